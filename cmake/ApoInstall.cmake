@@ -1,0 +1,1 @@
+# install + export, so that find_package(apo) works elsewhere.

@@ -1,0 +1,37 @@
+# apo::torch: LibTorch from the PyPI wheel, linked directly, so that the CPU build needs no CUDA toolkit.
+# Also used by the installed package (apoConfig.cmake).
+#   APO_TORCH_ROOT  the wheel's torch directory (default: found in APO_VENV)
+#   APO_VENV        the virtual environment that scripts/setup.sh makes (default: $APO_VENV or .venv)
+if(NOT APO_VENV)
+  if(DEFINED ENV{APO_VENV})
+    set(APO_VENV "$ENV{APO_VENV}")
+  else()
+    set(APO_VENV "${CMAKE_CURRENT_SOURCE_DIR}/.venv")
+  endif()
+endif()
+set(APO_VENV "${APO_VENV}" CACHE PATH "Virtual environment with the wheels")
+file(GLOB _apo_torch_hints "${APO_VENV}/lib/python3*/site-packages/torch")
+find_path(APO_TORCH_ROOT NAMES include/ATen/ATen.h HINTS ${_apo_torch_hints} ${CMAKE_PREFIX_PATH}
+          NO_DEFAULT_PATH DOC "LibTorch root")
+if(NOT APO_TORCH_ROOT)
+  message(FATAL_ERROR "LibTorch not found (looked in ${APO_VENV}); run scripts/setup.sh or set -DAPO_TORCH_ROOT=")
+endif()
+if(NOT TARGET apo::torch)
+  add_library(apo::c10 SHARED IMPORTED)
+  set_target_properties(apo::c10 PROPERTIES IMPORTED_LOCATION "${APO_TORCH_ROOT}/lib/libc10.so")
+  add_library(apo::torch SHARED IMPORTED)
+  set_target_properties(apo::torch PROPERTIES
+    IMPORTED_LOCATION "${APO_TORCH_ROOT}/lib/libtorch_cpu.so"
+    INTERFACE_SYSTEM_INCLUDE_DIRECTORIES
+      "${APO_TORCH_ROOT}/include;${APO_TORCH_ROOT}/include/torch/csrc/api/include"
+    INTERFACE_INCLUDE_DIRECTORIES
+      "${APO_TORCH_ROOT}/include;${APO_TORCH_ROOT}/include/torch/csrc/api/include"
+    INTERFACE_LINK_LIBRARIES apo::c10)
+  target_link_options(apo::torch INTERFACE "LINKER:--allow-shlib-undefined")
+  if(APO_CUDA)
+    find_package(CUDAToolkit REQUIRED)
+    add_library(apo::torch_cuda INTERFACE IMPORTED)
+    set_target_properties(apo::torch_cuda PROPERTIES INTERFACE_LINK_LIBRARIES
+      "apo::torch;CUDA::cudart;-Wl,--no-as-needed;${APO_TORCH_ROOT}/lib/libtorch_cuda.so;${APO_TORCH_ROOT}/lib/libc10_cuda.so;-Wl,--as-needed")
+  endif()
+endif()

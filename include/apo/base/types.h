@@ -1,0 +1,49 @@
+// The nouns that every room speaks: what a robot saw, what it did, who decided it.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace apo {
+
+/// Who chose an action. The numbers are those of `action_source` in trajectory files.
+enum class ActionSource : int8_t { expert = 0, policy = 1, intervention = 2 };
+/// "expert", "policy" or "intervention".
+std::string_view to_string(ActionSource source);
+
+/// What the policy is given at one timestep.
+struct Observation {
+  std::map<std::string, at::Tensor> images;         ///< camera name -> [Y, X, 3] uint8 RGB, row 0 at the top
+  std::map<std::string, std::vector<float>> state;  ///< proprioception, name -> numbers in physical units
+  std::string instruction;                          ///< what the robot was asked to do
+};
+
+/// One action in the environment's units, [A]; by convention within [-1, 1] with the gripper last.
+using Action = std::vector<float>;
+
+/// One recorded timestep.
+struct Step {
+  Observation observation;
+  Action action;                                   ///< what was executed
+  ActionSource source = ActionSource::policy;      ///< who chose it
+  std::optional<Action> policy_action;             ///< what the policy wanted while a human acted
+  std::optional<bool> desirable;                   ///< an explicit label from the file; wins over the K-step rule
+  float reward = 0;
+  bool done = false;
+};
+
+/// One recorded episode.
+struct Episode {
+  std::string instruction;
+  std::vector<Step> steps;
+  std::optional<bool> success;                     ///< absent: the file does not say
+  std::string outcome;                             ///< free text, e.g. "success", "timeout", "wrong object"
+};
+
+}  // namespace apo

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Installs what the build needs: Debian/Ubuntu packages and a virtual environment (.venv) with the pinned
+# wheels of LibTorch and MuJoCo. Safe to run again: what is there is left alone.
+#
+#   scripts/setup.sh            what build, tests and quickstart need (CPU; about 0.6 GB of download)
+#   scripts/setup.sh --cuda     also the libraries that the CUDA build links beside a CUDA 13 toolkit
+#   scripts/setup.sh --python   also what the golden-number scripts and Python benchmarks import
+#
+# Environment: APO_VENV  where the virtual environment lives (default: .venv in the project)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+with_cuda=0 with_python=0
+for argument in "$@"; do
+  case "$argument" in
+    --cuda) with_cuda=1 ;;
+    --python) with_python=1 ;;
+    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "setup.sh: unknown option '$argument' (valid: --cuda, --python)" >&2; exit 2 ;;
+  esac
+done
+venv="${APO_VENV:-$PWD/.venv}"
+say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
+
+packages=(build-essential cmake ninja-build ccache mold git ca-certificates python3 python3-venv
+  libhdf5-dev libyaml-cpp-dev libcli11-dev libeigen3-dev libspdlog-dev nlohmann-json3-dev
+  libsentencepiece-dev libwebp-dev libosmesa6-dev libgtest-dev libgmock-dev libbenchmark-dev)
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+if ((${#missing[@]})); then
+  sudo=()
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || { echo "setup.sh: not root and no sudo; install these packages first: ${missing[*]}" >&2; exit 2; }
+    sudo=(sudo)
+  fi
+  say "installing ${#missing[@]} system packages: ${missing[*]}"
+  log="$(mktemp)"
+  if ! { "${sudo[@]}" apt-get update && "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+      apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+    tail -n 15 "$log" >&2
+    echo "setup.sh: apt-get failed (log: $log)" >&2
+    exit 4
+  fi
+  rm -f "$log"
+else
+  say "system packages: all there"
+fi
+
+torch_wheels=("torch==2.11.0" "nvidia-cuda-runtime==13.0.96" "nvidia-cuda-cupti==13.0.85")
+mujoco_wheels=("mujoco==3.3.7")
+cuda_wheels=("nvidia-cusparselt-cu13==0.8.0" "nvidia-nvshmem-cu13==3.4.5" "nvidia-cufile<1.16")
+[ -x "$venv/bin/python" ] || { say "creating the virtual environment $venv"; python3 -m venv "$venv"; }
+# One mark a set of wheels, so that a second run asks no registry.
+install() { # NAME PIP-ARGUMENTS...
+  local name="$1" mark
+  shift
+  mark="$venv/.apo-$name-$(printf '%s\n' "$@" | cksum | cut -d' ' -f1)"
+  if [ -e "$mark" ]; then say "$name: all there"; return; fi
+  say "$name: downloading and installing $*"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 5 "$@"
+  touch "$mark"
+}
+install libtorch --no-deps "${torch_wheels[@]}"
+install mujoco --no-deps "${mujoco_wheels[@]}"
+((with_cuda)) && install cuda --no-deps "${cuda_wheels[@]}"
+((with_python)) && install python typing_extensions filelock sympy mpmath networkx jinja2 markupsafe fsspec numpy h5py safetensors
+say "done"
