@@ -1,0 +1,143 @@
+#include "apo/base/files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <system_error>
+
+#include "apo/base/error.h"
+
+namespace apo {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string reason() { return strerror(errno); }
+
+void write_all(int descriptor, std::string_view bytes, const fs::path& path) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::write(descriptor, bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) continue;
+    APO_CHECK(RunError, n > 0, path.string(), ": cannot write: ", reason());
+    bytes.remove_prefix(static_cast<size_t>(n));
+  }
+}
+
+// Flushes a file or directory to disk.
+void sync_path(const fs::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  APO_CHECK(RunError, descriptor >= 0, path.string(), ": cannot open to sync: ", reason());
+  const int result = ::fsync(descriptor);
+  const std::string why = reason();
+  ::close(descriptor);
+  APO_CHECK(RunError, result == 0, path.string(), ": cannot sync to disk: ", why);
+}
+
+fs::path parent_of(const fs::path& path) {
+  const fs::path parent = path.parent_path();
+  return parent.empty() ? fs::path(".") : parent;
+}
+
+}  // namespace
+
+std::string read_file(const fs::path& path) {
+  std::error_code ignored;
+  APO_CHECK(DataError, !fs::is_directory(path, ignored), path.string(), ": expected a file, found a directory");
+  std::ifstream in(path, std::ios::binary);
+  APO_CHECK(DataError, in.good(), path.string(), ": cannot open: ", reason());
+  std::string bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  APO_CHECK(DataError, !in.bad(), path.string(), ": cannot read: ", reason());
+  return bytes;
+}
+
+void write_file_atomic(const fs::path& path, std::string_view bytes) {
+  const fs::path temporary = path.string() + ".partial";
+  const int descriptor = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  APO_CHECK(RunError, descriptor >= 0, path.string(), ": cannot create ", temporary.filename().string(), ": ", reason());
+  try {
+    write_all(descriptor, bytes, path);
+    APO_CHECK(RunError, ::fsync(descriptor) == 0, path.string(), ": cannot sync to disk: ", reason());
+  } catch (...) {
+    ::close(descriptor);
+    ::unlink(temporary.c_str());
+    throw;
+  }
+  ::close(descriptor);
+  APO_CHECK(RunError, ::rename(temporary.c_str(), path.c_str()) == 0, path.string(), ": cannot replace: ", reason());
+  sync_path(parent_of(path));
+}
+
+void write_directory_atomic(const fs::path& path, const std::function<void(const fs::path&)>& fill) {
+  const fs::path staging = path.string() + ".partial";
+  try {
+    fs::remove_all(staging);
+    fs::create_directories(staging);
+    fill(staging);
+    for (const auto& entry : fs::recursive_directory_iterator(staging)) sync_path(entry.path());
+    write_file_atomic(staging / "DONE", "");
+    if (fs::exists(path)) fs::remove_all(path);
+    fs::rename(staging, path);
+    sync_path(parent_of(path));
+  } catch (const fs::filesystem_error& error) {
+    std::error_code ignored;
+    fs::remove_all(staging, ignored);
+    throw RunError(concat(path.string(), ": cannot write directory: ", error.code().message()));
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove_all(staging, ignored);
+    throw;
+  }
+}
+
+bool is_whole_directory(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_directory(path, ignored) && fs::exists(path / "DONE", ignored);
+}
+
+DirectoryLock::DirectoryLock(const fs::path& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  APO_CHECK(RunError, !error, path.string(), ": cannot create directory: ", error.message());
+  const fs::path file = path / ".lock";
+  descriptor_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  APO_CHECK(RunError, descriptor_ >= 0, path.string(), ": expected a writable directory: ", reason());
+  if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+    ::close(descriptor_);
+    descriptor_ = -1;
+    throw RunError(concat(path.string(), ": in use by another process"));
+  }
+}
+
+DirectoryLock::~DirectoryLock() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+LineWriter::LineWriter(const fs::path& path, int64_t truncate_to_bytes) : path_(path) {
+  descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  APO_CHECK(RunError, descriptor_ >= 0, path.string(), ": cannot open for writing: ", reason());
+  struct stat status = {};
+  ::fstat(descriptor_, &status);
+  size_ = status.st_size;
+  if (truncate_to_bytes >= 0 && truncate_to_bytes < size_) {
+    APO_CHECK(RunError, ::ftruncate(descriptor_, truncate_to_bytes) == 0, path.string(), ": cannot cut: ", reason());
+    size_ = truncate_to_bytes;
+  }
+}
+
+LineWriter::~LineWriter() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void LineWriter::append(std::string_view line) {
+  std::string whole(line);
+  whole += '\n';
+  write_all(descriptor_, whole, path_);
+  size_ += static_cast<int64_t>(whole.size());
+}
+
+}  // namespace apo
