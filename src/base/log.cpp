@@ -93,7 +93,7 @@ struct Progress::State {
 };
 
 Progress::Progress(std::string what, int64_t total, double seconds_between_lines)
-    : state_(new State{std::move(what), total, seconds_between_lines}) {}
+    : state_(new State{.what = std::move(what), .total = total, .seconds_between_lines = seconds_between_lines, .text = {}}) {}
 
 Progress::~Progress() {
   finish();

@@ -1,0 +1,108 @@
+// All sources of a run as one indexed set of labelled steps, sorted into three pools.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "apo/base/types.h"
+#include "apo/data/labels.h"
+#include "apo/data/trajectory.h"
+#include "apo/data/transforms.h"
+
+namespace apo::config {
+class Visitor;
+}
+
+namespace apo::data {
+
+/// One entry of `data.expert` or `data.interactions`.
+struct SourceOptions {
+  std::string path;                                       ///< FILE, DIR (its *.hdf5, *.h5, sorted) or GLOB
+  TrajectoryFormat format = TrajectoryFormat::automatic;
+  std::string instruction;                                ///< overrides the file's
+  int64_t limit = 0;                                      ///< first so many episodes of each file; 0 = all
+  void visit(config::Visitor& v);
+};
+
+/// Shares of a batch. A share of an empty pool is an error, unless its ratio is 0.
+struct PoolOptions {
+  double desirable = 0.5;
+  double intervention = 0.25;
+  double undesirable = 0.25;
+  void visit(config::Visitor& v);
+};
+
+struct LoaderOptions {
+  int64_t workers = 1;    ///< threads that read and augment ahead; 0 = in the caller
+  int64_t prefetch = 4;   ///< batches prepared ahead
+  bool cache = true;      ///< keep decoded pictures in memory (small data sets: fast; large ones: turn off)
+  void visit(config::Visitor& v);
+};
+
+struct DataOptions {
+  std::vector<SourceOptions> expert, interactions;
+  LabelOptions labels;
+  FilterOptions filter;
+  PoolOptions pools;
+  AugmentationOptions augmentation;
+  LoaderOptions loader;
+  void visit(config::Visitor& v);
+};
+
+/// Where a sample comes from.
+struct StepIndex {
+  int32_t file = 0;
+  int32_t episode = 0;
+  int32_t timestep = 0;
+  bool operator==(const StepIndex&) const = default;
+};
+
+/// One labelled step, ready to be learned from.
+struct Sample {
+  StepIndex index;
+  Observation observation;               ///< pictures as recorded, or prepared and augmented by the loader
+  Action action;                         ///< [A]
+  ActionSource source = ActionSource::expert;
+  bool desirable = true;
+  std::vector<float> dimension_credit;   ///< [A]; empty = all one
+};
+
+enum class Pool { desirable, intervention, undesirable };
+
+class Dataset {
+ public:
+  /// Opens and labels every source. DataError as TrajectoryFile::open; also for a source that matches no file, for
+  /// files that disagree about the action's size, and for NaN in an action that the filters keep.
+  explicit Dataset(const DataOptions& options);
+
+  const std::vector<StepIndex>& pool(Pool pool) const;
+  /// Steps by "label: reason" for each source kind: "expert/desirable: demonstration", ...
+  const LabelCounts& counts() const;
+  int64_t num_files() const;
+  int64_t num_episodes() const;
+  int64_t action_size() const;
+  const std::filesystem::path& file_path(int32_t file) const;
+  std::string episode_name(int32_t file, int32_t episode) const;
+  /// Every distinct instruction, sorted.
+  std::vector<std::string> instructions() const;
+  /// The kept (not skipped) steps of all sources in file order, or of the expert sources alone.
+  std::vector<StepIndex> kept_steps(bool expert_only = false) const;
+  const LabelledStep& label(const StepIndex& index) const;
+  const EpisodeRecord& record(int32_t file, int32_t episode) const;
+  /// Action and labels only, without reading pictures.
+  Sample sample_without_observation(const StepIndex& index) const;
+  /// The whole sample; thread-safe.
+  Sample sample(const StepIndex& index) const;
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+/// The files that a source's path names (glob and directory expanded, sorted). DataError if none.
+std::vector<std::filesystem::path> expand_source(const SourceOptions& source);
+
+}  // namespace apo::data

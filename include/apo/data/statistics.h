@@ -1,0 +1,45 @@
+// The spread of actions and states in recorded data, for normalisation; kept with a policy's weights.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "apo/base/types.h"
+#include "apo/data/dataset.h"
+
+namespace apo::data {
+
+/// Per-dimension statistics of a vector quantity, [D] each, physical units.
+struct VectorStatistics {
+  std::vector<double> mean, std, min, max, q01, q99;
+  std::vector<bool> mask;   ///< false: this dimension is not normalised (gripper; a dimension that never changes)
+  int64_t size() const { return static_cast<int64_t>(mean.size()); }
+};
+
+/// What OpenVLA calls dataset statistics.
+struct DatasetStatistics {
+  VectorStatistics action;
+  std::map<std::string, VectorStatistics> state;   ///< by state name
+  int64_t num_transitions = 0, num_trajectories = 0;
+};
+
+/// Over the given steps (usually the kept expert steps). Quantiles interpolate linearly, as numpy does.
+/// The last action dimension (the gripper) and every dimension with q99 − q01 < 1e-6 get mask = false; the latter are
+/// named in a warning.
+DatasetStatistics compute_statistics(const Dataset& dataset, const std::vector<StepIndex>& steps);
+
+/// OpenVLA's dataset_statistics.json: {name: {"action": {mean, std, min, max, q01, q99, mask}, "proprio": ...}}.
+std::string to_json(const DatasetStatistics& statistics, const std::string& name);
+/// The entry `name` (or the only one if `name` is empty). DataError naming `where`, the key and the valid names.
+DatasetStatistics statistics_from_json(const std::string& json, const std::string& name, const std::string& where);
+
+/// a' = clip(2 (a − q01) / (q99 − q01) − 1, −1, 1) where mask, else a clipped to [−1, 1]. Returns how many entries of
+/// `action` were clipped through `num_clipped` if given.
+std::vector<float> normalize(const VectorStatistics& statistics, const std::vector<float>& action,
+                             int64_t* num_clipped = nullptr);
+/// The inverse within [−1, 1].
+std::vector<float> unnormalize(const VectorStatistics& statistics, const std::vector<float>& action);
+
+}  // namespace apo::data

@@ -1,0 +1,96 @@
+// Recorded episodes in HDF5: one interface over every layout that we read, one writer for our own.
+//
+//   auto file = data::TrajectoryFile::open("runs/tabletop/round-1/interactions.hdf5");
+//   for (int64_t i = 0; i < file->num_episodes(); ++i) use(file->episode(i));
+//
+// Everything but the pictures is in memory; pictures are read one step at a time.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "apo/base/types.h"
+
+namespace apo::data {
+
+/// How a file is laid out. `automatic` looks inside.
+enum class TrajectoryFormat { automatic, apo, released_demo, released_interaction, robomimic };
+std::span<const std::pair<TrajectoryFormat, std::string_view>> enum_names(TrajectoryFormat);
+
+/// One episode without its pictures.
+struct EpisodeRecord {
+  std::string name;                                ///< group in the file, e.g. "demo_3"
+  std::string instruction;
+  std::vector<Action> actions;                     ///< [S][A] environment units
+  std::vector<ActionSource> sources;               ///< [S]
+  std::vector<bool> recorded;                      ///< [S] false: the file marks the step as skipped (is_human 0)
+  std::vector<std::optional<bool>> desirable;      ///< [S] explicit labels; nullopt = unlabelled
+  std::vector<std::optional<Action>> policy_actions;  ///< [S] what the policy wanted while a human acted
+  std::optional<bool> success;
+  std::string outcome;
+  int64_t num_steps() const { return static_cast<int64_t>(actions.size()); }
+};
+
+/// An open trajectory file. Calls from several threads are serialised inside (HDF5 is not thread-safe).
+class TrajectoryFile {
+ public:
+  /// DataError naming the file, the dataset path, what was expected and found: missing, truncated, not HDF5, unknown
+  /// layout, wrong rank, type or length. Links to other files are not followed.
+  /// `instruction` overrides what the file says; it is needed where the layout stores none (released-demo).
+  static std::shared_ptr<TrajectoryFile> open(const std::filesystem::path& path,
+                                              TrajectoryFormat format = TrajectoryFormat::automatic,
+                                              const std::string& instruction = "");
+  virtual ~TrajectoryFile() = default;
+
+  virtual const std::filesystem::path& path() const = 0;
+  virtual TrajectoryFormat format() const = 0;
+  /// Episodes in natural order (demo_2 before demo_10).
+  virtual int64_t num_episodes() const = 0;
+  virtual EpisodeRecord episode(int64_t index) const = 0;
+  /// Pictures, state and instruction of one step. Camera and state names are those of the file ("agentview_image" is
+  /// camera "agentview").
+  virtual Observation observation(int64_t episode, int64_t timestep) const = 0;
+  /// Attributes of the file as text (environment, policy, schema version), for `apo-data inspect`.
+  virtual std::vector<std::pair<std::string, std::string>> attributes() const = 0;
+};
+
+/// What a file says about where it comes from.
+struct TrajectoryInfo {
+  std::string environment_name;          ///< written into robomimic's env_args
+  std::string environment_config;        ///< YAML text of the environment's options
+  std::string policy;                    ///< checkpoint directory or "scripted expert"
+  std::string policy_hash;               ///< content hash of its weights
+};
+
+/// Writes our own layout (design: robomimic's plus action_source, desirable, policy_action), crash-safe: after
+/// `end_episode` returns, that episode is readable whatever happens to the process; steps of an unfinished episode are
+/// flushed at least every `flush_every` steps and readable too.
+class TrajectoryWriter {
+ public:
+  /// Appends when `path` exists and is ours; RunError if another process writes it, DataError if it is not ours.
+  TrajectoryWriter(const std::filesystem::path& path, const TrajectoryInfo& info, int64_t flush_every = 16);
+  ~TrajectoryWriter();
+  TrajectoryWriter(const TrajectoryWriter&) = delete;
+  TrajectoryWriter& operator=(const TrajectoryWriter&) = delete;
+
+  void begin_episode(const std::string& instruction);
+  /// Cameras, state names and sizes must be those of the file's first step.
+  void append(const Step& step);
+  void end_episode(std::optional<bool> success, const std::string& outcome);
+  /// Removes the unfinished episode (nothing worth keeping happened).
+  void discard_episode();
+  /// Finished episodes in the file, including those from before.
+  int64_t num_episodes() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace apo::data
