@@ -1,0 +1,150 @@
+// A vision-language-action policy as the rest of the house sees it: observations in, action tokens scored or decoded.
+//
+// To plug in a policy of your own, derive from Policy and register it under a name:
+//   models::register_policy("mine", {.create = ..., .load = ...});
+// Everything else (training, reference, evaluation, collection) then works with `policy.type: mine`.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "apo/base/types.h"
+#include "apo/models/lora.h"
+
+namespace apo::config {
+class Visitor;
+}
+namespace apo::data {
+class Dataset;
+struct DatasetStatistics;
+}  // namespace apo::data
+
+namespace apo::models {
+
+/// A batch of observations, ready for the network, on its device. Unused members stay undefined.
+struct PolicyInput {
+  at::Tensor images;        ///< [B, N, 3, Y, X] normalised pictures of N cameras, network dtype
+  at::Tensor prompt;        ///< [B, L] int64 text token ids
+  at::Tensor prompt_mask;   ///< [B, L] bool, false at padding
+  at::Tensor state;         ///< [B, D] normalised proprioception
+  int64_t size() const;
+  /// Rows [begin, end).
+  PolicyInput slice(int64_t begin, int64_t end) const;
+};
+
+/// Actions as tokens.
+struct ActionTokens {
+  at::Tensor ids;         ///< [B, T] int64, ids within the logits' last dimension
+  at::Tensor mask;        ///< [B, T] bool, false at padding
+  at::Tensor end_token;   ///< [B, T] bool, true at the end-of-action token; undefined if the model has none
+  at::Tensor dimension;   ///< [B, T] int64 action dimension that a token codes, -1 where it codes none alone
+  ActionTokens slice(int64_t begin, int64_t end) const;
+};
+
+/// What `score` returns: logits at the positions that predict the given tokens.
+struct Score {
+  at::Tensor logits;              ///< [B, T, V] float32, teacher-forced on `tokens`
+  at::Tensor mismatched_logits;   ///< [B, T', V] float32, teacher-forced on `mismatched`; undefined if none was given
+};
+
+struct DecodeOptions {
+  double temperature = 0;   ///< 0: greedy; otherwise softmax(logits / temperature) is sampled
+  uint64_t seed = 0;        ///< of the sampling stream
+};
+
+/// How a policy is made or loaded (config section `policy`).
+struct PolicyOptions {
+  std::string checkpoint;            ///< directory of weights; empty: a fresh policy of `type`, made for the data
+  std::string adapter;               ///< PEFT adapter directory to start from; empty: none
+  std::string type = "small";        ///< which registered policy a fresh one is
+  LoraOptions lora;                  ///< rank > 0: train an adapter, the base stays frozen
+  std::string unnorm_key;            ///< which entry of the action statistics; empty: the only one
+  std::vector<std::string> cameras;  ///< cameras used by a fresh policy; empty: all of the first episode, sorted
+  std::vector<std::string> state_keys;  ///< proprioception used by a fresh policy; empty: none
+  int64_t image_size = 64;           ///< square input of a fresh policy, pixels
+  int64_t width = 64;                ///< of a fresh policy's transformer
+  int64_t layers = 3;
+  int64_t heads = 4;
+  int64_t channels = 16;             ///< of its first convolution
+  int64_t action_bins = 256;
+  void visit(config::Visitor& v);
+};
+
+/// A named parameter, in the order and with the names of the checkpoint.
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
+class Policy {
+ public:
+  virtual ~Policy() = default;
+
+  /// Brings pictures to the size that the network sees (the one preprocessing of training, evaluation and serving);
+  /// still uint8, so that augmentation can follow. Thread-safe.
+  virtual void prepare(Observation& observation) const = 0;
+  /// Tokenises, normalises and stacks prepared or raw observations ([B]); moves them to the policy's device.
+  /// DataError naming a missing camera or state and what there is.
+  virtual PolicyInput encode(std::span<const Observation> observations) const = 0;
+  /// Actions in environment units to tokens (normalisation included), on the policy's device.
+  virtual ActionTokens tokenize(std::span<const Action> actions) const = 0;
+  /// Tokens to normalised actions in [-1, 1]: [B, T] -> [B, A] float32 (what action_l1 compares).
+  virtual at::Tensor detokenize(const at::Tensor& ids) const = 0;
+  /// Tokens to actions in environment units, [B][A].
+  virtual std::vector<Action> to_actions(const at::Tensor& ids) const = 0;
+
+  /// Teacher-forced logits of the action tokens; differentiable. With `mismatched`, also those of a second answer to
+  /// the same observations: the observation is encoded once for both.
+  virtual Score score(const PolicyInput& input, const ActionTokens& tokens,
+                      const ActionTokens* mismatched = nullptr) = 0;
+  /// Decodes action tokens, [B, T] int64, without gradient, with a key-value cache.
+  virtual at::Tensor act(const PolicyInput& input, const DecodeOptions& options = {}) = 0;
+
+  virtual int64_t action_size() const = 0;                    ///< A
+  virtual int64_t vocabulary_size() const = 0;                ///< V, last dimension of the logits
+  virtual std::pair<int64_t, int64_t> action_token_range() const = 0;  ///< [first, last] ids that code action bins
+
+  /// All parameters with their checkpoint names, adapters included ("...lora_A.<slot>.weight").
+  virtual NamedTensors named_parameters() const = 0;
+  virtual at::Device device() const = 0;
+  /// Training mode: dropout on.
+  virtual void set_training(bool training) = 0;
+
+  /// Adapter slots of all linear layers; null for policies without.
+  virtual AdapterSlots* adapter_slots() { return nullptr; }
+  /// A second, independent policy with equal weights (the `copy` reference).
+  virtual std::unique_ptr<Policy> clone() const = 0;
+  /// Writes weights, preprocessing and action statistics into an existing directory, so that `load_policy` reads them.
+  virtual void save(const std::filesystem::path& directory) const = 0;
+};
+
+/// How a kind of policy is made: fresh for a data set, or from a directory that its `save` wrote.
+struct PolicyFactory {
+  std::function<std::unique_ptr<Policy>(const PolicyOptions&, const data::Dataset&, uint64_t seed, at::Device)> create;
+  std::function<std::unique_ptr<Policy>(const PolicyOptions&, const std::filesystem::path&, at::Device)> load;
+};
+/// Adds a kind of policy; a second one of the same name replaces it.
+void register_policy(const std::string& type, PolicyFactory factory);
+
+/// The policy of the config: loaded from `options.checkpoint` (its config.json names the type), or fresh for
+/// `dataset` (may be null only with a checkpoint). A LoRA adapter is added or loaded as `options` say.
+/// DataError naming file and tensor for a checkpoint that is missing, truncated or does not fit.
+std::unique_ptr<Policy> make_policy(const PolicyOptions& options, const data::Dataset* dataset, uint64_t seed,
+                                    at::Device device);
+/// Resolves a checkpoint path: a policy directory, a training checkpoint `step-N`, or a run directory
+/// (its checkpoints/latest). DataError if there is none.
+std::filesystem::path resolve_checkpoint(const std::filesystem::path& path);
+/// A content hash (16 hex digits) of the policy's parameters, for trajectory files and results.
+std::string parameter_hash(const Policy& policy);
+
+/// The parameters that training changes: those that require a gradient.
+NamedTensors trainable_parameters(const Policy& policy);
+
+}  // namespace apo::models

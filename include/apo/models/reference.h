@@ -1,0 +1,45 @@
+// The reference policy: the policy as it was when training began, kept as cheaply as possible.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string_view>
+#include <utility>
+
+#include "apo/models/policy.h"
+
+namespace apo::models {
+
+enum class ReferenceMode {
+  automatic,  ///< adapter if the policy trains one, else copy
+  adapter,    ///< the base is shared, the starting adapter is frozen in a second slot
+  copy        ///< a second full set of weights
+};
+std::span<const std::pair<ReferenceMode, std::string_view>> enum_names(ReferenceMode);
+
+struct ReferenceOptions {
+  ReferenceMode mode = ReferenceMode::automatic;
+  void visit(config::Visitor& v);
+};
+
+/// A frozen snapshot of a policy. Its parameters never require a gradient, are in no optimizer, and do not follow the
+/// policy.
+class Reference {
+ public:
+  /// Takes the snapshot now. ConfigError for mode adapter on a policy that trains no adapter.
+  /// With mode adapter, the policy must outlive the reference.
+  Reference(Policy& policy, const ReferenceOptions& options);
+
+  /// As Policy::score, without gradient, in evaluation mode (dropout off).
+  Score score(const PolicyInput& input, const ActionTokens& tokens, const ActionTokens* mismatched = nullptr);
+  ReferenceMode mode() const { return mode_; }
+  /// The snapshot's parameters (adapter slot or full copy), for checkpoints: resuming must not take a new snapshot.
+  NamedTensors named_parameters() const;
+
+ private:
+  ReferenceMode mode_;
+  Policy* policy_;
+  std::unique_ptr<Policy> copy_;
+};
+
+}  // namespace apo::models

@@ -1,0 +1,50 @@
+// safetensors files, single or sharded: read by memory map, written whole or not at all.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "apo/models/policy.h"
+
+namespace apo::models {
+
+/// Tensors by name over one file, or over the shards of `model.safetensors.index.json`.
+class SafetensorsReader {
+ public:
+  /// A .safetensors file, an .index.json, or a directory holding either. DataError naming the file and what is wrong:
+  /// missing, truncated, header not JSON, offsets outside the file or overlapping, shape that does not match its
+  /// bytes, dtype unknown, index naming a missing shard or tensor.
+  explicit SafetensorsReader(const std::filesystem::path& path);
+  ~SafetensorsReader();
+
+  std::vector<std::string> names() const;
+  bool has(const std::string& name) const;
+  /// [shape] of a tensor without reading it.
+  std::vector<int64_t> shape(const std::string& name) const;
+  /// The tensor; its storage is the mapped file (copy it before changing it).
+  at::Tensor tensor(const std::string& name) const;
+  const std::map<std::string, std::string>& metadata() const;
+
+  /// Copies every parameter's value from the file. DataError listing tensors that are missing, unexpected (unless
+  /// `allow_unexpected`) or of another shape, with both shapes; nothing is changed then.
+  void load_into(const NamedTensors& parameters, bool allow_unexpected = false) const;
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+/// Writes tensors to one file atomically; on the CPU, in the order given.
+void write_safetensors(const std::filesystem::path& path, const NamedTensors& tensors,
+                       const std::map<std::string, std::string>& metadata = {});
+/// Writes `model-0000i-of-0000n.safetensors` shards of at most `max_shard_bytes` and the index.
+void write_sharded_safetensors(const std::filesystem::path& directory, const NamedTensors& tensors,
+                               int64_t max_shard_bytes);
+
+}  // namespace apo::models
