@@ -23,15 +23,21 @@
 
 namespace apo::config {
 
-/// The accepted range of a number; both ends belong to it unless `open_min`.
+/// The accepted range of a number; both ends belong to it unless `open_min`. Infinities only where `infinite`.
 struct Range {
   std::optional<double> min, max;
   bool open_min = false;
+  bool infinite = false;
 };
 inline Range any() { return {}; }
 inline Range positive() { return {.min = 0.0, .max = {}, .open_min = true}; }
 inline Range at_least(double min) { return {.min = min, .max = {}}; }
 inline Range between(double min, double max) { return {.min = min, .max = max}; }
+/// The same range with .inf and -.inf as far as its ends allow ("no limit").
+inline Range or_infinite(Range range) {
+  range.infinite = true;
+  return range;
+}
 
 /// The one name table of an enum, used for reading, printing and the error's "valid: ...".
 /// Provide beside the enum:  `std::span<const std::pair<E, std::string_view>> enum_names(E);`

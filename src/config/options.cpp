@@ -1,0 +1,142 @@
+#include "apo/config/options.h"
+
+#include <algorithm>
+#include <charconv>
+#include <deque>
+
+#include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "config/reader.h"
+#include "config/value.h"
+
+namespace apo::config {
+namespace {
+
+namespace fs = std::filesystem;
+
+// "a.b.0" -> a, b, 0. ConfigError for empty parts.
+std::vector<std::string> split_key(std::string_view key, const std::string& where) {
+  std::vector<std::string> parts;
+  while (true) {
+    const size_t dot = key.find('.');
+    parts.emplace_back(key.substr(0, dot));
+    APO_CHECK(ConfigError, !parts.back().empty(), where, ": expected a dotted key, found '", key, "'");
+    if (dot == std::string_view::npos) return parts;
+    key.remove_prefix(dot + 1);
+  }
+}
+
+std::optional<size_t> as_index(std::string_view part) {
+  size_t index = 0;
+  const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), index);
+  if (error != std::errc() || end != part.data() + part.size()) return {};
+  return index;
+}
+
+// The element `part` of a list, one past its end included.
+Value& list_element(Value& list, const std::string& part, const std::string& reached, const Source& source) {
+  const std::optional<size_t> index = as_index(part);
+  APO_CHECK(ConfigError, index && *index <= list.items.size(), source.name, ": ", reached,
+            " is a list: expected an index from 0 to ", list.items.size(), ", found '", part, "'");
+  if (*index == list.items.size()) {
+    list.items.emplace_back();
+    list.items.back().source = &source;
+  }
+  return list.items[*index];
+}
+
+// The value that `parts` lead to, created where it is missing.
+Value& descend(Value& root, const std::vector<std::string>& parts, const Source& source) {
+  Value* value = &root;
+  std::string reached;
+  for (const std::string& part : parts) {
+    if (value->kind == Value::Kind::null) {
+      value->kind = as_index(part) ? Value::Kind::list : Value::Kind::map;
+      value->source = &source;
+    }
+    APO_CHECK(ConfigError, value->kind != Value::Kind::text, source.name, ": ", reached,
+              " is not a section but ", shown(*value), " (", location(*value->source, value->line), ")");
+    if (value->kind == Value::Kind::list) {
+      value = &list_element(*value, part, reached, source);
+    } else {
+      if (!value->find(part)) {
+        value->members.push_back({.name = part, .source = &source, .line = 0, .value = {}});
+        value->members.back().value.source = &source;
+      }
+      value = &value->find(part)->value;
+    }
+    reached += (reached.empty() ? "" : ".") + part;
+  }
+  return *value;
+}
+
+void apply_override(Value& root, std::string_view text, const Source& source) {
+  const size_t equals = text.find('=');
+  APO_CHECK(ConfigError, equals != std::string_view::npos && equals > 0, source.name,
+            ": expected KEY.PATH=VALUE");
+  Value value = parse_yaml(text.substr(equals + 1), source);
+  descend(root, split_key(text.substr(0, equals), source.name), source) = std::move(value);
+}
+
+std::string joined_lines(const std::vector<std::string>& lines) {
+  constexpr size_t kMostLines = 20;
+  std::string out;
+  for (size_t i = 0; i < std::min(lines.size(), kMostLines); ++i) out += (i == 0 ? "" : "\n") + lines[i];
+  if (lines.size() > kMostLines) out += concat("\n... and ", lines.size() - kMostLines, " more");
+  return out;
+}
+
+}  // namespace
+
+struct Document::State {
+  std::deque<Source> sources;  // values point to them
+  Value root;
+};
+
+Document::Document(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Document::~Document() = default;
+Document::Document(Document&&) noexcept = default;
+
+Document Document::from_file(const fs::path& path, const std::vector<std::string>& overrides) {
+  std::string text;
+  try {
+    text = read_file(path);
+  } catch (const DataError& error) {
+    throw ConfigError(error.what());
+  }
+  return from_text(text, overrides, path.parent_path(), path.string());
+}
+
+Document Document::from_text(std::string_view text, const std::vector<std::string>& overrides,
+                             const fs::path& base, std::string_view name) {
+  auto state = std::make_unique<State>();
+  state->sources.push_back({.name = std::string(name), .base = fs::absolute(base.empty() ? "." : base)});
+  state->root = parse_yaml(text, state->sources.back());
+  const Value& root = state->root;
+  APO_CHECK(ConfigError, root.kind == Value::Kind::map || root.kind == Value::Kind::null,
+            location(*root.source, root.line), ": expected sections (key: value), found ", shown(root));
+  for (const std::string& text_of_override : overrides) {
+    APO_CHECK(ConfigError, is_utf8(text_of_override), "--set: expected UTF-8 text, found other bytes");
+    state->sources.push_back(
+        {.name = "--set " + text_of_override, .base = fs::current_path(), .is_override = true});
+    if (state->root.kind == Value::Kind::null) state->root.kind = Value::Kind::map;
+    apply_override(state->root, text_of_override, state->sources.back());
+  }
+  return Document(std::move(state));
+}
+
+void Document::read(const VisitFunction& visit) const {
+  Reader reader(state_->root);
+  std::vector<std::string> problems;
+  try {
+    visit(reader);
+    reader.end();
+    problems = reader.problems();
+  } catch (const ConfigError& error) {  // a check of the struct's own; it may follow from what came before
+    problems = reader.problems();
+    problems.emplace_back(error.what());
+  }
+  if (!problems.empty()) throw ConfigError(joined_lines(problems));
+}
+
+}  // namespace apo::config
