@@ -1,0 +1,47 @@
+// apo-collect: deploys a policy under a human's eyes and records what happens, or records demonstrations.
+#include <iostream>
+
+#include "app_main.h"
+#include "apo/base/log.h"
+
+namespace {
+
+using namespace apo;
+
+struct CollectArguments {
+  apps::ConfigArguments config;
+  std::string output;
+  bool demonstrations = false;
+};
+
+void run_collect(const CollectArguments& arguments) {
+  const auto config = apps::read_config(arguments.config);
+  if (!config) return;
+  APO_CHECK(ConfigError, !arguments.output.empty(), "--output FILE is required");
+  if (arguments.demonstrations) {
+    std::cout << deploy::collect_demonstrations(config->environment, config->deploy.demonstrations, arguments.output)
+                     .text();
+    return;
+  }
+  APO_CHECK(ConfigError, !config->training.policy.checkpoint.empty(),
+            arguments.config.config, ": policy.checkpoint: expected the policy to deploy, found nothing");
+  const auto policy = models::make_policy(config->training.policy, nullptr, config->training.run.seed,
+                                          training::select_device(config->training.run.device));
+  const auto environment = deploy::make_environment(config->environment);
+  const auto human = deploy::make_intervention_source(config->deploy.intervention);
+  std::cout << deploy::collect(*environment, *policy, *human, config->deploy.collect, arguments.output).text();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app(
+      "Deploys a policy in the environment, lets a (simulated) human take over, and records every step to HDF5. With "
+      "--demonstrations the environment's expert acts instead.",
+      "apo-collect");
+  CollectArguments arguments;
+  apps::add_config_options(app, arguments.config);
+  app.add_option("--output", arguments.output, "HDF5 file to write")->type_name("FILE");
+  app.add_flag("--demonstrations", arguments.demonstrations, "record the expert's demonstrations");
+  return apps::run_app(app, argc, argv, [&] { run_collect(arguments); });
+}

@@ -1,0 +1,58 @@
+// apo-refine: the whole loop, round after round.
+#include <iomanip>
+#include <iostream>
+
+#include "app_main.h"
+#include "apo/base/log.h"
+#include "apo/config/options.h"
+#include "apo/report/report.h"
+
+namespace {
+
+using namespace apo;
+
+void print_rounds(const deploy::RefineResult& result, const std::string& dir) {
+  std::cout << "\nround  success              unaided  take-overs in deployment        policy\n";
+  for (const auto& round : result.rounds) {
+    const auto& success = round.evaluation.success;
+    std::ostringstream interval;
+    interval << std::fixed << std::setprecision(2) << success.rate << " [" << success.low << ", " << success.high << "]";
+    std::ostringstream take_overs;
+    if (round.round > 0)
+      take_overs << round.deployment.take_overs << " in " << round.deployment.episodes << " episodes";
+    else
+      take_overs << "-";
+    std::cout << std::left << std::setw(7) << (round.round == 0 ? "base" : std::to_string(round.round)) << std::setw(21)
+              << interval.str() << std::setw(9) << std::fixed << std::setprecision(2) << round.evaluation.unaided.rate
+              << std::setw(32) << take_overs.str() << (round.promoted ? "promoted" : "not promoted") << "\n";
+  }
+  std::cout << "\npolicy   " << result.policy << "\nnumbers  " << dir << "/summary.json\nreport   " << dir
+            << "/report.html\n";
+}
+
+struct RefineArguments {
+  apps::ConfigArguments config;
+  apps::ExistingRunArguments existing;
+};
+
+void run_refine(const RefineArguments& arguments) {
+  const auto config = apps::read_config(arguments.config);
+  if (!config) return;
+  const std::string& dir = config->training.run.dir;
+  const auto result = deploy::refine(*config, arguments.existing.value(), config::print(*config));
+  report::write_loop_report(dir);
+  print_rounds(result, dir);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app(
+      "Runs the refinement loop: demonstrations -> SFT base -> rounds of deployment with take-overs, labelling, "
+      "refinement and evaluation. A refined policy is promoted only if it is not worse.",
+      "apo-refine");
+  RefineArguments arguments;
+  apps::add_config_options(app, arguments.config);
+  apps::add_existing_run_options(app, arguments.existing);
+  return apps::run_app(app, argc, argv, [&] { run_refine(arguments); });
+}

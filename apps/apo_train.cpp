@@ -1,0 +1,71 @@
+// apo-train: one training run, from a YAML config to checkpoints.
+#include <iostream>
+
+#include "app_main.h"
+#include "apo/base/log.h"
+#include "apo/config/options.h"
+#include "apo/report/report.h"
+
+namespace {
+
+using namespace apo;
+
+struct TrainArguments {
+  apps::ConfigArguments config;
+  apps::ExistingRunArguments existing;
+  bool dry_run = false;
+};
+
+// Evaluates in the environment during training, when the config asks for it.
+training::TrainHooks hooks_of(const RunConfig& config) {
+  training::TrainHooks hooks;
+  hooks.config_yaml = config::print(config);
+  if (config.training.train.eval_every > 0) {
+    hooks.evaluate = [&config](models::Policy& policy, int64_t) {
+      const deploy::EvalResult result = deploy::evaluate(policy, config.environment, config.eval);
+      return std::map<std::string, double>{{"success_rate", result.success.rate}, {"unaided_rate", result.unaided.rate}};
+    };
+  }
+  return hooks;
+}
+
+void write_report(const std::string& run_dir) {
+  try {
+    report::write_run_report(run_dir);
+  } catch (const std::exception& error) {
+    log_warn("no report.html: ", error.what());
+  }
+}
+
+void run_train(const TrainArguments& arguments) {
+  const auto config = apps::read_config(arguments.config);
+  if (!config) return;
+  const training::TrainingOptions& options = config->training;
+  if (arguments.dry_run) {
+    training::dry_run(options, std::cout);
+    return;
+  }
+  try {
+    const auto result = training::train(options, arguments.existing.value(), hooks_of(*config));
+    write_report(options.run.dir);
+    std::cout << "checkpoint " << result.checkpoint.string() << "\nreport     " << options.run.dir << "/report.html\n";
+  } catch (const Interrupted&) {
+    write_report(options.run.dir);
+    throw;
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app(
+      "Trains a vision-language-action policy on recorded trajectories: by supervised fine-tuning (objective.type: sft) "
+      "or by Action Preference Optimization (apo, arXiv 2506.07127) on desirable and undesirable steps.",
+      "apo-train");
+  TrainArguments arguments;
+  apps::add_config_options(app, arguments.config);
+  apps::add_existing_run_options(app, arguments.existing);
+  app.add_flag("--dry-run", arguments.dry_run,
+               "check config and data, print pools, parameters, memory estimate and steps, and stop");
+  return apps::run_app(app, argc, argv, [&] { run_train(arguments); });
+}

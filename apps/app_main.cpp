@@ -1,0 +1,89 @@
+#include "app_main.h"
+
+#include <c10/util/Exception.h>
+
+#include <iostream>
+
+#include "apo/base/interrupt.h"
+#include "apo/base/log.h"
+#include "apo/config/options.h"
+
+namespace apo::apps {
+namespace {
+
+int fail(const CLI::App& app, ExitCode code, const std::string& message) {
+  std::cerr << app.get_name() << ": " << message << std::endl;
+  return static_cast<int>(code);
+}
+
+LogLevel log_level(const std::string& name) {
+  if (name == "debug") return LogLevel::debug;
+  if (name == "warn") return LogLevel::warn;
+  if (name == "error") return LogLevel::error;
+  return LogLevel::info;
+}
+
+}  // namespace
+
+void add_config_options(CLI::App& app, ConfigArguments& arguments) {
+  app.add_option("--config", arguments.config, "YAML file; docs/config.md lists every key")->type_name("FILE");
+  app.add_option("--set", arguments.overrides, "override one key: --set objective.beta=0.2 (repeatable)")
+      ->type_name("KEY.PATH=VALUE")
+      ->take_all()
+      ->allow_extra_args(false);
+  app.add_flag("--print-config", arguments.print_config, "print the resolved config with every default, and stop");
+}
+
+void add_existing_run_options(CLI::App& app, ExistingRunArguments& arguments) {
+  auto* resume = app.add_flag("--resume", arguments.resume, "go on where an earlier run in run.dir stopped");
+  app.add_flag("--overwrite", arguments.overwrite, "delete an earlier run in run.dir first")->excludes(resume);
+}
+
+training::ExistingRun ExistingRunArguments::value() const {
+  if (resume) return training::ExistingRun::resume;
+  return overwrite ? training::ExistingRun::overwrite : training::ExistingRun::refuse;
+}
+
+std::optional<RunConfig> read_config(const ConfigArguments& arguments) {
+  // without a file, the defaults with the overrides
+  const config::Document document = arguments.config.empty()
+                                        ? config::Document::from_text("", arguments.overrides, ".", "--set")
+                                        : config::Document::from_file(arguments.config, arguments.overrides);
+  auto config = config::load<RunConfig>(document);
+  if (arguments.print_config) {
+    std::cout << config::print(config, true);
+    return std::nullopt;
+  }
+  APO_CHECK(ConfigError, !arguments.config.empty(), "--config FILE is required");
+  set_log_level(log_level(config.training.logging.level));
+  return config;
+}
+
+int run_app(CLI::App& app, int argc, char** argv, const std::function<void()>& body) {
+  app.set_version_flag("--version", APO_VERSION);
+  app.get_formatter()->column_width(34);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& success) {
+    return app.exit(success);
+  } catch (const CLI::ParseError& error) {
+    return fail(app, ExitCode::usage, concat(error.what(), " (", app.get_name(), " --help lists the options)"));
+  }
+  catch_interrupts();
+  try {
+    body();
+    return static_cast<int>(ExitCode::done);
+  } catch (const Error& error) {
+    return fail(app, error.exit_code(), error.what());
+  } catch (const Bug& bug) {
+    return fail(app, ExitCode::run, concat("a bug in this program, please report it: ", bug.what()));
+  } catch (const c10::Error& error) {
+    return fail(app, ExitCode::run, concat("tensor library: ", error.what_without_backtrace()));
+  } catch (const std::bad_alloc&) {
+    return fail(app, ExitCode::run, "out of memory");
+  } catch (const std::exception& error) {
+    return fail(app, ExitCode::run, error.what());
+  }
+}
+
+}  // namespace apo::apps

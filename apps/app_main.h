@@ -1,0 +1,40 @@
+// What every program shares: the options all of them take, and the one place where an exception becomes a message and
+// an exit code.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apo/run_config.h"
+#include "apo/training/trainer.h"
+
+namespace apo::apps {
+
+/// `--config`, `--set`, `--print-config`.
+struct ConfigArguments {
+  std::string config;
+  std::vector<std::string> overrides;
+  bool print_config = false;
+};
+void add_config_options(CLI::App& app, ConfigArguments& arguments);
+
+/// `--resume`, `--overwrite`.
+struct ExistingRunArguments {
+  bool resume = false;
+  bool overwrite = false;
+  training::ExistingRun value() const;
+};
+void add_existing_run_options(CLI::App& app, ExistingRunArguments& arguments);
+
+/// Reads the config and applies the overrides, and sets the log level; with --print-config prints it and returns
+/// nothing.
+std::optional<RunConfig> read_config(const ConfigArguments& arguments);
+
+/// Parses the command line and runs `body`. Errors become one message on stderr and the exit code:
+/// 0 done, 2 wrong usage or config, 3 wrong data or checkpoint, 4 failure while running, 130 interrupted.
+int run_app(CLI::App& app, int argc, char** argv, const std::function<void()>& body);
+
+}  // namespace apo::apps

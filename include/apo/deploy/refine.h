@@ -1,0 +1,85 @@
+// The loop that the library exists for: demonstrations -> SFT base -> rounds of deploy, label, refine, evaluate.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "apo/deploy/collector.h"
+#include "apo/deploy/environment.h"
+#include "apo/deploy/evaluator.h"
+#include "apo/deploy/intervention.h"
+#include "apo/training/options.h"
+#include "apo/training/trainer.h"
+
+namespace apo::config {
+class Visitor;
+}
+
+namespace apo::deploy {
+
+/// Config section `deploy`: how a policy is deployed under a human's eyes.
+struct DeployOptions {
+  InterventionOptions intervention;
+  CollectOptions collect;
+  DemonstrationOptions demonstrations;
+  void visit(config::Visitor& v);
+};
+
+/// How the base policy is trained from the demonstrations (config section `refine.base`); what is not here is as in
+/// the top-level sections.
+struct BaseOptions {
+  objective::ObjectiveOptions objective;
+  training::OptimizerOptions optimizer;
+  training::ScheduleOptions schedule;
+  training::TrainOptions train;
+  data::AugmentationOptions augmentation;
+  void visit(config::Visitor& v);
+};
+
+/// Config section `refine`.
+struct RefineOptions {
+  int64_t rounds = 1;                ///< deploy, label, refine, evaluate
+  double promotion_tolerance = 0;    ///< a refined policy is promoted if its success rate is not lower than the current
+                                     ///< policy's minus this
+  bool keep_interactions = true;     ///< learn from the interactions of all rounds; false: of the last round only
+  int64_t animations = 3;            ///< rollouts drawn per kind: failure, correction, the same seed refined
+  BaseOptions base;
+  RefineOptions();                   ///< base.objective.type is sft
+  void visit(config::Visitor& v);
+};
+
+/// Everything that the loop needs; the top-level config sections of `apo-refine`.
+struct RefineSetup {
+  training::TrainingOptions training;
+  EnvironmentOptions environment;
+  DeployOptions deploy;
+  EvalOptions eval;
+  RefineOptions refine;
+};
+
+/// One line of the result: round 0 is the base.
+struct RoundResult {
+  int64_t round = 0;
+  std::string policy;        ///< checkpoint that was evaluated
+  bool promoted = true;
+  EvalResult evaluation;
+  CollectionSummary deployment;   ///< of the policy before this round; empty for round 0
+};
+
+struct RefineResult {
+  std::vector<RoundResult> rounds;
+  std::string policy;        ///< the promoted policy's checkpoint
+};
+
+/// Runs the loop under `setup.training.run.dir`:
+///   demonstrations.hdf5, base/ (a training run), base/evaluation/, round-N/{interactions.hdf5, training/, evaluation/},
+///   state.json (finished stages), summary.json (all numbers), policy (a link to the promoted checkpoint).
+/// Demonstrations: data.expert if given, otherwise recorded from the environment's expert. Base: policy.checkpoint if
+/// given, otherwise trained.
+/// A stopped loop goes on where it was with ExistingRun::resume: finished stages are kept, training resumes bit-equal,
+/// an unfinished collection or evaluation starts anew from its own seed.
+/// `config_yaml` is the resolved config; resuming with another one is a ConfigError.
+RefineResult refine(const RefineSetup& setup, training::ExistingRun existing, const std::string& config_yaml);
+
+}  // namespace apo::deploy
