@@ -1,24 +1,27 @@
-# Everything that the project stands on, as imported targets.
+# Everything that the library stands on, as imported targets. The installed package includes this file too.
 find_package(Threads REQUIRED)
 find_package(yaml-cpp REQUIRED)
 find_package(spdlog REQUIRED)
-find_package(CLI11 REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(Eigen3 REQUIRED NO_MODULE)
-find_package(HDF5 REQUIRED COMPONENTS C)
-if(NOT TARGET hdf5::hdf5-c)
-  add_library(hdf5::hdf5-c INTERFACE IMPORTED)
-  set_target_properties(hdf5::hdf5-c PROPERTIES
-    INTERFACE_INCLUDE_DIRECTORIES "${HDF5_INCLUDE_DIRS}"
-    INTERFACE_LINK_LIBRARIES "${HDF5_LIBRARIES}")
-endif()
+
+# HDF5's C library by name: CMake's own module needs the C language in every project that uses us.
+find_path(APO_HDF5_INCLUDE hdf5.h PATH_SUFFIXES hdf5/serial REQUIRED)
+find_library(APO_HDF5_LIBRARY NAMES hdf5_serial hdf5 PATH_SUFFIXES hdf5/serial REQUIRED)
 find_library(APO_WEBP_LIBRARY webp REQUIRED)
 find_library(APO_WEBPMUX_LIBRARY webpmux REQUIRED)
-add_library(apo::webp INTERFACE IMPORTED)
-target_link_libraries(apo::webp INTERFACE ${APO_WEBPMUX_LIBRARY} ${APO_WEBP_LIBRARY})
-include(ApoTorch)
+if(NOT TARGET apo::hdf5)
+  add_library(apo::hdf5 INTERFACE IMPORTED)
+  set_target_properties(apo::hdf5 PROPERTIES
+    INTERFACE_INCLUDE_DIRECTORIES "${APO_HDF5_INCLUDE}" INTERFACE_LINK_LIBRARIES "${APO_HDF5_LIBRARY}")
+  add_library(apo::webp INTERFACE IMPORTED)
+  set_target_properties(apo::webp PROPERTIES
+    INTERFACE_LINK_LIBRARIES "${APO_WEBPMUX_LIBRARY};${APO_WEBP_LIBRARY}")
+endif()
 
-if(APO_MUJOCO)
+include("${CMAKE_CURRENT_LIST_DIR}/ApoTorch.cmake")
+
+if(APO_MUJOCO AND NOT TARGET apo::mujoco)
   # Headers and library are inside the PyPI wheel.
   file(GLOB _apo_mujoco_hints "${APO_VENV}/lib/python3*/site-packages/mujoco")
   find_path(APO_MUJOCO_INCLUDE mujoco/mujoco.h HINTS ${_apo_mujoco_hints} PATH_SUFFIXES include)
@@ -28,10 +31,10 @@ if(APO_MUJOCO)
   endif()
   list(GET APO_MUJOCO_LIBRARY 0 APO_MUJOCO_LIBRARY)
   get_filename_component(APO_MUJOCO_LIBRARY "${APO_MUJOCO_LIBRARY}" REALPATH)
-  add_library(apo::mujoco SHARED IMPORTED)
-  set_target_properties(apo::mujoco PROPERTIES IMPORTED_LOCATION "${APO_MUJOCO_LIBRARY}"
-    IMPORTED_NO_SONAME OFF INTERFACE_INCLUDE_DIRECTORIES "${APO_MUJOCO_INCLUDE}")
   find_library(APO_OSMESA_LIBRARY OSMesa REQUIRED)
+  add_library(apo::mujoco SHARED IMPORTED)
+  set_target_properties(apo::mujoco PROPERTIES
+    IMPORTED_LOCATION "${APO_MUJOCO_LIBRARY}" INTERFACE_INCLUDE_DIRECTORIES "${APO_MUJOCO_INCLUDE}")
   add_library(apo::osmesa INTERFACE IMPORTED)
-  target_link_libraries(apo::osmesa INTERFACE ${APO_OSMESA_LIBRARY})
+  set_target_properties(apo::osmesa PROPERTIES INTERFACE_LINK_LIBRARIES "${APO_OSMESA_LIBRARY}")
 endif()

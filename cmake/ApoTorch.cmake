@@ -1,12 +1,11 @@
 # apo::torch: LibTorch from the PyPI wheel, linked directly, so that the CPU build needs no CUDA toolkit.
-# Also used by the installed package (apoConfig.cmake).
 #   APO_TORCH_ROOT  the wheel's torch directory (default: found in APO_VENV)
 #   APO_VENV        the virtual environment that scripts/setup.sh makes (default: $APO_VENV or .venv)
 if(NOT APO_VENV)
   if(DEFINED ENV{APO_VENV})
     set(APO_VENV "$ENV{APO_VENV}")
   else()
-    set(APO_VENV "${CMAKE_CURRENT_SOURCE_DIR}/.venv")
+    set(APO_VENV "${PROJECT_SOURCE_DIR}/.venv")
   endif()
 endif()
 set(APO_VENV "${APO_VENV}" CACHE PATH "Virtual environment with the wheels")
@@ -22,12 +21,10 @@ if(NOT TARGET apo::torch)
   add_library(apo::torch SHARED IMPORTED)
   set_target_properties(apo::torch PROPERTIES
     IMPORTED_LOCATION "${APO_TORCH_ROOT}/lib/libtorch_cpu.so"
-    INTERFACE_SYSTEM_INCLUDE_DIRECTORIES
-      "${APO_TORCH_ROOT}/include;${APO_TORCH_ROOT}/include/torch/csrc/api/include"
     INTERFACE_INCLUDE_DIRECTORIES
       "${APO_TORCH_ROOT}/include;${APO_TORCH_ROOT}/include/torch/csrc/api/include"
-    INTERFACE_LINK_LIBRARIES apo::c10)
-  target_link_options(apo::torch INTERFACE "LINKER:--allow-shlib-undefined")
+    INTERFACE_LINK_LIBRARIES apo::c10
+    INTERFACE_LINK_OPTIONS "LINKER:--allow-shlib-undefined")
   if(APO_CUDA)
     find_package(CUDAToolkit REQUIRED)
     add_library(apo::torch_cuda INTERFACE IMPORTED)
