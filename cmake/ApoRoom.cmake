@@ -81,6 +81,7 @@ function(apo_app name)
   target_link_libraries(${name} PRIVATE apo CLI11::CLI11)
   target_compile_definitions(${name} PRIVATE APO_VERSION="${PROJECT_VERSION}")
   apo_use_pch(${name})
+  add_dependencies(programs ${name})
   install(TARGETS ${name} RUNTIME DESTINATION bin)
 endfunction()
 

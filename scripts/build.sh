@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Builds a preset into build/PRESET; the programs are build/PRESET/bin/apo-*.
 #
-#   scripts/build.sh [PRESET]      release (default), dev, asan, cuda, ci
+#   scripts/build.sh [PRESET] [TARGET...]      PRESET: release (default), dev, asan, cuda, ci
 #
 # Environment: APO_JOBS  compile jobs at a time (default 2)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case "${1:-}" in -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 preset="${1:-release}"
+shift || true
 [ -e "build/$preset/build.ninja" ] || cmake --preset "$preset"
-cmake --build "build/$preset" -j "${APO_JOBS:-2}"
+targets=()
+(($#)) && targets=(--target "$@")
+cmake --build "build/$preset" -j "${APO_JOBS:-2}" "${targets[@]}"

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Sets up what is missing, builds and runs every test.
+#
+#   scripts/test.sh [PRESET] [CTEST-ARGUMENTS...]      PRESET: release (default), dev, asan, cuda, ci
+#   scripts/test.sh release -R KlBaseline              only some tests
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+case "${1:-}" in -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+preset="${1:-release}"
+shift || true
+scripts/setup.sh
+scripts/build.sh "$preset"
+ctest --preset "$preset" "$@"
