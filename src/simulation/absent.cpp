@@ -1,0 +1,36 @@
+// The tabletop of a build without MuJoCo: options and expert are there, the world is not.
+// This file is then the room's only source, so it takes the portable part along.
+#include "simulation/portable.cpp"
+
+namespace apo::simulation {
+
+struct Tabletop::Episode {};
+
+bool Tabletop::available() { return false; }
+
+Tabletop::Tabletop(const TabletopOptions& options) {
+  check_options(options);
+  throw RunError(
+      "the tabletop simulation is not in this build: it was configured with -DAPO_MUJOCO=OFF; run scripts/setup.sh "
+      "(it installs the mujoco wheel) and configure with -DAPO_MUJOCO=ON");
+}
+Tabletop::~Tabletop() = default;
+Tabletop::Tabletop(Tabletop&&) noexcept = default;
+Tabletop& Tabletop::operator=(Tabletop&&) noexcept = default;
+
+// Nothing below can be reached: there is no instance.
+void Tabletop::reset(uint64_t) { APO_ASSERT(false); }
+Observation Tabletop::observe() const { APO_ASSERT(false); return {}; }
+at::Tensor Tabletop::render(int) const { APO_ASSERT(false); return {}; }
+void Tabletop::step(const Action&) { APO_ASSERT(false); }
+TabletopState Tabletop::state() const { APO_ASSERT(false); return {}; }
+bool Tabletop::success() const { APO_ASSERT(false); return false; }
+bool Tabletop::failed() const { APO_ASSERT(false); return false; }
+bool Tabletop::done() const { APO_ASSERT(false); return false; }
+std::string Tabletop::outcome() const { APO_ASSERT(false); return {}; }
+bool Tabletop::near_wrong_object() const { APO_ASSERT(false); return false; }
+bool Tabletop::ever_near_wrong() const { APO_ASSERT(false); return false; }
+int64_t Tabletop::clamped_actions() const { APO_ASSERT(false); return 0; }
+int64_t Tabletop::solver_warnings() const { APO_ASSERT(false); return 0; }
+
+}  // namespace apo::simulation

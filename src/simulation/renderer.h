@@ -1,0 +1,38 @@
+// Off-screen pictures through OSMesa: one OpenGL context a thread and picture size, whatever the number of
+// environments, since they share the scene.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "simulation/scene.h"
+
+namespace apo::simulation {
+
+/// For whom a picture is made.
+enum class Look {
+  policy,  ///< what the policy sees: plain and fast
+  film,    ///< for people: antialiased, sharp shadows
+};
+
+class Renderer {
+ public:
+  /// The calling thread's renderer for that size, made when first asked for.
+  static Renderer& of_this_thread(const std::shared_ptr<const Scene>& scene, int size, Look look);
+
+  /// RunError if there is no OpenGL context to be had.
+  Renderer(std::shared_ptr<const Scene> scene, int size, Look look);
+  ~Renderer();
+  Renderer(const Renderer&) = delete;
+  Renderer& operator=(const Renderer&) = delete;
+
+  /// Draws `data` as the fixed camera sees it into `pixels` [size, size, 3], row 0 at the top.
+  /// The palm glows green while `closing`.
+  void draw(mjData& data, bool closing, uint8_t* pixels);
+
+ private:
+  struct Screen;
+  std::unique_ptr<Screen> screen_;
+};
+
+}  // namespace apo::simulation
