@@ -1,0 +1,121 @@
+// What users see when something is wrong: one message that names the place, and the exit code of its kind.
+#include <gmock/gmock.h>
+
+#include <filesystem>
+
+#include "programs/tiny_loop.h"
+
+namespace apo::testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class Errors : public TinyLoop {
+ protected:
+  /// One message on the last line, nothing of a stack trace.
+  static void expect_error(const ProgramResult& result, int exit_code, const ::testing::Matcher<std::string>& message) {
+    EXPECT_EQ(result.exit_code, exit_code) << result.err;
+    EXPECT_THAT(result.err, message);
+    EXPECT_THAT(result.err, AllOf(Not(HasSubstr("what():")), Not(HasSubstr("frame #")), Not(HasSubstr("terminate"))));
+  }
+};
+
+TEST_F(Errors, HelpAndVersionAreNone) {
+  for (const char* program : {"apo-train", "apo-eval", "apo-collect", "apo-refine", "apo-data"}) {
+    EXPECT_EQ(run_program(program, {"--help"}).exit_code, 0) << program;
+    EXPECT_THAT(run_program(program, {"--version"}).out, HasSubstr("0.1.0")) << program;
+  }
+}
+
+TEST_F(Errors, UnknownOptionIsUsage) {
+  expect_error(run("apo-train", {"--resum"}), 2, HasSubstr("--resum"));
+}
+
+TEST_F(Errors, MissingConfigFileIsNamed) {
+  expect_error(run_program("apo-train", {"--config", path("no.yaml")}), 2, HasSubstr("no.yaml"));
+  expect_error(run_program("apo-train", {}), 2, HasSubstr("--config"));
+}
+
+TEST_F(Errors, UnknownKeyIsSuggestedWithItsLine) {
+  spit(config(), "run: {dir: run}\nobjective:\n  betta: 0.2\n");
+  expect_error(run("apo-train", {}), 2, AllOf(HasSubstr("tiny.yaml:3"), HasSubstr("objective.betta"), HasSubstr("objective.beta")));
+}
+
+TEST_F(Errors, MistypedValueNamesKeyAndValue) {
+  expect_error(run("apo-train", {set("objective.beta=strong")}), 2, AllOf(HasSubstr("objective.beta"), HasSubstr("strong")));
+  expect_error(run("apo-train", {set("objective.z0=sometimes")}), 2, AllOf(HasSubstr("objective.z0"), HasSubstr("shifted-labels")));
+}
+
+TEST_F(Errors, MissingDataFileIsNamed) {
+  expect_error(run("apo-train", sft("base")), 3, HasSubstr("demos.hdf5"));
+}
+
+TEST_F(Errors, NonHdf5FileIsNamed) {
+  spit(path("demos.hdf5"), "this is not HDF5");
+  expect_error(run("apo-train", sft("base")), 3, AllOf(HasSubstr("demos.hdf5"), HasSubstr("HDF5")));
+}
+
+TEST_F(Errors, TruncatedFileIsNamed) {
+  record_demonstrations();
+  std::filesystem::resize_file(path("demos.hdf5"), std::filesystem::file_size(path("demos.hdf5")) / 2);
+  expect_error(run("apo-train", sft("base")), 3, HasSubstr("demos.hdf5"));
+}
+
+TEST_F(Errors, EmptyPoolNamesThePoolAndTheOption) {
+  train_base();
+  expect_error(run("apo-train", {expert(), set("policy.checkpoint=" + path("base")), set("run.dir=" + path("apo"))}), 2,
+               AllOf(HasSubstr("data.pools"), HasSubstr("intervention")));
+  EXPECT_FALSE(std::filesystem::exists(path("apo/checkpoints")));
+}
+
+TEST_F(Errors, UsedRunDirectoryIsNotOverwritten) {
+  train_base();
+  expect_error(run("apo-train", sft("base")), 2, AllOf(HasSubstr("--resume"), HasSubstr("--overwrite")));
+  EXPECT_EQ(run("apo-train", sft("base", {"--overwrite"})).exit_code, 0);
+}
+
+TEST_F(Errors, ResumeWithAnotherConfigNamesTheKey) {
+  train_base();
+  expect_error(run("apo-train", sft("base", {"--resume", set("optimizer.learning_rate=0.5")})), 2,
+               HasSubstr("optimizer.learning_rate"));
+}
+
+TEST_F(Errors, UnwritableRunDirectoryIsNamed) {
+  record_demonstrations();
+  spit(path("occupied"), "a file");
+  expect_error(run("apo-train", sft("occupied/run")), 4, HasSubstr("occupied"));
+}
+
+TEST_F(Errors, RunDirectoryInUseIsNamed) {
+  record_demonstrations();
+  RunningProgram first("apo-train", [&] {
+    auto arguments = sft("base", {set("train.max_steps=100000"), set("train.checkpoint_every=100000")});
+    arguments.insert(arguments.begin(), {"--config", config()});
+    return arguments;
+  }(), dir_.path());
+  while (first.running() && slurp(path("base/metrics.jsonl")).empty()) ::usleep(20000);
+  ASSERT_TRUE(first.running()) << first.wait().err;
+  expect_error(run("apo-train", sft("base", {"--resume"})), 4, AllOf(HasSubstr("base"), HasSubstr("in use")));
+}
+
+TEST_F(Errors, TruncatedCheckpointIsNamed) {
+  train_base();
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(path("base/checkpoints")))
+    if (entry.path().filename() == "model.safetensors") std::filesystem::resize_file(entry.path(), 300);
+  expect_error(run("apo-eval", {set("policy.checkpoint=" + path("base"))}), 3, HasSubstr("model.safetensors"));
+}
+
+TEST_F(Errors, MissingCheckpointSaysWhereItLooked) {
+  expect_error(run("apo-eval", {set("policy.checkpoint=" + path("nowhere"))}), 3, HasSubstr("nowhere"));
+  expect_error(run("apo-eval", {}), 2, HasSubstr("policy.checkpoint"));
+}
+
+TEST_F(Errors, ExistingRecordingIsNotOverwritten) {
+  record_demonstrations();
+  expect_error(run("apo-collect", {"--demonstrations", "--output", path("demos.hdf5")}), 2, HasSubstr("demos.hdf5"));
+}
+
+}  // namespace
+}  // namespace apo::testing

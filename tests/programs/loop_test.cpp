@@ -1,0 +1,175 @@
+// The loop by hand and in one program, on the real simulator, small.
+#include <gmock/gmock.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "programs/tiny_loop.h"
+
+namespace apo::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using nlohmann::json;
+
+std::vector<json> lines(const std::string& path) {
+  std::vector<json> all;
+  std::istringstream in(slurp(path));
+  for (std::string line; std::getline(in, line);) all.push_back(json::parse(line));
+  return all;
+}
+
+// the numbers of a run that must not depend on when it was stopped
+std::vector<json> numbers(const std::string& path) {
+  auto all = lines(path);
+  for (json& line : all)
+    for (const char* timing : {"samples_per_second", "step_seconds", "data_seconds", "memory_bytes"}) line.erase(timing);
+  return all;
+}
+
+class Loop : public TinyLoop {
+ protected:
+  void collect_interactions() const {
+    const auto result = run("apo-collect", {set("policy.checkpoint=" + path("base")), "--output", path("interactions.hdf5")});
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+  }
+  std::vector<std::string> apo(const std::string& run_dir, std::vector<std::string> more = {}) const {
+    std::vector<std::string> all = {expert(), set("data.interactions=[{path: " + path("interactions.hdf5") + "}]"),
+                                    set("policy.checkpoint=" + path("base")), set("run.dir=" + path(run_dir))};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+};
+
+TEST_F(Loop, ByHandInFiveCommands) {
+  train_base();
+  collect_interactions();
+  const auto trained = run("apo-train", apo("apo", {set("logging.per_sample=true")}));
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+
+  const auto metrics = lines(path("apo/metrics.jsonl"));
+  ASSERT_EQ(metrics.size(), 6u);
+  // at the first step the policy is the reference: r = 0, z0 = 0, every unweighted loss is 0.5
+  EXPECT_EQ(metrics[0]["reward_desirable"], 0.0);
+  EXPECT_EQ(metrics[0]["z0"], 0.0);
+  EXPECT_NEAR(metrics[0]["unweighted_loss"].get<double>() / 8, 0.5, 0.5);
+  EXPECT_EQ(metrics[0]["num_desirable"].get<int>() + metrics[0]["num_undesirable"].get<int>(), 8);
+  const auto samples = lines(path("apo/samples.jsonl"));
+  ASSERT_EQ(samples.size(), 48u);
+  for (const json& sample : samples)
+    if (sample["step"] == samples.front()["step"]) EXPECT_EQ(sample["loss"], 0.5);
+  EXPECT_TRUE(std::filesystem::exists(path("apo/report.html")));
+
+  const auto evaluated = run("apo-eval", {set("policy.checkpoint=" + path("apo")), "--output", path("evaluation")});
+  ASSERT_EQ(evaluated.exit_code, 0) << evaluated.err;
+  EXPECT_EQ(json::parse(slurp(path("evaluation/results.json")))["trials"].size(), 4u);
+}
+
+TEST_F(Loop, AnotherObjectiveAndAnotherKBySetAlone) {
+  train_base();
+  collect_interactions();
+  const auto trained =
+      run("apo-train", apo("kto", {set("objective.type=kto"), set("data.labels.steps_before_intervention=3")}));
+  EXPECT_EQ(trained.exit_code, 0) << trained.err;
+  EXPECT_THAT(slurp(path("kto/config.yaml")), HasSubstr("steps_before_intervention: 3"));
+}
+
+TEST_F(Loop, ScoresADatasetLineByLine) {
+  train_base();
+  const auto scored = run("apo-eval", {set("policy.checkpoint=" + path("base")), "--dataset", path("demos.hdf5"),
+                                       "--output", path("scores.jsonl")});
+  ASSERT_EQ(scored.exit_code, 0) << scored.err;
+  const auto scores = lines(path("scores.jsonl"));
+  ASSERT_GT(scores.size(), 50u);
+  for (const char* key : {"file", "episode", "timestep", "log_prob", "token_log_probs", "target_tokens",
+                          "predicted_tokens", "predicted_action", "action", "action_l1"})
+    EXPECT_TRUE(scores[0].contains(key)) << key;
+  double sum = 0;
+  for (const double token : scores[0]["token_log_probs"]) sum += token;
+  EXPECT_NEAR(sum, scores[0]["log_prob"].get<double>(), 1e-4);
+}
+
+TEST_F(Loop, ConfigYamlOfARunReproducesIt) {
+  train_base();
+  const auto again = run_program("apo-train", {"--config", path("base/config.yaml"), "--set", "run.dir=" + path("again")});
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_EQ(numbers(path("base/metrics.jsonl")), numbers(path("again/metrics.jsonl")));
+}
+
+TEST_F(Loop, ResumedAfterKillEqualsUninterrupted) {
+  record_demonstrations();
+  const std::vector<std::string> longer = {set("train.max_steps=40")};
+  ASSERT_EQ(run("apo-train", sft("whole", longer)).exit_code, 0);
+  {
+    auto arguments = sft("killed", longer);
+    arguments.insert(arguments.begin(), {"--config", config()});
+    RunningProgram victim("apo-train", arguments, dir_.path());
+    while (victim.running() && !std::filesystem::exists(path("killed/checkpoints/step-8"))) ::usleep(1000);
+    victim.send(SIGKILL);
+    victim.wait();
+  }
+  auto resumed = longer;
+  resumed.push_back("--resume");
+  const auto result = run("apo-train", sft("killed", resumed));
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(numbers(path("whole/metrics.jsonl")), numbers(path("killed/metrics.jsonl")));
+}
+
+TEST_F(Loop, InterruptSavesAndExits130) {
+  record_demonstrations();
+  auto arguments = sft("base", {set("train.max_steps=100000"), set("train.checkpoint_every=100000")});
+  arguments.insert(arguments.begin(), {"--config", config()});
+  RunningProgram program("apo-train", arguments, dir_.path());
+  while (program.running() && slurp(path("base/metrics.jsonl")).empty()) ::usleep(20000);
+  program.send(SIGINT);
+  EXPECT_EQ(program.wait().exit_code, 130);
+  EXPECT_TRUE(std::filesystem::exists(path("base/checkpoints/latest")));
+}
+
+TEST_F(Loop, WhatWasRecordedBeforeAKillIsReadable) {
+  auto arguments = std::vector<std::string>{"--config", config(), "--demonstrations", "--output", path("demos.hdf5"),
+                                            set("deploy.demonstrations.episodes=100000")};
+  {
+    RunningProgram victim("apo-collect", arguments, dir_.path());
+    while (victim.running() && slurp(path("demos.hdf5.json")).find("\"recorded\"") == std::string::npos) ::usleep(5000);
+    ::usleep(300000);
+    victim.send(SIGKILL);
+    victim.wait();
+  }
+  const int64_t promised = json::parse(slurp(path("demos.hdf5.json")))["recorded"];
+  ASSERT_GT(promised, 0);
+  const auto inspected = run("apo-data", {"inspect", expert(), "--json"});
+  ASSERT_EQ(inspected.exit_code, 0) << inspected.err;
+  EXPECT_GE(json::parse(inspected.out)["episodes"].get<int64_t>(), promised);
+}
+
+TEST_F(Loop, DryRunTouchesNothing) {
+  record_demonstrations();
+  const auto result = run("apo-train", sft("dry", {"--dry-run"}));
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("parameters"));
+  EXPECT_FALSE(std::filesystem::exists(path("dry")));
+}
+
+TEST_F(Loop, RefineRunsAllStagesAndResumes) {
+  const auto first = run("apo-refine", {set("run.dir=" + path("loop"))});
+  ASSERT_EQ(first.exit_code, 0) << first.err;
+  const json summary = json::parse(slurp(path("loop/summary.json")));
+  ASSERT_EQ(summary["rounds"].size(), 2u);
+  EXPECT_EQ(summary["rounds"][0]["objective"], "sft");
+  EXPECT_EQ(summary["rounds"][1]["objective"], "apo");
+  EXPECT_EQ(summary["rounds"][1]["evaluation"]["trials"], 4);
+  EXPECT_TRUE(std::filesystem::exists(path("loop/report.html")));
+  // the promoted policy is not worse than the base
+  const auto rate = [&](int round) { return summary["rounds"][round]["evaluation"]["success_rate"].get<double>(); };
+  EXPECT_EQ(summary["rounds"][1]["promoted"].get<bool>(), rate(1) >= rate(0));
+
+  const auto again = run("apo-refine", {set("run.dir=" + path("loop")), "--resume"});
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_THAT(again.err, HasSubstr("done before"));
+  EXPECT_EQ(run("apo-refine", {set("run.dir=" + path("loop"))}).exit_code, 2);
+}
+
+}  // namespace
+}  // namespace apo::testing
