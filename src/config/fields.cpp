@@ -30,7 +30,7 @@ bool is_plain_word(std::string_view text) {
 // The code points beyond ASCII that YAML counts as line ends or as not printable.
 std::string escape_of(std::string_view rest, size_t& length) {
   static constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kSpecial = {
-      {{"\u0085", "\\N"}, {"\u2028", "\\L"}, {"\u2029", "\\P"}, {"\ufeff", "\\uFEFF"}}};
+      {{"\u0085", "\\u0085"}, {"\u2028", "\\u2028"}, {"\u2029", "\\u2029"}, {"\ufeff", "\\uFEFF"}}};
   for (const auto& [bytes, escape] : kSpecial) {
     if (rest.starts_with(bytes)) {
       length = bytes.size();

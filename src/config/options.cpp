@@ -14,10 +14,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// "a.b.0" -> a, b, 0. ConfigError for empty parts.
+// "a.b.0" -> a, b, 0. ConfigError for empty parts and for more of them than any config has.
 std::vector<std::string> split_key(std::string_view key, const std::string& where) {
+  constexpr size_t kMaxParts = 32;
   std::vector<std::string> parts;
   while (true) {
+    APO_CHECK(ConfigError, parts.size() < kMaxParts, where, ": expected a key of at most ", kMaxParts,
+              " parts");
     const size_t dot = key.find('.');
     parts.emplace_back(key.substr(0, dot));
     APO_CHECK(ConfigError, !parts.back().empty(), where, ": expected a dotted key, found '", key, "'");

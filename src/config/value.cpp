@@ -54,6 +54,7 @@ class TreeBuilder : public YAML::EventHandler {
     value.text = text;
     value.quoted = tag == "!" || tag == "tag:yaml.org,2002:str";
     check_tag(mark, tag);
+    if (!is_utf8(text)) refuse(mark, "an escape that yields no Unicode character");
     put(mark, std::move(value), anchor);
   }
 
@@ -119,7 +120,7 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
   void open(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, Value::Kind kind) {
-    if (expects_key()) refuse(mark, "a list or map as a key");
+    if (expects_key()) refuse(mark, "a list or map as a key, or a bracket that is never closed,");
     if (static_cast<int>(open_.size()) >= kMaxDepth) refuse_depth(mark);
     check_tag(mark, tag);
     Open frame;
