@@ -1,0 +1,199 @@
+#include "report/loop_charts.h"
+
+#include <algorithm>
+#include <set>
+
+#include "apo/base/error.h"
+#include "report/html.h"
+
+namespace apo::report {
+namespace {
+
+std::vector<std::string> names_of(const std::vector<Round>& rounds) {
+  std::vector<std::string> names;
+  for (const Round& round : rounds) names.push_back(round.name());
+  return names;
+}
+
+std::vector<bool> not_promoted(const std::vector<Round>& rounds) {
+  std::vector<bool> hollow;
+  for (const Round& round : rounds) hollow.push_back(!round.promoted);
+  return hollow;
+}
+
+// Fills the layers of a bar chart from counts by name, one bar a round; `scale` says what a count is multiplied with.
+template <class Counts, class Scale>
+void stack(const std::vector<Round>& rounds, const Counts& counts_of, const Scale& scale, StackedBars& chart) {
+  std::set<std::string> names;
+  for (const Round& round : rounds)
+    for (const auto& [name, count] : counts_of(round)) names.insert(name);
+  for (const std::string& name : names) {
+    StackedBars::Layer layer{name, {static_cast<int>(chart.layers.size()) % 6}, {}};
+    for (const Round& round : rounds) {
+      const std::map<std::string, int64_t> counts = counts_of(round);
+      const auto found = counts.find(name);
+      layer.heights.push_back(found == counts.end() ? 0 : static_cast<double>(found->second) * scale(round));
+    }
+    chart.layers.push_back(std::move(layer));
+  }
+}
+
+// One colour for each way to end or to be taken over, the same in both charts: success blue, the others by name.
+Ink ending_ink(const LoopSummary& summary, const std::string& name) {
+  std::set<std::string> names;
+  for (const Round& round : summary.rounds) {
+    if (round.evaluation)
+      for (const auto& [outcome, count] : round.evaluation->outcomes) names.insert(outcome);
+    if (round.deployment)
+      for (const auto& [reason, count] : round.deployment->take_overs_by_reason) names.insert(reason);
+  }
+  names.erase("success");
+  constexpr int kHues[] = {4, 1, 3, 5, 2};
+  const auto place = std::distance(names.begin(), names.find(name));
+  return {name == "success" ? 0 : kHues[place % 5]};
+}
+
+// Desirable blue, undesirable orange, interventions green, what is not learned from grey; paler for each further reason.
+void ink_labels(std::vector<StackedBars::Layer>& layers) {
+  std::map<int, int> used;
+  for (StackedBars::Layer& layer : layers) {
+    const auto says = [&](const char* word) { return layer.name.find(word) != std::string::npos; };
+    layer.ink.hue = says("skip") || says("drop") ? 6 : says("undesirable") ? 1 : says("intervention") ? 2 : says("expert") ? 5 : 0;
+    layer.ink.tint = std::min(2, used[layer.ink.hue]++);
+  }
+  std::stable_sort(layers.begin(), layers.end(), [](const auto& a, const auto& b) {
+    constexpr int kPlace[] = {1, 3, 2, 9, 9, 0, 4};
+    return kPlace[a.ink.hue] < kPlace[b.ink.hue];
+  });
+}
+
+}  // namespace
+
+std::string success_chart(const LoopSummary& summary) {
+  IntervalChart chart;
+  chart.title = "Success by round";
+  chart.note = "Points: share of trials; whiskers: 95% Wilson interval. Unaided: without coming where a person would have stepped in.";
+  chart.y_label = "share of trials";
+  chart.x_label = "policy after";
+  chart.categories = names_of(summary.rounds);
+  chart.hollow = not_promoted(summary.rounds);
+  if (std::find(chart.hollow.begin(), chart.hollow.end(), true) != chart.hollow.end())
+    chart.note += " Hollow: not promoted.";
+  IntervalChart::Group success{"success", {0}, {}}, unaided{"unaided success", {2}, {}};
+  for (const Round& round : summary.rounds) {
+    const auto interval = [](const std::optional<Share>& share) {
+      return share ? std::optional(share->interval) : std::nullopt;
+    };
+    success.intervals.push_back(round.evaluation ? interval(round.evaluation->success) : std::nullopt);
+    unaided.intervals.push_back(round.evaluation ? interval(round.evaluation->unaided) : std::nullopt);
+  }
+  chart.groups = {success, unaided};
+  return draw(chart);
+}
+
+std::string fact_charts(const LoopSummary& summary) {
+  std::map<std::string, std::set<std::string>> values;
+  for (const Round& round : summary.rounds)
+    if (round.evaluation)
+      for (const auto& [fact, share] : round.evaluation->success_by_fact) values[fact.substr(0, fact.find('='))].insert(fact);
+  std::string out;
+  for (const auto& [fact, members] : values) {
+    if (members.size() < 2 || members.size() > 5) continue;
+    IntervalChart chart;
+    chart.title = concat("Success by ", fact);
+    chart.note = "Points: share of the trials with this circumstance; whiskers: 95% interval.";
+    chart.y_label = "share of trials";
+    chart.x_label = "policy after";
+    chart.categories = names_of(summary.rounds);
+    chart.hollow = not_promoted(summary.rounds);
+    int hue = 2;
+    for (const std::string& member : members) {
+      IntervalChart::Group group{member, {hue++ % 6}, {}};
+      for (const Round& round : summary.rounds) {
+        group.intervals.push_back(std::nullopt);
+        if (!round.evaluation) continue;
+        const auto found = round.evaluation->success_by_fact.find(member);
+        if (found != round.evaluation->success_by_fact.end()) group.intervals.back() = found->second.interval;
+      }
+      chart.groups.push_back(std::move(group));
+    }
+    out += draw(chart);
+  }
+  return out;
+}
+
+std::string outcome_chart(const LoopSummary& summary) {
+  StackedBars chart;
+  chart.title = "How the trials ended";
+  chart.y_label = "share of trials";
+  chart.x_label = "policy after";
+  chart.shares = true;
+  chart.categories = names_of(summary.rounds);
+  const auto counts = [](const Round& round) {
+    return round.evaluation ? round.evaluation->outcomes : std::map<std::string, int64_t>{};
+  };
+  stack(summary.rounds, counts, [&](const Round& round) {
+    int64_t sum = 0;
+    for (const auto& [name, count] : counts(round)) sum += count;
+    return sum == 0 ? 0.0 : 1.0 / static_cast<double>(sum);
+  }, chart);
+  std::stable_partition(chart.layers.begin(), chart.layers.end(), [](const auto& layer) { return layer.name == "success"; });
+  for (StackedBars::Layer& layer : chart.layers) layer.ink = ending_ink(summary, layer.name);
+  return draw(chart);
+}
+
+std::string take_over_chart(const LoopSummary& summary) {
+  StackedBars chart;
+  chart.title = "Take-overs";
+  chart.note = "Each deployment is of the policy that stood before its round.";
+  chart.x_label = "deployment for";
+  std::vector<Round> deployed;
+  bool all_have_episodes = true;
+  for (const Round& round : summary.rounds)
+    if (round.deployment) {
+      all_have_episodes = all_have_episodes && round.deployment->episodes.value_or(0) > 0;
+      deployed.push_back(round);
+      // without reasons: the number alone
+      Deployment& deployment = *deployed.back().deployment;
+      if (deployment.take_overs_by_reason.empty() && deployment.take_overs)
+        deployment.take_overs_by_reason["take-over"] = *deployment.take_overs;
+    }
+  if (deployed.empty()) return "";
+  chart.y_label = all_have_episodes ? "take-overs in 100 episodes" : "take-overs";
+  chart.categories = names_of(deployed);
+  stack(deployed, [](const Round& round) { return round.deployment->take_overs_by_reason; },
+        [&](const Round& round) {
+          return all_have_episodes ? 100.0 / static_cast<double>(*round.deployment->episodes) : 1.0;
+        },
+        chart);
+  for (StackedBars::Layer& layer : chart.layers) layer.ink = ending_ink(summary, layer.name);
+  for (const Round& round : deployed) {
+    int64_t sum = 0;
+    for (const auto& [reason, count] : round.deployment->take_overs_by_reason) sum += count;
+    chart.above.push_back(all_have_episodes ? concat(format_count(sum), " in ", format_count(*round.deployment->episodes))
+                                            : format_count(sum));
+  }
+  return draw(chart);
+}
+
+std::string label_chart(const LoopSummary& summary) {
+  StackedBars chart;
+  chart.title = "What each round learned from";
+  chart.y_label = "recorded steps";
+  chart.x_label = "training of";
+  std::vector<Round> labelled;
+  for (const Round& round : summary.rounds)
+    if (!round.labels.empty()) labelled.push_back(round);
+  if (labelled.empty()) return "";
+  chart.categories = names_of(labelled);
+  stack(labelled, [](const Round& round) { return round.labels; }, [](const Round&) { return 1.0; }, chart);
+  for (size_t i = 0; i < labelled.size(); ++i) {
+    int64_t sum = 0;
+    for (const auto& [label, count] : labelled[i].labels) sum += count;
+    chart.above.push_back(format_count(sum));
+  }
+  ink_labels(chart.layers);
+  return draw(chart);
+}
+
+}  // namespace apo::report

@@ -1,0 +1,100 @@
+#include <algorithm>
+#include <cmath>
+
+#include "apo/base/error.h"
+#include "report/html.h"
+#include "report/intervals.h"
+#include "report/loop_summary.h"
+
+namespace apo::report {
+namespace {
+
+// "106 of 200 trials (53%, 95% interval 46–60%)"
+std::string in_words(const Share& share) {
+  return concat(format_count(share.count), " of ", format_count(share.total), " trials (",
+                format_percent(share.interval.value), ", 95% interval ", format_fixed(100 * share.interval.low, 0), "–",
+                format_percent(share.interval.high), ")");
+}
+
+std::string points(double share) { return format_fixed(100 * share, 0); }
+
+std::string base_sentence(const LoopSummary& summary) {
+  const Round& first = summary.rounds.front();
+  const std::string who = first.round == 0 ? "The base policy" : concat("The policy of ", first.name());
+  const std::string where = summary.environment.empty() ? "" : concat(" in ", summary.environment);
+  if (!first.evaluation || !first.evaluation->success) return concat(who, " was not evaluated", where, ".");
+  return concat(who, " succeeded", where, " in ", in_words(*first.evaluation->success), ".");
+}
+
+// "wrong object 27, off course 3", most frequent first
+std::string reasons(const std::map<std::string, int64_t>& by_reason) {
+  std::vector<std::pair<std::string, int64_t>> sorted(by_reason.begin(), by_reason.end());
+  std::stable_sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::string out;
+  for (const auto& [reason, count] : sorted) out += concat(out.empty() ? "" : ", ", reason, " ", format_count(count));
+  return out;
+}
+
+std::string people_sentence(const LoopSummary& summary) {
+  int64_t rounds = 0, episodes = 0, take_overs = 0, human_steps = 0;
+  std::map<std::string, int64_t> by_reason;
+  for (const Round& round : summary.rounds) {
+    if (!round.deployment) continue;
+    ++rounds;
+    episodes += round.deployment->episodes.value_or(0);
+    take_overs += round.deployment->take_overs.value_or(0);
+    for (const auto& [reason, count] : round.deployment->take_overs_by_reason) by_reason[reason] += count;
+    const auto steps = round.deployment->steps.find("intervention");
+    if (steps != round.deployment->steps.end()) human_steps += steps->second;
+  }
+  if (rounds == 0) return "It was not yet deployed under a person's eyes.";
+  std::string out = rounds == 1 ? "Deployed once" : rounds == 2 ? "Deployed twice" : concat("Deployed ", rounds, " times");
+  if (episodes > 0) out += concat(" for ", count_of(episodes, "episode"), rounds > 1 ? " in all" : "");
+  out += concat(" under a person's eyes, it was taken over ", count_of(take_overs, "time"));
+  const std::string why = reasons(by_reason);
+  if (!why.empty()) out += concat(" (", why, ")");
+  if (human_steps > 0) out += concat("; the corrections are ", count_of(human_steps, "step"));
+  return out + ".";
+}
+
+// Rounds that were tried and not kept: "round 2", "rounds 2 and 3".
+std::string not_promoted(const LoopSummary& summary) {
+  std::vector<std::string> numbers;
+  for (const Round& round : summary.rounds)
+    if (!round.promoted) numbers.push_back(concat(round.round));
+  std::string list;
+  for (size_t i = 0; i < numbers.size(); ++i)
+    list += concat(i == 0 ? "" : i + 1 == numbers.size() ? " and " : ", ", numbers[i]);
+  return numbers.empty() ? "" : concat(numbers.size() == 1 ? "Round " : "Rounds ", list);
+}
+
+std::string result_sentence(const LoopSummary& summary) {
+  const Round& first = summary.rounds.front();
+  const Round& last = summary.current();
+  if (summary.rounds.size() == 1) return "It was not refined yet.";
+  const std::string kept_out = not_promoted(summary);
+  if (&last == &first || !last.evaluation || !last.evaluation->success) {
+    if (kept_out.empty()) return "No refined policy was evaluated yet.";
+    return concat(kept_out, " brought no better policy: the base stays in use.");
+  }
+  const Share& after = *last.evaluation->success;
+  std::string out = concat("Refined", last.objective.empty() ? "" : concat(" with ", last.objective), " on what was recorded (",
+                           last.name(), "), it succeeds in ", in_words(after));
+  if (first.evaluation && first.evaluation->success) {
+    const Interval gain = difference_interval(first.evaluation->success->interval, after.interval);
+    const bool clear = gain.low > 0 || gain.high < 0;
+    out += concat(": ", points(std::abs(gain.value)), " points ", gain.value < 0 ? "fewer" : "more", " than the base [",
+                  points(gain.low), ", ", points(gain.high), "]", clear ? "" : ", which may be chance");
+  }
+  out += ".";
+  if (!kept_out.empty()) out += concat(" ", kept_out, " brought no better policy and was not kept.");
+  return out;
+}
+
+}  // namespace
+
+std::vector<std::string> story(const LoopSummary& summary) {
+  return {base_sentence(summary), people_sentence(summary), result_sentence(summary)};
+}
+
+}  // namespace apo::report

@@ -1,0 +1,35 @@
+// The page around the charts: style sheet, script for the pointer, header, notes.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace apo::report {
+
+/// A number that a reader should see first, with its name.
+struct Tile {
+  std::string name, value, detail;
+};
+
+struct Page {
+  std::string title;                ///< plain
+  std::string subtitle;             ///< plain; one line under the title
+  std::vector<std::string> story;   ///< plain; sentences above everything else
+  std::vector<Tile> tiles;          ///< plain
+  std::vector<std::string> notes;   ///< plain; what the reader must know about the data
+  std::string body;                 ///< HTML
+};
+
+/// The whole document. It loads nothing from anywhere, and tells the browser to refuse to.
+std::string render(const Page& page);
+
+/// <section> with a heading; nothing if `content` is empty.
+std::string section(const std::string& title, const std::string& content);
+/// Charts side by side, as many as fit; nothing if `charts` is empty.
+std::string grid(const std::string& charts);
+
+/// The name of a directory, however it is written ("runs/apo/", ".").
+std::string directory_name(const std::filesystem::path& dir);
+
+}  // namespace apo::report
