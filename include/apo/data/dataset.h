@@ -79,12 +79,17 @@ class Dataset {
   explicit Dataset(const DataOptions& options);
 
   const std::vector<StepIndex>& pool(Pool pool) const;
-  /// Steps by "label: reason" for each source kind: "expert/desirable: demonstration", ...
+  /// Steps by "label: reason" for each kind of source: "expert/desirable: demonstration", "interactions/...", as
+  /// count_labels.
   const LabelCounts& counts() const;
   int64_t num_files() const;
   int64_t num_episodes() const;
   int64_t action_size() const;
   const std::filesystem::path& file_path(int32_t file) const;
+  /// True for a file of `data.expert`.
+  bool is_expert(int32_t file) const;
+  const TrajectoryFile& file(int32_t file) const;
+  int32_t num_episodes(int32_t file) const;
   std::string episode_name(int32_t file, int32_t episode) const;
   /// Every distinct instruction, sorted.
   std::vector<std::string> instructions() const;
@@ -94,6 +99,8 @@ class Dataset {
   const EpisodeRecord& record(int32_t file, int32_t episode) const;
   /// Action and labels only, without reading pictures.
   Sample sample_without_observation(const StepIndex& index) const;
+  /// Proprioceptive state and instruction, without reading pictures; thread-safe.
+  Observation state(const StepIndex& index) const;
   /// The whole sample; thread-safe.
   Sample sample(const StepIndex& index) const;
 

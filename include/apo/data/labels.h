@@ -41,12 +41,19 @@ struct LabelledStep {
   StepLabel label = StepLabel::skipped;
   std::string_view reason;             ///< why, a short static text, e.g. "before take-over", "explicit", "no motion"
   std::vector<float> dimension_credit; ///< [A] in [0, 1]; empty = all one (no human action known)
+  bool take_over = false;              ///< the human's first kept step of an intervention
+  bool window_cut_short = false;       ///< at a take-over: fewer than K kept policy steps came before it
 };
 
 /// Labels one episode (the rules of design 5.5, in this order: filters, explicit labels, the K-step rule counted over
 /// kept policy steps since the previous intervention or the episode's start, failed episodes). Pure.
 ///
+/// Steps that the file marks as skipped or that a filter leaves out are as if they were not there: a human who did not
+/// move took nothing over. NaN passes the filters (Dataset refuses it).
 /// `is_expert` marks demonstrations: all their kept steps are desirable unless the file says otherwise.
+/// An explicit label takes its step's place in the count of K; an explicitly desirable human step stays in the
+/// intervention pool. `undesirable-tail`: of a failed episode's policy steps after the last intervention, the last K
+/// become undesirable and the others are dropped.
 /// dimension_credit of an undesirable step: c_j = min(1, |a_j − h_j|), h the mean of the human's first
 /// `credit_actions` actions of the take-over that made it undesirable.
 /// Source  APO paper, section on preference labels; released dataset/balance_apo_dataset.py.
@@ -55,7 +62,8 @@ struct LabelledStep {
 std::vector<LabelledStep> label_episode(const EpisodeRecord& episode, bool is_expert, const LabelOptions& labels,
                                         const FilterOptions& filter);
 
-/// Counts by "label: reason" over episodes, for reports.
+/// Counts by "label: reason" over episodes, for reports; beside them "take-over: whole window" and
+/// "take-over: window cut short" count take-overs, which are no label.
 using LabelCounts = std::map<std::string, int64_t>;
 void count_labels(std::span<const LabelledStep> steps, LabelCounts& counts);
 

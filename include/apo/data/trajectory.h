@@ -12,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -19,9 +20,12 @@
 
 namespace apo::data {
 
-/// How a file is laid out. `automatic` looks inside.
-enum class TrajectoryFormat { automatic, apo, released_demo, released_interaction, robomimic };
+/// How a file is laid out. `automatic` looks inside. `libero` files hold their pictures bottom row first (unless their
+/// attribute macros_image_convention says otherwise) and are turned upright; `sirius` files say who acted in
+/// action_modes; `mimicgen` is read as robomimic.
+enum class TrajectoryFormat { automatic, apo, released_demo, released_interaction, robomimic, libero, mimicgen, sirius };
 std::span<const std::pair<TrajectoryFormat, std::string_view>> enum_names(TrajectoryFormat);
+std::string_view to_string(TrajectoryFormat format);
 
 /// One episode without its pictures.
 struct EpisodeRecord {
@@ -56,6 +60,8 @@ class TrajectoryFile {
   /// Pictures, state and instruction of one step. Camera and state names are those of the file ("agentview_image" is
   /// camera "agentview").
   virtual Observation observation(int64_t episode, int64_t timestep) const = 0;
+  /// The same without reading pictures: images is empty.
+  virtual Observation state(int64_t episode, int64_t timestep) const = 0;
   /// Attributes of the file as text (environment, policy, schema version), for `apo-data inspect`.
   virtual std::vector<std::pair<std::string, std::string>> attributes() const = 0;
 };

@@ -1,0 +1,201 @@
+#include "apo/data/dataset.h"
+
+#include <glob.h>
+#include <torch/types.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <set>
+
+#include "apo/base/error.h"
+#include "apo/base/log.h"
+#include "data/hdf5.h"
+
+namespace apo::data {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+bool is_trajectory_name(const fs::path& path) {
+  const std::string end = path.extension().string();
+  return end == ".hdf5" || end == ".h5";
+}
+
+// The writer's own companions of a trajectory file.
+bool is_companion(const fs::path& path) {
+  const std::string end = path.extension().string();
+  return end == ".journal" || end == ".partial" || end == ".new";
+}
+
+struct LabelledEpisode {
+  EpisodeRecord record;
+  std::vector<LabelledStep> steps;
+};
+
+struct OpenFile {
+  std::shared_ptr<TrajectoryFile> file;
+  bool is_expert = false;
+  std::vector<LabelledEpisode> episodes;
+};
+
+void expect_no_nan(const LabelledEpisode& episode, const fs::path& path) {
+  for (size_t i = 0; i < episode.steps.size(); ++i) {
+    if (episode.steps[i].label == StepLabel::skipped) continue;
+    for (const float a : episode.record.actions[i])
+      APO_CHECK(DataError, !std::isnan(a), path.string(), ": action of ", episode.record.name, " timestep ", i,
+                ": expected numbers, found NaN");
+  }
+}
+
+}  // namespace
+
+struct Dataset::State {
+  std::vector<OpenFile> files;
+  std::array<std::vector<StepIndex>, 3> pools;
+  LabelCounts counts;
+  int64_t num_episodes = 0;
+  int64_t action_size = 0;
+
+  void add_source(const SourceOptions& source, bool is_expert, const DataOptions& options);
+  void add_episode(OpenFile& file, LabelledEpisode episode, LabelCounts& counts);
+  const LabelledEpisode& episode(int32_t f, int32_t e) const {
+    return files.at(static_cast<size_t>(f)).episodes.at(static_cast<size_t>(e));
+  }
+};
+
+void Dataset::State::add_episode(OpenFile& file, LabelledEpisode episode, LabelCounts& counts) {
+  const auto size = static_cast<int64_t>(episode.record.actions.at(0).size());
+  if (action_size == 0) action_size = size;
+  APO_CHECK(DataError, size == action_size, file.file->path().string(), ": actions of ", episode.record.name,
+            ": expected ", action_size, " numbers as in ", files.empty() ? "its first episode" : files[0].file->path().string(),
+            ", found ", size);
+  expect_no_nan(episode, file.file->path());
+  count_labels(episode.steps, counts);
+  StepIndex index{static_cast<int32_t>(files.size()), static_cast<int32_t>(file.episodes.size()), 0};
+  for (const LabelledStep& step : episode.steps) {
+    if (step.label != StepLabel::skipped) {
+      const Pool pool = step.label == StepLabel::desirable      ? Pool::desirable
+                        : step.label == StepLabel::intervention ? Pool::intervention
+                                                                : Pool::undesirable;
+      pools[static_cast<size_t>(pool)].push_back(index);
+    }
+    ++index.timestep;
+  }
+  file.episodes.push_back(std::move(episode));
+  ++num_episodes;
+}
+
+void Dataset::State::add_source(const SourceOptions& source, bool is_expert, const DataOptions& options) {
+  LabelCounts source_counts;
+  for (const fs::path& path : expand_source(source)) {
+    for (const OpenFile& other : files)
+      if (other.file->path() == path) log_warn(path.string(), ": named by two data sources, its steps count twice");
+    OpenFile file{TrajectoryFile::open(path, source.format, source.instruction), is_expert, {}};
+    const int64_t n = file.file->num_episodes();
+    for (int64_t e = 0; e < (source.limit > 0 ? std::min(n, source.limit) : n); ++e) {
+      LabelledEpisode episode{file.file->episode(e), {}};
+      episode.steps = label_episode(episode.record, is_expert, options.labels, options.filter);
+      add_episode(file, std::move(episode), source_counts);
+    }
+    files.push_back(std::move(file));
+  }
+  for (const auto& [key, n] : source_counts) counts[(is_expert ? "expert/" : "interactions/") + key] += n;
+}
+
+Dataset::Dataset(const DataOptions& options) : state_(std::make_shared<State>()) {
+  for (const SourceOptions& source : options.expert) state_->add_source(source, true, options);
+  for (const SourceOptions& source : options.interactions) state_->add_source(source, false, options);
+}
+
+const std::vector<StepIndex>& Dataset::pool(Pool pool) const { return state_->pools[static_cast<size_t>(pool)]; }
+const LabelCounts& Dataset::counts() const { return state_->counts; }
+int64_t Dataset::num_files() const { return static_cast<int64_t>(state_->files.size()); }
+int64_t Dataset::num_episodes() const { return state_->num_episodes; }
+int64_t Dataset::action_size() const { return state_->action_size; }
+const fs::path& Dataset::file_path(int32_t file) const { return this->file(file).path(); }
+bool Dataset::is_expert(int32_t file) const { return state_->files.at(static_cast<size_t>(file)).is_expert; }
+const TrajectoryFile& Dataset::file(int32_t file) const { return *state_->files.at(static_cast<size_t>(file)).file; }
+int32_t Dataset::num_episodes(int32_t file) const {
+  return static_cast<int32_t>(state_->files.at(static_cast<size_t>(file)).episodes.size());
+}
+std::string Dataset::episode_name(int32_t file, int32_t episode) const { return record(file, episode).name; }
+
+std::vector<std::string> Dataset::instructions() const {
+  std::set<std::string> instructions;
+  for (const OpenFile& file : state_->files)
+    for (const LabelledEpisode& episode : file.episodes) instructions.insert(episode.record.instruction);
+  return {instructions.begin(), instructions.end()};
+}
+
+std::vector<StepIndex> Dataset::kept_steps(bool expert_only) const {
+  std::vector<StepIndex> kept;
+  for (size_t f = 0; f < state_->files.size(); ++f) {
+    const OpenFile& file = state_->files[f];
+    if (expert_only && !file.is_expert) continue;
+    for (size_t e = 0; e < file.episodes.size(); ++e)
+      for (size_t t = 0; t < file.episodes[e].steps.size(); ++t)
+        if (file.episodes[e].steps[t].label != StepLabel::skipped)
+          kept.push_back({static_cast<int32_t>(f), static_cast<int32_t>(e), static_cast<int32_t>(t)});
+  }
+  return kept;
+}
+
+const LabelledStep& Dataset::label(const StepIndex& index) const {
+  return state_->episode(index.file, index.episode).steps.at(static_cast<size_t>(index.timestep));
+}
+
+const EpisodeRecord& Dataset::record(int32_t file, int32_t episode) const {
+  return state_->episode(file, episode).record;
+}
+
+Sample Dataset::sample_without_observation(const StepIndex& index) const {
+  const EpisodeRecord& episode = record(index.file, index.episode);
+  const LabelledStep& step = label(index);
+  const auto t = static_cast<size_t>(index.timestep);
+  Sample sample;
+  sample.index = index;
+  sample.action = episode.actions.at(t);
+  sample.source = episode.sources.at(t);
+  sample.desirable = step.label != StepLabel::undesirable;
+  sample.dimension_credit = step.dimension_credit;
+  return sample;
+}
+
+Observation Dataset::state(const StepIndex& index) const {
+  label(index);  // range
+  return file(index.file).state(index.episode, index.timestep);
+}
+
+Sample Dataset::sample(const StepIndex& index) const {
+  Sample sample = sample_without_observation(index);
+  sample.observation = file(index.file).observation(index.episode, index.timestep);
+  return sample;
+}
+
+std::vector<fs::path> expand_source(const SourceOptions& source) {
+  APO_CHECK(ConfigError, !source.path.empty(), "a data source has no `path`");
+  std::vector<fs::path> paths;
+  std::error_code error;
+  if (fs::is_directory(source.path, error)) {
+    for (const auto& entry : fs::directory_iterator(source.path, error))
+      if (is_trajectory_name(entry.path()) && entry.is_regular_file(error)) paths.push_back(entry.path());
+    APO_CHECK(DataError, !paths.empty(), source.path, ": expected a directory with *.hdf5 or *.h5 files, found none");
+  } else if (fs::exists(source.path, error)) {
+    return {source.path};
+  } else {
+    glob_t matches = {};
+    if (::glob(source.path.c_str(), 0, nullptr, &matches) == 0)
+      for (size_t i = 0; i < matches.gl_pathc; ++i) paths.emplace_back(matches.gl_pathv[i]);
+    ::globfree(&matches);
+    std::erase_if(paths, [&error](const fs::path& path) { return is_companion(path) || fs::is_directory(path, error); });
+    const bool pattern = source.path.find_first_of("*?[") != std::string::npos;
+    APO_CHECK(DataError, !paths.empty(), source.path, pattern ? ": no file matches" : ": no such file");
+  }
+  std::sort(paths.begin(), paths.end(),
+            [](const fs::path& a, const fs::path& b) { return hdf5::natural_less(a.string(), b.string()); });
+  return paths;
+}
+
+}  // namespace apo::data

@@ -1,0 +1,546 @@
+#include "data/hdf5.h"
+
+#include <hdf5.h>
+
+#include <algorithm>
+#include <cctype>
+
+#include "apo/base/error.h"
+
+namespace apo::data::hdf5 {
+namespace {
+
+namespace fs = std::filesystem;
+static_assert(sizeof(hid_t) == sizeof(int64_t));
+
+std::recursive_mutex& library_mutex() {
+  static std::recursive_mutex mutex;
+  return mutex;
+}
+
+// The innermost line of the library's error stack, which says what really happened.
+std::string reason() {
+  std::string text;
+  H5Ewalk2(
+      H5E_DEFAULT, H5E_WALK_UPWARD,
+      [](unsigned n, const H5E_error2_t* error, void* out) -> herr_t {
+        if (n == 0 && error->desc) *static_cast<std::string*>(out) = error->desc;
+        return 0;
+      },
+      &text);
+  return text.empty() ? "unknown reason" : text;
+}
+
+// Refuses to walk through an external link anywhere on a path.
+herr_t refuse_external(const char*, const char*, const char*, const char*, unsigned*, hid_t, void*) { return -1; }
+
+Handle access_list(hid_t kind) {
+  Handle list(H5Pcreate(kind));
+  H5Pset_elink_cb(list.id(), refuse_external, nullptr);
+  return list;
+}
+
+Kind kind_of(hid_t type) {
+  switch (H5Tget_class(type)) {
+    case H5T_INTEGER:
+    case H5T_ENUM: return Kind::integer;
+    case H5T_FLOAT: return Kind::floating;
+    case H5T_STRING: return Kind::text;
+    default: return Kind::other;
+  }
+}
+
+int iterate_names(hid_t, const char* name, const H5L_info_t*, void* out) {
+  static_cast<std::vector<std::string>*>(out)->emplace_back(name);
+  return 0;
+}
+
+// Reads one text through `read(memory type, buffer)`; `type` is how it is stored.
+template <class Read>
+std::optional<std::string> read_text(hid_t type, Read read) {
+  if (H5Tis_variable_str(type) > 0) {
+    Handle memory(H5Tcopy(H5T_C_S1));
+    H5Tset_size(memory.id(), H5T_VARIABLE);
+    H5Tset_cset(memory.id(), H5Tget_cset(type));
+    char* text = nullptr;
+    if (read(memory.id(), static_cast<void*>(&text)) < 0) return std::nullopt;
+    std::string result = text ? text : "";
+    H5free_memory(text);
+    return result;
+  }
+  const size_t size = H5Tget_size(type);
+  if (size > (size_t{16} << 20)) return std::nullopt;
+  std::string result(size, '\0');
+  if (read(type, static_cast<void*>(result.data())) < 0) return std::nullopt;
+  const size_t end = H5Tget_strpad(type) == H5T_STR_SPACEPAD ? result.find_last_not_of(' ') + 1 : result.find('\0');
+  return result.substr(0, end);
+}
+
+}  // namespace
+
+Session::Session() : lock_(library_mutex()) {
+  H5E_auto2_t print = nullptr;
+  H5Eget_auto2(H5E_DEFAULT, &print, &print_data_);
+  print_ = reinterpret_cast<int (*)(int64_t, void*)>(print);
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+}
+
+Session::~Session() { H5Eset_auto2(H5E_DEFAULT, reinterpret_cast<H5E_auto2_t>(print_), print_data_); }
+
+Handle::~Handle() {
+  if (id_ < 0) return;
+  Session session;
+  H5Idec_ref(id_);
+}
+
+bool natural_less(const std::string& a, const std::string& b) {
+  size_t i = 0, j = 0;
+  const auto digit = [](char c) { return c >= '0' && c <= '9'; };
+  while (i < a.size() && j < b.size()) {
+    if (digit(a[i]) && digit(b[j])) {
+      const auto number = [&digit](const std::string& text, size_t& at) {
+        while (at < text.size() && text[at] == '0') ++at;
+        const size_t begin = at;
+        while (at < text.size() && digit(text[at])) ++at;
+        return text.substr(begin, at - begin);
+      };
+      const std::string x = number(a, i), y = number(b, j);
+      if (x.size() != y.size()) return x.size() < y.size();
+      if (x != y) return x < y;
+    } else {
+      if (a[i] != b[j]) return a[i] < b[j];
+      ++i, ++j;
+    }
+  }
+  if (a.size() - i != b.size() - j) return a.size() - i < b.size() - j;
+  return a < b;
+}
+
+bool is_utf8(const std::string& text) {
+  size_t i = 0;
+  while (i < text.size()) {
+    const auto c = static_cast<unsigned char>(text[i]);
+    const size_t more = c < 0x80 ? 0 : c >= 0xc2 && c < 0xe0 ? 1 : c >= 0xe0 && c < 0xf0 ? 2 : c >= 0xf0 && c < 0xf5 ? 3 : 9;
+    if (more == 9 || i + more >= text.size()) return false;
+    for (size_t k = 1; k <= more; ++k)
+      if ((static_cast<unsigned char>(text[i + k]) & 0xc0) != 0x80) return false;
+    const auto second = static_cast<unsigned char>(more ? text[i + 1] : 0);
+    if ((c == 0xe0 && second < 0xa0) || (c == 0xed && second > 0x9f) || (c == 0xf0 && second < 0x90) ||
+        (c == 0xf4 && second > 0x8f))
+      return false;
+    i += more + 1;
+  }
+  return true;
+}
+
+// ---- Array ----
+
+Array::Array(Handle handle, std::string file, std::string path)
+    : handle_(std::move(handle)), file_(std::move(file)), path_(std::move(path)) {
+  Handle type(H5Dget_type(handle_.id()));
+  Handle space(H5Dget_space(handle_.id()));
+  Handle creation(H5Dget_create_plist(handle_.id()));
+  APO_CHECK(DataError, type.id() >= 0 && space.id() >= 0 && creation.id() >= 0, where(), ": cannot read: ", reason());
+  APO_CHECK(DataError, H5Pget_external_count(creation.id()) <= 0 && H5Pget_layout(creation.id()) != H5D_VIRTUAL,
+            where(), ": its data are in another file, which is not followed");
+  kind_ = kind_of(type.id());
+  element_bytes_ = static_cast<int64_t>(H5Tget_size(type.id()));
+  is_signed_ = H5Tget_class(type.id()) == H5T_INTEGER && H5Tget_sign(type.id()) == H5T_SGN_2;
+  const int rank = H5Sget_simple_extent_ndims(space.id());
+  APO_CHECK(DataError, rank >= 0 && H5Sget_simple_extent_type(space.id()) != H5S_NULL, where(),
+            ": expected an array, found an empty dataspace");
+  std::vector<hsize_t> sizes(static_cast<size_t>(rank));
+  if (rank > 0) H5Sget_simple_extent_dims(space.id(), sizes.data(), nullptr);
+  for (const hsize_t size : sizes) {
+    APO_CHECK(DataError, size <= (hsize_t{1} << 32), where(), ": a dimension of ", size, " is not plausible");
+    shape_.push_back(static_cast<int64_t>(size));
+  }
+  if (H5Pget_layout(creation.id()) == H5D_CHUNKED) {
+    std::vector<hsize_t> chunk(sizes.size());
+    H5Pget_chunk(creation.id(), rank, chunk.data());
+    double bytes = static_cast<double>(element_bytes_);
+    for (const hsize_t size : chunk) bytes *= static_cast<double>(size);
+    APO_CHECK(DataError, bytes <= 0x1p30, where(), ": chunks of ", bytes, " bytes are not plausible");
+  }
+}
+
+std::string Array::describe() const {
+  std::string text;
+  switch (kind_) {
+    case Kind::integer: text = concat(is_signed_ ? "int" : "uint", element_bytes_ * 8); break;
+    case Kind::floating: text = concat("float", element_bytes_ * 8); break;
+    case Kind::text: text = "text"; break;
+    case Kind::other: text = "a compound or opaque type"; break;
+  }
+  text += " [";
+  for (size_t i = 0; i < shape_.size(); ++i) text += concat(i ? ", " : "", shape_[i]);
+  return text + "]";
+}
+
+void Array::expect(Kind kind, size_t rank, const char* what) const {
+  APO_CHECK(DataError, kind_ == kind && shape_.size() == rank, where(), ": expected ", what, ", found ", describe());
+}
+
+int64_t Array::count() const {
+  int64_t n = 1;
+  for (const int64_t size : shape_) {
+    APO_CHECK(DataError, size == 0 || n <= (int64_t{1} << 40) / size, where(), ": its size is not plausible: ",
+              describe());
+    n *= size;
+  }
+  return n;
+}
+
+// A corrupt shape must not become a giant allocation: the file has to hold the data (deflate packs 1032:1 at most).
+void Array::check_size(int64_t bytes) const {
+  const auto stored = static_cast<int64_t>(H5Dget_storage_size(handle_.id()));
+  Handle creation(H5Dget_create_plist(handle_.id()));
+  const bool filtered = H5Pget_nfilters(creation.id()) > 0;
+  const int64_t need = count() * element_bytes_;
+  const bool held = filtered ? need / 1032 <= stored + 1024 : need <= stored;
+  APO_CHECK(DataError, held, where(), ": expected ", need, " bytes for ", describe(), ", the file holds ", stored,
+            " (never written, or the shape is corrupt)");
+  APO_CHECK(DataError, bytes <= (int64_t{1} << 31), where(), ": too large to be read at once: ", describe());
+}
+
+void Array::read_all(int64_t memory_type, void* out, int64_t bytes) const {
+  if (bytes == 0) return;
+  APO_CHECK(DataError, H5Dread(handle_.id(), memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, out) >= 0, where(),
+            ": cannot read ", describe(), ": ", reason());
+}
+
+std::vector<float> Array::floats() const {
+  Session session;
+  const int64_t n = count();
+  check_size(n * 4);
+  std::vector<float> values(static_cast<size_t>(n));
+  read_all(H5T_NATIVE_FLOAT, values.data(), n);
+  return values;
+}
+
+std::vector<int64_t> Array::integers() const {
+  Session session;
+  const int64_t n = count();
+  check_size(n * 8);
+  Handle type(H5Dget_type(handle_.id()));
+  std::vector<int64_t> values(static_cast<size_t>(n));
+  if (H5Tget_class(type.id()) == H5T_ENUM) {  // h5py's bool: an enumeration over int8
+    APO_CHECK(DataError, element_bytes_ == 1, where(), ": expected integers, found an enumeration");
+    std::vector<int8_t> bytes(values.size());
+    read_all(type.id(), bytes.data(), n);
+    std::copy(bytes.begin(), bytes.end(), values.begin());
+    return values;
+  }
+  read_all(H5T_NATIVE_INT64, values.data(), n);
+  return values;
+}
+
+void Array::read_row(int64_t row, std::span<uint8_t> bytes) const {
+  Session session;
+  std::vector<hsize_t> start(shape_.size(), 0), size(shape_.begin(), shape_.end());
+  APO_ASSERT(!shape_.empty() && row >= 0 && row < shape_[0]);
+  start[0] = static_cast<hsize_t>(row);
+  size[0] = 1;
+  Handle space(H5Dget_space(handle_.id()));
+  const hsize_t flat = bytes.size();
+  Handle memory(H5Screate_simple(1, &flat, nullptr));
+  APO_CHECK(DataError,
+            H5Sselect_hyperslab(space.id(), H5S_SELECT_SET, start.data(), nullptr, size.data(), nullptr) >= 0 &&
+                H5Dread(handle_.id(), H5T_NATIVE_UINT8, memory.id(), space.id(), H5P_DEFAULT, bytes.data()) >= 0,
+            where(), ": cannot read row ", row, " of ", describe(), ": ", reason());
+}
+
+void Array::read_bytes(std::span<uint8_t> bytes) const {
+  Session session;
+  APO_ASSERT(static_cast<int64_t>(bytes.size()) == count());
+  check_size(count());
+  read_all(H5T_NATIVE_UINT8, bytes.data(), count());
+}
+
+std::string Array::text() const {
+  Session session;
+  APO_CHECK(DataError, kind_ == Kind::text && count() == 1, where(), ": expected one text, found ", describe());
+  Handle type(H5Dget_type(handle_.id()));
+  const auto text = read_text(type.id(), [&](hid_t memory, void* out) {
+    return H5Dread(handle_.id(), memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, out);
+  });
+  APO_CHECK(DataError, text.has_value(), where(), ": cannot read the text: ", reason());
+  APO_CHECK(DataError, is_utf8(*text), where(), ": expected UTF-8 text, found other bytes");
+  return *text;
+}
+
+// ---- Group, reading ----
+
+Group::Group(Handle handle, std::string file, std::string path)
+    : handle_(std::move(handle)), file_(std::move(file)), path_(std::move(path)) {}
+
+Group Group::open(const fs::path& path) {
+  Session session;
+  std::error_code error;
+  const auto status = fs::status(path, error);
+  APO_CHECK(DataError, fs::exists(status), path.string(), ": no such file");
+  APO_CHECK(DataError, fs::is_regular_file(status), path.string(), ": expected an HDF5 file, found a ",
+            fs::is_directory(status) ? "directory" : "special file");
+  const htri_t is_hdf5 = H5Fis_hdf5(path.c_str());
+  APO_CHECK(DataError, is_hdf5 >= 0, path.string(), ": cannot read: ", reason());
+  APO_CHECK(DataError, is_hdf5 > 0, path.string(), ": expected an HDF5 file, found ",
+            fs::file_size(path, error) == 0 ? "an empty file" : "other content");
+  Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT));
+  APO_CHECK(DataError, file.id() >= 0, path.string(), ": damaged HDF5 file: ", reason());
+  Handle root(H5Gopen2(file.id(), "/", H5P_DEFAULT));
+  APO_CHECK(DataError, root.id() >= 0, path.string(), ": damaged HDF5 file: ", reason());
+  return Group(std::move(root), path.string(), "");
+}
+
+std::string Group::path_of(const std::string& name) const { return name.empty() ? path_ : path_ + "/" + name; }
+
+std::string Group::where(const std::string& name) const {
+  const std::string path = path_of(name);
+  return file_ + ": " + (path.empty() ? "/" : path);
+}
+
+std::vector<std::string> Group::names() const {
+  Session session;
+  std::vector<std::string> names;
+  APO_CHECK(DataError, H5Literate(handle_.id(), H5_INDEX_NAME, H5_ITER_NATIVE, nullptr, iterate_names, &names) >= 0,
+            where(), ": cannot list: ", reason());
+  std::sort(names.begin(), names.end(), natural_less);
+  return names;
+}
+
+void Group::check_link(const std::string& name) const {
+  H5L_info_t info;
+  APO_CHECK(DataError, H5Lexists(handle_.id(), name.c_str(), H5P_DEFAULT) > 0 &&
+                           H5Lget_info(handle_.id(), name.c_str(), &info, H5P_DEFAULT) >= 0,
+            where(name), ": missing");
+  APO_CHECK(DataError, info.type == H5L_TYPE_HARD || info.type == H5L_TYPE_SOFT, where(name),
+            ": a link to another file, which is not followed");
+}
+
+bool Group::has(const std::string& name) const {
+  Session session;
+  return H5Lexists(handle_.id(), name.c_str(), H5P_DEFAULT) > 0;
+}
+
+bool Group::is_group(const std::string& name) const {
+  Session session;
+  if (!has(name)) return false;
+  check_link(name);
+  const Handle access = access_list(H5P_LINK_ACCESS);
+  Handle object(H5Oopen(handle_.id(), name.c_str(), access.id()));
+  APO_CHECK(DataError, object.id() >= 0, where(name), ": cannot open: ", reason());
+  return H5Iget_type(object.id()) == H5I_GROUP;
+}
+
+Group Group::group(const std::string& name) const {
+  Session session;
+  APO_CHECK(DataError, has(name), where(name), ": expected a group, found nothing");
+  APO_CHECK(DataError, is_group(name), where(name), ": expected a group, found a dataset");
+  const Handle access = access_list(H5P_GROUP_ACCESS);
+  Handle handle(H5Gopen2(handle_.id(), name.c_str(), access.id()));
+  APO_CHECK(DataError, handle.id() >= 0, where(name), ": cannot open: ", reason());
+  return Group(std::move(handle), file_, path_of(name));
+}
+
+Array Group::array(const std::string& name) const {
+  Session session;
+  APO_CHECK(DataError, has(name), where(name), ": expected a dataset, found nothing");
+  APO_CHECK(DataError, !is_group(name), where(name), ": expected a dataset, found a group");
+  const Handle access = access_list(H5P_DATASET_ACCESS);
+  Handle handle(H5Dopen2(handle_.id(), name.c_str(), access.id()));
+  APO_CHECK(DataError, handle.id() >= 0, where(name), ": cannot open: ", reason());
+  return Array(std::move(handle), file_, path_of(name));
+}
+
+std::optional<std::string> Group::text_attribute(const std::string& name) const {
+  Session session;
+  if (H5Aexists(handle_.id(), name.c_str()) <= 0) return std::nullopt;
+  Handle attribute(H5Aopen(handle_.id(), name.c_str(), H5P_DEFAULT));
+  const std::string at = where() + " attribute " + name;
+  APO_CHECK(DataError, attribute.id() >= 0, at, ": cannot open: ", reason());
+  Handle type(H5Aget_type(attribute.id()));
+  Handle space(H5Aget_space(attribute.id()));
+  APO_CHECK(DataError, kind_of(type.id()) == Kind::text && H5Sget_simple_extent_npoints(space.id()) == 1, at,
+            ": expected one text");
+  const auto text =
+      read_text(type.id(), [&](hid_t memory, void* out) { return H5Aread(attribute.id(), memory, out); });
+  APO_CHECK(DataError, text.has_value(), at, ": cannot read the text: ", reason());
+  APO_CHECK(DataError, is_utf8(*text), at, ": expected UTF-8 text, found other bytes");
+  return text;
+}
+
+std::optional<int64_t> Group::integer_attribute(const std::string& name) const {
+  Session session;
+  if (H5Aexists(handle_.id(), name.c_str()) <= 0) return std::nullopt;
+  Handle attribute(H5Aopen(handle_.id(), name.c_str(), H5P_DEFAULT));
+  const std::string at = where() + " attribute " + name;
+  APO_CHECK(DataError, attribute.id() >= 0, at, ": cannot open: ", reason());
+  Handle type(H5Aget_type(attribute.id()));
+  Handle space(H5Aget_space(attribute.id()));
+  APO_CHECK(DataError, kind_of(type.id()) == Kind::integer && H5Sget_simple_extent_npoints(space.id()) == 1, at,
+            ": expected one integer");
+  if (H5Tget_class(type.id()) == H5T_ENUM) {
+    APO_CHECK(DataError, H5Tget_size(type.id()) == 1, at, ": expected one integer, found an enumeration");
+    int8_t value = 0;
+    APO_CHECK(DataError, H5Aread(attribute.id(), type.id(), &value) >= 0, at, ": cannot read: ", reason());
+    return value;
+  }
+  int64_t value = 0;
+  APO_CHECK(DataError, H5Aread(attribute.id(), H5T_NATIVE_INT64, &value) >= 0, at, ": cannot read: ", reason());
+  return value;
+}
+
+std::vector<std::pair<std::string, std::string>> Group::attributes() const {
+  Session session;
+  std::vector<std::string> names;
+  H5Aiterate2(
+      handle_.id(), H5_INDEX_NAME, H5_ITER_INC, nullptr,
+      [](hid_t, const char* name, const H5A_info_t*, void* out) -> herr_t {
+        static_cast<std::vector<std::string>*>(out)->emplace_back(name);
+        return 0;
+      },
+      &names);
+  std::vector<std::pair<std::string, std::string>> result;
+  for (const std::string& name : names) {
+    Handle attribute(H5Aopen(handle_.id(), name.c_str(), H5P_DEFAULT));
+    Handle type(H5Aget_type(attribute.id()));
+    Handle space(H5Aget_space(attribute.id()));
+    if (H5Sget_simple_extent_npoints(space.id()) != 1) continue;
+    double number = 0;
+    const Kind kind = kind_of(type.id());
+    if (kind == Kind::text) {
+      result.emplace_back(name, *text_attribute(name));
+    } else if (kind == Kind::integer) {
+      result.emplace_back(name, concat(*integer_attribute(name)));
+    } else if (kind == Kind::floating && H5Aread(attribute.id(), H5T_NATIVE_DOUBLE, &number) >= 0) {
+      result.emplace_back(name, concat(number));
+    }
+  }
+  return result;
+}
+
+// ---- Group, writing ----
+
+Group Group::create(const fs::path& path) {
+  Session session;
+  Handle file(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT));
+  APO_CHECK(RunError, file.id() >= 0, path.string(), ": cannot create: ", reason());
+  Handle root(H5Gopen2(file.id(), "/", H5P_DEFAULT));
+  APO_CHECK(RunError, root.id() >= 0, path.string(), ": cannot create: ", reason());
+  return Group(std::move(root), path.string(), "");
+}
+
+Group Group::open_for_writing(const fs::path& path) {
+  Session session;
+  Handle file(H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT));
+  APO_CHECK(RunError, file.id() >= 0, path.string(), ": cannot open for writing: ", reason());
+  Handle root(H5Gopen2(file.id(), "/", H5P_DEFAULT));
+  APO_CHECK(RunError, root.id() >= 0, path.string(), ": cannot open for writing: ", reason());
+  return Group(std::move(root), path.string(), "");
+}
+
+Group Group::create_group(const std::string& name) {
+  Session session;
+  Handle handle(H5Gcreate2(handle_.id(), name.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+  APO_CHECK(RunError, handle.id() >= 0, where(name), ": cannot create the group: ", reason());
+  return Group(std::move(handle), file_, path_of(name));
+}
+
+void Group::write_any(const std::string& name, int64_t file_type, int64_t memory_type, const void* values,
+                      size_t count, const std::vector<int64_t>& shape, bool row_chunks, int gzip) {
+  Session session;
+  std::vector<hsize_t> sizes(shape.begin(), shape.end());
+  size_t need = 1;
+  for (const hsize_t size : sizes) need *= size;
+  APO_ASSERT(need == count);
+  Handle space(sizes.empty() ? H5Screate(H5S_SCALAR)
+                             : H5Screate_simple(static_cast<int>(sizes.size()), sizes.data(), nullptr));
+  Handle creation(H5Pcreate(H5P_DATASET_CREATE));
+  H5Pset_obj_track_times(creation.id(), false);  // equal data give equal files
+  if (row_chunks && need > 0) {
+    sizes[0] = 1;
+    H5Pset_chunk(creation.id(), static_cast<int>(sizes.size()), sizes.data());
+    H5Pset_fill_time(creation.id(), H5D_FILL_TIME_NEVER);
+    if (gzip > 0) H5Pset_deflate(creation.id(), static_cast<unsigned>(gzip));
+  }
+  Handle array(H5Dcreate2(handle_.id(), name.c_str(), file_type, space.id(), H5P_DEFAULT, creation.id(), H5P_DEFAULT));
+  APO_CHECK(RunError, array.id() >= 0, where(name), ": cannot create the dataset: ", reason());
+  if (need == 0) return;
+  APO_CHECK(RunError, H5Dwrite(array.id(), memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) >= 0, where(name),
+            ": cannot write: ", reason());
+}
+
+void Group::write(const std::string& name, std::span<const float> values, const std::vector<int64_t>& shape) {
+  write_any(name, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, values.data(), values.size(), shape, false, 0);
+}
+
+void Group::write(const std::string& name, std::span<const int8_t> values, const std::vector<int64_t>& shape) {
+  write_any(name, H5T_STD_I8LE, H5T_NATIVE_INT8, values.data(), values.size(), shape, false, 0);
+}
+
+void Group::write(const std::string& name, std::span<const uint8_t> values, const std::vector<int64_t>& shape,
+                  bool row_chunks, int gzip) {
+  write_any(name, H5T_STD_U8LE, H5T_NATIVE_UINT8, values.data(), values.size(), shape, row_chunks, gzip);
+}
+
+namespace {
+
+Handle text_type() {
+  Handle type(H5Tcopy(H5T_C_S1));
+  H5Tset_size(type.id(), H5T_VARIABLE);
+  H5Tset_cset(type.id(), H5T_CSET_UTF8);
+  return type;
+}
+
+}  // namespace
+
+void Group::write_text(const std::string& name, const std::string& text) {
+  Session session;
+  const Handle type = text_type();
+  const char* value = text.c_str();
+  write_any(name, type.id(), type.id(), &value, 1, {}, false, 0);
+}
+
+void Group::set_any(const std::string& name, int64_t type, const void* value) {
+  if (H5Aexists(handle_.id(), name.c_str()) > 0) H5Adelete(handle_.id(), name.c_str());
+  Handle space(H5Screate(H5S_SCALAR));
+  Handle attribute(H5Acreate2(handle_.id(), name.c_str(), type, space.id(), H5P_DEFAULT, H5P_DEFAULT));
+  APO_CHECK(RunError, attribute.id() >= 0 && H5Awrite(attribute.id(), type, value) >= 0, where(), " attribute ", name,
+            ": cannot write: ", reason());
+}
+
+void Group::set_attribute(const std::string& name, const std::string& text) {
+  Session session;
+  APO_CHECK(DataError, is_utf8(text), where(), " attribute ", name, ": expected UTF-8 text, found other bytes");
+  APO_CHECK(DataError, text.size() < 60000, where(), " attribute ", name, ": expected at most 60000 bytes, found ",
+            text.size());
+  const Handle type = text_type();
+  const char* value = text.c_str();
+  set_any(name, type.id(), &value);
+}
+
+void Group::set_attribute(const std::string& name, int64_t value) {
+  Session session;
+  set_any(name, H5T_NATIVE_INT64, &value);
+}
+
+void Group::link_soft(const std::string& name, const std::string& target) {
+  Session session;
+  APO_CHECK(RunError, H5Lcreate_soft(target.c_str(), handle_.id(), name.c_str(), H5P_DEFAULT, H5P_DEFAULT) >= 0,
+            where(name), ": cannot link: ", reason());
+}
+
+void Group::link_external(const std::string& name, const std::string& file, const std::string& target) {
+  Session session;
+  APO_CHECK(RunError,
+            H5Lcreate_external(file.c_str(), target.c_str(), handle_.id(), name.c_str(), H5P_DEFAULT, H5P_DEFAULT) >= 0,
+            where(name), ": cannot link: ", reason());
+}
+
+void Group::remove(const std::string& name) {
+  Session session;
+  APO_CHECK(RunError, H5Ldelete(handle_.id(), name.c_str(), H5P_DEFAULT) >= 0, where(name), ": cannot remove: ",
+            reason());
+}
+
+}  // namespace apo::data::hdf5

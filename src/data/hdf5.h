@@ -1,0 +1,147 @@
+// HDF5 files as groups and arrays: handles that close themselves, and errors that name file and dataset path.
+//
+// HDF5 1.10 is not thread-safe: every call here holds one process-wide lock (a `Session`), and nothing else in the
+// house may call HDF5. Whoever makes several calls that belong together holds a Session of its own around them.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace apo::data::hdf5 {
+
+/// Holds the library's lock and keeps its own error printing quiet; may be nested.
+class Session {
+ public:
+  Session();
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+ private:
+  std::unique_lock<std::recursive_mutex> lock_;
+  int (*print_)(int64_t, void*) = nullptr;
+  void* print_data_ = nullptr;
+};
+
+/// Owns one HDF5 identifier.
+class Handle {
+ public:
+  explicit Handle(int64_t id = -1) : id_(id) {}
+  ~Handle();
+  Handle(Handle&& other) noexcept : id_(std::exchange(other.id_, -1)) {}
+  Handle& operator=(Handle&& other) noexcept {
+    std::swap(id_, other.id_);
+    return *this;
+  }
+  int64_t id() const { return id_; }
+
+ private:
+  int64_t id_;
+};
+
+enum class Kind { integer, floating, text, other };
+
+/// One dataset, open for reading. Arrays are converted to the asked type by HDF5.
+class Array {
+ public:
+  /// "FILE: /data/demo_0/actions"
+  std::string where() const { return file_ + ": " + path_; }
+  Kind kind() const { return kind_; }
+  /// uint8.
+  bool is_byte() const { return kind_ == Kind::integer && element_bytes_ == 1 && !is_signed_; }
+  const std::vector<int64_t>& shape() const { return shape_; }
+  /// "uint8 [3, 64, 64, 3]", for messages.
+  std::string describe() const;
+
+  /// DataError unless kind and rank are these.
+  void expect(Kind kind, size_t rank, const char* what) const;
+  /// The whole array. DataError for unreadable data, and for a size that the file cannot hold.
+  std::vector<float> floats() const;
+  std::vector<int64_t> integers() const;
+  /// Row `row` along the first dimension of a uint8 array; `bytes` is exactly one row.
+  void read_row(int64_t row, std::span<uint8_t> bytes) const;
+  /// The whole uint8 array.
+  void read_bytes(std::span<uint8_t> bytes) const;
+  /// A text scalar (or array of one text); UTF-8 is checked.
+  std::string text() const;
+
+ private:
+  friend class Group;
+  Array(Handle handle, std::string file, std::string path);
+  int64_t count() const;
+  void check_size(int64_t bytes) const;
+  void read_all(int64_t memory_type, void* out, int64_t bytes) const;
+
+  Handle handle_;
+  std::string file_, path_;
+  Kind kind_ = Kind::other;
+  bool is_signed_ = false;
+  int64_t element_bytes_ = 0;
+  std::vector<int64_t> shape_;
+};
+
+/// One group of an open file (the file closes with the last of its groups and arrays).
+class Group {
+ public:
+  /// The root of an existing file, read-only. DataError naming the path: missing, a directory, not HDF5, truncated.
+  static Group open(const std::filesystem::path& path);
+  /// The root of a new, empty file (an existing one is replaced) or of an existing one, for writing.
+  static Group create(const std::filesystem::path& path);
+  static Group open_for_writing(const std::filesystem::path& path);
+
+  const std::string& file() const { return file_; }
+  std::string where(const std::string& name = "") const;
+
+  /// Names in natural order (demo_2 before demo_10).
+  std::vector<std::string> names() const;
+  bool has(const std::string& name) const;
+  bool is_group(const std::string& name) const;
+  /// DataError if it is missing, of the other kind, or lives in another file (external links, external or virtual
+  /// storage are never followed).
+  Group group(const std::string& name) const;
+  Array array(const std::string& name) const;
+
+  std::optional<std::string> text_attribute(const std::string& name) const;
+  std::optional<int64_t> integer_attribute(const std::string& name) const;
+  /// All attributes that are text or single numbers, as text.
+  std::vector<std::pair<std::string, std::string>> attributes() const;
+
+  /// Writing; RunError naming file, path and the library's reason.
+  Group create_group(const std::string& name);
+  void write(const std::string& name, std::span<const float> values, const std::vector<int64_t>& shape);
+  void write(const std::string& name, std::span<const int8_t> values, const std::vector<int64_t>& shape);
+  /// Chunked by rows; `gzip` 1-9 compresses, 0 does not.
+  void write(const std::string& name, std::span<const uint8_t> values, const std::vector<int64_t>& shape,
+             bool row_chunks = false, int gzip = 0);
+  void write_text(const std::string& name, const std::string& text);
+  void set_attribute(const std::string& name, const std::string& text);
+  void set_attribute(const std::string& name, int64_t value);
+  void link_soft(const std::string& name, const std::string& target);
+  void link_external(const std::string& name, const std::string& file, const std::string& target);
+  void remove(const std::string& name);
+
+ private:
+  Group(Handle handle, std::string file, std::string path);
+  std::string path_of(const std::string& name) const;
+  void check_link(const std::string& name) const;
+  void write_any(const std::string& name, int64_t file_type, int64_t memory_type, const void* values, size_t count,
+                 const std::vector<int64_t>& shape, bool row_chunks, int gzip);
+  void set_any(const std::string& name, int64_t type, const void* value);
+
+  Handle handle_;
+  std::string file_, path_;
+};
+
+/// The order in which people count: digits compare as numbers.
+bool natural_less(const std::string& a, const std::string& b);
+/// True if `text` is well-formed UTF-8.
+bool is_utf8(const std::string& text);
+
+}  // namespace apo::data::hdf5

@@ -1,0 +1,152 @@
+#include "apo/data/loader.h"
+
+#include <torch/types.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+
+#include "apo/base/error.h"
+
+namespace apo::data {
+namespace {
+
+struct IndexHash {
+  size_t operator()(const StepIndex& index) const {
+    const auto part = [](int32_t x) { return static_cast<size_t>(static_cast<uint32_t>(x)); };
+    return ((part(index.file) * 1000003 + part(index.episode)) * 1000003) ^ part(index.timestep);
+  }
+};
+
+}  // namespace
+
+struct Loader::State {
+  State(const Dataset& dataset, const PoolSampler& sampler, const DataOptions& options, uint64_t seed,
+        std::function<void(Observation&)> prepare)
+      : dataset(dataset), sampler(sampler), options(options), seed(seed), prepare(std::move(prepare)) {}
+
+  const Dataset dataset;
+  const PoolSampler sampler;
+  DataOptions options;
+  const uint64_t seed;
+  const std::function<void(Observation&)> prepare;
+
+  std::mutex mutex;
+  std::condition_variable work, done;
+  int64_t next_wanted = 0;    // the batch that the caller asks for next
+  int64_t next_claimed = 0;   // the batch that the next free worker takes
+  bool stop = false;
+  std::map<int64_t, Batch> ready;
+  std::map<int64_t, std::exception_ptr> failed;
+  std::vector<std::thread> threads;
+
+  std::mutex cache_mutex;
+  std::unordered_map<StepIndex, std::shared_ptr<const Observation>, IndexHash> cache;
+
+  Observation prepared(const StepIndex& index);
+  Batch make(int64_t position);
+  void work_loop();
+};
+
+// Prepared but not augmented.
+Observation Loader::State::prepared(const StepIndex& index) {
+  if (options.loader.cache) {
+    const std::lock_guard lock(cache_mutex);
+    const auto found = cache.find(index);
+    if (found != cache.end()) return *found->second;
+  }
+  Observation observation = dataset.sample(index).observation;
+  if (prepare) prepare(observation);
+  if (options.loader.cache) {
+    const std::lock_guard lock(cache_mutex);
+    cache.emplace(index, std::make_shared<const Observation>(observation));
+  }
+  return observation;
+}
+
+Batch Loader::State::make(int64_t position) {
+  Batch batch;
+  batch.position = position;
+  const uint64_t batch_seed = mix_seed(seed, "augmentation", static_cast<uint64_t>(position));
+  for (const StepIndex& index : sampler.batch(position)) {
+    Sample sample = dataset.sample_without_observation(index);
+    sample.observation = prepared(index);
+    if (options.augmentation.enabled) {
+      Random random(batch_seed, "slot", batch.samples.size());
+      for (auto& [camera, image] : sample.observation.images) image = augment(image, options.augmentation, random);
+    }
+    batch.samples.push_back(std::move(sample));
+  }
+  return batch;
+}
+
+void Loader::State::work_loop() {
+  std::unique_lock lock(mutex);
+  for (;;) {
+    work.wait(lock, [this] { return stop || next_claimed < next_wanted + options.loader.prefetch; });
+    if (stop) return;
+    const int64_t position = next_claimed++;
+    lock.unlock();
+    Batch batch;
+    std::exception_ptr error;
+    try {
+      batch = make(position);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    lock.lock();
+    if (error) {
+      failed[position] = error;
+    } else {
+      ready[position] = std::move(batch);
+    }
+    done.notify_all();
+  }
+}
+
+Loader::Loader(const Dataset& dataset, const PoolSampler& sampler, const DataOptions& options, uint64_t seed,
+               int64_t first_position, std::function<void(Observation&)> prepare)
+    : state_(std::make_unique<State>(dataset, sampler, options, seed, std::move(prepare))) {
+  APO_ASSERT(first_position >= 0);
+  state_->next_wanted = state_->next_claimed = first_position;
+  state_->options.loader.prefetch = std::max<int64_t>(1, options.loader.prefetch);
+  for (int64_t i = 0; i < options.loader.workers; ++i) state_->threads.emplace_back([s = state_.get()] { s->work_loop(); });
+}
+
+Loader::~Loader() {
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->stop = true;
+  }
+  state_->work.notify_all();
+  for (std::thread& thread : state_->threads) thread.join();
+}
+
+Batch Loader::next() {
+  State& s = *state_;
+  const auto begin = std::chrono::steady_clock::now();
+  Batch batch;
+  if (s.threads.empty()) {
+    batch = s.make(s.next_wanted++);
+  } else {
+    std::unique_lock lock(s.mutex);
+    const int64_t position = s.next_wanted;
+    s.done.wait(lock, [&s, position] { return s.ready.count(position) > 0 || s.failed.count(position) > 0; });
+    ++s.next_wanted;
+    s.work.notify_all();
+    if (const auto found = s.failed.find(position); found != s.failed.end()) {
+      const std::exception_ptr error = found->second;
+      s.failed.erase(found);
+      std::rethrow_exception(error);
+    }
+    batch = std::move(s.ready.at(position));
+    s.ready.erase(position);
+  }
+  batch.data_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return batch;
+}
+
+}  // namespace apo::data

@@ -1,0 +1,76 @@
+// The options of the data room, each with its one-line meaning.
+#include "apo/config/options.h"
+
+#include <array>
+
+#include "apo/data/dataset.h"
+
+namespace apo::data {
+
+std::span<const std::pair<FailedEpisodes, std::string_view>> enum_names(FailedEpisodes) {
+  static constexpr std::array<std::pair<FailedEpisodes, std::string_view>, 3> names{
+      {{FailedEpisodes::keep, "keep"},
+       {FailedEpisodes::drop, "drop"},
+       {FailedEpisodes::undesirable_tail, "undesirable-tail"}}};
+  return names;
+}
+
+void LabelOptions::visit(config::Visitor& v) {
+  v("steps_before_intervention", steps_before_intervention,
+    "K: so many of the policy's own steps before each take-over become undesirable; 0 = none", config::at_least(0));
+  v("failed_episodes", failed_episodes,
+    "the policy's steps after the last intervention of a failed episode: keep them desirable, drop them, or make the "
+    "last K undesirable and drop the others");
+  v("credit_actions", credit_actions,
+    "dimension credit compares with the mean of the human's first so many actions of a take-over; more = smoother",
+    config::at_least(1));
+}
+
+void FilterOptions::visit(config::Visitor& v) {
+  v("max_abs_action", max_abs_action, "a step with a larger |a| in any dimension is skipped", config::positive());
+  v("min_motion", min_motion, "a step whose sum of |a| without the gripper is smaller is skipped; 0 = none",
+    config::at_least(0));
+}
+
+void SourceOptions::visit(config::Visitor& v) {
+  v.path("path", path, "file, directory (its *.hdf5 and *.h5) or glob of trajectory files");
+  v("format", format, "how the files are laid out; auto looks inside");
+  v("instruction", instruction, "what the robot was asked to do; empty = as the file says");
+  v("limit", limit, "first so many episodes of each file; 0 = all", config::at_least(0));
+}
+
+void PoolOptions::visit(config::Visitor& v) {
+  v("desirable", desirable, "share of a batch: demonstrations and the policy's good steps", config::at_least(0));
+  v("intervention", intervention, "share of a batch: human corrections", config::at_least(0));
+  v("undesirable", undesirable, "share of a batch: the policy's steps before a take-over", config::at_least(0));
+}
+
+void AugmentationOptions::visit(config::Visitor& v) {
+  v("enabled", enabled, "the switch for all picture augmentation");
+  v("random_resized_crop_scale", random_resized_crop_scale,
+    "smallest share of the area that a random crop keeps; 1 = no crop, smaller = stronger",
+    config::Range{.min = 0.0, .max = 1.0, .open_min = true});
+  v("shift_px", shift_px, "random shift of up to so many pixels, edges replicated", config::between(0, 1024));
+  v("brightness", brightness, "factor drawn from [1 - x, 1 + x]", config::between(0, 1));
+  v("contrast", contrast, "factor drawn from [1 - x, 1 + x]", config::between(0, 1));
+  v("saturation", saturation, "factor drawn from [1 - x, 1 + x]", config::between(0, 1));
+  v("hue", hue, "turn of the colour circle drawn from [-x, x]", config::between(0, 0.5));
+}
+
+void LoaderOptions::visit(config::Visitor& v) {
+  v("workers", workers, "threads that read and augment ahead; 0 = in the training loop", config::between(0, 256));
+  v("prefetch", prefetch, "batches prepared ahead; more = smoother and more memory", config::between(1, 4096));
+  v("cache", cache, "keep decoded pictures in memory: fast for small data sets, too much for large ones");
+}
+
+void DataOptions::visit(config::Visitor& v) {
+  v("expert", expert, "sources of demonstrations");
+  v("interactions", interactions, "sources of deployments with human interventions");
+  v("labels", labels, "who is desirable");
+  v("filter", filter, "steps that training leaves out");
+  v("pools", pools, "shares of a batch; they are normalised");
+  v("augmentation", augmentation, "random changes of the pictures");
+  v("loader", loader, "reading ahead");
+}
+
+}  // namespace apo::data

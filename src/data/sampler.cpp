@@ -1,0 +1,102 @@
+#include "apo/data/sampler.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <numeric>
+
+#include "apo/base/error.h"
+#include "apo/base/random.h"
+
+namespace apo::data {
+namespace {
+
+constexpr std::array<const char*, 3> kPoolNames{"desirable", "intervention", "undesirable"};
+
+// A random order of 0 .. n-1 that can be asked for any place without being laid out: a Feistel network over the next
+// even power of two, walked until it falls below n.
+uint64_t place_in_random_order(uint64_t i, uint64_t n, uint64_t key) {
+  const auto half = std::max<uint64_t>(1, (static_cast<uint64_t>(std::bit_width(n - 1)) + 1) / 2);
+  const uint64_t mask = (uint64_t{1} << half) - 1;
+  do {
+    uint64_t left = i >> half, right = i & mask;
+    for (uint64_t round = 0; round < 6; ++round) {
+      uint64_t x = key + (right + 1) * 0x9e3779b97f4a7c15ULL + round * 0xd1b54a32d192ed03ULL;
+      x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+      x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+      x ^= x >> 31;
+      left = std::exchange(right, (left ^ x) & mask);
+    }
+    i = (left << half) | right;
+  } while (i >= n);
+  return i;
+}
+
+// Whole numbers of samples that sum to `batch_size` and are nearest to the shares (largest remainder).
+std::array<int64_t, 3> split(const std::array<double, 3>& shares, double sum, int64_t batch_size) {
+  std::array<int64_t, 3> counts{};
+  std::array<double, 3> remainder{};
+  for (size_t p = 0; p < 3; ++p) {
+    const double exact = shares[p] / sum * static_cast<double>(batch_size);
+    counts[p] = static_cast<int64_t>(std::floor(exact + 1e-9));
+    remainder[p] = exact - static_cast<double>(counts[p]);
+  }
+  while (counts[0] + counts[1] + counts[2] < batch_size) {
+    const auto largest = static_cast<size_t>(std::max_element(remainder.begin(), remainder.end()) - remainder.begin());
+    ++counts[largest];
+    remainder[largest] = -1;
+  }
+  return counts;
+}
+
+}  // namespace
+
+PoolSampler::PoolSampler(const Dataset& dataset, const PoolOptions& pools, int64_t batch_size, uint64_t seed)
+    : batch_size_(batch_size), seed_(seed) {
+  APO_CHECK(ConfigError, batch_size > 0, "train.batch_size: expected at least 1, found ", batch_size);
+  const std::array<double, 3> shares{pools.desirable, pools.intervention, pools.undesirable};
+  for (size_t p = 0; p < 3; ++p)
+    APO_CHECK(ConfigError, std::isfinite(shares[p]) && shares[p] >= 0, "data.pools.", kPoolNames[p],
+              ": expected a share of at least 0, found ", shares[p]);
+  const double sum = std::accumulate(shares.begin(), shares.end(), 0.0);
+  APO_CHECK(ConfigError, sum > 0, "data.pools: expected shares with a positive sum, found 0");
+  counts_ = split(shares, sum, batch_size);
+  for (size_t p = 0; p < 3; ++p) {
+    pools_[p] = dataset.pool(static_cast<Pool>(p));
+    if (shares[p] == 0) continue;
+    APO_CHECK(ConfigError, !pools_[p].empty(), "data.pools.", kPoolNames[p], " is ", shares[p], ", but the ",
+              kPoolNames[p], " pool is empty: no step of the data has that label (see `apo-data inspect`); set it to 0, ",
+              "or give data that has");
+    APO_CHECK(ConfigError, counts_[p] > 0, "data.pools.", kPoolNames[p], " is ", shares[p], " of ", sum,
+              ", which rounds to no sample at train.batch_size ", batch_size);
+  }
+}
+
+std::vector<StepIndex> PoolSampler::batch(int64_t position) const {
+  APO_ASSERT(position >= 0);
+  std::vector<StepIndex> drawn;
+  drawn.reserve(static_cast<size_t>(batch_size_));
+  for (size_t p = 0; p < 3; ++p) {
+    const auto n = static_cast<uint64_t>(pools_[p].size());
+    for (int64_t k = 0; k < counts_[p]; ++k) {
+      const auto draw = static_cast<uint64_t>(position * counts_[p] + k);
+      const uint64_t key = mix_seed(seed_, kPoolNames[p], draw / n);
+      drawn.push_back(pools_[p][place_in_random_order(draw % n, n, key)]);
+    }
+  }
+  const auto order = Random(seed_, "slots", static_cast<uint64_t>(position)).permutation(static_cast<uint32_t>(drawn.size()));
+  std::vector<StepIndex> batch;
+  batch.reserve(drawn.size());
+  for (const uint32_t slot : order) batch.push_back(drawn[slot]);
+  return batch;
+}
+
+int64_t PoolSampler::batches_per_epoch() const {
+  for (const size_t p : {size_t{1}, size_t{0}, size_t{2}})  // intervention, else desirable, else undesirable
+    if (counts_[p] > 0) return (static_cast<int64_t>(pools_[p].size()) + counts_[p] - 1) / counts_[p];
+  return 1;
+}
+
+}  // namespace apo::data

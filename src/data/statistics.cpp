@@ -1,0 +1,184 @@
+#include "apo/data/statistics.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "apo/base/error.h"
+#include "apo/base/log.h"
+
+namespace apo::data {
+namespace {
+
+using Json = nlohmann::json;
+constexpr double kSmallestSpread = 1e-6;
+
+// numpy.quantile with linear interpolation, of sorted values.
+double quantile(const std::vector<double>& sorted, double share) {
+  const double place = share * static_cast<double>(sorted.size() - 1);
+  const auto below = static_cast<size_t>(place);
+  const size_t above = std::min(below + 1, sorted.size() - 1);
+  return sorted[below] + (place - static_cast<double>(below)) * (sorted[above] - sorted[below]);
+}
+
+// `columns` [D][N]; a dimension that does not vary is masked and named.
+VectorStatistics describe(std::vector<std::vector<double>>& columns, bool has_gripper, const std::string& what) {
+  VectorStatistics s;
+  std::string constant;
+  for (size_t j = 0; j < columns.size(); ++j) {
+    std::vector<double>& x = columns[j];
+    double sum = 0, squares = 0;
+    for (const double v : x) sum += v;
+    const double mean = sum / static_cast<double>(x.size());
+    for (const double v : x) squares += (v - mean) * (v - mean);
+    std::sort(x.begin(), x.end());
+    s.mean.push_back(mean);
+    s.std.push_back(std::sqrt(squares / static_cast<double>(x.size())));
+    s.min.push_back(x.front());
+    s.max.push_back(x.back());
+    s.q01.push_back(quantile(x, 0.01));
+    s.q99.push_back(quantile(x, 0.99));
+    const bool gripper = has_gripper && j + 1 == columns.size();
+    const bool varies = s.q99[j] - s.q01[j] >= kSmallestSpread;
+    s.mask.push_back(!gripper && varies);
+    if (!gripper && !varies) constant += concat(constant.empty() ? "" : ", ", j);
+  }
+  if (!constant.empty()) log_warn(what, ": dimensions ", constant, " never change and are not normalised");
+  return s;
+}
+
+Json to_json(const VectorStatistics& s) {
+  return {{"mean", s.mean}, {"std", s.std}, {"min", s.min}, {"max", s.max}, {"q01", s.q01}, {"q99", s.q99}, {"mask", s.mask}};
+}
+
+std::vector<double> numbers(const Json& json, const char* key, size_t size, const std::string& where) {
+  APO_CHECK(DataError, json.contains(key), where, ".", key, ": missing");
+  const Json& list = json[key];
+  APO_CHECK(DataError, list.is_array() && !list.empty() && (size == 0 || list.size() == size), where, ".", key,
+            ": expected ", size ? concat(size, " numbers") : "numbers", ", found ", list.dump().substr(0, 80));
+  std::vector<double> values;
+  for (const Json& x : list) {
+    APO_CHECK(DataError, x.is_number(), where, ".", key, ": expected numbers, found ", x.dump().substr(0, 80));
+    values.push_back(x.get<double>());
+  }
+  return values;
+}
+
+VectorStatistics vector_from_json(const Json& json, const std::string& where) {
+  APO_CHECK(DataError, json.is_object(), where, ": expected an object with q01, q99, ..., found ", json.type_name());
+  VectorStatistics s;
+  s.q01 = numbers(json, "q01", 0, where);
+  const size_t size = s.q01.size();
+  s.q99 = numbers(json, "q99", size, where);
+  s.mean = numbers(json, "mean", size, where);
+  s.std = numbers(json, "std", size, where);
+  s.min = numbers(json, "min", size, where);
+  s.max = numbers(json, "max", size, where);
+  s.mask.assign(size, true);
+  if (json.contains("mask")) {
+    const Json& mask = json["mask"];
+    APO_CHECK(DataError, mask.is_array() && mask.size() == size, where, ".mask: expected ", size, " booleans, found ",
+              mask.dump().substr(0, 80));
+    for (size_t j = 0; j < size; ++j) {
+      APO_CHECK(DataError, mask[j].is_boolean(), where, ".mask: expected booleans, found ", mask[j].dump());
+      s.mask[j] = mask[j].get<bool>();
+    }
+  }
+  for (size_t j = 0; j < size; ++j)
+    APO_CHECK(DataError, !s.mask[j] || s.q99[j] > s.q01[j], where, ": dimension ", j, ": expected q99 above q01, found ",
+              s.q01[j], " and ", s.q99[j]);
+  return s;
+}
+
+}  // namespace
+
+DatasetStatistics compute_statistics(const Dataset& dataset, const std::vector<StepIndex>& steps) {
+  APO_CHECK(DataError, !steps.empty(), "action statistics: expected at least one kept step, found none");
+  DatasetStatistics statistics;
+  std::vector<std::vector<double>> actions(static_cast<size_t>(dataset.action_size()));
+  std::map<std::string, std::vector<std::vector<double>>> states;
+  StepIndex previous{-1, -1, -1};
+  for (const StepIndex& index : steps) {
+    const Action action = dataset.sample_without_observation(index).action;
+    for (size_t j = 0; j < action.size(); ++j) actions[j].push_back(static_cast<double>(action[j]));
+    const auto state = dataset.state(index).state;
+    for (const auto& [name, values] : state) {
+      auto& columns = states[name];
+      if (columns.empty()) columns.resize(values.size());
+      APO_CHECK(DataError, columns.size() == values.size(), dataset.file_path(index.file).string(), ": state ", name,
+                ": expected ", columns.size(), " numbers as in the first step, found ", values.size());
+      for (size_t j = 0; j < values.size(); ++j) columns[j].push_back(static_cast<double>(values[j]));
+    }
+    if (index.file != previous.file || index.episode != previous.episode) ++statistics.num_trajectories;
+    previous = index;
+  }
+  statistics.num_transitions = static_cast<int64_t>(steps.size());
+  statistics.action = describe(actions, true, "action statistics");
+  for (auto& [name, columns] : states) statistics.state[name] = describe(columns, false, "statistics of state " + name);
+  return statistics;
+}
+
+std::string to_json(const DatasetStatistics& statistics, const std::string& name) {
+  Json entry{{"action", to_json(statistics.action)},
+             {"num_transitions", statistics.num_transitions},
+             {"num_trajectories", statistics.num_trajectories}};
+  for (const auto& [state, s] : statistics.state) entry["state"][state] = to_json(s);
+  if (statistics.state.size() == 1) entry["proprio"] = to_json(statistics.state.begin()->second);
+  return Json{{name, entry}}.dump(2);
+}
+
+DatasetStatistics statistics_from_json(const std::string& text, const std::string& name, const std::string& where) {
+  const Json json = Json::parse(text, nullptr, false);
+  APO_CHECK(DataError, json.is_object() && !json.empty(), where, ": expected a JSON object of action statistics, found ",
+            json.is_discarded() ? "text that is not JSON" : json.type_name());
+  std::string names;
+  for (const auto& [key, value] : json.items()) names += (names.empty() ? "" : ", ") + key;
+  const std::string key = name.empty() && json.size() == 1 ? json.begin().key() : name;
+  APO_CHECK(DataError, !key.empty(), where, ": holds several statistics, name one with unnorm_key (valid: ", names, ")");
+  APO_CHECK(DataError, json.contains(key), where, ": no statistics '", key, "' (valid: ", names, ")");
+  const Json& entry = json[key];
+  const std::string at = where + ": " + key;
+  APO_CHECK(DataError, entry.is_object() && entry.contains("action"), at, ".action: missing");
+  DatasetStatistics statistics;
+  statistics.action = vector_from_json(entry["action"], at + ".action");
+  if (entry.contains("state") && entry["state"].is_object()) {
+    for (const auto& [state, s] : entry["state"].items()) statistics.state[state] = vector_from_json(s, at + ".state." + state);
+  } else if (entry.contains("proprio") && entry["proprio"].is_object()) {
+    statistics.state["proprio"] = vector_from_json(entry["proprio"], at + ".proprio");
+  }
+  const auto count = [&entry](const char* what) {
+    return entry.contains(what) && entry[what].is_number_integer() ? entry[what].get<int64_t>() : int64_t{0};
+  };
+  statistics.num_transitions = count("num_transitions");
+  statistics.num_trajectories = count("num_trajectories");
+  return statistics;
+}
+
+std::vector<float> normalize(const VectorStatistics& s, const std::vector<float>& action, int64_t* num_clipped) {
+  APO_CHECK(DataError, static_cast<int64_t>(action.size()) == s.size(), "normalise: expected ", s.size(),
+            " numbers as in the statistics, found ", action.size());
+  std::vector<float> result(action.size());
+  for (size_t j = 0; j < action.size(); ++j) {
+    double x = static_cast<double>(action[j]);
+    if (s.mask[j]) x = 2 * (x - s.q01[j]) / (s.q99[j] - s.q01[j]) - 1;
+    // a touch of rounding is no clipping
+    if (num_clipped && std::abs(x) > 1 + 1e-6) ++*num_clipped;
+    result[j] = static_cast<float>(std::clamp(x, -1.0, 1.0));
+  }
+  return result;
+}
+
+std::vector<float> unnormalize(const VectorStatistics& s, const std::vector<float>& action) {
+  APO_CHECK(DataError, static_cast<int64_t>(action.size()) == s.size(), "unnormalise: expected ", s.size(),
+            " numbers as in the statistics, found ", action.size());
+  std::vector<float> result(action.size());
+  for (size_t j = 0; j < action.size(); ++j) {
+    const double x = static_cast<double>(action[j]);
+    result[j] = static_cast<float>(s.mask[j] ? (x + 1) / 2 * (s.q99[j] - s.q01[j]) + s.q01[j] : x);
+  }
+  return result;
+}
+
+}  // namespace apo::data

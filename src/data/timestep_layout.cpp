@@ -1,0 +1,171 @@
+// The layouts of the released APO code: one group a timestep.
+//
+//   released-demo         /demo_N/timestep_T/{action [A], third_obs [Y, X, 3]}, no instruction in the file
+//   released-interaction  /data/task_description, /data/timestep_T/{action, third_obs, is_human}, one episode a file
+//
+// Source  released dataset/balance_apo_dataset.py.
+// Differs the released loader leaves out the last timestep of every demonstration (it counts keys minus one); here
+//         all are read.
+#include <torch/types.h>
+
+#include <algorithm>
+#include <map>
+
+#include "apo/base/error.h"
+#include "data/layouts.h"
+
+namespace apo::data {
+namespace {
+
+namespace fs = std::filesystem;
+using hdf5::Array;
+using hdf5::Group;
+using hdf5::Kind;
+
+constexpr std::string_view kImageEnd = "_obs";
+
+struct TimestepEpisode {
+  EpisodeRecord record;
+  std::vector<std::string> groups;     // path of each timestep
+  std::vector<std::string> cameras;    // "third" is stored as third_obs
+};
+
+// timestep_T in order of T. A gap means that steps are lost, and with them who took over when.
+std::vector<std::string> timestep_names(const Group& group) {
+  std::vector<std::string> names = group.names();
+  std::erase_if(names, [](const std::string& name) {
+    return !name.starts_with("timestep_") || name.size() == 9 || name.size() > 18 ||
+           name.find_first_not_of("0123456789", 9) != std::string::npos;
+  });
+  APO_CHECK(DataError, !names.empty(), group.where(), ": expected groups timestep_0, timestep_1, ..., found none");
+  const int64_t first = std::stoll(names[0].substr(9));
+  for (size_t i = 0; i < names.size(); ++i)
+    APO_CHECK(DataError, std::stoll(names[i].substr(9)) == first + static_cast<int64_t>(i), group.where(),
+              ": expected timestep_", first + static_cast<int64_t>(i), ", found ", names[i]);
+  return names;
+}
+
+Action read_action(const Array& array, size_t size) {
+  array.expect(Kind::floating, 1, "a floating-point action [A]");
+  Action action = array.floats();
+  APO_CHECK(DataError, !action.empty() && action.size() <= 4096 && (size == 0 || action.size() == size), array.where(),
+            ": expected ", size ? concat(size, " numbers as in the first timestep") : "an action [A]", ", found ",
+            array.describe());
+  return action;
+}
+
+int64_t read_is_human(const Array& array) {
+  const bool scalar = array.shape().empty() || (array.shape().size() == 1 && array.shape()[0] == 1);
+  APO_CHECK(DataError, scalar && (array.kind() == Kind::integer || array.kind() == Kind::floating), array.where(),
+            ": expected 0 (skip), 1 (human) or 2 (policy), found ", array.describe());
+  const float value = array.floats().at(0);
+  APO_CHECK(DataError, value == 0 || value == 1 || value == 2, array.where(),
+            ": expected 0 (skip), 1 (human) or 2 (policy), found ", value);
+  return static_cast<int64_t>(value);
+}
+
+std::vector<std::string> find_cameras(const Group& timestep) {
+  std::vector<std::string> cameras;
+  for (const std::string& name : timestep.names())
+    if (name.size() > kImageEnd.size() && name.ends_with(kImageEnd)) cameras.push_back(name.substr(0, name.size() - 4));
+  APO_CHECK(DataError, !cameras.empty(), timestep.where("third_obs"), ": expected a dataset, found nothing");
+  return cameras;
+}
+
+class TimestepFile : public TrajectoryFile {
+ public:
+  TimestepFile(Group root, const fs::path& path, TrajectoryFormat format, const std::string& instruction);
+
+  const fs::path& path() const override { return path_; }
+  TrajectoryFormat format() const override { return format_; }
+  int64_t num_episodes() const override { return static_cast<int64_t>(episodes_.size()); }
+  EpisodeRecord episode(int64_t index) const override { return at(index).record; }
+  Observation observation(int64_t episode, int64_t timestep) const override;
+  Observation state(int64_t episode, int64_t timestep) const override {
+    APO_ASSERT(timestep >= 0 && timestep < at(episode).record.num_steps());
+    return {.images = {}, .state = {}, .instruction = at(episode).record.instruction};
+  }
+  std::vector<std::pair<std::string, std::string>> attributes() const override { return root_.attributes(); }
+
+ private:
+  const TimestepEpisode& at(int64_t index) const {
+    APO_ASSERT(index >= 0 && index < num_episodes());
+    return episodes_[static_cast<size_t>(index)];
+  }
+  TimestepEpisode read_episode(const std::string& name, const std::string& instruction) const;
+
+  fs::path path_;
+  TrajectoryFormat format_;
+  Group root_;
+  std::vector<TimestepEpisode> episodes_;
+};
+
+TimestepFile::TimestepFile(Group root, const fs::path& path, TrajectoryFormat format, const std::string& instruction)
+    : path_(path), format_(format), root_(std::move(root)) {
+  if (format == TrajectoryFormat::released_interaction) {
+    std::string text = instruction;
+    if (text.empty()) {
+      text = root_.group("data").array("task_description").text();
+      std::replace(text.begin(), text.end(), '_', ' ');
+    }
+    episodes_.push_back(read_episode("data", text));
+    return;
+  }
+  APO_CHECK(DataError, !instruction.empty(), path.string(),
+            ": this layout stores no instruction; give one with the option `instruction` of its data source");
+  for (const std::string& name : root_.names())
+    if (name.starts_with("demo_") && root_.is_group(name)) episodes_.push_back(read_episode(name, instruction));
+  APO_CHECK(DataError, !episodes_.empty(), root_.where(), ": expected groups demo_0, demo_1, ..., found none");
+}
+
+TimestepEpisode TimestepFile::read_episode(const std::string& name, const std::string& instruction) const {
+  const Group group = root_.group(name);
+  TimestepEpisode episode;
+  EpisodeRecord& record = episode.record;
+  record.name = name;
+  record.instruction = instruction;
+  const bool interaction = format_ == TrajectoryFormat::released_interaction;
+  std::vector<std::pair<int64_t, int64_t>> sizes;  // of the first timestep's pictures
+  for (const std::string& step : timestep_names(group)) {
+    const Group timestep = group.group(step);
+    if (episode.groups.empty()) episode.cameras = find_cameras(timestep);
+    record.actions.push_back(read_action(timestep.array("action"), record.actions.empty() ? 0 : record.actions[0].size()));
+    const int64_t is_human = interaction ? read_is_human(timestep.array("is_human")) : -1;
+    record.recorded.push_back(is_human != 0);
+    record.sources.push_back(!interaction    ? ActionSource::expert
+                             : is_human == 1 ? ActionSource::intervention
+                                             : ActionSource::policy);
+    for (size_t i = 0; i < episode.cameras.size(); ++i) {
+      const Array image = timestep.array(episode.cameras[i] + std::string(kImageEnd));
+      expect_image(image, 3);
+      if (sizes.size() <= i) sizes.emplace_back(image.shape()[0], image.shape()[1]);
+      APO_CHECK(DataError, image.shape()[0] == sizes[i].first && image.shape()[1] == sizes[i].second, image.where(),
+                ": expected the first timestep's size ", sizes[i].first, "x", sizes[i].second, ", found ",
+                image.describe());
+    }
+    episode.groups.push_back(name + "/" + step);
+  }
+  record.desirable.assign(record.actions.size(), std::nullopt);
+  record.policy_actions.assign(record.actions.size(), std::nullopt);
+  return episode;
+}
+
+Observation TimestepFile::observation(int64_t index, int64_t timestep) const {
+  const TimestepEpisode& episode = at(index);
+  Observation observation = state(index, timestep);
+  hdf5::Session session;
+  for (const std::string& camera : episode.cameras)
+    observation.images[camera] =
+        read_image(root_.array(episode.groups[static_cast<size_t>(timestep)] + "/" + camera + std::string(kImageEnd)), -1);
+  return observation;
+}
+
+}  // namespace
+
+std::shared_ptr<TrajectoryFile> open_timesteps(Group root, const fs::path& path, TrajectoryFormat format,
+                                               const std::string& instruction) {
+  hdf5::Session session;
+  return std::make_shared<TimestepFile>(std::move(root), path, format, instruction);
+}
+
+}  // namespace apo::data

@@ -1,0 +1,275 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <torch/types.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "apo/base/error.h"
+#include "apo/base/log.h"
+#include "apo/data/trajectory.h"
+#include "data/journal.h"
+#include "data/layouts.h"
+
+namespace apo::data {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The file is copied whole to grow, so it does so after every episode only while it is small; a large one waits until
+// the journal holds an eighth of it. All copying together then stays below nine times the final size.
+constexpr int64_t kSmallFileBytes = int64_t{8} << 20;
+constexpr int64_t kJournalShare = 8;
+
+// What every step of a file must agree on.
+struct Schema {
+  int64_t action_size = 0;
+  std::map<std::string, std::pair<int64_t, int64_t>> cameras;  // height, width
+  std::map<std::string, int64_t> states;
+  bool operator==(const Schema&) const = default;
+};
+
+Schema schema_of(const Observation& observation, size_t action_size) {
+  Schema schema;
+  schema.action_size = static_cast<int64_t>(action_size);
+  for (const auto& [name, image] : observation.images) schema.cameras[name] = {image.size(0), image.size(1)};
+  for (const auto& [name, values] : observation.state) schema.states[name] = static_cast<int64_t>(values.size());
+  return schema;
+}
+
+std::string describe(const Schema& schema) {
+  std::string text = concat("action [", schema.action_size, "]");
+  for (const auto& [name, size] : schema.cameras) text += concat(", camera ", name, " ", size.first, "x", size.second);
+  for (const auto& [name, size] : schema.states) text += concat(", state ", name, " [", size, "]");
+  return text;
+}
+
+void expect_name(const std::string& name, const std::string& what) {
+  APO_CHECK(DataError, !name.empty() && name != "." && name.find('/') == std::string::npos && hdf5::is_utf8(name), what,
+            ": expected a plain name, found '", name, "'");
+}
+
+void expect_step(const Step& step, const std::string& where) {
+  APO_CHECK(DataError, !step.action.empty(), where, ": expected an action, found none");
+  for (const float a : step.action)
+    APO_CHECK(DataError, std::isfinite(a), where, ": expected a finite action, found ", a);
+  if (step.policy_action) {
+    APO_CHECK(DataError, step.policy_action->size() == step.action.size(), where, ": expected a policy_action of ",
+              step.action.size(), " numbers, found ", step.policy_action->size());
+    for (const float a : *step.policy_action)
+      APO_CHECK(DataError, std::isfinite(a), where, ": expected a finite policy_action, found ", a);
+  }
+  for (const auto& [name, image] : step.observation.images) {
+    expect_name(name, where + ", camera");
+    APO_CHECK(DataError, image.defined() && image.dim() == 3 && image.size(2) == 3 && image.numel() > 0 &&
+                             image.scalar_type() == at::kByte && image.device().is_cpu(),
+              where, ", camera ", name, ": expected a [Y, X, 3] uint8 picture on the CPU, found ",
+              image.defined() ? concat(image.toString(), " ", image.sizes()) : "nothing");
+  }
+  for (const auto& [name, values] : step.observation.state) {
+    expect_name(name, where + ", state");
+    APO_CHECK(DataError, !values.empty(), where, ", state ", name, ": expected numbers, found none");
+    for (const float x : values)
+      APO_CHECK(DataError, std::isfinite(x), where, ", state ", name, ": expected finite numbers, found ", x);
+  }
+}
+
+void sync_file(const fs::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const bool good = descriptor >= 0 && ::fsync(descriptor) == 0;
+  const std::string why = strerror(errno);
+  if (descriptor >= 0) ::close(descriptor);
+  APO_CHECK(RunError, good, path.string(), ": cannot sync to disk: ", why);
+}
+
+}  // namespace
+
+struct TrajectoryWriter::State {
+  fs::path path;
+  TrajectoryInfo info;
+  int64_t flush_every = 16;
+  std::unique_ptr<Journal> journal;
+  std::set<std::string> in_file;        // episodes that the HDF5 file holds
+  int64_t in_journal = 0;               // finished episodes that only the journal holds
+  int64_t next_number = 0;
+  std::optional<Schema> schema;         // of the file's first step
+  bool in_episode = false;
+  std::string instruction;
+  int64_t steps = 0, unflushed = 0;     // of the episode being written
+
+  fs::path partial() const { return path.string() + ".partial"; }
+  void create();
+  void inspect();
+  void merge(bool sync);
+  void maybe_merge();
+};
+
+// An empty file of ours.
+void TrajectoryWriter::State::create() {
+  std::error_code error;
+  {
+    hdf5::Group root = hdf5::Group::create(partial());
+    hdf5::Group data = root.create_group("data");
+    write_info(data, info);
+  }
+  fs::rename(partial(), path, error);
+  APO_CHECK(RunError, !error, path.string(), ": cannot create: ", error.message());
+}
+
+// Reads what an existing file holds, without its journal.
+void TrajectoryWriter::State::inspect() {
+  hdf5::Group root = hdf5::Group::open(path);
+  APO_CHECK(DataError, root.has("data") && root.group("data").integer_attribute(kSchemaAttribute), path.string(),
+            ": expected a trajectory file of ours to append to (attribute ", kSchemaAttribute, " of /data), found none");
+  const auto file = open_demos(std::move(root), path, TrajectoryFormat::apo, "");
+  for (const auto& [key, value] : file->attributes())
+    APO_CHECK(DataError, key != "environment_name" || value == info.environment_name, path.string(),
+              ": holds episodes of environment '", value, "', expected '", info.environment_name, "'");
+  for (int64_t i = 0; i < file->num_episodes(); ++i) {
+    const EpisodeRecord record = file->episode(i);
+    in_file.insert(record.name);
+    next_number = std::stoll(record.name.substr(5)) + 1;
+    if (!schema) schema = schema_of(file->observation(i, 0), record.actions[0].size());
+  }
+}
+
+// Brings every whole episode of the journal into the HDF5 file and starts an empty journal.
+void TrajectoryWriter::State::merge(bool sync) {
+  journal->flush();
+  std::vector<JournalEpisode> episodes = read_journal(journal_path(path));
+  std::erase_if(episodes, [this](const auto& e) { return in_file.count(concat("demo_", e.number)) > 0; });
+  if (!episodes.empty()) {
+    std::error_code error;
+    fs::copy_file(path, partial(), fs::copy_options::overwrite_existing, error);
+    APO_CHECK(RunError, !error, path.string(), ": cannot copy to ", partial().filename().string(), ": ", error.message());
+    {
+      hdf5::Group root = hdf5::Group::open_for_writing(partial());
+      hdf5::Group data = root.group("data");
+      int64_t total = data.integer_attribute("total").value_or(0);
+      for (const JournalEpisode& e : episodes) {
+        write_episode(data, e.number, e.episode, e.policy_hash);
+        total += static_cast<int64_t>(e.episode.steps.size());
+      }
+      data.set_attribute("total", total);
+    }
+    if (sync) sync_file(partial());
+    fs::rename(partial(), path, error);
+    APO_CHECK(RunError, !error, path.string(), ": cannot replace: ", error.message());
+    for (const JournalEpisode& e : episodes) {
+      in_file.insert(concat("demo_", e.number));
+      next_number = std::max(next_number, e.number + 1);
+      if (!schema) {
+        const Step& first = e.episode.steps.front();
+        schema = schema_of(first.observation, first.action.size());
+      }
+    }
+  }
+  in_journal = 0;
+  journal->restart();
+}
+
+void TrajectoryWriter::State::maybe_merge() {
+  std::error_code error;
+  const auto bytes = static_cast<int64_t>(fs::file_size(path, error));
+  APO_CHECK(RunError, !error, path.string(), ": the file that is being written is gone: ", error.message());
+  if (bytes <= kSmallFileBytes || journal->size() >= bytes / kJournalShare) merge(false);
+}
+
+TrajectoryWriter::TrajectoryWriter(const fs::path& path, const TrajectoryInfo& info, int64_t flush_every)
+    : state_(std::make_unique<State>()) {
+  State& s = *state_;
+  s.path = path;
+  s.info = info;
+  s.flush_every = std::max<int64_t>(1, flush_every);
+  std::error_code error;
+  if (!path.parent_path().empty()) fs::create_directories(path.parent_path(), error);
+  APO_CHECK(RunError, !error, path.string(), ": cannot create its directory: ", error.message());
+  s.journal = std::make_unique<Journal>(journal_path(path));
+  const bool left_behind = s.journal->size() > 0 && fs::file_size(journal_path(path), error) > 0;
+  try {
+    const bool exists = fs::exists(path);
+    if (exists) {
+      s.inspect();
+    } else {
+      if (left_behind) log_warn(journal_path(path).string(), ": its trajectory file is gone, starting anew");
+      s.create();
+      s.journal->restart();
+    }
+    if (exists && left_behind) {
+      const size_t before = s.in_file.size();
+      const auto episodes = read_journal(journal_path(path));
+      s.merge(true);
+      const bool interrupted = !episodes.empty() && !episodes.back().ended;
+      log_info(path.string(), ": recovered ", s.in_file.size() - before, " episodes that a stopped recording left",
+               interrupted ? concat(", the last with its first ", episodes.back().episode.steps.size(), " steps") : "");
+    }
+    s.journal->flush();
+  } catch (...) {
+    if (!left_behind) s.journal->remove();
+    throw;
+  }
+}
+
+TrajectoryWriter::~TrajectoryWriter() {
+  try {
+    state_->merge(true);
+    state_->journal->remove();
+  } catch (const std::exception& error) {  // the journal stays, so nothing is lost
+    log_error(state_->path.string(), ": not closed cleanly (the next opening recovers it): ", error.what());
+  }
+}
+
+void TrajectoryWriter::begin_episode(const std::string& instruction) {
+  State& s = *state_;
+  APO_ASSERT(!s.in_episode);
+  APO_CHECK(DataError, hdf5::is_utf8(instruction), s.path.string(), ": expected a UTF-8 instruction, found other bytes");
+  s.journal->begin_episode(s.next_number, instruction, s.info.policy_hash);
+  s.in_episode = true;
+  s.instruction = instruction;
+  s.steps = s.unflushed = 0;
+}
+
+void TrajectoryWriter::append(const Step& step) {
+  State& s = *state_;
+  APO_ASSERT(s.in_episode);
+  const std::string where = concat(s.path.string(), ": /data/demo_", s.next_number, " step ", s.steps);
+  expect_step(step, where);
+  const Schema schema = schema_of(step.observation, step.action.size());
+  if (!s.schema) s.schema = schema;
+  APO_CHECK(DataError, schema == *s.schema, where, ": expected ", describe(*s.schema), " as in the file's first step, found ",
+            describe(schema));
+  s.journal->append(step);
+  ++s.steps;
+  if (++s.unflushed >= s.flush_every) {
+    s.journal->flush();
+    s.unflushed = 0;
+  }
+}
+
+void TrajectoryWriter::end_episode(std::optional<bool> success, const std::string& outcome) {
+  State& s = *state_;
+  APO_ASSERT(s.in_episode);
+  APO_CHECK(DataError, s.steps > 0, s.path.string(), ": /data/demo_", s.next_number, ": an episode without steps");
+  APO_CHECK(DataError, hdf5::is_utf8(outcome), s.path.string(), ": expected a UTF-8 outcome, found other bytes");
+  s.journal->end_episode(success, outcome);
+  s.journal->flush();
+  s.in_episode = false;
+  ++s.in_journal;
+  ++s.next_number;
+  s.maybe_merge();
+}
+
+void TrajectoryWriter::discard_episode() {
+  State& s = *state_;
+  APO_ASSERT(s.in_episode);
+  s.journal->discard_episode();
+  s.journal->flush();
+  s.in_episode = false;
+}
+
+int64_t TrajectoryWriter::num_episodes() const { return static_cast<int64_t>(state_->in_file.size()) + state_->in_journal; }
+
+}  // namespace apo::data

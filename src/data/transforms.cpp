@@ -1,0 +1,171 @@
+#include "apo/data/transforms.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+
+#include "apo/base/error.h"
+
+namespace apo::data {
+namespace {
+
+void expect_image(const at::Tensor& image) {
+  APO_CHECK(DataError, image.defined() && image.dim() == 3 && image.size(2) == 3 && image.numel() > 0 &&
+                           image.scalar_type() == at::kByte && image.device().is_cpu(),
+            "picture: expected [Y, X, 3] uint8 on the CPU, found ",
+            image.defined() ? concat(image.scalar_type(), " ", image.sizes()) : "nothing");
+}
+
+using Table = std::array<uint8_t, 256>;
+
+// torchvision's blend on uint8: ratio * a + (1 - ratio) * b in float32, clamped and cut to a whole grey level.
+uint8_t blend(float a, float b, float ratio) {
+  return static_cast<uint8_t>(std::clamp(ratio * a + (1.0f - ratio) * b, 0.0f, 255.0f));
+}
+
+uint8_t gray_of(const uint8_t* p) {
+  return static_cast<uint8_t>(0.2989f * static_cast<float>(p[0]) + 0.587f * static_cast<float>(p[1]) +
+                              0.114f * static_cast<float>(p[2]));
+}
+
+Table brightness_table(float factor) {
+  Table table;
+  for (size_t v = 0; v < 256; ++v) table[v] = blend(static_cast<float>(v), 0.0f, factor);
+  return table;
+}
+
+// Turns the colour circle of one pixel by `turn` (through HSV, as torchvision).
+void turn_hue(uint8_t* p, float turn) {
+  const float r = static_cast<float>(p[0]) / 255.0f, g = static_cast<float>(p[1]) / 255.0f,
+              b = static_cast<float>(p[2]) / 255.0f;
+  const float high = std::max({r, g, b}), low = std::min({r, g, b});
+  if (high == low) return;
+  const float spread = high - low;
+  float hue = high == r ? (g - b) / spread : high == g ? 2.0f + (b - r) / spread : 4.0f + (r - g) / spread;
+  hue = hue / 6.0f + 1.0f + turn;
+  hue = (hue - std::floor(hue)) * 6.0f;
+  const int sector = static_cast<int>(hue) % 6;
+  const float part = hue - std::floor(hue), saturation = spread / high;
+  const float x = high * (1 - saturation), y = high * (1 - saturation * part), z = high * (1 - saturation * (1 - part));
+  const std::array<std::array<float, 3>, 6> rgb{
+      {{high, z, x}, {y, high, x}, {x, high, z}, {x, y, high}, {z, x, high}, {high, x, y}}};
+  for (size_t c = 0; c < 3; ++c)
+    p[c] = static_cast<uint8_t>(std::clamp(rgb[static_cast<size_t>(sector)][c], 0.0f, 1.0f) * 255.999f);
+}
+
+struct Draws {
+  float brightness, contrast, saturation, hue;
+};
+
+// Brightness, contrast, saturation, hue, in this order, in place. Brightness and contrast are one table look-up.
+void jitter(uint8_t* pixels, int64_t count, const AugmentationOptions& options, const Draws& draws) {
+  uint8_t* const end = pixels + 3 * count;
+  if (options.brightness > 0 || options.contrast > 0) {
+    Table table = brightness_table(options.brightness > 0 ? draws.brightness : 1.0f);
+    if (options.contrast > 0) {
+      int64_t sum = 0;
+      for (const uint8_t* p = pixels; p != end; p += 3) {
+        const uint8_t bright[3] = {table[p[0]], table[p[1]], table[p[2]]};
+        sum += gray_of(bright);
+      }
+      const auto mean = static_cast<float>(static_cast<double>(sum) / static_cast<double>(count));
+      for (uint8_t& v : table) v = blend(static_cast<float>(v), mean, draws.contrast);
+    }
+    for (uint8_t* p = pixels; p != end; ++p) *p = table[*p];
+  }
+  if (options.saturation > 0) {
+    for (uint8_t* p = pixels; p != end; p += 3) {
+      const auto gray = static_cast<float>(gray_of(p));
+      for (int c = 0; c < 3; ++c) p[c] = blend(static_cast<float>(p[c]), gray, draws.saturation);
+    }
+  }
+  if (options.hue > 0)
+    for (uint8_t* p = pixels; p != end; p += 3) turn_hue(p, draws.hue);
+}
+
+// Row and column (y, x) of the result show (y - dy, x - dx) of `image`, clamped to its edges.
+at::Tensor shifted(const at::Tensor& image, int64_t dy, int64_t dx) {
+  const int64_t height = image.size(0), width = image.size(1);
+  at::Tensor result = at::empty({height, width, 3}, at::kByte);
+  const uint8_t* const from = image.const_data_ptr<uint8_t>();
+  uint8_t* const to = result.data_ptr<uint8_t>();
+  const int64_t left = std::clamp<int64_t>(dx, 0, width), right = std::clamp<int64_t>(-dx, 0, width);
+  for (int64_t y = 0; y < height; ++y) {
+    const uint8_t* row = from + 3 * width * std::clamp<int64_t>(y - dy, 0, height - 1);
+    uint8_t* out = to + 3 * width * y;
+    for (int64_t x = 0; x < left; ++x) std::memcpy(out + 3 * x, row, 3);
+    std::memcpy(out + 3 * left, row + 3 * right, static_cast<size_t>(3 * (width - left - right)));
+    for (int64_t x = width - right; x < width; ++x) std::memcpy(out + 3 * x, row + 3 * (width - 1), 3);
+  }
+  return result;
+}
+
+at::Tensor cropped(const at::Tensor& image, int64_t top, int64_t left, int64_t height, int64_t width,
+                   Interpolation interpolation) {
+  return resize(image.narrow(0, top, height).narrow(1, left, width), image.size(0), image.size(1), interpolation);
+}
+
+int64_t kept_pixels(int64_t size, double area_share) {
+  return std::clamp<int64_t>(std::llround(static_cast<double>(size) * std::sqrt(area_share)), 1, size);
+}
+
+}  // namespace
+
+at::Tensor resize(const at::Tensor& image, int64_t height, int64_t width, Interpolation interpolation) {
+  expect_image(image);
+  APO_CHECK(DataError, height > 0 && width > 0, "picture: cannot be resized to ", height, "x", width);
+  if (image.size(0) == height && image.size(1) == width) return image;
+  // [1, 3, Y, X] in channels-last order is the same memory
+  const at::Tensor planes = image.contiguous().permute({2, 0, 1}).unsqueeze(0);
+  const std::array<int64_t, 2> size{height, width};
+  const at::Tensor result = interpolation == Interpolation::bilinear
+                                ? at::_upsample_bilinear2d_aa(planes, size, false)
+                                : at::_upsample_bicubic2d_aa(planes, size, false);
+  return result.squeeze(0).permute({1, 2, 0}).contiguous();
+}
+
+at::Tensor center_crop(const at::Tensor& image, double area_share, Interpolation interpolation) {
+  expect_image(image);
+  APO_CHECK(ConfigError, area_share > 0 && area_share <= 1, "center_crop: expected a share in (0, 1], found ", area_share);
+  const int64_t height = kept_pixels(image.size(0), area_share), width = kept_pixels(image.size(1), area_share);
+  return cropped(image, (image.size(0) - height) / 2, (image.size(1) - width) / 2, height, width, interpolation);
+}
+
+at::Tensor augment(const at::Tensor& image, const AugmentationOptions& options, Random& random) {
+  expect_image(image);
+  // every draw is made whatever the options are, so that switching one off leaves the others as they were
+  const double area = random.uniform(options.random_resized_crop_scale, 1.0);
+  const double crop_y = random.uniform(), crop_x = random.uniform();
+  const double shift_y = random.uniform(), shift_x = random.uniform();
+  const auto factor = [&random](double x) { return static_cast<float>(random.uniform(1 - x, 1 + x)); };
+  Draws draws;
+  draws.brightness = factor(options.brightness);
+  draws.contrast = factor(options.contrast);
+  draws.saturation = factor(options.saturation);
+  draws.hue = static_cast<float>(random.uniform(-options.hue, options.hue));
+
+  at::Tensor result = image.contiguous();
+  if (options.random_resized_crop_scale < 1) {
+    const int64_t height = kept_pixels(image.size(0), area), width = kept_pixels(image.size(1), area);
+    const auto place = [](double u, int64_t room) {
+      return std::min(static_cast<int64_t>(u * static_cast<double>(room + 1)), room);
+    };
+    result = cropped(result, place(crop_y, image.size(0) - height), place(crop_x, image.size(1) - width), height, width,
+                     Interpolation::bilinear);
+  }
+  if (options.shift_px > 0) {
+    const auto steps = static_cast<double>(2 * options.shift_px + 1);
+    const auto pixels = [&](double u) { return static_cast<int64_t>(u * steps) - options.shift_px; };
+    result = shifted(result, pixels(shift_y), pixels(shift_x));
+  }
+  if (options.brightness > 0 || options.contrast > 0 || options.saturation > 0 || options.hue > 0) {
+    if (result.const_data_ptr() == image.const_data_ptr()) result = result.clone();
+    jitter(result.data_ptr<uint8_t>(), result.size(0) * result.size(1), options, draws);
+  }
+  return result;
+}
+
+}  // namespace apo::data
