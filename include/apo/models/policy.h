@@ -35,7 +35,7 @@ namespace apo::models {
 struct PolicyInput {
   at::Tensor images;        ///< [B, N, 3, Y, X] normalised pictures of N cameras, network dtype
   at::Tensor prompt;        ///< [B, L] int64 text token ids
-  at::Tensor prompt_mask;   ///< [B, L] bool, false at padding
+  at::Tensor prompt_mask;   ///< [B, L] bool, false at padding; undefined: no padding
   at::Tensor state;         ///< [B, D] normalised proprioception
   int64_t size() const;
   /// Rows [begin, end).
@@ -116,6 +116,8 @@ class Policy {
   virtual at::Device device() const = 0;
   /// Training mode: dropout on.
   virtual void set_training(bool training) = 0;
+  /// What `set_training` was last told; policies without dropout need not remember.
+  virtual bool training() const { return false; }
 
   /// Adapter slots of all linear layers; null for policies without.
   virtual AdapterSlots* adapter_slots() { return nullptr; }
@@ -134,12 +136,16 @@ struct PolicyFactory {
 void register_policy(const std::string& type, PolicyFactory factory);
 
 /// The policy of the config: loaded from `options.checkpoint` (its config.json names the type), or fresh for
-/// `dataset` (may be null only with a checkpoint). A LoRA adapter is added or loaded as `options` say.
+/// `dataset` (may be null only with a checkpoint). A LoRA adapter is added or loaded as `options` say: with lora.rank 0
+/// an adapter in the checkpoint or in `options.adapter` is merged and all weights train; with rank > 0 it is trained on
+/// (its rank must be that one) and the base is frozen.
 /// DataError naming file and tensor for a checkpoint that is missing, truncated or does not fit.
 std::unique_ptr<Policy> make_policy(const PolicyOptions& options, const data::Dataset* dataset, uint64_t seed,
                                     at::Device device);
-/// Resolves a checkpoint path: a policy directory, a training checkpoint `step-N`, or a run directory
-/// (its checkpoints/latest). DataError if there is none.
+/// The policy in a directory, a training checkpoint or a run, with an adapter merged (lora.rank 0).
+std::unique_ptr<Policy> load_policy(const std::filesystem::path& path, at::Device device);
+/// Resolves a checkpoint path: a policy directory, a training checkpoint `step-N` (its `policy`), `checkpoints/latest`
+/// (a symbolic link, or a file that names a `step-N`), or a run directory. DataError saying where it looked.
 std::filesystem::path resolve_checkpoint(const std::filesystem::path& path);
 /// A content hash (16 hex digits) of the policy's parameters, for trajectory files and results.
 std::string parameter_hash(const Policy& policy);

@@ -29,6 +29,11 @@ class Reference {
   /// Takes the snapshot now. ConfigError for mode adapter on a policy that trains no adapter.
   /// With mode adapter, the policy must outlive the reference.
   Reference(Policy& policy, const ReferenceOptions& options);
+  /// Frees the snapshot; in mode adapter the policy's slot "reference".
+  ~Reference();
+  Reference(Reference&& other) noexcept;
+  Reference(const Reference&) = delete;
+  Reference& operator=(const Reference&) = delete;
 
   /// As Policy::score, without gradient, in evaluation mode (dropout off).
   Score score(const PolicyInput& input, const ActionTokens& tokens, const ActionTokens* mismatched = nullptr);

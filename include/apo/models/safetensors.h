@@ -31,6 +31,8 @@ class SafetensorsReader {
   at::Tensor tensor(const std::string& name) const;
   const std::map<std::string, std::string>& metadata() const;
 
+  /// DataError as `load_into`; reads headers only, so that meta tensors will do.
+  void check(const NamedTensors& parameters, bool allow_unexpected = false) const;
   /// Copies every parameter's value from the file. DataError listing tensors that are missing, unexpected (unless
   /// `allow_unexpected`) or of another shape, with both shapes; nothing is changed then.
   void load_into(const NamedTensors& parameters, bool allow_unexpected = false) const;

@@ -1,0 +1,54 @@
+// The one linear layer of every policy: a base weight and any number of low-rank adapters in named slots.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "apo/models/lora.h"
+
+namespace apo::models {
+
+/// One slot's part of a linear layer: y += scale · B (A x).
+struct LinearAdapter {
+  std::string slot;
+  at::Tensor a;      ///< [rank, in]
+  at::Tensor b;      ///< [out, rank]
+  double scale = 1;  ///< alpha / rank, or alpha / sqrt(rank)
+};
+
+/// y = W x + bias, plus the adapter of the active slot where this layer carries one.
+///
+/// Numeric  the adapter runs in its own dtype (float32 beside a bfloat16 base); the sum has the base's dtype
+/// Gradient through everything that requires one; a frozen base costs no weight gradient
+class Linear {
+ public:
+  Linear() = default;
+  /// Uninitialised weights; `options` may name the meta device, which allocates nothing.
+  Linear(int64_t in_features, int64_t out_features, bool with_bias, const at::TensorOptions& options);
+  Linear(const Linear&) = delete;  // a copy would share its tensors
+  Linear& operator=(const Linear&) = delete;
+  Linear(Linear&&) = default;
+  Linear& operator=(Linear&&) = default;
+
+  /// Shapes  input [..., in], returns [..., out]
+  at::Tensor operator()(const at::Tensor& input) const;
+
+  int64_t in_features() const { return weight.size(1); }
+  int64_t out_features() const { return weight.size(0); }
+  /// Null if this layer has no such slot.
+  LinearAdapter* find(const std::string& slot);
+  const LinearAdapter* find(const std::string& slot) const;
+
+  at::Tensor weight;                    ///< [out, in]
+  at::Tensor bias;                      ///< [out], or undefined
+  std::vector<LinearAdapter> adapters;  ///< one a slot, in no particular order
+  const AdapterSlots* slots = nullptr;  ///< set by AdapterSlots::attach
+};
+
+/// scale · B A of an adapter, [out, in] float32, without gradient.
+at::Tensor adapter_product(const LinearAdapter& adapter);
+
+}  // namespace apo::models

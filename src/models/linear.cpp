@@ -1,0 +1,40 @@
+#include "apo/models/linear.h"
+
+#include <torch/types.h>
+
+namespace apo::models {
+
+Linear::Linear(int64_t in_features, int64_t out_features, bool with_bias, const at::TensorOptions& options)
+    : weight(at::empty({out_features, in_features}, options)) {
+  if (with_bias) bias = at::empty({out_features}, options);
+}
+
+LinearAdapter* Linear::find(const std::string& slot) {
+  for (LinearAdapter& adapter : adapters)
+    if (adapter.slot == slot) return &adapter;
+  return nullptr;
+}
+
+const LinearAdapter* Linear::find(const std::string& slot) const {
+  return const_cast<Linear*>(this)->find(slot);
+}
+
+at::Tensor Linear::operator()(const at::Tensor& input) const {
+  const at::Tensor output =
+      at::linear(input, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt);
+  if (adapters.empty() || slots == nullptr || slots->active().empty()) return output;
+  const LinearAdapter* adapter = find(slots->active());
+  if (adapter == nullptr) return output;
+  at::Tensor x = input.to(adapter->a.scalar_type());
+  const double dropout = slots->options(adapter->slot).dropout;
+  if (dropout > 0 && slots->training()) x = at::dropout(x, dropout, /*train=*/true);
+  const at::Tensor update = at::linear(at::linear(x, adapter->a), adapter->b);
+  return output + (update * adapter->scale).to(output.scalar_type());
+}
+
+at::Tensor adapter_product(const LinearAdapter& adapter) {
+  const at::NoGradGuard no_grad;
+  return at::matmul(adapter.b.to(at::kFloat), adapter.a.to(at::kFloat)) * adapter.scale;
+}
+
+}  // namespace apo::models

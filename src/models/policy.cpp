@@ -1,0 +1,112 @@
+#include "apo/models/policy.h"
+
+#include <torch/types.h>
+
+#include <cstdio>
+#include <cstring>
+
+#include "apo/base/error.h"
+#include "apo/base/random.h"
+#include "apo/config/options.h"
+
+namespace apo::models {
+namespace {
+
+at::Tensor rows(const at::Tensor& tensor, int64_t begin, int64_t end) {
+  return tensor.defined() ? tensor.slice(0, begin, end) : tensor;
+}
+
+void check_rows(int64_t begin, int64_t end, int64_t size) {
+  APO_CHECK(DataError, 0 <= begin && begin <= end && end <= size, "slice: expected rows within [0, ", size,
+            "], found [", begin, ", ", end, ")");
+}
+
+// Eight bytes at a time: large policies are hashed at memory speed.
+uint64_t hash_bytes(uint64_t hash, const void* data, size_t size) {
+  const auto* bytes = static_cast<const unsigned char*>(data);
+  for (; size >= 8; bytes += 8, size -= 8) {
+    uint64_t word;
+    std::memcpy(&word, bytes, 8);
+    hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
+    hash ^= hash >> 29;
+  }
+  for (; size > 0; ++bytes, --size) hash = (hash ^ *bytes) * 0x100000001b3ULL;
+  return hash ^ (hash >> 32);
+}
+
+// True for the tensors of a slot other than the trained one (a reference's snapshot is not the policy).
+bool in_other_slot(const std::string& name) {
+  for (const char* part : {".lora_A.", ".lora_B."}) {
+    const size_t at = name.rfind(part);
+    if (at == std::string::npos) continue;
+    return name.substr(at + std::strlen(part)) != std::string(kTrainedSlot) + ".weight";
+  }
+  return false;
+}
+
+}  // namespace
+
+int64_t PolicyInput::size() const {
+  for (const at::Tensor* tensor : {&images, &prompt, &state})
+    if (tensor->defined()) return tensor->size(0);
+  return 0;
+}
+
+PolicyInput PolicyInput::slice(int64_t begin, int64_t end) const {
+  check_rows(begin, end, size());
+  return {.images = rows(images, begin, end),
+          .prompt = rows(prompt, begin, end),
+          .prompt_mask = rows(prompt_mask, begin, end),
+          .state = rows(state, begin, end)};
+}
+
+ActionTokens ActionTokens::slice(int64_t begin, int64_t end) const {
+  check_rows(begin, end, ids.defined() ? ids.size(0) : 0);
+  return {.ids = rows(ids, begin, end),
+          .mask = rows(mask, begin, end),
+          .end_token = rows(end_token, begin, end),
+          .dimension = rows(dimension, begin, end)};
+}
+
+void PolicyOptions::visit(config::Visitor& v) {
+  v.path("checkpoint", checkpoint,
+         "directory of weights, a training checkpoint or a run; empty: a fresh policy");
+  v.path("adapter", adapter, "PEFT adapter directory to start from; empty: none");
+  v("type", type, "which kind of policy a fresh one is");
+  v("lora", lora, "low-rank adapter: what training changes instead of the weights");
+  v("unnorm_key", unnorm_key, "which entry of the action statistics; empty: the only one");
+  v("cameras", cameras, "cameras of a fresh policy; empty: all of the first episode");
+  v("state_keys", state_keys, "proprioception of a fresh policy; empty: none");
+  v("image_size", image_size, "square pictures of a fresh policy, pixels, a multiple of 16",
+    config::between(16, 4096));
+  v("width", width, "of a fresh policy's transformer; larger learns more and slower",
+    config::between(2, 65536));
+  v("layers", layers, "transformer layers of a fresh policy", config::between(1, 1024));
+  v("heads", heads, "attention heads of a fresh policy; must divide width", config::at_least(1));
+  v("channels", channels, "of a fresh policy's first convolution", config::between(1, 4096));
+  v("action_bins", action_bins, "bins that a fresh policy cuts an action dimension into",
+    config::between(2, 1 << 20));
+}
+
+std::string parameter_hash(const Policy& policy) {
+  uint64_t hash = mix_seed(0, "parameters");
+  for (const auto& [name, tensor] : policy.named_parameters()) {
+    if (in_other_slot(name)) continue;
+    const at::Tensor value = tensor.detach().to(at::kCPU).contiguous();
+    hash = hash_bytes(hash, name.data(), name.size());
+    hash = hash_bytes(hash, value.sizes().data(), value.sizes().size() * sizeof(int64_t));
+    hash = hash_bytes(hash, value.const_data_ptr(), value.nbytes());
+  }
+  char text[17];
+  std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(hash));
+  return text;
+}
+
+NamedTensors trainable_parameters(const Policy& policy) {
+  NamedTensors trainable;
+  for (const auto& [name, tensor] : policy.named_parameters())
+    if (tensor.requires_grad()) trainable.emplace_back(name, tensor);
+  return trainable;
+}
+
+}  // namespace apo::models

@@ -1,0 +1,145 @@
+#include "models/preprocessing.h"
+
+#include <torch/types.h>
+
+#include <cmath>
+
+#include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "apo/data/transforms.h"
+#include "models/json_file.h"
+
+namespace apo::models {
+namespace {
+
+constexpr double kSmallestDeviation = 1e-6;  // a state that never changes is only centred
+
+template <class Map>
+std::string names_of(const Map& map) {
+  std::string list;
+  for (const auto& [name, value] : map) list += (list.empty() ? "" : ", ") + name;
+  return list.empty() ? "none" : list;
+}
+
+const at::Tensor& picture(const Observation& observation, const std::string& camera) {
+  const auto found = observation.images.find(camera);
+  APO_CHECK(DataError, found != observation.images.end(), "observation: the policy needs the camera \"",
+            camera, "\"; there are: ", names_of(observation.images));
+  const at::Tensor& image = found->second;
+  APO_CHECK(DataError,
+            image.defined() && image.dim() == 3 && image.size(2) == 3 && image.scalar_type() == at::kByte,
+            "observation: camera \"", camera, "\": expected a [Y, X, 3] uint8 picture, found ",
+            image.defined() ? concat(image.sizes(), " ", image.scalar_type()) : "nothing");
+  return image;
+}
+
+const data::VectorStatistics& state_statistics(const Preprocessing& preprocessing, const std::string& key) {
+  const auto found = preprocessing.statistics.state.find(key);
+  APO_ASSERT(found != preprocessing.statistics.state.end());
+  return found->second;
+}
+
+}  // namespace
+
+int64_t Preprocessing::state_size() const {
+  int64_t size = 0;
+  for (const std::string& key : state_keys) size += state_statistics(*this, key).size();
+  return size;
+}
+
+void Preprocessing::prepare(Observation& observation) const {
+  for (const std::string& camera : cameras)
+    observation.images[camera] = data::resize(picture(observation, camera), image_size, image_size);
+}
+
+at::Tensor Preprocessing::images(std::span<const Observation> observations) const {
+  std::vector<at::Tensor> pictures;
+  pictures.reserve(observations.size() * cameras.size());
+  for (const Observation& observation : observations)
+    for (const std::string& camera : cameras)
+      pictures.push_back(data::resize(picture(observation, camera), image_size, image_size));
+  const auto batch = static_cast<int64_t>(observations.size()), count = static_cast<int64_t>(cameras.size());
+  const at::Tensor stacked = at::stack(pictures).permute({0, 3, 1, 2}).contiguous();
+  return stacked.to(at::kFloat).div_(255).sub_(0.5).view({batch, count, 3, image_size, image_size});
+}
+
+at::Tensor Preprocessing::state(std::span<const Observation> observations) const {
+  if (state_keys.empty()) return {};
+  const auto batch = static_cast<int64_t>(observations.size());
+  at::Tensor result = at::empty({batch, state_size()}, at::kFloat);
+  float* out = result.data_ptr<float>();
+  for (const Observation& observation : observations) {
+    for (const std::string& key : state_keys) {
+      const auto found = observation.state.find(key);
+      APO_CHECK(DataError, found != observation.state.end(), "observation: the policy needs the state \"",
+                key, "\"; there are: ", names_of(observation.state));
+      const data::VectorStatistics& spread = state_statistics(*this, key);
+      APO_CHECK(DataError, static_cast<int64_t>(found->second.size()) == spread.size(),
+                "observation: state \"", key, "\": expected ", spread.size(), " numbers, found ",
+                found->second.size());
+      for (size_t i = 0; i < found->second.size(); ++i) {
+        const double value = found->second[i];
+        APO_CHECK(DataError, std::isfinite(value), "observation: state \"", key, "\"[", i, "]: found ",
+                  value);
+        const double deviation = spread.std[i] < kSmallestDeviation ? 1.0 : spread.std[i];
+        *out++ = static_cast<float>((value - spread.mean[i]) / deviation);
+      }
+    }
+  }
+  return result;
+}
+
+at::Tensor Preprocessing::normalize(std::span<const Action> actions) const {
+  at::Tensor result = at::empty({static_cast<int64_t>(actions.size()), action_size()}, at::kFloat);
+  float* out = result.data_ptr<float>();
+  for (const Action& action : actions) {
+    APO_CHECK(DataError, static_cast<int64_t>(action.size()) == action_size(), "action: expected ",
+              action_size(), " numbers, found ", action.size());
+    for (size_t i = 0; i < action.size(); ++i)
+      APO_CHECK(DataError, std::isfinite(action[i]), "action: dimension ", i, ": found ", action[i]);
+    for (const float value : data::normalize(statistics.action, action)) *out++ = value;
+  }
+  return result;
+}
+
+std::vector<Action> Preprocessing::unnormalize(const at::Tensor& normalized) const {
+  const at::Tensor rows = normalized.to(at::kCPU, at::kFloat).contiguous();
+  std::vector<Action> actions;
+  for (int64_t i = 0; i < rows.size(0); ++i) {
+    const float* row = rows.data_ptr<float>() + i * rows.size(1);
+    actions.push_back(data::unnormalize(statistics.action, Action(row, row + rows.size(1))));
+  }
+  return actions;
+}
+
+void Preprocessing::save(const std::filesystem::path& directory) const {
+  nlohmann::ordered_json json;
+  json["cameras"] = cameras;
+  json["image_size"] = image_size;
+  json["interpolation"] = "bilinear";
+  json["pixel_scale"] = 1.0 / 255;
+  json["pixel_offset"] = -0.5;
+  json["state_keys"] = state_keys;
+  write_json(directory / "preprocessor_config.json", json);
+  write_file_atomic(directory / "dataset_statistics.json", data::to_json(statistics, dataset));
+}
+
+Preprocessing Preprocessing::load(const std::filesystem::path& directory, const std::string& unnorm_key) {
+  const JsonFile file(directory / "preprocessor_config.json");
+  Preprocessing preprocessing;
+  preprocessing.cameras = file.texts("cameras");
+  if (preprocessing.cameras.empty()) file.fail("cameras", "at least one camera");
+  preprocessing.image_size = file.integer("image_size", 16, 4096);
+  preprocessing.state_keys = file.texts("state_keys");
+  if (file.text("interpolation") != "bilinear") file.fail("interpolation", "\"bilinear\"");
+  const auto path = directory / "dataset_statistics.json";
+  preprocessing.statistics = data::statistics_from_json(read_file(path), unnorm_key, path.string());
+  preprocessing.dataset = unnorm_key.empty() ? JsonFile(path).keys().at(0) : unnorm_key;
+  for (const std::string& key : preprocessing.state_keys)
+    APO_CHECK(DataError, preprocessing.statistics.state.contains(key), path.string(),
+              ": no statistics of the state \"", key,
+              "\"; there are: ", names_of(preprocessing.statistics.state));
+  return preprocessing;
+}
+
+}  // namespace apo::models

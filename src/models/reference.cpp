@@ -1,0 +1,95 @@
+#include "apo/models/reference.h"
+
+#include <torch/types.h>
+
+#include <array>
+
+#include "apo/base/error.h"
+#include "apo/config/options.h"
+#include "apo/models/linear.h"
+
+namespace apo::models {
+namespace {
+
+constexpr const char* kReferenceSlot = "reference";
+
+bool trains_adapter(Policy& policy) {
+  const AdapterSlots* slots = policy.adapter_slots();
+  return slots != nullptr && !slots->active().empty();
+}
+
+}  // namespace
+
+std::span<const std::pair<ReferenceMode, std::string_view>> enum_names(ReferenceMode) {
+  static constexpr std::array<std::pair<ReferenceMode, std::string_view>, 3> kNames{
+      {{ReferenceMode::automatic, "auto"},
+       {ReferenceMode::adapter, "adapter"},
+       {ReferenceMode::copy, "copy"}}};
+  return kNames;
+}
+
+void ReferenceOptions::visit(config::Visitor& v) {
+  v("mode", mode,
+    "how the policy as it was at the start is kept: adapter (a second slot on the shared base), copy (all "
+    "weights twice), "
+    "auto (adapter where the policy trains one)");
+}
+
+Reference::Reference(Policy& policy, const ReferenceOptions& options)
+    : mode_(options.mode), policy_(&policy) {
+  if (mode_ == ReferenceMode::automatic)
+    mode_ = trains_adapter(policy) ? ReferenceMode::adapter : ReferenceMode::copy;
+  if (mode_ == ReferenceMode::copy) {
+    copy_ = policy.clone();
+    copy_->set_training(false);
+    for (auto& [name, tensor] : copy_->named_parameters()) tensor.set_requires_grad(false);
+    return;
+  }
+  APO_CHECK(ConfigError, trains_adapter(policy),
+            "reference.mode: adapter needs a policy that trains an adapter (policy.lora.rank > 0); use copy");
+  AdapterSlots& slots = *policy.adapter_slots();
+  APO_CHECK(ConfigError, !slots.has(kReferenceSlot), "reference: the policy already carries one in a slot");
+  copy_adapter(slots, slots.active(), kReferenceSlot);
+  for (const auto& [name, tensor] : policy.named_parameters()) {
+    APO_CHECK(ConfigError, !tensor.requires_grad() || name.find(".lora_") != std::string::npos,
+              "reference.mode: adapter needs a frozen base, but ", name, " trains; use copy");
+  }
+}
+
+Reference::~Reference() {
+  if (policy_ != nullptr && mode_ == ReferenceMode::adapter) policy_->adapter_slots()->remove(kReferenceSlot);
+}
+
+Reference::Reference(Reference&& other) noexcept
+    : mode_(other.mode_), policy_(std::exchange(other.policy_, nullptr)), copy_(std::move(other.copy_)) {}
+
+Score Reference::score(const PolicyInput& input, const ActionTokens& tokens, const ActionTokens* mismatched) {
+  const at::NoGradGuard no_grad;
+  if (mode_ == ReferenceMode::copy) return copy_->score(input, tokens, mismatched);
+
+  // The policy's own mode comes back even if scoring throws.
+  struct Evaluation {
+    explicit Evaluation(Policy& policy) : policy(policy), before(policy.training()) {
+      policy.set_training(false);
+    }
+    ~Evaluation() { policy.set_training(before); }
+    Policy& policy;
+    bool before;
+  } const evaluation(*policy_);
+  const AdapterScope scope(*policy_->adapter_slots(), kReferenceSlot);
+  return policy_->score(input, tokens, mismatched);
+}
+
+NamedTensors Reference::named_parameters() const {
+  if (mode_ == ReferenceMode::copy) return copy_->named_parameters();
+  NamedTensors snapshot;
+  for (const auto& [name, linear] : policy_->adapter_slots()->layers()) {
+    const LinearAdapter* adapter = linear->find(kReferenceSlot);
+    if (adapter == nullptr) continue;
+    snapshot.emplace_back(name + ".lora_A." + kReferenceSlot + ".weight", adapter->a);
+    snapshot.emplace_back(name + ".lora_B." + kReferenceSlot + ".weight", adapter->b);
+  }
+  return snapshot;
+}
+
+}  // namespace apo::models

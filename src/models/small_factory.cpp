@@ -1,0 +1,128 @@
+// How a small policy is made: fresh for a data set, or from a directory.
+#include <torch/types.h>
+
+#include <algorithm>
+
+#include "apo/base/error.h"
+#include "apo/config/options.h"
+#include "apo/data/dataset.h"
+#include "apo/data/statistics.h"
+#include "apo/models/safetensors.h"
+#include "models/json_file.h"
+#include "models/small_policy.h"
+
+namespace apo::models {
+namespace {
+
+template <class Map>
+std::vector<std::string> keys_of(const Map& map) {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : map) keys.push_back(key);
+  return keys;
+}
+
+// Every wanted name must be among those that the data has.
+void check_names(const std::string& option, const std::vector<std::string>& wanted,
+                 const std::vector<std::string>& available) {
+  for (const std::string& name : wanted) {
+    if (std::find(available.begin(), available.end(), name) != available.end()) continue;
+    std::string list;
+    for (const std::string& candidate : available) list += (list.empty() ? "" : ", ") + candidate;
+    const auto near = config::nearest(name, available);
+    throw ConfigError(concat(option, ": the data has no \"", name, "\"",
+                             near ? "; did you mean \"" + *near + "\"?" : "",
+                             " There are: ", list.empty() ? "none" : list));
+  }
+}
+
+void check_shape(const PolicyOptions& options) {
+  APO_CHECK(ConfigError, options.image_size >= 16 && options.image_size % 16 == 0,
+            "policy.image_size: expected a multiple of 16, found ", options.image_size);
+  APO_CHECK(ConfigError, options.heads >= 1 && options.width % options.heads == 0 && options.width % 2 == 0,
+            "policy.width: expected an even multiple of policy.heads (", options.heads, "), found ",
+            options.width);
+}
+
+}  // namespace
+
+std::unique_ptr<SmallPolicy> SmallPolicy::create(const PolicyOptions& options, const data::Dataset& dataset,
+                                                 uint64_t seed, at::Device device) {
+  check_shape(options);
+  std::vector<data::StepIndex> steps = dataset.kept_steps(/*expert_only=*/true);
+  if (steps.empty()) steps = dataset.kept_steps();
+  APO_CHECK(DataError, !steps.empty(),
+            "a fresh policy needs recorded steps for its statistics; the data has none");
+
+  Preprocessing preprocessing;
+  preprocessing.image_size = options.image_size;
+  preprocessing.state_keys = options.state_keys;
+  if (!options.unnorm_key.empty()) preprocessing.dataset = options.unnorm_key;
+  const Observation first = dataset.sample(steps.front()).observation;
+  preprocessing.cameras = options.cameras.empty() ? keys_of(first.images) : options.cameras;
+  APO_CHECK(DataError, !preprocessing.cameras.empty(), "a fresh policy needs a camera; the data has none");
+  check_names("policy.cameras", preprocessing.cameras, keys_of(first.images));
+  check_names("policy.state_keys", preprocessing.state_keys, keys_of(first.state));
+  preprocessing.statistics = data::compute_statistics(dataset, steps);
+
+  Vocabulary vocabulary = Vocabulary::from_texts(dataset.instructions());
+  SmallShape shape;
+  shape.cameras = static_cast<int64_t>(preprocessing.cameras.size());
+  shape.image_size = options.image_size;
+  shape.channels = options.channels;
+  shape.width = options.width;
+  shape.layers = options.layers;
+  shape.heads = options.heads;
+  shape.vocabulary = vocabulary.size();
+  for (const std::string& text : dataset.instructions())
+    shape.prompt_length = std::max(shape.prompt_length, static_cast<int64_t>(split_words(text).size()));
+  shape.state_size = preprocessing.state_size();
+  shape.action_size = dataset.action_size();
+  shape.action_bins = options.action_bins;
+  return std::make_unique<SmallPolicy>(shape, std::move(preprocessing), std::move(vocabulary), seed, device);
+}
+
+std::unique_ptr<SmallPolicy> SmallPolicy::load(const PolicyOptions& options,
+                                               const std::filesystem::path& directory, at::Device device) {
+  const std::filesystem::path path = directory / "config.json";
+  const JsonFile json(path);
+  Vocabulary vocabulary(json.texts("vocabulary"), path.string() + ": vocabulary");
+  SmallShape shape;
+  shape.cameras = json.integer("cameras", 1, 64);
+  shape.image_size = json.integer("image_size", 16, 4096);
+  if (shape.image_size % 16 != 0) json.fail("image_size", "a multiple of 16");
+  shape.channels = json.integer("channels", 1, 4096);
+  shape.width = json.integer("width", 2, 65536);
+  shape.layers = json.integer("layers", 1, 1024);
+  shape.heads = json.integer("heads", 1, shape.width);
+  if (shape.width % shape.heads != 0 || shape.width % 2 != 0) json.fail("width", "an even multiple of heads");
+  shape.vocabulary = vocabulary.size();
+  shape.prompt_length = json.integer("prompt_length", 1, 65536);
+  shape.state_size = json.integer("state_size", 0, 65536);
+  shape.action_size = json.integer("action_size", 1, 4096);
+  shape.action_bins = json.integer("action_bins", 2, 1 << 20);
+
+  Preprocessing preprocessing = Preprocessing::load(directory, options.unnorm_key);
+  const auto agree = [&](const char* what, int64_t in_config, int64_t in_preprocessing) {
+    APO_CHECK(DataError, in_config == in_preprocessing, directory.string(), ": ", what, ": config.json says ",
+              in_config, ", the preprocessing beside it ", in_preprocessing);
+  };
+  agree("cameras", shape.cameras, static_cast<int64_t>(preprocessing.cameras.size()));
+  agree("image_size", shape.image_size, preprocessing.image_size);
+  agree("state_size", shape.state_size, preprocessing.state_size());
+  agree("action_size", shape.action_size, preprocessing.action_size());
+
+  // Shapes are compared before anything is allocated for them.
+  SmallNetwork expected(shape, at::TensorOptions(at::kFloat).device(at::kMeta));
+  const SafetensorsReader reader(directory);
+  reader.check(collect_parameters(expected, ParameterKind::base));
+  auto policy = std::unique_ptr<SmallPolicy>(
+      new SmallPolicy(shape, std::move(preprocessing), std::move(vocabulary), device));
+  const NamedTensors parameters = policy->named_parameters();
+  reader.load_into(parameters);
+  for (const auto& [name, tensor] : parameters)
+    APO_CHECK(DataError, tensor.isfinite().all().item<bool>(), directory.string(), ": tensor ", name,
+              ": found NaN or infinity");
+  return policy;
+}
+
+}  // namespace apo::models
