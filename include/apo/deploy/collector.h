@@ -68,9 +68,9 @@ struct CollectionSummary {
 /// policy's action; the reward is 1 in the step that achieves the task; the outcome is the environment's or "timeout".
 /// With ExistingFile::append, the file's episodes count and the next seed follows the last one.
 ///
-/// Errors  ConfigError: output exists and may not be touched, or its directory does not. RunError naming episode and
-///         step: a policy's or human's action of a wrong size or not finite. Interrupted: SIGINT or SIGTERM; finished
-///         episodes are saved, the running one is discarded.
+/// Errors  ConfigError: output exists and may not be touched. RunError: its directory cannot be made; naming episode
+///         and step, a policy's or human's action of a wrong size or not finite. Interrupted: SIGINT or SIGTERM;
+///         finished episodes are saved, the running one is discarded.
 CollectionSummary collect(Environment& environment, models::Policy& policy, InterventionSource& human,
                           const CollectOptions& options, const std::filesystem::path& output);
 
@@ -81,7 +81,7 @@ struct DemonstrationOptions {
   int64_t seed = 0;                    ///< attempt i is reset with seed + i
   double action_noise = 0.2;           ///< standard deviation added to what is executed, not to what is recorded
   int64_t noise_dimensions = 3;        ///< the first so many action dimensions get noise
-  std::optional<double> habit;         ///< tabletop only: environment.tabletop.habit while demonstrating
+  std::optional<double> habit = 1.0;   ///< tabletop only: environment.tabletop.habit meanwhile; null: unchanged
   ExistingFile existing = ExistingFile::refuse;
   void visit(config::Visitor& v);
 };

@@ -53,7 +53,7 @@ struct ScriptedHumanOptions {
 /// Config section `deploy.intervention`.
 struct InterventionOptions {
   std::string type = "scripted";   ///< none | scripted
-  ScriptedHumanOptions scripted;
+  ScriptedHumanOptions scripted{};
   void visit(config::Visitor& v);
 };
 

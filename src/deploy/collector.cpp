@@ -1,0 +1,150 @@
+#include "apo/deploy/collector.h"
+
+#include <torch/types.h>
+
+#include <array>
+#include <chrono>
+#include <vector>
+
+#include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "apo/base/log.h"
+#include "apo/config/options.h"
+#include "apo/data/trajectory.h"
+#include "apo/deploy/webp.h"
+#include "deploy/episode.h"
+#include "deploy/recording.h"
+
+namespace apo::deploy {
+namespace {
+
+namespace fs = std::filesystem;
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// The frames of one episode, framed in the colour of who acts.
+class CorrectionPictures {
+ public:
+  CorrectionPictures(Environment& environment, const CollectOptions& options, const fs::path& output)
+      : environment_(environment), size_(options.animation_size), left_(options.animations), output_(output) {}
+
+  void begin() { frames_.clear(); }
+  void take(ActionSource source) {
+    last_ = source;
+    if (left_ > 0) frames_.push_back(with_border(environment_.render(size_), source));
+  }
+  void end(int64_t episode, bool corrected) {
+    if (left_ <= 0 || !corrected) return;
+    take(last_);
+    const fs::path path = output_.parent_path() / concat(output_.stem().string(), "-correction-", episode, ".webp");
+    write_animation(path, frames_, environment_.control_hz() / 2);
+    --left_;
+  }
+
+ private:
+  Environment& environment_;
+  int64_t size_, left_;
+  fs::path output_;
+  ActionSource last_ = ActionSource::policy;
+  std::vector<at::Tensor> frames_;
+};
+
+void count_episode(const EpisodeResult& episode, bool recorded, const std::map<std::string, int64_t>& steps,
+                   CollectionSummary& summary) {
+  const bool corrected = !episode.take_over_reasons.empty();
+  ++summary.episodes;
+  summary.take_overs += static_cast<int64_t>(episode.take_over_reasons.size());
+  for (const std::string& reason : episode.take_over_reasons) ++summary.take_overs_by_reason[reason];
+  summary.hand_backs += episode.hand_backs;
+  ++(episode.success ? (corrected ? summary.corrected : summary.alone) : summary.lost);
+  ++summary.outcomes[episode.outcome];
+  if (!recorded) return;
+  ++summary.recorded;
+  for (const auto& [source, count] : steps) summary.steps[source] += count;
+}
+
+bool finished(const CollectionSummary& summary, const CollectOptions& options) {
+  return summary.episodes >= options.episodes || (options.take_overs > 0 && summary.take_overs >= options.take_overs);
+}
+
+[[noreturn]] void stop_for_interrupt(const CollectionSummary& summary, const fs::path& output) {
+  throw Interrupted(concat("interrupted; ", output.string(), " holds ", summary.recorded, " episodes"));
+}
+
+}  // namespace
+
+std::span<const std::pair<ExistingFile, std::string_view>> enum_names(ExistingFile) {
+  static constexpr std::array<std::pair<ExistingFile, std::string_view>, 3> kNames = {
+      {{ExistingFile::refuse, "refuse"}, {ExistingFile::append, "append"}, {ExistingFile::overwrite, "overwrite"}}};
+  return kNames;
+}
+
+void CollectOptions::visit(config::Visitor& v) {
+  v("take_overs", take_overs, "stop after so many take-overs; 0: only `episodes` counts", config::at_least(0));
+  v("episodes", episodes, "stop after so many episodes, whatever happened", config::at_least(1));
+  v("max_steps_with_human", max_steps_with_human, "steps of an episode once a human took over", config::at_least(1));
+  v("seed", seed, "episode i is reset with seed + i", config::at_least(0));
+  v("record_policy_action", record_policy_action, "keep what the policy wanted while the human acted");
+  v("drop_failed", drop_failed, "do not record episodes that did not succeed");
+  v("temperature", temperature, "of the policy's decoding; 0 is greedy", config::at_least(0));
+  v("animations", animations, "WebP animations of the first so many corrected episodes", config::at_least(0));
+  v("animation_size", animation_size, "their side in pixels; larger files", config::between(16, 2048));
+  v("existing", existing, "what to do when the output exists: refuse, append or overwrite");
+}
+
+CollectionSummary collect(Environment& environment, models::Policy& policy, InterventionSource& human,
+                          const CollectOptions& options, const fs::path& output) {
+  CollectionSummary summary = prepare_output(output, options.existing);
+  if (finished(summary, options)) return summary;
+  data::TrajectoryWriter writer(output, {.environment_name = environment.name(),
+                                         .environment_config = environment.config(),
+                                         .policy = "policy",
+                                         .policy_hash = models::parameter_hash(policy)});
+  const auto start = std::chrono::steady_clock::now();
+  const double seconds_before = summary.seconds;
+  CorrectionPictures pictures(environment, options, output);
+  Progress progress("collect", options.take_overs > 0 ? options.take_overs : options.episodes);
+  while (!finished(summary, options)) {
+    const int64_t index = summary.episodes;
+    std::map<std::string, int64_t> steps;
+    bool begun = false;
+    const EpisodeHooks hooks{.decided = [&](ActionSource source) { pictures.take(source); },
+                             .stepped = [&](const Step& step) {
+                               if (!begun) writer.begin_episode(step.observation.instruction);
+                               begun = true;
+                               writer.append(step);
+                               ++steps[std::string(to_string(step.source))];
+                             }};
+    pictures.begin();
+    EpisodeResult episode;
+    try {
+      episode = play_episode(environment, policy, &human,
+                             {.seed = static_cast<uint64_t>(options.seed + index),
+                              .max_steps_with_human = options.max_steps_with_human,
+                              .temperature = options.temperature,
+                              .record_policy_action = options.record_policy_action,
+                              .where = concat("episode ", index)},
+                             hooks);
+    } catch (...) {
+      if (begun) writer.discard_episode();
+      throw;
+    }
+    const bool record = begun && !episode.interrupted && (episode.success || !options.drop_failed);
+    if (record)
+      writer.end_episode(episode.success, episode.outcome);
+    else if (begun)
+      writer.discard_episode();
+    if (episode.interrupted) stop_for_interrupt(summary, output);
+    count_episode(episode, record, steps, summary);
+    pictures.end(index, !episode.take_over_reasons.empty());
+    summary.seconds = seconds_before + seconds_since(start);
+    write_file_atomic(summary_path(output), summary.json());
+    progress.update(options.take_overs > 0 ? std::min(summary.take_overs, options.take_overs) : summary.episodes,
+                    concat(summary.episodes, " episodes, ", summary.take_overs, " take-overs"));
+  }
+  return summary;
+}
+
+}  // namespace apo::deploy

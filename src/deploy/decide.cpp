@@ -1,0 +1,29 @@
+#include "deploy/decide.h"
+
+#include <torch/types.h>
+
+#include <cmath>
+
+#include "apo/base/error.h"
+
+namespace apo::deploy {
+
+void check_action(const Action& action, int64_t size, const char* who, const std::string& where) {
+  APO_CHECK(RunError, static_cast<int64_t>(action.size()) == size, where, ": expected an action of ", size,
+            " numbers from the ", who, ", found ", action.size());
+  for (size_t d = 0; d < action.size(); ++d)
+    APO_CHECK(RunError, std::isfinite(action[d]), where, ": expected a finite action from the ", who,
+              ", found dimension ", d, " = ", action[d]);
+}
+
+std::vector<Action> decide(models::Policy& policy, std::span<const Observation> observations, int64_t action_size,
+                           const models::DecodeOptions& options, const std::function<std::string(size_t)>& where) {
+  const at::NoGradGuard no_gradient;
+  std::vector<Action> actions = policy.to_actions(policy.act(policy.encode(observations), options));
+  APO_CHECK(RunError, actions.size() == observations.size(), where(0), ": expected ", observations.size(),
+            " actions from the policy, found ", actions.size());
+  for (size_t i = 0; i < actions.size(); ++i) check_action(actions[i], action_size, "policy", where(i));
+  return actions;
+}
+
+}  // namespace apo::deploy

@@ -1,0 +1,134 @@
+#include <torch/types.h>
+
+#include <algorithm>
+#include <chrono>
+#include <iterator>
+#include <optional>
+#include <vector>
+
+#include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "apo/base/interrupt.h"
+#include "apo/base/log.h"
+#include "apo/base/random.h"
+#include "apo/config/options.h"
+#include "apo/data/trajectory.h"
+#include "apo/deploy/collector.h"
+#include "deploy/decide.h"
+#include "deploy/recording.h"
+
+namespace apo::deploy {
+namespace {
+
+namespace fs = std::filesystem;
+
+// After so many attempts the share of successes is looked at.
+constexpr int64_t kAttemptsBeforeGivingUp = 50;
+
+// The expert's next step, clean, and what is executed instead of it.
+std::pair<Step, Action> demonstrated_step(Environment& environment, const DemonstrationOptions& options,
+                                          int64_t attempt, Random& random) {
+  const std::string where = concat("attempt ", attempt, ", step ", environment.step_count());
+  std::optional<Action> action = environment.expert_action();
+  APO_CHECK(RunError, action.has_value(), "environment ", environment.name(), ", ", where,
+            ": has no expert to demonstrate the task (Environment::expert_action)");
+  check_action(*action, environment.action_size(), "expert", where);
+  Step step;
+  step.observation = environment.observe();
+  step.source = ActionSource::expert;
+  step.action = *action;
+  Action executed = std::move(*action);
+  const auto noisy = std::min(static_cast<size_t>(options.noise_dimensions), executed.size());
+  for (size_t d = 0; d < noisy; ++d) executed[d] += static_cast<float>(options.action_noise * random.normal());
+  return {std::move(step), std::move(executed)};
+}
+
+struct Attempt {
+  std::vector<Step> steps;
+  bool success = false, interrupted = false;
+  std::string outcome = "timeout";
+};
+
+Attempt demonstrate(Environment& environment, const DemonstrationOptions& options, int64_t index) {
+  environment.reset(static_cast<uint64_t>(options.seed + index));
+  Random random(static_cast<uint64_t>(options.seed), "demonstration noise", static_cast<uint64_t>(index));
+  Attempt attempt;
+  while (!environment.done() && std::ssize(attempt.steps) < options.max_steps) {
+    if (interrupted()) {
+      attempt.interrupted = true;
+      return attempt;
+    }
+    auto [step, executed] = demonstrated_step(environment, options, index, random);
+    environment.step(executed);
+    step.reward = environment.success() ? 1.0f : 0.0f;
+    step.done = environment.done();
+    attempt.steps.push_back(std::move(step));
+  }
+  attempt.success = environment.success() && !attempt.steps.empty();
+  if (environment.done()) attempt.outcome = environment.outcome();
+  return attempt;
+}
+
+void record(const Attempt& attempt, data::TrajectoryWriter& writer) {
+  writer.begin_episode(attempt.steps.front().observation.instruction);
+  for (const Step& step : attempt.steps) writer.append(step);
+  writer.end_episode(true, attempt.outcome);
+}
+
+}  // namespace
+
+void DemonstrationOptions::visit(config::Visitor& v) {
+  v("episodes", episodes, "successful demonstrations to record", config::at_least(1));
+  v("max_steps", max_steps, "an attempt that takes longer is dropped", config::at_least(1));
+  v("seed", seed, "attempt i is reset with seed + i", config::at_least(0));
+  v("action_noise", action_noise, "standard deviation added to what is executed, not to what is recorded",
+    config::at_least(0));
+  v("noise_dimensions", noise_dimensions, "the first so many action dimensions get noise", config::at_least(0));
+  v("habit", habit, "tabletop only: environment.tabletop.habit while demonstrating", config::between(0, 1));
+  v("existing", existing, "what to do when the output exists: refuse, append or overwrite");
+}
+
+CollectionSummary collect_demonstrations(Environment& environment, const DemonstrationOptions& options,
+                                         const fs::path& output) {
+  CollectionSummary summary = prepare_output(output, options.existing);
+  if (summary.recorded >= options.episodes) return summary;
+  data::TrajectoryWriter writer(output, {.environment_name = environment.name(),
+                                         .environment_config = environment.config(),
+                                         .policy = "expert",
+                                         .policy_hash = ""});
+  const auto start = std::chrono::steady_clock::now();
+  const double seconds_before = summary.seconds;
+  Progress progress("demonstrations", options.episodes);
+  while (summary.recorded < options.episodes) {
+    const Attempt attempt = demonstrate(environment, options, summary.episodes);
+    if (attempt.interrupted)
+      throw Interrupted(concat("interrupted; ", output.string(), " holds ", summary.recorded, " demonstrations"));
+    ++summary.episodes;
+    ++summary.outcomes[attempt.outcome];
+    if (attempt.success) {
+      record(attempt, writer);
+      ++summary.recorded;
+      ++summary.alone;
+      summary.steps["expert"] += std::ssize(attempt.steps);
+    } else {
+      ++summary.lost;
+    }
+    summary.seconds =
+        seconds_before + std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    write_file_atomic(summary_path(output), summary.json());
+    progress.update(summary.recorded, concat(summary.episodes, " attempts"));
+    APO_CHECK(RunError, summary.episodes < kAttemptsBeforeGivingUp || 10 * summary.recorded >= summary.episodes,
+              "demonstrations: only ", summary.recorded, " of ", summary.episodes,
+              " attempts of the expert succeeded; expected at least one in ten (environment ", environment.name(), ")");
+  }
+  return summary;
+}
+
+CollectionSummary collect_demonstrations(const EnvironmentOptions& environment, const DemonstrationOptions& options,
+                                         const fs::path& output) {
+  EnvironmentOptions demonstrating = environment;
+  if (options.habit) demonstrating.tabletop.habit = *options.habit;
+  return collect_demonstrations(*make_environment(demonstrating), options, output);
+}
+
+}  // namespace apo::deploy

@@ -1,0 +1,31 @@
+// Many environments, each stepped and drawn by the one thread that made it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "apo/deploy/environment.h"
+
+namespace apo::deploy {
+
+class EnvironmentPool {
+ public:
+  /// `threads` 0: all cores. What a factory throws is thrown here.
+  EnvironmentPool(const EnvironmentOptions& options, int64_t size, int64_t threads);
+  ~EnvironmentPool();
+  EnvironmentPool(const EnvironmentPool&) = delete;
+  EnvironmentPool& operator=(const EnvironmentPool&) = delete;
+
+  int64_t size() const;
+  /// work(i, environment i) for every i in `which`, in parallel; returns when all are done. Of several errors, that of
+  /// the lowest i is thrown.
+  void run(std::span<const int64_t> which, const std::function<void(int64_t, Environment&)>& work);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace apo::deploy

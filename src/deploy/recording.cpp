@@ -1,0 +1,88 @@
+#include "deploy/recording.h"
+
+#include <system_error>
+
+#include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "apo/base/log.h"
+
+namespace apo::deploy {
+namespace {
+
+namespace fs = std::filesystem;
+
+void make_directory_of(const fs::path& output) {
+  APO_CHECK(ConfigError, !output.empty() && output.has_filename(), "output: expected the path of an HDF5 file, found \"",
+            output.string(), "\"");
+  const fs::path directory = output.parent_path();
+  if (directory.empty()) return;
+  std::error_code error;
+  fs::create_directories(directory, error);
+  APO_CHECK(RunError, !error && fs::is_directory(directory), directory.string(), ": cannot create directory",
+            error ? ": " + error.message() : std::string(": a file is in the way"));
+}
+
+CollectionSummary take_up(const fs::path& output) {
+  CollectionSummary summary;
+  const fs::path path = summary_path(output);
+  if (fs::exists(path)) summary = CollectionSummary::from_json(read_file(path), path.string());
+  const auto file = data::TrajectoryFile::open(output, data::TrajectoryFormat::apo);
+  APO_CHECK(DataError, file->num_episodes() >= summary.recorded, output.string(), ": expected at least the ",
+            summary.recorded, " episodes that ", path.string(), " speaks of, found ", file->num_episodes());
+  for (int64_t i = summary.recorded; i < file->num_episodes(); ++i) count_record(file->episode(i), summary);
+  log_info("appending to ", output.string(), ": ", summary.recorded, " episodes, ", summary.take_overs, " take-overs");
+  return summary;
+}
+
+// RunError if another process records into `output` right now.
+void check_not_in_use(const fs::path& output) {
+  try {
+    const data::TrajectoryWriter probe(output, {});
+  } catch (const DataError&) {   // not ours, so nobody of ours writes it
+  }
+}
+
+}  // namespace
+
+fs::path summary_path(const fs::path& output) { return output.string() + ".json"; }
+
+void count_record(const data::EpisodeRecord& record, CollectionSummary& summary) {
+  ++summary.episodes;
+  ++summary.recorded;
+  bool corrected = false, was_human = false;
+  for (const ActionSource source : record.sources) {
+    const bool human = source == ActionSource::intervention;
+    if (human && !was_human) {
+      ++summary.take_overs;
+      ++summary.take_overs_by_reason["unknown"];
+    }
+    if (!human && was_human) ++summary.hand_backs;
+    corrected |= human;
+    was_human = human;
+    ++summary.steps[std::string(to_string(source))];
+  }
+  const bool success = record.success.value_or(false);
+  ++(success ? (corrected ? summary.corrected : summary.alone) : summary.lost);
+  ++summary.outcomes[record.outcome.empty() ? "unknown" : record.outcome];
+}
+
+CollectionSummary prepare_output(const fs::path& output, ExistingFile existing) {
+  make_directory_of(output);
+  if (!fs::exists(output)) {
+    std::error_code ignored;
+    fs::remove(summary_path(output), ignored);
+    return {};
+  }
+  APO_CHECK(ConfigError, existing != ExistingFile::refuse, output.string(),
+            ": exists already; expected a new file, or `existing: append` or `existing: overwrite`");
+  APO_CHECK(ConfigError, fs::is_regular_file(output), output.string(), ": expected a file, found something else");
+  if (existing == ExistingFile::append) return take_up(output);
+  check_not_in_use(output);
+  std::error_code error;
+  fs::remove(output, error);
+  APO_CHECK(RunError, !error, output.string(), ": cannot remove: ", error.message());
+  fs::remove(summary_path(output), error);
+  return {};
+}
+
+}  // namespace apo::deploy

@@ -1,0 +1,164 @@
+#include "deploy/results.h"
+
+#include <algorithm>
+#include <cmath>
+#include <iomanip>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <system_error>
+#include <utility>
+
+#include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "apo/config/options.h"
+
+namespace apo::deploy {
+namespace {
+
+using json = nlohmann::ordered_json;
+
+// The members of each struct with their names, once for both directions.
+template <class R, class Field>
+  requires std::same_as<std::remove_const_t<R>, Rate>
+void for_each_field(R& rate, Field&& field) {
+  field("count", rate.count);
+  field("total", rate.total);
+  field("rate", rate.rate);
+  field("low", rate.low);
+  field("high", rate.high);
+}
+template <class T, class Field>
+  requires std::same_as<std::remove_const_t<T>, Trial>
+void for_each_field(T& trial, Field&& field) {
+  field("trial", trial.trial);
+  field("seed", trial.seed);
+  field("success", trial.success);
+  field("unaided", trial.unaided);
+  field("outcome", trial.outcome);
+  field("steps", trial.steps);
+  field("facts", trial.facts);
+}
+template <class E, class Field>
+  requires std::same_as<std::remove_const_t<E>, EvalResult>
+void for_each_field(E& result, Field&& field) {
+  field("success", result.success);
+  field("unaided", result.unaided);
+  field("outcomes", result.outcomes);
+  field("success_by_fact", result.success_by_fact);
+  field("mean_steps", result.mean_steps);
+  field("steps", result.steps);
+  field("seconds", result.seconds);
+  field("steps_per_second", result.steps_per_second);
+  field("policy_hash", result.policy_hash);
+  field("trials", result.trials);
+}
+
+}  // namespace
+
+template <class T>
+  requires std::same_as<T, Rate> || std::same_as<T, Trial> || std::same_as<T, EvalResult>
+void to_json(json& object, const T& value) {
+  object = json::object();
+  for_each_field(value, [&](const char* name, const auto& member) { object[name] = member; });
+}
+template <class T>
+  requires std::same_as<T, Rate> || std::same_as<T, Trial> || std::same_as<T, EvalResult>
+void from_json(const json& object, T& value) {
+  for_each_field(value, [&](const char* name, auto& member) { object.at(name).get_to(member); });
+}
+
+namespace {
+
+std::string interval(const Rate& rate) {
+  std::ostringstream out;
+  out << std::fixed << std::setprecision(2) << rate.rate << " [" << rate.low << ", " << rate.high << "]  " << rate.count
+      << " of " << rate.total;
+  return out.str();
+}
+
+}  // namespace
+
+Rate wilson(int64_t count, int64_t total, double z) {
+  APO_CHECK(ConfigError, total >= 0 && count >= 0 && count <= total && z > 0,
+            "wilson: expected 0 <= count <= total and z > 0, found count ", count, ", total ", total, ", z ", z);
+  Rate rate{.count = count, .total = total};
+  if (total == 0) return rate;
+  const double n = static_cast<double>(total), p = static_cast<double>(count) / n, z2 = z * z;
+  const double centre = (p + z2 / (2 * n)) / (1 + z2 / n);
+  const double half = z * std::sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n);
+  rate.rate = p;
+  rate.low = count == 0 ? 0.0 : std::max(0.0, centre - half);
+  rate.high = count == total ? 1.0 : std::min(1.0, centre + half);
+  return rate;
+}
+
+EvalResult summarize_trials(std::vector<Trial> trials) {
+  EvalResult result;
+  const auto total = std::ssize(trials);
+  int64_t successes = 0, unaided = 0, steps_of_successes = 0;
+  std::map<std::string, std::pair<int64_t, int64_t>> by_fact;   // successes, trials
+  for (const Trial& trial : trials) {
+    successes += trial.success;
+    unaided += trial.unaided;
+    steps_of_successes += trial.success ? trial.steps : 0;
+    result.steps += trial.steps;
+    ++result.outcomes[trial.outcome];
+    for (const auto& [name, value] : trial.facts) {
+      auto& [good, all] = by_fact[name + "=" + value];
+      good += trial.success;
+      ++all;
+    }
+  }
+  result.success = wilson(successes, total);
+  result.unaided = wilson(unaided, total);
+  for (const auto& [fact, counts] : by_fact) result.success_by_fact[fact] = wilson(counts.first, counts.second);
+  if (successes > 0) result.mean_steps = static_cast<double>(steps_of_successes) / static_cast<double>(successes);
+  result.trials = std::move(trials);
+  return result;
+}
+
+std::string EvalResult::json() const { return deploy::json(*this).dump(2) + "\n"; }
+
+EvalResult EvalResult::from_json(const std::string& json, const std::string& where) {
+  const auto object = deploy::json::parse(json, nullptr, false);
+  APO_CHECK(DataError, object.is_object(), where, ": expected a JSON object, found something else");
+  try {
+    return object.get<EvalResult>();
+  } catch (const nlohmann::json::exception& error) {
+    throw DataError(concat(where, ": expected the result of an evaluation: ", error.what()));
+  }
+}
+
+std::string EvalResult::text() const {
+  std::ostringstream out;
+  out << "success   " << interval(success) << "\nunaided   " << interval(unaided) << "\n";
+  for (const auto& [fact, rate] : success_by_fact) out << "  " << std::left << std::setw(18) << fact << interval(rate) << "\n";
+  out << "outcomes  ";
+  std::string separator;
+  for (const auto& [outcome, count] : outcomes) {
+    out << separator << outcome << " " << count;
+    separator = ", ";
+  }
+  out << std::fixed << std::setprecision(1) << "\nsteps     " << mean_steps << " of a success on average; " << steps
+      << " in " << seconds << " s (" << std::setprecision(0) << steps_per_second << "/s)\n";
+  return out.str();
+}
+
+void write_results(const EvalResult& result, const EnvironmentOptions& environment, const EvalOptions& options,
+                   const std::filesystem::path& directory) {
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  APO_CHECK(RunError, !error && std::filesystem::is_directory(directory), directory.string(),
+            ": cannot create directory", error ? ": " + error.message() : std::string(": a file is in the way"));
+  json object = json::object();
+  object["config"] = {{"environment", config::print(environment)}, {"eval", config::print(options)}};
+  for_each_field(result, [&](const char* name, const auto& member) { object[name] = member; });
+  for (const auto& [trial, animation] : result.animations) {
+    const std::string name = concat("trial-", trial, ".webp");
+    write_file_atomic(directory / name, animation);
+    object["animations"][std::to_string(trial)] = name;
+  }
+  write_file_atomic(directory / "results.json", object.dump(2) + "\n");
+}
+
+}  // namespace apo::deploy

@@ -1,0 +1,135 @@
+// A policy's opinion of recorded steps, one JSON line each.
+#include <torch/types.h>
+
+#include <algorithm>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <system_error>
+#include <vector>
+
+#include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "apo/base/interrupt.h"
+#include "apo/base/log.h"
+#include "apo/deploy/evaluator.h"
+#include "apo/objective/log_prob.h"
+
+namespace apo::deploy {
+namespace {
+
+namespace fs = std::filesystem;
+using json = nlohmann::ordered_json;
+
+// Every step of the files at `path`, whatever the training filters would say.
+data::DataOptions all_steps_of(const std::string& path, const data::DataOptions& data) {
+  data::SourceOptions source;
+  if (!data.interactions.empty())
+    source = data.interactions.front();
+  else if (!data.expert.empty())
+    source = data.expert.front();
+  source.path = path;
+  source.limit = 0;
+  data::DataOptions all = data;
+  all.expert = {source};
+  all.interactions.clear();
+  all.filter.max_abs_action = std::numeric_limits<double>::infinity();
+  all.filter.min_motion = 0;
+  return all;
+}
+
+struct ScoredBatch {
+  at::Tensor target, predicted, mask;            ///< [B, T]
+  at::Tensor token_log_probs, log_prob;          ///< [B, T] and [B]
+  at::Tensor action_l1;                          ///< [B]
+  std::vector<Action> predicted_actions;
+};
+
+ScoredBatch score_batch(models::Policy& policy, const std::vector<data::Sample>& samples) {
+  const at::NoGradGuard no_gradient;
+  std::vector<Observation> observations;
+  std::vector<Action> actions;
+  for (const data::Sample& sample : samples) {
+    observations.push_back(sample.observation);
+    policy.prepare(observations.back());
+    actions.push_back(sample.action);
+  }
+  const models::ActionTokens tokens = policy.tokenize(actions);
+  const at::Tensor logits = policy.score(policy.encode(observations), tokens).logits;
+  const auto [first, last] = policy.action_token_range();
+  ScoredBatch batch;
+  batch.predicted = objective::greedy_tokens(logits, first, last);
+  if (tokens.end_token.defined())
+    batch.predicted = at::where(tokens.end_token, objective::greedy_tokens(logits), batch.predicted);
+  batch.token_log_probs = objective::token_log_probs(logits, tokens.ids, tokens.mask);
+  batch.log_prob = batch.token_log_probs.to(at::kDouble).sum(1).cpu();
+  batch.action_l1 =
+      (policy.detokenize(batch.predicted) - policy.detokenize(tokens.ids)).abs().mean(1).to(at::kDouble).cpu();
+  batch.predicted_actions = policy.to_actions(batch.predicted);
+  batch.token_log_probs = batch.token_log_probs.to(at::kDouble).cpu();
+  batch.target = tokens.ids.cpu();
+  batch.predicted = batch.predicted.cpu();
+  batch.mask = tokens.mask.cpu();
+  return batch;
+}
+
+json line_of(const data::Dataset& dataset, const data::Sample& sample, const ScoredBatch& batch, int64_t row) {
+  const auto target = batch.target.accessor<int64_t, 2>(), predicted = batch.predicted.accessor<int64_t, 2>();
+  const auto log_probs = batch.token_log_probs.accessor<double, 2>();
+  const auto mask = batch.mask.accessor<bool, 2>();
+  json line = {{"file", dataset.file_path(sample.index.file).string()},
+               {"episode", dataset.episode_name(sample.index.file, sample.index.episode)},
+               {"timestep", sample.index.timestep},
+               {"log_prob", batch.log_prob.accessor<double, 1>()[row]}};
+  for (const char* list : {"token_log_probs", "target_tokens", "predicted_tokens"}) line[list] = json::array();
+  for (int64_t t = 0; t < target.size(1); ++t) {
+    if (!mask[row][t]) continue;
+    line["token_log_probs"].push_back(log_probs[row][t]);
+    line["target_tokens"].push_back(target[row][t]);
+    line["predicted_tokens"].push_back(predicted[row][t]);
+  }
+  line["predicted_action"] = batch.predicted_actions[static_cast<size_t>(row)];
+  line["action"] = sample.action;
+  line["action_l1"] = batch.action_l1.accessor<double, 1>()[row];
+  return line;
+}
+
+}  // namespace
+
+int64_t score_dataset(models::Policy& policy, const std::string& path, const data::DataOptions& data,
+                      int64_t batch_size, const fs::path& output) {
+  APO_CHECK(ConfigError, batch_size >= 1, "scoring: expected a batch size of at least 1, found ", batch_size);
+  const data::Dataset dataset(all_steps_of(path, data));
+  APO_CHECK(DataError, dataset.action_size() == policy.action_size(), path, ": expected actions of ",
+            policy.action_size(), " numbers as the policy has, found ", dataset.action_size());
+  policy.set_training(false);
+  const std::vector<data::StepIndex> steps = dataset.kept_steps();
+  const fs::path partial = output.string() + ".partial";
+  std::error_code error;
+  fs::remove(partial, error);
+  if (!output.parent_path().empty()) fs::create_directories(output.parent_path(), error);
+  try {
+    LineWriter lines(partial);
+    Progress progress("score", std::ssize(steps));
+    for (int64_t begin = 0; begin < std::ssize(steps); begin += batch_size) {
+      if (interrupted()) throw Interrupted(concat("interrupted after ", begin, " of ", steps.size(), " steps"));
+      std::vector<data::Sample> samples;
+      const int64_t end = std::min(begin + batch_size, std::ssize(steps));
+      for (int64_t i = begin; i < end; ++i) samples.push_back(dataset.sample(steps[static_cast<size_t>(i)]));
+      const ScoredBatch batch = score_batch(policy, samples);
+      std::string text;
+      for (int64_t row = 0; row < std::ssize(samples); ++row)
+        text += line_of(dataset, samples[static_cast<size_t>(row)], batch, row).dump() + "\n";
+      text.pop_back();   // the writer ends the last line
+      lines.append(text);
+      progress.update(end);
+    }
+  } catch (...) {
+    fs::remove(partial, error);
+    throw;
+  }
+  fs::rename(partial, output, error);
+  APO_CHECK(RunError, !error, output.string(), ": cannot be written: ", error.message());
+  return std::ssize(steps);
+}
+
+}  // namespace apo::deploy

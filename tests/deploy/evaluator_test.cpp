@@ -1,0 +1,271 @@
+#include "apo/deploy/evaluator.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <thread>
+
+#include "apo/base/files.h"
+#include "apo/base/interrupt.h"
+#include "apo/config/options.h"
+#include "deploy/fakes.h"
+#include "deploy/pool.h"
+#include "support/temp_dir.h"
+
+namespace apo::deploy {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::FunctionPolicy;
+using testing::hesitant;
+using testing::message_of;
+using testing::Walk;
+using testing::walk_options;
+
+TEST(Wilson, ByHand) {
+  // 8 of 10, z = 1.96: centre (0.8 + 3.8416/20) / (1 + 3.8416/10) = 0.99208 / 1.38416 = 0.716738;
+  // half width 1.96 sqrt(0.8 0.2 / 10 + 3.8416 / 400) / 1.38416 = 1.96 * 0.160013 / 1.38416 = 0.226581
+  const Rate rate = wilson(8, 10, 1.96);
+  EXPECT_DOUBLE_EQ(rate.rate, 0.8);
+  EXPECT_NEAR(rate.low, 0.490157, 2e-6);
+  EXPECT_NEAR(rate.high, 0.943319, 2e-6);
+  EXPECT_EQ(rate.count, 8);
+  EXPECT_EQ(rate.total, 10);
+}
+
+TEST(Wilson, AtTheEnds) {
+  // none of 10: [0, z²/(n + z²)] = [0, 3.8416/13.8416]
+  const Rate none = wilson(0, 10, 1.96), all = wilson(10, 10, 1.96), nothing = wilson(0, 0);
+  EXPECT_EQ(none.low, 0);
+  EXPECT_NEAR(none.high, 3.8416 / 13.8416, 1e-12);
+  EXPECT_EQ(all.high, 1);
+  EXPECT_NEAR(all.low, 10 / 13.8416, 1e-12);
+  EXPECT_EQ(nothing.rate, 0);
+  EXPECT_EQ(nothing.low, 0);
+  EXPECT_EQ(nothing.high, 1);
+  EXPECT_THAT(message_of<ConfigError>([] { wilson(11, 10); }), HasSubstr("count 11"));
+}
+
+TEST(Wilson, MirrorsSuccessAndFailure) {
+  for (int64_t k = 0; k <= 20; ++k) {
+    const Rate a = wilson(k, 20), b = wilson(20 - k, 20);
+    EXPECT_NEAR(a.low, 1 - b.high, 1e-12);
+    EXPECT_LE(a.low, a.rate);
+    EXPECT_GE(a.high, a.rate);
+  }
+}
+
+void expect_same_trials(const EvalResult& a, const EvalResult& b) {
+  ASSERT_EQ(a.trials.size(), b.trials.size());
+  for (size_t i = 0; i < a.trials.size(); ++i) {
+    EXPECT_EQ(a.trials[i].seed, b.trials[i].seed);
+    EXPECT_EQ(a.trials[i].success, b.trials[i].success) << i;
+    EXPECT_EQ(a.trials[i].unaided, b.trials[i].unaided) << i;
+    EXPECT_EQ(a.trials[i].outcome, b.trials[i].outcome) << i;
+    EXPECT_EQ(a.trials[i].steps, b.trials[i].steps) << i;
+    EXPECT_EQ(a.trials[i].facts, b.trials[i].facts) << i;
+  }
+}
+
+TEST(Evaluate, WalksByHand) {
+  FunctionPolicy policy(hesitant);
+  const EvalResult result = evaluate(policy, walk_options(), {.trials = 6, .seed = 0, .parallel = 4});
+  // even seeds stride 0.75 to the flag at 3 + seed % 3: seed 0 in 4 steps, seed 2 (flag at 5) in 7, seed 4 (from -1 to
+  // the flag at 4) in 7, the last one troubled by its start (-0.25 after the first step is no concern, -1 was not a
+  // step). Odd seeds go back 0.5 a step and fall at -4 after 8.
+  ASSERT_EQ(result.trials.size(), 6u);
+  EXPECT_EQ(result.success.count, 3);
+  EXPECT_EQ(result.success.total, 6);
+  EXPECT_EQ(result.unaided.count, 3);
+  const std::vector<int64_t> steps = {4, 8, 7, 8, 7, 8};
+  for (size_t i = 0; i < 6; ++i) {
+    EXPECT_EQ(result.trials[i].steps, steps[i]) << i;
+    EXPECT_EQ(result.trials[i].seed, i);
+    EXPECT_EQ(result.trials[i].outcome, i % 2 ? "fell" : "success");
+  }
+  EXPECT_EQ(result.outcomes, (std::map<std::string, int64_t>{{"fell", 3}, {"success", 3}}));
+  EXPECT_DOUBLE_EQ(result.mean_steps, 6);   // (4 + 7 + 7) / 3
+  EXPECT_EQ(result.steps, 42);
+  EXPECT_EQ(result.success_by_fact.at("start=back").total, 1);   // seed 4
+  EXPECT_EQ(result.success_by_fact.at("start=line").count, 2);
+  EXPECT_EQ(result.policy_hash.size(), 16u);
+}
+
+TEST(Evaluate, OutcomesDoNotDependOnParallelOrThreads) {
+  FunctionPolicy policy(hesitant);
+  const EvalResult one = evaluate(policy, walk_options(), {.trials = 23, .seed = 5, .parallel = 1, .threads = 1});
+  const EvalResult seven = evaluate(policy, walk_options(), {.trials = 23, .seed = 5, .parallel = 7, .threads = 3});
+  const EvalResult all = evaluate(policy, walk_options(), {.trials = 23, .seed = 5, .parallel = 50, .threads = 2});
+  expect_same_trials(one, seven);
+  expect_same_trials(one, all);
+}
+
+TEST(Evaluate, DecidesForAllEnvironmentsInOneForwardPass) {
+  FunctionPolicy policy([](const Observation&) { return Action{0.5f, 0}; });
+  evaluate(policy, walk_options(), {.trials = 8, .seed = 0, .parallel = 8});
+  EXPECT_EQ(policy.largest_batch, 8u);
+  EXPECT_EQ(policy.calls, 10);   // the farthest flag is 5 away
+  FunctionPolicy refilled([](const Observation&) { return Action{0.5f, 0}; });
+  evaluate(refilled, walk_options(), {.trials = 12, .seed = 0, .parallel = 2});
+  EXPECT_EQ(refilled.largest_batch, 2u);
+}
+
+TEST(Evaluate, TimeIsUpAfterTheLimit) {
+  FunctionPolicy still([](const Observation&) { return Action{0, 0}; });
+  EvalResult result = evaluate(still, walk_options(), {.trials = 2, .seed = 0});
+  EXPECT_EQ(result.outcomes, (std::map<std::string, int64_t>{{"timeout", 2}}));
+  EXPECT_EQ(result.trials[0].steps, 12);   // the environment's limit
+  EXPECT_EQ(result.mean_steps, 0);
+  result = evaluate(still, walk_options(), {.trials = 2, .seed = 0, .max_steps = 5});
+  EXPECT_EQ(result.trials[1].steps, 5);
+}
+
+TEST(Evaluate, UnaidedNeedsAFlawlessEpisode) {
+  // one step back to -0.6 (a concern), then straight on
+  FunctionPolicy policy([](const Observation& o) {
+    const float position = o.state.at("position")[0];
+    return Action{position == 0.0f ? -0.6f : 1.0f, 0};
+  });
+  const EvalResult result = evaluate(policy, walk_options(), {.trials = 1, .seed = 0});
+  EXPECT_EQ(result.success.count, 1);
+  EXPECT_EQ(result.unaided.count, 0);
+}
+
+TEST(Evaluate, NamesTrialAndStepOfABadAction) {
+  const EvalOptions options{.trials = 3, .seed = 100, .parallel = 2};
+  FunctionPolicy nan([](const Observation& o) {
+    const float position = o.state.at("position")[0];
+    return Action{1, position > 1.5f ? std::numeric_limits<float>::quiet_NaN() : 0.0f};
+  });
+  std::string message = message_of<RunError>([&] { evaluate(nan, walk_options(), options); });
+  EXPECT_THAT(message, HasSubstr("trial 0 (seed 100), step 2"));
+  EXPECT_THAT(message, HasSubstr("dimension 1 = nan"));
+  FunctionPolicy large([](const Observation&) { return Action{1, 0, 0}; });
+  message = message_of<RunError>([&] { evaluate(large, walk_options(), options); });
+  EXPECT_THAT(message, HasSubstr("expected an action of 2 numbers from the policy, found 3"));
+}
+
+TEST(Evaluate, BadOptionsAndUnknownEnvironment) {
+  FunctionPolicy policy(hesitant);
+  EXPECT_THAT(message_of<ConfigError>([&] { evaluate(policy, walk_options(), {.trials = 0}); }), HasSubstr("trials"));
+  EnvironmentOptions unknown;
+  unknown.type = "nowhere";
+  EXPECT_THAT(message_of<ConfigError>([&] { evaluate(policy, unknown, {.trials = 1}); }), HasSubstr("nowhere"));
+  EXPECT_THAT(message_of<ConfigError>([] {
+                config::load<EvalOptions>(config::Document::from_text("trials: 0\n"));
+              }),
+              HasSubstr("trials"));
+}
+
+TEST(Evaluate, StopsWhenInterrupted) {
+  FunctionPolicy policy([](const Observation&) {
+    set_interrupted(true);
+    return Action{1, 0};
+  });
+  const std::string message = message_of<Interrupted>([&] { evaluate(policy, walk_options(), {.trials = 4}); });
+  set_interrupted(false);
+  EXPECT_THAT(message, HasSubstr("of 4 trials"));
+}
+
+TEST(Evaluate, DrawsTheFirstTrials) {
+  FunctionPolicy policy(hesitant);
+  const EvalResult result = evaluate(policy, walk_options(),
+                                     {.trials = 5, .seed = 0, .parallel = 2, .animations = 3, .animation_size = 32});
+  ASSERT_EQ(result.animations.size(), 3u);
+  for (const auto& [trial, animation] : result.animations) {
+    EXPECT_LT(trial, 3);
+    EXPECT_EQ(animation.substr(0, 4), "RIFF");
+    EXPECT_EQ(animation.substr(8, 4), "WEBP");
+  }
+}
+
+TEST(Results, AreWrittenWholeAndReadBack) {
+  const apo::testing::TempDir dir;
+  FunctionPolicy policy(hesitant);
+  const EvalOptions options{.trials = 5, .seed = 40, .animations = 1, .animation_size = 32};
+  const EvalResult result = evaluate(policy, walk_options(), options);
+  write_results(result, walk_options(), options, dir / "deep" / "evaluation");
+  const std::string text = read_file(dir / "deep" / "evaluation" / "results.json");
+  const auto object = nlohmann::json::parse(text);
+  EXPECT_EQ(object["trials"].size(), 5u);
+  EXPECT_EQ(object["trials"][2]["seed"], 42);
+  EXPECT_EQ(object["trials"][2]["facts"]["start"], "line");
+  EXPECT_EQ(object["success"]["count"], result.success.count);
+  EXPECT_EQ(object["policy_hash"], result.policy_hash);
+  EXPECT_THAT(object["config"]["eval"].get<std::string>(), HasSubstr("seed: 40"));
+  EXPECT_THAT(object["config"]["environment"].get<std::string>(), HasSubstr("walk"));
+  EXPECT_EQ(object["animations"]["0"], "trial-0.webp");
+  EXPECT_EQ(read_file(dir / "deep" / "evaluation" / "trial-0.webp"), result.animations.at(0));
+
+  const EvalResult again = EvalResult::from_json(text, "results.json");
+  expect_same_trials(result, again);
+  EXPECT_EQ(again.success.low, result.success.low);
+  EXPECT_EQ(again.success_by_fact.size(), result.success_by_fact.size());
+  EXPECT_EQ(again.json(), EvalResult::from_json(result.json(), "").json());
+  EXPECT_THAT(result.text(), HasSubstr("success   "));
+}
+
+TEST(Results, BadFilesAndDirectories) {
+  const apo::testing::TempDir dir;
+  EXPECT_THAT(message_of<DataError>([] { EvalResult::from_json("[1", "x/results.json"); }), HasSubstr("x/results.json"));
+  EXPECT_THAT(message_of<DataError>([] { EvalResult::from_json("{}", "x/results.json"); }), HasSubstr("success"));
+  write_file_atomic(dir / "file", "");
+  EXPECT_THAT(message_of<RunError>([&] { write_results({}, walk_options(), {}, dir / "file" / "evaluation"); }),
+              HasSubstr("file/evaluation"));
+}
+
+TEST(EnvironmentPool, EachEnvironmentStaysWithTheThreadThatMadeIt) {
+  static std::mutex mutex;
+  static std::map<const Environment*, std::thread::id> makers;
+  struct Rooted : Walk {
+    Rooted() { note(); }
+    ~Rooted() override { EXPECT_EQ(makers.at(this), std::this_thread::get_id()); }
+    void note() {
+      std::lock_guard lock(mutex);
+      makers[this] = std::this_thread::get_id();
+    }
+  };
+  register_environment("rooted", [](const EnvironmentOptions&) { return std::make_unique<Rooted>(); });
+  EnvironmentOptions options;
+  options.type = "rooted";
+  EnvironmentPool pool(options, 7, 3);
+  std::set<std::thread::id> threads;
+  std::atomic<int> calls = 0;
+  const std::vector<int64_t> which = {0, 2, 3, 6};
+  pool.run(which, [&](int64_t i, Environment& environment) {
+    ++calls;
+    EXPECT_NE(i, 1);
+    std::lock_guard lock(mutex);
+    EXPECT_EQ(makers.at(&environment), std::this_thread::get_id());
+    threads.insert(std::this_thread::get_id());
+  });
+  EXPECT_EQ(calls, 4);
+  EXPECT_EQ(threads.size(), 2u);   // of three workers the first has 0, 3 and 6, the third has 2
+}
+
+TEST(EnvironmentPool, ThrowsTheErrorOfTheLowestAndGoesOn) {
+  EnvironmentPool pool(walk_options(), 5, 2);
+  const std::vector<int64_t> all = {0, 1, 2, 3, 4};
+  const auto fail = [&] {
+    pool.run(all, [](int64_t i, Environment&) {
+      if (i == 1 || i == 4) throw RunError(concat("broken ", i));
+    });
+  };
+  EXPECT_EQ(message_of<RunError>(fail), "broken 1");
+  std::atomic<int> calls = 0;
+  pool.run(all, [&](int64_t, Environment&) { ++calls; });
+  EXPECT_EQ(calls, 5);
+  register_environment("unmakeable", [](const EnvironmentOptions&) -> std::unique_ptr<Environment> {
+    throw ConfigError("no such robot");
+  });
+  EnvironmentOptions options;
+  options.type = "unmakeable";
+  EXPECT_EQ(message_of<ConfigError>([&] { EnvironmentPool(options, 3, 2); }), "no such robot");
+}
+
+}  // namespace
+}  // namespace apo::deploy

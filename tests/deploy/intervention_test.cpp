@@ -1,0 +1,183 @@
+#include "apo/deploy/intervention.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "apo/config/options.h"
+#include "deploy/fakes.h"
+
+namespace apo::deploy {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::message_of;
+using testing::Walk;
+
+// The named (red) block at (0, 8) cm, the other at (0, -8) cm, both with their centre 2 cm above the table.
+simulation::TabletopState table_with_hand(double x, double y, double z) {
+  simulation::TabletopState state;
+  state.blocks = {{{0.0, 0.08, 0.02}, {0.0, -0.08, 0.02}}};
+  state.target = 0;
+  state.hand = {x, y, z};
+  return state;
+}
+
+TEST(Concern, WrongObjectWithinFiveCentimetresNearerAndBelowNine) {
+  EXPECT_EQ(tabletop_concern(table_with_hand(0, -0.04, 0.10)), "wrong object");       // 4 cm beside, 8 cm above
+  EXPECT_EQ(tabletop_concern(table_with_hand(0, -0.04, 0.12)), std::nullopt);         // 10 cm above: still high
+  EXPECT_EQ(tabletop_concern(table_with_hand(0, -0.02, 0.105)), std::nullopt);        // 6 cm beside
+  EXPECT_EQ(tabletop_concern(table_with_hand(0.049, -0.08, 0.10)), "wrong object");
+  EXPECT_EQ(tabletop_concern(table_with_hand(0.051, -0.08, 0.10)), std::nullopt);
+}
+
+TEST(Concern, TheNamedBlockNearerIsNoWrongObject) {
+  simulation::TabletopState state = table_with_hand(0, 0.02, 0.05);
+  state.blocks = {{{0.0, 0.05, 0.02}, {0.0, -0.02, 0.02}}};   // 3 cm to the named one, 4 cm to the other
+  EXPECT_EQ(tabletop_concern(state), std::nullopt);
+  state.target = 1;   // now the nearer one is the wrong one
+  EXPECT_EQ(tabletop_concern(state), "wrong object");
+}
+
+TEST(Concern, OffCourseLowOverNothing) {
+  EXPECT_EQ(tabletop_concern(table_with_hand(0, 0.02, 0.08)), "off course");      // 6 cm beside, 6 cm above
+  EXPECT_EQ(tabletop_concern(table_with_hand(0, 0.04, 0.08)), std::nullopt);      // 4 cm beside
+  EXPECT_EQ(tabletop_concern(table_with_hand(0, 0.02, 0.092)), std::nullopt);     // 7.2 cm above: still high
+  EXPECT_EQ(tabletop_concern(table_with_hand(0, 0.02, 0.063)), std::nullopt);     // 4.3 cm above: too late
+}
+
+// Steps the environment by `stride` and asks the human before each step; returns the steps in which it acted.
+std::string plan(InterventionSource& human, Walk& walk, const std::vector<float>& strides) {
+  std::string acted;
+  for (const float stride : strides) {
+    const auto intervention = human.decide(walk, walk.observe(), {stride, 0});
+    acted += intervention ? 'H' : '.';
+    walk.step(intervention ? intervention->action : Action{stride, 0});
+  }
+  return acted;
+}
+
+TEST(ScriptedHuman, ReactsToASlowConcernAfterFourStepsInARow) {
+  Walk walk;
+  walk.reset(0);
+  const auto human = make_scripted_human({});
+  human->reset(0);
+  // -0.6 after the first step: concerned from step 1 on; steps 0..2 are calm, so 3, 4, 5, 6 count: the 4th is step 6.
+  EXPECT_EQ(plan(*human, walk, {-0.6f, 0, 0, 0, 0, 0, 0, 0}), "......HH");
+}
+
+TEST(ScriptedHuman, AConcernThatPassesStartsTheCountAgain) {
+  Walk walk;
+  walk.reset(0);
+  const auto human = make_scripted_human({.reaction_steps = 2, .calm_steps = 0});
+  human->reset(0);
+  // concerned in steps 1 | 3 4: only the second run is long enough
+  EXPECT_EQ(plan(*human, walk, {-0.6f, 0.6f, -0.6f, 0, 0}), "....H");
+}
+
+TEST(ScriptedHuman, AnswersAWrongObjectAtOnceButNotInTheFirstThreeSteps) {
+  Walk walk;
+  walk.reset(0);
+  const auto human = make_scripted_human({});
+  human->reset(0);
+  EXPECT_EQ(plan(*human, walk, {-2, 0, 0, 0, 0}), "...HH");
+  walk.reset(0);
+  human->reset(0);
+  EXPECT_EQ(plan(*human, walk, {0, 0, 0, 0, -2, 0, 0}), ".....HH");
+}
+
+TEST(ScriptedHuman, GivesItsReasonAndActsByTheExpert) {
+  Walk walk;
+  walk.reset(0);
+  const auto human = make_scripted_human({.calm_steps = 0});
+  human->reset(0);
+  walk.step({-2, 0});
+  const auto intervention = human->decide(walk, walk.observe(), {0, 0});
+  ASSERT_TRUE(intervention);
+  EXPECT_EQ(intervention->reason, "wrong object");
+  EXPECT_EQ(intervention->action, (Action{1.0f, 0.25f}));
+}
+
+TEST(ScriptedHuman, NeverHandsBackByDefault) {
+  Walk walk;
+  walk.reset(2);   // the flag is at 5
+  const auto human = make_scripted_human({.calm_steps = 0});
+  human->reset(0);
+  EXPECT_EQ(plan(*human, walk, {-2, 0, 0, 0, 0, 0, 0}), ".HHHHHH");
+}
+
+TEST(ScriptedHuman, HandsBackWhenSafeAfterItsMinimum) {
+  Walk walk;
+  walk.reset(2);
+  const auto human = make_scripted_human({.calm_steps = 0, .hand_back = HandBack::when_safe, .min_steps = 3});
+  human->reset(0);
+  // at -2: acts at -2, -1, 0 (three steps; safe from 0 on), hands back at 1, which the policy spoils at once
+  EXPECT_EQ(plan(*human, walk, {-2, 0, 0, 0, -3, 0, 0}), ".HHH.HH");
+}
+
+TEST(ScriptedHuman, StaysLongerThanItsMinimumWhileThereIsAConcern) {
+  Walk walk;
+  walk.reset(2);
+  const auto human = make_scripted_human({.calm_steps = 0, .hand_back = HandBack::when_safe, .min_steps = 1});
+  human->reset(0);
+  EXPECT_EQ(plan(*human, walk, {-3, 0, 0, 0, 0, 0}), ".HHH..");   // -3, -2, -1, then safe at 0
+}
+
+TEST(ScriptedHuman, ForgetsTheTakeOverAtReset) {
+  Walk walk;
+  walk.reset(0);
+  const auto human = make_scripted_human({.calm_steps = 0});
+  human->reset(0);
+  EXPECT_EQ(plan(*human, walk, {-2, 0}), ".H");
+  walk.reset(1);
+  human->reset(1);
+  EXPECT_EQ(plan(*human, walk, {0.5f, 0}), "..");
+}
+
+TEST(ScriptedHuman, NeedsAnExpert) {
+  Walk walk;
+  walk.has_expert = false;
+  walk.reset(0);
+  const auto human = make_scripted_human({.calm_steps = 0});
+  human->reset(0);
+  walk.step({-2, 0});
+  const std::string message = message_of<RunError>([&] { human->decide(walk, walk.observe(), {0, 0}); });
+  EXPECT_THAT(message, HasSubstr("walk"));
+  EXPECT_THAT(message, HasSubstr("step 1"));
+  EXPECT_THAT(message, HasSubstr("expert"));
+}
+
+TEST(InterventionSource, NoneNeverActs) {
+  Walk walk;
+  walk.reset(0);
+  const auto nobody = make_intervention_source({.type = "none"});
+  EXPECT_EQ(plan(*nobody, walk, {-2, 0, 0, 0, 0, 0}), "......");
+}
+
+TEST(InterventionSource, UnknownTypeIsNamed) {
+  EXPECT_THAT(message_of<ConfigError>([] { make_intervention_source({.type = "psychic"}); }), HasSubstr("psychic"));
+}
+
+TEST(InterventionOptions, ReadFromYaml) {
+  const auto options = config::load<InterventionOptions>(config::Document::from_text(
+      "type: scripted\nscripted: {reaction_steps: 2, at_once: [off course], hand_back: when_safe, min_steps: 7}\n"));
+  EXPECT_EQ(options.scripted.reaction_steps, 2);
+  EXPECT_EQ(options.scripted.at_once, std::vector<std::string>{"off course"});
+  EXPECT_EQ(options.scripted.hand_back, HandBack::when_safe);
+  EXPECT_EQ(options.scripted.min_steps, 7);
+  EXPECT_THAT(message_of<ConfigError>([] {
+                config::load<InterventionOptions>(config::Document::from_text("scripted: {hand_back: sometimes}\n"));
+              }),
+              HasSubstr("when_safe"));
+}
+
+TEST(Environments, UnknownTypeNamesTheRegisteredOnes) {
+  testing::walk_options();
+  EnvironmentOptions options;
+  options.type = "tabletpo";
+  const std::string message = message_of<ConfigError>([&] { make_environment(options); });
+  EXPECT_THAT(message, HasSubstr("tabletpo"));
+  EXPECT_THAT(message, HasSubstr("tabletop, walk"));
+}
+
+}  // namespace
+}  // namespace apo::deploy
