@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "apo/base/error.h"
+#include "apo/base/log.h"
 
 namespace apo {
 namespace {
@@ -62,17 +63,18 @@ void write_file_atomic(const fs::path& path, std::string_view bytes) {
   try {
     write_all(descriptor, bytes, path);
     APO_CHECK(RunError, ::fsync(descriptor) == 0, path.string(), ": cannot sync to disk: ", reason());
+    APO_CHECK(RunError, ::rename(temporary.c_str(), path.c_str()) == 0, path.string(), ": cannot replace: ", reason());
   } catch (...) {
     ::close(descriptor);
     ::unlink(temporary.c_str());
     throw;
   }
   ::close(descriptor);
-  APO_CHECK(RunError, ::rename(temporary.c_str(), path.c_str()) == 0, path.string(), ": cannot replace: ", reason());
   sync_path(parent_of(path));
 }
 
-void write_directory_atomic(const fs::path& path, const std::function<void(const fs::path&)>& fill) {
+void write_directory_atomic(const fs::path& target, const std::function<void(const fs::path&)>& fill) {
+  const fs::path path = target.has_filename() ? target : target.parent_path();  // "step-1/" is "step-1"
   const fs::path staging = path.string() + ".partial";
   try {
     fs::remove_all(staging);
@@ -123,6 +125,9 @@ LineWriter::LineWriter(const fs::path& path, int64_t truncate_to_bytes) : path_(
   struct stat status = {};
   ::fstat(descriptor_, &status);
   size_ = status.st_size;
+  if (truncate_to_bytes > size_) {
+    log_warn(path.string(), ": expected at least ", truncate_to_bytes, " bytes, found ", size_, "; lines were lost");
+  }
   if (truncate_to_bytes >= 0 && truncate_to_bytes < size_) {
     APO_CHECK(RunError, ::ftruncate(descriptor_, truncate_to_bytes) == 0, path.string(), ": cannot cut: ", reason());
     size_ = truncate_to_bytes;

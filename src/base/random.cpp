@@ -55,8 +55,11 @@ std::string Random::state() const {
 
 void Random::restore(const std::string& state) {
   std::istringstream in(state);
-  in >> engine_;
-  APO_CHECK(DataError, !in.fail(), "random stream: expected a saved state, found ", state.size(), " other bytes");
+  std::mt19937_64 engine;
+  in >> engine;
+  const bool whole = !in.fail() && (in >> std::ws).eof();
+  APO_CHECK(DataError, whole, "random stream: expected a saved state, found ", state.size(), " other bytes");
+  engine_ = engine;
 }
 
 }  // namespace apo

@@ -38,7 +38,8 @@ class DirectoryLock {
 /// Appends lines to a file (JSON lines); every `append` reaches the operating system before it returns.
 class LineWriter {
  public:
-  /// `truncate_to_bytes` >= 0 first cuts the file to that size (resuming after a crash).
+  /// `truncate_to_bytes` >= 0 first cuts the file to that size (resuming after a crash); a file that
+  /// is already shorter is kept, with a warning.
   explicit LineWriter(const std::filesystem::path& path, int64_t truncate_to_bytes = -1);
   ~LineWriter();
   LineWriter(const LineWriter&) = delete;
