@@ -9,7 +9,7 @@
 namespace apo::report {
 namespace {
 
-constexpr double kLeastLabelSlot = 30;  // narrower slots carry no numbers
+constexpr double kLeastLabelSlot = 38;  // narrower slots carry no numbers
 
 // Shares as an axis in per cent.
 Scale percent_scale(double high) {
@@ -42,7 +42,7 @@ std::string draw_interval(const Frame& frame, const Scale& y, double x, const In
     // over the whisker, or under it where the frame ends
     const double above = high - 6 > frame.top + 8 ? high - 6 : low + 14;
     out += concat("<text class=\"value\" x=\"", px(x), "\" y=\"", px(above), "\" text-anchor=\"middle\">",
-                  format_percent(interval.value), "</text>");
+                  format_number(100 * interval.value), "%</text>");
   }
   return out + "</g>\n";
 }

@@ -71,7 +71,7 @@ std::string config_digest(std::string_view yaml) {
 }
 
 std::string config_block(std::string_view title, std::string_view yaml) {
-  if (trimmed(yaml).empty()) return "";
+  if (yaml.find_first_not_of(" \t\r\n") == std::string_view::npos) return "";
   std::string out = concat("<details><summary>", escape(title), "</summary>\n<pre>",
                            escape(yaml.substr(0, kMostConfigBytes)), "</pre>\n");
   if (yaml.size() > kMostConfigBytes)

@@ -147,7 +147,7 @@ std::vector<Tile> loop_tiles(const LoopSummary& summary) {
   const auto add = [&](const std::string& name, const std::optional<Evaluation>& evaluation) {
     if (!evaluation || !evaluation->success) return;
     const Interval& interval = evaluation->success->interval;
-    tiles.push_back({name, format_percent(interval.value),
+    tiles.push_back({name, format_number(100 * interval.value) + "%",
                      concat("of ", format_count(evaluation->success->total), " trials [", format_percent(interval.low), ", ",
                             format_percent(interval.high), "]")});
   };

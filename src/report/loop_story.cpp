@@ -12,7 +12,7 @@ namespace {
 // "106 of 200 trials (53%, 95% interval 46–60%)"
 std::string in_words(const Share& share) {
   return concat(format_count(share.count), " of ", format_count(share.total), " trials (",
-                format_percent(share.interval.value), ", 95% interval ", format_fixed(100 * share.interval.low, 0), "–",
+                format_number(100 * share.interval.value), "%, 95% interval ", format_fixed(100 * share.interval.low, 0), "–",
                 format_percent(share.interval.high), ")");
 }
 

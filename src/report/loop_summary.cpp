@@ -16,22 +16,22 @@ using nlohmann::json;
 // A JSON value that knows its place, for messages: "runs/loop/summary.json: rounds[1].evaluation.trials".
 class Field {
  public:
-  Field(const json* value, std::string where) : value_(value), where_(std::move(where)) {}
+  Field(const json* value, std::string file, std::string key = "")
+      : value_(value), file_(std::move(file)), key_(std::move(key)) {}
 
   bool present() const { return value_ != nullptr && !value_->is_null(); }
-  const std::string& where() const { return where_; }
 
   Field operator[](const std::string& key) const {
-    if (!present()) return {nullptr, child(key)};
+    if (!present()) return {nullptr, file_, child(key)};
     expect(value_->is_object(), "an object");
     const auto found = value_->find(key);
-    return {found == value_->end() ? nullptr : &*found, child(key)};
+    return {found == value_->end() ? nullptr : &*found, file_, child(key)};
   }
   std::vector<Field> list() const {
     std::vector<Field> fields;
     if (!present()) return fields;
     expect(value_->is_array(), "a list");
-    for (size_t i = 0; i < value_->size(); ++i) fields.emplace_back(&(*value_)[i], concat(where_, "[", i, "]"));
+    for (size_t i = 0; i < value_->size(); ++i) fields.emplace_back(&(*value_)[i], file_, concat(key_, "[", i, "]"));
     return fields;
   }
   std::string text() const {
@@ -64,7 +64,7 @@ class Field {
     std::map<std::string, Field> fields;
     if (!present()) return fields;
     expect(value_->is_object(), "an object");
-    for (const auto& [key, value] : value_->items()) fields.emplace(key, Field(&value, child(key)));
+    for (const auto& [key, value] : value_->items()) fields.emplace(key, Field(&value, file_, child(key)));
     return fields;
   }
   std::map<std::string, int64_t> counts() const {
@@ -76,16 +76,14 @@ class Field {
     if (condition) return;
     std::string found = value_ == nullptr ? "nothing" : value_->dump();
     if (found.size() > 60) found = found.substr(0, 57) + "...";
-    throw DataError(concat(where_, ": expected ", what, ", found ", found));
+    throw DataError(concat(file_, key_.empty() ? "" : ": ", key_, ": expected ", what, ", found ", found));
   }
 
  private:
-  std::string child(const std::string& key) const {
-    return where_.ends_with(": ") ? where_ + key : concat(where_, ".", key);
-  }
+  std::string child(const std::string& key) const { return key_.empty() ? key : concat(key_, ".", key); }
 
   const json* value_;
-  std::string where_;
+  std::string file_, key_;
 };
 
 // A share from its parts; the interval is computed where the file does not give it.
@@ -193,7 +191,7 @@ const Round& LoopSummary::current() const {
 
 LoopSummary read_summary(const std::filesystem::path& path) {
   const json parsed = parse(read_file(path), path);
-  const Field root(&parsed, path.string() + ": ");
+  const Field root(&parsed, path.string());
   LoopSummary summary;
   summary.command = root["command"].text();
   summary.config = root["config"].text();

@@ -65,16 +65,15 @@ Scale linear_scale(double low, double high, int target, bool round_ends) {
     low = 0;
     high = 1;
   }
-  // halves keep the span finite even for the largest doubles
-  const double magnitude = std::max(std::abs(low), std::abs(high));
-  if (high / 2 - low / 2 <= magnitude * 1e-12) {
+  // so that neither the span nor the widened ends overflow
+  constexpr double kLargest = 1e300;
+  low = std::clamp(low, -kLargest, kLargest);
+  high = std::clamp(high, -kLargest, kLargest);
+  if (high - low <= std::max(std::abs(low), std::abs(high)) * 1e-12) {
     const double middle = low;
     low = middle == 0 ? 0 : middle - std::abs(middle) / 2;
     high = middle == 0 ? 1 : middle + std::abs(middle) / 2;
   }
-  constexpr double kLargest = 1e300;
-  low = std::clamp(low, -kLargest, kLargest);
-  high = std::clamp(high, -kLargest, kLargest);
   const double step = nice_step(high - low, target);
   Scale scale;
   scale.low = round_ends ? std::floor(low / step + 1e-9) * step : low;

@@ -1,0 +1,269 @@
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "apo/report/report.h"
+#include "report/loop_summary.h"
+#include "report/markup.h"
+#include "support/temp_dir.h"
+
+namespace apo::report {
+namespace {
+
+namespace fs = std::filesystem;
+using apo::testing::markup_fault;
+using apo::testing::occurrences;
+using apo::testing::TempDir;
+using nlohmann::json;
+
+json evaluation(int successes, int unaided) {
+  return {{"trials", 200},
+          {"successes", successes},
+          {"success_rate", successes / 200.0},
+          {"unaided", {{"count", unaided}, {"rate", unaided / 200.0}}},
+          {"outcomes", {{"success", successes}, {"wrong object", 200 - successes}}},
+          {"seconds", 11.0}};
+}
+
+// A base and two rounds, the last of which was not promoted.
+json full_summary() {
+  json summary = {{"command", "apo-refine --config tabletop.yaml"},
+                  {"config", "objective:\n  type: apo\n"},
+                  {"seed", 11},
+                  {"seconds", 214.0},
+                  {"environment", "tabletop"}};
+  const json deployment = {{"episodes", 90},
+                           {"take_overs", 30},
+                           {"take_overs_by_reason", {{"off course", 3}, {"wrong object", 27}}},
+                           {"successes_alone", 40},
+                           {"lost", 6},
+                           {"steps", {{"policy", 1180}, {"intervention", 452}}}};
+  summary["rounds"] = {
+      {{"round", 0}, {"policy", "base"}, {"promoted", true}, {"training", "base/training"}, {"objective", "sft"},
+       {"train_seconds", 72.0}, {"evaluation", evaluation(106, 104)}, {"deployment", nullptr},
+       {"labels", {{"expert/desirable: demonstration", 5100}}}},
+      {{"round", 1}, {"policy", "one"}, {"promoted", true}, {"training", "round-1/training"}, {"objective", "apo"},
+       {"train_seconds", 27.0}, {"evaluation", evaluation(170, 166)}, {"deployment", deployment},
+       {"labels", {{"expert/desirable: demonstration", 5100}, {"policy/undesirable: before take-over", 180}}}},
+      {{"round", 2}, {"policy", "two"}, {"promoted", false}, {"training", nullptr}, {"objective", "apo"},
+       {"train_seconds", 27.0}, {"evaluation", evaluation(160, 160)}, {"deployment", deployment}, {"labels", json::object()}}};
+  return summary;
+}
+
+std::string page_of(const TempDir& dir, const json& summary) {
+  write_file_atomic(dir / "summary.json", summary.dump(1));
+  write_loop_report(dir.path());
+  std::string page = read_file(dir / "report.html");
+  EXPECT_EQ(markup_fault(page), "");
+  return page;
+}
+
+std::string error_of(const TempDir& dir, const std::string& text) {
+  write_file_atomic(dir / "summary.json", text);
+  try {
+    write_loop_report(dir.path());
+  } catch (const DataError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+bool says(const std::string& page, const std::string& text) { return page.find(text) != std::string::npos; }
+
+LoopSummary summary_of(const TempDir& dir, const json& summary) {
+  write_file_atomic(dir / "summary.json", summary.dump());
+  return read_summary(dir / "summary.json");
+}
+
+// Wilson at 106 / 200: (0.53 + 0.0096037) / 1.0192073 ± 1.96 / 1.0192073 * sqrt(0.0012455 + 0.0000240) = 0.5294 ± 0.0685
+// at 170 / 200: 0.8434 ± 0.0493. Difference 0.32; below: sqrt(0.0559² + 0.0680²) = 0.0880, above: sqrt(0.0427² + 0.0691²)
+// = 0.0812.
+TEST(LoopStory, TellsThreeSentencesFromTheNumbers) {
+  TempDir dir;
+  const std::vector<std::string> told = story(summary_of(dir, full_summary()));
+  ASSERT_EQ(told.size(), 3u);
+  EXPECT_EQ(told[0], "The base policy succeeded in tabletop in 106 of 200 trials (53%, 95% interval 46–60%).");
+  EXPECT_EQ(told[1], "Deployed twice for 180 episodes in all under a person's eyes, it was taken over 60 times "
+                     "(wrong object 54, off course 6); the corrections are 904 steps.");
+  EXPECT_EQ(told[2], "Refined with apo on what was recorded (round 1), it succeeds in 170 of 200 trials (85%, 95% "
+                     "interval 79–89%): 32 points more than the base [23, 40]. Round 2 brought no better policy and was "
+                     "not kept.");
+}
+
+TEST(LoopStory, DoesNotClaimWhatMayBeChance) {
+  TempDir dir;
+  json summary = full_summary();
+  summary["rounds"][1]["evaluation"] = evaluation(112, 110);
+  EXPECT_TRUE(says(story(summary_of(dir, summary))[2], "3 points more than the base [-7, 13], which may be chance."));
+  summary["rounds"][1]["evaluation"] = evaluation(60, 60);
+  EXPECT_TRUE(says(story(summary_of(dir, summary))[2], "23 points fewer than the base [-32, -13]."));
+}
+
+TEST(LoopStory, TellsOfLoopsThatCameToNothing) {
+  TempDir dir;
+  json summary = full_summary();
+  summary["rounds"][1]["promoted"] = false;
+  EXPECT_EQ(story(summary_of(dir, summary))[2], "Rounds 1 and 2 brought no better policy: the base stays in use.");
+  summary["rounds"] = {summary["rounds"][0]};
+  EXPECT_EQ(story(summary_of(dir, summary))[1], "It was not yet deployed under a person's eyes.");
+  EXPECT_EQ(story(summary_of(dir, summary))[2], "It was not refined yet.");
+  EXPECT_EQ(story(summary_of(dir, {{"rounds", {json::object()}}}))[0], "The base policy was not evaluated.");
+}
+
+TEST(LoopReport, ShowsEveryPart) {
+  TempDir dir;
+  const std::string page = page_of(dir, full_summary());
+  for (const char* part : {"Success by round", "Take-overs", "How the trials ended", "What each round learned from",
+                           "All numbers", "apo-refine --config tabletop.yaml", "objective:\n  type: apo", "3 min 34 s",
+                           "Hollow: not promoted.", "95% Wilson interval"})
+    EXPECT_TRUE(says(page, part)) << part;
+  // success and unaided success of three rounds
+  EXPECT_EQ(occurrences(page, "class=\"whisker\""), 3 * 6);
+  EXPECT_EQ(occurrences(page, "<circle class=\"hollow\""), 2);
+  // 27 take-overs in 90 episodes are 30 in 100
+  EXPECT_TRUE(says(page, "round 1, wrong object: 30<"));
+  EXPECT_TRUE(says(page, "take-overs in 100 episodes"));
+  EXPECT_TRUE(says(page, ">30 in 90</text>"));
+  EXPECT_TRUE(says(page, "<td>106/200 = 53.0% [46.1, 59.8]</td>"));
+  EXPECT_TRUE(says(page, "<td>labels, policy/undesirable: before take-over</td><td>–</td><td>180</td><td>–</td>"));
+}
+
+TEST(LoopReport, NeedsOnlyRounds) {
+  TempDir dir;
+  const std::string page = page_of(dir, {{"rounds", {json::object()}}});
+  EXPECT_EQ(occurrences(page, "<figure"), 0);
+  EXPECT_TRUE(says(page, "The base policy was not evaluated."));
+}
+
+TEST(LoopReport, TakesTheFilesIntervalsBeforeItsOwn) {
+  TempDir dir;
+  json summary = full_summary();
+  summary["rounds"][0]["evaluation"]["success_low"] = 0.5;
+  summary["rounds"][0]["evaluation"]["success_high"] = 0.6;
+  EXPECT_TRUE(says(page_of(dir, summary), "<td>106/200 = 53.0% [50.0, 60.0]</td>"));
+}
+
+TEST(LoopReport, ComparesCircumstances) {
+  TempDir dir;
+  json summary = full_summary();
+  const auto share = [](int n) { return json{{"count", n}, {"rate", n / 100.0}, {"low", 0.0}, {"high", 1.0}}; };
+  summary["rounds"][0]["evaluation"]["success_by_fact"] = {{"layout=habit", share(98)}, {"layout=swapped", share(3)}, {"mood=calm", share(50)}};
+  const std::string page = page_of(dir, summary);
+  EXPECT_TRUE(says(page, "Success by layout"));
+  EXPECT_TRUE(says(page, "base, layout=swapped: 3.0% [0.0%, 100.0%]"));
+  EXPECT_FALSE(says(page, "Success by mood")) << "one value is no comparison";
+}
+
+TEST(LoopReport, DrawsTheTrainingOfEachRound) {
+  TempDir dir;
+  fs::create_directories(dir / "base" / "training");
+  std::string metrics;
+  for (int step = 1; step <= 5; ++step)
+    metrics += concat("{\"step\":", step, ",\"loss\":", step, ",\"z0\":", step, ",\"grad_norm\":1}\n");
+  write_file_atomic(dir / "base" / "training" / "metrics.jsonl", metrics + "{\"st");
+  write_file_atomic(dir / "base" / "training" / "report.html", "");
+  const std::string page = page_of(dir, full_summary());
+  EXPECT_TRUE(says(page, "base, sft, 5 steps, 72 s"));
+  EXPECT_EQ(occurrences(page, "<svg class=\"chart lines\""), 2);
+  EXPECT_TRUE(says(page, "href=\"base/training/report.html\""));
+  EXPECT_TRUE(says(page, "Training of base: The last line of metrics.jsonl (line 6) is cut"));
+  EXPECT_TRUE(says(page, "The training curves of round 1 are missing: there is no round-1/training/metrics.jsonl."));
+  write_file_atomic(dir / "base" / "training" / "metrics.jsonl", "{}\n");
+  EXPECT_TRUE(says(error_of(dir, full_summary().dump()), "metrics.jsonl:1: expected the field \"step\""));
+}
+
+TEST(LoopReport, EmbedsAnimations) {
+  TempDir dir;
+  fs::create_directories(dir / "animations");
+  const std::string webp = std::string("RIFF\4\0\0\0WEBP", 12);  // base64 by hand: UklG RgQA AABX RUJQ
+  write_file_atomic(dir / "animations" / "a.webp", webp);
+  write_file_atomic(dir / "animations" / "b.webp", "GIF89a, not what its name says");
+  json summary = full_summary();
+  summary["animations"] = {{{"title", "failure"}, {"caption", "seed 7"}, {"path", "animations/a.webp"}},
+                           {{"title", "correction"}, {"path", "animations/b.webp"}},
+                           {{"title", "refined"}, {"path", "animations/c.webp"}}};
+  const std::string page = page_of(dir, summary);
+  EXPECT_TRUE(says(page, "<img alt=\"failure\" src=\"data:image/webp;base64,UklGRgQAAABXRUJQ\"/>"));
+  EXPECT_EQ(occurrences(page, "<img"), 1);
+  EXPECT_TRUE(says(page, "The animation animations/b.webp is not a WebP picture."));
+  EXPECT_TRUE(says(page, "The animation animations/c.webp is missing."));
+}
+
+TEST(LoopReport, EscapesEveryText) {
+  TempDir dir;
+  const std::string evil = "\"'><script>alert(1)</script>&";
+  json summary = full_summary();
+  for (const char* key : {"command", "config", "environment"}) summary[key] = evil;
+  json& round = summary["rounds"][1];
+  round["policy"] = round["objective"] = evil;
+  round["labels"][evil] = 3;
+  round["evaluation"]["outcomes"][evil] = 3;
+  round["evaluation"]["success_by_fact"] = {{"a" + evil + "=1", {{"rate", 0.5}}}, {"a" + evil + "=2", {{"rate", 0.5}}}};
+  round["deployment"]["take_overs_by_reason"][evil] = 3;
+  round["deployment"]["steps"][evil] = 3;
+  round["training"] = "x" + evil;
+  summary["animations"] = {{{"title", evil}, {"caption", evil}, {"path", "x" + evil}}};
+  EXPECT_EQ(occurrences(page_of(dir, summary), "<script"), 1) << "our own";
+}
+
+TEST(LoopReport, CollectorsOwnNamesAreUnderstood) {
+  TempDir dir;
+  json summary = full_summary();
+  summary["rounds"][1]["deployment"].erase("successes_alone");
+  summary["rounds"][1]["deployment"]["alone"] = 41;
+  EXPECT_EQ(summary_of(dir, summary).rounds[1].deployment->successes_alone, 41);
+}
+
+TEST(BadSummary, NamesTheLineThatIsNotJson) {
+  TempDir dir;
+  const std::string where = (dir / "summary.json").string();
+  EXPECT_EQ(error_of(dir, "{\"rounds\": [\n  {\"round\": 0},\n  oops\n]}"), where + ":3: expected JSON, found something else");
+  EXPECT_EQ(error_of(dir, "{\"rounds\": [\n"), where + ":2: expected JSON, found the end of the file (is it cut?)");
+  EXPECT_EQ(error_of(dir, ""), where + ":1: expected JSON, found the end of the file (is it cut?)");
+}
+
+TEST(BadSummary, NamesTheKeyThatIsWrong) {
+  TempDir dir;
+  const std::string where = (dir / "summary.json").string() + ": ";
+  const auto with = [](const char* pointer, const json& value) {
+    json summary = full_summary();
+    summary[json::json_pointer(pointer)] = value;
+    return summary.dump();
+  };
+  EXPECT_EQ(error_of(dir, "{}"), where + "rounds: expected a list with at least one round, found nothing");
+  EXPECT_EQ(error_of(dir, "[1]"), where + "expected an object, found [1]");
+  EXPECT_EQ(error_of(dir, "{\"rounds\": []}"), where + "rounds: expected a list with at least one round, found []");
+  EXPECT_EQ(error_of(dir, "{\"rounds\": [3]}"), where + "rounds[0]: expected an object, found 3");
+  EXPECT_EQ(error_of(dir, with("/rounds/1/evaluation/trials", "many")),
+            where + "rounds[1].evaluation.trials: expected a number, found \"many\"");
+  EXPECT_EQ(error_of(dir, with("/rounds/1/evaluation/successes", -1)),
+            where + "rounds[1].evaluation.successes: expected a whole number, at least 0, found -1");
+  EXPECT_EQ(error_of(dir, with("/rounds/1/evaluation/successes", 201)),
+            where + "rounds[1].evaluation.successes: expected at most the 200 trials, found 201");
+  EXPECT_EQ(error_of(dir, with("/rounds/0/evaluation/success_rate", 53)),
+            where + "rounds[0].evaluation.success_rate: expected a number between 0 and 1, found 53");
+  EXPECT_EQ(error_of(dir, with("/rounds/0/evaluation/success_low", 0.9)),
+            where + "rounds[0].evaluation.success_low: expected at most the rate, found 0.9");
+  EXPECT_EQ(error_of(dir, with("/rounds/1/labels", {{"a", 0.5}})),
+            where + "rounds[1].labels.a: expected a whole number, at least 0, found 0.5");
+  EXPECT_EQ(error_of(dir, with("/rounds/1/promoted", "yes")),
+            where + "rounds[1].promoted: expected true or false, found \"yes\"");
+}
+
+TEST(BadSummary, RefusesPathsThatLeaveTheDirectory) {
+  TempDir dir;
+  for (const char* path : {"/etc/passwd", "../other/secret.webp", "animations/../../x.webp"}) {
+    json summary = full_summary();
+    summary["animations"] = {{{"title", "a"}, {"path", path}}};
+    EXPECT_TRUE(says(error_of(dir, summary.dump()),
+                     "animations[0].path: expected a relative path that stays in the loop's directory, found \""))
+        << path;
+  }
+}
+
+}  // namespace
+}  // namespace apo::report

@@ -1,0 +1,234 @@
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <sstream>
+#include <string>
+
+#include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "apo/report/report.h"
+#include "report/markup.h"
+#include "report/metrics.h"
+#include "support/temp_dir.h"
+
+namespace apo::report {
+namespace {
+
+namespace fs = std::filesystem;
+using apo::testing::markup_fault;
+using apo::testing::occurrences;
+using apo::testing::TempDir;
+
+const char* kFields[] = {"loss", "unweighted_loss", "z0", "reward_desirable", "reward_undesirable", "reward_margin",
+                         "action_l1_desirable", "action_l1_undesirable", "lambda_desirable", "lambda_undesirable",
+                         "grad_norm", "learning_rate", "num_desirable", "num_undesirable", "samples_per_second",
+                         "step_seconds", "data_seconds", "memory_bytes"};
+
+std::string full_line(int step) {
+  std::ostringstream line;
+  line << "{\"step\":" << step << ",\"epoch\":" << 0.01 * step;
+  int i = 0;
+  for (const char* field : kFields) line << ",\"" << field << "\":" << 0.5 + (step * 7 + ++i) % 13 * 0.01;
+  line << ",\"eval/success_rate\":0.5}\n";
+  return line.str();
+}
+
+// The page of a run with these metrics (and config, unless null).
+std::string page_of(const TempDir& dir, const std::string& metrics, const char* config = "objective:\n  type: apo\n") {
+  write_file_atomic(dir / "metrics.jsonl", metrics);
+  if (config != nullptr) write_file_atomic(dir / "config.yaml", config);
+  write_run_report(dir.path());
+  std::string page = read_file(dir / "report.html");
+  EXPECT_EQ(markup_fault(page), "");
+  return page;
+}
+
+std::string error_of(const TempDir& dir, const std::string& metrics) {
+  write_file_atomic(dir / "metrics.jsonl", metrics);
+  try {
+    write_run_report(dir.path());
+  } catch (const DataError& error) {
+    EXPECT_EQ(error.exit_code(), ExitCode::data);
+    EXPECT_FALSE(fs::exists(dir / "report.html"));
+    return error.what();
+  }
+  return "no error";
+}
+
+bool says(const std::string& page, const std::string& text) { return page.find(text) != std::string::npos; }
+
+TEST(RunReport, DrawsEveryMetric) {
+  TempDir dir;
+  std::string metrics;
+  for (int step = 1; step <= 20; ++step) metrics += full_line(step);
+  const std::string page = page_of(dir, metrics);
+  for (const char* field : kFields) EXPECT_TRUE(says(page, std::string("<td>") + field + "</td>")) << field;
+  // 18 fields and one of the evaluation: a curve each, in 6 + 6 + 1 charts
+  EXPECT_EQ(occurrences(page, "data-name="), 19);
+  EXPECT_EQ(occurrences(page, "<svg class=\"chart lines\""), 13);
+  for (const char* axis : {"log-probability gained (nats)", "samples / s", "time (ms)", "memory (MiB)", ">step</text>",
+                           "share of trials", "gradient norm"})
+    EXPECT_TRUE(says(page, axis)) << axis;
+  EXPECT_FALSE(says(page, "not drawn"));
+  EXPECT_TRUE(says(page, "<dd class=\"value\">apo</dd>"));
+  EXPECT_TRUE(says(page, "epoch 0.2"));
+}
+
+TEST(RunReport, DrawsFieldsItDoesNotKnow) {
+  TempDir dir;
+  const std::string page = page_of(dir, "{\"step\":1,\"gpu_watts\":250,\"note\":\"x\"}\n{\"step\":2,\"gpu_watts\":260}\n");
+  EXPECT_TRUE(says(page, "data-name=\"gpu_watts\""));
+  EXPECT_TRUE(says(page, "The field note does not hold numbers and is not drawn."));
+}
+
+TEST(RunReport, NeedsNothingFromElsewhere) {
+  TempDir dir;
+  const std::string page = page_of(dir, full_line(1) + full_line(2));
+  EXPECT_FALSE(says(page, "http://") || says(page, "https://") || says(page, "<link") || says(page, "@import") ||
+               says(page, "url("));
+  EXPECT_TRUE(says(page, "default-src 'none'"));
+  EXPECT_TRUE(says(page, "prefers-color-scheme: dark"));
+  EXPECT_TRUE(says(page, "name=\"viewport\""));
+}
+
+TEST(RunReport, EscapesWhatTheConfigAndFieldNamesSay) {
+  TempDir dir;
+  const std::string page = page_of(dir, "{\"step\":1,\"<img src=x onerror=alert(1)>\":1}\n",
+                                   "objective:\n  type: \"</pre><script>alert(1)</script>\"\n");
+  EXPECT_EQ(occurrences(page, "<script"), 1) << "our own";
+  EXPECT_EQ(occurrences(page, "<img"), 0);
+  EXPECT_TRUE(says(page, "&lt;script&gt;alert(1)"));
+}
+
+TEST(RunReport, LeavesOutWhatIsNullOrMissing) {
+  TempDir dir;
+  const std::string page = page_of(dir, "{\"step\":1,\"loss\":2,\"z0\":null}\n{\"step\":2,\"z0\":null}\n{\"step\":3,\"loss\":1}\n");
+  EXPECT_EQ(occurrences(page, "data-name="), 1);
+  EXPECT_TRUE(says(page, "data-x=\"1 3\" data-y=\"2 1\""));
+  EXPECT_TRUE(says(page, "Without values in this run, and not drawn: unweighted_loss, reward_desirable, reward_undesirable, z0"));
+}
+
+TEST(RunReport, CountsValuesThatAreNotFinite) {
+  TempDir dir;
+  const std::string page =
+      page_of(dir, "{\"step\":1,\"loss\":2}\n{\"step\":2,\"loss\":NaN}\n{\"step\":3,\"loss\":-Infinity}\n{\"step\":4,\"loss\":1}\n");
+  EXPECT_TRUE(says(page, "loss is not finite in 2 steps, first in step 2; the curve has a gap there."));
+  EXPECT_EQ(occurrences(page, "<polyline"), 2);
+}
+
+TEST(RunReport, DoesNotTakeAWordInATextForANumber) {
+  TempDir dir;
+  const std::string page = page_of(dir, "{\"step\":1,\"note\":\"a \\\" NaN: inf\",\"loss\":NaN}\n{\"step\":2,\"NaN\":3}\n");
+  EXPECT_TRUE(says(page, "loss is not finite in 1 step, first in step 1"));
+  EXPECT_TRUE(says(page, "data-name=\"NaN\""));
+}
+
+TEST(RunReport, LeavesOutALastLineThatIsCutAndSaysSo) {
+  TempDir dir;
+  const std::string page = page_of(dir, full_line(1) + full_line(2) + "{\"step\":3,\"lo");
+  EXPECT_TRUE(says(page, "The last line of metrics.jsonl (line 3) is cut in the middle and was left out."));
+  EXPECT_TRUE(says(page, "<dd class=\"value\">2</dd>"));
+}
+
+TEST(RunReport, TakesALastLineThatOnlyLacksItsEnd) {
+  TempDir dir;
+  const std::string page = page_of(dir, "{\"step\":1,\"loss\":3}\n{\"step\":2,\"loss\":4}");
+  EXPECT_FALSE(says(page, "is cut"));
+  EXPECT_TRUE(says(page, "data-y=\"3 4\""));
+}
+
+TEST(RunReport, CountsARepeatedStepOnce) {
+  TempDir dir;
+  const std::string page =
+      page_of(dir, "{\"step\":1,\"loss\":3}\n{\"step\":2,\"loss\":4}\n{\"step\":2,\"loss\":5}\n{\"step\":3,\"loss\":6}\n");
+  EXPECT_TRUE(says(page, "data-x=\"1 2 3\" data-y=\"3 5 6\""));
+  EXPECT_TRUE(says(page, "1 line repeat"));
+}
+
+TEST(RunReport, SaysThatThereAreNoStepsYet) {
+  TempDir dir;
+  for (const char* metrics : {"", "\n\n", "{\"st"}) {
+    const std::string page = page_of(dir, metrics);
+    EXPECT_TRUE(says(page, "metrics.jsonl has no steps yet"));
+    EXPECT_EQ(occurrences(page, "<figure"), 0);
+  }
+}
+
+TEST(RunReport, DoesWithoutAConfig) {
+  TempDir dir;
+  EXPECT_TRUE(says(page_of(dir, full_line(1), nullptr), "config.yaml is missing"));
+}
+
+TEST(RunReport, SaysTheSameTwice) {
+  TempDir dir;
+  const std::string page = page_of(dir, full_line(1) + full_line(2));
+  EXPECT_EQ(page, page_of(dir, full_line(1) + full_line(2)));
+}
+
+TEST(RunReport, IsNamedAfterItsDirectory) {
+  TempDir dir;
+  fs::create_directories(dir / "night<7>");
+  write_file_atomic(dir / "night<7>" / "metrics.jsonl", full_line(1));
+  write_run_report((dir / "night<7>").string() + "/");
+  EXPECT_TRUE(says(read_file(dir / "night<7>" / "report.html"), "<h1>Training run night&lt;7&gt;</h1>"));
+}
+
+TEST(RunReport, StaysSmallForAHundredThousandSteps) {
+  TempDir dir;
+  std::string metrics;
+  for (int step = 1; step <= 100000; ++step) metrics += full_line(step);
+  const std::string page = page_of(dir, metrics);
+  EXPECT_LT(page.size(), 2u << 20);
+  EXPECT_TRUE(says(page, "Line: centred mean of 2,501 steps; pale: least to largest single value."));
+}
+
+// A run from step 1: 3 + 4 seconds; 2 + 2 samples; 1 of the 7 seconds waiting.
+TEST(RunReport, AddsUpTimeAndSamples) {
+  TempDir dir;
+  const std::string page = page_of(dir,
+      "{\"step\":1,\"step_seconds\":3,\"data_seconds\":0.25,\"num_desirable\":1,\"num_undesirable\":1}\n"
+      "{\"step\":2,\"step_seconds\":4,\"data_seconds\":0.75,\"num_desirable\":2,\"num_undesirable\":0}\n");
+  EXPECT_TRUE(says(page, "<dd class=\"value\">7.0 s</dd>"));
+  EXPECT_TRUE(says(page, "4 samples in all; 14.3% of the time in steps"));
+}
+
+TEST(BadMetrics, NamesFileAndLineOfWhatIsNotJson) {
+  TempDir dir;
+  const std::string where = (dir / "metrics.jsonl").string();
+  EXPECT_EQ(error_of(dir, full_line(1) + "{\"step\":2,\n" + full_line(3)),
+            where + ":2: expected one JSON object, found {\"step\":2,");
+  EXPECT_EQ(error_of(dir, "[1, 2]\n"), where + ":1: expected one JSON object, found [1, 2]");
+  EXPECT_EQ(error_of(dir, full_line(1) + "\n" + std::string(100, 'x') + "\n"),
+            where + ":3: expected one JSON object, found " + std::string(57, 'x') + "...");
+}
+
+TEST(BadMetrics, NamesTheFieldThatIsNoNumber) {
+  TempDir dir;
+  const std::string where = (dir / "metrics.jsonl").string();
+  EXPECT_EQ(error_of(dir, full_line(1) + "{\"step\":2,\"loss\":\"low\"}\n"),
+            where + ":2: loss: expected a number or null, found \"low\"");
+  EXPECT_EQ(error_of(dir, "{\"loss\":1}\n"), where + ":1: expected the field \"step\", found none");
+  EXPECT_EQ(error_of(dir, "{\"step\":1.5}\n"), where + ":1: step: expected a whole number, found 1.5");
+  EXPECT_EQ(error_of(dir, "{\"step\":null}\n"), where + ":1: step: expected a whole number, found null");
+}
+
+TEST(BadMetrics, NamesTheFileThatIsMissing) {
+  TempDir dir;
+  try {
+    write_run_report(dir.path());
+    FAIL() << "no error";
+  } catch (const DataError& error) {
+    EXPECT_TRUE(says(error.what(), (dir / "metrics.jsonl").string() + ": cannot open")) << error.what();
+  }
+}
+
+TEST(BadMetrics, LeavesAnOlderPageAlone) {
+  TempDir dir;
+  const std::string page = page_of(dir, full_line(1));
+  write_file_atomic(dir / "metrics.jsonl", "broken\n");
+  EXPECT_THROW(write_run_report(dir.path()), DataError);
+  EXPECT_EQ(read_file(dir / "report.html"), page);
+}
+
+}  // namespace
+}  // namespace apo::report
