@@ -56,7 +56,7 @@ std::shared_ptr<const mjModel> with_look(const mjModel& model, int size, Look lo
   copy->vis.global.offheight = size;
   if (look == Look::film) {
     copy->vis.quality.offsamples = 4;
-    copy->vis.quality.shadowsize = 2048;
+    copy->vis.quality.shadowsize = 1024;
     copy->vis.quality.numslices = 48;
   }
   return {copy, [](const mjModel* m) { mj_deleteModel(const_cast<mjModel*>(m)); }};

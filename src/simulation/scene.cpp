@@ -45,8 +45,8 @@ constexpr const char* kTabletopScene = R"xml(
     <geom name="table" type="box" size="0.32 0.32 0.02" pos="0 0 -0.02" rgba="0.78 0.74 0.68 1" friction="1 0.01 0.001"/>
     <geom class="rim" size="0.005 0.185 0.012" pos="-0.135 0 0.012"/>
     <geom class="rim" size="0.005 0.185 0.012" pos="0.135 0 0.012"/>
-    <geom class="rim" size="0.14 0.005 0.012" pos="0 -0.18 0.012"/>
-    <geom class="rim" size="0.14 0.005 0.012" pos="0 0.18 0.012"/>
+    <geom class="rim" size="0.130 0.005 0.012" pos="0 -0.18 0.012"/>
+    <geom class="rim" size="0.130 0.005 0.012" pos="0 0.18 0.012"/>
     <body name="goal" mocap="true" pos="0 0 0.2"/>
     <body name="hand" pos="0 0 0.2" gravcomp="1">
       <freejoint name="hand"/>

@@ -125,12 +125,17 @@ TEST_F(TabletopTest, SeedsDiffer) {
 
 TEST_F(TabletopTest, NoiseBelongsToTheSeedAndMovesTheHand) {
   Tabletop clean, noisy({.action_noise = 0.2});
-  clean.reset(5);
-  noisy.reset(5);
-  expect_same_state(clean.state(), noisy.state());  // the layout is a stream of its own
-  clean.step(kHover);
-  noisy.step(kHover);
-  EXPECT_NE(clean.state().hand, noisy.state().hand);
+  std::vector<double> pushes;
+  for (const uint64_t seed : {5, 6}) {
+    clean.reset(seed);
+    noisy.reset(seed);
+    expect_same_state(clean.state(), noisy.state());  // the layout is a stream of its own
+    clean.step(kHover);
+    noisy.step(kHover);
+    pushes.push_back(noisy.state().hand[1] - clean.state().hand[1]);
+    EXPECT_GT(std::abs(pushes.back()), 1e-6);
+  }
+  EXPECT_GT(std::abs(pushes[0] - pushes[1]), 1e-6);
   EXPECT_EQ(noisy.clamped_actions(), 0);  // the noise is not the caller's
 }
 
