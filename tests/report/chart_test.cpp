@@ -108,6 +108,19 @@ TEST(LineChart, TurnsLogarithmicOnlyWhereItMayAndPays) {
   EXPECT_FALSE(says(draw(chart), "Logarithmic axis."));
 }
 
+// One zero in 600 values lies under the 0.5th percentile, so that the axis may be logarithmic without it.
+TEST(LineChart, DrawsAZeroBelowALogarithmicFrame) {
+  LineChart chart;
+  chart.title = "t";
+  chart.y.log_if_wide = true;
+  Series series = counted(600, [](double x) { return x == 300 ? 0 : std::pow(10, x / 200); });
+  chart.curves.push_back({"a", series, {0}, false});
+  const std::string html = draw(chart);
+  EXPECT_TRUE(says(html, "Logarithmic axis."));
+  EXPECT_TRUE(says(html, "1 of 600 values lies outside the frame."));
+  EXPECT_FALSE(says(html, "inf") || says(html, "nan"));
+}
+
 TEST(LineChart, SurvivesExtremeValues) {
   LineChart chart;
   chart.title = "t";

@@ -181,15 +181,18 @@ TEST(LoopReport, EmbedsAnimations) {
   fs::create_directories(dir / "animations");
   const std::string webp = std::string("RIFF\4\0\0\0WEBP", 12);  // base64 by hand: UklG RgQA AABX RUJQ
   write_file_atomic(dir / "animations" / "a.webp", webp);
-  write_file_atomic(dir / "animations" / "b.webp", "GIF89a, not what its name says");
+  write_file_atomic(dir / "animations" / "b.webp", "GIF89a..WEBP, not what its name says");
+  write_file_atomic(dir / "animations" / "d.webp", "RIFF....WAVE");
   json summary = full_summary();
   summary["animations"] = {{{"title", "failure"}, {"caption", "seed 7"}, {"path", "animations/a.webp"}},
                            {{"title", "correction"}, {"path", "animations/b.webp"}},
-                           {{"title", "refined"}, {"path", "animations/c.webp"}}};
+                           {{"title", "refined"}, {"path", "animations/c.webp"}},
+                           {{"title", "sound"}, {"path", "animations/d.webp"}}};
   const std::string page = page_of(dir, summary);
   EXPECT_TRUE(says(page, "<img alt=\"failure\" src=\"data:image/webp;base64,UklGRgQAAABXRUJQ\"/>"));
   EXPECT_EQ(occurrences(page, "<img"), 1);
   EXPECT_TRUE(says(page, "The animation animations/b.webp is not a WebP picture."));
+  EXPECT_TRUE(says(page, "The animation animations/d.webp is not a WebP picture."));
   EXPECT_TRUE(says(page, "The animation animations/c.webp is missing."));
 }
 

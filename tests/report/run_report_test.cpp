@@ -86,7 +86,7 @@ TEST(RunReport, NeedsNothingFromElsewhere) {
   const std::string page = page_of(dir, full_line(1) + full_line(2));
   EXPECT_FALSE(says(page, "http://") || says(page, "https://") || says(page, "<link") || says(page, "@import") ||
                says(page, "url("));
-  EXPECT_TRUE(says(page, "default-src 'none'"));
+  EXPECT_TRUE(says(page, "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'\""));
   EXPECT_TRUE(says(page, "prefers-color-scheme: dark"));
   EXPECT_TRUE(says(page, "name=\"viewport\""));
 }
