@@ -44,7 +44,7 @@ training::ExistingRun ExistingRunArguments::value() const {
   return overwrite ? training::ExistingRun::overwrite : training::ExistingRun::refuse;
 }
 
-std::optional<RunConfig> read_config(const ConfigArguments& arguments) {
+std::optional<RunConfig> read_config(const ConfigArguments& arguments, ConfigNeed need) {
   // without a file, the defaults with the overrides
   const config::Document document = arguments.config.empty()
                                         ? config::Document::from_text("", arguments.overrides, ".", "--set")
@@ -54,7 +54,7 @@ std::optional<RunConfig> read_config(const ConfigArguments& arguments) {
     std::cout << config::print(config, true);
     return std::nullopt;
   }
-  APO_CHECK(ConfigError, !arguments.config.empty(), "--config FILE is required");
+  APO_CHECK(ConfigError, need == ConfigNeed::optional || !arguments.config.empty(), "--config FILE is required");
   set_log_level(log_level(config.training.logging.level));
   return config;
 }

@@ -29,9 +29,11 @@ struct ExistingRunArguments {
 };
 void add_existing_run_options(CLI::App& app, ExistingRunArguments& arguments);
 
+/// Whether a program can do without --config (defaults and overrides alone).
+enum class ConfigNeed { required, optional };
 /// Reads the config and applies the overrides, and sets the log level; with --print-config prints it and returns
-/// nothing.
-std::optional<RunConfig> read_config(const ConfigArguments& arguments);
+/// nothing. ConfigError if a required --config is missing.
+std::optional<RunConfig> read_config(const ConfigArguments& arguments, ConfigNeed need = ConfigNeed::required);
 
 /// Parses the command line and runs `body`. Errors become one message on stderr and the exit code:
 /// 0 done, 2 wrong usage or config, 3 wrong data or checkpoint, 4 failure while running, 130 interrupted.

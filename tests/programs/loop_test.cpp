@@ -141,7 +141,7 @@ TEST_F(Loop, WhatWasRecordedBeforeAKillIsReadable) {
   ASSERT_GT(promised, 0);
   const auto inspected = run("apo-data", {"inspect", expert(), "--json"});
   ASSERT_EQ(inspected.exit_code, 0) << inspected.err;
-  EXPECT_GE(json::parse(inspected.out)["episodes"].get<int64_t>(), promised);
+  EXPECT_GE(json::parse(inspected.out)["total"]["episodes"].get<int64_t>(), promised);
 }
 
 TEST_F(Loop, DryRunTouchesNothing) {
