@@ -7,7 +7,9 @@
 
 if(APO_PCH)
   # The torch headers cost 8 s a file; precompiled once they cost 2.
-  file(WRITE "${CMAKE_BINARY_DIR}/apo_pch.cpp" "")
+  if(NOT EXISTS "${CMAKE_BINARY_DIR}/apo_pch.cpp")  # a fresh time stamp would rebuild everything
+    file(WRITE "${CMAKE_BINARY_DIR}/apo_pch.cpp" "")
+  endif()
   add_library(apo_pch OBJECT "${CMAKE_BINARY_DIR}/apo_pch.cpp")
   target_link_libraries(apo_pch PRIVATE apo::torch)
   target_precompile_headers(apo_pch PRIVATE <torch/types.h>)
