@@ -15,14 +15,6 @@ namespace {
 using Json = nlohmann::json;
 constexpr double kSmallestSpread = 1e-6;
 
-// numpy.quantile with linear interpolation, of sorted values.
-double quantile(const std::vector<double>& sorted, double share) {
-  const double place = share * static_cast<double>(sorted.size() - 1);
-  const auto below = static_cast<size_t>(place);
-  const size_t above = std::min(below + 1, sorted.size() - 1);
-  return sorted[below] + (place - static_cast<double>(below)) * (sorted[above] - sorted[below]);
-}
-
 // `columns` [D][N]; a dimension that does not vary is masked and named.
 VectorStatistics describe(std::vector<std::vector<double>>& columns, bool has_gripper, const std::string& what) {
   VectorStatistics s;
@@ -93,6 +85,14 @@ VectorStatistics vector_from_json(const Json& json, const std::string& where) {
 }
 
 }  // namespace
+
+double quantile(const std::vector<double>& sorted, double share) {
+  APO_ASSERT(!sorted.empty() && share >= 0 && share <= 1);
+  const double place = share * static_cast<double>(sorted.size() - 1);
+  const auto below = static_cast<size_t>(place);
+  const size_t above = std::min(below + 1, sorted.size() - 1);
+  return sorted[below] + (place - static_cast<double>(below)) * (sorted[above] - sorted[below]);
+}
 
 DatasetStatistics compute_statistics(const Dataset& dataset, const std::vector<StepIndex>& steps) {
   APO_CHECK(DataError, !steps.empty(), "action statistics: expected at least one kept step, found none");

@@ -202,9 +202,11 @@ TrajectoryWriter::TrajectoryWriter(const fs::path& path, const TrajectoryInfo& i
       const size_t before = s.in_file.size();
       const auto episodes = read_journal(journal_path(path));
       s.merge(true);
+      const size_t recovered = s.in_file.size() - before;
       const bool interrupted = !episodes.empty() && !episodes.back().ended;
-      log_info(path.string(), ": recovered ", s.in_file.size() - before, " episodes that a stopped recording left",
-               interrupted ? concat(", the last with its first ", episodes.back().episode.steps.size(), " steps") : "");
+      if (recovered > 0)
+        log_info(path.string(), ": recovered ", recovered, " episodes that a stopped recording left",
+                 interrupted ? concat(", the last with its first ", episodes.back().episode.steps.size(), " steps") : "");
     }
     s.journal->flush();
   } catch (...) {

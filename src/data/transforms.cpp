@@ -56,51 +56,20 @@ void turn_hue(uint8_t* p, float turn) {
     p[c] = static_cast<uint8_t>(std::clamp(rgb[static_cast<size_t>(sector)][c], 0.0f, 1.0f) * 255.999f);
 }
 
-struct Draws {
-  float brightness, contrast, saturation, hue;
-};
-
-// Brightness, contrast, saturation, hue, in this order, in place. Brightness and contrast are one table look-up.
-void jitter(uint8_t* pixels, int64_t count, const AugmentationOptions& options, const Draws& draws) {
+// Brightness and contrast in place, together one table look-up.
+void adjust_light(uint8_t* pixels, int64_t count, float brightness, float contrast) {
   uint8_t* const end = pixels + 3 * count;
-  if (options.brightness > 0 || options.contrast > 0) {
-    Table table = brightness_table(options.brightness > 0 ? draws.brightness : 1.0f);
-    if (options.contrast > 0) {
-      int64_t sum = 0;
-      for (const uint8_t* p = pixels; p != end; p += 3) {
-        const uint8_t bright[3] = {table[p[0]], table[p[1]], table[p[2]]};
-        sum += gray_of(bright);
-      }
-      const auto mean = static_cast<float>(static_cast<double>(sum) / static_cast<double>(count));
-      for (uint8_t& v : table) v = blend(static_cast<float>(v), mean, draws.contrast);
+  Table table = brightness_table(brightness);
+  if (contrast != 1.0f) {
+    int64_t sum = 0;
+    for (const uint8_t* p = pixels; p != end; p += 3) {
+      const uint8_t bright[3] = {table[p[0]], table[p[1]], table[p[2]]};
+      sum += gray_of(bright);
     }
-    for (uint8_t* p = pixels; p != end; ++p) *p = table[*p];
+    const auto mean = static_cast<float>(static_cast<double>(sum) / static_cast<double>(count));
+    for (uint8_t& v : table) v = blend(static_cast<float>(v), mean, contrast);
   }
-  if (options.saturation > 0) {
-    for (uint8_t* p = pixels; p != end; p += 3) {
-      const auto gray = static_cast<float>(gray_of(p));
-      for (int c = 0; c < 3; ++c) p[c] = blend(static_cast<float>(p[c]), gray, draws.saturation);
-    }
-  }
-  if (options.hue > 0)
-    for (uint8_t* p = pixels; p != end; p += 3) turn_hue(p, draws.hue);
-}
-
-// Row and column (y, x) of the result show (y - dy, x - dx) of `image`, clamped to its edges.
-at::Tensor shifted(const at::Tensor& image, int64_t dy, int64_t dx) {
-  const int64_t height = image.size(0), width = image.size(1);
-  at::Tensor result = at::empty({height, width, 3}, at::kByte);
-  const uint8_t* const from = image.const_data_ptr<uint8_t>();
-  uint8_t* const to = result.data_ptr<uint8_t>();
-  const int64_t left = std::clamp<int64_t>(dx, 0, width), right = std::clamp<int64_t>(-dx, 0, width);
-  for (int64_t y = 0; y < height; ++y) {
-    const uint8_t* row = from + 3 * width * std::clamp<int64_t>(y - dy, 0, height - 1);
-    uint8_t* out = to + 3 * width * y;
-    for (int64_t x = 0; x < left; ++x) std::memcpy(out + 3 * x, row, 3);
-    std::memcpy(out + 3 * left, row + 3 * right, static_cast<size_t>(3 * (width - left - right)));
-    for (int64_t x = width - right; x < width; ++x) std::memcpy(out + 3 * x, row + 3 * (width - 1), 3);
-  }
-  return result;
+  for (uint8_t* p = pixels; p != end; ++p) *p = table[*p];
 }
 
 at::Tensor cropped(const at::Tensor& image, int64_t top, int64_t left, int64_t height, int64_t width,
@@ -134,18 +103,52 @@ at::Tensor center_crop(const at::Tensor& image, double area_share, Interpolation
   return cropped(image, (image.size(0) - height) / 2, (image.size(1) - width) / 2, height, width, interpolation);
 }
 
+at::Tensor adjust_colors(const at::Tensor& image, double brightness, double contrast, double saturation, double hue) {
+  expect_image(image);
+  if (brightness == 1 && contrast == 1 && saturation == 1 && hue == 0) return image;
+  const at::Tensor result = image.is_contiguous() ? image.clone() : image.contiguous();
+  uint8_t* const pixels = result.data_ptr<uint8_t>();
+  uint8_t* const end = pixels + result.numel();
+  if (brightness != 1 || contrast != 1)
+    adjust_light(pixels, result.size(0) * result.size(1), static_cast<float>(brightness), static_cast<float>(contrast));
+  if (saturation != 1) {
+    for (uint8_t* p = pixels; p != end; p += 3) {
+      const auto gray = static_cast<float>(gray_of(p));
+      for (int c = 0; c < 3; ++c) p[c] = blend(static_cast<float>(p[c]), gray, static_cast<float>(saturation));
+    }
+  }
+  if (hue != 0)
+    for (uint8_t* p = pixels; p != end; p += 3) turn_hue(p, static_cast<float>(hue));
+  return result;
+}
+
+at::Tensor shift(const at::Tensor& image, int64_t dy, int64_t dx) {
+  expect_image(image);
+  const at::Tensor source = image.contiguous();
+  const int64_t height = source.size(0), width = source.size(1);
+  at::Tensor result = at::empty({height, width, 3}, at::kByte);
+  const uint8_t* const from = source.const_data_ptr<uint8_t>();
+  uint8_t* const to = result.data_ptr<uint8_t>();
+  const int64_t left = std::clamp<int64_t>(dx, 0, width), right = std::clamp<int64_t>(-dx, 0, width);
+  for (int64_t y = 0; y < height; ++y) {
+    const uint8_t* row = from + 3 * width * std::clamp<int64_t>(y - dy, 0, height - 1);
+    uint8_t* out = to + 3 * width * y;
+    for (int64_t x = 0; x < left; ++x) std::memcpy(out + 3 * x, row, 3);
+    std::memcpy(out + 3 * left, row + 3 * right, static_cast<size_t>(3 * (width - left - right)));
+    for (int64_t x = width - right; x < width; ++x) std::memcpy(out + 3 * x, row + 3 * (width - 1), 3);
+  }
+  return result;
+}
+
 at::Tensor augment(const at::Tensor& image, const AugmentationOptions& options, Random& random) {
   expect_image(image);
   // every draw is made whatever the options are, so that switching one off leaves the others as they were
   const double area = random.uniform(options.random_resized_crop_scale, 1.0);
   const double crop_y = random.uniform(), crop_x = random.uniform();
   const double shift_y = random.uniform(), shift_x = random.uniform();
-  const auto factor = [&random](double x) { return static_cast<float>(random.uniform(1 - x, 1 + x)); };
-  Draws draws;
-  draws.brightness = factor(options.brightness);
-  draws.contrast = factor(options.contrast);
-  draws.saturation = factor(options.saturation);
-  draws.hue = static_cast<float>(random.uniform(-options.hue, options.hue));
+  const auto factor = [&random](double x) { return random.uniform(1 - x, 1 + x); };
+  const double brightness = factor(options.brightness), contrast = factor(options.contrast),
+               saturation = factor(options.saturation), hue = random.uniform(-options.hue, options.hue);
 
   at::Tensor result = image.contiguous();
   if (options.random_resized_crop_scale < 1) {
@@ -159,13 +162,9 @@ at::Tensor augment(const at::Tensor& image, const AugmentationOptions& options, 
   if (options.shift_px > 0) {
     const auto steps = static_cast<double>(2 * options.shift_px + 1);
     const auto pixels = [&](double u) { return static_cast<int64_t>(u * steps) - options.shift_px; };
-    result = shifted(result, pixels(shift_y), pixels(shift_x));
+    result = shift(result, pixels(shift_y), pixels(shift_x));
   }
-  if (options.brightness > 0 || options.contrast > 0 || options.saturation > 0 || options.hue > 0) {
-    if (result.const_data_ptr() == image.const_data_ptr()) result = result.clone();
-    jitter(result.data_ptr<uint8_t>(), result.size(0) * result.size(1), options, draws);
-  }
-  return result;
+  return adjust_colors(result, brightness, contrast, saturation, hue);
 }
 
 }  // namespace apo::data

@@ -25,18 +25,23 @@ struct DatasetStatistics {
   int64_t num_transitions = 0, num_trajectories = 0;
 };
 
+/// Quantile `share` in [0, 1] of sorted, non-empty values, interpolating linearly as numpy.quantile does.
+double quantile(const std::vector<double>& sorted, double share);
+
 /// Over the given steps (usually the kept expert steps). Quantiles interpolate linearly, as numpy does.
 /// The last action dimension (the gripper) and every dimension with q99 − q01 < 1e-6 get mask = false; the latter are
 /// named in a warning.
 DatasetStatistics compute_statistics(const Dataset& dataset, const std::vector<StepIndex>& steps);
 
-/// OpenVLA's dataset_statistics.json: {name: {"action": {mean, std, min, max, q01, q99, mask}, "proprio": ...}}.
+/// OpenVLA's dataset_statistics.json: {name: {"action": {mean, std, min, max, q01, q99, mask}, "num_transitions",
+/// "num_trajectories", ...}}; states are under "state" by name, and a single one under "proprio", too.
 std::string to_json(const DatasetStatistics& statistics, const std::string& name);
-/// The entry `name` (or the only one if `name` is empty). DataError naming `where`, the key and the valid names.
+/// The entry `name` (or the only one if `name` is empty). A file without "state" gives its "proprio" as state
+/// "proprio". DataError naming `where`, the key and the valid names.
 DatasetStatistics statistics_from_json(const std::string& json, const std::string& name, const std::string& where);
 
-/// a' = clip(2 (a − q01) / (q99 − q01) − 1, −1, 1) where mask, else a clipped to [−1, 1]. Returns how many entries of
-/// `action` were clipped through `num_clipped` if given.
+/// a' = clip(2 (a − q01) / (q99 − q01) − 1, −1, 1) where mask, else a clipped to [−1, 1]. Adds to `num_clipped`, if
+/// given, how many entries were clipped (by more than 1e-6).
 std::vector<float> normalize(const VectorStatistics& statistics, const std::vector<float>& action,
                              int64_t* num_clipped = nullptr);
 /// The inverse within [−1, 1].

@@ -37,7 +37,18 @@ at::Tensor resize(const at::Tensor& image, int64_t height, int64_t width,
 /// random_resized_crop uses the same share).
 at::Tensor center_crop(const at::Tensor& image, double area_share, Interpolation interpolation = Interpolation::bilinear);
 
-/// Crop, shift and colour jitter with draws from `random`, always the same number of draws for the same options.
+/// Colour changes in this order: brightness, contrast, saturation (factors; 1 = none), hue (a turn in [-0.5, 0.5];
+/// 0 = none). Returns a new picture, or the same one if nothing changes.
+/// Numeric  torchvision's adjust_* on uint8 tensors one after the other (hue within one grey level)
+/// Errors   as resize
+at::Tensor adjust_colors(const at::Tensor& image, double brightness, double contrast, double saturation, double hue);
+
+/// Moves the picture down by `dy` and right by `dx` pixels (negative: up, left); what appears repeats the edge.
+at::Tensor shift(const at::Tensor& image, int64_t dy, int64_t dx);
+
+/// Crop, shift and colour jitter, in this order, with draws from `random`: always the same number of draws, whatever
+/// the options are.
+/// The picture itself stays as it is; the result may be the same tensor where nothing changed.
 at::Tensor augment(const at::Tensor& image, const AugmentationOptions& options, Random& random);
 
 }  // namespace apo::data

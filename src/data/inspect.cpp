@@ -1,0 +1,236 @@
+#include "apo/data/inspect.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iomanip>
+#include <nlohmann/json.hpp>
+#include <ostream>
+#include <set>
+#include <sstream>
+
+#include "apo/base/error.h"
+#include "apo/data/statistics.h"
+
+namespace apo::data {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+// Per dimension over every recorded step, whatever its label.
+Json action_numbers(const Dataset& dataset) {
+  std::vector<std::vector<double>> columns(static_cast<size_t>(dataset.action_size()));
+  for (int32_t f = 0; f < dataset.num_files(); ++f) {
+    for (int32_t e = 0; e < dataset.num_episodes(f); ++e) {
+      const EpisodeRecord& record = dataset.record(f, e);
+      for (size_t t = 0; t < record.actions.size(); ++t)
+        for (size_t j = 0; j < columns.size(); ++j)
+          if (record.recorded[t] && std::isfinite(record.actions[t][j]))
+            columns[j].push_back(static_cast<double>(record.actions[t][j]));
+    }
+  }
+  Json json{{"size", dataset.action_size()}};
+  for (auto& x : columns) {
+    if (x.empty()) continue;
+    std::sort(x.begin(), x.end());
+    json["min"].push_back(x.front());
+    json["max"].push_back(x.back());
+    json["q01"].push_back(quantile(x, 0.01));
+    json["q99"].push_back(quantile(x, 0.99));
+  }
+  return json;
+}
+
+// Cameras with every size that occurs, and states; from the first step of each file.
+void add_observations(const Dataset& dataset, Json& json) {
+  std::map<std::string, std::set<std::string>> cameras;
+  std::map<std::string, size_t> states;
+  for (int32_t f = 0; f < dataset.num_files(); ++f) {
+    if (dataset.num_episodes(f) == 0) continue;
+    const Observation first = dataset.file(f).observation(0, 0);
+    for (const auto& [name, image] : first.images) cameras[name].insert(concat(image.size(0), "x", image.size(1)));
+    for (const auto& [name, values] : first.state) states[name] = values.size();
+  }
+  json["cameras"] = cameras;
+  json["states"] = states;
+}
+
+Json pool_sizes(const Dataset& dataset) {
+  return {{"desirable", dataset.pool(Pool::desirable).size()},
+          {"intervention", dataset.pool(Pool::intervention).size()},
+          {"undesirable", dataset.pool(Pool::undesirable).size()}};
+}
+
+// Counts by "label: reason" without the kind of source, and the take-overs beside them.
+void add_labels(const Dataset& dataset, Json& json) {
+  int64_t whole = 0, cut_short = 0;
+  json["labels"] = Json::object();
+  for (const auto& [key, n] : dataset.counts()) {
+    const std::string name = key.substr(key.find('/') + 1);
+    if (name == "take-over: whole window") {
+      whole = n;
+    } else if (name == "take-over: window cut short") {
+      cut_short = n;
+    } else {
+      json["labels"][name] = n;
+    }
+  }
+  json["take_overs"] = whole + cut_short;
+  json["windows_cut_short"] = cut_short;
+}
+
+Json describe(const SourceOptions& source, bool is_expert, const DataOptions& options) {
+  DataOptions alone = options;
+  alone.expert.clear();
+  alone.interactions.clear();
+  (is_expert ? alone.expert : alone.interactions).push_back(source);
+  const Dataset dataset(alone);
+  std::map<std::string, int64_t> by_source, outcomes, instructions, formats;
+  std::map<std::string, int64_t> success{{"success", 0}, {"failure", 0}, {"unknown", 0}};
+  int64_t steps = 0;
+  for (int32_t f = 0; f < dataset.num_files(); ++f) {
+    ++formats[std::string(to_string(dataset.file(f).format()))];
+    for (int32_t e = 0; e < dataset.num_episodes(f); ++e) {
+      const EpisodeRecord& record = dataset.record(f, e);
+      steps += record.num_steps();
+      for (size_t t = 0; t < record.sources.size(); ++t)
+        ++by_source[record.recorded[t] ? std::string(to_string(record.sources[t])) : "marked skipped"];
+      ++success[!record.success ? "unknown" : *record.success ? "success" : "failure"];
+      if (!record.outcome.empty()) ++outcomes[record.outcome];
+      ++instructions[record.instruction];
+    }
+  }
+  Json json{{"path", source.path},
+            {"kind", is_expert ? "expert" : "interactions"},
+            {"format", formats},
+            {"files", dataset.num_files()},
+            {"episodes", dataset.num_episodes()},
+            {"steps", steps},
+            {"steps_by_source", by_source}};
+  add_labels(dataset, json);
+  json["pools"] = pool_sizes(dataset);
+  json["success"] = success;
+  json["outcomes"] = outcomes;
+  json["action"] = action_numbers(dataset);
+  add_observations(dataset, json);
+  json["instructions"] = instructions;
+  json["attributes"] = Json::object();
+  for (const auto& [key, value] : dataset.file(0).attributes()) json["attributes"][key] = value;
+  return json;
+}
+
+Json inspect(const DataOptions& options) {
+  APO_CHECK(ConfigError, !options.expert.empty() || !options.interactions.empty(),
+            "no data to inspect: give files, or a config with data.expert or data.interactions");
+  Json json;
+  for (const SourceOptions& source : options.expert) json["sources"].push_back(describe(source, true, options));
+  for (const SourceOptions& source : options.interactions) json["sources"].push_back(describe(source, false, options));
+  Json total{{"files", 0}, {"episodes", 0}, {"steps", 0}, {"pools", {{"desirable", 0}, {"intervention", 0}, {"undesirable", 0}}}};
+  for (const Json& source : json["sources"]) {
+    for (const char* key : {"files", "episodes", "steps"}) total[key] = total[key].get<int64_t>() + source[key].get<int64_t>();
+    for (auto& [pool, n] : total["pools"].items()) n = n.get<int64_t>() + source["pools"][pool].get<int64_t>();
+  }
+  json["total"] = total;
+  return json;
+}
+
+// "a 3, b 5"
+std::string listed(const Json& counts) {
+  std::string text;
+  for (const auto& [name, n] : counts.items()) text += concat(text.empty() ? "" : ", ", name, " ", n.get<int64_t>());
+  return text.empty() ? "none" : text;
+}
+
+std::string numbers(const Json& list) {
+  std::ostringstream out;
+  out << std::fixed << std::setprecision(3);
+  for (const Json& x : list) out << std::setw(8) << x.get<double>();
+  return out.str();
+}
+
+void print_source(const Json& source, std::ostream& out) {
+  const auto line = [&out](const std::string& name, const std::string& text) {
+    out << "  " << std::left << std::setw(18) << name << text << '\n';
+  };
+  out << source["path"].get<std::string>() << " (" << source["kind"].get<std::string>() << ")\n";
+  std::string formats;
+  for (const auto& [name, n] : source["format"].items()) formats += (formats.empty() ? "" : ", ") + name;
+  line("size", concat(source["files"], " files, ", source["episodes"], " episodes, ", source["steps"], " steps"));
+  line("layout", formats);
+  line("steps by source", listed(source["steps_by_source"]));
+  line("take-overs", concat(source["take_overs"], " (window cut short: ", source["windows_cut_short"], ")"));
+  line("success", listed(source["success"]));
+  if (!source["outcomes"].empty()) line("outcomes", listed(source["outcomes"]));
+  line("labels", "");
+  for (const auto& [name, n] : source["labels"].items()) out << "    " << std::setw(40) << std::left << name << n << '\n';
+  line("pools", listed(source["pools"]));
+  std::string cameras, states;
+  for (const auto& [name, sizes] : source["cameras"].items()) {
+    cameras += concat(cameras.empty() ? "" : ", ", name);
+    for (const Json& size : sizes) cameras += concat(' ', size.get<std::string>());
+  }
+  for (const auto& [name, n] : source["states"].items()) states += concat(states.empty() ? "" : ", ", name, " [", n, "]");
+  line("cameras", cameras.empty() ? "none" : cameras);
+  line("states", states.empty() ? "none" : states);
+  for (const auto& [name, n] : source["instructions"].items()) line("instruction", concat("'", name, "' in ", n, " episodes"));
+  line("action", concat("[", source["action"]["size"], "]"));
+  for (const char* key : {"min", "q01", "q99", "max"})
+    if (source["action"].contains(key)) line(std::string("  ").append(key), numbers(source["action"][key]));
+  for (const auto& [name, value] : source["attributes"].items()) {
+    const std::string text = value.get<std::string>();
+    if (text.size() <= 60 && text.find('\n') == std::string::npos) line(name, text);
+  }
+}
+
+}  // namespace
+
+std::string inspect_json(const DataOptions& options) { return inspect(options).dump(2); }
+
+std::string inspect_text(const DataOptions& options) {
+  const Json json = inspect(options);
+  std::ostringstream out;
+  for (const Json& source : json["sources"]) {
+    print_source(source, out);
+    out << '\n';
+  }
+  const Json& total = json["total"];
+  out << "total: " << total["files"] << " files, " << total["episodes"] << " episodes, " << total["steps"]
+      << " steps; pools: " << listed(total["pools"]) << '\n';
+  return out.str();
+}
+
+DataOptions options_for_paths(const std::vector<std::string>& paths, TrajectoryFormat format,
+                              const std::string& instruction) {
+  DataOptions options;
+  for (const std::string& path : paths)
+    options.interactions.push_back({.path = path, .format = format, .instruction = instruction, .limit = 0});
+  return options;
+}
+
+LabelCounts write_label_lines(const DataOptions& options, std::ostream& out) {
+  const Dataset dataset(options);
+  LabelCounts counts;
+  for (int32_t f = 0; f < dataset.num_files(); ++f) {
+    for (int32_t e = 0; e < dataset.num_episodes(f); ++e) {
+      const EpisodeRecord& record = dataset.record(f, e);
+      for (int32_t t = 0; t < record.num_steps(); ++t) {
+        const LabelledStep& step = dataset.label({f, e, t});
+        count_labels({&step, 1}, counts);
+        const Json line{{"file", dataset.file_path(f).string()},
+                        {"episode", record.name},
+                        {"timestep", t},
+                        {"source", to_string(record.sources[static_cast<size_t>(t)])},
+                        {"label", to_string(step.label)},
+                        {"reason", step.reason}};
+        out << line.dump(-1, ' ', false, Json::error_handler_t::replace) << '\n';
+      }
+    }
+  }
+  out.flush();
+  APO_CHECK(RunError, out.good(), "cannot write the labels (disk full?)");
+  return counts;
+}
+
+}  // namespace apo::data

@@ -1,0 +1,122 @@
+#include <torch/types.h>
+
+#include <map>
+
+#include "apo/base/error.h"
+#include "apo/data/inspect.h"
+#include "data/journal.h"
+#include "data/layouts.h"
+
+namespace apo::data {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool names_a_file(const fs::path& path) { return path.extension() == ".hdf5" || path.extension() == ".h5"; }
+
+// -1 unlabelled, 0 undesirable, 1 desirable (human corrections included).
+std::vector<int8_t> codes_of(const Dataset& dataset, int32_t f, int32_t e) {
+  std::vector<int8_t> codes;
+  for (int32_t t = 0; t < dataset.record(f, e).num_steps(); ++t) {
+    const StepLabel label = dataset.label({f, e, t}).label;
+    codes.push_back(label == StepLabel::skipped ? -1 : label != StepLabel::undesirable);
+  }
+  return codes;
+}
+
+// A file of ours: all that it holds, with the labels replaced.
+void copy_with_labels(const Dataset& dataset, int32_t f, const fs::path& out) {
+  std::error_code error;
+  fs::copy_file(dataset.file_path(f), out, fs::copy_options::overwrite_existing, error);
+  APO_CHECK(RunError, !error, out.string(), ": cannot write: ", error.message());
+  fs::permissions(out, fs::perms::owner_write, fs::perm_options::add, error);
+  hdf5::Group data = hdf5::Group::open_for_writing(out).group("data");
+  for (int32_t e = 0; e < dataset.num_episodes(f); ++e) {
+    hdf5::Group demo = data.group(dataset.episode_name(f, e));
+    const std::vector<int8_t> codes = codes_of(dataset, f, e);
+    if (demo.has("desirable")) demo.remove("desirable");
+    demo.write("desirable", codes, {static_cast<int64_t>(codes.size())});
+  }
+}
+
+// Another layout: what we read of it, in ours.
+void rewrite_with_labels(const Dataset& dataset, int32_t f, const fs::path& out) {
+  TrajectoryInfo info;
+  std::string policy_hash;
+  for (const auto& [key, value] : dataset.file(f).attributes()) {
+    if (key == "environment_name") info.environment_name = value;
+    if (key == "environment_config") info.environment_config = value;
+    if (key == "policy") info.policy = value;
+    if (key == "policy_hash") info.policy_hash = value;
+  }
+  hdf5::Group data = hdf5::Group::create(out).create_group("data");
+  write_info(data, info);
+  int64_t total = 0;
+  for (int32_t e = 0; e < dataset.num_episodes(f); ++e) {
+    const EpisodeRecord& record = dataset.record(f, e);
+    const std::vector<int8_t> codes = codes_of(dataset, f, e);
+    Episode episode{.instruction = record.instruction, .steps = {}, .success = record.success, .outcome = record.outcome};
+    for (size_t t = 0; t < codes.size(); ++t) {
+      Step step;
+      step.observation = dataset.file(f).observation(e, static_cast<int64_t>(t));
+      step.action = record.actions[t];
+      step.source = record.sources[t];
+      step.policy_action = record.policy_actions[t];
+      if (codes[t] >= 0) step.desirable = codes[t] == 1;
+      episode.steps.push_back(std::move(step));
+    }
+    // episodes keep their numbers where they have some
+    const bool numbered = record.name.starts_with("demo_");
+    write_episode(data, numbered ? std::stoll(record.name.substr(5)) : e, episode, policy_hash, record.recorded);
+    total += record.num_steps();
+  }
+  data.set_attribute("total", total);
+}
+
+// Where the copy of each file goes.
+std::vector<fs::path> targets(const Dataset& dataset, const fs::path& out) {
+  if (names_a_file(out)) {
+    APO_CHECK(ConfigError, dataset.num_files() == 1, out.string(), ": expected a directory for the copies of ",
+              dataset.num_files(), " files, found the name of a file");
+    return {out};
+  }
+  std::vector<fs::path> paths;
+  std::map<fs::path, fs::path> taken;
+  for (int32_t f = 0; f < dataset.num_files(); ++f) {
+    const fs::path& from = dataset.file_path(f);
+    const auto [other, fresh] = taken.emplace(from.filename(), from);
+    APO_CHECK(ConfigError, fresh, out.string(), ": ", from.string(), " and ", other->second.string(),
+              " would have the same name there");
+    paths.push_back(out / from.filename());
+  }
+  return paths;
+}
+
+}  // namespace
+
+std::vector<fs::path> write_labels(const DataOptions& options, const fs::path& out) {
+  const Dataset dataset(options);
+  APO_CHECK(ConfigError, dataset.num_files() > 0, "no data to label: give data.expert or data.interactions");
+  const std::vector<fs::path> paths = targets(dataset, out);
+  for (const fs::path& path : paths)
+    APO_CHECK(ConfigError, !fs::exists(path), path.string(), ": exists already; copies are never written over a file");
+  for (size_t i = 0; i < paths.size(); ++i) {
+    std::error_code error;
+    if (!paths[i].parent_path().empty()) fs::create_directories(paths[i].parent_path(), error);
+    APO_CHECK(RunError, !error, paths[i].string(), ": cannot create its directory: ", error.message());
+    const auto f = static_cast<int32_t>(i);
+    const fs::path partial = paths[i].string() + ".partial";
+    try {
+      const bool ours = dataset.file(f).format() == TrajectoryFormat::apo && !fs::exists(journal_path(dataset.file_path(f)));
+      ours ? copy_with_labels(dataset, f, partial) : rewrite_with_labels(dataset, f, partial);
+    } catch (...) {
+      fs::remove(partial, error);
+      throw;
+    }
+    fs::rename(partial, paths[i], error);
+    APO_CHECK(RunError, !error, paths[i].string(), ": cannot write: ", error.message());
+  }
+  return paths;
+}
+
+}  // namespace apo::data

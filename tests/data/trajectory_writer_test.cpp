@@ -1,0 +1,350 @@
+// Our own layout, written and read back; appending; what a kill at any moment leaves.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <torch/types.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "apo/base/files.h"
+#include "apo/base/random.h"
+#include "apo/data/trajectory.h"
+#include "data/journal.h"
+#include "data/recordings.h"
+#include "support/temp_dir.h"
+
+namespace apo::data {
+namespace {
+
+namespace fs = std::filesystem;
+using apo::testing::TempDir;
+using ::testing::HasSubstr;
+
+void expect_step(const TrajectoryFile& file, int64_t episode, int64_t timestep, int64_t id) {
+  const Step expected = numbered_step(id);
+  const Observation found = file.observation(episode, timestep);
+  ASSERT_EQ(found.images.size(), 1u);
+  EXPECT_TRUE(at::equal(found.images.at("front"), expected.observation.images.at("front"))) << "step " << id;
+  EXPECT_EQ(found.state, expected.observation.state);
+  EXPECT_EQ(file.episode(episode).actions.at(static_cast<size_t>(timestep)), expected.action);
+}
+
+TEST(TrajectoryWriter, ReadsBackWhatWasWritten) {
+  TempDir dir;
+  {
+    TrajectoryWriter writer(dir / "a.hdf5", test_info());
+    writer.begin_episode("lift the cube");
+    writer.append(numbered_step(0, ActionSource::policy));
+    Step corrected = numbered_step(1, ActionSource::intervention);
+    corrected.policy_action = Action{-0.5f, 0.25f, -1.0f};
+    corrected.desirable = true;
+    writer.append(corrected);
+    Step last = numbered_step(2, ActionSource::expert);
+    last.desirable = false;
+    last.done = true;
+    writer.append(last);
+    writer.end_episode(true, "success");
+    writer.begin_episode("push it away");
+    writer.append(numbered_step(3));
+    writer.end_episode(std::nullopt, "");
+    EXPECT_EQ(writer.num_episodes(), 2);
+  }
+  const auto file = TrajectoryFile::open(dir / "a.hdf5");
+  EXPECT_EQ(file->format(), TrajectoryFormat::apo);
+  ASSERT_EQ(file->num_episodes(), 2);
+  const EpisodeRecord first = file->episode(0);
+  EXPECT_EQ(first.name, "demo_0");
+  EXPECT_EQ(first.instruction, "lift the cube");
+  EXPECT_EQ(first.success, std::optional<bool>(true));
+  EXPECT_EQ(first.outcome, "success");
+  EXPECT_EQ(first.sources, (std::vector{ActionSource::policy, ActionSource::intervention, ActionSource::expert}));
+  EXPECT_EQ(first.recorded, (std::vector<bool>{true, true, true}));
+  EXPECT_EQ(first.desirable, (std::vector<std::optional<bool>>{std::nullopt, true, false}));
+  EXPECT_EQ(first.policy_actions,
+            (std::vector<std::optional<Action>>{std::nullopt, Action{-0.5f, 0.25f, -1.0f}, std::nullopt}));
+  for (int64_t t = 0; t < 3; ++t) expect_step(*file, 0, t, t);
+  EXPECT_EQ(file->observation(0, 1).instruction, "lift the cube");
+  EXPECT_EQ(file->state(0, 1).state.at("joints"), (std::vector<float>{1.0f, 0.25f}));
+  EXPECT_TRUE(file->state(0, 1).images.empty());
+  const EpisodeRecord second = file->episode(1);
+  EXPECT_EQ(second.instruction, "push it away");
+  EXPECT_EQ(second.success, std::nullopt);
+  expect_step(*file, 1, 0, 3);
+  EXPECT_FALSE(fs::exists(journal_path(dir / "a.hdf5")));
+}
+
+TEST(TrajectoryWriter, WritesWhatRobomimicReads) {
+  TempDir dir;
+  write_recording(dir / "a.hdf5", {"pphp", "pp"});
+  const auto root = hdf5::Group::open(dir / "a.hdf5");
+  const auto data = root.group("data");
+  EXPECT_EQ(data.integer_attribute("total"), 6);
+  EXPECT_EQ(data.integer_attribute("apo_schema_version"), 1);
+  const auto arguments = nlohmann::json::parse(data.text_attribute("env_args").value());
+  EXPECT_EQ(arguments["env_name"], "tabletop");
+  EXPECT_EQ(arguments["env_kwargs"]["config"], "task: lift\n");
+  EXPECT_EQ(data.text_attribute("policy"), "policies/base");
+  EXPECT_EQ(data.text_attribute("policy_hash"), "0123456789abcdef");
+  const auto demo = data.group("demo_0");
+  EXPECT_EQ(demo.integer_attribute("num_samples"), 4);
+  EXPECT_EQ(demo.array("actions").describe(), "float32 [4, 3]");
+  EXPECT_EQ(demo.array("action_source").describe(), "int8 [4]");
+  EXPECT_EQ(demo.array("rewards").floats(), (std::vector<float>{0, 0.5f, 1, 1.5f}));
+  EXPECT_EQ(demo.array("dones").describe(), "int8 [4]");
+  EXPECT_EQ(demo.group("obs").array("front_image").describe(), "uint8 [4, 6, 5, 3]");
+  EXPECT_EQ(demo.group("obs").array("joints").describe(), "float32 [4, 2]");
+  EXPECT_FALSE(demo.has("desirable"));       // nothing was labelled
+  EXPECT_FALSE(demo.has("policy_action"));   // nothing was known
+  EXPECT_FALSE(demo.integer_attribute("success").has_value());
+}
+
+TEST(TrajectoryWriter, AppendsToItsOwnFile) {
+  TempDir dir;
+  write_recording(dir / "a.hdf5", {"pp"});
+  {
+    TrajectoryWriter writer(dir / "a.hdf5", test_info());
+    EXPECT_EQ(writer.num_episodes(), 1);
+    writer.begin_episode("again");
+    writer.append(numbered_step(9));
+    writer.end_episode(false, "timeout");
+    writer.begin_episode("nothing worth keeping");
+    writer.append(numbered_step(10));
+    writer.discard_episode();
+    EXPECT_EQ(writer.num_episodes(), 2);
+  }
+  const auto file = TrajectoryFile::open(dir / "a.hdf5");
+  ASSERT_EQ(file->num_episodes(), 2);
+  EXPECT_EQ(file->episode(1).name, "demo_1");
+  EXPECT_EQ(file->episode(1).success, std::optional<bool>(false));
+  expect_step(*file, 1, 0, 9);
+}
+
+TEST(TrajectoryWriter, KeepsTheUnfinishedEpisodeOfAnException) {
+  TempDir dir;
+  {
+    TrajectoryWriter writer(dir / "a.hdf5", test_info());
+    writer.begin_episode("lift the cube");
+    writer.append(numbered_step(0));
+    writer.append(numbered_step(1));
+  }
+  const auto file = TrajectoryFile::open(dir / "a.hdf5");
+  ASSERT_EQ(file->num_episodes(), 1);
+  EXPECT_EQ(file->episode(0).num_steps(), 2);
+  EXPECT_EQ(file->episode(0).outcome, "interrupted");
+  EXPECT_EQ(file->episode(0).success, std::nullopt);
+}
+
+TEST(TrajectoryWriter, ReadersSeeAnOpenRecording) {
+  TempDir dir;
+  TrajectoryWriter writer(dir / "a.hdf5", test_info(), 2);
+  EXPECT_EQ(TrajectoryFile::open(dir / "a.hdf5")->num_episodes(), 0);
+  writer.begin_episode("lift the cube");
+  writer.append(numbered_step(0));
+  EXPECT_EQ(TrajectoryFile::open(dir / "a.hdf5")->num_episodes(), 0);  // not flushed yet
+  writer.append(numbered_step(1));
+  const auto early = TrajectoryFile::open(dir / "a.hdf5");
+  ASSERT_EQ(early->num_episodes(), 1);
+  EXPECT_EQ(early->episode(0).num_steps(), 2);
+  writer.append(numbered_step(2));
+  writer.end_episode(true, "success");
+  const auto late = TrajectoryFile::open(dir / "a.hdf5");
+  ASSERT_EQ(late->num_episodes(), 1);
+  EXPECT_EQ(late->episode(0).num_steps(), 3);
+  expect_step(*early, 0, 1, 1);  // a reader keeps what it opened
+}
+
+TEST(TrajectoryWriter, RefusesWhatDoesNotFit) {
+  TempDir dir;
+  TrajectoryWriter writer(dir / "a.hdf5", test_info());
+  writer.begin_episode("lift the cube");
+  writer.append(numbered_step(0));
+  Step step = numbered_step(1);
+  step.action = {0.1f, 0.2f};
+  EXPECT_THAT(data_error([&] { writer.append(step); }),
+              HasSubstr("/data/demo_0 step 1: expected action [3], camera front 6x5, state joints [2] as in the file's "
+                        "first step, found action [2], camera front 6x5, state joints [2]"));
+  step = numbered_step(1);
+  step.action[1] = std::nanf("");
+  EXPECT_THAT(data_error([&] { writer.append(step); }), HasSubstr("expected a finite action, found nan"));
+  step = numbered_step(1);
+  step.observation.images["front"] = at::zeros({6, 5, 3});
+  EXPECT_THAT(data_error([&] { writer.append(step); }), HasSubstr("camera front: expected a [Y, X, 3] uint8 picture"));
+  step = numbered_step(1);
+  step.observation.state["a/b"] = {1.0f};
+  EXPECT_THAT(data_error([&] { writer.append(step); }), HasSubstr("expected a plain name, found 'a/b'"));
+  writer.append(numbered_step(1));  // the writer is still good
+  writer.end_episode(true, "success");
+  writer.begin_episode("empty");
+  EXPECT_THAT(data_error([&] { writer.end_episode(true, ""); }), HasSubstr("an episode without steps"));
+}
+
+TEST(TrajectoryWriter, RefusesForeignFilesAndSecondWriters) {
+  TempDir dir;
+  std::ofstream(dir / "text.hdf5") << "hello";
+  EXPECT_THAT(data_error([&] { TrajectoryWriter(dir / "text.hdf5", test_info()); }), HasSubstr("expected an HDF5 file"));
+  EXPECT_EQ(read_file(dir / "text.hdf5"), "hello");
+  EXPECT_FALSE(fs::exists(journal_path(dir / "text.hdf5")));
+  hdf5::Group::create(dir / "other.hdf5").create_group("data");
+  EXPECT_THAT(data_error([&] { TrajectoryWriter(dir / "other.hdf5", test_info()); }),
+              HasSubstr("expected a trajectory file of ours to append to"));
+  write_recording(dir / "a.hdf5", {"pp"});
+  TrajectoryInfo other = test_info();
+  other.environment_name = "kitchen";
+  EXPECT_THAT(data_error([&] { TrajectoryWriter(dir / "a.hdf5", other); }),
+              HasSubstr("holds episodes of environment 'tabletop', expected 'kitchen'"));
+  TrajectoryWriter first(dir / "a.hdf5", test_info());
+  EXPECT_THAT(message_of<RunError>([&] { TrajectoryWriter(dir / "a.hdf5", test_info()); }, ExitCode::run),
+              HasSubstr("another process is writing"));
+}
+
+// What the child process tells its parent through shared memory, after each of its calls returned.
+struct Told {
+  volatile int64_t ended;      // episodes whose end_episode returned
+  volatile int64_t appended;   // steps of the current episode whose append returned
+  volatile int64_t calls;      // of append, in all
+  volatile bool ending;        // inside end_episode
+};
+
+constexpr int64_t kFlushEvery = 3;
+constexpr int64_t kStepsAnEpisode = 7;
+
+// Records until it is killed.
+[[noreturn]] void record_forever(const fs::path& path, Told* told) {
+  TrajectoryWriter writer(path, test_info(), kFlushEvery);
+  for (int64_t episode = writer.num_episodes();; ++episode) {
+    writer.begin_episode("lift the cube");
+    for (int64_t t = 0; t < kStepsAnEpisode; ++t) {
+      writer.append(numbered_step(episode * 100 + t));
+      told->appended = t + 1;
+      told->calls = told->calls + 1;
+    }
+    told->ending = true;
+    writer.end_episode(true, "success");
+    told->ending = false;
+    told->appended = 0;
+    told->ended = episode + 1;
+  }
+}
+
+// Kills a recording child at a random moment, or one while an episode goes into the file, and returns how much it had
+// been promised.
+Told record_and_kill(const fs::path& path, Told* shared, Random& random, bool while_ending) {
+  const auto calls = static_cast<int64_t>(random.below(80));
+  const uint64_t spins = random.below(while_ending ? 100000 : 3000000);
+  const pid_t child = ::fork();
+  if (child == 0) record_forever(path, shared);
+  while (shared->calls < calls) ::sched_yield();
+  while (while_ending && !shared->ending) ::sched_yield();
+  for (volatile uint64_t i = 0; i < spins;) i = i + 1;
+  ::kill(child, SIGKILL);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFSIGNALED(status)) << "the recording ended by itself";
+  return *shared;
+}
+
+// Every episode of the file is whole and in order; returns the steps of a last one that was interrupted.
+int64_t expect_whole(const TrajectoryFile& file, int64_t& finished) {
+  int64_t interrupted = 0;
+  finished = 0;
+  for (int64_t e = 0; e < file.num_episodes(); ++e) {
+    const EpisodeRecord record = file.episode(e);
+    EXPECT_EQ(record.name, "demo_" + std::to_string(e));
+    if (record.outcome == "interrupted") {
+      interrupted = record.num_steps();
+    } else {
+      EXPECT_EQ(record.num_steps(), kStepsAnEpisode);
+      ++finished;
+    }
+    for (const int64_t t : {int64_t{0}, record.num_steps() - 1}) expect_step(file, e, t, e * 100 + t);
+  }
+  return interrupted;
+}
+
+TEST(TrajectoryWriter, SurvivesAKillAtAnyMoment) {
+  auto* shared = static_cast<Told*>(
+      ::mmap(nullptr, sizeof(Told), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  ASSERT_NE(shared, MAP_FAILED);
+  Random random(7, "kills");
+  for (int round = 0; round < 24; ++round) {
+    TempDir dir;
+    const fs::path path = dir / "a.hdf5";
+    *shared = {};
+    const Told told = record_and_kill(path, shared, random, round % 2 == 1);
+    if (!fs::exists(path)) {
+      EXPECT_EQ(told.ended, 0);
+      continue;
+    }
+    int64_t finished = 0;
+    const auto file = TrajectoryFile::open(path);
+    const int64_t steps = expect_whole(*file, finished);
+    // the kill may have come after end_episode had done its work but before the child could tell
+    EXPECT_GE(finished, told.ended);
+    EXPECT_LE(finished, told.ended + 1);
+    const int64_t flushed = finished == told.ended ? told.appended / kFlushEvery * kFlushEvery : 0;
+    EXPECT_GE(steps, flushed);
+    EXPECT_NO_THROW(hdf5::Group::open(path).group("data").names());  // valid for every other program, too
+    {
+      TrajectoryWriter writer(path, test_info());
+      EXPECT_EQ(writer.num_episodes(), file->num_episodes());
+    }
+    const auto recovered = TrajectoryFile::open(path);
+    int64_t finished_again = 0;
+    EXPECT_EQ(expect_whole(*recovered, finished_again), steps);
+    EXPECT_EQ(finished_again, finished);
+    EXPECT_FALSE(fs::exists(journal_path(path)));
+  }
+  ::munmap(shared, sizeof(Told));
+}
+
+TEST(Journal, LeavesOutARecordThatWasCutShort) {
+  TempDir dir;
+  const fs::path path = dir / "a.journal";
+  {
+    Journal journal(path);
+    journal.begin_episode(0, "lift", "hash");
+    journal.append(numbered_step(0));
+    journal.append(numbered_step(1));
+    journal.end_episode(true, "success");
+    journal.flush();
+  }
+  const std::string bytes = read_file(path);
+  size_t previous = 0;
+  for (size_t n = 0; n <= bytes.size(); n += n > bytes.size() - 40 ? 1 : 7) {
+    std::ofstream(dir / "cut.journal", std::ios::binary) << bytes.substr(0, n);
+    const auto episodes = read_journal(dir / "cut.journal");
+    const size_t steps = episodes.empty() ? 0 : episodes[0].episode.steps.size();
+    EXPECT_GE(steps, previous);
+    previous = steps;
+    if (episodes.empty() || n == bytes.size()) continue;
+    EXPECT_EQ(episodes[0].episode.outcome, "interrupted");
+  }
+  EXPECT_EQ(previous, 2u);
+  std::string flipped = bytes;
+  flipped[bytes.size() / 2] ^= 1;
+  std::ofstream(dir / "flipped.journal", std::ios::binary) << flipped;
+  EXPECT_LT(read_journal(dir / "flipped.journal").empty() ? 0 : read_journal(dir / "flipped.journal")[0].episode.steps.size(), 2u);
+}
+
+TEST(Journal, OfAnotherFileIsRefused) {
+  TempDir dir;
+  write_recording(dir / "a.hdf5", {"pp"});
+  {
+    Journal journal(journal_path(dir / "a.hdf5"));
+    journal.begin_episode(5, "lift", "hash");
+    journal.append(numbered_step(0));
+    journal.flush();
+  }
+  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "a.hdf5"); }),
+              HasSubstr("goes on at demo_5, expected demo_1 after what a.hdf5 holds"));
+  std::ofstream(journal_path(dir / "a.hdf5")) << "something else entirely";
+  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "a.hdf5"); }), HasSubstr("expected a trajectory journal"));
+}
+
+}  // namespace
+}  // namespace apo::data
