@@ -2,11 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
-#include <span>
 #include <string>
-#include <string_view>
-#include <utility>
 
 #include "apo/data/dataset.h"
 #include "apo/models/policy.h"
@@ -35,7 +31,7 @@ struct OptimizerOptions {
   double learning_rate = 5e-5;
   double beta1 = 0.9, beta2 = 0.999;
   double epsilon = 1e-8;
-  double weight_decay = 0;             ///< decoupled (AdamW)
+  double weight_decay = 0;             ///< adamw: decoupled; adam: added to the gradient
   void visit(config::Visitor& v);
 };
 
@@ -55,9 +51,9 @@ struct TrainOptions {
   int64_t max_steps = 0;               ///< 0: `epochs` decide
   double epochs = 1;                   ///< passes over the intervention pool (the desirable pool if it is empty)
   double grad_clip = 1.0;              ///< largest gradient norm; 0: no clipping
-  int64_t checkpoint_every = 500;      ///< steps; a checkpoint is always written at the end
+  int64_t checkpoint_every = 500;      ///< steps; a checkpoint is always written at the end; 0: only there
   int64_t keep = 3;                    ///< newest checkpoints kept; 0: all
-  int64_t eval_every = 0;              ///< steps between evaluations in the environment; 0: none
+  int64_t eval_every = 0;              ///< steps between evaluations, and one at the end; 0: none
   void visit(config::Visitor& v);
 };
 
@@ -83,5 +79,9 @@ struct TrainingOptions {
   LoggingOptions logging;
   void visit(config::Visitor& v);
 };
+
+/// The device that `run.device` means; "auto" is the first CUDA device if there is one.
+/// ConfigError for an unknown name or a device that this machine lacks.
+at::Device select_device(const std::string& device);
 
 }  // namespace apo::training

@@ -1,0 +1,210 @@
+#include "training/checkpoint.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <vector>
+
+#include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "apo/base/log.h"
+#include "apo/config/options.h"
+#include "apo/models/safetensors.h"
+#include "training/random_state.h"
+
+namespace apo::training {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::ordered_json;
+
+constexpr int64_t kStateVersion = 1;
+
+std::string to_json(const TrainingState& state, const ScheduleOptions& schedule, double learning_rate) {
+  ordered_json json = {{"version", kStateVersion},
+                       {"step", state.step},
+                       {"sampler_position", state.step},
+                       {"schedule", {{"type", schedule.type}, {"step", state.step}, {"learning_rate", learning_rate}}},
+                       {"metrics_bytes", state.metrics_bytes},
+                       {"samples_bytes", state.samples_bytes},
+                       {"data_fingerprint", state.data_fingerprint},
+                       {"policy_checkpoint", state.policy_checkpoint},
+                       {"policy_hash", state.policy_hash},
+                       {"reference_stored", state.reference_stored},
+                       {"metrics", state.metrics}};
+  return json.dump(1) + "\n";
+}
+
+// N of "step-N"; nothing for other names.
+std::optional<int64_t> step_of(const fs::path& directory) {
+  const std::string name = directory.filename().string();
+  if (!name.starts_with("step-")) return {};
+  int64_t step = 0;
+  const char* end = name.data() + name.size();
+  const auto [rest, error] = std::from_chars(name.data() + 5, end, step);
+  if (error != std::errc() || rest != end || step < 0) return {};
+  return step;
+}
+
+// Whole checkpoints, newest first.
+std::vector<fs::path> whole_checkpoints(const fs::path& directory) {
+  std::vector<std::pair<int64_t, fs::path>> found;
+  std::error_code error;
+  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error))
+    if (const auto step = step_of(entry->path()); step && is_whole_directory(entry->path()))
+      found.emplace_back(*step, entry->path());
+  std::ranges::sort(found, std::greater());
+  std::vector<fs::path> paths;
+  for (auto& [step, path] : found) paths.push_back(std::move(path));
+  return paths;
+}
+
+void point_latest_at(const fs::path& checkpoint) {
+  const fs::path latest = checkpoint.parent_path() / "latest", temporary = latest.string() + ".partial";
+  std::error_code error;
+  fs::remove(temporary, error);
+  fs::create_symlink(checkpoint.filename(), temporary, error);
+  if (!error) fs::rename(temporary, latest, error);
+  APO_CHECK(RunError, !error, latest.string(), ": cannot point it at ", checkpoint.filename().string(), ": ",
+            error.message());
+}
+
+template <class T>
+T value_of(const ordered_json& json, const char* key, const fs::path& path) {
+  try {
+    return json.at(key).get<T>();
+  } catch (const nlohmann::json::exception&) {
+    throw DataError(concat(path.string(), ": ", key, ": ", json.contains(key) ? "found " + json.at(key).dump() : "missing",
+                           "; expected what training writes there"));
+  }
+}
+
+bool is_below(std::string_view key, std::string_view section) {
+  return key == section || (key.starts_with(section) && key[section.size()] == '.');
+}
+
+}  // namespace
+
+int64_t size_bytes(const models::NamedTensors& tensors) {
+  int64_t bytes = 0;
+  for (const auto& [name, tensor] : tensors) bytes += static_cast<int64_t>(tensor.nbytes());
+  return bytes;
+}
+
+bool is_stored(const models::Reference& reference) {
+  return size_bytes(reference.named_parameters()) <= kLargestStoredReferenceBytes;
+}
+
+fs::path save_checkpoint(const fs::path& run_directory, const TrainingState& state, const TrainingOptions& options,
+                         const models::Policy& policy, const Adam& optimizer, const models::Reference* reference,
+                         int64_t keep) {
+  const fs::path directory = run_directory / "checkpoints", path = directory / concat("step-", state.step);
+  std::error_code error;
+  fs::create_directories(directory, error);
+  APO_CHECK(RunError, !error, directory.string(), ": cannot create directory: ", error.message());
+  write_directory_atomic(path, [&](const fs::path& staging) {
+    fs::create_directories(staging / "policy");
+    policy.save(staging / "policy");
+    models::NamedTensors tensors = optimizer.state();
+    for (auto& [name, tensor] : generator_states(policy.device())) tensors.emplace_back(name, tensor);
+    models::write_safetensors(staging / "training_state.safetensors", tensors);
+    if (state.reference_stored)
+      models::write_safetensors(staging / "reference.safetensors", reference->named_parameters());
+    write_file_atomic(staging / "config.yaml", config::print(options));
+    const auto rate = state.metrics.find("learning_rate");
+    write_file_atomic(staging / "state.json",
+                      to_json(state, options.schedule, rate == state.metrics.end() ? 0 : rate->second));
+  });
+  point_latest_at(path);
+  const std::vector<fs::path> all = whole_checkpoints(directory);
+  for (size_t i = static_cast<size_t>(keep); keep > 0 && i < all.size(); ++i) {
+    fs::remove_all(all[i], error);
+    if (error) log_warn(all[i].string(), ": cannot remove this old checkpoint: ", error.message());
+  }
+  return path;
+}
+
+std::optional<fs::path> newest_checkpoint(const fs::path& run_directory) {
+  const std::vector<fs::path> all = whole_checkpoints(run_directory / "checkpoints");
+  if (all.empty()) return {};
+  return all.front();
+}
+
+TrainingState read_state(const fs::path& checkpoint) {
+  const fs::path path = checkpoint / "state.json";
+  const ordered_json json = ordered_json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
+  APO_CHECK(DataError, json.is_object(), path.string(), ": expected a JSON object, found ",
+            json.is_discarded() ? "no JSON" : json.type_name());
+  const auto version = value_of<int64_t>(json, "version", path);
+  APO_CHECK(DataError, version == kStateVersion, path.string(), ": version: expected ", kStateVersion, ", found ", version);
+  TrainingState state;
+  state.step = value_of<int64_t>(json, "step", path);
+  state.metrics_bytes = value_of<int64_t>(json, "metrics_bytes", path);
+  state.samples_bytes = value_of<int64_t>(json, "samples_bytes", path);
+  state.data_fingerprint = value_of<std::string>(json, "data_fingerprint", path);
+  state.policy_checkpoint = value_of<std::string>(json, "policy_checkpoint", path);
+  state.policy_hash = value_of<std::string>(json, "policy_hash", path);
+  state.reference_stored = value_of<bool>(json, "reference_stored", path);
+  for (const auto& [name, metric] : value_of<ordered_json>(json, "metrics", path).items())
+    if (metric.is_number()) state.metrics[name] = metric.get<double>();
+  return state;
+}
+
+TrainingOptions read_options(const fs::path& checkpoint) {
+  try {
+    return config::load<TrainingOptions>(config::Document::from_file(checkpoint / "config.yaml"));
+  } catch (const ConfigError& error) {
+    throw DataError(concat(checkpoint.string(), ": damaged checkpoint: ", error.what()));
+  }
+}
+
+void restore_training(const fs::path& checkpoint, Adam& optimizer, at::Device device) {
+  const fs::path path = checkpoint / "training_state.safetensors";
+  const models::SafetensorsReader file(path);
+  optimizer.restore(file);
+  models::NamedTensors streams;
+  for (const auto& [name, current] : generator_states(device)) {
+    if (!file.has(name)) {
+      log_warn(path.string(), ": no random stream for this device; dropout starts anew");
+      continue;
+    }
+    APO_CHECK(DataError, file.shape(name) == current.sizes().vec(), path.string(), ": ", name, ": expected ",
+              current.sizes(), " bytes, found another shape");
+    streams.emplace_back(name, file.tensor(name));
+  }
+  restore_generators(streams, device);
+}
+
+void restore_reference(const fs::path& checkpoint, const models::Reference& reference) {
+  const at::NoGradGuard no_grad;
+  models::SafetensorsReader(checkpoint / "reference.safetensors").load_into(reference.named_parameters());
+}
+
+void check_same_run(const TrainingOptions& before, const TrainingOptions& now) {
+  static constexpr std::array<std::string_view, 6> kFree = {
+      "run.dir", "train.keep", "train.checkpoint_every", "train.eval_every", "logging", "data.loader"};
+  static constexpr std::array<std::string_view, 3> kEqualUpToRounding = {"run.device", "run.threads",
+                                                                         "train.micro_batch_size"};
+  static constexpr std::array<std::string_view, 2> kDuration = {"train.max_steps", "train.epochs"};
+  std::string conflicts;
+  for (const std::string& difference : config::differences(before, now)) {
+    const std::string key = difference.substr(0, difference.find(':'));
+    const auto in = [&key](const auto& sections) {
+      return std::ranges::any_of(sections, [&key](std::string_view section) { return is_below(key, section); });
+    };
+    if (in(kFree) || (in(kDuration) && now.schedule.type == "constant")) continue;
+    if (in(kEqualUpToRounding)) {
+      log_warn("resume with another ", difference, ": equal up to rounding only");
+      continue;
+    }
+    conflicts += "\n  " + difference;
+  }
+  APO_CHECK(ConfigError, conflicts.empty(), now.run.dir, ": cannot resume with other options than the run began with:",
+            conflicts, "\nUse the old values, or another run.dir, or --overwrite to begin anew.");
+}
+
+}  // namespace apo::training

@@ -1,0 +1,64 @@
+// checkpoints/step-N/ of a run: all that going on needs, written whole or not at all.
+//
+//   policy/                      Policy::save: what evaluation, collection and the next run load
+//   training_state.safetensors   trained parameters (exactly as in memory), optimizer moments, random streams
+//   reference.safetensors        the reference's own parameters, unless larger than kLargestStoredReference
+//   config.yaml                  the training sections that the run began with
+//   state.json                   TrainingState
+//   DONE
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "apo/models/policy.h"
+#include "apo/models/reference.h"
+#include "apo/training/optimizer.h"
+#include "apo/training/options.h"
+
+namespace apo::training {
+
+/// A larger reference (a full copy of a large model) is not stored but rebuilt from the policy that the run began with.
+inline constexpr int64_t kLargestStoredReferenceBytes = int64_t{1} << 30;
+
+struct TrainingState {
+  int64_t step = 0;                    ///< updates done; also the sampler's position and the schedule's step
+  int64_t metrics_bytes = 0;           ///< of metrics.jsonl; what follows belongs to later steps
+  int64_t samples_bytes = 0;           ///< of samples.jsonl
+  std::string data_fingerprint;        ///< of the pools that batches are drawn from
+  std::string policy_checkpoint;       ///< directory that the starting policy came from; empty: fresh
+  std::string policy_hash;             ///< of the starting policy; only where the reference is rebuilt from it
+  bool reference_stored = false;
+  std::map<std::string, double> metrics;  ///< of the last step
+};
+
+/// Bytes of the tensors.
+int64_t size_bytes(const models::NamedTensors& tensors);
+/// True if a checkpoint holds this reference's parameters.
+bool is_stored(const models::Reference& reference);
+
+/// Writes `run_directory`/checkpoints/step-N, points checkpoints/latest at it, and removes all but the `keep` newest
+/// (0: none). Returns its path. RunError naming the file (disk full, no permission); older checkpoints are untouched.
+std::filesystem::path save_checkpoint(const std::filesystem::path& run_directory, const TrainingState& state,
+                                      const TrainingOptions& options, const models::Policy& policy,
+                                      const Adam& optimizer, const models::Reference* reference, int64_t keep);
+
+/// The whole checkpoint with the largest step, if there is any.
+std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& run_directory);
+
+/// DataError naming file and key.
+TrainingState read_state(const std::filesystem::path& checkpoint);
+TrainingOptions read_options(const std::filesystem::path& checkpoint);
+/// Trained parameters, moments and random streams back to where they were.
+void restore_training(const std::filesystem::path& checkpoint, Adam& optimizer, at::Device device);
+void restore_reference(const std::filesystem::path& checkpoint, const models::Reference& reference);
+
+/// ConfigError listing the keys whose values would make a resumed run another run. Free to differ: where and how often
+/// things are written, loading threads, and (with a warning: equal up to rounding only) device, threads and
+/// micro-batches; the duration (train.max_steps, train.epochs) only where the learning rate does not depend on it.
+void check_same_run(const TrainingOptions& before, const TrainingOptions& now);
+
+}  // namespace apo::training

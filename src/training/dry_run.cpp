@@ -1,0 +1,148 @@
+#include <c10/core/Allocator.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
+#include <torch/types.h>
+
+#include <algorithm>
+#include <iomanip>
+#include <ostream>
+
+#include "apo/base/error.h"
+#include "apo/models/reference.h"
+#include "apo/training/trainer.h"
+#include "training/checkpoint.h"
+#include "training/learner.h"
+#include "training/setup.h"
+
+namespace apo::training {
+namespace {
+
+// Follows this thread's tensor allocations on one device.
+class PeakMemory : public c10::MemoryReportingInfoBase {
+ public:
+  explicit PeakMemory(at::DeviceType device) : device_(device) {}
+  void reportMemoryUsage(void*, int64_t alloc_size, size_t, size_t, at::Device device) override {
+    if (device.type() != device_) return;
+    now_ += alloc_size;
+    peak_ = std::max(peak_, now_);
+  }
+  bool memoryProfilingEnabled() const override { return true; }
+  int64_t peak_bytes() const { return peak_; }
+
+ private:
+  at::DeviceType device_;
+  int64_t now_ = 0, peak_ = 0;
+};
+
+struct MemoryEstimate {
+  int64_t weights = 0, reference = 0, gradients = 0, optimizer = 0, activations = 0;
+};
+
+// Bytes of activations and logits for one micro-batch: measured on a forward and backward pass of a few samples of the
+// run's own data and scaled up; the reference's logits, which are kept beside them, are added.
+int64_t measure_activations(const TrainingOptions& options, const data::Dataset& dataset,
+                            const data::PoolSampler& sampler, models::Policy& policy, int64_t gradient_bytes) {
+  const int64_t micro_batch =
+      options.train.micro_batch_size > 0 ? options.train.micro_batch_size : options.train.batch_size;
+  const int64_t measured = std::min<int64_t>(micro_batch, 2);
+  std::vector<data::Sample> samples;
+  for (const data::StepIndex& index : sampler.batch(0)) {
+    if (static_cast<int64_t>(samples.size()) == measured) break;
+    samples.push_back(dataset.sample(index));
+    policy.prepare(samples.back().observation);
+  }
+  objective::ObjectiveOptions plain;
+  plain.type = objective::ObjectiveType::sft;
+  Learner learner(policy, nullptr, plain, 0, options.run.precision == "bfloat16");
+  const auto memory = std::make_shared<PeakMemory>(policy.device().type());
+  int64_t num_tokens = 0;
+  {
+    const c10::DebugInfoGuard follow(c10::DebugInfoKind::PROFILER_STATE, memory);
+    num_tokens = learner.learn(samples).mask.size(1);
+  }
+  int64_t bytes = std::max<int64_t>(memory->peak_bytes() - gradient_bytes, 0) * micro_batch / measured;
+  if (options.objective.needs_reference()) {
+    const bool mismatched = options.objective.z0 == objective::Z0Estimator::mismatched;
+    bytes += options.train.batch_size * num_tokens * policy.vocabulary_size() * int64_t{sizeof(float)} *
+             (mismatched ? 3 : 1);
+  }
+  return bytes;
+}
+
+MemoryEstimate estimate_memory(const TrainingOptions& options, const data::Dataset& dataset,
+                               const data::PoolSampler& sampler, models::Policy& policy) {
+  MemoryEstimate memory;
+  memory.weights = size_bytes(policy.named_parameters());
+  const models::NamedTensors trained = models::trainable_parameters(policy);
+  memory.gradients = size_bytes(trained);
+  for (const auto& [name, parameter] : trained)
+    memory.optimizer += 2 * parameter.numel() * std::max<int64_t>(parameter.element_size(), sizeof(float));
+  memory.activations = measure_activations(options, dataset, sampler, policy, memory.gradients);
+  if (!options.objective.needs_reference()) return memory;
+  const bool adapter = options.reference.mode != models::ReferenceMode::copy && options.policy.lora.rank > 0;
+  memory.reference = adapter ? memory.gradients : memory.weights;
+  // says what is wrong with reference.mode, where trying is cheap
+  if (adapter || options.reference.mode == models::ReferenceMode::adapter)
+    const models::Reference attempt(policy, options.reference);
+  return memory;
+}
+
+std::string mebibytes(int64_t bytes) {
+  std::ostringstream out;
+  out << std::fixed << std::setprecision(1) << static_cast<double>(bytes) / (1 << 20) << " MiB";
+  return out.str();
+}
+
+void print_data(const TrainingOptions& options, const data::Dataset& dataset, const data::PoolSampler& sampler,
+                std::ostream& out) {
+  out << "data         " << dataset.num_episodes() << " episodes in " << dataset.num_files() << " files, actions of "
+      << dataset.action_size() << " dimensions\n";
+  for (const auto& [label, count] : dataset.counts()) out << "  " << std::setw(9) << count << "  " << label << "\n";
+  const auto counts = sampler.counts();
+  const auto row = [&](const char* name, data::Pool pool, int64_t in_batch) {
+    out << "  " << std::setw(9) << dataset.pool(pool).size() << "  " << name << " pool, " << in_batch << " of "
+        << options.train.batch_size << " samples of a batch\n";
+  };
+  out << "pools\n";
+  row("desirable", data::Pool::desirable, counts[0]);
+  row("intervention", data::Pool::intervention, counts[1]);
+  row("undesirable", data::Pool::undesirable, counts[2]);
+}
+
+}  // namespace
+
+void dry_run(const TrainingOptions& options, std::ostream& out) {
+  check(options);
+  const at::Device device = select_device(options.run.device);
+  const LibrarySettings library(options.run);
+  const data::Dataset dataset(options.data);
+  const auto seed = static_cast<uint64_t>(options.run.seed);
+  const data::PoolSampler sampler(dataset, options.data.pools, options.train.batch_size, seed);
+  print_data(options, dataset, sampler, out);
+
+  const auto policy = starting_policy(options, dataset, device);
+  policy->set_training(true);
+  const ParameterCounts parameters = count_parameters(*policy);
+  APO_CHECK(ConfigError, parameters.trained > 0, "policy: expected at least one trained parameter, found none");
+  out << "policy       " << parameters.all << " parameters, " << parameters.trained << " trained, on " << device.str()
+      << "\n";
+
+  const MemoryEstimate memory = estimate_memory(options, dataset, sampler, *policy);
+  out << "memory       " << mebibytes(memory.weights + memory.reference + memory.gradients + memory.optimizer +
+                                      memory.activations)
+      << " (estimate, beside the libraries and the cache of pictures)\n";
+  const auto part = [&out](const char* name, int64_t bytes) {
+    out << "  " << std::setw(12) << mebibytes(bytes) << "  " << name << "\n";
+  };
+  part("weights", memory.weights);
+  part("reference", memory.reference);
+  part("gradients", memory.gradients);
+  part("optimizer", memory.optimizer);
+  part("activations of one micro-batch, and logits", memory.activations);
+
+  const int64_t steps = total_steps(options.train, sampler);
+  out << "steps        " << steps << " of " << options.train.batch_size << " samples; "
+      << static_cast<double>(steps) / static_cast<double>(sampler.batches_per_epoch()) << " epochs of "
+      << sampler.batches_per_epoch() << " steps\n";
+}
+
+}  // namespace apo::training

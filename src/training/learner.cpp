@@ -1,0 +1,302 @@
+#include "training/learner.h"
+
+#include <ATen/autocast_mode.h>
+#include <torch/types.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "apo/base/error.h"
+#include "apo/objective/log_prob.h"
+#include "training/random_state.h"
+
+namespace apo::training {
+namespace {
+
+using objective::BatchStatistics;
+using objective::ObjectiveInput;
+using objective::ObjectiveOutput;
+
+// bfloat16 arithmetic for linear layers, convolutions and attention while it lives.
+class AutocastScope {
+ public:
+  AutocastScope(at::DeviceType device, bool enabled) : device_(device), enabled_(enabled) {
+    if (!enabled_) return;
+    was_enabled_ = at::autocast::is_autocast_enabled(device_);
+    dtype_ = at::autocast::get_autocast_dtype(device_);
+    at::autocast::set_autocast_enabled(device_, true);
+    at::autocast::set_autocast_dtype(device_, at::kBFloat16);
+    at::autocast::increment_nesting();
+  }
+  ~AutocastScope() {
+    if (!enabled_) return;
+    // weights cast once a scope: they change between scopes
+    if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+    at::autocast::set_autocast_enabled(device_, was_enabled_);
+    at::autocast::set_autocast_dtype(device_, dtype_);
+  }
+  AutocastScope(const AutocastScope&) = delete;
+  AutocastScope& operator=(const AutocastScope&) = delete;
+
+ private:
+  at::DeviceType device_;
+  bool enabled_, was_enabled_ = false;
+  at::ScalarType dtype_ = at::kFloat;
+};
+
+at::Tensor rows(const at::Tensor& tensor, int64_t begin, int64_t end) {
+  return tensor.defined() ? tensor.slice(0, begin, end) : tensor;
+}
+
+ObjectiveInput slice(const ObjectiveInput& whole, int64_t begin, int64_t end) {
+  ObjectiveInput part = whole;
+  for (at::Tensor* tensor : {&part.policy_logits, &part.reference_logits, &part.tokens, &part.mask, &part.end_token,
+                             &part.desirable, &part.action_l1, &part.dimension_credit, &part.sample_weight,
+                             &part.mismatched_tokens, &part.mismatched_mask, &part.mismatched_end_token,
+                             &part.mismatched_policy_logits, &part.mismatched_reference_logits})
+    *tensor = rows(*tensor, begin, end);
+  return part;
+}
+
+at::Tensor rolled(const at::Tensor& tensor) { return tensor.defined() ? tensor.roll(-1, 0) : tensor; }
+
+// [B, A] credit of each action dimension -> [B, T] of the tokens that code it; 1 for tokens of no one dimension.
+at::Tensor token_credit(const std::vector<data::Sample>& samples, const at::Tensor& dimension) {
+  const auto num_dimensions = static_cast<int64_t>(samples.front().action.size());
+  at::Tensor credit = at::ones({static_cast<int64_t>(samples.size()), num_dimensions});
+  for (size_t i = 0; i < samples.size(); ++i)
+    for (size_t j = 0; j < samples[i].dimension_credit.size(); ++j)
+      credit[static_cast<int64_t>(i)][static_cast<int64_t>(j)] = samples[i].dimension_credit[j];
+  const at::Tensor of_tokens = credit.to(dimension.device()).gather(1, dimension.clamp_min(0));
+  return of_tokens.masked_fill(dimension.lt(0), 1);
+}
+
+// Sirius-style weights of behaviour cloning: no undesirable step; interventions weigh as much as all others together.
+at::Tensor imitation_weights(const std::vector<data::Sample>& samples) {
+  at::Tensor weights = at::zeros({static_cast<int64_t>(samples.size())});
+  const auto is_intervention = [](const data::Sample& s) { return s.source == ActionSource::intervention; };
+  double interventions = 0, others = 0;
+  for (const data::Sample& sample : samples)
+    if (sample.desirable) ++(is_intervention(sample) ? interventions : others);
+  const double intervention_weight = interventions > 0 && others > 0 ? others / interventions : 1;
+  for (size_t i = 0; i < samples.size(); ++i)
+    if (samples[i].desirable) weights[static_cast<int64_t>(i)] = is_intervention(samples[i]) ? intervention_weight : 1;
+  return weights;
+}
+
+// Recorded numbers beyond the range of the tokens: coded as the end of the range, and farther out than it decodes to.
+int64_t count_clipped(const models::Policy& policy, const std::vector<Action>& recorded, const at::Tensor& ids) {
+  const at::Tensor normalized = policy.detokenize(ids).to(at::kCPU, at::kFloat).contiguous();  // [B, A]
+  const std::vector<Action> decoded = policy.to_actions(ids);
+  const auto values = normalized.accessor<float, 2>();
+  int64_t clipped = 0;
+  for (size_t i = 0; i < recorded.size(); ++i)
+    for (size_t j = 0; j < recorded[i].size(); ++j) {
+      const float normal = values[static_cast<int64_t>(i)][static_cast<int64_t>(j)];
+      const float beyond = recorded[i][j] - decoded[i][j];
+      if ((normal >= 1 && beyond > 1e-5f) || (normal <= -1 && beyond < -1e-5f)) ++clipped;
+    }
+  return clipped;
+}
+
+// Mean |greedy − recorded| over the action's dimensions, [B] float32.
+at::Tensor action_error(const models::Policy& policy, const at::Tensor& logits, const models::ActionTokens& tokens) {
+  const at::NoGradGuard no_grad;
+  const auto [first, last] = policy.action_token_range();
+  at::Tensor greedy = objective::greedy_tokens(logits.detach(), first, last);
+  // what is no action token stays as recorded
+  at::Tensor is_action = tokens.mask;
+  if (tokens.end_token.defined()) is_action = is_action.logical_and(tokens.end_token.logical_not());
+  greedy = at::where(is_action, greedy, tokens.ids);
+  return (policy.detokenize(greedy) - policy.detokenize(tokens.ids)).abs().mean(-1).to(logits.device(), at::kFloat);
+}
+
+// A stand-in for logits that nothing reads: no memory behind it.
+at::Tensor shape_only(const models::ActionTokens& tokens, int64_t vocabulary_size) {
+  const at::TensorOptions type = at::TensorOptions(at::kFloat).device(tokens.ids.device());
+  return at::zeros({1}, type).expand({tokens.ids.size(0), tokens.ids.size(1), vocabulary_size});
+}
+
+double number(const at::Tensor& tensor) { return tensor.defined() ? tensor.item<double>() : kAbsent; }
+
+// One [B] or [B, T] output of all micro-batches, on the CPU.
+at::Tensor collect(const std::vector<ObjectiveOutput>& outputs, at::Tensor ObjectiveOutput::*member) {
+  std::vector<at::Tensor> parts;
+  for (const ObjectiveOutput& output : outputs) {
+    if (!(output.*member).defined()) return at::full_like(collect(outputs, &ObjectiveOutput::log_prob), kAbsent);
+    parts.push_back(output.*member);
+  }
+  return at::cat(parts).to(at::kCPU, at::kDouble);
+}
+
+void describe(const std::vector<ObjectiveOutput>& outputs, BatchOutcome& outcome) {
+  outcome.loss = 0;
+  for (const ObjectiveOutput& output : outputs) outcome.loss += output.loss.detach().item<double>();
+  const ObjectiveOutput& last = outputs.back();
+  outcome.z0 = number(last.z0);
+  outcome.z0_unclamped = number(last.z0_unclamped);
+  outcome.z0_standard_error = number(last.z0_standard_error);
+  outcome.z0_clamped = last.z0_clamped.defined() && last.z0_clamped.item<bool>();
+  const auto total = [&outputs](at::Tensor ObjectiveOutput::*member) {
+    double sum = 0;
+    for (const ObjectiveOutput& output : outputs) sum += number(output.*member);
+    return sum;
+  };
+  outcome.lambda_desirable = total(&ObjectiveOutput::lambda_desirable);
+  outcome.lambda_undesirable = total(&ObjectiveOutput::lambda_undesirable);
+  outcome.sft_loss = total(&ObjectiveOutput::sft_loss);
+  outcome.token_log_probs = collect(outputs, &ObjectiveOutput::token_log_probs);
+  outcome.log_prob = collect(outputs, &ObjectiveOutput::log_prob);
+  outcome.reward = collect(outputs, &ObjectiveOutput::reward);
+  outcome.weight = collect(outputs, &ObjectiveOutput::weight);
+  outcome.lambda = collect(outputs, &ObjectiveOutput::lambda);
+  outcome.sample_loss = collect(outputs, &ObjectiveOutput::sample_loss);
+  outcome.reference_log_prob = collect(outputs, &ObjectiveOutput::reference_log_prob);
+  if (last.reference_token_log_probs.defined())
+    outcome.reference_token_log_probs = collect(outputs, &ObjectiveOutput::reference_token_log_probs);
+}
+
+}  // namespace
+
+// The whole batch without its logits.
+struct Learner::Prepared {
+  models::PolicyInput input;
+  models::ActionTokens tokens, mismatched;
+  ObjectiveInput objective;
+  int64_t num_clipped_actions = 0;
+};
+
+// Some of its samples, with logits as they become known.
+struct Learner::MicroBatch {
+  models::PolicyInput input;
+  models::ActionTokens tokens, mismatched;
+  ObjectiveInput objective;
+};
+
+Learner::Learner(models::Policy& policy, models::Reference* reference, const objective::ObjectiveOptions& options,
+                 int64_t micro_batch_size, bool bfloat16)
+    : policy_(policy), reference_(reference), options_(options), micro_batch_size_(micro_batch_size),
+      bfloat16_(bfloat16) {
+  objective::check(options);
+  APO_ASSERT(reference != nullptr || !options.needs_reference());
+}
+
+Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
+  std::vector<Observation> observations;
+  std::vector<Action> actions;
+  std::vector<uint8_t> desirable;
+  for (data::Sample& sample : samples) {
+    observations.push_back(std::move(sample.observation));
+    actions.push_back(sample.action);
+    desirable.push_back(sample.desirable);
+  }
+  Prepared whole;
+  whole.input = policy_.encode(observations);
+  whole.tokens = policy_.tokenize(actions);
+  whole.num_clipped_actions = count_clipped(policy_, actions, whole.tokens.ids);
+
+  ObjectiveInput& in = whole.objective;
+  const at::Device device = whole.tokens.ids.device();
+  in.tokens = whole.tokens.ids;
+  in.mask = whole.tokens.mask;
+  in.end_token = whole.tokens.end_token;
+  in.desirable = at::tensor(desirable, at::kByte).to(at::kBool).to(device);
+  std::tie(in.first_action_token, in.last_action_token) = policy_.action_token_range();
+  if (options_.credit == objective::Credit::dimension)
+    in.dimension_credit = token_credit(samples, whole.tokens.dimension);
+  if (options_.type == objective::ObjectiveType::weighted_bc) in.sample_weight = imitation_weights(samples).to(device);
+  if (options_.needs_mismatched_tokens()) {
+    whole.mismatched = {rolled(whole.tokens.ids), rolled(whole.tokens.mask), rolled(whole.tokens.end_token),
+                        rolled(whole.tokens.dimension)};
+    in.mismatched_tokens = whole.mismatched.ids;
+    in.mismatched_mask = whole.mismatched.mask;
+    in.mismatched_end_token = whole.mismatched.end_token;
+  }
+  return whole;
+}
+
+void Learner::score_policy(MicroBatch& batch, bool mismatched) {
+  models::Score score;
+  {
+    const AutocastScope autocast(policy_.device().type(), bfloat16_);
+    score = policy_.score(batch.input, batch.tokens, mismatched ? &batch.mismatched : nullptr);
+  }
+  batch.objective.policy_logits = score.logits;
+  if (mismatched) batch.objective.mismatched_policy_logits = score.mismatched_logits.detach();
+  batch.objective.action_l1 = action_error(policy_, score.logits, batch.tokens);
+}
+
+void Learner::score_reference(MicroBatch& batch, bool mismatched) {
+  const AutocastScope autocast(policy_.device().type(), bfloat16_);
+  const models::Score score = reference_->score(batch.input, batch.tokens, mismatched ? &batch.mismatched : nullptr);
+  batch.objective.reference_logits = score.logits;
+  batch.objective.mismatched_reference_logits = score.mismatched_logits;
+}
+
+objective::BatchStatistics Learner::first_pass(std::vector<MicroBatch>& batches) {
+  const at::NoGradGuard no_grad;
+  // dropout falls on the same units again in the second pass
+  const GeneratorScope same_dropout(policy_.device());
+  const bool mismatched = options_.z0 == objective::Z0Estimator::mismatched && options_.needs_reference();
+  const bool needs_logits =
+      options_.needs_reference() && (options_.z0 != objective::Z0Estimator::none || options_.needs_action_l1());
+  BatchStatistics statistics;
+  for (MicroBatch& batch : batches) {
+    if (options_.needs_reference()) score_reference(batch, mismatched);
+    if (needs_logits)
+      score_policy(batch, mismatched);
+    else
+      batch.objective.policy_logits = shape_only(batch.tokens, policy_.vocabulary_size());
+    statistics += objective::measure(batch.objective, options_);
+    batch.objective.policy_logits = at::Tensor();
+  }
+  return statistics;
+}
+
+BatchOutcome Learner::learn(std::vector<data::Sample>& samples) {
+  APO_ASSERT(!samples.empty());
+  const Prepared whole = prepare(samples);
+  const auto size = static_cast<int64_t>(samples.size());
+  const int64_t step = micro_batch_size_ > 0 ? std::min(micro_batch_size_, size) : size;
+  std::vector<MicroBatch> batches;
+  for (int64_t begin = 0; begin < size; begin += step) {
+    const int64_t end = std::min(begin + step, size);
+    MicroBatch batch = {whole.input.slice(begin, end), whole.tokens.slice(begin, end), {}, slice(whole.objective, begin, end)};
+    if (whole.mismatched.ids.defined()) batch.mismatched = whole.mismatched.slice(begin, end);
+    batches.push_back(std::move(batch));
+  }
+
+  std::vector<ObjectiveOutput> outputs;
+  std::vector<at::Tensor> action_l1;
+  if (batches.size() == 1) {
+    // the whole batch at once: one reading of the logits gives statistics and loss
+    MicroBatch& batch = batches.front();
+    const bool mismatched = options_.z0 == objective::Z0Estimator::mismatched && options_.needs_reference();
+    if (options_.needs_reference()) score_reference(batch, mismatched);
+    score_policy(batch, mismatched);
+    const objective::TokenScores scores = objective::score(batch.objective, options_);
+    const BatchStatistics statistics = objective::measure(batch.objective, options_, scores);
+    outputs.push_back(objective::evaluate(batch.objective, options_, statistics, scores));
+    outputs.back().loss.backward();
+    action_l1.push_back(batch.objective.action_l1);
+  } else {
+    const BatchStatistics statistics = first_pass(batches);
+    for (MicroBatch& batch : batches) {
+      score_policy(batch, /*mismatched=*/false);
+      outputs.push_back(objective::evaluate(batch.objective, options_, statistics));
+      outputs.back().loss.backward();
+      outputs.back().loss = outputs.back().loss.detach();  // frees the graph
+      action_l1.push_back(batch.objective.action_l1);
+      batch = {};
+    }
+  }
+
+  BatchOutcome outcome;
+  describe(outputs, outcome);
+  outcome.mask = whole.tokens.mask.to(at::kCPU);
+  outcome.action_l1 = at::cat(action_l1).to(at::kCPU, at::kDouble);
+  outcome.num_clipped_actions = whole.num_clipped_actions;
+  return outcome;
+}
+
+}  // namespace apo::training

@@ -1,0 +1,69 @@
+// One batch through policy, reference and objective: gradients on the policy's parameters, numbers for the logs.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "apo/data/dataset.h"
+#include "apo/models/policy.h"
+#include "apo/models/reference.h"
+#include "apo/objective/objective.h"
+
+namespace apo::training {
+
+/// What an objective does not compute.
+inline constexpr double kAbsent = std::numeric_limits<double>::quiet_NaN();
+
+/// The outcome of one batch; tensors on the CPU, float64 except `mask`.
+struct BatchOutcome {
+  double loss = 0;
+  double z0 = kAbsent, z0_unclamped = kAbsent, z0_standard_error = kAbsent;
+  bool z0_clamped = false;
+  double lambda_desirable = kAbsent, lambda_undesirable = kAbsent;  ///< Σ λ of each group
+  double sft_loss = kAbsent;
+  int64_t num_clipped_actions = 0;   ///< recorded action numbers outside what the policy's tokens can express
+
+  at::Tensor mask;                                        ///< [B, T] bool
+  at::Tensor token_log_probs, reference_token_log_probs;  ///< [B, T]
+  at::Tensor log_prob, reference_log_prob;                ///< [B]; reference_* and reward NaN without a reference
+  at::Tensor reward, action_l1, weight, lambda;           ///< [B]
+  at::Tensor sample_loss;                                 ///< [B] unweighted: 1 − v, sft: mean cross-entropy
+};
+
+/// Runs batches in micro-batches whose gradients add up to the whole batch's.
+///
+/// z0 and the weights of a sample depend on the whole batch. With several micro-batches they are therefore measured
+/// first in a pass without gradient, with the same dropout as the second; logits of the reference and of mismatched
+/// actions are kept in between ([B, T, V] each). The whole batch at once needs one pass.
+///
+/// Gradient adds to the `grad` of the policy's trainable parameters.
+/// Numeric  micro-batches equal the whole batch to float32 rounding (without dropout).
+class Learner {
+ public:
+  /// `reference` may be null where the objective needs none. `bfloat16`: the networks run under autocast, log-probs,
+  /// losses and weights stay float32.
+  Learner(models::Policy& policy, models::Reference* reference, const objective::ObjectiveOptions& options,
+          int64_t micro_batch_size, bool bfloat16);
+
+  /// The samples' pictures are moved out.
+  BatchOutcome learn(std::vector<data::Sample>& samples);
+
+ private:
+  struct Prepared;
+  struct MicroBatch;
+  Prepared prepare(std::vector<data::Sample>& samples) const;
+  void score_policy(MicroBatch& batch, bool mismatched);
+  void score_reference(MicroBatch& batch, bool mismatched);
+  objective::BatchStatistics first_pass(std::vector<MicroBatch>& batches);
+
+  models::Policy& policy_;
+  models::Reference* reference_;
+  objective::ObjectiveOptions options_;
+  int64_t micro_batch_size_;
+  bool bfloat16_;
+};
+
+}  // namespace apo::training

@@ -1,0 +1,95 @@
+#include "apo/training/options.h"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+
+#include <array>
+#include <charconv>
+
+#include "apo/base/error.h"
+#include "apo/config/options.h"
+
+namespace apo::training {
+
+using config::at_least;
+using config::between;
+using config::positive;
+
+void RunOptions::visit(config::Visitor& v) {
+  static constexpr std::array<std::string_view, 2> kPrecisions = {"float32", "bfloat16"};
+  v.path("dir", dir, "where everything is written; required for training");
+  v("seed", seed, "seed of every random stream", at_least(0));
+  v("device", device, "auto | cpu | cuda | cuda:N; auto: cuda if there is one");
+  v.choice("precision", precision, kPrecisions,
+           "of the network's arithmetic (autocast; weights and objective stay float32); bfloat16 is faster and coarser");
+  v("threads", threads, "of the tensor library; 0: all cores", at_least(0));
+}
+
+void OptimizerOptions::visit(config::Visitor& v) {
+  static constexpr std::array<std::string_view, 2> kTypes = {"adamw", "adam"};
+  v.choice("type", type, kTypes, "adamw: decoupled weight decay; adam: weight decay is added to the gradient");
+  v("learning_rate", learning_rate, "peak learning rate; larger learns faster and forgets more", positive());
+  v("beta1", beta1, "decay of the gradient's mean, [0, 1)", between(0, 0.9999999));
+  v("beta2", beta2, "decay of the squared gradient's mean, [0, 1)", between(0, 0.9999999));
+  v("epsilon", epsilon, "added to the root of the squared gradient's mean", positive());
+  v("weight_decay", weight_decay, "pulls every trained weight to zero; larger regularises more", at_least(0));
+}
+
+void ScheduleOptions::visit(config::Visitor& v) {
+  static constexpr std::array<std::string_view, 3> kTypes = {"cosine", "constant", "linear"};
+  v.choice("type", type, kTypes, "of the learning rate after the warm-up");
+  v("warmup_steps", warmup_steps, "steps of linear growth to the peak; 0: none", at_least(0));
+  v("warmup_start", warmup_start, "first learning rate, as a share of the peak", between(0, 1));
+  v("final_ratio", final_ratio, "learning rate at the end, as a share of the peak (cosine and linear)", between(0, 1));
+}
+
+void TrainOptions::visit(config::Visitor& v) {
+  v("batch_size", batch_size, "samples an update", at_least(1));
+  v("micro_batch_size", micro_batch_size,
+    "samples in memory at once; 0: the whole batch; smaller needs less memory and more time, same result", at_least(0));
+  v("max_steps", max_steps, "updates; 0: `epochs` decide", at_least(0));
+  v("epochs", epochs, "passes over the intervention pool (the desirable pool if that is empty)", positive());
+  v("grad_clip", grad_clip, "largest gradient norm over all trained weights; 0: no clipping", at_least(0));
+  v("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: only at the end", at_least(0));
+  v("keep", keep, "newest checkpoints kept; 0: all", at_least(0));
+  v("eval_every", eval_every, "steps between evaluations in the environment (and one at the end); 0: none", at_least(0));
+}
+
+void LoggingOptions::visit(config::Visitor& v) {
+  static constexpr std::array<std::string_view, 4> kLevels = {"debug", "info", "warn", "error"};
+  v("every", every, "steps between log lines (metrics.jsonl has every step)", at_least(1));
+  v("per_sample", per_sample, "write samples.jsonl: one line a sample and step");
+  v("tensorboard", tensorboard, "write event files for TensorBoard");
+  v.choice("level", level, kLevels, "least important lines that are shown");
+}
+
+void TrainingOptions::visit(config::Visitor& v) {
+  v("run", run, "where and on what the run happens");
+  v("policy", policy, "which policy is trained");
+  v("reference", reference, "how the starting policy is kept for comparison");
+  v("data", data, "recorded trajectories and how batches are drawn from them");
+  v("objective", objective, "the loss");
+  v("optimizer", optimizer, "how gradients change weights");
+  v("schedule", schedule, "the learning rate over time");
+  v("train", train, "batches, duration, checkpoints");
+  v("logging", logging, "what is written down");
+}
+
+at::Device select_device(const std::string& device) {
+  const int64_t num_cuda = at::hasCUDA() ? at::detail::getCUDAHooks().getNumGPUs() : 0;
+  if (device == "auto") return num_cuda > 0 ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
+  if (device == "cpu") return at::Device(at::kCPU);
+  int64_t index = 0;
+  bool valid = device == "cuda";
+  if (device.starts_with("cuda:")) {
+    const char* end = device.data() + device.size();
+    const auto [rest, error] = std::from_chars(device.data() + 5, end, index);
+    valid = error == std::errc() && rest == end && index >= 0;
+  }
+  APO_CHECK(ConfigError, valid, "run.device: expected auto, cpu, cuda or cuda:N, found '", device, "'");
+  APO_CHECK(ConfigError, index < num_cuda, "run.device: expected one of the ", num_cuda,
+            " CUDA devices of this machine, found '", device, "'; cpu always works");
+  return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
+}
+
+}  // namespace apo::training

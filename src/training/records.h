@@ -1,0 +1,57 @@
+// What a step leaves behind: one line of metrics.jsonl, one line a sample of samples.jsonl.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "apo/data/dataset.h"
+#include "training/learner.h"
+
+namespace apo::training {
+
+/// What the loop knows about a step beside the batch's outcome.
+struct StepFacts {
+  int64_t step = 0;            ///< updates done, this one included: 1, 2, ...
+  double epoch = 0;            ///< passes over the intervention (or desirable) pool so far
+  double grad_norm = 0;        ///< before clipping
+  double learning_rate = 0;    ///< of this update
+  double step_seconds = 0;     ///< of the whole step, waiting for data included
+  double data_seconds = 0;     ///< waiting for data
+  int64_t memory_bytes = 0;
+};
+
+/// Names and values in the order in which they are written; NaN where a group is absent from the batch or the
+/// objective has no such thing.
+///
+///   step, epoch, loss, unweighted_loss, z0, reward_desirable, reward_undesirable, reward_margin,
+///   action_l1_desirable, action_l1_undesirable, lambda_desirable, lambda_undesirable, grad_norm, learning_rate,
+///   num_desirable, num_undesirable, samples_per_second, step_seconds, data_seconds, memory_bytes,
+///   z0_unclamped, z0_standard_error, z0_clamped (0 or 1), sft_loss, num_clipped_actions
+///
+/// reward_* and action_l1_* are means over their group, lambda_* are Σ λ; unweighted_loss is the mean of 1 − v (sft: of
+/// the samples' cross-entropies).
+using Metrics = std::vector<std::pair<std::string, double>>;
+Metrics step_metrics(const StepFacts& facts, const std::vector<data::Sample>& samples, const BatchOutcome& outcome);
+
+/// One JSON object; whole numbers without a fraction, NaN as null.
+std::string metrics_line(const Metrics& metrics);
+/// "eval/<name>" with values appended to the metrics of a step.
+void append_evaluation(Metrics& metrics, const std::map<std::string, double>& evaluation);
+
+/// One line a sample: step, file, episode, timestep, source, desirable, log_prob, reference_log_prob, token_log_probs,
+/// reference_token_log_probs, reward, action_l1, weight, lambda, loss (= lambda · unweighted_loss, before reduction),
+/// unweighted_loss (1 − v; sft: mean cross-entropy). Token lists hold the tokens that count.
+std::vector<std::string> sample_lines(int64_t step, const data::Dataset& dataset,
+                                      const std::vector<data::Sample>& samples, const BatchOutcome& outcome);
+
+/// "file episode timestep T" of one sample, for messages.
+std::string where(const data::Dataset& dataset, const data::StepIndex& index);
+
+/// Memory that the process (CPU) or its tensors (CUDA) hold now.
+int64_t memory_bytes(at::Device device);
+
+}  // namespace apo::training

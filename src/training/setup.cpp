@@ -1,0 +1,104 @@
+#include "training/setup.h"
+
+#include <ATen/Parallel.h>
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cmath>
+#include <span>
+
+#include "apo/base/error.h"
+#include "apo/objective/options.h"
+
+namespace apo::training {
+namespace {
+
+// FNV-1a over 8-byte words and bytes
+class Hash {
+ public:
+  void add(std::span<const float> values) {
+    add_number(static_cast<int64_t>(values.size()));
+    for (const std::byte byte : std::as_bytes(values)) mix(static_cast<uint64_t>(byte));
+  }
+  void add_number(int64_t value) { mix(static_cast<uint64_t>(value)); }
+  std::string text() const {
+    std::ostringstream out;
+    out << std::hex << hash_;
+    return out.str();
+  }
+
+ private:
+  void mix(uint64_t word) { hash_ = (hash_ ^ word) * 0x100000001b3ULL; }
+  uint64_t hash_ = 0xcbf29ce484222325ULL;
+};
+
+}  // namespace
+
+void check(const TrainingOptions& options) {
+  objective::check(options.objective);
+  const int64_t micro = options.train.micro_batch_size;
+  APO_CHECK(ConfigError, micro <= options.train.batch_size, "train.micro_batch_size: expected at most train.batch_size (",
+            options.train.batch_size, "), found ", micro);
+}
+
+int64_t total_steps(const TrainOptions& train, const data::PoolSampler& sampler) {
+  if (train.max_steps > 0) return train.max_steps;
+  const double steps = std::ceil(train.epochs * static_cast<double>(sampler.batches_per_epoch()) - 1e-9);
+  APO_CHECK(ConfigError, steps < 1e15, "train.epochs: ", train.epochs, " of ", sampler.batches_per_epoch(),
+            " steps each never end");
+  return std::max<int64_t>(1, static_cast<int64_t>(steps));
+}
+
+std::string fingerprint(const data::Dataset& dataset) {
+  Hash hash;
+  for (const data::Pool pool : {data::Pool::desirable, data::Pool::intervention, data::Pool::undesirable}) {
+    hash.add_number(static_cast<int64_t>(dataset.pool(pool).size()));
+    for (const data::StepIndex& index : dataset.pool(pool)) {
+      const data::Sample sample = dataset.sample_without_observation(index);
+      hash.add_number(index.file);
+      hash.add_number(index.episode);
+      hash.add_number(index.timestep);
+      hash.add_number(sample.desirable);
+      hash.add(sample.action);
+      hash.add(sample.dimension_credit);
+    }
+  }
+  return hash.text();
+}
+
+std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, const data::Dataset& dataset,
+                                                at::Device device) {
+  auto policy = models::make_policy(options.policy, &dataset, static_cast<uint64_t>(options.run.seed), device);
+  APO_CHECK(ConfigError, policy->action_size() == dataset.action_size(), "policy.checkpoint: ", options.policy.checkpoint,
+            ": acts in ", policy->action_size(), " dimensions, but the recorded actions in ",
+            dataset.file_path(0).string(), " have ", dataset.action_size());
+  return policy;
+}
+
+ParameterCounts count_parameters(const models::Policy& policy) {
+  ParameterCounts counts;
+  for (const auto& [name, parameter] : policy.named_parameters()) {
+    counts.all += parameter.numel();
+    if (parameter.requires_grad()) counts.trained += parameter.numel();
+  }
+  return counts;
+}
+
+LibrarySettings::LibrarySettings(const RunOptions& options)
+    : threads_(at::get_num_threads()),
+      deterministic_(at::globalContext().deterministicAlgorithms()),
+      warn_only_(at::globalContext().deterministicAlgorithmsWarnOnly()),
+      fill_(at::globalContext().deterministicFillUninitializedMemory()) {
+  if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+  // no part of determinism, and slow
+  at::globalContext().setDeterministicFillUninitializedMemory(false);
+}
+
+LibrarySettings::~LibrarySettings() {
+  at::set_num_threads(threads_);
+  at::globalContext().setDeterministicAlgorithms(deterministic_, warn_only_);
+  at::globalContext().setDeterministicFillUninitializedMemory(fill_);
+}
+
+}  // namespace apo::training

@@ -1,0 +1,48 @@
+// What training and its dry run have in common: data, policy and durations made from the options.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "apo/data/dataset.h"
+#include "apo/data/sampler.h"
+#include "apo/models/policy.h"
+#include "apo/training/options.h"
+
+namespace apo::training {
+
+/// ConfigError for options that contradict each other.
+void check(const TrainingOptions& options);
+
+/// Updates of a whole run: train.max_steps, or else train.epochs.
+int64_t total_steps(const TrainOptions& train, const data::PoolSampler& sampler);
+
+/// A hash of everything that decides which samples a batch holds: steps, labels, actions.
+std::string fingerprint(const data::Dataset& dataset);
+
+/// The policy that the run begins with. ConfigError where its actions have another size than the data's.
+std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, const data::Dataset& dataset,
+                                                at::Device device);
+
+/// Numbers of elements of all and of the trained parameters.
+struct ParameterCounts {
+  int64_t all = 0, trained = 0;
+};
+ParameterCounts count_parameters(const models::Policy& policy);
+
+/// Threads and determinism of the tensor library while it lives. Deterministic kernels are chosen where there are any
+/// (a warning names the others).
+class LibrarySettings {
+ public:
+  explicit LibrarySettings(const RunOptions& options);
+  ~LibrarySettings();
+  LibrarySettings(const LibrarySettings&) = delete;
+  LibrarySettings& operator=(const LibrarySettings&) = delete;
+
+ private:
+  int threads_;
+  bool deterministic_, warn_only_, fill_;
+};
+
+}  // namespace apo::training

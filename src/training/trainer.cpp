@@ -1,0 +1,307 @@
+#include "apo/training/trainer.h"
+
+#include <torch/types.h>
+
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <optional>
+
+#include "apo/base/error.h"
+#include "apo/base/interrupt.h"
+#include "apo/base/log.h"
+#include "apo/base/random.h"
+#include "apo/config/options.h"
+#include "apo/data/loader.h"
+#include "apo/models/reference.h"
+#include "apo/training/optimizer.h"
+#include "training/checkpoint.h"
+#include "training/event_file.h"
+#include "training/learner.h"
+#include "training/random_state.h"
+#include "training/records.h"
+#include "training/run_directory.h"
+#include "training/setup.h"
+
+namespace apo::training {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+double wall_time_s() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+// "loss 0.4312" of the metrics by these names, absent ones left out.
+std::string summary(const Metrics& metrics, std::initializer_list<std::string_view> names) {
+  std::ostringstream out;
+  out.precision(4);
+  for (const std::string_view name : names)
+    for (const auto& [key, value] : metrics)
+      if (key == name && !std::isnan(value)) out << (out.tellp() > 0 ? "  " : "") << key << ' ' << value;
+  return out.str();
+}
+
+// A run from its first to its last step.
+class Run {
+ public:
+  Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks& hooks);
+  TrainResult train();
+
+ private:
+  void make_policy();
+  void open_files();
+  void report_start() const;
+  void take_step();
+  void check_finite(double loss, double gradient_norm, const std::vector<data::Sample>& samples,
+                    const BatchOutcome& outcome) const;
+  void evaluate(Metrics& metrics);
+  void write(const Metrics& metrics, const std::vector<data::Sample>& samples, const BatchOutcome& outcome);
+  void checkpoint();
+  TrainResult result() const;
+
+  // in the order in which they are made
+  const TrainingOptions& options_;
+  const TrainHooks& hooks_;
+  Clock::time_point begin_ = Clock::now();
+  at::Device device_;
+  LibrarySettings library_;
+  RunDirectory directory_;
+  TrainingState state_;   // of the last step
+  std::unique_ptr<data::Dataset> dataset_;
+  std::unique_ptr<data::PoolSampler> sampler_;
+  std::unique_ptr<models::Policy> policy_;
+  std::unique_ptr<models::Reference> reference_;   // before the policy on the way out: it may use its slots
+  std::unique_ptr<Adam> optimizer_;
+  std::unique_ptr<Learner> learner_;
+  std::unique_ptr<data::Loader> loader_;
+  std::unique_ptr<LineWriter> metrics_file_, samples_file_;
+  std::unique_ptr<EventFile> events_;
+  int64_t total_steps_ = 0;
+  fs::path last_checkpoint_;
+  int64_t num_clipped_actions_ = 0, num_z0_clamped_ = 0;   // since this process began
+};
+
+Run::Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks& hooks)
+    : options_(options), hooks_(hooks), device_(select_device(options.run.device)), library_(options.run),
+      directory_(options.run.dir, existing) {
+  const auto& resume_from = directory_.resume_from();
+  if (resume_from) {
+    check_same_run(read_options(*resume_from), options);
+    state_ = read_state(*resume_from);
+    last_checkpoint_ = *resume_from;
+  }
+  dataset_ = std::make_unique<data::Dataset>(options.data);
+  const auto seed = static_cast<uint64_t>(options.run.seed);
+  sampler_ = std::make_unique<data::PoolSampler>(*dataset_, options.data.pools, options.train.batch_size, seed);
+  total_steps_ = total_steps(options.train, *sampler_);
+  const std::string data_fingerprint = fingerprint(*dataset_);
+  APO_CHECK(DataError, !resume_from || data_fingerprint == state_.data_fingerprint, options.run.dir,
+            ": cannot resume: the recorded steps differ from those that the run began with; restore the files or "
+            "begin anew with --overwrite");
+  state_.data_fingerprint = data_fingerprint;
+  seed_generators(mix_seed(seed, "training"), device_);
+  make_policy();
+  learner_ = std::make_unique<Learner>(*policy_, reference_.get(), options.objective, options.train.micro_batch_size,
+                                       options.run.precision == "bfloat16");
+  loader_ = std::make_unique<data::Loader>(*dataset_, *sampler_, options.data, seed, state_.step,
+                                           [policy = policy_.get()](Observation& o) { policy->prepare(o); });
+  open_files();
+}
+
+// The policy as it was when the run began, a snapshot of it as reference, then what training has changed since.
+void Run::make_policy() {
+  const auto& resume_from = directory_.resume_from();
+  TrainingOptions start = options_;
+  if (!resume_from) {
+    if (!start.policy.checkpoint.empty())
+      state_.policy_checkpoint = fs::canonical(models::resolve_checkpoint(start.policy.checkpoint)).string();
+    start.policy.checkpoint = state_.policy_checkpoint;
+  } else if (state_.policy_hash.empty()) {
+    // the checkpoint has everything
+    start.policy.checkpoint = (*resume_from / "policy").string();
+    start.policy.adapter.clear();
+  } else {
+    start.policy.checkpoint = state_.policy_checkpoint;
+  }
+  policy_ = starting_policy(start, *dataset_, device_);
+  policy_->set_training(true);
+  if (options_.objective.needs_reference()) {
+    reference_ = std::make_unique<models::Reference>(*policy_, options_.reference);
+    if (!resume_from) {
+      state_.reference_stored = is_stored(*reference_);
+      if (!state_.reference_stored) state_.policy_hash = models::parameter_hash(*policy_);
+    } else if (state_.reference_stored) {
+      restore_reference(*resume_from, *reference_);
+    } else {
+      APO_CHECK(DataError, models::parameter_hash(*policy_) == state_.policy_hash, "policy.checkpoint: ",
+                state_.policy_checkpoint, ": cannot resume ", options_.run.dir,
+                ": these are not the weights that the run began with, and its reference is rebuilt from them");
+    }
+  }
+  optimizer_ = std::make_unique<Adam>(options_.optimizer, models::trainable_parameters(*policy_));
+  if (resume_from) restore_training(*resume_from, *optimizer_, device_);
+}
+
+void Run::open_files() {
+  directory_.begin(hooks_.config_yaml.empty() ? config::print(options_, /*comments=*/true) : hooks_.config_yaml);
+  const bool resumed = directory_.resume_from().has_value();
+  metrics_file_ = std::make_unique<LineWriter>(directory_ / "metrics.jsonl", resumed ? state_.metrics_bytes : 0);
+  if (options_.logging.per_sample)
+    samples_file_ = std::make_unique<LineWriter>(directory_ / "samples.jsonl", resumed ? state_.samples_bytes : 0);
+  if (options_.logging.tensorboard && state_.step < total_steps_)
+    events_ = std::make_unique<EventFile>(directory_ / "tensorboard", resumed ? state_.step + 1 : 0, wall_time_s());
+}
+
+void Run::report_start() const {
+  const auto counts = sampler_->counts();
+  const ParameterCounts parameters = count_parameters(*policy_);
+  log_info("data: ", dataset_->num_episodes(), " episodes in ", dataset_->num_files(), " files; steps: ",
+           dataset_->pool(data::Pool::desirable).size(), " desirable, ",
+           dataset_->pool(data::Pool::intervention).size(), " intervention, ",
+           dataset_->pool(data::Pool::undesirable).size(), " undesirable; a batch takes ", counts[0], " + ", counts[1],
+           " + ", counts[2]);
+  log_info("policy: ", parameters.all, " parameters, ", parameters.trained, " trained, on ", device_.str());
+  if (state_.step > 0)
+    log_info(options_.run.dir, ": going on after step ", state_.step, " of ", total_steps_);
+  else
+    log_info(options_.run.dir, ": ", total_steps_, " steps, ", sampler_->batches_per_epoch(), " an epoch");
+}
+
+void Run::check_finite(double loss, double gradient_norm, const std::vector<data::Sample>& samples,
+                       const BatchOutcome& outcome) const {
+  if (std::isfinite(loss) && std::isfinite(gradient_norm)) return;
+  // the samples whose own numbers are not finite, or all if it shows in none alone
+  const at::Tensor own = outcome.log_prob + outcome.sample_loss;
+  constexpr int64_t kMostNamed = 8;
+  std::string named, all;
+  int64_t num_named = 0;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const std::string line = "\n  " + where(*dataset_, samples[i].index);
+    if (static_cast<int64_t>(i) < kMostNamed) all += line;
+    if (!std::isfinite(own[static_cast<int64_t>(i)].item<double>()) && num_named++ < kMostNamed) named += line;
+  }
+  const int64_t count = num_named > 0 ? num_named : static_cast<int64_t>(samples.size());
+  throw RunError(concat("step ", state_.step + 1, ": expected a finite loss and gradient, found loss ", loss,
+                        " and gradient norm ", gradient_norm, "; nothing was updated. ",
+                        last_checkpoint_.empty() ? std::string("There is no checkpoint yet.")
+                                                 : "The last good checkpoint is " + last_checkpoint_.string(),
+                        "\n", num_named > 0 ? "Samples with such numbers" : "Samples of the batch", " (", count, "):",
+                        num_named > 0 ? named : all, count > kMostNamed ? "\n  ..." : ""));
+}
+
+void Run::take_step() {
+  const Clock::time_point begin = Clock::now();
+  data::Batch batch = loader_->next();
+  APO_ASSERT(batch.position == state_.step);
+  optimizer_->zero_gradients();
+  const BatchOutcome outcome = learner_->learn(batch.samples);
+  const double gradient_norm = optimizer_->gradient_norm();
+  check_finite(outcome.loss, gradient_norm, batch.samples, outcome);
+  if (options_.train.grad_clip > 0) optimizer_->clip_gradients(gradient_norm, options_.train.grad_clip);
+  const double rate = learning_rate(options_.optimizer, options_.schedule, state_.step, total_steps_);
+  optimizer_->update(rate);
+
+  ++state_.step;
+  num_clipped_actions_ += outcome.num_clipped_actions;
+  num_z0_clamped_ += outcome.z0_clamped;
+  Metrics metrics = step_metrics(
+      {.step = state_.step,
+       .epoch = static_cast<double>(state_.step) / static_cast<double>(sampler_->batches_per_epoch()),
+       .grad_norm = gradient_norm,
+       .learning_rate = rate,
+       .step_seconds = seconds_since(begin),
+       .data_seconds = batch.data_seconds,
+       .memory_bytes = memory_bytes(device_)},
+      batch.samples, outcome);
+  const int64_t every = options_.train.eval_every;
+  if (hooks_.evaluate && every > 0 && (state_.step % every == 0 || state_.step == total_steps_)) evaluate(metrics);
+  write(metrics, batch.samples, outcome);
+}
+
+void Run::evaluate(Metrics& metrics) {
+  // neither dropout's stream nor the training mode depends on what an evaluation does
+  const GeneratorScope same_stream(device_);
+  const at::NoGradGuard no_grad;
+  policy_->set_training(false);
+  const std::map<std::string, double> found = hooks_.evaluate(*policy_, state_.step);
+  policy_->set_training(true);
+  append_evaluation(metrics, found);
+  std::string text;
+  for (const auto& [name, value] : found) text += concat("  ", name, " ", value);
+  log_info("step ", state_.step, " evaluation:", text);
+}
+
+void Run::write(const Metrics& metrics, const std::vector<data::Sample>& samples, const BatchOutcome& outcome) {
+  metrics_file_->append(metrics_line(metrics));
+  if (samples_file_)
+    for (const std::string& line : sample_lines(state_.step, *dataset_, samples, outcome)) samples_file_->append(line);
+  state_.metrics.clear();
+  Metrics scalars;
+  for (const auto& [name, value] : metrics) {
+    if (std::isnan(value)) continue;
+    state_.metrics[name] = value;
+    if (name != "step") scalars.emplace_back(name, value);
+  }
+  if (events_) events_->add_scalars(state_.step, wall_time_s(), scalars);
+  if (state_.step % options_.logging.every == 0 || state_.step == total_steps_)
+    log_info("step ", state_.step, "/", total_steps_, "  ",
+             summary(metrics, {"loss", "z0", "reward_margin", "action_l1_desirable", "grad_norm", "learning_rate",
+                               "samples_per_second"}));
+}
+
+void Run::checkpoint() {
+  state_.metrics_bytes = metrics_file_->size();
+  if (samples_file_) state_.samples_bytes = samples_file_->size();
+  last_checkpoint_ = save_checkpoint(directory_.path(), state_, options_, *policy_, *optimizer_, reference_.get(),
+                                     options_.train.keep);
+  log_debug("saved ", last_checkpoint_.string());
+}
+
+TrainResult Run::result() const {
+  return {.steps = state_.step, .checkpoint = last_checkpoint_, .metrics = state_.metrics,
+          .seconds = seconds_since(begin_)};
+}
+
+TrainResult Run::train() {
+  report_start();
+  const int64_t first = state_.step;
+  Progress progress("training", std::max<int64_t>(total_steps_ - first, 0));
+  int64_t saved = directory_.resume_from() ? first : -1;
+  while (state_.step < total_steps_) {
+    take_step();
+    progress.update(state_.step - first, summary(Metrics(state_.metrics.begin(), state_.metrics.end()), {"loss"}));
+    const int64_t every = options_.train.checkpoint_every;
+    const bool stop = interrupted();
+    if (stop || state_.step == total_steps_ || (every > 0 && state_.step % every == 0)) {
+      checkpoint();
+      saved = state_.step;
+    }
+    if (stop && state_.step < total_steps_) {
+      progress.finish();
+      throw Interrupted(concat("stopped by a signal after step ", state_.step, " of ", total_steps_, "; saved ",
+                               last_checkpoint_.string(), "; --resume goes on from there"));
+    }
+  }
+  APO_ASSERT(saved == state_.step);
+  progress.finish();
+  if (num_clipped_actions_ > 0)
+    log_warn(num_clipped_actions_, " recorded action numbers were outside the range of the policy's tokens and clipped");
+  if (num_z0_clamped_ > 0) log_info("z0 was clamped in ", num_z0_clamped_, " of ", state_.step - first, " steps");
+  log_info("trained ", state_.step, " steps; checkpoint ", last_checkpoint_.string());
+  return result();
+}
+
+}  // namespace
+
+TrainResult train(const TrainingOptions& options, ExistingRun existing, const TrainHooks& hooks) {
+  check(options);
+  Run run(options, existing, hooks);
+  return run.train();
+}
+
+}  // namespace apo::training

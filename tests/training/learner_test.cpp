@@ -1,0 +1,213 @@
+#include "training/learner.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include <cmath>
+
+#include "training/linear_policy.h"
+
+namespace apo::training {
+namespace {
+
+using apo::testing::LinearPolicy;
+using objective::Credit;
+using objective::ObjectiveOptions;
+using objective::ObjectiveType;
+using objective::Reduction;
+using objective::WeightType;
+using objective::Z0Estimator;
+
+// Sample i of a batch: states and actions that differ, every third one undesirable.
+data::Sample sample(int i) {
+  data::Sample s;
+  s.index.timestep = i;
+  const auto x = static_cast<float>(i);
+  s.observation.state["pose"] = {std::sin(x), std::cos(2 * x), 0.1f * x};
+  s.action = {std::sin(3 * x), std::cos(x)};
+  s.desirable = i % 3 != 2;
+  s.source = i % 3 == 0 ? ActionSource::expert : i % 3 == 1 ? ActionSource::intervention : ActionSource::policy;
+  if (!s.desirable) s.dimension_credit = {0.25f, 1.0f};
+  return s;
+}
+std::vector<data::Sample> batch_of(int size) {
+  std::vector<data::Sample> samples;
+  for (int i = 0; i < size; ++i) samples.push_back(sample(i));
+  return samples;
+}
+
+// A policy that has moved away from its reference.
+struct Pair {
+  LinearPolicy policy{1};
+  LinearPolicy start{1};
+  models::Reference reference;
+  explicit Pair(bool moved = true) : reference(start, {.mode = models::ReferenceMode::copy}) {
+    if (!moved) return;
+    const at::NoGradGuard no_grad;
+    for (auto& [name, tensor] : policy.named_parameters()) tensor.add_(at::cos(tensor * 9), 0.2);
+  }
+};
+
+std::vector<at::Tensor> gradients_of(const LinearPolicy& policy) {
+  std::vector<at::Tensor> gradients;
+  for (const auto& [name, tensor] : policy.named_parameters()) gradients.push_back(tensor.grad().clone());
+  return gradients;
+}
+
+std::vector<std::pair<std::string, ObjectiveOptions>> objectives() {
+  return {{"paper", {}},
+          {"mismatched", {.z0 = Z0Estimator::mismatched}},
+          {"exact", {.z0 = Z0Estimator::exact, .reduction = Reduction::mean}},
+          {"no z0, uniform", {.z0 = Z0Estimator::none, .weights = {.type = WeightType::uniform}}},
+          {"released code", {.compatibility = objective::Compatibility::released_code}},
+          {"anchored, by dimension, smoothed",
+           {.z0 = Z0Estimator::exact, .sft_weight = 0.2, .label_smoothing_bins = 1.5, .credit = Credit::dimension}},
+          {"kto", {.type = ObjectiveType::kto, .z0 = Z0Estimator::mismatched}},
+          {"sft", {.type = ObjectiveType::sft}},
+          {"weighted-bc", {.type = ObjectiveType::weighted_bc}}};
+}
+
+TEST(Learner, MicroBatchesEqualTheWholeBatch) {
+  for (const auto& [name, options] : objectives()) {
+    for (const int64_t micro : {1, 3, 8, 11}) {
+      SCOPED_TRACE(concat(name, ", micro-batches of ", micro));
+      Pair whole, parts;
+      std::vector<data::Sample> first = batch_of(11), second = batch_of(11);
+      const BatchOutcome a = Learner(whole.policy, &whole.reference, options, 0, false).learn(first);
+      const BatchOutcome b = Learner(parts.policy, &parts.reference, options, micro, false).learn(second);
+      EXPECT_NEAR(a.loss, b.loss, 1e-6);
+      if (!std::isnan(a.z0)) EXPECT_NEAR(a.z0, b.z0, 1e-6);
+      for (const auto member : {&BatchOutcome::log_prob, &BatchOutcome::reward, &BatchOutcome::action_l1,
+                                &BatchOutcome::weight, &BatchOutcome::lambda, &BatchOutcome::sample_loss})
+        EXPECT_TRUE(at::allclose(a.*member, b.*member, 1e-6, 1e-6, /*equal_nan=*/true));
+      const auto one = gradients_of(whole.policy), other = gradients_of(parts.policy);
+      for (size_t i = 0; i < one.size(); ++i) {
+        EXPECT_GT(one[i].abs().max().item<double>(), 1e-4);
+        EXPECT_TRUE(at::allclose(one[i], other[i], 1e-5, 1e-6)) << "parameter " << i;
+      }
+    }
+  }
+}
+
+TEST(Learner, TheWholeBatchNeedsOneForwardPassAndMicroBatchesTwo) {
+  Pair pair;
+  std::vector<data::Sample> first = batch_of(6), second = batch_of(6), third = batch_of(6);
+  Learner(pair.policy, &pair.reference, {}, 0, false).learn(first);
+  EXPECT_EQ(pair.policy.num_scored, 6);
+  Learner(pair.policy, &pair.reference, {}, 2, false).learn(second);
+  EXPECT_EQ(pair.policy.num_scored, 6 + 12);
+  // SFT's statistics need no logits
+  Learner(pair.policy, nullptr, {.type = ObjectiveType::sft}, 2, false).learn(third);
+  EXPECT_EQ(pair.policy.num_scored, 6 + 12 + 6);
+}
+
+TEST(Learner, TheStartingPolicyHasNoRewardAndHalfTheLoss) {
+  // π = π_ref: r = 0, z0 = 0, 1 − v = ½ for every sample; L = Σ λ / 2
+  Pair pair(/*moved=*/false);
+  std::vector<data::Sample> samples = batch_of(9);
+  const BatchOutcome out = Learner(pair.policy, &pair.reference, {}, 4, false).learn(samples);
+  EXPECT_EQ(out.reward.abs().max().item<double>(), 0);
+  EXPECT_EQ(out.z0, 0);
+  EXPECT_TRUE(at::equal(out.sample_loss, at::full({9}, 0.5, at::kDouble)));
+  EXPECT_NEAR(out.loss, 0.5 * (out.lambda_desirable + out.lambda_undesirable), 1e-6);
+  EXPECT_NEAR(out.loss, 0.5 * out.lambda.sum().item<double>(), 1e-6);
+}
+
+TEST(Learner, TheActionErrorIsTheGreedyActionsDistance) {
+  // a policy whose head prefers bin 7 (+1) everywhere: 8 bins stand for −1 + 2 b / 7
+  //   recorded (−1, +1) is bins (0, 7): mean(|1 − (−1)|, |1 − 1|) = 1;   the end token's position does not count
+  LinearPolicy policy(1);
+  {
+    const at::NoGradGuard no_grad;
+    for (auto& [name, tensor] : policy.named_parameters()) tensor.zero_();
+    policy.named_parameters()[2].second.fill_(1);      // hidden = tanh(1) everywhere
+    policy.named_parameters()[3].second.select(0, 7).fill_(1);
+    policy.named_parameters()[3].second.select(0, LinearPolicy::kEndToken).fill_(5);  // not an action
+  }
+  std::vector<data::Sample> samples = {sample(0), sample(1)};
+  samples[0].action = {-1, 1};
+  samples[1].action = {1, 1};
+  const BatchOutcome out = Learner(policy, nullptr, {.type = ObjectiveType::sft}, 0, false).learn(samples);
+  EXPECT_NEAR(out.action_l1[0].item<double>(), 1.0, 1e-6);
+  EXPECT_NEAR(out.action_l1[1].item<double>(), 0.0, 1e-6);
+}
+
+TEST(Learner, DimensionCreditReachesTheTokensOfItsDimension) {
+  // Undesirable samples only, with credit (1/4, 1) for the two dimensions and 1 for the end token:
+  //   r = ¼ Δ₀ + Δ₁ + Δ₂, Δ the tokens' log-ratios
+  Pair pair;
+  std::vector<data::Sample> samples = {sample(2), sample(5)};
+  const BatchOutcome out =
+      Learner(pair.policy, &pair.reference, {.credit = Credit::dimension}, 0, false).learn(samples);
+  const at::Tensor ratio = out.token_log_probs - out.reference_token_log_probs;
+  const at::Tensor expected = (ratio * at::tensor({0.25, 1.0, 1.0}, at::kDouble)).sum(1);
+  EXPECT_TRUE(at::allclose(out.reward, expected, 1e-5, 1e-6));
+  EXPECT_FALSE(at::allclose(out.reward, ratio.sum(1), 1e-3, 1e-3));
+}
+
+TEST(Learner, MismatchedTokensAreTheNextSamplesOfTheWholeBatch) {
+  // z0 = mean_i Σ_t log π(a_{i+1} | o_i) − log π_ref(same): a batch whose actions are rolled by hand has these as its own
+  Pair pair;
+  std::vector<data::Sample> samples = batch_of(5), rolled = batch_of(5);
+  for (size_t i = 0; i < 5; ++i) rolled[i].action = sample(static_cast<int>((i + 1) % 5)).action;
+  const ObjectiveOptions options = {.z0 = Z0Estimator::mismatched, .kl_min = -1e3, .kl_max = 1e3};
+  const BatchOutcome own = Learner(pair.policy, &pair.reference, options, 2, false).learn(samples);
+  const BatchOutcome by_hand = Learner(pair.policy, &pair.reference, options, 0, false).learn(rolled);
+  EXPECT_NEAR(own.z0, by_hand.reward.mean().item<double>(), 1e-5);
+}
+
+TEST(Learner, BothPassesDropTheSameUnits) {
+  LinearPolicy::dropout = 0.5;
+  Pair pair;
+  pair.policy.set_training(true);
+  std::vector<data::Sample> samples = batch_of(8);
+  at::manual_seed(5);
+  const BatchOutcome out =
+      Learner(pair.policy, &pair.reference, {.z0 = Z0Estimator::exact, .weights = {.type = WeightType::adaptive}}, 2, false)
+          .learn(samples);
+  LinearPolicy::dropout = 0;
+  // w = l / Σ l of the group: with other units in the second pass, its errors l would not add up to the first pass's
+  double desirable = 0, undesirable = 0;
+  for (int i = 0; i < 8; ++i) (i % 3 != 2 ? desirable : undesirable) += out.weight[i].item<double>();
+  EXPECT_NEAR(desirable, 1.0, 1e-5);
+  EXPECT_NEAR(undesirable, 1.0, 1e-5);
+}
+
+TEST(Learner, CountsRecordedActionsBeyondTheTokens) {
+  LinearPolicy policy(1);
+  std::vector<data::Sample> samples = {sample(0), sample(1), sample(2)};
+  samples[0].action = {1.5f, 0.0f};
+  samples[1].action = {-1.0f, 1.0f};   // the ends themselves fit
+  samples[2].action = {-7.0f, 1.1f};
+  EXPECT_EQ(Learner(policy, nullptr, {.type = ObjectiveType::sft}, 0, false).learn(samples).num_clipped_actions, 3);
+}
+
+TEST(Learner, WeightedCloningGivesInterventionsHalfTheWeight) {
+  // 11 samples: 4 expert (i = 0, 3, 6, 9), 4 interventions (1, 4, 7, 10), 3 undesirable; drop two interventions
+  LinearPolicy policy(1);
+  std::vector<data::Sample> samples;
+  for (const int i : {0, 1, 2, 3, 5, 6, 9}) samples.push_back(sample(i));
+  const BatchOutcome out = Learner(policy, nullptr, {.type = ObjectiveType::weighted_bc}, 0, false).learn(samples);
+  // others 0, 3, 6, 9 weigh 1; the intervention 4 / 1; undesirable 0
+  EXPECT_TRUE(at::equal(out.lambda, at::tensor({1.0, 4.0, 0.0, 1.0, 0.0, 1.0, 1.0}, at::kDouble)));
+}
+
+TEST(Learner, Bfloat16IsNearFloat32AndLeavesTheWeightsAlone) {
+  Pair exact, coarse;
+  std::vector<data::Sample> first = batch_of(9), second = batch_of(9);
+  const ObjectiveOptions options = {.z0 = Z0Estimator::exact};
+  const BatchOutcome a = Learner(exact.policy, &exact.reference, options, 0, false).learn(first);
+  const BatchOutcome b = Learner(coarse.policy, &coarse.reference, options, 0, true).learn(second);
+  EXPECT_NE(a.loss, b.loss);
+  EXPECT_NEAR(a.loss, b.loss, 0.02);
+  EXPECT_FALSE(at::equal(a.log_prob, b.log_prob));
+  EXPECT_TRUE(at::allclose(a.log_prob, b.log_prob, 0.02, 0.05));
+  for (const auto& [name, tensor] : coarse.policy.named_parameters()) {
+    EXPECT_EQ(tensor.scalar_type(), at::kFloat) << name;
+    EXPECT_EQ(tensor.grad().scalar_type(), at::kFloat) << name;
+  }
+}
+
+}  // namespace
+}  // namespace apo::training

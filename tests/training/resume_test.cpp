@@ -1,0 +1,331 @@
+// A stopped run goes on as if it had never stopped, wherever it was stopped.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "apo/base/error.h"
+#include "apo/base/interrupt.h"
+#include "apo/models/safetensors.h"
+#include "apo/training/trainer.h"
+#include "training/recorded_runs.h"
+
+namespace apo::training {
+namespace {
+
+namespace fs = std::filesystem;
+using apo::testing::json_lines;
+using apo::testing::LinearPolicy;
+using apo::testing::metrics_of;
+using apo::testing::RecordedRuns;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+using Evaluate = std::function<std::map<std::string, double>(models::Policy&, int64_t)>;
+
+// Evaluates after every step; `act` is what happens there.
+TrainHooks after_each_step(std::function<void(int64_t)> act) {
+  return {.evaluate =
+              [act](models::Policy&, int64_t step) {
+                act(step);
+                return std::map<std::string, double>{};
+              },
+          .config_yaml = {}};
+}
+
+// Trains until a signal arrives during `step`.
+void train_interrupted_at(const TrainingOptions& options, int64_t step, ExistingRun existing = ExistingRun::refuse) {
+  TrainingOptions evaluated = options;
+  evaluated.train.eval_every = 1;
+  try {
+    train(evaluated, existing, after_each_step([step](int64_t now) {
+            if (now == step) set_interrupted(true);
+          }));
+    ADD_FAILURE() << "was not interrupted";
+  } catch (const Interrupted& error) {
+    EXPECT_EQ(error.exit_code(), ExitCode::interrupted);
+    EXPECT_THAT(error.what(), HasSubstr(concat("after step ", step, " of ")));
+  }
+  set_interrupted(false);
+}
+
+// All tensors and every number of two finished runs are the same bits.
+void expect_same_run(const fs::path& one, const fs::path& other, const char* last) {
+  EXPECT_EQ(metrics_of(one), metrics_of(other));
+  EXPECT_EQ(json_lines(one / "samples.jsonl"), json_lines(other / "samples.jsonl"));
+  for (const char* file : {"training_state.safetensors", "policy/model.safetensors", "reference.safetensors"}) {
+    const fs::path a = one / "checkpoints" / last / file, b = other / "checkpoints" / last / file;
+    ASSERT_EQ(fs::exists(a), fs::exists(b)) << file;
+    if (!fs::exists(a)) continue;
+    const models::SafetensorsReader first(a), second(b);
+    ASSERT_EQ(first.names(), second.names());
+    for (const std::string& name : first.names())
+      EXPECT_TRUE(at::equal(first.tensor(name), second.tensor(name))) << file << " " << name;
+  }
+}
+
+// Runs `body` in a child process; returns its wait status.
+int in_child(const std::function<void()>& body) {
+  const pid_t child = fork();
+  if (child == 0) {
+    int code = 0;
+    try {
+      body();
+    } catch (const Error& error) {
+      code = static_cast<int>(error.exit_code());
+    } catch (...) {
+      code = 99;
+    }
+    _exit(code);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return status;
+}
+
+TEST(Resume, EqualsNeverHavingStopped) {
+  for (const int64_t micro_batch : {0, 3}) {
+    for (const double dropout : {0.0, 0.4}) {
+      SCOPED_TRACE(concat("micro-batch ", micro_batch, ", dropout ", dropout));
+      const RecordedRuns runs;
+      LinearPolicy::dropout = dropout;
+      TrainingOptions whole = runs.options("whole");
+      whole.train.micro_batch_size = micro_batch;
+      train(whole);
+      TrainingOptions stopped = runs.options("stopped");
+      stopped.train.micro_batch_size = micro_batch;
+      train_interrupted_at(stopped, 3);
+      EXPECT_EQ(metrics_of(runs / "stopped").size(), 3u);
+      EXPECT_EQ(train(stopped, ExistingRun::resume).steps, 6);
+      expect_same_run(runs / "whole", runs / "stopped", "step-6");
+    }
+  }
+}
+
+TEST(Resume, EqualsForEveryObjective) {
+  for (const auto& [type, z0] : std::vector<std::pair<objective::ObjectiveType, objective::Z0Estimator>>{
+           {objective::ObjectiveType::sft, objective::Z0Estimator::none},
+           {objective::ObjectiveType::kto, objective::Z0Estimator::mismatched},
+           {objective::ObjectiveType::apo, objective::Z0Estimator::exact}}) {
+    const RecordedRuns runs;
+    TrainingOptions whole = runs.options("whole"), stopped = runs.options("stopped");
+    for (TrainingOptions* options : {&whole, &stopped}) {
+      options->objective.type = type;
+      options->objective.z0 = z0;
+    }
+    train(whole);
+    train_interrupted_at(stopped, 2);
+    train_interrupted_at(stopped, 5, ExistingRun::resume);
+    train(stopped, ExistingRun::resume);
+    expect_same_run(runs / "whole", runs / "stopped", "step-6");
+  }
+}
+
+TEST(Resume, GoesOnInTheMiddleOfAnEpochWithPrefetchingThreads) {
+  const RecordedRuns runs;
+  TrainingOptions whole = runs.options("whole"), stopped = runs.options("stopped");
+  whole.train.max_steps = stopped.train.max_steps = 10;   // 6 steps an epoch: stopped in the second
+  stopped.data.loader = {.workers = 2, .prefetch = 3};
+  train(whole);
+  train_interrupted_at(stopped, 8);
+  train(stopped, ExistingRun::resume);
+  expect_same_run(runs / "whole", runs / "stopped", "step-10");
+}
+
+TEST(Resume, ForgetsWhatAKilledProcessDidAfterItsLastCheckpoint) {
+  const RecordedRuns runs;
+  LinearPolicy::dropout = 0.4;
+  at::set_num_threads(1);   // a forked child has no other threads
+  TrainingOptions whole = runs.options("whole");
+  train(whole);
+  for (const int64_t killed_at : {1, 2, 3, 5}) {
+    SCOPED_TRACE(concat("killed at step ", killed_at));
+    const std::string name = concat("killed-", killed_at);
+    TrainingOptions options = runs.options(name);
+    options.train.checkpoint_every = 2;
+    const int status = in_child([&] {
+      TrainingOptions evaluated = options;
+      evaluated.train.eval_every = 1;
+      train(evaluated, ExistingRun::refuse, after_each_step([&](int64_t step) {
+              if (step == killed_at) kill(getpid(), SIGKILL);
+            }));
+    });
+    ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    train(options, ExistingRun::resume);
+    expect_same_run(runs / "whole", runs / name, "step-6");
+  }
+}
+
+TEST(Resume, SurvivesDeathInTheMiddleOfACheckpoint) {
+  const RecordedRuns runs;
+  at::set_num_threads(1);
+  train(runs.options("whole"));
+  TrainingOptions options = runs.options("killed");
+  options.train.checkpoint_every = 2;
+  const int status = in_child([&] {
+    LinearPolicy::before_save = [](const fs::path& directory) {
+      if (directory.string().find("step-4") == std::string::npos) return;
+      write_file_atomic(directory / "half-written", "...");
+      kill(getpid(), SIGKILL);
+    };
+    train(options);
+  });
+  ASSERT_TRUE(WIFSIGNALED(status));
+  EXPECT_TRUE(fs::exists(runs / "killed/checkpoints/step-4.partial"));
+  EXPECT_EQ(metrics_of(runs / "killed").size(), 4u);
+  train(options, ExistingRun::resume);
+  EXPECT_FALSE(fs::exists(runs / "killed/checkpoints/step-4.partial"));
+  expect_same_run(runs / "whole", runs / "killed", "step-6");
+}
+
+TEST(Resume, AFullDiskLeavesNoPartialCheckpoint) {
+  const RecordedRuns runs;
+  at::set_num_threads(1);
+  TrainingOptions options = runs.options("run");
+  options.train.checkpoint_every = 2;
+  const int status = in_child([&] {
+    signal(SIGXFSZ, SIG_IGN);
+    LinearPolicy::before_save = [](const fs::path& directory) {
+      if (directory.string().find("step-4") == std::string::npos) return;
+      const rlimit limit = {.rlim_cur = 256, .rlim_max = 256};   // no file grows beyond this
+      setrlimit(RLIMIT_FSIZE, &limit);
+    };
+    train(options);
+  });
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), static_cast<int>(ExitCode::run));
+  EXPECT_FALSE(fs::exists(runs / "run/checkpoints/step-4"));
+  EXPECT_FALSE(fs::exists(runs / "run/checkpoints/step-4.partial"));
+  EXPECT_EQ(fs::read_symlink(runs / "run/checkpoints/latest"), "step-2");
+  EXPECT_EQ(train(options, ExistingRun::resume).steps, 6);
+}
+
+TEST(Resume, BeginsAnewWhereThereIsNoCheckpoint) {
+  const RecordedRuns runs;
+  at::set_num_threads(1);
+  train(runs.options("whole"));
+  TrainingOptions options = runs.options("killed");
+  const int status = in_child([&] {
+    TrainingOptions evaluated = options;
+    evaluated.train.eval_every = 1;
+    train(evaluated, ExistingRun::refuse, after_each_step([](int64_t) { kill(getpid(), SIGKILL); }));
+  });
+  ASSERT_TRUE(WIFSIGNALED(status));
+  train(options, ExistingRun::resume);
+  expect_same_run(runs / "whole", runs / "killed", "step-6");
+  train(runs.options("fresh"), ExistingRun::resume);   // an unused directory
+  expect_same_run(runs / "whole", runs / "fresh", "step-6");
+}
+
+TEST(Resume, AFinishedRunIsFinished) {
+  const RecordedRuns runs;
+  const TrainResult first = train(runs.options("run"));
+  const auto written = fs::last_write_time(runs / "run/checkpoints/step-6/state.json");
+  const TrainResult second = train(runs.options("run"), ExistingRun::resume);
+  EXPECT_EQ(second.steps, 6);
+  EXPECT_EQ(second.checkpoint, first.checkpoint);
+  EXPECT_EQ(second.metrics.at("loss"), first.metrics.at("loss"));
+  EXPECT_EQ(metrics_of(runs / "run").size(), 6u);
+  EXPECT_EQ(fs::last_write_time(runs / "run/checkpoints/step-6/state.json"), written);
+}
+
+TEST(Resume, RefusesAnotherRunsOptions) {
+  const RecordedRuns runs;
+  const TrainingOptions options = runs.options("run");
+  train_interrupted_at(options, 3);
+  TrainingOptions other = options;
+  other.objective.beta = 0.2;
+  other.train.max_steps = 9;   // the cosine would have another end
+  other.logging.every = 3;
+  other.train.keep = 1;
+  try {
+    train(other, ExistingRun::resume);
+    FAIL();
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("objective.beta: 0.1 -> 0.2"));
+    EXPECT_THAT(error.what(), HasSubstr("train.max_steps: 6 -> 9"));
+    EXPECT_THAT(error.what(), Not(HasSubstr("logging")));
+    EXPECT_THAT(error.what(), Not(HasSubstr("train.keep")));
+  }
+  EXPECT_EQ(metrics_of(runs / "run").size(), 3u);
+  other = options;
+  other.logging.every = 3;
+  other.train.checkpoint_every = 1;
+  other.train.micro_batch_size = 4;
+  EXPECT_EQ(train(other, ExistingRun::resume).steps, 6);
+}
+
+TEST(Resume, AConstantLearningRateMayTrainLonger) {
+  const RecordedRuns runs;
+  TrainingOptions whole = runs.options("whole"), longer = runs.options("longer");
+  for (TrainingOptions* options : {&whole, &longer}) options->schedule.type = "constant";
+  train(whole);
+  longer.train.max_steps = 4;
+  train(longer);
+  longer.train.max_steps = 6;
+  train(longer, ExistingRun::resume);
+  expect_same_run(runs / "whole", runs / "longer", "step-6");
+}
+
+TEST(Resume, RefusesOtherData) {
+  const RecordedRuns runs;
+  const TrainingOptions options = runs.options("run");
+  train_interrupted_at(options, 3);
+  data::TrajectoryWriter writer(runs / "demos.hdf5", {});
+  writer.begin_episode("lift the block");
+  writer.append(apo::testing::recorded_step(5, 0, ActionSource::expert));
+  writer.end_episode(true, "success");
+  try {
+    train(options, ExistingRun::resume);
+    FAIL();
+  } catch (const DataError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("the recorded steps differ"));
+  }
+}
+
+TEST(Resume, NamesADamagedCheckpointsFile) {
+  const RecordedRuns runs;
+  const TrainingOptions options = runs.options("run");
+  train_interrupted_at(options, 3);
+  const fs::path checkpoint = runs / "run/checkpoints/step-3";
+  const auto message = [&] {
+    try {
+      train(options, ExistingRun::resume);
+    } catch (const DataError& error) {
+      return std::string(error.what());
+    }
+    return std::string("nothing was thrown");
+  };
+  const std::string state = read_file(checkpoint / "state.json");
+  write_file_atomic(checkpoint / "state.json", state.substr(0, state.size() / 2));
+  EXPECT_THAT(message(), HasSubstr((checkpoint / "state.json").string() + ": expected a JSON object"));
+  write_file_atomic(checkpoint / "state.json", R"({"version": 1, "step": "three"})");
+  EXPECT_THAT(message(), HasSubstr("state.json: step: found \"three\""));
+  write_file_atomic(checkpoint / "state.json", state);
+  for (const char* file : {"training_state.safetensors", "reference.safetensors", "policy/model.safetensors"}) {
+    const std::string bytes = read_file(checkpoint / file);
+    write_file_atomic(checkpoint / file, bytes.substr(0, bytes.size() - 5));
+    EXPECT_THAT(message(), HasSubstr(fs::path(file).filename().string()));
+    write_file_atomic(checkpoint / file, bytes);
+  }
+  EXPECT_EQ(train(options, ExistingRun::resume).steps, 6);
+}
+
+TEST(Resume, StartsFromACheckpointAndKeepsItsReference) {
+  const RecordedRuns runs;
+  train(runs.options("base"));
+  TrainingOptions whole = runs.options("whole"), stopped = runs.options("stopped");
+  for (TrainingOptions* options : {&whole, &stopped}) options->policy.checkpoint = (runs / "base").string();
+  train(whole);
+  EXPECT_EQ(metrics_of(runs / "whole")[0]["unweighted_loss"], 0.5);   // the reference is the base
+  train_interrupted_at(stopped, 3);
+  fs::remove_all(runs / "base");   // the checkpoint needs it no more
+  fs::create_directory(runs / "base");
+  train(stopped, ExistingRun::resume);
+  expect_same_run(runs / "whole", runs / "stopped", "step-6");
+}
+
+}  // namespace
+}  // namespace apo::training
