@@ -125,7 +125,7 @@ def paper(x, policy_logits, options):
             lam = 1.0
         value = torch.sigmoid(beta * (reward - z0)) if good else torch.sigmoid(beta * (z0 - reward))
         loss = loss + lam * (1 - value)
-        rewards.append(float(reward)), lambdas.append(lam), losses.append(1 - float(value))
+        rewards.append(float(reward.detach())), lambdas.append(lam), losses.append(1 - float(value.detach()))
     if options.get("reduction") == "mean":
         loss = loss / batch
     if options.get("sft_weight"):
@@ -140,7 +140,7 @@ def listed(value):
     if value.dtype == torch.float32:  # nine digits hold a float32 exactly
         flat = [float(f"{v:.9g}") for v in value.flatten().tolist()]
     else:
-        flat = value.flatten().tolist()
+        flat = (value.int() if value.dtype == torch.bool else value).flatten().tolist()
     return flat[0] if value.dim() == 0 else flat
 
 

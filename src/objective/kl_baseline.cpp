@@ -1,0 +1,58 @@
+#include "apo/objective/kl_baseline.h"
+
+#include <torch/types.h>
+
+#include "apo/objective/log_prob.h"
+#include "objective/checks.h"
+
+namespace apo::objective {
+namespace {
+
+// log π(y'|o) − log π_ref(y'|o) of each token of y'
+at::Tensor log_ratio(const at::Tensor& policy_logits, const at::Tensor& reference_logits,
+                     const ObjectiveInput& input, const at::Tensor& mask, const ObjectiveOptions& options) {
+  const LabelSmoothing smoothing{options.label_smoothing_bins, input.first_action_token,
+                                 input.last_action_token};
+  return token_log_probs(policy_logits, input.mismatched_tokens, mask, smoothing) -
+         token_log_probs(reference_logits, input.mismatched_tokens, mask, smoothing);
+}
+
+}  // namespace
+
+at::Tensor kl_terms(const ObjectiveInput& given, const ObjectiveOptions& options) {
+  if (!options.needs_reference() || options.z0 == Z0Estimator::none) return {};
+  const at::NoGradGuard no_grad;
+  const ObjectiveInput input = completed(given, options);
+  const bool all_tokens = options.statistics_are_global();  // the released code leaves the end token out
+  if (options.z0 == Z0Estimator::exact) {
+    const at::Tensor mask = all_tokens ? input.mask : input.mask.bitwise_and(input.end_token.bitwise_not());
+    return token_kl(input.policy_logits, input.reference_logits, mask);
+  }
+  at::Tensor mask = input.mismatched_mask;
+  if (!all_tokens) mask = mask.bitwise_and(input.mismatched_end_token.bitwise_not());
+  if (options.z0 == Z0Estimator::mismatched)
+    return log_ratio(input.mismatched_policy_logits, input.mismatched_reference_logits, input, mask, options);
+  // where this sample has no token, its logits are padding
+  return log_ratio(input.policy_logits, input.reference_logits, input, mask.bitwise_and(input.mask), options);
+}
+
+KlBaseline kl_baseline(const ObjectiveOptions& options, const BatchStatistics& whole_batch) {
+  APO_CHECK(RunError, whole_batch.sums.defined(),
+            "objective: the batch's statistics are empty; call measure first");
+  using S = BatchStatistics;
+  const at::Tensor count = whole_batch[S::kl_count].clamp_min(1);
+  const at::Tensor mean = whole_batch[S::kl_sum] / count;
+  // spread of the samples' terms -> standard error of their mean
+  const at::Tensor variance = (whole_batch[S::kl_square_sum] - count * mean.square()).clamp_min(0);
+  const at::Tensor error = (variance / ((count - 1).clamp_min(1) * count)).sqrt();
+  at::Tensor z0 = mean;
+  if (options.z0 == Z0Estimator::none)
+    z0 = at::zeros_like(mean);
+  else if (options.type == ObjectiveType::kto)
+    z0 = mean.clamp_min(0);
+  else
+    z0 = mean.clamp(options.kl_min, options.kl_max);
+  return {.z0 = z0, .unclamped = mean, .standard_error = error, .clamped = z0.ne(mean)};
+}
+
+}  // namespace apo::objective

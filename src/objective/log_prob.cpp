@@ -1,0 +1,199 @@
+#include "apo/objective/log_prob.h"
+
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/types.h>
+#if APO_WITH_CUDA
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#endif
+
+#include <algorithm>
+#include <optional>
+
+#include "objective/checks.h"
+#include "objective/kernels/launch.h"
+#include "objective/log_prob_plain.h"
+
+namespace apo::objective {
+namespace {
+
+Element element_of(const at::Tensor& logits) {
+  if (logits.scalar_type() == at::kDouble) return Element::float64;
+  return logits.scalar_type() == at::kBFloat16 ? Element::bfloat16 : Element::float32;
+}
+
+at::TensorOptions sum_options(const at::Tensor& logits) {
+  return logits.options().dtype(logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+}
+
+// Rows are read in place whenever their logits are contiguous, whatever the strides of B and T.
+at::Tensor with_contiguous_rows(const at::Tensor& logits) {
+  return logits.stride(-1) == 1 || logits.size(-1) == 1 ? logits : logits.contiguous();
+}
+
+LogitRows rows_of(const at::Tensor& logits) {
+  return {.data = logits.const_data_ptr(),
+          .element = element_of(logits),
+          .count = logits.size(0) * logits.size(1),
+          .columns = std::max<int64_t>(1, logits.size(1)),
+          .outer_stride = logits.stride(0),
+          .inner_stride = logits.stride(1),
+          .width = logits.size(2)};
+}
+
+Labels labels_of(const at::Tensor& tokens, const at::Tensor& mask) {
+  return {.tokens = tokens.const_data_ptr<int64_t>(), .mask = mask.const_data_ptr<bool>()};
+}
+
+SmoothLabel label_of(const LabelSmoothing& smoothing) {
+  return {
+      .sigma = smoothing.sigma, .first = smoothing.first_action_token, .last = smoothing.last_action_token};
+}
+
+// Runs a job where its tensors are.
+template <class Job>
+void run(const at::Tensor& where, const Job& job, void (*on_cpu)(const Job&),
+         void (*on_cuda)(const Job&, void*)) {
+  if (!where.is_cuda()) return on_cpu(job);
+#if APO_WITH_CUDA
+  const c10::cuda::CUDAGuard guard(where.device());
+  on_cuda(job, c10::cuda::getCurrentCUDAStream(where.device().index()).stream());
+#else
+  on_cuda(job, nullptr);
+#endif
+}
+
+struct ScoreRows : torch::autograd::Function<ScoreRows> {
+  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context,
+                                                const at::Tensor& logits, const at::Tensor& tokens,
+                                                const at::Tensor& mask,
+                                                const std::optional<at::Tensor>& other_tokens,
+                                                const std::optional<at::Tensor>& other_mask,
+                                                const LabelSmoothing& smoothing) {
+    const at::Tensor rows = with_contiguous_rows(logits);
+    const at::Tensor score = at::empty(tokens.sizes(), sum_options(logits));
+    const at::Tensor log_normalizer = at::empty_like(score);
+    const at::Tensor other_score = other_tokens ? at::empty_like(score) : at::Tensor();
+    run(rows,
+        ScoreJob{.logits = rows_of(rows),
+                 .label = label_of(smoothing),
+                 .own = labels_of(tokens, mask),
+                 .other = other_tokens ? labels_of(*other_tokens, *other_mask) : Labels{},
+                 .score = score.mutable_data_ptr(),
+                 .other_score = other_score.defined() ? other_score.mutable_data_ptr() : nullptr,
+                 .log_normalizer = log_normalizer.mutable_data_ptr()},
+        cpu_scores, launch_scores);
+    context->save_for_backward({rows, tokens, mask, log_normalizer});
+    context->saved_data["sigma"] = smoothing.sigma;
+    context->saved_data["first"] = smoothing.first_action_token;
+    context->saved_data["last"] = smoothing.last_action_token;
+    if (!other_score.defined()) return {score};
+    context->mark_non_differentiable({other_score});
+    return {score, other_score};
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& gradients) {
+    APO_CHECK(RunError, !at::GradMode::is_enabled(),
+              "objective: token_log_probs has no second derivative; call backward without create_graph");
+    const auto saved = context->get_saved_variables();
+    const at::Tensor &rows = saved[0], &tokens = saved[1], &mask = saved[2], &log_normalizer = saved[3];
+    const LabelSmoothing smoothing{.sigma = context->saved_data["sigma"].toDouble(),
+                                   .first_action_token = context->saved_data["first"].toInt(),
+                                   .last_action_token = context->saved_data["last"].toInt()};
+    const at::Tensor score_gradient = gradients[0].to(log_normalizer.scalar_type()).contiguous();
+    const at::Tensor logits_gradient =
+        at::empty(rows.sizes(), rows.options());  // contiguous whatever rows' strides
+    run(rows,
+        GradientJob{.logits = rows_of(rows),
+                    .label = label_of(smoothing),
+                    .own = labels_of(tokens, mask),
+                    .log_normalizer = log_normalizer.const_data_ptr(),
+                    .score_gradient = score_gradient.const_data_ptr(),
+                    .logits_gradient = logits_gradient.mutable_data_ptr()},
+        cpu_score_gradient, launch_score_gradient);
+    return {logits_gradient, {}, {}, {}, {}, {}};
+  }
+};
+
+void check_smoothing(const LabelSmoothing& smoothing, const at::Tensor& logits) {
+  if (smoothing.sigma == 0) return;
+  APO_CHECK(
+      RunError,
+      smoothing.first_action_token >= 0 && smoothing.first_action_token <= smoothing.last_action_token &&
+          smoothing.last_action_token < logits.size(-1),
+      "objective: label smoothing needs first_action_token <= last_action_token within the vocabulary of ",
+      logits.size(-1), ", found ", smoothing.first_action_token, "..", smoothing.last_action_token);
+}
+
+}  // namespace
+
+std::pair<at::Tensor, at::Tensor> token_log_probs(const at::Tensor& logits, const at::Tensor& tokens,
+                                                  const at::Tensor& mask, const at::Tensor& other_tokens,
+                                                  const at::Tensor& other_mask,
+                                                  const LabelSmoothing& smoothing) {
+  check_logits("logits", logits);
+  check_labels("tokens", tokens, "mask", mask, logits);
+  if (other_tokens.defined()) check_labels("other_tokens", other_tokens, "other_mask", other_mask, logits);
+  check_smoothing(smoothing, logits);
+  const auto filled = [&tokens](const at::Tensor& m) {
+    return m.defined() ? m.contiguous() : at::ones(tokens.sizes(), tokens.options().dtype(at::kBool));
+  };
+  if (!logits.is_cpu() && !logits.is_cuda()) {
+    // devices without row kernels, the meta device among them
+    at::Tensor other;
+    if (other_tokens.defined())
+      other = plain::token_log_probs(logits.detach(), other_tokens, filled(other_mask), smoothing);
+    return {plain::token_log_probs(logits, tokens, filled(mask), smoothing), other};
+  }
+  std::optional<at::Tensor> others, other_counts;
+  if (other_tokens.defined()) others = other_tokens.contiguous(), other_counts = filled(other_mask);
+  const auto scores =
+      ScoreRows::apply(logits, tokens.contiguous(), filled(mask), others, other_counts, smoothing);
+  return {scores[0], others ? scores[1] : at::Tensor()};
+}
+
+at::Tensor token_log_probs(const at::Tensor& logits, const at::Tensor& tokens, const at::Tensor& mask,
+                           const LabelSmoothing& smoothing) {
+  return token_log_probs(logits, tokens, mask, {}, {}, smoothing).first;
+}
+
+at::Tensor token_kl(const at::Tensor& policy_logits, const at::Tensor& reference_logits,
+                    const at::Tensor& mask) {
+  const at::NoGradGuard no_grad;
+  check_logits("policy_logits", policy_logits);
+  check_like("reference_logits", reference_logits, policy_logits.sizes(), policy_logits.scalar_type(),
+             policy_logits);
+  const auto shape = policy_logits.sizes().slice(0, 2);
+  if (mask.defined()) check_like("mask", mask, shape, at::kBool, policy_logits);
+  const at::Tensor unmasked =
+      mask.defined() ? mask.contiguous() : at::ones(shape, policy_logits.options().dtype(at::kBool));
+  if (!policy_logits.is_cpu() && !policy_logits.is_cuda())
+    return plain::token_kl(policy_logits, reference_logits, unmasked);
+  const at::Tensor policy = with_contiguous_rows(policy_logits),
+                   reference = with_contiguous_rows(reference_logits);
+  const at::Tensor kl = at::empty(shape, sum_options(policy));
+  run(policy,
+      KlJob{.policy = rows_of(policy),
+            .reference = rows_of(reference),
+            .mask = unmasked.const_data_ptr<bool>(),
+            .kl = kl.mutable_data_ptr()},
+      cpu_kl, launch_kl);
+  return kl;
+}
+
+at::Tensor greedy_tokens(const at::Tensor& logits, int64_t first_action_token, int64_t last_action_token) {
+  const at::NoGradGuard no_grad;
+  check_logits("logits", logits);
+  if (first_action_token < 0 && last_action_token < 0) return logits.argmax(-1);
+  APO_CHECK(
+      RunError,
+      first_action_token >= 0 && first_action_token <= last_action_token &&
+          last_action_token < logits.size(-1),
+      "objective: greedy_tokens needs first_action_token <= last_action_token within the vocabulary of ",
+      logits.size(-1), ", found ", first_action_token, "..", last_action_token);
+  return logits.narrow(-1, first_action_token, last_action_token - first_action_token + 1).argmax(-1) +
+         first_action_token;
+}
+
+}  // namespace apo::objective

@@ -1,0 +1,203 @@
+#include "apo/objective/objective.h"
+
+#include <torch/types.h>
+
+#include "apo/objective/kl_baseline.h"
+#include "apo/objective/log_prob.h"
+#include "apo/objective/weights.h"
+#include "objective/checks.h"
+
+namespace apo::objective {
+namespace {
+
+// The released code reads the end token in desirable rewards only.
+bool drops_end_token(const ObjectiveOptions& options) { return !options.statistics_are_global(); }
+
+// How much each token's log-ratio counts in its sample's reward, [B, T].
+at::Tensor reward_coefficients(const ObjectiveInput& input, const ObjectiveOptions& options,
+                               at::ScalarType type) {
+  at::Tensor coefficient = input.mask.to(type);
+  const at::Tensor undesirable = input.desirable.bitwise_not().unsqueeze(-1);
+  if (drops_end_token(options))
+    coefficient = coefficient.masked_fill(input.end_token.bitwise_and(undesirable), 0);
+  if (options.credit == Credit::dimension && input.dimension_credit.defined())
+    coefficient = at::where(undesirable, coefficient * input.dimension_credit.to(type), coefficient);
+  return coefficient;
+}
+
+// How much each sample is imitated, [B]: what the anchor, sft and weighted-bc average over.
+at::Tensor imitation_weight(const ObjectiveInput& input, const ObjectiveOptions& options,
+                            at::ScalarType type) {
+  return (options.type == ObjectiveType::weighted_bc ? input.sample_weight.detach() : input.desirable)
+      .to(type);
+}
+
+BatchStatistics measure_terms(const ObjectiveInput& input, const ObjectiveOptions& options,
+                              const at::Tensor& kl) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor desirable = input.desirable.to(at::kDouble);
+  const at::Tensor undesirable = 1 - desirable;
+  const at::Tensor zero = at::zeros({}, desirable.options());
+  at::Tensor l1_desirable = zero, l1_undesirable = zero, kl_sum = zero, kl_square_sum = zero, kl_count = zero;
+  if (input.action_l1.defined()) {
+    // a NaN of one group must not reach the other's sum
+    const at::Tensor l = input.action_l1.to(at::kDouble);
+    l1_desirable = at::where(input.desirable, l, zero).sum();
+    l1_undesirable = at::where(input.desirable, zero, l).sum();
+  }
+  if (kl.defined()) {
+    const at::Tensor sample_kl = kl.to(at::kDouble).sum(-1);  // [B]
+    kl_sum = sample_kl.sum();
+    kl_square_sum = sample_kl.square().sum();
+    kl_count = at::ones_like(desirable).sum();
+  }
+  const at::Tensor sft_tokens =
+      (imitation_weight(input, options, at::kDouble) * input.mask.sum(-1).to(at::kDouble)).sum();
+  // in the order of BatchStatistics::Index
+  return {at::stack({desirable.sum(), undesirable.sum(), l1_desirable, l1_undesirable, kl_sum, kl_square_sum,
+                     kl_count, sft_tokens})};
+}
+
+// Mean cross-entropy over the imitated tokens of the whole batch; this input's share of it.
+at::Tensor sft_loss(const at::Tensor& policy, const ObjectiveInput& input, const ObjectiveOptions& options,
+                    const BatchStatistics& whole_batch) {
+  const at::Tensor weight = imitation_weight(input, options, policy.scalar_type()).unsqueeze(-1);  // [B, 1]
+  // samples that are not imitated leave no trace, not even 0 · inf
+  const at::Tensor weighted = (policy * weight).masked_fill(weight.eq(0), 0);
+  const at::Tensor tokens = whole_batch[BatchStatistics::sft_tokens];
+  return -weighted.sum() / tokens.masked_fill(tokens.eq(0), 1).to(policy.scalar_type());
+}
+
+at::Tensor detached(const at::Tensor& tensor) { return tensor.defined() ? tensor.detach() : tensor; }
+
+// L of apo and kto without the anchor; fills in what belongs to it.
+at::Tensor preference_loss(const ObjectiveInput& input, const ObjectiveOptions& options,
+                           const BatchStatistics& whole_batch, const TokenScores& scores,
+                           ObjectiveOutput& out) {
+  const auto type = scores.policy.scalar_type();
+  // z0, w, λ: constants
+  const KlBaseline baseline = kl_baseline(options, whole_batch);
+  const SampleWeights weights = sample_weights(input.action_l1, input.desirable, options, whole_batch);
+  out.z0 = baseline.z0, out.z0_unclamped = baseline.unclamped;
+  out.z0_standard_error = baseline.standard_error, out.z0_clamped = baseline.clamped;
+  const at::Tensor none = at::zeros({}, weights.lambda.options());
+  out.lambda_desirable = at::where(input.desirable, weights.lambda, none).sum();
+  out.lambda_undesirable = at::where(input.desirable, none, weights.lambda).sum();
+  out.weight = weights.weight.to(type), out.lambda = weights.lambda.to(type);
+
+  // r = Σ_t c_t (log π − log π_ref)
+  const at::Tensor ratio = scores.policy - scores.reference.detach();                     // [B, T]
+  const at::Tensor reward = (ratio * reward_coefficients(input, options, type)).sum(-1);  // [B]
+  // 1 − v = 1 − σ(±β(r − z0)) = σ(∓β(r − z0)): minus for desirable samples
+  const at::Tensor margin = (reward - baseline.z0.to(type)) * options.beta;
+  const at::Tensor sample_loss = at::sigmoid(at::where(input.desirable, -margin, margin));
+  out.reward = reward.detach(), out.sample_loss = sample_loss.detach();
+  at::Tensor loss = (sample_loss * out.lambda).sum();
+  if (options.reduction == Reduction::mean) {
+    using S = BatchStatistics;
+    const at::Tensor samples = whole_batch[S::num_desirable] + whole_batch[S::num_undesirable];
+    loss = loss / samples.clamp_min(1).to(type);
+  }
+  return loss;
+}
+
+// L of sft and weighted-bc: the reports that a preference loss has, in their terms.
+void describe_imitation(const ObjectiveInput& input, const ObjectiveOptions& options,
+                        const BatchStatistics& whole_batch, const TokenScores& scores, ObjectiveOutput& out) {
+  const auto type = scores.policy.scalar_type();
+  const at::Tensor tokens = input.mask.sum(-1).clamp_min(1).to(type);
+  out.sample_loss = -scores.policy.detach().sum(-1) / tokens;
+  out.lambda = imitation_weight(input, options, type);
+  const at::Tensor total = whole_batch[BatchStatistics::sft_tokens];
+  out.weight = out.lambda * tokens / total.masked_fill(total.eq(0), 1).to(type);
+}
+
+}  // namespace
+
+BatchStatistics& BatchStatistics::operator+=(const BatchStatistics& other) {
+  if (!other.sums.defined()) return *this;
+  sums = sums.defined() ? sums + other.sums : other.sums.clone();
+  return *this;
+}
+
+at::Tensor BatchStatistics::operator[](Index index) const { return sums.select(0, index); }
+
+TokenScores score(const ObjectiveInput& given, const ObjectiveOptions& options) {
+  const ObjectiveInput input = completed(given, options);
+  const LabelSmoothing smoothing{options.label_smoothing_bins, input.first_action_token,
+                                 input.last_action_token};
+  if (!options.needs_reference())
+    return {.policy = token_log_probs(input.policy_logits, input.tokens, input.mask, smoothing),
+            .reference = {},
+            .kl = {}};
+  if (options.z0 != Z0Estimator::shifted_labels) {
+    const at::Tensor policy = token_log_probs(input.policy_logits, input.tokens, input.mask, smoothing);
+    const at::NoGradGuard no_grad;
+    return {.policy = policy,
+            .reference = token_log_probs(input.reference_logits, input.tokens, input.mask, smoothing),
+            .kl = kl_terms(input, options)};
+  }
+  // shifted labels: both sets of labels in one pass over each policy's logits
+  at::Tensor shifted_mask = input.mismatched_mask.bitwise_and(input.mask);
+  if (drops_end_token(options))
+    shifted_mask = shifted_mask.bitwise_and(input.mismatched_end_token.bitwise_not());
+  const auto [policy, policy_shifted] = token_log_probs(input.policy_logits, input.tokens, input.mask,
+                                                        input.mismatched_tokens, shifted_mask, smoothing);
+  const at::NoGradGuard no_grad;
+  const auto [reference, reference_shifted] = token_log_probs(
+      input.reference_logits, input.tokens, input.mask, input.mismatched_tokens, shifted_mask, smoothing);
+  return {.policy = policy, .reference = reference, .kl = policy_shifted - reference_shifted};
+}
+
+BatchStatistics measure(const ObjectiveInput& input, const ObjectiveOptions& options) {
+  return measure_terms(completed(input, options), options, kl_terms(input, options));
+}
+
+BatchStatistics measure(const ObjectiveInput& input, const ObjectiveOptions& options,
+                        const TokenScores& scores) {
+  return measure_terms(completed(input, options), options, scores.kl);
+}
+
+ObjectiveOutput evaluate(const ObjectiveInput& given, const ObjectiveOptions& options,
+                         const BatchStatistics& whole_batch, const TokenScores& scores) {
+  const ObjectiveInput input = completed(given, options);
+  APO_CHECK(RunError, whole_batch.sums.defined() && whole_batch.sums.numel() == BatchStatistics::kSize,
+            "objective: the batch's statistics: expected ", int64_t{BatchStatistics::kSize},
+            " sums from measure, found ", whole_batch.sums.defined() ? whole_batch.sums.numel() : 0);
+  const BatchStatistics whole{whole_batch.sums.to(input.policy_logits.device(), at::kDouble)};
+  ObjectiveOutput out;
+  out.token_log_probs = scores.policy.detach();
+  out.reference_token_log_probs = detached(scores.reference);
+  out.log_prob = out.token_log_probs.sum(-1);
+  if (scores.reference.defined()) out.reference_log_prob = out.reference_token_log_probs.sum(-1);
+
+  const bool imitates = !options.needs_reference();
+  at::Tensor imitation;
+  if (imitates || options.sft_weight > 0) {
+    imitation = sft_loss(scores.policy, input, options, whole);
+    out.sft_loss = imitation.detach();
+  }
+  if (imitates) {
+    describe_imitation(input, options, whole, scores, out);
+    out.loss = imitation;
+    return out;
+  }
+  out.loss = preference_loss(input, options, whole, scores, out);
+  if (imitation.defined()) out.loss = out.loss + imitation * options.sft_weight;
+  return out;
+}
+
+ObjectiveOutput evaluate(const ObjectiveInput& input, const ObjectiveOptions& options,
+                         const BatchStatistics& whole_batch) {
+  // the statistics hold z0 already: no need to estimate it once more
+  ObjectiveOptions without_z0 = options;
+  without_z0.z0 = Z0Estimator::none;
+  return evaluate(input, options, whole_batch, score(input, without_z0));
+}
+
+ObjectiveOutput apo_loss(const ObjectiveInput& input, const ObjectiveOptions& options) {
+  const TokenScores scores = score(input, options);
+  return evaluate(input, options, measure(input, options, scores), scores);
+}
+
+}  // namespace apo::objective

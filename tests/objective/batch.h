@@ -1,0 +1,96 @@
+// Random batches, their parts, and numbers out of tensors, for the objective's tests.
+#pragma once
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <torch/types.h>
+
+#include <string>
+#include <vector>
+
+#include "apo/base/error.h"
+#include "apo/objective/objective.h"
+
+namespace apo::objective::testing {
+
+struct BatchShape {
+  int64_t samples = 6, tokens = 4, vocabulary = 11;
+  at::ScalarType type = at::kDouble;
+  uint64_t seed = 1;
+};
+
+/// Every third sample undesirable, the last token the end token (id 0), action bins 2..vocabulary-2, one
+/// position masked, mismatched tokens rolled over the batch.
+inline ObjectiveInput random_batch(const BatchShape& shape = {}) {
+  auto random = at::make_generator<at::CPUGeneratorImpl>(shape.seed);
+  const int64_t batch = shape.samples, tokens = shape.tokens, vocabulary = shape.vocabulary;
+  const auto logits = [&] {
+    return (at::randn({batch, tokens, vocabulary}, random, at::kDouble) * 2).to(shape.type);
+  };
+  ObjectiveInput input;
+  input.first_action_token = 2, input.last_action_token = vocabulary - 2;
+  input.policy_logits = logits();
+  input.reference_logits = logits();
+  input.tokens = at::randint(2, vocabulary - 1, {batch, tokens}, random, at::kLong);
+  input.tokens.select(1, tokens - 1).zero_();
+  input.end_token = at::zeros({batch, tokens}, at::kBool);
+  input.end_token.select(1, tokens - 1).fill_(true);
+  input.mask = at::ones({batch, tokens}, at::kBool);
+  if (tokens > 2) input.mask[0][1] = false;
+  input.desirable = at::arange(batch, at::kLong).remainder(3).ne(2);
+  input.action_l1 = at::rand({batch}, random, at::kFloat) + 0.01;
+  input.dimension_credit = at::rand({batch, tokens}, random, at::kFloat);
+  input.sample_weight = at::rand({batch}, random, at::kFloat);
+  input.mismatched_tokens = input.tokens.roll(-1, 0);
+  input.mismatched_mask = input.mask.roll(-1, 0);
+  input.mismatched_end_token = input.end_token.roll(-1, 0);
+  input.mismatched_policy_logits = logits();
+  input.mismatched_reference_logits = logits();
+  return input;
+}
+
+/// Every tensor of the input through one function.
+template <class F>
+ObjectiveInput transformed(ObjectiveInput input, F&& function) {
+  for (at::Tensor* tensor :
+       {&input.policy_logits, &input.reference_logits, &input.tokens, &input.mask, &input.end_token,
+        &input.desirable, &input.action_l1, &input.dimension_credit, &input.sample_weight,
+        &input.mismatched_tokens, &input.mismatched_mask, &input.mismatched_end_token,
+        &input.mismatched_policy_logits, &input.mismatched_reference_logits})
+    if (tensor->defined()) *tensor = function(*tensor);
+  return input;
+}
+
+/// Samples begin..end-1 of a batch; a view, so that gradients reach the whole batch's logits.
+inline ObjectiveInput samples(const ObjectiveInput& input, int64_t begin, int64_t end) {
+  return transformed(input, [&](const at::Tensor& tensor) { return tensor.slice(0, begin, end); });
+}
+
+inline double number(const at::Tensor& tensor) { return tensor.item<double>(); }
+
+/// The largest absolute difference; NaN counts as infinitely far.
+inline double distance(const at::Tensor& a, const at::Tensor& b) {
+  if (a.numel() == 0) return 0;
+  return number((a.to(at::kDouble) - b.to(at::kDouble)).abs().nan_to_num(1e300).max());
+}
+
+/// A fresh leaf that gradients flow to.
+inline at::Tensor leaf(const at::Tensor& tensor) { return tensor.detach().clone().set_requires_grad(true); }
+
+/// The message of the Error of type E that `function` throws, or what happened instead.
+template <class E, class F>
+std::string message_of(F&& function) {
+  try {
+    function();
+  } catch (const E& error) {
+    return error.what();
+  } catch (const std::exception& error) {
+    return std::string("another exception: ") + error.what();
+  }
+  return "nothing thrown";
+}
+
+inline std::vector<Z0Estimator> all_estimators() {
+  return {Z0Estimator::shifted_labels, Z0Estimator::mismatched, Z0Estimator::exact, Z0Estimator::none};
+}
+
+}  // namespace apo::objective::testing

@@ -1,0 +1,480 @@
+// The objective's laws, one promise a test; docs/objective.md has the formulas.
+#include "apo/objective/objective.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "apo/objective/kl_baseline.h"
+#include "apo/objective/weights.h"
+#include "objective/batch.h"
+
+namespace apo::objective {
+namespace {
+
+using testing::all_estimators;
+using ::testing::AllOf;
+using testing::distance;
+using ::testing::HasSubstr;
+using testing::leaf;
+using testing::message_of;
+using testing::number;
+using testing::random_batch;
+
+// Two samples, two tokens, two words: small enough for a pencil.
+ObjectiveInput pencil_batch() {
+  const double ln3 = std::log(3.0);
+  ObjectiveInput input;
+  // sample A (desirable), tokens (0, 1): p = (3/4, 1/4), (1/2, 1/2); p_ref = (1/2, 1/2), (3/4, 1/4)
+  // sample B (undesirable), tokens (1, 1): p = (1/4, 3/4), (1/2, 1/2); p_ref = (1/2, 1/2), (1/2, 1/2)
+  input.policy_logits = at::tensor({ln3, 0.0, 0.0, 0.0, 0.0, ln3, 0.0, 0.0}, at::kDouble).view({2, 2, 2});
+  input.reference_logits = at::tensor({0.0, 0.0, ln3, 0.0, 0.0, 0.0, 0.0, 0.0}, at::kDouble).view({2, 2, 2});
+  input.tokens = at::tensor({0, 1, 1, 1}, at::kLong).view({2, 2});
+  input.desirable = at::tensor({1, 0}, at::kLong).to(at::kBool);
+  input.action_l1 = at::tensor({0.3, 0.1}, at::kFloat);
+  return input;
+}
+
+TEST(Objective, ByHand) {
+  // r_A = ln(3/4) - ln(1/2) + ln(1/2) - ln(1/4) = ln 3;   r_B = ln(3/4) - ln(1/2) + 0 = ln(3/2)
+  // z0: A's logits with B's tokens (1, 1): ln(1/4) - ln(1/2) + ln(1/2) - ln(1/4) = 0
+  //     B's logits with A's tokens (0, 1): ln(1/4) - ln(1/2) + 0 = -ln 2          -> z0 = -(ln 2) / 2
+  // each alone in its group: w = 1, lambda_D = 1 - 1/e = 0.632120559, lambda_U = 1/e = 0.367879441
+  // beta = 1: 1 - v_A = sigma(-(ln 3 + ln 2 / 2)) = 1 / (1 + 3 sqrt 2) = 0.190743
+  //           1 - v_B = sigma(ln(3/2) + ln 2 / 2) = 1.5 sqrt 2 / (1 + 1.5 sqrt 2) = 0.679623
+  // L = 0.632120559 * 0.190743 + 0.367879441 * 0.679623 = 0.120573 + 0.250019 = 0.370592
+  ObjectiveInput input = pencil_batch();
+  input.policy_logits.set_requires_grad(true);
+  const ObjectiveOutput out = apo_loss(input, {.beta = 1.0});
+  const double loss_a = 1 / (1 + 3 * std::sqrt(2.0)),
+               loss_b = 1.5 * std::sqrt(2.0) / (1 + 1.5 * std::sqrt(2.0));
+  const double lambda_a = 1 - std::exp(-1.0), lambda_b = std::exp(-1.0);
+  EXPECT_NEAR(number(out.reward[0]), std::log(3.0), 1e-12);
+  EXPECT_NEAR(number(out.reward[1]), std::log(1.5), 1e-12);
+  EXPECT_NEAR(number(out.z0), -std::log(2.0) / 2, 1e-12);
+  EXPECT_NEAR(number(out.log_prob[0]), std::log(3.0 / 8), 1e-12);
+  EXPECT_NEAR(number(out.reference_log_prob[0]), std::log(1.0 / 8), 1e-12);
+  EXPECT_NEAR(number(out.sample_loss[0]), loss_a, 1e-12);
+  EXPECT_NEAR(number(out.sample_loss[1]), loss_b, 1e-12);
+  EXPECT_NEAR(number(out.lambda[0]), lambda_a, 1e-12);
+  EXPECT_NEAR(number(out.lambda[1]), lambda_b, 1e-12);
+  EXPECT_NEAR(number(out.loss), 0.370592, 1e-6);
+  EXPECT_NEAR(number(out.loss), lambda_a * loss_a + lambda_b * loss_b, 1e-12);
+  // standard error of z0 from the two samples' terms 0 and -ln 2: their spread is ln 2 / sqrt 2, over sqrt 2
+  EXPECT_NEAR(number(out.z0_standard_error), std::log(2.0) / 2, 1e-12);
+  // dL/dr_A = -lambda s (1 - s), dL/dr_B = +lambda s (1 - s); dr_A/dlogit(A, 0, 0) = 1 - 3/4, dr_B/dlogit(B,
+  // 0, 0) = -1/4
+  out.loss.backward();
+  EXPECT_NEAR(number(input.policy_logits.grad()[0][0][0]), -lambda_a * loss_a * (1 - loss_a) / 4, 1e-12);
+  EXPECT_NEAR(number(input.policy_logits.grad()[1][0][0]), -lambda_b * loss_b * (1 - loss_b) / 4, 1e-12);
+}
+
+TEST(Objective, PolicyEqualToReferenceGivesExactlyOneHalf) {
+  for (const auto type : {at::kFloat, at::kDouble, at::kBFloat16})
+    for (const auto kind : {ObjectiveType::apo, ObjectiveType::kto})
+      for (const auto compatibility : {Compatibility::paper, Compatibility::released_code})
+        for (const auto z0 : all_estimators()) {
+          ObjectiveInput input = random_batch({.vocabulary = 301, .type = type});
+          input.reference_logits = input.policy_logits.clone();
+          input.mismatched_reference_logits = input.mismatched_policy_logits.clone();
+          const ObjectiveOutput out = apo_loss(
+              input, {.type = kind, .z0 = z0, .compatibility = compatibility, .label_smoothing_bins = 1.0});
+          EXPECT_EQ(number(out.reward.abs().max()), 0);
+          EXPECT_EQ(number(out.z0), 0);
+          EXPECT_EQ(number(out.z0_unclamped), 0);
+          EXPECT_FALSE(number(out.z0_clamped));
+          EXPECT_TRUE(at::equal(out.sample_loss, at::full_like(out.sample_loss, 0.5)));
+        }
+}
+
+TEST(Objective, GradientRaisesDesirableAndLowersUndesirableTokens) {
+  const ObjectiveInput input = random_batch();
+  for (const auto kind : {ObjectiveType::apo, ObjectiveType::kto}) {
+    ObjectiveInput x = input;
+    x.policy_logits = leaf(input.policy_logits);
+    apo_loss(x, {.type = kind}).loss.backward();
+    const at::Tensor at_token = x.policy_logits.grad().gather(-1, input.tokens.unsqueeze(-1)).squeeze(-1);
+    for (int64_t i = 0; i < 6; ++i) {
+      const double g = number(at_token[i][0]);
+      if (number(input.desirable[i])) {
+        EXPECT_LT(g, 0) << i;  // descending raises the logit
+      } else {
+        EXPECT_GT(g, 0) << i;
+      }
+    }
+  }
+}
+
+TEST(Weights, AddUpToOneInTheirGroupAndLambdaIsAFraction) {
+  const ObjectiveInput input = random_batch({.samples = 12});
+  for (const auto type : {WeightType::adaptive, WeightType::uniform}) {
+    const ObjectiveOutput out = apo_loss(input, {.weights = {.type = type}});
+    EXPECT_NEAR(number(out.weight.masked_select(input.desirable).sum()), 1, 1e-12);
+    EXPECT_NEAR(number(out.weight.masked_select(input.desirable.logical_not()).sum()), 1, 1e-12);
+    EXPECT_GE(number(out.lambda.min()), 0);
+    EXPECT_LE(number(out.lambda.max()), 1);
+  }
+}
+
+TEST(Weights, FollowTheActionError) {
+  // desirable l = 0.1, 0.3: w = 1/4, 3/4; undesirable l = 0.2, 0.2: w = 1/2, 1/2
+  ObjectiveInput input = random_batch({.samples = 4});
+  input.action_l1 = at::tensor({0.1, 0.2, 0.3, 0.2}, at::kDouble);
+  input.desirable = at::tensor({1, 0, 1, 0}, at::kLong).to(at::kBool);
+  const ObjectiveOutput sum = apo_loss(input, {.weights = {.eta_desirable = 2.0, .eta_undesirable = 3.0}});
+  EXPECT_LT(distance(sum.weight, at::tensor({0.25, 0.5, 0.75, 0.5}, at::kDouble)), 1e-12);
+  EXPECT_LT(distance(sum.lambda,
+                     at::tensor({1 - std::exp(-0.5), std::exp(-1.5), 1 - std::exp(-1.5), std::exp(-1.5)},
+                                at::kDouble)),
+            1e-12);
+  EXPECT_NEAR(number(sum.lambda_desirable), 2 - std::exp(-0.5) - std::exp(-1.5), 1e-12);
+  EXPECT_NEAR(number(sum.lambda_undesirable), 2 * std::exp(-1.5), 1e-12);
+  // mean: scaled by the group's size, 2
+  const ObjectiveOutput mean = apo_loss(input, {.weights = {.normalization = WeightNormalization::mean}});
+  EXPECT_LT(distance(mean.weight, at::tensor({0.5, 1.0, 1.5, 1.0}, at::kDouble)), 1e-12);
+  EXPECT_LT(distance(mean.lambda.select(0, 1), at::tensor(std::exp(-1.0), at::kDouble)), 1e-12);
+  // uniform: lambda = 1
+  const ObjectiveOutput uniform = apo_loss(input, {.weights = {.type = WeightType::uniform}});
+  EXPECT_EQ(number(uniform.lambda.min()), 1);
+  EXPECT_LT(distance(uniform.weight, at::full({4}, 0.5, at::kDouble)), 1e-12);
+}
+
+TEST(Weights, NoErrorAtAllMeansEqualWeights) {
+  ObjectiveInput input = random_batch({.samples = 6});  // 4 desirable, 2 undesirable
+  input.action_l1.zero_();
+  const ObjectiveOutput out = apo_loss(input, {});
+  EXPECT_LT(distance(out.weight, at::where(input.desirable, 0.25, 0.5)), 1e-12);
+}
+
+TEST(Weights, TinyErrorsKeepTheirPrecision) {
+  // lambda_D = 1 - exp(-1e-10) = 1e-10; written as a difference it would be off by 1e-7 of itself
+  ObjectiveInput input = random_batch({.samples = 2});
+  input.desirable.fill_(true);
+  input.action_l1 = at::tensor({1e-10, 1.0}, at::kDouble);
+  EXPECT_NEAR(number(apo_loss(input, {}).lambda[0]) / 1e-10, 1, 1e-9);
+}
+
+TEST(KlBaseline, UsesTheNeighboursLabels) {
+  // rolling inside equals the trainer's rolling; another pairing does not
+  const ObjectiveInput given = random_batch();
+  ObjectiveInput rolled = given, wrong = given;
+  rolled.mismatched_tokens = rolled.mismatched_mask = rolled.mismatched_end_token = at::Tensor();
+  wrong.mismatched_tokens = given.tokens.roll(1, 0);
+  const double z0 = number(apo_loss(given, {}).z0_unclamped);
+  EXPECT_EQ(number(apo_loss(rolled, {}).z0_unclamped), z0);
+  EXPECT_NE(number(apo_loss(wrong, {}).z0_unclamped), z0);
+}
+
+TEST(KlBaseline, EstimatorsByHand) {
+  const ObjectiveInput input = pencil_batch();
+  // exact: A: KL((3/4, 1/4) | (1/2, 1/2)) + KL((1/2, 1/2) | (3/4, 1/4)) = 0.13081204 + 0.14384104; B:
+  // 0.13081204
+  EXPECT_NEAR(number(apo_loss(input, {.z0 = Z0Estimator::exact}).z0), (2 * 0.13081204 + 0.14384104) / 2,
+              1e-8);
+  EXPECT_EQ(number(apo_loss(input, {.z0 = Z0Estimator::none}).z0), 0);
+  // mismatched: its own logits; here uniform policy (1/2) against p_ref = (3/4, 1/4) everywhere.
+  // tokens A' = (1, 1): 2 (ln 1/2 - ln 1/4) = 2 ln 2;  B' = (0, 1): ln(2/3) + ln 2 = ln(4/3)
+  ObjectiveInput mismatched = input;
+  mismatched.mismatched_tokens = input.tokens.roll(-1, 0);
+  mismatched.mismatched_policy_logits = at::zeros({2, 2, 2}, at::kDouble);
+  mismatched.mismatched_reference_logits =
+      at::tensor({std::log(3.0), 0.0}, at::kDouble).expand({2, 2, 2}).contiguous();
+  EXPECT_NEAR(number(apo_loss(mismatched, {.z0 = Z0Estimator::mismatched}).z0),
+              (2 * std::log(2.0) + std::log(4.0 / 3)) / 2, 1e-12);
+}
+
+TEST(KlBaseline, IsClampedAndSaysSo) {
+  ObjectiveInput input = pencil_batch();  // z0 = -(ln 2) / 2 = -0.3466
+  const ObjectiveOutput low = apo_loss(input, {.kl_min = -0.1});
+  EXPECT_DOUBLE_EQ(number(low.z0), -0.1);
+  EXPECT_NEAR(number(low.z0_unclamped), -std::log(2.0) / 2, 1e-12);
+  EXPECT_TRUE(number(low.z0_clamped));
+  EXPECT_DOUBLE_EQ(number(apo_loss(input, {.kl_max = -1.0}).z0), -1.0);
+  EXPECT_FALSE(number(apo_loss(input, {}).z0_clamped));
+  // kto: never below zero, whatever kl_min says; no upper clamp
+  EXPECT_EQ(number(apo_loss(input, {.type = ObjectiveType::kto}).z0), 0);
+  EXPECT_GT(number(apo_loss(input, {.type = ObjectiveType::kto, .z0 = Z0Estimator::exact, .kl_max = 0.0}).z0),
+            0.1);
+}
+
+TEST(KlBaseline, OnePassEqualsItsDefinition) {
+  const ObjectiveInput input = random_batch({.vocabulary = 67, .type = at::kFloat});
+  for (const auto z0 : all_estimators())
+    for (const auto compatibility : {Compatibility::paper, Compatibility::released_code}) {
+      const ObjectiveOptions options{.z0 = z0, .compatibility = compatibility, .label_smoothing_bins = 2.0};
+      const at::Tensor fused = score(input, options).kl, defined = kl_terms(input, options);
+      ASSERT_EQ(fused.defined(), z0 != Z0Estimator::none);
+      if (fused.defined()) {
+        EXPECT_TRUE(at::equal(fused, defined));
+      }
+      EXPECT_TRUE(
+          at::equal(measure(input, options).sums, measure(input, options, score(input, options)).sums));
+    }
+}
+
+TEST(KlBaseline, TheExactOneIsNeverNegative) {
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    ObjectiveInput input = random_batch({.type = at::kFloat, .seed = seed});
+    input.reference_logits = input.policy_logits + 1e-4 * input.reference_logits;
+    EXPECT_GE(number(apo_loss(input, {.z0 = Z0Estimator::exact}).z0), 0);
+  }
+}
+
+TEST(ReleasedCode, LeavesTheEndTokenOutOfUndesirableRewardsAndOfZ0) {
+  const ObjectiveInput input = random_batch();
+  ObjectiveInput other_end = input;
+  other_end.policy_logits = input.policy_logits.clone();
+  other_end.policy_logits.select(1, 3) =
+      at::randn({6, 11}, at::kDouble);  // only the end token's logits differ
+  for (const auto z0 : {Z0Estimator::shifted_labels, Z0Estimator::exact}) {
+    const ObjectiveOptions options{.z0 = z0, .compatibility = Compatibility::released_code};
+    const ObjectiveOutput a = apo_loss(input, options), b = apo_loss(other_end, options);
+    EXPECT_EQ(number(a.z0_unclamped), number(b.z0_unclamped));
+    const at::Tensor same = a.reward.eq(b.reward);
+    EXPECT_TRUE(at::equal(same, input.desirable.logical_not()));
+    // the paper's rewards and baseline contain it
+    const ObjectiveOutput c = apo_loss(input, {.z0 = z0}), d = apo_loss(other_end, {.z0 = z0});
+    EXPECT_NE(number(c.z0_unclamped), number(d.z0_unclamped));
+    EXPECT_FALSE(number(c.reward.eq(d.reward).any()));
+  }
+}
+
+TEST(ReleasedCode, WeightsHaveTheirEpsilon) {
+  // desirable l = 0 and 0: (0 + 1e-4) / (0 + 1e-4) = 1 each; undesirable l = 0.1: 1
+  ObjectiveInput input = random_batch({.samples = 3});
+  input.action_l1 = at::tensor({0.0, 0.0, 0.1}, at::kDouble);
+  const ObjectiveOutput out = apo_loss(input, {.compatibility = Compatibility::released_code});
+  EXPECT_LT(distance(out.weight, at::ones({3})), 1e-12);
+}
+
+TEST(Reduction, MeanDividesByTheNumberOfSamples) {
+  const ObjectiveInput input = random_batch();
+  const double sum = number(apo_loss(input, {}).loss);
+  EXPECT_NEAR(number(apo_loss(input, {.reduction = Reduction::mean}).loss), sum / 6, 1e-12);
+}
+
+TEST(Anchor, AddsTheMeanCrossEntropyOfDesirableSamples) {
+  const ObjectiveInput input = random_batch();
+  const ObjectiveOutput plain = apo_loss(input, {}), anchored = apo_loss(input, {.sft_weight = 0.25});
+  // mean over the unmasked tokens of samples 0, 1, 3, 4: 4 * 4 - 1 masked
+  const at::Tensor good = plain.log_prob.masked_select(input.desirable);
+  const double cross_entropy = -number(good.sum()) / 15;
+  EXPECT_NEAR(number(anchored.loss), number(plain.loss) + 0.25 * cross_entropy, 1e-12);
+  EXPECT_NEAR(number(anchored.sft_loss), cross_entropy, 1e-12);
+  EXPECT_FALSE(plain.sft_loss.defined());
+}
+
+TEST(Sft, IsTheMeanCrossEntropyOfDesirableSamples) {
+  ObjectiveInput input = random_batch();
+  input.reference_logits = input.action_l1 = at::Tensor();
+  const ObjectiveOutput out = apo_loss(input, {.type = ObjectiveType::sft});
+  EXPECT_NEAR(number(out.loss), -number(out.log_prob.masked_select(input.desirable).sum()) / 15, 1e-12);
+  EXPECT_NEAR(number(out.weight.sum()), 1, 1e-12);
+  EXPECT_FALSE(out.reward.defined());
+  // sample 0 has 3 unmasked tokens
+  EXPECT_NEAR(number(out.sample_loss[0]), -number(out.log_prob[0]) / 3, 1e-12);
+  // without labels every sample is imitated
+  input.desirable = at::Tensor();
+  const ObjectiveOutput all = apo_loss(input, {.type = ObjectiveType::sft});
+  EXPECT_NEAR(number(all.loss), -number(all.log_prob.sum()) / 23, 1e-12);
+}
+
+TEST(WeightedBc, WeighsEachSamplesTokens) {
+  ObjectiveInput input = random_batch({.samples = 3});
+  input.mask.fill_(true);
+  input.sample_weight = at::tensor({2.0, 0.0, 1.0}, at::kFloat);
+  input.policy_logits[1] = std::nan("");  // weight 0: leaves no trace
+  const ObjectiveOutput out = apo_loss(input, {.type = ObjectiveType::weighted_bc});
+  EXPECT_NEAR(number(out.loss), -(2 * number(out.log_prob[0]) + number(out.log_prob[2])) / 12, 1e-12);
+}
+
+TEST(Credit, PushesDownOnlyWhatTheHumanChanged) {
+  ObjectiveInput input = random_batch();
+  input.dimension_credit.zero_();
+  input.dimension_credit[2][1] = 0.5;  // sample 2 is undesirable
+  input.policy_logits.set_requires_grad(true);
+  const ObjectiveOutput out = apo_loss(input, {.credit = Credit::dimension});
+  const at::Tensor ratio = out.token_log_probs - out.reference_token_log_probs;
+  EXPECT_NEAR(number(out.reward[2]), 0.5 * number(ratio[2][1]), 1e-12);
+  EXPECT_EQ(number(out.reward[5]), 0);
+  EXPECT_NEAR(number(out.reward[0]), number(ratio[0].sum()), 1e-12);  // desirable: all tokens
+  out.loss.backward();
+  const at::Tensor gradient = input.policy_logits.grad().abs().sum(-1);
+  EXPECT_GT(number(gradient[2][1]), 0);
+  EXPECT_EQ(number(gradient[2][0]), 0);
+  // with `credit: sample`, or without credits, all count
+  EXPECT_NEAR(number(apo_loss(input, {}).reward[2]), number(ratio[2].sum()), 1e-12);
+  input.dimension_credit = at::Tensor();
+  EXPECT_NEAR(number(apo_loss(input, {.credit = Credit::dimension}).reward[2]), number(ratio[2].sum()),
+              1e-12);
+}
+
+TEST(LabelSmoothing, ActsOnRewardsAndCrossEntropyButNotOnTheEndToken) {
+  const ObjectiveInput input = random_batch();
+  const ObjectiveOutput hard = apo_loss(input, {.sft_weight = 1.0});
+  const ObjectiveOutput smooth = apo_loss(input, {.sft_weight = 1.0, .label_smoothing_bins = 2.0});
+  EXPECT_TRUE(at::equal(hard.token_log_probs.select(1, 3), smooth.token_log_probs.select(1, 3)));
+  EXPECT_FALSE(number(hard.token_log_probs.select(1, 0).eq(smooth.token_log_probs.select(1, 0)).any()));
+  EXPECT_FALSE(number(hard.reward.eq(smooth.reward).any()));
+  EXPECT_NE(number(hard.sft_loss), number(smooth.sft_loss));
+  EXPECT_NE(number(hard.z0), number(smooth.z0));
+}
+
+TEST(Objective, EmptyAndSingleSampleGroupsAreFinite) {
+  for (const auto kind : {ObjectiveType::apo, ObjectiveType::kto, ObjectiveType::sft})
+    for (const int64_t batch : {0, 1, 3})
+      for (const bool desirable : {true, false})
+        for (const auto z0 : all_estimators()) {
+          ObjectiveInput input = random_batch({.samples = batch, .tokens = 2});
+          input.desirable.fill_(desirable);
+          input.policy_logits.set_requires_grad(true);
+          const ObjectiveOutput out = apo_loss(input, {.type = kind, .z0 = z0, .sft_weight = 0.5});
+          out.loss.backward();
+          EXPECT_TRUE(std::isfinite(number(out.loss)));
+          EXPECT_TRUE(number(at::isfinite(input.policy_logits.grad()).all()));
+          EXPECT_TRUE(number(at::isfinite(out.weight).all()));
+          if (kind != ObjectiveType::sft) {
+            EXPECT_TRUE(std::isfinite(number(out.z0_standard_error)));
+          }
+        }
+}
+
+TEST(Objective, EnormousRewardsAreFinite) {
+  for (const auto type : {at::kFloat, at::kDouble, at::kBFloat16})
+    for (const double size : {1e4, -1e4}) {
+      ObjectiveInput input = random_batch({.type = type});
+      input.mask.fill_(true);
+      const at::Tensor at_token =
+          at::zeros_like(input.policy_logits).scatter(-1, input.tokens.unsqueeze(-1), size);
+      input.policy_logits = leaf(at_token);
+      input.reference_logits = -at_token;
+      const ObjectiveOutput out = apo_loss(input, {.sft_weight = 1.0});
+      EXPECT_GE(number(out.reward.abs().min()), 1e4);
+      out.loss.backward();
+      EXPECT_TRUE(std::isfinite(number(out.loss)));
+      EXPECT_TRUE(number(at::isfinite(input.policy_logits.grad()).all()));
+    }
+}
+
+TEST(Objective, SmallLossesKeepTheirPrecision) {
+  // beta (r - z0) = 40: 1 - v = e^-40; as a difference it would be exactly 0 in float32
+  ObjectiveInput input = random_batch({.samples = 1, .tokens = 1, .vocabulary = 5, .type = at::kFloat});
+  input.tokens.fill_(2), input.mask.fill_(true), input.desirable.fill_(true);
+  input.policy_logits.zero_(), input.reference_logits.zero_();
+  input.reference_logits.select(-1, 2).fill_(-40.0);
+  const double reward = number(apo_loss(input, {.z0 = Z0Estimator::none}).reward[0]);
+  const double loss = number(apo_loss(input, {.beta = 1.0, .z0 = Z0Estimator::none}).sample_loss[0]);
+  EXPECT_NEAR(loss / std::exp(-reward), 1, 1e-5);
+}
+
+TEST(Objective, MaskedPositionsChangeNothing) {
+  const ObjectiveInput clean = random_batch();
+  ObjectiveInput poisoned = clean;
+  poisoned.policy_logits = clean.policy_logits.clone(),
+  poisoned.reference_logits = clean.reference_logits.clone();
+  poisoned.policy_logits[0][1] = std::nan("");
+  poisoned.reference_logits[0][1] = std::nan("");
+  poisoned.tokens = clean.tokens.clone();
+  poisoned.tokens[0][1] = -100;
+  for (const auto z0 : {Z0Estimator::shifted_labels, Z0Estimator::exact}) {
+    ObjectiveInput a = clean, b = poisoned;
+    a.policy_logits = leaf(clean.policy_logits), b.policy_logits = leaf(poisoned.policy_logits);
+    const ObjectiveOptions options{.z0 = z0, .sft_weight = 0.5};
+    const at::Tensor loss_a = apo_loss(a, options).loss, loss_b = apo_loss(b, options).loss;
+    EXPECT_EQ(number(loss_a), number(loss_b));
+    loss_a.backward(), loss_b.backward();
+    EXPECT_TRUE(at::equal(a.policy_logits.grad(), b.policy_logits.grad()));
+  }
+}
+
+TEST(Objective, GradientFlowsToThePolicyAlone) {
+  for (const auto z0 : all_estimators()) {
+    ObjectiveInput input = random_batch();
+    for (at::Tensor* tensor :
+         {&input.policy_logits, &input.reference_logits, &input.action_l1, &input.dimension_credit,
+          &input.mismatched_policy_logits, &input.mismatched_reference_logits})
+      *tensor = leaf(*tensor);
+    const ObjectiveOptions options{.z0 = z0, .sft_weight = 0.5, .credit = Credit::sample};
+    const BatchStatistics whole = measure(input, options);
+    EXPECT_FALSE(whole.sums.requires_grad());
+    const ObjectiveOutput out = apo_loss(input, options);
+    for (const at::Tensor& tensor :
+         {out.reward, out.weight, out.lambda, out.sample_loss, out.z0, out.log_prob})
+      EXPECT_FALSE(tensor.requires_grad());
+    out.loss.backward();
+    EXPECT_TRUE(input.policy_logits.grad().defined());
+    for (const at::Tensor& tensor : {input.reference_logits, input.action_l1, input.mismatched_policy_logits,
+                                     input.mismatched_reference_logits})
+      EXPECT_FALSE(tensor.grad().defined());
+  }
+}
+
+TEST(Objective, RunsOnTheMetaDevice) {
+  // no value is ever looked at, so no device is ever waited for
+  for (const auto kind :
+       {ObjectiveType::apo, ObjectiveType::kto, ObjectiveType::sft, ObjectiveType::weighted_bc})
+    for (const auto z0 : all_estimators()) {
+      const ObjectiveInput input =
+          testing::transformed(random_batch(), [](const at::Tensor& tensor) { return tensor.to(at::kMeta); });
+      const ObjectiveOptions options{.type = kind,
+                                     .z0 = z0,
+                                     .sft_weight = 0.1,
+                                     .label_smoothing_bins = 1.0,
+                                     .credit = Credit::dimension};
+      BatchStatistics whole = measure(input, options);
+      whole += measure(input, options);
+      const ObjectiveOutput out = evaluate(input, options, whole);
+      EXPECT_TRUE(out.loss.is_meta());
+      EXPECT_EQ(out.loss.dim(), 0);
+      EXPECT_EQ(out.sample_loss.sizes(), (at::IntArrayRef{6}));
+    }
+}
+
+TEST(Objective, SaysWhichTensorIsWrong) {
+  const ObjectiveInput good = random_batch();
+  const auto message = [&good](auto&& change, const ObjectiveOptions& options = {}) {
+    ObjectiveInput input = good;
+    change(input);
+    return message_of<RunError>([&] { apo_loss(input, options); });
+  };
+  EXPECT_THAT(message([](auto& x) { x.policy_logits = at::Tensor(); }),
+              AllOf(HasSubstr("policy_logits"), HasSubstr("nothing")));
+  EXPECT_THAT(message([](auto& x) { x.reference_logits = at::Tensor(); }),
+              AllOf(HasSubstr("reference_logits"), HasSubstr("nothing")));
+  EXPECT_THAT(message([](auto& x) {
+                x.reference_logits = at::zeros({6, 4, 10}, at::kDouble);
+              }),
+              AllOf(HasSubstr("reference_logits"), HasSubstr("[6, 4, 11]"), HasSubstr("[6, 4, 10]")));
+  EXPECT_THAT(message([](auto& x) { x.reference_logits = x.reference_logits.to(at::kFloat); }),
+              AllOf(HasSubstr("reference_logits"), HasSubstr("Double"), HasSubstr("Float")));
+  EXPECT_THAT(message([](auto& x) { x.desirable = at::Tensor(); }), HasSubstr("desirable"));
+  EXPECT_THAT(message([](auto& x) { x.action_l1 = at::zeros({5}); }),
+              AllOf(HasSubstr("action_l1"), HasSubstr("[5]")));
+  EXPECT_THAT(message([](auto& x) { x.end_token = at::zeros({6, 5}, at::kBool); }), HasSubstr("end_token"));
+  EXPECT_THAT(message(
+                  [](auto& x) {
+                    x.dimension_credit = at::zeros({6, 5});
+                  },
+                  {.credit = Credit::dimension}),
+              HasSubstr("dimension_credit"));
+  EXPECT_THAT(message([](auto& x) { x.mismatched_tokens = at::Tensor(); }, {.z0 = Z0Estimator::mismatched}),
+              HasSubstr("mismatched_tokens"));
+  EXPECT_THAT(
+      message([](auto& x) { x.mismatched_policy_logits = at::Tensor(); }, {.z0 = Z0Estimator::mismatched}),
+      HasSubstr("mismatched_policy_logits"));
+  EXPECT_THAT(message([](auto& x) { x.sample_weight = at::Tensor(); }, {.type = ObjectiveType::weighted_bc}),
+              HasSubstr("sample_weight"));
+  EXPECT_THAT(message([](auto& x) { x.last_action_token = -1; }, {.label_smoothing_bins = 1.0}),
+              HasSubstr("last_action_token"));
+  EXPECT_THAT(message_of<RunError>([&] { evaluate(good, {}, {}); }), HasSubstr("statistics"));
+  EXPECT_THAT(message_of<DataError>([&] {
+                ObjectiveInput input = good;
+                input.tokens = input.tokens + 100;
+                apo_loss(input);
+              }),
+              HasSubstr("tokens[0, 0]"));
+}
+
+}  // namespace
+}  // namespace apo::objective
