@@ -165,7 +165,7 @@ std::vector<std::string> notes_of(const LineChart& chart, const std::vector<Prep
     notes.push_back(concat("Line: centred mean of ", window, " steps; pale: ",
                            longest > kSinglePoints ? "least to largest single value." : "single steps."));
   }
-  if (plan.y.log) notes.push_back("Logarithmic axis.");
+  if (plan.y.log) notes.emplace_back("Logarithmic axis.");
   if (outside > 0)
     notes.push_back(concat(format_count(outside), " of ", count_of(all, "value"), " lie", outside == 1 ? "s" : "",
                            " outside the frame."));

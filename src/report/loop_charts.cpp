@@ -53,12 +53,34 @@ Ink ending_ink(const LoopSummary& summary, const std::string& name) {
   return {name == "success" ? 0 : kHues[place % 5]};
 }
 
-// Desirable blue, undesirable orange, interventions green, what is not learned from grey; paler for each further reason.
+// "interactions/undesirable: before take-over" -> "interactions", "undesirable"
+struct LabelName {
+  explicit LabelName(const std::string& name) {
+    const size_t slash = name.find('/'), colon = name.find(':');
+    const size_t start = slash < colon ? slash + 1 : 0;
+    source = name.substr(0, start == 0 ? 0 : slash);
+    label = name.substr(start, colon == std::string::npos ? colon : colon - start);
+  }
+  std::string source, label;
+};
+
+// The steps; what else is counted beside them (whole take-overs) is left to the table.
+std::map<std::string, int64_t> labelled_steps(const Round& round) {
+  std::map<std::string, int64_t> steps = round.labels;
+  std::erase_if(steps, [](const auto& entry) { return LabelName(entry.first).label == "take-over"; });
+  return steps;
+}
+
+// Expert violet, desirable blue, interventions green, undesirable orange, skipped grey; paler for each further reason.
 void ink_labels(std::vector<StackedBars::Layer>& layers) {
   std::map<int, int> used;
   for (StackedBars::Layer& layer : layers) {
-    const auto says = [&](const char* word) { return layer.name.find(word) != std::string::npos; };
-    layer.ink.hue = says("skip") || says("drop") ? 6 : says("undesirable") ? 1 : says("intervention") ? 2 : says("expert") ? 5 : 0;
+    const LabelName name(layer.name);
+    layer.ink.hue = 0;
+    if (name.source == "expert") layer.ink.hue = 5;
+    if (name.source == "intervention" || name.label == "intervention") layer.ink.hue = 2;
+    if (name.label == "undesirable") layer.ink.hue = 1;
+    if (name.label == "skipped") layer.ink.hue = 6;
     layer.ink.tint = std::min(2, used[layer.ink.hue]++);
   }
   std::stable_sort(layers.begin(), layers.end(), [](const auto& a, const auto& b) {
@@ -183,13 +205,13 @@ std::string label_chart(const LoopSummary& summary) {
   chart.x_label = "training of";
   std::vector<Round> labelled;
   for (const Round& round : summary.rounds)
-    if (!round.labels.empty()) labelled.push_back(round);
+    if (!labelled_steps(round).empty()) labelled.push_back(round);
   if (labelled.empty()) return "";
   chart.categories = names_of(labelled);
-  stack(labelled, [](const Round& round) { return round.labels; }, [](const Round&) { return 1.0; }, chart);
+  stack(labelled, labelled_steps, [](const Round&) { return 1.0; }, chart);
   for (size_t i = 0; i < labelled.size(); ++i) {
     int64_t sum = 0;
-    for (const auto& [label, count] : labelled[i].labels) sum += count;
+    for (const auto& [label, count] : labelled_steps(labelled[i])) sum += count;
     chart.above.push_back(format_count(sum));
   }
   ink_labels(chart.layers);

@@ -213,6 +213,28 @@ TEST(LoopReport, EscapesEveryText) {
   EXPECT_EQ(occurrences(page_of(dir, summary), "<script"), 1) << "our own";
 }
 
+// 100 + 60 + 30 + 20 steps; the 9 take-overs are no steps.
+TEST(LoopReport, StacksLabelledStepsInTheColoursOfTheirLabels) {
+  TempDir dir;
+  json summary = full_summary();
+  summary["rounds"] = {{{"round", 1},
+                        {"labels",
+                         {{"expert/desirable: demonstration", 100},
+                          {"interactions/undesirable: before take-over", 60},
+                          {"interactions/intervention: correction", 30},
+                          {"interactions/skipped: undesirable motion", 20},
+                          {"interactions/take-over: whole window", 9}}}}};
+  const std::string page = page_of(dir, summary);
+  EXPECT_TRUE(says(page, ">210</text>"));
+  for (const char* layer : {"h5 t0\"><title>round 1, expert/desirable: demonstration: 100",
+                            "h1 t0\"><title>round 1, interactions/undesirable: before take-over: 60",
+                            "h2 t0\"><title>round 1, interactions/intervention: correction: 30",
+                            "h6 t0\"><title>round 1, interactions/skipped: undesirable motion: 20"})
+    EXPECT_TRUE(says(page, layer)) << layer;
+  EXPECT_FALSE(says(page, "<title>round 1, interactions/take-over"));
+  EXPECT_TRUE(says(page, "<td>labels, interactions/take-over: whole window</td><td>9</td>"));
+}
+
 TEST(LoopReport, CollectorsOwnNamesAreUnderstood) {
   TempDir dir;
   json summary = full_summary();
