@@ -27,9 +27,10 @@ at::Tensor token_log_probs(const at::Tensor& logits, const at::Tensor& tokens, c
     const at::Tensor distance =
         at::arange(bins, tokens.options()) + first - tokens.unsqueeze(-1);  // [B, T, bins]
     const at::Tensor is_bin = tokens.ge(first).bitwise_and(tokens.le(smoothing.last_action_token));
+    const int64_t radius = static_cast<int64_t>(std::ceil(6 * smoothing.sigma));
     at::Tensor q =
         (distance.to(log_p.scalar_type()).square() * (-0.5 / (smoothing.sigma * smoothing.sigma))).exp();
-    q = q.masked_fill(distance.abs().gt(static_cast<int64_t>(std::ceil(6 * smoothing.sigma))), 0);
+    q = q.masked_fill(distance.square().gt(radius * radius), 0);
     q = q / q.sum(-1, /*keepdim=*/true).masked_fill(is_bin.bitwise_not().unsqueeze(-1), 1);
     const at::Tensor smooth = (q * log_p.narrow(-1, first, bins)).sum(-1);
     score = at::where(is_bin, smooth, score);
