@@ -1,0 +1,178 @@
+// The K-step rule by hand: each letter of an episode is one step (see recordings.h), each letter of the answer its
+// label: d desirable, u undesirable, i intervention, . skipped.
+#include "apo/data/labels.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include "apo/base/random.h"
+#include "data/recordings.h"
+
+namespace apo::data {
+namespace {
+
+std::string letters(const std::vector<LabelledStep>& steps) {
+  std::string text;
+  for (const LabelledStep& step : steps)
+    text += step.label == StepLabel::desirable      ? 'd'
+            : step.label == StepLabel::undesirable  ? 'u'
+            : step.label == StepLabel::intervention ? 'i'
+                                                    : '.';
+  return text;
+}
+
+std::string labels_of(const EpisodeRecord& record, int64_t k, FailedEpisodes failed = FailedEpisodes::drop,
+                      bool is_expert = false) {
+  const LabelOptions options{.steps_before_intervention = k, .failed_episodes = failed, .credit_actions = 3};
+  return letters(label_episode(record, is_expert, options, {}));
+}
+
+std::string labels_of(const std::string& steps, int64_t k) { return labels_of(episode_record(steps), k); }
+
+TEST(Labels, LastStepsBeforeATakeOverAreUndesirable) {
+  EXPECT_EQ(labels_of("pppppphhpp", 3), "ddduuuiidd");
+  EXPECT_EQ(labels_of("pppppphhpp", 0), "ddddddiidd");
+  EXPECT_EQ(labels_of("pppp", 3), "dddd");  // nobody took over
+}
+
+TEST(Labels, NeverBeyondTheEpisodesStart) { EXPECT_EQ(labels_of("pphhp", 10), "uuiid"); }
+
+TEST(Labels, NeverBeyondThePreviousIntervention) {
+  EXPECT_EQ(labels_of("ppphpphpp", 3), "uuuiuuidd");
+  EXPECT_EQ(labels_of("ppphhhphp", 5), "uuuiiiuid");
+}
+
+TEST(Labels, CountsKeptStepsOnly) {
+  EXPECT_EQ(labels_of("pppp-!sph", 3), "dduu...ui");
+  EXPECT_EQ(labels_of("ppp-", 3), "ddd.");
+}
+
+TEST(Labels, AHumanWhoDoesNotMoveTakesNothingOver) {
+  EXPECT_EQ(labels_of("pppHpp", 2), "ddd.dd");
+  EXPECT_EQ(labels_of("pppHhpp", 2), "duu.idd");     // the take-over is where the human first moves
+  EXPECT_EQ(labels_of("pphHhpphp", 2), "uui.iuuid");  // one intervention with a pause
+}
+
+TEST(Labels, NeverIntoExpertData) {
+  EXPECT_EQ(labels_of("eeeph", 4), "dddui");
+  EXPECT_EQ(labels_of(episode_record("eee-eh"), 4, FailedEpisodes::drop, true), "ddd.dd");
+}
+
+TEST(Labels, AnEpisodeWithoutActionsHasNoLabels) {
+  EXPECT_EQ(labels_of("", 3), "");
+  EXPECT_EQ(labels_of("s", 3), ".");
+}
+
+TEST(Labels, FailedEpisodes) {
+  EpisodeRecord record = episode_record("ppphpppp");
+  EXPECT_EQ(labels_of(record, 2, FailedEpisodes::drop), "duuidddd");  // not known to have failed
+  record.success = true;
+  EXPECT_EQ(labels_of(record, 2, FailedEpisodes::drop), "duuidddd");
+  record.success = false;
+  EXPECT_EQ(labels_of(record, 2, FailedEpisodes::keep), "duuidddd");
+  EXPECT_EQ(labels_of(record, 2, FailedEpisodes::drop), "duui....");
+  EXPECT_EQ(labels_of(record, 2, FailedEpisodes::undesirable_tail), "duui..uu");
+  record = episode_record("ppp");
+  record.success = false;
+  EXPECT_EQ(labels_of(record, 2, FailedEpisodes::drop), "...");
+  record = episode_record("pph");  // the human finished, and it still failed
+  record.success = false;
+  EXPECT_EQ(labels_of(record, 1, FailedEpisodes::drop), "dui");
+}
+
+TEST(Labels, ExplicitLabelsWin) {
+  EpisodeRecord record = episode_record("pppphh-p");
+  record.desirable = {false, std::nullopt, std::nullopt, true, true, false, true, std::nullopt};
+  // step 3 stays desirable though the human took over right after, and takes its place in the count; step 6 has no
+  // motion: filters come first
+  EXPECT_EQ(labels_of(record, 2), "ududiu.d");
+  record.success = false;
+  record.desirable[7] = true;
+  EXPECT_EQ(labels_of(record, 2), "ududiu.d");  // also over the failed end
+  const auto steps = label_episode(record, false, {.steps_before_intervention = 2}, {});
+  EXPECT_EQ(steps[0].reason, "explicit");
+  EXPECT_EQ(steps[2].reason, "before take-over");
+  EXPECT_EQ(labels_of(record, 2, FailedEpisodes::drop, true), "uddddu.d");  // human steps of a demonstration
+}
+
+TEST(Labels, ReasonsSayWhy) {
+  EpisodeRecord record = episode_record("s-!pphp");
+  record.success = false;
+  const auto steps = label_episode(record, false, {.steps_before_intervention = 1}, {});
+  std::vector<std::string> reasons;
+  for (const LabelledStep& step : steps) reasons.emplace_back(step.reason);
+  EXPECT_EQ(reasons, (std::vector<std::string>{"marked skipped", "no motion", "action out of range", "policy",
+                                               "before take-over", "human correction", "failed episode"}));
+}
+
+TEST(Labels, FiltersAreTheReleasedOnes) {
+  EpisodeRecord record = episode_record("pppp");
+  record.actions = {{1.0f, -1.0f, 1.0f},          // at the limit: kept
+                    {0.1f, 0.1f, 1.001f},         // the gripper counts for the range
+                    {0.02f, -0.02f, 1.0f},        // 0.04 without the gripper: no motion
+                    {0.02f, -0.04f, 0.0f}};       // 0.06
+  EXPECT_EQ(labels_of(record, 1), "d..d");
+  FilterOptions wide{.max_abs_action = 2, .min_motion = 0};
+  EXPECT_EQ(letters(label_episode(record, false, {}, wide)), "dddd");
+}
+
+TEST(Labels, DimensionCreditIsTheDistanceToTheHuman) {
+  EpisodeRecord record = episode_record("pphhhhp");
+  record.actions = {{0.5f, -1, 1},   {0.2f, 0.4f, 1},                            // the policy
+                    {0.3f, 1, -1},   {0.5f, 1, -1},   {0.4f, 1, -1}, {-1, -1, 1},  // the human: three count
+                    {0.1f, 0.1f, 1}};
+  const auto steps = label_episode(record, false, {.steps_before_intervention = 5, .credit_actions = 3}, {});
+  // h = ((0.3 + 0.5 + 0.4) / 3, 1, -1) = (0.4, 1, -1)
+  ASSERT_EQ(steps[0].dimension_credit.size(), 3u);
+  EXPECT_NEAR(steps[0].dimension_credit[0], 0.1, 1e-6);  // |0.5 - 0.4|
+  EXPECT_EQ(steps[0].dimension_credit[1], 1.0f);         // |-1 - 1| = 2, at most 1
+  EXPECT_EQ(steps[0].dimension_credit[2], 1.0f);
+  EXPECT_NEAR(steps[1].dimension_credit[0], 0.2, 1e-6);
+  EXPECT_NEAR(steps[1].dimension_credit[1], 0.6, 1e-6);
+  EXPECT_TRUE(steps[2].dimension_credit.empty());
+  EXPECT_TRUE(steps[6].dimension_credit.empty());
+}
+
+TEST(Labels, CreditOfAShortTakeOverUsesWhatThereIs) {
+  EpisodeRecord record = episode_record("phph");
+  record.actions = {{0.5f, 0, 1}, {0.3f, 0, 1}, {0.5f, 0, 1}, {0.9f, 0, 1}};
+  const auto steps = label_episode(record, false, {.steps_before_intervention = 5, .credit_actions = 3}, {});
+  EXPECT_NEAR(steps[0].dimension_credit[0], 0.2, 1e-6);  // only the take-over's own action, not the next one's
+  EXPECT_NEAR(steps[2].dimension_credit[0], 0.4, 1e-6);
+}
+
+TEST(Labels, CountsReasonsAndWindows) {
+  LabelCounts counts;
+  const LabelOptions options{.steps_before_intervention = 2};
+  count_labels(label_episode(episode_record("ppphphs"), false, options, {}), counts);
+  EXPECT_EQ(counts, (LabelCounts{{"desirable: policy", 1},
+                                 {"undesirable: before take-over", 3},
+                                 {"intervention: human correction", 2},
+                                 {"skipped: marked skipped", 1},
+                                 {"take-over: whole window", 1},
+                                 {"take-over: window cut short", 1}}));
+}
+
+// What holds whatever the episode: labelling what was labelled changes nothing.
+TEST(Labels, StoringTheLabelsChangesNothing) {
+  Random random(3, "episodes");
+  for (int round = 0; round < 200; ++round) {
+    std::string steps;
+    for (uint64_t n = random.below(30); n > 0; --n) steps += "eppphhs-H!"[random.below(10)];
+    EpisodeRecord record = episode_record(steps);
+    if (random.below(2)) record.success = random.below(2) == 1;
+    const LabelOptions options{.steps_before_intervention = static_cast<int64_t>(random.below(6)),
+                               .failed_episodes = static_cast<FailedEpisodes>(random.below(3))};
+    const auto first = label_episode(record, false, options, {});
+    EpisodeRecord stored = record;
+    for (size_t i = 0; i < first.size(); ++i)
+      if (first[i].label != StepLabel::skipped) stored.desirable[i] = first[i].label != StepLabel::undesirable;
+    const auto second = label_episode(stored, false, options, {});
+    EXPECT_EQ(letters(first), letters(second)) << steps;
+    for (size_t i = 0; i < first.size(); ++i) EXPECT_EQ(first[i].dimension_credit, second[i].dimension_credit);
+  }
+}
+
+}  // namespace
+}  // namespace apo::data

@@ -1,0 +1,124 @@
+// Threads change when a batch is made, never what is in it.
+#include "apo/data/loader.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include <atomic>
+
+#include "data/recordings.h"
+#include "support/temp_dir.h"
+
+namespace apo::data {
+namespace {
+
+using apo::testing::TempDir;
+using ::testing::HasSubstr;
+
+struct Recorded {
+  explicit Recorded(const TempDir& dir) {
+    write_recording(dir / "a.hdf5", {"ppppphhppp", "pppphhhp"});
+    options.interactions.push_back({.path = (dir / "a.hdf5").string()});
+    options.labels.steps_before_intervention = 3;
+    options.augmentation = {.enabled = true, .random_resized_crop_scale = 0.6, .shift_px = 2, .brightness = 0.2,
+                            .contrast = 0.2, .saturation = 0.2, .hue = 0.1};
+  }
+  DataOptions options;
+};
+
+std::vector<Batch> batches(const DataOptions& options, int64_t workers, bool cache, int64_t first, int64_t n) {
+  DataOptions copy = options;
+  copy.loader.workers = workers;
+  copy.loader.cache = cache;
+  const Dataset dataset(copy);
+  const PoolSampler sampler(dataset, copy.pools, 8, 11);
+  Loader loader(dataset, sampler, copy, 11, first,
+                [](Observation& o) { o.images["front"] = resize(o.images.at("front"), 8, 8); });
+  std::vector<Batch> result;
+  for (int64_t i = 0; i < n; ++i) result.push_back(loader.next());
+  return result;
+}
+
+void expect_equal(const std::vector<Batch>& a, const std::vector<Batch>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) {
+    EXPECT_EQ(a[i].position, b[i].position);
+    ASSERT_EQ(a[i].samples.size(), b[i].samples.size());
+    for (size_t k = 0; k < a[i].samples.size(); ++k) {
+      const Sample &x = a[i].samples[k], &y = b[i].samples[k];
+      EXPECT_EQ(x.index, y.index);
+      EXPECT_EQ(x.action, y.action);
+      EXPECT_EQ(x.desirable, y.desirable);
+      EXPECT_EQ(x.dimension_credit, y.dimension_credit);
+      EXPECT_EQ(x.observation.state, y.observation.state);
+      EXPECT_EQ(x.observation.instruction, y.observation.instruction);
+      EXPECT_TRUE(at::equal(x.observation.images.at("front"), y.observation.images.at("front")));
+    }
+  }
+}
+
+TEST(Loader, GivesTheSameForAnyNumberOfWorkers) {
+  TempDir dir;
+  const Recorded recorded(dir);
+  const auto alone = batches(recorded.options, 0, false, 0, 12);
+  EXPECT_EQ(alone[0].samples[0].observation.images.at("front").sizes(), (std::vector<int64_t>{8, 8, 3}));
+  expect_equal(alone, batches(recorded.options, 1, false, 0, 12));
+  expect_equal(alone, batches(recorded.options, 4, false, 0, 12));
+  expect_equal(alone, batches(recorded.options, 4, true, 0, 12));   // the cache must not keep augmented pictures
+  expect_equal(alone, batches(recorded.options, 0, true, 0, 12));
+}
+
+TEST(Loader, ResumesAtAnyPosition) {
+  TempDir dir;
+  const Recorded recorded(dir);
+  const auto all = batches(recorded.options, 2, true, 0, 9);
+  expect_equal({all.begin() + 5, all.end()}, batches(recorded.options, 3, true, 5, 4));
+}
+
+TEST(Loader, AugmentsEverySlotAnew) {
+  TempDir dir;
+  Recorded recorded(dir);
+  const auto augmented = batches(recorded.options, 0, true, 0, 6);
+  recorded.options.augmentation.enabled = false;
+  const auto plain = batches(recorded.options, 0, true, 0, 6);
+  int64_t changed = 0, total = 0;
+  for (size_t b = 0; b < plain.size(); ++b)
+    for (size_t k = 0; k < plain[b].samples.size(); ++k, ++total)
+      changed += !at::equal(plain[b].samples[k].observation.images.at("front"),
+                            augmented[b].samples[k].observation.images.at("front"));
+  EXPECT_GT(changed, total * 9 / 10);
+}
+
+TEST(Loader, ThrowsInTheCallerWhatAWorkerThrew) {
+  TempDir dir;
+  const Recorded recorded(dir);
+  for (const int64_t workers : {0, 1, 3}) {
+    DataOptions options = recorded.options;
+    options.loader.workers = workers;
+    options.loader.cache = false;
+    const Dataset dataset(options);
+    const PoolSampler sampler(dataset, options.pools, 4, 1);
+    Loader loader(dataset, sampler, options, 1, 0, [](Observation&) { throw DataError("no such camera"); });
+    EXPECT_THAT(data_error([&] { loader.next(); }), HasSubstr("no such camera"));
+  }
+}
+
+TEST(Loader, StopsWhileWorkersAreBusy) {
+  TempDir dir;
+  const Recorded recorded(dir);
+  DataOptions options = recorded.options;
+  options.loader.workers = 3;
+  options.loader.prefetch = 50;
+  const Dataset dataset(options);
+  const PoolSampler sampler(dataset, options.pools, 8, 1);
+  std::atomic<int64_t> prepared = 0;
+  {
+    Loader loader(dataset, sampler, options, 1, 0, [&](Observation&) { ++prepared; });
+    loader.next();
+  }  // joins, although 50 batches were asked for
+  EXPECT_GT(prepared, 0);
+}
+
+}  // namespace
+}  // namespace apo::data

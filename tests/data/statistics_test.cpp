@@ -1,0 +1,113 @@
+// Action statistics: numbers by hand, OpenVLA's file, and the way there and back.
+#include "apo/data/statistics.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include <nlohmann/json.hpp>
+
+#include "data/recordings.h"
+#include "support/temp_dir.h"
+
+namespace apo::data {
+namespace {
+
+using apo::testing::TempDir;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+TEST(Statistics, QuantilesAreNumpys) {
+  // numpy.quantile([1, 2, 4, 8], q): place 3q; 0.5 -> 1.5 -> 3; 0.99 -> 2.97 -> 4 + 0.97 * 4 = 7.88; 0.01 -> 1.03
+  const std::vector<double> x{1, 2, 4, 8};
+  EXPECT_DOUBLE_EQ(quantile(x, 0.5), 3);
+  EXPECT_NEAR(quantile(x, 0.99), 7.88, 1e-12);
+  EXPECT_NEAR(quantile(x, 0.01), 1.03, 1e-12);
+  EXPECT_DOUBLE_EQ(quantile(x, 1), 8);
+  EXPECT_DOUBLE_EQ(quantile({5}, 0.99), 5);
+}
+
+TEST(Statistics, OfRecordedSteps) {
+  TempDir dir;
+  write_recording(dir / "a.hdf5", {"eeeee", "eeeee"});  // actions (id % 10) / 10, 0.5, 1 for id 0 .. 9
+  DataOptions options;
+  options.expert.push_back({.path = (dir / "a.hdf5").string()});
+  const Dataset dataset(options);
+  const DatasetStatistics s = compute_statistics(dataset, dataset.kept_steps(true));
+  EXPECT_EQ(s.num_transitions, 10);
+  EXPECT_EQ(s.num_trajectories, 2);
+  ASSERT_EQ(s.action.size(), 3);
+  EXPECT_NEAR(s.action.mean[0], 0.45, 1e-6);
+  EXPECT_NEAR(s.action.std[0], 0.2872281, 1e-6);  // sqrt((100 - 1) / 12) / 10, the population's
+  EXPECT_NEAR(s.action.min[0], 0, 1e-6);
+  EXPECT_NEAR(s.action.max[0], 0.9, 1e-6);
+  EXPECT_NEAR(s.action.q01[0], 0.009, 1e-6);      // place 0.09 between 0 and 0.1
+  EXPECT_NEAR(s.action.q99[0], 0.891, 1e-6);
+  EXPECT_EQ(s.action.mask, (std::vector<bool>{true, false, false}));  // the second never changes, the last is the gripper
+  ASSERT_EQ(s.state.count("joints"), 1u);
+  EXPECT_NEAR(s.state.at("joints").mean[0], 4.5, 1e-6);
+  EXPECT_EQ(s.state.at("joints").mask, (std::vector<bool>{true, false}));
+  EXPECT_THAT(data_error([&] { compute_statistics(dataset, {}); }), HasSubstr("expected at least one kept step"));
+}
+
+VectorStatistics example() {
+  return {.mean = {0, 0, 0}, .std = {1, 1, 1}, .min = {-2, 0, -1}, .max = {2, 10, 1}, .q01 = {-1, 0, 0}, .q99 = {1, 10, 1},
+          .mask = {true, true, false}};
+}
+
+TEST(Statistics, NormalizesByQuantiles) {
+  int64_t clipped = 0;
+  // 2 (5 - 0) / 10 - 1 = 0; the gripper stays
+  EXPECT_EQ(normalize(example(), {0.5f, 5, -1}, &clipped), (std::vector<float>{0.5f, 0, -1}));
+  EXPECT_EQ(clipped, 0);
+  EXPECT_EQ(normalize(example(), {-3, 12, 1.5f}, &clipped), (std::vector<float>{-1, 1, 1}));
+  EXPECT_EQ(clipped, 3);
+  EXPECT_EQ(unnormalize(example(), {0.5f, 0, -1}), (std::vector<float>{0.5f, 5, -1}));
+  EXPECT_THAT(data_error([] { normalize(example(), {1, 2}); }), HasSubstr("expected 3 numbers as in the statistics, found 2"));
+  EXPECT_THAT(data_error([] { unnormalize(example(), {1}); }), HasSubstr("found 1"));
+}
+
+TEST(Statistics, ThereAndBack) {
+  Random random(4);
+  for (int i = 0; i < 100; ++i) {
+    std::vector<float> action;
+    for (const double scale : {1.0, 10.0, 1.0}) action.push_back(static_cast<float>(random.uniform(scale == 10 ? 0 : -1, scale)));
+    const auto back = unnormalize(example(), normalize(example(), action));
+    for (size_t j = 0; j < 3; ++j) EXPECT_NEAR(back[j], action[j], 1e-5);
+  }
+}
+
+TEST(Statistics, JsonIsOpenVlas) {
+  DatasetStatistics s{.action = example(), .state = {}, .num_transitions = 7, .num_trajectories = 2};
+  s.state["joints"] = example();
+  const auto json = nlohmann::json::parse(to_json(s, "tabletop"));
+  EXPECT_EQ(json["tabletop"]["action"]["q99"], (std::vector<double>{1, 10, 1}));
+  EXPECT_EQ(json["tabletop"]["action"]["mask"], (std::vector<bool>{true, true, false}));
+  EXPECT_EQ(json["tabletop"]["proprio"]["q01"], (std::vector<double>{-1, 0, 0}));
+  EXPECT_EQ(json["tabletop"]["num_transitions"], 7);
+  const DatasetStatistics back = statistics_from_json(to_json(s, "tabletop"), "", "here");
+  EXPECT_EQ(back.action.q01, s.action.q01);
+  EXPECT_EQ(back.action.mask, s.action.mask);
+  EXPECT_EQ(back.state.at("joints").max, example().max);
+  EXPECT_EQ(back.num_trajectories, 2);
+}
+
+TEST(Statistics, JsonErrorsNameTheKey) {
+  const auto message = [](const std::string& text, const std::string& name = "") {
+    return data_error([&] { statistics_from_json(text, name, "statistics.json"); });
+  };
+  EXPECT_THAT(message("not json"), HasSubstr("statistics.json: expected a JSON object of action statistics, found text that is not JSON"));
+  EXPECT_THAT(message("[1]"), HasSubstr("found array"));
+  EXPECT_THAT(message(R"({"a": {}, "b": {}})"), HasSubstr("name one with unnorm_key (valid: a, b)"));
+  EXPECT_THAT(message(R"({"a": {}, "b": {}})", "c"), HasSubstr("no statistics 'c' (valid: a, b)"));
+  EXPECT_THAT(message(R"({"a": {}})"), HasSubstr("a.action: missing"));
+  EXPECT_THAT(message(R"({"a": {"action": {"q01": [0]}}})"), HasSubstr("a.action.q99: missing"));
+  const std::string good = R"("mean": [0], "std": [1], "min": [0], "max": [1])";
+  EXPECT_THAT(message(R"({"a": {"action": {"q01": [0], "q99": [1, 2], )" + good + "}}}"), HasSubstr("a.action.q99: expected 1 numbers, found [1,2]"));
+  EXPECT_THAT(message(R"({"a": {"action": {"q01": ["x"], "q99": [1], )" + good + "}}}"), HasSubstr("q01: expected numbers, found \"x\""));
+  EXPECT_THAT(message(R"({"a": {"action": {"q01": [1], "q99": [1], )" + good + "}}}"), HasSubstr("dimension 0: expected q99 above q01, found 1 and 1"));
+  EXPECT_THAT(message(R"({"a": {"action": {"q01": [0], "q99": [1], "mask": [1], )" + good + "}}}"), HasSubstr("mask: expected booleans, found 1"));
+}
+
+}  // namespace
+}  // namespace apo::data
