@@ -19,13 +19,13 @@ Scale percent_scale(double high) {
 }
 
 std::string vertical(const std::string& css, double x, double from, double to) {
-  return concat("<line class=\"", css, "\" x1=\"", px(x), "\" x2=\"", px(x), "\" y1=\"", px(from), "\" y2=\"", px(to),
-                "\"/>");
+  return concat("<line class=\"", css, "\" x1=\"", px(x), "\" x2=\"", px(x), "\" y1=\"", px(from), "\" y2=\"",
+                px(to), "\"/>");
 }
 
 std::string horizontal(const std::string& css, double y, double from, double to) {
-  return concat("<line class=\"", css, "\" x1=\"", px(from), "\" x2=\"", px(to), "\" y1=\"", px(y), "\" y2=\"", px(y),
-                "\"/>");
+  return concat("<line class=\"", css, "\" x1=\"", px(from), "\" x2=\"", px(to), "\" y1=\"", px(y),
+                "\" y2=\"", px(y), "\"/>");
 }
 
 std::string draw_interval(const Frame& frame, const Scale& y, double x, const Interval& interval, bool hollow,
@@ -56,9 +56,10 @@ std::string draw_bar(const Frame& frame, const Scale& y, const StackedBars& char
     if (!(height > 0)) continue;
     const double bottom = frame.y(y.share(below)), top = frame.y(y.share(below + height));
     const std::string text = chart.shares ? format_percent(height, 1) : format_number(height);
-    out += concat("<g class=\"", ink_class(layer.ink), "\"><title>", escape(chart.categories[category]), ", ",
-                  escape(layer.name), ": ", text, "</title><rect class=\"fill\" x=\"", px(x - width / 2), "\" y=\"",
-                  px(top), "\" width=\"", px(width), "\" height=\"", px(bottom - top), "\"/></g>\n");
+    out +=
+        concat("<g class=\"", ink_class(layer.ink), "\"><title>", escape(chart.categories[category]), ", ",
+               escape(layer.name), ": ", text, "</title><rect class=\"fill\" x=\"", px(x - width / 2),
+               "\" y=\"", px(top), "\" width=\"", px(width), "\" height=\"", px(bottom - top), "\"/></g>\n");
     below += height;
   }
   if (category < chart.above.size() && !chart.above[category].empty())
@@ -73,17 +74,19 @@ std::string draw(const IntervalChart& chart) {
   const Scale y = percent_scale(1);
   const Frame frame = frame_for(y);
   const size_t num_groups = chart.groups.size();
-  const double slot = (frame.right - frame.left) / static_cast<double>(std::max<size_t>(1, chart.categories.size()));
+  const double slot =
+      (frame.right - frame.left) / static_cast<double>(std::max<size_t>(1, chart.categories.size()));
   const double apart = std::min(44.0, slot / static_cast<double>(std::max<size_t>(1, num_groups)));
 
-  std::string drawing = draw_value_axis(frame, y, chart.y_label) +
-                        draw_category_axis(frame, chart.categories, chart.x_label);
+  std::string drawing =
+      draw_value_axis(frame, y, chart.y_label) + draw_category_axis(frame, chart.categories, chart.x_label);
   std::vector<LegendEntry> legend;
   bool any = false;
   for (size_t g = 0; g < num_groups; ++g) {
     const IntervalChart::Group& group = chart.groups[g];
     APO_ASSERT(group.intervals.size() == chart.categories.size());
-    if (std::none_of(group.intervals.begin(), group.intervals.end(), [](const auto& i) { return i.has_value(); }))
+    if (std::none_of(group.intervals.begin(), group.intervals.end(),
+                     [](const auto& i) { return i.has_value(); }))
       continue;
     any = true;
     legend.push_back({group.name, group.ink, LegendEntry::Mark::point});
@@ -114,7 +117,8 @@ std::string draw(const StackedBars& chart) {
   if (!(tallest > 0)) return "";
   // room for what is written over the bars
   const double room = chart.above.empty() ? 1 : 1.08;
-  const Scale y = chart.shares ? percent_scale(std::min(1.0, tallest)) : linear_scale(0, tallest * room, 5, true);
+  const Scale y =
+      chart.shares ? percent_scale(std::min(1.0, tallest)) : linear_scale(0, tallest * room, 5, true);
   const Frame frame = frame_for(y);
   const double slot = (frame.right - frame.left) / static_cast<double>(num_bars);
   const double width = std::min(64.0, slot * 0.62);

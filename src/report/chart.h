@@ -1,7 +1,7 @@
 // Charts as inline SVG inside a <figure>: lines over steps, points with intervals, stacked bars.
 //
-// Colours are classes of the page's style sheet (`Ink`), so that one drawing serves light and dark. All text given here
-// is plain and is escaped when drawn.
+// Colours are classes of the page's style sheet (`Ink`), so that one drawing serves light and dark. All text
+// given here is plain and is escaped when drawn.
 #pragma once
 
 #include <optional>
@@ -12,7 +12,8 @@
 
 namespace apo::report {
 
-/// A place in the palette: `hue` 0-5 are told apart by colour-blind readers too (hue 6 is grey), `tint` 0-2 pales it.
+/// A place in the palette: `hue` 0-5 are told apart by colour-blind readers too (hue 6 is grey), `tint` 0-2
+/// pales it.
 struct Ink {
   int hue = 0;
   int tint = 0;
@@ -20,24 +21,25 @@ struct Ink {
 
 /// How a value axis is laid out.
 struct ValueAxis {
-  std::string label;          ///< what and in which unit
-  bool from_zero = false;     ///< for amounts; otherwise the axis spans the data
-  bool log_if_wide = false;   ///< logarithmic where all values are positive and span more than a factor of 100
+  std::string label;         ///< what and in which unit
+  bool from_zero = false;    ///< for amounts; otherwise the axis spans the data
+  bool log_if_wide = false;  ///< logarithmic where all values are positive and span more than a factor of 100
 };
 
 struct Curve {
-  std::string name;           ///< in the legend
+  std::string name;  ///< in the legend
   Series series;
   Ink ink;
   bool dashed = false;
 };
 
-/// Curves over steps. Few values (fewer than 60 of a curve) are drawn as they are, up to 30 with a mark each; more are smoothed by
-/// a centred mean with the single values pale behind it, and the chart says so. A value far outside (beyond the 0.5 and
-/// 99.5 percentiles and all smoothed values) may lie outside the frame; the chart then says how many do.
+/// Curves over steps. Few values (fewer than 60 of a curve) are drawn as they are, up to 30 with a mark each;
+/// more are smoothed by a centred mean with the single values pale behind it, and the chart says so. A value
+/// far outside (beyond the 0.5 and 99.5 percentiles and all smoothed values) may lie outside the frame; the
+/// chart then says how many do.
 struct LineChart {
   std::string title;
-  std::string note;           ///< one line under the chart; may be empty
+  std::string note;  ///< one line under the chart; may be empty
   std::string x_label = "step";
   ValueAxis y;
   std::vector<Curve> curves;
@@ -63,7 +65,7 @@ struct IntervalChart {
   std::string x_label, y_label;
   std::vector<std::string> categories;
   std::vector<Group> groups;
-  std::vector<bool> hollow;   ///< categories that are drawn hollow (empty: none)
+  std::vector<bool> hollow;  ///< categories that are drawn hollow (empty: none)
 };
 /// The chart, or nothing if it has no interval.
 std::string draw(const IntervalChart& chart);
@@ -79,9 +81,9 @@ struct StackedBars {
   std::string note;
   std::string x_label, y_label;
   std::vector<std::string> categories;
-  std::vector<Layer> layers;      ///< lowest first
-  std::vector<std::string> above; ///< written over the bars (empty: nothing)
-  bool shares = false;            ///< heights are shares of one, written in per cent
+  std::vector<Layer> layers;       ///< lowest first
+  std::vector<std::string> above;  ///< written over the bars (empty: nothing)
+  bool shares = false;             ///< heights are shares of one, written in per cent
 };
 /// The chart, or nothing if all heights are zero.
 std::string draw(const StackedBars& chart);

@@ -60,7 +60,8 @@ std::string config_digest(std::string_view yaml) {
       {"train.batch_size", "batch size"},
       {"run.seed", "seed"},
   }};
-  const bool reference = config_value(yaml, "objective.type") == "apo" || config_value(yaml, "objective.type") == "kto";
+  const bool reference =
+      config_value(yaml, "objective.type") == "apo" || config_value(yaml, "objective.type") == "kto";
   std::string out;
   for (const auto& [key, name] : kShown) {
     const std::string value = config_value(yaml, key);
@@ -75,8 +76,8 @@ std::string config_block(std::string_view title, std::string_view yaml) {
   std::string out = concat("<details><summary>", escape(title), "</summary>\n<pre>",
                            escape(yaml.substr(0, kMostConfigBytes)), "</pre>\n");
   if (yaml.size() > kMostConfigBytes)
-    out += concat("<p class=\"note\">Cut here: the whole text has ", format_bytes(static_cast<double>(yaml.size())),
-                  ".</p>\n");
+    out += concat("<p class=\"note\">Cut here: the whole text has ",
+                  format_bytes(static_cast<double>(yaml.size())), ".</p>\n");
   return out + "</details>\n";
 }
 

@@ -13,8 +13,8 @@ constexpr double kAxisName = 18;    // height of an axis's name
 
 // Characters, not bytes.
 size_t length(const std::string& text) {
-  return static_cast<size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  return static_cast<size_t>(std::count_if(
+      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
 }
 
 std::string x_name(const Frame& frame, const std::string& label) {
@@ -30,8 +30,8 @@ std::string swatch(const LegendEntry& entry) {
   if (entry.mark == Mark::line || entry.mark == Mark::dashed)
     mark = concat("<line class=\"line", entry.mark == Mark::dashed ? " dashed" : "",
                   "\" x1=\"0\" y1=\"6\" x2=\"18\" y2=\"6\"/>");
-  return concat("<svg class=\"swatch ", ink_class(entry.ink), "\" viewBox=\"0 0 18 12\" aria-hidden=\"true\">", mark,
-                "</svg>");
+  return concat("<svg class=\"swatch ", ink_class(entry.ink),
+                "\" viewBox=\"0 0 18 12\" aria-hidden=\"true\">", mark, "</svg>");
 }
 
 }  // namespace
@@ -58,13 +58,14 @@ std::string draw_value_axis(const Frame& frame, const Scale& y, const std::strin
                   "\" dy=\"0.35em\" text-anchor=\"end\">", escape(y.labels[i]), "</text>\n");
   }
   const std::string middle = px((frame.top + frame.bottom) / 2);
-  return out + concat("<text class=\"name\" x=\"12\" y=\"", middle, "\" text-anchor=\"middle\" transform=\"rotate(-90 12 ",
-                      middle, ")\">", escape(label), "</text>\n");
+  return out + concat("<text class=\"name\" x=\"12\" y=\"", middle,
+                      "\" text-anchor=\"middle\" transform=\"rotate(-90 12 ", middle, ")\">", escape(label),
+                      "</text>\n");
 }
 
 std::string draw_number_axis(const Frame& frame, const Scale& x, const std::string& label) {
-  std::string out = concat("<line class=\"axis\" x1=\"", px(frame.left), "\" x2=\"", px(frame.right), "\" y1=\"",
-                           px(frame.bottom), "\" y2=\"", px(frame.bottom), "\"/>\n");
+  std::string out = concat("<line class=\"axis\" x1=\"", px(frame.left), "\" x2=\"", px(frame.right),
+                           "\" y1=\"", px(frame.bottom), "\" y2=\"", px(frame.bottom), "\"/>\n");
   for (size_t i = 0; i < x.ticks.size(); ++i) {
     const std::string at = px(frame.x(x.share(x.ticks[i])));
     out += concat("<line class=\"axis\" x1=\"", at, "\" x2=\"", at, "\" y1=\"", px(frame.bottom), "\" y2=\"",
@@ -76,12 +77,13 @@ std::string draw_number_axis(const Frame& frame, const Scale& x, const std::stri
 
 std::string draw_category_axis(const Frame& frame, const std::vector<std::string>& categories,
                                const std::string& label) {
-  std::string out = concat("<line class=\"axis\" x1=\"", px(frame.left), "\" x2=\"", px(frame.right), "\" y1=\"",
-                           px(frame.bottom), "\" y2=\"", px(frame.bottom), "\"/>\n");
+  std::string out = concat("<line class=\"axis\" x1=\"", px(frame.left), "\" x2=\"", px(frame.right),
+                           "\" y1=\"", px(frame.bottom), "\" y2=\"", px(frame.bottom), "\"/>\n");
   size_t longest = 1;
   for (const std::string& category : categories) longest = std::max(longest, length(category));
   // each second, third, ... name where they would touch
-  const double slot = (frame.right - frame.left) / static_cast<double>(std::max<size_t>(1, categories.size()));
+  const double slot =
+      (frame.right - frame.left) / static_cast<double>(std::max<size_t>(1, categories.size()));
   const auto stride = static_cast<size_t>(kCharacter * static_cast<double>(longest + 1) / slot) + 1;
   for (size_t i = 0; i < categories.size(); i += stride)
     out += concat("<text x=\"", px(frame.left + slot * (static_cast<double>(i) + 0.5)), "\" y=\"",
@@ -89,10 +91,12 @@ std::string draw_category_axis(const Frame& frame, const std::vector<std::string
   return out + x_name(frame, label);
 }
 
-std::string figure(const std::string& title, const std::vector<LegendEntry>& legend, const std::string& svg_class,
-                   const std::string& drawing, const std::vector<std::string>& notes) {
+std::string figure(const std::string& title, const std::vector<LegendEntry>& legend,
+                   const std::string& svg_class, const std::string& drawing,
+                   const std::vector<std::string>& notes) {
   std::string out = concat("<figure>\n<figcaption>", escape(title), "</figcaption>\n<div class=\"legend\">");
-  for (const LegendEntry& entry : legend) out += concat("<span>", swatch(entry), escape(entry.name), "</span>");
+  for (const LegendEntry& entry : legend)
+    out += concat("<span>", swatch(entry), escape(entry.name), "</span>");
   out += concat("</div>\n<svg class=\"chart ", svg_class, "\" viewBox=\"0 0 ", px(kWidth), " ", px(kHeight),
                 "\" role=\"img\" aria-label=\"", escape(title), "\">\n", drawing, "</svg>\n");
   std::string joined;

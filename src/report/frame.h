@@ -29,7 +29,8 @@ std::string ink_class(const Ink& ink);
 /// absent, `x` is a scale of numbers.
 std::string draw_value_axis(const Frame& frame, const Scale& y, const std::string& label);
 std::string draw_number_axis(const Frame& frame, const Scale& x, const std::string& label);
-std::string draw_category_axis(const Frame& frame, const std::vector<std::string>& categories, const std::string& label);
+std::string draw_category_axis(const Frame& frame, const std::vector<std::string>& categories,
+                               const std::string& label);
 
 struct LegendEntry {
   std::string name;
@@ -38,7 +39,8 @@ struct LegendEntry {
 };
 
 /// <figure> with title, legend, the SVG around `drawing`, and the notes (empty ones left out).
-std::string figure(const std::string& title, const std::vector<LegendEntry>& legend, const std::string& svg_class,
-                   const std::string& drawing, const std::vector<std::string>& notes);
+std::string figure(const std::string& title, const std::vector<LegendEntry>& legend,
+                   const std::string& svg_class, const std::string& drawing,
+                   const std::vector<std::string>& notes);
 
 }  // namespace apo::report

@@ -15,8 +15,10 @@ size_t character_size(std::string_view text) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned char first = byte(0);
   if (first < 0x80) return 1;
-  const size_t size = first >= 0xC2 && first <= 0xDF ? 2 : first >= 0xE0 && first <= 0xEF ? 3
-                      : first >= 0xF0 && first <= 0xF4 ? 4 : 0;
+  const size_t size = first >= 0xC2 && first <= 0xDF   ? 2
+                      : first >= 0xE0 && first <= 0xEF ? 3
+                      : first >= 0xF0 && first <= 0xF4 ? 4
+                                                       : 0;
   if (size == 0 || text.size() < size) return 0;
   for (size_t i = 1; i < size; ++i)
     if ((byte(i) & 0xC0) != 0x80) return 0;
@@ -55,7 +57,8 @@ std::string escape(std::string_view text) {
   while (!text.empty()) {
     const size_t size = character_size(text);
     const char c = text[0];
-    if (size == 0 || c == '\x7f' || (size == 1 && static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t')) {
+    if (size == 0 || c == '\x7f' ||
+        (size == 1 && static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t')) {
       if (c != '\r') out += kReplacement;
     } else if (c == '&') {
       out += "&amp;";
@@ -123,7 +126,9 @@ std::string format_bytes(double bytes) {
   return mib < 1000 ? format_number(mib) + " MiB" : format_number(mib / 1024) + " GiB";
 }
 
-std::string px(double value) { return chars(std::abs(value) < 0.05 ? 0.0 : value, std::chars_format::fixed, 1); }
+std::string px(double value) {
+  return chars(std::abs(value) < 0.05 ? 0.0 : value, std::chars_format::fixed, 1);
+}
 
 std::string count_of(int64_t n, std::string_view singular) {
   return concat(format_count(n), " ", singular, n == 1 ? "" : "s");

@@ -8,12 +8,12 @@
 
 namespace apo::report {
 
-/// The text for use between tags and inside quoted attributes. & < > " ' become entities; control characters and bytes
-/// that are not UTF-8 become U+FFFD. Everything that comes from a file goes through here.
+/// The text for use between tags and inside quoted attributes. & < > " ' become entities; control characters
+/// and bytes that are not UTF-8 become U+FFFD. Everything that comes from a file goes through here.
 std::string escape(std::string_view text);
 
-/// A number with `digits` significant digits: 0.5312 -> "0.531", 12345.6 -> "12,346", 0.00002 -> "2e-5"; "–" if it is
-/// not finite.
+/// A number with `digits` significant digits: 0.5312 -> "0.531", 12345.6 -> "12,346", 0.00002 -> "2e-5"; "–"
+/// if it is not finite.
 std::string format_number(double value, int digits = 3);
 /// A whole number with thousands separated: "12,346".
 std::string format_count(int64_t value);
@@ -31,7 +31,8 @@ std::string px(double value);
 /// One thing counted: "1 round", "2 rounds", "1,200 steps".
 std::string count_of(int64_t n, std::string_view singular);
 
-/// A table whose cells are plain text (escaped here); the first column is left-aligned, the others right-aligned.
+/// A table whose cells are plain text (escaped here); the first column is left-aligned, the others
+/// right-aligned.
 struct Table {
   std::vector<std::string> head;
   std::vector<std::vector<std::string>> rows;

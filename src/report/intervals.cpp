@@ -14,13 +14,13 @@ Interval wilson_interval(int64_t count, int64_t total) {
   const double center = (p + z2 / (2 * n)) / (1 + z2 / n);
   const double half = kQuantile95 / (1 + z2 / n) * std::sqrt(p * (1 - p) / n + z2 / (4 * n * n));
   // the ends at no and at all successes are exact, whatever the rounding
-  return {p, count == 0 ? 0 : std::max(0.0, center - half), count == total ? 1 : std::min(1.0, center + half)};
+  return {p, count == 0 ? 0 : std::max(0.0, center - half),
+          count == total ? 1 : std::min(1.0, center + half)};
 }
 
 Interval difference_interval(const Interval& before, const Interval& after) {
   const double difference = after.value - before.value;
-  return {difference,
-          difference - std::hypot(after.value - after.low, before.high - before.value),
+  return {difference, difference - std::hypot(after.value - after.low, before.high - before.value),
           difference + std::hypot(after.high - after.value, before.value - before.low)};
 }
 

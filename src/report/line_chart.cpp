@@ -72,7 +72,8 @@ Plan lay_out(const LineChart& chart, const std::vector<Prepared>& curves) {
   return plan;
 }
 
-// Positions stay within one frame's height of the frame: what is outside is not seen, and no coordinate is huge.
+// Positions stay within one frame's height of the frame: what is outside is not seen, and no coordinate is
+// huge.
 std::string position(const Plan& plan, double x, double y) {
   const double share = plan.y.log && y <= 0 ? -1 : std::clamp(plan.y.share(y), -1.0, 2.0);
   return concat(px(plan.frame.x(plan.x.share(x))), ",", px(plan.frame.y(share)));
@@ -134,14 +135,16 @@ std::string draw_marks(const Plan& plan, const Series& series) {
 
 std::string draw_curve(const Plan& plan, const Prepared& prepared) {
   const Curve& curve = *prepared.curve;
-  std::string out = concat("<g class=\"", ink_class(curve.ink), "\" data-name=\"", escape(curve.name), "\">\n");
+  std::string out =
+      concat("<g class=\"", ink_class(curve.ink), "\" data-name=\"", escape(curve.name), "\">\n");
   if (prepared.window > 1) out += draw_single_values(plan, curve.series);
   out += polylines(plan, prepared.line, curve.dashed ? "line dashed" : "line", true);
   out += draw_marks(plan, prepared.line);
   return out + "</g>\n";
 }
 
-std::vector<std::string> notes_of(const LineChart& chart, const std::vector<Prepared>& curves, const Plan& plan) {
+std::vector<std::string> notes_of(const LineChart& chart, const std::vector<Prepared>& curves,
+                                  const Plan& plan) {
   size_t least = std::numeric_limits<size_t>::max(), most = 0, longest = 0;
   int64_t outside = 0, all = 0;
   for (const Prepared& prepared : curves) {
@@ -160,15 +163,15 @@ std::vector<std::string> notes_of(const LineChart& chart, const std::vector<Prep
   std::vector<std::string> notes = {chart.note};
   if (most > 1) {
     const std::string window = least == most ? format_count(static_cast<int64_t>(most))
-                                               : concat(format_count(static_cast<int64_t>(least)), " to ",
-                                                        format_count(static_cast<int64_t>(most)));
+                                             : concat(format_count(static_cast<int64_t>(least)), " to ",
+                                                      format_count(static_cast<int64_t>(most)));
     notes.push_back(concat("Line: centred mean of ", window, " steps; pale: ",
                            longest > kSinglePoints ? "least to largest single value." : "single steps."));
   }
   if (plan.y.log) notes.emplace_back("Logarithmic axis.");
   if (outside > 0)
-    notes.push_back(concat(format_count(outside), " of ", count_of(all, "value"), " lie", outside == 1 ? "s" : "",
-                           " outside the frame."));
+    notes.push_back(concat(format_count(outside), " of ", count_of(all, "value"), " lie",
+                           outside == 1 ? "s" : "", " outside the frame."));
   return notes;
 }
 
@@ -185,20 +188,22 @@ std::string draw(const LineChart& chart) {
   const Plan plan = lay_out(chart, curves);
   const Frame& frame = plan.frame;
 
-  std::string drawing = draw_value_axis(frame, plan.y, chart.y.label) + draw_number_axis(frame, plan.x, chart.x_label);
+  std::string drawing =
+      draw_value_axis(frame, plan.y, chart.y.label) + draw_number_axis(frame, plan.x, chart.x_label);
   // an inner svg cuts off what lies outside the frame, but for the halves of marks on its border
   const std::string left = px(frame.left - kMarkRadius), top = px(frame.top - kMarkRadius);
   const std::string width = px(frame.right - frame.left + 2 * kMarkRadius);
   const std::string height = px(frame.bottom - frame.top + 2 * kMarkRadius);
-  drawing += concat("<svg x=\"", left, "\" y=\"", top, "\" width=\"", width, "\" height=\"", height, "\" viewBox=\"", left,
-                    " ", top, " ", width, " ", height, "\">\n");
+  drawing += concat("<svg x=\"", left, "\" y=\"", top, "\" width=\"", width, "\" height=\"", height,
+                    "\" viewBox=\"", left, " ", top, " ", width, " ", height, "\">\n");
   std::vector<LegendEntry> legend;
   for (const Prepared& prepared : curves) {
     drawing += draw_curve(plan, prepared);
     const auto mark = prepared.curve->dashed ? LegendEntry::Mark::dashed : LegendEntry::Mark::line;
     legend.push_back({prepared.curve->name, prepared.curve->ink, mark});
   }
-  drawing += concat("<line class=\"cursor\" y1=\"", px(frame.top), "\" y2=\"", px(frame.bottom), "\"/></svg>\n");
+  drawing +=
+      concat("<line class=\"cursor\" y1=\"", px(frame.top), "\" y2=\"", px(frame.bottom), "\"/></svg>\n");
   return figure(chart.title, legend, "lines", drawing, notes_of(chart, curves, plan));
 }
 

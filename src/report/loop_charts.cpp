@@ -21,9 +21,11 @@ std::vector<bool> not_promoted(const std::vector<Round>& rounds) {
   return hollow;
 }
 
-// Fills the layers of a bar chart from counts by name, one bar a round; `scale` says what a count is multiplied with.
+// Fills the layers of a bar chart from counts by name, one bar a round; `scale` says what a count is
+// multiplied with.
 template <class Counts, class Scale>
-void stack(const std::vector<Round>& rounds, const Counts& counts_of, const Scale& scale, StackedBars& chart) {
+void stack(const std::vector<Round>& rounds, const Counts& counts_of, const Scale& scale,
+           StackedBars& chart) {
   std::set<std::string> names;
   for (const Round& round : rounds)
     for (const auto& [name, count] : counts_of(round)) names.insert(name);
@@ -38,7 +40,8 @@ void stack(const std::vector<Round>& rounds, const Counts& counts_of, const Scal
   }
 }
 
-// One colour for each way to end or to be taken over, the same in both charts: success blue, the others by name.
+// One colour for each way to end or to be taken over, the same in both charts: success blue, the others by
+// name.
 Ink ending_ink(const LoopSummary& summary, const std::string& name) {
   std::set<std::string> names;
   for (const Round& round : summary.rounds) {
@@ -71,7 +74,8 @@ std::map<std::string, int64_t> labelled_steps(const Round& round) {
   return steps;
 }
 
-// Expert violet, desirable blue, interventions green, undesirable orange, skipped grey; paler for each further reason.
+// Expert violet, desirable blue, interventions green, undesirable orange, skipped grey; paler for each
+// further reason.
 void ink_labels(std::vector<StackedBars::Layer>& layers) {
   std::map<int, int> used;
   for (StackedBars::Layer& layer : layers) {
@@ -94,7 +98,9 @@ void ink_labels(std::vector<StackedBars::Layer>& layers) {
 std::string success_chart(const LoopSummary& summary) {
   IntervalChart chart;
   chart.title = "Success by round";
-  chart.note = "Points: share of trials; whiskers: 95% Wilson interval. Unaided: without coming where a person would have stepped in.";
+  chart.note =
+      "Points: share of trials; whiskers: 95% Wilson interval. Unaided: without coming where a person would "
+      "have stepped in.";
   chart.y_label = "share of trials";
   chart.x_label = "policy after";
   chart.categories = names_of(summary.rounds);
@@ -117,7 +123,8 @@ std::string fact_charts(const LoopSummary& summary) {
   std::map<std::string, std::set<std::string>> values;
   for (const Round& round : summary.rounds)
     if (round.evaluation)
-      for (const auto& [fact, share] : round.evaluation->success_by_fact) values[fact.substr(0, fact.find('='))].insert(fact);
+      for (const auto& [fact, share] : round.evaluation->success_by_fact)
+        values[fact.substr(0, fact.find('='))].insert(fact);
   std::string out;
   for (const auto& [fact, members] : values) {
     if (members.size() < 2 || members.size() > 5) continue;
@@ -154,12 +161,16 @@ std::string outcome_chart(const LoopSummary& summary) {
   const auto counts = [](const Round& round) {
     return round.evaluation ? round.evaluation->outcomes : std::map<std::string, int64_t>{};
   };
-  stack(summary.rounds, counts, [&](const Round& round) {
-    int64_t sum = 0;
-    for (const auto& [name, count] : counts(round)) sum += count;
-    return sum == 0 ? 0.0 : 1.0 / static_cast<double>(sum);
-  }, chart);
-  std::stable_partition(chart.layers.begin(), chart.layers.end(), [](const auto& layer) { return layer.name == "success"; });
+  stack(
+      summary.rounds, counts,
+      [&](const Round& round) {
+        int64_t sum = 0;
+        for (const auto& [name, count] : counts(round)) sum += count;
+        return sum == 0 ? 0.0 : 1.0 / static_cast<double>(sum);
+      },
+      chart);
+  std::stable_partition(chart.layers.begin(), chart.layers.end(),
+                        [](const auto& layer) { return layer.name == "success"; });
   for (StackedBars::Layer& layer : chart.layers) layer.ink = ending_ink(summary, layer.name);
   return draw(chart);
 }
@@ -183,17 +194,19 @@ std::string take_over_chart(const LoopSummary& summary) {
   if (deployed.empty()) return "";
   chart.y_label = all_have_episodes ? "take-overs in 100 episodes" : "take-overs";
   chart.categories = names_of(deployed);
-  stack(deployed, [](const Round& round) { return round.deployment->take_overs_by_reason; },
-        [&](const Round& round) {
-          return all_have_episodes ? 100.0 / static_cast<double>(*round.deployment->episodes) : 1.0;
-        },
-        chart);
+  stack(
+      deployed, [](const Round& round) { return round.deployment->take_overs_by_reason; },
+      [&](const Round& round) {
+        return all_have_episodes ? 100.0 / static_cast<double>(*round.deployment->episodes) : 1.0;
+      },
+      chart);
   for (StackedBars::Layer& layer : chart.layers) layer.ink = ending_ink(summary, layer.name);
   for (const Round& round : deployed) {
     int64_t sum = 0;
     for (const auto& [reason, count] : round.deployment->take_overs_by_reason) sum += count;
-    chart.above.push_back(all_have_episodes ? concat(format_count(sum), " in ", format_count(*round.deployment->episodes))
-                                            : format_count(sum));
+    chart.above.push_back(all_have_episodes
+                              ? concat(format_count(sum), " in ", format_count(*round.deployment->episodes))
+                              : format_count(sum));
   }
   return draw(chart);
 }
@@ -208,7 +221,8 @@ std::string label_chart(const LoopSummary& summary) {
     if (!labelled_steps(round).empty()) labelled.push_back(round);
   if (labelled.empty()) return "";
   chart.categories = names_of(labelled);
-  stack(labelled, labelled_steps, [](const Round&) { return 1.0; }, chart);
+  stack(
+      labelled, labelled_steps, [](const Round&) { return 1.0; }, chart);
   for (size_t i = 0; i < labelled.size(); ++i) {
     int64_t sum = 0;
     for (const auto& [label, count] : labelled_steps(labelled[i])) sum += count;

@@ -22,22 +22,25 @@ namespace fs = std::filesystem;
 
 constexpr uintmax_t kMostAnimationBytes = 8 << 20;
 
-std::string training_sections(const LoopSummary& summary, const fs::path& loop_dir, std::vector<std::string>& notes) {
+std::string training_sections(const LoopSummary& summary, const fs::path& loop_dir,
+                              std::vector<std::string>& notes) {
   std::string out;
   for (const Round& round : summary.rounds) {
     if (round.training.empty()) continue;
     const fs::path dir = loop_dir / round.training;
     std::error_code ignored;
     if (!fs::exists(dir / "metrics.jsonl", ignored)) {
-      notes.push_back(concat("The training curves of ", round.name(), " are missing: there is no ", round.training,
-                             "/metrics.jsonl."));
+      notes.push_back(concat("The training curves of ", round.name(), " are missing: there is no ",
+                             round.training, "/metrics.jsonl."));
       continue;
     }
     const Metrics metrics = read_metrics(dir / "metrics.jsonl");
-    for (const std::string& note : metrics.notes) notes.push_back(concat("Training of ", round.name(), ": ", note));
-    const std::string what = concat(round.name(), round.objective.empty() ? "" : ", ", round.objective, ", ",
-                                    count_of(static_cast<int64_t>(metrics.steps.size()), "step"),
-                                    round.train_seconds ? concat(", ", format_duration(*round.train_seconds)) : "");
+    for (const std::string& note : metrics.notes)
+      notes.push_back(concat("Training of ", round.name(), ": ", note));
+    const std::string what =
+        concat(round.name(), round.objective.empty() ? "" : ", ", round.objective, ", ",
+               count_of(static_cast<int64_t>(metrics.steps.size()), "step"),
+               round.train_seconds ? concat(", ", format_duration(*round.train_seconds)) : "");
     out += concat("<h3>", escape(what));
     if (fs::exists(dir / "report.html", ignored))
       out += concat(" · <a href=\"", escape(round.training), "/report.html\">all curves</a>");
@@ -58,10 +61,12 @@ std::string picture(const Animation& animation, const fs::path& loop_dir, std::v
   } else {
     const std::string bytes = read_file(path);
     if (bytes.size() >= 12 && bytes.starts_with("RIFF") && bytes.compare(8, 4, "WEBP") == 0)
-      return concat("<img alt=\"", escape(animation.title), "\" src=\"data:image/webp;base64,", base64(bytes), "\"/>");
+      return concat("<img alt=\"", escape(animation.title), "\" src=\"data:image/webp;base64,", base64(bytes),
+                    "\"/>");
     why = "not a WebP picture";
   }
-  notes.push_back(concat("The animation ", animation.path.empty() ? animation.title : animation.path, " is ", why, "."));
+  notes.push_back(
+      concat("The animation ", animation.path.empty() ? animation.title : animation.path, " is ", why, "."));
   return concat("<div class=\"missing\">", escape(why), "</div>");
 }
 
@@ -75,8 +80,9 @@ std::string pictures(const LoopSummary& summary, const fs::path& loop_dir, std::
 
 std::string share_cell(const std::optional<Share>& share) {
   if (!share) return "–";
-  return concat(format_count(share->count), "/", format_count(share->total), " = ", format_percent(share->interval.value, 1), " [",
-                format_fixed(100 * share->interval.low, 1), ", ", format_fixed(100 * share->interval.high, 1), "]");
+  return concat(format_count(share->count), "/", format_count(share->total), " = ",
+                format_percent(share->interval.value, 1), " [", format_fixed(100 * share->interval.low, 1),
+                ", ", format_fixed(100 * share->interval.high, 1), "]");
 }
 
 template <class Format>
@@ -92,53 +98,86 @@ void add_row(const std::vector<Round>& rounds, const std::string& name, const Fo
 
 // A row for each name that occurs in any round.
 template <class Counts>
-void add_counts(const std::vector<Round>& rounds, const std::string& prefix, const Counts& counts_of, Table& table) {
+void add_counts(const std::vector<Round>& rounds, const std::string& prefix, const Counts& counts_of,
+                Table& table) {
   std::set<std::string> names;
   for (const Round& round : rounds)
     for (const auto& [name, count] : counts_of(round)) names.insert(name);
   for (const std::string& name : names)
-    add_row(rounds, prefix + name, [&](const Round& round) {
-      const std::map<std::string, int64_t> counts = counts_of(round);
-      const auto found = counts.find(name);
-      return found == counts.end() ? std::string("–") : format_count(found->second);
-    }, table);
+    add_row(
+        rounds, prefix + name,
+        [&](const Round& round) {
+          const std::map<std::string, int64_t> counts = counts_of(round);
+          const auto found = counts.find(name);
+          return found == counts.end() ? std::string("–") : format_count(found->second);
+        },
+        table);
 }
 
 std::string numbers_table(const LoopSummary& summary) {
   const std::vector<Round>& rounds = summary.rounds;
   const Evaluation no_evaluation;
   const Deployment no_deployment;
-  const auto evaluation = [&](const Round& r) -> const Evaluation& { return r.evaluation ? *r.evaluation : no_evaluation; };
-  const auto deployment = [&](const Round& r) -> const Deployment& { return r.deployment ? *r.deployment : no_deployment; };
-  const auto optional_count = [](const std::optional<int64_t>& n) { return n ? format_count(*n) : std::string("–"); };
-  const auto optional_time = [](const std::optional<double>& s) { return s ? format_duration(*s) : std::string("–"); };
+  const auto evaluation = [&](const Round& r) -> const Evaluation& {
+    return r.evaluation ? *r.evaluation : no_evaluation;
+  };
+  const auto deployment = [&](const Round& r) -> const Deployment& {
+    return r.deployment ? *r.deployment : no_deployment;
+  };
+  const auto optional_count = [](const std::optional<int64_t>& n) {
+    return n ? format_count(*n) : std::string("–");
+  };
+  const auto optional_time = [](const std::optional<double>& s) {
+    return s ? format_duration(*s) : std::string("–");
+  };
   Table table{{""}, {}};
   for (const Round& round : rounds) table.head.push_back(round.name());
-  add_row(rounds, "objective", [](const Round& r) { return r.objective; }, table);
-  add_row(rounds, "promoted", [](const Round& r) { return std::string(r.promoted ? "yes" : "no"); }, table);
-  add_row(rounds, "success", [&](const Round& r) { return share_cell(evaluation(r).success); }, table);
-  add_row(rounds, "unaided success", [&](const Round& r) { return share_cell(evaluation(r).unaided); }, table);
-  add_counts(rounds, "trials: ", [&](const Round& r) { return evaluation(r).outcomes; }, table);
+  add_row(
+      rounds, "objective", [](const Round& r) { return r.objective; }, table);
+  add_row(
+      rounds, "promoted", [](const Round& r) { return std::string(r.promoted ? "yes" : "no"); }, table);
+  add_row(
+      rounds, "success", [&](const Round& r) { return share_cell(evaluation(r).success); }, table);
+  add_row(
+      rounds, "unaided success", [&](const Round& r) { return share_cell(evaluation(r).unaided); }, table);
+  add_counts(
+      rounds, "trials: ", [&](const Round& r) { return evaluation(r).outcomes; }, table);
   std::set<std::string> facts;
   for (const Round& round : rounds)
     for (const auto& [fact, share] : evaluation(round).success_by_fact) facts.insert(fact);
   for (const std::string& fact : facts)
-    add_row(rounds, "success, " + fact, [&](const Round& r) {
-      const auto found = evaluation(r).success_by_fact.find(fact);
-      if (found == evaluation(r).success_by_fact.end()) return std::string("–");
-      const Interval& i = found->second.interval;
-      return concat(format_percent(i.value, 1), " [", format_fixed(100 * i.low, 1), ", ", format_fixed(100 * i.high, 1), "]");
-    }, table);
-  add_row(rounds, "episodes deployed", [&](const Round& r) { return optional_count(deployment(r).episodes); }, table);
-  add_row(rounds, "take-overs", [&](const Round& r) { return optional_count(deployment(r).take_overs); }, table);
-  add_counts(rounds, "take-overs: ", [&](const Round& r) { return deployment(r).take_overs_by_reason; }, table);
-  add_row(rounds, "successes alone", [&](const Round& r) { return optional_count(deployment(r).successes_alone); }, table);
-  add_row(rounds, "episodes lost", [&](const Round& r) { return optional_count(deployment(r).lost); }, table);
-  add_counts(rounds, "steps recorded: ", [&](const Round& r) { return deployment(r).steps; }, table);
-  add_counts(rounds, "labels, ", [](const Round& r) { return r.labels; }, table);
-  add_row(rounds, "training time", [&](const Round& r) { return optional_time(r.train_seconds); }, table);
-  add_row(rounds, "evaluation time", [&](const Round& r) { return optional_time(evaluation(r).seconds); }, table);
-  add_row(rounds, "policy", [](const Round& r) { return r.policy; }, table);
+    add_row(
+        rounds, "success, " + fact,
+        [&](const Round& r) {
+          const auto found = evaluation(r).success_by_fact.find(fact);
+          if (found == evaluation(r).success_by_fact.end()) return std::string("–");
+          const Interval& i = found->second.interval;
+          return concat(format_percent(i.value, 1), " [", format_fixed(100 * i.low, 1), ", ",
+                        format_fixed(100 * i.high, 1), "]");
+        },
+        table);
+  add_row(
+      rounds, "episodes deployed", [&](const Round& r) { return optional_count(deployment(r).episodes); },
+      table);
+  add_row(
+      rounds, "take-overs", [&](const Round& r) { return optional_count(deployment(r).take_overs); }, table);
+  add_counts(
+      rounds, "take-overs: ", [&](const Round& r) { return deployment(r).take_overs_by_reason; }, table);
+  add_row(
+      rounds, "successes alone",
+      [&](const Round& r) { return optional_count(deployment(r).successes_alone); }, table);
+  add_row(
+      rounds, "episodes lost", [&](const Round& r) { return optional_count(deployment(r).lost); }, table);
+  add_counts(
+      rounds, "steps recorded: ", [&](const Round& r) { return deployment(r).steps; }, table);
+  add_counts(
+      rounds, "labels, ", [](const Round& r) { return r.labels; }, table);
+  add_row(
+      rounds, "training time", [&](const Round& r) { return optional_time(r.train_seconds); }, table);
+  add_row(
+      rounds, "evaluation time", [&](const Round& r) { return optional_time(evaluation(r).seconds); }, table);
+  add_row(
+      rounds, "policy", [](const Round& r) { return r.policy; }, table);
   return draw(table);
 }
 
@@ -148,8 +187,8 @@ std::vector<Tile> loop_tiles(const LoopSummary& summary) {
     if (!evaluation || !evaluation->success) return;
     const Interval& interval = evaluation->success->interval;
     tiles.push_back({name, format_number(100 * interval.value) + "%",
-                     concat("of ", format_count(evaluation->success->total), " trials [", format_percent(interval.low), ", ",
-                            format_percent(interval.high), "]")});
+                     concat("of ", format_count(evaluation->success->total), " trials [",
+                            format_percent(interval.low), ", ", format_percent(interval.high), "]")});
   };
   add(concat("success, ", summary.rounds.front().name()), summary.rounds.front().evaluation);
   const Round& last = summary.current();
@@ -158,8 +197,10 @@ std::vector<Tile> loop_tiles(const LoopSummary& summary) {
     const auto& first = summary.rounds.front().evaluation;
     if (first && first->success && last.evaluation && last.evaluation->success) {
       const Interval gain = difference_interval(first->success->interval, last.evaluation->success->interval);
-      tiles.push_back({"difference", concat(gain.value >= 0 ? "+" : "", format_fixed(100 * gain.value, 0), " points"),
-                       concat("95% interval [", format_fixed(100 * gain.low, 0), ", ", format_fixed(100 * gain.high, 0), "]")});
+      tiles.push_back({"difference",
+                       concat(gain.value >= 0 ? "+" : "", format_fixed(100 * gain.value, 0), " points"),
+                       concat("95% interval [", format_fixed(100 * gain.low, 0), ", ",
+                              format_fixed(100 * gain.high, 0), "]")});
     }
   }
   if (summary.seconds) tiles.push_back({"time", format_duration(*summary.seconds), "the whole loop"});
@@ -178,12 +219,15 @@ void write_loop_report(const fs::path& loop_dir) {
   page.tiles = loop_tiles(summary);
 
   page.body = section("What it looks like", pictures(summary, loop_dir, page.notes));
-  page.body += section("Round by round", grid(success_chart(summary) + take_over_chart(summary) + outcome_chart(summary) +
-                                              fact_charts(summary) + label_chart(summary)));
+  page.body +=
+      section("Round by round", grid(success_chart(summary) + take_over_chart(summary) +
+                                     outcome_chart(summary) + fact_charts(summary) + label_chart(summary)));
   page.body += section("Training", training_sections(summary, loop_dir, page.notes));
   std::string numbers = numbers_table(summary);
-  numbers += "<p class=\"note\">In brackets: 95% intervals (Wilson), in per cent. Differences between policies: Newcombe's "
-             "interval, which takes the two sets of trials as independent.</p>\n";
+  numbers +=
+      "<p class=\"note\">In brackets: 95% intervals (Wilson), in per cent. Differences between policies: "
+      "Newcombe's "
+      "interval, which takes the two sets of trials as independent.</p>\n";
   page.body += section("All numbers", numbers);
   std::string command;
   if (!summary.command.empty()) command = concat("<pre>", escape(summary.command), "</pre>\n");

@@ -12,8 +12,8 @@ namespace {
 // "106 of 200 trials (53%, 95% interval 46–60%)"
 std::string in_words(const Share& share) {
   return concat(format_count(share.count), " of ", format_count(share.total), " trials (",
-                format_number(100 * share.interval.value), "%, 95% interval ", format_fixed(100 * share.interval.low, 0), "–",
-                format_percent(share.interval.high), ")");
+                format_number(100 * share.interval.value), "%, 95% interval ",
+                format_fixed(100 * share.interval.low, 0), "–", format_percent(share.interval.high), ")");
 }
 
 std::string points(double share) { return format_fixed(100 * share, 0); }
@@ -29,9 +29,11 @@ std::string base_sentence(const LoopSummary& summary) {
 // "wrong object 27, off course 3", most frequent first
 std::string reasons(const std::map<std::string, int64_t>& by_reason) {
   std::vector<std::pair<std::string, int64_t>> sorted(by_reason.begin(), by_reason.end());
-  std::stable_sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
   std::string out;
-  for (const auto& [reason, count] : sorted) out += concat(out.empty() ? "" : ", ", reason, " ", format_count(count));
+  for (const auto& [reason, count] : sorted)
+    out += concat(out.empty() ? "" : ", ", reason, " ", format_count(count));
   return out;
 }
 
@@ -48,7 +50,9 @@ std::string people_sentence(const LoopSummary& summary) {
     if (steps != round.deployment->steps.end()) human_steps += steps->second;
   }
   if (rounds == 0) return "It was not yet deployed under a person's eyes.";
-  std::string out = rounds == 1 ? "Deployed once" : rounds == 2 ? "Deployed twice" : concat("Deployed ", rounds, " times");
+  std::string out = rounds == 1   ? "Deployed once"
+                    : rounds == 2 ? "Deployed twice"
+                                  : concat("Deployed ", rounds, " times");
   if (episodes > 0) out += concat(" for ", count_of(episodes, "episode"), rounds > 1 ? " in all" : "");
   out += concat(" under a person's eyes, it was taken over ", count_of(take_overs, "time"));
   const std::string why = reasons(by_reason);
@@ -78,13 +82,14 @@ std::string result_sentence(const LoopSummary& summary) {
     return concat(kept_out, " brought no better policy: the base stays in use.");
   }
   const Share& after = *last.evaluation->success;
-  std::string out = concat("Refined", last.objective.empty() ? "" : concat(" with ", last.objective), " on what was recorded (",
-                           last.name(), "), it succeeds in ", in_words(after));
+  std::string out = concat("Refined", last.objective.empty() ? "" : concat(" with ", last.objective),
+                           " on what was recorded (", last.name(), "), it succeeds in ", in_words(after));
   if (first.evaluation && first.evaluation->success) {
     const Interval gain = difference_interval(first.evaluation->success->interval, after.interval);
     const bool clear = gain.low > 0 || gain.high < 0;
-    out += concat(": ", points(std::abs(gain.value)), " points ", gain.value < 0 ? "fewer" : "more", " than the base [",
-                  points(gain.low), ", ", points(gain.high), "]", clear ? "" : ", which may be chance");
+    out += concat(": ", points(std::abs(gain.value)), " points ", gain.value < 0 ? "fewer" : "more",
+                  " than the base [", points(gain.low), ", ", points(gain.high), "]",
+                  clear ? "" : ", which may be chance");
   }
   out += ".";
   if (!kept_out.empty()) out += concat(" ", kept_out, " brought no better policy and was not kept.");

@@ -31,7 +31,8 @@ class Field {
     std::vector<Field> fields;
     if (!present()) return fields;
     expect(value_->is_array(), "a list");
-    for (size_t i = 0; i < value_->size(); ++i) fields.emplace_back(&(*value_)[i], file_, concat(key_, "[", i, "]"));
+    for (size_t i = 0; i < value_->size(); ++i)
+      fields.emplace_back(&(*value_)[i], file_, concat(key_, "[", i, "]"));
     return fields;
   }
   std::string text() const {
@@ -110,11 +111,11 @@ std::optional<Share> read_share(const Field& count, const Field& total, const Fi
 Evaluation read_evaluation(const Field& field) {
   Evaluation evaluation;
   evaluation.trials = field["trials"].count().value_or(0);
-  evaluation.success = read_share(field["successes"], field["trials"], field["success_rate"], field["success_low"],
-                                  field["success_high"], evaluation.trials);
+  evaluation.success = read_share(field["successes"], field["trials"], field["success_rate"],
+                                  field["success_low"], field["success_high"], evaluation.trials);
   const Field unaided = field["unaided"];
-  evaluation.unaided = read_share(unaided["count"], unaided["total"], unaided["rate"], unaided["low"], unaided["high"],
-                                  evaluation.trials);
+  evaluation.unaided = read_share(unaided["count"], unaided["total"], unaided["rate"], unaided["low"],
+                                  unaided["high"], evaluation.trials);
   evaluation.outcomes = field["outcomes"].counts();
   for (const auto& [fact, share] : field["success_by_fact"].entries()) {
     // where the number of such trials is missing, the file's own interval has to do
@@ -205,7 +206,8 @@ LoopSummary read_summary(const std::filesystem::path& path) {
   std::stable_sort(summary.rounds.begin(), summary.rounds.end(),
                    [](const Round& a, const Round& b) { return a.round < b.round; });
   for (const Field& field : root["animations"].list())
-    summary.animations.push_back({field["title"].text(), field["caption"].text(), read_inner_path(field["path"])});
+    summary.animations.push_back(
+        {field["title"].text(), field["caption"].text(), read_inner_path(field["path"])});
   return summary;
 }
 

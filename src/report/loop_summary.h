@@ -20,9 +20,9 @@ struct Share {
 
 struct Evaluation {
   int64_t trials = 0;
-  std::optional<Share> success, unaided;          ///< unaided: without coming where a person would have stepped in
-  std::map<std::string, int64_t> outcomes;        ///< trials by outcome
-  std::map<std::string, Share> success_by_fact;   ///< "layout=swapped" -> success among those trials
+  std::optional<Share> success, unaided;    ///< unaided: without coming where a person would have stepped in
+  std::map<std::string, int64_t> outcomes;  ///< trials by outcome
+  std::map<std::string, Share> success_by_fact;  ///< "layout=swapped" -> success among those trials
   std::optional<double> seconds;
 };
 
@@ -30,41 +30,43 @@ struct Evaluation {
 struct Deployment {
   std::optional<int64_t> episodes, take_overs, successes_alone, lost;
   std::map<std::string, int64_t> take_overs_by_reason;
-  std::map<std::string, int64_t> steps;           ///< recorded steps by source: "policy", "intervention"
+  std::map<std::string, int64_t> steps;  ///< recorded steps by source: "policy", "intervention"
 };
 
 struct Round {
-  int64_t round = 0;                              ///< 0 is the base
+  int64_t round = 0;  ///< 0 is the base
   std::string policy, objective;
   bool promoted = true;
-  std::string training;                           ///< directory relative to the loop's; empty: not trained
+  std::string training;  ///< directory relative to the loop's; empty: not trained
   std::optional<double> train_seconds;
   std::optional<Evaluation> evaluation;
   std::optional<Deployment> deployment;
-  std::map<std::string, int64_t> labels;          ///< steps by "pool/label: reason"
+  std::map<std::string, int64_t> labels;  ///< steps by "pool/label: reason"
 
-  std::string name() const;                       ///< "base", "round 1"
+  std::string name() const;  ///< "base", "round 1"
 };
 
 struct Animation {
-  std::string title, caption, path;               ///< path relative to the loop's directory
+  std::string title, caption, path;  ///< path relative to the loop's directory
 };
 
 struct LoopSummary {
   std::string command, config, environment;
   std::optional<int64_t> seed;
   std::optional<double> seconds;
-  std::vector<Round> rounds;                      ///< at least one, ascending
+  std::vector<Round> rounds;  ///< at least one, ascending
   std::vector<Animation> animations;
 
-  /// The last promoted round that was evaluated: the policy in use at the end. The first round if there is none.
+  /// The last promoted round that was evaluated: the policy in use at the end. The first round if there is
+  /// none.
   const Round& current() const;
 };
 
 /// Reads and checks. Errors as `write_loop_report` promises.
 LoopSummary read_summary(const std::filesystem::path& path);
 
-/// What happened, in plain sentences made from the numbers: how good the base was, what people did, how good it is now.
+/// What happened, in plain sentences made from the numbers: how good the base was, what people did, how good
+/// it is now.
 std::vector<std::string> story(const LoopSummary& summary);
 
 }  // namespace apo::report

@@ -18,14 +18,28 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::array<std::string_view, 19> kNumbers = {
-    "epoch",             "loss",           "unweighted_loss",       "z0",
-    "reward_desirable",  "reward_undesirable", "reward_margin",     "action_l1_desirable",
-    "action_l1_undesirable", "lambda_desirable", "lambda_undesirable", "grad_norm",
-    "learning_rate",     "num_desirable",  "num_undesirable",       "samples_per_second",
-    "step_seconds",      "data_seconds",   "memory_bytes"};
+constexpr std::array<std::string_view, 19> kNumbers = {"epoch",
+                                                       "loss",
+                                                       "unweighted_loss",
+                                                       "z0",
+                                                       "reward_desirable",
+                                                       "reward_undesirable",
+                                                       "reward_margin",
+                                                       "action_l1_desirable",
+                                                       "action_l1_undesirable",
+                                                       "lambda_desirable",
+                                                       "lambda_undesirable",
+                                                       "grad_norm",
+                                                       "learning_rate",
+                                                       "num_desirable",
+                                                       "num_undesirable",
+                                                       "samples_per_second",
+                                                       "step_seconds",
+                                                       "data_seconds",
+                                                       "memory_bytes"};
 
-// The line with bare NaN, Infinity and -Infinity (which JSON does not know, but some writers emit) as the string "nan".
+// The line with bare NaN, Infinity and -Infinity (which JSON does not know, but some writers emit) as the
+// string "nan".
 std::string quote_not_finite(std::string_view line) {
   std::string out;
   bool in_string = false;
@@ -86,7 +100,8 @@ void add_line(const json& object, const std::string& where, Reading& reading) {
       row[name] = std::numeric_limits<double>::quiet_NaN();
     } else {
       const bool ours = std::find(kNumbers.begin(), kNumbers.end(), name) != kNumbers.end();
-      APO_CHECK(DataError, !ours, where, ": ", name, ": expected a number or null, found ", excerpt(value.dump()));
+      APO_CHECK(DataError, !ours, where, ": ", name, ": expected a number or null, found ",
+                excerpt(value.dump()));
       reading.not_numbers.insert(name);
     }
   }
@@ -119,7 +134,8 @@ void add_notes(const Reading& reading, Metrics& metrics) {
       if (!std::isfinite(series.y[i]) && count++ == 0) first = series.x[i];
     if (count > 0)
       metrics.notes.push_back(concat(name, " is not finite in ", count_of(count, "step"), ", first in step ",
-                                     format_count(static_cast<int64_t>(first)), "; the curve has a gap there."));
+                                     format_count(static_cast<int64_t>(first)),
+                                     "; the curve has a gap there."));
   }
 }
 

@@ -13,9 +13,11 @@ namespace apo::report {
 
 /// What a metrics.jsonl holds: one series for each field besides `step`, and what was strange about the file.
 struct Metrics {
-  std::map<std::string, Series> fields;  ///< absent and null values are left out; not-finite ones are kept as NaN
-  std::vector<double> steps;             ///< ascending, each once
-  std::vector<std::string> notes;        ///< in plain words: a cut last line, repeated steps, values not finite, ...
+  std::map<std::string, Series>
+      fields;                 ///< absent and null values are left out; not-finite ones are kept as NaN
+  std::vector<double> steps;  ///< ascending, each once
+  std::vector<std::string>
+      notes;  ///< in plain words: a cut last line, repeated steps, values not finite, ...
 
   /// The field's series; an empty one if no line has it.
   const Series& operator[](const std::string& name) const;

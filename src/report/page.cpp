@@ -134,8 +134,8 @@ std::string header(const Page& page) {
   if (!page.tiles.empty()) {
     out += "<dl class=\"tiles\">\n";
     for (const Tile& tile : page.tiles)
-      out += concat("<div class=\"tile\"><dt>", escape(tile.name), "</dt><dd class=\"value\">", escape(tile.value),
-                    "</dd><dd class=\"detail\">", escape(tile.detail), "</dd></div>\n");
+      out += concat("<div class=\"tile\"><dt>", escape(tile.name), "</dt><dd class=\"value\">",
+                    escape(tile.value), "</dd><dd class=\"detail\">", escape(tile.detail), "</dd></div>\n");
     out += "</dl>\n";
   }
   return out + "</header>\n";
@@ -148,8 +148,8 @@ std::string render(const Page& page) {
                 "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n",
                 "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; "
                 "style-src 'unsafe-inline'; script-src 'unsafe-inline'\"/>\n<title>",
-                escape(page.title), "</title>\n<style>", kStyle, "</style>\n</head>\n<body>\n", header(page), "<main>\n",
-                page.body, "</main>\n<script>", kScript, "</script>\n</body>\n</html>\n");
+                escape(page.title), "</title>\n<style>", kStyle, "</style>\n</head>\n<body>\n", header(page),
+                "<main>\n", page.body, "</main>\n<script>", kScript, "</script>\n</body>\n</html>\n");
 }
 
 std::string section(const std::string& title, const std::string& content) {

@@ -13,12 +13,12 @@ struct Tile {
 };
 
 struct Page {
-  std::string title;                ///< plain
-  std::string subtitle;             ///< plain; one line under the title
-  std::vector<std::string> story;   ///< plain; sentences above everything else
-  std::vector<Tile> tiles;          ///< plain
-  std::vector<std::string> notes;   ///< plain; what the reader must know about the data
-  std::string body;                 ///< HTML
+  std::string title;               ///< plain
+  std::string subtitle;            ///< plain; one line under the title
+  std::vector<std::string> story;  ///< plain; sentences above everything else
+  std::vector<Tile> tiles;         ///< plain
+  std::vector<std::string> notes;  ///< plain; what the reader must know about the data
+  std::string body;                ///< HTML
 };
 
 /// The whole document. It loads nothing from anywhere, and tells the browser to refuse to.

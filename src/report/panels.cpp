@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
+#include <set>
 #include <span>
 #include <string_view>
 
@@ -32,26 +32,60 @@ const std::vector<Panel>& learning_panels() {
   static const std::vector<Panel> kPanels = {
       {"Loss", "loss", "", {{"loss", "loss", 5}}},
       {"Loss without weights", "mean loss of a sample", "", {{"unweighted_loss", "unweighted_loss", 5}}},
-      {"Reward", "log-probability gained (nats)", "Reward: log-probability under the policy minus under the reference.",
-       {{"reward_desirable", "desirable", 0}, {"reward_undesirable", "undesirable", 1}, {"z0", "z0, the KL baseline", 6, true}}},
+      {"Imitation",
+       "cross-entropy of a token (nats)",
+       "On the desirable samples.",
+       {{"sft_loss", "sft_loss", 5}}},
+      {"Reward",
+       "log-probability gained (nats)",
+       "Reward: log-probability under the policy minus under the reference.",
+       {{"reward_desirable", "desirable", 0},
+        {"reward_undesirable", "undesirable", 1},
+        {"z0", "z0, the KL baseline", 6, true}}},
       {"Reward margin", "desirable − undesirable (nats)", "", {{"reward_margin", "reward_margin", 3}}},
-      {"Action error", "mean |predicted − recorded|", "In normalised action units, over the action's dimensions.",
-       {{"action_l1_desirable", "desirable", 0}, {"action_l1_undesirable", "undesirable", 1}}, true},
-      {"Sample weights λ", "Σ λ over the group's samples", "",
-       {{"lambda_desirable", "desirable", 0}, {"lambda_undesirable", "undesirable", 1}}, true},
+      {"KL baseline z0",
+       "z0 (nats)",
+       "",
+       {{"z0", "as used", 6},
+        {"z0_unclamped", "before clamping", 0, true},
+        {"z0_standard_error", "standard error", 4}}},
+      {"Action error",
+       "mean |predicted − recorded|",
+       "In normalised action units, over the action's dimensions.",
+       {{"action_l1_desirable", "desirable", 0}, {"action_l1_undesirable", "undesirable", 1}},
+       true},
+      {"Sample weights λ",
+       "Σ λ over the group's samples",
+       "",
+       {{"lambda_desirable", "desirable", 0}, {"lambda_undesirable", "undesirable", 1}},
+       true},
   };
   return kPanels;
 }
 
 const std::vector<Panel>& running_panels() {
   static const std::vector<Panel> kPanels = {
-      {"Gradient norm", "gradient norm", "", {{"grad_norm", "grad_norm", 5}}, true, true},
+      {"Gradient norm", "gradient norm before clipping", "", {{"grad_norm", "grad_norm", 5}}, true, true},
       {"Learning rate", "learning rate", "", {{"learning_rate", "learning_rate", 5}}, true, false, false},
-      {"Samples in the batch", "samples", "",
-       {{"num_desirable", "desirable", 0}, {"num_undesirable", "undesirable", 1}}, true},
+      {"Samples in the batch",
+       "samples",
+       "",
+       {{"num_desirable", "desirable", 0}, {"num_undesirable", "undesirable", 1}},
+       true},
+      {"Clamped and clipped",
+       "times in a step",
+       "",
+       {{"z0_clamped", "z0 clamped", 6}, {"num_clipped_actions", "recorded action numbers clipped", 1}},
+       true},
       {"Throughput", "samples / s", "", {{"samples_per_second", "samples_per_second", 2}}, true},
-      {"Time of a step", "time", "", {{"step_seconds", "whole step", 2}, {"data_seconds", "waiting for data", 4}},
-       true, true, true, Unit::seconds},
+      {"Time of a step",
+       "time",
+       "",
+       {{"step_seconds", "whole step", 2}, {"data_seconds", "waiting for data", 4}},
+       true,
+       true,
+       true,
+       Unit::seconds},
       {"Memory", "memory", "", {{"memory_bytes", "memory_bytes", 2}}, true, false, false, Unit::bytes},
   };
   return kPanels;
@@ -71,7 +105,8 @@ std::string draw_panel(const Panel& panel, const Metrics& metrics) {
   LineChart chart;
   chart.title = panel.title;
   chart.note = panel.note;
-  chart.y = {.label = std::string(panel.label), .from_zero = panel.from_zero, .log_if_wide = panel.log_if_wide};
+  chart.y = {
+      .label = std::string(panel.label), .from_zero = panel.from_zero, .log_if_wide = panel.log_if_wide};
   chart.smooth = panel.smooth;
   double largest = 0;
   for (const Line& line : panel.lines) {
@@ -112,7 +147,8 @@ std::string lone_chart(const std::string& field, const Series& series) {
 }
 
 bool is_share(const std::string& field, const Series& series) {
-  const bool within = std::all_of(series.y.begin(), series.y.end(), [](double y) { return !(y < 0 || y > 1); });
+  const bool within =
+      std::all_of(series.y.begin(), series.y.end(), [](double y) { return !(y < 0 || y > 1); });
   return within && (field.find("rate") != std::string::npos || field.find("success") != std::string::npos ||
                     field.find("unaided") != std::string::npos);
 }
@@ -162,10 +198,12 @@ std::string other_charts(const Metrics& metrics) {
 
 std::string absent_fields(const Metrics& metrics) {
   std::string out;
+  std::set<std::string_view> seen;  // z0 has two charts
   for (const auto* panels : {&learning_panels(), &running_panels()})
     for (const Panel& panel : *panels)
       for (const Line& line : panel.lines)
-        if (metrics[std::string(line.field)].size() == 0) out += concat(out.empty() ? "" : ", ", line.field);
+        if (seen.insert(line.field).second && metrics[std::string(line.field)].size() == 0)
+          out += concat(out.empty() ? "" : ", ", line.field);
   return out;
 }
 

@@ -8,11 +8,11 @@
 
 namespace apo::report {
 
-/// The charts of what is learned: loss, rewards and z0, margin, action errors, weights; those that have values.
+/// The charts of what is learned: losses, rewards and z0, action errors, weights; those that have values.
 std::string learning_charts(const Metrics& metrics);
-/// The same without weights and margin, for a page with many runs.
+/// Loss, rewards with z0 and action errors alone, for a page with many runs.
 std::string brief_learning_charts(const Metrics& metrics);
-/// Gradient norm, learning rate, batch, throughput, times, memory.
+/// Gradient norm, learning rate, batch, clamps, throughput, times, memory.
 std::string running_charts(const Metrics& metrics);
 /// The fields "eval/...": shares together, others each on their own.
 std::string evaluation_charts(const Metrics& metrics);

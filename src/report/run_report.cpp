@@ -16,9 +16,13 @@ namespace {
 namespace fs = std::filesystem;
 
 // How many of the last values a final number averages, in words.
-std::string last_values(size_t window) { return window == 1 ? "last step" : concat("mean of last ", format_count(static_cast<int64_t>(window)), " steps"); }
+std::string last_values(size_t window) {
+  return window == 1 ? "last step"
+                     : concat("mean of last ", format_count(static_cast<int64_t>(window)), " steps");
+}
 
-void add_final(const Metrics& metrics, const std::string& field, const std::string& name, std::vector<Tile>& tiles) {
+void add_final(const Metrics& metrics, const std::string& field, const std::string& name,
+               std::vector<Tile>& tiles) {
   const Series& series = metrics[field];
   const size_t window = smoothing_window(series.size());
   const double value = mean_at_end(series, window);
@@ -32,7 +36,9 @@ std::vector<Tile> run_tiles(const Metrics& metrics, const std::string& config) {
   std::string epochs;
   const double epoch = mean_at_end(metrics["epoch"], 1);
   if (std::isfinite(epoch)) epochs = concat("epoch ", format_number(epoch));
-  tiles.push_back({"steps", format_count(metrics.steps.empty() ? 0 : static_cast<int64_t>(metrics.steps.size())), epochs});
+  tiles.push_back({"steps",
+                   format_count(metrics.steps.empty() ? 0 : static_cast<int64_t>(metrics.steps.size())),
+                   epochs});
   if (metrics["step_seconds"].size() > 0)
     tiles.push_back({"time in steps", format_duration(metrics.sum("step_seconds")), "sum of step_seconds"});
   add_final(metrics, "loss", "loss", tiles);
@@ -68,7 +74,8 @@ std::string throughput_sums(const Metrics& metrics) {
   std::string out;
   if (samples > 0) out += concat(format_count(std::llround(std::min(samples, 9e18))), " samples in all");
   if (seconds > 0 && metrics["data_seconds"].size() > 0)
-    out += concat(out.empty() ? "" : "; ", format_percent(data / seconds, 1), " of the time in steps went by waiting for data");
+    out += concat(out.empty() ? "" : "; ", format_percent(data / seconds, 1),
+                  " of the time in steps went by waiting for data");
   return out.empty() ? "" : concat("<p class=\"note\">", escape(out), ".</p>\n");
 }
 
@@ -78,11 +85,13 @@ std::string numbers_table(const Metrics& metrics) {
   for (const auto& [field, series] : metrics.fields) {
     const size_t window = smoothing_window(series.size());
     table.rows.push_back({field, format_count(static_cast<int64_t>(series.size())),
-                          format_number(mean_at_start(series, window), 4), format_number(mean_at_end(series, window), 4),
+                          format_number(mean_at_start(series, window), 4),
+                          format_number(mean_at_end(series, window), 4),
                           format_number(quantile(series.y, 0), 4), format_number(quantile(series.y, 1), 4)});
   }
   return draw(table) +
-         "<p class=\"note\">First and last are means over as many steps as the charts' smoothing: about a fortieth of "
+         "<p class=\"note\">First and last are means over as many steps as the charts' smoothing: about a "
+         "fortieth of "
          "the run, one step in runs below 60 steps.</p>\n";
 }
 
@@ -99,8 +108,10 @@ void write_run_report(const fs::path& run_dir) {
   page.title = concat("Training run ", directory_name(run_dir));
   page.subtitle = config_digest(config);
   page.notes = metrics.notes;
-  if (!has_config) page.notes.push_back("config.yaml is missing: the objective and the options are not known.");
-  if (metrics.steps.empty()) page.notes.push_back("metrics.jsonl has no steps yet: there is nothing to draw.");
+  if (!has_config)
+    page.notes.push_back("config.yaml is missing: the objective and the options are not known.");
+  if (metrics.steps.empty())
+    page.notes.push_back("metrics.jsonl has no steps yet: there is nothing to draw.");
   page.tiles = run_tiles(metrics, config);
 
   page.body = section("Learning", grid(learning_charts(metrics)));
@@ -109,9 +120,11 @@ void write_run_report(const fs::path& run_dir) {
   page.body += section("Other fields", grid(other_charts(metrics)));
   const std::string absent = absent_fields(metrics);
   if (!absent.empty() && !metrics.steps.empty())
-    page.body += concat("<p class=\"note\">Without values in this run, and not drawn: ", escape(absent), ".</p>\n");
+    page.body +=
+        concat("<p class=\"note\">Without values in this run, and not drawn: ", escape(absent), ".</p>\n");
   const Table throughput = throughput_table(metrics);
-  if (!throughput.rows.empty()) page.body += section("Throughput", draw(throughput) + throughput_sums(metrics));
+  if (!throughput.rows.empty())
+    page.body += section("Throughput", draw(throughput) + throughput_sums(metrics));
   page.body += section("All numbers", numbers_table(metrics));
   page.body += section("Config", config_block("config.yaml", config));
   write_file_atomic(run_dir / "report.html", render(page));

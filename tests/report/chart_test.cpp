@@ -29,9 +29,9 @@ Series counted(size_t n, double (*value)(double)) {
   return series;
 }
 
-// The frame of a 0..10 axis: labels of two characters. left = 18 + 9 + 7.2 * 2 = 41.4, right = 440 - 14 = 426,
-// top = 10, bottom = 270 - 22 - 18 = 230.
-// x axis 0..4 (steps 0, 2, 4): 41.4, 233.7, 426. y axis 0..10 (values 0, 10, 5): 230, 10, 120.
+// The frame of a 0..10 axis: labels of two characters. left = 18 + 9 + 7.2 * 2 = 41.4, right = 440 - 14 =
+// 426, top = 10, bottom = 270 - 22 - 18 = 230. x axis 0..4 (steps 0, 2, 4): 41.4, 233.7, 426. y axis 0..10
+// (values 0, 10, 5): 230, 10, 120.
 TEST(LineChart, PutsPointsWhereTheAxesSay) {
   LineChart chart;
   chart.title = "Loss";
@@ -178,8 +178,8 @@ TEST(IntervalChart, SetsGroupsApartAndHollowsWhatWasNotPromoted) {
   EXPECT_EQ(draw(chart), "");
 }
 
-// Heights 30 and 10 on an axis 0..50 (40 * 1.08 = 43.2, step 10): 220 / 50 = 4.4 a unit. The lower layer reaches from
-// 230 to 98 (height 132), the upper one to 54 (height 44).
+// Heights 30 and 10 on an axis 0..50 (40 * 1.08 = 43.2, step 10): 220 / 50 = 4.4 a unit. The lower layer
+// reaches from 230 to 98 (height 132), the upper one to 54 (height 44).
 TEST(StackedBars, StackTheirLayers) {
   StackedBars chart;
   chart.title = "Take-overs";
@@ -214,7 +214,8 @@ TEST(CategoryAxis, LeavesOutNamesThatWouldTouch) {
   std::vector<std::string> names;
   for (int i = 0; i < 30; ++i) names.push_back("round " + std::to_string(i));
   const std::string axis = draw_category_axis(frame, names, "");
-  // 30 slots of about 13 units, names of 8 characters (58 units, with one between them 65): each fifth or sixth
+  // 30 slots of about 13 units, names of 8 characters (58 units, with one between them 65): each fifth or
+  // sixth
   EXPECT_GE(occurrences(axis, ">round "), 5);
   EXPECT_LE(occurrences(axis, ">round "), 6);
 }

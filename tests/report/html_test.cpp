@@ -22,8 +22,8 @@ TEST(Escape, ReplacesControlCharactersAndBrokenUtf8) {
   EXPECT_EQ(escape(std::string_view("a\0b", 3)), "a" + replacement + "b");
   EXPECT_EQ(escape("\x1b[31m"), replacement + "[31m");
   EXPECT_EQ(escape("\xff<"), replacement + "&lt;");
-  EXPECT_EQ(escape("\xC3"), replacement);                                // cut in the middle
-  EXPECT_EQ(escape("\xC0\xBC"), replacement + replacement);              // overlong '<'
+  EXPECT_EQ(escape("\xC3"), replacement);                                      // cut in the middle
+  EXPECT_EQ(escape("\xC0\xBC"), replacement + replacement);                    // overlong '<'
   EXPECT_EQ(escape("\xE0\x80\xBC"), replacement + replacement + replacement);  // the same in three bytes
   EXPECT_EQ(escape("\xED\xA0\x80"), replacement + replacement + replacement);  // a surrogate
   EXPECT_EQ(escape("line\r\nend"), "line\nend");

@@ -43,14 +43,34 @@ json full_summary() {
                            {"lost", 6},
                            {"steps", {{"policy", 1180}, {"intervention", 452}}}};
   summary["rounds"] = {
-      {{"round", 0}, {"policy", "base"}, {"promoted", true}, {"training", "base/training"}, {"objective", "sft"},
-       {"train_seconds", 72.0}, {"evaluation", evaluation(106, 104)}, {"deployment", nullptr},
+      {{"round", 0},
+       {"policy", "base"},
+       {"promoted", true},
+       {"training", "base/training"},
+       {"objective", "sft"},
+       {"train_seconds", 72.0},
+       {"evaluation", evaluation(106, 104)},
+       {"deployment", nullptr},
        {"labels", {{"expert/desirable: demonstration", 5100}}}},
-      {{"round", 1}, {"policy", "one"}, {"promoted", true}, {"training", "round-1/training"}, {"objective", "apo"},
-       {"train_seconds", 27.0}, {"evaluation", evaluation(170, 166)}, {"deployment", deployment},
-       {"labels", {{"expert/desirable: demonstration", 5100}, {"policy/undesirable: before take-over", 180}}}},
-      {{"round", 2}, {"policy", "two"}, {"promoted", false}, {"training", nullptr}, {"objective", "apo"},
-       {"train_seconds", 27.0}, {"evaluation", evaluation(160, 160)}, {"deployment", deployment}, {"labels", json::object()}}};
+      {{"round", 1},
+       {"policy", "one"},
+       {"promoted", true},
+       {"training", "round-1/training"},
+       {"objective", "apo"},
+       {"train_seconds", 27.0},
+       {"evaluation", evaluation(170, 166)},
+       {"deployment", deployment},
+       {"labels",
+        {{"expert/desirable: demonstration", 5100}, {"policy/undesirable: before take-over", 180}}}},
+      {{"round", 2},
+       {"policy", "two"},
+       {"promoted", false},
+       {"training", nullptr},
+       {"objective", "apo"},
+       {"train_seconds", 27.0},
+       {"evaluation", evaluation(160, 160)},
+       {"deployment", deployment},
+       {"labels", json::object()}}};
   return summary;
 }
 
@@ -79,26 +99,31 @@ LoopSummary summary_of(const TempDir& dir, const json& summary) {
   return read_summary(dir / "summary.json");
 }
 
-// Wilson at 106 / 200: (0.53 + 0.0096037) / 1.0192073 ± 1.96 / 1.0192073 * sqrt(0.0012455 + 0.0000240) = 0.5294 ± 0.0685
-// at 170 / 200: 0.8434 ± 0.0493. Difference 0.32; below: sqrt(0.0559² + 0.0680²) = 0.0880, above: sqrt(0.0427² + 0.0691²)
-// = 0.0812.
+// Wilson at 106 / 200: (0.53 + 0.0096037) / 1.0192073 ± 1.96 / 1.0192073 * sqrt(0.0012455 + 0.0000240) =
+// 0.5294 ± 0.0685 at 170 / 200: 0.8434 ± 0.0493. Difference 0.32; below: sqrt(0.0559² + 0.0680²) = 0.0880,
+// above: sqrt(0.0427² + 0.0691²) = 0.0812.
 TEST(LoopStory, TellsThreeSentencesFromTheNumbers) {
   TempDir dir;
   const std::vector<std::string> told = story(summary_of(dir, full_summary()));
   ASSERT_EQ(told.size(), 3u);
-  EXPECT_EQ(told[0], "The base policy succeeded in tabletop in 106 of 200 trials (53%, 95% interval 46–60%).");
-  EXPECT_EQ(told[1], "Deployed twice for 180 episodes in all under a person's eyes, it was taken over 60 times "
-                     "(wrong object 54, off course 6); the corrections are 904 steps.");
-  EXPECT_EQ(told[2], "Refined with apo on what was recorded (round 1), it succeeds in 170 of 200 trials (85%, 95% "
-                     "interval 79–89%): 32 points more than the base [23, 40]. Round 2 brought no better policy and was "
-                     "not kept.");
+  EXPECT_EQ(told[0],
+            "The base policy succeeded in tabletop in 106 of 200 trials (53%, 95% interval 46–60%).");
+  EXPECT_EQ(told[1],
+            "Deployed twice for 180 episodes in all under a person's eyes, it was taken over 60 times "
+            "(wrong object 54, off course 6); the corrections are 904 steps.");
+  EXPECT_EQ(
+      told[2],
+      "Refined with apo on what was recorded (round 1), it succeeds in 170 of 200 trials (85%, 95% "
+      "interval 79–89%): 32 points more than the base [23, 40]. Round 2 brought no better policy and was "
+      "not kept.");
 }
 
 TEST(LoopStory, DoesNotClaimWhatMayBeChance) {
   TempDir dir;
   json summary = full_summary();
   summary["rounds"][1]["evaluation"] = evaluation(112, 110);
-  EXPECT_TRUE(says(story(summary_of(dir, summary))[2], "3 points more than the base [-7, 13], which may be chance."));
+  EXPECT_TRUE(
+      says(story(summary_of(dir, summary))[2], "3 points more than the base [-7, 13], which may be chance."));
   summary["rounds"][1]["evaluation"] = evaluation(60, 60);
   EXPECT_TRUE(says(story(summary_of(dir, summary))[2], "23 points fewer than the base [-32, -13]."));
 }
@@ -107,7 +132,8 @@ TEST(LoopStory, TellsOfLoopsThatCameToNothing) {
   TempDir dir;
   json summary = full_summary();
   summary["rounds"][1]["promoted"] = false;
-  EXPECT_EQ(story(summary_of(dir, summary))[2], "Rounds 1 and 2 brought no better policy: the base stays in use.");
+  EXPECT_EQ(story(summary_of(dir, summary))[2],
+            "Rounds 1 and 2 brought no better policy: the base stays in use.");
   summary["rounds"] = {summary["rounds"][0]};
   EXPECT_EQ(story(summary_of(dir, summary))[1], "It was not yet deployed under a person's eyes.");
   EXPECT_EQ(story(summary_of(dir, summary))[2], "It was not refined yet.");
@@ -117,9 +143,10 @@ TEST(LoopStory, TellsOfLoopsThatCameToNothing) {
 TEST(LoopReport, ShowsEveryPart) {
   TempDir dir;
   const std::string page = page_of(dir, full_summary());
-  for (const char* part : {"Success by round", "Take-overs", "How the trials ended", "What each round learned from",
-                           "All numbers", "apo-refine --config tabletop.yaml", "objective:\n  type: apo", "3 min 34 s",
-                           "Hollow: not promoted.", "95% Wilson interval"})
+  for (const char* part :
+       {"Success by round", "Take-overs", "How the trials ended", "What each round learned from",
+        "All numbers", "apo-refine --config tabletop.yaml", "objective:\n  type: apo", "3 min 34 s",
+        "Hollow: not promoted.", "95% Wilson interval"})
     EXPECT_TRUE(says(page, part)) << part;
   // success and unaided success of three rounds
   EXPECT_EQ(occurrences(page, "class=\"whisker\""), 3 * 6);
@@ -129,7 +156,8 @@ TEST(LoopReport, ShowsEveryPart) {
   EXPECT_TRUE(says(page, "take-overs in 100 episodes"));
   EXPECT_TRUE(says(page, ">30 in 90</text>"));
   EXPECT_TRUE(says(page, "<td>106/200 = 53.0% [46.1, 59.8]</td>"));
-  EXPECT_TRUE(says(page, "<td>labels, policy/undesirable: before take-over</td><td>–</td><td>180</td><td>–</td>"));
+  EXPECT_TRUE(
+      says(page, "<td>labels, policy/undesirable: before take-over</td><td>–</td><td>180</td><td>–</td>"));
 }
 
 TEST(LoopReport, NeedsOnlyRounds) {
@@ -150,8 +178,11 @@ TEST(LoopReport, TakesTheFilesIntervalsBeforeItsOwn) {
 TEST(LoopReport, ComparesCircumstances) {
   TempDir dir;
   json summary = full_summary();
-  const auto share = [](int n) { return json{{"count", n}, {"rate", n / 100.0}, {"low", 0.0}, {"high", 1.0}}; };
-  summary["rounds"][0]["evaluation"]["success_by_fact"] = {{"layout=habit", share(98)}, {"layout=swapped", share(3)}, {"mood=calm", share(50)}};
+  const auto share = [](int n) {
+    return json{{"count", n}, {"rate", n / 100.0}, {"low", 0.0}, {"high", 1.0}};
+  };
+  summary["rounds"][0]["evaluation"]["success_by_fact"] = {
+      {"layout=habit", share(98)}, {"layout=swapped", share(3)}, {"mood=calm", share(50)}};
   const std::string page = page_of(dir, summary);
   EXPECT_TRUE(says(page, "Success by layout"));
   EXPECT_TRUE(says(page, "base, layout=swapped: 3.0% [0.0%, 100.0%]"));
@@ -171,7 +202,8 @@ TEST(LoopReport, DrawsTheTrainingOfEachRound) {
   EXPECT_EQ(occurrences(page, "<svg class=\"chart lines\""), 2);
   EXPECT_TRUE(says(page, "href=\"base/training/report.html\""));
   EXPECT_TRUE(says(page, "Training of base: The last line of metrics.jsonl (line 6) is cut"));
-  EXPECT_TRUE(says(page, "The training curves of round 1 are missing: there is no round-1/training/metrics.jsonl."));
+  EXPECT_TRUE(
+      says(page, "The training curves of round 1 are missing: there is no round-1/training/metrics.jsonl."));
   write_file_atomic(dir / "base" / "training" / "metrics.jsonl", "{}\n");
   EXPECT_TRUE(says(error_of(dir, full_summary().dump()), "metrics.jsonl:1: expected the field \"step\""));
 }
@@ -205,7 +237,8 @@ TEST(LoopReport, EscapesEveryText) {
   round["policy"] = round["objective"] = evil;
   round["labels"][evil] = 3;
   round["evaluation"]["outcomes"][evil] = 3;
-  round["evaluation"]["success_by_fact"] = {{"a" + evil + "=1", {{"rate", 0.5}}}, {"a" + evil + "=2", {{"rate", 0.5}}}};
+  round["evaluation"]["success_by_fact"] = {{"a" + evil + "=1", {{"rate", 0.5}}},
+                                            {"a" + evil + "=2", {{"rate", 0.5}}}};
   round["deployment"]["take_overs_by_reason"][evil] = 3;
   round["deployment"]["steps"][evil] = 3;
   round["training"] = "x" + evil;
@@ -246,8 +279,10 @@ TEST(LoopReport, CollectorsOwnNamesAreUnderstood) {
 TEST(BadSummary, NamesTheLineThatIsNotJson) {
   TempDir dir;
   const std::string where = (dir / "summary.json").string();
-  EXPECT_EQ(error_of(dir, "{\"rounds\": [\n  {\"round\": 0},\n  oops\n]}"), where + ":3: expected JSON, found something else");
-  EXPECT_EQ(error_of(dir, "{\"rounds\": [\n"), where + ":2: expected JSON, found the end of the file (is it cut?)");
+  EXPECT_EQ(error_of(dir, "{\"rounds\": [\n  {\"round\": 0},\n  oops\n]}"),
+            where + ":3: expected JSON, found something else");
+  EXPECT_EQ(error_of(dir, "{\"rounds\": [\n"),
+            where + ":2: expected JSON, found the end of the file (is it cut?)");
   EXPECT_EQ(error_of(dir, ""), where + ":1: expected JSON, found the end of the file (is it cut?)");
 }
 
@@ -261,7 +296,8 @@ TEST(BadSummary, NamesTheKeyThatIsWrong) {
   };
   EXPECT_EQ(error_of(dir, "{}"), where + "rounds: expected a list with at least one round, found nothing");
   EXPECT_EQ(error_of(dir, "[1]"), where + "expected an object, found [1]");
-  EXPECT_EQ(error_of(dir, "{\"rounds\": []}"), where + "rounds: expected a list with at least one round, found []");
+  EXPECT_EQ(error_of(dir, "{\"rounds\": []}"),
+            where + "rounds: expected a list with at least one round, found []");
   EXPECT_EQ(error_of(dir, "{\"rounds\": [3]}"), where + "rounds[0]: expected an object, found 3");
   EXPECT_EQ(error_of(dir, with("/rounds/1/evaluation/trials", "many")),
             where + "rounds[1].evaluation.trials: expected a number, found \"many\"");
@@ -284,8 +320,9 @@ TEST(BadSummary, RefusesPathsThatLeaveTheDirectory) {
   for (const char* path : {"/etc/passwd", "../other/secret.webp", "animations/../../x.webp"}) {
     json summary = full_summary();
     summary["animations"] = {{{"title", "a"}, {"path", path}}};
-    EXPECT_TRUE(says(error_of(dir, summary.dump()),
-                     "animations[0].path: expected a relative path that stays in the loop's directory, found \""))
+    EXPECT_TRUE(
+        says(error_of(dir, summary.dump()),
+             "animations[0].path: expected a relative path that stays in the loop's directory, found \""))
         << path;
   }
 }

@@ -1,4 +1,5 @@
-// A small judge of pages: are tags balanced, quotes closed, references real; and what a page is not allowed to load.
+// A small judge of pages: are tags balanced, quotes closed, references real; and what a page is not allowed
+// to load.
 #pragma once
 
 #include <cctype>
@@ -8,7 +9,8 @@
 
 namespace apo::testing {
 
-// What is wrong with the markup, or nothing. Stricter than a browser: every tag is closed, every attribute quoted.
+// What is wrong with the markup, or nothing. Stricter than a browser: every tag is closed, every attribute
+// quoted.
 inline std::string markup_fault(std::string_view html) {
   std::vector<std::string> open;
   size_t i = 0;
@@ -62,8 +64,10 @@ inline int occurrences(std::string_view text, std::string_view what) {
   return count;
 }
 
-// The value of the first `attribute="..."` at or behind the first occurrence of `anchor`; "?" if there is none.
-inline std::string attribute_after(std::string_view text, std::string_view anchor, const std::string& attribute) {
+// The value of the first `attribute="..."` at or behind the first occurrence of `anchor`; "?" if there is
+// none.
+inline std::string attribute_after(std::string_view text, std::string_view anchor,
+                                   const std::string& attribute) {
   const size_t start = text.find(anchor);
   if (start == std::string_view::npos) return "?";
   const size_t at = text.find(" " + attribute + "=\"", start);

@@ -19,10 +19,29 @@ using apo::testing::markup_fault;
 using apo::testing::occurrences;
 using apo::testing::TempDir;
 
-const char* kFields[] = {"loss", "unweighted_loss", "z0", "reward_desirable", "reward_undesirable", "reward_margin",
-                         "action_l1_desirable", "action_l1_undesirable", "lambda_desirable", "lambda_undesirable",
-                         "grad_norm", "learning_rate", "num_desirable", "num_undesirable", "samples_per_second",
-                         "step_seconds", "data_seconds", "memory_bytes"};
+const char* kFields[] = {"loss",
+                         "unweighted_loss",
+                         "z0",
+                         "reward_desirable",
+                         "reward_undesirable",
+                         "reward_margin",
+                         "action_l1_desirable",
+                         "action_l1_undesirable",
+                         "lambda_desirable",
+                         "lambda_undesirable",
+                         "grad_norm",
+                         "learning_rate",
+                         "num_desirable",
+                         "num_undesirable",
+                         "samples_per_second",
+                         "step_seconds",
+                         "data_seconds",
+                         "memory_bytes",
+                         "z0_unclamped",
+                         "z0_standard_error",
+                         "z0_clamped",
+                         "sft_loss",
+                         "num_clipped_actions"};
 
 std::string full_line(int step) {
   std::ostringstream line;
@@ -34,7 +53,8 @@ std::string full_line(int step) {
 }
 
 // The page of a run with these metrics (and config, unless null).
-std::string page_of(const TempDir& dir, const std::string& metrics, const char* config = "objective:\n  type: apo\n") {
+std::string page_of(const TempDir& dir, const std::string& metrics,
+                    const char* config = "objective:\n  type: apo\n") {
   write_file_atomic(dir / "metrics.jsonl", metrics);
   if (config != nullptr) write_file_atomic(dir / "config.yaml", config);
   write_run_report(dir.path());
@@ -63,11 +83,11 @@ TEST(RunReport, DrawsEveryMetric) {
   for (int step = 1; step <= 20; ++step) metrics += full_line(step);
   const std::string page = page_of(dir, metrics);
   for (const char* field : kFields) EXPECT_TRUE(says(page, std::string("<td>") + field + "</td>")) << field;
-  // 18 fields and one of the evaluation: a curve each, in 6 + 6 + 1 charts
-  EXPECT_EQ(occurrences(page, "data-name="), 19);
-  EXPECT_EQ(occurrences(page, "<svg class=\"chart lines\""), 13);
-  for (const char* axis : {"log-probability gained (nats)", "samples / s", "time (ms)", "memory (MiB)", ">step</text>",
-                           "share of trials", "gradient norm"})
+  // 23 fields and one of the evaluation: a curve each (z0 has two), in 8 + 7 + 1 charts
+  EXPECT_EQ(occurrences(page, "data-name="), 25);
+  EXPECT_EQ(occurrences(page, "<svg class=\"chart lines\""), 16);
+  for (const char* axis : {"log-probability gained (nats)", "samples / s", "time (ms)", "memory (MiB)",
+                           ">step</text>", "share of trials", "gradient norm"})
     EXPECT_TRUE(says(page, axis)) << axis;
   EXPECT_FALSE(says(page, "not drawn"));
   EXPECT_TRUE(says(page, "<dd class=\"value\">apo</dd>"));
@@ -76,7 +96,8 @@ TEST(RunReport, DrawsEveryMetric) {
 
 TEST(RunReport, DrawsFieldsItDoesNotKnow) {
   TempDir dir;
-  const std::string page = page_of(dir, "{\"step\":1,\"gpu_watts\":250,\"note\":\"x\"}\n{\"step\":2,\"gpu_watts\":260}\n");
+  const std::string page =
+      page_of(dir, "{\"step\":1,\"gpu_watts\":250,\"note\":\"x\"}\n{\"step\":2,\"gpu_watts\":260}\n");
   EXPECT_TRUE(says(page, "data-name=\"gpu_watts\""));
   EXPECT_TRUE(says(page, "The field note does not hold numbers and is not drawn."));
 }
@@ -84,9 +105,11 @@ TEST(RunReport, DrawsFieldsItDoesNotKnow) {
 TEST(RunReport, NeedsNothingFromElsewhere) {
   TempDir dir;
   const std::string page = page_of(dir, full_line(1) + full_line(2));
-  EXPECT_FALSE(says(page, "http://") || says(page, "https://") || says(page, "<link") || says(page, "@import") ||
-               says(page, "url("));
-  EXPECT_TRUE(says(page, "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'\""));
+  EXPECT_FALSE(says(page, "http://") || says(page, "https://") || says(page, "<link") ||
+               says(page, "@import") || says(page, "url("));
+  EXPECT_TRUE(says(page,
+                   "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src "
+                   "'unsafe-inline'\""));
   EXPECT_TRUE(says(page, "prefers-color-scheme: dark"));
   EXPECT_TRUE(says(page, "name=\"viewport\""));
 }
@@ -102,23 +125,28 @@ TEST(RunReport, EscapesWhatTheConfigAndFieldNamesSay) {
 
 TEST(RunReport, LeavesOutWhatIsNullOrMissing) {
   TempDir dir;
-  const std::string page = page_of(dir, "{\"step\":1,\"loss\":2,\"z0\":null}\n{\"step\":2,\"z0\":null}\n{\"step\":3,\"loss\":1}\n");
+  const std::string page = page_of(
+      dir, "{\"step\":1,\"loss\":2,\"z0\":null}\n{\"step\":2,\"z0\":null}\n{\"step\":3,\"loss\":1}\n");
   EXPECT_EQ(occurrences(page, "data-name="), 1);
   EXPECT_TRUE(says(page, "data-x=\"1 3\" data-y=\"2 1\""));
-  EXPECT_TRUE(says(page, "Without values in this run, and not drawn: unweighted_loss, reward_desirable, reward_undesirable, z0"));
+  EXPECT_TRUE(says(page,
+                   "Without values in this run, and not drawn: unweighted_loss, sft_loss, reward_desirable, "
+                   "reward_undesirable, z0, reward_margin, z0_unclamped"));
 }
 
 TEST(RunReport, CountsValuesThatAreNotFinite) {
   TempDir dir;
-  const std::string page =
-      page_of(dir, "{\"step\":1,\"loss\":2}\n{\"step\":2,\"loss\":NaN}\n{\"step\":3,\"loss\":-Infinity}\n{\"step\":4,\"loss\":1}\n");
+  const std::string page = page_of(dir,
+                                   "{\"step\":1,\"loss\":2}\n{\"step\":2,\"loss\":NaN}\n{\"step\":3,\"loss\":"
+                                   "-Infinity}\n{\"step\":4,\"loss\":1}\n");
   EXPECT_TRUE(says(page, "loss is not finite in 2 steps, first in step 2; the curve has a gap there."));
   EXPECT_EQ(occurrences(page, "<polyline"), 2);
 }
 
 TEST(RunReport, DoesNotTakeAWordInATextForANumber) {
   TempDir dir;
-  const std::string page = page_of(dir, "{\"step\":1,\"note\":\"a \\\" NaN: inf\",\"loss\":NaN}\n{\"step\":2,\"NaN\":3}\n");
+  const std::string page =
+      page_of(dir, "{\"step\":1,\"note\":\"a \\\" NaN: inf\",\"loss\":NaN}\n{\"step\":2,\"NaN\":3}\n");
   EXPECT_TRUE(says(page, "loss is not finite in 1 step, first in step 1"));
   EXPECT_TRUE(says(page, "data-name=\"NaN\""));
 }
@@ -139,8 +167,9 @@ TEST(RunReport, TakesALastLineThatOnlyLacksItsEnd) {
 
 TEST(RunReport, CountsARepeatedStepOnce) {
   TempDir dir;
-  const std::string page =
-      page_of(dir, "{\"step\":1,\"loss\":3}\n{\"step\":2,\"loss\":4}\n{\"step\":2,\"loss\":5}\n{\"step\":3,\"loss\":6}\n");
+  const std::string page = page_of(
+      dir,
+      "{\"step\":1,\"loss\":3}\n{\"step\":2,\"loss\":4}\n{\"step\":2,\"loss\":5}\n{\"step\":3,\"loss\":6}\n");
   EXPECT_TRUE(says(page, "data-x=\"1 2 3\" data-y=\"3 5 6\""));
   EXPECT_TRUE(says(page, "1 line repeat"));
 }
@@ -185,7 +214,8 @@ TEST(RunReport, StaysSmallForAHundredThousandSteps) {
 // A run from step 1: 3 + 4 seconds; 2 + 2 samples; 1 of the 7 seconds waiting.
 TEST(RunReport, AddsUpTimeAndSamples) {
   TempDir dir;
-  const std::string page = page_of(dir,
+  const std::string page = page_of(
+      dir,
       "{\"step\":1,\"step_seconds\":3,\"data_seconds\":0.25,\"num_desirable\":1,\"num_undesirable\":1}\n"
       "{\"step\":2,\"step_seconds\":4,\"data_seconds\":0.75,\"num_desirable\":2,\"num_undesirable\":0}\n");
   EXPECT_TRUE(says(page, "<dd class=\"value\">7.0 s</dd>"));

@@ -16,8 +16,8 @@ const double kNan = std::nan("");
 TEST(SmoothingWindow, IsOddAndAFortiethOfTheRun) {
   EXPECT_EQ(smoothing_window(0), 1u);
   EXPECT_EQ(smoothing_window(59), 1u);
-  EXPECT_EQ(smoothing_window(500), 13u);     // 500 / 40 = 12.5
-  EXPECT_EQ(smoothing_window(2400), 61u);    // 60
+  EXPECT_EQ(smoothing_window(500), 13u);   // 500 / 40 = 12.5
+  EXPECT_EQ(smoothing_window(2400), 61u);  // 60
   EXPECT_EQ(smoothing_window(100000), 2501u);
 }
 
@@ -71,7 +71,8 @@ TEST(Quantile, IsLinearBetweenNeighbours) {
   EXPECT_TRUE(std::isnan(quantile({}, 0.5)));
 }
 
-// 8 of 10, z = 1.96: center (0.8 + 0.19207) / 1.38415 = 0.71674, half 1.96 / 1.38415 * sqrt(0.016 + 0.0096036) = 0.22658
+// 8 of 10, z = 1.96: center (0.8 + 0.19207) / 1.38415 = 0.71674, half 1.96 / 1.38415 * sqrt(0.016 +
+// 0.0096036) = 0.22658
 TEST(WilsonInterval, MatchesThePencil) {
   const Interval interval = wilson_interval(8, 10);
   EXPECT_EQ(interval.value, 0.8);

@@ -29,8 +29,9 @@ TEST(LinearScale, WidensItsEndsToWholeTicks) {
   const Scale scale = linear_scale(0.21, 0.65, 5, true);
   EXPECT_DOUBLE_EQ(scale.low, 0.2);
   EXPECT_DOUBLE_EQ(scale.high, 0.7);
-  EXPECT_THAT(scale.ticks, ElementsAre(DoubleNear(0.2, 1e-12), DoubleNear(0.3, 1e-12), DoubleNear(0.4, 1e-12),
-                                       DoubleNear(0.5, 1e-12), DoubleNear(0.6, 1e-12), DoubleNear(0.7, 1e-12)));
+  EXPECT_THAT(scale.ticks,
+              ElementsAre(DoubleNear(0.2, 1e-12), DoubleNear(0.3, 1e-12), DoubleNear(0.4, 1e-12),
+                          DoubleNear(0.5, 1e-12), DoubleNear(0.6, 1e-12), DoubleNear(0.7, 1e-12)));
   EXPECT_EQ(scale.labels, (Labels{"0.2", "0.3", "0.4", "0.5", "0.6", "0.7"}));
 }
 
@@ -58,9 +59,14 @@ TEST(LinearScale, DrawsConstants) {
 }
 
 TEST(LinearScale, SurvivesAnyNumbers) {
-  const double infinity = std::numeric_limits<double>::infinity(), largest = std::numeric_limits<double>::max();
-  for (const auto& [low, high] : {std::pair{-infinity, infinity}, {std::nan(""), 1.0}, {-largest, largest},
-                                  {1e300, 1e308}, {5e-324, 1e-320}, {1e15, 1e15 + 1}}) {
+  const double infinity = std::numeric_limits<double>::infinity(),
+               largest = std::numeric_limits<double>::max();
+  for (const auto& [low, high] : {std::pair{-infinity, infinity},
+                                  {std::nan(""), 1.0},
+                                  {-largest, largest},
+                                  {1e300, 1e308},
+                                  {5e-324, 1e-320},
+                                  {1e15, 1e15 + 1}}) {
     const Scale scale = linear_scale(low, high, 5, true);
     EXPECT_TRUE(std::isfinite(scale.low) && std::isfinite(scale.high)) << low << " " << high;
     EXPECT_LT(scale.low, scale.high) << low << " " << high;

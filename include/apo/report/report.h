@@ -3,9 +3,10 @@
 //   report::write_run_report("runs/apo");    // runs/apo/report.html
 //   report::write_loop_report("runs/loop");  // runs/loop/report.html
 //
-// A page is a single file: no network, no fonts or scripts from elsewhere; it follows the reader's light or dark
-// setting and reads on a phone. The report knows only files. What it adds is arithmetic that the page states: means
-// over neighbouring steps, Wilson intervals where the file has none, and Newcombe's interval of a difference.
+// A page is a single file: no network, no fonts or scripts from elsewhere; it follows the reader's light or
+// dark setting and reads on a phone. The report knows only files. What it adds is arithmetic that the page
+// states: means over neighbouring steps, Wilson intervals where the file has none, and Newcombe's interval of
+// a difference.
 #pragma once
 
 #include <filesystem>
@@ -14,26 +15,31 @@ namespace apo::report {
 
 /// Draws what a training run wrote: run_dir/config.yaml and run_dir/metrics.jsonl -> run_dir/report.html.
 ///
-/// Every numeric field of metrics.jsonl is drawn against `step`, smoothed as each chart says. Absent or null fields
-/// leave gaps, values that are not finite are counted on the page, a repeated step counts once (its last line), a last
-/// line without its end (the program was killed) is left out, an empty file gives a page that says so, a missing
-/// config.yaml too. Runs of any length give a page of bounded size: long curves are drawn from buckets of steps.
+/// Every numeric field of metrics.jsonl is drawn against `step`, smoothed as each chart says. Absent or null
+/// fields leave gaps, values that are not finite are counted on the page, a repeated step counts once (its
+/// last line), a last line without its end (the program was killed) is left out, an empty file gives a page
+/// that says so, a missing config.yaml too. Runs of any length give a page of bounded size: long curves are
+/// drawn from buckets of steps.
 ///
-/// Errors   DataError "FILE:LINE: ..." for a line that is not a JSON object, lacks `step`, or has something else than a
+/// Errors   DataError "FILE:LINE: ..." for a line that is not a JSON object, lacks `step`, or has something
+/// else than a
 ///          number in a field of design 5.3; DataError naming the file if metrics.jsonl cannot be read.
 ///          RunError if report.html cannot be written; an older page is then unchanged.
 void write_run_report(const std::filesystem::path& run_dir);
 
-/// Draws what a refinement loop wrote: loop_dir/summary.json -> loop_dir/report.html, with the training curves of
-/// each round (loop_dir/TRAINING/metrics.jsonl) and the animations (WebP, embedded) that the summary names.
+/// Draws what a refinement loop wrote: loop_dir/summary.json -> loop_dir/report.html, with the training
+/// curves of each round (loop_dir/TRAINING/metrics.jsonl) and the animations (WebP, embedded) that the
+/// summary names.
 ///
-/// Only `rounds` is required in the summary; what is missing is left out, and named on the page where a file that the
-/// summary names is absent. Success and unaided success carry their 95 % Wilson intervals, computed from the counts
-/// where the summary does not give them.
+/// Only `rounds` is required in the summary; what is missing is left out, and named on the page where a file
+/// that the summary names is absent. Success and unaided success carry their 95 % Wilson intervals, computed
+/// from the counts where the summary does not give them.
 ///
-/// Errors   DataError "FILE:LINE: ..." if summary.json is not JSON; DataError naming file and key ("rounds[1].evaluation
-///          .trials") for a wrong type, a count below zero, more successes than trials, a rate outside [0, 1], or a path
-///          that leaves loop_dir; DataError as above for a round's metrics.jsonl. RunError if the page cannot be written.
+/// Errors   DataError "FILE:LINE: ..." if summary.json is not JSON; DataError naming file and key
+/// ("rounds[1].evaluation
+///          .trials") for a wrong type, a count below zero, more successes than trials, a rate outside [0,
+///          1], or a path that leaves loop_dir; DataError as above for a round's metrics.jsonl. RunError if
+///          the page cannot be written.
 void write_loop_report(const std::filesystem::path& loop_dir);
 
 }  // namespace apo::report
