@@ -7,9 +7,15 @@
 #include "apo/base/interrupt.h"
 #include "apo/base/log.h"
 #include "apo/config/options.h"
+#include "apo/config/reference.h"
 
 namespace apo::apps {
 namespace {
+
+constexpr const char* kReferenceTitle =
+    "# Every key of the config\n\nAll programs read one YAML file with these sections; each uses those that concern it. "
+    "Paths are relative to the file (in `--set`: to the working directory). This page is the output of "
+    "`apo-train --print-reference`; `--print-schema` prints the same as a JSON schema for editors.\n\n";
 
 int fail(const CLI::App& app, ExitCode code, const std::string& message) {
   std::cerr << app.get_name() << ": " << message << std::endl;
@@ -32,6 +38,8 @@ void add_config_options(CLI::App& app, ConfigArguments& arguments) {
       ->take_all()
       ->allow_extra_args(false);
   app.add_flag("--print-config", arguments.print_config, "print the resolved config with every default, and stop");
+  app.add_flag("--print-schema", arguments.print_schema, "print a JSON schema of the config for editors, and stop");
+  app.add_flag("--print-reference", arguments.print_reference, "print docs/config.md: every key, and stop");
 }
 
 void add_existing_run_options(CLI::App& app, ExistingRunArguments& arguments) {
@@ -45,6 +53,17 @@ training::ExistingRun ExistingRunArguments::value() const {
 }
 
 std::optional<RunConfig> read_config(const ConfigArguments& arguments, ConfigNeed need) {
+  const config::VisitFunction every_key = [](config::Visitor& v) {
+    RunConfig defaults;
+    defaults.visit(v);
+  };
+  if (arguments.print_schema || arguments.print_reference) {
+    if (arguments.print_schema)
+      std::cout << config::json_schema(every_key) << "\n";
+    else
+      std::cout << kReferenceTitle << config::markdown_reference(every_key);
+    return std::nullopt;
+  }
   // without a file, the defaults with the overrides
   const config::Document document = arguments.config.empty()
                                         ? config::Document::from_text("", arguments.overrides, ".", "--set")

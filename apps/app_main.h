@@ -13,11 +13,11 @@
 
 namespace apo::apps {
 
-/// `--config`, `--set`, `--print-config`.
+/// `--config`, `--set`, and the ways to print instead of running.
 struct ConfigArguments {
   std::string config;
   std::vector<std::string> overrides;
-  bool print_config = false;
+  bool print_config = false, print_schema = false, print_reference = false;
 };
 void add_config_options(CLI::App& app, ConfigArguments& arguments);
 
@@ -31,8 +31,8 @@ void add_existing_run_options(CLI::App& app, ExistingRunArguments& arguments);
 
 /// Whether a program can do without --config (defaults and overrides alone).
 enum class ConfigNeed { required, optional };
-/// Reads the config and applies the overrides, and sets the log level; with --print-config prints it and returns
-/// nothing. ConfigError if a required --config is missing.
+/// Reads the config and applies the overrides, and sets the log level; with --print-config, --print-schema or
+/// --print-reference prints and returns nothing. ConfigError if a required --config is missing.
 std::optional<RunConfig> read_config(const ConfigArguments& arguments, ConfigNeed need = ConfigNeed::required);
 
 /// Parses the command line and runs `body`. Errors become one message on stderr and the exit code:

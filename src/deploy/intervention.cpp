@@ -9,6 +9,8 @@
 namespace apo::deploy {
 namespace {
 
+constexpr const char* kOutOfPatience = "out of patience";
+
 class NoHuman : public InterventionSource {
  public:
   std::optional<Intervention> decide(Environment&, const Observation&, const Action&) override { return std::nullopt; }
@@ -24,7 +26,7 @@ class ScriptedHuman : public InterventionSource {
   }
 
   std::optional<Intervention> decide(Environment& environment, const Observation&, const Action&) override {
-    const std::optional<std::string> concern = environment.concern();
+    const std::optional<std::string> concern = concern_about(environment);
     if (acting()) {
       if (!may_hand_back(concern)) return act(environment);
       reason_.clear();
@@ -44,11 +46,19 @@ class ScriptedHuman : public InterventionSource {
  private:
   bool acting() const { return !reason_.empty(); }
 
+  std::optional<std::string> concern_about(const Environment& environment) const {
+    auto concern = environment.concern();
+    if (!concern && options_.patience_steps > 0 && environment.step_count() >= options_.patience_steps)
+      concern = kOutOfPatience;
+    return concern;
+  }
+
   bool may_hand_back(const std::optional<std::string>& concern) const {
     return options_.hand_back == HandBack::when_safe && !concern && acted_ >= options_.min_steps;
   }
 
   int64_t reaction_to(const std::string& concern) const {
+    if (concern == kOutOfPatience) return 1;
     const auto& urgent = options_.at_once;
     return std::find(urgent.begin(), urgent.end(), concern) != urgent.end() ? 1 : options_.reaction_steps;
   }
@@ -72,7 +82,7 @@ class ScriptedHuman : public InterventionSource {
 
 std::span<const std::pair<HandBack, std::string_view>> enum_names(HandBack) {
   static constexpr std::array<std::pair<HandBack, std::string_view>, 2> kNames = {
-      {{HandBack::never, "never"}, {HandBack::when_safe, "when_safe"}}};
+      {{HandBack::never, "never"}, {HandBack::when_safe, "when-safe"}}};
   return kNames;
 }
 
@@ -81,7 +91,10 @@ void ScriptedHumanOptions::visit(config::Visitor& v) {
     config::at_least(1));
   v("at_once", at_once, "concerns that are answered in the first step");
   v("calm_steps", calm_steps, "steps at the episode's start without a take-over", config::at_least(0));
-  v("hand_back", hand_back, "never: the human finishes the episode; when_safe: gives back once there is no concern");
+  v("patience_steps", patience_steps,
+    "take over after so many steps of an episode, whatever happens (reason \"out of patience\"); 0: never",
+    config::at_least(0));
+  v("hand_back", hand_back, "never: the human finishes the episode; when-safe: gives back once there is no concern");
   v("min_steps", min_steps, "steps of a take-over before handing back", config::at_least(1));
 }
 

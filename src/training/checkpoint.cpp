@@ -149,7 +149,8 @@ TrainingState read_state(const fs::path& checkpoint) {
   state.policy_checkpoint = value_of<std::string>(json, "policy_checkpoint", path);
   state.policy_hash = value_of<std::string>(json, "policy_hash", path);
   state.reference_stored = value_of<bool>(json, "reference_stored", path);
-  for (const auto& [name, metric] : value_of<ordered_json>(json, "metrics", path).items())
+  const auto metrics = value_of<ordered_json>(json, "metrics", path);
+  for (const auto& [name, metric] : metrics.items())
     if (metric.is_number()) state.metrics[name] = metric.get<double>();
   return state;
 }

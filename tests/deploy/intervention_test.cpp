@@ -167,7 +167,7 @@ TEST(InterventionOptions, ReadFromYaml) {
   EXPECT_THAT(message_of<ConfigError>([] {
                 config::load<InterventionOptions>(config::Document::from_text("scripted: {hand_back: sometimes}\n"));
               }),
-              HasSubstr("when_safe"));
+              HasSubstr("when-safe"));
 }
 
 TEST(Environments, UnknownTypeNamesTheRegisteredOnes) {

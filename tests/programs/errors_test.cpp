@@ -29,6 +29,18 @@ TEST_F(Errors, HelpAndVersionAreNone) {
   }
 }
 
+TEST(Reference, DocsListEveryKeyAsTheProgramsDo) {
+  EXPECT_EQ(run_program("apo-train", {"--print-reference"}).out, slurp(std::string(APO_SOURCE_DIR) + "/docs/config.md"))
+      << "run apo-train --print-reference > docs/config.md";
+}
+
+TEST(Reference, EveryConfigOfTheProjectIsValid) {
+  for (const auto& entry : std::filesystem::directory_iterator(std::string(APO_SOURCE_DIR) + "/configs")) {
+    const auto result = run_program("apo-train", {"--config", entry.path().string(), "--print-config"});
+    EXPECT_EQ(result.exit_code, 0) << entry.path() << ": " << result.err;
+  }
+}
+
 TEST_F(Errors, UnknownOptionIsUsage) {
   expect_error(run("apo-train", {"--resum"}), 2, HasSubstr("--resum"));
 }

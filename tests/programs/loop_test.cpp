@@ -139,7 +139,7 @@ TEST_F(Loop, WhatWasRecordedBeforeAKillIsReadable) {
   }
   const int64_t promised = json::parse(slurp(path("demos.hdf5.json")))["recorded"];
   ASSERT_GT(promised, 0);
-  const auto inspected = run("apo-data", {"inspect", expert(), "--json"});
+  const auto inspected = run_program("apo-data", {"inspect", path("demos.hdf5"), "--json"});
   ASSERT_EQ(inspected.exit_code, 0) << inspected.err;
   EXPECT_GE(json::parse(inspected.out)["total"]["episodes"].get<int64_t>(), promised);
 }

@@ -45,6 +45,7 @@ struct ScriptedHumanOptions {
   int64_t reaction_steps = 4;                        ///< steps in a row with a concern before the human takes over
   std::vector<std::string> at_once = {"wrong object"};  ///< concerns that are answered in the first step
   int64_t calm_steps = 3;                            ///< steps at the episode's start without a take-over
+  int64_t patience_steps = 0;                        ///< take over after so many steps of an episode; 0: never
   HandBack hand_back = HandBack::never;              ///< never: the human finishes the episode
   int64_t min_steps = 5;                             ///< of a take-over before handing back
   void visit(config::Visitor& v);
