@@ -19,7 +19,7 @@ namespace {
 constexpr size_t kMaxBytes = size_t{4} << 20;
 constexpr size_t kMaxWeight = size_t{32} << 20;  // bytes of the tree with all aliases written out
 constexpr int kMaxDepth = 64;
-constexpr size_t kMaxMembers = 10000;  // of one map
+constexpr size_t kMaxMembers = 1000;  // of one map
 
 size_t weight(const Value& value) {
   size_t sum = sizeof(Value) + value.text.size();

@@ -117,14 +117,14 @@ TEST(Random, BelowReachesEveryNumberEquallyOften) {
   for (const int count : counts) chi_square += (count - 10000.0) * (count - 10000.0) / 10000;
   EXPECT_LT(chi_square, 20.5);  // 5 degrees of freedom, p = 0.001
   for (int i = 0; i < 100; ++i) EXPECT_EQ(random.below(1), 0u);
-  constexpr uint64_t kHuge = (uint64_t{1} << 63) + 1;  // modulo alone would favour the lower half two to one
-  int lower = 0;
+  constexpr uint64_t kHuge = uint64_t{3} << 62;  // modulo alone would take the lowest third half of the time
+  int lowest = 0;
   for (int i = 0; i < 10000; ++i) {
     const uint64_t x = random.below(kHuge);
     ASSERT_LT(x, kHuge);
-    lower += x < kHuge / 2;
+    lowest += x < kHuge / 3;
   }
-  EXPECT_NEAR(lower, 5000, 200);
+  EXPECT_NEAR(lowest, 3333, 190);  // 4 standard errors of sqrt(n 2/9)
   EXPECT_THROW(random.below(0), Bug);
 }
 

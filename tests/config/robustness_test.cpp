@@ -56,7 +56,7 @@ TEST(Robustness, MutatedTexts) {
   Random random(3, "mutations");
   const std::string marks = "\n\t :-?[]{},&*!|>'\"%@#\\<=~.0a\xff\x00\xc3";
   int taken = 0;
-  for (int round = 0; round < 5000; ++round) {
+  for (int round = 0; round < 2000; ++round) {
     std::string text = valid_text();
     for (uint64_t edits = 1 + random.below(4); edits > 0; --edits) {
       const size_t at = random.below(text.size());
@@ -79,13 +79,13 @@ TEST(Robustness, MutatedTexts) {
     taken += is_taken(text);
   }
   EXPECT_GT(taken, 0);
-  EXPECT_LT(taken, 5000);
+  EXPECT_LT(taken, 2000);
 }
 
 TEST(Robustness, RandomBytes) {
   Random random(4, "bytes");
   const std::string marks = "\n\n   :-?[]{},&*!|>'\"%@#\\<=~.0ab\t";
-  for (int round = 0; round < 5000; ++round) {
+  for (int round = 0; round < 2000; ++round) {
     std::string text;
     const bool only_marks = round % 2 == 0;
     for (uint64_t length = random.below(60); length > 0; --length)
@@ -124,6 +124,11 @@ TEST(Robustness, AliasBombsAreRefused) {
     wide += "]\n";
   }
   EXPECT_THAT(error_of(wide), HasSubstr("aliases that unfold to an enormous text is not supported here"));
+  std::string flat = "a: &a [x";  // 1000 values, a thousand times, in a list without an anchor of its own
+  for (int i = 1; i < 1000; ++i) flat += ", x";
+  flat += "]\nb: [*a";
+  for (int i = 1; i < 1000; ++i) flat += ", *a";
+  EXPECT_THAT(error_of(flat + "]\n"), HasSubstr("x.yaml:2: aliases that unfold to an enormous text"));
   std::string deep = "a0: &a0 [x]\n";
   for (int i = 1; i < 1000; ++i) deep += concat("a", i, ": &a", i, " [[[[[[[[*a", i - 1, "]]]]]]]]\n");
   EXPECT_THAT(error_of(deep), HasSubstr("nesting deeper than 64 levels"));
@@ -135,8 +140,8 @@ TEST(Robustness, AliasBombsAreRefused) {
 TEST(Robustness, EnormousTextsAreRefused) {
   EXPECT_THAT(error_of(std::string(5 << 20, '#')), HasSubstr("x.yaml: expected a config of at most 4 MiB"));
   std::string keys;
-  for (int i = 0; i < 20000; ++i) keys += concat("k", i, ": 1\n");
-  EXPECT_THAT(error_of(keys), HasSubstr("x.yaml:10001: a map of more than 10000 keys"));
+  for (int i = 0; i < 2000; ++i) keys += concat("k", i, ": 1\n");
+  EXPECT_THAT(error_of(keys), HasSubstr("x.yaml:1001: a map of more than 1000 keys"));
 }
 
 }  // namespace
