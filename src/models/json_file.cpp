@@ -6,13 +6,12 @@
 namespace apo::models {
 namespace {
 
-// Enough to recognise a value in a message.
+// Enough to recognise a value in a message. Lists and objects are never printed: they may be nested without
+// end.
 std::string excerpt(const nlohmann::json& value) {
-  std::string text = value.is_structured() && value.size() > 8
-                         ? concat("a JSON ", value.type_name(), " of ", value.size())
-                         : value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  if (text.size() > 80) text = text.substr(0, 80) + "...";
-  return text;
+  if (value.is_structured()) return concat("a JSON ", value.type_name(), " of ", value.size());
+  const std::string text = value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return text.size() > 80 ? text.substr(0, 80) + "..." : text;
 }
 
 }  // namespace

@@ -49,11 +49,10 @@ Reference::Reference(Policy& policy, const ReferenceOptions& options)
             "reference.mode: adapter needs a policy that trains an adapter (policy.lora.rank > 0); use copy");
   AdapterSlots& slots = *policy.adapter_slots();
   APO_CHECK(ConfigError, !slots.has(kReferenceSlot), "reference: the policy already carries one in a slot");
-  copy_adapter(slots, slots.active(), kReferenceSlot);
-  for (const auto& [name, tensor] : policy.named_parameters()) {
+  for (const auto& [name, tensor] : policy.named_parameters())
     APO_CHECK(ConfigError, !tensor.requires_grad() || name.find(".lora_") != std::string::npos,
               "reference.mode: adapter needs a frozen base, but ", name, " trains; use copy");
-  }
+  copy_adapter(slots, slots.active(), kReferenceSlot);
 }
 
 Reference::~Reference() {

@@ -30,8 +30,8 @@ TEST(ActionBins, DecodesByHand) {
 TEST(ActionBins, EncodesWithTheDefaultBinsByHand) {
   const ActionBins bins;
   EXPECT_EQ(bins.num_bins(), 256);
-  EXPECT_TRUE(bins.encode(at::tensor({{-1.0f, 0.0f}, {0.25f, 1.0f}}))
-                  .equal(at::tensor({{0, 128}, {159, 255}}, at::kLong)));
+  EXPECT_TRUE(bins.encode(torch::tensor({{-1.0f, 0.0f}, {0.25f, 1.0f}}))
+                  .equal(torch::tensor({{0, 128}, {159, 255}}, at::kLong)));
 }
 
 TEST(ActionBins, EveryBinComesBackFromItsValue) {

@@ -1,0 +1,375 @@
+#include "apo/models/lora.h"
+
+#include <gmock/gmock.h>
+#include <torch/types.h>
+
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "apo/base/files.h"
+#include "apo/models/linear.h"
+#include "apo/models/safetensors.h"
+#include "models/small_world.h"
+#include "support/temp_dir.h"
+
+namespace apo::models {
+namespace {
+
+using testing::actions;
+using ::testing::AllOf;
+using testing::difference;
+using ::testing::HasSubstr;
+using testing::message_of;
+using testing::observations;
+using testing::small_policy;
+
+// A policy whose trained slot holds an adapter that matters.
+std::unique_ptr<SmallPolicy> adapted_policy(LoraOptions options = {.rank = 2, .alpha = 3}) {
+  auto policy = small_policy();
+  add_adapter(*policy->adapter_slots(), kTrainedSlot, options, 5);
+  policy->adapter_slots()->activate(kTrainedSlot);
+  const at::NoGradGuard no_grad;
+  for (auto& [name, tensor] : policy->named_parameters()) {
+    const bool adapter = name.find(".lora_") != std::string::npos;
+    if (name.find(".lora_B.") != std::string::npos)
+      tensor.copy_(at::linspace(-0.5, 0.4, tensor.numel()).view_as(tensor));
+    tensor.set_requires_grad(adapter);
+  }
+  return policy;
+}
+
+struct Scored {
+  explicit Scored(SmallPolicy& policy)
+      : input(policy.encode(observations(1, 4))), tokens(policy.tokenize(actions(1, 4))) {}
+  PolicyInput input;
+  ActionTokens tokens;
+  at::Tensor logits(Policy& policy) const { return policy.score(input, tokens).logits.detach(); }
+};
+
+// W = [[1, 2]], bias 1, A = [[1, -1]], B = [[2]], alpha 3, rank 1: x = (3, 1) gives
+// W x + bias = 3 + 2 + 1 = 6, A x = 2, B A x = 4, 3 / 1 * 4 = 12, together 18.
+TEST(Linear, AddsTheActiveAdapterByHand) {
+  Linear linear(2, 1, true, at::TensorOptions(at::kFloat));
+  linear.weight.copy_(torch::tensor({{1.0f, 2.0f}}));
+  linear.bias.fill_(1);
+  AdapterSlots slots;
+  slots.attach("layer", linear);
+  linear.adapters.push_back(
+      {.slot = "default", .a = torch::tensor({{1.0f, -1.0f}}), .b = torch::tensor({{2.0f}}), .scale = 3});
+  slots.add("default");
+  const at::Tensor x = torch::tensor({{3.0f, 1.0f}});
+  EXPECT_EQ(linear(x).item<float>(), 6);
+  slots.activate("default");
+  EXPECT_EQ(linear(x).item<float>(), 18);
+  EXPECT_TRUE(adapter_product(linear.adapters[0]).equal(torch::tensor({{6.0f, -6.0f}})));
+  slots.add("empty");
+  slots.activate("empty");  // a slot that this layer does not carry
+  EXPECT_EQ(linear(x).item<float>(), 6);
+}
+
+TEST(Linear, KeepsTheBaseDtypeBesideAFloat32Adapter) {
+  Linear linear(2, 1, false, at::TensorOptions(at::kBFloat16));
+  linear.weight.fill_(1);
+  AdapterSlots slots;
+  slots.attach("layer", linear);
+  linear.adapters.push_back({.slot = "default", .a = at::ones({1, 2}), .b = at::ones({1, 1}), .scale = 0.5});
+  slots.add("default");
+  slots.activate("default");
+  const at::Tensor y = linear(at::ones({1, 2}, at::kBFloat16));
+  EXPECT_EQ(y.scalar_type(), at::kBFloat16);
+  EXPECT_EQ(y.item<float>(), 3);  // 2 + 0.5 * 2
+}
+
+TEST(Lora, AFreshAdapterChangesNothing) {
+  const auto policy = small_policy();
+  const Scored scored(*policy);
+  const at::Tensor before = scored.logits(*policy);
+  add_adapter(*policy->adapter_slots(), kTrainedSlot, {.rank = 4}, 1);
+  policy->adapter_slots()->activate(kTrainedSlot);
+  EXPECT_TRUE(scored.logits(*policy).equal(before));
+}
+
+TEST(Lora, EveryLinearLayerCarriesASlot) {
+  const auto policy = adapted_policy();
+  std::set<std::string> carrying;
+  for (const auto& [name, tensor] : policy->named_parameters())
+    if (const size_t at = name.find(".lora_A.default.weight"); at != std::string::npos)
+      carrying.insert(name.substr(0, at));
+  EXPECT_THAT(carrying, ::testing::UnorderedElementsAre("film1", "film2", "film3", "state1", "state2", "head",
+                                                        "blocks.0.qkv", "blocks.0.out", "blocks.0.fc1",
+                                                        "blocks.0.fc2", "blocks.1.qkv", "blocks.1.out",
+                                                        "blocks.1.fc1", "blocks.1.fc2"));
+}
+
+TEST(Lora, TargetsAreWholeNamesOrLastParts) {
+  const auto policy = small_policy();
+  AdapterSlots& slots = *policy->adapter_slots();
+  add_adapter(slots, "default", {.rank = 1, .target_modules = "qkv, blocks.1.fc1"}, 1);
+  std::vector<std::string> carrying;
+  for (const auto& [name, linear] : slots.layers())
+    if (linear->find("default") != nullptr) carrying.push_back(name);
+  EXPECT_THAT(carrying, ::testing::ElementsAre("blocks.0.qkv", "blocks.1.qkv", "blocks.1.fc1"));
+  EXPECT_THAT(message_of<ConfigError>(
+                  [&] { add_adapter(slots, "other", {.rank = 1, .target_modules = "qkv,kv"}, 1); }),
+              AllOf(HasSubstr("\"kv\""), HasSubstr("blocks.0.qkv")));
+  EXPECT_THAT(message_of<ConfigError>([&] { add_adapter(slots, "other", {.rank = 0}, 1); }),
+              HasSubstr("rank"));
+  EXPECT_THAT(message_of<ConfigError>([&] { add_adapter(slots, "default", {.rank = 1}, 1); }),
+              HasSubstr("in use"));
+  EXPECT_FALSE(slots.has("other"));
+}
+
+TEST(Lora, StartsAsPeftDoes) {
+  const auto policy = small_policy();
+  AdapterSlots& slots = *policy->adapter_slots();
+  add_adapter(slots, "kaiming", {.rank = 64}, 1);
+  add_adapter(slots, "gaussian", {.rank = 64, .init = "gaussian"}, 1);
+  for (const auto& [name, linear] : slots.layers()) {
+    const at::Tensor kaiming = linear->find("kaiming")->a, gaussian = linear->find("gaussian")->a;
+    const double bound =
+        1 / std::sqrt(static_cast<double>(linear->in_features()));  // kaiming_uniform(a = sqrt 5)
+    EXPECT_LE(kaiming.abs().max().item<double>(), bound) << name;
+    EXPECT_NEAR(kaiming.std().item<double>(), bound / std::sqrt(3.0), 0.1 * bound) << name;
+    EXPECT_NEAR(gaussian.std().item<double>(), 1.0 / 64, 0.002) << name;  // N(0, 1 / rank)
+    EXPECT_TRUE(linear->find("gaussian")->b.equal(at::zeros({linear->out_features(), 64}))) << name;
+  }
+}
+
+TEST(Lora, ScaleIsAlphaOverRankOrItsRoot) {
+  const auto policy = small_policy();
+  AdapterSlots& slots = *policy->adapter_slots();
+  add_adapter(slots, "plain", {.rank = 4, .alpha = 6}, 1);
+  add_adapter(slots, "stabilised", {.rank = 4, .alpha = 6, .rslora = true}, 1);
+  EXPECT_DOUBLE_EQ(slots.layers()[0].second->find("plain")->scale, 1.5);
+  EXPECT_DOUBLE_EQ(slots.layers()[0].second->find("stabilised")->scale, 3);
+}
+
+TEST(Lora, OnlyTheAdapterTrains) {
+  const auto policy = adapted_policy();
+  const Scored scored(*policy);
+  policy->score(scored.input, scored.tokens, nullptr).logits.square().sum().backward();
+  for (const auto& [name, tensor] : policy->named_parameters()) {
+    if (name.find(".lora_") == std::string::npos) {
+      EXPECT_FALSE(tensor.grad().defined()) << name;
+    } else {
+      ASSERT_TRUE(tensor.grad().defined()) << name;
+      EXPECT_GT(tensor.grad().abs().max().item<double>(), 0) << name;
+    }
+  }
+  for (const auto& [name, tensor] : trainable_parameters(*policy)) EXPECT_THAT(name, HasSubstr(".lora_"));
+}
+
+TEST(Lora, DropoutActsInTrainingOnly) {
+  const auto policy = adapted_policy({.rank = 2, .alpha = 3, .dropout = 0.5});
+  const Scored scored(*policy);
+  const at::Tensor calm = scored.logits(*policy);
+  EXPECT_TRUE(scored.logits(*policy).equal(calm));
+  policy->set_training(true);
+  EXPECT_FALSE(scored.logits(*policy).equal(calm));
+  policy->set_training(false);
+  EXPECT_TRUE(scored.logits(*policy).equal(calm));
+}
+
+TEST(Lora, MergedEqualsUnmerged) {
+  for (const bool rslora : {false, true}) {
+    const auto policy = adapted_policy({.rank = 2, .alpha = 3, .rslora = rslora});
+    const Scored scored(*policy);
+    const at::Tensor unmerged = scored.logits(*policy);
+    policy->adapter_slots()->activate("");
+    EXPECT_GT(difference(scored.logits(*policy), unmerged), 0.1);
+    policy->adapter_slots()->activate(kTrainedSlot);
+    merge_adapter(*policy);
+    EXPECT_LT(difference(scored.logits(*policy), unmerged), 2e-5);
+    EXPECT_TRUE(policy->adapter_slots()->active().empty());
+    for (const auto& [name, tensor] : policy->named_parameters()) {
+      EXPECT_EQ(name.find("lora"), std::string::npos) << name;
+      EXPECT_TRUE(tensor.requires_grad()) << name;
+    }
+  }
+}
+
+TEST(Lora, MergingUnderAReferenceIsABug) {
+  const auto policy = adapted_policy();
+  copy_adapter(*policy->adapter_slots(), kTrainedSlot, "reference");
+  EXPECT_THROW(merge_adapter(*policy), Bug);
+  EXPECT_THROW(policy->adapter_slots()->activate("nobody"), Bug);
+}
+
+TEST(Lora, IsWrittenInPeftsLayout) {
+  const apo::testing::TempDir directory;
+  const auto policy =
+      adapted_policy({.rank = 2, .alpha = 3, .dropout = 0.1, .target_modules = "qkv,fc1", .rslora = true});
+  policy->save(directory.path());
+  const auto json = nlohmann::json::parse(read_file(directory / "adapter_config.json"));
+  EXPECT_EQ(json["peft_type"], "LORA");
+  EXPECT_EQ(json["r"], 2);
+  EXPECT_EQ(json["lora_alpha"], 3);
+  EXPECT_EQ(json["lora_dropout"], 0.1);
+  EXPECT_EQ(json["use_rslora"], true);
+  EXPECT_EQ(json["bias"], "none");
+  EXPECT_EQ(json["target_modules"], (nlohmann::json{"fc1", "qkv"}));
+  EXPECT_TRUE(json.contains("base_model_name_or_path"));
+  const SafetensorsReader adapter(directory / "adapter_model.safetensors");
+  EXPECT_THAT(
+      adapter.names(),
+      ::testing::UnorderedElementsAre(
+          "base_model.model.blocks.0.qkv.lora_A.weight", "base_model.model.blocks.0.qkv.lora_B.weight",
+          "base_model.model.blocks.0.fc1.lora_A.weight", "base_model.model.blocks.0.fc1.lora_B.weight",
+          "base_model.model.blocks.1.qkv.lora_A.weight", "base_model.model.blocks.1.qkv.lora_B.weight",
+          "base_model.model.blocks.1.fc1.lora_A.weight", "base_model.model.blocks.1.fc1.lora_B.weight"));
+  EXPECT_EQ(adapter.shape("base_model.model.blocks.0.fc1.lora_A.weight"), (std::vector<int64_t>{2, 16}));
+  EXPECT_EQ(adapter.shape("base_model.model.blocks.0.fc1.lora_B.weight"), (std::vector<int64_t>{64, 2}));
+  for (const std::string& name : SafetensorsReader(directory / "model.safetensors").names())
+    EXPECT_EQ(name.find("lora"), std::string::npos) << name;
+}
+
+TEST(Lora, TargetsThatShareALastPartAreWrittenWhole) {
+  const apo::testing::TempDir directory;
+  adapted_policy({.rank = 2, .target_modules = "blocks.1.qkv"})->save(directory.path());
+  const auto json = nlohmann::json::parse(read_file(directory / "adapter_config.json"));
+  EXPECT_EQ(json["target_modules"], (nlohmann::json{"blocks.1.qkv"}));
+}
+
+TEST(Lora, TheSavedPolicyTrainsOnBitEqualOrMerges) {
+  const apo::testing::TempDir directory;
+  const auto policy = adapted_policy();
+  const Scored scored(*policy);
+  policy->save(directory.path());
+  const auto loaded = make_policy({.checkpoint = directory.path().string(), .lora = {.rank = 2, .alpha = 3}},
+                                  nullptr, 9, at::kCPU);
+  EXPECT_TRUE(scored.logits(*loaded).equal(scored.logits(*policy)));
+  EXPECT_EQ(parameter_hash(*loaded), parameter_hash(*policy));
+  EXPECT_EQ(trainable_parameters(*loaded).size(), 28u);
+  for (const auto& [name, tensor] : trainable_parameters(*loaded)) EXPECT_THAT(name, HasSubstr(".lora_"));
+  const auto merged = load_policy(directory.path(), at::kCPU);
+  EXPECT_LT(difference(scored.logits(*merged), scored.logits(*policy)), 2e-5);
+  EXPECT_TRUE(merged->adapter_slots()->names().empty());
+  EXPECT_EQ(trainable_parameters(*merged).size(), merged->named_parameters().size());
+}
+
+TEST(Lora, AnAdapterDirectoryOfItsOwnLoadsOntoABase) {
+  const apo::testing::TempDir directory;
+  std::filesystem::create_directory(directory / "base");
+  std::filesystem::create_directory(directory / "adapter");
+  small_policy()->save(directory / "base");
+  const auto policy = adapted_policy();
+  save_adapter(*policy->adapter_slots(), kTrainedSlot, directory / "adapter", "base");
+  const Scored scored(*policy);
+  PolicyOptions options{.checkpoint = (directory / "base").string(),
+                        .adapter = (directory / "adapter").string()};
+  options.lora = {.rank = 2, .alpha = 3};
+  EXPECT_TRUE(scored.logits(*make_policy(options, nullptr, 0, at::kCPU)).equal(scored.logits(*policy)));
+  options.lora.rank = 0;
+  EXPECT_LT(difference(scored.logits(*make_policy(options, nullptr, 0, at::kCPU)), scored.logits(*policy)),
+            2e-5);
+  options.lora.rank = 8;
+  EXPECT_THAT(message_of<ConfigError>([&] { make_policy(options, nullptr, 0, at::kCPU); }),
+              AllOf(HasSubstr("policy.lora.rank: is 8"), HasSubstr("has rank 2")));
+  options.lora.rank = 2;
+  options.adapter = (directory / "nowhere").string();
+  EXPECT_THAT(message_of<DataError>([&] { make_policy(options, nullptr, 0, at::kCPU); }),
+              HasSubstr("nowhere/adapter_config.json"));
+  policy->save(directory / "base");
+  options.adapter = (directory / "adapter").string();
+  EXPECT_THAT(message_of<ConfigError>([&] { make_policy(options, nullptr, 0, at::kCPU); }),
+              HasSubstr("already holds an adapter"));
+}
+
+class AdapterFile : public ::testing::Test {
+ protected:
+  AdapterFile() { save_adapter(*policy_->adapter_slots(), kTrainedSlot, directory_.path(), "."); }
+  // Loads after a change to the file's tensors, and returns the complaint.
+  std::string complaint(const std::function<void(NamedTensors&)>& change) {
+    NamedTensors tensors;
+    {
+      const SafetensorsReader reader(file());
+      for (const std::string& name : reader.names()) tensors.emplace_back(name, reader.tensor(name).clone());
+    }
+    change(tensors);
+    write_safetensors(file(), tensors);
+    return complaint();
+  }
+  std::string complaint_of_config(const std::string& key, const nlohmann::json& value) {
+    auto json = nlohmann::json::parse(read_file(directory_ / "adapter_config.json"));
+    json[key] = value;
+    write_file_atomic(directory_ / "adapter_config.json", json.dump());
+    return complaint();
+  }
+  std::string complaint() {
+    const auto fresh = small_policy();
+    const std::string message =
+        message_of<DataError>([&] { load_adapter(*fresh->adapter_slots(), "default", directory_.path()); });
+    for (const auto& [name, linear] : fresh->adapter_slots()->layers())
+      if (message != "(nothing thrown)") EXPECT_TRUE(linear->adapters.empty()) << "changed by half: " << name;
+    return message;
+  }
+  std::filesystem::path file() const { return directory_ / "adapter_model.safetensors"; }
+
+  apo::testing::TempDir directory_;
+  std::unique_ptr<SmallPolicy> policy_ = adapted_policy();
+};
+
+TEST_F(AdapterFile, LoadsAsItIs) { EXPECT_EQ(complaint(), "(nothing thrown)"); }
+
+TEST_F(AdapterFile, LoadsOlderNames) {
+  EXPECT_EQ(complaint([](NamedTensors& tensors) {
+              for (auto& [name, tensor] : tensors)
+                name.insert(name.size() - std::string("weight").size(), "default.");
+            }),
+            "(nothing thrown)");
+}
+
+TEST_F(AdapterFile, NamesATensorThatIsMissing) {
+  const std::string message = complaint([](NamedTensors& tensors) {
+    std::erase_if(tensors,
+                  [](const auto& entry) { return entry.first == "base_model.model.head.lora_B.weight"; });
+  });
+  EXPECT_THAT(message, AllOf(HasSubstr("adapter_model.safetensors"),
+                             HasSubstr("base_model.model.head.lora_B.weight is missing")));
+}
+
+TEST_F(AdapterFile, NamesATensorOfAnotherShape) {
+  const std::string message = complaint([](NamedTensors& tensors) {
+    for (auto& [name, tensor] : tensors)
+      if (name == "base_model.model.head.lora_A.weight") tensor = at::zeros({2, 17});
+  });
+  EXPECT_THAT(message, HasSubstr("base_model.model.head.lora_A.weight: expected [2, 16], found [2, 17]"));
+}
+
+TEST_F(AdapterFile, NamesALayerThatThePolicyLacks) {
+  EXPECT_THAT(complaint([](NamedTensors& tensors) {
+                for (auto& [name, tensor] : tensors)
+                  if (name.find(".head.") != std::string::npos) name.replace(name.find("head"), 4, "tail");
+              }),
+              HasSubstr("an adapter for the layer tail"));
+  EXPECT_THAT(complaint([](NamedTensors& tensors) {
+                tensors.emplace_back("base_model.model.head.base_layer.weight", at::zeros(1));
+              }),
+              HasSubstr("base_model.model.head.base_layer.weight: expected"));
+}
+
+TEST_F(AdapterFile, RefusesNaN) {
+  EXPECT_THAT(complaint([](NamedTensors& tensors) { tensors[0].second.view(-1)[1] = NAN; }),
+              HasSubstr("found NaN"));
+}
+
+TEST_F(AdapterFile, RefusesOtherKindsOfAdapter) {
+  EXPECT_THAT(complaint_of_config("use_dora", true),
+              AllOf(HasSubstr("adapter_config.json"), HasSubstr("use_dora: expected false")));
+  EXPECT_THAT(complaint_of_config("use_dora", 3), HasSubstr("use_dora: expected true or false, found 3"));
+}
+TEST_F(AdapterFile, RefusesModulesToSave) {
+  EXPECT_THAT(complaint_of_config("modules_to_save", {"head"}),
+              HasSubstr("modules_to_save: expected nothing"));
+}
+TEST_F(AdapterFile, RefusesAnotherPeftType) {
+  EXPECT_THAT(complaint_of_config("peft_type", "IA3"),
+              HasSubstr("peft_type: expected \"LORA\", found \"IA3\""));
+}
+TEST_F(AdapterFile, RefusesAWrongRank) {
+  EXPECT_THAT(complaint_of_config("r", -1), HasSubstr("r: expected an integer from 1"));
+  EXPECT_THAT(complaint_of_config("r", 5), HasSubstr("expected [5, 16], found [2, 16]"));
+}
+
+}  // namespace
+}  // namespace apo::models

@@ -1,0 +1,163 @@
+#include "apo/models/reference.h"
+
+#include <gmock/gmock.h>
+#include <torch/types.h>
+
+#include "apo/models/linear.h"
+#include "models/small_world.h"
+
+namespace apo::models {
+namespace {
+
+using testing::actions;
+using ::testing::HasSubstr;
+using testing::message_of;
+using testing::observations;
+using testing::small_policy;
+
+std::unique_ptr<SmallPolicy> adapted_policy(double dropout = 0) {
+  auto policy = small_policy();
+  add_adapter(*policy->adapter_slots(), kTrainedSlot, {.rank = 2, .alpha = 3, .dropout = dropout}, 5);
+  policy->adapter_slots()->activate(kTrainedSlot);
+  const at::NoGradGuard no_grad;
+  for (auto& [name, tensor] : policy->named_parameters()) {
+    if (name.find(".lora_B.") != std::string::npos)
+      tensor.copy_(at::linspace(-0.5, 0.4, tensor.numel()).view_as(tensor));
+    tensor.set_requires_grad(name.find(".lora_") != std::string::npos);
+  }
+  return policy;
+}
+
+struct Scored {
+  explicit Scored(Policy& policy)
+      : input(policy.encode(observations(1, 4))),
+        tokens(policy.tokenize(actions(1, 4))),
+        other(policy.tokenize(actions(2, 4))) {}
+  PolicyInput input;
+  ActionTokens tokens, other;
+};
+
+TEST(Reference, AdapterAndCopyGiveTheNumbersOfTheStart) {
+  const auto policy = adapted_policy();
+  const Scored scored(*policy);
+  const Score start = policy->score(scored.input, scored.tokens, &scored.other);
+  Reference copy(*policy, {ReferenceMode::copy});
+  Reference adapter(*policy, {ReferenceMode::adapter});
+  for (int step = 0; step < 3; ++step) {
+    for (Reference* reference : {&copy, &adapter}) {
+      const Score score = reference->score(scored.input, scored.tokens, &scored.other);
+      EXPECT_TRUE(score.logits.equal(start.logits)) << step;
+      EXPECT_TRUE(score.mismatched_logits.equal(start.mismatched_logits)) << step;
+      EXPECT_FALSE(score.logits.requires_grad());
+      EXPECT_TRUE(reference->score(scored.input, scored.tokens).logits.allclose(start.logits, 1e-4, 1e-5));
+    }
+    testing::descend(*policy, scored.input, scored.tokens, 0.1);
+    EXPECT_GT(testing::difference(policy->score(scored.input, scored.tokens, nullptr).logits, start.logits),
+              1e-3);
+  }
+}
+
+TEST(Reference, OfAFullPolicyDoesNotFollowIt) {
+  const auto policy = small_policy();
+  const Scored scored(*policy);
+  const at::Tensor start = policy->score(scored.input, scored.tokens, nullptr).logits.detach();
+  Reference reference(*policy, {});
+  EXPECT_EQ(reference.mode(), ReferenceMode::copy);
+  testing::descend(*policy, scored.input, scored.tokens, 0.1);
+  EXPECT_TRUE(reference.score(scored.input, scored.tokens).logits.equal(start));
+}
+
+TEST(Reference, AutomaticSharesTheBaseOfAnAdapter) {
+  const auto policy = adapted_policy();
+  EXPECT_EQ(Reference(*policy, {}).mode(), ReferenceMode::adapter);
+}
+
+TEST(Reference, NeverTrains) {
+  const auto policy = adapted_policy();
+  const size_t trained = trainable_parameters(*policy).size();
+  const std::string hash = parameter_hash(*policy);
+  Reference copy(*policy, {ReferenceMode::copy}), adapter(*policy, {ReferenceMode::adapter});
+  EXPECT_EQ(trainable_parameters(*policy).size(), trained);
+  EXPECT_EQ(parameter_hash(*policy), hash);  // the snapshot is not the policy
+  for (Reference* reference : {&copy, &adapter}) {
+    EXPECT_GE(reference->named_parameters().size(), 28u);
+    for (const auto& [name, tensor] : reference->named_parameters())
+      EXPECT_FALSE(tensor.requires_grad()) << name;
+  }
+}
+
+TEST(Reference, IsScoredWithoutDropoutWhileThePolicyTrains) {
+  const auto policy = adapted_policy(/*dropout=*/0.5);
+  const Scored scored(*policy);
+  const at::Tensor calm = policy->score(scored.input, scored.tokens, nullptr).logits;
+  policy->set_training(true);
+  for (const ReferenceMode mode : {ReferenceMode::copy, ReferenceMode::adapter}) {
+    Reference reference(*policy, {mode});
+    EXPECT_TRUE(reference.score(scored.input, scored.tokens).logits.equal(calm));
+    EXPECT_TRUE(policy->training());
+    EXPECT_EQ(policy->adapter_slots()->active(), kTrainedSlot);
+    EXPECT_FALSE(policy->score(scored.input, scored.tokens, nullptr).logits.equal(calm));
+  }
+}
+
+TEST(Reference, LeavesThePolicyAsItWasWhenScoringFails) {
+  const auto policy = adapted_policy();
+  const Scored scored(*policy);
+  policy->set_training(true);
+  Reference reference(*policy, {});
+  EXPECT_THROW(reference.score(scored.input, scored.tokens.slice(0, 2)), DataError);
+  EXPECT_TRUE(policy->training());
+  EXPECT_EQ(policy->adapter_slots()->active(), kTrainedSlot);
+}
+
+TEST(Reference, FreesItsSlot) {
+  const auto policy = adapted_policy();
+  const size_t before = policy->named_parameters().size();
+  {
+    Reference first(*policy, {});
+    EXPECT_TRUE(policy->adapter_slots()->has("reference"));
+    EXPECT_THAT(message_of<ConfigError>([&] { Reference(*policy, {}); }), HasSubstr("already carries one"));
+    EXPECT_TRUE(policy->adapter_slots()->has("reference"));
+    Reference moved(std::move(first));
+    EXPECT_TRUE(policy->adapter_slots()->has("reference"));
+  }
+  EXPECT_FALSE(policy->adapter_slots()->has("reference"));
+  EXPECT_EQ(policy->named_parameters().size(), before);
+}
+
+TEST(Reference, ComesBackFromItsParameters) {
+  for (const ReferenceMode mode : {ReferenceMode::copy, ReferenceMode::adapter}) {
+    const auto policy = adapted_policy();
+    const Scored scored(*policy);
+    const at::Tensor start = policy->score(scored.input, scored.tokens, nullptr).logits.detach();
+    NamedTensors stored;
+    {
+      const Reference reference(*policy, {mode});
+      for (const auto& [name, tensor] : reference.named_parameters())
+        stored.emplace_back(name, tensor.clone());
+    }
+    testing::descend(*policy, scored.input, scored.tokens, 0.1);
+    Reference resumed(*policy, {mode});
+    const NamedTensors target = resumed.named_parameters();
+    ASSERT_EQ(target.size(), stored.size());
+    for (size_t i = 0; i < target.size(); ++i) {
+      ASSERT_EQ(target[i].first, stored[i].first);
+      at::Tensor(target[i].second).copy_(stored[i].second);
+    }
+    EXPECT_TRUE(resumed.score(scored.input, scored.tokens).logits.equal(start));
+  }
+}
+
+TEST(Reference, ModeAdapterNeedsAnAdapterOnAFrozenBase) {
+  const auto full = small_policy();
+  EXPECT_THAT(message_of<ConfigError>([&] { Reference(*full, {ReferenceMode::adapter}); }),
+              HasSubstr("reference.mode: adapter needs a policy that trains an adapter"));
+  const auto mixed = adapted_policy();
+  mixed->named_parameters()[0].second.set_requires_grad(true);
+  EXPECT_THAT(message_of<ConfigError>([&] { Reference(*mixed, {ReferenceMode::adapter}); }),
+              HasSubstr("conv1.weight trains"));
+  EXPECT_FALSE(mixed->adapter_slots()->has("reference"));
+}
+
+}  // namespace
+}  // namespace apo::models
