@@ -76,7 +76,7 @@ std::string draw(const IntervalChart& chart) {
   const size_t num_groups = chart.groups.size();
   const double slot =
       (frame.right - frame.left) / static_cast<double>(std::max<size_t>(1, chart.categories.size()));
-  const double apart = std::min(44.0, slot / static_cast<double>(std::max<size_t>(1, num_groups)));
+  const double apart = std::min(54.0, slot / static_cast<double>(std::max<size_t>(1, num_groups)));
 
   std::string drawing =
       draw_value_axis(frame, y, chart.y_label) + draw_category_axis(frame, chart.categories, chart.x_label);

@@ -42,8 +42,8 @@ std::string training_sections(const LoopSummary& summary, const fs::path& loop_d
                count_of(static_cast<int64_t>(metrics.steps.size()), "step"),
                round.train_seconds ? concat(", ", format_duration(*round.train_seconds)) : "");
     out += concat("<h3>", escape(what));
-    if (fs::exists(dir / "report.html", ignored))
-      out += concat(" · <a href=\"", escape(round.training), "/report.html\">all curves</a>");
+    write_run_report(dir);
+    out += concat(" · <a href=\"", escape(round.training), "/report.html\">all curves</a>");
     out += "</h3>\n" + grid(brief_learning_charts(metrics));
   }
   return out;

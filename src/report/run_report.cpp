@@ -105,7 +105,10 @@ void write_run_report(const fs::path& run_dir) {
   const std::string config = has_config ? read_file(config_file) : "";
 
   Page page;
-  page.title = concat("Training run ", directory_name(run_dir));
+  // the runs of a loop are all called "training": the round's name tells them apart
+  std::string name = directory_name(run_dir);
+  if (name == "training") name = directory_name(fs::absolute(run_dir / "..")) + "/training";
+  page.title = concat("Training run ", name);
   page.subtitle = config_digest(config);
   page.notes = metrics.notes;
   if (!has_config)

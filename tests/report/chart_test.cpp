@@ -162,7 +162,7 @@ TEST(IntervalChart, PutsWhiskersWhereTheIntervalEnds) {
   EXPECT_TRUE(says(html, "base, success: 50.0% [25.0%, 75.0%]"));
 }
 
-// Two groups lie 44 apart: 148.35 ± 22.
+// Two groups lie 54 apart: 148.35 ± 27.
 TEST(IntervalChart, SetsGroupsApartAndHollowsWhatWasNotPromoted) {
   IntervalChart chart;
   chart.title = "Success";
@@ -171,8 +171,8 @@ TEST(IntervalChart, SetsGroupsApartAndHollowsWhatWasNotPromoted) {
   chart.groups = {{"success", {0}, {half, half}}, {"unaided", {2}, {half, half}}};
   chart.hollow = {false, true};
   const std::string html = draw(chart);
-  EXPECT_NEAR(std::stod(attribute_after(html, "base, success", "x1")), 126.35, 0.06);
-  EXPECT_NEAR(std::stod(attribute_after(html, "base, unaided", "x1")), 170.35, 0.06);
+  EXPECT_NEAR(std::stod(attribute_after(html, "base, success", "x1")), 121.35, 0.06);
+  EXPECT_NEAR(std::stod(attribute_after(html, "base, unaided", "x1")), 175.35, 0.06);
   EXPECT_EQ(occurrences(html, "<circle class=\"hollow\""), 2);
   chart.groups = {{"success", {0}, {std::nullopt, std::nullopt}}};
   EXPECT_EQ(draw(chart), "");

@@ -196,11 +196,12 @@ TEST(LoopReport, DrawsTheTrainingOfEachRound) {
   for (int step = 1; step <= 5; ++step)
     metrics += concat("{\"step\":", step, ",\"loss\":", step, ",\"z0\":", step, ",\"grad_norm\":1}\n");
   write_file_atomic(dir / "base" / "training" / "metrics.jsonl", metrics + "{\"st");
-  write_file_atomic(dir / "base" / "training" / "report.html", "");
   const std::string page = page_of(dir, full_summary());
   EXPECT_TRUE(says(page, "base, sft, 5 steps, 72 s"));
   EXPECT_EQ(occurrences(page, "<svg class=\"chart lines\""), 2);
   EXPECT_TRUE(says(page, "href=\"base/training/report.html\""));
+  EXPECT_TRUE(
+      says(read_file(dir / "base" / "training" / "report.html"), "<h1>Training run base/training</h1>"));
   EXPECT_TRUE(says(page, "Training of base: The last line of metrics.jsonl (line 6) is cut"));
   EXPECT_TRUE(
       says(page, "The training curves of round 1 are missing: there is no round-1/training/metrics.jsonl."));

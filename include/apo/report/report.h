@@ -29,7 +29,7 @@ void write_run_report(const std::filesystem::path& run_dir);
 
 /// Draws what a refinement loop wrote: loop_dir/summary.json -> loop_dir/report.html, with the training
 /// curves of each round (loop_dir/TRAINING/metrics.jsonl) and the animations (WebP, embedded) that the
-/// summary names.
+/// summary names. The page of each of these trainings is written as by `write_run_report`, and linked.
 ///
 /// Only `rounds` is required in the summary; what is missing is left out, and named on the page where a file
 /// that the summary names is absent. Success and unaided success carry their 95 % Wilson intervals, computed
