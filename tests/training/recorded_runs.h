@@ -21,7 +21,7 @@ namespace apo::testing {
 inline Step recorded_step(int episode, int t, ActionSource source) {
   Step step;
   const float x = static_cast<float>(episode * 20 + t);
-  step.observation.images["front"] = at::full({4, 4, 3}, 10 * episode + t, at::kByte);
+  step.observation.images["front"] = at::full({4, 4, 3}, (10 * episode + t) % 256, at::kByte);
   step.observation.state["pose"] = {std::sin(x), std::cos(2 * x), 0.01f * x};
   step.observation.instruction = "lift the block";
   step.action = {0.9f * std::sin(3 * x), std::cos(x) > 0 ? 1.0f : -1.0f};
@@ -30,10 +30,13 @@ inline Step recorded_step(int episode, int t, ActionSource source) {
   return step;
 }
 
+inline const data::TrajectoryInfo kRecordingInfo = {
+    .environment_name = "test", .environment_config = "", .policy = "", .policy_hash = ""};
+
 /// Writes demos.hdf5 (3 episodes of 6 expert steps) and interactions.hdf5 (3 episodes: 8 policy, 4 human steps).
 inline void write_recordings(const std::filesystem::path& directory) {
-  const data::TrajectoryInfo info = {.environment_name = "test", .environment_config = "", .policy = "", .policy_hash = ""};
-  data::TrajectoryWriter demos(directory / "demos.hdf5", info), interactions(directory / "interactions.hdf5", info);
+  data::TrajectoryWriter demos(directory / "demos.hdf5", kRecordingInfo);
+  data::TrajectoryWriter interactions(directory / "interactions.hdf5", kRecordingInfo);
   for (int episode = 0; episode < 3; ++episode) {
     demos.begin_episode("lift the block");
     for (int t = 0; t < 6; ++t) demos.append(recorded_step(episode, t, ActionSource::expert));

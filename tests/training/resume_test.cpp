@@ -1,4 +1,5 @@
 // A stopped run goes on as if it had never stopped, wherever it was stopped.
+#include <ATen/Parallel.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -273,7 +274,7 @@ TEST(Resume, RefusesOtherData) {
   const RecordedRuns runs;
   const TrainingOptions options = runs.options("run");
   train_interrupted_at(options, 3);
-  data::TrajectoryWriter writer(runs / "demos.hdf5", {});
+  data::TrajectoryWriter writer(runs / "demos.hdf5", apo::testing::kRecordingInfo);
   writer.begin_episode("lift the block");
   writer.append(apo::testing::recorded_step(5, 0, ActionSource::expert));
   writer.end_episode(true, "success");
@@ -325,6 +326,43 @@ TEST(Resume, StartsFromACheckpointAndKeepsItsReference) {
   fs::create_directory(runs / "base");
   train(stopped, ExistingRun::resume);
   expect_same_run(runs / "whole", runs / "stopped", "step-6");
+}
+
+// The built-in policy, whole and with an adapter, with picture augmentation.
+TEST(Resume, EqualsForTheBuiltInPolicy) {
+  for (const int64_t rank : {0, 2}) {
+    SCOPED_TRACE(concat("adapter rank ", rank));
+    const RecordedRuns runs;
+    const auto small = [&](const char* name) {
+      TrainingOptions options = runs.options(name);
+      options.policy.type = "small";
+      options.policy.image_size = 16;
+      options.policy.width = 16;
+      options.policy.layers = 1;
+      options.policy.heads = 2;
+      options.policy.channels = 4;
+      options.policy.action_bins = 16;
+      options.policy.state_keys = {"pose"};
+      options.policy.lora = {.rank = rank, .dropout = 0.2};
+      options.data.augmentation = {.enabled = true, .shift_px = 1, .brightness = 0.1};
+      options.data.loader = {.workers = 1, .prefetch = 2};
+      options.optimizer.learning_rate = 1e-3;
+      return options;
+    };
+    train(small("whole"));
+    train_interrupted_at(small("stopped"), 3);
+    train(small("stopped"), ExistingRun::resume);
+    expect_same_run(runs / "whole", runs / "stopped", "step-6");
+    const auto metrics = metrics_of(runs / "whole");
+    EXPECT_NE(metrics[5]["reward_margin"], 0);
+    if (rank == 0) continue;
+    // only the adapter is trained and kept twice; the policy in the checkpoint is whole
+    EXPECT_TRUE(fs::exists(runs / "whole/checkpoints/step-6/policy/adapter_model.safetensors"));
+    EXPECT_TRUE(fs::exists(runs / "whole/checkpoints/step-6/policy/model.safetensors"));
+    const models::SafetensorsReader state(runs / "whole/checkpoints/step-6/training_state.safetensors");
+    for (const std::string& name : state.names())
+      EXPECT_TRUE(name.find(".lora_") != std::string::npos || name == "random.cpu") << name;
+  }
 }
 
 }  // namespace

@@ -240,12 +240,12 @@ TEST(Train, SaysWhichOptionsContradict) {
 
 TEST(Train, StopsBeforeANonFiniteUpdateAndNamesTheSample) {
   const RecordedRuns runs;
-  // a step whose state is infinite: its logits are NaN
+  // a step whose state is finite but too large: its logits are NaN
   {
-    data::TrajectoryWriter writer(runs / "broken.hdf5", {});
+    data::TrajectoryWriter writer(runs / "broken.hdf5", apo::testing::kRecordingInfo);
     writer.begin_episode("lift the block");
     Step step = apo::testing::recorded_step(30, 0, ActionSource::expert);
-    step.observation.state["pose"][1] = std::numeric_limits<float>::infinity();
+    step.observation.state["pose"][1] = 1e30f;
     writer.append(step);
     writer.end_episode(true, "success");
   }
