@@ -89,6 +89,8 @@ function(apo_app name)
   target_compile_definitions(${name} PRIVATE APO_VERSION="${PROJECT_VERSION}")
   apo_use_pch(${name})
   add_dependencies(programs ${name})
+  # installed programs find the wheels' libraries where the build found them
+  set_target_properties(${name} PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
   install(TARGETS ${name} RUNTIME DESTINATION bin)
 endfunction()
 
@@ -102,6 +104,7 @@ function(apo_test name)
   if(TARGET apo_${name})
     target_link_libraries(${name}_test PRIVATE apo_${name})
   endif()
+  target_compile_options(${name}_test PRIVATE -Wno-missing-field-initializers)  # designated initialisers
   target_link_libraries(${name}_test PRIVATE apo::torch GTest::gmock GTest::gtest_main nlohmann_json::nlohmann_json ${ARGN})
   target_include_directories(${name}_test PRIVATE "${CMAKE_SOURCE_DIR}/tests" "${CMAKE_SOURCE_DIR}/src")
   target_compile_definitions(${name}_test PRIVATE APO_SOURCE_DIR="${CMAKE_SOURCE_DIR}"

@@ -53,12 +53,13 @@ TEST_F(Loop, ByHandInFiveCommands) {
   // at the first step the policy is the reference: r = 0, z0 = 0, every unweighted loss is 0.5
   EXPECT_EQ(metrics[0]["reward_desirable"], 0.0);
   EXPECT_EQ(metrics[0]["z0"], 0.0);
-  EXPECT_NEAR(metrics[0]["unweighted_loss"].get<double>() / 8, 0.5, 0.5);
+  EXPECT_NEAR(metrics[0]["unweighted_loss"].get<double>(), 0.5, 1e-6);
   EXPECT_EQ(metrics[0]["num_desirable"].get<int>() + metrics[0]["num_undesirable"].get<int>(), 8);
   const auto samples = lines(path("apo/samples.jsonl"));
   ASSERT_EQ(samples.size(), 48u);
   for (const json& sample : samples)
-    if (sample["step"] == samples.front()["step"]) EXPECT_EQ(sample["loss"], 0.5);
+    if (sample["step"] == samples.front()["step"])
+      EXPECT_NEAR(sample["loss"].get<double>(), 0.5 * sample["lambda"].get<double>(), 1e-6);
   EXPECT_TRUE(std::filesystem::exists(path("apo/report.html")));
 
   const auto evaluated = run("apo-eval", {set("policy.checkpoint=" + path("apo")), "--output", path("evaluation")});
