@@ -36,6 +36,9 @@ double wall_time_s() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
+// A NaN without its sign.
+std::string shown(double value) { return std::isnan(value) ? "nan" : concat(value); }
+
 // "loss 0.4312" of the metrics by these names, absent ones left out.
 std::string summary(const Metrics& metrics, std::initializer_list<std::string_view> names) {
   std::ostringstream out;
@@ -175,8 +178,9 @@ void Run::report_start() const {
 void Run::check_finite(double loss, double gradient_norm, const std::vector<data::Sample>& samples,
                        const BatchOutcome& outcome) const {
   if (std::isfinite(loss) && std::isfinite(gradient_norm)) return;
-  // the samples whose own numbers are not finite, or all if it shows in none alone
-  const at::Tensor own = outcome.log_prob + outcome.sample_loss;
+  // the samples whose own log-probs are not finite (z0 carries them into the others' losses), or all if there are none
+  at::Tensor own = outcome.log_prob;
+  if (outcome.reference_token_log_probs.defined()) own = own + outcome.reference_log_prob;
   constexpr int64_t kMostNamed = 8;
   std::string named, all;
   int64_t num_named = 0;
@@ -186,8 +190,8 @@ void Run::check_finite(double loss, double gradient_norm, const std::vector<data
     if (!std::isfinite(own[static_cast<int64_t>(i)].item<double>()) && num_named++ < kMostNamed) named += line;
   }
   const int64_t count = num_named > 0 ? num_named : static_cast<int64_t>(samples.size());
-  throw RunError(concat("step ", state_.step + 1, ": expected a finite loss and gradient, found loss ", loss,
-                        " and gradient norm ", gradient_norm, "; nothing was updated. ",
+  throw RunError(concat("step ", state_.step + 1, ": expected a finite loss and gradient, found loss ", shown(loss),
+                        " and gradient norm ", shown(gradient_norm), "; nothing was updated. ",
                         last_checkpoint_.empty() ? std::string("There is no checkpoint yet.")
                                                  : "The last good checkpoint is " + last_checkpoint_.string(),
                         "\n", num_named > 0 ? "Samples with such numbers" : "Samples of the batch", " (", count, "):",
