@@ -13,16 +13,16 @@ namespace {
 // The released code reads the end token in desirable rewards only.
 bool drops_end_token(const ObjectiveOptions& options) { return !options.statistics_are_global(); }
 
-// How much each token's log-ratio counts in its sample's reward, [B, T].
-at::Tensor reward_coefficients(const ObjectiveInput& input, const ObjectiveOptions& options,
-                               at::ScalarType type) {
-  at::Tensor coefficient = input.mask.to(type);
+// r = Σ_t log π − log π_ref over the tokens that count, [B]; masked ones are 0 already.
+at::Tensor reward_of(at::Tensor log_ratio, const ObjectiveInput& input, const ObjectiveOptions& options) {
   const at::Tensor undesirable = input.desirable.bitwise_not().unsqueeze(-1);
   if (drops_end_token(options))
-    coefficient = coefficient.masked_fill(input.end_token.bitwise_and(undesirable), 0);
-  if (options.credit == Credit::dimension && input.dimension_credit.defined())
-    coefficient = at::where(undesirable, coefficient * input.dimension_credit.to(type), coefficient);
-  return coefficient;
+    log_ratio = log_ratio.masked_fill(input.end_token.bitwise_and(undesirable), 0);
+  if (options.credit == Credit::dimension && input.dimension_credit.defined()) {
+    const at::Tensor credit = input.dimension_credit.detach().to(log_ratio.scalar_type());
+    log_ratio = at::where(undesirable, log_ratio * credit, log_ratio);
+  }
+  return log_ratio.sum(-1);
 }
 
 // How much each sample is imitated, [B]: what the anchor, sft and weighted-bc average over.
@@ -85,9 +85,7 @@ at::Tensor preference_loss(const ObjectiveInput& input, const ObjectiveOptions& 
   out.lambda_undesirable = at::where(input.desirable, none, weights.lambda).sum();
   out.weight = weights.weight.to(type), out.lambda = weights.lambda.to(type);
 
-  // r = Σ_t c_t (log π − log π_ref)
-  const at::Tensor ratio = scores.policy - scores.reference.detach();                     // [B, T]
-  const at::Tensor reward = (ratio * reward_coefficients(input, options, type)).sum(-1);  // [B]
+  const at::Tensor reward = reward_of(scores.policy - scores.reference.detach(), input, options);  // [B]
   // 1 − v = 1 − σ(±β(r − z0)) = σ(∓β(r − z0)): minus for desirable samples
   const at::Tensor margin = (reward - baseline.z0.to(type)) * options.beta;
   const at::Tensor sample_loss = at::sigmoid(at::where(input.desirable, -margin, margin));

@@ -403,7 +403,7 @@ TEST(Objective, GradientFlowsToThePolicyAlone) {
          {&input.policy_logits, &input.reference_logits, &input.action_l1, &input.dimension_credit,
           &input.mismatched_policy_logits, &input.mismatched_reference_logits})
       *tensor = leaf(*tensor);
-    const ObjectiveOptions options{.z0 = z0, .sft_weight = 0.5, .credit = Credit::sample};
+    const ObjectiveOptions options{.z0 = z0, .sft_weight = 0.5, .credit = Credit::dimension};
     const BatchStatistics whole = measure(input, options);
     EXPECT_FALSE(whole.sums.requires_grad());
     const ObjectiveOutput out = apo_loss(input, options);
@@ -412,10 +412,20 @@ TEST(Objective, GradientFlowsToThePolicyAlone) {
       EXPECT_FALSE(tensor.requires_grad());
     out.loss.backward();
     EXPECT_TRUE(input.policy_logits.grad().defined());
-    for (const at::Tensor& tensor : {input.reference_logits, input.action_l1, input.mismatched_policy_logits,
-                                     input.mismatched_reference_logits})
+    for (const at::Tensor& tensor : {input.reference_logits, input.action_l1, input.dimension_credit,
+                                     input.mismatched_policy_logits, input.mismatched_reference_logits})
       EXPECT_FALSE(tensor.grad().defined());
   }
+}
+
+TEST(Objective, ReferenceScoresOfTheCallersOwnAreConstantsToo) {
+  const ObjectiveInput input = random_batch();
+  TokenScores scores = score(input, {});
+  scores.reference = leaf(scores.reference);
+  scores.policy = leaf(scores.policy);
+  evaluate(input, {}, measure(input, {}), scores).loss.backward();
+  EXPECT_TRUE(scores.policy.grad().defined());
+  EXPECT_FALSE(scores.reference.grad().defined());
 }
 
 TEST(Objective, RunsOnTheMetaDevice) {
