@@ -35,11 +35,10 @@ void write_run_report(const std::filesystem::path& run_dir);
 /// that the summary names is absent. Success and unaided success carry their 95 % Wilson intervals, computed
 /// from the counts where the summary does not give them.
 ///
-/// Errors   DataError "FILE:LINE: ..." if summary.json is not JSON; DataError naming file and key
-/// ("rounds[1].evaluation
-///          .trials") for a wrong type, a count below zero, more successes than trials, a rate outside [0,
-///          1], or a path that leaves loop_dir; DataError as above for a round's metrics.jsonl. RunError if
-///          the page cannot be written.
+/// Errors   DataError "FILE:LINE: ..." if summary.json is not JSON, and as above for a round's metrics.jsonl.
+///          DataError naming file and key ("rounds[1].evaluation.trials") for a wrong type, a count below
+///          zero, more successes than trials, a rate outside [0, 1], or a path that leaves loop_dir.
+///          RunError if a page cannot be written.
 void write_loop_report(const std::filesystem::path& loop_dir);
 
 }  // namespace apo::report
