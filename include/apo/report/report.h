@@ -16,15 +16,15 @@ namespace apo::report {
 /// Draws what a training run wrote: run_dir/config.yaml and run_dir/metrics.jsonl -> run_dir/report.html.
 ///
 /// Every numeric field of metrics.jsonl is drawn against `step`, smoothed as each chart says. Absent or null
-/// fields leave gaps, values that are not finite are counted on the page, a repeated step counts once (its
+/// values are left out, values that are not finite are counted on the page, a repeated step counts once (its
 /// last line), a last line without its end (the program was killed) is left out, an empty file gives a page
 /// that says so, a missing config.yaml too. Runs of any length give a page of bounded size: long curves are
 /// drawn from buckets of steps.
 ///
-/// Errors   DataError "FILE:LINE: ..." for a line that is not a JSON object, lacks `step`, or has something
-/// else than a
-///          number in a field of design 5.3; DataError naming the file if metrics.jsonl cannot be read.
-///          RunError if report.html cannot be written; an older page is then unchanged.
+/// Errors   DataError "FILE:LINE: ..." for a line that is not a JSON object, lacks `step`, or holds something
+///          else than a number or null in a field that training writes; DataError naming the file if
+///          metrics.jsonl cannot be read. RunError if report.html cannot be written; an older page is then
+///          unchanged.
 void write_run_report(const std::filesystem::path& run_dir);
 
 /// Draws what a refinement loop wrote: loop_dir/summary.json -> loop_dir/report.html, with the training
