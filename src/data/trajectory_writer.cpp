@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <exception>
 #include <map>
 #include <set>
 
@@ -85,6 +86,27 @@ void sync_file(const fs::path& path) {
   APO_CHECK(RunError, good, path.string(), ": cannot sync to disk: ", why);
 }
 
+// Copies the file to `to` with room for `more_bytes`, so that a full disk is found before HDF5 writes into it: HDF5 can
+// neither finish nor close a file that does not fit. `to` is removed if that fails.
+void copy_with_room(const fs::path& from, const fs::path& to, int64_t more_bytes) {
+  constexpr int64_t kOverheadBytes = int64_t{1} << 20;   // of HDF5's own bookkeeping
+  std::error_code error, ignored;
+  fs::copy_file(from, to, fs::copy_options::overwrite_existing, error);
+  std::string why = error.message();
+  if (!error) {
+    const int descriptor = ::open(to.c_str(), O_RDWR | O_CLOEXEC);
+    const auto size = static_cast<int64_t>(fs::file_size(to, ignored)) + more_bytes + kOverheadBytes;
+    const int result = descriptor < 0 ? errno : ::posix_fallocate(descriptor, 0, size);
+    if (descriptor >= 0) ::close(descriptor);
+    if (result == 0) return;
+    why = strerror(result);
+  }
+  fs::remove(to, ignored);
+  const auto space = fs::space(from.parent_path().empty() ? fs::path(".") : from.parent_path(), ignored);
+  throw RunError(concat(from.string(), ": cannot grow (its recorded episodes stay in ", journal_path(from).filename().string(),
+                        "): ", why, "; ", space.available >> 20, " MiB are free"));
+}
+
 }  // namespace
 
 struct TrajectoryWriter::State {
@@ -143,8 +165,7 @@ void TrajectoryWriter::State::merge(bool sync) {
   std::erase_if(episodes, [this](const auto& e) { return in_file.count(concat("demo_", e.number)) > 0; });
   if (!episodes.empty()) {
     std::error_code error;
-    fs::copy_file(path, partial(), fs::copy_options::overwrite_existing, error);
-    APO_CHECK(RunError, !error, path.string(), ": cannot copy to ", partial().filename().string(), ": ", error.message());
+    copy_with_room(path, partial(), journal->size());
     {
       hdf5::Group root = hdf5::Group::open_for_writing(partial());
       hdf5::Group data = root.group("data");
@@ -220,7 +241,8 @@ TrajectoryWriter::~TrajectoryWriter() {
     state_->merge(true);
     state_->journal->remove();
   } catch (const std::exception& error) {  // the journal stays, so nothing is lost
-    log_error(state_->path.string(), ": not closed cleanly (the next opening recovers it): ", error.what());
+    if (std::uncaught_exceptions() == 0)   // otherwise what is being thrown says it
+      log_error(state_->path.string(), ": not closed cleanly (the next opening recovers it): ", error.what());
   }
 }
 
