@@ -44,19 +44,20 @@ int64_t measure_activations(const TrainingOptions& options, const data::Dataset&
   const int64_t micro_batch =
       options.train.micro_batch_size > 0 ? options.train.micro_batch_size : options.train.batch_size;
   const int64_t measured = std::min<int64_t>(micro_batch, 2);
-  std::vector<data::Sample> samples;
-  for (const data::StepIndex& index : sampler.batch(0)) {
-    if (static_cast<int64_t>(samples.size()) == measured) break;
-    samples.push_back(dataset.sample(index));
-    policy.prepare(samples.back().observation);
-  }
   objective::ObjectiveOptions plain;
   plain.type = objective::ObjectiveType::sft;
   Learner learner(policy, nullptr, plain, 0, options.run.precision == "bfloat16");
   const auto memory = std::make_shared<PeakMemory>(policy.device().type());
   int64_t num_tokens = 0;
   {
+    // whatever is freed in here must also be allocated in here
     const c10::DebugInfoGuard follow(c10::DebugInfoKind::PROFILER_STATE, memory);
+    std::vector<data::Sample> samples;
+    for (const data::StepIndex& index : sampler.batch(0)) {
+      if (static_cast<int64_t>(samples.size()) == measured) break;
+      samples.push_back(dataset.sample(index));
+      policy.prepare(samples.back().observation);
+    }
     num_tokens = learner.learn(samples).mask.size(1);
   }
   int64_t bytes = std::max<int64_t>(memory->peak_bytes() - gradient_bytes, 0) * micro_batch / measured;
@@ -81,8 +82,7 @@ MemoryEstimate estimate_memory(const TrainingOptions& options, const data::Datas
   const bool adapter = options.reference.mode != models::ReferenceMode::copy && options.policy.lora.rank > 0;
   memory.reference = adapter ? memory.gradients : memory.weights;
   // says what is wrong with reference.mode, where trying is cheap
-  if (adapter || options.reference.mode == models::ReferenceMode::adapter)
-    const models::Reference attempt(policy, options.reference);
+  if (adapter || options.reference.mode == models::ReferenceMode::adapter) models::Reference(policy, options.reference);
   return memory;
 }
 

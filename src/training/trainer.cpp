@@ -29,6 +29,8 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
+constexpr double kManyClipped = 0.1;
+
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
@@ -293,8 +295,14 @@ TrainResult Run::train() {
   }
   APO_ASSERT(saved == state_.step);
   progress.finish();
-  if (num_clipped_actions_ > 0)
-    log_warn(num_clipped_actions_, " recorded action numbers were outside the range of the policy's tokens and clipped");
+  if (num_clipped_actions_ > 0) {
+    // normalisation by quantiles clips a few on purpose; many mean that policy and data do not belong together
+    const double share = static_cast<double>(num_clipped_actions_) /
+                         static_cast<double>((state_.step - first) * options_.train.batch_size * policy_->action_size());
+    log_line(share > kManyClipped ? LogLevel::warn : LogLevel::info,
+             concat(num_clipped_actions_, " recorded action numbers (", 100 * share,
+                    " %) were beyond the range of the policy's tokens and clipped to it"));
+  }
   if (num_z0_clamped_ > 0) log_info("z0 was clamped in ", num_z0_clamped_, " of ", state_.step - first, " steps");
   log_info("trained ", state_.step, " steps; checkpoint ", last_checkpoint_.string());
   return result();
