@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes tests/data/goldens/pictures.json: what Pillow and torchvision make of one small picture.
 
-Needs: pip install numpy pillow torch torchvision
+Needs: pip install numpy pillow==11.3.0 torch==2.11.0 torchvision==0.26.0
 """
 import json
 import pathlib

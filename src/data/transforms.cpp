@@ -8,16 +8,10 @@
 #include <cstring>
 
 #include "apo/base/error.h"
+#include "data/picture.h"
 
 namespace apo::data {
 namespace {
-
-void expect_image(const at::Tensor& image) {
-  APO_CHECK(DataError, image.defined() && image.dim() == 3 && image.size(2) == 3 && image.numel() > 0 &&
-                           image.scalar_type() == at::kByte && image.device().is_cpu(),
-            "picture: expected [Y, X, 3] uint8 on the CPU, found ",
-            image.defined() ? concat(image.scalar_type(), " ", image.sizes()) : "nothing");
-}
 
 using Table = std::array<uint8_t, 256>;
 
@@ -83,28 +77,15 @@ int64_t kept_pixels(int64_t size, double area_share) {
 
 }  // namespace
 
-at::Tensor resize(const at::Tensor& image, int64_t height, int64_t width, Interpolation interpolation) {
-  expect_image(image);
-  APO_CHECK(DataError, height > 0 && width > 0, "picture: cannot be resized to ", height, "x", width);
-  if (image.size(0) == height && image.size(1) == width) return image;
-  // [1, 3, Y, X] in channels-last order is the same memory
-  const at::Tensor planes = image.contiguous().permute({2, 0, 1}).unsqueeze(0);
-  const std::array<int64_t, 2> size{height, width};
-  const at::Tensor result = interpolation == Interpolation::bilinear
-                                ? at::_upsample_bilinear2d_aa(planes, size, false)
-                                : at::_upsample_bicubic2d_aa(planes, size, false);
-  return result.squeeze(0).permute({1, 2, 0}).contiguous();
-}
-
 at::Tensor center_crop(const at::Tensor& image, double area_share, Interpolation interpolation) {
-  expect_image(image);
+  expect_picture(image);
   APO_CHECK(ConfigError, area_share > 0 && area_share <= 1, "center_crop: expected a share in (0, 1], found ", area_share);
   const int64_t height = kept_pixels(image.size(0), area_share), width = kept_pixels(image.size(1), area_share);
   return cropped(image, (image.size(0) - height) / 2, (image.size(1) - width) / 2, height, width, interpolation);
 }
 
 at::Tensor adjust_colors(const at::Tensor& image, double brightness, double contrast, double saturation, double hue) {
-  expect_image(image);
+  expect_picture(image);
   if (brightness == 1 && contrast == 1 && saturation == 1 && hue == 0) return image;
   const at::Tensor result = image.is_contiguous() ? image.clone() : image.contiguous();
   uint8_t* const pixels = result.data_ptr<uint8_t>();
@@ -123,7 +104,7 @@ at::Tensor adjust_colors(const at::Tensor& image, double brightness, double cont
 }
 
 at::Tensor shift(const at::Tensor& image, int64_t dy, int64_t dx) {
-  expect_image(image);
+  expect_picture(image);
   const at::Tensor source = image.contiguous();
   const int64_t height = source.size(0), width = source.size(1);
   at::Tensor result = at::empty({height, width, 3}, at::kByte);
@@ -141,7 +122,7 @@ at::Tensor shift(const at::Tensor& image, int64_t dy, int64_t dx) {
 }
 
 at::Tensor augment(const at::Tensor& image, const AugmentationOptions& options, Random& random) {
-  expect_image(image);
+  expect_picture(image);
   // every draw is made whatever the options are, so that switching one off leaves the others as they were
   const double area = random.uniform(options.random_resized_crop_scale, 1.0);
   const double crop_y = random.uniform(), crop_x = random.uniform();

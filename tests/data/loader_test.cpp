@@ -19,7 +19,7 @@ using ::testing::HasSubstr;
 struct Recorded {
   explicit Recorded(const TempDir& dir) {
     write_recording(dir / "a.hdf5", {"ppppphhppp", "pppphhhp"});
-    options.interactions.push_back({.path = (dir / "a.hdf5").string()});
+    options.interactions.emplace_back().path = (dir / "a.hdf5").string();
     options.labels.steps_before_intervention = 3;
     options.augmentation = {.enabled = true, .random_resized_crop_scale = 0.6, .shift_px = 2, .brightness = 0.2,
                             .contrast = 0.2, .saturation = 0.2, .hue = 0.1};

@@ -64,13 +64,13 @@ TEST(TrajectoryFile, ReadsRobomimic) {
   EXPECT_EQ(file->episode(1).name, "demo_10");
   const EpisodeRecord record = file->episode(0);
   EXPECT_EQ(record.instruction, "lift the cube");
-  EXPECT_EQ(record.actions[1], (Action{0.12f, 0.13f}));
+  EXPECT_EQ(record.actions[1], (Action{ramp(6)[2], ramp(6)[3]}));
   EXPECT_EQ(record.sources, std::vector(3, ActionSource::expert));
   EXPECT_EQ(record.success, std::nullopt);
   const Observation second = file->observation(0, 1);
   EXPECT_EQ(second.images.at("agentview").sizes(), (std::vector<int64_t>{2, 2, 3}));
   EXPECT_EQ(second.images.at("agentview")[0][0][0].item<int>(), 12);
-  EXPECT_EQ(second.state.at("robot0_eef_pos"), (std::vector<float>{0.13f, 0.14f, 0.15f}));
+  EXPECT_EQ(second.state.at("robot0_eef_pos"), (std::vector<float>{ramp(6)[3], ramp(6)[4], ramp(6)[5]}));
   EXPECT_THAT(file->attributes(), ::testing::Contains(std::pair<std::string, std::string>("environment_name", "Lift")));
 }
 
@@ -212,25 +212,28 @@ TEST(TrajectoryFile, EveryTruncationIsAnError) {
   EXPECT_GE(refused, 50);
 }
 
-// Zeroed stretches: either an error, or a file that reads (what was zeroed were pixels or numbers).
-TEST(TrajectoryFile, DamagedBytesNeverCrash) {
+// Group trees, name heaps, symbol tables and text heaps begin with a mark; a file without one of them is damaged.
+TEST(TrajectoryFile, DamagedStructureIsAnError) {
   TempDir dir;
   write_recording(dir / "a.hdf5", {"pph", "pp"});
   const std::string bytes = read_file(dir / "a.hdf5");
-  int refused = 0;
-  for (size_t n = 0; n < bytes.size(); n += bytes.size() / 150 + 1) {
-    std::string damaged = bytes;
-    for (size_t i = n; i < std::min(n + 16, damaged.size()); ++i) damaged[i] = 0;
-    std::ofstream(dir / "bad.hdf5", std::ios::binary | std::ios::trunc) << damaged;
-    try {
-      const auto file = TrajectoryFile::open(dir / "bad.hdf5");
-      for (int64_t e = 0; e < file->num_episodes(); ++e) file->observation(e, 0);
-    } catch (const DataError& error) {
-      EXPECT_THAT(error.what(), HasSubstr("bad.hdf5"));
-      ++refused;
+  int damaged = 0, refused = 0;
+  for (const std::string mark : {"TREE", "HEAP", "SNOD", "GCOL"}) {
+    for (size_t n = bytes.find(mark); n != std::string::npos; n = bytes.find(mark, n + 1), ++damaged) {
+      std::string bad = bytes;
+      bad[n] = '?';
+      std::ofstream(dir / "bad.hdf5", std::ios::binary | std::ios::trunc) << bad;
+      try {
+        const auto file = TrajectoryFile::open(dir / "bad.hdf5");
+        for (int64_t e = 0; e < file->num_episodes(); ++e) file->observation(e, 0);
+      } catch (const DataError& error) {
+        EXPECT_THAT(error.what(), HasSubstr("bad.hdf5"));
+        ++refused;
+      }
     }
   }
-  EXPECT_GE(refused, 10);
+  EXPECT_GE(damaged, 10);
+  EXPECT_EQ(refused, damaged);
 }
 
 // One change to a good demonstration, and the message it must give.

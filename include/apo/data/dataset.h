@@ -22,7 +22,7 @@ namespace apo::data {
 struct SourceOptions {
   std::string path;                                       ///< FILE, DIR (its *.hdf5, *.h5, sorted) or GLOB
   TrajectoryFormat format = TrajectoryFormat::automatic;
-  std::string instruction;                                ///< overrides the file's
+  std::string instruction = {};                           ///< overrides the file's
   int64_t limit = 0;                                      ///< first so many episodes of each file; 0 = all
   void visit(config::Visitor& v);
 };

@@ -29,7 +29,8 @@ enum class Interpolation { bilinear, bicubic };
 ///
 /// Shapes   image [Y, X, 3] uint8, returns [height, width, 3] uint8; the same tensor if the size is already right
 /// Errors   DataError for another rank, dtype or an empty image
-/// Numeric  within one grey level of PIL.Image.resize
+/// Numeric  equal to PIL.Image.resize, on every machine (Pillow before 12: rows first; later ones may take columns
+///          first where one side grows and the other shrinks, which differs by a few grey levels)
 at::Tensor resize(const at::Tensor& image, int64_t height, int64_t width,
                   Interpolation interpolation = Interpolation::bilinear);
 
