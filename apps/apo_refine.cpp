@@ -40,7 +40,11 @@ void run_refine(const RefineArguments& arguments) {
   if (!config) return;
   const std::string& dir = config->training.run.dir;
   const auto result = deploy::refine(*config, arguments.existing.value(), config::print(*config));
-  report::write_loop_report(dir);
+  try {
+    report::write_loop_report(dir);
+  } catch (const std::exception& error) {  // the loop itself is done
+    log_warn("no report.html: ", error.what());
+  }
   print_rounds(result, dir);
 }
 

@@ -1,5 +1,7 @@
 #include "deploy/loop_state.h"
 
+#include <chrono>
+
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
@@ -12,6 +14,11 @@ LoopState::LoopState(const std::filesystem::path& dir) : path_(dir / "state.json
   APO_CHECK(DataError, json.is_object() && json.contains("stages") && json["stages"].is_object(), path_.string(),
             ": expected the state of a refinement loop, an object with \"stages\"; found something else");
   stages_ = json["stages"];
+  seconds_ = json.value("seconds", 0.0);
+}
+
+void LoopState::create(const std::filesystem::path& dir) {
+  write_file_atomic(dir / "state.json", nlohmann::json{{"stages", nlohmann::json::object()}, {"seconds", 0}}.dump(1));
 }
 
 nlohmann::json LoopState::run(const std::string& stage, const std::function<nlohmann::json()>& work) {
@@ -20,9 +27,11 @@ nlohmann::json LoopState::run(const std::string& stage, const std::function<nloh
     return stages_[stage];
   }
   log_info(stage);
+  const auto begin = std::chrono::steady_clock::now();
   nlohmann::json result = work();
+  seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   stages_[stage] = result;
-  write_file_atomic(path_, nlohmann::json{{"stages", stages_}}.dump(1));
+  write_file_atomic(path_, nlohmann::json{{"stages", stages_}, {"seconds", seconds_}}.dump(1));
   return result;
 }
 

@@ -2,7 +2,6 @@
 
 #include <torch/types.h>
 
-#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "apo/base/error.h"
@@ -32,12 +31,10 @@ class Loop {
         state_(dir_) {}
 
   RefineResult run() {
-    const auto begin = std::chrono::steady_clock::now();
     demonstrate();
     add_base();
     for (int64_t round = 1; round <= setup_.refine.rounds; ++round) add_round(round);
     animate();
-    seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     write_summary();
     link_policy();
     result_.policy = current_;
@@ -53,6 +50,8 @@ class Loop {
   std::unique_ptr<models::Policy> load(const std::string& checkpoint) const {
     models::PolicyOptions options = setup_.training.policy;
     options.checkpoint = checkpoint;
+    // an adapter of the config belongs to the config's own checkpoint: ours hold what they need
+    if (checkpoint != setup_.training.policy.checkpoint) options.adapter.clear();
     return models::make_policy(options, nullptr, setup_.training.run.seed, device_);
   }
 
@@ -98,6 +97,7 @@ class Loop {
     options.data.interactions.clear();
     options.data.pools = {.desirable = 1, .intervention = 0, .undesirable = 0};
     options.policy.lora.rank = 0;
+    options.policy.adapter.clear();
     return run_training(options, dir);
   }
 
@@ -176,6 +176,7 @@ class Loop {
   json train_round(const fs::path& dir) {
     training::TrainingOptions options = setup_.training;
     options.policy.checkpoint = current_;
+    if (current_ != setup_.training.policy.checkpoint) options.policy.adapter.clear();
     options.data.expert = expert_;
     for (const std::string& file : interactions_) {
       data::SourceOptions source;
@@ -262,7 +263,7 @@ class Loop {
     const json summary = {{"command", "apo-refine"},
                           {"config", config_yaml_},
                           {"seed", setup_.training.run.seed},
-                          {"seconds", seconds_},
+                          {"seconds", state_.seconds()},
                           {"environment", setup_.environment.type},
                           {"rounds", rounds_},
                           {"animations", animations_}};
@@ -290,21 +291,32 @@ class Loop {
   std::vector<std::string> interactions_;
   std::string current_;       // checkpoint of the promoted policy
   Rate current_successes_;
-  double seconds_ = 0;
   json rounds_ = json::array(), animations_ = json::array();
   RefineResult result_;
 };
 
+// What a loop writes into its directory, and nothing else: the state first, since it vouches for the rest.
+void remove_loop(const fs::path& dir) {
+  std::vector<fs::path> mine = {dir / "state.json",  dir / "config.yaml", dir / "summary.json", dir / "report.html",
+                                dir / "policy",      dir / "base",        dir / "animations",   dir / "demonstrations.hdf5",
+                                dir / "demonstrations.hdf5.json"};
+  for (const auto& entry : fs::directory_iterator(dir))
+    if (entry.path().filename().string().starts_with("round-")) mine.push_back(entry.path());
+  for (const fs::path& path : mine) fs::remove_all(path);
+}
+
 // Decides what happens to a directory that is already used; afterwards config.yaml lies in it.
 void open_directory(const fs::path& dir, ExistingRun existing, const std::string& config_yaml) {
   const fs::path config = dir / "config.yaml";
-  if (fs::exists(config)) {
+  const bool is_loop = fs::exists(dir / "state.json");
+  if (is_loop || fs::exists(config)) {
     APO_CHECK(ConfigError, existing != ExistingRun::refuse, dir.string(),
               ": run.dir is already used; expected an empty directory, --resume or --overwrite");
     if (existing == ExistingRun::overwrite) {
-      for (const auto& entry : fs::directory_iterator(dir))
-        if (entry.path().filename() != ".lock") fs::remove_all(entry.path());
-    } else {
+      APO_CHECK(ConfigError, is_loop, dir.string(),
+                ": --overwrite: expected the directory of an earlier loop (with a state.json), found other files");
+      remove_loop(dir);
+    } else if (fs::exists(config)) {
       APO_CHECK(ConfigError, read_file(config) == config_yaml, config.string(),
                 ": the loop in this directory was begun with another config; expected the same, --overwrite or "
                 "another run.dir (compare with --print-config)");
@@ -312,6 +324,7 @@ void open_directory(const fs::path& dir, ExistingRun existing, const std::string
     }
   }
   write_file_atomic(config, config_yaml);
+  LoopState::create(dir);
 }
 
 }  // namespace

@@ -44,14 +44,15 @@ APO_INLINE void add_block(const T* x, int64_t n, ExpSum<Sum<T>>& total) {
   A block_max = -std::numeric_limits<A>::infinity();
   for (int64_t l = 0; l < kLanes; ++l) block_max = top[l] > block_max ? top[l] : block_max;
   for (int64_t tail = v; tail < n; ++tail) block_max = load(x[tail]) > block_max ? load(x[tail]) : block_max;
-  // sum of exponentials relative to it
+  // sum of exponentials relative to it; a block of forbidden tokens alone has none and adds nothing
+  const A base = block_max == -std::numeric_limits<A>::infinity() ? A(0) : block_max;
   A part[kLanes] = {};
   v = 0;
   for (; v + kLanes <= n; v += kLanes)
-    for (int64_t l = 0; l < kLanes; ++l) part[l] += exp_fast(load(x[v + l]) - block_max);
+    for (int64_t l = 0; l < kLanes; ++l) part[l] += exp_fast(load(x[v + l]) - base);
   A block_sum = 0;
   for (int64_t l = 0; l < kLanes; ++l) block_sum += part[l];
-  for (; v < n; ++v) block_sum += exp_fast(load(x[v]) - block_max);
+  for (; v < n; ++v) block_sum += exp_fast(load(x[v]) - base);
   total.merge(block_max, block_sum);
 }
 

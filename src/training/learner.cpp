@@ -111,9 +111,10 @@ at::Tensor action_error(const models::Policy& policy, const at::Tensor& logits, 
   return (policy.detokenize(greedy) - policy.detokenize(tokens.ids)).abs().mean(-1).to(logits.device(), at::kFloat);
 }
 
-// A stand-in for logits that nothing reads: no memory behind it.
-at::Tensor shape_only(const models::ActionTokens& tokens, int64_t vocabulary_size) {
-  const at::TensorOptions type = at::TensorOptions(at::kFloat).device(tokens.ids.device());
+// A stand-in for logits that nothing reads, of the reference's type: no memory behind it.
+at::Tensor shape_only(const models::ActionTokens& tokens, const at::Tensor& reference_logits, int64_t vocabulary_size) {
+  const at::ScalarType scalar = reference_logits.defined() ? reference_logits.scalar_type() : at::kFloat;
+  const at::TensorOptions type = at::TensorOptions(scalar).device(tokens.ids.device());
   return at::zeros({1}, type).expand({tokens.ids.size(0), tokens.ids.size(1), vocabulary_size});
 }
 
@@ -246,7 +247,7 @@ objective::BatchStatistics Learner::first_pass(std::vector<MicroBatch>& batches)
     if (needs_logits)
       score_policy(batch, mismatched);
     else
-      batch.objective.policy_logits = shape_only(batch.tokens, policy_.vocabulary_size());
+      batch.objective.policy_logits = shape_only(batch.tokens, batch.objective.reference_logits, policy_.vocabulary_size());
     statistics += objective::measure(batch.objective, options_);
     batch.objective.policy_logits = at::Tensor();
   }
@@ -281,8 +282,10 @@ BatchOutcome Learner::learn(std::vector<data::Sample>& samples) {
     action_l1.push_back(batch.objective.action_l1);
   } else {
     const BatchStatistics statistics = first_pass(batches);
+    // the same forward as in the first pass, so that dropout falls on the same units
+    const bool mismatched = options_.z0 == objective::Z0Estimator::mismatched && options_.needs_reference();
     for (MicroBatch& batch : batches) {
-      score_policy(batch, /*mismatched=*/false);
+      score_policy(batch, mismatched);
       outputs.push_back(objective::evaluate(batch.objective, options_, statistics));
       outputs.back().loss.backward();
       outputs.back().loss = outputs.back().loss.detach();  // frees the graph

@@ -20,6 +20,10 @@ class Hash {
     add_number(static_cast<int64_t>(values.size()));
     for (const std::byte byte : std::as_bytes(values)) mix(static_cast<uint64_t>(byte));
   }
+  void add(const std::string& text) {
+    add_number(static_cast<int64_t>(text.size()));
+    for (const char c : text) mix(static_cast<unsigned char>(c));
+  }
   void add_number(int64_t value) { mix(static_cast<uint64_t>(value)); }
   std::string text() const {
     std::ostringstream out;
@@ -59,6 +63,8 @@ std::string fingerprint(const data::Dataset& dataset) {
       hash.add_number(index.episode);
       hash.add_number(index.timestep);
       hash.add_number(sample.desirable);
+      hash.add_number(static_cast<int64_t>(sample.source));
+      hash.add(dataset.record(index.file, index.episode).instruction);
       hash.add(sample.action);
       hash.add(sample.dimension_credit);
     }

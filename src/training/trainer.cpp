@@ -158,6 +158,8 @@ void Run::open_files() {
   metrics_file_ = std::make_unique<LineWriter>(directory_ / "metrics.jsonl", resumed ? state_.metrics_bytes : 0);
   if (options_.logging.per_sample)
     samples_file_ = std::make_unique<LineWriter>(directory_ / "samples.jsonl", resumed ? state_.samples_bytes : 0);
+  else if (resumed && fs::exists(directory_ / "samples.jsonl"))
+    LineWriter(directory_ / "samples.jsonl", state_.samples_bytes);  // cuts what the checkpoint does not know
   if (options_.logging.tensorboard && state_.step < total_steps_)
     events_ = std::make_unique<EventFile>(directory_ / "tensorboard", resumed ? state_.step + 1 : 0, wall_time_s());
 }

@@ -168,6 +168,16 @@ TEST(TokenLogProbs, ForbiddenTokensAndHugeLogitsAreFine) {
   EXPECT_EQ(number(token_log_probs(logits, at::full({1, 1}, 5, at::kLong))), -2e4);
 }
 
+TEST(TokenLogProbs, WholeBlocksOfForbiddenTokensAddNothing) {
+  // 20,000 logits of which only the last two are allowed, as when decoding is restricted to action bins
+  at::Tensor logits = at::full({1, 1, 20000}, -std::numeric_limits<float>::infinity());
+  logits.narrow(2, 19998, 2).copy_(torch::tensor({1.0f, 1.0f}));
+  const at::Tensor tokens = torch::tensor({{19999}}, torch::kLong);
+  EXPECT_NEAR(token_log_probs(logits, tokens, at::ones({1, 1}, at::kBool)).item<double>(), -std::log(2.0), 1e-6);
+  logits[0][0][5] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_TRUE(std::isnan(token_log_probs(logits, tokens, at::ones({1, 1}, at::kBool)).item<double>()));
+}
+
 TEST(TokenLogProbs, ReadsSlicesInPlace) {
   // the answer's positions of a longer sequence: rows contiguous, samples and tokens strided
   const at::Tensor sequence = make_case(at::kFloat, 3, 9, 40).logits;

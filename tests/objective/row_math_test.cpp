@@ -66,9 +66,9 @@ TEST(ExpSum, AnInfiniteOrMissingLogitIsNotHidden) {
     sum.push(1.0f), sum.push(bad), sum.push(2.0f);
     EXPECT_TRUE(std::isnan(sum.log())) << bad;
   }
-  // -inf is a forbidden token: it adds nothing
+  // -inf is a forbidden token: it adds nothing, first or last
   ExpSum<float> sum;
-  sum.push(1.0f), sum.push(-kInf);
+  sum.push(-kInf), sum.push(1.0f), sum.push(-kInf);
   EXPECT_FLOAT_EQ(sum.log(), 1.0f);
 }
 

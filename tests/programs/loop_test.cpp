@@ -172,5 +172,23 @@ TEST_F(Loop, RefineRunsAllStagesAndResumes) {
   EXPECT_EQ(run("apo-refine", {set("run.dir=" + path("loop"))}).exit_code, 2);
 }
 
+TEST_F(Loop, OverwriteTakesNothingThatTheLoopDidNotWrite) {
+  std::filesystem::create_directories(path("mine"));
+  spit(path("mine/config.yaml"), "my: own");
+  const auto refused = run("apo-refine", {set("run.dir=" + path("mine")), "--overwrite"});
+  EXPECT_EQ(refused.exit_code, 2) << refused.err;
+  EXPECT_THAT(refused.err, HasSubstr("state.json"));
+  EXPECT_EQ(slurp(path("mine/config.yaml")), "my: own");
+
+  const std::vector<std::string> only_base = {set("run.dir=" + path("loop")), set("refine.rounds=0")};
+  ASSERT_EQ(run("apo-refine", only_base).exit_code, 0);
+  spit(path("loop/notes.txt"), "keep me");
+  auto overwrite = only_base;
+  overwrite.push_back("--overwrite");
+  const auto again = run("apo-refine", overwrite);
+  EXPECT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_EQ(slurp(path("loop/notes.txt")), "keep me");
+}
+
 }  // namespace
 }  // namespace apo::testing

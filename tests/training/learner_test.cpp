@@ -157,6 +157,13 @@ TEST(Learner, MismatchedTokensAreTheNextSamplesOfTheWholeBatch) {
   EXPECT_NEAR(own.z0, by_hand.reward.mean().item<double>(), 1e-5);
 }
 
+TEST(Learner, MicroBatchesInBfloat16NeedNoLogitsInTheFirstPass) {
+  Pair pair;
+  std::vector<data::Sample> samples = batch_of(6);
+  const ObjectiveOptions options = {.z0 = Z0Estimator::none, .weights = {.type = WeightType::uniform}};
+  EXPECT_TRUE(std::isfinite(Learner(pair.policy, &pair.reference, options, 2, true).learn(samples).loss));
+}
+
 TEST(Learner, BothPassesDropTheSameUnits) {
   LinearPolicy::dropout = 0.5;
   Pair pair;

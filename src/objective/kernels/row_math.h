@@ -81,6 +81,7 @@ struct ExpSum {
 
   /// Takes one more element.
   APO_ROW_MATH void push(A x) {
+    if (x == -static_cast<A>(INFINITY)) return;  // a forbidden token adds nothing, wherever it stands
     if (x > max) {
       sum = sum * exp_fast(max - x) + exp_fast(x - x);  // 1, or NaN for an infinite logit
       max = x;
