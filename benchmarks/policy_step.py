@@ -102,12 +102,14 @@ def main():
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--channels-last", action="store_true", help="pictures and convolutions in that memory layout")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    network, batch = Network(), options.batch
+    layout = torch.channels_last if options.channels_last else torch.contiguous_format
+    network, batch = Network().to(memory_format=layout), options.batch
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.05, betas=(0.9, 0.95))
-    images = torch.rand(batch, 3, SIZE, SIZE) - 0.5
+    images = (torch.rand(batch, 3, SIZE, SIZE) - 0.5).contiguous(memory_format=layout)
     prompt, state = torch.randint(2, VOCABULARY, (batch, WORDS)), torch.randn(batch, STATE)
     ids = torch.randint(0, BINS, (batch, ACTIONS))
     bins = torch.arange(BINS)

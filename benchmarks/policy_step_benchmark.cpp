@@ -37,7 +37,7 @@ std::unique_ptr<SmallPolicy> tabletop_policy() {
 struct Batch {
   explicit Batch(int64_t size) {
     at::manual_seed(0);
-    input.images = at::rand({size, 1, 3, 64, 64}) - 0.5;
+    input.images = (at::rand({size, 64, 64, 3}) - 0.5).permute({0, 3, 1, 2}).unsqueeze(1);  // as `encode` makes them
     input.prompt = at::randint(2, 8, {size, 5}, at::kLong);
     input.state = at::randn({size, 2});
     tokens.ids = at::randint(0, 256, {size, 7}, at::kLong);

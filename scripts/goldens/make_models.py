@@ -3,11 +3,15 @@
 
     python scripts/goldens/make_models.py            write the fixtures
     python scripts/goldens/make_models.py --check F  compare F, a file of ours, with what dtypes.safetensors holds
+    python scripts/goldens/make_models.py --peft     write the adapter fixture (needs peft 0.14 or later)
+    python scripts/goldens/make_models.py --check-adapter D   load D, an adapter of ours, with peft
 
 small.safetensors    the small policy's network written once more in plain PyTorch, every tensor random: weights,
                      inputs (two cameras, padded prompts, state), logits, logits with an adapter, gradients
 dtypes.safetensors   one small tensor of every element type, written by the Python package
 sharded/             the same tensors in two files and an index
+peft/                an adapter that peft wrote for the layers of the tests' small policy, and the change that it makes to
+                     three of the weights
 """
 import argparse
 import json
@@ -208,12 +212,62 @@ def check(path):
         print(f"{path}: {len(expected)} tensors equal, metadata {file.metadata()}")
 
 
+def peft_network():
+    """Linear layers with the names and sizes of tests/models/small_world.h; what they compute does not matter."""
+    d, c, linear = 16, 4, torch.nn.Linear
+    network = torch.nn.Module()
+    network.film1, network.film2, network.film3 = linear(d, 2 * c), linear(d, 4 * c), linear(d, 4 * c)
+    network.state1, network.state2, network.head = linear(15, d), linear(d, d), linear(d, 16)
+    network.blocks = torch.nn.ModuleList()
+    for _ in range(2):
+        block = torch.nn.Module()
+        block.qkv, block.out = linear(d, 3 * d, bias=False), linear(d, d, bias=False)
+        block.fc1, block.fc2 = linear(d, 4 * d), linear(4 * d, d)
+        network.blocks.append(block)
+    return network
+
+
+def make_peft():
+    import peft
+
+    torch.manual_seed(3)
+    targets = ["film1", "film2", "film3", "state1", "state2", "head", "qkv", "out", "fc1", "fc2"]
+    model = peft.PeftModel(peft_network(), peft.LoraConfig(r=2, lora_alpha=3, use_rslora=True, target_modules=targets))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(GOLDENS / "peft")
+    (GOLDENS / "peft" / "README.md").unlink(missing_ok=True)
+    layers = dict(model.base_model.model.named_modules())
+    change = {name: layers[name].get_delta_weight("default").detach().contiguous() for name in ("head", "film2", "blocks.1.qkv")}
+    save_file(change, GOLDENS / "peft" / "change.safetensors")
+
+
+def check_adapter(folder):
+    import peft
+    from safetensors.torch import load_file
+
+    model = peft.PeftModel.from_pretrained(peft_network(), folder)
+    state, file = model.state_dict(), load_file(f"{folder}/adapter_model.safetensors")
+    for name, tensor in file.items():
+        assert torch.equal(state[name.replace(".weight", ".default.weight")], tensor), name
+    adapted = sum("lora_" in name for name in state)
+    assert adapted == len(file), (adapted, len(file))
+    print(f"{folder}: peft took all {len(file)} tensors, scaling {model.base_model.model.head.scaling}")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", help="a safetensors file to compare")
+    parser.add_argument("--peft", action="store_true", help="write the adapter fixture")
+    parser.add_argument("--check-adapter", help="an adapter directory to load with peft")
     arguments = parser.parse_args()
     if arguments.check:
         check(arguments.check)
+    elif arguments.check_adapter:
+        check_adapter(arguments.check_adapter)
+    elif arguments.peft:
+        make_peft()
     else:
         GOLDENS.mkdir(exist_ok=True)
         make_small()

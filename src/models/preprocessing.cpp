@@ -59,7 +59,7 @@ at::Tensor Preprocessing::images(std::span<const Observation> observations) cons
     for (const std::string& camera : cameras)
       pictures.push_back(data::resize(picture(observation, camera), image_size, image_size));
   const auto batch = static_cast<int64_t>(observations.size()), count = static_cast<int64_t>(cameras.size());
-  const at::Tensor stacked = at::stack(pictures).permute({0, 3, 1, 2}).contiguous();
+  const at::Tensor stacked = at::stack(pictures).permute({0, 3, 1, 2});  // channels last in memory
   return stacked.to(at::kFloat).div_(255).sub_(0.5).view({batch, count, 3, image_size, image_size});
 }
 

@@ -132,7 +132,8 @@ at::Tensor SmallNetwork::picture_tokens(const at::Tensor& images, const at::Tens
   const int64_t batch = images.size(0), cameras = images.size(1);
   // One row a camera; every camera of a sample sees the same prompt.
   const at::Tensor meaning = cameras == 1 ? prompt_meaning : prompt_meaning.repeat_interleave(cameras, 0);
-  at::Tensor x = images.flatten(0, 1);
+  // Channels last: the layout that convolutions work in, and the one in which `encode` stacks camera pictures.
+  at::Tensor x = images.flatten(0, 1).contiguous(at::MemoryFormat::ChannelsLast);
   x = at::gelu(modulate(conv1_(x), film1_(meaning)));
   x = at::gelu(modulate(conv2_(x), film2_(meaning)));
   x = at::gelu(modulate(conv3_(x), film3_(meaning)));

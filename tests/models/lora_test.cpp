@@ -275,6 +275,24 @@ TEST(Lora, AnAdapterDirectoryOfItsOwnLoadsOntoABase) {
               HasSubstr("already holds an adapter"));
 }
 
+// goldens/peft was written by peft itself (rank 2, alpha 3, use_rslora: scale 3 / sqrt 2).
+TEST(Lora, ReadsWhatPeftWrote) {
+  const std::filesystem::path directory = std::filesystem::path(APO_SOURCE_DIR) / "tests/models/goldens/peft";
+  const auto policy = small_policy();
+  AdapterSlots& slots = *policy->adapter_slots();
+  load_adapter(slots, "default", directory);
+  EXPECT_EQ(slots.options("default").target_modules, "all-linear");
+  const SafetensorsReader change(directory / "change.safetensors");
+  int64_t compared = 0;
+  for (const auto& [name, linear] : slots.layers()) {
+    ASSERT_NE(linear->find("default"), nullptr) << name;
+    if (!change.has(name)) continue;
+    EXPECT_LT(difference(adapter_product(*linear->find("default")), change.tensor(name)), 1e-6) << name;
+    ++compared;
+  }
+  EXPECT_EQ(compared, 3);
+}
+
 class AdapterFile : public ::testing::Test {
  protected:
   AdapterFile() { save_adapter(*policy_->adapter_slots(), kTrainedSlot, directory_.path(), "."); }
