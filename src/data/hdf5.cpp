@@ -242,8 +242,11 @@ void Array::read_row(int64_t row, std::span<uint8_t> bytes) const {
   start[0] = static_cast<hsize_t>(row);
   size[0] = 1;
   Handle space(H5Dget_space(handle_.id()));
-  const hsize_t flat = bytes.size();
-  Handle memory(H5Screate_simple(1, &flat, nullptr));
+  // of the same rank as the file's: HDF5 then copies whole rows instead of mapping element by element
+  Handle memory(H5Screate_simple(static_cast<int>(size.size()), size.data(), nullptr));
+  hsize_t row_size = 1;
+  for (const hsize_t n : size) row_size *= n;
+  APO_ASSERT(row_size == bytes.size());
   APO_CHECK(DataError,
             H5Sselect_hyperslab(space.id(), H5S_SELECT_SET, start.data(), nullptr, size.data(), nullptr) >= 0 &&
                 H5Dread(handle_.id(), H5T_NATIVE_UINT8, memory.id(), space.id(), H5P_DEFAULT, bytes.data()) >= 0,
