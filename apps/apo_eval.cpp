@@ -31,6 +31,7 @@ void run_eval(const EvalArguments& arguments) {
   const deploy::EvalResult result = deploy::evaluate(*policy, config->environment, config->eval);
   const std::string directory =
       arguments.output.empty() ? config->training.run.dir + "/evaluation" : arguments.output;
+  if (std::filesystem::exists(directory + "/results.json")) log_warn(directory, "/results.json: replaced");
   deploy::write_results(result, config->environment, config->eval, directory);
   std::cout << result.text() << "results " << directory << "/results.json\n";
 }

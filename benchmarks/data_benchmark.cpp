@@ -42,3 +42,4 @@ void resize(benchmark::State& state) {
 BENCHMARK(resize)->Arg(64)->Arg(224);
 
 }  // namespace
+BENCHMARK_MAIN();

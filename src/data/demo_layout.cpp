@@ -133,9 +133,16 @@ Demo DemoFile::read_demo(const Group& data, const std::string& name, const std::
             num_samples.value_or(0), " rows (attribute num_samples), found ", steps);
   read_sources(group, record);
   read_choices(group, record);
-  if (const auto success = group.integer_attribute("success")) record.success = *success != 0;
+  if (const auto success = group.integer_attribute("success")) {
+    APO_CHECK(DataError, *success == 0 || *success == 1, group.where(), ": attribute success: expected 0 or 1, found ",
+              *success);
+    record.success = *success == 1;
+  }
   record.outcome = group.text_attribute("outcome").value_or("");
   read_observations(group, "data/" + name + "/obs", demo);
+  for (const auto& [camera, path] : demo.cameras) record.observation_names.push_back(camera);
+  for (const auto& [state, values] : demo.states) record.observation_names.push_back(state);
+  std::sort(record.observation_names.begin(), record.observation_names.end());
   return demo;
 }
 
@@ -144,7 +151,7 @@ std::string DemoFile::read_instruction(const Group& data, const Group& demo, con
   for (const auto& found : {demo.text_attribute("task_description"), data.text_attribute("task_description"),
                             json_entry(demo.text_attribute("ep_meta"), "lang"),
                             json_entry(data.text_attribute("problem_info"), "language_instruction")})
-    if (found) return *found;
+    if (found && !found->empty()) return *found;
   throw DataError(concat(demo.where(), ": expected an attribute task_description; the file has no instruction, so give "
                          "one with the option `instruction` of its data source"));
 }

@@ -51,10 +51,18 @@ std::array<int64_t, 3> split(const std::array<double, 3>& shares, double sum, in
   return counts;
 }
 
+// "expert/skipped: action out of range 36, ..."
+std::string describe(const LabelCounts& counts) {
+  std::string text;
+  for (const auto& [label, count] : counts) text += concat(text.empty() ? "" : ", ", label, " ", count);
+  return text.empty() ? "there are no steps" : text;
+}
+
 }  // namespace
 
 PoolSampler::PoolSampler(const Dataset& dataset, const PoolOptions& pools, int64_t batch_size, uint64_t seed)
     : batch_size_(batch_size), seed_(seed) {
+  APO_CHECK(ConfigError, dataset.num_files() > 0, "data.expert and data.interactions: expected recorded data, found none");
   APO_CHECK(ConfigError, batch_size > 0, "train.batch_size: expected at least 1, found ", batch_size);
   const std::array<double, 3> shares{pools.desirable, pools.intervention, pools.undesirable};
   for (size_t p = 0; p < 3; ++p)
@@ -67,8 +75,8 @@ PoolSampler::PoolSampler(const Dataset& dataset, const PoolOptions& pools, int64
     pools_[p] = dataset.pool(static_cast<Pool>(p));
     if (shares[p] == 0) continue;
     APO_CHECK(ConfigError, !pools_[p].empty(), "data.pools.", kPoolNames[p], " is ", shares[p], ", but the ",
-              kPoolNames[p], " pool is empty: no step of the data has that label (see `apo-data inspect`); set it to 0, ",
-              "or give data that has");
+              kPoolNames[p], " pool is empty: no step of the data has that label (", describe(dataset.counts()),
+              "); set it to 0, or give data that has");
     APO_CHECK(ConfigError, counts_[p] > 0, "data.pools.", kPoolNames[p], " is ", shares[p], " of ", sum,
               ", which rounds to no sample at train.batch_size ", batch_size);
   }

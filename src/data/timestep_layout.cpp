@@ -145,6 +145,7 @@ TimestepEpisode TimestepFile::read_episode(const std::string& name, const std::s
     }
     episode.groups.push_back(name + "/" + step);
   }
+  record.observation_names = episode.cameras;
   record.desirable.assign(record.actions.size(), std::nullopt);
   record.policy_actions.assign(record.actions.size(), std::nullopt);
   return episode;

@@ -104,6 +104,7 @@ CollectionSummary collect(Environment& environment, models::Policy& policy, Inte
                                          .policy_hash = models::parameter_hash(policy)});
   const auto start = std::chrono::steady_clock::now();
   const double seconds_before = summary.seconds;
+  policy.set_training(false);
   CorrectionPictures pictures(environment, options, output);
   Progress progress("collect", options.take_overs > 0 ? options.take_overs : options.episodes);
   while (!finished(summary, options)) {

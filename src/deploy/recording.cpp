@@ -74,7 +74,8 @@ CollectionSummary prepare_output(const fs::path& output, ExistingFile existing) 
     return {};
   }
   APO_CHECK(ConfigError, existing != ExistingFile::refuse, output.string(),
-            ": exists already; expected a new file, or `existing: append` or `existing: overwrite`");
+            ": exists already; expected a new file, or --set deploy.collect.existing=append or =overwrite (for "
+            "demonstrations deploy.demonstrations.existing)");
   APO_CHECK(ConfigError, fs::is_regular_file(output), output.string(), ": expected a file, found something else");
   if (existing == ExistingFile::append) return take_up(output);
   check_not_in_use(output);

@@ -30,8 +30,8 @@ void check_names(const std::string& option, const std::vector<std::string>& want
     for (const std::string& candidate : available) list += (list.empty() ? "" : ", ") + candidate;
     const auto near = config::nearest(name, available);
     throw ConfigError(concat(option, ": the data has no \"", name, "\"",
-                             near ? "; did you mean \"" + *near + "\"?" : "",
-                             " There are: ", list.empty() ? "none" : list));
+                             near ? " (did you mean \"" + *near + "\"?)" : "",
+                             "; there are: ", list.empty() ? "none" : list));
   }
 }
 

@@ -25,17 +25,18 @@ using nlohmann::ordered_json;
 constexpr int64_t kStateVersion = 1;
 
 std::string to_json(const TrainingState& state, const ScheduleOptions& schedule, double learning_rate) {
-  ordered_json json = {{"version", kStateVersion},
-                       {"step", state.step},
-                       {"sampler_position", state.step},
-                       {"schedule", {{"type", schedule.type}, {"step", state.step}, {"learning_rate", learning_rate}}},
-                       {"metrics_bytes", state.metrics_bytes},
-                       {"samples_bytes", state.samples_bytes},
-                       {"data_fingerprint", state.data_fingerprint},
-                       {"policy_checkpoint", state.policy_checkpoint},
-                       {"policy_hash", state.policy_hash},
-                       {"reference_stored", state.reference_stored},
-                       {"metrics", state.metrics}};
+  ordered_json json = {
+      {"version", kStateVersion},
+      {"step", state.step},
+      {"sampler_position", state.step},
+      {"schedule", {{"type", schedule.type}, {"step", state.step}, {"learning_rate", learning_rate}}},
+      {"metrics_bytes", state.metrics_bytes},
+      {"samples_bytes", state.samples_bytes},
+      {"data_fingerprint", state.data_fingerprint},
+      {"policy_checkpoint", state.policy_checkpoint},
+      {"policy_hash", state.policy_hash},
+      {"reference_stored", state.reference_stored},
+      {"metrics", state.metrics}};
   return json.dump(1) + "\n";
 }
 
@@ -78,7 +79,8 @@ T value_of(const ordered_json& json, const char* key, const fs::path& path) {
   try {
     return json.at(key).get<T>();
   } catch (const nlohmann::json::exception&) {
-    throw DataError(concat(path.string(), ": ", key, ": ", json.contains(key) ? "found " + json.at(key).dump() : "missing",
+    throw DataError(concat(path.string(), ": ", key, ": ",
+                           json.contains(key) ? "found " + json.at(key).dump() : "missing",
                            "; expected what training writes there"));
   }
 }
@@ -99,9 +101,9 @@ bool is_stored(const models::Reference& reference) {
   return size_bytes(reference.named_parameters()) <= kLargestStoredReferenceBytes;
 }
 
-fs::path save_checkpoint(const fs::path& run_directory, const TrainingState& state, const TrainingOptions& options,
-                         const models::Policy& policy, const Adam& optimizer, const models::Reference* reference,
-                         int64_t keep) {
+fs::path save_checkpoint(const fs::path& run_directory, const TrainingState& state,
+                         const TrainingOptions& options, const models::Policy& policy, const Adam& optimizer,
+                         const models::Reference* reference, int64_t keep) {
   const fs::path directory = run_directory / "checkpoints", path = directory / concat("step-", state.step);
   std::error_code error;
   fs::create_directories(directory, error);
@@ -140,7 +142,8 @@ TrainingState read_state(const fs::path& checkpoint) {
   APO_CHECK(DataError, json.is_object(), path.string(), ": expected a JSON object, found ",
             json.is_discarded() ? "no JSON" : json.type_name());
   const auto version = value_of<int64_t>(json, "version", path);
-  APO_CHECK(DataError, version == kStateVersion, path.string(), ": version: expected ", kStateVersion, ", found ", version);
+  APO_CHECK(DataError, version == kStateVersion, path.string(), ": version: expected ", kStateVersion,
+            ", found ", version);
   TrainingState state;
   state.step = value_of<int64_t>(json, "step", path);
   state.metrics_bytes = value_of<int64_t>(json, "metrics_bytes", path);
@@ -195,7 +198,8 @@ void check_same_run(const TrainingOptions& before, const TrainingOptions& now) {
   for (const std::string& difference : config::differences(before, now)) {
     const std::string key = difference.substr(0, difference.find(':'));
     const auto in = [&key](const auto& sections) {
-      return std::ranges::any_of(sections, [&key](std::string_view section) { return is_below(key, section); });
+      return std::ranges::any_of(sections,
+                                 [&key](std::string_view section) { return is_below(key, section); });
     };
     if (in(kFree) || (in(kDuration) && now.schedule.type == "constant")) continue;
     if (in(kEqualUpToRounding)) {
@@ -204,8 +208,9 @@ void check_same_run(const TrainingOptions& before, const TrainingOptions& now) {
     }
     conflicts += "\n  " + difference;
   }
-  APO_CHECK(ConfigError, conflicts.empty(), now.run.dir, ": cannot resume with other options than the run began with:",
-            conflicts, "\nUse the old values, or another run.dir, or --overwrite to begin anew.");
+  APO_CHECK(ConfigError, conflicts.empty(), now.run.dir,
+            ": cannot resume with other options than the run began with:", conflicts,
+            "\nUse the old values, or another run.dir, or --overwrite to begin anew.");
 }
 
 }  // namespace apo::training

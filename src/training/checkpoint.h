@@ -2,7 +2,7 @@
 //
 //   policy/                      Policy::save: what evaluation, collection and the next run load
 //   training_state.safetensors   trained parameters (exactly as in memory), optimizer moments, random streams
-//   reference.safetensors        the reference's own parameters, unless larger than kLargestStoredReference
+//   reference.safetensors        the reference's own parameters, unless larger than kLargestStoredReferenceBytes
 //   config.yaml                  the training sections that the run began with
 //   state.json                   TrainingState
 //   DONE

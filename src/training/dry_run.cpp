@@ -37,10 +37,11 @@ struct MemoryEstimate {
   int64_t weights = 0, reference = 0, gradients = 0, optimizer = 0, activations = 0;
 };
 
-// Bytes of activations and logits for one micro-batch: measured on a forward and backward pass of a few samples of the
-// run's own data and scaled up; the reference's logits, which are kept beside them, are added.
+// Bytes of activations and logits for one micro-batch: measured on a forward and backward pass of a few
+// samples of the run's own data and scaled up; the reference's logits, which are kept beside them, are added.
 int64_t measure_activations(const TrainingOptions& options, const data::Dataset& dataset,
-                            const data::PoolSampler& sampler, models::Policy& policy, int64_t gradient_bytes) {
+                            const data::PoolSampler& sampler, models::Policy& policy,
+                            int64_t gradient_bytes) {
   const int64_t micro_batch =
       options.train.micro_batch_size > 0 ? options.train.micro_batch_size : options.train.batch_size;
   const int64_t measured = std::min<int64_t>(micro_batch, 2);
@@ -82,7 +83,8 @@ MemoryEstimate estimate_memory(const TrainingOptions& options, const data::Datas
   const bool adapter = options.reference.mode != models::ReferenceMode::copy && options.policy.lora.rank > 0;
   memory.reference = adapter ? memory.gradients : memory.weights;
   // says what is wrong with reference.mode, where trying is cheap
-  if (adapter || options.reference.mode == models::ReferenceMode::adapter) models::Reference(policy, options.reference);
+  if (adapter || options.reference.mode == models::ReferenceMode::adapter)
+    models::Reference(policy, options.reference);
   return memory;
 }
 
@@ -92,15 +94,16 @@ std::string mebibytes(int64_t bytes) {
   return out.str();
 }
 
-void print_data(const TrainingOptions& options, const data::Dataset& dataset, const data::PoolSampler& sampler,
-                std::ostream& out) {
-  out << "data         " << dataset.num_episodes() << " episodes in " << dataset.num_files() << " files, actions of "
-      << dataset.action_size() << " dimensions\n";
-  for (const auto& [label, count] : dataset.counts()) out << "  " << std::setw(9) << count << "  " << label << "\n";
+void print_data(const TrainingOptions& options, const data::Dataset& dataset,
+                const data::PoolSampler& sampler, std::ostream& out) {
+  out << "data         " << dataset.num_episodes() << " episodes in " << dataset.num_files()
+      << " files, actions of " << dataset.action_size() << " dimensions\n";
+  for (const auto& [label, count] : dataset.counts())
+    out << "  " << std::setw(9) << count << "  " << label << "\n";
   const auto counts = sampler.counts();
   const auto row = [&](const char* name, data::Pool pool, int64_t in_batch) {
-    out << "  " << std::setw(9) << dataset.pool(pool).size() << "  " << name << " pool, " << in_batch << " of "
-        << options.train.batch_size << " samples of a batch\n";
+    out << "  " << std::setw(9) << dataset.pool(pool).size() << "  " << name << " pool, " << in_batch
+        << " of " << options.train.batch_size << " samples of a batch\n";
   };
   out << "pools\n";
   row("desirable", data::Pool::desirable, counts[0]);
@@ -122,13 +125,15 @@ void dry_run(const TrainingOptions& options, std::ostream& out) {
   const auto policy = starting_policy(options, dataset, device);
   policy->set_training(true);
   const ParameterCounts parameters = count_parameters(*policy);
-  APO_CHECK(ConfigError, parameters.trained > 0, "policy: expected at least one trained parameter, found none");
-  out << "policy       " << parameters.all << " parameters, " << parameters.trained << " trained, on " << device.str()
-      << "\n";
+  APO_CHECK(ConfigError, parameters.trained > 0,
+            "policy: expected at least one trained parameter, found none");
+  out << "policy       " << parameters.all << " parameters, " << parameters.trained << " trained, on "
+      << device.str() << "\n";
 
   const MemoryEstimate memory = estimate_memory(options, dataset, sampler, *policy);
-  out << "memory       " << mebibytes(memory.weights + memory.reference + memory.gradients + memory.optimizer +
-                                      memory.activations)
+  out << "memory       "
+      << mebibytes(memory.weights + memory.reference + memory.gradients + memory.optimizer +
+                   memory.activations)
       << " (estimate, beside the libraries and the cache of pictures)\n";
   const auto part = [&out](const char* name, int64_t bytes) {
     out << "  " << std::setw(12) << mebibytes(bytes) << "  " << name << "\n";

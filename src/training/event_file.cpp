@@ -90,11 +90,14 @@ EventFile::EventFile(const std::filesystem::path& directory, int64_t first_step,
   APO_CHECK(RunError, !error, directory.string(), ": cannot create directory: ", error.message());
   std::array<char, 256> host{};
   ::gethostname(host.data(), host.size() - 1);
-  // TensorBoard reads files in the order of their names; a second run within the same second comes after the first
+  // TensorBoard reads files in the order of their names; a second run within the same second comes after the
+  // first
   for (int64_t attempt = 0; descriptor_ < 0; ++attempt) {
-    path_ = directory / concat("events.out.tfevents.", static_cast<int64_t>(wall_time_s), ".", host.data(), ".", attempt);
+    path_ = directory /
+            concat("events.out.tfevents.", static_cast<int64_t>(wall_time_s), ".", host.data(), ".", attempt);
     descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    APO_CHECK(RunError, descriptor_ >= 0 || errno == EEXIST, path_.string(), ": cannot create: ", strerror(errno));
+    APO_CHECK(RunError, descriptor_ >= 0 || errno == EEXIST, path_.string(),
+              ": cannot create: ", strerror(errno));
   }
   std::string version = event(0, wall_time_s);
   put_bytes_field(version, 3, "brain.Event:2");

@@ -1,4 +1,5 @@
-// Event files that TensorBoard reads: TFRecord frames around hand-encoded Event messages with scalar summaries.
+// Event files that TensorBoard reads: TFRecord frames around hand-encoded Event messages with scalar
+// summaries.
 #pragma once
 
 #include <cstdint>

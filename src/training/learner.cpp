@@ -50,17 +50,19 @@ at::Tensor rows(const at::Tensor& tensor, int64_t begin, int64_t end) {
 
 ObjectiveInput slice(const ObjectiveInput& whole, int64_t begin, int64_t end) {
   ObjectiveInput part = whole;
-  for (at::Tensor* tensor : {&part.policy_logits, &part.reference_logits, &part.tokens, &part.mask, &part.end_token,
-                             &part.desirable, &part.action_l1, &part.dimension_credit, &part.sample_weight,
-                             &part.mismatched_tokens, &part.mismatched_mask, &part.mismatched_end_token,
-                             &part.mismatched_policy_logits, &part.mismatched_reference_logits})
+  for (at::Tensor* tensor :
+       {&part.policy_logits, &part.reference_logits, &part.tokens, &part.mask, &part.end_token,
+        &part.desirable, &part.action_l1, &part.dimension_credit, &part.sample_weight,
+        &part.mismatched_tokens, &part.mismatched_mask, &part.mismatched_end_token,
+        &part.mismatched_policy_logits, &part.mismatched_reference_logits})
     *tensor = rows(*tensor, begin, end);
   return part;
 }
 
 at::Tensor rolled(const at::Tensor& tensor) { return tensor.defined() ? tensor.roll(-1, 0) : tensor; }
 
-// [B, A] credit of each action dimension -> [B, T] of the tokens that code it; 1 for tokens of no one dimension.
+// [B, A] credit of each action dimension -> [B, T] of the tokens that code it; 1 for tokens of no one
+// dimension.
 at::Tensor token_credit(const std::vector<data::Sample>& samples, const at::Tensor& dimension) {
   const auto num_dimensions = static_cast<int64_t>(samples.front().action.size());
   at::Tensor credit = at::ones({static_cast<int64_t>(samples.size()), num_dimensions});
@@ -71,7 +73,8 @@ at::Tensor token_credit(const std::vector<data::Sample>& samples, const at::Tens
   return of_tokens.masked_fill(dimension.lt(0), 1);
 }
 
-// Sirius-style weights of behaviour cloning: no undesirable step; interventions weigh as much as all others together.
+// Sirius-style weights of behaviour cloning: no undesirable step; interventions weigh as much as all others
+// together.
 at::Tensor imitation_weights(const std::vector<data::Sample>& samples) {
   at::Tensor weights = at::zeros({static_cast<int64_t>(samples.size())});
   const auto is_intervention = [](const data::Sample& s) { return s.source == ActionSource::intervention; };
@@ -80,12 +83,15 @@ at::Tensor imitation_weights(const std::vector<data::Sample>& samples) {
     if (sample.desirable) ++(is_intervention(sample) ? interventions : others);
   const double intervention_weight = interventions > 0 && others > 0 ? others / interventions : 1;
   for (size_t i = 0; i < samples.size(); ++i)
-    if (samples[i].desirable) weights[static_cast<int64_t>(i)] = is_intervention(samples[i]) ? intervention_weight : 1;
+    if (samples[i].desirable)
+      weights[static_cast<int64_t>(i)] = is_intervention(samples[i]) ? intervention_weight : 1;
   return weights;
 }
 
-// Recorded numbers beyond the range of the tokens: coded as the end of the range, and farther out than it decodes to.
-int64_t count_clipped(const models::Policy& policy, const std::vector<Action>& recorded, const at::Tensor& ids) {
+// Recorded numbers beyond the range of the tokens: coded as the end of the range, and farther out than it
+// decodes to.
+int64_t count_clipped(const models::Policy& policy, const std::vector<Action>& recorded,
+                      const at::Tensor& ids) {
   const at::Tensor normalized = policy.detokenize(ids).to(at::kCPU, at::kFloat).contiguous();  // [B, A]
   const std::vector<Action> decoded = policy.to_actions(ids);
   const auto values = normalized.accessor<float, 2>();
@@ -100,7 +106,8 @@ int64_t count_clipped(const models::Policy& policy, const std::vector<Action>& r
 }
 
 // Mean |greedy − recorded| over the action's dimensions, [B] float32.
-at::Tensor action_error(const models::Policy& policy, const at::Tensor& logits, const models::ActionTokens& tokens) {
+at::Tensor action_error(const models::Policy& policy, const at::Tensor& logits,
+                        const models::ActionTokens& tokens) {
   const at::NoGradGuard no_grad;
   const auto [first, last] = policy.action_token_range();
   at::Tensor greedy = objective::greedy_tokens(logits.detach(), first, last);
@@ -108,11 +115,15 @@ at::Tensor action_error(const models::Policy& policy, const at::Tensor& logits, 
   at::Tensor is_action = tokens.mask;
   if (tokens.end_token.defined()) is_action = is_action.logical_and(tokens.end_token.logical_not());
   greedy = at::where(is_action, greedy, tokens.ids);
-  return (policy.detokenize(greedy) - policy.detokenize(tokens.ids)).abs().mean(-1).to(logits.device(), at::kFloat);
+  return (policy.detokenize(greedy) - policy.detokenize(tokens.ids))
+      .abs()
+      .mean(-1)
+      .to(logits.device(), at::kFloat);
 }
 
 // A stand-in for logits that nothing reads, of the reference's type: no memory behind it.
-at::Tensor shape_only(const models::ActionTokens& tokens, const at::Tensor& reference_logits, int64_t vocabulary_size) {
+at::Tensor shape_only(const models::ActionTokens& tokens, const at::Tensor& reference_logits,
+                      int64_t vocabulary_size) {
   const at::ScalarType scalar = reference_logits.defined() ? reference_logits.scalar_type() : at::kFloat;
   const at::TensorOptions type = at::TensorOptions(scalar).device(tokens.ids.device());
   return at::zeros({1}, type).expand({tokens.ids.size(0), tokens.ids.size(1), vocabulary_size});
@@ -124,7 +135,8 @@ double number(const at::Tensor& tensor) { return tensor.defined() ? tensor.item<
 at::Tensor collect(const std::vector<ObjectiveOutput>& outputs, at::Tensor ObjectiveOutput::*member) {
   std::vector<at::Tensor> parts;
   for (const ObjectiveOutput& output : outputs) {
-    if (!(output.*member).defined()) return at::full_like(collect(outputs, &ObjectiveOutput::log_prob), kAbsent);
+    if (!(output.*member).defined())
+      return at::full_like(collect(outputs, &ObjectiveOutput::log_prob), kAbsent);
     parts.push_back(output.*member);
   }
   return at::cat(parts).to(at::kCPU, at::kDouble);
@@ -174,9 +186,12 @@ struct Learner::MicroBatch {
   ObjectiveInput objective;
 };
 
-Learner::Learner(models::Policy& policy, models::Reference* reference, const objective::ObjectiveOptions& options,
-                 int64_t micro_batch_size, bool bfloat16)
-    : policy_(policy), reference_(reference), options_(options), micro_batch_size_(micro_batch_size),
+Learner::Learner(models::Policy& policy, models::Reference* reference,
+                 const objective::ObjectiveOptions& options, int64_t micro_batch_size, bool bfloat16)
+    : policy_(policy),
+      reference_(reference),
+      options_(options),
+      micro_batch_size_(micro_batch_size),
       bfloat16_(bfloat16) {
   objective::check(options);
   APO_ASSERT(reference != nullptr || !options.needs_reference());
@@ -205,7 +220,8 @@ Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
   std::tie(in.first_action_token, in.last_action_token) = policy_.action_token_range();
   if (options_.credit == objective::Credit::dimension)
     in.dimension_credit = token_credit(samples, whole.tokens.dimension);
-  if (options_.type == objective::ObjectiveType::weighted_bc) in.sample_weight = imitation_weights(samples).to(device);
+  if (options_.type == objective::ObjectiveType::weighted_bc)
+    in.sample_weight = imitation_weights(samples).to(device);
   if (options_.needs_mismatched_tokens()) {
     whole.mismatched = {rolled(whole.tokens.ids), rolled(whole.tokens.mask), rolled(whole.tokens.end_token),
                         rolled(whole.tokens.dimension)};
@@ -229,7 +245,8 @@ void Learner::score_policy(MicroBatch& batch, bool mismatched) {
 
 void Learner::score_reference(MicroBatch& batch, bool mismatched) {
   const AutocastScope autocast(policy_.device().type(), bfloat16_);
-  const models::Score score = reference_->score(batch.input, batch.tokens, mismatched ? &batch.mismatched : nullptr);
+  const models::Score score =
+      reference_->score(batch.input, batch.tokens, mismatched ? &batch.mismatched : nullptr);
   batch.objective.reference_logits = score.logits;
   batch.objective.mismatched_reference_logits = score.mismatched_logits;
 }
@@ -239,15 +256,16 @@ objective::BatchStatistics Learner::first_pass(std::vector<MicroBatch>& batches)
   // dropout falls on the same units again in the second pass
   const GeneratorScope same_dropout(policy_.device());
   const bool mismatched = options_.z0 == objective::Z0Estimator::mismatched && options_.needs_reference();
-  const bool needs_logits =
-      options_.needs_reference() && (options_.z0 != objective::Z0Estimator::none || options_.needs_action_l1());
+  const bool needs_logits = options_.needs_reference() &&
+                            (options_.z0 != objective::Z0Estimator::none || options_.needs_action_l1());
   BatchStatistics statistics;
   for (MicroBatch& batch : batches) {
     if (options_.needs_reference()) score_reference(batch, mismatched);
     if (needs_logits)
       score_policy(batch, mismatched);
     else
-      batch.objective.policy_logits = shape_only(batch.tokens, batch.objective.reference_logits, policy_.vocabulary_size());
+      batch.objective.policy_logits =
+          shape_only(batch.tokens, batch.objective.reference_logits, policy_.vocabulary_size());
     statistics += objective::measure(batch.objective, options_);
     batch.objective.policy_logits = at::Tensor();
   }
@@ -262,7 +280,10 @@ BatchOutcome Learner::learn(std::vector<data::Sample>& samples) {
   std::vector<MicroBatch> batches;
   for (int64_t begin = 0; begin < size; begin += step) {
     const int64_t end = std::min(begin + step, size);
-    MicroBatch batch = {whole.input.slice(begin, end), whole.tokens.slice(begin, end), {}, slice(whole.objective, begin, end)};
+    MicroBatch batch = {whole.input.slice(begin, end),
+                        whole.tokens.slice(begin, end),
+                        {},
+                        slice(whole.objective, begin, end)};
     if (whole.mismatched.ids.defined()) batch.mismatched = whole.mismatched.slice(begin, end);
     batches.push_back(std::move(batch));
   }

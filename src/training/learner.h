@@ -1,4 +1,5 @@
-// One batch through policy, reference and objective: gradients on the policy's parameters, numbers for the logs.
+// One batch through policy, reference and objective: gradients on the policy's parameters, numbers for the
+// logs.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -24,27 +25,27 @@ struct BatchOutcome {
   bool z0_clamped = false;
   double lambda_desirable = kAbsent, lambda_undesirable = kAbsent;  ///< Σ λ of each group
   double sft_loss = kAbsent;
-  int64_t num_clipped_actions = 0;   ///< recorded action numbers outside what the policy's tokens can express
+  int64_t num_clipped_actions = 0;  ///< recorded action numbers outside what the policy's tokens can express
 
   at::Tensor mask;                                        ///< [B, T] bool
   at::Tensor token_log_probs, reference_token_log_probs;  ///< [B, T]
-  at::Tensor log_prob, reference_log_prob;                ///< [B]; reference_* and reward NaN without a reference
-  at::Tensor reward, action_l1, weight, lambda;           ///< [B]
-  at::Tensor sample_loss;                                 ///< [B] unweighted: 1 − v, sft: mean cross-entropy
+  at::Tensor log_prob, reference_log_prob;       ///< [B]; reference_* and reward NaN without a reference
+  at::Tensor reward, action_l1, weight, lambda;  ///< [B]
+  at::Tensor sample_loss;                        ///< [B] unweighted: 1 − v, sft: mean cross-entropy
 };
 
 /// Runs batches in micro-batches whose gradients add up to the whole batch's.
 ///
-/// z0 and the weights of a sample depend on the whole batch. With several micro-batches they are therefore measured
-/// first in a pass without gradient, with the same dropout as the second; logits of the reference and of mismatched
-/// actions are kept in between ([B, T, V] each). The whole batch at once needs one pass.
+/// z0 and the weights of a sample depend on the whole batch. With several micro-batches they are therefore
+/// measured first in a pass without gradient, with the same dropout as the second; logits of the reference
+/// and of mismatched actions are kept in between ([B, T, V] each). The whole batch at once needs one pass.
 ///
 /// Gradient adds to the `grad` of the policy's trainable parameters.
 /// Numeric  micro-batches equal the whole batch to float32 rounding (without dropout).
 class Learner {
  public:
-  /// `reference` may be null where the objective needs none. `bfloat16`: the networks run under autocast, log-probs,
-  /// losses and weights stay float32.
+  /// `reference` may be null where the objective needs none. `bfloat16`: the networks run under autocast,
+  /// log-probs, losses and weights stay float32.
   Learner(models::Policy& policy, models::Reference* reference, const objective::ObjectiveOptions& options,
           int64_t micro_batch_size, bool bfloat16);
 

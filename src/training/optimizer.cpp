@@ -26,8 +26,8 @@ struct Group {
 void update_fused(Group& group, const OptimizerOptions& options, double learning_rate) {
   at::_foreach_add_(group.updates, 1);
   const auto call = [&](auto fused) {
-    fused(group.parameters, group.gradients, group.exp_avg, group.exp_avg_sq, at::TensorList(), group.updates, learning_rate,
-          options.beta1, options.beta2, options.weight_decay, options.epsilon, false, false);
+    fused(group.parameters, group.gradients, group.exp_avg, group.exp_avg_sq, at::TensorList(), group.updates,
+          learning_rate, options.beta1, options.beta2, options.weight_decay, options.epsilon, false, false);
   };
   if (options.type == "adam")
     call([](auto&&... arguments) { at::_fused_adam_(std::forward<decltype(arguments)>(arguments)...); });
@@ -36,8 +36,9 @@ void update_fused(Group& group, const OptimizerOptions& options, double learning
 }
 
 // The same in float32 for one parameter in half precision.
-void update_half(at::Tensor parameter, const at::Tensor& gradient, at::Tensor& exp_avg, at::Tensor& exp_avg_sq,
-                 at::Tensor& updates, const OptimizerOptions& options, double learning_rate) {
+void update_half(at::Tensor parameter, const at::Tensor& gradient, at::Tensor& exp_avg,
+                 at::Tensor& exp_avg_sq, at::Tensor& updates, const OptimizerOptions& options,
+                 double learning_rate) {
   updates.add_(1);
   at::Tensor value = parameter.to(at::kFloat);
   at::Tensor g = gradient.to(at::kFloat);
@@ -48,7 +49,8 @@ void update_half(at::Tensor parameter, const at::Tensor& gradient, at::Tensor& e
   exp_avg.lerp_(g, 1 - options.beta1);
   exp_avg_sq.mul_(options.beta2).addcmul_(g, g, 1 - options.beta2);
   const double t = updates.item<double>();
-  const at::Tensor root = exp_avg_sq.sqrt().div_(std::sqrt(1 - std::pow(options.beta2, t))).add_(options.epsilon);
+  const at::Tensor root =
+      exp_avg_sq.sqrt().div_(std::sqrt(1 - std::pow(options.beta2, t))).add_(options.epsilon);
   value.addcdiv_(exp_avg, root, -learning_rate / (1 - std::pow(options.beta1, t)));
   parameter.copy_(value);
 }
@@ -110,8 +112,8 @@ void Adam::update(double learning_rate) {
     Group& group = groups.back();
     group.parameters.push_back(parameter);
     // the fused kernel walks all of them in memory order
-    group.gradients.push_back(gradient.strides() == parameter.strides() ? gradient
-                                                                        : at::empty_like(parameter).copy_(gradient));
+    group.gradients.push_back(
+        gradient.strides() == parameter.strides() ? gradient : at::empty_like(parameter).copy_(gradient));
     group.exp_avg.push_back(exp_avg_[i]);
     group.exp_avg_sq.push_back(exp_avg_sq_[i]);
     group.updates.push_back(updates_[i]);

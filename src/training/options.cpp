@@ -21,13 +21,15 @@ void RunOptions::visit(config::Visitor& v) {
   v("seed", seed, "seed of every random stream", at_least(0));
   v("device", device, "auto | cpu | cuda | cuda:N; auto: cuda if there is one");
   v.choice("precision", precision, kPrecisions,
-           "of the network's arithmetic (autocast; weights and objective stay float32); bfloat16 is faster and coarser");
+           "of the network's arithmetic (autocast; weights and objective stay float32); bfloat16 is faster "
+           "and coarser");
   v("threads", threads, "of the tensor library; 0: all cores", at_least(0));
 }
 
 void OptimizerOptions::visit(config::Visitor& v) {
   static constexpr std::array<std::string_view, 2> kTypes = {"adamw", "adam"};
-  v.choice("type", type, kTypes, "adamw: decoupled weight decay; adam: weight decay is added to the gradient");
+  v.choice("type", type, kTypes,
+           "adamw: decoupled weight decay; adam: weight decay is added to the gradient");
   v("learning_rate", learning_rate, "peak learning rate; larger learns faster and forgets more", positive());
   v("beta1", beta1, "decay of the gradient's mean, [0, 1)", between(0, 0.9999999));
   v("beta2", beta2, "decay of the squared gradient's mean, [0, 1)", between(0, 0.9999999));
@@ -40,19 +42,22 @@ void ScheduleOptions::visit(config::Visitor& v) {
   v.choice("type", type, kTypes, "of the learning rate after the warm-up");
   v("warmup_steps", warmup_steps, "steps of linear growth to the peak; 0: none", at_least(0));
   v("warmup_start", warmup_start, "first learning rate, as a share of the peak", between(0, 1));
-  v("final_ratio", final_ratio, "learning rate at the end, as a share of the peak (cosine and linear)", between(0, 1));
+  v("final_ratio", final_ratio, "learning rate at the end, as a share of the peak (cosine and linear)",
+    between(0, 1));
 }
 
 void TrainOptions::visit(config::Visitor& v) {
   v("batch_size", batch_size, "samples an update", at_least(1));
   v("micro_batch_size", micro_batch_size,
-    "samples in memory at once; 0: the whole batch; smaller needs less memory and more time, same result", at_least(0));
+    "samples in memory at once; 0: the whole batch; smaller needs less memory and more time, same result",
+    at_least(0));
   v("max_steps", max_steps, "updates; 0: `epochs` decide", at_least(0));
   v("epochs", epochs, "passes over the intervention pool (the desirable pool if that is empty)", positive());
   v("grad_clip", grad_clip, "largest gradient norm over all trained weights; 0: no clipping", at_least(0));
   v("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: only at the end", at_least(0));
   v("keep", keep, "newest checkpoints kept; 0: all", at_least(0));
-  v("eval_every", eval_every, "steps between evaluations in the environment (and one at the end); 0: none", at_least(0));
+  v("eval_every", eval_every, "steps between evaluations in the environment (and one at the end); 0: none",
+    at_least(0));
 }
 
 void LoggingOptions::visit(config::Visitor& v) {

@@ -46,7 +46,8 @@ ordered_json unmasked(const at::Tensor& values, const at::Tensor& mask, int64_t 
 
 }  // namespace
 
-Metrics step_metrics(const StepFacts& facts, const std::vector<data::Sample>& samples, const BatchOutcome& outcome) {
+Metrics step_metrics(const StepFacts& facts, const std::vector<data::Sample>& samples,
+                     const BatchOutcome& outcome) {
   int64_t num_desirable = 0;
   for (const data::Sample& sample : samples) num_desirable += sample.desirable;
   const auto size = static_cast<int64_t>(samples.size());
@@ -129,7 +130,8 @@ std::string where(const data::Dataset& dataset, const data::StepIndex& index) {
 
 int64_t memory_bytes(at::Device device) {
   if (!device.is_cpu()) {
-    const auto stats = c10::getDeviceAllocator(device.type())->getDeviceStats(device.has_index() ? device.index() : 0);
+    const auto stats =
+        c10::getDeviceAllocator(device.type())->getDeviceStats(device.has_index() ? device.index() : 0);
     return stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].current;
   }
   // second number of statm: resident pages

@@ -18,15 +18,16 @@ constexpr std::array<const char*, 6> kWritten = {"config.yaml", "metrics.jsonl",
 }  // namespace
 
 RunDirectory::RunDirectory(const fs::path& path, ExistingRun existing) : path_(path) {
-  APO_CHECK(ConfigError, !path.empty(), "run.dir: expected a directory to write into, found none; set run.dir=DIR");
+  APO_CHECK(ConfigError, !path.empty(),
+            "run.dir: expected a directory to write into, found none; set run.dir=DIR");
   std::error_code ignored;
-  APO_CHECK(ConfigError, !fs::exists(path, ignored) || fs::is_directory(path, ignored), "run.dir: ", path.string(),
-            ": expected a directory, found a file");
+  APO_CHECK(ConfigError, !fs::exists(path, ignored) || fs::is_directory(path, ignored),
+            "run.dir: ", path.string(), ": expected a directory, found a file");
   // the cheap question first: a refused directory is not even locked
   if (existing == ExistingRun::refuse)
     for (const char* name : kWritten)
-      APO_CHECK(ConfigError, !fs::exists(path / name, ignored), "run.dir: ", path.string(), " holds an earlier run (", name,
-                "); --resume goes on with it, --overwrite deletes it");
+      APO_CHECK(ConfigError, !fs::exists(path / name, ignored), "run.dir: ", path.string(),
+                " holds an earlier run (", name, "); --resume goes on with it, --overwrite deletes it");
   lock_ = std::make_unique<DirectoryLock>(path);
   if (existing != ExistingRun::resume) return;
   resume_from_ = newest_checkpoint(path);
@@ -44,7 +45,8 @@ void RunDirectory::begin(const std::string& config_yaml) {
   } else {
     // what a killed process left half-written
     std::error_code error;
-    for (fs::directory_iterator entry(path_ / "checkpoints", error), end; !error && entry != end; entry.increment(error)) {
+    for (fs::directory_iterator entry(path_ / "checkpoints", error), end; !error && entry != end;
+         entry.increment(error)) {
       std::error_code ignored;
       if (entry->path().extension() == ".partial") fs::remove_all(entry->path(), ignored);
     }

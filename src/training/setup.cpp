@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <span>
+#include <utility>
 
 #include "apo/base/error.h"
 #include "apo/objective/options.h"
@@ -41,8 +43,9 @@ class Hash {
 void check(const TrainingOptions& options) {
   objective::check(options.objective);
   const int64_t micro = options.train.micro_batch_size;
-  APO_CHECK(ConfigError, micro <= options.train.batch_size, "train.micro_batch_size: expected at most train.batch_size (",
-            options.train.batch_size, "), found ", micro);
+  APO_CHECK(ConfigError, micro <= options.train.batch_size,
+            "train.micro_batch_size: expected at most train.batch_size (", options.train.batch_size,
+            "), found ", micro);
 }
 
 int64_t total_steps(const TrainOptions& train, const data::PoolSampler& sampler) {
@@ -72,12 +75,34 @@ std::string fingerprint(const data::Dataset& dataset) {
   return hash.text();
 }
 
+// One observation of every kind that the episodes have must suit the policy, before training meets it by chance.
+void check_observations(const data::Dataset& dataset, const models::Policy& policy, const std::string& checkpoint) {
+  std::set<std::vector<std::string>> kinds;
+  std::pair<int32_t, int32_t> last = {-1, -1};
+  for (const data::StepIndex& index : dataset.kept_steps()) {
+    if (std::exchange(last, {index.file, index.episode}) == std::pair(index.file, index.episode)) continue;
+    if (!kinds.insert(dataset.record(index.file, index.episode).observation_names).second) continue;
+    try {
+      Observation observation = dataset.sample(index).observation;
+      policy.prepare(observation);
+      policy.encode(std::span(&observation, 1));
+    } catch (const Error& error) {
+      throw DataError(concat(dataset.file_path(index.file).string(), ": ",
+                             dataset.episode_name(index.file, index.episode), ": does not suit the policy",
+                             checkpoint.empty() ? "" : " " + checkpoint, ": ", error.what()));
+    }
+  }
+}
+
 std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, const data::Dataset& dataset,
                                                 at::Device device) {
-  auto policy = models::make_policy(options.policy, &dataset, static_cast<uint64_t>(options.run.seed), device);
-  APO_CHECK(ConfigError, policy->action_size() == dataset.action_size(), "policy.checkpoint: ", options.policy.checkpoint,
-            ": acts in ", policy->action_size(), " dimensions, but the recorded actions in ",
-            dataset.file_path(0).string(), " have ", dataset.action_size());
+  auto policy =
+      models::make_policy(options.policy, &dataset, static_cast<uint64_t>(options.run.seed), device);
+  APO_CHECK(ConfigError, policy->action_size() == dataset.action_size(),
+            "policy.checkpoint: ", options.policy.checkpoint, ": acts in ", policy->action_size(),
+            " dimensions, but the recorded actions in ", dataset.file_path(0).string(), " have ",
+            dataset.action_size());
+  check_observations(dataset, *policy, options.policy.checkpoint);
   return policy;
 }
 

@@ -31,8 +31,8 @@ struct ParameterCounts {
 };
 ParameterCounts count_parameters(const models::Policy& policy);
 
-/// Threads and determinism of the tensor library while it lives. Deterministic kernels are chosen where there are any
-/// (a warning names the others).
+/// Threads and determinism of the tensor library while it lives. Deterministic kernels are chosen where there
+/// are any (a warning names the others).
 class LibrarySettings {
  public:
   explicit LibrarySettings(const RunOptions& options);

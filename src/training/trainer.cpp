@@ -76,11 +76,11 @@ class Run {
   at::Device device_;
   LibrarySettings library_;
   RunDirectory directory_;
-  TrainingState state_;   // of the last step
+  TrainingState state_;  // of the last step
   std::unique_ptr<data::Dataset> dataset_;
   std::unique_ptr<data::PoolSampler> sampler_;
   std::unique_ptr<models::Policy> policy_;
-  std::unique_ptr<models::Reference> reference_;   // before the policy on the way out: it may use its slots
+  std::unique_ptr<models::Reference> reference_;  // before the policy on the way out: it may use its slots
   std::unique_ptr<Adam> optimizer_;
   std::unique_ptr<Learner> learner_;
   std::unique_ptr<data::Loader> loader_;
@@ -88,11 +88,15 @@ class Run {
   std::unique_ptr<EventFile> events_;
   int64_t total_steps_ = 0;
   fs::path last_checkpoint_;
-  int64_t num_clipped_actions_ = 0, num_z0_clamped_ = 0;   // since this process began
+  bool stop_ = false;                                     // an evaluation was interrupted
+  int64_t num_clipped_actions_ = 0, num_z0_clamped_ = 0;  // since this process began
 };
 
 Run::Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks& hooks)
-    : options_(options), hooks_(hooks), device_(select_device(options.run.device)), library_(options.run),
+    : options_(options),
+      hooks_(hooks),
+      device_(select_device(options.run.device)),
+      library_(options.run),
       directory_(options.run.dir, existing) {
   const auto& resume_from = directory_.resume_from();
   if (resume_from) {
@@ -102,23 +106,26 @@ Run::Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks&
   }
   dataset_ = std::make_unique<data::Dataset>(options.data);
   const auto seed = static_cast<uint64_t>(options.run.seed);
-  sampler_ = std::make_unique<data::PoolSampler>(*dataset_, options.data.pools, options.train.batch_size, seed);
+  sampler_ =
+      std::make_unique<data::PoolSampler>(*dataset_, options.data.pools, options.train.batch_size, seed);
   total_steps_ = total_steps(options.train, *sampler_);
   const std::string data_fingerprint = fingerprint(*dataset_);
-  APO_CHECK(DataError, !resume_from || data_fingerprint == state_.data_fingerprint, options.run.dir,
-            ": cannot resume: the recorded steps differ from those that the run began with; restore the files or "
-            "begin anew with --overwrite");
+  APO_CHECK(
+      DataError, !resume_from || data_fingerprint == state_.data_fingerprint, options.run.dir,
+      ": cannot resume: the recorded steps differ from those that the run began with; restore the files or "
+      "begin anew with --overwrite");
   state_.data_fingerprint = data_fingerprint;
   seed_generators(mix_seed(seed, "training"), device_);
   make_policy();
-  learner_ = std::make_unique<Learner>(*policy_, reference_.get(), options.objective, options.train.micro_batch_size,
-                                       options.run.precision == "bfloat16");
+  learner_ = std::make_unique<Learner>(*policy_, reference_.get(), options.objective,
+                                       options.train.micro_batch_size, options.run.precision == "bfloat16");
   loader_ = std::make_unique<data::Loader>(*dataset_, *sampler_, options.data, seed, state_.step,
                                            [policy = policy_.get()](Observation& o) { policy->prepare(o); });
   open_files();
 }
 
-// The policy as it was when the run began, a snapshot of it as reference, then what training has changed since.
+// The policy as it was when the run began, a snapshot of it as reference, then what training has changed
+// since.
 void Run::make_policy() {
   const auto& resume_from = directory_.resume_from();
   TrainingOptions start = options_;
@@ -143,9 +150,10 @@ void Run::make_policy() {
     } else if (state_.reference_stored) {
       restore_reference(*resume_from, *reference_);
     } else {
-      APO_CHECK(DataError, models::parameter_hash(*policy_) == state_.policy_hash, "policy.checkpoint: ",
-                state_.policy_checkpoint, ": cannot resume ", options_.run.dir,
-                ": these are not the weights that the run began with, and its reference is rebuilt from them");
+      APO_CHECK(
+          DataError, models::parameter_hash(*policy_) == state_.policy_hash,
+          "policy.checkpoint: ", state_.policy_checkpoint, ": cannot resume ", options_.run.dir,
+          ": these are not the weights that the run began with, and its reference is rebuilt from them");
     }
   }
   optimizer_ = std::make_unique<Adam>(options_.optimizer, models::trainable_parameters(*policy_));
@@ -153,25 +161,29 @@ void Run::make_policy() {
 }
 
 void Run::open_files() {
-  directory_.begin(hooks_.config_yaml.empty() ? config::print(options_, /*comments=*/true) : hooks_.config_yaml);
+  directory_.begin(hooks_.config_yaml.empty() ? config::print(options_, /*comments=*/true)
+                                              : hooks_.config_yaml);
   const bool resumed = directory_.resume_from().has_value();
-  metrics_file_ = std::make_unique<LineWriter>(directory_ / "metrics.jsonl", resumed ? state_.metrics_bytes : 0);
+  metrics_file_ =
+      std::make_unique<LineWriter>(directory_ / "metrics.jsonl", resumed ? state_.metrics_bytes : 0);
   if (options_.logging.per_sample)
-    samples_file_ = std::make_unique<LineWriter>(directory_ / "samples.jsonl", resumed ? state_.samples_bytes : 0);
+    samples_file_ =
+        std::make_unique<LineWriter>(directory_ / "samples.jsonl", resumed ? state_.samples_bytes : 0);
   else if (resumed && fs::exists(directory_ / "samples.jsonl"))
     LineWriter(directory_ / "samples.jsonl", state_.samples_bytes);  // cuts what the checkpoint does not know
   if (options_.logging.tensorboard && state_.step < total_steps_)
-    events_ = std::make_unique<EventFile>(directory_ / "tensorboard", resumed ? state_.step + 1 : 0, wall_time_s());
+    events_ =
+        std::make_unique<EventFile>(directory_ / "tensorboard", resumed ? state_.step + 1 : 0, wall_time_s());
 }
 
 void Run::report_start() const {
   const auto counts = sampler_->counts();
   const ParameterCounts parameters = count_parameters(*policy_);
-  log_info("data: ", dataset_->num_episodes(), " episodes in ", dataset_->num_files(), " files; steps: ",
-           dataset_->pool(data::Pool::desirable).size(), " desirable, ",
+  log_info("data: ", dataset_->num_episodes(), " episodes in ", dataset_->num_files(),
+           " files; steps: ", dataset_->pool(data::Pool::desirable).size(), " desirable, ",
            dataset_->pool(data::Pool::intervention).size(), " intervention, ",
-           dataset_->pool(data::Pool::undesirable).size(), " undesirable; a batch takes ", counts[0], " + ", counts[1],
-           " + ", counts[2]);
+           dataset_->pool(data::Pool::undesirable).size(), " undesirable; a batch takes ", counts[0], " + ",
+           counts[1], " + ", counts[2]);
   log_info("policy: ", parameters.all, " parameters, ", parameters.trained, " trained, on ", device_.str());
   if (state_.step > 0)
     log_info(options_.run.dir, ": going on after step ", state_.step, " of ", total_steps_);
@@ -182,7 +194,8 @@ void Run::report_start() const {
 void Run::check_finite(double loss, double gradient_norm, const std::vector<data::Sample>& samples,
                        const BatchOutcome& outcome) const {
   if (std::isfinite(loss) && std::isfinite(gradient_norm)) return;
-  // the samples whose own log-probs are not finite (z0 carries them into the others' losses), or all if there are none
+  // the samples whose own log-probs are not finite (z0 carries them into the others' losses), or all if there
+  // are none
   at::Tensor own = outcome.log_prob;
   if (outcome.reference_token_log_probs.defined()) own = own + outcome.reference_log_prob;
   constexpr int64_t kMostNamed = 8;
@@ -191,15 +204,16 @@ void Run::check_finite(double loss, double gradient_norm, const std::vector<data
   for (size_t i = 0; i < samples.size(); ++i) {
     const std::string line = "\n  " + where(*dataset_, samples[i].index);
     if (static_cast<int64_t>(i) < kMostNamed) all += line;
-    if (!std::isfinite(own[static_cast<int64_t>(i)].item<double>()) && num_named++ < kMostNamed) named += line;
+    if (!std::isfinite(own[static_cast<int64_t>(i)].item<double>()) && num_named++ < kMostNamed)
+      named += line;
   }
   const int64_t count = num_named > 0 ? num_named : static_cast<int64_t>(samples.size());
-  throw RunError(concat("step ", state_.step + 1, ": expected a finite loss and gradient, found loss ", shown(loss),
-                        " and gradient norm ", shown(gradient_norm), "; nothing was updated. ",
+  throw RunError(concat("step ", state_.step + 1, ": expected a finite loss and gradient, found loss ",
+                        shown(loss), " and gradient norm ", shown(gradient_norm), "; nothing was updated. ",
                         last_checkpoint_.empty() ? std::string("There is no checkpoint yet.")
                                                  : "The last good checkpoint is " + last_checkpoint_.string(),
-                        "\n", num_named > 0 ? "Samples with such numbers" : "Samples of the batch", " (", count, "):",
-                        num_named > 0 ? named : all, count > kMostNamed ? "\n  ..." : ""));
+                        "\n", num_named > 0 ? "Samples with such numbers" : "Samples of the batch", " (",
+                        count, "):", num_named > 0 ? named : all, count > kMostNamed ? "\n  ..." : ""));
 }
 
 void Run::take_step() {
@@ -227,7 +241,8 @@ void Run::take_step() {
        .memory_bytes = memory_bytes(device_)},
       batch.samples, outcome);
   const int64_t every = options_.train.eval_every;
-  if (hooks_.evaluate && every > 0 && (state_.step % every == 0 || state_.step == total_steps_)) evaluate(metrics);
+  if (hooks_.evaluate && every > 0 && (state_.step % every == 0 || state_.step == total_steps_))
+    evaluate(metrics);
   write(metrics, batch.samples, outcome);
 }
 
@@ -236,18 +251,28 @@ void Run::evaluate(Metrics& metrics) {
   const GeneratorScope same_stream(device_);
   const at::NoGradGuard no_grad;
   policy_->set_training(false);
-  const std::map<std::string, double> found = hooks_.evaluate(*policy_, state_.step);
+  std::map<std::string, double> found;
+  try {
+    found = hooks_.evaluate(*policy_, state_.step);
+  } catch (const Interrupted&) {
+    // the update is done: it is saved like any other before the run stops
+    stop_ = true;
+    log_warn("step ", state_.step, ": the evaluation was interrupted; its results are not recorded");
+  }
   policy_->set_training(true);
+  if (stop_) return;
   append_evaluation(metrics, found);
   std::string text;
   for (const auto& [name, value] : found) text += concat("  ", name, " ", value);
   log_info("step ", state_.step, " evaluation:", text);
 }
 
-void Run::write(const Metrics& metrics, const std::vector<data::Sample>& samples, const BatchOutcome& outcome) {
+void Run::write(const Metrics& metrics, const std::vector<data::Sample>& samples,
+                const BatchOutcome& outcome) {
   metrics_file_->append(metrics_line(metrics));
   if (samples_file_)
-    for (const std::string& line : sample_lines(state_.step, *dataset_, samples, outcome)) samples_file_->append(line);
+    for (const std::string& line : sample_lines(state_.step, *dataset_, samples, outcome))
+      samples_file_->append(line);
   state_.metrics.clear();
   Metrics scalars;
   for (const auto& [name, value] : metrics) {
@@ -258,20 +283,22 @@ void Run::write(const Metrics& metrics, const std::vector<data::Sample>& samples
   if (events_) events_->add_scalars(state_.step, wall_time_s(), scalars);
   if (state_.step % options_.logging.every == 0 || state_.step == total_steps_)
     log_info("step ", state_.step, "/", total_steps_, "  ",
-             summary(metrics, {"loss", "z0", "reward_margin", "action_l1_desirable", "grad_norm", "learning_rate",
-                               "samples_per_second"}));
+             summary(metrics, {"loss", "z0", "reward_margin", "action_l1_desirable", "grad_norm",
+                               "learning_rate", "samples_per_second"}));
 }
 
 void Run::checkpoint() {
   state_.metrics_bytes = metrics_file_->size();
   if (samples_file_) state_.samples_bytes = samples_file_->size();
-  last_checkpoint_ = save_checkpoint(directory_.path(), state_, options_, *policy_, *optimizer_, reference_.get(),
-                                     options_.train.keep);
+  last_checkpoint_ = save_checkpoint(directory_.path(), state_, options_, *policy_, *optimizer_,
+                                     reference_.get(), options_.train.keep);
   log_debug("saved ", last_checkpoint_.string());
 }
 
 TrainResult Run::result() const {
-  return {.steps = state_.step, .checkpoint = last_checkpoint_, .metrics = state_.metrics,
+  return {.steps = state_.step,
+          .checkpoint = last_checkpoint_,
+          .metrics = state_.metrics,
           .seconds = seconds_since(begin_)};
 }
 
@@ -282,30 +309,34 @@ TrainResult Run::train() {
   int64_t saved = directory_.resume_from() ? first : -1;
   while (state_.step < total_steps_) {
     take_step();
-    progress.update(state_.step - first, summary(Metrics(state_.metrics.begin(), state_.metrics.end()), {"loss"}));
+    progress.update(state_.step - first,
+                    summary(Metrics(state_.metrics.begin(), state_.metrics.end()), {"loss"}));
     const int64_t every = options_.train.checkpoint_every;
-    const bool stop = interrupted();
+    const bool stop = stop_ || interrupted();
     if (stop || state_.step == total_steps_ || (every > 0 && state_.step % every == 0)) {
       checkpoint();
       saved = state_.step;
     }
     if (stop && state_.step < total_steps_) {
       progress.finish();
-      throw Interrupted(concat("stopped by a signal after step ", state_.step, " of ", total_steps_, "; saved ",
-                               last_checkpoint_.string(), "; --resume goes on from there"));
+      throw Interrupted(concat("stopped by a signal after step ", state_.step, " of ", total_steps_,
+                               "; saved ", last_checkpoint_.string(), "; --resume goes on from there"));
     }
   }
   APO_ASSERT(saved == state_.step);
   progress.finish();
   if (num_clipped_actions_ > 0) {
-    // normalisation by quantiles clips a few on purpose; many mean that policy and data do not belong together
-    const double share = static_cast<double>(num_clipped_actions_) /
-                         static_cast<double>((state_.step - first) * options_.train.batch_size * policy_->action_size());
+    // normalisation by quantiles clips a few on purpose; many mean that policy and data do not belong
+    // together
+    const double share =
+        static_cast<double>(num_clipped_actions_) /
+        static_cast<double>((state_.step - first) * options_.train.batch_size * policy_->action_size());
     log_line(share > kManyClipped ? LogLevel::warn : LogLevel::info,
              concat(num_clipped_actions_, " recorded action numbers (", 100 * share,
                     " %) were beyond the range of the policy's tokens and clipped to it"));
   }
-  if (num_z0_clamped_ > 0) log_info("z0 was clamped in ", num_z0_clamped_, " of ", state_.step - first, " steps");
+  if (num_z0_clamped_ > 0)
+    log_info("z0 was clamped in ", num_z0_clamped_, " of ", state_.step - first, " steps");
   log_info("trained ", state_.step, " steps; checkpoint ", last_checkpoint_.string());
   return result();
 }

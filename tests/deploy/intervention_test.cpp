@@ -133,6 +133,21 @@ TEST(ScriptedHuman, ForgetsTheTakeOverAtReset) {
   EXPECT_EQ(plan(*human, walk, {0.5f, 0}), "..");
 }
 
+TEST(ScriptedHuman, LosesPatienceOnlyIfToldTo) {
+  Walk walk;
+  walk.reset(2);
+  const auto human = make_scripted_human({.patience_steps = 4});
+  human->reset(0);
+  EXPECT_EQ(plan(*human, walk, {0, 0, 0, 0}), "....");
+  const auto intervention = human->decide(walk, walk.observe(), {0, 0});
+  ASSERT_TRUE(intervention);
+  EXPECT_EQ(intervention->reason, "out of patience");
+  walk.reset(2);
+  const auto patient = make_scripted_human({});
+  patient->reset(0);
+  EXPECT_EQ(plan(*patient, walk, {0, 0, 0, 0, 0, 0, 0, 0}), "........");
+}
+
 TEST(ScriptedHuman, NeedsAnExpert) {
   Walk walk;
   walk.has_expert = false;
@@ -159,7 +174,7 @@ TEST(InterventionSource, UnknownTypeIsNamed) {
 
 TEST(InterventionOptions, ReadFromYaml) {
   const auto options = config::load<InterventionOptions>(config::Document::from_text(
-      "type: scripted\nscripted: {reaction_steps: 2, at_once: [off course], hand_back: when_safe, min_steps: 7}\n"));
+      "type: scripted\nscripted: {reaction_steps: 2, at_once: [off course], hand_back: when-safe, min_steps: 7}\n"));
   EXPECT_EQ(options.scripted.reaction_steps, 2);
   EXPECT_EQ(options.scripted.at_once, std::vector<std::string>{"off course"});
   EXPECT_EQ(options.scripted.hand_back, HandBack::when_safe);
@@ -176,7 +191,8 @@ TEST(Environments, UnknownTypeNamesTheRegisteredOnes) {
   options.type = "tabletpo";
   const std::string message = message_of<ConfigError>([&] { make_environment(options); });
   EXPECT_THAT(message, HasSubstr("tabletpo"));
-  EXPECT_THAT(message, HasSubstr("tabletop, walk"));
+  EXPECT_THAT(message, HasSubstr("tabletop, "));
+  EXPECT_THAT(message, HasSubstr("walk)"));
 }
 
 }  // namespace

@@ -73,10 +73,18 @@ std::multimap<uint64_t, std::string> fields(std::string_view message) {
         found.emplace(key >> 3, std::string(reinterpret_cast<const char*>(&value), 8));
         continue;
       }
-      case 1: size = 8; break;
-      case 2: size = varint(); break;
-      case 5: size = 4; break;
-      default: ADD_FAILURE() << "wire type " << (key & 7); return found;
+      case 1:
+        size = 8;
+        break;
+      case 2:
+        size = varint();
+        break;
+      case 5:
+        size = 4;
+        break;
+      default:
+        ADD_FAILURE() << "wire type " << (key & 7);
+        return found;
     }
     found.emplace(key >> 3, message.substr(0, size));
     message.remove_prefix(size);

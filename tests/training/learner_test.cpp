@@ -27,7 +27,9 @@ data::Sample sample(int i) {
   s.observation.state["pose"] = {std::sin(x), std::cos(2 * x), 0.1f * x};
   s.action = {std::sin(3 * x), std::cos(x)};
   s.desirable = i % 3 != 2;
-  s.source = i % 3 == 0 ? ActionSource::expert : i % 3 == 1 ? ActionSource::intervention : ActionSource::policy;
+  s.source = i % 3 == 0   ? ActionSource::expert
+             : i % 3 == 1 ? ActionSource::intervention
+                          : ActionSource::policy;
   if (!s.desirable) s.dimension_credit = {0.25f, 1.0f};
   return s;
 }
@@ -62,7 +64,10 @@ std::vector<std::pair<std::string, ObjectiveOptions>> objectives() {
           {"no z0, uniform", {.z0 = Z0Estimator::none, .weights = {.type = WeightType::uniform}}},
           {"released code", {.compatibility = objective::Compatibility::released_code}},
           {"anchored, by dimension, smoothed",
-           {.z0 = Z0Estimator::exact, .sft_weight = 0.2, .label_smoothing_bins = 1.5, .credit = Credit::dimension}},
+           {.z0 = Z0Estimator::exact,
+            .sft_weight = 0.2,
+            .label_smoothing_bins = 1.5,
+            .credit = Credit::dimension}},
           {"kto", {.type = ObjectiveType::kto, .z0 = Z0Estimator::mismatched}},
           {"sft", {.type = ObjectiveType::sft}},
           {"weighted-bc", {.type = ObjectiveType::weighted_bc}}};
@@ -116,12 +121,13 @@ TEST(Learner, TheStartingPolicyHasNoRewardAndHalfTheLoss) {
 
 TEST(Learner, TheActionErrorIsTheGreedyActionsDistance) {
   // a policy whose head prefers bin 7 (+1) everywhere: 8 bins stand for −1 + 2 b / 7
-  //   recorded (−1, +1) is bins (0, 7): mean(|1 − (−1)|, |1 − 1|) = 1;   the end token's position does not count
+  //   recorded (−1, +1) is bins (0, 7): mean(|1 − (−1)|, |1 − 1|) = 1;   the end token's position does not
+  //   count
   LinearPolicy policy(1);
   {
     const at::NoGradGuard no_grad;
     for (auto& [name, tensor] : policy.named_parameters()) tensor.zero_();
-    policy.named_parameters()[2].second.fill_(1);      // hidden = tanh(1) everywhere
+    policy.named_parameters()[2].second.fill_(1);  // hidden = tanh(1) everywhere
     policy.named_parameters()[3].second.select(0, 7).fill_(1);
     policy.named_parameters()[3].second.select(0, LinearPolicy::kEndToken).fill_(5);  // not an action
   }
@@ -147,7 +153,8 @@ TEST(Learner, DimensionCreditReachesTheTokensOfItsDimension) {
 }
 
 TEST(Learner, MismatchedTokensAreTheNextSamplesOfTheWholeBatch) {
-  // z0 = mean_i Σ_t log π(a_{i+1} | o_i) − log π_ref(same): a batch whose actions are rolled by hand has these as its own
+  // z0 = mean_i Σ_t log π(a_{i+1} | o_i) − log π_ref(same): a batch whose actions are rolled by hand has
+  // these as its own
   Pair pair;
   std::vector<data::Sample> samples = batch_of(5), rolled = batch_of(5);
   for (size_t i = 0; i < 5; ++i) rolled[i].action = sample(static_cast<int>((i + 1) % 5)).action;
@@ -171,10 +178,12 @@ TEST(Learner, BothPassesDropTheSameUnits) {
   std::vector<data::Sample> samples = batch_of(8);
   at::manual_seed(5);
   const BatchOutcome out =
-      Learner(pair.policy, &pair.reference, {.z0 = Z0Estimator::exact, .weights = {.type = WeightType::adaptive}}, 2, false)
+      Learner(pair.policy, &pair.reference,
+              {.z0 = Z0Estimator::exact, .weights = {.type = WeightType::adaptive}}, 2, false)
           .learn(samples);
   LinearPolicy::dropout = 0;
-  // w = l / Σ l of the group: with other units in the second pass, its errors l would not add up to the first pass's
+  // w = l / Σ l of the group: with other units in the second pass, its errors l would not add up to the first
+  // pass's
   double desirable = 0, undesirable = 0;
   for (int i = 0; i < 8; ++i) (i % 3 != 2 ? desirable : undesirable) += out.weight[i].item<double>();
   EXPECT_NEAR(desirable, 1.0, 1e-5);
@@ -185,17 +194,20 @@ TEST(Learner, CountsRecordedActionsBeyondTheTokens) {
   LinearPolicy policy(1);
   std::vector<data::Sample> samples = {sample(0), sample(1), sample(2)};
   samples[0].action = {1.5f, 0.0f};
-  samples[1].action = {-1.0f, 1.0f};   // the ends themselves fit
+  samples[1].action = {-1.0f, 1.0f};  // the ends themselves fit
   samples[2].action = {-7.0f, 1.1f};
-  EXPECT_EQ(Learner(policy, nullptr, {.type = ObjectiveType::sft}, 0, false).learn(samples).num_clipped_actions, 3);
+  EXPECT_EQ(
+      Learner(policy, nullptr, {.type = ObjectiveType::sft}, 0, false).learn(samples).num_clipped_actions, 3);
 }
 
 TEST(Learner, WeightedCloningGivesInterventionsHalfTheWeight) {
-  // 11 samples: 4 expert (i = 0, 3, 6, 9), 4 interventions (1, 4, 7, 10), 3 undesirable; drop two interventions
+  // 11 samples: 4 expert (i = 0, 3, 6, 9), 4 interventions (1, 4, 7, 10), 3 undesirable; drop two
+  // interventions
   LinearPolicy policy(1);
   std::vector<data::Sample> samples;
   for (const int i : {0, 1, 2, 3, 5, 6, 9}) samples.push_back(sample(i));
-  const BatchOutcome out = Learner(policy, nullptr, {.type = ObjectiveType::weighted_bc}, 0, false).learn(samples);
+  const BatchOutcome out =
+      Learner(policy, nullptr, {.type = ObjectiveType::weighted_bc}, 0, false).learn(samples);
   // others 0, 3, 6, 9 weigh 1; the intervention 4 / 1; undesirable 0
   EXPECT_TRUE(at::equal(out.lambda, at::tensor({1.0, 4.0, 0.0, 1.0, 0.0, 1.0, 1.0}, at::kDouble)));
 }

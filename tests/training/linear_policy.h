@@ -1,5 +1,5 @@
-// The smallest policy that the training loop can drive: one hidden layer over state, previous token and position.
-// It lets tests drop out units, count calls, and fail where they want.
+// The smallest policy that the training loop can drive: one hidden layer over state, previous token and
+// position. It lets tests drop out units, count calls, and fail where they want.
 #pragma once
 
 #include <torch/types.h>
@@ -26,7 +26,7 @@ class LinearPolicy : public models::Policy {
   // what tests reach into
   inline static double dropout = 0;
   inline static std::function<void(const std::filesystem::path&)> before_save;
-  int64_t num_scored = 0;   // samples that passed through `score` with gradient enabled or not
+  int64_t num_scored = 0;  // samples that passed through `score` with gradient enabled or not
 
   explicit LinearPolicy(uint64_t seed) {
     const auto filled = [&](int64_t rows, int64_t columns, double offset) {
@@ -73,6 +73,8 @@ class LinearPolicy : public models::Policy {
     return tokens;
   }
   at::Tensor detokenize(const at::Tensor& ids) const override {
+    APO_CHECK(DataError, ids.slice(1, kActionSize).eq(kEndToken).all().item<bool>(),
+              "expected the end token last");
     return tokenizers::ActionBins(kBins).decode(ids.slice(1, 0, kActionSize));
   }
   std::vector<Action> to_actions(const at::Tensor& ids) const override {
@@ -118,7 +120,8 @@ class LinearPolicy : public models::Policy {
                      &position = parameters_[2].second, &head = parameters_[3].second;
     const at::Tensor begin = at::full({ids.size(0), 1}, kVocabulary - 1, at::kLong);
     const at::Tensor previous = at::cat({begin, ids.slice(1, 0, kTokens - 1)}, 1);  // [B, T]
-    at::Tensor hidden = at::linear(input.state, input_weight).unsqueeze(1) + at::embedding(embedding, previous) + position;
+    at::Tensor hidden =
+        at::linear(input.state, input_weight).unsqueeze(1) + at::embedding(embedding, previous) + position;
     // a state whose square overflows poisons its sample's logits; otherwise + 0
     hidden = hidden + (input.state.square().sum(-1) * 0).reshape({-1, 1, 1});
     hidden = at::dropout(at::tanh(hidden), dropout, training_);

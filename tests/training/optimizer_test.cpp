@@ -30,9 +30,9 @@ models::NamedTensors golden_parameters() {
   models::NamedTensors parameters = {{"embedding.weight", {}}, {"head.weight", {}}, {"head.bias", {}}};
   const std::vector<std::vector<int64_t>> shapes = {{3, 4}, {2, 3}, {5}};
   for (size_t k = 0; k < shapes.size(); ++k)
-    parameters[k].second =
-        filled(shapes[k], [k](double i) { return std::cos(1.0 + i + 10.0 * static_cast<double>(k)); })
-            .set_requires_grad(true);
+    parameters[k].second = filled(shapes[k], [k](double i) {
+                             return std::cos(1.0 + i + 10.0 * static_cast<double>(k));
+                           }).set_requires_grad(true);
   return parameters;
 }
 void set_golden_gradients(const models::NamedTensors& parameters, int64_t step) {
@@ -60,7 +60,8 @@ at::Tensor state_of(const Adam& optimizer, const std::string& name) {
 }
 
 TEST(Adam, EqualsTorchAfterAHundredSteps) {
-  const auto golden = nlohmann::json::parse(read_file(APO_SOURCE_DIR "/tests/training/goldens/training.json"));
+  const auto golden =
+      nlohmann::json::parse(read_file(APO_SOURCE_DIR "/tests/training/goldens/training.json"));
   for (const std::string type : {"adamw", "adam"}) {
     SCOPED_TRACE(type);
     const OptimizerOptions options = {
@@ -136,7 +137,8 @@ TEST(Adam, KeepsTheMomentsOfHalfPrecisionInFloat32) {
   for (const std::string type : {"adamw", "adam"}) {
     const OptimizerOptions options = {.type = type, .learning_rate = 0.01, .weight_decay = 0.1};
     const at::Tensor start = at::linspace(-1, 1, 8).to(at::kBFloat16);
-    at::Tensor half = start.clone().set_requires_grad(true), full = start.to(at::kFloat).set_requires_grad(true);
+    at::Tensor half = start.clone().set_requires_grad(true),
+               full = start.to(at::kFloat).set_requires_grad(true);
     Adam optimizer_half(options, {{"w", half}}), optimizer_full(options, {{"w", full}});
     for (int step = 0; step < 4; ++step) {
       half.mutable_grad() = at::cos(start * step + 1).to(at::kBFloat16);
@@ -147,7 +149,8 @@ TEST(Adam, KeepsTheMomentsOfHalfPrecisionInFloat32) {
     EXPECT_EQ(state_of(optimizer_half, "exp_avg.w").scalar_type(), at::kFloat);
     // adamw's moments do not depend on the rounded weights
     if (type == "adamw") {
-      EXPECT_TRUE(at::allclose(state_of(optimizer_half, "exp_avg_sq.w"), state_of(optimizer_full, "exp_avg_sq.w")));
+      EXPECT_TRUE(
+          at::allclose(state_of(optimizer_half, "exp_avg_sq.w"), state_of(optimizer_full, "exp_avg_sq.w")));
     }
     EXPECT_TRUE(at::allclose(half.to(at::kFloat), full, /*rtol=*/0, /*atol=*/0.02));
   }

@@ -1,4 +1,5 @@
-// Recorded trajectories and options for tests of the training loop: three demonstrations and three corrected episodes.
+// Recorded trajectories and options for tests of the training loop: three demonstrations and three corrected
+// episodes.
 #pragma once
 
 #include <torch/types.h>
@@ -25,7 +26,7 @@ inline Step recorded_step(int episode, int t, ActionSource source) {
   step.observation.state["pose"] = {std::sin(x), std::cos(2 * x), 0.01f * x};
   step.observation.instruction = "lift the block";
   step.action = {0.9f * std::sin(3 * x), std::cos(x) > 0 ? 1.0f : -1.0f};
-  if (std::abs(step.action[0]) < 0.1f) step.action[0] = 0.3f;   // moves, so that no filter takes it out
+  if (std::abs(step.action[0]) < 0.1f) step.action[0] = 0.3f;  // moves, so that no filter takes it out
   step.source = source;
   return step;
 }
@@ -33,7 +34,8 @@ inline Step recorded_step(int episode, int t, ActionSource source) {
 inline const data::TrajectoryInfo kRecordingInfo = {
     .environment_name = "test", .environment_config = "", .policy = "", .policy_hash = ""};
 
-/// Writes demos.hdf5 (3 episodes of 6 expert steps) and interactions.hdf5 (3 episodes: 8 policy, 4 human steps).
+/// Writes demos.hdf5 (3 episodes of 6 expert steps) and interactions.hdf5 (3 episodes: 8 policy, 4 human
+/// steps).
 inline void write_recordings(const std::filesystem::path& directory) {
   data::TrajectoryWriter demos(directory / "demos.hdf5", kRecordingInfo);
   data::TrajectoryWriter interactions(directory / "interactions.hdf5", kRecordingInfo);
@@ -43,7 +45,8 @@ inline void write_recordings(const std::filesystem::path& directory) {
     demos.end_episode(true, "success");
     interactions.begin_episode("lift the block");
     for (int t = 0; t < 12; ++t)
-      interactions.append(recorded_step(10 + episode, t, t < 8 ? ActionSource::policy : ActionSource::intervention));
+      interactions.append(
+          recorded_step(10 + episode, t, t < 8 ? ActionSource::policy : ActionSource::intervention));
     interactions.end_episode(true, "success");
   }
 }
@@ -62,7 +65,8 @@ class RecordedRuns {
   }
   std::filesystem::path operator/(const std::string& name) const { return directory_ / name; }
 
-  /// A run of 6 steps with all that is stateful: dropout, shuffled pools, a reference, clipping, warm-up and cosine.
+  /// A run of 6 steps with all that is stateful: dropout, shuffled pools, a reference, clipping, warm-up and
+  /// cosine.
   training::TrainingOptions options(const std::string& run) const {
     training::TrainingOptions o;
     o.run.dir = (directory_ / run).string();
@@ -100,7 +104,8 @@ inline std::vector<nlohmann::json> json_lines(const std::filesystem::path& path)
 inline std::vector<nlohmann::json> metrics_of(const std::filesystem::path& run) {
   auto lines = json_lines(run / "metrics.jsonl");
   for (auto& line : lines)
-    for (const char* key : {"samples_per_second", "step_seconds", "data_seconds", "memory_bytes"}) line.erase(key);
+    for (const char* key : {"samples_per_second", "step_seconds", "data_seconds", "memory_bytes"})
+      line.erase(key);
   return lines;
 }
 

@@ -37,7 +37,8 @@ TrainHooks after_each_step(std::function<void(int64_t)> act) {
 }
 
 // Trains until a signal arrives during `step`.
-void train_interrupted_at(const TrainingOptions& options, int64_t step, ExistingRun existing = ExistingRun::refuse) {
+void train_interrupted_at(const TrainingOptions& options, int64_t step,
+                          ExistingRun existing = ExistingRun::refuse) {
   TrainingOptions evaluated = options;
   evaluated.train.eval_every = 1;
   try {
@@ -56,7 +57,8 @@ void train_interrupted_at(const TrainingOptions& options, int64_t step, Existing
 void expect_same_run(const fs::path& one, const fs::path& other, const char* last) {
   EXPECT_EQ(metrics_of(one), metrics_of(other));
   EXPECT_EQ(json_lines(one / "samples.jsonl"), json_lines(other / "samples.jsonl"));
-  for (const char* file : {"training_state.safetensors", "policy/model.safetensors", "reference.safetensors"}) {
+  for (const char* file :
+       {"training_state.safetensors", "policy/model.safetensors", "reference.safetensors"}) {
     const fs::path a = one / "checkpoints" / last / file, b = other / "checkpoints" / last / file;
     ASSERT_EQ(fs::exists(a), fs::exists(b)) << file;
     if (!fs::exists(a)) continue;
@@ -105,6 +107,21 @@ TEST(Resume, EqualsNeverHavingStopped) {
   }
 }
 
+TEST(Resume, SavesTheStepWhoseEvaluationWasInterrupted) {
+  const RecordedRuns runs;
+  train(runs.options("whole"));
+  TrainingOptions stopped = runs.options("stopped");
+  stopped.train.eval_every = 4;
+  const TrainHooks hooks = {.evaluate = [](models::Policy&, int64_t) -> std::map<std::string, double> {
+                              throw Interrupted("in the middle of an episode");
+                            },
+                            .config_yaml = {}};
+  EXPECT_THROW(train(stopped, ExistingRun::refuse, hooks), Interrupted);
+  EXPECT_TRUE(fs::exists(runs / "stopped/checkpoints/step-4/DONE"));
+  train(stopped, ExistingRun::resume);
+  expect_same_run(runs / "whole", runs / "stopped", "step-6");
+}
+
 TEST(Resume, EqualsForEveryObjective) {
   for (const auto& [type, z0] : std::vector<std::pair<objective::ObjectiveType, objective::Z0Estimator>>{
            {objective::ObjectiveType::sft, objective::Z0Estimator::none},
@@ -127,7 +144,7 @@ TEST(Resume, EqualsForEveryObjective) {
 TEST(Resume, GoesOnInTheMiddleOfAnEpochWithPrefetchingThreads) {
   const RecordedRuns runs;
   TrainingOptions whole = runs.options("whole"), stopped = runs.options("stopped");
-  whole.train.max_steps = stopped.train.max_steps = 10;   // 6 steps an epoch: stopped in the second
+  whole.train.max_steps = stopped.train.max_steps = 10;  // 6 steps an epoch: stopped in the second
   stopped.data.loader = {.workers = 2, .prefetch = 3};
   train(whole);
   train_interrupted_at(stopped, 8);
@@ -138,7 +155,7 @@ TEST(Resume, GoesOnInTheMiddleOfAnEpochWithPrefetchingThreads) {
 TEST(Resume, ForgetsWhatAKilledProcessDidAfterItsLastCheckpoint) {
   const RecordedRuns runs;
   LinearPolicy::dropout = 0.4;
-  at::set_num_threads(1);   // a forked child has no other threads
+  at::set_num_threads(1);  // a forked child has no other threads
   TrainingOptions whole = runs.options("whole");
   train(whole);
   for (const int64_t killed_at : {1, 2, 3, 5}) {
@@ -190,7 +207,7 @@ TEST(Resume, AFullDiskLeavesNoPartialCheckpoint) {
     signal(SIGXFSZ, SIG_IGN);
     LinearPolicy::before_save = [](const fs::path& directory) {
       if (directory.string().find("step-4") == std::string::npos) return;
-      const rlimit limit = {.rlim_cur = 256, .rlim_max = 256};   // no file grows beyond this
+      const rlimit limit = {.rlim_cur = 256, .rlim_max = 256};  // no file grows beyond this
       setrlimit(RLIMIT_FSIZE, &limit);
     };
     train(options);
@@ -216,7 +233,7 @@ TEST(Resume, BeginsAnewWhereThereIsNoCheckpoint) {
   ASSERT_TRUE(WIFSIGNALED(status));
   train(options, ExistingRun::resume);
   expect_same_run(runs / "whole", runs / "killed", "step-6");
-  train(runs.options("fresh"), ExistingRun::resume);   // an unused directory
+  train(runs.options("fresh"), ExistingRun::resume);  // an unused directory
   expect_same_run(runs / "whole", runs / "fresh", "step-6");
 }
 
@@ -238,7 +255,7 @@ TEST(Resume, RefusesAnotherRunsOptions) {
   train_interrupted_at(options, 3);
   TrainingOptions other = options;
   other.objective.beta = 0.2;
-  other.train.max_steps = 9;   // the cosine would have another end
+  other.train.max_steps = 9;  // the cosine would have another end
   other.logging.every = 3;
   other.train.keep = 1;
   try {
@@ -305,7 +322,8 @@ TEST(Resume, NamesADamagedCheckpointsFile) {
   write_file_atomic(checkpoint / "state.json", R"({"version": 1, "step": "three"})");
   EXPECT_THAT(message(), HasSubstr("state.json: step: found \"three\""));
   write_file_atomic(checkpoint / "state.json", state);
-  for (const char* file : {"training_state.safetensors", "reference.safetensors", "policy/model.safetensors"}) {
+  for (const char* file :
+       {"training_state.safetensors", "reference.safetensors", "policy/model.safetensors"}) {
     const std::string bytes = read_file(checkpoint / file);
     write_file_atomic(checkpoint / file, bytes.substr(0, bytes.size() - 5));
     EXPECT_THAT(message(), HasSubstr(fs::path(file).filename().string()));
@@ -320,9 +338,9 @@ TEST(Resume, StartsFromACheckpointAndKeepsItsReference) {
   TrainingOptions whole = runs.options("whole"), stopped = runs.options("stopped");
   for (TrainingOptions* options : {&whole, &stopped}) options->policy.checkpoint = (runs / "base").string();
   train(whole);
-  EXPECT_EQ(metrics_of(runs / "whole")[0]["unweighted_loss"], 0.5);   // the reference is the base
+  EXPECT_EQ(metrics_of(runs / "whole")[0]["unweighted_loss"], 0.5);  // the reference is the base
   train_interrupted_at(stopped, 3);
-  fs::remove_all(runs / "base");   // the checkpoint needs it no more
+  fs::remove_all(runs / "base");  // the checkpoint needs it no more
   fs::create_directory(runs / "base");
   train(stopped, ExistingRun::resume);
   expect_same_run(runs / "whole", runs / "stopped", "step-6");

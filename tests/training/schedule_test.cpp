@@ -45,11 +45,14 @@ TEST(LearningRate, IsDefinedForRunsShorterThanTheWarmup) {
 }
 
 TEST(LearningRate, EqualsTheReleasedCodesWarmupAndCosine) {
-  const auto golden = nlohmann::json::parse(read_file(APO_SOURCE_DIR "/tests/training/goldens/training.json"));
+  const auto golden =
+      nlohmann::json::parse(read_file(APO_SOURCE_DIR "/tests/training/goldens/training.json"));
   const std::vector<double> rates = golden["adamw"]["learning_rates"];
   ASSERT_EQ(rates.size(), 100u);
   for (size_t step = 0; step < rates.size(); ++step)
-    EXPECT_NEAR(learning_rate({.learning_rate = 5e-3}, {}, static_cast<int64_t>(step), 100), rates[step], 1e-12) << step;
+    EXPECT_NEAR(learning_rate({.learning_rate = 5e-3}, {}, static_cast<int64_t>(step), 100), rates[step],
+                1e-12)
+        << step;
 }
 
 }  // namespace

@@ -24,7 +24,8 @@ using ::testing::Not;
 
 std::vector<std::string> names_in(const fs::path& directory) {
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(directory)) names.push_back(entry.path().filename().string());
+  for (const auto& entry : fs::directory_iterator(directory))
+    names.push_back(entry.path().filename().string());
   std::ranges::sort(names);
   return names;
 }
@@ -53,19 +54,37 @@ TEST(Train, WritesWhatARunPromises) {
                                                   "samples.jsonl", "tensorboard"));
   EXPECT_THAT(names_in(runs / "run/checkpoints"), ElementsAre("latest", "step-4", "step-6"));
   EXPECT_EQ(fs::read_symlink(runs / "run/checkpoints/latest"), "step-6");
-  EXPECT_THAT(names_in(result.checkpoint), ElementsAre("DONE", "config.yaml", "policy", "reference.safetensors",
-                                                       "state.json", "training_state.safetensors"));
+  EXPECT_THAT(names_in(result.checkpoint),
+              ElementsAre("DONE", "config.yaml", "policy", "reference.safetensors", "state.json",
+                          "training_state.safetensors"));
   EXPECT_EQ(names_in(runs / "run/tensorboard").size(), 1u);
 
   const auto metrics = json_lines(runs / "run/metrics.jsonl");
   ASSERT_EQ(metrics.size(), 6u);
   for (size_t i = 0; i < 6; ++i) {
     EXPECT_EQ(metrics[i]["step"], i + 1);
-    for (const char* key :
-         {"epoch", "loss", "unweighted_loss", "z0", "reward_desirable", "reward_undesirable", "reward_margin",
-          "action_l1_desirable", "action_l1_undesirable", "lambda_desirable", "lambda_undesirable", "grad_norm",
-          "learning_rate", "num_desirable", "num_undesirable", "samples_per_second", "step_seconds", "data_seconds",
-          "memory_bytes", "z0_unclamped", "z0_clamped", "num_clipped_actions"})
+    for (const char* key : {"epoch",
+                            "loss",
+                            "unweighted_loss",
+                            "z0",
+                            "reward_desirable",
+                            "reward_undesirable",
+                            "reward_margin",
+                            "action_l1_desirable",
+                            "action_l1_undesirable",
+                            "lambda_desirable",
+                            "lambda_undesirable",
+                            "grad_norm",
+                            "learning_rate",
+                            "num_desirable",
+                            "num_undesirable",
+                            "samples_per_second",
+                            "step_seconds",
+                            "data_seconds",
+                            "memory_bytes",
+                            "z0_unclamped",
+                            "z0_clamped",
+                            "num_clipped_actions"})
       EXPECT_TRUE(metrics[i].contains(key) && metrics[i][key].is_number()) << key;
     EXPECT_DOUBLE_EQ(metrics[i]["learning_rate"],
                      learning_rate(options.optimizer, options.schedule, static_cast<int64_t>(i), 6));
@@ -96,8 +115,10 @@ TEST(Train, SamplesAddUpToTheMetrics) {
       double log_prob = 0;
       for (const double token : s["token_log_probs"]) log_prob += token;
       EXPECT_NEAR(s["log_prob"], log_prob, 1e-5);
-      EXPECT_NEAR(s["reward"].get<double>(), s["log_prob"].get<double>() - s["reference_log_prob"].get<double>(), 1e-5);
-      EXPECT_NEAR(s["loss"].get<double>(), s["lambda"].get<double>() * s["unweighted_loss"].get<double>(), 1e-6);
+      EXPECT_NEAR(s["reward"].get<double>(),
+                  s["log_prob"].get<double>() - s["reference_log_prob"].get<double>(), 1e-5);
+      EXPECT_NEAR(s["loss"].get<double>(), s["lambda"].get<double>() * s["unweighted_loss"].get<double>(),
+                  1e-6);
       loss += s["loss"].get<double>();
       if (s["desirable"]) reward += s["reward"].get<double>() / 6;
       EXPECT_EQ(s["source"] == "policy" && fs::path(s["file"]).filename() == "demos.hdf5", false);
@@ -119,8 +140,8 @@ TEST(Train, SupervisedFineTuningNeedsNoReference) {
   const TrainResult result = train(options);
   EXPECT_FALSE(fs::exists(result.checkpoint / "reference.safetensors"));
   const auto metrics = json_lines(runs / "run/metrics.jsonl");
-  for (const char* key : {"z0", "reward_desirable", "reward_undesirable", "reward_margin", "action_l1_undesirable",
-                          "lambda_undesirable", "z0_clamped"})
+  for (const char* key : {"z0", "reward_desirable", "reward_undesirable", "reward_margin",
+                          "action_l1_undesirable", "lambda_undesirable", "z0_clamped"})
     EXPECT_TRUE(metrics[0][key].is_null()) << key;
   EXPECT_EQ(metrics[0]["num_undesirable"], 0);
   // and it learns
@@ -131,7 +152,7 @@ TEST(Train, EpochsAreCountedOnTheInterventionPool) {
   const RecordedRuns runs;
   TrainingOptions options = runs.options("run");
   options.train.max_steps = 0;
-  options.train.epochs = 1.5;   // 12 intervention steps, 2 a batch: 6 steps an epoch
+  options.train.epochs = 1.5;  // 12 intervention steps, 2 a batch: 6 steps an epoch
   EXPECT_EQ(train(options).steps, 9);
 }
 
@@ -139,7 +160,8 @@ TEST(Train, ItsConfigFileReproducesTheRun) {
   const RecordedRuns runs;
   LinearPolicy::dropout = 0.3;
   train(runs.options("first"));
-  const auto config = config::Document::from_file(runs / "first/config.yaml", {"run.dir=" + (runs / "second").string()});
+  const auto config =
+      config::Document::from_file(runs / "first/config.yaml", {"run.dir=" + (runs / "second").string()});
   train(config::load<TrainingOptions>(config));
   EXPECT_EQ(metrics_of(runs / "first"), metrics_of(runs / "second"));
   TrainingOptions other = runs.options("third");
@@ -158,7 +180,8 @@ TEST(Train, MicroBatchesGiveTheSameRun) {
   const auto whole = metrics_of(runs / "whole"), parts = metrics_of(runs / "parts");
   for (size_t i = 0; i < 6; ++i)
     for (const char* key : {"loss", "z0", "reward_margin", "grad_norm", "lambda_undesirable"})
-      EXPECT_NEAR(whole[i][key].get<double>(), parts[i][key].get<double>(), 1e-5) << key << " in step " << i + 1;
+      EXPECT_NEAR(whole[i][key].get<double>(), parts[i][key].get<double>(), 1e-5)
+          << key << " in step " << i + 1;
 }
 
 TEST(Train, EvaluationIsWrittenAndChangesNothing) {
@@ -170,7 +193,7 @@ TEST(Train, EvaluationIsWrittenAndChangesNothing) {
   const TrainHooks hooks = {.evaluate =
                                 [&steps](models::Policy& policy, int64_t step) {
                                   EXPECT_FALSE(policy.training());
-                                  at::rand({10});   // an evaluation may draw as it likes
+                                  at::rand({10});  // an evaluation may draw as it likes
                                   steps.push_back(step);
                                   return std::map<std::string, double>{{"success_rate", 0.25}};
                                 },
@@ -231,7 +254,8 @@ TEST(Train, SaysWhichOptionsContradict) {
   EXPECT_THAT(message_of<ConfigError>([&] { train(options); }), HasSubstr("train.micro_batch_size"));
   options = runs.options("run");
   options.run.device = "cuda:many";
-  EXPECT_THAT(message_of<ConfigError>([&] { train(options); }), HasSubstr("expected auto, cpu, cuda or cuda:N"));
+  EXPECT_THAT(message_of<ConfigError>([&] { train(options); }),
+              HasSubstr("expected auto, cpu, cuda or cuda:N"));
   options = runs.options("run");
   options.data.interactions.clear();
   EXPECT_THAT(message_of<ConfigError>([&] { train(options); }), HasSubstr("pool"));
@@ -278,7 +302,7 @@ TEST(Train, KeepsTheLastGoodCheckpointWhenWeightsBreak) {
                             .config_yaml = {}};
   const std::string message = message_of<RunError>([&] { train(options, ExistingRun::refuse, hooks); });
   EXPECT_THAT(message, HasSubstr("step 4:"));
-  EXPECT_THAT(message, HasSubstr("(8):"));   // every sample shows it
+  EXPECT_THAT(message, HasSubstr("(8):"));  // every sample shows it
   EXPECT_THAT(message, HasSubstr((runs / "run/checkpoints/step-2").string()));
   EXPECT_THAT(names_in(runs / "run/checkpoints"), ElementsAre("latest", "step-2"));
   // and one can go on from there
@@ -293,7 +317,7 @@ TEST(DryRun, SaysWhatWouldHappenAndTouchesNothing) {
   EXPECT_THAT(out.str(), HasSubstr("30  desirable pool, 4 of 8 samples of a batch"));
   EXPECT_THAT(out.str(), HasSubstr("12  intervention pool, 2 of 8"));
   EXPECT_THAT(out.str(), HasSubstr("12  undesirable pool, 2 of 8"));
-  EXPECT_THAT(out.str(), HasSubstr("130 parameters, 130 trained, on cpu"));   // 5·3 + 10·5 + 3·5 + 10·5
+  EXPECT_THAT(out.str(), HasSubstr("130 parameters, 130 trained, on cpu"));  // 5·3 + 10·5 + 3·5 + 10·5
   for (const char* part : {"weights", "reference", "gradients", "optimizer", "activations"})
     EXPECT_THAT(out.str(), HasSubstr(part));
   EXPECT_THAT(out.str(), HasSubstr("steps        6 of 8 samples; 1 epochs of 6 steps"));

@@ -45,7 +45,7 @@ struct LabelledStep {
   bool window_cut_short = false;       ///< at a take-over: fewer than K kept policy steps came before it
 };
 
-/// Labels one episode (the rules of design 5.5, in this order: filters, explicit labels, the K-step rule counted over
+/// Labels one episode (in this order: filters, explicit labels, the K-step rule counted over
 /// kept policy steps since the previous intervention or the episode's start, failed episodes). Pure.
 ///
 /// Steps that the file marks as skipped or that a filter leaves out are as if they were not there: a human who did not

@@ -10,7 +10,7 @@
 
 namespace apo::data {
 
-/// One batch: the samples, and each sample's mismatched partner (the next sample of the batch, rolled around).
+/// One batch, its slots in the sampler's order.
 struct Batch {
   int64_t position = 0;
   std::vector<Sample> samples;

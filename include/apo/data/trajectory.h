@@ -36,6 +36,7 @@ struct EpisodeRecord {
   std::vector<bool> recorded;                      ///< [S] false: the file marks the step as skipped (is_human 0)
   std::vector<std::optional<bool>> desirable;      ///< [S] explicit labels; nullopt = unlabelled
   std::vector<std::optional<Action>> policy_actions;  ///< [S] what the policy wanted while a human acted
+  std::vector<std::string> observation_names;      ///< cameras and states that every step has, sorted
   std::optional<bool> success;
   std::string outcome;
   int64_t num_steps() const { return static_cast<int64_t>(actions.size()); }
@@ -74,7 +75,7 @@ struct TrajectoryInfo {
   std::string policy_hash;               ///< content hash of its weights
 };
 
-/// Writes our own layout (design: robomimic's plus action_source, desirable, policy_action), crash-safe: after
+/// Writes our own layout (robomimic's plus action_source, desirable, policy_action), crash-safe: after
 /// `end_episode` returns, that episode is readable whatever happens to the process; steps of an unfinished episode are
 /// flushed at least every `flush_every` steps and readable too.
 class TrajectoryWriter {

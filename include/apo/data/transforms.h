@@ -34,8 +34,7 @@ enum class Interpolation { bilinear, bicubic };
 at::Tensor resize(const at::Tensor& image, int64_t height, int64_t width,
                   Interpolation interpolation = Interpolation::bilinear);
 
-/// The centre part with `area_share` of the area, resized back to the full size (evaluation after training with
-/// random_resized_crop uses the same share).
+/// The centre part with `area_share` of the area, resized back to the full size, for policies that are evaluated on it.
 at::Tensor center_crop(const at::Tensor& image, double area_share, Interpolation interpolation = Interpolation::bilinear);
 
 /// Colour changes in this order: brightness, contrast, saturation (factors; 1 = none), hue (a turn in [-0.5, 0.5];

@@ -7,12 +7,11 @@ namespace apo::objective {
 
 /// The terms of z0, before they are averaged over the batch's samples.
 ///
-/// shifted-labels  log π(y'_t | o, y_<t) − log π_ref(same): the next sample's labels y' on this sample's
-/// logits (the
-///                 released code; no further forward pass, but only the first token is a true conditional)
+/// shifted-labels  log π(y'_t | o, y_<t) − log π_ref(same): the next sample's labels y' on this sample's logits,
+///                 as in the released code; no further forward, but only the first token is a true conditional
 /// mismatched      log π(y'_t | o, y'_<t) − log π_ref(same): KTO's, from logits teacher-forced on y'
-/// exact           Σ_v π_v (log π_v − log π_ref,v): the KL of each token's distribution, never negative, no
-/// sampling none            undefined
+/// exact           Σ_v π_v (log π_v − log π_ref,v): the KL of each token's distribution, never negative
+/// none            undefined
 ///
 /// Shapes   returns [B, T], 0 where masked, also at the end token with `compatibility: released-code`
 /// Gradient none.

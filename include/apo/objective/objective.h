@@ -4,8 +4,7 @@
 //   auto scores = score(input, options);                          // reads the logits once
 //   BatchStatistics whole = measure(input, options, scores);      // += over micro-batches and ranks
 //   ObjectiveOutput out = evaluate(input, options, whole, scores);
-//   out.loss.backward();                                          // micro-batches' losses add up to the
-//   batch's
+//   out.loss.backward();                                          // micro-batches' losses add up
 //
 // Formulas and options: docs/objective.md.
 #pragma once

@@ -71,8 +71,8 @@ struct ObjectiveOptions {
   }
   /// True when `action_l1` decides the weights.
   bool needs_action_l1() const { return type == ObjectiveType::apo && weights.type == WeightType::adaptive; }
-  /// True when the statistics are those of the whole batch, summed over micro-batches and ranks; false when
-  /// each rank's batch stands alone, as in the released code.
+  /// True when the statistics are those of the batch of all ranks; false when each rank's batch stands alone, as in
+  /// the released code. Whoever runs several ranks sums or does not sum them accordingly.
   bool statistics_are_global() const {
     return !(type == ObjectiveType::apo && compatibility == Compatibility::released_code);
   }

@@ -15,11 +15,11 @@ namespace apo::training {
 /// One update of all parameters from their gradients:
 ///
 ///   m ← β₁ m + (1 − β₁) g,   v ← β₂ v + (1 − β₂) g²,
-///   θ ← θ − lr · wd · θ − lr · (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε)        (adam: g ← g + wd · θ instead)
+///   θ ← θ − lr · wd · θ − lr · (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε)
 ///
-/// A parameter without a gradient is left alone; t counts the updates of each parameter. The moments of parameters in
-/// half precision are kept in float32.
-/// Source  AdamW, arXiv 1711.05101; equal to torch.optim.AdamW and torch.optim.Adam.
+/// (adam: g ← g + wd · θ instead of the first term). A parameter without a gradient is left alone; t counts the
+/// updates of each parameter. The moments of parameters in half precision are kept in float32.
+/// Source   AdamW, arXiv 1711.05101; equal to torch.optim.AdamW and torch.optim.Adam.
 class Adam {
  public:
   /// The tensors are shared with the policy. ConfigError if there is nothing to train.
@@ -44,8 +44,8 @@ class Adam {
 
   OptimizerOptions options_;
   models::NamedTensors parameters_;
-  std::vector<at::Tensor> exp_avg_, exp_avg_sq_;   // as parameters_
-  std::vector<at::Tensor> updates_;                // [1] float32 each, on the parameter's device
+  std::vector<at::Tensor> exp_avg_, exp_avg_sq_;  // as parameters_
+  std::vector<at::Tensor> updates_;               // [1] float32 each, on the parameter's device
 };
 
 }  // namespace apo::training

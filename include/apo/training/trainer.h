@@ -30,7 +30,7 @@ struct TrainResult {
   double seconds = 0;                       ///< of this process
 };
 
-/// Trains. Writes run.dir as design 5.3 says: config.yaml, metrics.jsonl, samples.jsonl, tensorboard/, checkpoints/.
+/// Trains. Writes run.dir config.yaml, metrics.jsonl, samples.jsonl, tensorboard/, checkpoints/.
 ///
 /// Resuming gives the same numbers as never having stopped: bit-equal on the CPU.
 /// Errors  ConfigError: run directory used and `existing` is refuse; resume with other options (names the keys);
