@@ -90,7 +90,12 @@ function(apo_app name)
   apo_use_pch(${name})
   add_dependencies(programs ${name})
   # installed programs find the wheels' libraries where the build found them
-  set_target_properties(${name} PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
+  set(libraries "${APO_TORCH_ROOT}/lib")
+  if(APO_MUJOCO)
+    get_filename_component(mujoco "${APO_MUJOCO_LIBRARY}" DIRECTORY)
+    list(APPEND libraries "${mujoco}")
+  endif()
+  set_target_properties(${name} PROPERTIES INSTALL_RPATH "${libraries}")
   install(TARGETS ${name} RUNTIME DESTINATION bin)
 endfunction()
 

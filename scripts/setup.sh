@@ -64,6 +64,6 @@ install() { # NAME PIP-ARGUMENTS...
 }
 install libtorch --no-deps "${torch_wheels[@]}"
 install mujoco --no-deps "${mujoco_wheels[@]}"
-((with_cuda)) && install cuda --no-deps "${cuda_wheels[@]}"
+((with_cuda || with_python)) && install cuda --no-deps "${cuda_wheels[@]}"
 ((with_python)) && install python typing_extensions filelock sympy mpmath networkx jinja2 markupsafe fsspec numpy h5py safetensors
 say "done"

@@ -18,19 +18,6 @@ std::recursive_mutex& library_mutex() {
   return mutex;
 }
 
-// The innermost line of the library's error stack, which says what really happened.
-std::string reason() {
-  std::string text;
-  H5Ewalk2(
-      H5E_DEFAULT, H5E_WALK_UPWARD,
-      [](unsigned n, const H5E_error2_t* error, void* out) -> herr_t {
-        if (n == 0 && error->desc) *static_cast<std::string*>(out) = error->desc;
-        return 0;
-      },
-      &text);
-  return text.empty() ? "unknown reason" : text;
-}
-
 // Refuses to walk through an external link anywhere on a path.
 herr_t refuse_external(const char*, const char*, const char*, const char*, unsigned*, hid_t, void*) { return -1; }
 
@@ -77,6 +64,19 @@ std::optional<std::string> read_text(hid_t type, Read read) {
 }
 
 }  // namespace
+
+// The innermost line of the library's error stack, which says what really happened.
+std::string reason() {
+  std::string text;
+  H5Ewalk2(
+      H5E_DEFAULT, H5E_WALK_UPWARD,
+      [](unsigned n, const H5E_error2_t* error, void* out) -> herr_t {
+        if (n == 0 && error->desc) *static_cast<std::string*>(out) = error->desc;
+        return 0;
+      },
+      &text);
+  return text.empty() ? "unknown reason" : text;
+}
 
 Session::Session() : lock_(library_mutex()) {
   H5E_auto2_t print = nullptr;
@@ -441,109 +441,4 @@ Group Group::open_for_writing(const fs::path& path) {
   APO_CHECK(RunError, root.id() >= 0, path.string(), ": cannot open for writing: ", reason());
   return Group(std::move(root), path.string(), "");
 }
-
-Group Group::create_group(const std::string& name) {
-  Session session;
-  Handle handle(H5Gcreate2(handle_.id(), name.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
-  APO_CHECK(RunError, handle.id() >= 0, where(name), ": cannot create the group: ", reason());
-  return Group(std::move(handle), file_, path_of(name));
-}
-
-void Group::write_any(const std::string& name, int64_t file_type, int64_t memory_type, const void* values,
-                      size_t count, const std::vector<int64_t>& shape, bool row_chunks, int gzip) {
-  Session session;
-  std::vector<hsize_t> sizes(shape.begin(), shape.end());
-  size_t need = 1;
-  for (const hsize_t size : sizes) need *= size;
-  APO_ASSERT(need == count);
-  Handle space(sizes.empty() ? H5Screate(H5S_SCALAR)
-                             : H5Screate_simple(static_cast<int>(sizes.size()), sizes.data(), nullptr));
-  Handle creation(H5Pcreate(H5P_DATASET_CREATE));
-  H5Pset_obj_track_times(creation.id(), false);  // equal data give equal files
-  if (row_chunks && need > 0) {
-    sizes[0] = 1;
-    H5Pset_chunk(creation.id(), static_cast<int>(sizes.size()), sizes.data());
-    H5Pset_fill_time(creation.id(), H5D_FILL_TIME_NEVER);
-    if (gzip > 0) H5Pset_deflate(creation.id(), static_cast<unsigned>(gzip));
-  }
-  Handle array(H5Dcreate2(handle_.id(), name.c_str(), file_type, space.id(), H5P_DEFAULT, creation.id(), H5P_DEFAULT));
-  APO_CHECK(RunError, array.id() >= 0, where(name), ": cannot create the dataset: ", reason());
-  if (need == 0) return;
-  APO_CHECK(RunError, H5Dwrite(array.id(), memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) >= 0, where(name),
-            ": cannot write: ", reason());
-}
-
-void Group::write(const std::string& name, std::span<const float> values, const std::vector<int64_t>& shape) {
-  write_any(name, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, values.data(), values.size(), shape, false, 0);
-}
-
-void Group::write(const std::string& name, std::span<const int8_t> values, const std::vector<int64_t>& shape) {
-  write_any(name, H5T_STD_I8LE, H5T_NATIVE_INT8, values.data(), values.size(), shape, false, 0);
-}
-
-void Group::write(const std::string& name, std::span<const uint8_t> values, const std::vector<int64_t>& shape,
-                  bool row_chunks, int gzip) {
-  write_any(name, H5T_STD_U8LE, H5T_NATIVE_UINT8, values.data(), values.size(), shape, row_chunks, gzip);
-}
-
-namespace {
-
-Handle text_type() {
-  Handle type(H5Tcopy(H5T_C_S1));
-  H5Tset_size(type.id(), H5T_VARIABLE);
-  H5Tset_cset(type.id(), H5T_CSET_UTF8);
-  return type;
-}
-
-}  // namespace
-
-void Group::write_text(const std::string& name, const std::string& text) {
-  Session session;
-  const Handle type = text_type();
-  const char* value = text.c_str();
-  write_any(name, type.id(), type.id(), &value, 1, {}, false, 0);
-}
-
-void Group::set_any(const std::string& name, int64_t type, const void* value) {
-  if (H5Aexists(handle_.id(), name.c_str()) > 0) H5Adelete(handle_.id(), name.c_str());
-  Handle space(H5Screate(H5S_SCALAR));
-  Handle attribute(H5Acreate2(handle_.id(), name.c_str(), type, space.id(), H5P_DEFAULT, H5P_DEFAULT));
-  APO_CHECK(RunError, attribute.id() >= 0 && H5Awrite(attribute.id(), type, value) >= 0, where(), " attribute ", name,
-            ": cannot write: ", reason());
-}
-
-void Group::set_attribute(const std::string& name, const std::string& text) {
-  Session session;
-  APO_CHECK(DataError, is_utf8(text), where(), " attribute ", name, ": expected UTF-8 text, found other bytes");
-  APO_CHECK(DataError, text.size() < 60000, where(), " attribute ", name, ": expected at most 60000 bytes, found ",
-            text.size());
-  const Handle type = text_type();
-  const char* value = text.c_str();
-  set_any(name, type.id(), &value);
-}
-
-void Group::set_attribute(const std::string& name, int64_t value) {
-  Session session;
-  set_any(name, H5T_NATIVE_INT64, &value);
-}
-
-void Group::link_soft(const std::string& name, const std::string& target) {
-  Session session;
-  APO_CHECK(RunError, H5Lcreate_soft(target.c_str(), handle_.id(), name.c_str(), H5P_DEFAULT, H5P_DEFAULT) >= 0,
-            where(name), ": cannot link: ", reason());
-}
-
-void Group::link_external(const std::string& name, const std::string& file, const std::string& target) {
-  Session session;
-  APO_CHECK(RunError,
-            H5Lcreate_external(file.c_str(), target.c_str(), handle_.id(), name.c_str(), H5P_DEFAULT, H5P_DEFAULT) >= 0,
-            where(name), ": cannot link: ", reason());
-}
-
-void Group::remove(const std::string& name) {
-  Session session;
-  APO_CHECK(RunError, H5Ldelete(handle_.id(), name.c_str(), H5P_DEFAULT) >= 0, where(name), ": cannot remove: ",
-            reason());
-}
-
 }  // namespace apo::data::hdf5

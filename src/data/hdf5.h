@@ -141,6 +141,8 @@ class Group {
 
 /// The order in which people count: digits compare as numbers.
 bool natural_less(const std::string& a, const std::string& b);
+/// What HDF5 says of the last failure, in its own words.
+std::string reason();
 /// True if `text` is well-formed UTF-8.
 bool is_utf8(const std::string& text);
 

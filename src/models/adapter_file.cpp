@@ -80,6 +80,7 @@ void load_adapter(AdapterSlots& slots, const std::string& name, const fs::path& 
   APO_CHECK(DataError, !found.empty(), path.string(), ": expected adapter tensors, found none");
 
   // Everything is checked before the policy changes.
+  std::string targets;
   std::vector<std::pair<Linear*, LinearAdapter>> adapters;
   const double rank = static_cast<double>(options.rank);
   for (const auto& [layer, linear] : slots.layers()) {
@@ -103,14 +104,11 @@ void load_adapter(AdapterSlots& slots, const std::string& name, const fs::path& 
     adapter.b =
         read(entry->second.second, kSuffixB, {linear->out_features(), options.rank}).set_requires_grad(true);
     adapters.emplace_back(linear, std::move(adapter));
+    targets += (targets.empty() ? "" : ",") + layer;
     found.erase(entry);
   }
   APO_CHECK(DataError, found.empty(), path.string(), ": an adapter for the layer ", found.begin()->first,
             ", which this policy lacks");
-  std::string targets;
-  for (const auto& [linear, adapter] : adapters)
-    for (const auto& [layer, candidate] : slots.layers())
-      if (candidate == linear) targets += (targets.empty() ? "" : ",") + layer;
   options.target_modules = adapters.size() == slots.layers().size() ? "all-linear" : targets;
   for (auto& [linear, adapter] : adapters) linear->adapters.push_back(std::move(adapter));
   slots.add(name, options);

@@ -1,7 +1,6 @@
 // Which kinds of policy there are, and how a config becomes one of them.
 #include <torch/types.h>
 
-#include <fstream>
 #include <mutex>
 
 #include "apo/base/error.h"

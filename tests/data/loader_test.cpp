@@ -6,6 +6,7 @@
 #include <torch/types.h>
 
 #include <atomic>
+#include <map>
 
 #include "data/recordings.h"
 #include "support/temp_dir.h"
@@ -88,6 +89,21 @@ TEST(Loader, AugmentsEverySlotAnew) {
       changed += !at::equal(plain[b].samples[k].observation.images.at("front"),
                             augmented[b].samples[k].observation.images.at("front"));
   EXPECT_GT(changed, total * 9 / 10);
+}
+
+TEST(Loader, AugmentsAStepAnewInEveryBatch) {
+  TempDir dir;
+  const Recorded recorded(dir);
+  std::map<std::pair<int32_t, size_t>, std::vector<at::Tensor>> seen;  // by step and slot
+  for (const Batch& batch : batches(recorded.options, 0, true, 0, 40))
+    for (size_t k = 0; k < batch.samples.size(); ++k)
+      if (batch.samples[k].index.episode == 0)
+        seen[{batch.samples[k].index.timestep, k}].push_back(batch.samples[k].observation.images.at("front"));
+  int64_t repeats = 0;
+  for (const auto& [key, images] : seen) {
+    for (size_t i = 1; i < images.size(); ++i, ++repeats) EXPECT_FALSE(at::equal(images[0], images[i]));
+  }
+  EXPECT_GT(repeats, 20);
 }
 
 TEST(Loader, ThrowsInTheCallerWhatAWorkerThrew) {
