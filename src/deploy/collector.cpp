@@ -28,7 +28,10 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 class CorrectionPictures {
  public:
   CorrectionPictures(Environment& environment, const CollectOptions& options, const fs::path& output)
-      : environment_(environment), size_(options.animation_size), left_(options.animations), output_(output) {}
+      : environment_(environment),
+        size_(options.animation_size),
+        left_(options.animations),
+        output_(output) {}
 
   void begin() { frames_.clear(); }
   void take(ActionSource source) {
@@ -38,7 +41,8 @@ class CorrectionPictures {
   void end(int64_t episode, bool corrected) {
     if (left_ <= 0 || !corrected) return;
     take(last_);
-    const fs::path path = output_.parent_path() / concat(output_.stem().string(), "-correction-", episode, ".webp");
+    const fs::path path =
+        output_.parent_path() / concat(output_.stem().string(), "-correction-", episode, ".webp");
     write_animation(path, frames_, environment_.control_hz() / 2);
     --left_;
   }
@@ -66,7 +70,8 @@ void count_episode(const EpisodeResult& episode, bool recorded, const std::map<s
 }
 
 bool finished(const CollectionSummary& summary, const CollectOptions& options) {
-  return summary.episodes >= options.episodes || (options.take_overs > 0 && summary.take_overs >= options.take_overs);
+  return summary.episodes >= options.episodes ||
+         (options.take_overs > 0 && summary.take_overs >= options.take_overs);
 }
 
 [[noreturn]] void stop_for_interrupt(const CollectionSummary& summary, const fs::path& output) {
@@ -77,14 +82,18 @@ bool finished(const CollectionSummary& summary, const CollectOptions& options) {
 
 std::span<const std::pair<ExistingFile, std::string_view>> enum_names(ExistingFile) {
   static constexpr std::array<std::pair<ExistingFile, std::string_view>, 3> kNames = {
-      {{ExistingFile::refuse, "refuse"}, {ExistingFile::append, "append"}, {ExistingFile::overwrite, "overwrite"}}};
+      {{ExistingFile::refuse, "refuse"},
+       {ExistingFile::append, "append"},
+       {ExistingFile::overwrite, "overwrite"}}};
   return kNames;
 }
 
 void CollectOptions::visit(config::Visitor& v) {
-  v("take_overs", take_overs, "stop after so many take-overs; 0: only `episodes` counts", config::at_least(0));
+  v("take_overs", take_overs, "stop after so many take-overs; 0: only `episodes` counts",
+    config::at_least(0));
   v("episodes", episodes, "stop after so many episodes, whatever happened", config::at_least(1));
-  v("max_steps_with_human", max_steps_with_human, "steps of an episode once a human took over", config::at_least(1));
+  v("max_steps_with_human", max_steps_with_human, "steps of an episode once a human took over",
+    config::at_least(1));
   v("seed", seed, "episode i is reset with seed + i", config::at_least(0));
   v("record_policy_action", record_policy_action, "keep what the policy wanted while the human acted");
   v("drop_failed", drop_failed, "do not record episodes that did not succeed");
@@ -112,12 +121,13 @@ CollectionSummary collect(Environment& environment, models::Policy& policy, Inte
     std::map<std::string, int64_t> steps;
     bool begun = false;
     const EpisodeHooks hooks{.decided = [&](ActionSource source) { pictures.take(source); },
-                             .stepped = [&](const Step& step) {
-                               if (!begun) writer.begin_episode(step.observation.instruction);
-                               begun = true;
-                               writer.append(step);
-                               ++steps[std::string(to_string(step.source))];
-                             }};
+                             .stepped =
+                                 [&](const Step& step) {
+                                   if (!begun) writer.begin_episode(step.observation.instruction);
+                                   begun = true;
+                                   writer.append(step);
+                                   ++steps[std::string(to_string(step.source))];
+                                 }};
     pictures.begin();
     EpisodeResult episode;
     try {
@@ -142,8 +152,9 @@ CollectionSummary collect(Environment& environment, models::Policy& policy, Inte
     pictures.end(index, !episode.take_over_reasons.empty());
     summary.seconds = seconds_before + seconds_since(start);
     write_file_atomic(summary_path(output), summary.json());
-    progress.update(options.take_overs > 0 ? std::min(summary.take_overs, options.take_overs) : summary.episodes,
-                    concat(summary.episodes, " episodes, ", summary.take_overs, " take-overs"));
+    progress.update(
+        options.take_overs > 0 ? std::min(summary.take_overs, options.take_overs) : summary.episodes,
+        concat(summary.episodes, " episodes, ", summary.take_overs, " take-overs"));
   }
   return summary;
 }

@@ -16,8 +16,9 @@ void check_action(const Action& action, int64_t size, const char* who, const std
               ", found dimension ", d, " = ", action[d]);
 }
 
-std::vector<Action> decide(models::Policy& policy, std::span<const Observation> observations, int64_t action_size,
-                           const models::DecodeOptions& options, const std::function<std::string(size_t)>& where) {
+std::vector<Action> decide(models::Policy& policy, std::span<const Observation> observations,
+                           int64_t action_size, const models::DecodeOptions& options,
+                           const std::function<std::string(size_t)>& where) {
   const at::NoGradGuard no_gradient;
   std::vector<Action> actions = policy.to_actions(policy.act(policy.encode(observations), options));
   APO_CHECK(RunError, actions.size() == observations.size(), where(0), ": expected ", observations.size(),

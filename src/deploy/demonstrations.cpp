@@ -39,7 +39,8 @@ std::pair<Step, Action> demonstrated_step(Environment& environment, const Demons
   step.action = *action;
   Action executed = std::move(*action);
   const auto noisy = std::min(static_cast<size_t>(options.noise_dimensions), executed.size());
-  for (size_t d = 0; d < noisy; ++d) executed[d] += static_cast<float>(options.action_noise * random.normal());
+  for (size_t d = 0; d < noisy; ++d)
+    executed[d] += static_cast<float>(options.action_noise * random.normal());
   return {std::move(step), std::move(executed)};
 }
 
@@ -83,7 +84,8 @@ void DemonstrationOptions::visit(config::Visitor& v) {
   v("seed", seed, "attempt i is reset with seed + i", config::at_least(0));
   v("action_noise", action_noise, "standard deviation added to what is executed, not to what is recorded",
     config::at_least(0));
-  v("noise_dimensions", noise_dimensions, "the first so many action dimensions get noise", config::at_least(0));
+  v("noise_dimensions", noise_dimensions, "the first so many action dimensions get noise",
+    config::at_least(0));
   v("habit", habit, "tabletop only: environment.tabletop.habit while demonstrating", config::between(0, 1));
   v("existing", existing, "what to do when the output exists: refuse, append or overwrite");
 }
@@ -102,7 +104,8 @@ CollectionSummary collect_demonstrations(Environment& environment, const Demonst
   while (summary.recorded < options.episodes) {
     const Attempt attempt = demonstrate(environment, options, summary.episodes);
     if (attempt.interrupted)
-      throw Interrupted(concat("interrupted; ", output.string(), " holds ", summary.recorded, " demonstrations"));
+      throw Interrupted(
+          concat("interrupted; ", output.string(), " holds ", summary.recorded, " demonstrations"));
     ++summary.episodes;
     ++summary.outcomes[attempt.outcome];
     if (attempt.success) {
@@ -117,15 +120,17 @@ CollectionSummary collect_demonstrations(Environment& environment, const Demonst
         seconds_before + std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     write_file_atomic(summary_path(output), summary.json());
     progress.update(summary.recorded, concat(summary.episodes, " attempts"));
-    APO_CHECK(RunError, summary.episodes < kAttemptsBeforeGivingUp || 10 * summary.recorded >= summary.episodes,
+    APO_CHECK(RunError,
+              summary.episodes < kAttemptsBeforeGivingUp || 10 * summary.recorded >= summary.episodes,
               "demonstrations: only ", summary.recorded, " of ", summary.episodes,
-              " attempts of the expert succeeded; expected at least one in ten (environment ", environment.name(), ")");
+              " attempts of the expert succeeded; expected at least one in ten (environment ",
+              environment.name(), ")");
   }
   return summary;
 }
 
-CollectionSummary collect_demonstrations(const EnvironmentOptions& environment, const DemonstrationOptions& options,
-                                         const fs::path& output) {
+CollectionSummary collect_demonstrations(const EnvironmentOptions& environment,
+                                         const DemonstrationOptions& options, const fs::path& output) {
   EnvironmentOptions demonstrating = environment;
   if (options.habit) demonstrating.tabletop.habit = *options.habit;
   return collect_demonstrations(*make_environment(demonstrating), options, output);

@@ -60,10 +60,12 @@ std::unique_ptr<Environment> make_environment(const EnvironmentOptions& options)
   if (!factory) {
     std::string valid;
     for (const std::string& type : environment_types()) valid += (valid.empty() ? "" : ", ") + type;
-    throw ConfigError(concat("environment.type: expected a registered environment (", valid, "), found ", options.type));
+    throw ConfigError(
+        concat("environment.type: expected a registered environment (", valid, "), found ", options.type));
   }
   auto environment = factory(options);
-  APO_CHECK(RunError, environment != nullptr, "environment.type ", options.type, ": its factory made nothing");
+  APO_CHECK(RunError, environment != nullptr, "environment.type ", options.type,
+            ": its factory made nothing");
   return environment;
 }
 

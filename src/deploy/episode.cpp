@@ -13,8 +13,8 @@ namespace apo::deploy {
 namespace {
 
 // The next step up to its execution: what is seen, what the policy wants, what the human does about it.
-Step next_step(Environment& environment, models::Policy& policy, InterventionSource* human, const EpisodeSetup& setup,
-               std::string& reason) {
+Step next_step(Environment& environment, models::Policy& policy, InterventionSource* human,
+               const EpisodeSetup& setup, std::string& reason) {
   Step step;
   step.observation = environment.observe();
   const std::string where = concat(setup.where, ", step ", environment.step_count());

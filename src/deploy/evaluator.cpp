@@ -24,16 +24,16 @@ namespace {
 
 // One place in the lock-step: an environment and the trial that it is playing.
 struct Slot {
-  int64_t trial = -1;                ///< -1: idle
+  int64_t trial = -1;  ///< -1: idle
   int64_t steps = 0;
   bool over = false;
-  Observation observation;           ///< prepared for the policy
+  Observation observation;  ///< prepared for the policy
   Action action;
   std::vector<at::Tensor> frames;
 };
 
-// All trials of one evaluation. An environment that has finished a trial takes the next one at once, so that the
-// batches stay full.
+// All trials of one evaluation. An environment that has finished a trial takes the next one at once, so that
+// the batches stay full.
 class LockStep {
  public:
   LockStep(models::Policy& policy, const EnvironmentOptions& environment, const EvalOptions& options)
@@ -49,7 +49,8 @@ class LockStep {
     std::iota(free.begin(), free.end(), 0);
     int64_t next = 0, finished = 0, successes = 0;
     for (uint64_t tick = 0; finished < options_.trials; ++tick) {
-      if (interrupted()) throw Interrupted(concat("interrupted after ", finished, " of ", options_.trials, " trials"));
+      if (interrupted())
+        throw Interrupted(concat("interrupted after ", finished, " of ", options_.trials, " trials"));
       std::vector<int64_t> begun;
       for (const int64_t i : free) {
         if (next == options_.trials) break;
@@ -95,8 +96,9 @@ class LockStep {
   void decide_all(const std::vector<int64_t>& playing, uint64_t tick) {
     std::vector<Observation> observations;
     for (const int64_t i : playing) observations.push_back(std::move(slot(i).observation));
-    const models::DecodeOptions decoding{.temperature = options_.temperature,
-                                         .seed = mix_seed(static_cast<uint64_t>(options_.seed), "decode", tick)};
+    const models::DecodeOptions decoding{
+        .temperature = options_.temperature,
+        .seed = mix_seed(static_cast<uint64_t>(options_.seed), "decode", tick)};
     const auto where = [&](size_t k) {
       const Slot& s = slot(playing[k]);
       return concat("trial ", s.trial, " (seed ", options_.seed + s.trial, "), step ", s.steps);
@@ -129,13 +131,14 @@ class LockStep {
   }
 
   void end(Slot& s, Environment& environment) {
-    trials_[static_cast<size_t>(s.trial)] = {.trial = s.trial,
-                                             .seed = static_cast<uint64_t>(options_.seed + s.trial),
-                                             .success = environment.success(),
-                                             .unaided = environment.flawless(),
-                                             .outcome = environment.done() ? environment.outcome() : "timeout",
-                                             .steps = s.steps,
-                                             .facts = environment.facts()};
+    trials_[static_cast<size_t>(s.trial)] = {
+        .trial = s.trial,
+        .seed = static_cast<uint64_t>(options_.seed + s.trial),
+        .success = environment.success(),
+        .unaided = environment.flawless(),
+        .outcome = environment.done() ? environment.outcome() : "timeout",
+        .steps = s.steps,
+        .facts = environment.facts()};
     if (!drawn(s)) return;
     s.frames.push_back(environment.render(options_.animation_size));
     std::string animation = encode_animation(s.frames, environment.control_hz() / 2);
@@ -164,7 +167,8 @@ class LockStep {
 void EvalOptions::visit(config::Visitor& v) {
   v("trials", trials, "episodes; more narrow the interval", config::at_least(1));
   v("seed", seed, "trial i is reset with seed + i", config::at_least(0));
-  v("parallel", parallel, "environments in lock-step: one forward pass decides for all; more need more memory",
+  v("parallel", parallel,
+    "environments in lock-step: one forward pass decides for all; more need more memory",
     config::at_least(1));
   v("threads", threads, "that step and draw the environments; 0: all cores", config::at_least(0));
   v("max_steps", max_steps, "of a trial; 0: the environment's", config::at_least(0));
@@ -173,10 +177,11 @@ void EvalOptions::visit(config::Visitor& v) {
   v("animation_size", animation_size, "their side in pixels; larger files", config::between(16, 2048));
 }
 
-EvalResult evaluate(models::Policy& policy, const EnvironmentOptions& environment, const EvalOptions& options) {
+EvalResult evaluate(models::Policy& policy, const EnvironmentOptions& environment,
+                    const EvalOptions& options) {
   APO_CHECK(ConfigError, options.trials >= 1 && options.parallel >= 1 && options.seed >= 0,
-            "eval: expected trials >= 1, parallel >= 1 and seed >= 0, found ", options.trials, ", ", options.parallel,
-            " and ", options.seed);
+            "eval: expected trials >= 1, parallel >= 1 and seed >= 0, found ", options.trials, ", ",
+            options.parallel, " and ", options.seed);
   const auto start = std::chrono::steady_clock::now();
   policy.set_training(false);
   EvalResult result = LockStep(policy, environment, options).run();
@@ -196,9 +201,10 @@ RecordedTrial record_trial(models::Policy& policy, Environment& environment, uin
     recorded.frames.push_back(human ? with_border(frame, source) : frame);
   };
   policy.set_training(false);
-  const EpisodeResult episode = play_episode(environment, policy, human,
-                                             {.seed = seed, .record_policy_action = false, .where = concat("seed ", seed)},
-                                             {.decided = draw, .stepped = {}});
+  const EpisodeResult episode =
+      play_episode(environment, policy, human,
+                   {.seed = seed, .record_policy_action = false, .where = concat("seed ", seed)},
+                   {.decided = draw, .stepped = {}});
   if (episode.interrupted) throw Interrupted(concat("interrupted while drawing the episode of seed ", seed));
   draw(last);
   recorded.take_overs = std::ssize(episode.take_over_reasons);

@@ -13,7 +13,9 @@ constexpr const char* kOutOfPatience = "out of patience";
 
 class NoHuman : public InterventionSource {
  public:
-  std::optional<Intervention> decide(Environment&, const Observation&, const Action&) override { return std::nullopt; }
+  std::optional<Intervention> decide(Environment&, const Observation&, const Action&) override {
+    return std::nullopt;
+  }
 };
 
 class ScriptedHuman : public InterventionSource {
@@ -65,17 +67,18 @@ class ScriptedHuman : public InterventionSource {
 
   Intervention act(Environment& environment) {
     std::optional<Action> action = environment.expert_action();
-    APO_CHECK(RunError, action.has_value(), "environment ", environment.name(), ", step ", environment.step_count(),
-              ": the scripted human would take over (", reason_,
-              "), but the environment has no expert; expected Environment::expert_action or intervention.type none");
+    APO_CHECK(RunError, action.has_value(), "environment ", environment.name(), ", step ",
+              environment.step_count(), ": the scripted human would take over (", reason_,
+              "), but the environment has no expert; expected Environment::expert_action or "
+              "intervention.type none");
     ++acted_;
     return {std::move(*action), reason_};
   }
 
   ScriptedHumanOptions options_;
-  std::string reason_;   // of the running take-over; empty while the policy acts
-  int64_t held_ = 0;     // steps in a row with a concern
-  int64_t acted_ = 0;    // steps of the running take-over
+  std::string reason_;  // of the running take-over; empty while the policy acts
+  int64_t held_ = 0;    // steps in a row with a concern
+  int64_t acted_ = 0;   // steps of the running take-over
 };
 
 }  // namespace
@@ -87,14 +90,15 @@ std::span<const std::pair<HandBack, std::string_view>> enum_names(HandBack) {
 }
 
 void ScriptedHumanOptions::visit(config::Visitor& v) {
-  v("reaction_steps", reaction_steps, "steps in a row with a concern before the human takes over; more come later",
-    config::at_least(1));
+  v("reaction_steps", reaction_steps,
+    "steps in a row with a concern before the human takes over; more come later", config::at_least(1));
   v("at_once", at_once, "concerns that are answered in the first step");
   v("calm_steps", calm_steps, "steps at the episode's start without a take-over", config::at_least(0));
   v("patience_steps", patience_steps,
     "take over after so many steps of an episode, whatever happens (reason \"out of patience\"); 0: never",
     config::at_least(0));
-  v("hand_back", hand_back, "never: the human finishes the episode; when-safe: gives back once there is no concern");
+  v("hand_back", hand_back,
+    "never: the human finishes the episode; when-safe: gives back once there is no concern");
   v("min_steps", min_steps, "steps of a take-over before handing back", config::at_least(1));
 }
 
@@ -106,7 +110,8 @@ void InterventionOptions::visit(config::Visitor& v) {
 
 std::unique_ptr<InterventionSource> make_scripted_human(const ScriptedHumanOptions& options) {
   APO_CHECK(ConfigError, options.reaction_steps >= 1 && options.calm_steps >= 0 && options.min_steps >= 1,
-            "deploy.intervention.scripted: expected reaction_steps >= 1, calm_steps >= 0 and min_steps >= 1, found ",
+            "deploy.intervention.scripted: expected reaction_steps >= 1, calm_steps >= 0 and min_steps >= 1, "
+            "found ",
             options.reaction_steps, ", ", options.calm_steps, " and ", options.min_steps);
   return std::make_unique<ScriptedHuman>(options);
 }

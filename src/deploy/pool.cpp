@@ -42,7 +42,7 @@ struct EnvironmentPool::State {
     std::unique_lock lock(mutex);
     while (true) {
       wake.wait(lock, [&] { return stop || generation != seen; });
-      if (generation == seen) return;   // stop, and nothing left to do
+      if (generation == seen) return;  // stop, and nothing left to do
       seen = generation;
       lock.unlock();
       do_share(worker);
@@ -73,7 +73,8 @@ struct EnvironmentPool::State {
 
   void start(size_t threads) {
     std::lock_guard lock(mutex);
-    for (size_t worker = 0; worker < threads; ++worker) workers.emplace_back([this, worker] { live(worker); });
+    for (size_t worker = 0; worker < threads; ++worker)
+      workers.emplace_back([this, worker] { live(worker); });
   }
 
   ~State() {
@@ -92,8 +93,8 @@ struct EnvironmentPool::State {
 
 EnvironmentPool::EnvironmentPool(const EnvironmentOptions& options, int64_t size, int64_t threads)
     : state_(std::make_unique<State>()) {
-  APO_CHECK(ConfigError, size >= 1 && threads >= 0, "environments: expected at least one and threads >= 0, found ", size,
-            " and ", threads);
+  APO_CHECK(ConfigError, size >= 1 && threads >= 0,
+            "environments: expected at least one and threads >= 0, found ", size, " and ", threads);
   if (threads == 0) threads = std::max(1u, std::thread::hardware_concurrency());
   const auto count = static_cast<size_t>(size);
   state_->environments.resize(count);
@@ -107,7 +108,8 @@ EnvironmentPool::~EnvironmentPool() = default;
 
 int64_t EnvironmentPool::size() const { return static_cast<int64_t>(state_->environments.size()); }
 
-void EnvironmentPool::run(std::span<const int64_t> which, const std::function<void(int64_t, Environment&)>& work) {
+void EnvironmentPool::run(std::span<const int64_t> which,
+                          const std::function<void(int64_t, Environment&)>& work) {
   state_->each(which, [&](int64_t i) { work(i, *state_->environments[static_cast<size_t>(i)]); });
 }
 

@@ -19,8 +19,8 @@ class EnvironmentPool {
   EnvironmentPool& operator=(const EnvironmentPool&) = delete;
 
   int64_t size() const;
-  /// work(i, environment i) for every i in `which`, in parallel; returns when all are done. Of several errors, that of
-  /// the lowest i is thrown.
+  /// work(i, environment i) for every i in `which`, in parallel; returns when all are done. Of several
+  /// errors, that of the lowest i is thrown.
   void run(std::span<const int64_t> which, const std::function<void(int64_t, Environment&)>& work);
 
  private:

@@ -12,8 +12,8 @@ namespace {
 namespace fs = std::filesystem;
 
 void make_directory_of(const fs::path& output) {
-  APO_CHECK(ConfigError, !output.empty() && output.has_filename(), "output: expected the path of an HDF5 file, found \"",
-            output.string(), "\"");
+  APO_CHECK(ConfigError, !output.empty() && output.has_filename(),
+            "output: expected the path of an HDF5 file, found \"", output.string(), "\"");
   const fs::path directory = output.parent_path();
   if (directory.empty()) return;
   std::error_code error;
@@ -30,7 +30,8 @@ CollectionSummary take_up(const fs::path& output) {
   APO_CHECK(DataError, file->num_episodes() >= summary.recorded, output.string(), ": expected at least the ",
             summary.recorded, " episodes that ", path.string(), " speaks of, found ", file->num_episodes());
   for (int64_t i = summary.recorded; i < file->num_episodes(); ++i) count_record(file->episode(i), summary);
-  log_info("appending to ", output.string(), ": ", summary.recorded, " episodes, ", summary.take_overs, " take-overs");
+  log_info("appending to ", output.string(), ": ", summary.recorded, " episodes, ", summary.take_overs,
+           " take-overs");
   return summary;
 }
 
@@ -38,7 +39,7 @@ CollectionSummary take_up(const fs::path& output) {
 void check_not_in_use(const fs::path& output) {
   try {
     const data::TrajectoryWriter probe(output, {});
-  } catch (const DataError&) {   // not ours, so nobody of ours writes it
+  } catch (const DataError&) {  // not ours, so nobody of ours writes it
   }
 }
 
@@ -73,10 +74,12 @@ CollectionSummary prepare_output(const fs::path& output, ExistingFile existing) 
     fs::remove(summary_path(output), ignored);
     return {};
   }
-  APO_CHECK(ConfigError, existing != ExistingFile::refuse, output.string(),
-            ": exists already; expected a new file, or --set deploy.collect.existing=append or =overwrite (for "
-            "demonstrations deploy.demonstrations.existing)");
-  APO_CHECK(ConfigError, fs::is_regular_file(output), output.string(), ": expected a file, found something else");
+  APO_CHECK(
+      ConfigError, existing != ExistingFile::refuse, output.string(),
+      ": exists already; expected a new file, or --set deploy.collect.existing=append or =overwrite (for "
+      "demonstrations deploy.demonstrations.existing)");
+  APO_CHECK(ConfigError, fs::is_regular_file(output), output.string(),
+            ": expected a file, found something else");
   if (existing == ExistingFile::append) return take_up(output);
   check_not_in_use(output);
   std::error_code error;

@@ -11,9 +11,9 @@ namespace apo::deploy {
 /// Where the summary of `output` is kept: output + ".json".
 std::filesystem::path summary_path(const std::filesystem::path& output);
 
-/// Makes the directory of `output`, then refuses, removes or reads what is there. Returns the summary so far (empty for
-/// a fresh file). Episodes that reached the file but not the summary (a crash between the two) are counted from the
-/// file.
+/// Makes the directory of `output`, then refuses, removes or reads what is there. Returns the summary so far
+/// (empty for a fresh file). Episodes that reached the file but not the summary (a crash between the two) are
+/// counted from the file.
 CollectionSummary prepare_output(const std::filesystem::path& output, ExistingFile existing);
 
 /// Adds what a recorded episode says to the summary.

@@ -19,7 +19,7 @@ using json = nlohmann::ordered_json;
 
 // The members of each struct with their names, once for both directions.
 template <class R, class Field>
-  requires std::same_as<std::remove_const_t<R>, Rate>
+requires std::same_as<std::remove_const_t<R>, Rate>
 void for_each_field(R& rate, Field&& field) {
   field("count", rate.count);
   field("total", rate.total);
@@ -28,7 +28,7 @@ void for_each_field(R& rate, Field&& field) {
   field("high", rate.high);
 }
 template <class T, class Field>
-  requires std::same_as<std::remove_const_t<T>, Trial>
+requires std::same_as<std::remove_const_t<T>, Trial>
 void for_each_field(T& trial, Field&& field) {
   field("trial", trial.trial);
   field("seed", trial.seed);
@@ -39,7 +39,7 @@ void for_each_field(T& trial, Field&& field) {
   field("facts", trial.facts);
 }
 template <class E, class Field>
-  requires std::same_as<std::remove_const_t<E>, EvalResult>
+requires std::same_as<std::remove_const_t<E>, EvalResult>
 void for_each_field(E& result, Field&& field) {
   field("success", result.success);
   field("unaided", result.unaided);
@@ -56,13 +56,13 @@ void for_each_field(E& result, Field&& field) {
 }  // namespace
 
 template <class T>
-  requires std::same_as<T, Rate> || std::same_as<T, Trial> || std::same_as<T, EvalResult>
+requires std::same_as<T, Rate> || std::same_as<T, Trial> || std::same_as<T, EvalResult>
 void to_json(json& object, const T& value) {
   object = json::object();
   for_each_field(value, [&](const char* name, const auto& member) { object[name] = member; });
 }
 template <class T>
-  requires std::same_as<T, Rate> || std::same_as<T, Trial> || std::same_as<T, EvalResult>
+requires std::same_as<T, Rate> || std::same_as<T, Trial> || std::same_as<T, EvalResult>
 void from_json(const json& object, T& value) {
   for_each_field(value, [&](const char* name, auto& member) { object.at(name).get_to(member); });
 }
@@ -71,8 +71,8 @@ namespace {
 
 std::string interval(const Rate& rate) {
   std::ostringstream out;
-  out << std::fixed << std::setprecision(2) << rate.rate << " [" << rate.low << ", " << rate.high << "]  " << rate.count
-      << " of " << rate.total;
+  out << std::fixed << std::setprecision(2) << rate.rate << " [" << rate.low << ", " << rate.high << "]  "
+      << rate.count << " of " << rate.total;
   return out.str();
 }
 
@@ -80,7 +80,8 @@ std::string interval(const Rate& rate) {
 
 Rate wilson(int64_t count, int64_t total, double z) {
   APO_CHECK(ConfigError, total >= 0 && count >= 0 && count <= total && z > 0,
-            "wilson: expected 0 <= count <= total and z > 0, found count ", count, ", total ", total, ", z ", z);
+            "wilson: expected 0 <= count <= total and z > 0, found count ", count, ", total ", total, ", z ",
+            z);
   Rate rate{.count = count, .total = total};
   if (total == 0) return rate;
   const double n = static_cast<double>(total), p = static_cast<double>(count) / n, z2 = z * z;
@@ -96,7 +97,7 @@ EvalResult summarize_trials(std::vector<Trial> trials) {
   EvalResult result;
   const auto total = std::ssize(trials);
   int64_t successes = 0, unaided = 0, steps_of_successes = 0;
-  std::map<std::string, std::pair<int64_t, int64_t>> by_fact;   // successes, trials
+  std::map<std::string, std::pair<int64_t, int64_t>> by_fact;  // successes, trials
   for (const Trial& trial : trials) {
     successes += trial.success;
     unaided += trial.unaided;
@@ -111,8 +112,10 @@ EvalResult summarize_trials(std::vector<Trial> trials) {
   }
   result.success = wilson(successes, total);
   result.unaided = wilson(unaided, total);
-  for (const auto& [fact, counts] : by_fact) result.success_by_fact[fact] = wilson(counts.first, counts.second);
-  if (successes > 0) result.mean_steps = static_cast<double>(steps_of_successes) / static_cast<double>(successes);
+  for (const auto& [fact, counts] : by_fact)
+    result.success_by_fact[fact] = wilson(counts.first, counts.second);
+  if (successes > 0)
+    result.mean_steps = static_cast<double>(steps_of_successes) / static_cast<double>(successes);
   result.trials = std::move(trials);
   return result;
 }
@@ -132,24 +135,26 @@ EvalResult EvalResult::from_json(const std::string& json, const std::string& whe
 std::string EvalResult::text() const {
   std::ostringstream out;
   out << "success   " << interval(success) << "\nunaided   " << interval(unaided) << "\n";
-  for (const auto& [fact, rate] : success_by_fact) out << "  " << std::left << std::setw(18) << fact << interval(rate) << "\n";
+  for (const auto& [fact, rate] : success_by_fact)
+    out << "  " << std::left << std::setw(18) << fact << interval(rate) << "\n";
   out << "outcomes  ";
   std::string separator;
   for (const auto& [outcome, count] : outcomes) {
     out << separator << outcome << " " << count;
     separator = ", ";
   }
-  out << std::fixed << std::setprecision(1) << "\nsteps     " << mean_steps << " of a success on average; " << steps
-      << " in " << seconds << " s (" << std::setprecision(0) << steps_per_second << "/s)\n";
+  out << std::fixed << std::setprecision(1) << "\nsteps     " << mean_steps << " of a success on average; "
+      << steps << " in " << seconds << " s (" << std::setprecision(0) << steps_per_second << "/s)\n";
   return out.str();
 }
 
-void write_results(const EvalResult& result, const EnvironmentOptions& environment, const EvalOptions& options,
-                   const std::filesystem::path& directory) {
+void write_results(const EvalResult& result, const EnvironmentOptions& environment,
+                   const EvalOptions& options, const std::filesystem::path& directory) {
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   APO_CHECK(RunError, !error && std::filesystem::is_directory(directory), directory.string(),
-            ": cannot create directory", error ? ": " + error.message() : std::string(": a file is in the way"));
+            ": cannot create directory",
+            error ? ": " + error.message() : std::string(": a file is in the way"));
   json object = json::object();
   object["config"] = {{"environment", config::print(environment)}, {"eval", config::print(options)}};
   for_each_field(result, [&](const char* name, const auto& member) { object[name] = member; });

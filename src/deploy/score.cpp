@@ -38,9 +38,9 @@ data::DataOptions all_steps_of(const std::string& path, const data::DataOptions&
 }
 
 struct ScoredBatch {
-  at::Tensor target, predicted, mask;            ///< [B, T]
-  at::Tensor token_log_probs, log_prob;          ///< [B, T] and [B]
-  at::Tensor action_l1;                          ///< [B]
+  at::Tensor target, predicted, mask;    ///< [B, T]
+  at::Tensor token_log_probs, log_prob;  ///< [B, T] and [B]
+  at::Tensor action_l1;                  ///< [B]
   std::vector<Action> predicted_actions;
 };
 
@@ -62,8 +62,11 @@ ScoredBatch score_batch(models::Policy& policy, const std::vector<data::Sample>&
     batch.predicted = at::where(tokens.end_token, objective::greedy_tokens(logits), batch.predicted);
   batch.token_log_probs = objective::token_log_probs(logits, tokens.ids, tokens.mask);
   batch.log_prob = batch.token_log_probs.to(at::kDouble).sum(1).cpu();
-  batch.action_l1 =
-      (policy.detokenize(batch.predicted) - policy.detokenize(tokens.ids)).abs().mean(1).to(at::kDouble).cpu();
+  batch.action_l1 = (policy.detokenize(batch.predicted) - policy.detokenize(tokens.ids))
+                        .abs()
+                        .mean(1)
+                        .to(at::kDouble)
+                        .cpu();
   batch.predicted_actions = policy.to_actions(batch.predicted);
   batch.token_log_probs = batch.token_log_probs.to(at::kDouble).cpu();
   batch.target = tokens.ids.cpu();
@@ -72,7 +75,8 @@ ScoredBatch score_batch(models::Policy& policy, const std::vector<data::Sample>&
   return batch;
 }
 
-json line_of(const data::Dataset& dataset, const data::Sample& sample, const ScoredBatch& batch, int64_t row) {
+json line_of(const data::Dataset& dataset, const data::Sample& sample, const ScoredBatch& batch,
+             int64_t row) {
   const auto target = batch.target.accessor<int64_t, 2>(), predicted = batch.predicted.accessor<int64_t, 2>();
   const auto log_probs = batch.token_log_probs.accessor<double, 2>();
   const auto mask = batch.mask.accessor<bool, 2>();
@@ -80,7 +84,8 @@ json line_of(const data::Dataset& dataset, const data::Sample& sample, const Sco
                {"episode", dataset.episode_name(sample.index.file, sample.index.episode)},
                {"timestep", sample.index.timestep},
                {"log_prob", batch.log_prob.accessor<double, 1>()[row]}};
-  for (const char* list : {"token_log_probs", "target_tokens", "predicted_tokens"}) line[list] = json::array();
+  for (const char* list : {"token_log_probs", "target_tokens", "predicted_tokens"})
+    line[list] = json::array();
   for (int64_t t = 0; t < target.size(1); ++t) {
     if (!mask[row][t]) continue;
     line["token_log_probs"].push_back(log_probs[row][t]);
@@ -111,7 +116,8 @@ int64_t score_dataset(models::Policy& policy, const std::string& path, const dat
     LineWriter lines(partial);
     Progress progress("score", std::ssize(steps));
     for (int64_t begin = 0; begin < std::ssize(steps); begin += batch_size) {
-      if (interrupted()) throw Interrupted(concat("interrupted after ", begin, " of ", steps.size(), " steps"));
+      if (interrupted())
+        throw Interrupted(concat("interrupted after ", begin, " of ", steps.size(), " steps"));
       std::vector<data::Sample> samples;
       const int64_t end = std::min(begin + batch_size, std::ssize(steps));
       for (int64_t i = begin; i < end; ++i) samples.push_back(dataset.sample(steps[static_cast<size_t>(i)]));
@@ -119,7 +125,7 @@ int64_t score_dataset(models::Policy& policy, const std::string& path, const dat
       std::string text;
       for (int64_t row = 0; row < std::ssize(samples); ++row)
         text += line_of(dataset, samples[static_cast<size_t>(row)], batch, row).dump() + "\n";
-      text.pop_back();   // the writer ends the last line
+      text.pop_back();  // the writer ends the last line
       lines.append(text);
       progress.update(end);
     }

@@ -48,7 +48,8 @@ CollectionSummary CollectionSummary::from_json(const std::string& json, const st
     try {
       object.at(name).get_to(value);
     } catch (const nlohmann::json::exception&) {
-      throw DataError(concat(where, ": ", name, ": expected a count or counts by name, found ", object[name].dump()));
+      throw DataError(
+          concat(where, ": ", name, ": expected a count or counts by name, found ", object[name].dump()));
     }
   });
   return summary;

@@ -21,7 +21,8 @@ double distance_on_table(const std::array<double, 3>& a, const std::array<double
 
 class TabletopEnvironment : public Environment {
  public:
-  explicit TabletopEnvironment(const simulation::TabletopOptions& options) : options_(options), table_(options) {}
+  explicit TabletopEnvironment(const simulation::TabletopOptions& options)
+      : options_(options), table_(options) {}
 
   void reset(uint64_t seed) override { table_.reset(seed); }
   Observation observe() override { return table_.observe(); }
@@ -42,8 +43,10 @@ class TabletopEnvironment : public Environment {
   std::optional<Action> expert_action() const override { return simulation::scripted_expert(table_.state()); }
   Facts facts() const override {
     const simulation::TabletopState state = table_.state();
-    Facts facts = {{"target", state.target == 0 ? "red" : "blue"}, {"layout", state.habit ? "habit" : "swapped"}};
-    if (options_.disruption.object_moved.probability > 0) facts["object_moved"] = state.object_moved ? "yes" : "no";
+    Facts facts = {{"target", state.target == 0 ? "red" : "blue"},
+                   {"layout", state.habit ? "habit" : "swapped"}};
+    if (options_.disruption.object_moved.probability > 0)
+      facts["object_moved"] = state.object_moved ? "yes" : "no";
     return facts;
   }
   std::string name() const override { return "tabletop"; }
@@ -60,7 +63,8 @@ std::optional<std::string> tabletop_concern(const simulation::TabletopState& sta
   const double to_target = distance_on_table(state.hand, state.target_block());
   const double to_other = distance_on_table(state.hand, state.other_block());
   const double above_other = state.hand[2] - state.other_block()[2];
-  if (to_other < kWrongObjectRadius && to_other < to_target && above_other < kWrongObjectHeight) return "wrong object";
+  if (to_other < kWrongObjectRadius && to_other < to_target && above_other < kWrongObjectHeight)
+    return "wrong object";
   const double above_target = state.hand[2] - state.target_block()[2];
   if (above_target > kOffCourseLow && above_target < kOffCourseHigh && to_target > kOffCourseRadius)
     return "off course";

@@ -26,11 +26,13 @@ struct EncoderDelete {
 };
 
 at::Tensor checked(const at::Tensor& image, const std::string& what) {
-  APO_CHECK(DataError, image.defined() && image.dim() == 3 && image.size(2) == 3 && image.scalar_type() == at::kByte,
+  APO_CHECK(DataError,
+            image.defined() && image.dim() == 3 && image.size(2) == 3 && image.scalar_type() == at::kByte,
             what, ": expected a picture [Y, X, 3] uint8, found ",
             image.defined() ? concat(image.sizes(), " ", image.scalar_type()) : std::string("none"));
-  APO_CHECK(DataError, image.size(0) >= 1 && image.size(1) >= 1 && image.size(0) <= WEBP_MAX_DIMENSION &&
-                           image.size(1) <= WEBP_MAX_DIMENSION,
+  APO_CHECK(DataError,
+            image.size(0) >= 1 && image.size(1) >= 1 && image.size(0) <= WEBP_MAX_DIMENSION &&
+                image.size(1) <= WEBP_MAX_DIMENSION,
             what, ": expected between 1 and ", WEBP_MAX_DIMENSION, " pixels a side, found ", image.sizes());
   return image.contiguous();
 }
@@ -42,7 +44,8 @@ std::unique_ptr<WebPPicture, PictureFree> to_picture(const at::Tensor& image) {
   picture->use_argb = 1;
   picture->height = static_cast<int>(image.size(0));
   picture->width = static_cast<int>(image.size(1));
-  APO_CHECK(RunError, WebPPictureImportRGB(raw, image.data_ptr<uint8_t>(), 3 * raw->width), "WebP: out of memory");
+  APO_CHECK(RunError, WebPPictureImportRGB(raw, image.data_ptr<uint8_t>(), 3 * raw->width),
+            "WebP: out of memory");
   return picture;
 }
 
@@ -52,8 +55,8 @@ std::string encode_animation(std::span<const at::Tensor> frames, double frames_p
                              double hold) {
   APO_CHECK(DataError, !frames.empty(), "animation: expected at least one frame");
   APO_CHECK(DataError, frames_per_second > 0 && frames_per_second <= 1000 && quality >= 0 && quality <= 100,
-            "animation: expected 0 < frames a second <= 1000 and quality within [0, 100], found ", frames_per_second,
-            " and ", quality);
+            "animation: expected 0 < frames a second <= 1000 and quality within [0, 100], found ",
+            frames_per_second, " and ", quality);
   const at::Tensor first = checked(frames[0], "animation, frame 0");
   WebPAnimEncoderOptions options;
   APO_ASSERT(WebPAnimEncoderOptionsInit(&options));
@@ -69,14 +72,17 @@ std::string encode_animation(std::span<const at::Tensor> frames, double frames_p
   for (size_t i = 0; i < frames.size(); ++i) {
     const std::string what = concat("animation, frame ", i);
     const at::Tensor frame = checked(frames[i], what);
-    APO_CHECK(DataError, frame.sizes() == first.sizes(), what, ": expected the size of frame 0, ", first.sizes(),
-              ", found ", frame.sizes());
+    APO_CHECK(DataError, frame.sizes() == first.sizes(), what, ": expected the size of frame 0, ",
+              first.sizes(), ", found ", frame.sizes());
     const auto picture = to_picture(frame);
-    APO_CHECK(RunError, WebPAnimEncoderAdd(encoder.get(), picture.get(), static_cast<int>(std::lround(time_ms)), &config),
-              "WebP: ", what, ": ", WebPAnimEncoderGetError(encoder.get()));
+    APO_CHECK(
+        RunError,
+        WebPAnimEncoderAdd(encoder.get(), picture.get(), static_cast<int>(std::lround(time_ms)), &config),
+        "WebP: ", what, ": ", WebPAnimEncoderGetError(encoder.get()));
     time_ms += 1000.0 / frames_per_second + (i + 1 == frames.size() ? 1000.0 * hold : 0);
   }
-  APO_CHECK(RunError, WebPAnimEncoderAdd(encoder.get(), nullptr, static_cast<int>(std::lround(time_ms)), nullptr),
+  APO_CHECK(RunError,
+            WebPAnimEncoderAdd(encoder.get(), nullptr, static_cast<int>(std::lround(time_ms)), nullptr),
             "WebP: ", WebPAnimEncoderGetError(encoder.get()));
   WebPData data;
   WebPDataInit(&data);
@@ -98,7 +104,8 @@ std::string encode_picture(const at::Tensor& image) {
   return bytes;
 }
 
-void write_animation(const std::filesystem::path& path, std::span<const at::Tensor> frames, double frames_per_second) {
+void write_animation(const std::filesystem::path& path, std::span<const at::Tensor> frames,
+                     double frames_per_second) {
   write_file_atomic(path, encode_animation(frames, frames_per_second));
 }
 
@@ -108,7 +115,7 @@ void write_picture(const std::filesystem::path& path, const at::Tensor& image) {
 
 at::Tensor with_border(const at::Tensor& image, ActionSource source) {
   static constexpr std::array<std::array<uint8_t, 3>, 3> kColours = {
-      {{46, 160, 67}, {56, 132, 255}, {255, 140, 0}}};   // expert, policy, intervention
+      {{46, 160, 67}, {56, 132, 255}, {255, 140, 0}}};  // expert, policy, intervention
   at::Tensor framed = checked(image, "picture").clone();
   const int64_t height = framed.size(0), width = framed.size(1);
   const int64_t border = std::max<int64_t>(2, std::min(height, width) / 32);

@@ -21,8 +21,8 @@ namespace apo::deploy {
 namespace {
 
 namespace fs = std::filesystem;
-using ::testing::HasSubstr;
 using testing::FunctionPolicy;
+using ::testing::HasSubstr;
 using testing::hesitant;
 using testing::message_of;
 using testing::Walk;
@@ -31,8 +31,8 @@ using testing::walk_options;
 // A human who answers every concern at once and finishes.
 const ScriptedHumanOptions kQuickHuman{.reaction_steps = 1, .calm_steps = 0};
 
-// Collects with `hesitant`: even seeds succeed alone; odd ones go back 0.5 a step, alarm the human at -1 (before the
-// step with number 2) and are finished by him in 4 + seed % 3 steps of 1.
+// Collects with `hesitant`: even seeds succeed alone; odd ones go back 0.5 a step, alarm the human at -1
+// (before the step with number 2) and are finished by him in 4 + seed % 3 steps of 1.
 CollectionSummary collect_walks(const CollectOptions& options, const fs::path& output,
                                 const ScriptedHumanOptions& human = kQuickHuman) {
   Walk walk;
@@ -72,7 +72,7 @@ TEST(Collect, RecordsEveryStepWithItsSource) {
     EXPECT_EQ(corrected.actions[t][0], human ? 1.0f : -0.5f) << t;
     ASSERT_EQ(corrected.policy_actions[t].has_value(), human) << t;
     if (!human) continue;
-    EXPECT_EQ((*corrected.policy_actions[t])[0], -0.5f) << t;   // what the policy went on wanting
+    EXPECT_EQ((*corrected.policy_actions[t])[0], -0.5f) << t;  // what the policy went on wanting
   }
   // what was seen before the step, not after it
   const Observation third = file->observation(1, 2);
@@ -101,7 +101,7 @@ TEST(Collect, MayLeaveThePolicysWishesOut) {
 TEST(Collect, StopsAtTheTakeOversOrTheEpisodes) {
   const apo::testing::TempDir dir;
   CollectionSummary summary = collect_walks({.take_overs = 3}, dir / "a.hdf5");
-  EXPECT_EQ(summary.take_overs, 3);   // seeds 1, 3, and 4 that starts at -1
+  EXPECT_EQ(summary.take_overs, 3);  // seeds 1, 3, and 4 that starts at -1
   EXPECT_EQ(summary.episodes, 5);
   summary = collect_walks({.take_overs = 30, .episodes = 4}, dir / "b.hdf5");
   EXPECT_EQ(summary.take_overs, 2);
@@ -149,17 +149,17 @@ TEST(Collect, FailuresAreKeptWithTheirOutcomeOrDropped) {
   summary = collect(walk, policy, *make_no_human(), {.take_overs = 0, .episodes = 4, .drop_failed = true},
                     dir / "dropped.hdf5");
   EXPECT_EQ(summary.recorded, 2);
-  EXPECT_EQ(summary.steps.at("policy"), 11);   // seeds 0 and 2: 4 + 7
+  EXPECT_EQ(summary.steps.at("policy"), 11);  // seeds 0 and 2: 4 + 7
   EXPECT_EQ(data::TrajectoryFile::open(dir / "dropped.hdf5")->num_episodes(), 2);
 }
 
 TEST(Collect, CountsHandBacks) {
   const apo::testing::TempDir dir;
-  const CollectionSummary summary = collect_walks(
-      {.take_overs = 0, .episodes = 1, .seed = 1}, dir / "a.hdf5",
-      {.reaction_steps = 1, .calm_steps = 0, .hand_back = HandBack::when_safe, .min_steps = 1});
-  // He acts at -1 and hands back at 0; the policy goes to -0.5 (no concern) and -1, where he acts again: in steps 2, 5,
-  // ..., 68 of 70, handing back in 3, 6, ..., 69.
+  const CollectionSummary summary =
+      collect_walks({.take_overs = 0, .episodes = 1, .seed = 1}, dir / "a.hdf5",
+                    {.reaction_steps = 1, .calm_steps = 0, .hand_back = HandBack::when_safe, .min_steps = 1});
+  // He acts at -1 and hands back at 0; the policy goes to -0.5 (no concern) and -1, where he acts again: in
+  // steps 2, 5, ..., 68 of 70, handing back in 3, 6, ..., 69.
   EXPECT_EQ(summary.take_overs, 23);
   EXPECT_EQ(summary.hand_backs, 23);
   EXPECT_EQ(summary.outcomes.count("timeout"), 1u);
@@ -169,13 +169,15 @@ TEST(Collect, RefusesAppendsOrOverwrites) {
   const apo::testing::TempDir dir;
   const fs::path output = dir / "walks.hdf5";
   collect_walks({.take_overs = 0, .episodes = 3}, output);
-  EXPECT_THAT(message_of<ConfigError>([&] { collect_walks({}, output); }), HasSubstr("walks.hdf5: exists already"));
+  EXPECT_THAT(message_of<ConfigError>([&] { collect_walks({}, output); }),
+              HasSubstr("walks.hdf5: exists already"));
 
   CollectionSummary summary =
       collect_walks({.take_overs = 0, .episodes = 5, .existing = ExistingFile::append}, output);
   EXPECT_EQ(summary.episodes, 5);
   collect_walks({.take_overs = 0, .episodes = 5}, dir / "at-once.hdf5");
-  const auto twice = data::TrajectoryFile::open(output), once = data::TrajectoryFile::open(dir / "at-once.hdf5");
+  const auto twice = data::TrajectoryFile::open(output),
+             once = data::TrajectoryFile::open(dir / "at-once.hdf5");
   ASSERT_EQ(twice->num_episodes(), 5);
   for (int64_t i = 0; i < 5; ++i) EXPECT_EQ(twice->episode(i).actions, once->episode(i).actions) << i;
 
@@ -212,20 +214,20 @@ TEST(Collect, InterruptionSavesWhatIsFinished) {
   Walk walk;
   int64_t asked = 0;
   FunctionPolicy policy([&](const Observation& observation) {
-    if (++asked == 14) set_interrupted(true);   // in the third episode: 4 + 7 steps, then 3
+    if (++asked == 14) set_interrupted(true);  // in the third episode: 4 + 7 steps, then 3
     return hesitant(observation);
   });
   const auto human = make_scripted_human(kQuickHuman);
-  const std::string message = message_of<Interrupted>([&] {
-    collect(walk, policy, *human, {.take_overs = 0, .episodes = 9}, output);
-  });
+  const std::string message = message_of<Interrupted>(
+      [&] { collect(walk, policy, *human, {.take_overs = 0, .episodes = 9}, output); });
   set_interrupted(false);
   EXPECT_THAT(message, HasSubstr("holds 2 episodes"));
   EXPECT_EQ(data::TrajectoryFile::open(output)->num_episodes(), 2);
 
   collect_walks({.take_overs = 0, .episodes = 4, .existing = ExistingFile::append}, output);
   collect_walks({.take_overs = 0, .episodes = 4}, dir / "straight.hdf5");
-  const auto stopped = data::TrajectoryFile::open(output), straight = data::TrajectoryFile::open(dir / "straight.hdf5");
+  const auto stopped = data::TrajectoryFile::open(output),
+             straight = data::TrajectoryFile::open(dir / "straight.hdf5");
   ASSERT_EQ(stopped->num_episodes(), 4);
   for (int64_t i = 0; i < 4; ++i) EXPECT_EQ(stopped->episode(i).actions, straight->episode(i).actions) << i;
 }
@@ -267,12 +269,12 @@ TEST(Collect, NamesEpisodeAndStepOfABadAction) {
     const bool second = observation.state.at("seed")[0] == 1 && observation.state.at("position")[0] > 1.5f;
     return Action{second ? std::numeric_limits<float>::infinity() : 1.0f, 0};
   });
-  std::string message = message_of<RunError>([&] {
-    collect(walk, infinite, *make_no_human(), {.take_overs = 0, .episodes = 3}, dir / "a.hdf5");
-  });
+  std::string message = message_of<RunError>(
+      [&] { collect(walk, infinite, *make_no_human(), {.take_overs = 0, .episodes = 3}, dir / "a.hdf5"); });
   EXPECT_THAT(message, HasSubstr("episode 1, step 2"));
   EXPECT_THAT(message, HasSubstr("policy, found dimension 0 = inf"));
-  EXPECT_EQ(data::TrajectoryFile::open(dir / "a.hdf5")->num_episodes(), 1);   // the good one stays, the bad one goes
+  EXPECT_EQ(data::TrajectoryFile::open(dir / "a.hdf5")->num_episodes(),
+            1);  // the good one stays, the bad one goes
 
   FunctionPolicy small([](const Observation&) { return Action{1}; });
   message = message_of<RunError>([&] { collect(walk, small, *make_no_human(), {}, dir / "b.hdf5"); });
@@ -291,13 +293,14 @@ TEST(Collect, NamesEpisodeAndStepOfABadAction) {
 TEST(Collect, BadOutputs) {
   const apo::testing::TempDir dir;
   write_file_atomic(dir / "file", "no HDF5");
-  EXPECT_THAT(message_of<RunError>([&] { collect_walks({}, dir / "file" / "walks.hdf5"); }), HasSubstr("cannot create"));
+  EXPECT_THAT(message_of<RunError>([&] { collect_walks({}, dir / "file" / "walks.hdf5"); }),
+              HasSubstr("cannot create"));
   EXPECT_THAT(message_of<ConfigError>([&] { collect_walks({.existing = ExistingFile::append}, dir.path()); }),
               HasSubstr("expected a file"));
   EXPECT_THAT(message_of<ConfigError>([&] { collect_walks({}, ""); }), HasSubstr("path of an HDF5 file"));
   EXPECT_THAT(message_of<DataError>([&] { collect_walks({.existing = ExistingFile::append}, dir / "file"); }),
               HasSubstr("file"));
-  EXPECT_EQ(read_file(dir / "file"), "no HDF5");   // what is not ours stays as it is
+  EXPECT_EQ(read_file(dir / "file"), "no HDF5");  // what is not ours stays as it is
 }
 
 TEST(Collect, MakesTheDirectoriesOfItsOutput) {
@@ -309,10 +312,10 @@ TEST(Collect, MakesTheDirectoriesOfItsOutput) {
 TEST(Collect, DrawsCorrections) {
   const apo::testing::TempDir dir;
   collect_walks({.take_overs = 3, .animations = 2, .animation_size = 32}, dir / "walks.hdf5");
-  EXPECT_FALSE(fs::exists(dir / "walks-correction-0.webp"));   // no correction in it
+  EXPECT_FALSE(fs::exists(dir / "walks-correction-0.webp"));  // no correction in it
   EXPECT_EQ(read_file(dir / "walks-correction-1.webp").substr(0, 4), "RIFF");
   EXPECT_TRUE(fs::exists(dir / "walks-correction-3.webp"));
-  EXPECT_FALSE(fs::exists(dir / "walks-correction-4.webp"));   // two are enough
+  EXPECT_FALSE(fs::exists(dir / "walks-correction-4.webp"));  // two are enough
 }
 
 TEST(Summary, ReadsBackAndReportsWhatIsMissing) {
@@ -321,10 +324,13 @@ TEST(Summary, ReadsBackAndReportsWhatIsMissing) {
   EXPECT_EQ(read_file(dir / "walks.hdf5.json"), summary.json());
   EXPECT_EQ(CollectionSummary::from_json(summary.json(), "").json(), summary.json());
   EXPECT_THAT(summary.text(), HasSubstr("take-overs  2 (off course 2)"));
-  EXPECT_THAT(message_of<DataError>([] { CollectionSummary::from_json("{", "a.json"); }), HasSubstr("a.json"));
-  EXPECT_THAT(message_of<DataError>([] { CollectionSummary::from_json("{}", "a.json"); }), HasSubstr("episodes"));
-  EXPECT_THAT(message_of<DataError>([] { CollectionSummary::from_json("{\"episodes\": \"many\"}", "a.json"); }),
-              HasSubstr("many"));
+  EXPECT_THAT(message_of<DataError>([] { CollectionSummary::from_json("{", "a.json"); }),
+              HasSubstr("a.json"));
+  EXPECT_THAT(message_of<DataError>([] { CollectionSummary::from_json("{}", "a.json"); }),
+              HasSubstr("episodes"));
+  EXPECT_THAT(
+      message_of<DataError>([] { CollectionSummary::from_json("{\"episodes\": \"many\"}", "a.json"); }),
+      HasSubstr("many"));
 }
 
 TEST(Demonstrations, RecordCleanActionsWhileNoiseIsExecuted) {
@@ -344,24 +350,24 @@ TEST(Demonstrations, RecordCleanActionsWhileNoiseIsExecuted) {
       EXPECT_EQ(record.sources[t], ActionSource::expert);
       EXPECT_EQ(record.actions[t], (Action{1.0f, 0.25f}));
       if (t == 0) continue;
-      const double moved =
-          file->observation(e, t).state.at("position")[0] - file->observation(e, t - 1).state.at("position")[0];
+      const double moved = file->observation(e, t).state.at("position")[0] -
+                           file->observation(e, t - 1).state.at("position")[0];
       squares += (moved - 1) * (moved - 1);
       ++steps;
     }
   }
   EXPECT_GT(steps, 30);
-  EXPECT_NEAR(std::sqrt(squares / steps), 0.3, 0.12);   // 30 and more draws: within 3 standard errors of 0.04
+  EXPECT_NEAR(std::sqrt(squares / steps), 0.3, 0.12);  // 30 and more draws: within 3 standard errors of 0.04
 }
 
 TEST(Demonstrations, KeepSuccessesOnlyAndAreTheSameForTheSameSeed) {
   const apo::testing::TempDir dir;
   Walk walk;
-  const CollectionSummary summary = collect_demonstrations(
-      walk, {.episodes = 6, .max_steps = 4, .action_noise = 0}, dir / "a.hdf5");
+  const CollectionSummary summary =
+      collect_demonstrations(walk, {.episodes = 6, .max_steps = 4, .action_noise = 0}, dir / "a.hdf5");
   EXPECT_EQ(summary.recorded, 6);
   EXPECT_EQ(summary.alone, 6);
-  EXPECT_EQ(summary.lost, 4);           // of seeds 0..9: 2, 4, 5 and 8 are farther than 4 strides
+  EXPECT_EQ(summary.lost, 4);  // of seeds 0..9: 2, 4, 5 and 8 are farther than 4 strides
   EXPECT_EQ(summary.episodes, 10);
   EXPECT_EQ(summary.outcomes, (std::map<std::string, int64_t>{{"success", 6}, {"timeout", 4}}));
 
@@ -382,9 +388,8 @@ TEST(Demonstrations, NeedAnExpertThatSucceeds) {
   EXPECT_THAT(message_of<RunError>([&] { collect_demonstrations(walk, {.episodes = 1}, dir / "a.hdf5"); }),
               HasSubstr("no expert"));
   walk.has_expert = true;
-  EXPECT_THAT(message_of<RunError>([&] {
-                collect_demonstrations(walk, {.episodes = 1, .max_steps = 1}, dir / "b.hdf5");
-              }),
+  EXPECT_THAT(message_of<RunError>(
+                  [&] { collect_demonstrations(walk, {.episodes = 1, .max_steps = 1}, dir / "b.hdf5"); }),
               HasSubstr("only 0 of 50"));
 }
 
@@ -406,11 +411,11 @@ TEST(CollectOptions, ReadFromYaml) {
   EXPECT_EQ(options.existing, ExistingFile::append);
   EXPECT_TRUE(options.drop_failed);
   EXPECT_EQ(options.seed, 9);
-  EXPECT_THAT(message_of<ConfigError>([] {
-                config::load<CollectOptions>(config::Document::from_text("take_over: 5\n"));
-              }),
+  EXPECT_THAT(message_of<ConfigError>(
+                  [] { config::load<CollectOptions>(config::Document::from_text("take_over: 5\n")); }),
               HasSubstr("take_overs"));
-  const auto demonstrations = config::load<DemonstrationOptions>(config::Document::from_text("habit: 0.25\n"));
+  const auto demonstrations =
+      config::load<DemonstrationOptions>(config::Document::from_text("habit: 0.25\n"));
   EXPECT_EQ(demonstrations.habit, std::optional<double>(0.25));
 }
 

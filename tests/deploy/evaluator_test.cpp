@@ -19,8 +19,8 @@
 namespace apo::deploy {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::FunctionPolicy;
+using ::testing::HasSubstr;
 using testing::hesitant;
 using testing::message_of;
 using testing::Walk;
@@ -74,9 +74,9 @@ void expect_same_trials(const EvalResult& a, const EvalResult& b) {
 TEST(Evaluate, WalksByHand) {
   FunctionPolicy policy(hesitant);
   const EvalResult result = evaluate(policy, walk_options(), {.trials = 6, .seed = 0, .parallel = 4});
-  // even seeds stride 0.75 to the flag at 3 + seed % 3: seed 0 in 4 steps, seed 2 (flag at 5) in 7, seed 4 (from -1 to
-  // the flag at 4) in 7, the last one troubled by its start (-0.25 after the first step is no concern, -1 was not a
-  // step). Odd seeds go back 0.5 a step and fall at -4 after 8.
+  // even seeds stride 0.75 to the flag at 3 + seed % 3: seed 0 in 4 steps, seed 2 (flag at 5) in 7, seed 4
+  // (from -1 to the flag at 4) in 7, the last one troubled by its start (-0.25 after the first step is no
+  // concern, -1 was not a step). Odd seeds go back 0.5 a step and fall at -4 after 8.
   ASSERT_EQ(result.trials.size(), 6u);
   EXPECT_EQ(result.success.count, 3);
   EXPECT_EQ(result.success.total, 6);
@@ -88,18 +88,21 @@ TEST(Evaluate, WalksByHand) {
     EXPECT_EQ(result.trials[i].outcome, i % 2 ? "fell" : "success");
   }
   EXPECT_EQ(result.outcomes, (std::map<std::string, int64_t>{{"fell", 3}, {"success", 3}}));
-  EXPECT_DOUBLE_EQ(result.mean_steps, 6);   // (4 + 7 + 7) / 3
+  EXPECT_DOUBLE_EQ(result.mean_steps, 6);  // (4 + 7 + 7) / 3
   EXPECT_EQ(result.steps, 42);
-  EXPECT_EQ(result.success_by_fact.at("start=back").total, 1);   // seed 4
+  EXPECT_EQ(result.success_by_fact.at("start=back").total, 1);  // seed 4
   EXPECT_EQ(result.success_by_fact.at("start=line").count, 2);
   EXPECT_EQ(result.policy_hash.size(), 16u);
 }
 
 TEST(Evaluate, OutcomesDoNotDependOnParallelOrThreads) {
   FunctionPolicy policy(hesitant);
-  const EvalResult one = evaluate(policy, walk_options(), {.trials = 23, .seed = 5, .parallel = 1, .threads = 1});
-  const EvalResult seven = evaluate(policy, walk_options(), {.trials = 23, .seed = 5, .parallel = 7, .threads = 3});
-  const EvalResult all = evaluate(policy, walk_options(), {.trials = 23, .seed = 5, .parallel = 50, .threads = 2});
+  const EvalResult one =
+      evaluate(policy, walk_options(), {.trials = 23, .seed = 5, .parallel = 1, .threads = 1});
+  const EvalResult seven =
+      evaluate(policy, walk_options(), {.trials = 23, .seed = 5, .parallel = 7, .threads = 3});
+  const EvalResult all =
+      evaluate(policy, walk_options(), {.trials = 23, .seed = 5, .parallel = 50, .threads = 2});
   expect_same_trials(one, seven);
   expect_same_trials(one, all);
 }
@@ -108,7 +111,7 @@ TEST(Evaluate, DecidesForAllEnvironmentsInOneForwardPass) {
   FunctionPolicy policy([](const Observation&) { return Action{0.5f, 0}; });
   evaluate(policy, walk_options(), {.trials = 8, .seed = 0, .parallel = 8});
   EXPECT_EQ(policy.largest_batch, 8u);
-  EXPECT_EQ(policy.calls, 10);   // the farthest flag is 5 away
+  EXPECT_EQ(policy.calls, 10);  // the farthest flag is 5 away
   FunctionPolicy refilled([](const Observation&) { return Action{0.5f, 0}; });
   evaluate(refilled, walk_options(), {.trials = 12, .seed = 0, .parallel = 2});
   EXPECT_EQ(refilled.largest_batch, 2u);
@@ -118,7 +121,7 @@ TEST(Evaluate, TimeIsUpAfterTheLimit) {
   FunctionPolicy still([](const Observation&) { return Action{0, 0}; });
   EvalResult result = evaluate(still, walk_options(), {.trials = 2, .seed = 0});
   EXPECT_EQ(result.outcomes, (std::map<std::string, int64_t>{{"timeout", 2}}));
-  EXPECT_EQ(result.trials[0].steps, 12);   // the environment's limit
+  EXPECT_EQ(result.trials[0].steps, 12);  // the environment's limit
   EXPECT_EQ(result.mean_steps, 0);
   result = evaluate(still, walk_options(), {.trials = 2, .seed = 0, .max_steps = 5});
   EXPECT_EQ(result.trials[1].steps, 5);
@@ -151,14 +154,15 @@ TEST(Evaluate, NamesTrialAndStepOfABadAction) {
 
 TEST(Evaluate, BadOptionsAndUnknownEnvironment) {
   FunctionPolicy policy(hesitant);
-  EXPECT_THAT(message_of<ConfigError>([&] { evaluate(policy, walk_options(), {.trials = 0}); }), HasSubstr("trials"));
+  EXPECT_THAT(message_of<ConfigError>([&] { evaluate(policy, walk_options(), {.trials = 0}); }),
+              HasSubstr("trials"));
   EnvironmentOptions unknown;
   unknown.type = "nowhere";
-  EXPECT_THAT(message_of<ConfigError>([&] { evaluate(policy, unknown, {.trials = 1}); }), HasSubstr("nowhere"));
-  EXPECT_THAT(message_of<ConfigError>([] {
-                config::load<EvalOptions>(config::Document::from_text("trials: 0\n"));
-              }),
-              HasSubstr("trials"));
+  EXPECT_THAT(message_of<ConfigError>([&] { evaluate(policy, unknown, {.trials = 1}); }),
+              HasSubstr("nowhere"));
+  EXPECT_THAT(
+      message_of<ConfigError>([] { config::load<EvalOptions>(config::Document::from_text("trials: 0\n")); }),
+      HasSubstr("trials"));
 }
 
 TEST(Evaluate, StopsWhenInterrupted) {
@@ -166,15 +170,16 @@ TEST(Evaluate, StopsWhenInterrupted) {
     set_interrupted(true);
     return Action{1, 0};
   });
-  const std::string message = message_of<Interrupted>([&] { evaluate(policy, walk_options(), {.trials = 4}); });
+  const std::string message =
+      message_of<Interrupted>([&] { evaluate(policy, walk_options(), {.trials = 4}); });
   set_interrupted(false);
   EXPECT_THAT(message, HasSubstr("of 4 trials"));
 }
 
 TEST(Evaluate, DrawsTheFirstTrials) {
   FunctionPolicy policy(hesitant);
-  const EvalResult result = evaluate(policy, walk_options(),
-                                     {.trials = 5, .seed = 0, .parallel = 2, .animations = 3, .animation_size = 32});
+  const EvalResult result = evaluate(
+      policy, walk_options(), {.trials = 5, .seed = 0, .parallel = 2, .animations = 3, .animation_size = 32});
   ASSERT_EQ(result.animations.size(), 3u);
   for (const auto& [trial, animation] : result.animations) {
     EXPECT_LT(trial, 3);
@@ -211,11 +216,14 @@ TEST(Results, AreWrittenWholeAndReadBack) {
 
 TEST(Results, BadFilesAndDirectories) {
   const apo::testing::TempDir dir;
-  EXPECT_THAT(message_of<DataError>([] { EvalResult::from_json("[1", "x/results.json"); }), HasSubstr("x/results.json"));
-  EXPECT_THAT(message_of<DataError>([] { EvalResult::from_json("{}", "x/results.json"); }), HasSubstr("success"));
+  EXPECT_THAT(message_of<DataError>([] { EvalResult::from_json("[1", "x/results.json"); }),
+              HasSubstr("x/results.json"));
+  EXPECT_THAT(message_of<DataError>([] { EvalResult::from_json("{}", "x/results.json"); }),
+              HasSubstr("success"));
   write_file_atomic(dir / "file", "");
-  EXPECT_THAT(message_of<RunError>([&] { write_results({}, walk_options(), {}, dir / "file" / "evaluation"); }),
-              HasSubstr("file/evaluation"));
+  EXPECT_THAT(
+      message_of<RunError>([&] { write_results({}, walk_options(), {}, dir / "file" / "evaluation"); }),
+      HasSubstr("file/evaluation"));
 }
 
 TEST(EnvironmentPool, EachEnvironmentStaysWithTheThreadThatMadeIt) {
@@ -244,7 +252,7 @@ TEST(EnvironmentPool, EachEnvironmentStaysWithTheThreadThatMadeIt) {
     threads.insert(std::this_thread::get_id());
   });
   EXPECT_EQ(calls, 4);
-  EXPECT_EQ(threads.size(), 2u);   // of three workers the first has 0, 3 and 6, the third has 2
+  EXPECT_EQ(threads.size(), 2u);  // of three workers the first has 0, 3 and 6, the third has 2
 }
 
 TEST(EnvironmentPool, ThrowsTheErrorOfTheLowestAndGoesOn) {

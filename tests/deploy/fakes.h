@@ -16,9 +16,9 @@
 
 namespace apo::deploy::testing {
 
-/// The walker starts at 0 and must reach 3 + seed % 3 within 12 steps; action[0] is the stride, action[1] idles.
-/// Below -0.5 a human is concerned ("off course"), below -1.5 urgently ("wrong object"), at -4 it falls ("fell").
-/// With seed % 5 == 4 it takes an unlucky first step back of 1.
+/// The walker starts at 0 and must reach 3 + seed % 3 within 12 steps; action[0] is the stride, action[1]
+/// idles. Below -0.5 a human is concerned ("off course"), below -1.5 urgently ("wrong object"), at -4 it
+/// falls ("fell"). With seed % 5 == 4 it takes an unlucky first step back of 1.
 class Walk : public Environment {
  public:
   void reset(uint64_t seed) override {
@@ -101,15 +101,14 @@ class FunctionPolicy : public models::Policy {
     models::ActionTokens tokens;
     tokens.ids = at::zeros({rows, action_size_}, at::kLong);
     for (int64_t b = 0; b < rows; ++b)
-      for (int64_t d = 0; d < action_size_; ++d)
-        tokens.ids[b][d] = std::lround((actions[b][d] + 1) / 2 * 7);
+      for (int64_t d = 0; d < action_size_; ++d) tokens.ids[b][d] = std::lround((actions[b][d] + 1) / 2 * 7);
     tokens.mask = at::ones({rows, action_size_}, at::kBool);
     return tokens;
   }
   at::Tensor detokenize(const at::Tensor& ids) const override { return ids.to(at::kFloat) / 7 * 2 - 1; }
   std::vector<Action> to_actions(const at::Tensor& ids) const override {
     std::vector<Action> actions;
-    if (ids.size(1) == 1 && action_size_ != 1) {   // from act: row numbers
+    if (ids.size(1) == 1 && action_size_ != 1) {  // from act: row numbers
       for (int64_t b = 0; b < ids.size(0); ++b) actions.push_back(decided_.at(ids[b][0].item<int64_t>()));
       return actions;
     }
@@ -123,7 +122,8 @@ class FunctionPolicy : public models::Policy {
   models::Score score(const models::PolicyInput&, const models::ActionTokens& tokens,
                       const models::ActionTokens*) override {
     const at::Tensor row = -(at::arange(8, at::kFloat) - 3).square();
-    return {.logits = row.expand({tokens.ids.size(0), tokens.ids.size(1), 8}).contiguous(), .mismatched_logits = {}};
+    return {.logits = row.expand({tokens.ids.size(0), tokens.ids.size(1), 8}).contiguous(),
+            .mismatched_logits = {}};
   }
   at::Tensor act(const models::PolicyInput& input, const models::DecodeOptions&) override {
     ++calls;

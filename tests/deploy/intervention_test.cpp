@@ -23,26 +23,26 @@ simulation::TabletopState table_with_hand(double x, double y, double z) {
 }
 
 TEST(Concern, WrongObjectWithinFiveCentimetresNearerAndBelowNine) {
-  EXPECT_EQ(tabletop_concern(table_with_hand(0, -0.04, 0.10)), "wrong object");       // 4 cm beside, 8 cm above
-  EXPECT_EQ(tabletop_concern(table_with_hand(0, -0.04, 0.12)), std::nullopt);         // 10 cm above: still high
-  EXPECT_EQ(tabletop_concern(table_with_hand(0, -0.02, 0.105)), std::nullopt);        // 6 cm beside
+  EXPECT_EQ(tabletop_concern(table_with_hand(0, -0.04, 0.10)), "wrong object");  // 4 cm beside, 8 cm above
+  EXPECT_EQ(tabletop_concern(table_with_hand(0, -0.04, 0.12)), std::nullopt);    // 10 cm above: still high
+  EXPECT_EQ(tabletop_concern(table_with_hand(0, -0.02, 0.105)), std::nullopt);   // 6 cm beside
   EXPECT_EQ(tabletop_concern(table_with_hand(0.049, -0.08, 0.10)), "wrong object");
   EXPECT_EQ(tabletop_concern(table_with_hand(0.051, -0.08, 0.10)), std::nullopt);
 }
 
 TEST(Concern, TheNamedBlockNearerIsNoWrongObject) {
   simulation::TabletopState state = table_with_hand(0, 0.02, 0.05);
-  state.blocks = {{{0.0, 0.05, 0.02}, {0.0, -0.02, 0.02}}};   // 3 cm to the named one, 4 cm to the other
+  state.blocks = {{{0.0, 0.05, 0.02}, {0.0, -0.02, 0.02}}};  // 3 cm to the named one, 4 cm to the other
   EXPECT_EQ(tabletop_concern(state), std::nullopt);
-  state.target = 1;   // now the nearer one is the wrong one
+  state.target = 1;  // now the nearer one is the wrong one
   EXPECT_EQ(tabletop_concern(state), "wrong object");
 }
 
 TEST(Concern, OffCourseLowOverNothing) {
-  EXPECT_EQ(tabletop_concern(table_with_hand(0, 0.02, 0.08)), "off course");      // 6 cm beside, 6 cm above
-  EXPECT_EQ(tabletop_concern(table_with_hand(0, 0.04, 0.08)), std::nullopt);      // 4 cm beside
-  EXPECT_EQ(tabletop_concern(table_with_hand(0, 0.02, 0.092)), std::nullopt);     // 7.2 cm above: still high
-  EXPECT_EQ(tabletop_concern(table_with_hand(0, 0.02, 0.063)), std::nullopt);     // 4.3 cm above: too late
+  EXPECT_EQ(tabletop_concern(table_with_hand(0, 0.02, 0.08)), "off course");   // 6 cm beside, 6 cm above
+  EXPECT_EQ(tabletop_concern(table_with_hand(0, 0.04, 0.08)), std::nullopt);   // 4 cm beside
+  EXPECT_EQ(tabletop_concern(table_with_hand(0, 0.02, 0.092)), std::nullopt);  // 7.2 cm above: still high
+  EXPECT_EQ(tabletop_concern(table_with_hand(0, 0.02, 0.063)), std::nullopt);  // 4.3 cm above: too late
 }
 
 // Steps the environment by `stride` and asks the human before each step; returns the steps in which it acted.
@@ -61,7 +61,8 @@ TEST(ScriptedHuman, ReactsToASlowConcernAfterFourStepsInARow) {
   walk.reset(0);
   const auto human = make_scripted_human({});
   human->reset(0);
-  // -0.6 after the first step: concerned from step 1 on; steps 0..2 are calm, so 3, 4, 5, 6 count: the 4th is step 6.
+  // -0.6 after the first step: concerned from step 1 on; steps 0..2 are calm, so 3, 4, 5, 6 count: the 4th is
+  // step 6.
   EXPECT_EQ(plan(*human, walk, {-0.6f, 0, 0, 0, 0, 0, 0, 0}), "......HH");
 }
 
@@ -99,7 +100,7 @@ TEST(ScriptedHuman, GivesItsReasonAndActsByTheExpert) {
 
 TEST(ScriptedHuman, NeverHandsBackByDefault) {
   Walk walk;
-  walk.reset(2);   // the flag is at 5
+  walk.reset(2);  // the flag is at 5
   const auto human = make_scripted_human({.calm_steps = 0});
   human->reset(0);
   EXPECT_EQ(plan(*human, walk, {-2, 0, 0, 0, 0, 0, 0}), ".HHHHHH");
@@ -119,7 +120,7 @@ TEST(ScriptedHuman, StaysLongerThanItsMinimumWhileThereIsAConcern) {
   walk.reset(2);
   const auto human = make_scripted_human({.calm_steps = 0, .hand_back = HandBack::when_safe, .min_steps = 1});
   human->reset(0);
-  EXPECT_EQ(plan(*human, walk, {-3, 0, 0, 0, 0, 0}), ".HHH..");   // -3, -2, -1, then safe at 0
+  EXPECT_EQ(plan(*human, walk, {-3, 0, 0, 0, 0, 0}), ".HHH..");  // -3, -2, -1, then safe at 0
 }
 
 TEST(ScriptedHuman, ForgetsTheTakeOverAtReset) {
@@ -169,20 +170,23 @@ TEST(InterventionSource, NoneNeverActs) {
 }
 
 TEST(InterventionSource, UnknownTypeIsNamed) {
-  EXPECT_THAT(message_of<ConfigError>([] { make_intervention_source({.type = "psychic"}); }), HasSubstr("psychic"));
+  EXPECT_THAT(message_of<ConfigError>([] { make_intervention_source({.type = "psychic"}); }),
+              HasSubstr("psychic"));
 }
 
 TEST(InterventionOptions, ReadFromYaml) {
-  const auto options = config::load<InterventionOptions>(config::Document::from_text(
-      "type: scripted\nscripted: {reaction_steps: 2, at_once: [off course], hand_back: when-safe, min_steps: 7}\n"));
+  const auto options = config::load<InterventionOptions>(
+      config::Document::from_text("type: scripted\nscripted: {reaction_steps: 2, at_once: [off course], "
+                                  "hand_back: when-safe, min_steps: 7}\n"));
   EXPECT_EQ(options.scripted.reaction_steps, 2);
   EXPECT_EQ(options.scripted.at_once, std::vector<std::string>{"off course"});
   EXPECT_EQ(options.scripted.hand_back, HandBack::when_safe);
   EXPECT_EQ(options.scripted.min_steps, 7);
-  EXPECT_THAT(message_of<ConfigError>([] {
-                config::load<InterventionOptions>(config::Document::from_text("scripted: {hand_back: sometimes}\n"));
-              }),
-              HasSubstr("when-safe"));
+  EXPECT_THAT(
+      message_of<ConfigError>([] {
+        config::load<InterventionOptions>(config::Document::from_text("scripted: {hand_back: sometimes}\n"));
+      }),
+      HasSubstr("when-safe"));
 }
 
 TEST(Environments, UnknownTypeNamesTheRegisteredOnes) {

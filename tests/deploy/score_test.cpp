@@ -15,8 +15,8 @@
 namespace apo::deploy {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::FunctionPolicy;
+using ::testing::HasSubstr;
 using testing::hesitant;
 using testing::message_of;
 using testing::Walk;
@@ -58,7 +58,7 @@ TEST(ScoreDataset, ByHand) {
   EXPECT_NEAR(first["predicted_action"][0], 3.0 / 7 * 2 - 1, 1e-6);
   // in units of the normalised action: (|6 - 3| + |4 - 3|) / 7 * 2 / 2
   EXPECT_NEAR(first["action_l1"], 4.0 / 7, 1e-6);
-  EXPECT_EQ(lines[4]["episode"], "demo_1");   // the failed walk too
+  EXPECT_EQ(lines[4]["episode"], "demo_1");  // the failed walk too
   EXPECT_EQ(lines[18]["timestep"], 6);
   EXPECT_EQ(first.size(), 10u);
 }
@@ -77,7 +77,7 @@ TEST(ScoreDataset, IgnoresTheTrainingFilters) {
   record_walks(dir / "walks.hdf5");
   FunctionPolicy policy(hesitant);
   data::DataOptions strict;
-  strict.filter.max_abs_action = 0.6;   // would skip every stride of 0.75
+  strict.filter.max_abs_action = 0.6;  // would skip every stride of 0.75
   EXPECT_EQ(score_dataset(policy, (dir / "walks.hdf5").string(), strict, 4, dir / "scores.jsonl"), 19);
 }
 
@@ -86,15 +86,19 @@ TEST(ScoreDataset, SaysWhatIsWrong) {
   record_walks(dir / "walks.hdf5");
   FunctionPolicy policy(hesitant), wide(hesitant, 3);
   const std::string walks = (dir / "walks.hdf5").string();
-  EXPECT_THAT(message_of<DataError>([&] { score_dataset(policy, (dir / "no.hdf5").string(), {}, 4, dir / "s"); }),
-              HasSubstr("no.hdf5"));
+  EXPECT_THAT(
+      message_of<DataError>([&] { score_dataset(policy, (dir / "no.hdf5").string(), {}, 4, dir / "s"); }),
+      HasSubstr("no.hdf5"));
   EXPECT_THAT(message_of<DataError>([&] { score_dataset(wide, walks, {}, 4, dir / "s"); }),
               HasSubstr("expected actions of 3 numbers"));
-  EXPECT_THAT(message_of<ConfigError>([&] { score_dataset(policy, walks, {}, 0, dir / "s"); }), HasSubstr("batch"));
+  EXPECT_THAT(message_of<ConfigError>([&] { score_dataset(policy, walks, {}, 0, dir / "s"); }),
+              HasSubstr("batch"));
   write_file_atomic(dir / "file", "");
-  EXPECT_THAT(message_of<RunError>([&] { score_dataset(policy, walks, {}, 4, dir / "file" / "s"); }), HasSubstr("file"));
+  EXPECT_THAT(message_of<RunError>([&] { score_dataset(policy, walks, {}, 4, dir / "file" / "s"); }),
+              HasSubstr("file"));
   set_interrupted(true);
-  EXPECT_THAT(message_of<Interrupted>([&] { score_dataset(policy, walks, {}, 4, dir / "s"); }), HasSubstr("0 of 19"));
+  EXPECT_THAT(message_of<Interrupted>([&] { score_dataset(policy, walks, {}, 4, dir / "s"); }),
+              HasSubstr("0 of 19"));
   set_interrupted(false);
   EXPECT_FALSE(std::filesystem::exists(dir / "s"));
   EXPECT_FALSE(std::filesystem::exists(dir / "s.partial"));

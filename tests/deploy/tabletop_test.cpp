@@ -1,4 +1,7 @@
-// The simulated tabletop under the collector and the evaluator, with the scripted expert in the policy's place.
+// The simulated tabletop under the collector and the evaluator, with the scripted expert in the policy's
+// place.
+#include "apo/simulation/tabletop.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -6,7 +9,6 @@
 #include "apo/data/trajectory.h"
 #include "apo/deploy/collector.h"
 #include "apo/deploy/evaluator.h"
-#include "apo/simulation/tabletop.h"
 #include "deploy/fakes.h"
 #include "support/temp_dir.h"
 
@@ -15,8 +17,8 @@ namespace {
 
 using testing::FunctionPolicy;
 
-// The tabletop that whispers what to do: the expert's action for the named block ("right") and for the other one
-// ("wrong") come as state, from a twin that is stepped alike.
+// The tabletop that whispers what to do: the expert's action for the named block ("right") and for the other
+// one ("wrong") come as state, from a twin that is stepped alike.
 class Whispering : public Environment {
  public:
   explicit Whispering(const simulation::TabletopOptions& options)
@@ -81,8 +83,10 @@ TEST_F(OnTabletop, TheExpertSucceedsUnaidedAndTheConfusedNever) {
   EXPECT_EQ(expert.unaided.count, 12);
   EXPECT_GT(expert.mean_steps, 10);
   EXPECT_LT(expert.mean_steps, 25);
-  EXPECT_EQ(expert.success_by_fact.at("target=red").total + expert.success_by_fact.at("target=blue").total, 12);
-  EXPECT_EQ(expert.success_by_fact.count("layout=habit") + expert.success_by_fact.count("layout=swapped"), 2u);
+  EXPECT_EQ(expert.success_by_fact.at("target=red").total + expert.success_by_fact.at("target=blue").total,
+            12);
+  EXPECT_EQ(expert.success_by_fact.count("layout=habit") + expert.success_by_fact.count("layout=swapped"),
+            2u);
   const EvalResult confused = evaluate(confused_, whispering(), options);
   EXPECT_EQ(confused.success.count, 0);
   EXPECT_EQ(confused.outcomes.at("wrong object"), 12);
@@ -102,12 +106,12 @@ TEST_F(OnTabletop, AHumanSavesTheConfusedEarly) {
   const apo::testing::TempDir dir;
   const auto environment = make_environment(whispering());
   const auto human = make_scripted_human({});
-  const CollectionSummary summary =
-      collect(*environment, confused_, *human, {.take_overs = 8, .episodes = 40, .seed = 50}, dir / "table.hdf5");
+  const CollectionSummary summary = collect(
+      *environment, confused_, *human, {.take_overs = 8, .episodes = 40, .seed = 50}, dir / "table.hdf5");
   EXPECT_EQ(summary.take_overs, 8);
-  EXPECT_EQ(summary.episodes, 8);          // he steps in every time
+  EXPECT_EQ(summary.episodes, 8);  // he steps in every time
   EXPECT_GE(summary.take_overs_by_reason.at("wrong object"), 7);
-  EXPECT_GE(summary.corrected, 7);         // from where the correction is still easy
+  EXPECT_GE(summary.corrected, 7);  // from where the correction is still easy
   const auto file = data::TrajectoryFile::open(dir / "table.hdf5");
   for (int64_t e = 0; e < file->num_episodes(); ++e) {
     const auto record = file->episode(e);
@@ -148,8 +152,8 @@ TEST_F(OnTabletop, PicturesOfACorrectionTellWhoActs) {
   const auto red_minus_blue = [](const at::Tensor& frame) {
     return frame[0][0][0].item<int64_t>() - frame[0][0][2].item<int64_t>();
   };
-  EXPECT_LT(red_minus_blue(corrected.frames.front()), 0);   // blue: the policy
-  EXPECT_GT(red_minus_blue(corrected.frames.back()), 0);    // orange: the human
+  EXPECT_LT(red_minus_blue(corrected.frames.front()), 0);  // blue: the policy
+  EXPECT_GT(red_minus_blue(corrected.frames.back()), 0);   // orange: the human
   const RecordedTrial alone = record_trial(expert_, *environment, 50, 64);
   EXPECT_TRUE(alone.trial.unaided);
   EXPECT_EQ(alone.frames.front().sizes(), (std::vector<int64_t>{64, 64, 3}));

@@ -26,7 +26,9 @@ at::Tensor decode(const uint8_t* bytes, size_t size) {
   return image;
 }
 
-at::Tensor bytes_of(const std::string& text) { return decode(reinterpret_cast<const uint8_t*>(text.data()), text.size()); }
+at::Tensor bytes_of(const std::string& text) {
+  return decode(reinterpret_cast<const uint8_t*>(text.data()), text.size());
+}
 
 struct Frame {
   at::Tensor image;
@@ -47,7 +49,8 @@ std::vector<Frame> frames_of(const std::string& animation) {
 }
 
 TEST(Picture, IsLossless) {
-  const at::Tensor image = at::arange(5 * 7 * 3, at::kLong).mul(17).remainder(251).to(at::kByte).reshape({5, 7, 3});
+  const at::Tensor image =
+      at::arange(5 * 7 * 3, at::kLong).mul(17).remainder(251).to(at::kByte).reshape({5, 7, 3});
   EXPECT_TRUE(bytes_of(encode_picture(image)).equal(image));
 }
 
@@ -64,15 +67,17 @@ TEST(Animation, DecodesBackToItsFramesAndTimes) {
   for (size_t i = 0; i < 3; ++i) {
     ASSERT_TRUE(decoded[i].image.defined());
     EXPECT_EQ(decoded[i].image.sizes(), frames[i].sizes());
-    EXPECT_LE((decoded[i].image.to(at::kInt) - frames[i].to(at::kInt)).abs().max().item<int64_t>(), 4) << "frame " << i;
+    EXPECT_LE((decoded[i].image.to(at::kInt) - frames[i].to(at::kInt)).abs().max().item<int64_t>(), 4)
+        << "frame " << i;
   }
-  EXPECT_EQ(decoded[0].duration_ms, 100);   // 10 frames a second
+  EXPECT_EQ(decoded[0].duration_ms, 100);  // 10 frames a second
   EXPECT_EQ(decoded[1].duration_ms, 100);
-  EXPECT_EQ(decoded[2].duration_ms, 600);   // and half a second longer at the end
+  EXPECT_EQ(decoded[2].duration_ms, 600);  // and half a second longer at the end
 }
 
 TEST(Animation, OfRepeatedFramesIsSmall) {
-  const at::Tensor frame = at::arange(64 * 64 * 3, at::kLong).remainder(200).to(at::kByte).reshape({64, 64, 3});
+  const at::Tensor frame =
+      at::arange(64 * 64 * 3, at::kLong).remainder(200).to(at::kByte).reshape({64, 64, 3});
   const std::vector<at::Tensor> one = {frame}, many(20, frame);
   EXPECT_LT(encode_animation(many, 10).size(), 2 * encode_animation(one, 10).size() + 2000);
 }
@@ -95,16 +100,18 @@ TEST(Animation, IsWrittenWhole) {
   const std::vector<at::Tensor> frames(2, at::zeros({8, 8, 3}, at::kByte));
   write_animation(dir / "a.webp", frames, 10);
   EXPECT_EQ(read_file(dir / "a.webp"), encode_animation(frames, 10));
-  EXPECT_THAT(message_of<RunError>([&] { write_animation(dir / "none" / "a.webp", frames, 10); }), HasSubstr("none"));
+  EXPECT_THAT(message_of<RunError>([&] { write_animation(dir / "none" / "a.webp", frames, 10); }),
+              HasSubstr("none"));
 }
 
 TEST(Border, HasTheColourOfWhoActs) {
   const at::Tensor image = at::zeros({64, 96, 3}, at::kByte);
-  const at::Tensor policy = with_border(image, ActionSource::policy), human = with_border(image, ActionSource::intervention);
-  EXPECT_EQ(image.sum().item<int64_t>(), 0);   // a copy
+  const at::Tensor policy = with_border(image, ActionSource::policy),
+                   human = with_border(image, ActionSource::intervention);
+  EXPECT_EQ(image.sum().item<int64_t>(), 0);  // a copy
   const auto corner_p = policy.accessor<uint8_t, 3>(), corner_h = human.accessor<uint8_t, 3>();
-  EXPECT_GT(corner_p[0][0][2], corner_p[0][0][0]);   // blue
-  EXPECT_GT(corner_h[63][95][0], corner_h[63][95][2]);   // orange
+  EXPECT_GT(corner_p[0][0][2], corner_p[0][0][0]);      // blue
+  EXPECT_GT(corner_h[63][95][0], corner_h[63][95][2]);  // orange
   // 2 pixels (64 / 32) on each side, nothing inside
   EXPECT_EQ(policy.slice(0, 2, 62).slice(1, 2, 94).sum().item<int64_t>(), 0);
   EXPECT_EQ((policy.sum(2) > 0).sum().item<int64_t>(), 64 * 96 - 60 * 92);

@@ -1,4 +1,4 @@
-// Recording: a policy deployed under a human's eyes, or demonstrations by the environment's expert, into HDF5.
+// Recording into HDF5: a policy deployed under a human's eyes, or demonstrations by the environment's expert.
 #pragma once
 
 #include <cstdint>
@@ -26,31 +26,31 @@ std::span<const std::pair<ExistingFile, std::string_view>> enum_names(ExistingFi
 
 /// Config section `deploy.collect`.
 struct CollectOptions {
-  int64_t take_overs = 30;             ///< stop after so many; 0: only `episodes` count
-  int64_t episodes = 180;              ///< stop after so many episodes, whatever happened
-  int64_t max_steps_with_human = 70;   ///< of an episode once a human took over (without: environment's max_steps)
-  int64_t seed = 0;                    ///< episode i is reset with seed + i
-  bool record_policy_action = true;    ///< keep what the policy wanted while the human acted
-  bool drop_failed = false;            ///< do not record episodes that did not succeed
-  double temperature = 0;              ///< of the policy's decoding; 0 is greedy
-  int64_t animations = 0;              ///< WebP pictures of the first so many corrected episodes, beside the output
-  int64_t animation_size = 192;        ///< their side in pixels
+  int64_t take_overs = 30;            ///< stop after so many; 0: only `episodes` count
+  int64_t episodes = 180;             ///< stop after so many episodes, whatever happened
+  int64_t max_steps_with_human = 70;  ///< of an episode once a human took over; before: environment's
+  int64_t seed = 0;                   ///< episode i is reset with seed + i
+  bool record_policy_action = true;   ///< keep what the policy wanted while the human acted
+  bool drop_failed = false;           ///< do not record episodes that did not succeed
+  double temperature = 0;             ///< of the policy's decoding; 0 is greedy
+  int64_t animations = 0;        ///< WebP pictures of the first so many corrected episodes, beside the output
+  int64_t animation_size = 192;  ///< their side in pixels
   ExistingFile existing = ExistingFile::refuse;
   void visit(config::Visitor& v);
 };
 
 /// What a collection did. With ExistingFile::append it covers the whole file.
 struct CollectionSummary {
-  int64_t episodes = 0;                              ///< played
-  int64_t recorded = 0;                              ///< kept in the file
+  int64_t episodes = 0;  ///< played
+  int64_t recorded = 0;  ///< kept in the file
   int64_t take_overs = 0;
   std::map<std::string, int64_t> take_overs_by_reason;
   int64_t hand_backs = 0;
-  int64_t corrected = 0;                             ///< episodes with a take-over that succeeded
-  int64_t alone = 0;                                 ///< successes without a take-over
-  int64_t lost = 0;                                  ///< episodes that did not succeed
+  int64_t corrected = 0;  ///< episodes with a take-over that succeeded
+  int64_t alone = 0;      ///< successes without a take-over
+  int64_t lost = 0;       ///< episodes that did not succeed
   std::map<std::string, int64_t> outcomes;
-  std::map<std::string, int64_t> steps;              ///< recorded, by source: "expert", "policy", "intervention"
+  std::map<std::string, int64_t> steps;  ///< recorded, by source: "expert", "policy", "intervention"
   double seconds = 0;
 
   /// One object with these names.
@@ -60,39 +60,41 @@ struct CollectionSummary {
   std::string text() const;
 };
 
-/// Deploys `policy` in `environment` until `take_overs` or `episodes` is reached, and records every step to `output`
-/// (data::TrajectoryWriter: each finished episode is readable whatever happens to the process). The summary is kept in
-/// `output` + ".json" and rewritten after every episode.
+/// Deploys `policy` in `environment` until `take_overs` or `episodes` is reached, and records every step to
+/// `output` (data::TrajectoryWriter: each finished episode is readable whatever happens to the process). The
+/// summary is kept in `output` + ".json" and rewritten after every episode.
 ///
-/// The policy is asked in every step, also while the human acts. Steps carry their source and, under a human, the
-/// policy's action; the reward is 1 in the step that achieves the task; the outcome is the environment's or "timeout".
-/// With ExistingFile::append, the file's episodes count and the next seed follows the last one.
+/// The policy is asked in every step, also while the human acts. Steps carry their source and, under a human,
+/// the policy's action; the reward is 1 in the step that achieves the task; the outcome is the environment's
+/// or "timeout". With ExistingFile::append, the file's episodes count and the next seed follows the last one.
 ///
-/// Errors  ConfigError: output exists and may not be touched. RunError: its directory cannot be made; naming episode
-///         and step, a policy's or human's action of a wrong size or not finite. Interrupted: SIGINT or SIGTERM;
-///         finished episodes are saved, the running one is discarded.
+/// Errors  ConfigError: output exists and may not be touched. RunError: its directory cannot be made; naming
+///         episode and step, a policy's or human's action of a wrong size or not finite. Interrupted: SIGINT
+///         or SIGTERM; finished episodes are saved, the running one is discarded.
 CollectionSummary collect(Environment& environment, models::Policy& policy, InterventionSource& human,
                           const CollectOptions& options, const std::filesystem::path& output);
 
 /// Config section `deploy.demonstrations`.
 struct DemonstrationOptions {
-  int64_t episodes = 300;              ///< successful ones to record
-  int64_t max_steps = 60;              ///< an attempt that takes longer is dropped
-  int64_t seed = 0;                    ///< attempt i is reset with seed + i
-  double action_noise = 0.2;           ///< standard deviation added to what is executed, not to what is recorded
-  int64_t noise_dimensions = 3;        ///< the first so many action dimensions get noise
-  std::optional<double> habit = 1.0;   ///< tabletop only: environment.tabletop.habit meanwhile; null: unchanged
+  int64_t episodes = 300;        ///< successful ones to record
+  int64_t max_steps = 60;        ///< an attempt that takes longer is dropped
+  int64_t seed = 0;              ///< attempt i is reset with seed + i
+  double action_noise = 0.2;     ///< standard deviation added to what is executed, not to what is recorded
+  int64_t noise_dimensions = 3;  ///< the first so many action dimensions get noise
+  std::optional<double> habit = 1.0;  ///< environment.tabletop.habit meanwhile; null: as it is
   ExistingFile existing = ExistingFile::refuse;
   void visit(config::Visitor& v);
 };
 
-/// Records the environment's expert. What is executed carries noise, what is recorded is the clean action (Laskey et
-/// al. 2017, DART), so that a learner sees how to return from small errors. Only successes are kept, as source expert.
+/// Records the environment's expert. What is executed carries noise, what is recorded is the clean action
+/// (Laskey et al. 2017, DART), so that a learner sees how to return from small errors. Only successes are
+/// kept, as source expert.
 /// Errors as `collect`; RunError if the environment has no expert, or if more than 9 of 10 attempts fail.
 CollectionSummary collect_demonstrations(Environment& environment, const DemonstrationOptions& options,
                                          const std::filesystem::path& output);
 /// The same in an environment made by `environment` and `options.habit`.
-CollectionSummary collect_demonstrations(const EnvironmentOptions& environment, const DemonstrationOptions& options,
+CollectionSummary collect_demonstrations(const EnvironmentOptions& environment,
+                                         const DemonstrationOptions& options,
                                          const std::filesystem::path& output);
 
 }  // namespace apo::deploy

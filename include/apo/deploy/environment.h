@@ -39,8 +39,8 @@ class Environment {
   /// Executes one action, [action_size()].
   virtual void step(const Action& action) = 0;
 
-  /// The task is decided: achieved or failed beyond repair. Running out of time is not decided here: whoever runs the
-  /// episode stops it (`max_steps`) and calls it "timeout".
+  /// The task is decided: achieved or failed beyond repair. Running out of time is not decided here: whoever
+  /// runs the episode stops it (`max_steps`) and calls it "timeout".
   virtual bool done() const = 0;
   virtual bool success() const = 0;
   /// Success without ever having been where a watching human would have stepped in ("unaided").
@@ -49,14 +49,14 @@ class Environment {
   virtual std::string outcome() const = 0;
 
   virtual int64_t action_size() const = 0;
-  virtual int64_t step_count() const = 0;      ///< steps since the reset
-  virtual int64_t max_steps() const = 0;       ///< steps that a policy has for the task
-  virtual double control_hz() const = 0;       ///< steps a second of real or simulated time
+  virtual int64_t step_count() const = 0;  ///< steps since the reset
+  virtual int64_t max_steps() const = 0;   ///< steps that a policy has for the task
+  virtual double control_hz() const = 0;   ///< steps a second of real or simulated time
   /// The view for people, [size, size, 3] uint8 RGB, row 0 at the top.
   virtual at::Tensor render(int64_t size) = 0;
 
-  /// Why a watching human would step in now ("wrong object", "off course"); nullopt while all is well or where nobody
-  /// can tell. The scripted human watches this.
+  /// Why a watching human would step in now ("wrong object", "off course"); nullopt while all is well or
+  /// where nobody can tell. The scripted human watches this.
   virtual std::optional<std::string> concern() const { return std::nullopt; }
   /// What an expert would do now; nullopt where there is none. The scripted human and demonstrations use it.
   virtual std::optional<Action> expert_action() const { return std::nullopt; }
@@ -69,8 +69,8 @@ class Environment {
 
 /// Config section `environment`.
 struct EnvironmentOptions {
-  std::string type = "tabletop";           ///< a registered environment
-  simulation::TabletopOptions tabletop;    ///< of the built-in one
+  std::string type = "tabletop";         ///< a registered environment
+  simulation::TabletopOptions tabletop;  ///< of the built-in one
   void visit(config::Visitor& v);
 };
 
@@ -82,10 +82,10 @@ std::unique_ptr<Environment> make_environment(const EnvironmentOptions& options)
 /// Names of the registered environments, sorted.
 std::vector<std::string> environment_types();
 
-/// When a watching human would step in on the tabletop: "wrong object" within 5 cm of the other block, nearer to it
-/// than to the named one and less than 9 cm above it; "off course" when the hand came down to 4.5-7 cm above the named
-/// block and is more than 5 cm beside it. Both while the hand is still high, where a sideways motion is the whole
-/// correction.
+/// When a watching human would step in on the tabletop: "wrong object" within 5 cm of the other block, nearer
+/// to it than to the named one and less than 9 cm above it; "off course" when the hand came down to 4.5-7 cm
+/// above the named block and is more than 5 cm beside it. Both while the hand is still high, where a sideways
+/// motion is the whole correction.
 std::optional<std::string> tabletop_concern(const simulation::TabletopState& state);
 
 }  // namespace apo::deploy

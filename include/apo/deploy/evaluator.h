@@ -1,4 +1,4 @@
-// How good is a policy: seeded trials in many environments in lock-step, with intervals, and pictures of them.
+// How good is a policy: seeded trials in many environments in lock-step, with intervals and pictures.
 //
 //   deploy::EvalResult result = deploy::evaluate(*policy, environment_options, {.trials = 200});
 //   std::cout << result.text();                                  // success 0.53 [0.46, 0.60] ...
@@ -26,18 +26,18 @@ namespace apo::deploy {
 
 /// Config section `eval`.
 struct EvalOptions {
-  int64_t trials = 200;           ///< episodes; more narrow the interval
-  int64_t seed = 700000;          ///< trial i is reset with seed + i
-  int64_t parallel = 50;          ///< environments in lock-step: one forward pass decides for all of them
-  int64_t threads = 0;            ///< that step and draw the environments; 0: all cores
-  int64_t max_steps = 0;          ///< of a trial; 0: the environment's
-  double temperature = 0;         ///< of decoding; 0 is greedy
-  int64_t animations = 0;         ///< pictures of the first so many trials
-  int64_t animation_size = 192;   ///< their side in pixels
+  int64_t trials = 200;          ///< episodes; more narrow the interval
+  int64_t seed = 700000;         ///< trial i is reset with seed + i
+  int64_t parallel = 50;         ///< environments in lock-step: one forward pass decides for all of them
+  int64_t threads = 0;           ///< that step and draw the environments; 0: all cores
+  int64_t max_steps = 0;         ///< of a trial; 0: the environment's
+  double temperature = 0;        ///< of decoding; 0 is greedy
+  int64_t animations = 0;        ///< pictures of the first so many trials
+  int64_t animation_size = 192;  ///< their side in pixels
   void visit(config::Visitor& v);
 };
 
-/// A share with its 95 % interval (Wilson's score interval, which stays within [0, 1] and is not empty at 0 and 1).
+/// A share with its 95 % interval (Wilson's score interval: within [0, 1] and not empty at the ends).
 struct Rate {
   int64_t count = 0, total = 0;
   double rate = 0, low = 0, high = 1;
@@ -50,7 +50,7 @@ struct Trial {
   int64_t trial = 0;
   uint64_t seed = 0;
   bool success = false;
-  bool unaided = false;           ///< success without having been where a human would have stepped in
+  bool unaided = false;  ///< success without having been where a human would have stepped in
   std::string outcome;
   int64_t steps = 0;
   Facts facts;
@@ -64,8 +64,8 @@ struct EvalResult {
   int64_t steps = 0;                            ///< of all trials
   double seconds = 0, steps_per_second = 0;
   std::string policy_hash;
-  std::vector<Trial> trials;                    ///< in trial order
-  std::map<int64_t, std::string> animations;    ///< trial -> WebP file content
+  std::vector<Trial> trials;                  ///< in trial order
+  std::map<int64_t, std::string> animations;  ///< trial -> WebP file content
 
   /// One object with these names (without the animations' content).
   std::string json() const;
@@ -74,22 +74,23 @@ struct EvalResult {
   std::string text() const;
 };
 
-/// Runs the trials. What happens in a trial depends on its seed and the policy's actions alone, not on `parallel` or
-/// `threads` (a network may round differently in batches of different sizes).
-/// Errors  ConfigError: unknown environment. RunError naming trial and step: an action of a wrong size or not finite.
-///         Interrupted: SIGINT or SIGTERM.
-EvalResult evaluate(models::Policy& policy, const EnvironmentOptions& environment, const EvalOptions& options);
+/// Runs the trials. What happens in a trial depends on its seed and the policy's actions alone, not on
+/// `parallel` or `threads` (a network may round differently in batches of different sizes).
+/// Errors  ConfigError: unknown environment. RunError naming trial and step: an action of a wrong size or not
+///         finite. Interrupted: SIGINT or SIGTERM.
+EvalResult evaluate(models::Policy& policy, const EnvironmentOptions& environment,
+                    const EvalOptions& options);
 
 /// Writes directory/results.json (the result, both options as YAML) and directory/trial-N.webp.
 /// RunError naming the path if the directory cannot be made or written.
-void write_results(const EvalResult& result, const EnvironmentOptions& environment, const EvalOptions& options,
-                   const std::filesystem::path& directory);
+void write_results(const EvalResult& result, const EnvironmentOptions& environment,
+                   const EvalOptions& options, const std::filesystem::path& directory);
 
-/// One episode with its pictures; with a human, the frames' borders tell who acts (blue policy, orange human).
+/// One episode with its pictures; with a human, borders tell who acts (blue policy, orange human).
 struct RecordedTrial {
   Trial trial;
   int64_t take_overs = 0;
-  std::vector<at::Tensor> frames;   ///< [Y, X, 3] uint8, before every step and after the last
+  std::vector<at::Tensor> frames;  ///< [Y, X, 3] uint8, before every step and after the last
 };
 /// Plays the episode of `seed`; `human` may be null. Time limits as in `collect` with 70 steps under a human.
 RecordedTrial record_trial(models::Policy& policy, Environment& environment, uint64_t seed, int64_t size,
@@ -97,8 +98,8 @@ RecordedTrial record_trial(models::Policy& policy, Environment& environment, uin
 
 /// Writes one JSON object for every step of the trajectories at `path` (file, directory or glob; format and
 /// instruction of `data`'s first source, its filters are not applied):
-///   file, episode, timestep, log_prob, token_log_probs, target_tokens, predicted_tokens, predicted_action, action,
-///   action_l1
+///   file, episode, timestep, log_prob, token_log_probs, target_tokens, predicted_tokens, predicted_action,
+///   action, action_l1
 /// Predictions are greedy and teacher-forced; action_l1 is in normalised units. Returns the number of lines.
 /// `output` appears whole or not at all. Errors: DataError as data::Dataset; Interrupted.
 int64_t score_dataset(models::Policy& policy, const std::string& path, const data::DataOptions& data,

@@ -1,4 +1,5 @@
-// Who may take over from a deployed policy: nobody, a scripted human, or a source of your own (a person at a browser).
+// Who may take over from a deployed policy: nobody, a scripted human, or a source of your own (a person at a
+// browser).
 #pragma once
 
 #include <cstdint>
@@ -21,12 +22,12 @@ namespace apo::deploy {
 
 /// What the human does in place of the policy in this step.
 struct Intervention {
-  Action action;        ///< environment units
-  std::string reason;   ///< why the human took over; the same during one take-over
+  Action action;       ///< environment units
+  std::string reason;  ///< why the human took over; the same during one take-over
 };
 
-/// Asked before every step. Returning an intervention takes over (or keeps control), nullopt leaves the step to the
-/// policy (or hands back).
+/// Asked before every step. Returning an intervention takes over (or keeps control), nullopt leaves the step
+/// to the policy (or hands back).
 class InterventionSource {
  public:
   virtual ~InterventionSource() = default;
@@ -42,18 +43,18 @@ std::span<const std::pair<HandBack, std::string_view>> enum_names(HandBack);
 
 /// The scripted human (config section `deploy.intervention.scripted`).
 struct ScriptedHumanOptions {
-  int64_t reaction_steps = 4;                        ///< steps in a row with a concern before the human takes over
+  int64_t reaction_steps = 4;  ///< steps in a row with a concern before the human takes over
   std::vector<std::string> at_once = {"wrong object"};  ///< concerns that are answered in the first step
-  int64_t calm_steps = 3;                            ///< steps at the episode's start without a take-over
-  int64_t patience_steps = 0;                        ///< take over after so many steps of an episode; 0: never
-  HandBack hand_back = HandBack::never;              ///< never: the human finishes the episode
-  int64_t min_steps = 5;                             ///< of a take-over before handing back
+  int64_t calm_steps = 3;                               ///< steps at the episode's start without a take-over
+  int64_t patience_steps = 0;            ///< take over after so many steps of an episode; 0: never
+  HandBack hand_back = HandBack::never;  ///< never: the human finishes the episode
+  int64_t min_steps = 5;                 ///< of a take-over before handing back
   void visit(config::Visitor& v);
 };
 
 /// Config section `deploy.intervention`.
 struct InterventionOptions {
-  std::string type = "scripted";   ///< none | scripted
+  std::string type = "scripted";  ///< none | scripted
   ScriptedHumanOptions scripted{};
   void visit(config::Visitor& v);
 };
@@ -61,8 +62,8 @@ struct InterventionOptions {
 /// The source of the config. ConfigError for an unknown type.
 std::unique_ptr<InterventionSource> make_intervention_source(const InterventionOptions& options);
 
-/// Watches Environment::concern() and acts by Environment::expert_action(). RunError when a concern calls for an
-/// expert that the environment does not have.
+/// Watches Environment::concern() and acts by Environment::expert_action(). RunError when a concern calls for
+/// an expert that the environment does not have.
 std::unique_ptr<InterventionSource> make_scripted_human(const ScriptedHumanOptions& options);
 /// Never takes over.
 std::unique_ptr<InterventionSource> make_no_human();
