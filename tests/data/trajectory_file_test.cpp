@@ -335,6 +335,34 @@ INSTANTIATE_TEST_SUITE_P(
                 "attribute outcome: expected one text"}),
     [](const ::testing::TestParamInfo<BadDemo>& info) { return info.param.name; });
 
+std::string golden(const std::string& name) { return APO_SOURCE_DIR "/tests/data/goldens/" + name; }
+
+// Written by scripts/goldens/make_data.py: gzip, double precision, half precision, bool and variable-length text.
+TEST(TrajectoryFile, ReadsWhatH5pyWrites) {
+  const auto file = TrajectoryFile::open(golden("h5py.hdf5"));
+  EXPECT_EQ(file->format(), TrajectoryFormat::apo);
+  const EpisodeRecord record = file->episode(0);
+  EXPECT_EQ(record.actions[2], (Action{0.4f, 0.5f}));
+  EXPECT_EQ(record.success, std::optional<bool>(true));
+  EXPECT_EQ(record.sources, (std::vector{ActionSource::policy, ActionSource::intervention, ActionSource::policy}));
+  const Observation last = file->observation(0, 2);
+  EXPECT_EQ(last.images.size(), 1u);  // depth is not used
+  EXPECT_EQ(last.images.at("agentview")[3][4][1].item<int>(), (37 * 3 + 59 * 4 + 101 + 7 * 12) % 256 + 2);
+  EXPECT_EQ(last.state.at("gripper"), (std::vector<float>{0.125f}));
+}
+
+TEST(TrajectoryFile, ShapesThatTheFileCannotHoldAreRefused) {
+  for (const std::string name : {"never_written.hdf5", "huge.hdf5", "huge_gzip.hdf5"})
+    EXPECT_THAT(data_error([&] { TrajectoryFile::open(golden(name)); }),
+                AllOf(HasSubstr(name + ": /data/demo_0/actions: expected "), HasSubstr("the file holds 0")));
+}
+
+TEST(TrajectoryFile, DataInOtherFilesAreRefused) {
+  for (const std::string name : {"external.hdf5", "virtual.hdf5"})
+    EXPECT_THAT(data_error([&] { TrajectoryFile::open(golden(name)); }),
+                HasSubstr(name + ": /data/demo_0/actions: its data are in another file, which is not followed"));
+}
+
 TEST(TrajectoryFile, ReleasedLayoutsNameWhatIsWrong) {
   TempDir dir;
   const auto message = [&dir](const std::function<void(hdf5::Group&)>& change) {
