@@ -14,6 +14,7 @@
 #include "apo/base/interrupt.h"
 #include "apo/config/options.h"
 #include "apo/data/trajectory.h"
+#include "deploy/episode.h"
 #include "deploy/fakes.h"
 #include "support/temp_dir.h"
 
@@ -78,6 +79,60 @@ TEST(Collect, RecordsEveryStepWithItsSource) {
   const Observation third = file->observation(1, 2);
   EXPECT_EQ(third.state.at("position"), std::vector<float>{-1.0f});
   EXPECT_EQ(third.images.at("front").flatten()[0].item<int64_t>(), 90);
+}
+
+TEST(PlayEpisode, RewardsTheStepThatAchievesAndMarksTheLast) {
+  Walk walk;
+  FunctionPolicy policy(hesitant);
+  std::vector<float> rewards;
+  std::vector<bool> dones;
+  std::string order;
+  const EpisodeHooks hooks{.decided = [&](ActionSource) { order += 'd'; },
+                           .stepped =
+                               [&](const Step& step) {
+                                 order += 's';
+                                 rewards.push_back(step.reward);
+                                 dones.push_back(step.done);
+                               }};
+  play_episode(walk, policy, nullptr, {.seed = 0, .where = "here"}, hooks);  // reaches the flag in 4 steps
+  EXPECT_EQ(rewards, (std::vector<float>{0, 0, 0, 1}));
+  EXPECT_EQ(dones, (std::vector<bool>{false, false, false, true}));
+  EXPECT_EQ(order, "dsdsdsds");
+  rewards.clear();
+  dones.clear();
+  play_episode(walk, policy, nullptr, {.seed = 1, .where = "here"}, hooks);  // falls after 8
+  EXPECT_EQ(rewards, std::vector<float>(8, 0));
+  EXPECT_TRUE(dones.back());
+}
+
+TEST(PlayEpisode, AnEpisodeWithATakeOverIsNotFlawless) {
+  Walk walk;
+  FunctionPolicy policy(hesitant);
+  struct Eager : InterventionSource {
+    std::optional<Intervention> decide(Environment& environment, const Observation&, const Action&) override {
+      if (environment.step_count() > 0) return std::nullopt;
+      return Intervention{{1, 0}, "eager"};
+    }
+  } eager;
+  const EpisodeResult result = play_episode(walk, policy, &eager, {.seed = 0, .where = "here"}, {});
+  EXPECT_TRUE(result.success);
+  EXPECT_FALSE(result.flawless);
+  EXPECT_EQ(result.take_over_reasons, std::vector<std::string>{"eager"});
+  EXPECT_EQ(result.hand_backs, 1);
+}
+
+TEST(Collect, LeavesAFileThatIsBeingWrittenAlone) {
+  const apo::testing::TempDir dir;
+  const fs::path output = dir / "walks.hdf5";
+  collect_walks({.take_overs = 0, .episodes = 1}, output);
+  const data::TrajectoryWriter other(output, {.environment_name = "walk",
+                                              .environment_config = "walk: true",
+                                              .policy = "another",
+                                              .policy_hash = ""});
+  for (const ExistingFile existing : {ExistingFile::overwrite, ExistingFile::append})
+    EXPECT_THAT(message_of<RunError>([&] { collect_walks({.existing = existing}, output); }),
+                HasSubstr("walks.hdf5"));
+  EXPECT_EQ(data::TrajectoryFile::open(output)->num_episodes(), 1);
 }
 
 TEST(Collect, SaysWhereTheFileComesFrom) {
@@ -206,6 +261,7 @@ TEST(Collect, AppendingWithoutTheSummaryCountsTheFile) {
   EXPECT_EQ(again.corrected, first.corrected);
   EXPECT_EQ(again.steps, first.steps);
   EXPECT_EQ(again.outcomes, first.outcomes);
+  EXPECT_EQ(data::TrajectoryFile::open(output)->num_episodes(), first.recorded);
 }
 
 TEST(Collect, InterruptionSavesWhatIsFinished) {
