@@ -115,6 +115,6 @@ function(apo_test name)
   target_compile_definitions(${name}_test PRIVATE APO_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
     APO_BINARY_DIR="${CMAKE_BINARY_DIR}" $<$<BOOL:${APO_CUDA}>:APO_WITH_CUDA=1>)
   apo_use_pch(${name}_test)
-  gtest_discover_tests(${name}_test TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST
+  gtest_discover_tests(${name}_test TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 600  # libraries read from a cold disk
     PROPERTIES TIMEOUT 600 ENVIRONMENT "OMP_NUM_THREADS=1")
 endfunction()
