@@ -113,7 +113,7 @@ function(apo_test name)
   target_link_libraries(${name}_test PRIVATE apo::torch GTest::gmock GTest::gtest_main nlohmann_json::nlohmann_json ${ARGN})
   target_include_directories(${name}_test PRIVATE "${CMAKE_SOURCE_DIR}/tests" "${CMAKE_SOURCE_DIR}/src")
   target_compile_definitions(${name}_test PRIVATE APO_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
-    APO_BINARY_DIR="${CMAKE_BINARY_DIR}" $<$<BOOL:${APO_CUDA}>:APO_WITH_CUDA=1>)
+    APO_TEST_DATA="${APO_TEST_DATA}" APO_BINARY_DIR="${CMAKE_BINARY_DIR}" $<$<BOOL:${APO_CUDA}>:APO_WITH_CUDA=1>)
   apo_use_pch(${name}_test)
   gtest_discover_tests(${name}_test TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 600  # libraries read from a cold disk
     PROPERTIES TIMEOUT 600 ENVIRONMENT "OMP_NUM_THREADS=1")

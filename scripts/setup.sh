@@ -24,7 +24,7 @@ say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
 
 packages=(build-essential cmake ninja-build ccache mold git ca-certificates python3 python3-venv
   libhdf5-dev libyaml-cpp-dev libcli11-dev libeigen3-dev libspdlog-dev nlohmann-json3-dev
- libwebp-dev libosmesa6-dev libgtest-dev libgmock-dev libbenchmark-dev)
+  libsentencepiece-dev libwebp-dev libosmesa6-dev libgtest-dev libgmock-dev libbenchmark-dev)
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")

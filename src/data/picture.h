@@ -3,7 +3,12 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+
 namespace apo::data {
+
+/// Of any picture that a transform makes.
+inline constexpr int64_t kLargestSide = 1 << 16;
 
 /// DataError unless `image` is [Y, X, 3] uint8 on the CPU with at least one pixel.
 void expect_picture(const at::Tensor& image);

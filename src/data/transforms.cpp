@@ -77,13 +77,6 @@ int64_t kept_pixels(int64_t size, double area_share) {
 
 }  // namespace
 
-at::Tensor center_crop(const at::Tensor& image, double area_share, Interpolation interpolation) {
-  expect_picture(image);
-  APO_CHECK(ConfigError, area_share > 0 && area_share <= 1, "center_crop: expected a share in (0, 1], found ", area_share);
-  const int64_t height = kept_pixels(image.size(0), area_share), width = kept_pixels(image.size(1), area_share);
-  return cropped(image, (image.size(0) - height) / 2, (image.size(1) - width) / 2, height, width, interpolation);
-}
-
 at::Tensor adjust_colors(const at::Tensor& image, double brightness, double contrast, double saturation, double hue) {
   expect_picture(image);
   if (brightness == 1 && contrast == 1 && saturation == 1 && hue == 0) return image;

@@ -97,14 +97,6 @@ TEST(Transforms, ShiftsAndRepeatsEdges) {
   }
 }
 
-TEST(Transforms, CenterCropKeepsTheMiddle) {
-  // a quarter of the area of 8x8 is its middle 4x4
-  const at::Tensor image = picture(8, 8);
-  EXPECT_TRUE(at::equal(center_crop(image, 0.25), resize(image.narrow(0, 2, 4).narrow(1, 2, 4), 8, 8)));
-  EXPECT_TRUE(at::equal(center_crop(image, 1), image));
-  config_error([&] { center_crop(image, 0); });
-}
-
 TEST(Transforms, AugmentIsAPureFunctionOfItsDraws) {
   const AugmentationOptions options{.random_resized_crop_scale = 0.5, .shift_px = 3, .brightness = 0.3, .contrast = 0.3,
                                     .saturation = 0.3, .hue = 0.2};

@@ -3,7 +3,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <cstdint>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "apo/base/random.h"
@@ -34,8 +37,45 @@ enum class Interpolation { bilinear, bicubic };
 at::Tensor resize(const at::Tensor& image, int64_t height, int64_t width,
                   Interpolation interpolation = Interpolation::bilinear);
 
-/// The centre part with `area_share` of the area, resized back to the full size, for policies that are evaluated on it.
-at::Tensor center_crop(const at::Tensor& image, double area_share, Interpolation interpolation = Interpolation::bilinear);
+/// How a picture of any shape becomes the square that a vision tower sees.
+enum class ResizeStrategy {
+  letterbox,     ///< pad to a square with a fill colour, then as resize_crop
+  resize_naive,  ///< both sides forced to the size: the aspect ratio is lost
+  resize_crop,   ///< the shorter side to the size, the aspect ratio kept; then the centre square
+};
+/// "letterbox", "resize-naive", "resize-crop", as `image_resize_strategy` of a checkpoint says.
+std::string_view to_string(ResizeStrategy strategy);
+/// DataError naming `where` and the valid names.
+ResizeStrategy resize_strategy_from(std::string_view name, const std::string& where);
+
+/// The geometry of Prismatic's (OpenVLA's) image processor.
+///
+/// letterbox    adds floor(difference / 2) pixels of `fill` on both sides of the shorter side: a difference that is odd
+///              leaves the padded picture one pixel short of a square, and the centre crop then takes the rest
+/// resize_crop  the longer side becomes floor(size · longer / shorter); the crop begins at round-half-even((side − size) / 2)
+///
+/// Shapes   image [Y, X, 3] uint8, returns [size, size, 3] uint8; the same tensor if nothing changes
+/// Errors   DataError as resize
+/// Numeric  equal to Pillow before 12 on torchvision's transforms (see resize), so within one grey level of either
+/// Source   PrismaticImageProcessor.apply_transform. Its letterbox fills all towers' pictures with the last tower's mean
+///          colour, int(255 · mean): that is `fill`
+at::Tensor resize_picture(const at::Tensor& image, int64_t size, ResizeStrategy strategy,
+                          Interpolation interpolation = Interpolation::bicubic,
+                          std::array<uint8_t, 3> fill = {127, 127, 127});
+
+/// The centre part with `area_share` of the area, resampled to [height, width] with bilinear interpolation and no
+/// antialias, for policies that were trained on random crops and are evaluated on the centre.
+///
+/// Along each side, of `from` source and `to` target pixels, with all numbers in float32:
+///   low = (1 − sqrt(area_share)) / 2, high = low + sqrt(area_share)
+///   place_i = low · (from − 1) + i · (high − low) · (from − 1) / (to − 1), or the middle of low and high if to = 1
+/// A pixel is the blend of its four neighbours (columns first) of value/255, v; the result is floor(255.5 · v), at most 255.
+///
+/// Shapes   image [Y, X, 3] uint8, returns [height, width, 3] uint8
+/// Errors   DataError as resize; ConfigError for a share outside (0, 1]
+/// Source   OpenVLA's evaluation (tf.image.crop_and_resize, area_share 0.9, 224 x 224, on float32 images and
+///          convert_image_dtype(saturate)); the released APO code does the same on float16 images
+at::Tensor center_crop(const at::Tensor& image, double area_share, int64_t height, int64_t width);
 
 /// Colour changes in this order: brightness, contrast, saturation (factors; 1 = none), hue (a turn in [-0.5, 0.5];
 /// 0 = none). Returns a new picture, or the same one if nothing changes.
