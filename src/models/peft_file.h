@@ -1,0 +1,51 @@
+// A PEFT adapter directory as it lies on disk, before it meets the weights that it changes.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "apo/models/lora.h"
+
+namespace apo::models {
+
+/// adapter_config.json and adapter_model.safetensors, checked as far as that goes without the base.
+struct PeftAdapter {
+  /// One layer's part: its weight grows by scale · B A, reshaped to the weight's shape.
+  struct Part {
+    at::Tensor a;        ///< linear [rank, in], convolution [rank, in, Y, X]; the file's dtype
+    at::Tensor b;        ///< linear [out, rank], convolution [out, rank, 1, 1]
+    double scale = 1;    ///< alpha / rank, or alpha / sqrt(rank); alpha_pattern and rank_pattern considered
+    int64_t rank = 0;    ///< of this layer
+    double alpha = 0;    ///< of this layer
+    std::string name_a, name_b;  ///< the tensors' names in the file, for messages
+
+    /// The shape of the weight that it fits: [out, in] or [out, in, Y, X].
+    std::vector<int64_t> weight_shape() const;
+    /// scale · B A, float32, in the weight's shape.
+    at::Tensor product() const;
+  };
+
+  LoraOptions options;                  ///< rank, alpha, dropout, rslora of the config; target_modules stays "all-linear"
+  std::string base_model;               ///< base_model_name_or_path; empty: the file does not say
+  std::map<std::string, Part> layers;   ///< by layer name ("language_model.lm_head"), without PEFT's prefix
+  /// Copies of base weights that older peft stores beside an adapted embedding or head, by layer name; they are no part
+  /// of the adapter.
+  std::map<std::string, at::Tensor> base_layers;
+  std::filesystem::path file;           ///< adapter_model.safetensors, for messages
+};
+
+/// Reads an adapter that any peft since 0.11 wrote; which layers it has is read off the tensors' names, whatever
+/// target_modules says. Tensors stay in the mapped file: copy before changing them.
+///
+/// Errors  DataError naming file and key or tensor: missing, A without B, ranks that disagree with each other or with r
+///         and rank_pattern, shapes of neither a linear layer nor a convolution, NaN or infinity, not a floating-point
+///         type; and every kind of adapter that is not plain LoRA (dora, fan_in_fan_out, trained biases, modules_to_save,
+///         trained tokens, megatron, ...), which would otherwise be left out silently
+PeftAdapter read_peft(const std::filesystem::path& directory);
+
+}  // namespace apo::models
