@@ -8,6 +8,7 @@
 #include "apo/models/linear.h"
 #include "apo/models/safetensors.h"
 #include "models/json_file.h"
+#include "models/peft_file.h"
 
 namespace apo::models {
 namespace {
@@ -35,80 +36,59 @@ std::vector<std::string> target_names(const AdapterSlots& slots, const std::stri
   return {adapted.begin(), adapted.end()};
 }
 
-// Only plain LoRA: what else the file asks for would be silently left out.
-LoraOptions read_config(const fs::path& path) {
-  const JsonFile json(path);
-  if (json.text("peft_type") != "LORA") json.fail("peft_type", "\"LORA\"");
-  for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias"})
-    if (json.boolean(key, false)) json.fail(key, "false (only plain LoRA is read)");
-  for (const char* key : {"modules_to_save", "rank_pattern", "alpha_pattern"})
-    if (!json.raw(key).is_null() && !json.raw(key).empty())
-      json.fail(key, "nothing (only plain LoRA is read)");
-  if (json.has("bias") && json.text("bias") != "none") json.fail("bias", "\"none\"");
-  LoraOptions options;
-  options.rank = json.integer("r", 1, 65536);
-  options.alpha = json.number("lora_alpha");
-  if (!(options.alpha > 0) || !std::isfinite(options.alpha)) json.fail("lora_alpha", "a number > 0");
-  options.rslora = json.boolean("use_rslora", false);
-  return options;
+// Layers whose rank or alpha differ from the adapter's own.
+void add_patterns(nlohmann::ordered_json& json, const AdapterSlots& slots, const std::string& slot,
+                  const LoraOptions& options) {
+  json["rank_pattern"] = json["alpha_pattern"] = nlohmann::ordered_json::object();
+  for (const auto& [name, linear] : slots.layers()) {
+    const LinearAdapter* adapter = linear->find(slot);
+    if (adapter == nullptr) continue;
+    const auto rank = static_cast<double>(adapter->a.size(0));
+    const double alpha = adapter->scale * (options.rslora ? std::sqrt(rank) : rank);
+    if (adapter->a.size(0) != options.rank) json["rank_pattern"][name] = adapter->a.size(0);
+    if (std::abs(alpha - options.alpha) > 1e-9 * options.alpha) json["alpha_pattern"][name] = alpha;
+  }
 }
 
-// "base_model.model.<layer>.lora_A.weight" to <layer>; older files put the slot between. Empty: another name.
-std::string layer_of(const std::string& tensor, const std::string& suffix) {
-  std::string name = tensor;
-  const size_t slot = name.rfind(".default.weight");
-  if (slot != std::string::npos) name = name.substr(0, slot) + ".weight";
-  if (!name.starts_with(kPrefix) || !name.ends_with(suffix)) return {};
-  return name.substr(std::string(kPrefix).size(), name.size() - std::string(kPrefix).size() - suffix.size());
+// [rank, in] and [out, rank] as PEFT stores them for a layer with this weight.
+at::Tensor stored_a(const at::Tensor& a, const at::Tensor& weight) {
+  std::vector<int64_t> shape = weight.sizes().vec();
+  shape[0] = a.size(0);
+  return a.view(shape);
+}
+
+at::Tensor stored_b(const at::Tensor& b, const at::Tensor& weight) {
+  return weight.dim() == 2 ? b : b.view({b.size(0), b.size(1), 1, 1});
 }
 
 }  // namespace
 
 void load_adapter(AdapterSlots& slots, const std::string& name, const fs::path& directory, double dropout) {
   APO_CHECK(ConfigError, !slots.has(name), "adapter slot \"", name, "\" is in use");
-  LoraOptions options = read_config(directory / "adapter_config.json");
+  PeftAdapter file = read_peft(directory);
+  LoraOptions options = file.options;
   options.dropout = dropout;
-  const fs::path path = directory / "adapter_model.safetensors";
-  const SafetensorsReader reader(path);
-  std::map<std::string, std::pair<std::string, std::string>> found;  // layer -> names of A and B in the file
-  for (const std::string& tensor : reader.names()) {
-    const std::string a = layer_of(tensor, kSuffixA), b = layer_of(tensor, kSuffixB);
-    APO_CHECK(DataError, !a.empty() || !b.empty(), path.string(), ": tensor ", tensor, ": expected ", kPrefix,
-              "<layer>", kSuffixA, " or ", kSuffixB);
-    (a.empty() ? found[b].second : found[a].first) = tensor;
-  }
-  APO_CHECK(DataError, !found.empty(), path.string(), ": expected adapter tensors, found none");
 
   // Everything is checked before the policy changes.
   std::string targets;
   std::vector<std::pair<Linear*, LinearAdapter>> adapters;
-  const double rank = static_cast<double>(options.rank);
   for (const auto& [layer, linear] : slots.layers()) {
-    const auto entry = found.find(layer);
-    if (entry == found.end()) continue;
-    LinearAdapter adapter{
-        .slot = name, .a = {}, .b = {}, .scale = options.alpha / (options.rslora ? std::sqrt(rank) : rank)};
-    const auto read = [&](const std::string& tensor, const char* suffix, std::vector<int64_t> shape) {
-      APO_CHECK(DataError, !tensor.empty(), path.string(), ": tensor ", kPrefix, layer, suffix,
-                " is missing");
-      APO_CHECK(DataError, reader.shape(tensor) == shape, path.string(), ": tensor ", tensor, ": expected ",
-                at::IntArrayRef(shape), ", found ", at::IntArrayRef(reader.shape(tensor)));
-      const at::Tensor value =
-          reader.tensor(tensor).to(linear->weight.device(), at::kFloat, false, /*copy=*/true);
-      APO_CHECK(DataError, value.isfinite().all().item<bool>(), path.string(), ": tensor ", tensor,
-                ": found NaN or infinity");
-      return value;
+    const auto entry = file.layers.find(layer);
+    if (entry == file.layers.end()) continue;
+    const PeftAdapter::Part& part = entry->second;
+    APO_CHECK(DataError, linear->weight.sizes() == at::IntArrayRef(part.weight_shape()), file.file.string(), ": tensors ",
+              part.name_a, " and ", part.name_b, ": expected an adapter of ", linear->weight.sizes(),
+              ", the weight of ", layer, ", found one of ", at::IntArrayRef(part.weight_shape()));
+    const auto read = [&](const at::Tensor& tensor) {
+      return tensor.flatten(1).to(linear->weight.device(), at::kFloat, false, /*copy=*/true).set_requires_grad(true);
     };
-    adapter.a =
-        read(entry->second.first, kSuffixA, {options.rank, linear->in_features()}).set_requires_grad(true);
-    adapter.b =
-        read(entry->second.second, kSuffixB, {linear->out_features(), options.rank}).set_requires_grad(true);
-    adapters.emplace_back(linear, std::move(adapter));
+    adapters.emplace_back(linear,
+                          LinearAdapter{.slot = name, .a = read(part.a), .b = read(part.b), .scale = part.scale});
     targets += (targets.empty() ? "" : ",") + layer;
-    found.erase(entry);
+    file.layers.erase(entry);
   }
-  APO_CHECK(DataError, found.empty(), path.string(), ": an adapter for the layer ", found.begin()->first,
-            ", which this policy lacks");
+  APO_CHECK(DataError, file.layers.empty(), file.file.string(), ": an adapter for the layer ",
+            file.layers.begin()->first, ", which this policy lacks");
   options.target_modules = adapters.size() == slots.layers().size() ? "all-linear" : targets;
   for (auto& [linear, adapter] : adapters) linear->adapters.push_back(std::move(adapter));
   slots.add(name, options);
@@ -121,8 +101,8 @@ void save_adapter(const AdapterSlots& slots, const std::string& name, const fs::
   for (const auto& [layer, linear] : slots.layers()) {
     const LinearAdapter* adapter = linear->find(name);
     if (adapter == nullptr) continue;
-    tensors.emplace_back(kPrefix + layer + kSuffixA, adapter->a);
-    tensors.emplace_back(kPrefix + layer + kSuffixB, adapter->b);
+    tensors.emplace_back(kPrefix + layer + kSuffixA, stored_a(adapter->a, linear->weight));
+    tensors.emplace_back(kPrefix + layer + kSuffixB, stored_b(adapter->b, linear->weight));
   }
   nlohmann::ordered_json json;
   json["peft_type"] = "LORA";
@@ -131,6 +111,7 @@ void save_adapter(const AdapterSlots& slots, const std::string& name, const fs::
   json["lora_alpha"] = options.alpha;
   json["lora_dropout"] = options.dropout;
   json["use_rslora"] = options.rslora;
+  add_patterns(json, slots, name, options);
   json["target_modules"] = target_names(slots, name);
   json["bias"] = "none";
   json["fan_in_fan_out"] = false;

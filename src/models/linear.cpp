@@ -19,17 +19,23 @@ const LinearAdapter* Linear::find(const std::string& slot) const {
   return const_cast<Linear*>(this)->find(slot);
 }
 
-at::Tensor Linear::operator()(const at::Tensor& input) const {
-  const at::Tensor output =
-      at::linear(input, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt);
+at::Tensor Linear::operator()(const at::Tensor& input) const { return rows(input, 0, weight.size(0)); }
+
+at::Tensor Linear::rows(const at::Tensor& input, int64_t begin, int64_t end) const {
+  const bool whole = begin == 0 && end == weight.size(0);
+  const auto part = [&](const at::Tensor& tensor) {
+    return whole || !tensor.defined() ? tensor : tensor.slice(0, begin, end);
+  };
+  const at::Tensor kernel = part(weight.dim() == 2 ? weight : weight.flatten(1)), shift = part(bias);
+  const at::Tensor output = at::linear(input, kernel, shift.defined() ? std::optional(shift) : std::nullopt);
   if (adapters.empty() || slots == nullptr || slots->active().empty()) return output;
   const LinearAdapter* adapter = find(slots->active());
   if (adapter == nullptr) return output;
   at::Tensor x = input.to(adapter->a.scalar_type());
   const double dropout = slots->options(adapter->slot).dropout;
   if (dropout > 0 && slots->training()) x = at::dropout(x, dropout, /*train=*/true);
-  const at::Tensor update = at::linear(at::linear(x, adapter->a), adapter->b);
-  return output + (update * adapter->scale).to(output.scalar_type());
+  const at::Tensor update = at::linear(at::linear(x, adapter->a), part(adapter->b));
+  return at::add(output, update.to(output.scalar_type()), adapter->scale);
 }
 
 at::Tensor adapter_product(const LinearAdapter& adapter) {

@@ -13,6 +13,7 @@
 #include "apo/config/options.h"
 #include "apo/models/linear.h"
 #include "apo/models/policy.h"
+#include "models/copy.h"
 
 namespace apo::models {
 namespace {
@@ -158,6 +159,24 @@ void copy_adapter(AdapterSlots& slots, const std::string& from, const std::strin
   slots.add(to, options);
 }
 
+void copy_slots(const AdapterSlots& source, AdapterSlots& target) {
+  APO_ASSERT(target.names().empty() && source.layers().size() == target.layers().size());
+  for (const std::string& slot : source.names()) {
+    target.add(slot, source.options(slot));
+    for (size_t i = 0; i < source.layers().size(); ++i) {
+      const LinearAdapter* adapter = source.layers()[i].second->find(slot);
+      if (adapter == nullptr) continue;
+      const auto copy = [](const at::Tensor& tensor) {
+        return tensor.detach().clone().set_requires_grad(tensor.requires_grad());
+      };
+      target.layers()[i].second->adapters.push_back(
+          {.slot = slot, .a = copy(adapter->a), .b = copy(adapter->b), .scale = adapter->scale});
+    }
+  }
+  target.activate(source.active());
+  target.set_training(source.training());
+}
+
 void merge_adapter(Policy& policy) {
   AdapterSlots* slots = policy.adapter_slots();
   APO_ASSERT(slots != nullptr && !slots->active().empty());
@@ -166,7 +185,9 @@ void merge_adapter(Policy& policy) {
   for (const auto& [name, linear] : slots->layers()) {
     const LinearAdapter* adapter = linear->find(slots->active());
     if (adapter == nullptr) continue;
-    linear->weight.copy_(linear->weight.to(at::kFloat) + adapter_product(*adapter));
+    const at::Tensor merged =
+        linear->weight.to(at::kFloat) + adapter_product(*adapter).view_as(linear->weight);
+    linear->weight.copy_(merged);
   }
   slots->remove(slots->active());
   for (auto& [name, tensor] : policy.named_parameters()) tensor.set_requires_grad(true);

@@ -2,8 +2,10 @@
 
 #include <torch/types.h>
 
+#include <array>
 #include <cstdio>
 #include <cstring>
+#include <string_view>
 
 #include "apo/base/error.h"
 #include "apo/base/random.h"
@@ -11,6 +13,8 @@
 
 namespace apo::models {
 namespace {
+
+constexpr std::array<std::string_view, 4> kDtypes{"auto", "float32", "bfloat16", "float16"};
 
 at::Tensor rows(const at::Tensor& tensor, int64_t begin, int64_t end) {
   return tensor.defined() ? tensor.slice(0, begin, end) : tensor;
@@ -47,7 +51,7 @@ bool in_other_slot(const std::string& name) {
 }  // namespace
 
 int64_t PolicyInput::size() const {
-  for (const at::Tensor* tensor : {&images, &prompt, &state})
+  for (const at::Tensor* tensor : {&images, &prompt, &state, &features})
     if (tensor->defined()) return tensor->size(0);
   return 0;
 }
@@ -57,7 +61,8 @@ PolicyInput PolicyInput::slice(int64_t begin, int64_t end) const {
   return {.images = rows(images, begin, end),
           .prompt = rows(prompt, begin, end),
           .prompt_mask = rows(prompt_mask, begin, end),
-          .state = rows(state, begin, end)};
+          .state = rows(state, begin, end),
+          .features = rows(features, begin, end)};
 }
 
 ActionTokens ActionTokens::slice(int64_t begin, int64_t end) const {
@@ -86,6 +91,15 @@ void PolicyOptions::visit(config::Visitor& v) {
   v("channels", channels, "of a fresh policy's first convolution", config::between(1, 4096));
   v("action_bins", action_bins, "bins that a fresh policy cuts an action dimension into",
     config::between(2, 1 << 20));
+  v.path("statistics", statistics,
+         "action statistics (JSON, from `apo-data stats`) in place of the checkpoint's; empty: the checkpoint's");
+  v.choice("dtype", dtype, kDtypes, "of a loaded OpenVLA's frozen weights; auto: as stored");
+  v("center_crop", center_crop,
+    "evaluate on the centre 90 % of the picture, for an OpenVLA that trained on random crops of that area");
+  v("action_tokens_only", action_tokens_only,
+    "OpenVLA decodes only among its action tokens; false: among the whole vocabulary, as the released program");
+  v("activation_checkpointing", activation_checkpointing,
+    "OpenVLA recomputes each block's activations in the backward pass: less memory, a third more time");
 }
 
 std::string parameter_hash(const Policy& policy) {

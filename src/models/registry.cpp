@@ -9,6 +9,7 @@
 #include "apo/config/options.h"
 #include "apo/models/policy.h"
 #include "models/json_file.h"
+#include "models/openvla_policy.h"
 #include "models/small_policy.h"
 
 namespace apo::models {
@@ -21,10 +22,15 @@ struct Registry {
   std::map<std::string, PolicyFactory> factories;
 };
 
+std::unique_ptr<Policy> refuse_fresh_openvla(const PolicyOptions&, const data::Dataset&, uint64_t, at::Device) {
+  throw ConfigError("policy.type: openvla is loaded, not made: set policy.checkpoint to a Hugging Face directory");
+}
+
 Registry& registry() {
   static Registry instance;
   static const bool filled = [] {
     instance.factories["small"] = {.create = SmallPolicy::create, .load = SmallPolicy::load};
+    instance.factories["openvla"] = {.create = refuse_fresh_openvla, .load = OpenVlaPolicy::load};
     return true;
   }();
   (void)filled;
@@ -79,11 +85,7 @@ void apply_adapter(Policy& policy, const PolicyOptions& options, const fs::path&
     if (options.lora.rank > 0) check_adapter(options.lora, slots->options(kTrainedSlot), source);
   }
   slots->activate(kTrainedSlot);
-  if (options.lora.rank == 0) {
-    merge_adapter(policy);
-    log_info("policy: merged the adapter in ", source.string(), "; all weights train");
-    return;
-  }
+  if (options.lora.rank == 0) return;
   for (auto& [name, tensor] : policy.named_parameters())
     tensor.set_requires_grad(name.find(".lora_") != std::string::npos);
 }

@@ -236,6 +236,8 @@ SafetensorsReader::SafetensorsReader(const fs::path& path) : state_(std::make_sh
 
 SafetensorsReader::~SafetensorsReader() = default;
 
+const fs::path& SafetensorsReader::path() const { return state_->path; }
+
 std::vector<std::string> SafetensorsReader::names() const {
   std::vector<std::string> names;
   for (const auto& [name, entry] : state_->contents.entries) names.push_back(name);

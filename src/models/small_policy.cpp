@@ -8,6 +8,7 @@
 #include "apo/base/error.h"
 #include "apo/base/random.h"
 #include "apo/models/safetensors.h"
+#include "models/copy.h"
 #include "models/json_file.h"
 
 namespace apo::models {
@@ -145,28 +146,8 @@ NamedTensors SmallPolicy::named_parameters() const {
 std::unique_ptr<Policy> SmallPolicy::clone() const {
   auto copy =
       std::unique_ptr<SmallPolicy>(new SmallPolicy(network_->shape(), preprocessing_, vocabulary_, device_));
-  for (const std::string& slot : slots_.names()) {
-    copy->slots_.add(slot, slots_.options(slot));
-    for (size_t i = 0; i < slots_.layers().size(); ++i) {
-      const LinearAdapter* adapter = slots_.layers()[i].second->find(slot);
-      if (adapter == nullptr) continue;
-      copy->slots_.layers()[i].second->adapters.push_back({.slot = slot,
-                                                           .a = at::empty_like(adapter->a),
-                                                           .b = at::empty_like(adapter->b),
-                                                           .scale = adapter->scale});
-    }
-  }
-  copy->slots_.activate(slots_.active());
-  copy->slots_.set_training(slots_.training());
-  const NamedTensors source = named_parameters(), target = copy->named_parameters();
-  APO_ASSERT(source.size() == target.size());
-  const at::NoGradGuard no_grad;
-  for (size_t i = 0; i < target.size(); ++i) {
-    APO_ASSERT(source[i].first == target[i].first);
-    at::Tensor tensor = target[i].second;
-    tensor.copy_(source[i].second);
-    tensor.set_requires_grad(source[i].second.requires_grad());
-  }
+  copy_weights(*network_, *copy->network_);
+  copy_slots(slots_, copy->slots_);
   return copy;
 }
 

@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <iomanip>
+#include <map>
+#include <optional>
 #include <ostream>
+#include <span>
 
 #include "apo/base/error.h"
 #include "apo/models/reference.h"
@@ -37,7 +40,17 @@ struct MemoryEstimate {
   int64_t weights = 0, reference = 0, gradients = 0, optimizer = 0, activations = 0;
 };
 
-// Bytes of activations and logits for one micro-batch: measured on a forward and backward pass of a few
+std::optional<int64_t> known_activations(const models::Policy& policy, const std::vector<data::Sample>& samples) {
+  std::vector<Observation> observations;
+  std::vector<Action> actions;
+  for (const data::Sample& sample : samples) {
+    observations.push_back(sample.observation);
+    actions.push_back(sample.action);
+  }
+  return policy.activation_bytes(policy.encode(observations), policy.tokenize(actions));
+}
+
+// Bytes of activations and logits for one micro-batch: what the policy says, or measured on a forward and backward pass of a few
 // samples of the run's own data and scaled up; the reference's logits, which are kept beside them, are added.
 int64_t measure_activations(const TrainingOptions& options, const data::Dataset& dataset,
                             const data::PoolSampler& sampler, models::Policy& policy,
@@ -45,6 +58,16 @@ int64_t measure_activations(const TrainingOptions& options, const data::Dataset&
   const int64_t micro_batch =
       options.train.micro_batch_size > 0 ? options.train.micro_batch_size : options.train.batch_size;
   const int64_t measured = std::min<int64_t>(micro_batch, 2);
+  const auto first_samples = [&] {
+    std::vector<data::Sample> samples;
+    for (const data::StepIndex& index : sampler.batch(0)) {
+      if (static_cast<int64_t>(samples.size()) == measured) break;
+      samples.push_back(dataset.sample(index));
+      policy.prepare(samples.back().observation);
+    }
+    return samples;
+  };
+  if (const auto known = known_activations(policy, first_samples())) return *known * micro_batch / measured;
   objective::ObjectiveOptions plain;
   plain.type = objective::ObjectiveType::sft;
   Learner learner(policy, nullptr, plain, 0, options.run.precision == "bfloat16");
@@ -53,17 +76,12 @@ int64_t measure_activations(const TrainingOptions& options, const data::Dataset&
   {
     // whatever is freed in here must also be allocated in here
     const c10::DebugInfoGuard follow(c10::DebugInfoKind::PROFILER_STATE, memory);
-    std::vector<data::Sample> samples;
-    for (const data::StepIndex& index : sampler.batch(0)) {
-      if (static_cast<int64_t>(samples.size()) == measured) break;
-      samples.push_back(dataset.sample(index));
-      policy.prepare(samples.back().observation);
-    }
+    std::vector<data::Sample> samples = first_samples();
     num_tokens = learner.learn(samples).mask.size(1);
   }
   int64_t bytes = std::max<int64_t>(memory->peak_bytes() - gradient_bytes, 0) * micro_batch / measured;
   if (options.objective.needs_reference()) {
-    const bool mismatched = options.objective.z0 == objective::Z0Estimator::mismatched;
+    const bool mismatched = options.objective.needs_mismatched_logits();
     bytes += options.train.batch_size * num_tokens * policy.vocabulary_size() * int64_t{sizeof(float)} *
              (mismatched ? 3 : 1);
   }
@@ -111,6 +129,16 @@ void print_data(const TrainingOptions& options, const data::Dataset& dataset,
   row("undesirable", data::Pool::undesirable, counts[2]);
 }
 
+// Parameters by the first part of their names, where that gives a short list.
+void print_parts(const models::Policy& policy, std::ostream& out) {
+  constexpr size_t kMostParts = 6;
+  std::map<std::string, int64_t> parts;
+  for (const auto& [name, parameter] : policy.named_parameters())
+    parts[name.find(".lora_") != std::string::npos ? "adapter" : name.substr(0, name.find('.'))] += parameter.numel();
+  if (parts.size() > kMostParts) return;
+  for (const auto& [part, count] : parts) out << "  " << std::setw(12) << count << "  " << part << "\n";
+}
+
 }  // namespace
 
 void dry_run(const TrainingOptions& options, std::ostream& out) {
@@ -118,8 +146,7 @@ void dry_run(const TrainingOptions& options, std::ostream& out) {
   const at::Device device = select_device(options.run.device);
   const LibrarySettings library(options.run);
   const data::Dataset dataset(options.data);
-  const auto seed = static_cast<uint64_t>(options.run.seed);
-  const data::PoolSampler sampler(dataset, options.data.pools, options.train.batch_size, seed);
+  const data::PoolSampler sampler = make_sampler(options, dataset);
   print_data(options, dataset, sampler, out);
 
   const auto policy = starting_policy(options, dataset, device);
@@ -129,6 +156,7 @@ void dry_run(const TrainingOptions& options, std::ostream& out) {
             "policy: expected at least one trained parameter, found none");
   out << "policy       " << parameters.all << " parameters, " << parameters.trained << " trained, on "
       << device.str() << "\n";
+  print_parts(*policy, out);
 
   const MemoryEstimate memory = estimate_memory(options, dataset, sampler, *policy);
   out << "memory       "

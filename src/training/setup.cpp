@@ -10,6 +10,9 @@
 #include <utility>
 
 #include "apo/base/error.h"
+#include "apo/base/log.h"
+#include "apo/models/lora.h"
+#include "apo/data/sampler.h"
 #include "apo/objective/options.h"
 
 namespace apo::training {
@@ -56,6 +59,28 @@ int64_t total_steps(const TrainOptions& train, const data::PoolSampler& sampler)
   return std::max<int64_t>(1, static_cast<int64_t>(steps));
 }
 
+// dpo has nothing to learn from where nobody recorded what the policy wanted while the human acted.
+void check_action_pairs(const TrainingOptions& options, const data::Dataset& dataset) {
+  APO_CHECK(ConfigError, options.data.pools.intervention > 0,
+            "data.pools.intervention: objective.type dpo compares the human's steps with what the policy wanted; "
+            "expected a positive share, found 0");
+  const auto& corrections = dataset.pool(data::Pool::intervention);
+  const bool any = std::any_of(corrections.begin(), corrections.end(), [&](const data::StepIndex& index) {
+    return !dataset.sample_without_observation(index).policy_action.empty();
+  });
+  APO_CHECK(DataError, any || corrections.empty(), "data.interactions: objective.type dpo compares the human's action "
+            "with the policy's at the same step; expected policy_action beside the human's actions (",
+            dataset.file_path(corrections.front().file).string(),
+            "), found none; record with deploy.collect.record_policy_action, or take objective.type tpo");
+}
+
+data::PoolSampler make_sampler(const TrainingOptions& options, const data::Dataset& dataset) {
+  if (options.objective.type == objective::ObjectiveType::dpo) check_action_pairs(options, dataset);
+  const bool segments = options.objective.type == objective::ObjectiveType::tpo;
+  return {dataset, options.data.pools, options.train.batch_size, static_cast<uint64_t>(options.run.seed),
+          segments ? data::Draw::segment_pairs : data::Draw::steps};
+}
+
 std::string fingerprint(const data::Dataset& dataset) {
   Hash hash;
   for (const data::Pool pool : {data::Pool::desirable, data::Pool::intervention, data::Pool::undesirable}) {
@@ -70,6 +95,7 @@ std::string fingerprint(const data::Dataset& dataset) {
       hash.add(dataset.record(index.file, index.episode).instruction);
       hash.add(sample.action);
       hash.add(sample.dimension_credit);
+      hash.add(sample.policy_action);
     }
   }
   return hash.text();
@@ -98,6 +124,11 @@ std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, 
                                                 at::Device device) {
   auto policy =
       models::make_policy(options.policy, &dataset, static_cast<uint64_t>(options.run.seed), device);
+  if (options.policy.lora.rank == 0 && policy->adapter_slots() != nullptr &&
+      !policy->adapter_slots()->active().empty()) {
+    models::merge_adapter(*policy);
+    log_info("policy: merged the adapter into the weights; all of them train");
+  }
   APO_CHECK(ConfigError, policy->action_size() == dataset.action_size(),
             "policy.checkpoint: ", options.policy.checkpoint, ": acts in ", policy->action_size(),
             " dimensions, but the recorded actions in ", dataset.file_path(0).string(), " have ",

@@ -21,6 +21,9 @@ struct LinearAdapter {
 
 /// y = W x + bias, plus the adapter of the active slot where this layer carries one.
 ///
+/// The weight may also be the kernel of a convolution whose stride is its size, [out, channels, size, size]: a linear
+/// layer on patches. It keeps that shape for the checkpoint, and so do its adapters on disk.
+///
 /// Numeric  the adapter runs in its own dtype (float32 beside a bfloat16 base); the sum has the base's dtype
 /// Gradient through everything that requires one; a frozen base costs no weight gradient
 class Linear {
@@ -35,14 +38,16 @@ class Linear {
 
   /// Shapes  input [..., in], returns [..., out]
   at::Tensor operator()(const at::Tensor& input) const;
+  /// The same for the output features [begin, end) alone, [..., end - begin].
+  at::Tensor rows(const at::Tensor& input, int64_t begin, int64_t end) const;
 
-  int64_t in_features() const { return weight.size(1); }
+  int64_t in_features() const { return weight.numel() / weight.size(0); }
   int64_t out_features() const { return weight.size(0); }
   /// Null if this layer has no such slot.
   LinearAdapter* find(const std::string& slot);
   const LinearAdapter* find(const std::string& slot) const;
 
-  at::Tensor weight;                    ///< [out, in]
+  at::Tensor weight;                    ///< [out, in], or [out, channels, size, size]
   at::Tensor bias;                      ///< [out], or undefined
   std::vector<LinearAdapter> adapters;  ///< one a slot, in no particular order
   const AdapterSlots* slots = nullptr;  ///< set by AdapterSlots::attach

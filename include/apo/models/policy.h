@@ -33,10 +33,11 @@ namespace apo::models {
 
 /// A batch of observations, ready for the network, on its device. Unused members stay undefined.
 struct PolicyInput {
-  at::Tensor images;        ///< [B, N, 3, Y, X] normalised pictures of N cameras, network dtype
+  at::Tensor images;        ///< [B, N, 3, Y, X] normalised pictures of N cameras (or for N towers), network dtype
   at::Tensor prompt;        ///< [B, L] int64 text token ids
   at::Tensor prompt_mask;   ///< [B, L] bool, false at padding; undefined: no padding
   at::Tensor state;         ///< [B, D] normalised proprioception
+  at::Tensor features;      ///< [B, P, W] picture features, in place of images where nothing that trains touches them
   int64_t size() const;
   /// Rows [begin, end).
   PolicyInput slice(int64_t begin, int64_t end) const;
@@ -77,6 +78,11 @@ struct PolicyOptions {
   int64_t heads = 4;
   int64_t channels = 16;             ///< of its first convolution
   int64_t action_bins = 256;
+  std::string statistics;            ///< action statistics (JSON) in place of the checkpoint's; empty: the checkpoint's
+  std::string dtype = "auto";        ///< of a loaded OpenVLA's weights: auto (as stored) | float32 | bfloat16 | float16
+  bool center_crop = false;          ///< evaluate on the centre 90 % of the picture's area (OpenVLA)
+  bool action_tokens_only = true;    ///< decode only among the action tokens, not the whole vocabulary (OpenVLA)
+  bool activation_checkpointing = false;  ///< recompute activations block by block in the backward pass (OpenVLA)
   void visit(config::Visitor& v);
 };
 
@@ -123,7 +129,11 @@ class Policy {
   virtual AdapterSlots* adapter_slots() { return nullptr; }
   /// A second, independent policy with equal weights (the `copy` reference).
   virtual std::unique_ptr<Policy> clone() const = 0;
+  /// Bytes that autograd will keep for the backward pass of `score` on these, where that can be said without running it;
+  /// nothing: it must be measured.
+  virtual std::optional<int64_t> activation_bytes(const PolicyInput&, const ActionTokens&) const { return {}; }
   /// Writes weights, preprocessing and action statistics into an existing directory, so that `load_policy` reads them.
+  /// Large policies that train an adapter write the adapter and where its base is.
   virtual void save(const std::filesystem::path& directory) const = 0;
 };
 
@@ -137,12 +147,12 @@ void register_policy(const std::string& type, PolicyFactory factory);
 
 /// The policy of the config: loaded from `options.checkpoint` (its config.json names the type), or fresh for
 /// `dataset` (may be null only with a checkpoint). A LoRA adapter is added or loaded as `options` say: with lora.rank 0
-/// an adapter in the checkpoint or in `options.adapter` is merged and all weights train; with rank > 0 it is trained on
-/// (its rank must be that one) and the base is frozen.
+/// an adapter in the checkpoint or in `options.adapter` is active (`merge_adapter` makes it part of the weights); with
+/// rank > 0 it is trained on (its rank must be that one) and the base is frozen.
 /// DataError naming file and tensor for a checkpoint that is missing, truncated or does not fit.
 std::unique_ptr<Policy> make_policy(const PolicyOptions& options, const data::Dataset* dataset, uint64_t seed,
                                     at::Device device);
-/// The policy in a directory, a training checkpoint or a run, with an adapter merged (lora.rank 0).
+/// The policy in a directory, a training checkpoint or a run, with its adapter active.
 std::unique_ptr<Policy> load_policy(const std::filesystem::path& path, at::Device device);
 /// Resolves a checkpoint path: a policy directory, a training checkpoint `step-N` (its `policy`), `checkpoints/latest`
 /// (a symbolic link, or a file that names a `step-N`), or a run directory. DataError saying where it looked.

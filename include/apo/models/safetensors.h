@@ -23,6 +23,8 @@ class SafetensorsReader {
   explicit SafetensorsReader(const std::filesystem::path& path);
   ~SafetensorsReader();
 
+  /// The file, or the index of the shards.
+  const std::filesystem::path& path() const;
   std::vector<std::string> names() const;
   bool has(const std::string& name) const;
   /// [shape] of a tensor without reading it.

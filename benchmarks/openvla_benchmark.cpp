@@ -1,0 +1,62 @@
+// Decoding and scoring of an OpenVLA checkpoint; benchmarks/openvla_generate.py is transformers' generate on the same.
+//
+//   python scripts/openvla/make_checkpoint.py --size mid runs/openvla_mid
+//   APO_BENCHMARK_CHECKPOINT=runs/openvla_mid OMP_NUM_THREADS=2 build/release/bin/openvla_benchmark
+#include <ATen/Parallel.h>
+#include <benchmark/benchmark.h>
+#include <torch/types.h>
+
+#include <cstdlib>
+
+#include "apo/models/policy.h"
+#include "models/json_file.h"
+
+namespace apo::models {
+namespace {
+
+std::unique_ptr<Policy> checkpoint_policy() {
+  const char* path = std::getenv("APO_BENCHMARK_CHECKPOINT");
+  if (path == nullptr) return nullptr;
+  PolicyOptions options;
+  options.checkpoint = path;
+  options.action_tokens_only = false;
+  // the base alone: features are not computed ahead, so that every decoding runs the towers
+  return make_policy(options, nullptr, 0, at::kCPU);
+}
+
+std::vector<Observation> pictures(int64_t count) {
+  at::manual_seed(0);
+  std::vector<Observation> observations(static_cast<size_t>(count));
+  for (Observation& observation : observations) {
+    observation.images["agentview"] = at::randint(0, 256, {224, 224, 3}, at::kByte);
+    observation.instruction = "pick up the red block";
+  }
+  return observations;
+}
+
+// Observations to seven tokens: preprocessing, towers, prefill, seven decoding steps.
+void greedy_decode(benchmark::State& state) {
+  const auto policy = checkpoint_policy();
+  if (!policy) return state.SkipWithError("set APO_BENCHMARK_CHECKPOINT to a checkpoint directory");
+  const std::vector<Observation> observations = pictures(state.range(0));
+  for (auto _ : state) benchmark::DoNotOptimize(policy->act(policy->encode(observations)));
+  state.counters["observations_per_second"] =
+      benchmark::Counter(static_cast<double>(state.iterations() * state.range(0)), benchmark::Counter::kIsRate);
+}
+BENCHMARK(greedy_decode)->Arg(1)->Arg(8)->UseRealTime()->Unit(benchmark::kMillisecond);
+
+// Teacher-forced logits without gradient, with one answer and with a second one that shares the prefix.
+void score(benchmark::State& state) {
+  const auto policy = checkpoint_policy();
+  if (!policy) return state.SkipWithError("set APO_BENCHMARK_CHECKPOINT to a checkpoint directory");
+  const at::NoGradGuard no_grad;
+  const std::vector<Observation> observations = pictures(8);
+  const std::vector<Action> actions(8, Action(static_cast<size_t>(policy->action_size()), 0.0f));
+  const ActionTokens tokens = policy->tokenize(actions);
+  for (auto _ : state)
+    benchmark::DoNotOptimize(policy->score(policy->encode(observations), tokens, state.range(0) == 2 ? &tokens : nullptr));
+}
+BENCHMARK(score)->Arg(1)->Arg(2)->UseRealTime()->Unit(benchmark::kMillisecond);
+
+}  // namespace
+}  // namespace apo::models

@@ -1,0 +1,140 @@
+#include "models/llama.h"
+
+#include <torch/types.h>
+
+#include <cmath>
+
+#include "apo/base/error.h"
+#include "models/activation_checkpoint.h"
+
+namespace apo::models {
+namespace {
+
+// [B, T, heads size] -> [B, heads, T, size]
+at::Tensor split_heads(const at::Tensor& x, int64_t heads) {
+  return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
+}
+
+at::Tensor repeat_heads(const at::Tensor& x, int64_t times) {
+  return times == 1 ? x : x.repeat_interleave(times, 1);
+}
+
+}  // namespace
+
+RmsNorm::RmsNorm(int64_t width, double epsilon, const at::TensorOptions& options)
+    : weight(at::empty({width}, options)), epsilon(epsilon) {}
+
+at::Tensor RmsNorm::operator()(const at::Tensor& x) const {
+  const at::Tensor wide = x.to(at::kFloat);
+  const at::Tensor scale = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + epsilon);
+  return (wide * scale).to(x.scalar_type()) * weight;
+}
+
+void RmsNorm::visit(LayerVisitor& v) { v("weight", weight); }
+
+Rotation::Rotation(const at::Tensor& positions, int64_t head_size, double theta, at::ScalarType type) {
+  const at::TensorOptions options = at::TensorOptions(at::kFloat).device(positions.device());
+  const at::Tensor exponent = at::arange(0, head_size, 2, options) / static_cast<double>(head_size);
+  const at::Tensor frequency = 1.0 / at::pow(theta, exponent);
+  at::Tensor angle = positions.to(at::kFloat).unsqueeze(-1) * frequency;
+  angle = at::cat({angle, angle}, -1).unsqueeze(1);
+  cos = angle.cos().to(type);
+  sin = angle.sin().to(type);
+}
+
+at::Tensor Rotation::apply(const at::Tensor& heads) const {
+  const int64_t half = heads.size(-1) / 2;
+  const at::Tensor turned = at::cat({-heads.narrow(-1, half, half), heads.narrow(-1, 0, half)}, -1);
+  return at::addcmul(heads * cos, turned, sin);
+}
+
+Rotation Rotation::from(int64_t begin) const {
+  const int64_t rest = cos.size(2) - begin;
+  return {cos.narrow(2, begin, rest), sin.narrow(2, begin, rest)};
+}
+
+LlamaBlock::LlamaBlock(const LlamaShape& shape, const at::TensorOptions& options)
+    : heads(shape.heads),
+      key_heads(shape.key_heads),
+      head_size(shape.head_size),
+      input_norm(shape.width, shape.norm_epsilon, options),
+      query(shape.width, shape.heads * shape.head_size, false, options),
+      key(shape.width, shape.key_heads * shape.head_size, false, options),
+      value(shape.width, shape.key_heads * shape.head_size, false, options),
+      output(shape.heads * shape.head_size, shape.width, false, options),
+      mlp_norm(shape.width, shape.norm_epsilon, options),
+      gate(shape.width, shape.mlp, false, options),
+      up(shape.width, shape.mlp, false, options),
+      down(shape.mlp, shape.width, false, options) {}
+
+at::Tensor LlamaBlock::operator()(const at::Tensor& x, const Rotation& rotation, const at::Tensor& mask,
+                                  int64_t first_row, KeyValueCache* cache) const {
+  const int64_t batch = x.size(0), length = x.size(1), rows = length - first_row;
+  const at::Tensor normed = input_norm(x);
+  const at::Tensor wanted = first_row == 0 ? normed : normed.narrow(1, first_row, rows);
+  const at::Tensor q = (first_row == 0 ? rotation : rotation.from(first_row)).apply(split_heads(query(wanted), heads));
+  at::Tensor k = rotation.apply(split_heads(key(normed), key_heads));
+  at::Tensor v = split_heads(value(normed), key_heads);
+  const bool is_causal = !mask.defined() && rows > 1;
+  if (cache != nullptr) {
+    cache->key.narrow(2, cache->length, length).copy_(k);
+    cache->value.narrow(2, cache->length, length).copy_(v);
+    cache->length += length;
+    k = cache->key.narrow(2, 0, cache->length);
+    v = cache->value.narrow(2, 0, cache->length);
+  }
+  APO_ASSERT(!is_causal || (first_row == 0 && k.size(2) == length));
+  const at::Tensor attended = at::scaled_dot_product_attention(
+      q, repeat_heads(k, heads / key_heads), repeat_heads(v, heads / key_heads),
+      mask.defined() ? std::optional<at::Tensor>(mask) : std::nullopt, 0.0, is_causal);
+  const at::Tensor before = first_row == 0 ? x : x.narrow(1, first_row, rows);
+  const at::Tensor y = before + output(attended.transpose(1, 2).reshape({batch, rows, heads * head_size}));
+  const at::Tensor z = mlp_norm(y);
+  return y + down(at::silu(gate(z)) * up(z));
+}
+
+void LlamaBlock::visit(LayerVisitor& v) {
+  v("self_attn.q_proj", query);
+  v("self_attn.k_proj", key);
+  v("self_attn.v_proj", value);
+  v("self_attn.o_proj", output);
+  v("mlp.gate_proj", gate);
+  v("mlp.up_proj", up);
+  v("mlp.down_proj", down);
+  v("input_layernorm", input_norm);
+  v("post_attention_layernorm", mlp_norm);
+}
+
+Llama::Llama(const LlamaShape& shape, const at::TensorOptions& options)
+    : shape(shape),
+      embedding(at::empty({shape.vocabulary, shape.width}, options)),
+      norm(shape.width, shape.norm_epsilon, options),
+      head(shape.width, shape.vocabulary, false, options) {
+  layers.reserve(static_cast<size_t>(shape.layers));
+  for (int64_t i = 0; i < shape.layers; ++i) layers.emplace_back(shape, options);
+}
+
+at::Tensor Llama::embed(const at::Tensor& ids) const { return at::embedding(embedding, ids); }
+
+at::Tensor Llama::run(at::Tensor x, const Rotation& rotation, const at::Tensor& mask, int64_t first_row,
+                      bool activation_checkpointing) const {
+  for (size_t i = 0; i < layers.size(); ++i) {
+    // the last layer computes only the rows that somebody reads
+    const int64_t first = i + 1 == layers.size() ? first_row : 0;
+    const at::Tensor seen = first > 0 ? mask.narrow(2, first, mask.size(2) - first) : mask;
+    const auto layer = [&block = layers[i], rotation, seen, first](const at::Tensor& in) {
+      return block(in, rotation, seen, first);
+    };
+    x = checkpointed(layer, x, activation_checkpointing);
+  }
+  return norm(x);
+}
+
+void Llama::visit(LayerVisitor& v) {
+  v("model.embed_tokens.weight", embedding);
+  v("model.layers", layers);
+  v("model.norm", norm);
+  v("lm_head", head);
+}
+
+}  // namespace apo::models

@@ -1,0 +1,103 @@
+// How an OpenVLA is loaded.
+#include <torch/types.h>
+
+#include "apo/base/error.h"
+#include "apo/base/log.h"
+#include "apo/models/safetensors.h"
+#include "models/json_file.h"
+#include "models/openvla_policy.h"
+
+namespace apo::models {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Older checkpoints call timm's layer scale gamma.
+std::string name_in(const SafetensorsReader& weights, const std::string& name) {
+  if (weights.has(name) || !name.ends_with(".scale_factor")) return name;
+  return name.substr(0, name.rfind('.')) + ".gamma";
+}
+
+// Compares names and shapes, tensors that transformers once stored aside.
+void check_tensors(OpenVlaNetwork& network, const SafetensorsReader& weights) {
+  NamedTensors expected = collect_parameters(network, ParameterKind::base);
+  for (auto& [name, tensor] : expected) name = name_in(weights, name);
+  for (const std::string& name : weights.names())
+    if (name.ends_with("rotary_emb.inv_freq")) expected.emplace_back(name, at::empty(weights.shape(name), at::kMeta));
+  weights.check(expected);
+}
+
+// Puts the file's tensors into a network on the meta device: the mapped file itself where type and device are right.
+class WeightLoader final : public LayerVisitor {
+ public:
+  WeightLoader(const SafetensorsReader& weights, std::optional<at::ScalarType> type, at::Device device)
+      : weights_(weights), type_(type), device_(device) {}
+
+ protected:
+  void parameter(const std::string& name, at::Tensor& value) override {
+    const at::Tensor stored = weights_.tensor(name_in(weights_, name));
+    APO_CHECK(DataError, stored.is_floating_point() && stored.scalar_type() != at::kDouble, weights_.path().string(),
+              ": tensor ", name, ": expected float32, float16 or bfloat16, found ", stored.scalar_type());
+    // one type for all: a checkpoint may keep norms in float32
+    if (!type_) type_ = stored.scalar_type();
+    value = stored.to(device_, *type_);
+  }
+
+ private:
+  const SafetensorsReader& weights_;
+  std::optional<at::ScalarType> type_;
+  at::Device device_;
+};
+
+std::optional<at::ScalarType> scalar_type(const std::string& dtype) {
+  if (dtype == "float32") return at::kFloat;
+  if (dtype == "bfloat16") return at::kBFloat16;
+  if (dtype == "float16") return at::kHalf;
+  return {};
+}
+
+bool holds_weights(const fs::path& directory) {
+  std::error_code ignored;
+  return fs::exists(directory / "model.safetensors", ignored) ||
+         fs::exists(directory / "model.safetensors.index.json", ignored);
+}
+
+// Where the weights are: here, or where the adapter here says its base is.
+fs::path base_of(const fs::path& directory) {
+  const fs::path config = directory / "adapter_config.json";
+  if (holds_weights(directory) || !fs::exists(config)) return directory;
+  const fs::path base = JsonFile(config).text("base_model_name_or_path");
+  const fs::path found = base.is_absolute() ? base : directory / base;
+  APO_CHECK(DataError, holds_weights(found), config.string(), ": base_model_name_or_path: expected a directory with "
+            "weights, found ", base.string(), "; set policy.checkpoint to the base and policy.adapter to ",
+            directory.string());
+  return found;
+}
+
+}  // namespace
+
+std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::load(const PolicyOptions& options, const fs::path& directory,
+                                                   at::Device device) {
+  const fs::path base = base_of(directory);
+  const SafetensorsReader weights(base);
+  const fs::path adapter = !options.adapter.empty() ? fs::path(options.adapter) : base == directory ? fs::path() : directory;
+  OpenVlaConfig config = OpenVlaConfig::read(base, weights, options, adapter);
+  const tokenizers::TextTokenizer tokenizer(base / "tokenizer.model");
+  APO_CHECK(DataError, tokenizer.size() <= config.action_vocabulary, tokenizer.path().string(), ": has ",
+            tokenizer.size(), " pieces; expected at most ", config.action_vocabulary,
+            ", the vocabulary of ", (base / "config.json").string(), " less its padding");
+  APO_CHECK(DataError, tokenizer.bos() >= 0 && tokenizer.eos() >= 0, tokenizer.path().string(),
+            ": expected begin and end tokens, found none");
+  APO_CHECK(ConfigError, options.cameras.size() <= 1, "policy.cameras: OpenVLA sees one camera, found ",
+            options.cameras.size());
+  auto policy = std::unique_ptr<OpenVlaPolicy>(
+      new OpenVlaPolicy(std::move(config), tokenizer, options, base, device));
+  check_tensors(*policy->network_, weights);
+  WeightLoader load(weights, scalar_type(options.dtype), device);
+  policy->network_->visit(load);
+  if (options.lora.rank == 0)
+    for (const auto& [name, tensor] : policy->named_parameters()) at::Tensor(tensor).set_requires_grad(true);
+  return policy;
+}
+
+}  // namespace apo::models

@@ -1,0 +1,242 @@
+#include "models/openvla_policy.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <torch/types.h>
+
+#include <algorithm>
+
+#include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "apo/base/log.h"
+#include "apo/base/random.h"
+#include "apo/models/safetensors.h"
+#include "models/copy.h"
+
+namespace apo::models {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kCenterCropArea = 0.9;
+constexpr int64_t kLargestShard = int64_t{5} << 30;
+
+bool is_picture_part(const std::string& layer) {
+  return layer.starts_with("vision_backbone.") || layer.starts_with("projector.");
+}
+
+}  // namespace
+
+OpenVlaPolicy::OpenVlaPolicy(OpenVlaConfig config, const tokenizers::TextTokenizer& tokenizer,
+                             const PolicyOptions& options, fs::path base, at::Device device)
+    : config_(std::move(config)),
+      tokenizer_(tokenizer),
+      bins_(config_.action_vocabulary, config_.action_bins),
+      options_(options),
+      base_(std::move(base)),
+      device_(device),
+      network_(std::make_unique<OpenVlaNetwork>(config_.shape, at::TensorOptions(at::kFloat).device(at::kMeta))) {
+  network_->activation_checkpointing = options.activation_checkpointing;
+  SlotAttacher attach(slots_);
+  network_->visit(attach);
+}
+
+const std::string& OpenVlaPolicy::camera_of(const Observation& observation) const {
+  const std::vector<std::string>& wanted = options_.cameras;
+  if (!wanted.empty() && observation.images.contains(wanted.front())) return wanted.front();
+  std::string list;
+  for (const auto& [name, image] : observation.images) list += (list.empty() ? "" : ", ") + name;
+  APO_CHECK(DataError, wanted.empty(), "observation: the policy needs the camera \"", wanted.front(),
+            "\"; there are: ", list.empty() ? "none" : list);
+  APO_CHECK(DataError, observation.images.size() == 1, "observation: OpenVLA sees one camera; there are: ",
+            list.empty() ? "none" : list, "; choose one with policy.cameras");
+  return observation.images.begin()->first;
+}
+
+void OpenVlaPolicy::prepare(Observation& observation) const {
+  at::Tensor& image = observation.images[camera_of(observation)];
+  image = data::resize_picture(image, config_.image_size(), config_.resize, data::Interpolation::bicubic,
+                               config_.padding_color());
+}
+
+at::Tensor OpenVlaPolicy::pictures(std::span<const Observation> observations) const {
+  const int64_t size = config_.image_size();
+  const bool crop = options_.center_crop && !training();
+  std::vector<at::Tensor> images;
+  for (const Observation& observation : observations) {
+    at::Tensor image = data::resize_picture(observation.images.at(camera_of(observation)), size, config_.resize,
+                                            data::Interpolation::bicubic, config_.padding_color());
+    images.push_back(crop ? data::center_crop(image, kCenterCropArea, size, size) : image);
+  }
+  const at::Tensor all = at::stack(images).permute({0, 3, 1, 2}).to(at::kFloat).div_(255);
+  std::vector<at::Tensor> towers;
+  for (const PictureNormalization& tower : config_.normalization) {
+    const auto of_channels = [](const std::array<double, 3>& numbers) {
+      return at::tensor(at::ArrayRef<double>(numbers.data(), 3)).to(at::kFloat).view({1, 3, 1, 1});
+    };
+    towers.push_back((all - of_channels(tower.mean)) / of_channels(tower.std));
+  }
+  return at::stack(towers, 1);
+}
+
+// The begin token, padding, the rest of the prompt: all prompts end in the same column.
+void OpenVlaPolicy::encode_prompts(std::span<const Observation> observations, PolicyInput& input) const {
+  std::vector<std::vector<int64_t>> prompts;
+  size_t longest = 0, shortest = SIZE_MAX;
+  for (const Observation& observation : observations) {
+    prompts.push_back(tokenizers::openvla_prompt(tokenizer_, observation.instruction,
+                                                 {.lower_case = true, .underscores_to_spaces = true}));
+    longest = std::max(longest, prompts.back().size());
+    shortest = std::min(shortest, prompts.back().size());
+  }
+  const auto batch = static_cast<int64_t>(prompts.size()), length = static_cast<int64_t>(longest);
+  at::Tensor ids = at::full({batch, length}, tokenizer_.eos(), at::kLong);
+  at::Tensor mask = at::zeros({batch, length}, at::kBool);
+  for (int64_t i = 0; i < batch; ++i) {
+    const auto& prompt = prompts[static_cast<size_t>(i)];
+    int64_t* row = ids.data_ptr<int64_t>() + i * length;
+    bool* valid = mask.data_ptr<bool>() + i * length;
+    const auto rest = static_cast<int64_t>(prompt.size()) - 1;
+    row[0] = prompt[0];
+    valid[0] = true;
+    std::copy(prompt.begin() + 1, prompt.end(), row + length - rest);
+    std::fill_n(valid + length - rest, rest, true);
+  }
+  input.prompt = ids.to(device_);
+  if (shortest != longest) input.prompt_mask = mask.to(device_);
+}
+
+bool OpenVlaPolicy::has_fixed_features() const {
+  for (const auto& [name, linear] : slots_.layers())
+    if (is_picture_part(name) && (!linear->adapters.empty() || linear->weight.requires_grad())) return false;
+  return true;
+}
+
+PolicyInput OpenVlaPolicy::encode(std::span<const Observation> observations) const {
+  APO_CHECK(DataError, !observations.empty(), "observations: expected at least one");
+  PolicyInput input;
+  encode_prompts(observations, input);
+  const at::Tensor images = pictures(observations).to(device_, network_->type());
+  if (!has_fixed_features()) {
+    input.images = images;
+    return input;
+  }
+  const at::NoGradGuard no_grad;
+  input.features = network_->picture_features(images);
+  return input;
+}
+
+at::Tensor OpenVlaPolicy::features(const PolicyInput& input) const {
+  APO_CHECK(DataError, input.prompt.defined() && (input.features.defined() || input.images.defined()),
+            "policy input: expected a prompt and images or features");
+  return input.features.defined() ? input.features : network_->picture_features(input.images);
+}
+
+ActionTokens OpenVlaPolicy::tokenize(std::span<const Action> actions) const {
+  APO_CHECK(DataError, !actions.empty(), "actions: expected at least one");
+  const auto batch = static_cast<int64_t>(actions.size());
+  at::Tensor normalized = at::empty({batch, action_size()}, at::kFloat);
+  float* out = normalized.data_ptr<float>();
+  for (const Action& action : actions)
+    for (const float value : data::normalize(config_.action, action)) *out++ = value;
+  const at::Tensor coded = bins_.encode(normalized);
+  ActionTokens tokens;
+  tokens.ids = at::cat({coded, at::full({batch, 1}, tokenizer_.eos(), at::kLong)}, 1).to(device_);
+  tokens.mask = at::ones_like(tokens.ids, at::kBool);
+  tokens.end_token = at::zeros_like(tokens.ids, at::kBool);
+  tokens.end_token.select(1, action_size()).fill_(true);
+  tokens.dimension = at::arange(action_size() + 1, tokens.ids.options()).repeat({batch, 1});
+  tokens.dimension.select(1, action_size()).fill_(-1);
+  return tokens;
+}
+
+at::Tensor OpenVlaPolicy::detokenize(const at::Tensor& ids) const {
+  APO_CHECK(DataError, ids.dim() == 2 && ids.size(1) >= action_size(), "action tokens: expected [B, ", action_size(),
+            " or more], found ", ids.sizes());
+  return bins_.decode(ids.narrow(1, 0, action_size()));
+}
+
+std::vector<Action> OpenVlaPolicy::to_actions(const at::Tensor& ids) const {
+  const at::Tensor rows = detokenize(ids).to(at::kCPU, at::kFloat).contiguous();
+  std::vector<Action> actions;
+  for (int64_t i = 0; i < rows.size(0); ++i) {
+    const float* row = rows.data_ptr<float>() + i * rows.size(1);
+    actions.push_back(data::unnormalize(config_.action, Action(row, row + rows.size(1))));
+  }
+  return actions;
+}
+
+Score OpenVlaPolicy::score(const PolicyInput& input, const ActionTokens& tokens, const ActionTokens* mismatched) {
+  std::vector<at::Tensor> answers{tokens.ids};
+  if (mismatched != nullptr) answers.push_back(mismatched->ids);
+  for (const at::Tensor& answer : answers)
+    APO_CHECK(DataError,
+              answer.defined() && answer.dim() == 2 && answer.size(0) == input.size() && answer.size(1) >= 1,
+              "action tokens: expected ids [", input.size(), ", at least 1], found ",
+              answer.defined() ? concat(answer.sizes()) : "nothing");
+  const std::vector<at::Tensor> logits =
+      network_->score(features(input), input.prompt, input.prompt_mask, answers);
+  return {.logits = logits[0], .mismatched_logits = mismatched != nullptr ? logits[1] : at::Tensor()};
+}
+
+at::Tensor OpenVlaPolicy::act(const PolicyInput& input, const DecodeOptions& options) {
+  APO_CHECK(ConfigError, options.temperature >= 0, "temperature: expected at least 0, found ", options.temperature);
+  const at::NoGradGuard no_grad;
+  const std::pair<int64_t, int64_t> range =
+      options_.action_tokens_only ? action_token_range() : std::pair<int64_t, int64_t>{0, vocabulary_size() - 1};
+  const auto decode = [&](const std::function<at::Tensor(const at::Tensor&)>& choose) {
+    return network_->decode(features(input), input.prompt, input.prompt_mask, action_size(), range, choose);
+  };
+  if (options.temperature == 0) return decode([](const at::Tensor& logits) { return logits.argmax(-1); });
+  // On the CPU, so that a seed means the same on every device.
+  auto generator = at::make_generator<at::CPUGeneratorImpl>(mix_seed(options.seed, "decode"));
+  return decode([&](const at::Tensor& logits) {
+    const at::Tensor shares = (logits.to(at::kCPU) / options.temperature).softmax(-1);
+    return at::multinomial(shares, 1, /*replacement=*/false, generator).squeeze(1).to(logits.device());
+  });
+}
+
+NamedTensors OpenVlaPolicy::named_parameters() const {
+  return collect_parameters(*network_, ParameterKind::base_and_adapters);
+}
+
+std::unique_ptr<Policy> OpenVlaPolicy::clone() const {
+  auto copy = std::unique_ptr<OpenVlaPolicy>(new OpenVlaPolicy(config_, tokenizer_, options_, base_, device_));
+  copy_weights(*network_, *copy->network_);
+  copy_slots(slots_, copy->slots_);
+  return copy;
+}
+
+void OpenVlaPolicy::save(const fs::path& directory) const {
+  for (const auto& [name, text] : config_.companions) write_file_atomic(directory / name, text);
+  if (slots_.has(kTrainedSlot)) {
+    save_adapter(slots_, kTrainedSlot, directory, fs::absolute(base_).lexically_normal().string());
+    return;
+  }
+  write_sharded_safetensors(directory, collect_parameters(*network_, ParameterKind::base), kLargestShard);
+}
+
+// By counting, for one sample, the tensors that each block saves for its backward pass; the largest
+// block and every block's input alone with activation checkpointing.
+std::optional<int64_t> OpenVlaPolicy::activation_bytes(const PolicyInput& input, const ActionTokens& tokens) const {
+  const int64_t prompt_length = input.prompt.size(1), answer_length = tokens.ids.size(1);
+  const LlamaShape& llama = config_.shape.llama;
+  const auto bytes = static_cast<int64_t>(c10::elementSize(network_->type()));
+  const bool checkpointing = options_.activation_checkpointing;
+  int64_t total = 0;
+  const auto add_blocks = [&](int64_t blocks, int64_t rows, int64_t block_numbers, int64_t width) {
+    total += checkpointing ? blocks * rows * width + rows * block_numbers : blocks * rows * block_numbers;
+  };
+  if (!has_fixed_features()) {
+    for (const VisionTowerShape* tower : {&config_.shape.dino, &config_.shape.siglip})
+      add_blocks(tower->depth - 1, tower->patches() + tower->class_token + tower->registers,
+                 10 * tower->width + 2 * tower->mlp, tower->width);
+    total += config_.shape.dino.patches() * (2 * config_.shape.projector + 3 * llama.width);
+  }
+  const int64_t rows = config_.shape.dino.patches() + prompt_length + answer_length - 1;
+  const int64_t wide = network_->type() == at::kFloat ? 1 : 2;  // norms run in float32
+  const int64_t attention = (2 * llama.heads + 2 * llama.key_heads + llama.heads) * llama.head_size;
+  add_blocks(llama.layers, rows, (4 + 4 * wide) * llama.width + attention + 4 * llama.mlp, llama.width);
+  return input.size() * (total * bytes + answer_length * llama.vocabulary * int64_t{sizeof(float)} * 3);
+}
+
+}  // namespace apo::models

@@ -1,0 +1,67 @@
+// OpenVLA as a policy (config.json: model_type "openvla").
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "apo/models/policy.h"
+#include "apo/tokenizers/action_bins.h"
+#include "apo/tokenizers/text.h"
+#include "models/openvla_config.h"
+#include "models/openvla_network.h"
+
+namespace apo::models {
+
+/// A Hugging Face checkpoint of the OpenVLA family: frozen weights stay in the mapped files where device and type
+/// allow. An answer is seven action tokens and the end token; a prompt ends with the lone space piece that training
+/// put there. Instructions are lower-cased and "_" becomes a space.
+class OpenVlaPolicy final : public Policy {
+ public:
+  /// `directory` holds the weights, or an adapter whose base_model_name_or_path is a directory that does.
+  static std::unique_ptr<OpenVlaPolicy> load(const PolicyOptions& options, const std::filesystem::path& directory,
+                                             at::Device device);
+
+  void prepare(Observation& observation) const override;
+  PolicyInput encode(std::span<const Observation> observations) const override;
+  ActionTokens tokenize(std::span<const Action> actions) const override;
+  at::Tensor detokenize(const at::Tensor& ids) const override;
+  std::vector<Action> to_actions(const at::Tensor& ids) const override;
+  Score score(const PolicyInput& input, const ActionTokens& tokens, const ActionTokens* mismatched) override;
+  at::Tensor act(const PolicyInput& input, const DecodeOptions& options) override;
+  int64_t action_size() const override { return config_.action.size(); }
+  int64_t vocabulary_size() const override { return config_.shape.llama.vocabulary; }
+  std::pair<int64_t, int64_t> action_token_range() const override { return {bins_.first_id(), bins_.last_id()}; }
+  NamedTensors named_parameters() const override;
+  at::Device device() const override { return device_; }
+  void set_training(bool training) override { slots_.set_training(training); }
+  bool training() const override { return slots_.training(); }
+  AdapterSlots* adapter_slots() override { return &slots_; }
+  std::unique_ptr<Policy> clone() const override;
+  void save(const std::filesystem::path& directory) const override;
+  std::optional<int64_t> activation_bytes(const PolicyInput& input, const ActionTokens& tokens) const override;
+
+ private:
+  OpenVlaPolicy(OpenVlaConfig config, const tokenizers::TextTokenizer& tokenizer, const PolicyOptions& options,
+                std::filesystem::path base, at::Device device);
+  const std::string& camera_of(const Observation& observation) const;
+  /// [B, 2, 3, Y, X], normalised for each tower.
+  at::Tensor pictures(std::span<const Observation> observations) const;
+  void encode_prompts(std::span<const Observation> observations, PolicyInput& input) const;
+  at::Tensor features(const PolicyInput& input) const;
+  /// Whether nothing that trains or is swapped touches towers and projector.
+  bool has_fixed_features() const;
+
+  OpenVlaConfig config_;
+  tokenizers::TextTokenizer tokenizer_;
+  tokenizers::VocabularyActionBins bins_;
+  PolicyOptions options_;
+  std::filesystem::path base_;  ///< directory of the weights
+  at::Device device_;
+  std::unique_ptr<OpenVlaNetwork> network_;
+  AdapterSlots slots_;
+};
+
+}  // namespace apo::models

@@ -1,0 +1,446 @@
+// Laws of OpenVLA as a policy: padding, shared prefixes, recomputation, references, directories, bad checkpoints.
+#include <gmock/gmock.h>
+#include <torch/types.h>
+
+#include <fstream>
+#include <map>
+
+#include "apo/models/reference.h"
+#include "models/json_file.h"
+#include "models/layers.h"
+#include "models/openvla_fixture.h"
+#include "models/openvla_network.h"
+#include "support/temp_dir.h"
+
+namespace apo::models {
+namespace {
+
+using ::testing::AllOf;
+using testing::difference;
+using ::testing::HasSubstr;
+using testing::message_of;
+using testing::OpenVlaGolden;
+namespace fs = std::filesystem;
+
+const OpenVlaGolden& golden() {
+  static const OpenVlaGolden instance("b");
+  return instance;
+}
+
+// Every tensor random, spread like a trained network's.
+void randomize(OpenVlaNetwork& network, uint64_t seed) {
+  at::manual_seed(seed);
+  const at::NoGradGuard no_grad;
+  for (auto& [name, tensor] : collect_parameters(network, ParameterKind::base)) {
+    const double fan_in = tensor.dim() > 1 ? static_cast<double>(tensor.numel() / tensor.size(0)) : 4;
+    at::Tensor(tensor).normal_(name.find("norm") != std::string::npos ? 1 : 0, 1 / std::sqrt(fan_in));
+  }
+}
+
+TEST(OpenVlaShape, TheReleasedModelHasItsTensors) {
+  OpenVlaNetwork network(OpenVlaShape::released(), at::TensorOptions(at::kBFloat16).device(at::kMeta));
+  const NamedTensors parameters = collect_parameters(network, ParameterKind::base);
+  EXPECT_EQ(parameters.size(), 982u);
+  std::map<std::string, std::vector<int64_t>> shapes;
+  std::map<std::string, int64_t> parts;
+  int64_t total = 0;
+  for (const auto& [name, tensor] : parameters) {
+    shapes[name] = tensor.sizes().vec();
+    total += tensor.numel();
+    for (const char* part : {"vision_backbone.featurizer.", "vision_backbone.fused_featurizer.", "projector.", "language_model."})
+      if (name.starts_with(part)) parts[part] += tensor.numel();
+  }
+  EXPECT_EQ(total, 7541237184);
+  EXPECT_EQ(parts["vision_backbone.featurizer."], 303230976);
+  EXPECT_EQ(parts["vision_backbone.fused_featurizer."], 427680704);
+  EXPECT_EQ(parts["projector."], 71385600);
+  EXPECT_EQ(parts["language_model."], 6738939904);
+  using Shape = std::vector<int64_t>;
+  EXPECT_EQ(shapes.at("vision_backbone.featurizer.pos_embed"), (Shape{1, 256, 1024}));
+  EXPECT_EQ(shapes.at("vision_backbone.featurizer.reg_token"), (Shape{1, 4, 1024}));
+  EXPECT_EQ(shapes.at("vision_backbone.featurizer.patch_embed.proj.weight"), (Shape{1024, 3, 14, 14}));
+  EXPECT_EQ(shapes.at("vision_backbone.featurizer.blocks.23.ls2.scale_factor"), (Shape{1024}));
+  EXPECT_EQ(shapes.at("vision_backbone.fused_featurizer.blocks.26.mlp.fc2.weight"), (Shape{1152, 4304}));
+  EXPECT_EQ(shapes.at("vision_backbone.fused_featurizer.attn_pool.kv.weight"), (Shape{2304, 1152}));
+  EXPECT_EQ(shapes.at("projector.fc1.weight"), (Shape{8704, 2176}));
+  EXPECT_EQ(shapes.at("language_model.model.layers.31.mlp.down_proj.weight"), (Shape{4096, 11008}));
+  EXPECT_EQ(shapes.at("language_model.lm_head.weight"), (Shape{32064, 4096}));
+}
+
+// The number that OpenVLA's fine-tuning prints.
+TEST(OpenVlaShape, AllLinearAdaptersOfRank32HaveTheReleasedSize) {
+  OpenVlaNetwork network(OpenVlaShape::released(), at::TensorOptions(at::kBFloat16).device(at::kMeta));
+  AdapterSlots slots;
+  SlotAttacher attach(slots);
+  network.visit(attach);
+  int64_t parameters = 0;
+  for (const auto& [name, linear] : slots.layers()) parameters += 32 * (linear->in_features() + linear->out_features());
+  EXPECT_EQ(slots.layers().size(), 439u);
+  EXPECT_EQ(parameters, 110828288);
+}
+
+TEST(OpenVla, ASampleScoresAloneAsInABatchOfUnequalPrompts) {
+  const auto policy = golden().policy("adapter_old");
+  const ActionTokens tokens = golden().tokens(*policy);
+  const at::Tensor together = policy->score(policy->encode(golden().observations()), tokens).logits.detach();
+  for (int64_t i = 0; i < together.size(0); ++i) {
+    const Observation one = golden().observations()[static_cast<size_t>(i)];
+    const PolicyInput input = policy->encode(std::span(&one, 1));
+    EXPECT_FALSE(input.prompt_mask.defined());
+    const at::Tensor alone = policy->score(input, tokens.slice(i, i + 1)).logits.detach();
+    EXPECT_LT(difference(alone[0], together[i]), 2e-5) << i;
+  }
+}
+
+TEST(OpenVla, ASecondAnswerScoresAsIfItWereAlone) {
+  const auto policy = golden().policy("adapter_new");
+  const PolicyInput input = policy->encode(golden().observations());
+  const ActionTokens tokens = golden().tokens(*policy);
+  ActionTokens other = tokens;
+  other.ids = tokens.ids.roll(-1, 0);
+  const Score both = policy->score(input, tokens, &other);
+  EXPECT_LT(difference(both.logits, policy->score(input, tokens).logits), 2e-5);
+  EXPECT_LT(difference(both.mismatched_logits, policy->score(input, other).logits), 2e-5);
+  EXPECT_GT(difference(both.logits, both.mismatched_logits), 0.1);
+}
+
+TEST(OpenVla, DecodedTokensAreTheArgmaxOfScoringThem) {
+  const auto policy = golden().policy("adapter_old");
+  const PolicyInput input = policy->encode(golden().observations());
+  ActionTokens tokens;
+  tokens.ids = policy->act(input);
+  EXPECT_TRUE(policy->score(input, tokens).logits.argmax(-1).equal(tokens.ids));
+}
+
+TEST(OpenVla, SamplingIsRepeatableAndFollowsTheTemperature) {
+  const auto policy = golden().policy("adapter_old");
+  const PolicyInput input = policy->encode(golden().observations());
+  const at::Tensor first = policy->act(input, {.temperature = 1, .seed = 3});
+  EXPECT_TRUE(first.equal(policy->act(input, {.temperature = 1, .seed = 3})));
+  EXPECT_FALSE(first.equal(policy->act(input, {.temperature = 1, .seed = 4})));
+  EXPECT_TRUE(policy->act(input, {.temperature = 1e-4, .seed = 3}).equal(policy->act(input)));
+}
+
+std::map<std::string, at::Tensor> gradients(Policy& policy, const PolicyInput& input, const ActionTokens& tokens) {
+  const at::Tensor logits = policy.score(input, tokens).logits;
+  logits.log_softmax(-1).gather(-1, tokens.ids.unsqueeze(-1)).sum().backward();
+  std::map<std::string, at::Tensor> found;
+  for (auto& [name, tensor] : trainable_parameters(policy)) {
+    if (tensor.grad().defined()) found[name] = tensor.grad().clone();
+    at::Tensor(tensor).mutable_grad().reset();
+  }
+  return found;
+}
+
+TEST(OpenVla, RecomputedActivationsGiveTheSameGradients) {
+  const auto plain = golden().policy("adapter_old");
+  const auto recomputing = golden().policy("adapter_old", {.activation_checkpointing = true});
+  const PolicyInput input = plain->encode(golden().observations());
+  const ActionTokens tokens = golden().tokens(*plain);
+  EXPECT_TRUE(plain->score(input, tokens).logits.equal(recomputing->score(input, tokens).logits));
+  const auto expected = gradients(*plain, input, tokens), found = gradients(*recomputing, input, tokens);
+  ASSERT_EQ(expected.size(), found.size());
+  EXPECT_GT(expected.size(), 20u);
+  for (const auto& [name, gradient] : expected) EXPECT_TRUE(gradient.equal(found.at(name))) << name;
+}
+
+TEST(OpenVla, RecomputationDropsOutTheSameUnits) {
+  PolicyOptions options{.lora = {.dropout = 0.3}};
+  const auto plain = golden().policy("adapter_old", options);
+  options.activation_checkpointing = true;
+  const auto recomputing = golden().policy("adapter_old", options);
+  for (Policy* policy : {plain.get(), recomputing.get()}) policy->set_training(true);
+  const PolicyInput input = plain->encode(golden().observations());
+  const ActionTokens tokens = golden().tokens(*plain);
+  at::manual_seed(7);
+  const auto expected = gradients(*plain, input, tokens);
+  at::manual_seed(7);
+  const auto found = gradients(*recomputing, input, tokens);
+  for (const auto& [name, gradient] : expected) EXPECT_LT(difference(gradient, found.at(name)), 1e-6) << name;
+}
+
+TEST(OpenVla, AdapterReferenceEqualsAFullCopy) {
+  const auto policy = golden().policy("adapter_old");
+  Reference copy(*policy, {.mode = ReferenceMode::copy});
+  Reference adapter(*policy, {.mode = ReferenceMode::adapter});
+  const PolicyInput input = policy->encode(golden().observations());
+  const ActionTokens tokens = golden().tokens(*policy);
+  ActionTokens other = tokens;
+  other.ids = tokens.ids.roll(-1, 0);
+  const at::Tensor before = policy->score(input, tokens).logits.detach();
+  {
+    const at::NoGradGuard no_grad;
+    for (auto& [name, tensor] : trainable_parameters(*policy)) at::Tensor(tensor).mul_(1.5);
+  }
+  const Score of_copy = copy.score(input, tokens, &other), of_adapter = adapter.score(input, tokens, &other);
+  EXPECT_TRUE(of_copy.logits.equal(of_adapter.logits));
+  EXPECT_TRUE(of_copy.mismatched_logits.equal(of_adapter.mismatched_logits));
+  EXPECT_LT(difference(of_adapter.logits, before), 2e-5);
+  EXPECT_GT(difference(policy->score(input, tokens).logits, before), 0.1);
+}
+
+// Towers that nobody changes run once; the answer is that of running them every time.
+TEST(OpenVla, FixedPictureFeaturesAreComputedOnce) {
+  const auto language = golden().policy("", {.lora = {.rank = 2, .target_modules = "q_proj,v_proj,lm_head"}});
+  const auto everything = golden().policy("", {.lora = {.rank = 2}});
+  const PolicyInput once = language->encode(golden().observations()), always = everything->encode(golden().observations());
+  EXPECT_TRUE(once.features.defined());
+  EXPECT_FALSE(once.images.defined());
+  EXPECT_TRUE(always.images.defined());
+  EXPECT_FALSE(always.features.defined());
+  const ActionTokens tokens = golden().tokens(*language);
+  EXPECT_TRUE(language->score(once, tokens).logits.equal(everything->score(always, tokens).logits));  // B = 0
+  EXPECT_TRUE(language->score(once.slice(1, 3), tokens.slice(1, 3)).logits.defined());
+}
+
+TEST(OpenVla, BFloat16StaysClose) {
+  const auto exact = golden().policy("adapter_old");
+  const auto coarse = golden().policy("adapter_old", {.dtype = "bfloat16"});
+  const ActionTokens tokens = golden().tokens(*exact);
+  const auto log_probs = [&](Policy& policy) {
+    return policy.score(policy.encode(golden().observations()), tokens)
+        .logits.log_softmax(-1)
+        .gather(-1, tokens.ids.unsqueeze(-1))
+        .detach();
+  };
+  const at::Tensor a = log_probs(*exact), b = log_probs(*coarse);
+  EXPECT_EQ(b.scalar_type(), at::kFloat);
+  EXPECT_GT(difference(a, b), 1e-5);
+  EXPECT_LT((a - b).abs().mean().item<double>(), 0.05);
+}
+
+TEST(OpenVla, WeightsStayInTheMappedFileAndAreNeverWrittenTo) {
+  const OpenVlaGolden a("a");
+  PolicyOptions options;
+  options.checkpoint = (a.directory / "checkpoint").string();
+  options.unnorm_key = a.json["unnorm_key"];
+  const SafetensorsReader before(a.directory / "checkpoint");
+  const auto policy = make_policy(options, nullptr, 0, at::kCPU);
+  for (auto& [name, tensor] : policy->named_parameters()) {
+    EXPECT_EQ(tensor.scalar_type(), at::kBFloat16);
+    const at::NoGradGuard no_grad;
+    at::Tensor(tensor).add_(1);  // a private page
+  }
+  const SafetensorsReader after(a.directory / "checkpoint");
+  for (const std::string& name : after.names()) EXPECT_TRUE(after.tensor(name).equal(before.tensor(name))) << name;
+}
+
+TEST(OpenVla, TheSavedAdapterLoadsWithItsBase) {
+  const auto policy = golden().policy("adapter_pattern");
+  {
+    const at::NoGradGuard no_grad;
+    for (auto& [name, tensor] : trainable_parameters(*policy)) at::Tensor(tensor).mul_(1.25);
+  }
+  const apo::testing::TempDir directory;
+  policy->save(directory.path());
+  EXPECT_FALSE(fs::exists(directory.path() / "model.safetensors"));
+  PolicyOptions options;
+  options.checkpoint = directory.path().string();
+  options.dtype = "float32";
+  const auto again = make_policy(options, nullptr, 0, at::kCPU);
+  const ActionTokens tokens = golden().tokens(*policy);
+  EXPECT_TRUE(policy->score(golden().input(), tokens).logits.equal(again->score(golden().input(), tokens).logits));
+  EXPECT_EQ(policy->to_actions(tokens.ids), again->to_actions(tokens.ids));
+}
+
+TEST(OpenVla, TheMergedWeightsLoadAsACheckpointOfTheirOwn) {
+  const auto policy = golden().policy("adapter_old");
+  const ActionTokens tokens = golden().tokens(*policy);
+  const at::Tensor unmerged = policy->score(golden().input(), tokens).logits.detach();
+  merge_adapter(*policy);
+  EXPECT_LT(difference(policy->score(golden().input(), tokens).logits, unmerged), 1e-4);
+  const apo::testing::TempDir directory;
+  policy->save(directory.path());
+  const auto again = load_policy(directory.path(), at::kCPU);
+  EXPECT_LT(difference(again->score(golden().input(), tokens).logits, unmerged), 1e-4);
+}
+
+TEST(OpenVla, ACloneIsIndependent) {
+  const auto policy = golden().policy("adapter_new");
+  const auto copy = policy->clone();
+  const ActionTokens tokens = golden().tokens(*policy);
+  const at::Tensor before = policy->score(golden().input(), tokens).logits.detach();
+  EXPECT_TRUE(copy->score(golden().input(), tokens).logits.equal(before));
+  {
+    const at::NoGradGuard no_grad;
+    for (auto& [name, tensor] : policy->named_parameters()) at::Tensor(tensor).mul_(1.1);
+  }
+  EXPECT_TRUE(copy->score(golden().input(), tokens).logits.equal(before));
+}
+
+// Center-cropped pictures in evaluation, whole ones in training.
+TEST(OpenVla, CropsTheCentreInEvaluationOnly) {
+  const auto policy = golden().policy("adapter_old", {.center_crop = true}), plain = golden().policy("adapter_old");
+  policy->set_training(true);
+  EXPECT_TRUE(policy->encode(golden().observations()).images.equal(plain->encode(golden().observations()).images));
+  policy->set_training(false);
+  EXPECT_GT(difference(policy->encode(golden().observations()).images, plain->encode(golden().observations()).images), 0.05);
+}
+
+// A full 7B checkpoint of zeros: 15 GB that take no room on disk, and none in memory while nobody reads them.
+TEST(OpenVla, OpensTheReleasedSizeWithoutReadingIt) {
+  const apo::testing::TempDir directory;
+  for (const auto& entry : fs::directory_iterator(golden().directory / "checkpoint"))
+    if (entry.path().extension() != ".safetensors" && !entry.path().string().ends_with(".index.json"))
+      fs::copy_file(entry.path(), directory.path() / entry.path().filename());
+  auto config = nlohmann::json::parse(read_file(directory.path() / "config.json"));
+  config["image_sizes"] = {224, 224};
+  config["text_config"] = {{"vocab_size", 32064}};
+  std::ofstream(directory.path() / "config.json") << config;
+  OpenVlaNetwork network(OpenVlaShape::released(), at::TensorOptions(at::kBFloat16).device(at::kMeta));
+  nlohmann::ordered_json header;
+  uint64_t end = 0;
+  for (const auto& [name, tensor] : collect_parameters(network, ParameterKind::base)) {
+    header[name] = {{"dtype", "BF16"}, {"shape", tensor.sizes().vec()}, {"data_offsets", {end, end + tensor.nbytes()}}};
+    end += tensor.nbytes();
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  const uint64_t length = text.size();
+  {
+    std::ofstream file(directory.path() / "model.safetensors", std::ios::binary);
+    file.write(reinterpret_cast<const char*>(&length), 8);
+    file << text;
+  }
+  fs::resize_file(directory.path() / "model.safetensors", 8 + length + end);
+  const auto resident = [] {
+    std::ifstream status("/proc/self/statm");
+    int64_t pages = 0;
+    status >> pages >> pages;
+    return pages * 4096;
+  };
+  const int64_t before = resident();
+  PolicyOptions options;
+  options.checkpoint = directory.path().string();
+  options.unnorm_key = golden().json["unnorm_key"];
+  options.lora.rank = 1;
+  const auto policy = make_policy(options, nullptr, 0, at::kCPU);
+  EXPECT_EQ(policy->vocabulary_size(), 32064);
+  EXPECT_EQ(policy->action_token_range(), (std::pair<int64_t, int64_t>{31744, 31999}));
+  EXPECT_LT(resident() - before, int64_t{100} << 20);
+}
+
+class BrokenOpenVla : public ::testing::Test {
+ protected:
+  BrokenOpenVla() {
+    for (const auto& entry : fs::directory_iterator(golden().directory / "checkpoint"))
+      fs::copy_file(entry.path(), path / entry.path().filename());
+    for (const auto& entry : fs::directory_iterator(path))
+      fs::permissions(entry.path(), fs::perms::owner_write, fs::perm_options::add);
+  }
+  void edit(const std::string& file, const std::function<void(nlohmann::json&)>& change) {
+    auto json = nlohmann::json::parse(read_file(path / file));
+    change(json);
+    std::ofstream(path / file) << json;
+  }
+  template <class Kind = DataError>
+  std::string complaint(PolicyOptions options = {}) {
+    options.checkpoint = path.string();
+    if (options.unnorm_key.empty()) options.unnorm_key = golden().json["unnorm_key"];
+    return message_of<Kind>([&] { make_policy(options, nullptr, 0, at::kCPU); });
+  }
+  std::string first_shard() {
+    for (const auto& entry : fs::directory_iterator(path))
+      if (entry.path().filename().string().starts_with("model-00001")) return entry.path().filename().string();
+    return {};
+  }
+  apo::testing::TempDir directory;
+  fs::path path = directory.path();
+};
+
+TEST_F(BrokenOpenVla, IsWholeToBeginWith) { EXPECT_EQ(complaint(), "(nothing thrown)"); }
+
+TEST_F(BrokenOpenVla, NamesAMissingFile) {
+  for (const char* file : {"config.json", "preprocessor_config.json", "tokenizer.model"}) {
+    const std::string text = read_file(path / file);
+    fs::remove(path / file);
+    EXPECT_THAT(complaint(), HasSubstr((path / file).string()));
+    std::ofstream(path / file) << text;
+  }
+  const std::string shard = first_shard();
+  fs::remove(path / shard);
+  EXPECT_THAT(complaint(), AllOf(HasSubstr(shard), HasSubstr("is missing")));
+  fs::remove(path / "model.safetensors.index.json");
+  EXPECT_THAT(complaint(), HasSubstr("expected model.safetensors or model.safetensors.index.json"));
+}
+
+TEST_F(BrokenOpenVla, NamesATruncatedShard) {
+  fs::resize_file(path / first_shard(), fs::file_size(path / first_shard()) - 100);
+  EXPECT_THAT(complaint(), AllOf(HasSubstr(first_shard()), HasSubstr("truncated")));
+}
+
+TEST_F(BrokenOpenVla, NamesAMissingUnexpectedOrMisshapenTensor) {
+  const SafetensorsReader whole(golden().directory / "checkpoint");
+  const auto write = [&](const std::function<void(NamedTensors&)>& change) {
+    NamedTensors tensors;
+    for (const std::string& name : whole.names()) tensors.emplace_back(name, whole.tensor(name));
+    change(tensors);
+    fs::remove(path / "model.safetensors.index.json");
+    write_safetensors(path / "model.safetensors", tensors);
+  };
+  const auto is_norm = [](const auto& entry) { return entry.first == "language_model.model.norm.weight"; };
+  write([&](NamedTensors& all) { std::erase_if(all, is_norm); });
+  EXPECT_THAT(complaint(), HasSubstr("tensor language_model.model.norm.weight is missing"));
+  write([&](NamedTensors& all) { std::ranges::find_if(all, is_norm)->second = at::ones({5}); });
+  EXPECT_THAT(complaint(), HasSubstr("tensor language_model.model.norm.weight: expected [96], found [5]"));
+  write([&](NamedTensors& all) { std::ranges::find_if(all, is_norm)->second = at::ones({96}, at::kInt); });
+  EXPECT_THAT(complaint(), AllOf(HasSubstr("language_model.model.norm.weight"), HasSubstr("found Int")));
+  write([&](NamedTensors& all) { all.emplace_back("stranger", at::ones({1})); });
+  EXPECT_THAT(complaint(), HasSubstr("tensor stranger is not expected"));
+  // what older transformers stored beside the weights is no stranger, and neither is timm's own name
+  write([&](NamedTensors& all) {
+    all.emplace_back("language_model.model.layers.0.self_attn.rotary_emb.inv_freq", at::ones({12}));
+    for (auto& [name, tensor] : all)
+      if (name.ends_with(".scale_factor")) name = name.substr(0, name.rfind('.')) + ".gamma";
+  });
+  EXPECT_EQ(complaint(), "(nothing thrown)");
+}
+
+TEST_F(BrokenOpenVla, NamesATokenizerThatDoesNotFit) {
+  edit("config.json", [](nlohmann::json& json) { json["pad_to_multiple_of"] = 128; });
+  EXPECT_THAT(complaint(), AllOf(HasSubstr("tokenizer.model"), HasSubstr("pieces; expected at most 544")));
+  std::ofstream(path / "tokenizer.model") << "no model";
+  EXPECT_THAT(complaint(), HasSubstr("tokenizer.model"));
+}
+
+TEST_F(BrokenOpenVla, NamesTheStatisticsThatThereAre) {
+  EXPECT_THAT(complaint({.unnorm_key = "garage"}), AllOf(HasSubstr("garage"), HasSubstr(golden().json["unnorm_key"])));
+}
+
+TEST_F(BrokenOpenVla, RefusesStatisticsThatCannotNormalise) {
+  std::ofstream(path / "dataset_statistics.json")
+      << R"({"flat": {"action": {"q01": [0, 0, 1], "q99": [1, 1, 1], "mean": [0,0,0], "std": [1,1,1], "min": [0,0,0], "max": [1,1,1]}}})";
+  EXPECT_THAT(complaint({.unnorm_key = "flat"}), AllOf(HasSubstr("dataset_statistics.json"), HasSubstr("dimension 2")));
+}
+
+TEST_F(BrokenOpenVla, NamesFieldsOfTheConfig) {
+  edit("config.json", [](nlohmann::json& json) { json["text_config"]["num_attention_heads"] = 5; });
+  EXPECT_THAT(complaint(), HasSubstr("expected rows for 5 heads"));
+  edit("config.json", [](nlohmann::json& json) { json["text_config"]["num_attention_heads"] = 4; json["image_sizes"] = {224, 224}; });
+  EXPECT_THAT(complaint(), HasSubstr("image_sizes"));
+  edit("config.json", [](nlohmann::json& json) { json["image_sizes"] = {42, 42}; json["image_resize_strategy"] = "stretch"; });
+  EXPECT_THAT(complaint(), AllOf(HasSubstr("image_resize_strategy"), HasSubstr("stretch")));
+  edit("config.json", [](nlohmann::json& json) { json["image_resize_strategy"] = "letterbox"; json["text_config"]["rope_scaling"] = {{"rope_type", "linear"}}; });
+  EXPECT_THAT(complaint(), HasSubstr("rope_scaling"));
+}
+
+TEST_F(BrokenOpenVla, RefusesAnAdapterForAnotherBase) {
+  const OpenVlaGolden other("a");
+  EXPECT_THAT(complaint({.adapter = (other.directory / "adapter_new").string(), .lora = {.rank = 2}}),
+              HasSubstr("adapter_model.safetensors"));
+}
+
+TEST_F(BrokenOpenVla, SaysWhichPictureItNeeds) {
+  const auto policy = golden().policy();
+  std::vector<Observation> one{golden().observations()[0]};
+  one[0].images["wrist"] = one[0].images["agentview"];
+  EXPECT_THAT(message_of<DataError>([&] { policy->encode(one); }),
+              AllOf(HasSubstr("agentview, wrist"), HasSubstr("policy.cameras")));
+  const auto chosen = golden().policy("", {.cameras = {"wrist"}});
+  EXPECT_EQ(message_of<DataError>([&] { chosen->encode(one); }), "(nothing thrown)");
+  one[0].images.clear();
+  EXPECT_THAT(message_of<DataError>([&] { chosen->encode(one); }), HasSubstr("\"wrist\"; there are: none"));
+}
+
+}  // namespace
+}  // namespace apo::models
