@@ -56,7 +56,7 @@ ResizeStrategy resize_strategy_from(std::string_view name, const std::string& wh
 ///
 /// Shapes   image [Y, X, 3] uint8, returns [size, size, 3] uint8; the same tensor if nothing changes
 /// Errors   DataError as resize
-/// Numeric  equal to Pillow before 12 on torchvision's transforms (see resize), so within one grey level of either
+/// Numeric  equal to torchvision's transforms on Pillow before 12; a later one differs by a grey level on tall pictures
 /// Source   PrismaticImageProcessor.apply_transform. Its letterbox fills all towers' pictures with the last tower's mean
 ///          colour, int(255 · mean): that is `fill`
 at::Tensor resize_picture(const at::Tensor& image, int64_t size, ResizeStrategy strategy,
