@@ -92,7 +92,7 @@ void Dataset::State::add_source(const SourceOptions& source, bool is_expert, con
   for (const fs::path& path : expand_source(source)) {
     for (const OpenFile& other : files)
       if (other.file->path() == path) log_warn(path.string(), ": named by two data sources, its steps count twice");
-    OpenFile file{TrajectoryFile::open(path, source.format, source.instruction), is_expert, {}};
+    OpenFile file{TrajectoryFile::open(path, source.format, source.instruction, source.image_orientation), is_expert, {}};
     const int64_t n = file.file->num_episodes();
     for (int64_t e = 0; e < (source.limit > 0 ? std::min(n, source.limit) : n); ++e) {
       LabelledEpisode episode{file.file->episode(e), {}};

@@ -1,12 +1,14 @@
-// data/demo_N with one array a quantity: our own layout, robomimic's, and its relatives (LIBERO, MimicGen, Sirius).
+// Reads data/demo_N with one array a quantity: our own layout, robomimic's and its relatives (LIBERO, MimicGen, Sirius).
 #include <torch/types.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "apo/base/error.h"
+#include "apo/base/log.h"
 #include "data/layouts.h"
 
 namespace apo::data {
@@ -66,66 +68,141 @@ std::vector<int64_t> read_codes(const Array& array, int64_t steps, std::initiali
   return codes;
 }
 
+// The same, but floating-point and [S, 1] will do: people fill such arrays with numpy.ones.
+std::vector<int64_t> read_loose_codes(const Array& array, int64_t steps, std::initializer_list<int64_t> allowed) {
+  const auto& shape = array.shape();
+  const bool column = shape.size() == 2 && shape[1] == 1;
+  APO_CHECK(DataError, (shape.size() == 1 || column) && (array.kind() == Kind::integer || array.kind() == Kind::floating),
+            array.where(), ": expected numbers [S], found ", array.describe());
+  expect_length(array, steps);
+  const std::vector<float> values = array.floats();
+  std::vector<int64_t> codes;
+  std::string valid;
+  for (const int64_t a : allowed) valid += concat(valid.empty() ? "" : ", ", a);
+  for (size_t i = 0; i < values.size(); ++i) {
+    const bool known = std::any_of(allowed.begin(), allowed.end(),
+                                   [x = values[i]](int64_t a) { return x == static_cast<float>(a); });
+    APO_CHECK(DataError, known, array.where(), " row ", i, ": expected one of ", valid, ", found ", values[i]);
+    codes.push_back(static_cast<int64_t>(values[i]));
+  }
+  return codes;
+}
+
+bool is_picture(const std::string& name, const Array& array) {
+  const auto& shape = array.shape();
+  return ends_with(name, "_image") || ends_with(name, "_rgb") ||
+         (shape.size() == 4 && array.is_byte() && shape[3] == 3);
+}
+
+// Pictures and vectors; depth, masks and the like are not used.
+bool is_observation(const std::string& name, const Array& array) {
+  const size_t rank = array.shape().size();
+  return is_picture(name, array) ||
+         ((rank == 1 || rank == 2) && (array.kind() == Kind::floating || array.kind() == Kind::integer));
+}
+
 // {"language_instruction": ...} inside a JSON text attribute, if that is what it is.
 std::optional<std::string> json_entry(const std::optional<std::string>& text, const char* key) {
   if (!text) return std::nullopt;
   const auto json = nlohmann::json::parse(*text, nullptr, false);
-  if (!json.is_object() || !json.contains(key) || !json[key].is_string()) return std::nullopt;
-  std::string value = json[key].get<std::string>();
+  if (!json.is_object() || !json.contains(key)) return std::nullopt;
+  std::string value;
+  if (json[key].is_array()) {  // LIBERO: a list of words or of letters
+    bool letters = true;
+    for (const auto& part : json[key]) letters = letters && part.is_string() && part.get<std::string>().size() == 1;
+    for (const auto& part : json[key]) {
+      if (!part.is_string()) return std::nullopt;
+      value += (letters || value.empty() ? "" : " ") + part.get<std::string>();
+    }
+  } else if (json[key].is_string()) {
+    value = json[key].get<std::string>();
+  }
   if (value.size() > 1 && value.front() == '"' && value.back() == '"') value = value.substr(1, value.size() - 2);
   return value;
 }
 
+// "KITCHEN_SCENE10_close_the_top_drawer_demo" -> "close the top drawer": how LIBERO names its files.
+std::optional<std::string> instruction_in_name(const fs::path& path) {
+  std::string text = path.stem().string();
+  if (!ends_with(text, "_demo")) return std::nullopt;
+  text.resize(text.size() - 5);
+  if (const size_t scene = text.find("SCENE"); scene != std::string::npos) {
+    const size_t end = text.find_first_not_of("0123456789", scene + 5);
+    if (end != std::string::npos && text[end] == '_') text = text.substr(end + 1);
+  }
+  std::replace(text.begin(), text.end(), '_', ' ');
+  return hdf5::is_utf8(text) ? std::optional(text) : std::nullopt;
+}
+
 class DemoFile : public TrajectoryFile {
  public:
-  DemoFile(Group root, const fs::path& path, TrajectoryFormat format, const std::string& instruction);
+  DemoFile(Group root, const fs::path& path, const Reading& reading);
 
   const fs::path& path() const override { return path_; }
-  TrajectoryFormat format() const override { return format_; }
-  int64_t num_episodes() const override { return static_cast<int64_t>(demos_.size()); }
-  EpisodeRecord episode(int64_t index) const override { return at(index).record; }
+  TrajectoryFormat format() const override { return reading_.format; }
+  int64_t num_episodes() const override { return demos_.size(); }
+  EpisodeRecord episode(int64_t index) const override { return demos_.at(index)->record; }
   Observation observation(int64_t episode, int64_t timestep) const override;
   Observation state(int64_t episode, int64_t timestep) const override;
   std::vector<std::pair<std::string, std::string>> attributes() const override;
 
  private:
-  const Demo& at(int64_t index) const {
-    APO_ASSERT(index >= 0 && index < num_episodes());
-    return demos_[static_cast<size_t>(index)];
-  }
-  Demo read_demo(const Group& data, const std::string& name, const std::string& instruction) const;
-  std::string read_instruction(const Group& data, const Group& demo, const std::string& instruction) const;
+  std::vector<std::string> demo_names() const;
+  Demo read_demo(const std::string& name) const;
+  std::string read_instruction(const Group& demo) const;
   void read_sources(const Group& demo, EpisodeRecord& record) const;
   void read_choices(const Group& demo, EpisodeRecord& record) const;
   void read_observations(const Group& demo, const std::string& path, Demo& out) const;
+  void read_observation(const Array& array, const std::string& name, const std::string& path, Demo& out) const;
 
   fs::path path_;
-  TrajectoryFormat format_;
-  Group root_;
-  bool flip_ = false;  // LIBERO stores pictures bottom row first
-  std::vector<Demo> demos_;
+  Reading reading_;
+  Group root_, data_;
+  ImageOrientation orientation_;   // never automatic
+  std::optional<std::string> file_instruction_;
+  mutable std::atomic<bool> warned_of_last_row_ = false;
+  Episodes<Demo> demos_;
 };
 
-DemoFile::DemoFile(Group root, const fs::path& path, TrajectoryFormat format, const std::string& instruction)
-    : path_(path), format_(format), root_(std::move(root)) {
-  const Group data = root_.group("data");
-  const auto version = data.integer_attribute(kSchemaAttribute);
-  APO_CHECK(DataError, !version || *version <= kSchemaVersion, data.where(), ": expected schema version ",
-            kSchemaVersion, " or older, found ", version.value_or(0));
-  if (format == TrajectoryFormat::libero)
-    flip_ = data.text_attribute("macros_image_convention").value_or("opengl") == "opengl";
-  for (const std::string& name : data.names())
-    if (name.starts_with("demo_") && name.size() > 5 && name.find_first_not_of("0123456789", 5) == std::string::npos)
-      demos_.push_back(read_demo(data, name, instruction));
-  APO_CHECK(DataError, version || !demos_.empty(), data.where(), ": expected groups demo_0, demo_1, ..., found none");
+// LIBERO stores pictures as OpenGL renders them, bottom row first, unless it says otherwise.
+ImageOrientation orientation_of(const Group& data, const Reading& reading) {
+  if (reading.orientation != ImageOrientation::automatic) return reading.orientation;
+  if (reading.format != TrajectoryFormat::libero) return ImageOrientation::as_stored;
+  const std::string convention = data.text_attribute("macros_image_convention").value_or("opengl");
+  APO_CHECK(DataError, convention == "opengl" || convention == "opencv", data.where(),
+            " attribute macros_image_convention: expected opengl or opencv, found ", convention);
+  return convention == "opengl" ? ImageOrientation::flipped : ImageOrientation::as_stored;
 }
 
-Demo DemoFile::read_demo(const Group& data, const std::string& name, const std::string& instruction) const {
-  const Group group = data.group(name);
+DemoFile::DemoFile(Group root, const fs::path& path, const Reading& reading)
+    : path_(path),
+      reading_(reading),
+      root_(std::move(root)),
+      data_(root_.group("data")),
+      orientation_(orientation_of(data_, reading)),
+      file_instruction_(data_.text_attribute("task_description")),
+      demos_(demo_names(), reading.lazily, [this](const std::string& name) { return read_demo(name); }) {}
+
+std::vector<std::string> DemoFile::demo_names() const {
+  const auto version = data_.integer_attribute(kSchemaAttribute);
+  APO_CHECK(DataError, !version || *version <= kSchemaVersion, data_.where(), ": expected schema version ",
+            kSchemaVersion, " or older, found ", version.value_or(0));
+  std::vector<std::string> names = data_.names();
+  std::erase_if(names, [](const std::string& name) {
+    return !name.starts_with("demo_") || name.size() == 5 || name.size() > 23 ||
+           name.find_first_not_of("0123456789", 5) != std::string::npos;
+  });
+  APO_CHECK(DataError, version || !names.empty(), data_.where(), ": expected groups demo_0, demo_1, ..., found none");
+  return names;
+}
+
+Demo DemoFile::read_demo(const std::string& name) const {
+  hdf5::Session session;
+  const Group group = data_.group(name);
   Demo demo;
   EpisodeRecord& record = demo.record;
   record.name = name;
-  record.instruction = read_instruction(data, group, instruction);
+  record.instruction = read_instruction(group);
   record.actions = read_rows(group.array("actions"), -1, "floating-point actions [S, A] with S >= 1");
   const int64_t steps = record.num_steps();
   const auto num_samples = group.integer_attribute("num_samples");
@@ -140,18 +217,20 @@ Demo DemoFile::read_demo(const Group& data, const std::string& name, const std::
   }
   record.outcome = group.text_attribute("outcome").value_or("");
   read_observations(group, "data/" + name + "/obs", demo);
-  for (const auto& [camera, path] : demo.cameras) record.observation_names.push_back(camera);
-  for (const auto& [state, values] : demo.states) record.observation_names.push_back(state);
+  for (const auto& [camera, size] : record.cameras) record.observation_names.push_back(camera);
+  for (const auto& [state, width] : record.states) record.observation_names.push_back(state);
   std::sort(record.observation_names.begin(), record.observation_names.end());
   return demo;
 }
 
-std::string DemoFile::read_instruction(const Group& data, const Group& demo, const std::string& instruction) const {
-  if (!instruction.empty()) return instruction;
-  for (const auto& found : {demo.text_attribute("task_description"), data.text_attribute("task_description"),
+std::string DemoFile::read_instruction(const Group& demo) const {
+  if (!reading_.instruction.empty()) return reading_.instruction;
+  for (const auto& found : {demo.text_attribute("task_description"), file_instruction_,
                             json_entry(demo.text_attribute("ep_meta"), "lang"),
-                            json_entry(data.text_attribute("problem_info"), "language_instruction")})
+                            json_entry(data_.text_attribute("problem_info"), "language_instruction")})
     if (found && !found->empty()) return *found;
+  if (reading_.format == TrajectoryFormat::libero)
+    if (const auto found = instruction_in_name(path_); found && !found->empty()) return *found;
   throw DataError(concat(demo.where(), ": expected an attribute task_description; the file has no instruction, so give "
                          "one with the option `instruction` of its data source"));
 }
@@ -160,14 +239,14 @@ void DemoFile::read_sources(const Group& demo, EpisodeRecord& record) const {
   const int64_t steps = record.num_steps();
   record.recorded.assign(static_cast<size_t>(steps), true);
   record.sources.assign(static_cast<size_t>(steps), ActionSource::expert);
-  if (format_ == TrajectoryFormat::apo || demo.has("action_source")) {
+  if (reading_.format == TrajectoryFormat::apo || demo.has("action_source")) {
     const auto codes = read_codes(demo.array("action_source"), steps, {-1, 0, 1, 2});
     for (size_t i = 0; i < codes.size(); ++i) {
       record.recorded[i] = codes[i] >= 0;
       record.sources[i] = codes[i] >= 0 ? static_cast<ActionSource>(codes[i]) : ActionSource::policy;
     }
-  } else if (format_ == TrajectoryFormat::sirius || demo.has("action_modes")) {
-    const auto codes = read_codes(demo.array("action_modes"), steps, {-1, 0, 1});
+  } else if (reading_.format == TrajectoryFormat::sirius || demo.has("action_modes")) {
+    const auto codes = read_loose_codes(demo.array("action_modes"), steps, {-1, 0, 1});
     for (size_t i = 0; i < codes.size(); ++i) record.sources[i] = static_cast<ActionSource>(codes[i] + 1);
   }
 }
@@ -181,6 +260,10 @@ void DemoFile::read_choices(const Group& demo, EpisodeRecord& record) const {
     const auto codes = read_codes(demo.array("desirable"), steps, {-1, 0, 1});
     for (size_t i = 0; i < codes.size(); ++i)
       if (codes[i] >= 0) record.desirable[i] = codes[i] == 1;
+  } else if (reading_.format == TrajectoryFormat::sirius && demo.has("intv_labels")) {
+    const auto codes = read_loose_codes(demo.array("intv_labels"), steps, {-10, -1, 0, 1});
+    for (size_t i = 0; i < codes.size(); ++i)
+      if (codes[i] == -10) record.desirable[i] = false;
   }
   if (!demo.has("policy_action")) return;
   const auto actions = read_rows(demo.array("policy_action"), steps, "floating-point actions [S, A]");
@@ -199,33 +282,47 @@ void DemoFile::read_choices(const Group& demo, EpisodeRecord& record) const {
 void DemoFile::read_observations(const Group& demo, const std::string& path, Demo& out) const {
   const int64_t steps = out.record.num_steps();
   const Group observations = demo.group("obs");
+  std::vector<std::pair<std::string, Array>> arrays;
+  bool one_more = reading_.format != TrajectoryFormat::apo;   // every array has the observation after the last action
   for (const std::string& name : observations.names()) {
     if (observations.is_group(name)) continue;
-    const Array array = observations.array(name);
-    const size_t rank = array.shape().size();
-    const bool named_image = ends_with(name, "_image") || ends_with(name, "_rgb");
-    if (named_image || (rank == 4 && array.is_byte() && array.shape()[3] == 3)) {
-      expect_image(array, 4);
-      expect_length(array, steps);
-      const bool fresh = out.cameras.emplace(camera_name(name), path + "/" + name).second;
-      APO_CHECK(DataError, fresh, array.where(), ": a second array for camera ", camera_name(name));
-    } else if ((rank == 1 || rank == 2) && (array.kind() == Kind::floating || array.kind() == Kind::integer)) {
-      expect_length(array, steps);
-      State state{rank == 2 ? array.shape()[1] : 1, {}};
-      APO_CHECK(DataError, state.width > 0, array.where(), ": expected numbers, found ", array.describe());
-      state.values = array.floats();
-      expect_state_finite(state.values, state.width, array.where());
-      out.states.emplace(name, std::move(state));
-    }  // depth, masks and the like are not used
+    arrays.emplace_back(name, observations.array(name));
+    const auto& shape = arrays.back().second.shape();
+    one_more = one_more && !shape.empty() && shape[0] == steps + 1;
   }
+  one_more = one_more && !arrays.empty();
+  for (const auto& [name, array] : arrays) {
+    if (!one_more && is_observation(name, array)) expect_length(array, steps);
+    read_observation(array, name, path, out);
+  }
+  if (one_more && !warned_of_last_row_.exchange(true))
+    log_warn(demo.where("obs"), ": one row more than actions; the observation after the last action is not used");
+}
+
+void DemoFile::read_observation(const Array& array, const std::string& name, const std::string& path, Demo& out) const {
+  EpisodeRecord& record = out.record;
+  const auto& shape = array.shape();
+  if (is_picture(name, array)) {
+    expect_image(array, 4);
+    const auto [entry, fresh] = out.cameras.emplace(camera_name(name), path + "/" + name);
+    APO_CHECK(DataError, fresh, array.where(), ": a second array for camera ", entry->first);
+    record.cameras[entry->first] = {shape[1], shape[2]};
+  } else if (is_observation(name, array)) {
+    State state{shape.size() == 2 ? shape[1] : 1, {}};
+    APO_CHECK(DataError, state.width > 0, array.where(), ": expected numbers, found ", array.describe());
+    state.values = array.floats();
+    expect_state_finite(state.values, state.width, array.where());
+    record.states[name] = state.width;
+    out.states.emplace(name, std::move(state));
+  }  // depth, masks and the like are not used
 }
 
 Observation DemoFile::state(int64_t episode, int64_t timestep) const {
-  const Demo& demo = at(episode);
-  APO_ASSERT(timestep >= 0 && timestep < demo.record.num_steps());
+  const auto demo = demos_.at(episode);
+  APO_ASSERT(timestep >= 0 && timestep < demo->record.num_steps());
   Observation observation;
-  observation.instruction = demo.record.instruction;
-  for (const auto& [name, state] : demo.states) {
+  observation.instruction = demo->record.instruction;
+  for (const auto& [name, state] : demo->states) {
     const auto begin = state.values.begin() + timestep * state.width;
     observation.state[name] = {begin, begin + state.width};
   }
@@ -234,14 +331,15 @@ Observation DemoFile::state(int64_t episode, int64_t timestep) const {
 
 Observation DemoFile::observation(int64_t episode, int64_t timestep) const {
   Observation observation = state(episode, timestep);
+  const auto demo = demos_.at(episode);
   hdf5::Session session;
-  for (const auto& [name, path] : at(episode).cameras)
-    observation.images[name] = read_image(root_.array(path), timestep, flip_);
+  for (const auto& [name, path] : demo->cameras)
+    observation.images[name] = turned(read_image(root_.array(path), timestep), orientation_);
   return observation;
 }
 
 std::vector<std::pair<std::string, std::string>> DemoFile::attributes() const {
-  auto attributes = root_.group("data").attributes();
+  auto attributes = data_.attributes();
   for (const auto& [key, value] : std::vector(attributes)) {
     if (key != "env_args") continue;
     if (const auto name = json_entry(value, "env_name")) attributes.emplace_back("environment_name", *name);
@@ -253,124 +351,30 @@ std::vector<std::pair<std::string, std::string>> DemoFile::attributes() const {
   return attributes;
 }
 
-template <class T, class Get>
-std::vector<T> column(const Episode& episode, Get get) {
-  std::vector<T> values;
-  for (const Step& step : episode.steps) get(step, values);
-  return values;
-}
-
-void write_observations(Group& demo, const Episode& episode) {
-  const auto steps = static_cast<int64_t>(episode.steps.size());
-  Group observations = demo.create_group("obs");
-  for (const auto& [name, image] : episode.steps[0].observation.images) {
-    const int64_t height = image.size(0), width = image.size(1);
-    const size_t bytes = static_cast<size_t>(height * width * 3);
-    std::vector<uint8_t> pixels(bytes * episode.steps.size());
-    for (size_t i = 0; i < episode.steps.size(); ++i) {
-      const at::Tensor plain = episode.steps[i].observation.images.at(name).contiguous();
-      memcpy(pixels.data() + i * bytes, plain.const_data_ptr(), bytes);
-    }
-    observations.write(name + "_image", std::span<const uint8_t>(pixels), {steps, height, width, 3}, true);
-  }
-  for (const auto& [name, first] : episode.steps[0].observation.state) {
-    const auto values = column<float>(episode, [&name = name](const Step& step, auto& out) {
-      const auto& state = step.observation.state.at(name);
-      out.insert(out.end(), state.begin(), state.end());
-    });
-    observations.write(name, values, {steps, static_cast<int64_t>(first.size())});
-  }
-}
-
-// policy_action [S, A] with zeros and policy_action_valid 0 where there is none: no NaN ever reaches a file.
-void write_policy_actions(Group& demo, const Episode& episode) {
-  const auto steps = static_cast<int64_t>(episode.steps.size());
-  const size_t width = episode.steps[0].action.size();
-  const auto valid = column<int8_t>(
-      episode, [](const Step& step, auto& out) { out.push_back(static_cast<int8_t>(step.policy_action.has_value())); });
-  if (std::count(valid.begin(), valid.end(), 0) == steps) return;
-  const auto values = column<float>(episode, [width](const Step& step, auto& out) {
-    const Action action = step.policy_action.value_or(Action(width, 0.0f));
-    out.insert(out.end(), action.begin(), action.end());
-  });
-  demo.write("policy_action", values, {steps, static_cast<int64_t>(width)});
-  demo.write("policy_action_valid", valid, {steps});
-}
-
 }  // namespace
 
-std::shared_ptr<TrajectoryFile> open_demos(Group root, const fs::path& path, TrajectoryFormat format,
-                                           const std::string& instruction) {
+std::shared_ptr<TrajectoryFile> open_demos(Group root, const fs::path& path, const Reading& reading) {
   hdf5::Session session;
-  return std::make_shared<DemoFile>(std::move(root), path, format, instruction);
+  return std::make_shared<DemoFile>(std::move(root), path, reading);
 }
 
-void write_episode(Group& data, int64_t number, const Episode& episode, const std::string& policy_hash,
-                   const std::vector<bool>& recorded) {
-  APO_ASSERT(!episode.steps.empty());
-  hdf5::Session session;
-  const auto steps = static_cast<int64_t>(episode.steps.size());
-  Group demo = data.create_group(concat("demo_", number));
-  demo.set_attribute("num_samples", steps);
-  demo.set_attribute("task_description", episode.instruction);
-  demo.set_attribute("outcome", episode.outcome);
-  if (!policy_hash.empty()) demo.set_attribute("policy_hash", policy_hash);
-  if (episode.success) demo.set_attribute("success", static_cast<int64_t>(*episode.success));
-  demo.write("actions", column<float>(episode, [](const Step& step, auto& out) {
-    out.insert(out.end(), step.action.begin(), step.action.end());
-  }), {steps, static_cast<int64_t>(episode.steps[0].action.size())});
-  demo.write("rewards", column<float>(episode, [](const Step& step, auto& out) { out.push_back(step.reward); }), {steps});
-  demo.write("dones", column<int8_t>(episode, [](const Step& step, auto& out) { out.push_back(step.done); }), {steps});
-  auto sources = column<int8_t>(
-      episode, [](const Step& step, auto& out) { out.push_back(static_cast<int8_t>(step.source)); });
-  for (size_t i = 0; i < recorded.size(); ++i)
-    if (!recorded[i]) sources[i] = -1;
-  demo.write("action_source", sources, {steps});
-  const auto labels = column<int8_t>(episode, [](const Step& step, auto& out) {
-    out.push_back(step.desirable ? static_cast<int8_t>(*step.desirable) : int8_t{-1});
-  });
-  if (std::count(labels.begin(), labels.end(), -1) != steps) demo.write("desirable", labels, {steps});
-  write_policy_actions(demo, episode);
-  write_observations(demo, episode);
-}
-
-EpisodeRecord record_of(const Episode& episode, const std::string& name) {
-  EpisodeRecord record;
-  record.name = name;
-  record.instruction = episode.instruction;
-  record.success = episode.success;
-  record.outcome = episode.outcome;
-  for (const Step& step : episode.steps) {
-    record.actions.push_back(step.action);
-    record.sources.push_back(step.source);
-    record.recorded.push_back(true);
-    record.desirable.push_back(step.desirable);
-    record.policy_actions.push_back(step.policy_action);
-  }
-  return record;
-}
-
-void write_info(Group& data, const TrajectoryInfo& info) {
-  hdf5::Session session;
-  // robomimic wants env_name, type and env_kwargs; type 2 is "a gym-like environment"
-  const nlohmann::json arguments = {{"env_name", info.environment_name},
-                                    {"type", 2},
-                                    {"env_version", ""},
-                                    {"env_kwargs", {{"config", info.environment_config}}}};
-  data.set_attribute("total", int64_t{0});
-  data.set_attribute("env_args", arguments.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-  data.set_attribute("policy", info.policy);
-  data.set_attribute("policy_hash", info.policy_hash);
-  data.set_attribute(kSchemaAttribute, kSchemaVersion);
-}
-
-at::Tensor read_image(const Array& array, int64_t row, bool flip) {
+at::Tensor read_image(const Array& array, int64_t row) {
   const auto& shape = array.shape();
   const size_t first = row < 0 ? 0 : 1;
   at::Tensor image = at::empty({shape[first], shape[first + 1], 3}, at::kByte);
   const std::span<uint8_t> bytes(image.data_ptr<uint8_t>(), static_cast<size_t>(image.numel()));
   row < 0 ? array.read_bytes(bytes) : array.read_row(row, bytes);
-  return flip ? image.flip({0}) : image;
+  return image;
+}
+
+at::Tensor turned(const at::Tensor& image, ImageOrientation orientation) {
+  switch (orientation) {
+    case ImageOrientation::automatic:
+    case ImageOrientation::as_stored: return image;
+    case ImageOrientation::flipped: return image.flip({0});
+    case ImageOrientation::rotated: return image.flip({0, 1});
+  }
+  return image;
 }
 
 std::string camera_name(const std::string& dataset) {

@@ -179,6 +179,25 @@ std::string Array::describe() const {
 
 void Array::expect(Kind kind, size_t rank, const char* what) const {
   APO_CHECK(DataError, kind_ == kind && shape_.size() == rank, where(), ": expected ", what, ", found ", describe());
+  check_filters();
+}
+
+// h5py's lzf, blosc and the like are plug-ins that a plain HDF5 lacks.
+void Array::check_filters() const {
+  Session session;
+  Handle creation(H5Dget_create_plist(handle_.id()));
+  const int n = H5Pget_nfilters(creation.id());
+  for (int i = 0; i < n; ++i) {
+    unsigned flags = 0;
+    size_t num_values = 0;
+    char name[64] = {};
+    const H5Z_filter_t id = H5Pget_filter2(creation.id(), static_cast<unsigned>(i), &flags, &num_values, nullptr,
+                                           sizeof(name) - 1, name, nullptr);
+    const bool known = id >= 0 && H5Zfilter_avail(id) > 0;
+    APO_CHECK(DataError, known, where(), ": is compressed with '", is_utf8(name) ? name : "?", "' (HDF5 filter ", id,
+              "), which is not available here; rewrite the file with gzip, e.g. h5repack -f GZIP=4 IN OUT where that "
+              "filter is installed");
+  }
 }
 
 int64_t Array::count() const {
@@ -193,6 +212,7 @@ int64_t Array::count() const {
 
 // A corrupt shape must not become a giant allocation: the file has to hold the data (deflate packs 1032:1 at most).
 void Array::check_size(int64_t bytes) const {
+  check_filters();
   const auto stored = static_cast<int64_t>(H5Dget_storage_size(handle_.id()));
   Handle creation(H5Dget_create_plist(handle_.id()));
   const bool filtered = H5Pget_nfilters(creation.id()) > 0;

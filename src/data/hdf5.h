@@ -60,7 +60,7 @@ class Array {
   /// "uint8 [3, 64, 64, 3]", for messages.
   std::string describe() const;
 
-  /// DataError unless kind and rank are these.
+  /// DataError unless kind and rank are these and what compresses the array is known here.
   void expect(Kind kind, size_t rank, const char* what) const;
   /// The whole array. DataError for unreadable data, and for a size that the file cannot hold.
   std::vector<float> floats() const;
@@ -77,6 +77,7 @@ class Array {
   Array(Handle handle, std::string file, std::string path);
   int64_t count() const;
   void check_size(int64_t bytes) const;
+  void check_filters() const;
   void read_all(int64_t memory_type, void* out, int64_t bytes) const;
 
   Handle handle_;

@@ -205,7 +205,7 @@ DataOptions options_for_paths(const std::vector<std::string>& paths, TrajectoryF
                               const std::string& instruction) {
   DataOptions options;
   for (const std::string& path : paths)
-    options.interactions.push_back({.path = path, .format = format, .instruction = instruction, .limit = 0});
+    options.interactions.push_back({path, format, instruction, 0, ImageOrientation::automatic});
   return options;
 }
 

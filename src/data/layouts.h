@@ -1,6 +1,7 @@
 // The layouts behind TrajectoryFile, and the one place that writes an episode in ours.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -15,12 +16,53 @@ namespace apo::data {
 inline constexpr int64_t kSchemaVersion = 1;
 inline constexpr const char* kSchemaAttribute = "apo_schema_version";
 
-/// data/demo_N with one array a quantity: ours and robomimic's relatives. `format` is not automatic.
-std::shared_ptr<TrajectoryFile> open_demos(hdf5::Group root, const std::filesystem::path& path,
-                                           TrajectoryFormat format, const std::string& instruction);
+/// How a file is read. `format` is not automatic.
+struct Reading {
+  TrajectoryFormat format = TrajectoryFormat::automatic;
+  std::string instruction = {};
+  ImageOrientation orientation = ImageOrientation::automatic;
+  bool lazily = false;   ///< each episode when it is asked for, and only the last one kept: errors come then, too
+};
+
+/// data/demo_N with one array a quantity: ours and robomimic's relatives.
+std::shared_ptr<TrajectoryFile> open_demos(hdf5::Group root, const std::filesystem::path& path, const Reading& reading);
 /// One group a timestep: the released APO layouts.
 std::shared_ptr<TrajectoryFile> open_timesteps(hdf5::Group root, const std::filesystem::path& path,
-                                               TrajectoryFormat format, const std::string& instruction);
+                                               const Reading& reading);
+/// TrajectoryFile::open, perhaps lazily, for going through a file once in little memory.
+std::shared_ptr<TrajectoryFile> open_trajectories(const std::filesystem::path& path, Reading reading);
+
+/// The episodes of a file: all read at once, or each when it is asked for with the last one kept. Thread-safe.
+template <class E>
+class Episodes {
+ public:
+  Episodes() = default;
+  Episodes(std::vector<std::string> names, bool lazily, std::function<E(const std::string& name)> read)
+      : names_(std::move(names)), read_(std::move(read)) {
+    if (lazily) return;
+    for (const std::string& name : names_) all_.push_back(std::make_shared<const E>(read_(name)));
+  }
+  int64_t size() const { return static_cast<int64_t>(names_.size()); }
+  const std::string& name(int64_t index) const { return names_.at(static_cast<size_t>(index)); }
+  std::shared_ptr<const E> at(int64_t index) const {
+    const auto i = static_cast<size_t>(index);
+    if (!all_.empty()) return all_.at(i);
+    const std::scoped_lock lock(mutex_);
+    if (index != kept_) {
+      last_ = std::make_shared<const E>(read_(names_.at(i)));
+      kept_ = index;
+    }
+    return last_;
+  }
+
+ private:
+  std::vector<std::string> names_;
+  std::function<E(const std::string&)> read_;
+  std::vector<std::shared_ptr<const E>> all_;
+  mutable std::mutex mutex_;
+  mutable std::shared_ptr<const E> last_;
+  mutable int64_t kept_ = -1;
+};
 
 /// Writes data/demo_`number`. `recorded` (empty = all) marks steps that training leaves out (action_source -1).
 void write_episode(hdf5::Group& data, int64_t number, const Episode& episode, const std::string& policy_hash,
@@ -30,8 +72,10 @@ EpisodeRecord record_of(const Episode& episode, const std::string& name);
 /// The attributes of `data` in our layout: schema version, env_args, policy, policy_hash; total is 0.
 void write_info(hdf5::Group& data, const TrajectoryInfo& info);
 
-/// [Y, X, 3] uint8 from row `row` of `array` (from all of it if `row` < 0); `flip` turns it upside down.
-at::Tensor read_image(const hdf5::Array& array, int64_t row, bool flip = false);
+/// [Y, X, 3] uint8 from row `row` of `array` (from all of it if `row` < 0).
+at::Tensor read_image(const hdf5::Array& array, int64_t row);
+/// The picture turned; automatic leaves it as stored.
+at::Tensor turned(const at::Tensor& image, ImageOrientation orientation);
 /// "agentview_image", "agentview_rgb" -> "agentview"; other names stay.
 std::string camera_name(const std::string& dataset);
 /// DataError unless the last three dimensions of `array` are a picture of uint8 RGB; `rank` is 3 or 4.

@@ -37,6 +37,9 @@ void SourceOptions::visit(config::Visitor& v) {
   v("format", format, "how the files are laid out; auto looks inside");
   v("instruction", instruction, "what the robot was asked to do; empty = as the file says");
   v("limit", limit, "first so many episodes of each file; 0 = all", config::at_least(0));
+  v("image_orientation", image_orientation,
+    "how stored pictures are turned: auto makes LIBERO's upright and leaves others; rotate is what OpenVLA's LIBERO "
+    "checkpoints were trained on");
 }
 
 void PoolOptions::visit(config::Visitor& v) {

@@ -74,57 +74,62 @@ std::vector<std::string> find_cameras(const Group& timestep) {
 
 class TimestepFile : public TrajectoryFile {
  public:
-  TimestepFile(Group root, const fs::path& path, TrajectoryFormat format, const std::string& instruction);
+  TimestepFile(Group root, const fs::path& path, const Reading& reading);
 
   const fs::path& path() const override { return path_; }
-  TrajectoryFormat format() const override { return format_; }
-  int64_t num_episodes() const override { return static_cast<int64_t>(episodes_.size()); }
-  EpisodeRecord episode(int64_t index) const override { return at(index).record; }
+  TrajectoryFormat format() const override { return reading_.format; }
+  int64_t num_episodes() const override { return episodes_.size(); }
+  EpisodeRecord episode(int64_t index) const override { return episodes_.at(index)->record; }
   Observation observation(int64_t episode, int64_t timestep) const override;
   Observation state(int64_t episode, int64_t timestep) const override {
-    APO_ASSERT(timestep >= 0 && timestep < at(episode).record.num_steps());
-    return {.images = {}, .state = {}, .instruction = at(episode).record.instruction};
+    const auto kept = episodes_.at(episode);
+    APO_ASSERT(timestep >= 0 && timestep < kept->record.num_steps());
+    return {.images = {}, .state = {}, .instruction = kept->record.instruction};
   }
   std::vector<std::pair<std::string, std::string>> attributes() const override { return root_.attributes(); }
 
  private:
-  const TimestepEpisode& at(int64_t index) const {
-    APO_ASSERT(index >= 0 && index < num_episodes());
-    return episodes_[static_cast<size_t>(index)];
-  }
-  TimestepEpisode read_episode(const std::string& name, const std::string& instruction) const;
+  std::vector<std::string> episode_names() const;
+  TimestepEpisode read_episode(const std::string& name) const;
 
   fs::path path_;
-  TrajectoryFormat format_;
+  Reading reading_;
   Group root_;
-  std::vector<TimestepEpisode> episodes_;
+  Episodes<TimestepEpisode> episodes_;
 };
 
-TimestepFile::TimestepFile(Group root, const fs::path& path, TrajectoryFormat format, const std::string& instruction)
-    : path_(path), format_(format), root_(std::move(root)) {
-  if (format == TrajectoryFormat::released_interaction) {
-    std::string text = instruction;
-    if (text.empty()) {
-      text = root_.group("data").array("task_description").text();
-      std::replace(text.begin(), text.end(), '_', ' ');
-    }
-    episodes_.push_back(read_episode("data", text));
-    return;
-  }
-  APO_CHECK(DataError, !instruction.empty(), path.string(),
+// "wipe_the_table" -> "wipe the table"
+std::string read_instruction(const Group& root, const Reading& reading) {
+  if (!reading.instruction.empty()) return reading.instruction;
+  APO_CHECK(DataError, reading.format == TrajectoryFormat::released_interaction, root.file(),
             ": this layout stores no instruction; give one with the option `instruction` of its data source");
-  for (const std::string& name : root_.names())
-    if (name.starts_with("demo_") && root_.is_group(name)) episodes_.push_back(read_episode(name, instruction));
-  APO_CHECK(DataError, !episodes_.empty(), root_.where(), ": expected groups demo_0, demo_1, ..., found none");
+  std::string text = root.group("data").array("task_description").text();
+  std::replace(text.begin(), text.end(), '_', ' ');
+  return text;
 }
 
-TimestepEpisode TimestepFile::read_episode(const std::string& name, const std::string& instruction) const {
+TimestepFile::TimestepFile(Group root, const fs::path& path, const Reading& reading)
+    : path_(path),
+      reading_{reading.format, read_instruction(root, reading), reading.orientation, reading.lazily},
+      root_(std::move(root)),
+      episodes_(episode_names(), reading.lazily, [this](const std::string& name) { return read_episode(name); }) {}
+
+std::vector<std::string> TimestepFile::episode_names() const {
+  if (reading_.format == TrajectoryFormat::released_interaction) return {"data"};
+  std::vector<std::string> names = root_.names();
+  std::erase_if(names, [this](const std::string& name) { return !name.starts_with("demo_") || !root_.is_group(name); });
+  APO_CHECK(DataError, !names.empty(), root_.where(), ": expected groups demo_0, demo_1, ..., found none");
+  return names;
+}
+
+TimestepEpisode TimestepFile::read_episode(const std::string& name) const {
+  hdf5::Session session;
   const Group group = root_.group(name);
   TimestepEpisode episode;
   EpisodeRecord& record = episode.record;
   record.name = name;
-  record.instruction = instruction;
-  const bool interaction = format_ == TrajectoryFormat::released_interaction;
+  record.instruction = reading_.instruction;
+  const bool interaction = reading_.format == TrajectoryFormat::released_interaction;
   std::vector<std::pair<int64_t, int64_t>> sizes;  // of the first timestep's pictures
   for (const std::string& step : timestep_names(group)) {
     const Group timestep = group.group(step);
@@ -146,27 +151,29 @@ TimestepEpisode TimestepFile::read_episode(const std::string& name, const std::s
     episode.groups.push_back(name + "/" + step);
   }
   record.observation_names = episode.cameras;
+  for (size_t i = 0; i < sizes.size(); ++i) record.cameras[episode.cameras[i]] = {sizes[i].first, sizes[i].second};
   record.desirable.assign(record.actions.size(), std::nullopt);
   record.policy_actions.assign(record.actions.size(), std::nullopt);
   return episode;
 }
 
 Observation TimestepFile::observation(int64_t index, int64_t timestep) const {
-  const TimestepEpisode& episode = at(index);
   Observation observation = state(index, timestep);
+  const auto episode = episodes_.at(index);
   hdf5::Session session;
-  for (const std::string& camera : episode.cameras)
-    observation.images[camera] =
-        read_image(root_.array(episode.groups[static_cast<size_t>(timestep)] + "/" + camera + std::string(kImageEnd)), -1);
+  for (const std::string& camera : episode->cameras) {
+    const Array array =
+        root_.array(episode->groups[static_cast<size_t>(timestep)] + "/" + camera + std::string(kImageEnd));
+    observation.images[camera] = turned(read_image(array, -1), reading_.orientation);
+  }
   return observation;
 }
 
 }  // namespace
 
-std::shared_ptr<TrajectoryFile> open_timesteps(Group root, const fs::path& path, TrajectoryFormat format,
-                                               const std::string& instruction) {
+std::shared_ptr<TrajectoryFile> open_timesteps(Group root, const fs::path& path, const Reading& reading) {
   hdf5::Session session;
-  return std::make_shared<TimestepFile>(std::move(root), path, format, instruction);
+  return std::make_shared<TimestepFile>(std::move(root), path, reading);
 }
 
 }  // namespace apo::data

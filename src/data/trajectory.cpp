@@ -29,15 +29,20 @@ TrajectoryFormat detect_demos(const Group& data) {
     return false;
   };
   if (has_attribute(kSchemaAttribute)) return TrajectoryFormat::apo;
+  const bool from_libero = has_attribute("bddl_file_name") || has_attribute("macros_image_convention");
   for (const std::string& name : data.names()) {
     if (!name.starts_with("demo_")) continue;
     const Group demo = data.group(name);
     if (demo.has("action_source")) return TrajectoryFormat::apo;
     if (demo.has("action_modes")) return TrajectoryFormat::sirius;
     if (demo.has("datagen_info")) return TrajectoryFormat::mimicgen;
+    // replayed LIBERO files carry no attributes
+    if (from_libero || (demo.has("robot_states") && demo.has("obs") && demo.is_group("obs") &&
+                        demo.group("obs").has("agentview_rgb")))
+      return TrajectoryFormat::libero;
     break;
   }
-  return has_attribute("bddl_file_name") ? TrajectoryFormat::libero : TrajectoryFormat::robomimic;
+  return TrajectoryFormat::robomimic;
 }
 
 TrajectoryFormat detect(const Group& root) {
@@ -64,12 +69,12 @@ TrajectoryFormat detect(const Group& root) {
 // A file of ours together with the episodes that its journal alone holds.
 class JournaledFile : public TrajectoryFile {
  public:
-  JournaledFile(std::shared_ptr<TrajectoryFile> file, std::vector<JournalEpisode> more, const std::string& instruction)
-      : file_(std::move(file)), more_(std::move(more)) {
-    if (instruction.empty()) return;
+  JournaledFile(std::shared_ptr<TrajectoryFile> file, std::vector<JournalEpisode> more, const Reading& reading)
+      : file_(std::move(file)), more_(std::move(more)), orientation_(reading.orientation) {
+    if (reading.instruction.empty()) return;
     for (JournalEpisode& e : more_) {
-      e.episode.instruction = instruction;
-      for (Step& step : e.episode.steps) step.observation.instruction = instruction;
+      e.episode.instruction = reading.instruction;
+      for (Step& step : e.episode.steps) step.observation.instruction = reading.instruction;
     }
   }
   const fs::path& path() const override { return file_->path(); }
@@ -84,7 +89,7 @@ class JournaledFile : public TrajectoryFile {
     const auto& steps = at(episode).episode.steps;
     APO_ASSERT(timestep >= 0 && timestep < static_cast<int64_t>(steps.size()));
     Observation observation = steps[static_cast<size_t>(timestep)].observation;
-    for (auto& [name, image] : observation.images) image = image.clone();
+    for (auto& [name, image] : observation.images) image = turned(image, orientation_).clone();
     return observation;
   }
   Observation state(int64_t episode, int64_t timestep) const override {
@@ -102,6 +107,7 @@ class JournaledFile : public TrajectoryFile {
   }
   std::shared_ptr<TrajectoryFile> file_;
   std::vector<JournalEpisode> more_;
+  ImageOrientation orientation_;
 };
 
 }  // namespace
@@ -125,23 +131,34 @@ std::string_view to_string(TrajectoryFormat format) {
   return "unknown";
 }
 
+std::span<const std::pair<ImageOrientation, std::string_view>> enum_names(ImageOrientation) {
+  using O = ImageOrientation;
+  static constexpr std::array<std::pair<O, std::string_view>, 4> names{
+      {{O::automatic, "auto"}, {O::as_stored, "as-stored"}, {O::flipped, "flip"}, {O::rotated, "rotate"}}};
+  return names;
+}
+
 std::shared_ptr<TrajectoryFile> TrajectoryFile::open(const fs::path& path, TrajectoryFormat format,
-                                                     const std::string& instruction) {
+                                                     const std::string& instruction, ImageOrientation orientation) {
+  return open_trajectories(path, {format, instruction, orientation, false});
+}
+
+std::shared_ptr<TrajectoryFile> open_trajectories(const fs::path& path, Reading reading) {
   // The journal first: an episode that moves into the file meanwhile is then seen twice, not missed.
   std::vector<JournalEpisode> journal = read_journal(journal_path(path));
   Group root = Group::open(path);
-  if (format == TrajectoryFormat::automatic) format = detect(root);
-  if (format == TrajectoryFormat::released_demo || format == TrajectoryFormat::released_interaction)
-    return open_timesteps(std::move(root), path, format, instruction);
-  auto file = open_demos(std::move(root), path, format, instruction);
-  if (journal.empty() || format != TrajectoryFormat::apo) return file;
-  int64_t next = 0;
-  for (int64_t i = 0; i < file->num_episodes(); ++i) next = std::stoll(file->episode(i).name.substr(5)) + 1;
+  if (reading.format == TrajectoryFormat::automatic) reading.format = detect(root);
+  if (reading.format == TrajectoryFormat::released_demo || reading.format == TrajectoryFormat::released_interaction)
+    return open_timesteps(std::move(root), path, reading);
+  auto file = open_demos(std::move(root), path, reading);
+  if (journal.empty() || reading.format != TrajectoryFormat::apo) return file;
+  const int64_t n = file->num_episodes();
+  const int64_t next = n > 0 ? std::stoll(file->episode(n - 1).name.substr(5)) + 1 : 0;
   std::erase_if(journal, [next](const JournalEpisode& e) { return e.number < next; });
   if (journal.empty()) return file;
   APO_CHECK(DataError, journal[0].number == next, journal_path(path).string(), ": goes on at demo_", journal[0].number,
             ", expected demo_", next, " after what ", path.filename().string(), " holds; it belongs to another file");
-  return std::make_shared<JournaledFile>(std::move(file), std::move(journal), instruction);
+  return std::make_shared<JournaledFile>(std::move(file), std::move(journal), reading);
 }
 
 }  // namespace apo::data

@@ -146,7 +146,7 @@ void TrajectoryWriter::State::inspect() {
   hdf5::Group root = hdf5::Group::open(path);
   APO_CHECK(DataError, root.has("data") && root.group("data").integer_attribute(kSchemaAttribute), path.string(),
             ": expected a trajectory file of ours to append to (attribute ", kSchemaAttribute, " of /data), found none");
-  const auto file = open_demos(std::move(root), path, TrajectoryFormat::apo, "");
+  const auto file = open_demos(std::move(root), path, {.format = TrajectoryFormat::apo});
   for (const auto& [key, value] : file->attributes())
     APO_CHECK(DataError, key != "environment_name" || value == info.environment_name, path.string(),
               ": holds episodes of environment '", value, "', expected '", info.environment_name, "'");

@@ -24,6 +24,7 @@ struct SourceOptions {
   TrajectoryFormat format = TrajectoryFormat::automatic;
   std::string instruction = {};                           ///< overrides the file's
   int64_t limit = 0;                                      ///< first so many episodes of each file; 0 = all
+  ImageOrientation image_orientation = ImageOrientation::automatic;
   void visit(config::Visitor& v);
 };
 

@@ -6,8 +6,10 @@
 // Everything but the pictures is in memory; pictures are read one step at a time.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -20,12 +22,29 @@
 
 namespace apo::data {
 
-/// How a file is laid out. `automatic` looks inside. `libero` files hold their pictures bottom row first (unless their
-/// attribute macros_image_convention says otherwise) and are turned upright; `sirius` files say who acted in
-/// action_modes; `mimicgen` is read as robomimic.
+/// How a file is laid out. `automatic` looks inside.
+///
+/// libero    pictures bottom row first, unless the attribute macros_image_convention says otherwise; the instruction is
+///           in problem_info, or else in the file's name. Files that were replayed without their idle steps have no
+///           attributes at all and are known by their arrays (robot_states, obs/agentview_rgb).
+/// mimicgen  robomimic's with datagen_info; rewards, dones and next_obs may be missing.
+/// sirius    robomimic's with action_modes (-1 demonstration, 0 policy, 1 intervention; floating-point, too) and
+///           perhaps intv_labels, whose -10 (before an intervention) is read as an explicit undesirable label.
+/// Of these and robomimic, observations with one row more than the actions are read without the last row.
 enum class TrajectoryFormat { automatic, apo, released_demo, released_interaction, robomimic, libero, mimicgen, sirius };
 std::span<const std::pair<TrajectoryFormat, std::string_view>> enum_names(TrajectoryFormat);
 std::string_view to_string(TrajectoryFormat format);
+
+/// How stored pictures become what the policy sees. `automatic` makes them upright where the layout says how they lie
+/// (libero), and leaves them as they are elsewhere. `rotated` turns them by 180 degrees: OpenVLA's LIBERO checkpoints
+/// were trained on LIBERO's stored pictures turned so, which is upright but mirrored.
+enum class ImageOrientation { automatic, as_stored, flipped, rotated };
+std::span<const std::pair<ImageOrientation, std::string_view>> enum_names(ImageOrientation);
+
+struct ImageSize {
+  int64_t height = 0, width = 0;
+  auto operator<=>(const ImageSize&) const = default;
+};
 
 /// One episode without its pictures.
 struct EpisodeRecord {
@@ -37,6 +56,8 @@ struct EpisodeRecord {
   std::vector<std::optional<bool>> desirable;      ///< [S] explicit labels; nullopt = unlabelled
   std::vector<std::optional<Action>> policy_actions;  ///< [S] what the policy wanted while a human acted
   std::vector<std::string> observation_names;      ///< cameras and states that every step has, sorted
+  std::map<std::string, ImageSize> cameras;        ///< those that every step has, with their size
+  std::map<std::string, int64_t> states;           ///< those that every step has, with their count of numbers
   std::optional<bool> success;
   std::string outcome;
   int64_t num_steps() const { return static_cast<int64_t>(actions.size()); }
@@ -50,7 +71,8 @@ class TrajectoryFile {
   /// `instruction` overrides what the file says; it is needed where the layout stores none (released-demo).
   static std::shared_ptr<TrajectoryFile> open(const std::filesystem::path& path,
                                               TrajectoryFormat format = TrajectoryFormat::automatic,
-                                              const std::string& instruction = "");
+                                              const std::string& instruction = "",
+                                              ImageOrientation orientation = ImageOrientation::automatic);
   virtual ~TrajectoryFile() = default;
 
   virtual const std::filesystem::path& path() const = 0;

@@ -1,0 +1,128 @@
+// Writes episodes in our own layout.
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "apo/base/error.h"
+#include "data/layouts.h"
+
+namespace apo::data {
+namespace {
+
+using hdf5::Group;
+
+template <class T, class Get>
+std::vector<T> column(const Episode& episode, Get get) {
+  std::vector<T> values;
+  for (const Step& step : episode.steps) get(step, values);
+  return values;
+}
+
+void write_observations(Group& demo, const Episode& episode) {
+  const auto steps = static_cast<int64_t>(episode.steps.size());
+  Group observations = demo.create_group("obs");
+  for (const auto& [name, image] : episode.steps[0].observation.images) {
+    const int64_t height = image.size(0), width = image.size(1);
+    const size_t bytes = static_cast<size_t>(height * width * 3);
+    std::vector<uint8_t> pixels(bytes * episode.steps.size());
+    for (size_t i = 0; i < episode.steps.size(); ++i) {
+      const at::Tensor plain = episode.steps[i].observation.images.at(name).contiguous();
+      memcpy(pixels.data() + i * bytes, plain.const_data_ptr(), bytes);
+    }
+    observations.write(name + "_image", std::span<const uint8_t>(pixels), {steps, height, width, 3}, true);
+  }
+  for (const auto& [name, first] : episode.steps[0].observation.state) {
+    const auto values = column<float>(episode, [&name = name](const Step& step, auto& out) {
+      const auto& state = step.observation.state.at(name);
+      out.insert(out.end(), state.begin(), state.end());
+    });
+    observations.write(name, values, {steps, static_cast<int64_t>(first.size())});
+  }
+}
+
+// policy_action [S, A] with zeros and policy_action_valid 0 where there is none: no NaN ever reaches a file.
+void write_policy_actions(Group& demo, const Episode& episode) {
+  const auto steps = static_cast<int64_t>(episode.steps.size());
+  const size_t width = episode.steps[0].action.size();
+  const auto valid = column<int8_t>(
+      episode, [](const Step& step, auto& out) { out.push_back(static_cast<int8_t>(step.policy_action.has_value())); });
+  if (std::count(valid.begin(), valid.end(), 0) == steps) return;
+  const auto values = column<float>(episode, [width](const Step& step, auto& out) {
+    const Action action = step.policy_action.value_or(Action(width, 0.0f));
+    out.insert(out.end(), action.begin(), action.end());
+  });
+  demo.write("policy_action", values, {steps, static_cast<int64_t>(width)});
+  demo.write("policy_action_valid", valid, {steps});
+}
+
+}  // namespace
+
+void write_episode(Group& data, int64_t number, const Episode& episode, const std::string& policy_hash,
+                   const std::vector<bool>& recorded) {
+  APO_ASSERT(!episode.steps.empty());
+  hdf5::Session session;
+  const auto steps = static_cast<int64_t>(episode.steps.size());
+  Group demo = data.create_group(concat("demo_", number));
+  demo.set_attribute("num_samples", steps);
+  demo.set_attribute("task_description", episode.instruction);
+  demo.set_attribute("outcome", episode.outcome);
+  if (!policy_hash.empty()) demo.set_attribute("policy_hash", policy_hash);
+  if (episode.success) demo.set_attribute("success", static_cast<int64_t>(*episode.success));
+  demo.write("actions", column<float>(episode, [](const Step& step, auto& out) {
+    out.insert(out.end(), step.action.begin(), step.action.end());
+  }), {steps, static_cast<int64_t>(episode.steps[0].action.size())});
+  demo.write("rewards", column<float>(episode, [](const Step& step, auto& out) { out.push_back(step.reward); }), {steps});
+  demo.write("dones", column<int8_t>(episode, [](const Step& step, auto& out) { out.push_back(step.done); }), {steps});
+  auto sources = column<int8_t>(
+      episode, [](const Step& step, auto& out) { out.push_back(static_cast<int8_t>(step.source)); });
+  for (size_t i = 0; i < recorded.size(); ++i)
+    if (!recorded[i]) sources[i] = -1;
+  demo.write("action_source", sources, {steps});
+  const auto labels = column<int8_t>(episode, [](const Step& step, auto& out) {
+    out.push_back(step.desirable ? static_cast<int8_t>(*step.desirable) : int8_t{-1});
+  });
+  if (std::count(labels.begin(), labels.end(), -1) != steps) demo.write("desirable", labels, {steps});
+  write_policy_actions(demo, episode);
+  write_observations(demo, episode);
+}
+
+EpisodeRecord record_of(const Episode& episode, const std::string& name) {
+  EpisodeRecord record;
+  record.name = name;
+  record.instruction = episode.instruction;
+  record.success = episode.success;
+  record.outcome = episode.outcome;
+  for (const Step& step : episode.steps) {
+    record.actions.push_back(step.action);
+    record.sources.push_back(step.source);
+    record.recorded.push_back(true);
+    record.desirable.push_back(step.desirable);
+    record.policy_actions.push_back(step.policy_action);
+  }
+  if (episode.steps.empty()) return record;
+  for (const auto& [name, image] : episode.steps[0].observation.images) record.cameras[name] = {image.size(0), image.size(1)};
+  for (const auto& [name, values] : episode.steps[0].observation.state)
+    record.states[name] = static_cast<int64_t>(values.size());
+  for (const auto& [name, size] : record.cameras) record.observation_names.push_back(name);
+  for (const auto& [name, width] : record.states) record.observation_names.push_back(name);
+  std::sort(record.observation_names.begin(), record.observation_names.end());
+  return record;
+}
+
+void write_info(Group& data, const TrajectoryInfo& info) {
+  hdf5::Session session;
+  // robomimic wants env_name, type and env_kwargs; type 2 is "a gym-like environment"
+  const nlohmann::json arguments = {{"env_name", info.environment_name},
+                                    {"type", 2},
+                                    {"env_version", ""},
+                                    {"env_kwargs", {{"config", info.environment_config}}}};
+  data.set_attribute("total", int64_t{0});
+  data.set_attribute("env_args", arguments.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  data.set_attribute("policy", info.policy);
+  data.set_attribute("policy_hash", info.policy_hash);
+  data.set_attribute(kSchemaAttribute, kSchemaVersion);
+}
+
+}  // namespace apo::data
