@@ -156,13 +156,14 @@ DatasetStatistics statistics_from_json(const std::string& text, const std::strin
   return statistics;
 }
 
-std::vector<float> normalize(const VectorStatistics& s, const std::vector<float>& action, int64_t* num_clipped) {
+std::vector<float> normalize(const VectorStatistics& s, const std::vector<float>& action, int64_t* num_clipped,
+                             double epsilon) {
   APO_CHECK(DataError, static_cast<int64_t>(action.size()) == s.size(), "normalise: expected ", s.size(),
             " numbers as in the statistics, found ", action.size());
   std::vector<float> result(action.size());
   for (size_t j = 0; j < action.size(); ++j) {
     double x = static_cast<double>(action[j]);
-    if (s.mask[j]) x = 2 * (x - s.q01[j]) / (s.q99[j] - s.q01[j]) - 1;
+    if (s.mask[j]) x = 2 * (x - s.q01[j]) / (s.q99[j] - s.q01[j] + epsilon) - 1;
     // a touch of rounding is no clipping
     if (num_clipped && std::abs(x) > 1 + 1e-6) ++*num_clipped;
     result[j] = static_cast<float>(std::clamp(x, -1.0, 1.0));

@@ -18,6 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr double kCenterCropArea = 0.9;
+constexpr double kNormalizationEpsilon = 1e-8;  // of the released fine-tuning
 constexpr int64_t kLargestShard = int64_t{5} << 30;
 
 bool is_picture_part(const std::string& layer) {
@@ -137,7 +138,7 @@ ActionTokens OpenVlaPolicy::tokenize(std::span<const Action> actions) const {
   at::Tensor normalized = at::empty({batch, action_size()}, at::kFloat);
   float* out = normalized.data_ptr<float>();
   for (const Action& action : actions)
-    for (const float value : data::normalize(config_.action, action)) *out++ = value;
+    for (const float value : data::normalize(config_.action, action, nullptr, kNormalizationEpsilon)) *out++ = value;
   const at::Tensor coded = bins_.encode(normalized);
   ActionTokens tokens;
   tokens.ids = at::cat({coded, at::full({batch, 1}, tokenizer_.eos(), at::kLong)}, 1).to(device_);

@@ -40,10 +40,11 @@ std::string to_json(const DatasetStatistics& statistics, const std::string& name
 /// "proprio". DataError naming `where`, the key and the valid names.
 DatasetStatistics statistics_from_json(const std::string& json, const std::string& name, const std::string& where);
 
-/// a' = clip(2 (a − q01) / (q99 − q01) − 1, −1, 1) where mask, else a clipped to [−1, 1]. Adds to `num_clipped`, if
-/// given, how many entries were clipped (by more than 1e-6).
+/// a' = clip(2 (a − q01) / (q99 − q01 + epsilon) − 1, −1, 1) where mask, else a clipped to [−1, 1]. Adds to
+/// `num_clipped`, if given, how many entries were clipped (by more than 1e-6). OpenVLA's epsilon is 1e-8, which puts
+/// a = q99 into the last but one bin.
 std::vector<float> normalize(const VectorStatistics& statistics, const std::vector<float>& action,
-                             int64_t* num_clipped = nullptr);
+                             int64_t* num_clipped = nullptr, double epsilon = 0);
 /// The inverse within [−1, 1].
 std::vector<float> unnormalize(const VectorStatistics& statistics, const std::vector<float>& action);
 
