@@ -1,4 +1,4 @@
-// apo-data: what recorded data holds, and who in it is desirable.
+// apo-data: what recorded data holds, who in it is desirable, and checkpoints for the Python world.
 #include <fstream>
 #include <iostream>
 #include <sstream>
@@ -7,6 +7,7 @@
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "apo/data/inspect.h"
+#include "apo/models/export.h"
 
 namespace {
 
@@ -61,10 +62,38 @@ void run_label(const DataArguments& arguments) {
   std::cout << "labels " << arguments.output << "\n";
 }
 
+struct ExportArguments {
+  std::string checkpoint, adapter, output;
+  models::ExportOptions options;
+};
+
+void add_export(CLI::App& app, ExportArguments& arguments) {
+  CLI::App* command = app.add_subcommand("export", "a Hugging Face directory: a checkpoint with its adapter merged");
+  command->add_option("--checkpoint", arguments.checkpoint, "Hugging Face directory, training checkpoint or run")
+      ->required()->type_name("DIR");
+  command->add_option("--adapter", arguments.adapter, "PEFT directory to merge (a training checkpoint brings its own)")
+      ->type_name("DIR");
+  command->add_option("--output", arguments.output, "new directory")->required()->type_name("DIR");
+  command->add_option("--dtype", arguments.options.dtype, "stored (each tensor its own), float32, bfloat16 or float16")
+      ->capture_default_str();
+  command->add_option("--max-shard-bytes", arguments.options.max_shard_bytes, "largest weight file")->capture_default_str();
+  command->add_flag("--overwrite", arguments.options.overwrite, "replace an earlier checkpoint");
+}
+
+void run_export(const ExportArguments& arguments) {
+  const auto summary =
+      models::export_checkpoint(arguments.checkpoint, arguments.adapter, arguments.output, arguments.options);
+  for (const std::string& name : summary.weights) std::cout << "weights " << name << "\n";
+  for (const std::string& name : summary.copied) std::cout << "copied  " << name << "\n";
+  std::cout << "exported " << summary.num_tensors << " tensors (" << summary.num_merged << " merged, " << summary.num_bytes
+            << " bytes) to " << arguments.output << "\n";
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Looks at recorded trajectories: what they hold, and which steps are desirable and why.", "apo-data");
+  CLI::App app("Looks at recorded trajectories: what they hold, and which steps are desirable and why; exports checkpoints.",
+               "apo-data");
   app.require_subcommand(1);
   DataArguments arguments;
   CLI::App* inspect = app.add_subcommand("inspect", "episodes, take-overs, labels by reason, pools, action ranges, cameras");
@@ -75,5 +104,10 @@ int main(int argc, char** argv) {
   label->add_option("--output", arguments.output, "JSON lines file (default: standard output)")->type_name("FILE");
   label->add_option("--write", arguments.write, "store the labels in copies: a new HDF5 file, or a directory for several")
       ->type_name("OUT");
-  return apps::run_app(app, argc, argv, [&] { inspect->parsed() ? run_inspect(arguments) : run_label(arguments); });
+  ExportArguments export_arguments;
+  add_export(app, export_arguments);
+  return apps::run_app(app, argc, argv, [&] {
+    if (app.got_subcommand("export")) return run_export(export_arguments);
+    inspect->parsed() ? run_inspect(arguments) : run_label(arguments);
+  });
 }

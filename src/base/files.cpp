@@ -10,6 +10,7 @@
 #include <fstream>
 #include <system_error>
 
+#include "apo/base/atomic_file.h"
 #include "apo/base/error.h"
 #include "apo/base/log.h"
 
@@ -56,21 +57,31 @@ std::string read_file(const fs::path& path) {
   return bytes;
 }
 
+AtomicFile::AtomicFile(const fs::path& path) : path_(path), temporary_(path.string() + ".partial") {
+  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  APO_CHECK(RunError, descriptor_ >= 0, path.string(), ": cannot create ", temporary_.filename().string(), ": ", reason());
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ < 0) return;
+  ::close(descriptor_);
+  ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(std::string_view bytes) { write_all(descriptor_, bytes, path_); }
+
+void AtomicFile::commit() {
+  APO_CHECK(RunError, ::fsync(descriptor_) == 0, path_.string(), ": cannot sync to disk: ", reason());
+  APO_CHECK(RunError, ::rename(temporary_.c_str(), path_.c_str()) == 0, path_.string(), ": cannot replace: ", reason());
+  ::close(descriptor_);
+  descriptor_ = -1;
+  sync_path(parent_of(path_));
+}
+
 void write_file_atomic(const fs::path& path, std::string_view bytes) {
-  const fs::path temporary = path.string() + ".partial";
-  const int descriptor = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  APO_CHECK(RunError, descriptor >= 0, path.string(), ": cannot create ", temporary.filename().string(), ": ", reason());
-  try {
-    write_all(descriptor, bytes, path);
-    APO_CHECK(RunError, ::fsync(descriptor) == 0, path.string(), ": cannot sync to disk: ", reason());
-    APO_CHECK(RunError, ::rename(temporary.c_str(), path.c_str()) == 0, path.string(), ": cannot replace: ", reason());
-  } catch (...) {
-    ::close(descriptor);
-    ::unlink(temporary.c_str());
-    throw;
-  }
-  ::close(descriptor);
-  sync_path(parent_of(path));
+  AtomicFile file(path);
+  file.write(bytes);
+  file.commit();
 }
 
 void write_directory_atomic(const fs::path& target, const std::function<void(const fs::path&)>& fill) {

@@ -176,4 +176,16 @@ PeftAdapter read_peft(const fs::path& directory) {
   return adapter;
 }
 
+fs::path base_of_adapter(const fs::path& directory) {
+  const auto holds_weights = [](const fs::path& place) {
+    std::error_code ignored;
+    return fs::exists(place / "model.safetensors", ignored) || fs::exists(place / "model.safetensors.index.json", ignored);
+  };
+  if (holds_weights(directory)) return directory;
+  const JsonFile config(directory / "adapter_config.json");
+  const fs::path base = directory / config.text("base_model_name_or_path");  // itself where it is absolute
+  if (!holds_weights(base)) config.fail("base_model_name_or_path", "a directory with weights");
+  return base;
+}
+
 }  // namespace apo::models

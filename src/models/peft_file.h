@@ -48,4 +48,8 @@ struct PeftAdapter {
 ///         trained tokens, megatron, ...), which would otherwise be left out silently
 PeftAdapter read_peft(const std::filesystem::path& directory);
 
+/// The directory of the weights that the adapter in `directory` changes: itself if it holds weights, otherwise what its
+/// base_model_name_or_path names, relative to it. DataError naming adapter_config.json and what it names.
+std::filesystem::path base_of_adapter(const std::filesystem::path& directory);
+
 }  // namespace apo::models

@@ -27,7 +27,7 @@ constexpr int kDeepestHeader = 3;                 // {tensor: {field: [numbers]}
 // A file in memory, pages fetched when touched; changes stay private to the process.
 class MappedFile {
  public:
-  explicit MappedFile(const fs::path& path) {
+  explicit MappedFile(const fs::path& path) : path_(path) {
     std::error_code ignored;
     APO_CHECK(DataError, !fs::is_directory(path, ignored), path.string(),
               ": expected a file, found a directory");
@@ -49,10 +49,12 @@ class MappedFile {
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
 
+  const fs::path& path() const { return path_; }
   char* bytes() const { return bytes_; }
   uint64_t size() const { return size_; }
 
  private:
+  fs::path path_;
   char* bytes_ = nullptr;
   uint64_t size_ = 0;
 };
@@ -242,6 +244,23 @@ std::vector<std::string> SafetensorsReader::names() const {
   std::vector<std::string> names;
   for (const auto& [name, entry] : state_->contents.entries) names.push_back(name);
   return names;
+}
+
+std::vector<std::string> SafetensorsReader::names_in_order() const {
+  std::vector<std::string> ordered = names();
+  const auto place = [this](const std::string& name) {
+    const Entry& entry = state_->entry(name);
+    return std::make_pair(entry.file->path(), entry.begin);
+  };
+  std::ranges::stable_sort(ordered, {}, place);
+  return ordered;
+}
+
+void SafetensorsReader::release(const std::string& name) const {
+  const Entry& entry = state_->entry(name);
+  const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));  // whole pages only: the neighbours' stay
+  const uint64_t begin = (entry.begin + page - 1) / page * page, end = entry.end / page * page;
+  if (begin < end) ::madvise(entry.file->bytes() + begin, end - begin, MADV_DONTNEED);
 }
 
 bool SafetensorsReader::has(const std::string& name) const { return state_->contents.entries.contains(name); }
