@@ -8,7 +8,8 @@ The step: the policy is a base with a LoRA adapter on all linear layers (peft), 
 logits of the whole sequence, log-softmax of all text positions for the labels and once more for the shifted labels, the
 released APO loss (beta 0.1, z0 clamped to [-5, 5], batch-level weights), backward, Adam. Three quarters of the batch are
 desirable. --lean leaves out what the released step computes and throws away (cross-entropy, masked logits).
-Prints samples a second (median of the repeats) and the peak memory of the process, model loading included.
+Prints samples a second (median of the repeats), the processor time of a step and the peak memory of the process, model
+loading included.
 
 Needs: pip install torch transformers timm peft sentencepiece safetensors pillow numpy.
 """
@@ -120,21 +121,22 @@ def main():
     optimizer = torch.optim.Adam(trainable, lr=RATE)
     batch = make_batch(checkpoint, options.batch)
     loaded = peak_megabytes()
-    times = []
+    times, busy = [], []
     for _ in range(options.warmup + options.repeats):
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         loss = step_loss(policy, reference, batch, checkpoint, options.lean)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         times.append(time.perf_counter() - start)
-    times = times[options.warmup:]
+        busy.append(time.process_time() - used)
+    times, busy = times[options.warmup:], busy[options.warmup:]
     patches = (checkpoint.config["image_sizes"][0] // openvla.PATCH) ** 2
     print(f"batch {options.batch}, {patches} patches, {batch['input_ids'].shape[1]} text tokens "
           f"({batch['attention_mask'].sum(1).tolist()}), {sum(p.numel() for p in trainable)} trained parameters, "
           f"{options.threads} threads, float32{', lean' if options.lean else ''}")
-    print(f"step {statistics.median(times):.2f} s median, {min(times):.2f} s fastest of {options.repeats}; "
-          f"{options.batch / statistics.median(times):.3f} samples/s; last loss {loss.item():.6f}")
+    print(f"step {statistics.median(times):.2f} s median, {min(times):.2f} s fastest of {options.repeats}, "
+          f"CPU time {statistics.median(busy):.2f} s; {options.batch / statistics.median(times):.3f} samples/s; last loss {loss.item():.6f}")
     print(f"peak memory {peak_megabytes():.0f} MiB, of it {loaded:.0f} MiB before the first step")
 
 

@@ -120,7 +120,8 @@ def checkpoints():
             r=RANK[variant], lora_alpha=ALPHA, target_modules="all-linear", init_lora_weights="gaussian"), 31)
     write_adapter("b", "adapter_pattern", peft.LoraConfig(
         r=4, lora_alpha=8, target_modules=["q_proj", "down_proj", "fc2", "qkv"], use_rslora=True,
-        rank_pattern={"projector.fc2": 2, "down_proj": 1}, alpha_pattern={"language_model.model.layers.0.self_attn.q_proj": 3}), 33)
+        rank_pattern={"projector.fc2": 2, "down_proj": 1},
+        alpha_pattern={"language_model.model.layers.0.self_attn.q_proj": 3}), 33)
 
 
 def old_adapters():
@@ -263,8 +264,8 @@ def check_torchvision(picture, resized, preprocessor):
 
 def tokenizer_goldens():
     tokenizer = openvla.Tokenizer(GOLDENS / "a" / "checkpoint" / "tokenizer.model")
-    texts = ["", " ", "make coffee", "  two  spaces", "caf\u00e9 \u2192 na\u00efve \U0001f916", "line\nbreak\ttab", "123 45",
-             "In: What action should the robot take to make coffee?\nOut: "]
+    texts = ["", " ", "make coffee", "  two  spaces", "caf\u00e9 \u2192 na\u00efve \U0001f916", "line\nbreak\ttab",
+             "123 45", "In: What action should the robot take to make coffee?\nOut: "]
     actions = [-1, -0.5, 0, 0.25, 0.5, 0.999, 1]
     ids = tokenizer.action_ids(actions).tolist()
     return {"texts": [{"text": t, "ids": tokenizer.encode(t)} for t in texts],

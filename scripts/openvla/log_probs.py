@@ -4,9 +4,9 @@
     python scripts/openvla/log_probs.py CHECKPOINT [--adapter DIR] DATASET.hdf5 [--limit N] > scores.jsonl
 
 One JSON line a step: episode, timestep, log_prob, token_log_probs, target_tokens. DATASET is in the project's layout
-(data/demo_N with actions, obs/<camera>_image, attribute task_description). Everything as the programs do it: prompt in lower
-case with spaces for underscores, actions normalised by the statistics (beside the adapter, else beside the checkpoint, else
-in config.json), pictures resized by PIL.
+(data/demo_N with actions, obs/<camera>_image, attribute task_description). Everything as the programs do it: prompt in
+lower case with spaces for underscores, actions normalised by the statistics (beside the adapter, else beside the checkpoint,
+else in config.json), pictures resized by PIL.
 
 Needs: pip install torch transformers timm peft sentencepiece safetensors pillow numpy h5py.
 """

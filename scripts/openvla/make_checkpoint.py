@@ -109,8 +109,8 @@ def statistics(generator):
     q01, q99 = [round(v, 6) for v in low.tolist()] + [0.0], [round(v, 6) for v in high.tolist()] + [1.0]
     middle = [(a + b) / 2 for a, b in zip(q01, q99)]
     spread = [(b - a) / 4 for a, b in zip(q01, q99)]
-    return {"action": dict(mean=middle, std=spread, min=[1.2 * a for a in q01], max=[1.2 * b for b in q99], q01=q01, q99=q99,
-                           mask=[True] * 6 + [False]),
+    return {"action": dict(mean=middle, std=spread, min=[1.2 * a for a in q01], max=[1.2 * b for b in q99],
+                           q01=q01, q99=q99, mask=[True] * 6 + [False]),
             "num_transitions": 1200, "num_trajectories": 20}
 
 
@@ -177,7 +177,8 @@ def demonstrations(path, stats, episodes=6, steps=16, size=(48, 64), seed=0, cam
     with h5py.File(path, "w") as file:
         data = file.create_group("data")
         data.attrs["apo_schema_version"] = 1
-        data.attrs["env_args"] = json.dumps({"env_name": "synthetic", "type": 2, "env_version": "", "env_kwargs": {"config": ""}})
+        data.attrs["env_args"] = json.dumps({"env_name": "synthetic", "type": 2, "env_version": "",
+                                             "env_kwargs": {"config": ""}})
         data.attrs["policy"], data.attrs["policy_hash"] = "scripted", ""
         total = 0
         for i in range(episodes):
@@ -202,7 +203,8 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
     parser.add_argument("--shard-mb", type=float, default=2000, help="largest size of one safetensors file")
-    parser.add_argument("--adapter", type=pathlib.Path, metavar="DIR", help="also write a random adapter for all linear layers")
+    parser.add_argument("--adapter", type=pathlib.Path, metavar="DIR",
+                        help="also write a random adapter for all linear layers")
     parser.add_argument("--rank", type=int, default=32, help="rank of the adapter; alpha is 16")
     parser.add_argument("--demonstrations", type=pathlib.Path, metavar="HDF5", help="also write a few recorded episodes")
     parser.add_argument("--episodes", type=int, default=6)

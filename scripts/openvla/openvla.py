@@ -300,7 +300,8 @@ class Preprocessor:
         elif self.strategy == "resize-crop":
             picture = resize_shorter(picture, self.size)
         else:
-            raise ValueError(f"image_resize_strategy: expected resize-naive, letterbox or resize-crop, found {self.strategy}")
+            raise ValueError("image_resize_strategy: expected resize-naive, letterbox or resize-crop, found "
+                             f"{self.strategy}")
         return np.asarray(picture)
 
     def __call__(self, pictures):
@@ -354,7 +355,10 @@ class Checkpoint:
 
     @torch.no_grad()
     def greedy(self, pixel_values, prompts, tokens=7, restrict=False, model=None):
-        """Greedy ids [B, tokens], `prompts` as from Tokenizer.prompt_ids; `restrict` allows action ids only. Plain: no cache."""
+        """Greedy ids [B, tokens] after `prompts`, as from Tokenizer.prompt_ids; `restrict` allows action ids only.
+
+        Plain and slow: the whole sequence runs again for every token, exactly as the training forward does.
+        """
         model, rows = model or self.model, [list(p) for p in prompts]
         for _ in range(tokens):
             ids, mask, _ = sequences(rows, [[] for _ in rows], self.tokenizer.pad)
@@ -425,7 +429,7 @@ def describe(shape, statistics, resize_strategy="resize-naive", dtype="bfloat16"
         "torch_dtype": dtype, "text_config": {"model_type": "llama", "torch_dtype": dtype, **shape.text},
         "norm_stats": statistics}
     rounded = [torch.tensor(v).bfloat16().float().tolist() for v in IMAGENET]
-    params = [dict(mean=rounded[0], std=rounded[1], inplace=False), dict(mean=list(HALF[0]), std=list(HALF[1]), inplace=False)]
+    params = [dict(mean=list(mean), std=list(std), inplace=False) for mean, std in (rounded, HALF)]
     preprocessor = {
         "image_processor_type": "PrismaticImageProcessor", "processor_class": "PrismaticProcessor",
         "use_fused_vision_backbone": True, "image_resize_strategy": resize_strategy,
