@@ -7,6 +7,7 @@
 
 namespace apo::deploy {
 
-std::unique_ptr<Environment> make_tabletop_environment(const simulation::TabletopOptions& options);
+/// Of `options.tabletop` and the disruptions of the scene.
+std::unique_ptr<Environment> make_tabletop_environment(const EnvironmentOptions& options);
 
 }  // namespace apo::deploy

@@ -1,5 +1,6 @@
 // The tabletop of a build without MuJoCo: options and expert are there, the world is not.
-// This file is then the room's only source, so it takes the portable part along.
+// This file is then the room's only source, so it takes the portable parts along.
+#include "simulation/disturbance.cpp"
 #include "simulation/portable.cpp"
 
 namespace apo::simulation {
@@ -8,8 +9,9 @@ struct Tabletop::Episode {};
 
 bool Tabletop::available() { return false; }
 
-Tabletop::Tabletop(const TabletopOptions& options) {
+Tabletop::Tabletop(const TabletopOptions& options, const SceneDisruptionOptions& disruptions) {
   check_options(options);
+  check_options(disruptions);
   throw RunError(
       "the tabletop simulation is not in this build: it was configured with -DAPO_MUJOCO=OFF; run scripts/setup.sh "
       "(it installs the mujoco wheel) and configure with -DAPO_MUJOCO=ON");
@@ -30,6 +32,7 @@ bool Tabletop::done() const { APO_ASSERT(false); return false; }
 std::string Tabletop::outcome() const { APO_ASSERT(false); return {}; }
 bool Tabletop::near_wrong_object() const { APO_ASSERT(false); return false; }
 bool Tabletop::ever_near_wrong() const { APO_ASSERT(false); return false; }
+std::vector<std::string> Tabletop::disrupted_by() const { APO_ASSERT(false); return {}; }
 int64_t Tabletop::clamped_actions() const { APO_ASSERT(false); return 0; }
 int64_t Tabletop::solver_warnings() const { APO_ASSERT(false); return 0; }
 

@@ -21,26 +21,84 @@ double smooth_step(double t) {
   return t * t * (3 - 2 * t);
 }
 
-}  // namespace
-
-void ObjectMovedOptions::visit(config::Visitor& v) {
-  v("probability", probability, "of an episode in which the named block slips away as the hand comes down; 0 = never",
-    config::between(0, 1));
-  v("distance_m", distance_m, "how far it goes, m", config::between(0.01, 0.10));
+bool in_zone(const Position& block) {
+  return std::abs(block.y()) < kZoneHalfWidth - 0.005 && block.z() > 0 && block.z() < 0.04;
 }
 
-void DisruptionOptions::visit(config::Visitor& v) {
-  v("object_moved", object_moved, "the named block is moved once in mid-episode");
+/// Which way from the middle the named block lies: 1 or -1 along y.
+double outward(const TabletopState& state) { return state.target_block()[1] < 0 ? -1 : 1; }
+
+/// Where the hand has to come down: on the named block to pick it, beyond it to push it to the middle.
+Eigen::Vector2d approach_point(const TabletopState& state) {
+  constexpr double kBeyond = 0.055;  // block 2.2 cm, closed fingers 1.2 cm, and room to come down
+  Eigen::Vector2d point = position(state.target_block()).head<2>();
+  if (state.task == TabletopTask::push) point.y() += kBeyond * outward(state);
+  return point;
+}
+
+constexpr double kFullSpeedDistance = 1.6 * kMetresPerUnit;  // beyond it the hand moves at full speed
+
+/// Velocity over a gap, at full speed where it is wide.
+Eigen::Vector2d approach(const Eigen::Vector2d& offset) {
+  const Eigen::Vector2d velocity = offset / kFullSpeedDistance;
+  return velocity / std::max(1.0, velocity.norm());
+}
+
+Action as_action(const Eigen::Vector2d& velocity, double rise, double grip) {
+  const auto f = [](double v) { return static_cast<float>(v); };
+  return {f(velocity.x()), f(velocity.y()), f(rise), 0, 0, 0, f(grip)};
+}
+
+Action pick_expert(const TabletopState& state) {
+  const Position hand = position(state.hand), block = position(state.target_block());
+  const Eigen::Vector2d offset = (block - hand).head<2>();
+  const double distance = offset.norm();
+  Eigen::Vector2d velocity = approach(offset);
+  if (distance < 0.026 && std::abs(hand.z() - block.z()) < 0.016) {
+    // Around the block: close, centre while the fingers are still wide, rise as they get hold.
+    const double rise = 0.8 * std::clamp((0.066 - state.opening) / 0.012, 0.0, 1.0);
+    velocity *= 0.5 * std::clamp((state.opening - 0.05) / 0.02, 0.0, 1.0);
+    return as_action(velocity, rise, 1);
+  }
+  // A funnel: 7.5 cm above the block when beside it, on it when over it; slower sideways while still too low.
+  const double gap = block.z() + 0.075 * smooth_step((distance - 0.020) / 0.032) - hand.z();
+  velocity *= std::clamp(1 - (gap - 0.015) / 0.03, 0.3, 1.0);
+  return as_action(velocity, std::clamp(gap / kFullSpeedDistance, -1.0, 1.0), -1);
+}
+
+Action push_expert(const TabletopState& state) {
+  constexpr double kPushHeight = 0.022;  // of a block's centre
+  const Position hand = position(state.hand), block = position(state.target_block());
+  const Eigen::Vector2d to_block = (block - hand).head<2>();
+  const double side = outward(state), beyond = -side * to_block.y();
+  if (beyond > 0.025 && beyond < 0.085 && std::abs(to_block.x()) < 0.020 && hand.z() < kPushHeight + 0.020) {
+    // Beyond the block and low: straight to the middle, kept in line with the block.
+    const double rise = std::clamp((kPushHeight - hand.z()) / kFullSpeedDistance, -1.0, 1.0);
+    return as_action({std::clamp(to_block.x() / kFullSpeedDistance, -0.5, 0.5), -side}, rise, 1);
+  }
+  // A funnel as for picking, but down to the block's outer side and past the block itself.
+  const Eigen::Vector2d offset = approach_point(state) - hand.head<2>();
+  const double gap = kPushHeight + 0.075 * smooth_step((offset.norm() - 0.014) / 0.030) - hand.z();
+  const Eigen::Vector2d velocity = approach(offset) * std::clamp(1 - (gap - 0.015) / 0.03, 0.3, 1.0);
+  return as_action(velocity, std::clamp(gap / kFullSpeedDistance, -1.0, 1.0), 1);
+}
+
+}  // namespace
+
+std::span<const std::pair<TabletopTask, std::string_view>> enum_names(TabletopTask) {
+  static constexpr std::array<std::pair<TabletopTask, std::string_view>, 2> kNames = {
+      {{TabletopTask::pick, "pick"}, {TabletopTask::push, "push"}}};
+  return kNames;
 }
 
 void TabletopOptions::visit(config::Visitor& v) {
+  v("task", task, "pick: lift the named block; push: bring it into the zone in the middle");
   v("image_size", image_size, "pixels of a side of the camera picture", config::between(16, 1024));
   v("max_steps", max_steps, "control steps (20 a second) after which an episode ends", config::at_least(1));
   v("habit", habit, "probability that the red block lies on the right; 1 in the demonstrations", config::between(0, 1));
   v("action_noise", action_noise,
     "standard deviation of the noise on executed x, y, z, in units of action; the recorded action stays clean",
     config::at_least(0));
-  v("disruption", disruption, "what goes wrong with the world during an episode");
 }
 
 void check_options(const TabletopOptions& options) {
@@ -52,16 +110,18 @@ void check_options(const TabletopOptions& options) {
   check("max_steps", static_cast<double>(options.max_steps), 1, 1e9);
   check("habit", options.habit, 0, 1);
   check("action_noise", options.action_noise, 0, 1e3);
-  check("disruption.object_moved.probability", options.disruption.object_moved.probability, 0, 1);
-  check("disruption.object_moved.distance_m", options.disruption.object_moved.distance_m, 0.01, 0.10);
 }
 
-bool holds_target(const TabletopState& state) {
+bool achieved(const TabletopState& state) {
   const Position block = position(state.target_block());
+  if (state.task == TabletopTask::push) return in_zone(block);
   return block.z() > 0.07 && (block - position(state.hand)).cwiseAbs().maxCoeff() < 0.035;
 }
 
-bool lifted_other(const TabletopState& state) { return state.other_block()[2] > 0.045; }
+bool achieved_with_other(const TabletopState& state) {
+  const Position other = position(state.other_block());
+  return state.task == TabletopTask::push ? in_zone(other) : other.z() > 0.045;
+}
 
 bool off_table(const TabletopState& state) { return std::min(state.blocks[0][2], state.blocks[1][2]) < -0.02; }
 
@@ -72,29 +132,17 @@ bool near_wrong(const TabletopState& state) {
   return to_other < 0.05 && to_other < to_target && hand.z() - other.z() < 0.09;
 }
 
-Action scripted_expert(const TabletopState& state) {
-  constexpr double kFullSpeedDistance = 1.6 * kMetresPerUnit;  // beyond it the hand moves at full speed
-  const Position hand = position(state.hand), block = position(state.target_block());
-  const Eigen::Vector2d offset = (block - hand).head<2>();
-  const double distance = offset.norm();
-  Eigen::Vector2d velocity = offset / kFullSpeedDistance;
-  velocity /= std::max(1.0, velocity.norm());
+std::optional<std::string> tabletop_concern(const TabletopState& state) {
+  if (near_wrong(state)) return "wrong object";
+  const Position hand = position(state.hand);
+  const double above = hand.z() - state.target_block()[2];
+  const double high = state.task == TabletopTask::push ? 0.06 : 0.07;  // a pushing hand comes along lower
+  if (above > 0.045 && above < high && (approach_point(state) - hand.head<2>()).norm() > 0.05) return "off course";
+  return std::nullopt;
+}
 
-  double rise, grip;
-  if (distance < 0.026 && std::abs(hand.z() - block.z()) < 0.016) {
-    // Around the block: close, centre while the fingers are still wide, rise as they get hold.
-    rise = 0.8 * std::clamp((0.066 - state.opening) / 0.012, 0.0, 1.0);
-    velocity *= 0.5 * std::clamp((state.opening - 0.05) / 0.02, 0.0, 1.0);
-    grip = 1;
-  } else {
-    // A funnel: 7.5 cm above the block when beside it, on it when over it; slower sideways while still too low.
-    const double gap = block.z() + 0.075 * smooth_step((distance - 0.020) / 0.032) - hand.z();
-    rise = std::clamp(gap / kFullSpeedDistance, -1.0, 1.0);
-    velocity *= std::clamp(1 - (gap - 0.015) / 0.03, 0.3, 1.0);
-    grip = -1;
-  }
-  const auto f = [](double v) { return static_cast<float>(v); };
-  return {f(velocity.x()), f(velocity.y()), f(rise), 0, 0, 0, f(grip)};
+Action scripted_expert(const TabletopState& state) {
+  return state.task == TabletopTask::push ? push_expert(state) : pick_expert(state);
 }
 
 }  // namespace apo::simulation

@@ -3,6 +3,8 @@
 #include <GL/osmesa.h>
 #include <stdlib.h>
 
+#include <Eigen/Core>
+#include <Eigen/Geometry>
 #include <algorithm>
 #include <cstring>
 #include <map>
@@ -62,6 +64,34 @@ std::shared_ptr<const mjModel> with_look(const mjModel& model, int size, Look lo
   return {copy, [](const mjModel* m) { mj_deleteModel(const_cast<mjModel*>(m)); }};
 }
 
+void relight(mjvScene& visual, const OtherLight& other) {
+  constexpr float kLampDistance = 0.8f;  // from the tray's middle, where the shadow map is centred
+  for (int i = 0; i < visual.nlight; i++) {
+    mjvLight& light = visual.lights[i];
+    for (int c = 0; c < 3; c++) {
+      const auto factor = static_cast<float>(other.colour[c]);
+      light.ambient[c] *= factor;
+      light.diffuse[c] *= factor;
+      light.specular[c] *= factor;
+      if (light.headlight) continue;  // it stays with the camera
+      light.dir[c] = static_cast<float>(other.direction[c]);
+      light.pos[c] = -kLampDistance * light.dir[c];
+    }
+  }
+}
+
+void move_camera(mjvScene& visual, const OtherView& other) {
+  const Eigen::AngleAxisf turn(static_cast<float>(other.angle),
+                               Eigen::Map<const Eigen::Vector3d>(other.axis.data()).cast<float>());
+  for (mjvGLCamera& camera : visual.camera) {
+    Eigen::Map<Eigen::Vector3f>{camera.pos} += Eigen::Map<const Eigen::Vector3d>(other.shift.data()).cast<float>();
+    for (float* direction : {camera.forward, camera.up}) {
+      Eigen::Map<Eigen::Vector3f> mapped(direction);
+      mapped = (turn * Eigen::Vector3f(mapped)).eval();
+    }
+  }
+}
+
 }  // namespace
 
 struct Renderer::Screen {
@@ -86,6 +116,20 @@ struct Renderer::Screen {
     mjr_setBuffer(mjFB_OFFSCREEN, &drawing);
     rows.resize(static_cast<size_t>(3) * size * size);
   }
+  /// The drawn form of a geom of the model; null if it is not drawn.
+  mjvGeom* drawn(int geom) {
+    for (int i = 0; i < visual.ngeom; i++)
+      if (visual.geoms[i].objtype == mjOBJ_GEOM && visual.geoms[i].objid == geom) return &visual.geoms[i];
+    return nullptr;
+  }
+  void repaint(const OtherTable& other) {
+    mjvGeom* table = drawn(scene->table_geom);
+    if (!table) return;
+    for (int c = 0; c < 3; c++)
+      table->rgba[c] += static_cast<float>(other.share) * (static_cast<float>(other.colour[c]) - table->rgba[c]);
+    if (other.texture == TableTexture::checker) table->matid = scene->materials[0];
+    if (other.texture == TableTexture::grid) table->matid = scene->materials[1];
+  }
   ~Screen() {
     if (gl.activate()) mjr_freeContext(&drawing);
     mjv_freeScene(&visual);
@@ -106,17 +150,17 @@ Renderer::Renderer(std::shared_ptr<const Scene> scene, int size, Look look)
     : screen_(std::make_unique<Screen>(std::move(scene), size, look)) {}
 Renderer::~Renderer() = default;
 
-void Renderer::draw(mjData& data, bool closing, uint8_t* pixels) {
+void Renderer::draw(mjData& data, bool closing, const Disturbance& disturbance, uint8_t* pixels) {
   Screen& s = *screen_;
   APO_CHECK(RunError, s.gl.activate(), "OSMesa: the OpenGL context cannot be made current");
   mjv_updateScene(s.model.get(), &data, &s.option, nullptr, &s.camera, mjCAT_ALL, &s.visual);
   if (closing) {
-    for (int i = 0; i < s.visual.ngeom; i++) {
-      mjvGeom& geom = s.visual.geoms[i];
-      if (geom.objtype == mjOBJ_GEOM && geom.objid == s.scene->palm_geom)
-        std::copy(std::begin(kClosingColour), std::end(kClosingColour), geom.rgba);
-    }
+    if (mjvGeom* palm = s.drawn(s.scene->palm_geom))
+      std::copy(std::begin(kClosingColour), std::end(kClosingColour), palm->rgba);
   }
+  if (disturbance.light) relight(s.visual, *disturbance.light);
+  if (disturbance.table) s.repaint(*disturbance.table);
+  if (disturbance.view) move_camera(s.visual, *disturbance.view);
   const mjrRect view{0, 0, s.size, s.size};
   mjr_render(view, &s.visual, &s.drawing);
   mjr_readPixels(s.rows.data(), nullptr, view, &s.drawing);

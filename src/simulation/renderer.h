@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "simulation/disturbance.h"
 #include "simulation/scene.h"
 
 namespace apo::simulation {
@@ -27,8 +28,8 @@ class Renderer {
   Renderer& operator=(const Renderer&) = delete;
 
   /// Draws `data` as the fixed camera sees it into `pixels` [size, size, 3], row 0 at the top.
-  /// The palm glows green while `closing`.
-  void draw(mjData& data, bool closing, uint8_t* pixels);
+  /// The palm glows green while `closing`; light, table and view are those of the disturbance.
+  void draw(mjData& data, bool closing, const Disturbance& disturbance, uint8_t* pixels);
 
  private:
   struct Screen;

@@ -5,10 +5,12 @@
 
 namespace apo::simulation {
 
-/// The named block is higher than 7 cm and within 3.5 cm of the hand on each axis.
-bool holds_target(const TabletopState& state);
-/// The other block is higher than 4.5 cm.
-bool lifted_other(const TabletopState& state);
+inline constexpr double kZoneHalfWidth = 0.03;  ///< of the band around y = 0 that blocks are pushed into, m
+
+/// The task is done. See Tabletop::success.
+bool achieved(const TabletopState& state);
+/// The task was done with the other block. See Tabletop::failed.
+bool achieved_with_other(const TabletopState& state);
 /// A block is more than 2 cm below the table's top.
 bool off_table(const TabletopState& state);
 /// See Tabletop::near_wrong_object.

@@ -1,6 +1,8 @@
 #include "simulation/scene.h"
 
+#include <map>
 #include <mutex>
+#include <utility>
 
 #include "apo/base/error.h"
 #include "apo/base/log.h"
@@ -39,6 +41,12 @@ constexpr const char* kTabletopScene = R"xml(
       <geom type="box" size="0.022 0.022 0.022" mass="0.05" friction="1 0.02 0.001" condim="4" contype="3" conaffinity="3"/>
     </default>
   </default>
+  <asset>
+    <texture name="checker" type="2d" builtin="checker" width="64" height="64" rgb1="1 1 1" rgb2="0.55 0.55 0.55"/>
+    <material name="checker" texture="checker" texuniform="true" texrepeat="12 12"/>
+    <texture name="grid" type="2d" builtin="flat" mark="cross" width="64" height="64" rgb1="1 1 1" markrgb="0.2 0.2 0.2"/>
+    <material name="grid" texture="grid" texuniform="true" texrepeat="20 20"/>
+  </asset>
   <worldbody>
     <light pos="0 0 0.8" dir="0 0 -1" directional="true" castshadow="true" diffuse="0.35 0.35 0.35" specular="0 0 0"/>
     <camera name="front" fovy="42" pos="0.230 0 0.428" xyaxes="0 1 0 -0.866 0 0.500"/>
@@ -70,6 +78,21 @@ constexpr const char* kTabletopScene = R"xml(
       <freejoint name="blue"/>
       <geom class="block" rgba="0.12 0.20 0.85 1"/>
     </body>
+)xml";
+
+// The zone of the push task is paint.
+constexpr const char* kZone =
+    R"xml(    <geom name="zone" type="box" size="0.13 0.03 0.0005" rgba="0.30 0.62 0.40 1" contype="0" conaffinity="0"/>
+)xml";
+
+// Shapes and colours of up to four distractors: nothing that could be taken for a red or blue block by a person.
+constexpr std::array<const char*, 4> kDistractors = {
+    R"xml(type="cylinder" size="0.016 0.015" rgba="0.50 0.20 0.60 1")xml",
+    R"xml(type="box" size="0.018 0.012 0.012" rgba="0.10 0.55 0.50 1")xml",
+    R"xml(type="cylinder" size="0.012 0.020" rgba="0.90 0.55 0.10 1")xml",
+    R"xml(type="box" size="0.014 0.014 0.018" rgba="0.45 0.50 0.10 1")xml"};
+
+constexpr const char* kTabletopEnd = R"xml(
   </worldbody>
   <equality>
     <weld body1="goal" body2="hand" solref="0.02 1" solimp="0.95 0.99 0.001"/>
@@ -96,18 +119,36 @@ int find(const mjModel& model, mjtObj kind, const char* name) {
 int joint_qpos(const mjModel& model, const char* name) { return model.jnt_qposadr[find(model, mjOBJ_JOINT, name)]; }
 int joint_dof(const mjModel& model, const char* name) { return model.jnt_dofadr[find(model, mjOBJ_JOINT, name)]; }
 
-std::shared_ptr<const Scene> load_tabletop() {
-  auto model = compile_scene(kTabletopScene, "tabletop");
+std::string distractor_name(int64_t i) { return concat("distractor", i); }
+
+std::string tabletop_text(TabletopTask task, int64_t distractors) {
+  std::string text = kTabletopScene;
+  if (task == TabletopTask::push) text += kZone;
+  for (int64_t i = 0; i < distractors; i++) {
+    const std::string name = distractor_name(i);
+    text += concat("    <body name=\"", name, "\" pos=\"", 0.05 * static_cast<double>(i), " 0 0.03\"><freejoint name=\"",
+                   name, "\"/><geom class=\"block\" mass=\"0.03\" ", kDistractors.at(static_cast<size_t>(i)), "/></body>\n");
+  }
+  return text + kTabletopEnd;
+}
+
+std::shared_ptr<const Scene> load_tabletop(TabletopTask task, int64_t distractors) {
+  auto model = compile_scene(tabletop_text(task, distractors), "tabletop");
   const mjModel& m = *model;
+  std::vector<int> distractor_qpos;
+  for (int64_t i = 0; i < distractors; i++) distractor_qpos.push_back(joint_qpos(m, distractor_name(i).c_str()));
   return std::make_shared<const Scene>(Scene{
       .model = model,
       .hand_body = find(m, mjOBJ_BODY, "hand"),
       .palm_geom = find(m, mjOBJ_GEOM, "palm"),
+      .table_geom = find(m, mjOBJ_GEOM, "table"),
       .camera = find(m, mjOBJ_CAMERA, "front"),
       .hand_qpos = joint_qpos(m, "hand"),
       .finger_qpos = {joint_qpos(m, "left_finger"), joint_qpos(m, "right_finger")},
       .block_qpos = {joint_qpos(m, "red"), joint_qpos(m, "blue")},
       .block_dof = {joint_dof(m, "red"), joint_dof(m, "blue")},
+      .distractor_qpos = std::move(distractor_qpos),
+      .materials = {find(m, mjOBJ_MATERIAL, "checker"), find(m, mjOBJ_MATERIAL, "grid")},
   });
 }
 
@@ -133,8 +174,12 @@ std::shared_ptr<const mjModel> compile_scene(const std::string& text, const std:
   return {model, [](const mjModel* m) { mj_deleteModel(const_cast<mjModel*>(m)); }};
 }
 
-std::shared_ptr<const Scene> tabletop_scene() {
-  static const std::shared_ptr<const Scene> scene = load_tabletop();
+std::shared_ptr<const Scene> tabletop_scene(TabletopTask task, int64_t distractors) {
+  static std::mutex mutex;
+  static std::map<std::pair<TabletopTask, int64_t>, std::shared_ptr<const Scene>> scenes;
+  std::lock_guard lock(mutex);
+  std::shared_ptr<const Scene>& scene = scenes[{task, distractors}];
+  if (!scene) scene = load_tabletop(task, distractors);
   return scene;
 }
 

@@ -1,4 +1,4 @@
-// The tabletop's world as MuJoCo sees it: compiled once a process, shared by every environment, never changed.
+// The tabletop's worlds as MuJoCo sees them: each compiled once a process, shared by every environment, never changed.
 #pragma once
 
 #include <mujoco/mujoco.h>
@@ -6,6 +6,10 @@
 #include <array>
 #include <memory>
 #include <string>
+#include <vector>
+
+#include "apo/simulation/disruptions.h"
+#include "apo/simulation/tabletop.h"
 
 namespace apo::simulation {
 
@@ -17,13 +21,15 @@ void install_mujoco_handlers();
 
 struct Scene {
   std::shared_ptr<const mjModel> model;
-  int hand_body, palm_geom, camera;
-  int hand_qpos;                         ///< address of the hand's position and quaternion in qpos
-  std::array<int, 2> finger_qpos;        ///< left, right
+  int hand_body, palm_geom, table_geom, camera;
+  int hand_qpos;                             ///< address of the hand's position and quaternion in qpos
+  std::array<int, 2> finger_qpos;            ///< left, right
   std::array<int, 2> block_qpos, block_dof;  ///< red, blue
+  std::vector<int> distractor_qpos;          ///< of the other objects, if the scene has any
+  std::array<int, 2> materials;              ///< of the table: checker, grid
 };
 
-/// The scene of the first call, which compiles it.
-std::shared_ptr<const Scene> tabletop_scene();
+/// The scene for a task with so many distractors; the first call with these compiles it. Thread-safe.
+std::shared_ptr<const Scene> tabletop_scene(TabletopTask task, int64_t distractors);
 
 }  // namespace apo::simulation

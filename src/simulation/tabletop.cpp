@@ -23,43 +23,55 @@ constexpr double kFingerOpen = 0.055;            // travel of one finger, m
 constexpr double kClearance = 0.10;              // between the centres of two blocks when one is put down, m
 const Eigen::Vector3d kReachMin(-0.22, -0.24, 0.020), kReachMax(0.22, 0.24, 0.26);
 const Eigen::Array2d kSlipMin(-0.10, -0.14), kSlipMax(0.10, 0.14);  // where a moved block may end
-constexpr std::array<const char*, 2> kInstructions = {"pick up the red block", "pick up the blue block"};
+constexpr std::array<std::array<const char*, 2>, 2> kInstructions = {
+    {{"pick up the red block", "pick up the blue block"},
+     {"push the red block into the zone", "push the blue block into the zone"}}};
 
 struct FreeData {
   void operator()(mjData* data) const { mj_deleteData(data); }
 };
 
-at::Tensor draw(const std::shared_ptr<const Scene>& scene, int size, Look look, mjData& data, bool closing) {
-  at::Tensor picture = torch::empty({size, size, 3}, torch::kUInt8);
-  Renderer::of_this_thread(scene, size, look).draw(data, closing, picture.data_ptr<uint8_t>());
-  return picture;
-}
+/// A scene and the state of the things in it.
+struct World {
+  std::shared_ptr<const Scene> scene;
+  std::unique_ptr<mjData, FreeData> data;
+
+  explicit World(std::shared_ptr<const Scene> loaded) : scene(std::move(loaded)), data(mj_makeData(scene->model.get())) {
+    APO_CHECK(RunError, data, "MuJoCo: no memory for an environment");
+  }
+};
 
 }  // namespace
 
 struct Tabletop::Episode {
   enum class Outcome { running, success, wrong_object, off_table };
 
-  explicit Episode(const TabletopOptions& options)
-      : options(options), scene(tabletop_scene()), model(scene->model.get()), data(mj_makeData(model)) {
-    APO_CHECK(RunError, data, "MuJoCo: no memory for an environment");
-  }
+  Episode(const TabletopOptions& options, const SceneDisruptionOptions& disruptions)
+      : options(options), disruptions(disruptions) {}
 
   void reset(uint64_t new_seed);
+  void enter(std::unique_ptr<World>& world, int64_t distractors);
+  void place_blocks(Random& layout);
   void place_block(int i, double x, double y);
+  void place_distractors();
+  void place_hand(const Eigen::Vector3d& hand);
   void move_goal(const Eigen::Vector<double, 7>& command);
   void advance();
   void slip_away();
+  at::Tensor draw(int size, Look look);
   TabletopState state() const;
   int64_t count_warnings() const;
 
   TabletopOptions options;
-  std::shared_ptr<const Scene> scene;
-  const mjModel* model;
-  std::unique_ptr<mjData, FreeData> data;
+  SceneDisruptionOptions disruptions;
+  std::unique_ptr<World> tidy, cluttered;  ///< without and with distractors; each made when first needed
+  const Scene* scene = nullptr;            ///< of the running episode's world, as the next two
+  const mjModel* model = nullptr;
+  mjData* data = nullptr;
 
   uint64_t seed = 0;
-  Random noise{0}, disruption{0};
+  Random noise{0}, slip{0};
+  Disturbance disturbance;
   int64_t target = 0, num_steps = 0;
   bool habit = false, object_moved = false, slip_pending = false, closing = false, ever_near_wrong = false;
   Outcome outcome = Outcome::running;
@@ -69,19 +81,47 @@ struct Tabletop::Episode {
 void Tabletop::Episode::reset(uint64_t new_seed) {
   seed = new_seed;
   noise = Random(seed, "tabletop/noise");
-  disruption = Random(seed, "tabletop/disruption");
+  slip = Random(seed, "tabletop/disruption");
   Random layout(seed, "tabletop/layout");
-  past_warnings += count_warnings();
-  mj_resetData(model, data.get());
+  disturbance = draw_disturbance(disruptions, seed);
+  if (data) past_warnings += count_warnings();
+  if (data) mj_resetData(model, data);
+  enter(disturbance.distractors > 0 ? cluttered : tidy, disturbance.distractors);
 
   target = static_cast<int64_t>(layout.below(2));
   habit = layout.uniform() < options.habit;
+  place_blocks(layout);
+  place_distractors();
+  const double z = layout.uniform(0.13, 0.15), y = layout.uniform(-0.02, 0.02), x = layout.uniform(-0.02, 0.02);
+  place_hand({x, y, z});
+  mj_forward(model, data);
+
+  slip_pending = slip.uniform() < disruptions.object_moved.probability;
+  num_steps = 0;
+  object_moved = closing = ever_near_wrong = false;
+  outcome = Outcome::running;
+}
+
+/// Makes `world` the running episode's, at its beginning.
+void Tabletop::Episode::enter(std::unique_ptr<World>& world, int64_t distractors) {
+  if (!world) world = std::make_unique<World>(tabletop_scene(options.task, distractors));
+  scene = world->scene.get();
+  model = scene->model.get();
+  data = world->data.get();
+  mj_resetData(model, data);
+}
+
+/// One block on each side; for pushing not quite so far out, so that the hand beyond them stays in sight.
+void Tabletop::Episode::place_blocks(Random& layout) {
   const double red_side = habit ? 1 : -1;  // +y is the right of the picture
+  const double farthest = options.task == TabletopTask::push ? 0.095 : 0.115;
   for (int i = 0; i < 2; i++) {
-    const double x = layout.uniform(-0.075, 0.075), y = layout.uniform(0.055, 0.115);
+    const double x = layout.uniform(-0.075, 0.075), y = layout.uniform(0.055, farthest);
     place_block(i, x, (i == 0 ? red_side : -red_side) * y);
   }
-  const Eigen::Vector3d hand(layout.uniform(-0.02, 0.02), layout.uniform(-0.02, 0.02), layout.uniform(0.13, 0.15));
+}
+
+void Tabletop::Episode::place_hand(const Eigen::Vector3d& hand) {
   mjtNum* q = data->qpos + scene->hand_qpos;
   Eigen::Map<Eigen::Vector3d>{q} = hand;
   Eigen::Map<Eigen::Vector4d>{q + 3} = Eigen::Vector4d(1, 0, 0, 0);
@@ -91,12 +131,35 @@ void Tabletop::Episode::reset(uint64_t new_seed) {
     data->qpos[scene->finger_qpos[finger]] = 0.053;
     data->ctrl[finger] = kFingerOpen;
   }
-  mj_forward(model, data.get());
+}
 
-  slip_pending = disruption.uniform() < options.disruption.object_moved.probability;
-  num_steps = 0;
-  object_moved = closing = ever_near_wrong = false;
-  outcome = Outcome::running;
+/// Other objects at random places of the tray: clear of the fingers around a block, of a block's way to the zone,
+/// and of each other. Where there is no room they lie beyond the tray's rim.
+void Tabletop::Episode::place_distractors() {
+  constexpr double kFromBlock = 0.085, kFromAnother = 0.05, kFromWay = 0.055;
+  Random random(seed, "tabletop/distractors", 1);
+  const TabletopState now = state();
+  std::vector<Eigen::Vector2d> taken;
+  const auto free = [&](const Eigen::Vector2d& place) {
+    for (const auto& block : now.blocks) {
+      const Eigen::Vector2d away = place - Eigen::Vector2d(block[0], block[1]);
+      if (away.norm() < kFromBlock) return false;
+      if (options.task == TabletopTask::push && std::abs(away.x()) < kFromWay && place.y() * block[1] > -1e-3) return false;
+    }
+    return std::ranges::all_of(taken, [&](const Eigen::Vector2d& other) { return (place - other).norm() > kFromAnother; });
+  };
+  for (size_t i = 0; i < scene->distractor_qpos.size(); i++) {
+    Eigen::Vector2d place(-0.17, -0.09 + 0.06 * static_cast<double>(i));
+    for (int attempt = 0; attempt < 200; attempt++) {
+      const double x = random.uniform(-0.11, 0.11), y = random.uniform(-0.15, 0.15);
+      if (!free({x, y})) continue;
+      place = {x, y};
+      break;
+    }
+    taken.push_back(place);
+    Eigen::Map<Eigen::Vector<double, 7>>{data->qpos + scene->distractor_qpos[i]} << place.x(), place.y(), kBlockRest, 1, 0,
+        0, 0;
+  }
 }
 
 /// Puts a block upright and at rest on the table.
@@ -121,13 +184,13 @@ void Tabletop::Episode::move_goal(const Eigen::Vector<double, 7>& command) {
 }
 
 void Tabletop::Episode::advance() {
-  for (int i = 0; i < kPhysicsStepsPerControlStep; i++) mj_step(model, data.get());
+  for (int i = 0; i < kPhysicsStepsPerControlStep; i++) mj_step(model, data);
   num_steps++;
   for (const int kind : {mjWARN_BADQPOS, mjWARN_BADQVEL, mjWARN_BADQACC})
     APO_CHECK(RunError, data->warning[kind].number == 0, "the simulation became unstable (",
               mju_warningText(kind, data->warning[kind].lastinfo), ") in step ", num_steps, " of seed ", seed);
   // mj_step leaves positions of bodies one physics step behind the joints; pictures show where things are now.
-  mj_kinematics(model, data.get());
+  mj_kinematics(model, data);
 
   const TabletopState now = state();
   const Eigen::Map<const Eigen::Vector3d> hand(now.hand.data()), block(now.target_block().data());
@@ -135,35 +198,44 @@ void Tabletop::Episode::advance() {
   const TabletopState after = state();
   ever_near_wrong |= near_wrong(after);
   if (outcome != Outcome::running) return;
-  if (lifted_other(after))
+  if (achieved_with_other(after))
     outcome = Outcome::wrong_object;
   else if (off_table(after))
     outcome = Outcome::off_table;
-  else if (holds_target(after))
+  else if (achieved(after))
     outcome = Outcome::success;
 }
 
 /// Moves the named block by `distance_m` in a random direction, within the tray and clear of the other block.
 void Tabletop::Episode::slip_away() {
   slip_pending = false;
-  const double distance = options.disruption.object_moved.distance_m;
+  const double distance = disruptions.object_moved.distance_m;
   const TabletopState now = state();
   const Eigen::Array2d from(now.target_block()[0], now.target_block()[1]);
   const Eigen::Array2d other(now.other_block()[0], now.other_block()[1]);
   for (int attempt = 0; attempt < 100; attempt++) {
-    const double angle = disruption.uniform(0, 2 * std::numbers::pi);
+    const double angle = slip.uniform(0, 2 * std::numbers::pi);
     const Eigen::Array2d to =
         (from + distance * Eigen::Array2d(std::cos(angle), std::sin(angle))).max(kSlipMin).min(kSlipMax);
     if ((to - other).matrix().norm() <= kClearance || (to - from).matrix().norm() <= 0.6 * distance) continue;
+    if (options.task == TabletopTask::push && std::abs(to.y()) < 0.055) continue;  // it does not slip into the zone
     place_block(static_cast<int>(target), to.x(), to.y());
-    mj_forward(model, data.get());
+    mj_forward(model, data);
     object_moved = true;
     return;
   }
 }
 
+at::Tensor Tabletop::Episode::draw(int size, Look look) {
+  at::Tensor picture = torch::empty({size, size, 3}, torch::kUInt8);
+  const std::shared_ptr<const Scene>& drawn = disturbance.distractors > 0 ? cluttered->scene : tidy->scene;
+  Renderer::of_this_thread(drawn, size, look).draw(*data, closing, disturbance, picture.data_ptr<uint8_t>());
+  return picture;
+}
+
 TabletopState Tabletop::Episode::state() const {
   TabletopState s;
+  s.task = options.task;
   std::copy_n(data->xpos + 3 * scene->hand_body, 3, s.hand.begin());
   s.opening = data->qpos[scene->finger_qpos[0]] + data->qpos[scene->finger_qpos[1]];
   for (int i = 0; i < 2; i++) std::copy_n(data->qpos + scene->block_qpos[i], 3, s.blocks[i].begin());
@@ -171,6 +243,7 @@ TabletopState Tabletop::Episode::state() const {
   s.num_steps = num_steps;
   s.habit = habit;
   s.object_moved = object_moved;
+  for (const int q : scene->distractor_qpos) s.distractors.push_back({data->qpos[q], data->qpos[q + 1], data->qpos[q + 2]});
   return s;
 }
 
@@ -182,9 +255,10 @@ int64_t Tabletop::Episode::count_warnings() const {
 
 bool Tabletop::available() { return true; }
 
-Tabletop::Tabletop(const TabletopOptions& options) {
+Tabletop::Tabletop(const TabletopOptions& options, const SceneDisruptionOptions& disruptions) {
   check_options(options);
-  episode_ = std::make_unique<Episode>(options);
+  check_options(disruptions);
+  episode_ = std::make_unique<Episode>(options, disruptions);
   episode_->reset(0);
 }
 Tabletop::~Tabletop() = default;
@@ -197,18 +271,17 @@ Observation Tabletop::observe() const {
   const TabletopState s = episode_->state();
   const std::vector<float> hand(s.hand.begin(), s.hand.end());
   Observation observation;
-  observation.images["front"] = draw(episode_->scene, static_cast<int>(episode_->options.image_size), Look::policy,
-                                     *episode_->data, episode_->closing);
+  observation.images["front"] = episode_->draw(static_cast<int>(episode_->options.image_size), Look::policy);
   observation.state["eef_pos"] = hand;
   observation.state["eef_height"] = {hand[2]};
   observation.state["gripper_opening"] = {static_cast<float>(s.opening)};
-  observation.instruction = kInstructions[s.target];
+  observation.instruction = kInstructions[static_cast<size_t>(s.task)][s.target];
   return observation;
 }
 
 at::Tensor Tabletop::render(int size) const {
   APO_CHECK(RunError, size >= 16 && size <= 2048, "a picture of ", size, " pixels: expected 16 to 2048");
-  return draw(episode_->scene, size, Look::film, *episode_->data, episode_->closing);
+  return episode_->draw(size, Look::film);
 }
 
 void Tabletop::step(const Action& action) {
@@ -248,6 +321,17 @@ std::string Tabletop::outcome() const {
     case Episode::Outcome::running: break;
   }
   return done() ? "timeout" : "running";
+}
+
+std::vector<std::string> Tabletop::disrupted_by() const {
+  const Disturbance& disturbance = episode_->disturbance;
+  std::vector<std::string> names;
+  if (episode_->object_moved) names.push_back("object_moved");
+  if (disturbance.light) names.push_back("lighting");
+  if (disturbance.table) names.push_back("background");
+  if (disturbance.distractors > 0) names.push_back("distractors");
+  if (disturbance.view) names.push_back("camera_moved");
+  return names;
 }
 
 bool Tabletop::near_wrong_object() const { return near_wrong(episode_->state()); }

@@ -21,8 +21,9 @@ using testing::FunctionPolicy;
 // one ("wrong") come as state, from a twin that is stepped alike.
 class Whispering : public Environment {
  public:
-  explicit Whispering(const simulation::TabletopOptions& options)
-      : table_(make_environment({.type = "tabletop", .tabletop = options})), twin_(options) {}
+  explicit Whispering(const EnvironmentOptions& options)
+      : table_(make_environment({.type = "tabletop", .tabletop = options.tabletop, .disruptions = scene_only(options)})),
+        twin_(options.tabletop, options.disruptions.scene) {}
   void reset(uint64_t seed) override {
     table_->reset(seed);
     twin_.reset(seed);
@@ -51,16 +52,23 @@ class Whispering : public Environment {
   std::optional<std::string> concern() const override { return table_->concern(); }
   std::optional<Action> expert_action() const override { return table_->expert_action(); }
   Facts facts() const override { return table_->facts(); }
+  std::vector<std::string> disruptions() const override { return table_->disruptions(); }
   std::string name() const override { return table_->name(); }
 
  private:
+  static DisruptionOptions scene_only(const EnvironmentOptions& options) {
+    DisruptionOptions disruptions;
+    disruptions.scene = options.disruptions.scene;
+    return disruptions;
+  }
+
   std::unique_ptr<Environment> table_;
   simulation::Tabletop twin_;
 };
 
 EnvironmentOptions whispering() {
   register_environment("whispering", [](const EnvironmentOptions& options) {
-    return std::make_unique<Whispering>(options.tabletop);
+    return std::make_unique<Whispering>(options);
   });
   EnvironmentOptions options;
   options.type = "whispering";
@@ -161,7 +169,7 @@ TEST_F(OnTabletop, PicturesOfACorrectionTellWhoActs) {
 
 TEST_F(OnTabletop, TheBlockThatSlipsAwayIsAFact) {
   EnvironmentOptions options = whispering();
-  options.tabletop.disruption.object_moved.probability = 1;
+  options.disruptions.scene.object_moved.probability = 1;
   const EvalResult result = evaluate(expert_, options, {.trials = 4, .parallel = 4});
   EXPECT_EQ(result.success_by_fact.at("object_moved=yes").total, 4);
 }

@@ -27,25 +27,25 @@ TEST(Rules, TargetMustBeHighAndInTheHand) {
   TabletopState state = scene();
   state.blocks[0] = {0, 0, 0.071};
   state.hand = {0, 0, 0.071};
-  EXPECT_TRUE(holds_target(state));
+  EXPECT_TRUE(achieved(state));
   state.blocks[0][2] = 0.069;  // not above 7 cm
-  EXPECT_FALSE(holds_target(state));
+  EXPECT_FALSE(achieved(state));
   state.blocks[0] = {0.036, 0, 0.071};  // 3.6 cm beside the hand
-  EXPECT_FALSE(holds_target(state));
+  EXPECT_FALSE(achieved(state));
   state.blocks[0] = {0.034, -0.034, 0.100};  // within 3.5 cm on each axis
-  EXPECT_TRUE(holds_target(state));
+  EXPECT_TRUE(achieved(state));
   state.target = 1;  // the other block was named
-  EXPECT_FALSE(holds_target(state));
+  EXPECT_FALSE(achieved(state));
 }
 
 TEST(Rules, OtherBlockAndTableEdge) {
   TabletopState state = scene();
-  EXPECT_FALSE(lifted_other(state));
+  EXPECT_FALSE(achieved_with_other(state));
   EXPECT_FALSE(off_table(state));
   state.blocks[1][2] = 0.046;
-  EXPECT_TRUE(lifted_other(state));
+  EXPECT_TRUE(achieved_with_other(state));
   state.target = 1;
-  EXPECT_FALSE(lifted_other(state));
+  EXPECT_FALSE(achieved_with_other(state));
   state.blocks[1][2] = -0.021;
   EXPECT_TRUE(off_table(state));
 }

@@ -77,8 +77,9 @@ void take_other_block(Tabletop& table) {
 }
 
 TEST_F(TabletopTest, SeedDecidesEverything) {
-  const TabletopOptions options{.action_noise = 0.2, .disruption = {.object_moved = {.probability = 0.5}}};
-  Tabletop alone(options), crowded(options), neighbour(options);
+  const TabletopOptions options{.action_noise = 0.2};
+  const SceneDisruptionOptions disruptions{.object_moved = {.probability = 0.5}};
+  Tabletop alone(options, disruptions), crowded(options, disruptions), neighbour(options, disruptions);
   run_expert(crowded, 99);  // another past must not matter
   for (const uint64_t seed : {3, 4}) {
     alone.reset(seed);
@@ -292,7 +293,7 @@ TEST_F(TabletopTest, DoingNothingTimesOut) {
 }
 
 TEST_F(TabletopTest, ObjectMovesOnceAndOnlyWhenEnabled) {
-  Tabletop still, moving({.disruption = {.object_moved = {.probability = 1, .distance_m = 0.05}}});
+  Tabletop still, moving({}, {.object_moved = {.probability = 1, .distance_m = 0.05}});
   for (uint64_t seed = 0; seed < 20; seed++) {
     run_expert(still, seed);
     EXPECT_FALSE(still.state().object_moved);
@@ -321,7 +322,7 @@ TEST_F(TabletopTest, ObjectMovesOnceAndOnlyWhenEnabled) {
 }
 
 TEST_F(TabletopTest, DisruptionFrequency) {
-  Tabletop table({.disruption = {.object_moved = {.probability = 0.5}}});
+  Tabletop table({}, {.object_moved = {.probability = 0.5}});
   int moved = 0;
   for (uint64_t seed = 0; seed < 100; seed++) {
     run_expert(table, seed);
@@ -387,8 +388,6 @@ TEST_F(TabletopTest, BadOptionsAreNamed) {
   EXPECT_THAT(message_of([] { Tabletop({.max_steps = 0}); }, code), HasSubstr("max_steps is 0"));
   EXPECT_THAT(message_of([] { Tabletop({.habit = 1.5}); }, code), HasSubstr("habit is 1.5"));
   EXPECT_THAT(message_of([] { Tabletop({.action_noise = std::nan("")}); }, code), HasSubstr("action_noise is nan"));
-  EXPECT_THAT(message_of([] { Tabletop({.disruption = {.object_moved = {.distance_m = 0.5}}}); }, code),
-              HasSubstr("disruption.object_moved.distance_m is 0.5"));
   EXPECT_THAT(message_of([] { Tabletop().render(5); }), HasSubstr("picture of 5 pixels"));
 }
 
@@ -451,13 +450,12 @@ TEST_F(TabletopTest, NothingLeaks) {
 
 TEST(TabletopOptionsTest, ReadFromYaml) {
   const auto options = config::load<TabletopOptions>(config::Document::from_text(
-      "habit: 1.0\naction_noise: 0.2\ndisruption: {object_moved: {probability: 0.5}}\n", {"max_steps=60"}));
+      "habit: 1.0\naction_noise: 0.2\ntask: push\n", {"max_steps=60"}));
+  EXPECT_EQ(options.task, TabletopTask::push);
   EXPECT_EQ(options.image_size, 64);
   EXPECT_EQ(options.max_steps, 60);
   EXPECT_EQ(options.habit, 1.0);
   EXPECT_EQ(options.action_noise, 0.2);
-  EXPECT_EQ(options.disruption.object_moved.probability, 0.5);
-  EXPECT_EQ(options.disruption.object_moved.distance_m, 0.05);
 }
 
 TEST(TabletopOptionsTest, BadYamlIsNamed) {
@@ -466,7 +464,7 @@ TEST(TabletopOptionsTest, BadYamlIsNamed) {
   };
   EXPECT_THAT(read("habitt: 1\n"), AllOf(HasSubstr("habitt"), HasSubstr("habit")));
   EXPECT_THAT(read("habit: 2\n"), HasSubstr("habit"));
-  EXPECT_THAT(read("disruption: {object_moved: {distance_m: 1}}\n"), HasSubstr("distance_m"));
+  EXPECT_THAT(read("task: pushing\n"), AllOf(HasSubstr("pushing"), HasSubstr("pick, push")));
 }
 
 TEST(TabletopAbsenceTest, SaysHowToGetIt) {

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "apo/base/types.h"
+#include "apo/deploy/disruptions.h"
 #include "apo/simulation/tabletop.h"
 
 namespace apo::config {
@@ -60,7 +61,13 @@ class Environment {
   virtual std::optional<std::string> concern() const { return std::nullopt; }
   /// What an expert would do now; nullopt where there is none. The scripted human and demonstrations use it.
   virtual std::optional<Action> expert_action() const { return std::nullopt; }
+  /// An action that does nothing, executed while delayed actions are on their way: zeros unless overridden.
+  virtual Action idle_action() const { return Action(static_cast<size_t>(action_size()), 0.0f); }
   virtual Facts facts() const { return {}; }
+
+  /// Those of `environment.disruptions` that the environment carries out itself, as its factory was given them, by
+  /// their names there ("lighting", ...). Noise and delay of actions are done for every environment around it.
+  virtual std::vector<std::string> disruptions() const { return {}; }
 
   virtual std::string name() const = 0;
   /// The options that make this environment again, as YAML; written into recorded files.
@@ -71,21 +78,27 @@ class Environment {
 struct EnvironmentOptions {
   std::string type = "tabletop";         ///< a registered environment
   simulation::TabletopOptions tabletop;  ///< of the built-in one
+  DisruptionOptions disruptions;         ///< what goes wrong with the world
   void visit(config::Visitor& v);
 };
 
 using EnvironmentFactory = std::function<std::unique_ptr<Environment>(const EnvironmentOptions&)>;
 /// Adds a kind of environment; a second one of the same name replaces it. Thread-safe.
 void register_environment(const std::string& type, EnvironmentFactory factory);
-/// The environment of the config. ConfigError naming the registered ones for an unknown type.
+/// The environment of the config, its actions disturbed if the config says so.
+/// ConfigError naming the registered ones for an unknown type; naming the disruption if it has a probability and
+/// the environment does not carry it out.
 std::unique_ptr<Environment> make_environment(const EnvironmentOptions& options);
 /// Names of the registered environments, sorted.
 std::vector<std::string> environment_types();
 
-/// When a watching human would step in on the tabletop: "wrong object" within 5 cm of the other block, nearer
-/// to it than to the named one and less than 9 cm above it; "off course" when the hand came down to 4.5-7 cm
-/// above the named block and is more than 5 cm beside it. Both while the hand is still high, where a sideways
-/// motion is the whole correction.
-std::optional<std::string> tabletop_concern(const simulation::TabletopState& state);
+/// The disruptions that the environment of the config can meet, in the order of DisruptionOptions.
+std::vector<std::string> available_disruptions(const EnvironmentOptions& options);
+/// The same environment with that disruption in every episode and no other; "none": without any.
+/// ConfigError naming the available ones, and the nearest, for another name.
+EnvironmentOptions disrupted_by(const EnvironmentOptions& options, const std::string& disruption);
+/// The names of a list as it stands in a config: each checked as above, "all" replaced by every available one, "none"
+/// and repetitions left out.
+std::vector<std::string> chosen_disruptions(const EnvironmentOptions& options, const std::vector<std::string>& names);
 
 }  // namespace apo::deploy

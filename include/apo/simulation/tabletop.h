@@ -1,6 +1,7 @@
-// A tabletop in MuJoCo: a two-fingered hand, a red and a blue block, one camera, and a sentence that names a block.
+// A tabletop in MuJoCo: a two-fingered hand, a red and a blue block, one camera, and a sentence that names a block and
+// says what to do with it: pick it up, or push it into the zone in the middle.
 //
-//   simulation::Tabletop table({.action_noise = 0.2});
+//   simulation::Tabletop table({.task = simulation::TabletopTask::push}, {.lighting = {.probability = 1}});
 //   table.reset(seed);
 //   while (!table.done()) table.step(simulation::scripted_expert(table.state()));
 //   table.outcome();  // "success"
@@ -14,9 +15,15 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "apo/base/types.h"
+#include "apo/simulation/disruptions.h"
 
 namespace apo::config {
 class Visitor;
@@ -29,30 +36,25 @@ inline constexpr double kControlRateHz = 20;      ///< control steps a second of
 inline constexpr double kMetresPerUnit = 0.015;   ///< hand motion of one unit of action in x, y, z
 inline constexpr double kRadiansPerUnit = 0.2;    ///< hand rotation of one unit of action, about the world's axes
 
-/// The named block slips away once, in the moment in which the hand comes down on it.
-struct ObjectMovedOptions {
-  double probability = 0;    ///< of an episode being disturbed so; 0 = never, 1 = always
-  double distance_m = 0.05;  ///< how far the block goes
-  void visit(config::Visitor& v);
+/// What is asked for.
+enum class TabletopTask {
+  pick,  ///< "pick up the red block": lift it
+  push,  ///< "push the red block into the zone": from its side, with the fingers closed, to the band in the middle
 };
-
-/// What may go wrong with the world during an episode.
-struct DisruptionOptions {
-  ObjectMovedOptions object_moved = {};
-  void visit(config::Visitor& v);
-};
+std::span<const std::pair<TabletopTask, std::string_view>> enum_names(TabletopTask);
 
 struct TabletopOptions {
+  TabletopTask task = TabletopTask::pick;
   int64_t image_size = 64;  ///< pixels of a side of the camera picture
   int64_t max_steps = 40;   ///< control steps after which an episode is done
   double habit = 0.5;       ///< probability that the red block lies on the right
   double action_noise = 0;  ///< standard deviation of what is added to executed x, y, z, in units of action
-  DisruptionOptions disruption = {};
   void visit(config::Visitor& v);
 };
 
 /// The ground truth; positions in metres, x towards the camera, y to the right of the picture, z up from the table.
 struct TabletopState {
+  TabletopTask task = TabletopTask::pick;
   std::array<double, 3> hand{};                   ///< between the finger tips
   double opening = 0;                             ///< between the fingers, m; 0.11 when open, 0.044 around a block
   std::array<std::array<double, 3>, 2> blocks{};  ///< centres: red, blue
@@ -60,6 +62,7 @@ struct TabletopState {
   int64_t num_steps = 0;                          ///< control steps since the reset
   bool habit = false;                             ///< red began on the right
   bool object_moved = false;                      ///< the disruption happened
+  std::vector<std::array<double, 3>> distractors;  ///< centres of other objects
 
   const std::array<double, 3>& target_block() const { return blocks[target]; }
   const std::array<double, 3>& other_block() const { return blocks[1 - target]; }
@@ -73,7 +76,7 @@ class Tabletop {
   static bool available();
 
   /// Ready to use, as after `reset(0)`. ConfigError for options out of range; RunError without MuJoCo.
-  explicit Tabletop(const TabletopOptions& options = {});
+  explicit Tabletop(const TabletopOptions& options = {}, const SceneDisruptionOptions& disruptions = {});
   ~Tabletop();
   Tabletop(Tabletop&&) noexcept;
   Tabletop& operator=(Tabletop&&) noexcept;
@@ -82,7 +85,7 @@ class Tabletop {
   void reset(uint64_t seed);
 
   /// What the policy is given: images "front" [image_size, image_size, 3]; state "eef_pos" [3] m, "eef_height" [1] m,
-  /// "gripper_opening" [1] m; instruction "pick up the red block" or "... blue block".
+  /// "gripper_opening" [1] m; instruction "pick up the red block", "push the blue block into the zone", ...
   /// RunError if no off-screen OpenGL context can be had.
   Observation observe() const;
 
@@ -97,9 +100,10 @@ class Tabletop {
 
   TabletopState state() const;
 
-  /// The named block is more than 7 cm high and in the hand (within 3.5 cm on each axis).
+  /// pick: the named block is more than 7 cm high and in the hand (within 3.5 cm on each axis).
+  /// push: its centre is within 2.5 cm of the middle line (y = 0) and less than 4 cm above the table.
   bool success() const;
-  /// The other block was lifted above 4.5 cm, or a block fell off the table.
+  /// pick: the other block was lifted above 4.5 cm; push: it came into the zone. Either: a block fell off the table.
   bool failed() const;
   /// success, failed, or `max_steps` steps made.
   bool done() const;
@@ -112,6 +116,9 @@ class Tabletop {
   /// The same in any step since the reset; a success without it is an unaided one.
   bool ever_near_wrong() const;
 
+  /// The disruptions that the running episode has met so far, by their names in `environment.disruptions`.
+  std::vector<std::string> disrupted_by() const;
+
   /// Actions with a value beyond [-1, 1] since construction.
   int64_t clamped_actions() const;
   /// What MuJoCo warned of since construction.
@@ -122,8 +129,15 @@ class Tabletop {
   std::unique_ptr<Episode> episode_;
 };
 
-/// The action of a patient person who sees the ground truth: a smooth funnel over the named block, close, lift.
+/// The action of a patient person who sees the ground truth. pick: a smooth funnel over the named block, close, lift.
+/// push: a funnel down to its outer side with the fingers closed, then towards the middle.
 /// It depends on the state alone, so it can take over at any time. [7], within [-1, 1].
 Action scripted_expert(const TabletopState& state);
+
+/// When a person who watches would step in: "wrong object" as Tabletop::near_wrong_object; "off course" when the hand
+/// came down to 4.5-7 cm (push: 4.5-6 cm) above the named block and is more than 5 cm beside the place where it has to come down (the
+/// block, or for pushing its outer side). Both while the hand is still high, where a sideways motion is the whole
+/// correction.
+std::optional<std::string> tabletop_concern(const TabletopState& state);
 
 }  // namespace apo::simulation
