@@ -1,5 +1,6 @@
 #include "models/llama.h"
 
+#include <torch/csrc/autograd/custom_function.h>
 #include <torch/types.h>
 
 #include <cmath>
@@ -14,6 +15,21 @@ namespace {
 at::Tensor split_heads(const at::Tensor& x, int64_t heads) {
   return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
 }
+
+// silu(gate) up, keeping only its two inputs for the backward pass.
+struct GatedUnit : torch::autograd::Function<GatedUnit> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& gate,
+                            const at::Tensor& up) {
+    context->save_for_backward({gate, up});
+    return at::silu(gate).mul_(up);
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& gradient) {
+    const auto saved = context->get_saved_variables();
+    const at::Tensor &gate = saved[0], &up = saved[1];
+    return {at::silu_backward(gradient[0] * up, gate), at::silu(gate).mul_(gradient[0])};
+  }
+};
 
 at::Tensor repeat_heads(const at::Tensor& x, int64_t times) {
   return times == 1 ? x : x.repeat_interleave(times, 1);
@@ -90,7 +106,7 @@ at::Tensor LlamaBlock::operator()(const at::Tensor& x, const Rotation& rotation,
   const at::Tensor before = first_row == 0 ? x : x.narrow(1, first_row, rows);
   const at::Tensor y = before + output(attended.transpose(1, 2).reshape({batch, rows, heads * head_size}));
   const at::Tensor z = mlp_norm(y);
-  return y + down(at::silu(gate(z)) * up(z));
+  return y + down(GatedUnit::apply(gate(z), up(z)));
 }
 
 void LlamaBlock::visit(LayerVisitor& v) {

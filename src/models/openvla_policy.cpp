@@ -236,7 +236,7 @@ std::optional<int64_t> OpenVlaPolicy::activation_bytes(const PolicyInput& input,
   const int64_t rows = config_.shape.dino.patches() + prompt_length + answer_length - 1;
   const int64_t wide = network_->type() == at::kFloat ? 1 : 2;  // norms run in float32
   const int64_t attention = (2 * llama.heads + 2 * llama.key_heads + llama.heads) * llama.head_size;
-  add_blocks(llama.layers, rows, (4 + 4 * wide) * llama.width + attention + 4 * llama.mlp, llama.width);
+  add_blocks(llama.layers, rows, (4 + 4 * wide) * llama.width + attention + 3 * llama.mlp, llama.width);
   return input.size() * (total * bytes + answer_length * llama.vocabulary * int64_t{sizeof(float)} * 3);
 }
 
