@@ -47,7 +47,7 @@ class Pattern {
   Pattern(const fs::path& path, const nlohmann::ordered_json& config, const char* key) {
     if (!config.contains(key) || config.at(key).is_null()) return;
     const auto fail = [&](const std::string& name, const char* expected) {
-      throw DataError(concat(path.string(), ": ", key, ": ", name, ": expected ", expected));
+      throw DataError(concat(path.string(), ": ", key, ": ", name, name.empty() ? "" : ": ", "expected ", expected));
     };
     if (!config.at(key).is_object()) fail("", "an object of layer names and numbers");
     for (const auto& [name, value] : config.at(key).items()) {
