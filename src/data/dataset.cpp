@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <map>
 #include <set>
+#include <tuple>
 
 #include "apo/base/error.h"
 #include "apo/base/log.h"
@@ -111,6 +113,21 @@ Dataset::Dataset(const DataOptions& options) : state_(std::make_shared<State>())
 
 const std::vector<StepIndex>& Dataset::pool(Pool pool) const { return state_->pools[static_cast<size_t>(pool)]; }
 const LabelCounts& Dataset::counts() const { return state_->counts; }
+
+std::vector<SegmentPair> Dataset::segment_pairs() const {
+  std::map<std::tuple<int32_t, int32_t, int32_t>, SegmentPair> pairs;  // by file, episode, take-over
+  for (const StepIndex& index : kept_steps()) {
+    const LabelledStep& step = label(index);
+    if (step.take_over_number < 0) continue;
+    SegmentPair& pair = pairs[{index.file, index.episode, step.take_over_number}];
+    (step.label == StepLabel::undesirable ? pair.rejected : pair.preferred).push_back(index);
+  }
+  std::vector<SegmentPair> whole;
+  for (auto& [take_over, pair] : pairs)
+    if (!pair.preferred.empty() && !pair.rejected.empty()) whole.push_back(std::move(pair));
+  return whole;
+}
+
 int64_t Dataset::num_files() const { return static_cast<int64_t>(state_->files.size()); }
 int64_t Dataset::num_episodes() const { return state_->num_episodes; }
 int64_t Dataset::action_size() const { return state_->action_size; }
@@ -160,6 +177,8 @@ Sample Dataset::sample_without_observation(const StepIndex& index) const {
   sample.source = episode.sources.at(t);
   sample.desirable = step.label != StepLabel::undesirable;
   sample.dimension_credit = step.dimension_credit;
+  if (const auto& wanted = episode.policy_actions.at(t)) sample.policy_action = *wanted;
+  sample.take_over_number = step.take_over_number;
   return sample;
 }
 

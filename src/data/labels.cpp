@@ -43,6 +43,7 @@ class Labeller {
           mark(i, StepLabel::intervention, "human correction");
           if (!human_acts_) take_over(k);
           human_acts_ = true;
+          steps_[i].take_over_number = num_take_overs_ - 1;
           break;
       }
     }
@@ -64,6 +65,7 @@ class Labeller {
     for (size_t w = window_begin(); w < window_.size(); ++w) {
       const size_t i = window_[w];
       mark(i, StepLabel::undesirable, "before take-over");
+      steps_[i].take_over_number = num_take_overs_;
       for (size_t j = 0; j < human.size(); ++j)
         steps_[i].dimension_credit.push_back(
             static_cast<float>(std::min(1.0, std::abs(static_cast<double>(episode_.actions[i][j]) - human[j]))));
@@ -72,6 +74,7 @@ class Labeller {
     first.take_over = true;
     first.window_cut_short = static_cast<int64_t>(window_.size()) < options_.steps_before_intervention;
     window_.clear();
+    ++num_take_overs_;
   }
 
   // Over the first `credit_actions` kept human actions from kept step `k` on.
@@ -101,11 +104,14 @@ class Labeller {
   std::vector<LabelledStep>& steps_;
   std::vector<size_t> window_;   // kept policy steps since the last intervention or the episode's start
   bool human_acts_ = false;
+  int32_t num_take_overs_ = 0;
 };
 
 void apply_explicit(const EpisodeRecord& episode, size_t i, bool is_expert, LabelledStep& step) {
   if (!episode.desirable[i]) return;
   step.reason = "explicit";
+  const bool human_step = episode.sources[i] == ActionSource::intervention;
+  if (*episode.desirable[i] != human_step) step.take_over_number = -1;  // on the other side of no pair
   if (!*episode.desirable[i]) {
     step.label = StepLabel::undesirable;
     return;

@@ -60,7 +60,8 @@ std::string describe(const LabelCounts& counts) {
 
 }  // namespace
 
-PoolSampler::PoolSampler(const Dataset& dataset, const PoolOptions& pools, int64_t batch_size, uint64_t seed)
+PoolSampler::PoolSampler(const Dataset& dataset, const PoolOptions& pools, int64_t batch_size, uint64_t seed,
+                         Draw draw)
     : batch_size_(batch_size), seed_(seed) {
   APO_CHECK(ConfigError, dataset.num_files() > 0, "data.expert and data.interactions: expected recorded data, found none");
   APO_CHECK(ConfigError, batch_size > 0, "train.batch_size: expected at least 1, found ", batch_size);
@@ -80,19 +81,47 @@ PoolSampler::PoolSampler(const Dataset& dataset, const PoolOptions& pools, int64
     APO_CHECK(ConfigError, counts_[p] > 0, "data.pools.", kPoolNames[p], " is ", shares[p], " of ", sum,
               ", which rounds to no sample at train.batch_size ", batch_size);
   }
+  if (draw == Draw::segment_pairs) draw_segment_pairs(dataset);
+}
+
+// Turns the intervention and undesirable shares into whole segment pairs.
+void PoolSampler::draw_segment_pairs(const Dataset& dataset) {
+  const int64_t share = counts_[1] + counts_[2];
+  APO_CHECK(ConfigError, share > 0, "data.pools.intervention and data.pools.undesirable: the objective compares the ",
+            "segments of take-overs; expected a positive share for them, found 0");
+  segment_pairs_ = dataset.segment_pairs();
+  const auto n = static_cast<double>(segment_pairs_.size());
+  APO_CHECK(ConfigError, n > 0, "data.interactions: the objective compares the policy's steps before a take-over with the ",
+            "human's after it; expected a take-over that has both, found none (", describe(dataset.counts()), ")");
+  double preferred = 0, rejected = 0;
+  for (const SegmentPair& pair : segment_pairs_) {
+    preferred += static_cast<double>(pair.preferred.size());
+    rejected += static_cast<double>(pair.rejected.size());
+  }
+  pairs_a_batch_ = std::max<int64_t>(1, std::llround(static_cast<double>(share) * n / (preferred + rejected)));
+  counts_[1] = std::llround(static_cast<double>(pairs_a_batch_) * preferred / n);
+  counts_[2] = std::llround(static_cast<double>(pairs_a_batch_) * rejected / n);
+}
+
+// Draw number `draw` of a sequence that goes through all n places in a new random order each pass.
+size_t PoolSampler::drawn_place(uint64_t draw, size_t n, const char* name) const {
+  const uint64_t key = mix_seed(seed_, name, draw / n);
+  return static_cast<size_t>(place_in_random_order(draw % n, n, key));
 }
 
 std::vector<StepIndex> PoolSampler::batch(int64_t position) const {
   APO_ASSERT(position >= 0);
   std::vector<StepIndex> drawn;
   drawn.reserve(static_cast<size_t>(batch_size_));
-  for (size_t p = 0; p < 3; ++p) {
-    const auto n = static_cast<uint64_t>(pools_[p].size());
-    for (int64_t k = 0; k < counts_[p]; ++k) {
-      const auto draw = static_cast<uint64_t>(position * counts_[p] + k);
-      const uint64_t key = mix_seed(seed_, kPoolNames[p], draw / n);
-      drawn.push_back(pools_[p][place_in_random_order(draw % n, n, key)]);
-    }
+  for (size_t p = 0; p < (pairs_a_batch_ > 0 ? 1 : 3); ++p)
+    for (int64_t k = 0; k < counts_[p]; ++k)
+      drawn.push_back(
+          pools_[p][drawn_place(static_cast<uint64_t>(position * counts_[p] + k), pools_[p].size(), kPoolNames[p])]);
+  for (int64_t k = 0; k < pairs_a_batch_; ++k) {
+    const auto draw = static_cast<uint64_t>(position * pairs_a_batch_ + k);
+    const SegmentPair& pair = segment_pairs_[drawn_place(draw, segment_pairs_.size(), "segment pairs")];
+    drawn.insert(drawn.end(), pair.preferred.begin(), pair.preferred.end());
+    drawn.insert(drawn.end(), pair.rejected.begin(), pair.rejected.end());
   }
   const auto order = Random(seed_, "slots", static_cast<uint64_t>(position)).permutation(static_cast<uint32_t>(drawn.size()));
   std::vector<StepIndex> batch;
@@ -102,6 +131,8 @@ std::vector<StepIndex> PoolSampler::batch(int64_t position) const {
 }
 
 int64_t PoolSampler::batches_per_epoch() const {
+  if (pairs_a_batch_ > 0)
+    return (static_cast<int64_t>(segment_pairs_.size()) + pairs_a_batch_ - 1) / pairs_a_batch_;
   for (const size_t p : {size_t{1}, size_t{0}, size_t{2}})  // intervention, else desirable, else undesirable
     if (counts_[p] > 0) return (static_cast<int64_t>(pools_[p].size()) + counts_[p] - 1) / counts_[p];
   return 1;

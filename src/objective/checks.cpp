@@ -35,6 +35,16 @@ void check_mismatched(ObjectiveInput& input, const ObjectiveOptions& options, at
              logits.scalar_type(), logits);
 }
 
+void check_pairs(const at::Tensor& pair, at::IntArrayRef samples, const at::Tensor& logits) {
+  check_like("pair", pair, samples, at::kLong, logits);
+  if (!pair.is_cpu()) return;
+  const at::Tensor flat = pair.contiguous();
+  const int64_t* number = flat.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < flat.numel(); ++i)
+    APO_CHECK(RunError, number[i] >= -1 && number[i] < flat.numel(), "objective: pair[", i,
+              "]: expected -1 or a number below the ", flat.numel(), " samples, found ", number[i]);
+}
+
 }  // namespace
 
 void check_logits(const char* name, const at::Tensor& logits) {
@@ -96,6 +106,7 @@ ObjectiveInput completed(const ObjectiveInput& given, const ObjectiveOptions& op
     check_floating("sample_weight", input.sample_weight, samples, logits);
   if (options.needs_action_l1() || input.action_l1.defined())
     check_floating("action_l1", input.action_l1, samples, logits);
+  if (options.needs_pairs()) check_pairs(input.pair, samples, logits);
   if (!options.needs_reference()) return input;
 
   check_like("reference_logits", input.reference_logits, logits.sizes(), logits.scalar_type(), logits);

@@ -20,7 +20,7 @@ at::Tensor log_ratio(const at::Tensor& policy_logits, const at::Tensor& referenc
 }  // namespace
 
 at::Tensor kl_terms(const ObjectiveInput& given, const ObjectiveOptions& options) {
-  if (!options.needs_reference() || options.z0 == Z0Estimator::none) return {};
+  if (!options.uses_z0() || options.z0 == Z0Estimator::none) return {};
   const at::NoGradGuard no_grad;
   const ObjectiveInput input = completed(given, options);
   const bool all_tokens = options.statistics_are_global();  // the released code leaves the end token out

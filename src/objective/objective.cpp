@@ -6,6 +6,7 @@
 #include "apo/objective/log_prob.h"
 #include "apo/objective/weights.h"
 #include "objective/checks.h"
+#include "objective/pair_loss.h"
 
 namespace apo::objective {
 namespace {
@@ -51,11 +52,12 @@ BatchStatistics measure_terms(const ObjectiveInput& input, const ObjectiveOption
     kl_square_sum = sample_kl.square().sum();
     kl_count = at::ones_like(desirable).sum();
   }
+  const at::Tensor num_pairs = options.needs_pairs() ? whole_pairs(input).sum().to(at::kDouble) : zero;
   const at::Tensor sft_tokens =
       (imitation_weight(input, options, at::kDouble) * input.mask.sum(-1).to(at::kDouble)).sum();
   // in the order of BatchStatistics::Index
   return {at::stack({desirable.sum(), undesirable.sum(), l1_desirable, l1_undesirable, kl_sum, kl_square_sum,
-                     kl_count, sft_tokens})};
+                     kl_count, sft_tokens, num_pairs})};
 }
 
 // Mean cross-entropy over the imitated tokens of the whole batch; this input's share of it.
@@ -99,6 +101,12 @@ at::Tensor preference_loss(const ObjectiveInput& input, const ObjectiveOptions& 
   return loss;
 }
 
+// L of dpo and tpo without the anchor.
+at::Tensor paired_loss(const ObjectiveInput& input, const ObjectiveOptions& options,
+                       const BatchStatistics& whole_batch, const TokenScores& scores, ObjectiveOutput& out) {
+  return pair_loss(input, options, whole_batch, (scores.policy - scores.reference.detach()).sum(-1), out);
+}
+
 // L of sft and weighted-bc: the reports that a preference loss has, in their terms.
 void describe_imitation(const ObjectiveInput& input, const ObjectiveOptions& options,
                         const BatchStatistics& whole_batch, const TokenScores& scores, ObjectiveOutput& out) {
@@ -128,7 +136,7 @@ TokenScores score(const ObjectiveInput& given, const ObjectiveOptions& options) 
     return {.policy = token_log_probs(input.policy_logits, input.tokens, input.mask, smoothing),
             .reference = {},
             .kl = {}};
-  if (options.z0 != Z0Estimator::shifted_labels) {
+  if (!options.uses_z0() || options.z0 != Z0Estimator::shifted_labels) {
     const at::Tensor policy = token_log_probs(input.policy_logits, input.tokens, input.mask, smoothing);
     const at::NoGradGuard no_grad;
     return {.policy = policy,
@@ -180,7 +188,8 @@ ObjectiveOutput evaluate(const ObjectiveInput& given, const ObjectiveOptions& op
     out.loss = imitation;
     return out;
   }
-  out.loss = preference_loss(input, options, whole, scores, out);
+  out.loss = options.needs_pairs() ? paired_loss(input, options, whole, scores, out)
+                                   : preference_loss(input, options, whole, scores, out);
   if (imitation.defined()) out.loss = out.loss + imitation * options.sft_weight;
   return out;
 }

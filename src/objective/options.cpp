@@ -15,11 +15,13 @@ using Name = std::pair<E, std::string_view>;
 }  // namespace
 
 std::span<const Name<ObjectiveType>> enum_names(ObjectiveType) {
-  static constexpr std::array<Name<ObjectiveType>, 4> kNames = {
+  static constexpr std::array<Name<ObjectiveType>, 6> kNames = {
       {{ObjectiveType::apo, "apo"},
        {ObjectiveType::kto, "kto"},
        {ObjectiveType::sft, "sft"},
-       {ObjectiveType::weighted_bc, "weighted-bc"}}};
+       {ObjectiveType::weighted_bc, "weighted-bc"},
+       {ObjectiveType::dpo, "dpo"},
+       {ObjectiveType::tpo, "tpo"}}};
   return kNames;
 }
 std::span<const Name<Z0Estimator>> enum_names(Z0Estimator) {
@@ -70,7 +72,8 @@ void WeightOptions::visit(config::Visitor& v) {
 void ObjectiveOptions::visit(config::Visitor& v) {
   v("type", type,
     "apo (Action Preference Optimization, arXiv 2506.07127; not Anchored Preference Optimization), kto, sft, "
-    "weighted-bc");
+    "weighted-bc, dpo (the human's action against the policy's at the same step), tpo (the human's whole correction "
+    "against the policy's steps before it)");
   v("beta", beta, "temperature of the reward, > 0; larger saturates sooner and stays nearer to the reference",
     config::positive());
   v("z0", z0,
@@ -82,8 +85,8 @@ void ObjectiveOptions::visit(config::Visitor& v) {
     "paper, or released-code: the authors' program to float32 rounding (apo)");
   v("weights", weights, "how much each sample counts (apo)");
   v("reduction", reduction,
-    "of the preference loss: sum over the batch (the paper's), or mean; sft and weighted-bc always take the "
-    "mean");
+    "of the preference loss: sum over the batch (the paper's), or mean over its samples (dpo, tpo: pairs); sft and "
+    "weighted-bc always take the mean");
   v("sft_weight", sft_weight, "anchor: weight of the mean cross-entropy on the desirable samples; 0: none",
     config::at_least(0));
   v("label_smoothing_bins", label_smoothing_bins,
@@ -91,7 +94,7 @@ void ObjectiveOptions::visit(config::Visitor& v) {
     config::at_least(0));
   v("credit", credit,
     "sample: all tokens of an undesirable step are pushed down; dimension: each as far as the human changed "
-    "it");
+    "it (apo, kto)");
 }
 
 void check(const ObjectiveOptions& options) {

@@ -69,6 +69,14 @@ struct Sample {
   ActionSource source = ActionSource::expert;
   bool desirable = true;
   std::vector<float> dimension_credit;   ///< [A]; empty = all one
+  Action policy_action;                  ///< [A] what the policy wanted here while the human acted; empty = not recorded
+  int32_t take_over_number = -1;         ///< as LabelledStep's
+};
+
+/// What a take-over compares: the policy's last steps before it and the human's steps after it.
+struct SegmentPair {
+  std::vector<StepIndex> preferred;   ///< the human's kept steps until control is handed back
+  std::vector<StepIndex> rejected;    ///< the undesirable steps that led to the take-over
 };
 
 enum class Pool { desirable, intervention, undesirable };
@@ -80,6 +88,8 @@ class Dataset {
   explicit Dataset(const DataOptions& options);
 
   const std::vector<StepIndex>& pool(Pool pool) const;
+  /// One pair for each take-over that has both sides, in the order of the files.
+  std::vector<SegmentPair> segment_pairs() const;
   /// Steps by "label: reason" for each kind of source: "expert/desirable: demonstration", "interactions/...", as
   /// count_labels.
   const LabelCounts& counts() const;

@@ -42,6 +42,8 @@ struct LabelledStep {
   std::string_view reason;             ///< why, a short static text, e.g. "before take-over", "explicit", "no motion"
   std::vector<float> dimension_credit; ///< [A] in [0, 1]; empty = all one (no human action known)
   bool take_over = false;              ///< the human's first kept step of an intervention
+  int32_t take_over_number = -1;       ///< the episode's take-over (0, 1, ..) that a step before it leads to, and that a
+                                       ///< human's step belongs to; -1: neither
   bool window_cut_short = false;       ///< at a take-over: fewer than K kept policy steps came before it
 };
 

@@ -29,6 +29,9 @@ struct ObjectiveInput {
   at::Tensor action_l1{};  ///< [B] float, l_i: mean |greedy − recorded| action, in normalised units
   at::Tensor dimension_credit{};  ///< [B, T] float in [0, 1] for `credit: dimension`; undefined: all 1
   at::Tensor sample_weight{};     ///< [B] float >= 0 for type weighted-bc
+  /// For dpo and tpo: samples with the same number 0..B-1 form a pair, the desirable ones its preferred side, the
+  /// others its rejected side; -1: in no pair. All samples of a pair must be in one input.
+  at::Tensor pair{};  ///< [B] int64
 
   /// The next sample's tokens, y'_i = y_{i+1}, rolled over the whole batch by the trainer, for z0
   /// "shifted-labels" and "mismatched". Undefined for shifted-labels: rolled within this input.
@@ -64,6 +67,7 @@ struct BatchStatistics {
     kl_square_sum,
     kl_count,    ///< Σ and Σ² over samples of their z0 terms, samples
     sft_tokens,  ///< tokens that are imitated (weighted-bc: Σ of their weights)
+    num_pairs,   ///< pairs that have both sides
     kSize
   };
   at::Tensor sums{};  ///< [kSize] float64, on the input's device; undefined: an empty batch
@@ -84,9 +88,11 @@ struct ObjectiveOutput {
   at::Tensor token_log_probs, reference_token_log_probs;  ///< [B, T] 0 where masked
   at::Tensor log_prob, reference_log_prob;                ///< [B] their sums over all unmasked tokens
   at::Tensor reward;       ///< [B] r as the loss sees it (credit and released-code leave tokens out)
-  at::Tensor weight;       ///< [B] w
+  at::Tensor weight;       ///< [B] w; dpo, tpo: the sample's share in the mean over pairs, 0 outside pairs
   at::Tensor lambda;       ///< [B] λ
-  at::Tensor sample_loss;  ///< [B] 1 − v, unweighted (sft: mean cross-entropy of the sample's tokens)
+  /// [B] 1 − v, unweighted (sft: mean cross-entropy of the sample's tokens; dpo, tpo: its pair's loss, NaN outside
+  /// pairs)
+  at::Tensor sample_loss;
 
   at::Tensor z0;            ///< [] as used, after clamping
   at::Tensor z0_unclamped;  ///< [] the batch's estimate
@@ -96,20 +102,24 @@ struct ObjectiveOutput {
   at::Tensor lambda_desirable;    ///< [] Σ λ over this input's desirable samples
   at::Tensor lambda_undesirable;  ///< [] Σ λ over this input's undesirable samples
   at::Tensor sft_loss;  ///< [] this input's share of the mean cross-entropy; undefined when not computed
+  at::Tensor num_pairs;        ///< [] this input's pairs; undefined but for dpo and tpo
+  at::Tensor preferred_pairs;  ///< [] those of them with R(preferred) > R(rejected)
 };
 
 /// The loss of this input as part of the batch that `whole_batch` describes.
 ///
 /// apo, kto: L = Σ_i λ_i σ(∓β(r_i − z0)) [/ n with reduction: mean] + sft_weight · L_sft;  sft: L = L_sft,
 /// the mean cross-entropy over the tokens of all desirable samples;  weighted-bc: the same with a weight for
-/// each sample.
+/// each sample;  dpo, tpo: L = Σ_pairs −log σ(β(R⁺ − R⁻)) [/ pairs with reduction: mean] + sft_weight · L_sft, where R⁺
+/// and R⁻ sum r over the pair's preferred and rejected samples.
 ///
 /// Gradient to policy_logits only; z0, w, λ and the reference are constants.
 /// Cost     no device synchronisation except the check of token ids on the CPU.
 /// Errors   ConfigError for contradictory options; RunError naming the tensor that is missing or of the wrong
 /// shape,
 ///          type or device; DataError for token ids outside the vocabulary.
-/// Source   APO, arXiv 2506.07127; released trainer/ddp_robotic_trainer.py @ f16f05f.
+/// Source   APO, arXiv 2506.07127; released trainer/ddp_robotic_trainer.py @ f16f05f. DPO, arXiv 2305.18290; TPO,
+///          arXiv 2411.19309.
 /// Differs  docs/objective.md, "Paper, released code, and we".
 ObjectiveOutput evaluate(const ObjectiveInput& input, const ObjectiveOptions& options,
                          const BatchStatistics& whole_batch);

@@ -13,8 +13,9 @@ class Visitor;
 
 namespace apo::objective {
 
-/// Which loss is minimised. "apo", "kto", "sft", "weighted-bc".
-enum class ObjectiveType { apo, kto, sft, weighted_bc };
+/// Which loss is minimised. "apo", "kto", "sft", "weighted-bc"; "dpo" and "tpo" compare pairs: of actions at one
+/// observation, or of the segments on either side of a take-over.
+enum class ObjectiveType { apo, kto, sft, weighted_bc, dpo, tpo };
 /// How z0, the baseline that rewards are compared with, is estimated. "shifted-labels", "mismatched",
 /// "exact", "none".
 enum class Z0Estimator { shifted_labels, mismatched, exact, none };
@@ -64,11 +65,17 @@ struct ObjectiveOptions {
   void visit(config::Visitor& v);
 
   /// True for the objectives that compare with a reference policy.
-  bool needs_reference() const { return type == ObjectiveType::apo || type == ObjectiveType::kto; }
+  bool needs_reference() const { return uses_z0() || needs_pairs(); }
+  /// True for the objectives whose samples are labelled one by one; `z0` and `credit` are theirs.
+  bool uses_z0() const { return type == ObjectiveType::apo || type == ObjectiveType::kto; }
+  /// True for the objectives that compare pairs: `ObjectiveInput::pair` is theirs.
+  bool needs_pairs() const { return type == ObjectiveType::dpo || type == ObjectiveType::tpo; }
   /// True when the trainer must supply `mismatched_tokens` and, for "mismatched", their logits.
   bool needs_mismatched_tokens() const {
-    return needs_reference() && (z0 == Z0Estimator::shifted_labels || z0 == Z0Estimator::mismatched);
+    return uses_z0() && (z0 == Z0Estimator::shifted_labels || z0 == Z0Estimator::mismatched);
   }
+  /// True when the trainer must supply logits that were teacher-forced on `mismatched_tokens`.
+  bool needs_mismatched_logits() const { return uses_z0() && z0 == Z0Estimator::mismatched; }
   /// True when `action_l1` decides the weights.
   bool needs_action_l1() const { return type == ObjectiveType::apo && weights.type == WeightType::adaptive; }
   /// True when the statistics are those of the batch of all ranks; false when each rank's batch stands alone, as in
