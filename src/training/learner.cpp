@@ -8,6 +8,7 @@
 
 #include "apo/base/error.h"
 #include "apo/objective/log_prob.h"
+#include "training/pairs.h"
 #include "training/random_state.h"
 
 namespace apo::training {
@@ -54,7 +55,7 @@ ObjectiveInput slice(const ObjectiveInput& whole, int64_t begin, int64_t end) {
        {&part.policy_logits, &part.reference_logits, &part.tokens, &part.mask, &part.end_token,
         &part.desirable, &part.action_l1, &part.dimension_credit, &part.sample_weight,
         &part.mismatched_tokens, &part.mismatched_mask, &part.mismatched_end_token,
-        &part.mismatched_policy_logits, &part.mismatched_reference_logits})
+        &part.mismatched_policy_logits, &part.mismatched_reference_logits, &part.pair})
     *tensor = rows(*tensor, begin, end);
   return part;
 }
@@ -158,6 +159,8 @@ void describe(const std::vector<ObjectiveOutput>& outputs, BatchOutcome& outcome
   outcome.lambda_desirable = total(&ObjectiveOutput::lambda_desirable);
   outcome.lambda_undesirable = total(&ObjectiveOutput::lambda_undesirable);
   outcome.sft_loss = total(&ObjectiveOutput::sft_loss);
+  outcome.num_pairs = total(&ObjectiveOutput::num_pairs);
+  outcome.pair_accuracy = total(&ObjectiveOutput::preferred_pairs) / outcome.num_pairs;  // none: NaN
   outcome.token_log_probs = collect(outputs, &ObjectiveOutput::token_log_probs);
   outcome.log_prob = collect(outputs, &ObjectiveOutput::log_prob);
   outcome.reward = collect(outputs, &ObjectiveOutput::reward);
@@ -176,6 +179,8 @@ struct Learner::Prepared {
   models::PolicyInput input;
   models::ActionTokens tokens, mismatched;
   ObjectiveInput objective;
+  std::vector<int64_t> pair;  // of dpo and tpo
+  int64_t num_unpaired = 0;
   int64_t num_clipped_actions = 0;
 };
 
@@ -198,6 +203,8 @@ Learner::Learner(models::Policy& policy, models::Reference* reference,
 }
 
 Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
+  Pairing pairing;
+  if (options_.needs_pairs()) pairing = make_pairs(samples, options_.type);
   std::vector<Observation> observations;
   std::vector<Action> actions;
   std::vector<uint8_t> desirable;
@@ -207,6 +214,8 @@ Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
     desirable.push_back(sample.desirable);
   }
   Prepared whole;
+  whole.pair = pairing.pair;
+  whole.num_unpaired = pairing.num_unpaired;
   whole.input = policy_.encode(observations);
   whole.tokens = policy_.tokenize(actions);
   whole.num_clipped_actions = count_clipped(policy_, actions, whole.tokens.ids);
@@ -255,9 +264,9 @@ objective::BatchStatistics Learner::first_pass(std::vector<MicroBatch>& batches)
   const at::NoGradGuard no_grad;
   // dropout falls on the same units again in the second pass
   const GeneratorScope same_dropout(policy_.device());
-  const bool mismatched = options_.z0 == objective::Z0Estimator::mismatched && options_.needs_reference();
-  const bool needs_logits = options_.needs_reference() &&
-                            (options_.z0 != objective::Z0Estimator::none || options_.needs_action_l1());
+  const bool mismatched = options_.needs_mismatched_logits();
+  const bool needs_logits =
+      (options_.uses_z0() && options_.z0 != objective::Z0Estimator::none) || options_.needs_action_l1();
   BatchStatistics statistics;
   for (MicroBatch& batch : batches) {
     if (options_.needs_reference()) score_reference(batch, mismatched);
@@ -276,14 +285,15 @@ BatchOutcome Learner::learn(std::vector<data::Sample>& samples) {
   APO_ASSERT(!samples.empty());
   const Prepared whole = prepare(samples);
   const auto size = static_cast<int64_t>(samples.size());
-  const int64_t step = micro_batch_size_ > 0 ? std::min(micro_batch_size_, size) : size;
   std::vector<MicroBatch> batches;
-  for (int64_t begin = 0; begin < size; begin += step) {
-    const int64_t end = std::min(begin + step, size);
+  for (int64_t begin = 0, end = 0; begin < size; begin = end) {
+    end = micro_batch_end(whole.pair, begin, size, micro_batch_size_);
     MicroBatch batch = {whole.input.slice(begin, end),
                         whole.tokens.slice(begin, end),
                         {},
                         slice(whole.objective, begin, end)};
+    // pairs are numbered from 0 in each part
+    if (!whole.pair.empty()) batch.objective.pair = pair_tensor(whole.pair, begin, end).to(batch.tokens.ids.device());
     if (whole.mismatched.ids.defined()) batch.mismatched = whole.mismatched.slice(begin, end);
     batches.push_back(std::move(batch));
   }
@@ -293,7 +303,7 @@ BatchOutcome Learner::learn(std::vector<data::Sample>& samples) {
   if (batches.size() == 1) {
     // the whole batch at once: one reading of the logits gives statistics and loss
     MicroBatch& batch = batches.front();
-    const bool mismatched = options_.z0 == objective::Z0Estimator::mismatched && options_.needs_reference();
+    const bool mismatched = options_.needs_mismatched_logits();
     if (options_.needs_reference()) score_reference(batch, mismatched);
     score_policy(batch, mismatched);
     const objective::TokenScores scores = objective::score(batch.objective, options_);
@@ -304,7 +314,7 @@ BatchOutcome Learner::learn(std::vector<data::Sample>& samples) {
   } else {
     const BatchStatistics statistics = first_pass(batches);
     // the same forward as in the first pass, so that dropout falls on the same units
-    const bool mismatched = options_.z0 == objective::Z0Estimator::mismatched && options_.needs_reference();
+    const bool mismatched = options_.needs_mismatched_logits();
     for (MicroBatch& batch : batches) {
       score_policy(batch, mismatched);
       outputs.push_back(objective::evaluate(batch.objective, options_, statistics));
@@ -317,6 +327,7 @@ BatchOutcome Learner::learn(std::vector<data::Sample>& samples) {
 
   BatchOutcome outcome;
   describe(outputs, outcome);
+  if (options_.needs_pairs()) outcome.num_unpaired = static_cast<double>(whole.num_unpaired);
   outcome.mask = whole.tokens.mask.to(at::kCPU);
   outcome.action_l1 = at::cat(action_l1).to(at::kCPU, at::kDouble);
   outcome.num_clipped_actions = whole.num_clipped_actions;

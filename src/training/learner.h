@@ -25,13 +25,16 @@ struct BatchOutcome {
   bool z0_clamped = false;
   double lambda_desirable = kAbsent, lambda_undesirable = kAbsent;  ///< Σ λ of each group
   double sft_loss = kAbsent;
+  double num_pairs = kAbsent;        ///< of dpo and tpo
+  double pair_accuracy = kAbsent;    ///< share of the pairs whose preferred side has the larger reward
+  double num_unpaired = kAbsent;     ///< human steps (tpo: and steps before a take-over) that are in no pair
   int64_t num_clipped_actions = 0;  ///< recorded action numbers outside what the policy's tokens can express
 
   at::Tensor mask;                                        ///< [B, T] bool
   at::Tensor token_log_probs, reference_token_log_probs;  ///< [B, T]
   at::Tensor log_prob, reference_log_prob;       ///< [B]; reference_* and reward NaN without a reference
   at::Tensor reward, action_l1, weight, lambda;  ///< [B]
-  at::Tensor sample_loss;                        ///< [B] unweighted: 1 − v, sft: mean cross-entropy
+  at::Tensor sample_loss;                        ///< [B] unweighted: as ObjectiveOutput
 };
 
 /// Runs batches in micro-batches whose gradients add up to the whole batch's.
@@ -39,6 +42,9 @@ struct BatchOutcome {
 /// z0 and the weights of a sample depend on the whole batch. With several micro-batches they are therefore
 /// measured first in a pass without gradient, with the same dropout as the second; logits of the reference
 /// and of mismatched actions are kept in between ([B, T, V] each). The whole batch at once needs one pass.
+///
+/// A pair is never split: for dpo and tpo a micro-batch ends between pairs, and is larger than asked for where one pair
+/// alone is.
 ///
 /// Gradient adds to the `grad` of the policy's trainable parameters.
 /// Numeric  micro-batches equal the whole batch to float32 rounding (without dropout).
@@ -49,7 +55,8 @@ class Learner {
   Learner(models::Policy& policy, models::Reference* reference, const objective::ObjectiveOptions& options,
           int64_t micro_batch_size, bool bfloat16);
 
-  /// The samples' pictures are moved out.
+  /// The samples' pictures are moved out. For dpo and tpo `samples` are put in the order of their pairs, and for dpo
+  /// the rejected action of each pair is added as a sample of its own (training/pairs.h); the outcome has their order.
   BatchOutcome learn(std::vector<data::Sample>& samples);
 
  private:

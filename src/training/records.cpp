@@ -34,6 +34,12 @@ double group_mean(const at::Tensor& values, const std::vector<data::Sample>& sam
   return count > 0 ? sum / static_cast<double>(count) : kAbsent;
 }
 
+// Mean over the samples or, where the objective compares pairs, over the pairs.
+double unweighted_loss(const BatchOutcome& outcome) {
+  if (std::isnan(outcome.num_pairs)) return outcome.sample_loss.mean().item<double>();
+  return outcome.num_pairs > 0 ? (outcome.weight * outcome.sample_loss).nansum().item<double>() : kAbsent;
+}
+
 ordered_json unmasked(const at::Tensor& values, const at::Tensor& mask, int64_t row) {
   if (!values.defined()) return nullptr;
   const auto value = values.accessor<double, 2>();
@@ -57,7 +63,7 @@ Metrics step_metrics(const StepFacts& facts, const std::vector<data::Sample>& sa
   return {{"step", static_cast<double>(facts.step)},
           {"epoch", facts.epoch},
           {"loss", outcome.loss},
-          {"unweighted_loss", outcome.sample_loss.mean().item<double>()},
+          {"unweighted_loss", unweighted_loss(outcome)},
           {"z0", outcome.z0},
           {"reward_desirable", reward_desirable},
           {"reward_undesirable", reward_undesirable},
@@ -78,7 +84,10 @@ Metrics step_metrics(const StepFacts& facts, const std::vector<data::Sample>& sa
           {"z0_standard_error", outcome.z0_standard_error},
           {"z0_clamped", has_z0 ? static_cast<double>(outcome.z0_clamped) : kAbsent},
           {"sft_loss", outcome.sft_loss},
-          {"num_clipped_actions", static_cast<double>(outcome.num_clipped_actions)}};
+          {"num_clipped_actions", static_cast<double>(outcome.num_clipped_actions)},
+          {"num_pairs", outcome.num_pairs},
+          {"pair_accuracy", outcome.pair_accuracy},
+          {"num_unpaired", outcome.num_unpaired}};
 }
 
 std::string metrics_line(const Metrics& metrics) {

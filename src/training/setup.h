@@ -18,6 +18,10 @@ void check(const TrainingOptions& options);
 /// Updates of a whole run: train.max_steps, or else train.epochs.
 int64_t total_steps(const TrainOptions& train, const data::PoolSampler& sampler);
 
+/// Draws the batches of the run: steps, or whole segment pairs for tpo. ConfigError or DataError where the data has
+/// nothing for an objective that compares pairs.
+data::PoolSampler make_sampler(const TrainingOptions& options, const data::Dataset& dataset);
+
 /// A hash of everything that decides which samples a batch holds: steps, labels, actions.
 std::string fingerprint(const data::Dataset& dataset);
 

@@ -89,7 +89,7 @@ class Run {
   int64_t total_steps_ = 0;
   fs::path last_checkpoint_;
   bool stop_ = false;                                     // an evaluation was interrupted
-  int64_t num_clipped_actions_ = 0, num_z0_clamped_ = 0;  // since this process began
+  int64_t num_clipped_actions_ = 0, num_z0_clamped_ = 0, num_unpaired_ = 0;  // since this process began
 };
 
 Run::Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks& hooks)
@@ -106,8 +106,7 @@ Run::Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks&
   }
   dataset_ = std::make_unique<data::Dataset>(options.data);
   const auto seed = static_cast<uint64_t>(options.run.seed);
-  sampler_ =
-      std::make_unique<data::PoolSampler>(*dataset_, options.data.pools, options.train.batch_size, seed);
+  sampler_ = std::make_unique<data::PoolSampler>(make_sampler(options, *dataset_));
   total_steps_ = total_steps(options.train, *sampler_);
   const std::string data_fingerprint = fingerprint(*dataset_);
   APO_CHECK(
@@ -231,6 +230,7 @@ void Run::take_step() {
   ++state_.step;
   num_clipped_actions_ += outcome.num_clipped_actions;
   num_z0_clamped_ += outcome.z0_clamped;
+  if (!std::isnan(outcome.num_unpaired)) num_unpaired_ += static_cast<int64_t>(outcome.num_unpaired);
   Metrics metrics = step_metrics(
       {.step = state_.step,
        .epoch = static_cast<double>(state_.step) / static_cast<double>(sampler_->batches_per_epoch()),
@@ -335,6 +335,9 @@ TrainResult Run::train() {
              concat(num_clipped_actions_, " recorded action numbers (", 100 * share,
                     " %) were beyond the range of the policy's tokens and clipped to it"));
   }
+  if (num_unpaired_ > 0)
+    log_info(num_unpaired_, " samples of ", state_.step - first, " steps were corrections without a recorded "
+             "counterpart; they are in no pair");
   if (num_z0_clamped_ > 0)
     log_info("z0 was clamped in ", num_z0_clamped_, " of ", state_.step - first, " steps");
   log_info("trained ", state_.step, " steps; checkpoint ", last_checkpoint_.string());

@@ -31,6 +31,8 @@ data::Sample sample(int i) {
              : i % 3 == 1 ? ActionSource::intervention
                           : ActionSource::policy;
   if (!s.desirable) s.dimension_credit = {0.25f, 1.0f};
+  if (i % 3 == 1) s.policy_action = {0.5f, std::sin(x)};
+  if (i % 3 != 0) s.take_over_number = i / 3;
   return s;
 }
 std::vector<data::Sample> batch_of(int size) {
@@ -70,7 +72,9 @@ std::vector<std::pair<std::string, ObjectiveOptions>> objectives() {
             .credit = Credit::dimension}},
           {"kto", {.type = ObjectiveType::kto, .z0 = Z0Estimator::mismatched}},
           {"sft", {.type = ObjectiveType::sft}},
-          {"weighted-bc", {.type = ObjectiveType::weighted_bc}}};
+          {"weighted-bc", {.type = ObjectiveType::weighted_bc}},
+          {"dpo", {.type = ObjectiveType::dpo, .beta = 0.7, .reduction = Reduction::mean}},
+          {"tpo, anchored", {.type = ObjectiveType::tpo, .beta = 0.7, .sft_weight = 0.2}}};
 }
 
 TEST(Learner, MicroBatchesEqualTheWholeBatch) {
@@ -210,6 +214,55 @@ TEST(Learner, WeightedCloningGivesInterventionsHalfTheWeight) {
       Learner(policy, nullptr, {.type = ObjectiveType::weighted_bc}, 0, false).learn(samples);
   // others 0, 3, 6, 9 weigh 1; the intervention 4 / 1; undesirable 0
   EXPECT_TRUE(at::equal(out.lambda, at::tensor({1.0, 4.0, 0.0, 1.0, 0.0, 1.0, 1.0}, at::kDouble)));
+}
+
+TEST(Learner, ComparesTheHumansActionWithThePolicys) {
+  // interventions 1 and 4 make pairs, 7 has no recorded policy action; others are in no pair
+  Pair pair;
+  std::vector<data::Sample> samples = batch_of(9);
+  samples[7].policy_action.clear();
+  const BatchOutcome out =
+      Learner(pair.policy, &pair.reference, {.type = ObjectiveType::dpo, .beta = 0.7}, 0, false).learn(samples);
+  ASSERT_EQ(samples.size(), 11u);
+  EXPECT_EQ(samples[2].action, sample(1).policy_action);  // right after the human's
+  EXPECT_EQ(samples[2].source, ActionSource::policy);
+  EXPECT_FALSE(samples[2].desirable);
+  EXPECT_EQ(samples[2].index, samples[1].index);
+  EXPECT_EQ(out.num_pairs, 2);
+  EXPECT_EQ(out.num_unpaired, 1);
+  // the loss from the rewards: rows 1 | 2 and 5 | 6
+  const at::Tensor margin = (out.reward - out.reward.roll(-1, 0)) * 0.7;
+  const auto pair_loss = [&](int64_t i) { return std::log1p(std::exp(-margin[i].item<double>())); };
+  EXPECT_NEAR(out.loss, pair_loss(1) + pair_loss(5), 1e-5);
+  EXPECT_NEAR(out.sample_loss[2].item<double>(), pair_loss(1), 1e-5);
+  EXPECT_TRUE(std::isnan(out.sample_loss[0].item<double>()));
+}
+
+TEST(Learner, ComparesWholeSegments) {
+  // one take-over: the policy's steps 2 and 5 led to it, 1 and 4 are the human's; 0 and 3 are demonstrations
+  Pair pair;
+  std::vector<data::Sample> samples = batch_of(6);
+  for (data::Sample& s : samples)
+    if (s.take_over_number >= 0) s.take_over_number = 0;
+  const BatchOutcome out =
+      Learner(pair.policy, &pair.reference, {.type = ObjectiveType::tpo, .beta = 0.7}, 0, false).learn(samples);
+  ASSERT_EQ(samples.size(), 6u);  // 0 3 | 1 4 | 2 5
+  const auto r = [&](int64_t i) { return out.reward[i].item<double>(); };
+  EXPECT_NEAR(out.loss, std::log1p(std::exp(-0.7 * (r(2) + r(3) - r(4) - r(5)))), 1e-5);
+  EXPECT_EQ(out.num_pairs, 1);
+  EXPECT_EQ(out.num_unpaired, 0);
+}
+
+TEST(Learner, TheStartingPolicyPrefersNothing) {
+  for (const auto type : {ObjectiveType::dpo, ObjectiveType::tpo}) {
+    Pair pair(/*moved=*/false);
+    std::vector<data::Sample> samples = batch_of(9);
+    const BatchOutcome out =
+        Learner(pair.policy, &pair.reference, {.type = type, .reduction = Reduction::mean}, 4, false).learn(samples);
+    EXPECT_EQ(out.num_pairs, 3);
+    EXPECT_EQ(out.pair_accuracy, 0);
+    EXPECT_NEAR(out.loss, std::log(2.0), 1e-6);
+  }
 }
 
 TEST(Learner, Bfloat16IsNearFloat32AndLeavesTheWeightsAlone) {
