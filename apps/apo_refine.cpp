@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "app_main.h"
+#include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "apo/config/options.h"
 #include "apo/report/report.h"
@@ -30,12 +31,30 @@ void print_rounds(const deploy::RefineResult& result, const std::string& dir) {
             << "/report.html\n";
 }
 
+void print_comparison(const deploy::RefineResult& result, const std::string& dir) {
+  const std::string name = dir + "/comparison.json";
+  std::cout << "\n"
+            << deploy::comparison_markdown({&result.comparison, 1}, {&name, 1}) << "\nnumbers  " << dir
+            << "/comparison.json\ntables   " << dir << "/comparison.md\nreport   " << dir << "/report.html\n";
+}
+
 struct RefineArguments {
   apps::ConfigArguments config;
   apps::ExistingRunArguments existing;
+  std::vector<std::string> merge;
+  std::string output;
 };
 
+void merge(const RefineArguments& arguments) {
+  const std::string tables = deploy::merge_comparisons(arguments.merge);
+  if (arguments.output.empty())
+    std::cout << tables;
+  else
+    write_file_atomic(arguments.output, tables);
+}
+
 void run_refine(const RefineArguments& arguments) {
+  if (!arguments.merge.empty()) return merge(arguments);
   const auto config = apps::read_config(arguments.config);
   if (!config) return;
   const std::string& dir = config->training.run.dir;
@@ -45,7 +64,7 @@ void run_refine(const RefineArguments& arguments) {
   } catch (const std::exception& error) {  // the loop itself is done
     log_warn("no report.html: ", error.what());
   }
-  print_rounds(result, dir);
+  result.comparison.results.empty() ? print_rounds(result, dir) : print_comparison(result, dir);
 }
 
 }  // namespace
@@ -53,10 +72,18 @@ void run_refine(const RefineArguments& arguments) {
 int main(int argc, char** argv) {
   CLI::App app(
       "Runs the refinement loop: demonstrations -> SFT base -> rounds of deployment with take-overs, labelling, "
-      "refinement and evaluation. A refined policy is promoted only if it is not worse.",
+      "refinement and evaluation. A refined policy is promoted only if it is not worse. With "
+      "refine.comparison.methods, several objectives are compared on the same corrections.",
       "apo-refine");
   RefineArguments arguments;
   apps::add_config_options(app, arguments.config);
   apps::add_existing_run_options(app, arguments.existing);
+  auto* merge = app.add_option("--merge", arguments.merge,
+                               "instead of running: print the tables of several comparisons as one, e.g. of several "
+                               "freshly trained bases")
+                    ->type_name("DIR");
+  app.add_option("--output", arguments.output, "with --merge: write the tables to this file")
+      ->type_name("FILE")
+      ->needs(merge);
   return apps::run_app(app, argc, argv, [&] { run_refine(arguments); });
 }

@@ -61,6 +61,7 @@ void count_episode(const EpisodeResult& episode, bool recorded, const std::map<s
   ++summary.episodes;
   summary.take_overs += static_cast<int64_t>(episode.take_over_reasons.size());
   for (const std::string& reason : episode.take_over_reasons) ++summary.take_overs_by_reason[reason];
+  summary.take_overs_by_episode.push_back(episode.take_over_reasons);
   summary.hand_backs += episode.hand_backs;
   ++(episode.success ? (corrected ? summary.corrected : summary.alone) : summary.lost);
   ++summary.outcomes[episode.outcome];

@@ -51,11 +51,13 @@ void count_record(const data::EpisodeRecord& record, CollectionSummary& summary)
   ++summary.episodes;
   ++summary.recorded;
   bool corrected = false, was_human = false;
+  std::vector<std::string>& reasons = summary.take_overs_by_episode.emplace_back();
   for (const ActionSource source : record.sources) {
     const bool human = source == ActionSource::intervention;
     if (human && !was_human) {
       ++summary.take_overs;
       ++summary.take_overs_by_reason["unknown"];
+      reasons.emplace_back("unknown");
     }
     if (!human && was_human) ++summary.hand_backs;
     corrected |= human;

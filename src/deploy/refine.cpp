@@ -9,7 +9,9 @@
 #include "apo/base/log.h"
 #include "apo/config/options.h"
 #include "apo/deploy/webp.h"
+#include "deploy/comparing.h"
 #include "deploy/loop_state.h"
+#include "deploy/stages.h"
 
 namespace apo::deploy {
 namespace {
@@ -18,142 +20,49 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 using training::ExistingRun;
 
-// Seeds of the deployments of one loop: far from those of evaluation and demonstrations, apart for each round.
-int64_t deployment_seed(int64_t seed, int64_t round) { return 1'000'000 + 100'000 * seed + 20'000 * round; }
-
 class Loop {
  public:
   Loop(const RefineSetup& setup, std::string config_yaml)
-      : setup_(setup),
-        config_yaml_(std::move(config_yaml)),
-        dir_(setup.training.run.dir),
-        device_(training::select_device(setup.training.run.device)),
-        state_(dir_) {}
+      : setup_(setup), config_yaml_(std::move(config_yaml)), dir_(setup.training.run.dir), stages_(setup) {}
 
   RefineResult run() {
-    demonstrate();
+    stages_.demonstrate();
     add_base();
     for (int64_t round = 1; round <= setup_.refine.rounds; ++round) add_round(round);
     animate();
     write_summary();
-    link_policy();
+    stages_.link_policy(current_);
     result_.policy = current_;
     return result_;
   }
 
  private:
-  fs::path round_dir(int64_t round) const {
-    return dir_ / (round == 0 ? std::string("base") : concat("round-", round));
-  }
-  std::string relative(const fs::path& path) const { return fs::relative(path, dir_).string(); }
-
-  std::unique_ptr<models::Policy> load(const std::string& checkpoint) const {
-    models::PolicyOptions options = setup_.training.policy;
-    options.checkpoint = checkpoint;
-    // an adapter of the config belongs to the config's own checkpoint: ours hold what they need
-    if (checkpoint != setup_.training.policy.checkpoint) options.adapter.clear();
-    return models::make_policy(options, nullptr, setup_.training.run.seed, device_);
-  }
-
-  // expert data: what the config names, or our own demonstrations
-  void demonstrate() {
-    expert_ = setup_.training.data.expert;
-    if (!expert_.empty()) return;
-    const fs::path output = dir_ / "demonstrations.hdf5";
-    state_.run("demonstrations", [&]() -> json {
-      DemonstrationOptions options = setup_.deploy.demonstrations;
-      options.existing = ExistingFile::overwrite;
-      return json::parse(collect_demonstrations(setup_.environment, options, output).json());
-    });
-    data::SourceOptions source;
-    source.path = output.string();
-    expert_.push_back(source);
-  }
-
   // round 0: the policy that is deployed first
   void add_base() {
-    const fs::path dir = round_dir(0);
-    json trained = nullptr;
-    current_ = setup_.training.policy.checkpoint;
-    if (current_.empty()) {
-      trained = state_.run("base/training", [&] { return train_base(dir / "training"); });
-      current_ = trained["checkpoint"].get<std::string>();
-    }
-    const EvalResult evaluation = evaluate_policy("base", current_, dir / "evaluation");
-    rounds_.push_back(round_json(0, current_, true, trained, evaluation));
-    result_.rounds.push_back({.round = 0, .policy = current_, .promoted = true, .evaluation = evaluation, .deployment = {}});
-    current_successes_ = evaluation.success;
+    const Stages::Base base = stages_.base();
+    current_ = base.checkpoint;
+    rounds_.push_back(round_json(0, current_, true, base.trained, base.evaluation));
+    result_.rounds.push_back(
+        {.round = 0, .policy = current_, .promoted = true, .evaluation = base.evaluation, .deployment = {}});
+    current_successes_ = base.evaluation.success;
     write_summary();
-  }
-
-  json train_base(const fs::path& dir) {
-    const BaseOptions& base = setup_.refine.base;
-    training::TrainingOptions options = setup_.training;
-    options.objective = base.objective;
-    options.optimizer = base.optimizer;
-    options.schedule = base.schedule;
-    options.train = base.train;
-    options.data.augmentation = base.augmentation;
-    options.data.interactions.clear();
-    options.data.pools = {.desirable = 1, .intervention = 0, .undesirable = 0};
-    options.policy.lora.rank = 0;
-    options.policy.adapter.clear();
-    return run_training(options, dir);
-  }
-
-  json run_training(training::TrainingOptions options, const fs::path& dir) {
-    options.run.dir = dir.string();
-    options.data.expert = expert_;
-    // a run directory without a whole checkpoint is one that was stopped before its first: nothing to go on from
-    const bool begun = fs::exists(dir / "checkpoints" / "latest");
-    const auto trained = training::train(options, begun ? ExistingRun::resume : ExistingRun::overwrite);
-    return {{"checkpoint", trained.checkpoint.string()},
-            {"objective", objective_name(options)},
-            {"directory", relative(dir)},
-            {"steps", trained.steps},
-            {"seconds", trained.seconds}};
-  }
-
-  static std::string objective_name(const training::TrainingOptions& options) {
-    for (const auto& [value, name] : enum_names(options.objective.type))
-      if (value == options.objective.type) return std::string(name);
-    return "";
-  }
-
-  EvalResult evaluate_policy(const std::string& stage, const std::string& checkpoint, const fs::path& dir) {
-    state_.run(stage + "/evaluation", [&]() -> json {
-      const auto policy = load(checkpoint);
-      const EvalResult result = evaluate(*policy, setup_.environment, setup_.eval);
-      write_results(result, setup_.environment, setup_.eval, dir);
-      return {{"success_rate", result.success.rate}};
-    });
-    const fs::path file = dir / "results.json";
-    EvalResult result = EvalResult::from_json(read_file(file), file.string());
-    log_info(stage, ": success ", result.success.count, "/", result.success.total);
-    return result;
   }
 
   void add_round(int64_t round) {
     const std::string name = concat("round-", round);
-    const fs::path dir = round_dir(round);
+    const fs::path dir = dir_ / name;
     const fs::path interactions = dir / "interactions.hdf5";
-    const json deployed = state_.run(name + "/deployment", [&]() -> json {
-      fs::create_directories(dir);
-      const auto policy = load(current_);
-      const auto environment = make_environment(setup_.environment);
-      const auto human = make_intervention_source(setup_.deploy.intervention);
-      CollectOptions options = setup_.deploy.collect;
-      options.seed += deployment_seed(setup_.training.run.seed, round);
-      options.existing = ExistingFile::overwrite;
-      return json::parse(collect(*environment, *policy, *human, options, interactions).json());
-    });
+    CollectOptions collecting = setup_.deploy.collect;
+    collecting.seed += deployment_seed(setup_.training.run.seed, round);
+    const json deployed = stages_.deploy(name + "/deployment", current_, collecting, interactions);
     const CollectionSummary deployment = CollectionSummary::from_json(deployed.dump(), name + "/deployment");
     if (!setup_.refine.keep_interactions) interactions_.clear();
     interactions_.push_back(interactions.string());
 
-    const json trained = state_.run(name + "/training", [&] { return train_round(dir / "training"); });
+    const json trained =
+        stages_.refine(name + "/training", setup_.training, current_, interactions_, dir / "training");
     const std::string checkpoint = trained["checkpoint"].get<std::string>();
-    const EvalResult evaluation = evaluate_policy(name, checkpoint, dir / "evaluation");
+    const EvalResult evaluation = stages_.evaluate(name, checkpoint, dir / "evaluation");
     const bool promoted = evaluation.success.rate >= current_successes_.rate - setup_.refine.promotion_tolerance;
     if (promoted) {
       current_ = checkpoint;
@@ -173,55 +82,26 @@ class Loop {
     write_summary();
   }
 
-  json train_round(const fs::path& dir) {
-    training::TrainingOptions options = setup_.training;
-    options.policy.checkpoint = current_;
-    if (current_ != setup_.training.policy.checkpoint) options.policy.adapter.clear();
-    options.data.expert = expert_;
-    for (const std::string& file : interactions_) {
-      data::SourceOptions source;
-      source.path = file;
-      options.data.interactions.push_back(source);
-    }
-    json trained = run_training(options, dir);
-    trained["labels"] = data::Dataset(options.data).counts();
-    return trained;
-  }
-
   json round_json(int64_t round, const std::string& policy, bool promoted, const json& trained,
                   const EvalResult& evaluation) const {
-    const auto rate = [](const Rate& r) {
-      return json{{"count", r.count}, {"rate", r.rate}, {"low", r.low}, {"high", r.high}};
-    };
-    json entry = {{"round", round}, {"policy", relative(policy)}, {"promoted", promoted}, {"deployment", nullptr}};
+    json entry = {{"round", round}, {"policy", stages_.relative(policy)}, {"promoted", promoted}, {"deployment", nullptr}};
     if (!trained.is_null()) {
       entry["training"] = trained["directory"];
       entry["objective"] = trained["objective"];
       entry["train_seconds"] = trained["seconds"];
       if (trained.contains("labels")) entry["labels"] = trained["labels"];
     }
-    entry["evaluation"] = {{"trials", evaluation.success.total},
-                           {"successes", evaluation.success.count},
-                           {"success_rate", evaluation.success.rate},
-                           {"success_low", evaluation.success.low},
-                           {"success_high", evaluation.success.high},
-                           {"unaided", rate(evaluation.unaided)},
-                           {"outcomes", evaluation.outcomes},
-                           {"mean_steps", evaluation.mean_steps},
-                           {"seconds", evaluation.seconds}};
-    json by_fact = json::object();
-    for (const auto& [fact, value] : evaluation.success_by_fact) by_fact[fact] = rate(value);
-    entry["evaluation"]["success_by_fact"] = by_fact;
+    entry["evaluation"] = evaluation_json(evaluation);
     return entry;
   }
 
   // pictures: trials that the base failed and the final policy solves; what the human did on such a seed; the solution
   void animate() {
     if (result_.rounds.size() < 2 || setup_.refine.animations == 0) return;
-    animations_ = state_.run("animations", [&]() -> json {
+    animations_ = stages_.state().run("animations", [&]() -> json {
       json drawn = json::array();
-      const auto base = load(result_.rounds.front().policy);
-      const auto refined = load(current_);
+      const auto base = stages_.load(result_.rounds.front().policy);
+      const auto refined = stages_.load(current_);
       const auto human = make_intervention_source(setup_.deploy.intervention);
       const auto environment = make_environment(setup_.environment);
       const auto& before = result_.rounds.front().evaluation.trials;
@@ -256,27 +136,18 @@ class Loop {
     write_animation(path, trial.frames, kAnimationFramesPerSecond);
     drawn.push_back({{"title", title},
                      {"caption", concat("seed ", seed, ": ", trial.trial.outcome, " after ", trial.trial.steps, " steps")},
-                     {"path", relative(path)}});
+                     {"path", stages_.relative(path)}});
   }
 
   void write_summary() const {
     const json summary = {{"command", "apo-refine"},
                           {"config", config_yaml_},
                           {"seed", setup_.training.run.seed},
-                          {"seconds", state_.seconds()},
+                          {"seconds", stages_.state().seconds()},
                           {"environment", setup_.environment.type},
                           {"rounds", rounds_},
                           {"animations", animations_}};
     write_file_atomic(dir_ / "summary.json", summary.dump(1));
-  }
-
-  // dir/policy -> the promoted checkpoint
-  void link_policy() const {
-    const fs::path link = dir_ / "policy", temporary = dir_ / "policy.partial";
-    std::error_code ignored;
-    fs::remove(temporary, ignored);
-    fs::create_directory_symlink(relative(current_), temporary);
-    fs::rename(temporary, link);
   }
 
   static constexpr int64_t kAnimationSize = 192;
@@ -285,9 +156,7 @@ class Loop {
   const RefineSetup& setup_;
   std::string config_yaml_;
   fs::path dir_;
-  at::Device device_;
-  LoopState state_;
-  std::vector<data::SourceOptions> expert_;
+  Stages stages_;
   std::vector<std::string> interactions_;
   std::string current_;       // checkpoint of the promoted policy
   Rate current_successes_;
@@ -299,7 +168,8 @@ class Loop {
 void remove_loop(const fs::path& dir) {
   std::vector<fs::path> mine = {dir / "state.json",  dir / "config.yaml", dir / "summary.json", dir / "report.html",
                                 dir / "policy",      dir / "base",        dir / "animations",   dir / "demonstrations.hdf5",
-                                dir / "demonstrations.hdf5.json"};
+                                dir / "demonstrations.hdf5.json", dir / "methods", dir / "comparison.json",
+                                dir / "comparison.md"};
   for (const auto& entry : fs::directory_iterator(dir))
     if (entry.path().filename().string().starts_with("round-")) mine.push_back(entry.path());
   for (const fs::path& path : mine) fs::remove_all(path);
@@ -356,13 +226,16 @@ void RefineOptions::visit(config::Visitor& v) {
   v("keep_interactions", keep_interactions, "learn from all rounds' interactions; false: from the last round's only");
   v("animations", animations, "seeds drawn as failure, correction and refined rollout; 0: none", config::at_least(0));
   v("base", base, "how the base policy is trained from the demonstrations");
+  v("comparison", comparison, "methods side by side on the same corrections");
 }
 
 RefineResult refine(const RefineSetup& setup, ExistingRun existing, const std::string& config_yaml) {
   const fs::path dir = setup.training.run.dir;
   APO_CHECK(ConfigError, !dir.empty(), "run.dir: expected a directory to write to, found nothing");
   const DirectoryLock lock(dir);
+  check(setup.refine.comparison);
   open_directory(dir, existing, config_yaml);
+  if (!setup.refine.comparison.methods.empty()) return compare(setup, config_yaml);
   return Loop(setup, config_yaml).run();
 }
 

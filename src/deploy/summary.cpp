@@ -9,6 +9,8 @@
 namespace apo::deploy {
 namespace {
 
+constexpr const char* kByEpisode = "take_overs_by_episode";  // absent from older files
+
 // Each member with its name, once for both directions.
 template <class Summary, class Field>
 void for_each_field(Summary& summary, Field&& field) {
@@ -36,6 +38,7 @@ std::string list(const std::map<std::string, int64_t>& counts) {
 std::string CollectionSummary::json() const {
   nlohmann::ordered_json object;
   for_each_field(*this, [&](const char* name, const auto& value) { object[name] = value; });
+  object[kByEpisode] = take_overs_by_episode;
   return object.dump(2) + "\n";
 }
 
@@ -52,6 +55,11 @@ CollectionSummary CollectionSummary::from_json(const std::string& json, const st
           concat(where, ": ", name, ": expected a count or counts by name, found ", object[name].dump()));
     }
   });
+  try {
+    if (object.contains(kByEpisode)) object[kByEpisode].get_to(summary.take_overs_by_episode);
+  } catch (const nlohmann::json::exception&) {
+    throw DataError(concat(where, ": ", kByEpisode, ": expected lists of reasons, one an episode"));
+  }
   return summary;
 }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "apo/deploy/environment.h"
 #include "apo/deploy/intervention.h"
@@ -52,6 +53,8 @@ struct CollectionSummary {
   std::map<std::string, int64_t> outcomes;
   std::map<std::string, int64_t> steps;  ///< recorded, by source: "expert", "policy", "intervention"
   double seconds = 0;
+  /// Why the human took over, for each episode played, in their order; shorter where an older file does not say.
+  std::vector<std::vector<std::string>> take_overs_by_episode;
 
   /// One object with these names.
   std::string json() const;

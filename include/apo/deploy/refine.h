@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "apo/deploy/collector.h"
+#include "apo/deploy/comparison.h"
 #include "apo/deploy/environment.h"
 #include "apo/deploy/evaluator.h"
 #include "apo/deploy/intervention.h"
@@ -45,6 +46,7 @@ struct RefineOptions {
   bool keep_interactions = true;     ///< learn from the interactions of all rounds; false: of the last round only
   int64_t animations = 3;            ///< rollouts drawn per kind: failure, correction, the same seed refined
   BaseOptions base;
+  ComparisonOptions comparison;
   RefineOptions();                   ///< base.objective.type is sft
   void visit(config::Visitor& v);
 };
@@ -70,6 +72,7 @@ struct RoundResult {
 struct RefineResult {
   std::vector<RoundResult> rounds;
   std::string policy;        ///< the promoted policy's checkpoint
+  Comparison comparison;     ///< without results unless methods were compared
 };
 
 /// Runs the loop under `setup.training.run.dir`:
@@ -79,6 +82,14 @@ struct RefineResult {
 /// given, otherwise trained.
 /// A stopped loop goes on where it was with ExistingRun::resume: finished stages are kept, training resumes bit-equal,
 /// an unfinished collection or evaluation starts anew from its own seed.
+///
+/// With refine.comparison.methods, rounds compare instead: the base is deployed once, every method learns from these
+/// recordings (methods/NAME/round-1/{training,evaluation}) with the same seeds and numbers of updates, and each refined
+/// policy, the base among them, is deployed on the same `episodes` seeds (methods/NAME/round-1/deployment.hdf5,
+/// base/deployment-1.hdf5). In the second round each method goes on from its own policy and learns from the first
+/// recordings and those of its own deployment. Nothing is promoted: `policy` stays the base. Besides:
+/// comparison.json (every trial and episode), comparison.md (tables), both rewritten after each method.
+///
 /// `config_yaml` is the resolved config; resuming with another one is a ConfigError.
 RefineResult refine(const RefineSetup& setup, training::ExistingRun existing, const std::string& config_yaml);
 

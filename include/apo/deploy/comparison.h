@@ -1,0 +1,86 @@
+// Methods side by side: several objectives that learn from the very same corrections, tried on the same seeds.
+//
+//   refine: {comparison: {methods: [{name: apo, objective: {type: apo}}, {name: dagger, objective: {type: sft}}]}}
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "apo/data/dataset.h"
+#include "apo/objective/options.h"
+
+namespace apo::config {
+class Visitor;
+}
+
+namespace apo::deploy {
+
+/// One way to learn from corrections; what is not here is as in the top-level sections.
+struct MethodOptions {
+  std::string name;                       ///< in tables; not "base"
+  objective::ObjectiveOptions objective;
+  data::PoolOptions pools;
+  bool interactions = true;               ///< false: learns from the expert data alone, a control
+  void visit(config::Visitor& v);
+};
+
+/// Config section `refine.comparison`.
+struct ComparisonOptions {
+  std::vector<MethodOptions> methods;          ///< none: no comparison, the loop refines as the top-level sections say
+  int64_t episodes = 200;                      ///< of each method's next deployment, on the same seeds
+  std::vector<std::string> against = {"base"}; ///< methods that every other one is tested against
+  void visit(config::Visitor& v);
+};
+
+/// ConfigError for names that are missing, taken twice, or unknown in `against`.
+void check(const ComparisonOptions& options);
+
+/// One method after one round: how each trial ended, and what each episode of its next deployment needed.
+struct MethodResult {
+  std::string method;               ///< "base" is the policy before any refinement
+  int64_t round = 1;
+  std::string objective, policy;    ///< the checkpoint relative to the loop's directory
+  int64_t steps = 0;
+  double train_seconds = 0;
+  std::vector<bool> success, unaided;                 ///< by trial
+  std::vector<std::vector<std::string>> take_overs;   ///< by episode of the next deployment: why the human took over
+  int64_t lost = 0;                                   ///< of those episodes, in spite of the human
+};
+
+/// What one loop compared (comparison.json in its directory).
+struct Comparison {
+  int64_t seed = 0;                  ///< run.seed
+  int64_t eval_seed = 0;             ///< trial i of every method was reset with eval_seed + i
+  std::vector<std::string> against;
+  std::vector<MethodResult> results; ///< by round, in the methods' order, base first
+
+  std::string json() const;
+  /// DataError naming `where` and what is missing or of a wrong kind.
+  static Comparison from_json(const std::string& json, const std::string& where);
+};
+
+/// Two methods on the same seeds: what only one of them did.
+struct PairedTest {
+  int64_t only_first = 0, only_second = 0, pairs = 0;
+  double difference = 0;   ///< share of the first minus share of the second
+  double p = 1;            ///< two-sided
+};
+/// McNemar's test, exact: under the null hypothesis `only_first` is binomial(only_first + only_second, 1/2). 1 if there
+/// is no discordant pair.
+/// Source  McNemar 1947; the exact form is the sign test on the discordant pairs.
+double mcnemar_exact(int64_t only_first, int64_t only_second);
+/// The vectors are of one length, pair by pair.
+PairedTest paired_test(const std::vector<bool>& first, const std::vector<bool>& second);
+
+/// Markdown tables, two for each round: success in trials, and take-overs in the next deployment. Rates are pooled over
+/// `loops` (freshly trained bases), intervals are Wilson's 95 %, tests are McNemar's over the common seeds of each loop,
+/// pooled.
+/// DataError naming `names` (one a loop) where two loops have other methods, trials, seeds or episodes.
+std::string comparison_markdown(std::span<const Comparison> loops, std::span<const std::string> names);
+
+/// The tables of several loops' directories. DataError as above, or where one holds no whole comparison.
+std::string merge_comparisons(std::span<const std::string> directories);
+
+}  // namespace apo::deploy

@@ -1,0 +1,186 @@
+#include "deploy/comparing.h"
+
+#include <cctype>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "apo/base/log.h"
+#include "deploy/stages.h"
+
+namespace apo::deploy {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+// "apo + anchor" -> "2-apo-anchor": a directory's name; the method's number keeps them apart.
+std::string directory_name(size_t number, const std::string& name) {
+  std::string slug = concat(number);
+  bool dash = true;
+  for (const char c : name) {
+    const bool plain = std::isalnum(static_cast<unsigned char>(c)) != 0;
+    if (plain && dash) slug += '-';
+    dash = !plain;
+    if (plain) slug += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  }
+  return slug;
+}
+
+// Where one method stands.
+struct Standing {
+  std::string checkpoint;
+  std::vector<std::string> recordings;
+};
+
+class Comparing {
+ public:
+  Comparing(const RefineSetup& setup, std::string config_yaml)
+      : setup_(setup), options_(setup.refine.comparison), config_yaml_(std::move(config_yaml)), stages_(setup) {}
+
+  RefineResult run() {
+    stages_.demonstrate();
+    base_ = stages_.base();
+    result_.policy = base_.checkpoint;
+    stages_.link_policy(base_.checkpoint);
+    result_.comparison.seed = setup_.training.run.seed;
+    result_.comparison.eval_seed = setup_.eval.seed;
+    result_.comparison.against = options_.against;
+    result_.rounds.push_back(
+        {.round = 0, .policy = base_.checkpoint, .promoted = true, .evaluation = base_.evaluation, .deployment = {}});
+    write();
+    first_deployment();
+    for (int64_t round = 1; round <= setup_.refine.rounds; ++round) add_round(round);
+    return std::move(result_);
+  }
+
+ private:
+  // The corrections that every method learns from.
+  void first_deployment() {
+    const fs::path recording = stages_.dir() / "round-1" / "interactions.hdf5";
+    CollectOptions collecting = setup_.deploy.collect;
+    collecting.seed += deployment_seed(setup_.training.run.seed, 1);
+    stages_.deploy("round-1/deployment", base_.checkpoint, collecting, recording);
+    for (const MethodOptions& method : options_.methods)
+      standings_[method.name] = {base_.checkpoint, {recording.string()}};
+  }
+
+  // Every policy's deployment after a round has the same seeds.
+  CollectionSummary next_deployment(const std::string& stage, const std::string& checkpoint, int64_t round,
+                                    const fs::path& recording) {
+    CollectOptions collecting = setup_.deploy.collect;
+    collecting.seed += deployment_seed(setup_.training.run.seed, round + 1);
+    collecting.take_overs = 0;
+    collecting.episodes = options_.episodes;
+    const json deployed = stages_.deploy(stage, checkpoint, collecting, recording);
+    return CollectionSummary::from_json(deployed.dump(), stage);
+  }
+
+  void add_round(int64_t round) {
+    const CollectionSummary of_base =
+        next_deployment(concat("base/deployment-", round), base_.checkpoint, round,
+                        stages_.dir() / "base" / concat("deployment-", round, ".hdf5"));
+    add("base", round, base_.trained, base_.checkpoint, base_.evaluation, of_base);
+    for (size_t i = 0; i < options_.methods.size(); ++i) {
+      const MethodOptions& method = options_.methods[i];
+      Standing& standing = standings_.at(method.name);
+      const std::string stage = concat("methods/", directory_name(i + 1, method.name), "/round-", round);
+      const fs::path dir = stages_.dir() / stage;
+      log_info("round ", round, ": ", method.name);
+      training::TrainingOptions options = setup_.training;
+      options.objective = method.objective;
+      options.data.pools = method.pools;
+      if (!method.interactions) options.data.interactions.clear();
+      const json trained = stages_.refine(stage + "/training", options, standing.checkpoint,
+                                          method.interactions ? standing.recordings : std::vector<std::string>(),
+                                          dir / "training");
+      standing.checkpoint = trained["checkpoint"].get<std::string>();
+      const EvalResult evaluation = stages_.evaluate(stage, standing.checkpoint, dir / "evaluation");
+      const fs::path recording = dir / "deployment.hdf5";
+      const CollectionSummary deployed =
+          next_deployment(stage + "/deployment", standing.checkpoint, round, recording);
+      if (!setup_.refine.keep_interactions) standing.recordings.clear();
+      standing.recordings.push_back(recording.string());
+      add(method.name, round, trained, standing.checkpoint, evaluation, deployed);
+    }
+  }
+
+  void add(const std::string& name, int64_t round, const json& trained, const std::string& checkpoint,
+           const EvalResult& evaluation, const CollectionSummary& deployed) {
+    MethodResult result;
+    result.method = name;
+    result.round = round;
+    result.policy = stages_.relative(checkpoint);
+    if (!trained.is_null()) {
+      result.objective = trained["objective"].get<std::string>();
+      result.steps = trained["steps"].get<int64_t>();
+      result.train_seconds = trained["seconds"].get<double>();
+    }
+    for (const Trial& trial : evaluation.trials) {
+      result.success.push_back(trial.success);
+      result.unaided.push_back(trial.unaided);
+    }
+    result.take_overs = deployed.take_overs_by_episode;
+    result.lost = deployed.lost;
+    json entry = {{"method", name},
+                  {"round", round},
+                  {"objective", result.objective},
+                  {"policy", result.policy},
+                  {"evaluation", evaluation_json(evaluation)},
+                  {"deployment", json::parse(deployed.json())}};
+    entry["deployment"].erase("take_overs_by_episode");
+    if (name != "base") {
+      entry["training"] = trained["directory"];
+      entry["train_seconds"] = result.train_seconds;
+      entry["labels"] = trained["labels"];
+    }
+    methods_.push_back(std::move(entry));
+    result_.comparison.results.push_back(std::move(result));
+    write();
+  }
+
+  void write() const {
+    json base = {{"round", 0},
+                 {"policy", stages_.relative(base_.checkpoint)},
+                 {"promoted", true},
+                 {"deployment", nullptr},
+                 {"evaluation", evaluation_json(base_.evaluation)}};
+    if (!base_.trained.is_null()) {
+      base["training"] = base_.trained["directory"];
+      base["objective"] = base_.trained["objective"];
+      base["train_seconds"] = base_.trained["seconds"];
+    }
+    const json summary = {{"command", "apo-refine"},
+                          {"config", config_yaml_},
+                          {"seed", setup_.training.run.seed},
+                          {"seconds", stages_.state().seconds()},
+                          {"environment", setup_.environment.type},
+                          {"rounds", json::array({base})},
+                          {"methods", methods_},
+                          {"animations", json::array()}};
+    write_file_atomic(stages_.dir() / "summary.json", summary.dump(1));
+    if (result_.comparison.results.empty()) return;
+    write_file_atomic(stages_.dir() / "comparison.json", result_.comparison.json());
+    const std::string name = (stages_.dir() / "comparison.json").string();
+    write_file_atomic(stages_.dir() / "comparison.md",
+                      comparison_markdown({&result_.comparison, 1}, {&name, 1}));
+  }
+
+  const RefineSetup& setup_;
+  const ComparisonOptions& options_;
+  std::string config_yaml_;
+  Stages stages_;
+  Stages::Base base_;
+  std::map<std::string, Standing> standings_;  // by method
+  json methods_ = json::array();
+  RefineResult result_;
+};
+
+}  // namespace
+
+RefineResult compare(const RefineSetup& setup, const std::string& config_yaml) {
+  return Comparing(setup, config_yaml).run();
+}
+
+}  // namespace apo::deploy

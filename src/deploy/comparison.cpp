@@ -1,0 +1,162 @@
+#include "apo/deploy/comparison.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "apo/config/options.h"
+
+namespace apo::deploy {
+namespace {
+
+using nlohmann::ordered_json;
+
+std::vector<int> numbers(const std::vector<bool>& bits) { return {bits.begin(), bits.end()}; }
+
+// A member of a JSON object, read into its type; DataError otherwise.
+template <class T>
+T member(const ordered_json& object, const char* name, const std::string& where) {
+  const auto found = object.find(name);
+  APO_CHECK(DataError, found != object.end(), where, ": expected the key ", name);
+  try {
+    return found->template get<T>();
+  } catch (const nlohmann::json::exception&) {
+    std::string text = found->dump();
+    if (text.size() > 60) text = text.substr(0, 57) + "...";
+    throw DataError(concat(where, ": ", name, ": expected another kind of value, found ", text));
+  }
+}
+
+std::vector<bool> bits(const ordered_json& object, const char* name, const std::string& where) {
+  const auto values = member<std::vector<int>>(object, name, where);
+  for (const int value : values)
+    APO_CHECK(DataError, value == 0 || value == 1, where, ": ", name, ": expected 0 and 1, found ", value);
+  return {values.begin(), values.end()};
+}
+
+MethodResult read_result(const ordered_json& object, const std::string& where) {
+  APO_CHECK(DataError, object.is_object(), where, ": expected an object, found something else");
+  MethodResult result;
+  result.method = member<std::string>(object, "method", where);
+  result.round = member<int64_t>(object, "round", where);
+  result.objective = member<std::string>(object, "objective", where);
+  result.policy = member<std::string>(object, "policy", where);
+  result.steps = member<int64_t>(object, "steps", where);
+  result.train_seconds = member<double>(object, "train_seconds", where);
+  result.success = bits(object, "success", where);
+  result.unaided = bits(object, "unaided", where);
+  APO_CHECK(DataError, result.success.size() == result.unaided.size(), where, ": unaided: expected ",
+            result.success.size(), " trials as in success, found ", result.unaided.size());
+  result.take_overs = member<std::vector<std::vector<std::string>>>(object, "take_overs", where);
+  result.lost = member<int64_t>(object, "lost", where);
+  return result;
+}
+
+}  // namespace
+
+void MethodOptions::visit(config::Visitor& v) {
+  v("name", name, "in tables and directories; not \"base\"");
+  v("objective", objective, "as the top-level section; its defaults are the paper's, not the top-level section's");
+  v("pools", pools, "as data.pools");
+  v("interactions", interactions, "false: learns from the expert data alone, a control");
+}
+
+void ComparisonOptions::visit(config::Visitor& v) {
+  v("methods", methods,
+    "what is refined side by side from the same corrections; none: no comparison, only the top-level objective");
+  v("episodes", episodes, "of each method's next deployment, on the same seeds", config::at_least(1));
+  v("against", against, "methods that every other one is tested against; base: before any refinement");
+}
+
+void check(const ComparisonOptions& options) {
+  std::set<std::string> names = {"base"};
+  for (size_t i = 0; i < options.methods.size(); ++i) {
+    const MethodOptions& method = options.methods[i];
+    const std::string key = concat("refine.comparison.methods[", i, "].");
+    APO_CHECK(ConfigError, !method.name.empty(), key, "name: expected a name, found nothing");
+    APO_CHECK(ConfigError, names.insert(method.name).second, key, "name: expected a name of its own, found ",
+              method.name, method.name == "base" ? ", which is the policy before any refinement" : " once more");
+    try {
+      objective::check(method.objective);
+    } catch (const ConfigError& error) {
+      throw ConfigError(concat(key, error.what()));
+    }
+  }
+  for (const std::string& name : options.against)
+    APO_CHECK(ConfigError, names.contains(name), "refine.comparison.against: expected base or a method's name, found ",
+              name);
+}
+
+std::string Comparison::json() const {
+  ordered_json all = ordered_json::array();
+  for (const MethodResult& r : results)
+    all.push_back({{"method", r.method},
+                   {"round", r.round},
+                   {"objective", r.objective},
+                   {"policy", r.policy},
+                   {"steps", r.steps},
+                   {"train_seconds", r.train_seconds},
+                   {"success", numbers(r.success)},
+                   {"unaided", numbers(r.unaided)},
+                   {"take_overs", r.take_overs},
+                   {"lost", r.lost}});
+  const ordered_json object = {{"seed", seed}, {"eval_seed", eval_seed}, {"against", against}, {"results", all}};
+  return object.dump() + "\n";
+}
+
+Comparison Comparison::from_json(const std::string& json, const std::string& where) {
+  const auto object = ordered_json::parse(json, nullptr, false);
+  APO_CHECK(DataError, object.is_object(), where, ": expected a JSON object, found something else");
+  Comparison comparison;
+  comparison.seed = member<int64_t>(object, "seed", where);
+  comparison.eval_seed = member<int64_t>(object, "eval_seed", where);
+  comparison.against = member<std::vector<std::string>>(object, "against", where);
+  const auto results = member<ordered_json>(object, "results", where);
+  APO_CHECK(DataError, results.is_array() && !results.empty(), where, ": results: expected a list of results");
+  for (size_t i = 0; i < results.size(); ++i)
+    comparison.results.push_back(read_result(results[i], concat(where, ": results[", i, "]")));
+  return comparison;
+}
+
+double mcnemar_exact(int64_t only_first, int64_t only_second) {
+  APO_ASSERT(only_first >= 0 && only_second >= 0);
+  const int64_t n = only_first + only_second, least = std::min(only_first, only_second);
+  const auto log_factorial = [](int64_t k) { return std::lgamma(static_cast<double>(k) + 1); };
+  double tail = 0;  // P(X <= least), X binomial(n, 1/2)
+  for (int64_t k = 0; k <= least; ++k)
+    tail += std::exp(log_factorial(n) - log_factorial(k) - log_factorial(n - k) - static_cast<double>(n) * std::log(2.0));
+  return std::min(1.0, 2 * tail);
+}
+
+PairedTest paired_test(const std::vector<bool>& first, const std::vector<bool>& second) {
+  APO_ASSERT(first.size() == second.size());
+  PairedTest test;
+  test.pairs = std::ssize(first);
+  for (size_t i = 0; i < first.size(); ++i) {
+    test.only_first += first[i] && !second[i];
+    test.only_second += second[i] && !first[i];
+  }
+  if (test.pairs > 0)
+    test.difference = static_cast<double>(test.only_first - test.only_second) / static_cast<double>(test.pairs);
+  test.p = mcnemar_exact(test.only_first, test.only_second);
+  return test;
+}
+
+std::string merge_comparisons(std::span<const std::string> directories) {
+  std::vector<Comparison> loops;
+  std::vector<std::string> names;
+  for (const std::string& directory : directories) {
+    const std::filesystem::path file = std::filesystem::path(directory) / "comparison.json";
+    APO_CHECK(DataError, std::filesystem::exists(file), file.string(),
+              ": no such file; expected the directory of a loop with refine.comparison.methods");
+    loops.push_back(Comparison::from_json(read_file(file), file.string()));
+    names.push_back(file.string());
+  }
+  return comparison_markdown(loops, names);
+}
+
+}  // namespace apo::deploy

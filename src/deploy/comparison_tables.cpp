@@ -1,0 +1,239 @@
+// Comparisons as Markdown.
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <iomanip>
+#include <map>
+#include <sstream>
+#include <utility>
+
+#include "apo/base/error.h"
+#include "apo/deploy/comparison.h"
+#include "apo/deploy/evaluator.h"
+
+namespace apo::deploy {
+namespace {
+
+// What is counted of a result, trial by trial or episode by episode.
+using Bits = std::function<std::vector<bool>(const MethodResult&)>;
+
+std::vector<bool> success(const MethodResult& result) { return result.success; }
+std::vector<bool> unaided(const MethodResult& result) { return result.unaided; }
+std::vector<bool> corrected(const MethodResult& result) {
+  std::vector<bool> out;
+  for (const auto& reasons : result.take_overs) out.push_back(!reasons.empty());
+  return out;
+}
+Bits corrected_for(const std::string& reason) {
+  return [reason](const MethodResult& result) {
+    std::vector<bool> out;
+    for (const auto& reasons : result.take_overs)
+      out.push_back(std::find(reasons.begin(), reasons.end(), reason) != reasons.end());
+    return out;
+  };
+}
+
+std::string fixed(double value, int digits) {
+  std::ostringstream out;
+  out << std::fixed << std::setprecision(digits) << value;
+  return out.str();
+}
+
+int64_t count(const std::vector<bool>& bits) { return std::count(bits.begin(), bits.end(), true); }
+
+// One method after one round in all loops.
+using Row = std::vector<const MethodResult*>;
+
+Rate pooled(const Row& row, const Bits& bits) {
+  int64_t n = 0, total = 0;
+  for (const MethodResult* result : row) {
+    const std::vector<bool> values = bits(*result);
+    n += count(values);
+    total += std::ssize(values);
+  }
+  return wilson(n, total);
+}
+
+std::string rate_cell(const Row& row, const Bits& bits) {
+  const Rate rate = pooled(row, bits);
+  return concat(fixed(rate.rate, 3), " [", fixed(rate.low, 2), ", ", fixed(rate.high, 2), "]");
+}
+
+std::string loops_cell(const Row& row, const Bits& bits) {
+  std::string text;
+  for (const MethodResult* result : row) text += concat(text.empty() ? "" : " / ", fixed(pooled({result}, bits).rate, 2));
+  return text;
+}
+
+std::string p_text(double p) {
+  if (p < 0.001) return "p < 0.001";
+  return concat("p = ", fixed(p, p < 0.1 ? 3 : 2));
+}
+
+// "+25.3 points, p < 0.001"; pairs are those of the same loop and seed.
+std::string test_cell(const Row& row, const Row& other, const Bits& bits) {
+  if (row.front()->method == other.front()->method) return "–";
+  std::vector<bool> first, second;
+  for (size_t i = 0; i < row.size(); ++i) {
+    const std::vector<bool> a = bits(*row[i]), b = bits(*other[i]);
+    first.insert(first.end(), a.begin(), a.end());
+    second.insert(second.end(), b.begin(), b.end());
+  }
+  const PairedTest test = paired_test(first, second);
+  return concat(test.difference >= 0 ? "+" : "−", fixed(std::abs(100 * test.difference), 1), ", ", p_text(test.p));
+}
+
+std::string escaped(const std::string& text) {
+  std::string out;
+  for (const char c : text) out += c == '|' ? std::string("\\|") : std::string(1, c);
+  return out;
+}
+
+std::string table(const std::vector<std::vector<std::string>>& rows) {
+  std::string out;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    for (const std::string& cell : rows[i]) out += concat("| ", cell, " ");
+    out += "|\n";
+    if (i > 0) continue;
+    for (size_t c = 0; c < rows[0].size(); ++c) out += "| --- ";
+    out += "|\n";
+  }
+  return out;
+}
+
+// All loops as one: rows by round and method, checked to belong together.
+class Merged {
+ public:
+  Merged(std::span<const Comparison> loops, std::span<const std::string> names) : against_(loops[0].against) {
+    for (size_t i = 0; i < loops.size(); ++i) {
+      check_alike(loops[0], loops[i], names[0], names[i]);
+      for (const MethodResult& result : loops[i].results) add(result);
+    }
+  }
+
+  std::string markdown() const {
+    std::string out;
+    int64_t last = 0;
+    for (const auto& [key, row] : rows_)
+      if (std::exchange(last, key.first) != key.first) out += section(key.first);
+    return out;
+  }
+
+ private:
+  using Key = std::pair<int64_t, size_t>;  // round, place of the method
+
+  void add(const MethodResult& result) {
+    auto place = std::find(methods_.begin(), methods_.end(), result.method);
+    if (place == methods_.end()) place = methods_.insert(place, result.method);
+    rows_[{result.round, static_cast<size_t>(place - methods_.begin())}].push_back(&result);
+  }
+
+  static void check_alike(const Comparison& first, const Comparison& other, const std::string& first_name,
+                          const std::string& name) {
+    const auto describe = [](const Comparison& loop) {
+      std::string text = concat("eval.seed ", loop.eval_seed);
+      for (const MethodResult& r : loop.results)
+        text += concat("; ", r.method, " after round ", r.round, " with ", r.success.size(), " trials and ",
+                       r.take_overs.size(), " episodes");
+      return text;
+    };
+    const std::string expected = describe(first), found = describe(other);
+    APO_CHECK(DataError, expected == found, name, ": expected the same methods, rounds, trials and episodes as in ",
+              first_name, " (", expected, "), found ", found);
+  }
+
+  // Reasons for taking over, the base's most frequent first.
+  std::vector<std::string> reasons(int64_t round) const {
+    std::map<std::string, int64_t> all, of_base;
+    for (const auto& [key, row] : rows_) {
+      if (key.first != round) continue;
+      for (const MethodResult* result : row)
+        for (const auto& episode : result->take_overs)
+          for (const std::string& reason : episode) {
+            ++all[reason];
+            if (result->method == "base") ++of_base[reason];
+          }
+    }
+    std::vector<std::string> sorted;
+    for (const auto& [reason, n] : all) sorted.push_back(reason);
+    std::stable_sort(sorted.begin(), sorted.end(),
+                     [&](const std::string& a, const std::string& b) { return of_base[a] > of_base[b]; });
+    return sorted;
+  }
+
+  std::vector<std::pair<std::string, const Row*>> opponents(int64_t round) const {
+    std::vector<std::pair<std::string, const Row*>> found;
+    for (const std::string& name : against_) {
+      const auto place = std::find(methods_.begin(), methods_.end(), name);
+      const auto row = rows_.find({round, static_cast<size_t>(place - methods_.begin())});
+      if (row != rows_.end()) found.emplace_back(name, &row->second);
+    }
+    return found;
+  }
+
+  std::string section(int64_t round) const {
+    const auto others = opponents(round);
+    const std::vector<std::string> kinds = reasons(round);
+    std::vector<std::vector<std::string>> trials = {{"method", "success", "each base", "unaided"}};
+    std::vector<std::vector<std::string>> episodes = {{"method", "episodes with a take-over", "each base"}};
+    for (const auto& [name, row] : others) trials[0].push_back(concat("success against ", escaped(name)));
+    trials[0].push_back("training, s");
+    for (const std::string& kind : kinds) episodes[0].push_back(escaped(kind));
+    episodes[0].push_back("lost");
+    for (const auto& [name, row] : others) {
+      episodes[0].push_back(concat("take-overs against ", escaped(name)));
+      if (!kinds.empty()) episodes[0].push_back(concat(escaped(kinds[0]), " against ", escaped(name)));
+    }
+    size_t num_loops = 0, num_trials = 0, num_episodes = 0;
+    for (const auto& [key, row] : rows_) {
+      if (key.first != round) continue;
+      num_loops = row.size(), num_trials = row[0]->success.size(), num_episodes = row[0]->take_overs.size();
+      trials.push_back(trial_row(row, others));
+      episodes.push_back(episode_row(row, kinds, others));
+    }
+    return concat("## After ", round, round == 1 ? " round" : " rounds", "\n\n", num_loops,
+                  num_loops == 1 ? " base" : " freshly trained bases", ", ", num_trials, " trials of each policy.\n\n",
+                  table(trials), "\nThe next deployment: ", num_episodes,
+                  " episodes of each policy under the human's eyes.\n\n", table(episodes), "\n");
+  }
+
+  static std::vector<std::string> trial_row(const Row& row,
+                                            const std::vector<std::pair<std::string, const Row*>>& others) {
+    std::vector<std::string> cells = {escaped(row[0]->method), rate_cell(row, success), loops_cell(row, success),
+                                      rate_cell(row, unaided)};
+    for (const auto& [name, other] : others) cells.push_back(test_cell(row, *other, success));
+    double seconds = 0;
+    for (const MethodResult* result : row) seconds += result->train_seconds;
+    cells.push_back(row[0]->method == "base" ? "–" : fixed(seconds / static_cast<double>(row.size()), 0));
+    return cells;
+  }
+
+  static std::vector<std::string> episode_row(const Row& row, const std::vector<std::string>& kinds,
+                                              const std::vector<std::pair<std::string, const Row*>>& others) {
+    std::vector<std::string> cells = {escaped(row[0]->method), rate_cell(row, corrected), loops_cell(row, corrected)};
+    for (const std::string& kind : kinds) cells.push_back(rate_cell(row, corrected_for(kind)));
+    int64_t lost = 0, total = 0;
+    for (const MethodResult* result : row) lost += result->lost, total += std::ssize(result->take_overs);
+    cells.push_back(fixed(total > 0 ? static_cast<double>(lost) / static_cast<double>(total) : 0, 3));
+    for (const auto& [name, other] : others) {
+      cells.push_back(test_cell(row, *other, corrected));
+      if (!kinds.empty()) cells.push_back(test_cell(row, *other, corrected_for(kinds[0])));
+    }
+    return cells;
+  }
+
+  std::vector<std::string> against_, methods_;
+  std::map<Key, Row> rows_;
+};
+
+}  // namespace
+
+std::string comparison_markdown(std::span<const Comparison> loops, std::span<const std::string> names) {
+  APO_ASSERT(!loops.empty() && loops.size() == names.size());
+  return concat(Merged(loops, names).markdown(),
+                "Success and take-overs are shares of all trials or episodes, with Wilson's 95 % interval; the intervals "
+                "leave out the spread between bases. Differences are in points (hundredths), with the two-sided p of "
+                "McNemar's exact test over the common seeds, not corrected for the number of tests.\n");
+}
+
+}  // namespace apo::deploy

@@ -1,0 +1,165 @@
+#include "deploy/stages.h"
+
+#include <torch/types.h>
+
+#include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "apo/base/log.h"
+
+namespace apo::deploy {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using training::ExistingRun;
+
+std::string objective_name(const training::TrainingOptions& options) {
+  for (const auto& [value, name] : enum_names(options.objective.type))
+    if (value == options.objective.type) return std::string(name);
+  return "";
+}
+
+}  // namespace
+
+int64_t deployment_seed(int64_t seed, int64_t round) { return 1'000'000 + 100'000 * seed + 20'000 * round; }
+
+Stages::Stages(const RefineSetup& setup)
+    : setup_(setup),
+      dir_(setup.training.run.dir),
+      device_(training::select_device(setup.training.run.device)),
+      state_(dir_) {}
+
+std::string Stages::relative(const fs::path& path) const { return fs::relative(path, dir_).string(); }
+
+std::unique_ptr<models::Policy> Stages::load(const std::string& checkpoint) const {
+  models::PolicyOptions options = setup_.training.policy;
+  options.checkpoint = checkpoint;
+  // an adapter of the config belongs to the config's own checkpoint: ours hold what they need
+  if (checkpoint != setup_.training.policy.checkpoint) options.adapter.clear();
+  return models::make_policy(options, nullptr, setup_.training.run.seed, device_);
+}
+
+void Stages::demonstrate() {
+  expert_ = setup_.training.data.expert;
+  if (!expert_.empty()) return;
+  const fs::path output = dir_ / "demonstrations.hdf5";
+  state_.run("demonstrations", [&]() -> json {
+    DemonstrationOptions options = setup_.deploy.demonstrations;
+    options.existing = ExistingFile::overwrite;
+    return json::parse(collect_demonstrations(setup_.environment, options, output).json());
+  });
+  data::SourceOptions source;
+  source.path = output.string();
+  expert_.push_back(source);
+}
+
+Stages::Base Stages::base() {
+  const fs::path dir = dir_ / "base";
+  Base base;
+  base.checkpoint = setup_.training.policy.checkpoint;
+  if (base.checkpoint.empty()) {
+    base.trained = state_.run("base/training", [&] { return train_base(dir / "training"); });
+    base.checkpoint = base.trained["checkpoint"].get<std::string>();
+  }
+  base.evaluation = evaluate("base", base.checkpoint, dir / "evaluation");
+  return base;
+}
+
+json Stages::train_base(const fs::path& dir) {
+  const BaseOptions& base = setup_.refine.base;
+  training::TrainingOptions options = setup_.training;
+  options.objective = base.objective;
+  options.optimizer = base.optimizer;
+  options.schedule = base.schedule;
+  options.train = base.train;
+  options.data.augmentation = base.augmentation;
+  options.data.interactions.clear();
+  options.data.pools = {.desirable = 1, .intervention = 0, .undesirable = 0};
+  options.policy.lora.rank = 0;
+  options.policy.adapter.clear();
+  return train(options, dir);
+}
+
+json Stages::train(training::TrainingOptions options, const fs::path& dir) {
+  options.run.dir = dir.string();
+  options.data.expert = expert_;
+  // a run directory without a whole checkpoint is one that was stopped before its first: nothing to go on from
+  const bool begun = fs::exists(dir / "checkpoints" / "latest");
+  const auto trained = training::train(options, begun ? ExistingRun::resume : ExistingRun::overwrite);
+  return {{"checkpoint", trained.checkpoint.string()},
+          {"objective", objective_name(options)},
+          {"directory", relative(dir)},
+          {"steps", trained.steps},
+          {"seconds", trained.seconds}};
+}
+
+json Stages::deploy(const std::string& stage, const std::string& checkpoint, const CollectOptions& given,
+                    const fs::path& output) {
+  return state_.run(stage, [&]() -> json {
+    fs::create_directories(output.parent_path());
+    const auto policy = load(checkpoint);
+    const auto environment = make_environment(setup_.environment);
+    const auto human = make_intervention_source(setup_.deploy.intervention);
+    CollectOptions options = given;
+    options.existing = ExistingFile::overwrite;
+    return json::parse(collect(*environment, *policy, *human, options, output).json());
+  });
+}
+
+json Stages::refine(const std::string& stage, training::TrainingOptions options, const std::string& checkpoint,
+                    const std::vector<std::string>& recordings, const fs::path& dir) {
+  return state_.run(stage, [&] {
+    options.policy.checkpoint = checkpoint;
+    if (checkpoint != setup_.training.policy.checkpoint) options.policy.adapter.clear();
+    options.data.expert = expert_;
+    for (const std::string& file : recordings) {
+      data::SourceOptions source;
+      source.path = file;
+      options.data.interactions.push_back(source);
+    }
+    json trained = train(options, dir);
+    trained["labels"] = data::Dataset(options.data).counts();
+    return trained;
+  });
+}
+
+void Stages::link_policy(const std::string& checkpoint) const {
+  const fs::path link = dir_ / "policy", temporary = dir_ / "policy.partial";
+  std::error_code ignored;
+  fs::remove(temporary, ignored);
+  fs::create_directory_symlink(relative(checkpoint), temporary);
+  fs::rename(temporary, link);
+}
+
+EvalResult Stages::evaluate(const std::string& stage, const std::string& checkpoint, const fs::path& dir) {
+  state_.run(stage + "/evaluation", [&]() -> json {
+    const auto policy = load(checkpoint);
+    const EvalResult result = deploy::evaluate(*policy, setup_.environment, setup_.eval);
+    write_results(result, setup_.environment, setup_.eval, dir);
+    return {{"success_rate", result.success.rate}};
+  });
+  const fs::path file = dir / "results.json";
+  EvalResult result = EvalResult::from_json(read_file(file), file.string());
+  log_info(stage, ": success ", result.success.count, "/", result.success.total);
+  return result;
+}
+
+json evaluation_json(const EvalResult& evaluation) {
+  const auto rate = [](const Rate& r) {
+    return json{{"count", r.count}, {"total", r.total}, {"rate", r.rate}, {"low", r.low}, {"high", r.high}};
+  };
+  json by_fact = json::object();
+  for (const auto& [fact, value] : evaluation.success_by_fact) by_fact[fact] = rate(value);
+  return {{"trials", evaluation.success.total},
+          {"successes", evaluation.success.count},
+          {"success_rate", evaluation.success.rate},
+          {"success_low", evaluation.success.low},
+          {"success_high", evaluation.success.high},
+          {"unaided", rate(evaluation.unaided)},
+          {"outcomes", evaluation.outcomes},
+          {"mean_steps", evaluation.mean_steps},
+          {"success_by_fact", by_fact},
+          {"seconds", evaluation.seconds}};
+}
+
+}  // namespace apo::deploy

@@ -1,0 +1,67 @@
+// The stages that every refinement loop is made of: demonstrations, base, deployment, training, evaluation.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "apo/deploy/refine.h"
+#include "apo/models/policy.h"
+#include "deploy/loop_state.h"
+
+namespace apo::deploy {
+
+/// Seed of the first episode of a deployment: far from those of evaluation and demonstrations, apart for each round of
+/// each loop.
+int64_t deployment_seed(int64_t seed, int64_t round);
+
+/// Runs stages in a loop's directory. Each is run once: what is finished is kept when a stopped loop goes on.
+class Stages {
+ public:
+  explicit Stages(const RefineSetup& setup);
+
+  const RefineSetup& setup() const { return setup_; }
+  const std::filesystem::path& dir() const { return dir_; }
+  LoopState& state() { return state_; }
+  const LoopState& state() const { return state_; }
+  /// The path as the summary names it: relative to the loop's directory.
+  std::string relative(const std::filesystem::path& path) const;
+  std::unique_ptr<models::Policy> load(const std::string& checkpoint) const;
+
+  /// Expert data: what the config names, or demonstrations recorded here. Before any training.
+  void demonstrate();
+  /// The policy that is deployed first.
+  struct Base {
+    std::string checkpoint;
+    nlohmann::json trained = nullptr;  ///< as `train`; null if the config gave the checkpoint
+    EvalResult evaluation;
+  };
+  Base base();
+  /// Deploys and records. What is returned is a CollectionSummary's.
+  nlohmann::json deploy(const std::string& stage, const std::string& checkpoint, const CollectOptions& options,
+                        const std::filesystem::path& output);
+  /// Refines `checkpoint` as `options` say, on the expert data and these recordings. Returns checkpoint, objective,
+  /// directory, steps, seconds and labels (steps by label and reason).
+  nlohmann::json refine(const std::string& stage, training::TrainingOptions options, const std::string& checkpoint,
+                        const std::vector<std::string>& recordings, const std::filesystem::path& dir);
+  /// dir/policy -> this checkpoint
+  void link_policy(const std::string& checkpoint) const;
+  EvalResult evaluate(const std::string& stage, const std::string& checkpoint, const std::filesystem::path& dir);
+
+ private:
+  nlohmann::json train_base(const std::filesystem::path& dir);
+  nlohmann::json train(training::TrainingOptions options, const std::filesystem::path& dir);
+
+  const RefineSetup& setup_;
+  std::filesystem::path dir_;
+  at::Device device_;
+  LoopState state_;
+  std::vector<data::SourceOptions> expert_;
+};
+
+/// What summary.json says of an evaluation.
+nlohmann::json evaluation_json(const EvalResult& evaluation);
+
+}  // namespace apo::deploy

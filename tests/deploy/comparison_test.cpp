@@ -1,0 +1,162 @@
+#include "apo/deploy/comparison.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "deploy/fakes.h"
+#include "support/temp_dir.h"
+
+namespace apo::deploy {
+namespace {
+
+using testing::message_of;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+TEST(McNemar, ByHand) {
+  EXPECT_EQ(mcnemar_exact(0, 0), 1);
+  EXPECT_NEAR(mcnemar_exact(1, 0), 1, 1e-12);                     // 2 / 2
+  EXPECT_NEAR(mcnemar_exact(5, 0), 2.0 / 32, 1e-12);
+  EXPECT_NEAR(mcnemar_exact(2, 10), 2.0 * (1 + 12 + 66) / 4096, 1e-12);
+  EXPECT_NEAR(mcnemar_exact(10, 2), mcnemar_exact(2, 10), 1e-15);
+  EXPECT_EQ(mcnemar_exact(3, 3), 1);                              // 2 (1 + 6 + 15 + 20) / 64 > 1
+  EXPECT_NEAR(mcnemar_exact(59, 6) / 4.9647e-12, 1, 0.01) << mcnemar_exact(59, 6);
+  const double far = mcnemar_exact(5000, 100);
+  EXPECT_GE(far, 0);
+  EXPECT_LT(far, 1e-300);
+}
+
+TEST(McNemar, CountsTheDiscordantPairs) {
+  const PairedTest test = paired_test({true, true, true, false, false}, {true, false, false, true, false});
+  EXPECT_EQ(test.only_first, 2);
+  EXPECT_EQ(test.only_second, 1);
+  EXPECT_EQ(test.pairs, 5);
+  EXPECT_NEAR(test.difference, 0.2, 1e-12);
+  EXPECT_EQ(test.p, 1);  // 2 (1 + 3) / 8
+  EXPECT_EQ(paired_test({}, {}).p, 1);
+}
+
+MethodResult result(const std::string& method, std::vector<bool> success,
+                    std::vector<std::vector<std::string>> take_overs) {
+  MethodResult r;
+  r.method = method;
+  r.objective = method == "base" ? "" : "apo";
+  r.policy = "methods/" + method;
+  r.steps = 500;
+  r.train_seconds = 20;
+  r.unaided = std::vector<bool>(success.size(), false);
+  r.success = std::move(success);
+  r.take_overs = std::move(take_overs);
+  r.lost = 1;
+  return r;
+}
+
+Comparison comparison(int64_t seed = 1) {
+  Comparison c;
+  c.seed = seed;
+  c.eval_seed = 800;
+  c.against = {"base"};
+  c.results = {result("base", {false, false, true, false}, {{"wrong object"}, {"wrong object"}, {"off course"}}),
+               result("a|b", {true, true, true, seed == 2}, {{}, {"off course"}, {}})};
+  return c;
+}
+
+TEST(Comparison, SurvivesJson) {
+  const Comparison before = comparison();
+  const Comparison after = Comparison::from_json(before.json(), "x");
+  EXPECT_EQ(after.json(), before.json());
+  EXPECT_EQ(after.results[1].success, before.results[1].success);
+  EXPECT_EQ(after.results[0].take_overs, before.results[0].take_overs);
+  EXPECT_EQ(after.results[1].method, "a|b");
+}
+
+TEST(Comparison, BadJsonSaysWhatIsWrong) {
+  const auto message = [](const std::string& text) {
+    return message_of<DataError>([&] { Comparison::from_json(text, "runs/1/comparison.json"); });
+  };
+  EXPECT_THAT(message("[]"), HasSubstr("runs/1/comparison.json: expected a JSON object"));
+  EXPECT_THAT(message("{"), HasSubstr("expected a JSON object"));
+  EXPECT_THAT(message("{}"), HasSubstr("expected the key seed"));
+  std::string text = comparison().json();
+  const auto replaced = [&](const std::string& from, const std::string& to) {
+    std::string other = text;
+    return other.replace(other.find(from), from.size(), to);
+  };
+  EXPECT_THAT(message(replaced("\"success\":[0", "\"success\":[2")), HasSubstr("results[0]: success: expected 0 and 1"));
+  EXPECT_THAT(message(replaced("\"unaided\":[0,", "\"unaided\":[")), HasSubstr("expected 4 trials"));
+  EXPECT_THAT(message(replaced("\"lost\":1", "\"lost\":\"one\"")), HasSubstr("results[0]: lost"));
+  EXPECT_THAT(message(replaced("\"results\":[", "\"results\":[],\"more\":[")), HasSubstr("results"));
+}
+
+TEST(Comparison, TablesPoolTheLoops) {
+  const std::vector<Comparison> loops = {comparison(1), comparison(2)};
+  const std::vector<std::string> names = {"one", "two"};
+  const std::string text = comparison_markdown(loops, names);
+  EXPECT_THAT(text, HasSubstr("## After 1 round\n\n2 freshly trained bases, 4 trials"));
+  // base: 1 of 4 in both; the other: 3 of 4 and 4 of 4, so 7 of 8 and 5 discordant pairs, all its own: p = 2 / 32
+  EXPECT_THAT(text, HasSubstr("| base | 0.250 [0.07, 0.59] | 0.25 / 0.25 |"));
+  EXPECT_THAT(text, HasSubstr("| a\\|b | 0.875 [0.53, 0.98] | 0.75 / 1.00 | 0.000 [0.00, 0.32] | +62.5, p = 0.062 | 20 |"));
+  // deployments: 3 of 3 and 1 of 3, the base's commonest reason first; 4 discordant episodes: p = 2 / 16
+  EXPECT_THAT(text, HasSubstr("| each base | wrong object | off course | lost | take-overs against base | wrong object against base |"));
+  EXPECT_THAT(text, HasSubstr("| a\\|b | 0.333 [0.10, 0.70] | 0.33 / 0.33 | 0.000 [0.00, 0.39] | 0.333 [0.10, 0.70] | 0.333 | "
+                              "−66.7, p = 0.12 | −66.7, p = 0.12 |"));
+}
+
+TEST(Comparison, LoopsMustBeAlike) {
+  const std::vector<std::string> names = {"one", "two"};
+  const auto message = [&](const Comparison& other) {
+    const std::vector<Comparison> loops = {comparison(), other};
+    return message_of<DataError>([&] { comparison_markdown(loops, names); });
+  };
+  Comparison other = comparison();
+  other.results[1].method = "c";
+  EXPECT_THAT(message(other), AllOf(HasSubstr("two: expected the same"), HasSubstr("c after round 1")));
+  other = comparison();
+  other.eval_seed = 801;
+  EXPECT_THAT(message(other), HasSubstr("eval.seed 801"));
+  other = comparison();
+  other.results.pop_back();
+  EXPECT_THAT(message(other), HasSubstr("expected the same"));
+  other = comparison();
+  other.results[0].take_overs.pop_back();
+  EXPECT_THAT(message(other), HasSubstr("2 episodes"));
+}
+
+TEST(Comparison, MergesDirectories) {
+  const apo::testing::TempDir dir;
+  for (const char* name : {"1", "2"}) {
+    std::filesystem::create_directories(dir / name);
+    write_file_atomic(dir / name / "comparison.json", comparison(*name - '0').json());
+  }
+  const std::vector<std::string> directories = {(dir / "1").string(), (dir / "2").string()};
+  EXPECT_THAT(merge_comparisons(directories), HasSubstr("2 freshly trained bases"));
+  const std::vector<std::string> missing = {(dir / "3").string()};
+  EXPECT_THAT(message_of<DataError>([&] { merge_comparisons(missing); }),
+              AllOf(HasSubstr("3/comparison.json"), HasSubstr("refine.comparison.methods")));
+}
+
+TEST(ComparisonOptions, NamesAreCheckedFirst) {
+  const auto message = [](std::vector<std::string> names, std::vector<std::string> against) {
+    ComparisonOptions options;
+    for (const std::string& name : names) options.methods.emplace_back().name = name;
+    options.against = std::move(against);
+    return message_of<ConfigError>([&] { check(options); });
+  };
+  EXPECT_EQ(message({"apo", "sft"}, {"base", "sft"}), "");
+  EXPECT_EQ(message({}, {"base"}), "");
+  EXPECT_THAT(message({"apo", ""}, {}), HasSubstr("refine.comparison.methods[1].name"));
+  EXPECT_THAT(message({"apo", "apo"}, {}), AllOf(HasSubstr("methods[1].name"), HasSubstr("apo once more")));
+  EXPECT_THAT(message({"base"}, {}), HasSubstr("methods[0].name"));
+  EXPECT_THAT(message({"apo"}, {"dpo"}), AllOf(HasSubstr("refine.comparison.against"), HasSubstr("found dpo")));
+  ComparisonOptions options;
+  options.methods.emplace_back().name = "x";
+  options.methods[0].objective.beta = -1;
+  EXPECT_THAT(message_of<ConfigError>([&] { check(options); }),
+              HasSubstr("refine.comparison.methods[0].objective.beta"));
+}
+
+}  // namespace
+}  // namespace apo::deploy
