@@ -60,3 +60,5 @@ BENCHMARK(score)->Arg(1)->Arg(2)->UseRealTime()->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace apo::models
+
+BENCHMARK_MAIN();
