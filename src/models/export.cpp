@@ -21,7 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kBlockBytes = 64 << 20;  // of float32 that a merge works on at a time
+constexpr int64_t kBlockBytes = 8 << 20;   // of float32 that a merge works on at a time
 constexpr const char* kStatistics = "dataset_statistics.json";
 
 std::optional<at::ScalarType> type_of(const std::string& dtype) {
