@@ -55,18 +55,13 @@ ScoredBatch score_batch(models::Policy& policy, const std::vector<data::Sample>&
   }
   const models::ActionTokens tokens = policy.tokenize(actions);
   const at::Tensor logits = policy.score(policy.encode(observations), tokens).logits;
-  const auto [first, last] = policy.action_token_range();
   ScoredBatch batch;
-  batch.predicted = objective::greedy_tokens(logits, first, last);
+  batch.predicted = models::greedy_action_tokens(policy, logits, tokens);
+  batch.action_l1 = models::action_l1(policy, batch.predicted, tokens).to(at::kDouble).cpu();
   if (tokens.end_token.defined())
     batch.predicted = at::where(tokens.end_token, objective::greedy_tokens(logits), batch.predicted);
   batch.token_log_probs = objective::token_log_probs(logits, tokens.ids, tokens.mask);
   batch.log_prob = batch.token_log_probs.to(at::kDouble).sum(1).cpu();
-  batch.action_l1 = (policy.detokenize(batch.predicted) - policy.detokenize(tokens.ids))
-                        .abs()
-                        .mean(1)
-                        .to(at::kDouble)
-                        .cpu();
   batch.predicted_actions = policy.to_actions(batch.predicted);
   batch.token_log_probs = batch.token_log_probs.to(at::kDouble).cpu();
   batch.target = tokens.ids.cpu();

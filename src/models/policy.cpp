@@ -116,6 +116,23 @@ std::string parameter_hash(const Policy& policy) {
   return text;
 }
 
+at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& logits, const ActionTokens& tokens) {
+  const at::NoGradGuard no_grad;
+  const auto [first, last] = policy.action_token_range();
+  const at::Tensor greedy = logits.narrow(-1, first, last - first + 1).argmax(-1) + first;
+  at::Tensor is_action = tokens.mask;
+  if (tokens.end_token.defined()) is_action = is_action.logical_and(tokens.end_token.logical_not());
+  return at::where(is_action, greedy, tokens.ids);
+}
+
+at::Tensor action_l1(const Policy& policy, const at::Tensor& predicted, const ActionTokens& tokens) {
+  const at::NoGradGuard no_grad;
+  return (policy.detokenize(predicted) - policy.detokenize(tokens.ids))
+      .abs()
+      .mean(-1)
+      .to(tokens.ids.device(), at::kFloat);
+}
+
 NamedTensors trainable_parameters(const Policy& policy) {
   NamedTensors trainable;
   for (const auto& [name, tensor] : policy.named_parameters())

@@ -7,7 +7,6 @@
 #include <memory>
 
 #include "apo/base/error.h"
-#include "apo/objective/log_prob.h"
 #include "training/pairs.h"
 #include "training/random_state.h"
 
@@ -104,22 +103,6 @@ int64_t count_clipped(const models::Policy& policy, const std::vector<Action>& r
       if ((normal >= 1 && beyond > 1e-5f) || (normal <= -1 && beyond < -1e-5f)) ++clipped;
     }
   return clipped;
-}
-
-// Mean |greedy − recorded| over the action's dimensions, [B] float32.
-at::Tensor action_error(const models::Policy& policy, const at::Tensor& logits,
-                        const models::ActionTokens& tokens) {
-  const at::NoGradGuard no_grad;
-  const auto [first, last] = policy.action_token_range();
-  at::Tensor greedy = objective::greedy_tokens(logits.detach(), first, last);
-  // what is no action token stays as recorded
-  at::Tensor is_action = tokens.mask;
-  if (tokens.end_token.defined()) is_action = is_action.logical_and(tokens.end_token.logical_not());
-  greedy = at::where(is_action, greedy, tokens.ids);
-  return (policy.detokenize(greedy) - policy.detokenize(tokens.ids))
-      .abs()
-      .mean(-1)
-      .to(logits.device(), at::kFloat);
 }
 
 // A stand-in for logits that nothing reads, of the reference's type: no memory behind it.
@@ -249,7 +232,7 @@ void Learner::score_policy(MicroBatch& batch, bool mismatched) {
   }
   batch.objective.policy_logits = score.logits;
   if (mismatched) batch.objective.mismatched_policy_logits = score.mismatched_logits.detach();
-  batch.objective.action_l1 = action_error(policy_, score.logits, batch.tokens);
+  batch.objective.action_l1 = models::action_l1(policy_, models::greedy_action_tokens(policy_, score.logits, batch.tokens), batch.tokens);
 }
 
 void Learner::score_reference(MicroBatch& batch, bool mismatched) {

@@ -160,6 +160,12 @@ std::filesystem::path resolve_checkpoint(const std::filesystem::path& path);
 /// A content hash (16 hex digits) of the policy's parameters, for trajectory files and results.
 std::string parameter_hash(const Policy& policy);
 
+/// What `logits` [B, T, V] make most probable, teacher forced: among the action tokens where `tokens` has one, elsewhere
+/// (end token, padding) as in `tokens`. [B, T] ids, without gradient.
+at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& logits, const ActionTokens& tokens);
+/// Mean |predicted − recorded| over the action's dimensions, in normalised units, [B] float32 on the ids' device.
+at::Tensor action_l1(const Policy& policy, const at::Tensor& predicted, const ActionTokens& tokens);
+
 /// The parameters that training changes: those that require a gradient.
 NamedTensors trainable_parameters(const Policy& policy);
 
