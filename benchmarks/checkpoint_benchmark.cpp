@@ -6,10 +6,13 @@
 // Writes 512 MB of bfloat16 weights to the temporary directory, and for the exports as much again.
 #include <benchmark/benchmark.h>
 #include <torch/types.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include "apo/base/files.h"
 #include "apo/models/export.h"
