@@ -53,7 +53,8 @@ class Checkpoint {
     fs::remove_all(root, ignored);
   }
 
-  const fs::path root = fs::temp_directory_path() / ("apo-checkpoint-benchmark-" + std::to_string(::getpid()));
+  const fs::path root =
+      fs::temp_directory_path() / ("apo-checkpoint-benchmark-" + std::to_string(::getpid()));
   const fs::path base = root / "base", adapter = root / "adapter", output = root / "output";
   static constexpr double kMegabytes = static_cast<double>(kTensors * kSide * kSide * 2) / 1e6;
 };
@@ -97,14 +98,15 @@ void map_and_read_everything(benchmark::State& state) {
     const SafetensorsReader reader(checkpoint().base);
     std::vector<at::Tensor> weights;
     for (const std::string& name : reader.names()) weights.push_back(reader.tensor(name));
-    for (const at::Tensor& weight : weights) benchmark::DoNotOptimize(weight.view(at::kShort).max().item<int64_t>());
+    for (const at::Tensor& weight : weights)
+      benchmark::DoNotOptimize(weight.view(at::kShort).max().item<int64_t>());
   });
 }
 
 void export_streaming(benchmark::State& state, bool with_adapter) {
   measure(state, [&] {
-    export_checkpoint(checkpoint().base, with_adapter ? checkpoint().adapter : fs::path(), checkpoint().output,
-                      {.overwrite = true});
+    export_checkpoint(checkpoint().base, with_adapter ? checkpoint().adapter : fs::path(),
+                      checkpoint().output, {.overwrite = true});
   });
 }
 

@@ -38,7 +38,8 @@ int64_t half_to_even(int64_t twice) {
 // The shorter side to `size`, then the centre square.
 at::Tensor resized_and_cropped(const at::Tensor& image, int64_t size, Interpolation interpolation) {
   const int64_t height = image.size(0), width = image.size(1);
-  const auto longer = [size](int64_t shorter_side, int64_t longer_side) {  // in double, as torchvision's int(size * l / s)
+  const auto longer = [size](int64_t shorter_side,
+                             int64_t longer_side) {  // in double, as torchvision's int(size * l / s)
     return static_cast<int64_t>(static_cast<double>(size * longer_side) / static_cast<double>(shorter_side));
   };
   const int64_t new_height = height <= width ? size : longer(width, height);
@@ -47,7 +48,9 @@ at::Tensor resized_and_cropped(const at::Tensor& image, int64_t size, Interpolat
             " is too narrow: its longer side would become ", std::max(new_height, new_width), " pixels");
   const at::Tensor result = resize(image, new_height, new_width, interpolation);
   if (new_height == size && new_width == size) return result;
-  return result.narrow(0, half_to_even(new_height - size), size).narrow(1, half_to_even(new_width - size), size).contiguous();
+  return result.narrow(0, half_to_even(new_height - size), size)
+      .narrow(1, half_to_even(new_width - size), size)
+      .contiguous();
 }
 
 // Where one target pixel lies between two source pixels along a side.
@@ -65,9 +68,10 @@ std::vector<Place> centre_places(int64_t from, int64_t to, double area_share) {
   std::vector<Place> places(static_cast<size_t>(to));
   for (int64_t i = 0; i < to; ++i) {
     const float place = to > 1 ? begin * last + static_cast<float>(i) * step : 0.5f * (begin + end) * last;
-    const float inside = std::clamp(place, 0.0f, last);  // rounding may leave the picture by a hair where all is kept
-    places[static_cast<size_t>(i)] = {static_cast<int64_t>(std::floor(inside)), static_cast<int64_t>(std::ceil(inside)),
-                                      inside - std::floor(inside)};
+    const float inside =
+        std::clamp(place, 0.0f, last);  // rounding may leave the picture by a hair where all is kept
+    places[static_cast<size_t>(i)] = {static_cast<int64_t>(std::floor(inside)),
+                                      static_cast<int64_t>(std::ceil(inside)), inside - std::floor(inside)};
   }
   return places;
 }
@@ -86,27 +90,32 @@ ResizeStrategy resize_strategy_from(std::string_view name, const std::string& wh
   throw DataError(concat(where, ": expected letterbox, resize-naive or resize-crop, found \"", name, "\""));
 }
 
-at::Tensor resize_picture(const at::Tensor& image, int64_t size, ResizeStrategy strategy, Interpolation interpolation,
-                          std::array<uint8_t, 3> fill) {
+at::Tensor resize_picture(const at::Tensor& image, int64_t size, ResizeStrategy strategy,
+                          Interpolation interpolation, std::array<uint8_t, 3> fill) {
   expect_picture(image);
   APO_CHECK(DataError, size > 0 && size <= kLargestSide, "picture: cannot be resized to ", size, "x", size);
   switch (strategy) {
-    case ResizeStrategy::resize_naive: return resize(image, size, size, interpolation);
-    case ResizeStrategy::resize_crop: return resized_and_cropped(image, size, interpolation);
-    case ResizeStrategy::letterbox: return resized_and_cropped(padded_to_square(image, fill), size, interpolation);
+    case ResizeStrategy::resize_naive:
+      return resize(image, size, size, interpolation);
+    case ResizeStrategy::resize_crop:
+      return resized_and_cropped(image, size, interpolation);
+    case ResizeStrategy::letterbox:
+      return resized_and_cropped(padded_to_square(image, fill), size, interpolation);
   }
   throw Bug("an unknown resize strategy");
 }
 
 at::Tensor center_crop(const at::Tensor& image, double area_share, int64_t height, int64_t width) {
   expect_picture(image);
-  APO_CHECK(ConfigError, area_share > 0 && area_share <= 1, "center_crop: expected a share in (0, 1], found ", area_share);
+  APO_CHECK(ConfigError, area_share > 0 && area_share <= 1, "center_crop: expected a share in (0, 1], found ",
+            area_share);
   APO_CHECK(DataError, height > 0 && width > 0, "picture: cannot be resized to ", height, "x", width);
   const at::Tensor source = image.contiguous();
   const std::vector<Place> rows = centre_places(image.size(0), height, area_share),
                            columns = centre_places(image.size(1), width, area_share);
   std::array<float, 256> light;  // of each grey level
-  for (size_t level = 0; level < light.size(); ++level) light[level] = static_cast<float>(level) * (1.0f / 255.0f);
+  for (size_t level = 0; level < light.size(); ++level)
+    light[level] = static_cast<float>(level) * (1.0f / 255.0f);
 
   at::Tensor result = at::empty({height, width, 3}, at::kByte);
   uint8_t* out = result.data_ptr<uint8_t>();

@@ -21,7 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kBlockBytes = 8 << 20;   // of float32 that a merge works on at a time
+constexpr int64_t kBlockBytes = 8 << 20;  // of float32 that a merge works on at a time
 constexpr const char* kStatistics = "dataset_statistics.json";
 
 std::optional<at::ScalarType> type_of(const std::string& dtype) {
@@ -43,8 +43,8 @@ Sources find_sources(const fs::path& checkpoint, const fs::path& adapter) {
   const bool is_adapter = fs::exists(checkpoint / "adapter_config.json", ignored);
   const fs::path directory = is_adapter ? checkpoint : resolve_checkpoint(checkpoint);
   if (!fs::exists(directory / "adapter_config.json", ignored)) return {directory, adapter};
-  APO_CHECK(ConfigError, adapter.empty(), directory.string(), " holds an adapter already; found another one, ",
-            adapter.string());
+  APO_CHECK(ConfigError, adapter.empty(), directory.string(),
+            " holds an adapter already; found another one, ", adapter.string());
   return {base_of_adapter(directory), directory};
 }
 
@@ -60,9 +60,11 @@ void check_output(const fs::path& output, const Sources& sources, bool overwrite
     APO_CHECK(ConfigError, source.empty() || !is_inside(source, output), "output: ", output.string(),
               " would replace what is exported, ", source.string());
   if (!fs::exists(output, ignored)) return;
-  APO_CHECK(ConfigError, fs::is_directory(output, ignored), "output: expected a directory, found the file ", output.string());
+  APO_CHECK(ConfigError, fs::is_directory(output, ignored), "output: expected a directory, found the file ",
+            output.string());
   if (fs::is_empty(output, ignored)) return;
-  APO_CHECK(ConfigError, overwrite, "output: ", output.string(), " is not empty; --overwrite replaces a checkpoint");
+  APO_CHECK(ConfigError, overwrite, "output: ", output.string(),
+            " is not empty; --overwrite replaces a checkpoint");
   APO_CHECK(ConfigError, fs::exists(output / "config.json", ignored), "output: ", output.string(),
             " is not empty and no checkpoint (it has no config.json); it is not replaced");
 }
@@ -72,23 +74,23 @@ void check_space(const fs::path& output, int64_t bytes) {
   fs::path place = fs::absolute(output);
   while (!fs::exists(place, error) && place.has_relative_path()) place = place.parent_path();
   const fs::space_info space = fs::space(place, error);
-  APO_CHECK(RunError, error || space.available >= static_cast<uintmax_t>(bytes), output.string(), ": expected room for ",
-            bytes, " bytes on the disk, found ", space.available);
+  APO_CHECK(RunError, error || space.available >= static_cast<uintmax_t>(bytes), output.string(),
+            ": expected room for ", bytes, " bytes on the disk, found ", space.available);
 }
 
 // What the base has for every layer of the adapter.
 void check_fit(const PeftAdapter& adapter, const SafetensorsReader& base) {
   for (const auto& [layer, part] : adapter.layers) {
     const std::string weight = layer + ".weight";
-    APO_CHECK(DataError, base.has(weight), adapter.file.string(), ": tensor ", part.name_a, ": an adapter for the layer ",
-              layer, ", which ", base.path().string(), " lacks");
-    APO_CHECK(DataError, base.shape(weight) == part.weight_shape(), adapter.file.string(), ": tensors ", part.name_a, " and ",
-              part.name_b, " change a weight of ", at::IntArrayRef(part.weight_shape()), "; found ",
-              at::IntArrayRef(base.shape(weight)), " as ", weight, " in ", base.path().string());
+    APO_CHECK(DataError, base.has(weight), adapter.file.string(), ": tensor ", part.name_a,
+              ": an adapter for the layer ", layer, ", which ", base.path().string(), " lacks");
+    APO_CHECK(DataError, base.shape(weight) == part.weight_shape(), adapter.file.string(), ": tensors ",
+              part.name_a, " and ", part.name_b, " change a weight of ", at::IntArrayRef(part.weight_shape()),
+              "; found ", at::IntArrayRef(base.shape(weight)), " as ", weight, " in ", base.path().string());
   }
   for (const auto& [layer, copy] : adapter.base_layers)
-    APO_CHECK(DataError, base.has(layer + ".weight"), adapter.file.string(), ": a copy of ", layer, ".weight, which ",
-              base.path().string(), " lacks");
+    APO_CHECK(DataError, base.has(layer + ".weight"), adapter.file.string(), ": a copy of ", layer,
+              ".weight, which ", base.path().string(), " lacks");
 }
 
 // Calls `work(begin, count)` for as many of `rows` at a time as make a block.
@@ -105,8 +107,8 @@ void check_copy(const PeftAdapter& adapter, const std::string& layer, const at::
   if (found == adapter.base_layers.end()) return;
   const at::Tensor& copy = found->second;
   const std::string where = concat(adapter.file.string(), ": the copy of ", layer, ".weight");
-  APO_CHECK(DataError, copy.sizes() == weight.sizes() && copy.is_floating_point(), where, ": expected ", weight.sizes(),
-            " as in the base, found ", copy.sizes(), " ", copy.scalar_type());
+  APO_CHECK(DataError, copy.sizes() == weight.sizes() && copy.is_floating_point(), where, ": expected ",
+            weight.sizes(), " as in the base, found ", copy.sizes(), " ", copy.scalar_type());
   double difference = 0, size = 0;
   const at::Tensor all_ours = weight.flatten(), all_theirs = copy.flatten();
   for_blocks(weight.numel(), 1, [&](int64_t begin, int64_t count) {
@@ -115,8 +117,8 @@ void check_copy(const PeftAdapter& adapter, const std::string& layer, const at::
     difference += (ours - theirs).square().sum(at::kDouble).item<double>();
     size += ours.square().sum(at::kDouble).item<double>();
   });
-  APO_CHECK(DataError, difference <= 1e-4 * size, where, " differs from the base's by ", std::sqrt(difference / size),
-            " of its size; the adapter belongs to another base");
+  APO_CHECK(DataError, difference <= 1e-4 * size, where, " differs from the base's by ",
+            std::sqrt(difference / size), " of its size; the adapter belongs to another base");
 }
 
 // One tensor as it will be written.
@@ -125,7 +127,8 @@ at::Tensor converted(const at::Tensor& stored, const PeftAdapter::Part* part, at
   at::Tensor result = at::empty(stored.sizes(), type);
   const at::Tensor a = part->a.to(at::kFloat).flatten(1);
   for_blocks(stored.size(0), stored[0].numel(), [&](int64_t begin, int64_t count) {
-    const at::Tensor product = at::matmul(part->b.narrow(0, begin, count).to(at::kFloat).flatten(1), a).mul_(part->scale);
+    const at::Tensor product =
+        at::matmul(part->b.narrow(0, begin, count).to(at::kFloat).flatten(1), a).mul_(part->scale);
     const at::Tensor block = stored.narrow(0, begin, count);
     result.narrow(0, begin, count).copy_(product.view(block.sizes()).add_(block.to(at::kFloat)));
   });
@@ -138,7 +141,8 @@ void check_finite(const at::Tensor& value, const std::string& name, const fs::pa
   for_blocks(flat.numel(), 1, [&](int64_t begin, int64_t count) {
     finite = finite && flat.narrow(0, begin, count).isfinite().all().item<bool>();
   });
-  APO_CHECK(DataError, finite, base.string(), ": tensor ", name, ": the value to write is not finite in ", value.scalar_type());
+  APO_CHECK(DataError, finite, base.string(), ": tensor ", name, ": the value to write is not finite in ",
+            value.scalar_type());
 }
 
 class Exporter {
@@ -153,7 +157,8 @@ class Exporter {
       const bool convertible = c10::isFloatingType(stored);
       APO_CHECK(DataError, convertible || part_of(name) == nullptr, base_.path().string(), ": tensor ", name,
                 ": expected a floating-point type under an adapter, found ", stored);
-      declared_.push_back({.name = name, .type = type_ && convertible ? *type_ : stored, .shape = base_.shape(name)});
+      declared_.push_back(
+          {.name = name, .type = type_ && convertible ? *type_ : stored, .shape = base_.shape(name)});
       summary_.num_bytes += declared_.back().bytes();
     }
   }
@@ -162,7 +167,8 @@ class Exporter {
 
   ExportSummary write(const fs::path& directory) {
     copy_companions(directory);
-    ShardedSafetensorsWriter writer(directory, declared_, options_.max_shard_bytes, /*one_file_without_index=*/true);
+    ShardedSafetensorsWriter writer(directory, declared_, options_.max_shard_bytes,
+                                    /*one_file_without_index=*/true);
     Progress progress("export", static_cast<int64_t>(names_.size()));
     for (size_t i = 0; i < names_.size(); ++i) {
       write_tensor(writer, names_[i], declared_[i].type);
@@ -198,7 +204,8 @@ class Exporter {
   void copy_companions(const fs::path& directory) {
     std::set<std::string> names;
     for (const auto& entry : fs::directory_iterator(sources_.base))
-      if (entry.is_regular_file() && is_companion(entry.path())) names.insert(entry.path().filename().string());
+      if (entry.is_regular_file() && is_companion(entry.path()))
+        names.insert(entry.path().filename().string());
     for (const std::string& name : names) fs::copy_file(sources_.base / name, directory / name);
     for (const char* name : {kStatistics, "statistic.json"}) {
       std::error_code ignored;
@@ -217,8 +224,8 @@ class Exporter {
     static const std::set<std::string> kWeights{".safetensors", ".bin", ".pt",   ".pth",  ".ckpt",
                                                 ".h5",          ".npz", ".onnx", ".gguf", ".msgpack"};
     const std::string name = path.filename().string();
-    return !kWeights.contains(path.extension().string()) && !name.ends_with(".index.json") && !name.starts_with(".") &&
-           name != "adapter_config.json" && name != "DONE";
+    return !kWeights.contains(path.extension().string()) && !name.ends_with(".index.json") &&
+           !name.starts_with(".") && name != "adapter_config.json" && name != "DONE";
   }
 
   // The copied config.json, changed only where it would be wrong.

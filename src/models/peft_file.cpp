@@ -30,15 +30,17 @@ bool is_set(const nlohmann::json& value) {
 // Only plain LoRA: what else the file asks for would be silently left out.
 void refuse_other_kinds(const JsonFile& json) {
   if (json.text("peft_type") != "LORA") json.fail("peft_type", "\"LORA\"");
-  for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias", "use_qalora", "modules_to_save", "megatron_config",
-                          "layer_replication", "trainable_token_indices", "target_parameters", "alora_invocation_tokens",
-                          "arrow_config"})
+  for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias", "use_qalora", "modules_to_save",
+                          "megatron_config", "layer_replication", "trainable_token_indices",
+                          "target_parameters", "alora_invocation_tokens", "arrow_config"})
     if (is_set(json.raw(key))) json.fail(key, "nothing (only plain LoRA is read)");
-  if (json.has("bias") && json.text("bias") != "none") json.fail("bias", "\"none\" (only plain LoRA is read)");
+  if (json.has("bias") && json.text("bias") != "none")
+    json.fail("bias", "\"none\" (only plain LoRA is read)");
   const nlohmann::json& init = json.raw("init_lora_weights");
   const std::set<std::string> plain{"gaussian", "eva", "orthogonal"};
   if (!init.is_null() && !init.is_boolean() && !(init.is_string() && plain.contains(init.get<std::string>())))
-    json.fail("init_lora_weights", "true, false, \"gaussian\", \"eva\" or \"orthogonal\" (the others change the base)");
+    json.fail("init_lora_weights",
+              "true, false, \"gaussian\", \"eva\" or \"orthogonal\" (the others change the base)");
 }
 
 // One of PEFT's patterns: the last part or parts of layer names -> a number for those layers. The first that matches counts.
@@ -47,11 +49,13 @@ class Pattern {
   Pattern(const fs::path& path, const nlohmann::ordered_json& config, const char* key) {
     if (!config.contains(key) || config.at(key).is_null()) return;
     const auto fail = [&](const std::string& name, const char* expected) {
-      throw DataError(concat(path.string(), ": ", key, ": ", name, name.empty() ? "" : ": ", "expected ", expected));
+      throw DataError(
+          concat(path.string(), ": ", key, ": ", name, name.empty() ? "" : ": ", "expected ", expected));
     };
     if (!config.at(key).is_object()) fail("", "an object of layer names and numbers");
     for (const auto& [name, value] : config.at(key).items()) {
-      if (!value.is_number() || !(value.get<double>() > 0) || !std::isfinite(value.get<double>())) fail(name, "a number > 0");
+      if (!value.is_number() || !(value.get<double>() > 0) || !std::isfinite(value.get<double>()))
+        fail(name, "a number > 0");
       try {
         entries_.emplace_back(std::regex("(.*\\.)?(" + name + ")"), value.get<double>());
       } catch (const std::regex_error&) {
@@ -91,7 +95,8 @@ Config read_config(const fs::path& path) {
   if (!(options.dropout >= 0 && options.dropout < 1)) json.fail("lora_dropout", "a number from 0 to below 1");
   options.rslora = json.boolean("use_rslora", false);
   if (json.raw("init_lora_weights") == "gaussian") options.init = "gaussian";
-  if (!json.raw("base_model_name_or_path").is_null()) config.base_model = json.text("base_model_name_or_path");
+  if (!json.raw("base_model_name_or_path").is_null())
+    config.base_model = json.text("base_model_name_or_path");
   return config;
 }
 
@@ -100,7 +105,8 @@ Config read_config(const fs::path& path) {
 std::string layer_of(std::string name, std::string_view kind) {
   constexpr std::string_view kSlot = ".default.weight";
   if (name.ends_with(kSlot)) name = name.substr(0, name.size() - kSlot.size()) + ".weight";
-  if (!name.starts_with(kPrefix) || !name.ends_with(kind) || name.size() <= kPrefix.size() + kind.size()) return {};
+  if (!name.starts_with(kPrefix) || !name.ends_with(kind) || name.size() <= kPrefix.size() + kind.size())
+    return {};
   return name.substr(kPrefix.size(), name.size() - kPrefix.size() - kind.size());
 }
 
@@ -108,8 +114,9 @@ at::Tensor read_part(const SafetensorsReader& reader, const fs::path& path, cons
   const at::Tensor value = reader.tensor(name);
   APO_CHECK(DataError, value.is_floating_point(), path.string(), ": tensor ", name,
             ": expected a floating-point type, found ", value.scalar_type());
-  APO_CHECK(DataError, (value.dim() == 2 || value.dim() == 4) && value.numel() > 0, path.string(), ": tensor ", name,
-            ": expected that of a linear layer (2 sizes) or a convolution (4), found ", value.sizes());
+  APO_CHECK(DataError, (value.dim() == 2 || value.dim() == 4) && value.numel() > 0, path.string(),
+            ": tensor ", name, ": expected that of a linear layer (2 sizes) or a convolution (4), found ",
+            value.sizes());
   APO_CHECK(DataError, value.to(at::kFloat).isfinite().all().item<bool>(), path.string(), ": tensor ", name,
             ": found NaN or infinity");
   return value;
@@ -120,11 +127,13 @@ void complete(PeftAdapter::Part& part, const std::string& layer, const Config& c
   const double rank = config.rank.value(layer, static_cast<double>(config.options.rank));
   part.rank = static_cast<int64_t>(std::min(rank, static_cast<double>(kLargestRank)));
   part.alpha = config.alpha.value(layer, config.options.alpha);
-  APO_CHECK(DataError, part.a.size(0) == part.rank, path.string(), ": tensor ", part.name_a, ": expected ", part.rank,
-            " rows (r or rank_pattern of adapter_config.json), found ", part.a.sizes());
-  const bool fits = part.b.dim() == part.a.dim() && part.b.size(1) == part.rank && part.b.numel() == part.b.size(0) * part.rank;
+  APO_CHECK(DataError, part.a.size(0) == part.rank, path.string(), ": tensor ", part.name_a, ": expected ",
+            part.rank, " rows (r or rank_pattern of adapter_config.json), found ", part.a.sizes());
+  const bool fits = part.b.dim() == part.a.dim() && part.b.size(1) == part.rank &&
+                    part.b.numel() == part.b.size(0) * part.rank;
   APO_CHECK(DataError, fits, path.string(), ": tensor ", part.name_b, ": expected [out, ", part.rank,
-            part.a.dim() == 4 ? ", 1, 1]" : "]", " beside ", part.name_a, " ", part.a.sizes(), ", found ", part.b.sizes());
+            part.a.dim() == 4 ? ", 1, 1]" : "]", " beside ", part.name_a, " ", part.a.sizes(), ", found ",
+            part.b.sizes());
   const auto r = static_cast<double>(part.rank);
   part.scale = part.alpha / (config.options.rslora ? std::sqrt(r) : r);
 }
@@ -139,7 +148,9 @@ std::vector<int64_t> PeftAdapter::Part::weight_shape() const {
 
 at::Tensor PeftAdapter::Part::product() const {
   const at::NoGradGuard no_grad;
-  return at::matmul(b.to(at::kFloat).flatten(1), a.to(at::kFloat).flatten(1)).mul_(scale).view(weight_shape());
+  return at::matmul(b.to(at::kFloat).flatten(1), a.to(at::kFloat).flatten(1))
+      .mul_(scale)
+      .view(weight_shape());
 }
 
 PeftAdapter read_peft(const fs::path& directory) {
@@ -157,13 +168,14 @@ PeftAdapter read_peft(const fs::path& directory) {
     }
     const std::string layer_a = layer_of(name, ".lora_A.weight"), layer_b = layer_of(name, ".lora_B.weight");
     const std::string& layer = layer_a.empty() ? layer_b : layer_a;
-    APO_CHECK(DataError, !layer.empty(), file, ": tensor ", name.substr(0, kLongestLayerName), ": expected ", kPrefix,
-              "<layer>.lora_A.weight or .lora_B.weight");
-    APO_CHECK(DataError, layer.size() <= kLongestLayerName, file, ": tensor ", name.substr(0, 100), "...: a name of ",
-              name.size(), " characters");
+    APO_CHECK(DataError, !layer.empty(), file, ": tensor ", name.substr(0, kLongestLayerName), ": expected ",
+              kPrefix, "<layer>.lora_A.weight or .lora_B.weight");
+    APO_CHECK(DataError, layer.size() <= kLongestLayerName, file, ": tensor ", name.substr(0, 100),
+              "...: a name of ", name.size(), " characters");
     PeftAdapter::Part& part = adapter.layers[layer];
     std::string& known = layer_a.empty() ? part.name_b : part.name_a;
-    APO_CHECK(DataError, known.empty(), file, ": the tensors ", known, " and ", name, " are one and the same");
+    APO_CHECK(DataError, known.empty(), file, ": the tensors ", known, " and ", name,
+              " are one and the same");
     known = name;
     (layer_a.empty() ? part.b : part.a) = read_part(reader, adapter.file, name);
   }
@@ -179,7 +191,8 @@ PeftAdapter read_peft(const fs::path& directory) {
 fs::path base_of_adapter(const fs::path& directory) {
   const auto holds_weights = [](const fs::path& place) {
     std::error_code ignored;
-    return fs::exists(place / "model.safetensors", ignored) || fs::exists(place / "model.safetensors.index.json", ignored);
+    return fs::exists(place / "model.safetensors", ignored) ||
+           fs::exists(place / "model.safetensors.index.json", ignored);
   };
   if (holds_weights(directory)) return directory;
   const JsonFile config(directory / "adapter_config.json");

@@ -17,11 +17,11 @@ namespace apo::models {
 struct PeftAdapter {
   /// One layer's part: its weight grows by scale · B A, reshaped to the weight's shape.
   struct Part {
-    at::Tensor a;        ///< linear [rank, in], convolution [rank, in, Y, X]; the file's dtype
-    at::Tensor b;        ///< linear [out, rank], convolution [out, rank, 1, 1]
-    double scale = 1;    ///< alpha / rank, or alpha / sqrt(rank); alpha_pattern and rank_pattern considered
-    int64_t rank = 0;    ///< of this layer
-    double alpha = 0;    ///< of this layer
+    at::Tensor a;      ///< linear [rank, in], convolution [rank, in, Y, X]; the file's dtype
+    at::Tensor b;      ///< linear [out, rank], convolution [out, rank, 1, 1]
+    double scale = 1;  ///< alpha / rank, or alpha / sqrt(rank); alpha_pattern and rank_pattern considered
+    int64_t rank = 0;  ///< of this layer
+    double alpha = 0;  ///< of this layer
     std::string name_a, name_b;  ///< the tensors' names in the file, for messages
 
     /// The shape of the weight that it fits: [out, in] or [out, in, Y, X].
@@ -30,13 +30,13 @@ struct PeftAdapter {
     at::Tensor product() const;
   };
 
-  LoraOptions options;                  ///< rank, alpha, dropout, rslora of the config; target_modules stays "all-linear"
-  std::string base_model;               ///< base_model_name_or_path; empty: the file does not say
-  std::map<std::string, Part> layers;   ///< by layer name ("language_model.lm_head"), without PEFT's prefix
+  LoraOptions options;     ///< rank, alpha, dropout, rslora of the config; target_modules stays "all-linear"
+  std::string base_model;  ///< base_model_name_or_path; empty: the file does not say
+  std::map<std::string, Part> layers;  ///< by layer name ("language_model.lm_head"), without PEFT's prefix
   /// Copies of base weights that older peft stores beside an adapted embedding or head, by layer name; they are no part
   /// of the adapter.
   std::map<std::string, at::Tensor> base_layers;
-  std::filesystem::path file;           ///< adapter_model.safetensors, for messages
+  std::filesystem::path file;  ///< adapter_model.safetensors, for messages
 };
 
 /// Reads an adapter that any peft since 0.11 wrote; which layers it has is read off the tensors' names, whatever

@@ -48,9 +48,11 @@ std::string header_of(const fs::path& path, const std::vector<TensorDeclaration>
   if (!metadata.empty()) header["__metadata__"] = metadata;
   int64_t offset = 0;
   for (const TensorDeclaration& tensor : tensors) {
-    APO_CHECK(RunError, names.insert(tensor.name).second, path.string(), ": two tensors called ", tensor.name);
+    APO_CHECK(RunError, names.insert(tensor.name).second, path.string(), ": two tensors called ",
+              tensor.name);
     const std::string_view dtype = dtype_of(tensor.type);
-    APO_CHECK(RunError, !dtype.empty(), path.string(), ": tensor ", tensor.name, ": safetensors has no name for ", tensor.type);
+    APO_CHECK(RunError, !dtype.empty(), path.string(), ": tensor ", tensor.name,
+              ": safetensors has no name for ", tensor.type);
     header[tensor.name] = {{"dtype", std::string(dtype)},
                            {"shape", tensor.shape},
                            {"data_offsets", {offset, offset + tensor.bytes()}}};
@@ -62,7 +64,8 @@ std::string header_of(const fs::path& path, const std::vector<TensorDeclaration>
 }
 
 // In order, each as full as it goes; at least one.
-std::vector<std::vector<TensorDeclaration>> shards_of(std::vector<TensorDeclaration> tensors, int64_t max_shard_bytes) {
+std::vector<std::vector<TensorDeclaration>> shards_of(std::vector<TensorDeclaration> tensors,
+                                                      int64_t max_shard_bytes) {
   std::vector<std::vector<TensorDeclaration>> shards(1);
   int64_t filled = 0;
   for (TensorDeclaration& tensor : tensors) {
@@ -126,7 +129,8 @@ void SafetensorsWriter::write(const at::Tensor& tensor) {
   const TensorDeclaration& declared = state_->tensors[state_->written++];
   APO_ASSERT(tensor.scalar_type() == declared.type && tensor.sizes() == at::IntArrayRef(declared.shape));
   const at::Tensor value = tensor.detach().to(at::kCPU).contiguous();
-  if (value.numel() > 0) state_->file.write({static_cast<const char*>(value.const_data_ptr()), value.nbytes()});
+  if (value.numel() > 0)
+    state_->file.write({static_cast<const char*>(value.const_data_ptr()), value.nbytes()});
 }
 
 void SafetensorsWriter::finish() {
@@ -147,13 +151,17 @@ struct ShardedSafetensorsWriter::State {
     std::snprintf(name, sizeof(name), "model-%05zu-of-%05zu.safetensors", shard + 1, shards.size());
     return name;
   }
-  void open() { writer = std::make_unique<SafetensorsWriter>(directory / name(current), shards[current], kMetadata); }
+  void open() {
+    writer = std::make_unique<SafetensorsWriter>(directory / name(current), shards[current], kMetadata);
+  }
 };
 
-ShardedSafetensorsWriter::ShardedSafetensorsWriter(const fs::path& directory, std::vector<TensorDeclaration> tensors,
+ShardedSafetensorsWriter::ShardedSafetensorsWriter(const fs::path& directory,
+                                                   std::vector<TensorDeclaration> tensors,
                                                    int64_t max_shard_bytes, bool one_file_without_index)
     : state_(std::make_unique<State>()) {
-  APO_CHECK(ConfigError, max_shard_bytes >= 1, "max_shard_bytes: expected at least 1, found ", max_shard_bytes);
+  APO_CHECK(ConfigError, max_shard_bytes >= 1, "max_shard_bytes: expected at least 1, found ",
+            max_shard_bytes);
   state_->directory = directory;
   header_of(directory, tensors, kMetadata);  // two of one name would meet in different shards
   state_->shards = shards_of(std::move(tensors), max_shard_bytes);
@@ -202,7 +210,8 @@ void write_safetensors(const fs::path& path, const NamedTensors& tensors,
   writer.finish();
 }
 
-void write_sharded_safetensors(const fs::path& directory, const NamedTensors& tensors, int64_t max_shard_bytes) {
+void write_sharded_safetensors(const fs::path& directory, const NamedTensors& tensors,
+                               int64_t max_shard_bytes) {
   ShardedSafetensorsWriter writer(directory, declarations_of(tensors), max_shard_bytes);
   for (const auto& [name, tensor] : tensors) writer.write(tensor);
   writer.finish();

@@ -15,7 +15,8 @@ void expect_actions(const at::Tensor& normalized) {
 }
 
 void expect_ids(const at::Tensor& ids) {
-  APO_CHECK(DataError, ids.scalar_type() == at::kLong, "action bins: expected int64 ids, found ", ids.scalar_type());
+  APO_CHECK(DataError, ids.scalar_type() == at::kLong, "action bins: expected int64 ids, found ",
+            ids.scalar_type());
 }
 
 }  // namespace
@@ -44,7 +45,8 @@ at::Tensor ActionBins::decode(const at::Tensor& bins) const {
 VocabularyActionBins::VocabularyActionBins(int64_t action_vocabulary_size, int64_t num_bins)
     : size_(action_vocabulary_size), num_bins_(num_bins) {
   APO_CHECK(ConfigError, num_bins >= 2 && num_bins <= action_vocabulary_size,
-            "action bins: expected from 2 to as many as the action vocabulary's ", action_vocabulary_size, ", found ", num_bins);
+            "action bins: expected from 2 to as many as the action vocabulary's ", action_vocabulary_size,
+            ", found ", num_bins);
   // as numpy.linspace: the last edge is the end itself
   edges_ = at::arange(num_bins, at::kDouble) * (2.0 / static_cast<double>(num_bins - 1)) - 1;
   edges_[num_bins - 1] = 1.0;
@@ -65,7 +67,7 @@ at::Tensor VocabularyActionBins::decode(const at::Tensor& ids) const {
 
 int64_t VocabularyActionBins::count_other(const at::Tensor& ids) const {
   expect_ids(ids);
-  return at::logical_or(ids < first_id(), ids > last_id()).sum().item<int64_t>();
+  return at::logical_or(ids<first_id(), ids> last_id()).sum().item<int64_t>();
 }
 
 }  // namespace apo::tokenizers

@@ -29,8 +29,11 @@ std::optional<size_t> first_invalid_utf8(std::string_view text) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   for (size_t i = 0; i < text.size();) {
     const unsigned char lead = byte(i);
-    const size_t length = lead < 0x80 ? 1 : lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3
-                          : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
+    const size_t length = lead < 0x80                   ? 1
+                          : lead >= 0xc2 && lead < 0xe0 ? 2
+                          : lead >= 0xe0 && lead < 0xf0 ? 3
+                          : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                        : 0;
     if (length == 0 || length > text.size() - i) return i;
     for (size_t k = 1; k < length; ++k)
       if ((byte(i + k) & 0xc0) != 0x80) return i;
@@ -50,22 +53,26 @@ struct TextTokenizer::State {
 
 TextTokenizer::TextTokenizer(const std::filesystem::path& model) {
   const std::string bytes = read_file(model);
-  APO_CHECK(DataError, !bytes.empty(), model.string(), ": expected a SentencePiece model, found an empty file");
+  APO_CHECK(DataError, !bytes.empty(), model.string(),
+            ": expected a SentencePiece model, found an empty file");
   const auto state = std::make_shared<State>();
   state->path = model;
   const auto status = state->processor.LoadFromSerializedProto(bytes);
   APO_CHECK(DataError, status.ok() && state->processor.GetPieceSize() > 0, model.string(),
-            ": expected a SentencePiece model, found ", bytes.size(), " bytes that are none or only a part of one");
+            ": expected a SentencePiece model, found ", bytes.size(),
+            " bytes that are none or only a part of one");
   state_ = state;
 }
 
 std::vector<int64_t> TextTokenizer::encode(std::string_view text) const {
   const std::optional<size_t> bad = first_invalid_utf8(text);
   APO_CHECK(DataError, !bad, "text: expected UTF-8, found the byte ",
-            bad ? static_cast<int>(static_cast<unsigned char>(text[*bad])) : 0, " at position ", bad.value_or(0));
+            bad ? static_cast<int>(static_cast<unsigned char>(text[*bad])) : 0, " at position ",
+            bad.value_or(0));
   std::vector<int> ids;
   const auto status = state_->processor.Encode(text, &ids);
-  APO_CHECK(DataError, status.ok(), state_->path.string(), ": cannot encode \"", excerpt(text), "\": ", status.ToString());
+  APO_CHECK(DataError, status.ok(), state_->path.string(), ": cannot encode \"", excerpt(text),
+            "\": ", status.ToString());
   return {ids.begin(), ids.end()};
 }
 
@@ -73,7 +80,8 @@ std::string TextTokenizer::decode(const std::vector<int64_t>& ids) const {
   std::vector<int> pieces;
   pieces.reserve(ids.size());
   for (const int64_t id : ids) {
-    APO_CHECK(DataError, id >= 0 && id < size(), state_->path.string(), ": expected ids in [0, ", size() - 1, "], found ", id);
+    APO_CHECK(DataError, id >= 0 && id < size(), state_->path.string(), ": expected ids in [0, ", size() - 1,
+              "], found ", id);
     pieces.push_back(static_cast<int>(id));
   }
   std::string text;
@@ -91,7 +99,8 @@ std::optional<int64_t> TextTokenizer::id(std::string_view piece) const {
 }
 
 std::string TextTokenizer::piece(int64_t id) const {
-  APO_CHECK(DataError, id >= 0 && id < size(), state_->path.string(), ": expected ids in [0, ", size() - 1, "], found ", id);
+  APO_CHECK(DataError, id >= 0 && id < size(), state_->path.string(), ": expected ids in [0, ", size() - 1,
+            "], found ", id);
   return state_->processor.IdToPiece(static_cast<int>(id));
 }
 
@@ -102,25 +111,30 @@ const std::filesystem::path& TextTokenizer::path() const { return state_->path; 
 
 std::vector<int64_t> openvla_prompt(const TextTokenizer& tokenizer, std::string_view instruction,
                                     const OpenVlaPromptOptions& options) {
-  APO_CHECK(DataError, !is_blank(instruction),
-            "instruction: expected what the robot is asked to do, found an empty text (a data source may give one: "
-            "`instruction:`)");
+  APO_CHECK(
+      DataError, !is_blank(instruction),
+      "instruction: expected what the robot is asked to do, found an empty text (a data source may give one: "
+      "`instruction:`)");
   const std::optional<size_t> bad = first_invalid_utf8(instruction);
   APO_CHECK(DataError, !bad, "instruction: expected UTF-8, found the byte ",
-            bad ? static_cast<int>(static_cast<unsigned char>(instruction[*bad])) : 0, " at position ", bad.value_or(0));
+            bad ? static_cast<int>(static_cast<unsigned char>(instruction[*bad])) : 0, " at position ",
+            bad.value_or(0));
   const std::optional<int64_t> space = tokenizer.id("\u2581");
-  APO_CHECK(DataError, tokenizer.bos() >= 0 && space, tokenizer.path().string(), ": OpenVLA's prompt needs the ",
-            tokenizer.bos() < 0 ? "begin token" : "piece \"\u2581\"", ", which this model lacks");
+  APO_CHECK(DataError, tokenizer.bos() >= 0 && space, tokenizer.path().string(),
+            ": OpenVLA's prompt needs the ", tokenizer.bos() < 0 ? "begin token" : "piece \"\u2581\"",
+            ", which this model lacks");
 
   std::string task(instruction);
   if (options.underscores_to_spaces) std::ranges::replace(task, '_', ' ');
   if (options.lower_case)
     for (char& c : task) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
   std::vector<int64_t> ids{tokenizer.bos()};
-  for (const int64_t id : tokenizer.encode("In: What action should the robot take to " + task + "?\nOut:")) ids.push_back(id);
+  for (const int64_t id : tokenizer.encode("In: What action should the robot take to " + task + "?\nOut:"))
+    ids.push_back(id);
   if (ids.back() != *space) ids.push_back(*space);
-  APO_CHECK(DataError, static_cast<int64_t>(ids.size()) <= options.max_tokens, "instruction \"", excerpt(instruction),
-            "\": expected a prompt of at most ", options.max_tokens, " tokens, found ", ids.size());
+  APO_CHECK(DataError, static_cast<int64_t>(ids.size()) <= options.max_tokens, "instruction \"",
+            excerpt(instruction), "\": expected a prompt of at most ", options.max_tokens, " tokens, found ",
+            ids.size());
   return ids;
 }
 

@@ -21,10 +21,10 @@ namespace {
 
 namespace fs = std::filesystem;
 using apo::testing::TempDir;
-using testing::message_of;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using testing::message_of;
 
 // base/ with four tensors in two shards and some files beside them, adapter/ with a linear layer, a convolution and an
 // output head, all of rank 2 and scale 3/2.
@@ -89,7 +89,8 @@ TEST_F(Export, AddsTheAdapterByHand) {
   EXPECT_EQ(reader.names_in_order(), SafetensorsReader(base_).names_in_order());
   EXPECT_EQ(reader.metadata().at("format"), "pt");
   // q_proj row 0: (0, 1, 2) / 3 + 3/2 (-3 (-2, -1, 0) - 2 (1, 2, 3)) = (6, -1.5 + 1/3, -9 + 2/3)
-  EXPECT_TRUE(at::allclose(reader.tensor("llm.q_proj.weight")[0], at::tensor({6.0f, -1.5f + 1.0f / 3, -9.0f + 2.0f / 3})));
+  EXPECT_TRUE(at::allclose(reader.tensor("llm.q_proj.weight")[0],
+                           at::tensor({6.0f, -1.5f + 1.0f / 3, -9.0f + 2.0f / 3})));
   // proj[1][2][1][0]: element 22 of 24: 22/7 + 3/2 (-1 (10 - 7) + 0.5 (22 - 7)) = 22/7 + 6.75
   EXPECT_FLOAT_EQ(reader.tensor("z.proj.weight")[1][2][1][0].item<float>(), 22.0f / 7 + 6.75f);
   EXPECT_TRUE(reader.tensor("llm.lm_head.weight").equal(at::full({5, 3}, 4.0f)));  // 1 + 3/2 (1 + 1)
@@ -99,16 +100,20 @@ TEST_F(Export, AddsTheAdapterByHand) {
 
 TEST_F(Export, CopiesWhatIsNoWeight) {
   const ExportSummary summary = export_checkpoint(base_, adapter_, output_);
-  EXPECT_THAT(summary.copied, ElementsAre("config.json", "dataset_statistics.json", "modeling_prismatic.py", "tokenizer.model"));
-  for (const char* name : {"config.json", "dataset_statistics.json", "modeling_prismatic.py", "tokenizer.model"})
+  EXPECT_THAT(summary.copied, ElementsAre("config.json", "dataset_statistics.json", "modeling_prismatic.py",
+                                          "tokenizer.model"));
+  for (const char* name :
+       {"config.json", "dataset_statistics.json", "modeling_prismatic.py", "tokenizer.model"})
     EXPECT_EQ(read_file(output_ / name), read_file(base_ / name)) << name;
-  for (const char* name : {"pytorch_model.bin", ".gitattributes", "folder", "adapter_config.json", "model.safetensors.index.json"})
+  for (const char* name : {"pytorch_model.bin", ".gitattributes", "folder", "adapter_config.json",
+                           "model.safetensors.index.json"})
     EXPECT_FALSE(fs::exists(output_ / name)) << name;
   EXPECT_TRUE(is_whole_directory(output_));
 }
 
 TEST_F(Export, TakesStatisticsOfTheAdapter) {
-  for (const char* name : {"statistic.json", "dataset_statistics.json"}) {  // the second wins where both are there
+  for (const char* name :
+       {"statistic.json", "dataset_statistics.json"}) {  // the second wins where both are there
     const std::string statistics = std::string(R"({"new": {"action": {"q01": [")") + name + "\"]}}}";
     write_file_atomic(adapter_ / name, statistics);
     export_checkpoint(base_, adapter_, output_, {.overwrite = true});
@@ -123,8 +128,9 @@ TEST_F(Export, TakesStatisticsOfTheAdapter) {
 
 TEST_F(Export, MakesShardsAndTheirIndex) {
   const ExportSummary summary = export_checkpoint(base_, adapter_, output_, {.max_shard_bytes = 100});
-  EXPECT_THAT(summary.weights, ElementsAre("model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors",
-                                           "model-00003-of-00003.safetensors"));  // 96 | 48 + 12 | 60 + 8
+  EXPECT_THAT(summary.weights,
+              ElementsAre("model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors",
+                          "model-00003-of-00003.safetensors"));  // 96 | 48 + 12 | 60 + 8
   const auto index = nlohmann::json::parse(read_file(output_ / "model.safetensors.index.json"));
   EXPECT_EQ(index["metadata"]["total_size"], 224);
   EXPECT_EQ(index["weight_map"]["llm.norm.weight"], "model-00002-of-00003.safetensors");
@@ -153,8 +159,9 @@ TEST_F(Export, RoundsOnceAfterTheSum) {
   fs::create_directory(half);
   write_safetensors(half / "model.safetensors", {{"layer.weight", at::ones({1, 1}, at::kBFloat16)}});
   write_file_atomic(half / "config.json", "{}");
-  adapter_tensors_ = {{"base_model.model.layer.lora_A.weight", at::ones({1, 1})},
-                      {"base_model.model.layer.lora_B.weight", at::full({1, 1}, std::ldexp(1.0, -8) + std::ldexp(1.0, -18))}};
+  adapter_tensors_ = {
+      {"base_model.model.layer.lora_A.weight", at::ones({1, 1})},
+      {"base_model.model.layer.lora_B.weight", at::full({1, 1}, std::ldexp(1.0, -8) + std::ldexp(1.0, -18))}};
   config_["r"] = 1;
   config_["lora_alpha"] = 1;
   write_adapter();
@@ -167,7 +174,8 @@ TEST_F(Export, RoundsOnceAfterTheSum) {
 TEST_F(Export, WithoutAnAdapterKeepsEveryBit) {
   const ExportSummary summary = export_checkpoint(base_, "", output_);
   EXPECT_EQ(summary.num_merged, 0);
-  for (const auto& [name, tensor] : base_tensors_) EXPECT_TRUE(SafetensorsReader(output_).tensor(name).equal(tensor)) << name;
+  for (const auto& [name, tensor] : base_tensors_)
+    EXPECT_TRUE(SafetensorsReader(output_).tensor(name).equal(tensor)) << name;
 }
 
 TEST_F(Export, AcceptsTrainingCheckpointsAndAdapterDirectories) {
@@ -180,10 +188,12 @@ TEST_F(Export, AcceptsTrainingCheckpointsAndAdapterDirectories) {
   fs::create_symlink("step-5", directory_ / "run/checkpoints/latest");
   for (const fs::path& checkpoint : {directory_ / "run/checkpoints/step-5", directory_ / "run", adapter_}) {
     export_checkpoint(checkpoint, "", output_, {.overwrite = true});
-    EXPECT_TRUE(SafetensorsReader(output_).tensor("llm.lm_head.weight").equal(at::full({5, 3}, 4.0f))) << checkpoint;
+    EXPECT_TRUE(SafetensorsReader(output_).tensor("llm.lm_head.weight").equal(at::full({5, 3}, 4.0f)))
+        << checkpoint;
     EXPECT_EQ(read_file(output_ / "config.json"), read_file(base_ / "config.json"));
   }
-  EXPECT_THAT(message_of<ConfigError>([&] { export_checkpoint(directory_ / "run", adapter_, output_, {.overwrite = true}); }),
+  EXPECT_THAT(message_of<ConfigError>(
+                  [&] { export_checkpoint(directory_ / "run", adapter_, output_, {.overwrite = true}); }),
               AllOf(HasSubstr("policy holds an adapter already"), HasSubstr("found another one")));
 }
 
@@ -195,17 +205,21 @@ TEST_F(Export, NeverReplacesWhatItShouldNot) {
   fs::remove(output_ / "config.json");
   EXPECT_THAT(complaint({.overwrite = true}), AllOf(HasSubstr("no checkpoint"), HasSubstr("config.json")));
   for (const fs::path& output : {base_, adapter_, directory_.path(), base_ / "..", base_ / "."})
-    EXPECT_THAT(message_of<ConfigError>([&] { export_checkpoint(base_, adapter_, output, {.overwrite = true}); }),
-                HasSubstr("would replace what is exported"))
+    EXPECT_THAT(
+        message_of<ConfigError>([&] { export_checkpoint(base_, adapter_, output, {.overwrite = true}); }),
+        HasSubstr("would replace what is exported"))
         << output;
   write_file_atomic(directory_ / "file", "");
-  EXPECT_THAT(message_of<ConfigError>([&] { export_checkpoint(base_, adapter_, directory_ / "file"); }), HasSubstr("found the file"));
-  EXPECT_THAT(message_of<ConfigError>([&] { export_checkpoint(base_, adapter_, ""); }), HasSubstr("found nothing"));
+  EXPECT_THAT(message_of<ConfigError>([&] { export_checkpoint(base_, adapter_, directory_ / "file"); }),
+              HasSubstr("found the file"));
+  EXPECT_THAT(message_of<ConfigError>([&] { export_checkpoint(base_, adapter_, ""); }),
+              HasSubstr("found nothing"));
   EXPECT_TRUE(SafetensorsReader(base_).has("llm.norm.weight"));
 }
 
 TEST_F(Export, RefusesWrongOptions) {
-  EXPECT_THAT(complaint({.dtype = "int8"}), HasSubstr("dtype: expected stored, float32, bfloat16 or float16, found \"int8\""));
+  EXPECT_THAT(complaint({.dtype = "int8"}),
+              HasSubstr("dtype: expected stored, float32, bfloat16 or float16, found \"int8\""));
   EXPECT_THAT(complaint({.max_shard_bytes = 0}), HasSubstr("max_shard_bytes: expected at least 1, found 0"));
   EXPECT_FALSE(fs::exists(output_));
 }
@@ -214,19 +228,22 @@ TEST_F(Export, RefusesAnAdapterOfAnotherBase) {
   const NamedTensors before = adapter_tensors_;
   adapter_tensors_[0].second = at::ones({2, 4});
   write_adapter();
-  EXPECT_THAT(complaint(), AllOf(HasSubstr("llm.q_proj.lora_A.weight"), HasSubstr("[4, 4]"), HasSubstr("[4, 3]"), HasSubstr("as llm.q_proj.weight")));
+  EXPECT_THAT(complaint(), AllOf(HasSubstr("llm.q_proj.lora_A.weight"), HasSubstr("[4, 4]"),
+                                 HasSubstr("[4, 3]"), HasSubstr("as llm.q_proj.weight")));
   adapter_tensors_ = before;
   adapter_tensors_[0].first = "base_model.model.llm.k_proj.lora_A.weight";
   adapter_tensors_[1].first = "base_model.model.llm.k_proj.lora_B.weight";
   write_adapter();
-  EXPECT_THAT(complaint(), AllOf(HasSubstr("adapter_model.safetensors"), HasSubstr("the layer llm.k_proj, which"), HasSubstr("lacks")));
+  EXPECT_THAT(complaint(), AllOf(HasSubstr("adapter_model.safetensors"),
+                                 HasSubstr("the layer llm.k_proj, which"), HasSubstr("lacks")));
   adapter_tensors_ = before;
   adapter_tensors_[6].second = at::full({5, 3}, 1.1f);
   write_adapter();
   EXPECT_THAT(complaint(), AllOf(HasSubstr("the copy of llm.lm_head.weight"), HasSubstr("another base")));
   adapter_tensors_[6].second = at::ones({4, 3});
   write_adapter();
-  EXPECT_THAT(complaint(), AllOf(HasSubstr("the copy of llm.lm_head.weight"), HasSubstr("[5, 3]"), HasSubstr("[4, 3]")));
+  EXPECT_THAT(complaint(),
+              AllOf(HasSubstr("the copy of llm.lm_head.weight"), HasSubstr("[5, 3]"), HasSubstr("[4, 3]")));
   adapter_tensors_[6].first = "base_model.model.llm.other.base_layer.weight";
   write_adapter();
   EXPECT_THAT(complaint(), AllOf(HasSubstr("a copy of llm.other.weight, which"), HasSubstr("lacks")));
@@ -236,13 +253,15 @@ TEST_F(Export, RefusesAnAdapterOfAnotherBase) {
 TEST_F(Export, RefusesWhatIsNotFinite) {
   adapter_tensors_[5].second = at::full({5, 2}, 30000.0f);  // 90001 is beyond float16
   write_adapter();
-  EXPECT_THAT(complaint({.dtype = "float16"}), AllOf(HasSubstr("tensor llm.lm_head.weight"), HasSubstr("not finite in Half")));
+  EXPECT_THAT(complaint({.dtype = "float16"}),
+              AllOf(HasSubstr("tensor llm.lm_head.weight"), HasSubstr("not finite in Half")));
   EXPECT_FALSE(fs::exists(output_));
   EXPECT_FALSE(fs::exists(output_.string() + ".partial"));
 }
 
 TEST_F(Export, NamesABrokenBaseOrAdapter) {
-  EXPECT_THAT(message_of<DataError>([&] { export_checkpoint(directory_ / "nowhere", "", output_); }), HasSubstr("nowhere"));
+  EXPECT_THAT(message_of<DataError>([&] { export_checkpoint(directory_ / "nowhere", "", output_); }),
+              HasSubstr("nowhere"));
   EXPECT_THAT(message_of<DataError>([&] { export_checkpoint(base_, directory_ / "nowhere", output_); }),
               HasSubstr("nowhere/adapter_config.json"));
   config_["use_dora"] = true;
@@ -253,8 +272,9 @@ TEST_F(Export, NamesABrokenBaseOrAdapter) {
   EXPECT_THAT(message_of<DataError>([&] { export_checkpoint(base_, "", output_); }),
               AllOf(HasSubstr("model-00002-of-00003.safetensors"), HasSubstr("truncated")));
   fs::remove(shard);
-  EXPECT_THAT(message_of<DataError>([&] { export_checkpoint(base_, "", output_); }),
-              AllOf(HasSubstr("index.json"), HasSubstr("model-00002-of-00003.safetensors"), HasSubstr("missing")));
+  EXPECT_THAT(
+      message_of<DataError>([&] { export_checkpoint(base_, "", output_); }),
+      AllOf(HasSubstr("index.json"), HasSubstr("model-00002-of-00003.safetensors"), HasSubstr("missing")));
   EXPECT_FALSE(fs::exists(output_));
 }
 
@@ -265,8 +285,9 @@ TEST_P(ExportedOpenVla, ScoresLikeBaseAndAdapter) {
   const auto& [variant, adapter] = GetParam();
   const testing::OpenVlaGolden golden(variant);
   const TempDir directory;
-  const ExportSummary summary = export_checkpoint(golden.directory / "checkpoint", golden.directory / adapter, directory / "out",
-                                                  {.dtype = "float32", .max_shard_bytes = 100'000});
+  const ExportSummary summary =
+      export_checkpoint(golden.directory / "checkpoint", golden.directory / adapter, directory / "out",
+                        {.dtype = "float32", .max_shard_bytes = 100'000});
   EXPECT_GT(summary.num_merged, 10);
   EXPECT_GT(summary.weights.size(), 2u);
   const auto with_adapter = golden.policy(adapter);
@@ -277,7 +298,8 @@ TEST_P(ExportedOpenVla, ScoresLikeBaseAndAdapter) {
   const auto merged = make_policy(options, nullptr, 0, at::kCPU);
   const at::NoGradGuard no_grad;
   const ActionTokens tokens = golden.tokens(*merged);
-  const at::Tensor expected = with_adapter->score(golden.input(), tokens).logits, found = merged->score(golden.input(), tokens).logits;
+  const at::Tensor expected = with_adapter->score(golden.input(), tokens).logits,
+                   found = merged->score(golden.input(), tokens).logits;
   EXPECT_LT((expected - found).abs().max().item<double>(), 2e-4);
   EXPECT_GT((found - golden.policy()->score(golden.input(), tokens).logits).abs().max().item<double>(), 1e-2);
 }

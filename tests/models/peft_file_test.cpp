@@ -20,9 +20,9 @@ namespace {
 
 namespace fs = std::filesystem;
 using apo::testing::TempDir;
-using testing::message_of;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using testing::message_of;
 
 constexpr const char* kLayer = "base_model.model.vision.proj";
 
@@ -108,33 +108,55 @@ TEST_F(PeftFile, AnchorsPatterns) {
 
 TEST_F(PeftFile, RefusesEveryKindButPlainLora) {
   const std::vector<std::pair<std::string, nlohmann::ordered_json>> others = {
-      {"peft_type", "IA3"},       {"use_dora", true},           {"fan_in_fan_out", true},
-      {"lora_bias", true},        {"bias", "all"},              {"modules_to_save", {"head"}},
-      {"use_qalora", true},       {"layer_replication", {{0, 4}}}, {"trainable_token_indices", {5}},
-      {"target_parameters", {"x"}}, {"megatron_config", {{"a", 1}}}, {"init_lora_weights", "pissa_niter_16"},
-      {"init_lora_weights", "loftq"}, {"init_lora_weights", 3}};
+      {"peft_type", "IA3"},
+      {"use_dora", true},
+      {"fan_in_fan_out", true},
+      {"lora_bias", true},
+      {"bias", "all"},
+      {"modules_to_save", {"head"}},
+      {"use_qalora", true},
+      {"layer_replication", {{0, 4}}},
+      {"trainable_token_indices", {5}},
+      {"target_parameters", {"x"}},
+      {"megatron_config", {{"a", 1}}},
+      {"init_lora_weights", "pissa_niter_16"},
+      {"init_lora_weights", "loftq"},
+      {"init_lora_weights", 3}};
   for (const auto& [key, value] : others) {
     const auto before = config_;
     config_[key] = value;
-    EXPECT_THAT(complaint(), AllOf(HasSubstr("adapter_config.json: " + key + ": expected"), HasSubstr("found")));
+    EXPECT_THAT(complaint(),
+                AllOf(HasSubstr("adapter_config.json: " + key + ": expected"), HasSubstr("found")));
     config_ = before;
   }
   for (const auto& [key, value] : std::vector<std::pair<std::string, nlohmann::ordered_json>>{
-           {"use_dora", false}, {"modules_to_save", nullptr}, {"modules_to_save", nlohmann::ordered_json::array()},
-           {"init_lora_weights", true}, {"init_lora_weights", "gaussian"}, {"rank_pattern", nullptr}, {"eva_config", nullptr}}) {
+           {"use_dora", false},
+           {"modules_to_save", nullptr},
+           {"modules_to_save", nlohmann::ordered_json::array()},
+           {"init_lora_weights", true},
+           {"init_lora_weights", "gaussian"},
+           {"rank_pattern", nullptr},
+           {"eva_config", nullptr}}) {
     config_[key] = value;
     EXPECT_NO_THROW(read()) << key;
   }
 }
 
 TEST_F(PeftFile, RefusesBadNumbers) {
-  for (const auto& [key, value, text] : std::vector<std::tuple<std::string, nlohmann::ordered_json, std::string>>{
-           {"r", 0, "r: expected an integer from 1"}, {"r", 2.5, "r: expected an integer"},
-           {"r", 1 << 30, "r: expected an integer from 1 to 65536"}, {"lora_alpha", 0, "lora_alpha: expected a number > 0"},
-           {"lora_alpha", "x", "lora_alpha: expected a number"}, {"lora_dropout", 1, "lora_dropout: expected a number from 0"},
+  for (const auto& [key, value, text] :
+       std::vector<std::tuple<std::string, nlohmann::ordered_json, std::string>>{
+           {"r", 0, "r: expected an integer from 1"},
+           {"r", 2.5, "r: expected an integer"},
+           {"r", 1 << 30, "r: expected an integer from 1 to 65536"},
+           {"lora_alpha", 0, "lora_alpha: expected a number > 0"},
+           {"lora_alpha", "x", "lora_alpha: expected a number"},
+           {"lora_dropout", 1, "lora_dropout: expected a number from 0"},
            {"base_model_name_or_path", 3, "base_model_name_or_path: expected a text"},
-           {"rank_pattern", {2}, "rank_pattern: expected an object"}, {"rank_pattern", {{"proj", 0}}, "rank_pattern: proj: expected a number > 0"},
-           {"alpha_pattern", {{"(", 2}}, "alpha_pattern: (: expected a layer name or a regular expression"}}) {
+           {"rank_pattern", {2}, "rank_pattern: expected an object"},
+           {"rank_pattern", {{"proj", 0}}, "rank_pattern: proj: expected a number > 0"},
+           {"alpha_pattern",
+            {{"(", 2}},
+            "alpha_pattern: (: expected a layer name or a regular expression"}}) {
     const auto before = config_;
     config_[key] = value;
     EXPECT_THAT(complaint(), AllOf(HasSubstr("adapter_config.json"), HasSubstr(text))) << key;
@@ -150,23 +172,30 @@ TEST_F(PeftFile, RefusesTensorsThatDoNotFitEachOther) {
     tensor(name) = value;
     return complaint();
   };
-  EXPECT_THAT(with(a, at::ones({3, 3, 2, 2})), AllOf(HasSubstr(a), HasSubstr("expected 2 rows"), HasSubstr("[3, 3, 2, 2]")));
-  EXPECT_THAT(with(b, at::ones({5, 3, 1, 1})), AllOf(HasSubstr(b), HasSubstr("expected [out, 2, 1, 1]"), HasSubstr("[5, 3, 1, 1]")));
+  EXPECT_THAT(with(a, at::ones({3, 3, 2, 2})),
+              AllOf(HasSubstr(a), HasSubstr("expected 2 rows"), HasSubstr("[3, 3, 2, 2]")));
+  EXPECT_THAT(with(b, at::ones({5, 3, 1, 1})),
+              AllOf(HasSubstr(b), HasSubstr("expected [out, 2, 1, 1]"), HasSubstr("[5, 3, 1, 1]")));
   EXPECT_THAT(with(b, at::ones({5, 2, 2, 2})), HasSubstr("expected [out, 2, 1, 1]"));
   EXPECT_THAT(with(b, at::ones({5, 2})), HasSubstr("expected [out, 2, 1, 1]"));
   EXPECT_THAT(with(a, at::ones({2})), HasSubstr("expected that of a linear layer"));
   EXPECT_THAT(with(a, at::ones({2, 0})), HasSubstr("expected that of a linear layer"));
   EXPECT_THAT(with(a, at::ones({2, 3, 2, 2}, at::kInt)), AllOf(HasSubstr(a), HasSubstr("floating-point")));
-  EXPECT_THAT(with(a, at::full({2, 3, 2, 2}, std::numeric_limits<float>::infinity())), AllOf(HasSubstr(a), HasSubstr("NaN or infinity")));
+  EXPECT_THAT(with(a, at::full({2, 3, 2, 2}, std::numeric_limits<float>::infinity())),
+              AllOf(HasSubstr(a), HasSubstr("NaN or infinity")));
 }
 
 TEST_F(PeftFile, RefusesTensorsThatItDoesNotKnow) {
   const NamedTensors before = tensors_;
-  for (const char* name : {"base_model.model.llm.embed.lora_embedding_A", "llm.q_proj.lora_A.weight", "base_model.model.lora_A.weight",
-                           "base_model.model.llm.q_proj.lora_magnitude_vector", "base_model.model.llm.norm.weight"}) {
+  for (const char* name :
+       {"base_model.model.llm.embed.lora_embedding_A", "llm.q_proj.lora_A.weight",
+        "base_model.model.lora_A.weight", "base_model.model.llm.q_proj.lora_magnitude_vector",
+        "base_model.model.llm.norm.weight"}) {
     tensors_ = before;
     tensors_.emplace_back(name, at::ones({2, 3}));
-    EXPECT_THAT(complaint(), AllOf(HasSubstr("adapter_model.safetensors: tensor " + std::string(name)), HasSubstr("expected"))) << name;
+    EXPECT_THAT(complaint(), AllOf(HasSubstr("adapter_model.safetensors: tensor " + std::string(name)),
+                                   HasSubstr("expected")))
+        << name;
   }
   tensors_ = before;
   tensors_.emplace_back("base_model.model.llm.q_proj.lora_A.default.weight", at::ones({2, 3}));

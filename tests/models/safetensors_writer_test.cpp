@@ -17,10 +17,10 @@ namespace {
 
 namespace fs = std::filesystem;
 using apo::testing::TempDir;
-using testing::message_of;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using testing::message_of;
 
 std::vector<std::string> files_in(const fs::path& directory) {
   std::vector<std::string> names;
@@ -36,12 +36,14 @@ TEST(SafetensorsWriter, WritesWhatTheOneCallWrites) {
                              {"none", at::empty({0, 4})}};
   write_safetensors(directory / "one", tensors, {{"step", "7"}});
   SafetensorsWriter writer(directory / "streamed",
-                           {{"b", at::kFloat, {2, 3}}, {"a", at::kShort, {3}}, {"none", at::kFloat, {0, 4}}}, {{"step", "7"}});
+                           {{"b", at::kFloat, {2, 3}}, {"a", at::kShort, {3}}, {"none", at::kFloat, {0, 4}}},
+                           {{"step", "7"}});
   for (const auto& [name, tensor] : tensors) writer.write(tensor);
   EXPECT_FALSE(fs::exists(directory / "streamed"));
   writer.finish();
   EXPECT_EQ(read_file(directory / "streamed"), read_file(directory / "one"));
-  EXPECT_EQ(SafetensorsReader(directory / "streamed").names_in_order(), (std::vector<std::string>{"b", "a", "none"}));
+  EXPECT_EQ(SafetensorsReader(directory / "streamed").names_in_order(),
+            (std::vector<std::string>{"b", "a", "none"}));
 }
 
 TEST(SafetensorsWriter, LeavesNothingWhenItStopsHalfWay) {
@@ -60,16 +62,22 @@ TEST(SafetensorsWriter, HoldsTensorsAgainstTheirDeclaration) {
   EXPECT_THROW(writer.write(at::ones({3})), Bug);
   SafetensorsWriter other(directory / "y", {{"a", at::kFloat, {2}}});
   EXPECT_THROW(other.write(at::ones({2}, at::kDouble)), Bug);
-  EXPECT_THAT(message_of<RunError>([&] { SafetensorsWriter(directory / "z", {{"a", at::kFloat, {}}, {"a", at::kFloat, {}}}); }),
+  EXPECT_THAT(message_of<RunError>([&] {
+                SafetensorsWriter(directory / "z", {{"a", at::kFloat, {}}, {"a", at::kFloat, {}}});
+              }),
               AllOf(HasSubstr("/z"), HasSubstr("two tensors called a")));
-  EXPECT_THAT(message_of<RunError>([&] { SafetensorsWriter(directory / "z", {{"c", at::kComplexFloat, {}}}); }),
+  EXPECT_THAT(message_of<RunError>([&] {
+                SafetensorsWriter(directory / "z", {{"c", at::kComplexFloat, {}}});
+              }),
               AllOf(HasSubstr("tensor c"), HasSubstr("no name")));
 }
 
 TEST(SafetensorsWriter, ReportsAFullDisk) {
   const TempDir directory;
   fs::create_symlink("/dev/full", directory / "x.safetensors.partial");
-  EXPECT_THAT(message_of<RunError>([&] { write_safetensors(directory / "x.safetensors", {{"a", at::ones({2})}}); }),
+  EXPECT_THAT(message_of<RunError>([&] {
+                write_safetensors(directory / "x.safetensors", {{"a", at::ones({2})}});
+              }),
               AllOf(HasSubstr("x.safetensors"), HasSubstr("No space left")));
 }
 
@@ -80,7 +88,8 @@ TEST(ShardedSafetensorsWriter, FillsShardsInOrder) {
   const auto shard_of = [&](int64_t bytes, bool alone) {
     const TempDir directory;
     ShardedSafetensorsWriter writer(directory.path(), tensors, bytes, alone);
-    for (const TensorDeclaration& tensor : tensors) writer.write(at::full(tensor.shape, static_cast<double>(tensor.name[0])));
+    for (const TensorDeclaration& tensor : tensors)
+      writer.write(at::full(tensor.shape, static_cast<double>(tensor.name[0])));
     const std::vector<std::string> files = writer.finish();
     std::vector<std::string> all = files_in(directory.path());
     std::erase_if(all, [&](const std::string& name) { return std::ranges::count(files, name) > 0; });
@@ -109,25 +118,30 @@ TEST(ShardedSafetensorsWriter, IndexSaysWhatTransformersReads) {
   const TempDir directory;
   write_sharded_safetensors(directory.path(), {{"z", at::ones({10})}, {"a", at::ones({3}, at::kHalf)}}, 40);
   const auto index = nlohmann::ordered_json::parse(read_file(directory / "model.safetensors.index.json"));
-  EXPECT_EQ(index.dump(), R"({"metadata":{"total_size":46},"weight_map":{"z":"model-00001-of-00002.safetensors",)"
-                          R"("a":"model-00002-of-00002.safetensors"}})");
+  EXPECT_EQ(index.dump(),
+            R"({"metadata":{"total_size":46},"weight_map":{"z":"model-00001-of-00002.safetensors",)"
+            R"("a":"model-00002-of-00002.safetensors"}})");
   EXPECT_EQ(SafetensorsReader(directory / "model-00001-of-00002.safetensors").metadata().at("format"), "pt");
 }
 
 TEST(ShardedSafetensorsWriter, RefusesTwoTensorsOfOneNameInDifferentShards) {
   const TempDir directory;
-  EXPECT_THAT(message_of<RunError>([&] {
-                write_sharded_safetensors(directory.path(), {{"a", at::ones({10})}, {"a", at::ones({10})}}, 40);
+  EXPECT_THAT(
+      message_of<RunError>([&] {
+        write_sharded_safetensors(directory.path(), {{"a", at::ones({10})}, {"a", at::ones({10})}}, 40);
+      }),
+      HasSubstr("two tensors called a"));
+  EXPECT_THAT(message_of<ConfigError>([&] {
+                write_sharded_safetensors(directory.path(), {{"a", at::ones({1})}}, 0);
               }),
-              HasSubstr("two tensors called a"));
-  EXPECT_THAT(message_of<ConfigError>([&] { write_sharded_safetensors(directory.path(), {{"a", at::ones({1})}}, 0); }),
               HasSubstr("max_shard_bytes: expected at least 1, found 0"));
 }
 
 TEST(SafetensorsReader, ReadsAgainWhatItReleased) {
   const TempDir directory;
   const at::Tensor big = at::arange(100000, at::kFloat);
-  write_safetensors(directory / "x.safetensors", {{"tiny", at::ones({1})}, {"big", big}, {"none", at::empty({0})}});
+  write_safetensors(directory / "x.safetensors",
+                    {{"tiny", at::ones({1})}, {"big", big}, {"none", at::empty({0})}});
   const SafetensorsReader reader(directory / "x.safetensors");
   const at::Tensor tensor = reader.tensor("big");
   at::Tensor tiny = reader.tensor("tiny");

@@ -18,8 +18,8 @@ const fs::path kGolden = fs::path(APO_SOURCE_DIR) / "tests/models/goldens/openvl
 class ExportProgram : public ::testing::Test {
  protected:
   ProgramResult export_with(std::vector<std::string> more) {
-    std::vector<std::string> arguments{"export", "--checkpoint", (kGolden / "checkpoint").string(), "--output",
-                                       (directory_ / "out").string()};
+    std::vector<std::string> arguments{"export", "--checkpoint", (kGolden / "checkpoint").string(),
+                                       "--output", (directory_ / "out").string()};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run_program("apo-data", arguments);
   }
@@ -27,10 +27,12 @@ class ExportProgram : public ::testing::Test {
 };
 
 TEST_F(ExportProgram, SaysWhatItWrote) {
-  const ProgramResult result = export_with({"--adapter", (kGolden / "adapter_old").string(), "--dtype", "bfloat16"});
+  const ProgramResult result =
+      export_with({"--adapter", (kGolden / "adapter_old").string(), "--dtype", "bfloat16"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_THAT(result.out, AllOf(HasSubstr("weights model.safetensors\n"), HasSubstr("copied  config.json\n"),
-                                HasSubstr("copied  tokenizer.model\n"), HasSubstr("merged"), HasSubstr("exported ")));
+  EXPECT_THAT(result.out,
+              AllOf(HasSubstr("weights model.safetensors\n"), HasSubstr("copied  config.json\n"),
+                    HasSubstr("copied  tokenizer.model\n"), HasSubstr("merged"), HasSubstr("exported ")));
   EXPECT_TRUE(fs::exists(directory_ / "out/model.safetensors"));
 }
 
@@ -42,7 +44,8 @@ TEST_F(ExportProgram, EveryKindOfMistakeHasItsExitCode) {
   result = export_with({"--adapter", (kGolden / "nowhere").string()});
   EXPECT_EQ(result.exit_code, 3);
   EXPECT_THAT(result.err, HasSubstr("nowhere/adapter_config.json"));
-  result = run_program("apo-data", {"export", "--checkpoint", (kGolden / "checkpoint").string(), "--output", "/proc/out"});
+  result = run_program(
+      "apo-data", {"export", "--checkpoint", (kGolden / "checkpoint").string(), "--output", "/proc/out"});
   EXPECT_EQ(result.exit_code, 4);
   EXPECT_THAT(result.err, HasSubstr("/proc/out"));
   EXPECT_EQ(export_with({}).exit_code, 0);

@@ -27,10 +27,11 @@ const fs::path kGoldens = fs::path(APO_SOURCE_DIR) / "tests/tokenizers/goldens";
 
 // Llama-2's vocabulary may not be redistributed; where it is there, ids are held against the real one.
 fs::path llama2() { return fs::path(APO_TEST_DATA) / "llama2/tokenizer.model"; }
-#define APO_NEEDS_LLAMA2()                                                                                       \
-  if (!fs::exists(llama2()))                                                                                     \
-  GTEST_SKIP() << llama2().string() << " is not there (Llama-2's tokenizer; the CMake variable APO_TEST_DATA names " \
-                                       "the folder)"
+#define APO_NEEDS_LLAMA2()                                                                      \
+  if (!fs::exists(llama2()))                                                                    \
+  GTEST_SKIP() << llama2().string()                                                             \
+               << " is not there (Llama-2's tokenizer; the CMake variable APO_TEST_DATA names " \
+                  "the folder)"
 
 const TextTokenizer& small() {
   static const TextTokenizer tokenizer(kGoldens / "small.model");
@@ -90,12 +91,16 @@ TEST(TextTokenizer, IsSafeFromManyThreads) {
 TEST(TextTokenizer, RefusesFilesThatAreNoModel) {
   const TempDir directory;
   const fs::path path = directory / "tokenizer.model";
-  EXPECT_THAT(message_of([&] { TextTokenizer tokenizer(path); }), AllOf(HasSubstr("tokenizer.model"), HasSubstr("open")));
-  EXPECT_THAT(message_of([&] { TextTokenizer tokenizer(fs::path(directory / ".")); }), HasSubstr("found a directory"));
+  EXPECT_THAT(message_of([&] { TextTokenizer tokenizer(path); }),
+              AllOf(HasSubstr("tokenizer.model"), HasSubstr("open")));
+  EXPECT_THAT(message_of([&] { TextTokenizer tokenizer(fs::path(directory / ".")); }),
+              HasSubstr("found a directory"));
   write_file_atomic(path, "");
-  EXPECT_THAT(message_of([&] { TextTokenizer tokenizer(path); }), AllOf(HasSubstr("tokenizer.model"), HasSubstr("empty file")));
+  EXPECT_THAT(message_of([&] { TextTokenizer tokenizer(path); }),
+              AllOf(HasSubstr("tokenizer.model"), HasSubstr("empty file")));
   write_file_atomic(path, "{\"version\": \"1.0\"}");
-  EXPECT_THAT(message_of([&] { TextTokenizer tokenizer(path); }), AllOf(HasSubstr("tokenizer.model"), HasSubstr("18 bytes")));
+  EXPECT_THAT(message_of([&] { TextTokenizer tokenizer(path); }),
+              AllOf(HasSubstr("tokenizer.model"), HasSubstr("18 bytes")));
 }
 
 // Whatever the length of a cut file: an error or, never, a tokenizer that splits otherwise.
@@ -112,14 +117,20 @@ TEST(TextTokenizer, RefusesATruncatedModel) {
 }
 
 TEST(TextTokenizer, RefusesWhatIsNotUtf8) {
-  for (const std::string bad : {"\xff", "\xc3", "\x80", "\xc0\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe0\x80\x80"})
-    EXPECT_THAT(message_of([&] { small().encode("ab" + bad); }), AllOf(HasSubstr("UTF-8"), HasSubstr("position 2"))) << bad;
+  for (const std::string bad :
+       {"\xff", "\xc3", "\x80", "\xc0\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe0\x80\x80"})
+    EXPECT_THAT(message_of([&] { small().encode("ab" + bad); }),
+                AllOf(HasSubstr("UTF-8"), HasSubstr("position 2")))
+        << bad;
   EXPECT_NO_THROW(small().encode("\xed\x9f\xbf\xf4\x8f\xbf\xbf\xe0\xa0\x80"));
   EXPECT_NO_THROW(small().encode(std::string_view("a\0b", 3)));
 }
 
 TEST(TextTokenizer, RefusesIdsBeyondTheVocabulary) {
-  EXPECT_THAT(message_of([] { small().decode({5, 420}); }), AllOf(HasSubstr("[0, 419]"), HasSubstr("found 420")));
+  EXPECT_THAT(message_of([] {
+                small().decode({5, 420});
+              }),
+              AllOf(HasSubstr("[0, 419]"), HasSubstr("found 420")));
   EXPECT_THAT(message_of([] { small().decode({-1}); }), HasSubstr("found -1"));
   EXPECT_THAT(message_of([] { (void)small().piece(int64_t{1} << 40); }), HasSubstr("found 1099511627776"));
 }
@@ -131,16 +142,20 @@ TEST(OpenVlaPrompt, IsBosTextAndALoneSpace) {
 }
 
 TEST(OpenVlaPrompt, LowersAndReplacesOnRequest) {
-  EXPECT_EQ(openvla_prompt(small(), "Pick_up the CUBE", {.lower_case = true}), openvla_prompt(small(), "pick_up the cube"));
-  EXPECT_EQ(openvla_prompt(small(), "Pick_up", {.underscores_to_spaces = true}), openvla_prompt(small(), "Pick up"));
+  EXPECT_EQ(openvla_prompt(small(), "Pick_up the CUBE", {.lower_case = true}),
+            openvla_prompt(small(), "pick_up the cube"));
+  EXPECT_EQ(openvla_prompt(small(), "Pick_up", {.underscores_to_spaces = true}),
+            openvla_prompt(small(), "Pick up"));
   EXPECT_NE(openvla_prompt(small(), "Pick_up"), openvla_prompt(small(), "pick up"));
   EXPECT_EQ(openvla_prompt(small(), "Ä", {.lower_case = true}), openvla_prompt(small(), "Ä"));
 }
 
 TEST(OpenVlaPrompt, RefusesBadInstructions) {
   for (const char* empty : {"", " ", "\n\t "})
-    EXPECT_THAT(message_of([&] { openvla_prompt(small(), empty); }), AllOf(HasSubstr("instruction"), HasSubstr("empty")));
-  EXPECT_THAT(message_of([] { openvla_prompt(small(), "pick \xff"); }), AllOf(HasSubstr("instruction"), HasSubstr("255 at position 5")));
+    EXPECT_THAT(message_of([&] { openvla_prompt(small(), empty); }),
+                AllOf(HasSubstr("instruction"), HasSubstr("empty")));
+  EXPECT_THAT(message_of([] { openvla_prompt(small(), "pick \xff"); }),
+              AllOf(HasSubstr("instruction"), HasSubstr("255 at position 5")));
   const std::string longer(5000, 'q');
   EXPECT_THAT(message_of([&] { openvla_prompt(small(), longer); }),
               AllOf(HasSubstr("qqq..."), HasSubstr("at most 2048 tokens, found")));
@@ -157,7 +172,8 @@ TEST(OpenVlaPrompt, EqualsLlama2) {
   EXPECT_EQ(tokenizer.unknown(), 0);
   EXPECT_EQ(tokenizer.id("▁"), 29871);
   EXPECT_THAT(openvla_prompt(tokenizer, "make coffee"),
-              ElementsAre(1, 512, 29901, 1724, 3158, 881, 278, 19964, 2125, 304, 1207, 26935, 29973, 13, 3744, 29901, 29871));
+              ElementsAre(1, 512, 29901, 1724, 3158, 881, 278, 19964, 2125, 304, 1207, 26935, 29973, 13, 3744,
+                          29901, 29871));
 }
 
 TEST(OpenVlaPrompt, DoesNotDoubleTheSpace) {

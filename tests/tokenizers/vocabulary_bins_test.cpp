@@ -25,7 +25,8 @@ TEST(VocabularyActionBins, EncodesAndDecodesByHand) {
   EXPECT_EQ(bins.last_id(), 99);
   const at::Tensor actions = at::tensor({-1.0, -0.6, -0.5, -0.1, 0.0, 0.4, 0.5, 0.9, 1.0});
   EXPECT_TRUE(bins.encode(actions).equal(at::tensor({99, 99, 98, 98, 97, 97, 96, 96, 95}, at::kLong)));
-  EXPECT_TRUE(bins.decode(at::tensor({99, 98, 97, 96, 95}, at::kLong)).equal(at::tensor({-0.75f, -0.25f, 0.25f, 0.75f, 0.75f})));
+  EXPECT_TRUE(bins.decode(at::tensor({99, 98, 97, 96, 95}, at::kLong))
+                  .equal(at::tensor({-0.75f, -0.25f, 0.25f, 0.75f, 0.75f})));
 }
 
 // Vectors of OpenVLA's own tokenizer with 32000 text tokens.
@@ -38,12 +39,14 @@ TEST(VocabularyActionBins, EqualsOpenVla) {
 }
 
 TEST(VocabularyActionBins, EqualsNumpyBitByBit) {
-  const auto golden = nlohmann::json::parse(std::ifstream(APO_SOURCE_DIR "/tests/tokenizers/goldens/bins.json"));
+  const auto golden =
+      nlohmann::json::parse(std::ifstream(APO_SOURCE_DIR "/tests/tokenizers/goldens/bins.json"));
   const VocabularyActionBins bins(32000);
   const at::Tensor centers = at::tensor(golden.at("centers").get<std::vector<double>>(), at::kDouble);
   EXPECT_TRUE(bins.decode(31999 - at::arange(255, at::kLong)).equal(centers.to(at::kFloat)));
   for (const char* type : {"float64", "float32"}) {
-    const at::Tensor actions = at::tensor(golden.at(type).at("actions").get<std::vector<double>>(), at::kDouble);
+    const at::Tensor actions =
+        at::tensor(golden.at(type).at("actions").get<std::vector<double>>(), at::kDouble);
     const at::Tensor ids = bins.encode(type == std::string("float32") ? actions.to(at::kFloat) : actions);
     EXPECT_TRUE(ids.equal(at::tensor(golden.at(type).at("ids").get<std::vector<int64_t>>()))) << type;
   }
@@ -52,7 +55,8 @@ TEST(VocabularyActionBins, EqualsNumpyBitByBit) {
 TEST(VocabularyActionBins, EveryCentreComesBack) {
   for (const int64_t n : {2, 3, 7, 256, 1024}) {
     const VocabularyActionBins bins(5000, n);
-    const at::Tensor ids = at::arange(bins.first_id() + 1, bins.last_id() + 1, at::kLong);  // all but that of exactly 1
+    const at::Tensor ids =
+        at::arange(bins.first_id() + 1, bins.last_id() + 1, at::kLong);  // all but that of exactly 1
     EXPECT_TRUE(bins.encode(bins.decode(ids)).equal(ids)) << n;
   }
 }
@@ -78,9 +82,12 @@ TEST(VocabularyActionBins, ComparesInDouble) {
 
 TEST(VocabularyActionBins, ClampsWhatLiesOutsideAndCountsIt) {
   const VocabularyActionBins bins(32000);
-  EXPECT_TRUE(bins.encode(at::tensor({-7.0f, INFINITY, -INFINITY})).equal(at::tensor({31999, 31744, 31999}, at::kLong)));
-  const at::Tensor ids = at::tensor({0L, 31743L, 31744L, 31999L, 32000L, 32063L, std::numeric_limits<int64_t>::min(),
-                                     std::numeric_limits<int64_t>::max()}, at::kLong);
+  EXPECT_TRUE(bins.encode(at::tensor({-7.0f, INFINITY, -INFINITY}))
+                  .equal(at::tensor({31999, 31744, 31999}, at::kLong)));
+  const at::Tensor ids =
+      at::tensor({0L, 31743L, 31744L, 31999L, 32000L, 32063L, std::numeric_limits<int64_t>::min(),
+                  std::numeric_limits<int64_t>::max()},
+                 at::kLong);
   const float end = 0.99607843f;
   EXPECT_TRUE(bins.decode(ids).equal(torch::tensor({end, end, end, -end, -end, -end, end, -end})));
   EXPECT_EQ(bins.count_other(ids), 6);
@@ -110,7 +117,8 @@ std::string message_of(Call call) {
 TEST(VocabularyActionBins, RefusesBadInput) {
   const VocabularyActionBins bins(32000);
   EXPECT_THAT(message_of<DataError>([&] { bins.encode(at::tensor({0.5f, NAN})); }), HasSubstr("NaN"));
-  EXPECT_THAT(message_of<DataError>([&] { bins.encode(at::ones({2}, at::kLong)); }), HasSubstr("floating-point"));
+  EXPECT_THAT(message_of<DataError>([&] { bins.encode(at::ones({2}, at::kLong)); }),
+              HasSubstr("floating-point"));
   EXPECT_THAT(message_of<DataError>([&] { bins.decode(at::zeros({2})); }), HasSubstr("int64"));
   EXPECT_THAT(message_of<DataError>([&] { bins.count_other(at::zeros({2})); }), HasSubstr("int64"));
   EXPECT_THAT(message_of<ConfigError>([] { VocabularyActionBins(100, 1); }), HasSubstr("found 1"));

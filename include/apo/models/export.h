@@ -9,9 +9,10 @@
 namespace apo::models {
 
 struct ExportOptions {
-  std::string dtype = "stored";          ///< of the floating-point tensors: stored (each its own) | float32 | bfloat16 | float16
+  std::string dtype =
+      "stored";  ///< of the floating-point tensors: stored (each its own) | float32 | bfloat16 | float16
   int64_t max_shard_bytes = 5'000'000'000;
-  bool overwrite = false;                ///< replace an earlier checkpoint in the output directory
+  bool overwrite = false;  ///< replace an earlier checkpoint in the output directory
 };
 
 struct ExportSummary {
