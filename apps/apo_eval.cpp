@@ -12,11 +12,27 @@ struct EvalArguments {
   apps::ConfigArguments config;
   std::string dataset;
   std::string output;
+  std::string disruptions;
+  std::string sheet;
 };
 
-void run_eval(const EvalArguments& arguments) {
+constexpr int64_t kTilePixels = 128, kSheetSteps = 30;
+
+void run_eval(EvalArguments arguments) {
+  if (!arguments.disruptions.empty())
+    arguments.config.overrides.push_back("eval.disruptions=[" + arguments.disruptions + "]");
   const auto config = apps::read_config(arguments.config);
   if (!config) return;
+  if (!arguments.sheet.empty()) {
+    const std::vector<std::string> all = {"all"};
+    const auto& chosen = config->eval.disruptions.empty() ? all : config->eval.disruptions;
+    deploy::draw_disruptions(config->environment, chosen, static_cast<uint64_t>(config->eval.seed), kTilePixels,
+                             kSheetSteps, arguments.sheet);
+    std::cout << "sheet " << arguments.sheet << ": none";
+    for (const std::string& name : deploy::chosen_disruptions(config->environment, chosen)) std::cout << ", " << name;
+    std::cout << "\n";
+    return;
+  }
   APO_CHECK(ConfigError, !config->training.policy.checkpoint.empty(),
             arguments.config.config, ": policy.checkpoint: expected the policy to evaluate, found nothing");
   const auto policy = models::make_policy(config->training.policy, nullptr, config->training.run.seed,
@@ -34,6 +50,7 @@ void run_eval(const EvalArguments& arguments) {
   if (std::filesystem::exists(directory + "/results.json")) log_warn(directory, "/results.json: replaced");
   deploy::write_results(result, config->environment, config->eval, directory);
   std::cout << result.text() << "results " << directory << "/results.json\n";
+  if (!result.disruptions.empty()) std::cout << "table   " << directory << "/disruptions.md\n";
 }
 
 }  // namespace
@@ -41,7 +58,7 @@ void run_eval(const EvalArguments& arguments) {
 int main(int argc, char** argv) {
   CLI::App app(
       "Evaluates policy.checkpoint: seeded trials in the environment (success with Wilson intervals, results.json, "
-      "animations), or with --dataset the log-probability of every recorded step.",
+      "animations; with --disruptions a table), or with --dataset the log-probability of every recorded step.",
       "apo-eval");
   EvalArguments arguments;
   apps::add_config_options(app, arguments.config);
@@ -49,5 +66,12 @@ int main(int argc, char** argv) {
   app.add_option("--output", arguments.output,
                  "directory for results.json (default run.dir/evaluation); with --dataset the JSON lines file")
       ->type_name("PATH");
+  app.add_option("--disruptions", arguments.disruptions,
+                 "names separated by commas, or all: the same trials under each of environment.disruptions, as a table "
+                 "(eval.disruptions)")
+      ->type_name("LIST");
+  app.add_option("--sheet", arguments.sheet,
+                 "draw an animation of what the disruptions look like, and evaluate nothing")
+      ->type_name("FILE.webp");
   return apps::run_app(app, argc, argv, [&] { run_eval(arguments); });
 }

@@ -175,19 +175,48 @@ void EvalOptions::visit(config::Visitor& v) {
   v("temperature", temperature, "of decoding; 0 is greedy", config::at_least(0));
   v("animations", animations, "WebP animations of the first so many trials", config::at_least(0));
   v("animation_size", animation_size, "their side in pixels; larger files", config::between(16, 2048));
+  v("disruptions", disruptions,
+    "names from environment.disruptions, each tried on the same seeds beside the undisturbed trials; [all]: every one "
+    "that the environment offers");
 }
+
+namespace {
+
+EvalResult run_trials(models::Policy& policy, const EnvironmentOptions& environment, const EvalOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  EvalResult result = LockStep(policy, environment, options).run();
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.steps_per_second = static_cast<double>(result.steps) / std::max(result.seconds, 1e-9);
+  return result;
+}
+
+std::vector<bool> successes(const EvalResult& result) {
+  std::vector<bool> bits;
+  for (const Trial& trial : result.trials) bits.push_back(trial.success);
+  return bits;
+}
+
+}  // namespace
 
 EvalResult evaluate(models::Policy& policy, const EnvironmentOptions& environment,
                     const EvalOptions& options) {
   APO_CHECK(ConfigError, options.trials >= 1 && options.parallel >= 1 && options.seed >= 0,
             "eval: expected trials >= 1, parallel >= 1 and seed >= 0, found ", options.trials, ", ",
             options.parallel, " and ", options.seed);
-  const auto start = std::chrono::steady_clock::now();
   policy.set_training(false);
-  EvalResult result = LockStep(policy, environment, options).run();
-  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  result.steps_per_second = static_cast<double>(result.steps) / std::max(result.seconds, 1e-9);
+  const std::vector<std::string> disruptions = chosen_disruptions(environment, options.disruptions);
+  EvalResult result =
+      run_trials(policy, options.disruptions.empty() ? environment : disrupted_by(environment, "none"), options);
   result.policy_hash = models::parameter_hash(policy);
+  for (const std::string& disruption : disruptions) {
+    log_info("evaluate: ", disruption);
+    DisruptedResult disrupted{.disruption = disruption,
+                              .result = run_trials(policy, disrupted_by(environment, disruption), options),
+                              .against_none = {}};
+    disrupted.result.policy_hash = result.policy_hash;
+    disrupted.against_none = paired_test(successes(disrupted.result), successes(result));
+    result.disruptions.push_back(std::move(disrupted));
+  }
   return result;
 }
 

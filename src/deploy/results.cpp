@@ -120,13 +120,103 @@ EvalResult summarize_trials(std::vector<Trial> trials) {
   return result;
 }
 
-std::string EvalResult::json() const { return deploy::json(*this).dump(2) + "\n"; }
+namespace {
+
+json result_json(const EvalResult& result) {
+  json object = result;
+  for (const DisruptedResult& disrupted : result.disruptions) {
+    json entry = disrupted.result;
+    entry["against_none"] = {{"difference", disrupted.against_none.difference},
+                             {"only_disrupted", disrupted.against_none.only_first},
+                             {"only_none", disrupted.against_none.only_second},
+                             {"pairs", disrupted.against_none.pairs},
+                             {"p", disrupted.against_none.p}};
+    object["disruptions"][disrupted.disruption] = std::move(entry);
+  }
+  return object;
+}
+
+void read_disruptions(const json& object, EvalResult& result) {
+  if (!object.contains("disruptions")) return;
+  for (const auto& [name, entry] : object["disruptions"].items()) {
+    const json& test = entry.at("against_none");
+    result.disruptions.push_back({.disruption = name,
+                                  .result = entry.get<EvalResult>(),
+                                  .against_none = {.only_first = test.at("only_disrupted").get<int64_t>(),
+                                                   .only_second = test.at("only_none").get<int64_t>(),
+                                                   .pairs = test.at("pairs").get<int64_t>(),
+                                                   .difference = test.at("difference").get<double>(),
+                                                   .p = test.at("p").get<double>()}});
+  }
+}
+
+// The rows of the table of disruptions, the head first.
+std::vector<std::vector<std::string>> disruption_rows(const EvalResult& result) {
+  std::vector<std::vector<std::string>> rows = {
+      {"disruption", "success [95 %]", "unaided", "against none", "only with / only without", "outcomes"}};
+  const auto row = [](const std::string& name, const EvalResult& r, const std::string& difference,
+                      const std::string& pairs) {
+    std::ostringstream success, unaided;
+    success << std::fixed << std::setprecision(2) << r.success.rate << " [" << r.success.low << ", " << r.success.high << "]";
+    unaided << std::fixed << std::setprecision(2) << r.unaided.rate;
+    std::string outcomes;
+    for (const auto& [outcome, count] : r.outcomes) outcomes += concat(outcomes.empty() ? "" : ", ", outcome, " ", count);
+    return std::vector<std::string>{name, success.str(), unaided.str(), difference, pairs, outcomes};
+  };
+  rows.push_back(row("none", result, "-", "-"));
+  for (const DisruptedResult& disrupted : result.disruptions) {
+    const PairedTest& test = disrupted.against_none;
+    std::ostringstream difference;
+    difference << std::fixed << std::setprecision(1) << std::showpos << 100 * test.difference << std::noshowpos << " points, p ";
+    if (test.p < 0.001)
+      difference << "< 0.001";
+    else
+      difference << "= " << std::setprecision(3) << test.p;
+    rows.push_back(row(disrupted.disruption, disrupted.result, difference.str(),
+                       concat(test.only_first, " / ", test.only_second)));
+  }
+  return rows;
+}
+
+std::string aligned(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<size_t> widths(rows.front().size());
+  for (const auto& row : rows)
+    for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
+  std::ostringstream out;
+  for (const auto& row : rows) {
+    for (size_t c = 0; c + 1 < row.size(); ++c) out << std::left << std::setw(static_cast<int>(widths[c] + 2)) << row[c];
+    out << row.back() << "\n";
+  }
+  return out.str();
+}
+
+}  // namespace
+
+std::string EvalResult::json() const { return result_json(*this).dump(2) + "\n"; }
+
+std::string EvalResult::disruption_markdown() const {
+  if (disruptions.empty()) return "";
+  std::ostringstream out;
+  const auto rows = disruption_rows(*this);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    for (const std::string& cell : rows[i]) out << "| " << cell << " ";
+    out << "|\n";
+    if (i > 0) continue;
+    for (size_t c = 0; c < rows[0].size(); ++c) out << "| --- ";
+    out << "|\n";
+  }
+  out << "\n" << success.total << " trials a row, the same seeds in all of them; intervals are Wilson's, tests McNemar's (exact, "
+      << "two-sided) over the pairs of trials.\n";
+  return out.str();
+}
 
 EvalResult EvalResult::from_json(const std::string& json, const std::string& where) {
   const auto object = deploy::json::parse(json, nullptr, false);
   APO_CHECK(DataError, object.is_object(), where, ": expected a JSON object, found something else");
   try {
-    return object.get<EvalResult>();
+    auto result = object.get<EvalResult>();
+    read_disruptions(object, result);
+    return result;
   } catch (const nlohmann::json::exception& error) {
     throw DataError(concat(where, ": expected the result of an evaluation: ", error.what()));
   }
@@ -145,6 +235,7 @@ std::string EvalResult::text() const {
   }
   out << std::fixed << std::setprecision(1) << "\nsteps     " << mean_steps << " of a success on average; "
       << steps << " in " << seconds << " s (" << std::setprecision(0) << steps_per_second << "/s)\n";
+  if (!disruptions.empty()) out << "\n" << aligned(disruption_rows(*this));
   return out.str();
 }
 
@@ -157,12 +248,18 @@ void write_results(const EvalResult& result, const EnvironmentOptions& environme
             error ? ": " + error.message() : std::string(": a file is in the way"));
   json object = json::object();
   object["config"] = {{"environment", config::print(environment)}, {"eval", config::print(options)}};
-  for_each_field(result, [&](const char* name, const auto& member) { object[name] = member; });
-  for (const auto& [trial, animation] : result.animations) {
-    const std::string name = concat("trial-", trial, ".webp");
-    write_file_atomic(directory / name, animation);
-    object["animations"][std::to_string(trial)] = name;
-  }
+  object.update(result_json(result));
+  const auto write = [&](const EvalResult& drawn, const std::string& prefix, json& into) {
+    for (const auto& [trial, animation] : drawn.animations) {
+      const std::string name = concat(prefix, "trial-", trial, ".webp");
+      write_file_atomic(directory / name, animation);
+      into["animations"][std::to_string(trial)] = name;
+    }
+  };
+  write(result, "", object);
+  for (const DisruptedResult& disrupted : result.disruptions)
+    write(disrupted.result, disrupted.disruption + "-", object["disruptions"][disrupted.disruption]);
+  if (!result.disruptions.empty()) write_file_atomic(directory / "disruptions.md", result.disruption_markdown());
   write_file_atomic(directory / "results.json", object.dump(2) + "\n");
 }
 

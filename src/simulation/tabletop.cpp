@@ -136,6 +136,7 @@ void Tabletop::Episode::place_hand(const Eigen::Vector3d& hand) {
 /// Other objects at random places of the tray: clear of the fingers around a block, of a block's way to the zone,
 /// and of each other. Where there is no room they lie beyond the tray's rim.
 void Tabletop::Episode::place_distractors() {
+  if (scene->distractor_qpos.empty()) return;
   constexpr double kFromBlock = 0.085, kFromAnother = 0.05, kFromWay = 0.055;
   Random random(seed, "tabletop/distractors", 1);
   const TabletopState now = state();

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "apo/data/dataset.h"
+#include "apo/deploy/comparison.h"
 #include "apo/deploy/environment.h"
 #include "apo/deploy/intervention.h"
 #include "apo/models/policy.h"
@@ -34,6 +35,7 @@ struct EvalOptions {
   double temperature = 0;        ///< of decoding; 0 is greedy
   int64_t animations = 0;        ///< pictures of the first so many trials
   int64_t animation_size = 192;  ///< their side in pixels
+  std::vector<std::string> disruptions;  ///< each tried on the same seeds; "all": every one that the environment offers
   void visit(config::Visitor& v);
 };
 
@@ -56,6 +58,8 @@ struct Trial {
   Facts facts;
 };
 
+struct DisruptedResult;
+
 struct EvalResult {
   Rate success, unaided;
   std::map<std::string, int64_t> outcomes;      ///< by kind
@@ -66,25 +70,44 @@ struct EvalResult {
   std::string policy_hash;
   std::vector<Trial> trials;                  ///< in trial order
   std::map<int64_t, std::string> animations;  ///< trial -> WebP file content
+  std::vector<DisruptedResult> disruptions;   ///< the same trials, disturbed; what stands above is then undisturbed
 
   /// One object with these names (without the animations' content).
   std::string json() const;
   static EvalResult from_json(const std::string& json, const std::string& where);
-  /// A few lines for people.
+  /// A few lines for people, with a table of the disruptions.
   std::string text() const;
+  /// The table as Markdown; "" without disruptions.
+  std::string disruption_markdown() const;
+};
+
+/// The trials with one disruption in every episode.
+struct DisruptedResult {
+  std::string disruption;
+  EvalResult result;
+  PairedTest against_none;  ///< success of the disturbed (first) and undisturbed (second) trials of the same seeds
 };
 
 /// Runs the trials. What happens in a trial depends on its seed and the policy's actions alone, not on
 /// `parallel` or `threads` (a network may round differently in batches of different sizes).
-/// Errors  ConfigError: unknown environment. RunError naming trial and step: an action of a wrong size or not
+/// With `options.disruptions` the trials are run undisturbed first, whatever `environment.disruptions` says, and then
+/// once with each disruption alone in every episode, of the magnitudes in `environment.disruptions`.
+/// Errors  ConfigError: unknown environment or disruption. RunError naming trial and step: an action of a wrong size or not
 ///         finite. Interrupted: SIGINT or SIGTERM.
 EvalResult evaluate(models::Policy& policy, const EnvironmentOptions& environment,
                     const EvalOptions& options);
 
-/// Writes directory/results.json (the result, both options as YAML) and directory/trial-N.webp.
+/// Writes directory/results.json (the result, both options as YAML), directory/trial-N.webp, and with disruptions
+/// directory/disruptions.md and directory/DISRUPTION-trial-N.webp.
 /// RunError naming the path if the directory cannot be made or written.
 void write_results(const EvalResult& result, const EnvironmentOptions& environment,
                    const EvalOptions& options, const std::filesystem::path& directory);
+
+/// An animation of the environment's expert (or of doing nothing, where there is none) in the episode of `seed`: tiles
+/// of `size` pixels, four a row, undisturbed first and then under each disruption. The episodes last `steps` steps.
+/// Errors as `evaluate`; RunError naming the path.
+void draw_disruptions(const EnvironmentOptions& environment, const std::vector<std::string>& disruptions, uint64_t seed,
+                      int64_t size, int64_t steps, const std::filesystem::path& path);
 
 /// One episode with its pictures; with a human, borders tell who acts (blue policy, orange human).
 struct RecordedTrial {

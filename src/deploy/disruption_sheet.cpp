@@ -1,0 +1,47 @@
+// What the disruptions look like: the same episode under each of them, side by side.
+#include <torch/types.h>
+
+#include <algorithm>
+
+#include "apo/base/error.h"
+#include "apo/deploy/evaluator.h"
+#include "apo/deploy/webp.h"
+
+namespace apo::deploy {
+namespace {
+
+constexpr int64_t kColumns = 4;
+constexpr int64_t kGap = 2;  // pixels between tiles
+
+std::vector<at::Tensor> film(const EnvironmentOptions& options, uint64_t seed, int64_t size, int64_t steps) {
+  const auto environment = make_environment(options);
+  environment->reset(seed);
+  std::vector<at::Tensor> frames = {environment->render(size)};
+  for (int64_t i = 0; i < steps; ++i) {
+    if (!environment->done()) environment->step(environment->expert_action().value_or(environment->idle_action()));
+    frames.push_back(environment->render(size));
+  }
+  return frames;
+}
+
+}  // namespace
+
+void draw_disruptions(const EnvironmentOptions& environment, const std::vector<std::string>& disruptions, uint64_t seed,
+                      int64_t size, int64_t steps, const std::filesystem::path& path) {
+  APO_CHECK(ConfigError, size >= 16 && size <= 512 && steps >= 0 && steps <= 1000,
+            "sheet of disruptions: expected tiles of 16 to 512 pixels and 0 to 1000 steps, found ", size, " and ", steps);
+  std::vector<std::string> names = {"none"};
+  for (const std::string& name : chosen_disruptions(environment, disruptions)) names.push_back(name);
+  const auto count = std::ssize(names), columns = std::min<int64_t>(kColumns, count), rows = (count + columns - 1) / columns;
+  std::vector<at::Tensor> sheets;
+  for (int64_t i = 0; i <= steps; ++i)
+    sheets.push_back(at::full({rows * (size + kGap) - kGap, columns * (size + kGap) - kGap, 3}, 255, at::kByte));
+  for (int64_t k = 0; k < count; ++k) {
+    const std::vector<at::Tensor> frames = film(disrupted_by(environment, names[static_cast<size_t>(k)]), seed, size, steps);
+    const int64_t y = k / columns * (size + kGap), x = k % columns * (size + kGap);
+    for (size_t i = 0; i < frames.size(); ++i) sheets[i].narrow(0, y, size).narrow(1, x, size).copy_(frames[i]);
+  }
+  write_animation(path, sheets, make_environment(disrupted_by(environment, "none"))->control_hz() / 2);
+}
+
+}  // namespace apo::deploy

@@ -1,0 +1,289 @@
+// Noise and delay around any environment, and the table of an evaluation under disruptions.
+#include "apo/deploy/disruptions.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "apo/base/files.h"
+#include "apo/config/options.h"
+#include "apo/deploy/evaluator.h"
+#include "deploy/fakes.h"
+#include "support/temp_dir.h"
+
+namespace apo::deploy {
+namespace {
+
+using testing::FunctionPolicy;
+using testing::message_of;
+using testing::Walk;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+// A walk that notes what is executed.
+class Noting : public Walk {
+ public:
+  void step(const Action& action) override {
+    executed().push_back(action);
+    Walk::step(action);
+  }
+  static std::vector<Action>& executed() {
+    static std::vector<Action> actions;
+    return actions;
+  }
+};
+
+EnvironmentOptions noting() {
+  register_environment("noting", [](const EnvironmentOptions&) { return std::make_unique<Noting>(); });
+  EnvironmentOptions options;
+  options.type = "noting";
+  Noting::executed().clear();
+  return options;
+}
+
+TEST(ActionDelay, ShiftsActionsByItsSteps) {
+  EnvironmentOptions options = noting();
+  options.disruptions.action_delay = {.probability = 1, .steps = 3};
+  const auto environment = make_environment(options);
+  for (const uint64_t seed : {1, 2}) {
+    Noting::executed().clear();
+    environment->reset(seed);  // nothing is left over from the episode before
+    for (int i = 1; i <= 6; ++i) environment->step({0.1f * static_cast<float>(i), -0.5f});
+    const std::vector<Action>& executed = Noting::executed();
+    ASSERT_EQ(executed.size(), 6u);
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(executed[i], (Action{0, 0})) << "idle until the first one is due";
+    for (int i = 3; i < 6; ++i) EXPECT_EQ(executed[i], (Action{0.1f * static_cast<float>(i - 2), -0.5f}));
+  }
+  EXPECT_EQ(environment->facts().at("action_delay"), "yes");
+  EXPECT_EQ(environment->facts().count("action_noise"), 0u);
+  EXPECT_EQ(environment->facts().at("start"), "line");
+}
+
+TEST(ActionNoise, HasTheStatedSpreadOnTheStatedDimensions) {
+  EnvironmentOptions options = noting();
+  options.disruptions.action_noise = {.probability = 1, .std = 0.2, .dimensions = 1};
+  const auto environment = make_environment(options);
+  double sum = 0, squares = 0;
+  constexpr int kSteps = 4000;
+  environment->reset(7);
+  for (int i = 0; i < kSteps; ++i) environment->step({0.1f, 0.3f});
+  for (const Action& action : Noting::executed()) {
+    EXPECT_EQ(action[1], 0.3f);
+    EXPECT_LE(std::abs(action[0]), 1);
+    sum += action[0] - 0.1;
+    squares += (action[0] - 0.1) * (action[0] - 0.1);
+  }
+  // standard errors: of the mean 0.2 / sqrt(4000) = 0.0032, of the spread 0.2 / sqrt(8000) = 0.0022
+  EXPECT_NEAR(sum / kSteps, 0, 0.013);
+  EXPECT_NEAR(std::sqrt(squares / kSteps), 0.2, 0.009);
+}
+
+TEST(ActionNoise, StaysWithinTheActionsRange) {
+  EnvironmentOptions options = noting();
+  options.disruptions.action_noise = {.probability = 1, .std = 2, .dimensions = 5};  // more than there are
+  const auto environment = make_environment(options);
+  environment->reset(1);
+  for (int i = 0; i < 100; ++i) environment->step({0, 3});
+  for (const Action& action : Noting::executed()) {
+    EXPECT_LE(std::abs(action[0]), 1);
+    EXPECT_LE(std::abs(action[1]), 3);
+  }
+}
+
+TEST(ActionNoise, BelongsToTheSeed) {
+  EnvironmentOptions options = noting();
+  options.disruptions.action_noise = {.probability = 0.5};
+  const auto environment = make_environment(options);
+  const auto play = [&](uint64_t seed) {
+    Noting::executed().clear();
+    environment->reset(seed);
+    for (int i = 0; i < 5; ++i) environment->step({0, 0});
+    return Noting::executed();
+  };
+  int noisy = 0;
+  for (uint64_t seed = 0; seed < 200; ++seed) {
+    const auto once = play(seed);
+    EXPECT_EQ(once, play(seed));
+    const bool disturbed = once.front()[0] != 0;
+    EXPECT_EQ(environment->facts().at("action_noise"), disturbed ? "yes" : "no");
+    noisy += disturbed;
+  }
+  EXPECT_NEAR(noisy, 100, 29);  // four standard deviations
+  EXPECT_NE(play(1), play(4));
+}
+
+TEST(Disruptions, NoneAddsNothing) {
+  const auto environment = make_environment(noting());
+  EXPECT_NE(dynamic_cast<Noting*>(environment.get()), nullptr) << "nothing stands between";
+}
+
+TEST(Disruptions, WhatAnEnvironmentCannotDoIsAnError) {
+  EnvironmentOptions options = noting();
+  options.disruptions.scene.lighting.probability = 0.5;
+  EXPECT_THAT(message_of<ConfigError>([&] { make_environment(options); }),
+              AllOf(HasSubstr("environment.disruptions.lighting.probability is 0.5"), HasSubstr("noting"),
+                    HasSubstr("action_noise, action_delay")));
+  EXPECT_THAT(available_disruptions(options), ElementsAre("action_noise", "action_delay"));
+}
+
+TEST(Disruptions, NamesAreCheckedWithASuggestion) {
+  const EnvironmentOptions options = noting();
+  EXPECT_THAT(message_of<ConfigError>([&] { disrupted_by(options, "action_dealy"); }),
+              AllOf(HasSubstr("action_dealy"), HasSubstr("did you mean action_delay?"), HasSubstr("noting")));
+  EXPECT_THAT(message_of<ConfigError>([&] { disrupted_by(options, "lighting"); }), HasSubstr("unknown disruption lighting"))
+      << "known in the config, but not to this environment";
+  EXPECT_THAT(chosen_disruptions(options, {"none", "action_delay", "all"}), ElementsAre("action_delay", "action_noise"));
+  const EnvironmentOptions only = disrupted_by(options, "action_delay");
+  EXPECT_EQ(only.disruptions.action_delay.probability, 1);
+  EXPECT_EQ(only.disruptions.action_noise.probability, 0);
+}
+
+TEST(Disruptions, OfTheTabletop) {
+  if (!simulation::Tabletop::available()) GTEST_SKIP() << "built without MuJoCo";
+  EnvironmentOptions options;
+  EXPECT_THAT(available_disruptions(options), ElementsAre("object_moved", "lighting", "background", "distractors",
+                                                          "camera_moved", "action_noise", "action_delay"));
+  options.disruptions.scene.lighting.probability = 1;
+  options.disruptions.action_delay.probability = 1;
+  const auto environment = make_environment(options);
+  environment->reset(3);
+  EXPECT_EQ(environment->facts().at("lighting"), "yes");
+  EXPECT_EQ(environment->facts().at("action_delay"), "yes");
+  EXPECT_EQ(environment->facts().count("background"), 0u);
+  EXPECT_THAT(environment->config(), AllOf(HasSubstr("task: pick"), HasSubstr("brightness: 0.4")));
+}
+
+TEST(Disruptions, ReadFromYaml) {
+  const auto options = config::load<EnvironmentOptions>(config::Document::from_text(
+      "disruptions: {lighting: {probability: 0.5}, action_noise: {std: 0.1}, action_delay: {steps: 4}}\n"));
+  EXPECT_EQ(options.disruptions.scene.lighting.probability, 0.5);
+  EXPECT_EQ(options.disruptions.action_noise.std, 0.1);
+  EXPECT_EQ(options.disruptions.action_delay.steps, 4);
+  const auto read = [](const char* text) {
+    return message_of<ConfigError>(
+        [&] { config::load<EnvironmentOptions>(config::Document::from_text(text)); });
+  };
+  EXPECT_THAT(read("disruptions: {action_delay: {steps: 0}}\n"), HasSubstr("steps"));
+  EXPECT_THAT(read("disruptions: {action_noise: {std: -1}}\n"), HasSubstr("std"));
+  EXPECT_THAT(read("disruptions: {action_nois: {std: 1}}\n"), AllOf(HasSubstr("action_nois"), HasSubstr("action_noise")));
+}
+
+// Strides of 0.5 need 6 to 10 of the 12 steps, 12 being too few once the first five are lost.
+Action steady(const Observation&) { return {0.5f, 0}; }
+
+EnvironmentOptions delayed_walk() {
+  EnvironmentOptions options = testing::walk_options();
+  options.disruptions.action_delay.steps = 5;
+  options.disruptions.action_noise.std = 0;
+  return options;
+}
+
+TEST(DisruptionTable, ByHand) {
+  FunctionPolicy policy(steady);
+  const EvalOptions options{.trials = 6, .seed = 0, .parallel = 4, .disruptions = {"action_noise", "action_delay"}};
+  const EvalResult result = evaluate(policy, delayed_walk(), options);
+  // Flags at 3, 4, 5 for seeds 0..5, seed 4 starts at -1 (flag at 4): 6, 8, 10, 6, 10, 10 steps. Five steps later
+  // only the flags at 3 are reached in time: 11 steps.
+  EXPECT_EQ(result.success.count, 6);
+  ASSERT_EQ(result.disruptions.size(), 2u);
+  const DisruptedResult& noise = result.disruptions[0];
+  EXPECT_EQ(noise.disruption, "action_noise");
+  EXPECT_EQ(noise.result.success.count, 6) << "noise of spread 0";
+  EXPECT_EQ(noise.against_none.difference, 0);
+  EXPECT_EQ(noise.against_none.p, 1);
+  const DisruptedResult& delay = result.disruptions[1];
+  EXPECT_EQ(delay.result.success.count, 2);
+  EXPECT_EQ(delay.result.outcomes.at("timeout"), 4);
+  EXPECT_EQ(delay.against_none.only_second, 4);
+  EXPECT_EQ(delay.against_none.only_first, 0);
+  EXPECT_NEAR(delay.against_none.difference, -4.0 / 6, 1e-12);
+  EXPECT_NEAR(delay.against_none.p, 0.125, 1e-12);  // 2 / 2^4
+  for (size_t i = 0; i < 6; ++i) EXPECT_EQ(delay.result.trials[i].seed, result.trials[i].seed);
+  EXPECT_EQ(delay.result.policy_hash, result.policy_hash);
+}
+
+TEST(DisruptionTable, TheUndisturbedRowIsThePlainEvaluation) {
+  FunctionPolicy policy(steady);
+  EnvironmentOptions environment = delayed_walk();
+  const EvalResult plain = evaluate(policy, environment, {.trials = 4, .seed = 0});
+  environment.disruptions.action_delay.probability = 1;  // of the config: the table has its own
+  const EvalResult table = evaluate(policy, environment, {.trials = 4, .seed = 0, .disruptions = {"action_noise"}});
+  EXPECT_EQ(table.success.count, plain.success.count);
+  EXPECT_EQ(table.steps, plain.steps);
+  const EvalResult delayed = evaluate(policy, environment, {.trials = 4, .seed = 0});
+  EXPECT_EQ(delayed.success_by_fact.at("action_delay=yes").total, 4);
+}
+
+TEST(DisruptionTable, IsWrittenAndReadBack) {
+  const apo::testing::TempDir dir;
+  FunctionPolicy policy(steady);
+  const EvalOptions options{.trials = 6, .seed = 0, .animations = 1, .animation_size = 32, .disruptions = {"all"}};
+  const EvalResult result = evaluate(policy, delayed_walk(), options);
+  write_results(result, delayed_walk(), options, dir / "e");
+  const std::string text = read_file(dir / "e" / "results.json");
+  const auto object = nlohmann::json::parse(text);
+  EXPECT_EQ(object["success"]["count"], 6);
+  EXPECT_EQ(object["disruptions"]["action_delay"]["success"]["count"], 2);
+  EXPECT_EQ(object["disruptions"]["action_delay"]["against_none"]["only_none"], 4);
+  EXPECT_EQ(object["disruptions"]["action_delay"]["trials"].size(), 6u);
+  EXPECT_EQ(object["disruptions"]["action_delay"]["animations"]["0"], "action_delay-trial-0.webp");
+  EXPECT_TRUE(std::filesystem::exists(dir / "e" / "action_delay-trial-0.webp"));
+  const EvalResult again = EvalResult::from_json(text, "results.json");
+  ASSERT_EQ(again.disruptions.size(), 2u);
+  EXPECT_EQ(again.disruptions[1].disruption, "action_delay");
+  EXPECT_EQ(again.disruptions[1].against_none.p, result.disruptions[1].against_none.p);
+  EXPECT_EQ(again.json(), EvalResult::from_json(result.json(), "").json());
+
+  const std::string markdown = read_file(dir / "e" / "disruptions.md");
+  EXPECT_THAT(markdown, HasSubstr("| none | 1.00 [0.61, 1.00] | 1.00 | - | - | success 6 |\n"));
+  EXPECT_THAT(markdown, HasSubstr("| action_delay | 0.33 [0.10, 0.70] | 0.33 | -66.7 points, p = 0.125 | 0 / 4 | "
+                                  "success 2, timeout 4 |\n"));
+  EXPECT_THAT(markdown, HasSubstr("6 trials a row"));
+  EXPECT_THAT(result.text(), HasSubstr("\naction_delay  0.33 [0.10, 0.70]"));
+}
+
+TEST(DisruptionTable, AbsentUnlessAskedFor) {
+  const apo::testing::TempDir dir;
+  FunctionPolicy policy(steady);
+  const EvalResult result = evaluate(policy, delayed_walk(), {.trials = 2, .seed = 0});
+  write_results(result, delayed_walk(), {}, dir / "e");
+  EXPECT_FALSE(nlohmann::json::parse(read_file(dir / "e" / "results.json")).contains("disruptions"));
+  EXPECT_FALSE(std::filesystem::exists(dir / "e" / "disruptions.md"));
+  EXPECT_EQ(result.disruption_markdown(), "");
+}
+
+TEST(DisruptionTable, UnknownNamesAndBrokenFiles) {
+  FunctionPolicy policy(steady);
+  EXPECT_THAT(message_of<ConfigError>([&] {
+                evaluate(policy, delayed_walk(), {.trials = 2, .disruptions = {"camera_moved"}});
+              }),
+              HasSubstr("unknown disruption camera_moved"));
+  EXPECT_EQ(policy.calls, 0) << "before the first trial";
+  const EvalResult result = evaluate(policy, delayed_walk(), {.trials = 2, .disruptions = {"action_delay"}});
+  auto object = nlohmann::json::parse(result.json());
+  object["disruptions"]["action_delay"].erase("against_none");
+  EXPECT_THAT(message_of<DataError>([&] { EvalResult::from_json(object.dump(), "x/results.json"); }),
+              AllOf(HasSubstr("x/results.json"), HasSubstr("against_none")));
+}
+
+TEST(DisruptionSheet, HasATileForEach) {
+  const apo::testing::TempDir dir;
+  draw_disruptions(delayed_walk(), {"all"}, 1, 32, 3, dir / "sheet.webp");
+  const std::string sheet = read_file(dir / "sheet.webp");
+  EXPECT_EQ(sheet.substr(8, 4), "WEBP");
+  // the canvas of an animation: three tiles of 32 and two gaps of 2, less one, in 24 bits from byte 24 on
+  const auto side = [&](size_t at) {
+    const auto byte = [&](size_t i) { return static_cast<int>(static_cast<unsigned char>(sheet[at + i])); };
+    return 1 + byte(0) + 256 * byte(1) + 65536 * byte(2);
+  };
+  EXPECT_EQ(side(24), 100);
+  EXPECT_EQ(side(27), 32);
+  EXPECT_THAT(message_of<ConfigError>([&] { draw_disruptions(delayed_walk(), {"all"}, 1, 8, 3, dir / "x.webp"); }),
+              HasSubstr("16 to 512"));
+}
+
+}  // namespace
+}  // namespace apo::deploy
