@@ -8,7 +8,9 @@
 tiny  28 pixels, towers 64 and 72 wide, Llama 64 wide with 2 layers: starts at once on any machine (about 2.5 MB)
 mid   224 pixels, towers 384 and 432 wide with 6 blocks, Llama 512 wide with 8 layers, vocabulary 32064 (about 350 MB)
 
-Every tensor is random, norms and biases too, and scaled so that the logits spread over a few units. The policy knows
+released  the 7B model's sizes, all zeros in a file with a hole (15 GB that take no disk space): for --dry-run alone
+
+Of the first two every tensor is random, norms and biases too, and scaled so that the logits spread over a few units. The policy knows
 nothing: it is for trying the programs, for tests and for measuring.
 
 Needs: pip install torch transformers timm sentencepiece protobuf safetensors pillow numpy; peft for --adapter, h5py for
@@ -39,6 +41,7 @@ SIZES = {
                          siglip_mlp=1614, projector_width=3264,
                          text=dict(vocab_size=32064, pad_token_id=32000, hidden_size=512, intermediate_size=1376,
                                    num_hidden_layers=8, num_attention_heads=8, num_key_value_heads=8)),
+    "released": openvla.Shape(),
 }
 TASKS = ["make coffee", "stack the red block on the green block", "thread the needle",
          "put the square nut on the peg", "assemble the three pieces", "open the drawer and take the cup out"]
@@ -127,6 +130,25 @@ def make(shape, directory, seed=0, dtype=torch.float32, max_shard_bytes=7 * 10**
     openvla.save(directory, model, config, preprocessor, tokenizer, own, max_shard_bytes, dtype)
 
 
+def make_empty(shape, directory):
+    """Writes a bfloat16 checkpoint of zeros as a sparse file: names and sizes, no contents."""
+    with torch.device("meta"):
+        tensors = openvla.OpenVla(shape, device="meta").state_dict()
+    config, preprocessor = openvla.describe(shape, {DATASET: statistics(torch.Generator().manual_seed(0))},
+                                            "resize-naive", "bfloat16")
+    small = openvla.OpenVla(SIZES["tiny"])
+    openvla.save(directory, small, config, preprocessor, tokenizer_model(config["pad_token_id"]))
+    header, end = {}, 0
+    for name, tensor in tensors.items():
+        header[name] = {"dtype": "BF16", "shape": list(tensor.shape), "data_offsets": [end, end + 2 * tensor.numel()]}
+        end += 2 * tensor.numel()
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(directory / "model.safetensors", "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+
+
 def make_adapter(checkpoint, directory, rank, alpha, seed=0):
     """Writes an adapter for all linear layers, in PEFT's layout."""
     import peft
@@ -209,7 +231,10 @@ def main():
     parser.add_argument("--demonstrations", type=pathlib.Path, metavar="HDF5", help="also write a few recorded episodes")
     parser.add_argument("--episodes", type=int, default=6)
     options = parser.parse_args()
-    make(SIZES[options.size], options.out, options.seed, getattr(torch, options.dtype), int(options.shard_mb * 1e6))
+    if options.size == "released":
+        make_empty(SIZES[options.size], options.out)
+    else:
+        make(SIZES[options.size], options.out, options.seed, getattr(torch, options.dtype), int(options.shard_mb * 1e6))
     print(f"checkpoint: {options.out}")
     if options.adapter:
         make_adapter(options.out, options.adapter, options.rank, 16, options.seed)

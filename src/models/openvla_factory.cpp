@@ -4,8 +4,8 @@
 #include "apo/base/error.h"
 #include "apo/base/log.h"
 #include "apo/models/safetensors.h"
-#include "models/json_file.h"
 #include "models/openvla_policy.h"
+#include "models/peft_file.h"
 
 namespace apo::models {
 namespace {
@@ -41,6 +41,7 @@ class WeightLoader final : public LayerVisitor {
     // one type for all: a checkpoint may keep norms in float32
     if (!type_) type_ = stored.scalar_type();
     value = stored.to(device_, *type_);
+    if (!value.is_alias_of(stored)) weights_.release(name_in(weights_, name));  // the copy is enough
   }
 
  private:
@@ -56,29 +57,11 @@ std::optional<at::ScalarType> scalar_type(const std::string& dtype) {
   return {};
 }
 
-bool holds_weights(const fs::path& directory) {
-  std::error_code ignored;
-  return fs::exists(directory / "model.safetensors", ignored) ||
-         fs::exists(directory / "model.safetensors.index.json", ignored);
-}
-
-// Where the weights are: here, or where the adapter here says its base is.
-fs::path base_of(const fs::path& directory) {
-  const fs::path config = directory / "adapter_config.json";
-  if (holds_weights(directory) || !fs::exists(config)) return directory;
-  const fs::path base = JsonFile(config).text("base_model_name_or_path");
-  const fs::path found = base.is_absolute() ? base : directory / base;
-  APO_CHECK(DataError, holds_weights(found), config.string(), ": base_model_name_or_path: expected a directory with "
-            "weights, found ", base.string(), "; set policy.checkpoint to the base and policy.adapter to ",
-            directory.string());
-  return found;
-}
-
 }  // namespace
 
 std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::load(const PolicyOptions& options, const fs::path& directory,
                                                    at::Device device) {
-  const fs::path base = base_of(directory);
+  const fs::path base = base_of_adapter(directory);
   const SafetensorsReader weights(base);
   const fs::path adapter = !options.adapter.empty() ? fs::path(options.adapter) : base == directory ? fs::path() : directory;
   OpenVlaConfig config = OpenVlaConfig::read(base, weights, options, adapter);
