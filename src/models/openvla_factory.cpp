@@ -61,7 +61,7 @@ std::optional<at::ScalarType> scalar_type(const std::string& dtype) {
 
 std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::load(const PolicyOptions& options, const fs::path& directory,
                                                    at::Device device) {
-  const fs::path base = base_of_adapter(directory);
+  const fs::path base = fs::exists(directory / "adapter_config.json") ? base_of_adapter(directory) : directory;
   const SafetensorsReader weights(base);
   const fs::path adapter = !options.adapter.empty() ? fs::path(options.adapter) : base == directory ? fs::path() : directory;
   OpenVlaConfig config = OpenVlaConfig::read(base, weights, options, adapter);

@@ -197,7 +197,7 @@ fs::path base_of_adapter(const fs::path& directory) {
   if (holds_weights(directory)) return directory;
   const JsonFile config(directory / "adapter_config.json");
   const fs::path base = directory / config.text("base_model_name_or_path");  // itself where it is absolute
-  if (!holds_weights(base)) config.fail("base_model_name_or_path", "a directory with weights");
+  if (!holds_weights(base)) config.fail("base_model_name_or_path", "a directory with weights (or name base and adapter separately)");
   return base;
 }
 
