@@ -11,6 +11,7 @@
 #include "report/intervals.h"
 #include "report/loop_charts.h"
 #include "report/loop_summary.h"
+#include "report/methods.h"
 #include "report/metrics.h"
 #include "report/page.h"
 #include "report/panels.h"
@@ -219,6 +220,7 @@ void write_loop_report(const fs::path& loop_dir) {
   page.tiles = loop_tiles(summary);
 
   page.body = section("What it looks like", pictures(summary, loop_dir, page.notes));
+  page.body += section("Methods side by side", methods_panel(summary));
   page.body +=
       section("Round by round", grid(success_chart(summary) + take_over_chart(summary) +
                                      outcome_chart(summary) + fact_charts(summary) + label_chart(summary)));

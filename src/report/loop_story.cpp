@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "apo/base/error.h"
 #include "report/html.h"
@@ -96,9 +97,28 @@ std::string result_sentence(const LoopSummary& summary) {
   return out;
 }
 
+// Which of the methods succeeded most often after the last round.
+std::string methods_sentence(const LoopSummary& summary) {
+  const int64_t round = summary.methods.back().round;
+  const Method* best = nullptr;
+  std::set<std::string> names;
+  for (const Method& method : summary.methods) {
+    if (method.name == "base") continue;
+    names.insert(method.name);
+    if (method.round != round || !method.evaluation || !method.evaluation->success) continue;
+    if (!best || method.evaluation->success->interval.value > best->evaluation->success->interval.value)
+      best = &method;
+  }
+  std::string out = concat(count_of(static_cast<int64_t>(names.size()), "method"), " learned from the same corrections");
+  if (!best) return out + ".";
+  return concat(out, "; after ", count_of(round, "round"), ", \u201c", best->name, "\u201d succeeded most often: in ",
+                in_words(*best->evaluation->success), ".");
+}
+
 }  // namespace
 
 std::vector<std::string> story(const LoopSummary& summary) {
+  if (!summary.methods.empty()) return {base_sentence(summary), methods_sentence(summary)};
   return {base_sentence(summary), people_sentence(summary), result_sentence(summary)};
 }
 

@@ -166,6 +166,16 @@ Round read_round(const Field& field, int64_t position) {
   return round;
 }
 
+Method read_method(const Field& field) {
+  Method method;
+  method.name = field["method"].text();
+  method.round = field["round"].count().value_or(1);
+  method.train_seconds = field["train_seconds"].number();
+  if (field["evaluation"].present()) method.evaluation = read_evaluation(field["evaluation"]);
+  if (field["deployment"].present()) method.deployment = read_deployment(field["deployment"]);
+  return method;
+}
+
 json parse(const std::string& text, const std::filesystem::path& path) {
   try {
     return json::parse(text);
@@ -208,6 +218,7 @@ LoopSummary read_summary(const std::filesystem::path& path) {
   for (const Field& field : root["animations"].list())
     summary.animations.push_back(
         {field["title"].text(), field["caption"].text(), read_inner_path(field["path"])});
+  for (const Field& field : root["methods"].list()) summary.methods.push_back(read_method(field));
   return summary;
 }
 

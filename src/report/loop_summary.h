@@ -46,6 +46,15 @@ struct Round {
   std::string name() const;  ///< "base", "round 1"
 };
 
+/// One of several methods that learned from the same corrections, after one of its rounds.
+struct Method {
+  std::string name;
+  int64_t round = 1;
+  std::optional<double> train_seconds;
+  std::optional<Evaluation> evaluation;
+  std::optional<Deployment> deployment;  ///< of what it learned: the next one
+};
+
 struct Animation {
   std::string title, caption, path;  ///< path relative to the loop's directory
 };
@@ -56,6 +65,7 @@ struct LoopSummary {
   std::optional<double> seconds;
   std::vector<Round> rounds;  ///< at least one, ascending
   std::vector<Animation> animations;
+  std::vector<Method> methods;  ///< by round; none unless methods were compared
 
   /// The last promoted round that was evaluated: the policy in use at the end. The first round if there is
   /// none.
