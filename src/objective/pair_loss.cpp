@@ -7,6 +7,8 @@
 namespace apo::objective {
 namespace {
 
+constexpr double kLinearFrom = 40;
+
 // Sums of per-sample values over one side of each pair, [B] with place p for pair p. A sum over a [B, B] table
 // rather than an indexed addition: the same on every run, also on CUDA.
 at::Tensor side_sum(const at::Tensor& values, const at::Tensor& pair, const at::Tensor& on_side) {
@@ -30,19 +32,20 @@ at::Tensor pair_loss(const ObjectiveInput& input, const ObjectiveOptions& option
   const at::Tensor whole = whole_pairs(input);  // [B] by pair
   const at::Tensor margin = side_sum(reward, input.pair, input.desirable) -
                             side_sum(reward, input.pair, input.desirable.bitwise_not());
-  const at::Tensor loss_of_pair = -at::log_sigmoid(margin * options.beta);
+  // −log σ(x) = log(1 + e^−x); linear in −x only where the rest is below float64's resolution
+  const at::Tensor loss_of_pair = at::softplus(margin * -options.beta, 1, kLinearFrom);
   at::Tensor loss = loss_of_pair.masked_fill(whole.bitwise_not(), 0).sum();
   const at::Tensor pairs = whole_batch[BatchStatistics::num_pairs].clamp_min(1).to(type);
   if (options.reduction == Reduction::mean) loss = loss / pairs;
 
   const at::Tensor place = input.pair.clamp_min(0);
-  const at::Tensor counts = input.pair.ge(0).bitwise_and(whole.index_select(0, place));  // [B] by sample
+  const at::Tensor counts = input.pair.ge(0).bitwise_and(whole.gather(0, place));  // [B] by sample
   out.reward = reward.detach();
   out.lambda = counts.to(type);
   const at::Tensor all = at::ones_like(input.desirable);
   const at::Tensor samples_of_pair = side_sum(at::ones_like(reward.detach()), input.pair, all);  // [B] by pair
-  out.weight = out.lambda / (samples_of_pair.clamp_min(1).index_select(0, place) * pairs);
-  out.sample_loss = loss_of_pair.detach().index_select(0, place).masked_fill(
+  out.weight = out.lambda / (samples_of_pair.clamp_min(1).gather(0, place) * pairs);
+  out.sample_loss = loss_of_pair.detach().gather(0, place).masked_fill(
       counts.bitwise_not(), std::numeric_limits<double>::quiet_NaN());
   const at::Tensor desirable = input.desirable.to(type);
   out.lambda_desirable = (out.lambda * desirable).sum().to(at::kDouble);
