@@ -413,7 +413,7 @@ std::optional<int64_t> Group::integer_attribute(const std::string& name) const {
   return value;
 }
 
-std::vector<std::pair<std::string, std::string>> Group::attributes() const {
+std::vector<std::string> Group::attribute_names() const {
   Session session;
   std::vector<std::string> names;
   H5Aiterate2(
@@ -423,8 +423,13 @@ std::vector<std::pair<std::string, std::string>> Group::attributes() const {
         return 0;
       },
       &names);
+  return names;
+}
+
+std::vector<std::pair<std::string, std::string>> Group::attributes() const {
+  Session session;
   std::vector<std::pair<std::string, std::string>> result;
-  for (const std::string& name : names) {
+  for (const std::string& name : attribute_names()) {
     Handle attribute(H5Aopen(handle_.id(), name.c_str(), H5P_DEFAULT));
     Handle type(H5Aget_type(attribute.id()));
     Handle space(H5Aget_space(attribute.id()));

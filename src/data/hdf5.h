@@ -111,6 +111,7 @@ class Group {
 
   std::optional<std::string> text_attribute(const std::string& name) const;
   std::optional<int64_t> integer_attribute(const std::string& name) const;
+  std::vector<std::string> attribute_names() const;
   /// All attributes that are text or single numbers, as text.
   std::vector<std::pair<std::string, std::string>> attributes() const;
 
@@ -127,6 +128,7 @@ class Group {
   void link_soft(const std::string& name, const std::string& target);
   void link_external(const std::string& name, const std::string& file, const std::string& target);
   void remove(const std::string& name);
+  void remove_attribute(const std::string& name);
 
  private:
   Group(Handle handle, std::string file, std::string path);

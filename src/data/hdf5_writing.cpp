@@ -110,4 +110,9 @@ void Group::remove(const std::string& name) {
             reason());
 }
 
+void Group::remove_attribute(const std::string& name) {
+  Session session;
+  APO_CHECK(RunError, H5Adelete(handle_.id(), name.c_str()) >= 0, where(), " attribute ", name, ": cannot remove: ", reason());
+}
+
 }  // namespace apo::data::hdf5

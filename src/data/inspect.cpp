@@ -2,7 +2,7 @@
 
 #include <torch/types.h>
 
-#include <algorithm>
+#include <array>
 #include <cmath>
 #include <iomanip>
 #include <nlohmann/json.hpp>
@@ -12,63 +12,90 @@
 
 #include "apo/base/error.h"
 #include "apo/data/statistics.h"
+#include "data/scan.h"
 
 namespace apo::data {
 namespace {
 
-namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-// Per dimension over every recorded step, whatever its label.
-Json action_numbers(const Dataset& dataset) {
-  std::vector<std::vector<double>> columns(static_cast<size_t>(dataset.action_size()));
-  for (int32_t f = 0; f < dataset.num_files(); ++f) {
-    for (int32_t e = 0; e < dataset.num_episodes(f); ++e) {
-      const EpisodeRecord& record = dataset.record(f, e);
-      for (size_t t = 0; t < record.actions.size(); ++t)
-        for (size_t j = 0; j < columns.size(); ++j)
-          if (record.recorded[t] && std::isfinite(record.actions[t][j]))
-            columns[j].push_back(static_cast<double>(record.actions[t][j]));
-    }
+// What one source holds, gathered episode by episode.
+struct SourceTally {
+  std::map<std::string, int64_t> formats, by_source, outcomes, instructions;
+  std::map<std::string, int64_t> success{{"success", 0}, {"failure", 0}, {"unknown", 0}};
+  std::map<std::string, std::set<std::string>> cameras;
+  std::map<std::string, int64_t> states;
+  LabelCounts labels;
+  std::array<int64_t, 4> by_label{};
+  ActionSample actions;
+  int64_t files = 0, episodes = 0, steps = 0;
+  size_t action_size = 0;
+  std::string first_path;
+  std::vector<std::pair<std::string, std::string>> attributes;
+
+  void add_file(const ScannedFile& in);
+  void add(const ScannedEpisode& e);
+  void add_steps(const ScannedEpisode& e);
+};
+
+void SourceTally::add_file(const ScannedFile& in) {
+  ++formats[std::string(to_string(in.file.format()))];
+  if (files++ == 0) {
+    attributes = in.file.attributes();
+    first_path = in.file.path().string();
   }
-  Json json{{"size", dataset.action_size()}};
-  for (auto& x : columns) {
-    if (x.empty()) continue;
-    std::sort(x.begin(), x.end());
-    json["min"].push_back(x.front());
-    json["max"].push_back(x.back());
+}
+
+void SourceTally::add(const ScannedEpisode& e) {
+  const EpisodeRecord& record = e.record;
+  ++episodes;
+  steps += record.num_steps();
+  ++success[!record.success ? "unknown" : *record.success ? "success" : "failure"];
+  if (!record.outcome.empty()) ++outcomes[record.outcome];
+  ++instructions[record.instruction];
+  for (const auto& [name, size] : record.cameras) cameras[name].insert(concat(size.height, "x", size.width));
+  for (const auto& [name, width] : record.states) states[name] = width;
+  const size_t size = record.actions[0].size();
+  if (action_size == 0) action_size = size;
+  APO_CHECK(DataError, size == action_size, e.in.file.path().string(), ": actions of ", record.name, ": expected ",
+            action_size, " numbers as in ", first_path, ", found ", size);
+  count_labels(e.steps, labels);
+  add_steps(e);
+}
+
+void SourceTally::add_steps(const ScannedEpisode& e) {
+  const EpisodeRecord& record = e.record;
+  for (size_t t = 0; t < e.steps.size(); ++t) {
+    ++by_label[static_cast<size_t>(e.steps[t].label)];
+    ++by_source[record.recorded[t] ? std::string(to_string(record.sources[t])) : "marked skipped"];
+    bool finite = true;
+    for (const float a : record.actions[t]) {
+      finite = finite && std::isfinite(a);
+      APO_CHECK(DataError, !std::isnan(a) || e.steps[t].label == StepLabel::skipped, e.in.file.path().string(),
+                ": action of ", record.name, " timestep ", t, ": expected numbers, found NaN");
+    }
+    if (finite && record.recorded[t]) actions.add(record.actions[t]);
+  }
+}
+
+// Per dimension over every recorded step, whatever its label.
+Json action_numbers(const SourceTally& tally) {
+  Json json{{"size", tally.action_size}};
+  for (size_t j = 0; j < tally.actions.size(); ++j) {
+    const std::vector<double> x = tally.actions.sorted_column(j);
+    json["min"].push_back(tally.actions.min(j));
+    json["max"].push_back(tally.actions.max(j));
     json["q01"].push_back(quantile(x, 0.01));
     json["q99"].push_back(quantile(x, 0.99));
   }
   return json;
 }
 
-// Cameras with every size that occurs, and states; from the first step of each file.
-void add_observations(const Dataset& dataset, Json& json) {
-  std::map<std::string, std::set<std::string>> cameras;
-  std::map<std::string, size_t> states;
-  for (int32_t f = 0; f < dataset.num_files(); ++f) {
-    if (dataset.num_episodes(f) == 0) continue;
-    const Observation first = dataset.file(f).observation(0, 0);
-    for (const auto& [name, image] : first.images) cameras[name].insert(concat(image.size(0), "x", image.size(1)));
-    for (const auto& [name, values] : first.state) states[name] = values.size();
-  }
-  json["cameras"] = cameras;
-  json["states"] = states;
-}
-
-Json pool_sizes(const Dataset& dataset) {
-  return {{"desirable", dataset.pool(Pool::desirable).size()},
-          {"intervention", dataset.pool(Pool::intervention).size()},
-          {"undesirable", dataset.pool(Pool::undesirable).size()}};
-}
-
-// Counts by "label: reason" without the kind of source, and the take-overs beside them.
-void add_labels(const Dataset& dataset, Json& json) {
+// Counts by "label: reason", and the take-overs beside them.
+void add_labels(const SourceTally& tally, Json& json) {
   int64_t whole = 0, cut_short = 0;
   json["labels"] = Json::object();
-  for (const auto& [key, n] : dataset.counts()) {
-    const std::string name = key.substr(key.find('/') + 1);
+  for (const auto& [name, n] : tally.labels) {
     if (name == "take-over: whole window") {
       whole = n;
     } else if (name == "take-over: window cut short") {
@@ -82,42 +109,30 @@ void add_labels(const Dataset& dataset, Json& json) {
 }
 
 Json describe(const SourceOptions& source, bool is_expert, const DataOptions& options) {
-  DataOptions alone = options;
-  alone.expert.clear();
-  alone.interactions.clear();
-  (is_expert ? alone.expert : alone.interactions).push_back(source);
-  const Dataset dataset(alone);
-  std::map<std::string, int64_t> by_source, outcomes, instructions, formats;
-  std::map<std::string, int64_t> success{{"success", 0}, {"failure", 0}, {"unknown", 0}};
-  int64_t steps = 0;
-  for (int32_t f = 0; f < dataset.num_files(); ++f) {
-    ++formats[std::string(to_string(dataset.file(f).format()))];
-    for (int32_t e = 0; e < dataset.num_episodes(f); ++e) {
-      const EpisodeRecord& record = dataset.record(f, e);
-      steps += record.num_steps();
-      for (size_t t = 0; t < record.sources.size(); ++t)
-        ++by_source[record.recorded[t] ? std::string(to_string(record.sources[t])) : "marked skipped"];
-      ++success[!record.success ? "unknown" : *record.success ? "success" : "failure"];
-      if (!record.outcome.empty()) ++outcomes[record.outcome];
-      ++instructions[record.instruction];
-    }
-  }
+  SourceTally tally;
+  scan_source(source, 0, is_expert, options,
+              {.file = [&](const ScannedFile& in) { tally.add_file(in); },
+               .episode = [&](const ScannedEpisode& e) { tally.add(e); }});
+  const auto pool = [&tally](StepLabel label) { return tally.by_label[static_cast<size_t>(label)]; };
   Json json{{"path", source.path},
             {"kind", is_expert ? "expert" : "interactions"},
-            {"format", formats},
-            {"files", dataset.num_files()},
-            {"episodes", dataset.num_episodes()},
-            {"steps", steps},
-            {"steps_by_source", by_source}};
-  add_labels(dataset, json);
-  json["pools"] = pool_sizes(dataset);
-  json["success"] = success;
-  json["outcomes"] = outcomes;
-  json["action"] = action_numbers(dataset);
-  add_observations(dataset, json);
-  json["instructions"] = instructions;
+            {"format", tally.formats},
+            {"files", tally.files},
+            {"episodes", tally.episodes},
+            {"steps", tally.steps},
+            {"steps_by_source", tally.by_source}};
+  add_labels(tally, json);
+  json["pools"] = {{"desirable", pool(StepLabel::desirable)},
+                   {"intervention", pool(StepLabel::intervention)},
+                   {"undesirable", pool(StepLabel::undesirable)}};
+  json["success"] = tally.success;
+  json["outcomes"] = tally.outcomes;
+  json["action"] = action_numbers(tally);
+  json["cameras"] = tally.cameras;
+  json["states"] = tally.states;
+  json["instructions"] = tally.instructions;
   json["attributes"] = Json::object();
-  for (const auto& [key, value] : dataset.file(0).attributes()) json["attributes"][key] = value;
+  for (const auto& [key, value] : tally.attributes) json["attributes"][key] = value;
   return json;
 }
 

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iomanip>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "apo/base/error.h"
 #include "apo/base/log.h"
@@ -78,9 +80,12 @@ VectorStatistics vector_from_json(const Json& json, const std::string& where) {
       s.mask[j] = mask[j].get<bool>();
     }
   }
-  for (size_t j = 0; j < size; ++j)
-    APO_CHECK(DataError, !s.mask[j] || s.q99[j] > s.q01[j], where, ": dimension ", j, ": expected q99 above q01, found ",
-              s.q01[j], " and ", s.q99[j]);
+  for (size_t j = 0; j < size; ++j) {
+    APO_CHECK(DataError, !s.mask[j] || s.q99[j] >= s.q01[j], where, ": dimension ", j,
+              ": expected q99 not below q01, found q01 ", s.q01[j], " and q99 ", s.q99[j]);
+    if (s.mask[j] && s.q99[j] == s.q01[j])
+      log_warn(where, ": dimension ", j, ": q01 = q99 = ", s.q01[j], ": every action becomes this number there");
+  }
   return s;
 }
 
@@ -118,6 +123,24 @@ DatasetStatistics compute_statistics(const Dataset& dataset, const std::vector<S
   statistics.action = describe(actions, true, "action statistics");
   for (auto& [name, columns] : states) statistics.state[name] = describe(columns, false, "statistics of state " + name);
   return statistics;
+}
+
+std::string to_text(const DatasetStatistics& statistics) {
+  std::ostringstream out;
+  out << statistics.num_transitions << " steps of " << statistics.num_trajectories << " episodes\n";
+  const auto table = [&out](const std::string& what, const VectorStatistics& s) {
+    out << '\n' << std::left << std::setw(24) << what << std::right;
+    for (const char* column : {"mean", "std", "min", "q01", "q99", "max"}) out << std::setw(11) << column;
+    out << "  normalised\n" << std::setprecision(4) << std::fixed;
+    for (size_t j = 0; j < s.mean.size(); ++j) {
+      out << "  " << std::left << std::setw(22) << j << std::right;
+      for (const auto* column : {&s.mean, &s.std, &s.min, &s.q01, &s.q99, &s.max}) out << std::setw(11) << (*column)[j];
+      out << (s.mask[j] ? "  yes\n" : s.q99[j] - s.q01[j] < kSmallestSpread ? "  no (never changes)\n" : "  no\n");
+    }
+  };
+  table("action", statistics.action);
+  for (const auto& [name, s] : statistics.state) table("state " + name, s);
+  return out.str();
 }
 
 std::string to_json(const DatasetStatistics& statistics, const std::string& name) {
@@ -163,7 +186,8 @@ std::vector<float> normalize(const VectorStatistics& s, const std::vector<float>
   std::vector<float> result(action.size());
   for (size_t j = 0; j < action.size(); ++j) {
     double x = static_cast<double>(action[j]);
-    if (s.mask[j]) x = 2 * (x - s.q01[j]) / (s.q99[j] - s.q01[j] + epsilon) - 1;
+    const double spread = s.q99[j] - s.q01[j] + epsilon;
+    if (s.mask[j]) x = spread > 0 ? 2 * (x - s.q01[j]) / spread - 1 : 0;
     // a touch of rounding is no clipping
     if (num_clipped && std::abs(x) > 1 + 1e-6) ++*num_clipped;
     result[j] = static_cast<float>(std::clamp(x, -1.0, 1.0));

@@ -92,6 +92,25 @@ TEST(Statistics, JsonIsOpenVlas) {
   EXPECT_EQ(back.num_trajectories, 2);
 }
 
+// Nothing to divide by: 0 in the policy's units, and back to the one number that was seen.
+TEST(Statistics, ADimensionThatNeverChangesIsNeverNan) {
+  const DatasetStatistics s = statistics_from_json(
+      R"({"a": {"action": {"q01": [3, 0], "q99": [3, 1], "mean": [3, 0], "std": [0, 1], "min": [3, 0], "max": [3, 1]}}})", "", "x");
+  EXPECT_TRUE(s.action.mask[0]);
+  EXPECT_EQ(normalize(s.action, {3, 0.5f}), (std::vector<float>{0, 0}));
+  EXPECT_EQ(normalize(s.action, {7, 0.5f}), (std::vector<float>{0, 0}));
+  EXPECT_EQ(normalize(s.action, {3, 0.5f}, nullptr, 1e-8)[0], -1);  // as OpenVLA
+  for (const float a : {-1.0f, 0.0f, 0.7f}) EXPECT_EQ(unnormalize(s.action, {a, 0})[0], 3);
+}
+
+TEST(Statistics, TableForPeople) {
+  DatasetStatistics s{.action = example(), .state = {}, .num_transitions = 7, .num_trajectories = 2};
+  const std::string text = to_text(s);
+  EXPECT_THAT(text, HasSubstr("7 steps of 2 episodes"));
+  EXPECT_THAT(text, HasSubstr("10.0000  yes\n"));
+  EXPECT_THAT(text, HasSubstr("  no\n"));
+}
+
 TEST(Statistics, JsonErrorsNameTheKey) {
   const auto message = [](const std::string& text, const std::string& name = "") {
     return data_error([&] { statistics_from_json(text, name, "statistics.json"); });
@@ -105,7 +124,7 @@ TEST(Statistics, JsonErrorsNameTheKey) {
   const std::string good = R"("mean": [0], "std": [1], "min": [0], "max": [1])";
   EXPECT_THAT(message(R"({"a": {"action": {"q01": [0], "q99": [1, 2], )" + good + "}}}"), HasSubstr("a.action.q99: expected 1 numbers, found [1,2]"));
   EXPECT_THAT(message(R"({"a": {"action": {"q01": ["x"], "q99": [1], )" + good + "}}}"), HasSubstr("q01: expected numbers, found \"x\""));
-  EXPECT_THAT(message(R"({"a": {"action": {"q01": [1], "q99": [1], )" + good + "}}}"), HasSubstr("dimension 0: expected q99 above q01, found 1 and 1"));
+  EXPECT_THAT(message(R"({"a": {"action": {"q01": [2], "q99": [1], )" + good + "}}}"), HasSubstr("dimension 0: expected q99 not below q01, found q01 2 and q99 1"));
   EXPECT_THAT(message(R"({"a": {"action": {"q01": [0], "q99": [1], "mask": [1], )" + good + "}}}"), HasSubstr("mask: expected booleans, found 1"));
 }
 

@@ -36,13 +36,17 @@ DatasetStatistics compute_statistics(const Dataset& dataset, const std::vector<S
 /// OpenVLA's dataset_statistics.json: {name: {"action": {mean, std, min, max, q01, q99, mask}, "num_transitions",
 /// "num_trajectories", ...}}; states are under "state" by name, and a single one under "proprio", too.
 std::string to_json(const DatasetStatistics& statistics, const std::string& name);
+/// The same as a table for people, without a name.
+std::string to_text(const DatasetStatistics& statistics);
 /// The entry `name` (or the only one if `name` is empty). A file without "state" gives its "proprio" as state
-/// "proprio". DataError naming `where`, the key and the valid names.
+/// "proprio". A dimension with q01 = q99 and no mask is named in a warning; q99 < q01 is an error.
+/// DataError naming `where`, the key and the valid names.
 DatasetStatistics statistics_from_json(const std::string& json, const std::string& name, const std::string& where);
 
 /// a' = clip(2 (a − q01) / (q99 − q01 + epsilon) − 1, −1, 1) where mask, else a clipped to [−1, 1]. Adds to
 /// `num_clipped`, if given, how many entries were clipped (by more than 1e-6). OpenVLA's epsilon is 1e-8, which puts
-/// a = q99 into the last but one bin.
+/// a = q99 into the last but one bin. Where q01 = q99, a' = 0 (with an epsilon -1 for a = q01, as OpenVLA), and
+/// unnormalising gives q01 whatever comes: never NaN.
 std::vector<float> normalize(const VectorStatistics& statistics, const std::vector<float>& action,
                              int64_t* num_clipped = nullptr, double epsilon = 0);
 /// The inverse within [−1, 1].

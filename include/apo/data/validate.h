@@ -1,0 +1,50 @@
+// Is recorded data fit for training? What `apo-data validate` looks for, and its verdict.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "apo/data/dataset.h"
+
+namespace apo::data {
+
+/// `note`: worth knowing. `warning`: training runs, but probably not as meant. `error`: training refuses or learns
+/// nonsense.
+enum class Severity { note, warning, error };
+std::string_view to_string(Severity severity);
+
+struct Finding {
+  Severity severity = Severity::note;
+  std::string message;   ///< what, how often, and where first
+};
+
+/// One question and what was found.
+struct CheckResult {
+  std::string name;      ///< e.g. "range"
+  std::string question;  ///< what holds if nothing was found
+  std::vector<Finding> findings;
+};
+
+struct Validation {
+  std::vector<CheckResult> checks;
+  int64_t num_files = 0, num_episodes = 0, num_steps = 0;
+  int64_t count(Severity severity) const;
+};
+
+/// Goes through every source of `options` once, in memory that does not grow with their size, and reads on behind what
+/// cannot be read. `pools_needed`: an empty pool with a positive share is an error as for apo-train (with a config),
+/// else a note.
+///
+/// Checks  readable, finite, shapes (action size, cameras, states), range, spread (q01 = q99), units, signs, constant
+///         (the policy's own actions), pools, windows (cut short), labels, instructions, pictures, lengths, duplicates,
+///         totals. docs/data.md says what each compares, with its thresholds.
+/// Errors  ConfigError if there is no source.
+Validation validate(const DataOptions& options, bool pools_needed);
+
+/// A table for people, ending in the verdict.
+std::string to_text(const Validation& validation);
+/// {verdict, errors, warnings, files, episodes, steps, checks: [{name, question, verdict, findings: [...]}]}.
+std::string to_json(const Validation& validation);
+
+}  // namespace apo::data

@@ -1,0 +1,312 @@
+#include "apo/data/convert.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <set>
+#include <sstream>
+
+#include "apo/base/error.h"
+#include "data/layouts.h"
+#include "data/scan.h"
+
+namespace apo::data {
+namespace {
+
+namespace fs = std::filesystem;
+using hdf5::Group;
+using hdf5::Kind;
+
+bool names_a_file(const fs::path& path) { return path.extension() == ".hdf5" || path.extension() == ".h5"; }
+
+bool keeps_demos(TrajectoryFormat to) { return to == TrajectoryFormat::apo || to == TrajectoryFormat::robomimic; }
+
+// What an episode's group holds besides what a step carries.
+struct Extras {
+  std::vector<float> rewards, dones;
+};
+
+// Arrays of data/demo_N that the reader turns into steps; the others are looked for here or listed as left out.
+const std::set<std::string>& read_as_steps() {
+  static const std::set<std::string> names{"actions",     "obs",         "action_source", "action_modes",       "intv_labels",
+                                           "desirable",   "policy_action", "policy_action_valid"};
+  return names;
+}
+
+class Converter {
+ public:
+  Converter(TrajectoryFormat to, const fs::path& out) : to_(to), out_(out) {}
+  void begin_file(const ScannedFile& in);
+  void add(const ScannedEpisode& e);
+  void finish();
+  void remove_partial() const;
+  Conversion result;
+
+ private:
+  void leave_out(const std::string& what) { ++result.left_out[what]; }
+  Extras read_extras(const ScannedEpisode& e, const Group& demo);
+  void list_unused(const Group& demo, const EpisodeRecord& record);
+  Episode read_episode(const ScannedEpisode& e, const Extras& extras) const;
+  void expect_like_the_first(const ScannedEpisode& e, const Episode& episode);
+  void write_demo(const ScannedEpisode& e, Episode episode);
+  void write_timesteps(const ScannedEpisode& e, const Episode& episode);
+  void list_lost_by_steps(const Episode& episode);
+  fs::path partial() const { return out_.string() + ".partial"; }
+
+  TrajectoryFormat to_;
+  fs::path out_;
+  std::optional<Group> source_;   // of the file that is read, if it has data/demo_N
+  std::optional<Group> root_, data_;
+  std::string first_;             // the first episode and its shape
+  std::string first_shape_;
+  std::string environment_;       // env_args of the first file
+  std::string policy_hash_;
+};
+
+void Converter::begin_file(const ScannedFile& in) {
+  const TrajectoryFormat from = in.file.format();
+  hdf5::Session session;
+  const Group root = Group::open(in.file.path());
+  source_.reset();
+  TrajectoryInfo info;
+  // kept, counted anew, or where the instruction is found
+  static const std::set<std::string> known{"env_args", "policy", "policy_hash", "total", kSchemaAttribute, "num_demos",
+                                           "task_description", "problem_info", "macros_image_convention"};
+  policy_hash_.clear();
+  for (const auto& [key, value] : in.file.attributes()) {
+    if (key == "environment_name") info.environment_name = value;
+    if (key == "environment_config") info.environment_config = value;
+    if (key == "policy") info.policy = value;
+    if (key == "policy_hash") policy_hash_ = info.policy_hash = value;
+  }
+  if (from != TrajectoryFormat::released_demo && from != TrajectoryFormat::released_interaction) {
+    source_ = root.group("data");
+    for (const std::string& name : root.names())
+      if (name != "data") leave_out(name);
+    for (const std::string& name : source_->attribute_names())
+      if (!known.contains(name)) leave_out("attribute data/" + name);
+  }
+  std::string environment;
+  if (source_) environment = source_->text_attribute("env_args").value_or("");
+  if (result.num_episodes > 0 && environment != environment_) leave_out("attribute data/env_args of another environment");
+  if (!keeps_demos(to_) && !environment.empty()) leave_out("attribute data/env_args");
+  if (root_ || to_ == TrajectoryFormat::released_interaction) return;
+  root_ = Group::create(partial());
+  if (!keeps_demos(to_)) return;
+  data_ = root_->create_group("data");
+  write_info(*data_, info);
+  environment_ = environment;
+  if (!environment.empty() && environment.size() < 60000) data_->set_attribute("env_args", environment);
+  if (to_ == TrajectoryFormat::robomimic) data_->remove_attribute(kSchemaAttribute);
+}
+
+Extras Converter::read_extras(const ScannedEpisode& e, const Group& demo) {
+  Extras extras;
+  const auto steps = e.record.num_steps();
+  for (auto [name, values] : {std::pair{"rewards", &extras.rewards}, std::pair{"dones", &extras.dones}}) {
+    if (!demo.has(name) || demo.is_group(name)) continue;
+    const hdf5::Array array = demo.array(name);
+    if (array.shape() != std::vector<int64_t>{steps} || (array.kind() != Kind::integer && array.kind() != Kind::floating)) {
+      leave_out(concat("data/demo_*/", name, " of another shape"));
+      continue;
+    }
+    *values = array.floats();
+  }
+  return extras;
+}
+
+void Converter::list_unused(const Group& demo, const EpisodeRecord& record) {
+  for (const std::string& name : demo.names())
+    if (!read_as_steps().contains(name) && name != "rewards" && name != "dones") leave_out("data/demo_*/" + name);
+  static const std::set<std::string> known{"num_samples", "task_description", "outcome", "success", "policy_hash", "ep_meta"};
+  for (const std::string& key : demo.attribute_names())
+    if (!known.contains(key)) leave_out("attribute data/demo_*/" + key);
+  const Group observations = demo.group("obs");
+  for (const std::string& name : observations.names())
+    if (!record.states.contains(name) && !record.cameras.contains(camera_name(name))) leave_out("data/demo_*/obs/" + name);
+}
+
+Episode Converter::read_episode(const ScannedEpisode& e, const Extras& extras) const {
+  const EpisodeRecord& record = e.record;
+  Episode episode{.instruction = record.instruction, .steps = {}, .success = record.success, .outcome = record.outcome};
+  for (size_t t = 0; t < record.actions.size(); ++t) {
+    Step step;
+    step.observation = e.in.file.observation(e.index, static_cast<int64_t>(t));
+    step.action = record.actions[t];
+    step.source = record.sources[t];
+    step.policy_action = record.policy_actions[t];
+    step.desirable = record.desirable[t];
+    if (!extras.rewards.empty()) step.reward = extras.rewards[t];
+    step.done = extras.dones.empty() ? t + 1 == record.actions.size() : extras.dones[t] != 0;
+    episode.steps.push_back(std::move(step));
+  }
+  return episode;
+}
+
+// robomimic's tools read the shapes of the first episode only.
+void Converter::expect_like_the_first(const ScannedEpisode& e, const Episode& episode) {
+  std::string shape = concat("actions of ", e.record.actions[0].size());
+  for (const auto& [name, image] : episode.steps[0].observation.images)
+    shape += concat(", camera ", name, ' ', image.size(0), 'x', image.size(1));
+  for (const auto& [name, values] : episode.steps[0].observation.state) shape += concat(", state ", name, " [", values.size(), "]");
+  const std::string where = concat(e.in.file.path().string(), ": ", e.record.name);
+  if (first_.empty()) {
+    first_ = where;
+    first_shape_ = shape;
+  }
+  APO_CHECK(DataError, shape == first_shape_, where, ": expected ", first_shape_, " as in ", first_, ", found ", shape,
+            "; convert such episodes into files of their own");
+}
+
+void Converter::add(const ScannedEpisode& e) {
+  Extras extras;
+  {
+    hdf5::Session session;
+    if (source_ && source_->has(e.record.name)) {  // else it is in the journal of a recording that was cut off
+      const Group demo = source_->group(e.record.name);
+      extras = read_extras(e, demo);
+      list_unused(demo, e.record);
+    }
+  }
+  Episode episode = read_episode(e, extras);
+  expect_like_the_first(e, episode);
+  keeps_demos(to_) ? write_demo(e, std::move(episode)) : write_timesteps(e, episode);
+  ++result.num_episodes;
+  result.num_steps += e.record.num_steps();
+}
+
+void Converter::write_demo(const ScannedEpisode& e, Episode episode) {
+  const int64_t number = result.num_episodes;
+  if (to_ == TrajectoryFormat::robomimic) {
+    bool labels = false, wanted = false;
+    for (Step& step : episode.steps) {
+      labels = labels || step.desirable;
+      wanted = wanted || step.policy_action;
+      step.desirable.reset();
+      step.policy_action.reset();
+    }
+    if (labels) leave_out("data/demo_*/desirable");
+    if (wanted) leave_out("data/demo_*/policy_action");
+    const auto& sources = e.record.sources;
+    if (std::count(sources.begin(), sources.end(), ActionSource::expert) != e.record.num_steps())
+      leave_out("data/demo_*/action_source");
+  }
+  write_episode(*data_, number, episode, policy_hash_, e.record.recorded);
+  if (to_ == TrajectoryFormat::robomimic) data_->group(concat("demo_", number)).remove("action_source");
+}
+
+void Converter::list_lost_by_steps(const Episode& episode) {
+  const auto& images = episode.steps[0].observation.images;
+  if (images.size() == 1 && images.begin()->first != "third") leave_out(concat("camera name ", images.begin()->first, " (now third)"));
+  const auto any = [&episode](auto has) { return std::any_of(episode.steps.begin(), episode.steps.end(), has); };
+  for (const auto& [name, values] : episode.steps[0].observation.state) leave_out("data/demo_*/obs/" + name);
+  if (any([](const Step& step) { return step.reward != 0; })) leave_out("data/demo_*/rewards");
+  if (any([](const Step& step) { return step.desirable.has_value(); })) leave_out("data/demo_*/desirable");
+  if (any([](const Step& step) { return step.policy_action.has_value(); })) leave_out("data/demo_*/policy_action");
+  if (episode.success) leave_out("attribute data/demo_*/success");
+  if (!episode.outcome.empty()) leave_out("attribute data/demo_*/outcome");
+}
+
+// One group a timestep. Expert steps count as the human's there, who is the only teacher.
+void Converter::write_timesteps(const ScannedEpisode& e, const Episode& episode) {
+  const bool interaction = to_ == TrajectoryFormat::released_interaction;
+  list_lost_by_steps(episode);
+  hdf5::Session session;
+  fs::path path;
+  std::optional<Group> group;
+  if (interaction) {
+    path = out_ / concat("episode_", result.num_episodes, ".hdf5");
+    std::error_code error;
+    fs::create_directories(out_, error);
+    APO_CHECK(RunError, !error, out_.string(), ": cannot create: ", error.message());
+    group = Group::create(path).create_group("data");
+    std::string text = episode.instruction;
+    std::replace(text.begin(), text.end(), ' ', '_');
+    if (episode.instruction.find('_') != std::string::npos) leave_out("underscores in the instruction");
+    group->write_text("task_description", text);
+    result.written.push_back(path);
+  } else {
+    group = root_->create_group(concat("demo_", result.num_episodes));
+    leave_out("instruction '" + episode.instruction + "'");
+    const auto& sources = e.record.sources;
+    if (std::count(sources.begin(), sources.end(), ActionSource::expert) != e.record.num_steps())
+      leave_out("data/demo_*/action_source");
+  }
+  for (size_t t = 0; t < episode.steps.size(); ++t) {
+    const Step& step = episode.steps[t];
+    Group timestep = group->create_group(concat("timestep_", t));
+    timestep.write("action", step.action, {static_cast<int64_t>(step.action.size())});
+    for (const auto& [name, image] : step.observation.images) {
+      // the released loader knows one camera by this name
+      const std::string camera = step.observation.images.size() == 1 ? "third" : name;
+      const at::Tensor plain = image.contiguous();
+      timestep.write(camera + "_obs", std::span(plain.const_data_ptr<uint8_t>(), static_cast<size_t>(plain.numel())),
+                     {plain.size(0), plain.size(1), 3});
+    }
+    const int8_t who = !e.record.recorded[t] ? 0 : step.source == ActionSource::policy ? 2 : 1;
+    if (interaction) timestep.write("is_human", std::span(&who, 1), {});
+  }
+}
+
+void Converter::finish() {
+  APO_CHECK(DataError, result.num_episodes > 0, "no episode to convert in the sources");
+  if (to_ == TrajectoryFormat::released_interaction) return;
+  if (data_) data_->set_attribute("total", result.num_steps);
+  data_.reset();
+  root_.reset();
+  std::error_code error;
+  fs::rename(partial(), out_, error);
+  APO_CHECK(RunError, !error, out_.string(), ": cannot write: ", error.message());
+  result.written.push_back(out_);
+}
+
+void Converter::remove_partial() const {
+  std::error_code error;
+  fs::remove(partial(), error);
+  for (const fs::path& path : result.written) fs::remove(path, error);
+}
+
+void expect_target(TrajectoryFormat to, const fs::path& out) {
+  const bool known = keeps_demos(to) || to == TrajectoryFormat::released_demo || to == TrajectoryFormat::released_interaction;
+  APO_CHECK(ConfigError, known, "cannot write the layout '", to_string(to),
+            "' (valid: apo, robomimic, released-demo, released-interaction)");
+  APO_CHECK(ConfigError, !out.empty(), "expected a file or directory to write to (--output)");
+  const bool directory = to == TrajectoryFormat::released_interaction;
+  APO_CHECK(ConfigError, names_a_file(out) != directory, out.string(), ": expected ",
+            directory ? "a directory: this layout is one file an episode" : "a name that ends in .hdf5 or .h5");
+  APO_CHECK(ConfigError, !fs::exists(out), out.string(), ": exists already; conversions are never written over it");
+  std::error_code error;
+  if (!out.parent_path().empty()) fs::create_directories(out.parent_path(), error);
+  APO_CHECK(RunError, !error, out.string(), ": cannot create its directory: ", error.message());
+}
+
+}  // namespace
+
+Conversion convert(const DataOptions& options, TrajectoryFormat to, const fs::path& out) {
+  APO_CHECK(ConfigError, !options.expert.empty() || !options.interactions.empty(),
+            "no data to convert: give files, or a config with data.expert or data.interactions");
+  expect_target(to, out);
+  Converter converter(to, out);
+  try {
+    scan(options, {.file = [&](const ScannedFile& in) { converter.begin_file(in); },
+                   .episode = [&](const ScannedEpisode& e) { converter.add(e); }});
+    converter.finish();
+  } catch (...) {
+    converter.remove_partial();
+    throw;
+  }
+  return std::move(converter.result);
+}
+
+std::string to_text(const Conversion& conversion) {
+  std::ostringstream out;
+  out << conversion.num_episodes << " episodes, " << conversion.num_steps << " steps\n";
+  for (const fs::path& path : conversion.written) out << "wrote " << path.string() << '\n';
+  if (!conversion.left_out.empty()) out << "left out, for the new layout has no place for it:\n";
+  for (const auto& [what, n] : conversion.left_out) out << "  " << what << " (" << n << ")\n";
+  return out.str();
+}
+
+}  // namespace apo::data

@@ -1,0 +1,227 @@
+// shapes, pictures, lengths, duplicates, totals: whether the files belong together and hold what they should.
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <set>
+#include <unordered_map>
+
+#include "data/checks.h"
+
+namespace apo::data {
+namespace {
+
+constexpr int64_t kShort = 5;                // steps
+constexpr int64_t kPicturesOfAFile = 3;      // episodes a file whose pictures are looked at
+constexpr int64_t kPicturesInAll = 100;
+constexpr int64_t kMotionForNewPicture = 10; // steps after which a camera should see something else
+
+class Shapes : public Check {
+ public:
+  Shapes() : Check("shapes", "all episodes have the same action size, cameras and states") {}
+  void see(const ScannedEpisode& e) override {
+    const auto size = static_cast<int64_t>(e.record.actions[0].size());
+    ++sizes_.try_emplace(size, Seen{0, place(e)}).first->second.count;
+    ++cameras_.try_emplace(listed_names(e.record.cameras), Seen{0, place(e)}).first->second.count;
+    for (const auto& [camera, picture] : e.record.cameras)
+      pictures_[camera].try_emplace(concat(picture.height, 'x', picture.width), Seen{1, place(e)});
+    for (const auto& [state, width] : e.record.states) {
+      widths_[state].try_emplace(concat(width), Seen{1, place(e)});
+      ++with_state_[state];
+    }
+    for (const auto& [camera, picture] : e.record.cameras) ++with_camera_[camera];
+    ++episodes_;
+  }
+  void finish() override {
+    if (sizes_.size() > 1) find(Severity::error, "actions of several sizes: ", listed(sizes_));
+    if (cameras_.size() > 1) {
+      std::string common;
+      for (const auto& [camera, n] : with_camera_)
+        if (n == episodes_) common += concat(common.empty() ? "" : ", ", camera);
+      find(common.empty() ? Severity::error : Severity::warning, "mixed cameras: ", listed(cameras_),
+           common.empty() ? "; no camera is in all episodes" : concat("; only ", common, " in all"));
+    }
+    if (with_camera_.empty() && episodes_ > 0) find(Severity::error, "no episode has a camera");
+    for (const auto& [camera, sizes] : pictures_)
+      if (sizes.size() > 1) find(Severity::warning, "camera ", camera, " has pictures of several sizes: ", listed(sizes));
+    for (const auto& [state, widths] : widths_) {
+      if (widths.size() > 1) find(Severity::error, "state ", state, " has several sizes: ", listed(widths));
+      if (with_state_[state] < episodes_)
+        find(Severity::warning, "state ", state, " is only in ", share(with_state_[state], episodes_, "episodes"));
+    }
+  }
+
+ private:
+  struct Seen {
+    int64_t count = 0;
+    std::string first;
+  };
+  template <class Map>
+  static std::string listed_names(const Map& map) {
+    std::string names;
+    for (const auto& [name, value] : map) names += concat(names.empty() ? "" : "+", name);
+    return names.empty() ? "none" : names;
+  }
+  template <class Map>
+  static std::string listed(const Map& map) {
+    std::string text;
+    size_t n = 0;
+    for (const auto& [key, seen] : map)
+      if (n++ < 5) text += concat(text.empty() ? "" : ", ", key, " (first: ", seen.first, ")");
+    return map.size() > 5 ? concat(text, " and ", map.size() - 5, " more") : text;
+  }
+  std::map<int64_t, Seen> sizes_;
+  std::map<std::string, Seen> cameras_;
+  std::map<std::string, std::map<std::string, Seen>> pictures_, widths_;
+  std::map<std::string, int64_t> with_state_, with_camera_;
+  int64_t episodes_ = 0;
+};
+
+class Pictures : public Check {
+ public:
+  Pictures() : Check("pictures", "pictures show something, change with the motion, and are the right way up") {}
+  void see_file(const ScannedFile& in) override {
+    of_file_ = 0;
+    if (in.file.format() != TrajectoryFormat::libero) return;
+    std::string convention;
+    for (const auto& [key, value] : in.file.attributes())
+      if (key == "macros_image_convention") convention = value;
+    if (in.source.image_orientation == ImageOrientation::automatic && convention.empty())
+      find(Severity::warning, in.file.path().string(),
+           ": a LIBERO file that does not say how its pictures lie; taken as stored bottom row first and turned upright "
+           "(look at `apo-data contact-sheet`; image_orientation of its source decides otherwise)");
+    conventions_.insert(convention.empty() ? "opengl" : convention);
+  }
+  void see(const ScannedEpisode& e) override {
+    if (of_file_++ >= kPicturesOfAFile || looked_ >= kPicturesInAll) return;
+    ++looked_;
+    const int64_t last = e.record.num_steps() - 1;
+    Observation first, end;
+    try {
+      first = e.in.file.observation(e.index, 0);
+      end = e.in.file.observation(e.index, last);
+    } catch (const DataError& error) {
+      find(Severity::error, error.what());
+      return;
+    }
+    for (const auto& [camera, image] : first.images) {
+      const bool one_colour = image.eq(image.select(0, 0).select(0, 0)).all().item<bool>();
+      if (one_colour) note(camera, "is one colour all over", place(e, 0));
+      else if (last >= kMotionForNewPicture && moved(e.record) && image.equal(end.images.at(camera)))
+        note(camera, "shows the same at the start and the end of an episode that moves", place(e));
+    }
+  }
+  void finish() override {
+    for (const auto& [what, seen] : odd_)
+      find(Severity::warning, "camera ", what.first, ' ', what.second, " in ", share(seen.first, looked_, "episodes looked at"),
+           " (first: ", seen.second, ")");
+    if (conventions_.size() > 1)
+      find(Severity::note, "LIBERO files of both conventions (opengl, opencv): each is turned as it says");
+  }
+
+ private:
+  static bool moved(const EpisodeRecord& record) {
+    double motion = 0;
+    for (const Action& action : record.actions)
+      for (size_t j = 0; j + 1 < action.size(); ++j) motion += std::abs(static_cast<double>(action[j]));
+    return motion > 1;
+  }
+  void note(const std::string& camera, const char* what, const std::string& where) {
+    ++odd_.try_emplace({camera, what}, 0, where).first->second.first;
+  }
+  int64_t of_file_ = 0, looked_ = 0;
+  std::map<std::pair<std::string, std::string>, std::pair<int64_t, std::string>> odd_;
+  std::set<std::string> conventions_;
+};
+
+class Lengths : public Check {
+ public:
+  Lengths() : Check("lengths", concat("no episode is shorter than ", kShort, " steps or far longer than the others")) {}
+  void see(const ScannedEpisode& e) override {
+    const int64_t n = e.record.num_steps();
+    if (n < kShort && short_++ == 0) first_ = place(e);
+    if (n > longest_) longest_at_ = place(e);
+    longest_ = std::max(longest_, n);
+    ++lengths_[n];
+    ++episodes_;
+  }
+  void finish() override {
+    if (short_ > 0) find(Severity::warning, share(short_, episodes_, "episodes"), " are shorter (first: ", first_, ")");
+    int64_t before = 0, median = 0;
+    for (const auto& [length, n] : lengths_) {
+      if (2 * (before += n) < episodes_) continue;
+      median = length;
+      break;
+    }
+    if (episodes_ >= 3 && longest_ > 10 * median)
+      find(Severity::note, "the longest has ", longest_, " steps (", longest_at_, "), the median ", median);
+  }
+
+ private:
+  int64_t episodes_ = 0, short_ = 0, longest_ = 0;
+  std::string first_, longest_at_;
+  std::map<int64_t, int64_t> lengths_;
+};
+
+class Duplicates : public Check {
+ public:
+  Duplicates() : Check("duplicates", "no two episodes have the same actions") {}
+  void see(const ScannedEpisode& e) override {
+    uint64_t hash = 1469598103934665603u;  // FNV-1a
+    for (const Action& action : e.record.actions) {
+      for (const float a : action) {
+        uint32_t bits = 0;
+        memcpy(&bits, &a, sizeof(bits));
+        hash = (hash ^ bits) * 1099511628211u;
+      }
+    }
+    const auto [other, fresh] = seen_.emplace(hash, place(e));
+    if (!fresh && count_++ == 0) first_ = concat(place(e), " and ", other->second);
+  }
+  void finish() override {
+    if (count_ > 0) find(Severity::warning, count_, " episodes repeat another one (first: ", first_, "): they count twice");
+  }
+
+ private:
+  std::unordered_map<uint64_t, std::string> seen_;
+  int64_t count_ = 0;
+  std::string first_;
+};
+
+class Totals : public Check {
+ public:
+  Totals() : Check("totals", "files hold as many steps as their attribute `total` says") {}
+  void see_file(const ScannedFile& in) override {
+    close();
+    for (const auto& [key, value] : in.file.attributes())
+      if (key == "total" && in.source.limit == 0 && value.find_first_not_of("0123456789") == std::string::npos)
+        total_ = std::stoll(value);
+    path_ = in.file.path().string();
+    steps_ = 0;
+  }
+  void see(const ScannedEpisode& e) override { steps_ += e.record.num_steps(); }
+  void finish() override { close(); }
+
+ private:
+  void close() {
+    if (total_ >= 0 && total_ != steps_)
+      find(Severity::warning, path_, ": total is ", total_, ", its readable episodes have ", steps_, " steps");
+    total_ = -1;
+  }
+  std::string path_;
+  int64_t total_ = -1, steps_ = 0;
+};
+
+}  // namespace
+
+void add_file_checks(Checks& checks) {
+  checks.push_back(std::make_unique<Shapes>());
+  checks.push_back(std::make_unique<Pictures>());
+  checks.push_back(std::make_unique<Lengths>());
+  checks.push_back(std::make_unique<Duplicates>());
+  checks.push_back(std::make_unique<Totals>());
+}
+
+}  // namespace apo::data

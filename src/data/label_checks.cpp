@@ -1,0 +1,156 @@
+// pools, windows, labels, instructions: who is desirable, and whether there is enough to tell.
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cctype>
+#include <map>
+#include <set>
+
+#include "data/checks.h"
+
+namespace apo::data {
+namespace {
+
+class Pools : public Check {
+ public:
+  Pools(const PoolOptions& shares, bool needed)
+      : Check("pools", "no pool with a share of the batch is empty"), shares_(shares), needed_(needed) {}
+  void see(const ScannedEpisode& e) override {
+    for (const LabelledStep& step : e.steps) {
+      desirable_ += step.label == StepLabel::desirable;
+      intervention_ += step.label == StepLabel::intervention;
+      undesirable_ += step.label == StepLabel::undesirable;
+    }
+  }
+  void finish() override {
+    expect("desirable", shares_.desirable, desirable_);
+    expect("intervention", shares_.intervention, intervention_);
+    expect("undesirable", shares_.undesirable, undesirable_);
+  }
+
+ private:
+  void expect(const char* name, double share, int64_t count) {
+    if (share <= 0 || count > 0) return;
+    find(needed_ ? Severity::error : Severity::note, "the ", name, " pool is empty, but its share of a batch is ", share,
+         ": record such steps, or set data.pools.", name, " to 0");
+  }
+  PoolOptions shares_;
+  bool needed_;
+  int64_t desirable_ = 0, intervention_ = 0, undesirable_ = 0;
+};
+
+class Windows : public Check {
+ public:
+  explicit Windows(int64_t k)
+      : Check("windows", concat("before each take-over lie K = ", k, " policy steps (data.labels.steps_before_intervention)")),
+        k_(k) {}
+  void see(const ScannedEpisode& e) override {
+    for (size_t t = 0; t < e.steps.size(); ++t) {
+      if (!e.steps[t].take_over) continue;
+      ++take_overs_;
+      if (e.steps[t].window_cut_short && cut_short_++ == 0) first_ = place(e, t);
+    }
+  }
+  void finish() override {
+    if (cut_short_ == 0) return;
+    find(2 * cut_short_ > take_overs_ ? Severity::warning : Severity::note, share(cut_short_, take_overs_, "take-overs"),
+         " have fewer (first: ", first_, "): the human took over again within ", k_, " steps, or near the start");
+  }
+
+ private:
+  int64_t k_, take_overs_ = 0, cut_short_ = 0;
+  std::string first_;
+};
+
+class Labels : public Check {
+ public:
+  Labels() : Check("labels", "interactions say who acted and how they ended, and most steps are used") {}
+  void see(const ScannedEpisode& e) override {
+    Source& source = sources_[e.in.source_number];
+    source.name = e.in.source.path;
+    source.is_expert = e.in.is_expert;
+    ++source.episodes;
+    for (size_t t = 0; t < e.steps.size(); ++t) {
+      ++source.steps;
+      source.skipped += e.steps[t].label == StepLabel::skipped;
+      source.policy += e.record.recorded[t] && e.record.sources[t] == ActionSource::policy;
+      source.human += e.record.recorded[t] && e.record.sources[t] == ActionSource::intervention;
+    }
+    const auto labelled = std::count_if(e.record.desirable.begin(), e.record.desirable.end(), [](const auto& d) { return d.has_value(); });
+    source.labelled += labelled > 0;
+    const bool by_policy = std::count(e.record.sources.begin(), e.record.sources.end(), ActionSource::policy) > 0;
+    source.open_ended += by_policy && !e.record.success;
+  }
+  void finish() override {
+    for (const auto& [number, s] : sources_) {
+      if (s.is_expert && s.policy > 0)
+        find(Severity::warning, s.name, ": ", share(s.policy, s.steps, "steps"),
+             " of this expert source were the policy's and count as demonstrations");
+      if (!s.is_expert) about_interactions(s);
+      if (2 * s.skipped > s.steps)
+        find(Severity::warning, s.name, ": ", share(s.skipped, s.steps, "steps"),
+             " are skipped (`apo-data inspect` lists the reasons)");
+      if (s.labelled > 0 && s.labelled < s.episodes)
+        find(Severity::note, s.name, ": ", share(s.labelled, s.episodes, "episodes"), " hold explicit labels, the others none");
+    }
+  }
+
+ private:
+  struct Source {
+    std::string name;
+    bool is_expert = false;
+    int64_t episodes = 0, steps = 0, skipped = 0, policy = 0, human = 0, labelled = 0, open_ended = 0;
+  };
+  void about_interactions(const Source& s) {
+    if (s.policy == 0 && s.human == 0)
+      find(Severity::warning, s.name, ": nothing says who acted (action_source, is_human, action_modes): all steps count as "
+           "demonstrations");
+    else if (s.human == 0)
+      find(Severity::warning, s.name, ": no human correction, so nothing is undesirable by the K-step rule");
+    if (s.open_ended > 0)
+      find(Severity::warning, s.name, ": ", share(s.open_ended, s.episodes, "episodes"),
+           " do not say whether they succeeded: the policy's steps after the last take-over count as desirable");
+  }
+  std::map<int64_t, Source> sources_;
+};
+
+class Instructions : public Check {
+ public:
+  Instructions() : Check("instructions", "one task is worded in one way") {}
+  void see(const ScannedEpisode& e) override { wordings_[plain(e.record.instruction)].insert(e.record.instruction); }
+  void finish() override {
+    for (const auto& [text, wordings] : wordings_) {
+      if (text.empty()) find(Severity::warning, "some episodes have an instruction without words");
+      if (wordings.size() < 2) continue;
+      std::string all;
+      for (const std::string& wording : wordings) all += concat(all.empty() ? "'" : ", '", wording, "'");
+      find(Severity::warning, "one task in ", wordings.size(), " spellings: ", all);
+    }
+  }
+
+ private:
+  // Lower case, words only.
+  static std::string plain(const std::string& text) {
+    std::string words;
+    for (const char c : text) {
+      if (std::isalnum(static_cast<unsigned char>(c)) || static_cast<unsigned char>(c) > 0x7f)
+        words += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+      else if (!words.empty() && words.back() != ' ')
+        words += ' ';
+    }
+    while (!words.empty() && words.back() == ' ') words.pop_back();
+    return words;
+  }
+  std::map<std::string, std::set<std::string>> wordings_;
+};
+
+}  // namespace
+
+void add_label_checks(const DataOptions& options, bool pools_needed, Checks& checks) {
+  checks.push_back(std::make_unique<Pools>(options.pools, pools_needed));
+  checks.push_back(std::make_unique<Windows>(options.labels.steps_before_intervention));
+  checks.push_back(std::make_unique<Labels>());
+  checks.push_back(std::make_unique<Instructions>());
+}
+
+}  // namespace apo::data

@@ -1,0 +1,305 @@
+// What `apo-data validate` finds: each check sees one good and one bad recording.
+#include "apo/data/validate.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "apo/base/random.h"
+#include "apo/data/inspect.h"
+#include "data/recordings.h"
+#include "data/scan.h"
+#include "support/temp_dir.h"
+
+namespace apo::data {
+namespace {
+
+namespace fs = std::filesystem;
+using apo::testing::TempDir;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+struct Recording {
+  std::string name = "a.hdf5";
+  std::vector<std::string> episodes = {"ppppphhhpp", "pppphhhppp"};
+  std::function<void(int64_t step, Step&)> change = nullptr;
+  std::optional<bool> success = true;
+  std::string instruction = "lift the cube";
+  uint64_t seed = 1;
+};
+
+// Varied actions, a hand that follows them, and pictures of many colours.
+std::string record(const TempDir& dir, const Recording& r) {
+  const fs::path path = dir / r.name;
+  TrajectoryWriter writer(path, test_info());
+  Random random(r.seed);
+  int64_t id = 0;
+  for (const std::string& letters : r.episodes) {
+    writer.begin_episode(r.instruction);
+    std::vector<float> hand(3, 0.0f);
+    for (size_t t = 0; t < letters.size(); ++t) {
+      Step step = numbered_step(id, source_of(letters[t]));
+      step.action.clear();
+      for (int j = 0; j < 6; ++j) step.action.push_back(static_cast<float>(random.uniform(-0.9, 0.9)));
+      step.action.push_back(2 * t < letters.size() ? -1.0f : 1.0f);
+      step.observation.state["eef_pos"] = hand;
+      for (size_t j = 0; j < 3; ++j) hand[j] += step.action[j] / 20;
+      if (r.change) r.change(id, step);
+      writer.append(step);
+      ++id;
+    }
+    writer.end_episode(r.success, "");
+  }
+  return path.string();
+}
+
+Validation validated(const std::vector<std::string>& paths, const std::function<void(DataOptions&)>& change = nullptr,
+                     bool pools_needed = true) {
+  DataOptions options = options_for_paths(paths);
+  options.labels.steps_before_intervention = 3;
+  if (change) change(options);
+  return validate(options, pools_needed);
+}
+
+Validation of(const Recording& recording, const std::function<void(DataOptions&)>& change = nullptr) {
+  TempDir dir;
+  return validated({record(dir, recording)}, change);
+}
+
+// The findings of one check, one a line: "warning: ...".
+std::string found(const Validation& validation, const std::string& name) {
+  for (const CheckResult& check : validation.checks) {
+    if (check.name != name) continue;
+    std::string text;
+    for (const Finding& finding : check.findings) text += std::string(to_string(finding.severity)) + ": " + finding.message + "\n";
+    return text;
+  }
+  return "no such check";
+}
+
+// Checks with a warning or an error.
+std::string complaints(const Validation& validation) {
+  std::string names;
+  for (const CheckResult& check : validation.checks)
+    for (const Finding& finding : check.findings)
+      if (finding.severity != Severity::note) names += check.name + ": " + finding.message + "\n";
+  return names;
+}
+
+TEST(Validate, GoodDataHaveNoFindings) {
+  TempDir dir;
+  const std::string a = record(dir, {}), b = record(dir, {.name = "b.hdf5", .seed = 2});
+  const Validation v = validated({a, b});
+  EXPECT_EQ(complaints(v), "");
+  EXPECT_EQ(v.num_files, 2);
+  EXPECT_EQ(v.num_episodes, 4);
+  EXPECT_EQ(v.num_steps, 40);
+  EXPECT_EQ(v.checks.size(), 16u);
+  EXPECT_THAT(to_text(v), AllOf(HasSubstr("2 files, 4 episodes, 40 steps"), HasSubstr("verdict: good (0 errors, 0 warnings)")));
+}
+
+TEST(Validate, ReadsOnBehindWhatCannotBeRead) {
+  TempDir dir;
+  const std::string good = record(dir, {});
+  {
+    hdf5::Group data = hdf5::Group::open_for_writing(good).group("data");
+    data.group("demo_0").remove("actions");
+  }
+  const Validation v = validated({(dir / "none.hdf5").string(), good});
+  EXPECT_EQ(v.num_episodes, 1);
+  EXPECT_THAT(found(v, "readable"), AllOf(HasSubstr("error: " + (dir / "none.hdf5").string() + ": no such file"),
+                                          HasSubstr("a.hdf5: /data/demo_0/actions: expected a dataset, found nothing")));
+  EXPECT_THAT(found(v, "totals"), HasSubstr("total is 20, its readable episodes have 10 steps"));
+  EXPECT_THAT(to_text(v), HasSubstr("not fit for training"));
+}
+
+// Our writer refuses such numbers; other recorders do not.
+std::string record_with_nan(const TempDir& dir) {
+  const std::string path = record(dir, {});
+  hdf5::Group demo = hdf5::Group::open_for_writing(path).group("data").group("demo_1");
+  std::vector<float> actions = demo.array("actions").floats();
+  actions[3 * 7 + 1] = NAN;
+  demo.remove("actions");
+  demo.write("actions", actions, {10, 7});
+  return path;
+}
+
+TEST(Validate, Finite) {
+  TempDir dir;
+  EXPECT_THAT(found(validated({record_with_nan(dir)}), "finite"),
+              HasSubstr("error: 1 steps with NaN or infinite numbers (first: a.hdf5 demo_1 timestep 3)"));
+}
+
+TEST(Validate, Range) {
+  const auto few = found(of({.change = [](int64_t i, Step& s) { if (i == 4 || i == 5) s.action[2] = 1.5f; }}), "range");
+  EXPECT_THAT(few, AllOf(HasSubstr("dimension 2: 2 of 20 steps (10.0 %) beyond, the largest |a| is 1.5 (first: a.hdf5 demo_0 timestep 4)"),
+                         HasSubstr("warning: 2 of 20 steps (10.0 %) are skipped for it")));
+  const auto many = found(of({.change = [](int64_t, Step& s) { for (float& a : s.action) a *= 40; }}), "range");
+  EXPECT_THAT(many, HasSubstr("error: 20 of 20 steps (100.0 %) would be skipped: the actions are not in [-1, 1]"));
+  EXPECT_EQ(found(of({.change = [](int64_t, Step& s) { s.action[0] *= 1.5f; }}, [](DataOptions& o) { o.filter.max_abs_action = 2; }), "range"), "");
+}
+
+TEST(Validate, Spread) {
+  const auto constant = found(of({.change = [](int64_t, Step& s) { s.action[3] = 0.25f; s.action[6] = 1; }}), "spread");
+  EXPECT_THAT(constant, AllOf(HasSubstr("warning: dimension 3: q01 = q99 = 0.25 (always the same)"),
+                              HasSubstr("warning: dimension 6 (gripper): q01 = q99 = 1")));
+  EXPECT_THAT(found(of({.change = [](int64_t, Step& s) { s.action.assign(7, 0.5f); }}), "spread"),
+              HasSubstr("error: no dimension varies"));
+  Recording glitch{.episodes = std::vector<std::string>(30, "ppppphhhpp"), .change = [](int64_t i, Step& s) {
+                     for (float& a : s.action) a *= 0.02f;
+                     if (i == 100) s.action[0] = 0.9f;
+                   }};
+  EXPECT_THAT(found(of(glitch, [](DataOptions& o) { o.filter.min_motion = 0; }), "spread"),
+              HasSubstr("dimension 0: q01..q99 is ["));
+}
+
+TEST(Validate, Units) {
+  EXPECT_THAT(found(of({.change = [](int64_t, Step& s) { for (float& a : s.action) a *= 0.01f; }}), "units"),
+              HasSubstr("warning: 20 of 20 steps (100.0 %) move by less than 0.05"));
+  TempDir dir;
+  const std::vector<std::string> episodes(12, "ppppphhhpp");
+  const std::string a = record(dir, {.episodes = episodes});
+  const std::string b = record(dir, {.name = "b.hdf5", .episodes = episodes, .change = [](int64_t, Step& s) { s.action[1] *= 0.1f; }, .seed = 5});
+  EXPECT_THAT(found(validated({a, b}), "units"), AllOf(HasSubstr("warning: dimension 1: spreads over 1.7"), HasSubstr("other units?"),
+                                                       Not(HasSubstr("dimension 0"))));
+}
+
+TEST(Validate, Signs) {
+  TempDir dir;
+  const std::vector<std::string> episodes(12, "ppppphhhpp");
+  const std::string a = record(dir, {.episodes = episodes});
+  const std::string zero_one = record(dir, {.name = "b.hdf5", .episodes = episodes, .change = [](int64_t, Step& s) { s.action[6] = s.action[6] > 0; }, .seed = 5});
+  EXPECT_THAT(found(validated({a, zero_one}), "signs"), HasSubstr("warning: gripper: 0..1 in " + zero_one + ", -1..1 in " + a));
+  const std::string inverted = record(dir, {.name = "c.hdf5", .episodes = episodes, .change = [](int64_t, Step& s) { s.action[6] *= -1; }, .seed = 6});
+  EXPECT_THAT(found(validated({a, inverted}), "signs"),
+              HasSubstr("episodes of " + a + " begin with it low, those of " + inverted + " the other way round"));
+  const std::string backwards = record(dir, {.name = "d.hdf5", .episodes = episodes, .change = [](int64_t, Step& s) { s.action[1] *= -1; }, .seed = 7});
+  EXPECT_THAT(found(validated({backwards}), "signs"),
+              AllOf(HasSubstr("warning: dimension 1: eef_pos moves against it in " + backwards + " (correlation -"), Not(HasSubstr("dimension 0"))));
+}
+
+TEST(Validate, ConstantPolicy) {
+  const Recording stuck{.episodes = {"ppppphhhpp", "pppppppppppppphp"},
+                        .change = [](int64_t i, Step& s) { if (i >= 12 && i < 23) s.action.assign(7, 0.5f); }};
+  EXPECT_THAT(found(of(stuck), "constant"),
+              HasSubstr("warning: 11 of 22 policy steps (50.0 %) in 1 episodes repeat one action, at most 11 times in a row "
+                        "(first: a.hdf5 demo_1 timestep 2)"));
+  // a human may hold still
+  EXPECT_EQ(found(of({.episodes = {"pppphhhhhhhhhhhhpp"}, .change = [](int64_t, Step& s) {
+                        if (s.source == ActionSource::intervention) s.action.assign(7, 0.5f);
+                      }}), "constant"), "");
+}
+
+TEST(Validate, Pools) {
+  TempDir dir;
+  const std::string path = record(dir, {.episodes = {"pppppp", "pppppp"}});
+  EXPECT_THAT(found(validated({path}), "pools"),
+              AllOf(HasSubstr("error: the intervention pool is empty, but its share of a batch is 0.25"),
+                    HasSubstr("error: the undesirable pool is empty")));
+  EXPECT_THAT(found(validated({path}, nullptr, false), "pools"), HasSubstr("note: the intervention pool is empty"));
+  EXPECT_EQ(found(validated({path}, [](DataOptions& o) { o.pools = {1, 0, 0}; }), "pools"), "");
+}
+
+TEST(Validate, Windows) {
+  EXPECT_THAT(found(of({.episodes = {"pphhhhpp", "phhhpppp", "ppppphhp"}}), "windows"),
+              HasSubstr("warning: 2 of 3 take-overs (66.7 %) have fewer (first: a.hdf5 demo_0 timestep 2)"));
+}
+
+TEST(Validate, Labels) {
+  EXPECT_THAT(found(of({.episodes = {"eeeeee"}}), "labels"), HasSubstr("nothing says who acted"));
+  EXPECT_THAT(found(of({.episodes = {"pppppp"}}), "labels"), HasSubstr("no human correction"));
+  EXPECT_THAT(found(of({.success = std::nullopt}), "labels"), HasSubstr("2 of 2 episodes (100.0 %) do not say whether they succeeded"));
+  EXPECT_THAT(found(of({.change = [](int64_t i, Step& s) { if (i < 3) s.desirable = false; }}), "labels"),
+              HasSubstr("note: "));
+  TempDir dir;
+  const std::string path = record(dir, {});
+  EXPECT_THAT(found(validated({}, [&](DataOptions& o) { o.expert.push_back({.path = path}); }), "labels"),
+              HasSubstr("14 of 20 steps (70.0 %) of this expert source were the policy's"));
+}
+
+TEST(Validate, Instructions) {
+  TempDir dir;
+  const std::string a = record(dir, {}), b = record(dir, {.name = "b.hdf5", .instruction = "Lift the_cube.", .seed = 3});
+  EXPECT_THAT(found(validated({a, b}), "instructions"), HasSubstr("one task in 2 spellings: 'Lift the_cube.', 'lift the cube'"));
+}
+
+TEST(Validate, Shapes) {
+  TempDir dir;
+  const std::string a = record(dir, {});
+  const auto with_camera = [&](const std::string& name, const std::function<void(Observation&)>& change) {
+    return record(dir, {.name = name, .change = [&](int64_t, Step& s) { change(s.observation); }, .seed = 9});
+  };
+  const std::string other = with_camera("b.hdf5", [](Observation& o) { o.images["wrist"] = o.images["front"]; });
+  EXPECT_THAT(found(validated({a, other}), "shapes"),
+              HasSubstr("warning: mixed cameras: front (first: a.hdf5 demo_0), front+wrist (first: b.hdf5 demo_0); only front in all"));
+  const std::string renamed = with_camera("c.hdf5", [](Observation& o) {
+    auto node = o.images.extract("front");
+    node.key() = "top";
+    o.images.insert(std::move(node));
+  });
+  EXPECT_THAT(found(validated({a, renamed}), "shapes"), HasSubstr("no camera is in all episodes"));
+  const std::string larger = with_camera("d.hdf5", [](Observation& o) { o.images["front"] = at::zeros({9, 9, 3}, at::kByte); });
+  EXPECT_THAT(found(validated({a, larger}), "shapes"), HasSubstr("camera front has pictures of several sizes: 6x5 (first: a.hdf5 demo_0), 9x9"));
+  const std::string longer = record(dir, {.name = "e.hdf5", .change = [](int64_t, Step& s) { s.action.push_back(0); }});
+  EXPECT_THAT(found(validated({a, longer}), "shapes"), HasSubstr("error: actions of several sizes: 7 (first: a.hdf5 demo_0), 8"));
+}
+
+TEST(Validate, Pictures) {
+  EXPECT_THAT(found(of({.change = [](int64_t, Step& s) { s.observation.images["front"].zero_(); }}), "pictures"),
+              HasSubstr("warning: camera front is one colour all over in 2 of 2 episodes looked at (100.0 %) (first: a.hdf5 demo_0 timestep 0)"));
+  const at::Tensor frozen = numbered_step(3).observation.images["front"];
+  EXPECT_THAT(found(of({.episodes = {"pppppphhhhpppp"}, .change = [&](int64_t, Step& s) { s.observation.images["front"] = frozen.clone(); }}), "pictures"),
+              HasSubstr("shows the same at the start and the end"));
+  const std::string layouts = APO_SOURCE_DIR "/tests/data/goldens/layouts/";
+  EXPECT_THAT(found(validated({layouts + "KITCHEN_SCENE10_close_the_top_drawer_demo.hdf5"}), "pictures"),
+              HasSubstr("a LIBERO file that does not say how its pictures lie"));
+  EXPECT_EQ(found(validated({layouts + "libero.hdf5"}), "pictures"), "");
+}
+
+TEST(Validate, LengthsAndDuplicates) {
+  const Validation v = of({.episodes = {"ppphhp", "pph", "pphhpp", "pphhpp"}});
+  EXPECT_THAT(found(v, "lengths"), HasSubstr("warning: 1 of 4 episodes (25.0 %) are shorter (first: a.hdf5 demo_1)"));
+  TempDir dir;
+  const std::string a = record(dir, {});
+  fs::copy_file(a, dir / "b.hdf5");
+  EXPECT_THAT(found(validated({dir.path().string()}), "duplicates"),
+              HasSubstr("warning: 2 episodes repeat another one (first: b.hdf5 demo_0 and a.hdf5 demo_0)"));
+}
+
+TEST(Validate, JsonSaysTheSame) {
+  TempDir dir;
+  const auto json = nlohmann::json::parse(to_json(validated({record_with_nan(dir)})));
+  EXPECT_EQ(json["verdict"], "error");
+  EXPECT_EQ(json["errors"], 1);
+  EXPECT_EQ(json["episodes"], 2);
+  for (const auto& check : json["checks"]) {
+    EXPECT_EQ(check["verdict"], check["name"] == "finite" ? "error" : "ok") << check;
+  }
+  EXPECT_THAT(config_error([] { validate({}, true); }), HasSubstr("no data to validate"));
+}
+
+TEST(Validate, AFileWithoutEpisodes) {
+  TempDir dir;
+  { TrajectoryWriter writer(dir / "a.hdf5", test_info()); }
+  EXPECT_THAT(found(validated({(dir / "a.hdf5").string()}), "readable"), HasSubstr("a.hdf5: holds no episodes"));
+}
+
+// Rows 0, 1, ..: every second row is forgotten each time the sample is full, extremes and spacing stay.
+TEST(ActionSample, KeepsEvenlySpacedRows) {
+  ActionSample sample(8);
+  for (int i = 0; i < 100; ++i) sample.add({static_cast<float>(i), -1.0f});
+  const auto column = sample.sorted_column(0);
+  EXPECT_LT(column.size(), 8u);
+  EXPECT_GE(column.size(), 4u);
+  EXPECT_EQ(column[0], 0);
+  for (size_t i = 1; i < column.size(); ++i) EXPECT_EQ(column[i] - column[i - 1], 16);
+  EXPECT_EQ(sample.max(0), 99);
+  EXPECT_EQ(sample.num_seen(), 100);
+}
+
+}  // namespace
+}  // namespace apo::data
