@@ -40,8 +40,8 @@ void greedy_decode(benchmark::State& state) {
   if (!policy) return state.SkipWithError("set APO_BENCHMARK_CHECKPOINT to a checkpoint directory");
   const std::vector<Observation> observations = pictures(state.range(0));
   for (auto _ : state) benchmark::DoNotOptimize(policy->act(policy->encode(observations)));
-  state.counters["observations_per_second"] =
-      benchmark::Counter(static_cast<double>(state.iterations() * state.range(0)), benchmark::Counter::kIsRate);
+  state.counters["observations_per_second"] = benchmark::Counter(
+      static_cast<double>(state.iterations() * state.range(0)), benchmark::Counter::kIsRate);
 }
 BENCHMARK(greedy_decode)->Arg(1)->Arg(8)->UseRealTime()->Unit(benchmark::kMillisecond);
 
@@ -54,7 +54,8 @@ void score(benchmark::State& state) {
   const std::vector<Action> actions(8, Action(static_cast<size_t>(policy->action_size()), 0.0f));
   const ActionTokens tokens = policy->tokenize(actions);
   for (auto _ : state)
-    benchmark::DoNotOptimize(policy->score(policy->encode(observations), tokens, state.range(0) == 2 ? &tokens : nullptr));
+    benchmark::DoNotOptimize(
+        policy->score(policy->encode(observations), tokens, state.range(0) == 2 ? &tokens : nullptr));
 }
 BENCHMARK(score)->Arg(1)->Arg(2)->UseRealTime()->Unit(benchmark::kMillisecond);
 

@@ -64,8 +64,7 @@ struct Recomputed : torch::autograd::Function<Recomputed> {
                             const at::Tensor& trigger, const std::shared_ptr<Recomputation>& again) {
     context->save_for_backward({x});
     context->saved_data["x_requires_grad"] = x.requires_grad();
-    context->saved_data["again"] =
-        c10::IValue::make_capsule(c10::make_intrusive<Holder>(again));
+    context->saved_data["again"] = c10::IValue::make_capsule(c10::make_intrusive<Holder>(again));
     const at::NoGradGuard no_grad;
     return again->layer(x);
   }

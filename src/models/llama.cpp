@@ -88,7 +88,8 @@ at::Tensor LlamaBlock::operator()(const at::Tensor& x, const Rotation& rotation,
   const int64_t batch = x.size(0), length = x.size(1), rows = length - first_row;
   const at::Tensor normed = input_norm(x);
   const at::Tensor wanted = first_row == 0 ? normed : normed.narrow(1, first_row, rows);
-  const at::Tensor q = (first_row == 0 ? rotation : rotation.from(first_row)).apply(split_heads(query(wanted), heads));
+  const at::Tensor q =
+      (first_row == 0 ? rotation : rotation.from(first_row)).apply(split_heads(query(wanted), heads));
   at::Tensor k = rotation.apply(split_heads(key(normed), key_heads));
   at::Tensor v = split_heads(value(normed), key_heads);
   const bool is_causal = !mask.defined() && rows > 1;

@@ -33,8 +33,8 @@ int64_t count_blocks(const SafetensorsReader& weights, const std::string& prefix
 // The extent of one dimension of a tensor that has `rank` of them.
 int64_t extent(const SafetensorsReader& weights, const std::string& name, size_t rank, size_t dimension) {
   const std::vector<int64_t> shape = weights.shape(name);
-  APO_CHECK(DataError, shape.size() == rank && shape[dimension] > 0, weights.path().string(), ": tensor ", name,
-            ": expected ", rank, " dimensions, found ", at::IntArrayRef(shape));
+  APO_CHECK(DataError, shape.size() == rank && shape[dimension] > 0, weights.path().string(), ": tensor ",
+            name, ": expected ", rank, " dimensions, found ", at::IntArrayRef(shape));
   return shape[dimension];
 }
 
@@ -82,7 +82,8 @@ double rope_theta(const JsonFile& config) {
     const char* type = rope.contains("rope_type") ? "rope_type" : "type";
     if (!rope.is_object() || (rope.contains(type) && rope.at(type) != "default"))
       config.fail(concat("text_config.", key), "plain rotary positions");
-    if (rope.contains("rope_theta") && rope.at("rope_theta").is_number()) return rope.at("rope_theta").get<double>();
+    if (rope.contains("rope_theta") && rope.at("rope_theta").is_number())
+      return rope.at("rope_theta").get<double>();
   }
   return text_field<double>(config, "rope_theta", kDefaultRopeTheta, "a number > 0");
 }
@@ -95,19 +96,24 @@ void read_llama(const JsonFile& config, const SafetensorsReader& weights, LlamaS
   const int64_t query = extent(weights, layer + "q_proj.weight", 2, 0),
                 key = extent(weights, layer + "k_proj.weight", 2, 0);
   APO_CHECK(DataError, query % llama.heads == 0, weights.path().string(), ": tensor ", layer,
-            "q_proj.weight: expected rows for ", llama.heads, " heads (text_config.num_attention_heads), found ", query);
+            "q_proj.weight: expected rows for ", llama.heads,
+            " heads (text_config.num_attention_heads), found ", query);
   llama.head_size = query / llama.heads;
-  APO_CHECK(DataError, llama.head_size % 2 == 0 && key % llama.head_size == 0 && llama.heads % (key / llama.head_size) == 0,
-            weights.path().string(), ": tensor ", layer, "k_proj.weight: expected rows for a number of heads of ",
-            llama.head_size, " that divides ", llama.heads, ", found ", key);
+  APO_CHECK(
+      DataError,
+      llama.head_size % 2 == 0 && key % llama.head_size == 0 && llama.heads % (key / llama.head_size) == 0,
+      weights.path().string(), ": tensor ", layer, "k_proj.weight: expected rows for a number of heads of ",
+      llama.head_size, " that divides ", llama.heads, ", found ", key);
   llama.key_heads = key / llama.head_size;
 }
 
-std::array<double, 3> three_numbers(const JsonFile& file, const std::string& key, const json& value, bool positive) {
+std::array<double, 3> three_numbers(const JsonFile& file, const std::string& key, const json& value,
+                                    bool positive) {
   std::array<double, 3> numbers{};
   if (!value.is_array() || value.size() != 3) file.fail(key, "three numbers a tower");
   for (size_t i = 0; i < 3; ++i) {
-    if (!value[i].is_number() || (positive && !(value[i].get<double>() > 0))) file.fail(key, "three numbers a tower");
+    if (!value[i].is_number() || (positive && !(value[i].get<double>() > 0)))
+      file.fail(key, "three numbers a tower");
     numbers[i] = value[i].get<double>();
   }
   return numbers;
@@ -122,7 +128,8 @@ std::array<PictureNormalization, 2> read_normalization(const JsonFile& file) {
     json mean, deviation;
     if (exact) {
       const json& all = file.raw("tvf_normalize_params");
-      if (!all.is_array() || all.size() != 2 || !all[i].is_object() || !all[i].contains("mean") || !all[i].contains("std"))
+      if (!all.is_array() || all.size() != 2 || !all[i].is_object() || !all[i].contains("mean") ||
+          !all[i].contains("std"))
         file.fail("tvf_normalize_params", "mean and std of two towers");
       mean = all[i].at("mean");
       deviation = all[i].at("std");
@@ -139,9 +146,11 @@ std::array<PictureNormalization, 2> read_normalization(const JsonFile& file) {
 }
 
 void check_image_sizes(const JsonFile& config, const OpenVlaShape& shape, const fs::path& weights) {
-  APO_CHECK(DataError, shape.dino.image_size == shape.siglip.image_size && shape.dino.patches() == shape.siglip.patches(),
-            weights.string(), ": the towers see pictures of ", shape.dino.image_size, " and ", shape.siglip.image_size,
-            " pixels; expected the same size and patches");
+  APO_CHECK(
+      DataError,
+      shape.dino.image_size == shape.siglip.image_size && shape.dino.patches() == shape.siglip.patches(),
+      weights.string(), ": the towers see pictures of ", shape.dino.image_size, " and ",
+      shape.siglip.image_size, " pixels; expected the same size and patches");
   const json& sizes = config.raw("image_sizes");
   if (sizes.is_null()) return;
   for (const json& size : sizes)
@@ -155,13 +164,14 @@ struct StatisticsSource {
 };
 
 // Statistics of the options, else beside the adapter, else beside the base, else in config.json.
-StatisticsSource find_statistics(const JsonFile& config, const fs::path& directory, const PolicyOptions& options,
-                                 const fs::path& adapter) {
+StatisticsSource find_statistics(const JsonFile& config, const fs::path& directory,
+                                 const PolicyOptions& options, const fs::path& adapter) {
   std::vector<fs::path> candidates;
   if (!options.statistics.empty()) candidates.emplace_back(options.statistics);
   for (const fs::path& place : {adapter, directory})
     if (!place.empty())
-      for (const char* name : {"dataset_statistics.json", "statistic.json"}) candidates.push_back(place / name);
+      for (const char* name : {"dataset_statistics.json", "statistic.json"})
+        candidates.push_back(place / name);
   for (const fs::path& path : candidates) {
     std::error_code ignored;
     if (!fs::exists(path, ignored) && path != fs::path(options.statistics)) continue;
@@ -172,7 +182,8 @@ StatisticsSource find_statistics(const JsonFile& config, const fs::path& directo
   }
   const json& entries = config.raw("norm_stats");
   APO_CHECK(DataError, entries.is_object() && !entries.empty(), directory.string(),
-            ": expected action statistics in dataset_statistics.json or config.json (norm_stats), found none; compute "
+            ": expected action statistics in dataset_statistics.json or config.json (norm_stats), found "
+            "none; compute "
             "them with `apo-data stats` and set policy.statistics");
   return {entries, (directory / "config.json").string() + ": norm_stats"};
 }
@@ -185,7 +196,8 @@ void read_statistics(const StatisticsSource& source, const std::string& unnorm_k
   }
   config.dataset = unnorm_key.empty() && actions.size() == 1 ? actions.begin().key() : unnorm_key;
   config.action = data::statistics_from_json(actions.dump(), unnorm_key, source.where).action;
-  config.companions["dataset_statistics.json"] = json{{config.dataset, source.entries.at(config.dataset)}}.dump(2) + "\n";
+  config.companions["dataset_statistics.json"] =
+      json{{config.dataset, source.entries.at(config.dataset)}}.dump(2) + "\n";
 }
 
 }  // namespace
@@ -212,24 +224,30 @@ OpenVlaShape read_openvla_shape(const SafetensorsReader& weights) {
 OpenVlaConfig OpenVlaConfig::read(const fs::path& directory, const SafetensorsReader& weights,
                                   const PolicyOptions& options, const fs::path& adapter) {
   const JsonFile file(directory / "config.json");
-  if (!file.boolean("use_fused_vision_backbone", true)) file.fail("use_fused_vision_backbone", "true (DINOv2 and SigLIP)");
+  if (!file.boolean("use_fused_vision_backbone", true))
+    file.fail("use_fused_vision_backbone", "true (DINOv2 and SigLIP)");
   OpenVlaConfig config;
   config.shape = read_openvla_shape(weights);
   read_llama(file, weights, config.shape.llama);
   check_image_sizes(file, config.shape, weights.path());
   config.action_bins = file.has("n_action_bins") ? file.integer("n_action_bins", 2, 1 << 20) : 256;
-  const int64_t padding = file.has("pad_to_multiple_of") ? file.integer("pad_to_multiple_of", 0, 1 << 20) : 64;
+  const int64_t padding =
+      file.has("pad_to_multiple_of") ? file.integer("pad_to_multiple_of", 0, 1 << 20) : 64;
   config.action_vocabulary = config.shape.llama.vocabulary - padding;
   if (config.action_vocabulary < config.action_bins)
-    file.fail("pad_to_multiple_of", concat("room for ", config.action_bins, " action tokens in a vocabulary of ",
-                                           config.shape.llama.vocabulary));
-  const std::string strategy = file.has("image_resize_strategy") ? file.text("image_resize_strategy") : "resize-naive";
-  config.resize = data::resize_strategy_from(strategy, (directory / "config.json").string() + ": image_resize_strategy");
+    file.fail("pad_to_multiple_of",
+              concat("room for ", config.action_bins, " action tokens in a vocabulary of ",
+                     config.shape.llama.vocabulary));
+  const std::string strategy =
+      file.has("image_resize_strategy") ? file.text("image_resize_strategy") : "resize-naive";
+  config.resize =
+      data::resize_strategy_from(strategy, (directory / "config.json").string() + ": image_resize_strategy");
   config.normalization = read_normalization(JsonFile(directory / "preprocessor_config.json"));
 
   for (const auto& entry : fs::directory_iterator(directory)) {
     const std::string extension = entry.path().extension().string(), name = entry.path().filename().string();
-    const bool is_text = extension == ".json" || extension == ".model" || extension == ".py" || extension == ".txt";
+    const bool is_text =
+        extension == ".json" || extension == ".model" || extension == ".py" || extension == ".txt";
     if (!is_text || !entry.is_regular_file() || entry.file_size() > kLargestCompanion) continue;
     if (name.ends_with(".index.json") || name == "adapter_config.json") continue;
     config.companions[name] = read_file(entry.path());

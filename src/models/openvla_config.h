@@ -28,7 +28,7 @@ struct OpenVlaConfig {
   data::ResizeStrategy resize = data::ResizeStrategy::resize_naive;
   int64_t action_vocabulary = 32000;  ///< ids below which the action tokens end
   int64_t action_bins = 256;
-  std::string dataset;                ///< the entry of the action statistics
+  std::string dataset;  ///< the entry of the action statistics
   data::VectorStatistics action;
   /// Small files of the checkpoint (config.json, tokenizer.model, ...) as they were, to be written back.
   std::map<std::string, std::string> companions;

@@ -23,7 +23,8 @@ void check_tensors(OpenVlaNetwork& network, const SafetensorsReader& weights) {
   NamedTensors expected = collect_parameters(network, ParameterKind::base);
   for (auto& [name, tensor] : expected) name = name_in(weights, name);
   for (const std::string& name : weights.names())
-    if (name.ends_with("rotary_emb.inv_freq")) expected.emplace_back(name, at::empty(weights.shape(name), at::kMeta));
+    if (name.ends_with("rotary_emb.inv_freq"))
+      expected.emplace_back(name, at::empty(weights.shape(name), at::kMeta));
   weights.check(expected);
 }
 
@@ -36,8 +37,9 @@ class WeightLoader final : public LayerVisitor {
  protected:
   void parameter(const std::string& name, at::Tensor& value) override {
     const at::Tensor stored = weights_.tensor(name_in(weights_, name));
-    APO_CHECK(DataError, stored.is_floating_point() && stored.scalar_type() != at::kDouble, weights_.path().string(),
-              ": tensor ", name, ": expected float32, float16 or bfloat16, found ", stored.scalar_type());
+    APO_CHECK(DataError, stored.is_floating_point() && stored.scalar_type() != at::kDouble,
+              weights_.path().string(), ": tensor ", name, ": expected float32, float16 or bfloat16, found ",
+              stored.scalar_type());
     // one type for all: a checkpoint may keep norms in float32
     if (!type_) type_ = stored.scalar_type();
     value = stored.to(device_, *type_);
@@ -61,20 +63,23 @@ std::optional<at::ScalarType> scalar_type(const std::string& dtype) {
 
 std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::load(const PolicyOptions& options, const fs::path& directory,
                                                    at::Device device) {
-  const fs::path base = fs::exists(directory / "adapter_config.json") ? base_of_adapter(directory) : directory;
+  const fs::path base =
+      fs::exists(directory / "adapter_config.json") ? base_of_adapter(directory) : directory;
   const SafetensorsReader weights(base);
-  const fs::path adapter = !options.adapter.empty() ? fs::path(options.adapter) : base == directory ? fs::path() : directory;
+  const fs::path adapter = !options.adapter.empty() ? fs::path(options.adapter)
+                           : base == directory      ? fs::path()
+                                                    : directory;
   OpenVlaConfig config = OpenVlaConfig::read(base, weights, options, adapter);
   const tokenizers::TextTokenizer tokenizer(base / "tokenizer.model");
   APO_CHECK(DataError, tokenizer.size() <= config.action_vocabulary, tokenizer.path().string(), ": has ",
-            tokenizer.size(), " pieces; expected at most ", config.action_vocabulary,
-            ", the vocabulary of ", (base / "config.json").string(), " less its padding");
+            tokenizer.size(), " pieces; expected at most ", config.action_vocabulary, ", the vocabulary of ",
+            (base / "config.json").string(), " less its padding");
   APO_CHECK(DataError, tokenizer.bos() >= 0 && tokenizer.eos() >= 0, tokenizer.path().string(),
             ": expected begin and end tokens, found none");
   APO_CHECK(ConfigError, options.cameras.size() <= 1, "policy.cameras: OpenVLA sees one camera, found ",
             options.cameras.size());
-  auto policy = std::unique_ptr<OpenVlaPolicy>(
-      new OpenVlaPolicy(std::move(config), tokenizer, options, base, device));
+  auto policy =
+      std::unique_ptr<OpenVlaPolicy>(new OpenVlaPolicy(std::move(config), tokenizer, options, base, device));
   check_tensors(*policy->network_, weights);
   WeightLoader load(weights, scalar_type(options.dtype), device);
   policy->network_->visit(load);

@@ -11,9 +11,9 @@ namespace {
 
 // [B, L] prompt mask (or undefined) -> [B or 1, P + L] true where the prefix is no padding.
 at::Tensor prefix_validity(const at::Tensor& prompt, const at::Tensor& prompt_mask, int64_t patches) {
-  if (!prompt_mask.defined()) return at::ones({1, prompt.size(1) + patches}, prompt.options().dtype(at::kBool));
-  return at::cat({prompt_mask.narrow(1, 0, 1),
-                  at::ones({prompt.size(0), patches}, prompt_mask.options()),
+  if (!prompt_mask.defined())
+    return at::ones({1, prompt.size(1) + patches}, prompt.options().dtype(at::kBool));
+  return at::cat({prompt_mask.narrow(1, 0, 1), at::ones({prompt.size(0), patches}, prompt_mask.options()),
                   prompt_mask.narrow(1, 1, prompt_mask.size(1) - 1)},
                  1);
 }
@@ -31,7 +31,12 @@ at::Tensor additive_mask(at::Tensor visible, at::ScalarType type) {
 
 OpenVlaShape OpenVlaShape::released() {
   OpenVlaShape shape;
-  shape.dino = {.width = 1024, .depth = 24, .heads = 16, .mlp = 4096, .class_token = true, .registers = 4,
+  shape.dino = {.width = 1024,
+                .depth = 24,
+                .heads = 16,
+                .mlp = 4096,
+                .class_token = true,
+                .registers = 4,
                 .layer_scale = true};
   shape.siglip = {.width = 1152, .depth = 27, .heads = 16, .mlp = 4304, .attention_pool = true};
   return shape;
@@ -78,7 +83,7 @@ std::vector<at::Tensor> OpenVlaNetwork::score(const at::Tensor& features, const 
                                               std::span<const at::Tensor> answers) const {
   std::vector<at::Tensor> sequence{prefix(features, prompt)};
   const int64_t begin = sequence[0].size(1);  // length of the prefix
-  std::vector<int64_t> lengths;               // of what follows it: every token but an answer's last predicts one
+  std::vector<int64_t> lengths;  // of what follows it: every token but an answer's last predicts one
   for (const at::Tensor& answer : answers) {
     lengths.push_back(answer.size(1) - 1);
     if (lengths.back() > 0) sequence.push_back(llama_.embed(answer.narrow(1, 0, lengths.back())));
@@ -104,16 +109,16 @@ std::vector<at::Tensor> OpenVlaNetwork::score(const at::Tensor& features, const 
     if (after < total) visible.slice(1, after, total).slice(2, column, after).fill_(false);
     column = after;
   }
-  const at::Tensor hidden = llama_.run(x, rotation, additive_mask(visible, x.scalar_type()), begin - 1,
-                                       activation_checkpointing);
+  const at::Tensor hidden =
+      llama_.run(x, rotation, additive_mask(visible, x.scalar_type()), begin - 1, activation_checkpointing);
 
   // row 0 stands for the prefix's last token, which predicts every answer's first
   std::vector<at::Tensor> logits;
   int64_t row = 1;
   const at::Tensor first = hidden.narrow(1, 0, 1);
   for (const int64_t length : lengths) {
-    const at::Tensor rows = row == 1 ? hidden.narrow(1, 0, length + 1)
-                                     : at::cat({first, hidden.narrow(1, row, length)}, 1);
+    const at::Tensor rows =
+        row == 1 ? hidden.narrow(1, 0, length + 1) : at::cat({first, hidden.narrow(1, row, length)}, 1);
     logits.push_back(llama_.head(rows).to(at::kFloat));
     row += length;
   }
@@ -137,8 +142,9 @@ at::Tensor OpenVlaNetwork::decode(const at::Tensor& features, const at::Tensor& 
                       at::empty({batch, llama.key_heads, room, llama.head_size}, x.options())});
   at::Tensor mask, later_mask;  // undefined: nothing is padded
   if (prompt_mask.defined()) {
-    mask = additive_mask(at::ones({begin, begin}, valid.options()).tril().unsqueeze(0).logical_and(valid.unsqueeze(1)),
-                         x.scalar_type());
+    mask = additive_mask(
+        at::ones({begin, begin}, valid.options()).tril().unsqueeze(0).logical_and(valid.unsqueeze(1)),
+        x.scalar_type());
     const at::Tensor seen = at::cat({valid, at::ones({valid.size(0), steps - 1}, valid.options())}, 1);
     later_mask = at::zeros(seen.sizes(), x.options())
                      .masked_fill_(seen.logical_not(), -std::numeric_limits<double>::infinity())

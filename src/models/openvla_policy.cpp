@@ -35,7 +35,8 @@ OpenVlaPolicy::OpenVlaPolicy(OpenVlaConfig config, const tokenizers::TextTokeniz
       options_(options),
       base_(std::move(base)),
       device_(device),
-      network_(std::make_unique<OpenVlaNetwork>(config_.shape, at::TensorOptions(at::kFloat).device(at::kMeta))) {
+      network_(
+          std::make_unique<OpenVlaNetwork>(config_.shape, at::TensorOptions(at::kFloat).device(at::kMeta))) {
   network_->activation_checkpointing = options.activation_checkpointing;
   SlotAttacher attach(slots_);
   network_->visit(attach);
@@ -48,8 +49,9 @@ const std::string& OpenVlaPolicy::camera_of(const Observation& observation) cons
   for (const auto& [name, image] : observation.images) list += (list.empty() ? "" : ", ") + name;
   APO_CHECK(DataError, wanted.empty(), "observation: the policy needs the camera \"", wanted.front(),
             "\"; there are: ", list.empty() ? "none" : list);
-  APO_CHECK(DataError, observation.images.size() == 1, "observation: OpenVLA sees one camera; there are: ",
-            list.empty() ? "none" : list, "; choose one with policy.cameras");
+  APO_CHECK(DataError, observation.images.size() == 1,
+            "observation: OpenVLA sees one camera; there are: ", list.empty() ? "none" : list,
+            "; choose one with policy.cameras");
   return observation.images.begin()->first;
 }
 
@@ -64,8 +66,9 @@ at::Tensor OpenVlaPolicy::pictures(std::span<const Observation> observations) co
   const bool crop = options_.center_crop && !training();
   std::vector<at::Tensor> images;
   for (const Observation& observation : observations) {
-    at::Tensor image = data::resize_picture(observation.images.at(camera_of(observation)), size, config_.resize,
-                                            data::Interpolation::bicubic, config_.padding_color());
+    at::Tensor image =
+        data::resize_picture(observation.images.at(camera_of(observation)), size, config_.resize,
+                             data::Interpolation::bicubic, config_.padding_color());
     images.push_back(crop ? data::center_crop(image, kCenterCropArea, size, size) : image);
   }
   const at::Tensor all = at::stack(images).permute({0, 3, 1, 2}).to(at::kFloat).div_(255);
@@ -138,7 +141,8 @@ ActionTokens OpenVlaPolicy::tokenize(std::span<const Action> actions) const {
   at::Tensor normalized = at::empty({batch, action_size()}, at::kFloat);
   float* out = normalized.data_ptr<float>();
   for (const Action& action : actions)
-    for (const float value : data::normalize(config_.action, action, nullptr, kNormalizationEpsilon)) *out++ = value;
+    for (const float value : data::normalize(config_.action, action, nullptr, kNormalizationEpsilon))
+      *out++ = value;
   const at::Tensor coded = bins_.encode(normalized);
   ActionTokens tokens;
   tokens.ids = at::cat({coded, at::full({batch, 1}, tokenizer_.eos(), at::kLong)}, 1).to(device_);
@@ -151,8 +155,8 @@ ActionTokens OpenVlaPolicy::tokenize(std::span<const Action> actions) const {
 }
 
 at::Tensor OpenVlaPolicy::detokenize(const at::Tensor& ids) const {
-  APO_CHECK(DataError, ids.dim() == 2 && ids.size(1) >= action_size(), "action tokens: expected [B, ", action_size(),
-            " or more], found ", ids.sizes());
+  APO_CHECK(DataError, ids.dim() == 2 && ids.size(1) >= action_size(), "action tokens: expected [B, ",
+            action_size(), " or more], found ", ids.sizes());
   return bins_.decode(ids.narrow(1, 0, action_size()));
 }
 
@@ -166,7 +170,8 @@ std::vector<Action> OpenVlaPolicy::to_actions(const at::Tensor& ids) const {
   return actions;
 }
 
-Score OpenVlaPolicy::score(const PolicyInput& input, const ActionTokens& tokens, const ActionTokens* mismatched) {
+Score OpenVlaPolicy::score(const PolicyInput& input, const ActionTokens& tokens,
+                           const ActionTokens* mismatched) {
   std::vector<at::Tensor> answers{tokens.ids};
   if (mismatched != nullptr) answers.push_back(mismatched->ids);
   for (const at::Tensor& answer : answers)
@@ -180,10 +185,12 @@ Score OpenVlaPolicy::score(const PolicyInput& input, const ActionTokens& tokens,
 }
 
 at::Tensor OpenVlaPolicy::act(const PolicyInput& input, const DecodeOptions& options) {
-  APO_CHECK(ConfigError, options.temperature >= 0, "temperature: expected at least 0, found ", options.temperature);
+  APO_CHECK(ConfigError, options.temperature >= 0, "temperature: expected at least 0, found ",
+            options.temperature);
   const at::NoGradGuard no_grad;
-  const std::pair<int64_t, int64_t> range =
-      options_.action_tokens_only ? action_token_range() : std::pair<int64_t, int64_t>{0, vocabulary_size() - 1};
+  const std::pair<int64_t, int64_t> range = options_.action_tokens_only
+                                                ? action_token_range()
+                                                : std::pair<int64_t, int64_t>{0, vocabulary_size() - 1};
   const auto decode = [&](const std::function<at::Tensor(const at::Tensor&)>& choose) {
     return network_->decode(features(input), input.prompt, input.prompt_mask, action_size(), range, choose);
   };
@@ -201,7 +208,8 @@ NamedTensors OpenVlaPolicy::named_parameters() const {
 }
 
 std::unique_ptr<Policy> OpenVlaPolicy::clone() const {
-  auto copy = std::unique_ptr<OpenVlaPolicy>(new OpenVlaPolicy(config_, tokenizer_, options_, base_, device_));
+  auto copy =
+      std::unique_ptr<OpenVlaPolicy>(new OpenVlaPolicy(config_, tokenizer_, options_, base_, device_));
   copy_weights(*network_, *copy->network_);
   copy_slots(slots_, copy->slots_);
   return copy;
@@ -218,7 +226,8 @@ void OpenVlaPolicy::save(const fs::path& directory) const {
 
 // By counting, for one sample, the tensors that each block saves for its backward pass; the largest
 // block and every block's input alone with activation checkpointing.
-std::optional<int64_t> OpenVlaPolicy::activation_bytes(const PolicyInput& input, const ActionTokens& tokens) const {
+std::optional<int64_t> OpenVlaPolicy::activation_bytes(const PolicyInput& input,
+                                                       const ActionTokens& tokens) const {
   const int64_t prompt_length = input.prompt.size(1), answer_length = tokens.ids.size(1);
   const LlamaShape& llama = config_.shape.llama;
   const auto bytes = static_cast<int64_t>(c10::elementSize(network_->type()));

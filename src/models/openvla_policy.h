@@ -21,8 +21,8 @@ namespace apo::models {
 class OpenVlaPolicy final : public Policy {
  public:
   /// `directory` holds the weights, or an adapter whose base_model_name_or_path is a directory that does.
-  static std::unique_ptr<OpenVlaPolicy> load(const PolicyOptions& options, const std::filesystem::path& directory,
-                                             at::Device device);
+  static std::unique_ptr<OpenVlaPolicy> load(const PolicyOptions& options,
+                                             const std::filesystem::path& directory, at::Device device);
 
   void prepare(Observation& observation) const override;
   PolicyInput encode(std::span<const Observation> observations) const override;
@@ -33,7 +33,9 @@ class OpenVlaPolicy final : public Policy {
   at::Tensor act(const PolicyInput& input, const DecodeOptions& options) override;
   int64_t action_size() const override { return config_.action.size(); }
   int64_t vocabulary_size() const override { return config_.shape.llama.vocabulary; }
-  std::pair<int64_t, int64_t> action_token_range() const override { return {bins_.first_id(), bins_.last_id()}; }
+  std::pair<int64_t, int64_t> action_token_range() const override {
+    return {bins_.first_id(), bins_.last_id()};
+  }
   NamedTensors named_parameters() const override;
   at::Device device() const override { return device_; }
   void set_training(bool training) override { slots_.set_training(training); }
@@ -41,11 +43,12 @@ class OpenVlaPolicy final : public Policy {
   AdapterSlots* adapter_slots() override { return &slots_; }
   std::unique_ptr<Policy> clone() const override;
   void save(const std::filesystem::path& directory) const override;
-  std::optional<int64_t> activation_bytes(const PolicyInput& input, const ActionTokens& tokens) const override;
+  std::optional<int64_t> activation_bytes(const PolicyInput& input,
+                                          const ActionTokens& tokens) const override;
 
  private:
-  OpenVlaPolicy(OpenVlaConfig config, const tokenizers::TextTokenizer& tokenizer, const PolicyOptions& options,
-                std::filesystem::path base, at::Device device);
+  OpenVlaPolicy(OpenVlaConfig config, const tokenizers::TextTokenizer& tokenizer,
+                const PolicyOptions& options, std::filesystem::path base, at::Device device);
   const std::string& camera_of(const Observation& observation) const;
   /// [B, 2, 3, Y, X], normalised for each tower.
   at::Tensor pictures(std::span<const Observation> observations) const;

@@ -99,8 +99,8 @@ struct OpenVlaGolden {
 
   // Results with an adapter, or of the base alone.
   SafetensorsReader results(const std::string& adapter) const {
-    return SafetensorsReader(
-        directory / (adapter.empty() ? "golden.safetensors" : "golden_" + adapter + ".safetensors"));
+    return SafetensorsReader(directory /
+                             (adapter.empty() ? "golden.safetensors" : "golden_" + adapter + ".safetensors"));
   }
 
   std::filesystem::path directory;

@@ -31,7 +31,8 @@ INSTANTIATE_TEST_SUITE_P(All, OpenVlaGoldens,
                                            Case{"b", ""}, Case{"b", "adapter_old"}, Case{"b", "adapter_new"},
                                            Case{"b", "adapter_pattern"}),
                          [](const auto& info) {
-                           return info.param.variant + (info.param.adapter.empty() ? "" : "_" + info.param.adapter);
+                           return info.param.variant +
+                                  (info.param.adapter.empty() ? "" : "_" + info.param.adapter);
                          });
 
 TEST_P(OpenVlaGoldens, ScoresLikeTransformers) {
@@ -68,8 +69,9 @@ TEST_P(OpenVlaGoldens, DecodesAmongActionTokensAlone) {
 class OpenVlaAdapterGoldens : public OpenVlaGoldens {};
 
 INSTANTIATE_TEST_SUITE_P(All, OpenVlaAdapterGoldens,
-                         ::testing::Values(Case{"a", "adapter_old"}, Case{"a", "adapter_new"}, Case{"b", "adapter_old"},
-                                           Case{"b", "adapter_new"}, Case{"b", "adapter_pattern"}),
+                         ::testing::Values(Case{"a", "adapter_old"}, Case{"a", "adapter_new"},
+                                           Case{"b", "adapter_old"}, Case{"b", "adapter_new"},
+                                           Case{"b", "adapter_pattern"}),
                          [](const auto& info) { return info.param.variant + "_" + info.param.adapter; });
 
 TEST_P(OpenVlaAdapterGoldens, GradientsLikePeft) {
@@ -89,7 +91,8 @@ TEST_P(OpenVlaAdapterGoldens, GradientsLikePeft) {
       }
       const at::Tensor expected = results.tensor(golden_name).reshape(tensor.sizes());
       ASSERT_TRUE(tensor.grad().defined()) << name;
-      EXPECT_LT(difference(tensor.grad(), expected), 1e-3 * expected.abs().max().item<double>()) << golden_name;
+      EXPECT_LT(difference(tensor.grad(), expected), 1e-3 * expected.abs().max().item<double>())
+          << golden_name;
       ++compared;
     }
   }
@@ -108,7 +111,8 @@ TEST_P(OpenVlaGoldens, SeesPicturesAsPilMakesThem) {
   const PolicyInput input = policy->encode(observations);
   if (!input.images.defined()) return;  // the towers carry no adapter: they have run already
   const at::Tensor pixels = golden.base.tensor("pixel_values").view(input.images.sizes());
-  EXPECT_LT(difference(input.images, pixels), 1.01 / 255 / 0.22);  // a grey level, over the smallest deviation
+  EXPECT_LT(difference(input.images, pixels),
+            1.01 / 255 / 0.22);  // a grey level, over the smallest deviation
 }
 
 TEST(OpenVlaGolden, PicturePatchesGoThroughTheProjector) {

@@ -1,4 +1,6 @@
 // Laws of OpenVLA as a policy: padding, shared prefixes, recomputation, references, directories, bad checkpoints.
+#include <c10/core/Allocator.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
 #include <gmock/gmock.h>
 #include <torch/types.h>
 
@@ -47,7 +49,8 @@ TEST(OpenVlaShape, TheReleasedModelHasItsTensors) {
   for (const auto& [name, tensor] : parameters) {
     shapes[name] = tensor.sizes().vec();
     total += tensor.numel();
-    for (const char* part : {"vision_backbone.featurizer.", "vision_backbone.fused_featurizer.", "projector.", "language_model."})
+    for (const char* part : {"vision_backbone.featurizer.", "vision_backbone.fused_featurizer.", "projector.",
+                             "language_model."})
       if (name.starts_with(part)) parts[part] += tensor.numel();
   }
   EXPECT_EQ(total, 7541237184);
@@ -74,7 +77,8 @@ TEST(OpenVlaShape, AllLinearAdaptersOfRank32HaveTheReleasedSize) {
   SlotAttacher attach(slots);
   network.visit(attach);
   int64_t parameters = 0;
-  for (const auto& [name, linear] : slots.layers()) parameters += 32 * (linear->in_features() + linear->out_features());
+  for (const auto& [name, linear] : slots.layers())
+    parameters += 32 * (linear->in_features() + linear->out_features());
   EXPECT_EQ(slots.layers().size(), 439u);
   EXPECT_EQ(parameters, 110828288);
 }
@@ -121,7 +125,8 @@ TEST(OpenVla, SamplingIsRepeatableAndFollowsTheTemperature) {
   EXPECT_TRUE(policy->act(input, {.temperature = 1e-4, .seed = 3}).equal(policy->act(input)));
 }
 
-std::map<std::string, at::Tensor> gradients(Policy& policy, const PolicyInput& input, const ActionTokens& tokens) {
+std::map<std::string, at::Tensor> gradients(Policy& policy, const PolicyInput& input,
+                                            const ActionTokens& tokens) {
   const at::Tensor logits = policy.score(input, tokens).logits;
   logits.log_softmax(-1).gather(-1, tokens.ids.unsqueeze(-1)).sum().backward();
   std::map<std::string, at::Tensor> found;
@@ -183,7 +188,8 @@ TEST(OpenVla, AdapterReferenceEqualsAFullCopy) {
 TEST(OpenVla, FixedPictureFeaturesAreComputedOnce) {
   const auto language = golden().policy("", {.lora = {.rank = 2, .target_modules = "q_proj,v_proj,lm_head"}});
   const auto everything = golden().policy("", {.lora = {.rank = 2}});
-  const PolicyInput once = language->encode(golden().observations()), always = everything->encode(golden().observations());
+  const PolicyInput once = language->encode(golden().observations()),
+                    always = everything->encode(golden().observations());
   EXPECT_TRUE(once.features.defined());
   EXPECT_FALSE(once.images.defined());
   EXPECT_TRUE(always.images.defined());
@@ -222,7 +228,8 @@ TEST(OpenVla, WeightsStayInTheMappedFileAndAreNeverWrittenTo) {
     at::Tensor(tensor).add_(1);  // a private page
   }
   const SafetensorsReader after(a.directory / "checkpoint");
-  for (const std::string& name : after.names()) EXPECT_TRUE(after.tensor(name).equal(before.tensor(name))) << name;
+  for (const std::string& name : after.names())
+    EXPECT_TRUE(after.tensor(name).equal(before.tensor(name))) << name;
 }
 
 TEST(OpenVla, TheSavedAdapterLoadsWithItsBase) {
@@ -239,7 +246,8 @@ TEST(OpenVla, TheSavedAdapterLoadsWithItsBase) {
   options.dtype = "float32";
   const auto again = make_policy(options, nullptr, 0, at::kCPU);
   const ActionTokens tokens = golden().tokens(*policy);
-  EXPECT_TRUE(policy->score(golden().input(), tokens).logits.equal(again->score(golden().input(), tokens).logits));
+  EXPECT_TRUE(
+      policy->score(golden().input(), tokens).logits.equal(again->score(golden().input(), tokens).logits));
   EXPECT_EQ(policy->to_actions(tokens.ids), again->to_actions(tokens.ids));
 }
 
@@ -270,11 +278,46 @@ TEST(OpenVla, ACloneIsIndependent) {
 
 // Center-cropped pictures in evaluation, whole ones in training.
 TEST(OpenVla, CropsTheCentreInEvaluationOnly) {
-  const auto policy = golden().policy("adapter_old", {.center_crop = true}), plain = golden().policy("adapter_old");
+  const auto policy = golden().policy("adapter_old", {.center_crop = true}),
+             plain = golden().policy("adapter_old");
   policy->set_training(true);
-  EXPECT_TRUE(policy->encode(golden().observations()).images.equal(plain->encode(golden().observations()).images));
+  EXPECT_TRUE(
+      policy->encode(golden().observations()).images.equal(plain->encode(golden().observations()).images));
   policy->set_training(false);
-  EXPECT_GT(difference(policy->encode(golden().observations()).images, plain->encode(golden().observations()).images), 0.05);
+  EXPECT_GT(difference(policy->encode(golden().observations()).images,
+                       plain->encode(golden().observations()).images),
+            0.05);
+}
+
+// Follows this thread's allocations on the CPU.
+class LiveMemory : public c10::MemoryReportingInfoBase {
+ public:
+  void reportMemoryUsage(void*, int64_t alloc_size, size_t, size_t, at::Device) override {
+    live += alloc_size;
+  }
+  bool memoryProfilingEnabled() const override { return true; }
+  int64_t live = 0;
+};
+
+// What `apo-train --dry-run` prints: bytes that a forward pass leaves for the backward pass.
+TEST(OpenVla, KnowsWhatItsActivationsTake) {
+  for (const bool checkpointing : {false, true}) {
+    const auto policy = golden().policy("adapter_old", {.activation_checkpointing = checkpointing});
+    const PolicyInput input = policy->encode(golden().observations());
+    const ActionTokens tokens = golden().tokens(*policy);
+    const auto memory = std::make_shared<LiveMemory>();
+    at::Tensor logits;
+    {
+      const c10::DebugInfoGuard follow(c10::DebugInfoKind::PROFILER_STATE, memory);
+      logits = policy->score(input, tokens).logits;
+    }
+    const auto estimate = static_cast<double>(policy->activation_bytes(input, tokens).value());
+    const double ratio = static_cast<double>(memory->live) / estimate;
+    RecordProperty(checkpointing ? "checkpointing" : "plain", std::to_string(ratio));
+    EXPECT_GT(ratio, checkpointing ? 0.2 : 0.7)
+        << memory->live << " " << estimate;  // the estimate counts a block more
+    EXPECT_LT(ratio, 1.3) << memory->live << " " << estimate;
+  }
 }
 
 // A full 7B checkpoint of zeros: 15 GB that take no room on disk, and none in memory while nobody reads them.
@@ -291,7 +334,8 @@ TEST(OpenVla, OpensTheReleasedSizeWithoutReadingIt) {
   nlohmann::ordered_json header;
   uint64_t end = 0;
   for (const auto& [name, tensor] : collect_parameters(network, ParameterKind::base)) {
-    header[name] = {{"dtype", "BF16"}, {"shape", tensor.sizes().vec()}, {"data_offsets", {end, end + tensor.nbytes()}}};
+    header[name] = {
+        {"dtype", "BF16"}, {"shape", tensor.sizes().vec()}, {"data_offsets", {end, end + tensor.nbytes()}}};
     end += tensor.nbytes();
   }
   std::string text = header.dump();
@@ -341,7 +385,8 @@ class BrokenOpenVla : public ::testing::Test {
   }
   std::string first_shard() {
     for (const auto& entry : fs::directory_iterator(path))
-      if (entry.path().filename().string().starts_with("model-00001")) return entry.path().filename().string();
+      if (entry.path().filename().string().starts_with("model-00001"))
+        return entry.path().filename().string();
     return {};
   }
   apo::testing::TempDir directory;
@@ -404,23 +449,34 @@ TEST_F(BrokenOpenVla, NamesATokenizerThatDoesNotFit) {
 }
 
 TEST_F(BrokenOpenVla, NamesTheStatisticsThatThereAre) {
-  EXPECT_THAT(complaint({.unnorm_key = "garage"}), AllOf(HasSubstr("garage"), HasSubstr(golden().json["unnorm_key"])));
+  EXPECT_THAT(complaint({.unnorm_key = "garage"}),
+              AllOf(HasSubstr("garage"), HasSubstr(golden().json["unnorm_key"])));
 }
 
 TEST_F(BrokenOpenVla, RefusesStatisticsThatCannotNormalise) {
   std::ofstream(path / "dataset_statistics.json")
       << R"({"flat": {"action": {"q01": [0, 0, 1], "q99": [1, 1, 1], "mean": [0,0,0], "std": [1,1,1], "min": [0,0,0], "max": [1,1,1]}}})";
-  EXPECT_THAT(complaint({.unnorm_key = "flat"}), AllOf(HasSubstr("dataset_statistics.json"), HasSubstr("dimension 2")));
+  EXPECT_THAT(complaint({.unnorm_key = "flat"}),
+              AllOf(HasSubstr("dataset_statistics.json"), HasSubstr("dimension 2")));
 }
 
 TEST_F(BrokenOpenVla, NamesFieldsOfTheConfig) {
   edit("config.json", [](nlohmann::json& json) { json["text_config"]["num_attention_heads"] = 5; });
   EXPECT_THAT(complaint(), HasSubstr("expected rows for 5 heads"));
-  edit("config.json", [](nlohmann::json& json) { json["text_config"]["num_attention_heads"] = 4; json["image_sizes"] = {224, 224}; });
+  edit("config.json", [](nlohmann::json& json) {
+    json["text_config"]["num_attention_heads"] = 4;
+    json["image_sizes"] = {224, 224};
+  });
   EXPECT_THAT(complaint(), HasSubstr("image_sizes"));
-  edit("config.json", [](nlohmann::json& json) { json["image_sizes"] = {42, 42}; json["image_resize_strategy"] = "stretch"; });
+  edit("config.json", [](nlohmann::json& json) {
+    json["image_sizes"] = {42, 42};
+    json["image_resize_strategy"] = "stretch";
+  });
   EXPECT_THAT(complaint(), AllOf(HasSubstr("image_resize_strategy"), HasSubstr("stretch")));
-  edit("config.json", [](nlohmann::json& json) { json["image_resize_strategy"] = "letterbox"; json["text_config"]["rope_scaling"] = {{"rope_type", "linear"}}; });
+  edit("config.json", [](nlohmann::json& json) {
+    json["image_resize_strategy"] = "letterbox";
+    json["text_config"]["rope_scaling"] = {{"rope_type", "linear"}};
+  });
   EXPECT_THAT(complaint(), HasSubstr("rope_scaling"));
 }
 

@@ -13,9 +13,9 @@
 namespace apo::testing {
 namespace {
 
+using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using nlohmann::json;
 namespace fs = std::filesystem;
 
 std::vector<json> lines(const std::string& path) {
@@ -28,7 +28,8 @@ std::vector<json> lines(const std::string& path) {
 std::vector<json> numbers(const std::string& path) {
   auto all = lines(path);
   for (json& line : all)
-    for (const char* timing : {"samples_per_second", "step_seconds", "data_seconds", "memory_bytes"}) line.erase(timing);
+    for (const char* timing : {"samples_per_second", "step_seconds", "data_seconds", "memory_bytes"})
+      line.erase(timing);
   return all;
 }
 
@@ -36,18 +37,24 @@ std::vector<json> numbers(const std::string& path) {
 class OpenVlaLoop : public TinyLoop {
  protected:
   static fs::path golden() { return fs::path(APO_SOURCE_DIR) / "tests/models/goldens/openvla/b"; }
-  static int64_t rank() { return json::parse(slurp(golden() / "adapter_old/adapter_config.json"))["r"].get<int64_t>(); }
+  static int64_t rank() {
+    return json::parse(slurp(golden() / "adapter_old/adapter_config.json"))["r"].get<int64_t>();
+  }
 
   void SetUp() override {
-    const std::string base = (golden() / "checkpoint").string(), adapter = (golden() / "adapter_old").string();
+    const std::string base = (golden() / "checkpoint").string(),
+                      adapter = (golden() / "adapter_old").string();
     spit(config(), R"(
 run: {dir: run, seed: 3, device: cpu, threads: 1}
 policy:
-  checkpoint: )" + base + R"(
-  adapter: )" + adapter + R"(
+  checkpoint: )" + base +
+                       R"(
+  adapter: )" + adapter +
+                       R"(
   unnorm_key: tabletop
   dtype: float32
-  lora: {rank: )" + std::to_string(rank()) + R"(}
+  lora: {rank: )" + std::to_string(rank()) +
+                       R"(}
 environment: {type: tabletop, tabletop: {image_size: 32, max_steps: 40}}
 deploy:
   collect: {take_overs: 2, episodes: 4}
@@ -94,18 +101,21 @@ TEST_F(OpenVlaLoop, DeployedCorrectedRefinedAndDeployedAgain) {
   std::map<std::tuple<std::string, std::string, int64_t>, double> scores;
   for (const json& line : lines(path("scores.jsonl"))) {
     ASSERT_EQ(line["token_log_probs"].size(), 8u);
-    scores[{fs::path(line["file"].get<std::string>()).filename(), line["episode"], line["timestep"]}] = line["log_prob"];
+    scores[{fs::path(line["file"].get<std::string>()).filename(), line["episode"], line["timestep"]}] =
+        line["log_prob"];
   }
   int64_t compared = 0;
   for (const json& sample : lines(path("apo/samples.jsonl"))) {
-    const auto found = scores.find({fs::path(sample["file"].get<std::string>()).filename(), sample["episode"], sample["timestep"]});
+    const auto found = scores.find(
+        {fs::path(sample["file"].get<std::string>()).filename(), sample["episode"], sample["timestep"]});
     if (found == scores.end()) continue;
     EXPECT_NEAR(sample["reference_log_prob"].get<double>(), found->second, 1e-3);
     ++compared;
   }
   EXPECT_GT(compared, 8);
 
-  result = run("apo-eval", {set("policy.checkpoint=" + path("apo")), set("policy.adapter="), "--output", path("evaluation")});
+  result = run("apo-eval", {set("policy.checkpoint=" + path("apo")), set("policy.adapter="), "--output",
+                            path("evaluation")});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(json::parse(slurp(path("evaluation/results.json")))["trials"].size(), 2u);
 }
@@ -127,14 +137,16 @@ TEST_F(OpenVlaLoop, WhatSavesMemoryKeepsTheNumbers) {
   ASSERT_EQ(run("apo-train", {set("run.dir=" + path("plain"))}).exit_code, 0);
   const auto plain = numbers(path("plain/metrics.jsonl"));
   int64_t variant = 0;
-  for (const char* option : {"train.micro_batch_size=3", "policy.activation_checkpointing=true", "reference.mode=copy"}) {
+  for (const char* option :
+       {"train.micro_batch_size=3", "policy.activation_checkpointing=true", "reference.mode=copy"}) {
     const std::string dir = path("variant-" + std::to_string(variant++));
     const auto result = run("apo-train", {set("run.dir=" + dir), set(option)});
     ASSERT_EQ(result.exit_code, 0) << result.err;
     const auto other = numbers(dir + "/metrics.jsonl");
     for (size_t i = 0; i < plain.size(); ++i)
       for (const char* key : {"loss", "z0", "reward_margin", "grad_norm"})
-        EXPECT_NEAR(plain[i][key].get<double>(), other[i][key].get<double>(), 2e-3 * (1 + std::abs(plain[i][key].get<double>())))
+        EXPECT_NEAR(plain[i][key].get<double>(), other[i][key].get<double>(),
+                    2e-3 * (1 + std::abs(plain[i][key].get<double>())))
             << option << " " << key << " " << i;
   }
 }
@@ -143,12 +155,14 @@ TEST_F(OpenVlaLoop, WhatSavesMemoryKeepsTheNumbers) {
 // λ_D = 1 - exp(-w), λ_U = exp(-w), w = (l + 1e-4) / (Σ l + 1e-4) over the group.
 TEST_F(OpenVlaLoop, ReleasedCodeWeighsAsTheReleasedProgram) {
   collect();
-  const auto result = run("apo-train", {set("run.dir=" + path("released")), set("objective.compatibility=released-code"),
-                                        set("objective.z0=shifted-labels"), set("train.max_steps=1")});
+  const auto result =
+      run("apo-train", {set("run.dir=" + path("released")), set("objective.compatibility=released-code"),
+                        set("objective.z0=shifted-labels"), set("train.max_steps=1")});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const auto samples = lines(path("released/samples.jsonl"));
   double sum[2] = {0, 0}, loss = 0;
-  for (const json& sample : samples) sum[sample["desirable"].get<bool>()] += sample["action_l1"].get<double>();
+  for (const json& sample : samples)
+    sum[sample["desirable"].get<bool>()] += sample["action_l1"].get<double>();
   for (const json& sample : samples) {
     const bool desirable = sample["desirable"];
     const double w = (sample["action_l1"].get<double>() + 1e-4) / (sum[desirable] + 1e-4);
@@ -163,8 +177,9 @@ TEST_F(OpenVlaLoop, DryRunSaysWhatItWouldTake) {
   collect();
   const auto result = run("apo-train", {"--dry-run", set("policy.activation_checkpointing=true")});
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_THAT(result.out, AllOf(HasSubstr("language_model"), HasSubstr("vision_backbone"), HasSubstr("projector"),
-                                HasSubstr("adapter"), HasSubstr("activations of one micro-batch")));
+  EXPECT_THAT(result.out,
+              AllOf(HasSubstr("language_model"), HasSubstr("vision_backbone"), HasSubstr("projector"),
+                    HasSubstr("adapter"), HasSubstr("activations of one micro-batch")));
 }
 
 TEST_F(OpenVlaLoop, WrongInputIsNamedOnce) {
@@ -174,7 +189,8 @@ TEST_F(OpenVlaLoop, WrongInputIsNamedOnce) {
     return result.err;
   };
   collect();
-  EXPECT_THAT(complaint({set("policy.unnorm_key=garage")}, 3), AllOf(HasSubstr("garage"), HasSubstr("kitchen, tabletop")));
+  EXPECT_THAT(complaint({set("policy.unnorm_key=garage")}, 3),
+              AllOf(HasSubstr("garage"), HasSubstr("kitchen, tabletop")));
   EXPECT_THAT(complaint({set("policy.lora.rank=31")}, 2), HasSubstr("policy.lora.rank"));
   EXPECT_THAT(complaint({set("policy.cameras=[wrist]")}, 3), AllOf(HasSubstr("wrist"), HasSubstr("front")));
   EXPECT_THAT(complaint({set("policy.dtype=float8")}, 2), HasSubstr("policy.dtype"));
