@@ -1,12 +1,19 @@
-// apo-data: what recorded data holds, who in it is desirable, and checkpoints for the Python world.
+// apo-data: what recorded data holds, who in it is desirable, whether it is fit for training; other layouts, pictures,
+// statistics; and checkpoints for the Python world.
 #include <fstream>
 #include <iostream>
 #include <sstream>
 
 #include "app_main.h"
+#include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
+#include "apo/data/contact_sheet.h"
+#include "apo/data/convert.h"
 #include "apo/data/inspect.h"
+#include "apo/data/statistics.h"
+#include "apo/data/validate.h"
+#include "apo/deploy/webp.h"
 #include "apo/models/export.h"
 
 namespace {
@@ -16,14 +23,35 @@ using namespace apo;
 struct DataArguments {
   apps::ConfigArguments config;
   std::vector<std::string> paths;
-  bool json = false;
-  std::string output, write;
+  data::TrajectoryFormat format = data::TrajectoryFormat::automatic;
+  data::ImageOrientation orientation = data::ImageOrientation::automatic;
+  std::string instruction;
+  bool json = false, strict = false;
+  std::string output, write, name = "dataset";
+  data::TrajectoryFormat to = data::TrajectoryFormat::apo;
+  data::ContactSheetOptions sheet;
 };
+
+// One of the names of an enum, as in a config.
+template <class E>
+CLI::Option* add_enum_option(CLI::App& command, const std::string& names, E& value, const std::string& help) {
+  std::vector<std::string> valid;
+  for (const auto& [entry, name] : enum_names(value)) valid.emplace_back(name);
+  const auto choose = [&value](const std::string& text) {
+    for (const auto& [entry, name] : enum_names(value))
+      if (name == text) value = entry;
+  };
+  return command.add_option_function<std::string>(names, choose, help)->check(CLI::IsMember(valid))->type_name("NAME");
+}
 
 void add_data_options(CLI::App& command, DataArguments& arguments) {
   apps::add_config_options(command, arguments.config);
   command.add_option("paths", arguments.paths, "HDF5 files, directories or globs, instead of the config's sources")
       ->type_name("PATH");
+  add_enum_option(command, "--format,--from", arguments.format, "layout of every PATH");
+  command.add_option("--instruction", arguments.instruction, "what the robot was asked to do, for PATHs that do not say")
+      ->type_name("TEXT");
+  add_enum_option(command, "--image-orientation", arguments.orientation, "how the pictures of every PATH are turned");
 }
 
 // The sources of the config, or the paths of the command line with the config's labels and filters.
@@ -32,9 +60,10 @@ std::optional<data::DataOptions> data_options(const DataArguments& arguments) {
   if (!config) return std::nullopt;
   data::DataOptions options = config->training.data;
   if (!arguments.paths.empty()) {
-    const data::DataOptions given = data::options_for_paths(arguments.paths);
+    const data::DataOptions given = data::options_for_paths(arguments.paths, arguments.format, arguments.instruction);
     options.expert = given.expert;
     options.interactions = given.interactions;
+    for (data::SourceOptions& source : options.interactions) source.image_orientation = arguments.orientation;
   }
   return options;
 }
@@ -60,6 +89,84 @@ void run_label(const DataArguments& arguments) {
   write_file_atomic(arguments.output, lines.str());
   for (const auto& [label, count] : counts) std::cout << count << "  " << label << "\n";
   std::cout << "labels " << arguments.output << "\n";
+}
+
+void run_validate(const DataArguments& arguments) {
+  const auto options = data_options(arguments);
+  if (!options) return;
+  const data::Validation result = data::validate(*options, arguments.paths.empty());
+  std::cout << (arguments.json ? to_json(result) : to_text(result)) << std::flush;
+  const int64_t errors = result.count(data::Severity::error), warnings = result.count(data::Severity::warning);
+  APO_CHECK(DataError, errors == 0, "the data are not fit for training: ", errors, errors == 1 ? " error" : " errors");
+  APO_CHECK(DataError, !arguments.strict || warnings == 0, "the data have ", warnings, warnings == 1 ? " warning" : " warnings",
+            " (--strict)");
+}
+
+void run_convert(const DataArguments& arguments) {
+  if (const auto options = data_options(arguments))
+    std::cout << to_text(data::convert(*options, arguments.to, arguments.output)) << std::flush;
+}
+
+void run_contact_sheet(const DataArguments& arguments) {
+  const auto options = data_options(arguments);
+  if (!options) return;
+  const std::filesystem::path output = arguments.output;
+  APO_CHECK(ConfigError, output.extension() == ".webp", arguments.output, ": expected a name that ends in .webp");
+  const at::Tensor picture = data::contact_sheet(*options, arguments.sheet);
+  deploy::write_picture(output, picture);
+  std::cout << "contact sheet " << arguments.output << " (" << picture.size(1) << "x" << picture.size(0) << " pixels)\n";
+}
+
+void run_stats(const DataArguments& arguments) {
+  const auto options = data_options(arguments);
+  if (!options) return;
+  const data::Dataset dataset(*options);
+  const auto statistics = data::compute_statistics(dataset, dataset.kept_steps(!options->expert.empty()));
+  const std::string json = data::to_json(statistics, arguments.name) + "\n";
+  std::cout << (arguments.json ? json : to_text(statistics));
+  if (arguments.output.empty()) return;
+  write_file_atomic(arguments.output, json);
+  if (!arguments.json) std::cout << "\nstatistics " << arguments.output << " (name " << arguments.name << ")\n";
+}
+
+CLI::App* add_validate(CLI::App& app, DataArguments& arguments) {
+  CLI::App* command = app.add_subcommand("validate", "is it fit for training? one line a question; exit code 3 if not");
+  add_data_options(*command, arguments);
+  command->add_flag("--json", arguments.json, "print one JSON object instead of a table");
+  command->add_flag("--strict", arguments.strict, "warnings make it unfit, too");
+  return command;
+}
+
+CLI::App* add_convert(CLI::App& app, DataArguments& arguments) {
+  CLI::App* command = app.add_subcommand("convert", "to another layout; what has no place there is listed");
+  add_data_options(*command, arguments);
+  add_enum_option(*command, "--to", arguments.to, "apo (default), robomimic, released-demo, or released-interaction (a directory)");
+  command->add_option("--output", arguments.output, "new HDF5 file, or directory")->required()->type_name("OUT");
+  return command;
+}
+
+CLI::App* add_contact_sheet(CLI::App& app, DataArguments& arguments) {
+  CLI::App* command = app.add_subcommand("contact-sheet", "a picture of frames with who acted and their labels");
+  add_data_options(*command, arguments);
+  data::ContactSheetOptions& sheet = arguments.sheet;
+  command->add_option("--output", arguments.output, "picture")->required()->type_name("FILE.webp");
+  command->add_option("--episode", sheet.episode, "only episodes of this name, e.g. demo_3")->type_name("NAME");
+  command->add_option("--episodes", sheet.episodes, "first so many of each file")->capture_default_str();
+  command->add_option("--camera", sheet.camera, "which one (default: the first by name)")->type_name("NAME");
+  command->add_option("--frames", sheet.frames, "of an episode at most, every take-over among them")->capture_default_str();
+  command->add_option("--columns", sheet.columns, "frames in a row")->capture_default_str();
+  command->add_option("--size", sheet.size, "height of a frame in pixels")->capture_default_str();
+  return command;
+}
+
+CLI::App* add_stats(CLI::App& app, DataArguments& arguments) {
+  CLI::App* command = app.add_subcommand(
+      "stats", "dataset_statistics.json as OpenVLA has it: of the expert sources' kept steps, or of all if there are none");
+  add_data_options(*command, arguments);
+  command->add_option("--name", arguments.name, "key of the statistics (unnorm_key)")->capture_default_str();
+  command->add_option("--output", arguments.output, "JSON file")->type_name("FILE");
+  command->add_flag("--json", arguments.json, "print the JSON instead of a table");
+  return command;
 }
 
 struct ExportArguments {
@@ -104,10 +211,19 @@ int main(int argc, char** argv) {
   label->add_option("--output", arguments.output, "JSON lines file (default: standard output)")->type_name("FILE");
   label->add_option("--write", arguments.write, "store the labels in copies: a new HDF5 file, or a directory for several")
       ->type_name("OUT");
+  CLI::App* validate = add_validate(app, arguments);
+  CLI::App* convert = add_convert(app, arguments);
+  CLI::App* contact_sheet = add_contact_sheet(app, arguments);
+  CLI::App* stats = add_stats(app, arguments);
   ExportArguments export_arguments;
   add_export(app, export_arguments);
   return apps::run_app(app, argc, argv, [&] {
     if (app.got_subcommand("export")) return run_export(export_arguments);
-    inspect->parsed() ? run_inspect(arguments) : run_label(arguments);
+    if (inspect->parsed()) return run_inspect(arguments);
+    if (label->parsed()) return run_label(arguments);
+    if (validate->parsed()) return run_validate(arguments);
+    if (convert->parsed()) return run_convert(arguments);
+    if (contact_sheet->parsed()) return run_contact_sheet(arguments);
+    if (stats->parsed()) return run_stats(arguments);
   });
 }

@@ -1,0 +1,126 @@
+// apo-data's tools as a user runs them: what they print, what they write, and how they end.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "support/program.h"
+#include "support/temp_dir.h"
+
+namespace apo::testing {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+using Json = nlohmann::json;
+
+std::string layout(const std::string& name) { return APO_SOURCE_DIR "/tests/data/goldens/layouts/" + name; }
+
+class DataTools : public ::testing::Test {
+ protected:
+  static ProgramResult run(const std::vector<std::string>& arguments) { return run_program("apo-data", arguments); }
+  std::string path(const std::string& name) const { return dir_ / name; }
+  // The one message of an error.
+  static void expect_error(const ProgramResult& result, int code, const std::string& message) {
+    EXPECT_EQ(result.exit_code, code);
+    EXPECT_THAT(result.err, HasSubstr(message));
+  }
+  TempDir dir_;
+};
+
+// What a data set in each layout goes through before training.
+TEST_F(DataTools, EveryLayoutGoesThroughAllOfThem) {
+  for (const std::string name : {"libero.hdf5", "mimicgen.hdf5", "sirius.hdf5", "robomimic.hdf5"}) {
+    SCOPED_TRACE(name);
+    const std::vector<std::string> data{layout(name), "--instruction", "do it"};
+    const auto with = [&](const std::string& command, std::vector<std::string> more = {}) {
+      std::vector<std::string> all{command};
+      all.insert(all.end(), data.begin(), data.end());
+      all.insert(all.end(), more.begin(), more.end());
+      return run(all);
+    };
+    const auto inspect = with("inspect");
+    EXPECT_EQ(inspect.exit_code, 0) << inspect.err;
+    EXPECT_THAT(inspect.out, HasSubstr("layout            " + name.substr(0, name.find('.'))));
+    const auto validate = with("validate");
+    EXPECT_EQ(validate.exit_code, 0) << validate.out << validate.err;
+    EXPECT_THAT(validate.out, HasSubstr("verdict: "));
+    const auto sheet = with("contact-sheet", {"--output", path(name + ".webp"), "--frames", "4"});
+    EXPECT_EQ(sheet.exit_code, 0) << sheet.err;
+    EXPECT_THAT(slurp(path(name + ".webp")), StartsWith("RIFF"));
+    const auto label = with("label", {"--output", path(name + ".jsonl")});
+    EXPECT_EQ(label.exit_code, 0) << label.err;
+    const auto stats = with("stats", {"--name", "mine", "--output", path(name + ".json")});
+    EXPECT_EQ(stats.exit_code, 0) << stats.err;
+    EXPECT_EQ(Json::parse(slurp(path(name + ".json")))["mine"]["action"]["q99"].size(), 7u);
+    const auto convert = with("convert", {"--output", path(name)});
+    EXPECT_EQ(convert.exit_code, 0) << convert.err;
+    EXPECT_THAT(convert.out, AllOf(HasSubstr("wrote " + path(name)), HasSubstr("left out, for the new layout")));
+    EXPECT_EQ(run({"inspect", path(name)}).exit_code, 0);
+  }
+}
+
+TEST_F(DataTools, ValidateEndsWithThreeForWhatIsUnfit) {
+  spit(path("bad.hdf5"), "no HDF5");
+  const auto bad = run({"validate", path("bad.hdf5"), layout("libero.hdf5")});
+  expect_error(bad, 3, "the data are not fit for training: 1 error\n");
+  EXPECT_THAT(bad.out, AllOf(HasSubstr("bad.hdf5: expected an HDF5 file, found other content"),
+                             HasSubstr("1 file, 2 episodes, 13 steps"), HasSubstr("verdict: not fit for training (1 error")));
+  const auto json = run({"validate", "--json", path("bad.hdf5")});
+  EXPECT_EQ(json.exit_code, 3);
+  EXPECT_EQ(Json::parse(json.out)["verdict"], "error");
+}
+
+TEST_F(DataTools, ValidateWithAConfigNeedsItsPools) {
+  const std::string sources = "data: {expert: [{path: " + layout("libero.hdf5") + "}]}\n";
+  spit(path("apo.yaml"), sources);
+  const auto empty = run({"validate", "--config", path("apo.yaml")});
+  EXPECT_EQ(empty.exit_code, 3);
+  EXPECT_THAT(empty.out, HasSubstr("the undesirable pool is empty, but its share of a batch is 0.25"));
+  const auto sft = run({"validate", "--config", path("apo.yaml"), "--set=data.pools={desirable: 1, intervention: 0, undesirable: 0}"});
+  EXPECT_EQ(sft.exit_code, 0) << sft.out;
+  const auto strict = run({"validate", "--strict", layout("robomimic.hdf5"), "--instruction", "x"});
+  expect_error(strict, 3, "(--strict)");
+}
+
+TEST_F(DataTools, ConvertTurnsPicturesAndSaysWhere) {
+  const auto released = run({"convert", layout("sirius.hdf5"), "--from", "sirius", "--instruction", "fit the nut", "--to",
+                             "released-interaction", "--output", path("out")});
+  EXPECT_EQ(released.exit_code, 0) << released.err;
+  EXPECT_TRUE(fs::exists(path("out/episode_2.hdf5")));
+  EXPECT_THAT(run({"inspect", path("out")}).out, AllOf(HasSubstr("released-interaction"), HasSubstr("3 files, 3 episodes, 20 steps"),
+                                                       HasSubstr("take-overs        3")));
+}
+
+TEST_F(DataTools, WrongUsageIsTwo) {
+  expect_error(run({"convert", layout("libero.hdf5")}), 2, "--output is required");
+  expect_error(run({"convert", layout("libero.hdf5"), "--output", path("a.txt")}), 2, "expected a name that ends in .hdf5 or .h5");
+  expect_error(run({"convert", layout("libero.hdf5"), "--to", "parquet", "--output", path("a.hdf5")}), 2, "--to");
+  expect_error(run({"contact-sheet", layout("libero.hdf5"), "--output", path("a.png")}), 2, "ends in .webp");
+  expect_error(run({"contact-sheet", layout("libero.hdf5"), "--frames", "0", "--output", path("a.webp")}), 2, "at least one episode");
+  expect_error(run({"validate"}), 2, "no data to validate: give files, or a config with data.expert or data.interactions");
+  expect_error(run({"validate", layout("libero.hdf5"), "--format", "libra"}), 2, "--format");
+}
+
+TEST_F(DataTools, WrongDataIsThree) {
+  expect_error(run({"inspect", layout("robomimic.hdf5")}), 3, "expected an attribute task_description");
+  expect_error(run({"contact-sheet", layout("libero.hdf5"), "--camera", "top", "--output", path("a.webp")}), 3,
+               "no camera 'top' (valid: agentview, eye_in_hand)");
+  expect_error(run({"stats", path("none.hdf5")}), 3, "none.hdf5: no such file");
+  expect_error(run({"inspect", layout("libero.hdf5"), "--format", "sirius"}), 3, "/data/demo_0/action_modes: expected a dataset, found nothing");
+  EXPECT_FALSE(fs::exists(path("a.webp")));
+}
+
+TEST_F(DataTools, StatsPrintATable) {
+  const auto stats = run({"stats", layout("libero.hdf5")});
+  EXPECT_EQ(stats.exit_code, 0) << stats.err;
+  EXPECT_THAT(stats.out, AllOf(HasSubstr("13 steps of 2 episodes"), HasSubstr("state ee_pos"), HasSubstr("normalised")));
+  const auto json = run({"stats", "--json", "--name", "libero", layout("libero.hdf5")});
+  EXPECT_EQ(Json::parse(json.out)["libero"]["num_trajectories"], 2);
+}
+
+}  // namespace
+}  // namespace apo::testing
