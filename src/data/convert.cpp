@@ -213,6 +213,7 @@ void Converter::list_lost_by_steps(const Episode& episode) {
 void Converter::write_timesteps(const ScannedEpisode& e, const Episode& episode) {
   const bool interaction = to_ == TrajectoryFormat::released_interaction;
   list_lost_by_steps(episode);
+  const auto& sources = e.record.sources;
   hdf5::Session session;
   fs::path path;
   std::optional<Group> group;
@@ -230,10 +231,11 @@ void Converter::write_timesteps(const ScannedEpisode& e, const Episode& episode)
   } else {
     group = root_->create_group(concat("demo_", result.num_episodes));
     leave_out("instruction '" + episode.instruction + "'");
-    const auto& sources = e.record.sources;
     if (std::count(sources.begin(), sources.end(), ActionSource::expert) != e.record.num_steps())
       leave_out("data/demo_*/action_source");
   }
+  if (interaction && std::count(sources.begin(), sources.end(), ActionSource::expert) > 0)
+    leave_out("expert in data/demo_*/action_source (now human)");
   for (size_t t = 0; t < episode.steps.size(); ++t) {
     const Step& step = episode.steps[t];
     Group timestep = group->create_group(concat("timestep_", t));

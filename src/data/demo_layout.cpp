@@ -232,7 +232,7 @@ std::string DemoFile::read_instruction(const Group& demo) const {
   if (reading_.format == TrajectoryFormat::libero)
     if (const auto found = instruction_in_name(path_); found && !found->empty()) return *found;
   throw DataError(concat(demo.where(), ": expected an attribute task_description; the file has no instruction, so give "
-                         "one with the option `instruction` of its data source"));
+                         "one with the option `instruction` of its data source (--instruction for files on the command line)"));
 }
 
 void DemoFile::read_sources(const Group& demo, EpisodeRecord& record) const {
