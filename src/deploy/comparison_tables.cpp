@@ -177,7 +177,6 @@ class Merged {
     std::vector<std::vector<std::string>> trials = {{"method", "success", "each base", "unaided"}};
     std::vector<std::vector<std::string>> episodes = {{"method", "episodes with a take-over", "each base"}};
     for (const auto& [name, row] : others) trials[0].push_back(concat("success against ", escaped(name)));
-    trials[0].push_back("training, s");
     for (const std::string& kind : kinds) episodes[0].push_back(escaped(kind));
     episodes[0].push_back("lost");
     for (const auto& [name, row] : others) {
@@ -202,9 +201,6 @@ class Merged {
     std::vector<std::string> cells = {escaped(row[0]->method), rate_cell(row, success), loops_cell(row, success),
                                       rate_cell(row, unaided)};
     for (const auto& [name, other] : others) cells.push_back(test_cell(row, *other, success));
-    double seconds = 0;
-    for (const MethodResult* result : row) seconds += result->train_seconds;
-    cells.push_back(row[0]->method == "base" ? "–" : fixed(seconds / static_cast<double>(row.size()), 0));
     return cells;
   }
 

@@ -55,7 +55,8 @@ TEST_F(Comparing, EveryMethodLearnsFromTheSameCorrections) {
   ASSERT_EQ(summary["methods"].size(), 10u);
   const auto labels = [&](size_t i) { return summary["methods"][i]["labels"]; };
   EXPECT_EQ(labels(1), labels(3));  // sft and dpo: the same recordings
-  for (const auto& [name, count] : labels(2).items()) EXPECT_THAT(name, ::testing::StartsWith("expert/")) << count;
+  const json of_control = labels(2);
+  for (const auto& [name, count] : of_control.items()) EXPECT_THAT(name, ::testing::StartsWith("expert/")) << count;
   // after the second round each has its own recordings besides
   EXPECT_NE(labels(6), labels(1));
   EXPECT_TRUE(std::filesystem::exists(path("loop/methods/4-tpo/round-2/training/metrics.jsonl")));
