@@ -37,7 +37,10 @@ struct Standing {
 class Comparing {
  public:
   Comparing(const RefineSetup& setup, std::string config_yaml)
-      : setup_(setup), options_(setup.refine.comparison), config_yaml_(std::move(config_yaml)), stages_(setup) {}
+      : setup_(setup),
+        options_(setup.refine.comparison),
+        config_yaml_(std::move(config_yaml)),
+        stages_(setup) {}
 
   RefineResult run() {
     stages_.demonstrate();
@@ -47,8 +50,11 @@ class Comparing {
     result_.comparison.seed = setup_.training.run.seed;
     result_.comparison.eval_seed = setup_.eval.seed;
     result_.comparison.against = options_.against;
-    result_.rounds.push_back(
-        {.round = 0, .policy = base_.checkpoint, .promoted = true, .evaluation = base_.evaluation, .deployment = {}});
+    result_.rounds.push_back({.round = 0,
+                              .policy = base_.checkpoint,
+                              .promoted = true,
+                              .evaluation = base_.evaluation,
+                              .deployment = {}});
     write();
     first_deployment();
     for (int64_t round = 1; round <= setup_.refine.rounds; ++round) add_round(round);
@@ -92,9 +98,9 @@ class Comparing {
       options.objective = method.objective;
       options.data.pools = method.pools;
       if (!method.interactions) options.data.interactions.clear();
-      const json trained = stages_.refine(stage + "/training", options, standing.checkpoint,
-                                          method.interactions ? standing.recordings : std::vector<std::string>(),
-                                          dir / "training");
+      const json trained = stages_.refine(
+          stage + "/training", options, standing.checkpoint,
+          method.interactions ? standing.recordings : std::vector<std::string>(), dir / "training");
       standing.checkpoint = trained["checkpoint"].get<std::string>();
       const EvalResult evaluation = stages_.evaluate(stage, standing.checkpoint, dir / "evaluation");
       const fs::path recording = dir / "deployment.hdf5";

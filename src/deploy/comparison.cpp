@@ -60,14 +60,16 @@ MethodResult read_result(const ordered_json& object, const std::string& where) {
 
 void MethodOptions::visit(config::Visitor& v) {
   v("name", name, "in tables and directories; not \"base\"");
-  v("objective", objective, "as the top-level section; its defaults are the paper's, not the top-level section's");
+  v("objective", objective,
+    "as the top-level section; its defaults are the paper's, not the top-level section's");
   v("pools", pools, "as data.pools");
   v("interactions", interactions, "false: learns from the expert data alone, a control");
 }
 
 void ComparisonOptions::visit(config::Visitor& v) {
   v("methods", methods,
-    "what is refined side by side from the same corrections; none: no comparison, only the top-level objective");
+    "what is refined side by side from the same corrections; none: no comparison, only the top-level "
+    "objective");
   v("episodes", episodes, "of each method's next deployment, on the same seeds", config::at_least(1));
   v("against", against, "methods that every other one is tested against; base: before any refinement");
 }
@@ -79,7 +81,8 @@ void check(const ComparisonOptions& options) {
     const std::string key = concat("refine.comparison.methods[", i, "].");
     APO_CHECK(ConfigError, !method.name.empty(), key, "name: expected a name, found nothing");
     APO_CHECK(ConfigError, names.insert(method.name).second, key, "name: expected a name of its own, found ",
-              method.name, method.name == "base" ? ", which is the policy before any refinement" : " once more");
+              method.name,
+              method.name == "base" ? ", which is the policy before any refinement" : " once more");
     try {
       objective::check(method.objective);
     } catch (const ConfigError& error) {
@@ -87,8 +90,8 @@ void check(const ComparisonOptions& options) {
     }
   }
   for (const std::string& name : options.against)
-    APO_CHECK(ConfigError, names.contains(name), "refine.comparison.against: expected base or a method's name, found ",
-              name);
+    APO_CHECK(ConfigError, names.contains(name),
+              "refine.comparison.against: expected base or a method's name, found ", name);
 }
 
 std::string Comparison::json() const {
@@ -104,7 +107,8 @@ std::string Comparison::json() const {
                    {"unaided", numbers(r.unaided)},
                    {"take_overs", r.take_overs},
                    {"lost", r.lost}});
-  const ordered_json object = {{"seed", seed}, {"eval_seed", eval_seed}, {"against", against}, {"results", all}};
+  const ordered_json object = {
+      {"seed", seed}, {"eval_seed", eval_seed}, {"against", against}, {"results", all}};
   return object.dump() + "\n";
 }
 
@@ -116,7 +120,8 @@ Comparison Comparison::from_json(const std::string& json, const std::string& whe
   comparison.eval_seed = member<int64_t>(object, "eval_seed", where);
   comparison.against = member<std::vector<std::string>>(object, "against", where);
   const auto results = member<ordered_json>(object, "results", where);
-  APO_CHECK(DataError, results.is_array() && !results.empty(), where, ": results: expected a list of results");
+  APO_CHECK(DataError, results.is_array() && !results.empty(), where,
+            ": results: expected a list of results");
   for (size_t i = 0; i < results.size(); ++i)
     comparison.results.push_back(read_result(results[i], concat(where, ": results[", i, "]")));
   return comparison;
@@ -128,7 +133,8 @@ double mcnemar_exact(int64_t only_first, int64_t only_second) {
   const auto log_factorial = [](int64_t k) { return std::lgamma(static_cast<double>(k) + 1); };
   double tail = 0;  // P(X <= least), X binomial(n, 1/2)
   for (int64_t k = 0; k <= least; ++k)
-    tail += std::exp(log_factorial(n) - log_factorial(k) - log_factorial(n - k) - static_cast<double>(n) * std::log(2.0));
+    tail += std::exp(log_factorial(n) - log_factorial(k) - log_factorial(n - k) -
+                     static_cast<double>(n) * std::log(2.0));
   return std::min(1.0, 2 * tail);
 }
 
@@ -141,7 +147,8 @@ PairedTest paired_test(const std::vector<bool>& first, const std::vector<bool>& 
     test.only_second += second[i] && !first[i];
   }
   if (test.pairs > 0)
-    test.difference = static_cast<double>(test.only_first - test.only_second) / static_cast<double>(test.pairs);
+    test.difference =
+        static_cast<double>(test.only_first - test.only_second) / static_cast<double>(test.pairs);
   test.p = mcnemar_exact(test.only_first, test.only_second);
   return test;
 }

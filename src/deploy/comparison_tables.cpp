@@ -61,7 +61,8 @@ std::string rate_cell(const Row& row, const Bits& bits) {
 
 std::string loops_cell(const Row& row, const Bits& bits) {
   std::string text;
-  for (const MethodResult* result : row) text += concat(text.empty() ? "" : " / ", fixed(pooled({result}, bits).rate, 2));
+  for (const MethodResult* result : row)
+    text += concat(text.empty() ? "" : " / ", fixed(pooled({result}, bits).rate, 2));
   return text;
 }
 
@@ -80,7 +81,8 @@ std::string test_cell(const Row& row, const Row& other, const Bits& bits) {
     second.insert(second.end(), b.begin(), b.end());
   }
   const PairedTest test = paired_test(first, second);
-  return concat(test.difference >= 0 ? "+" : "−", fixed(std::abs(100 * test.difference), 1), ", ", p_text(test.p));
+  return concat(test.difference >= 0 ? "+" : "−", fixed(std::abs(100 * test.difference), 1), ", ",
+                p_text(test.p));
 }
 
 std::string escaped(const std::string& text) {
@@ -138,8 +140,9 @@ class Merged {
       return text;
     };
     const std::string expected = describe(first), found = describe(other);
-    APO_CHECK(DataError, expected == found, name, ": expected the same methods, rounds, trials and episodes as in ",
-              first_name, " (", expected, "), found ", found);
+    APO_CHECK(DataError, expected == found, name,
+              ": expected the same methods, rounds, trials and episodes as in ", first_name, " (", expected,
+              "), found ", found);
   }
 
   // Reasons for taking over, the base's most frequent first.
@@ -191,22 +194,23 @@ class Merged {
       episodes.push_back(episode_row(row, kinds, others));
     }
     return concat("## After ", round, round == 1 ? " round" : " rounds", "\n\n", num_loops,
-                  num_loops == 1 ? " base" : " freshly trained bases", ", ", num_trials, " trials of each policy.\n\n",
-                  table(trials), "\nThe next deployment: ", num_episodes,
+                  num_loops == 1 ? " base" : " freshly trained bases", ", ", num_trials,
+                  " trials of each policy.\n\n", table(trials), "\nThe next deployment: ", num_episodes,
                   " episodes of each policy under the human's eyes.\n\n", table(episodes), "\n");
   }
 
   static std::vector<std::string> trial_row(const Row& row,
                                             const std::vector<std::pair<std::string, const Row*>>& others) {
-    std::vector<std::string> cells = {escaped(row[0]->method), rate_cell(row, success), loops_cell(row, success),
-                                      rate_cell(row, unaided)};
+    std::vector<std::string> cells = {escaped(row[0]->method), rate_cell(row, success),
+                                      loops_cell(row, success), rate_cell(row, unaided)};
     for (const auto& [name, other] : others) cells.push_back(test_cell(row, *other, success));
     return cells;
   }
 
   static std::vector<std::string> episode_row(const Row& row, const std::vector<std::string>& kinds,
                                               const std::vector<std::pair<std::string, const Row*>>& others) {
-    std::vector<std::string> cells = {escaped(row[0]->method), rate_cell(row, corrected), loops_cell(row, corrected)};
+    std::vector<std::string> cells = {escaped(row[0]->method), rate_cell(row, corrected),
+                                      loops_cell(row, corrected)};
     for (const std::string& kind : kinds) cells.push_back(rate_cell(row, corrected_for(kind)));
     int64_t lost = 0, total = 0;
     for (const MethodResult* result : row) lost += result->lost, total += std::ssize(result->take_overs);
@@ -226,10 +230,12 @@ class Merged {
 
 std::string comparison_markdown(std::span<const Comparison> loops, std::span<const std::string> names) {
   APO_ASSERT(!loops.empty() && loops.size() == names.size());
-  return concat(Merged(loops, names).markdown(),
-                "Success and take-overs are shares of all trials or episodes, with Wilson's 95 % interval; the intervals "
-                "leave out the spread between bases. Differences are in points (hundredths), with the two-sided p of "
-                "McNemar's exact test over the common seeds, not corrected for the number of tests.\n");
+  return concat(
+      Merged(loops, names).markdown(),
+      "Success and take-overs are shares of all trials or episodes, with Wilson's 95 % interval; the "
+      "intervals "
+      "leave out the spread between bases. Differences are in points (hundredths), with the two-sided p of "
+      "McNemar's exact test over the common seeds, not corrected for the number of tests.\n");
 }
 
 }  // namespace apo::deploy

@@ -87,7 +87,8 @@ json Stages::train_base(const fs::path& dir) {
 json Stages::train(training::TrainingOptions options, const fs::path& dir) {
   options.run.dir = dir.string();
   options.data.expert = expert_;
-  // a run directory without a whole checkpoint is one that was stopped before its first: nothing to go on from
+  // a run directory without a whole checkpoint is one that was stopped before its first: nothing to go on
+  // from
   const bool begun = fs::exists(dir / "checkpoints" / "latest");
   const auto trained = training::train(options, begun ? ExistingRun::resume : ExistingRun::overwrite);
   return {{"checkpoint", trained.checkpoint.string()},
@@ -110,8 +111,9 @@ json Stages::deploy(const std::string& stage, const std::string& checkpoint, con
   });
 }
 
-json Stages::refine(const std::string& stage, training::TrainingOptions options, const std::string& checkpoint,
-                    const std::vector<std::string>& recordings, const fs::path& dir) {
+json Stages::refine(const std::string& stage, training::TrainingOptions options,
+                    const std::string& checkpoint, const std::vector<std::string>& recordings,
+                    const fs::path& dir) {
   return state_.run(stage, [&] {
     options.policy.checkpoint = checkpoint;
     if (checkpoint != setup_.training.policy.checkpoint) options.policy.adapter.clear();

@@ -13,8 +13,8 @@
 
 namespace apo::deploy {
 
-/// Seed of the first episode of a deployment: far from those of evaluation and demonstrations, apart for each round of
-/// each loop.
+/// Seed of the first episode of a deployment: far from those of evaluation and demonstrations, apart for each
+/// round of each loop.
 int64_t deployment_seed(int64_t seed, int64_t round);
 
 /// Runs stages in a loop's directory. Each is run once: what is finished is kept when a stopped loop goes on.
@@ -40,15 +40,17 @@ class Stages {
   };
   Base base();
   /// Deploys and records. What is returned is a CollectionSummary's.
-  nlohmann::json deploy(const std::string& stage, const std::string& checkpoint, const CollectOptions& options,
-                        const std::filesystem::path& output);
-  /// Refines `checkpoint` as `options` say, on the expert data and these recordings. Returns checkpoint, objective,
-  /// directory, steps, seconds and labels (steps by label and reason).
-  nlohmann::json refine(const std::string& stage, training::TrainingOptions options, const std::string& checkpoint,
-                        const std::vector<std::string>& recordings, const std::filesystem::path& dir);
+  nlohmann::json deploy(const std::string& stage, const std::string& checkpoint,
+                        const CollectOptions& options, const std::filesystem::path& output);
+  /// Refines `checkpoint` as `options` say, on the expert data and these recordings. Returns checkpoint,
+  /// objective, directory, steps, seconds and labels (steps by label and reason).
+  nlohmann::json refine(const std::string& stage, training::TrainingOptions options,
+                        const std::string& checkpoint, const std::vector<std::string>& recordings,
+                        const std::filesystem::path& dir);
   /// dir/policy -> this checkpoint
   void link_policy(const std::string& checkpoint) const;
-  EvalResult evaluate(const std::string& stage, const std::string& checkpoint, const std::filesystem::path& dir);
+  EvalResult evaluate(const std::string& stage, const std::string& checkpoint,
+                      const std::filesystem::path& dir);
 
  private:
   nlohmann::json train_base(const std::filesystem::path& dir);

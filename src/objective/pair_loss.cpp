@@ -9,11 +9,12 @@ namespace {
 
 constexpr double kLinearFrom = 40;
 
-// Sums of per-sample values over one side of each pair, [B] with place p for pair p. A sum over a [B, B] table
-// rather than an indexed addition: the same on every run, also on CUDA.
+// Sums of per-sample values over one side of each pair, [B] with place p for pair p. A sum over a [B, B]
+// table rather than an indexed addition: the same on every run, also on CUDA.
 at::Tensor side_sum(const at::Tensor& values, const at::Tensor& pair, const at::Tensor& on_side) {
   const at::Tensor places = at::arange(pair.size(0), pair.options());
-  const at::Tensor belongs = pair.unsqueeze(0).eq(places.unsqueeze(1)).bitwise_and(on_side.unsqueeze(0));  // [pair, sample]
+  const at::Tensor belongs =
+      pair.unsqueeze(0).eq(places.unsqueeze(1)).bitwise_and(on_side.unsqueeze(0));  // [pair, sample]
   return values.unsqueeze(0).masked_fill(belongs.bitwise_not(), 0).sum(1);
 }
 
@@ -26,8 +27,8 @@ at::Tensor whole_pairs(const ObjectiveInput& input) {
       .bitwise_and(side_sum(one, input.pair, input.desirable.bitwise_not()).gt(0));
 }
 
-at::Tensor pair_loss(const ObjectiveInput& input, const ObjectiveOptions& options, const BatchStatistics& whole_batch,
-                     const at::Tensor& reward, ObjectiveOutput& out) {
+at::Tensor pair_loss(const ObjectiveInput& input, const ObjectiveOptions& options,
+                     const BatchStatistics& whole_batch, const at::Tensor& reward, ObjectiveOutput& out) {
   const auto type = reward.scalar_type();
   const at::Tensor whole = whole_pairs(input);  // [B] by pair
   const at::Tensor margin = side_sum(reward, input.pair, input.desirable) -
@@ -43,7 +44,8 @@ at::Tensor pair_loss(const ObjectiveInput& input, const ObjectiveOptions& option
   out.reward = reward.detach();
   out.lambda = counts.to(type);
   const at::Tensor all = at::ones_like(input.desirable);
-  const at::Tensor samples_of_pair = side_sum(at::ones_like(reward.detach()), input.pair, all);  // [B] by pair
+  const at::Tensor samples_of_pair =
+      side_sum(at::ones_like(reward.detach()), input.pair, all);  // [B] by pair
   out.weight = out.lambda / (samples_of_pair.clamp_min(1).gather(0, place) * pairs);
   out.sample_loss = loss_of_pair.detach().gather(0, place).masked_fill(
       counts.bitwise_not(), std::numeric_limits<double>::quiet_NaN());

@@ -73,7 +73,8 @@ std::string take_overs_of_methods(const std::vector<Method>& methods) {
   constexpr int kHues[] = {4, 1, 3, 5, 2};
   for (const std::string& reason : reasons_of(methods)) {
     StackedBars::Layer layer{reason, {kHues[chart.layers.size() % 5]}, {}};
-    for (const Method& method : methods) layer.heights.push_back(per_hundred(method, count_for(method, reason)));
+    for (const Method& method : methods)
+      layer.heights.push_back(per_hundred(method, count_for(method, reason)));
     chart.layers.push_back(std::move(layer));
   }
   return draw(chart);
@@ -81,22 +82,27 @@ std::string take_overs_of_methods(const std::vector<Method>& methods) {
 
 std::string share_text(const std::optional<Share>& share) {
   if (!share) return "–";
-  return concat(format_percent(share->interval.value, 1), " [", format_fixed(100 * share->interval.low, 1), ", ",
-                format_fixed(100 * share->interval.high, 1), "]");
+  return concat(format_percent(share->interval.value, 1), " [", format_fixed(100 * share->interval.low, 1),
+                ", ", format_fixed(100 * share->interval.high, 1), "]");
 }
 
 std::string table_of_methods(const std::vector<Method>& methods) {
   const std::vector<std::string> reasons = reasons_of(methods);
   Table table{{"method", "success", "unaided", "take-overs in 100 episodes"}, {}};
   for (const std::string& reason : reasons) table.head.push_back(reason);
+  table.head.push_back("lost");
   table.head.push_back("training time");
   for (const Method& method : methods) {
     const Evaluation evaluation = method.evaluation.value_or(Evaluation{});
-    std::vector<std::string> row = {concat(table.rows.size() + 1, " ", method.name), share_text(evaluation.success), share_text(evaluation.unaided)};
+    std::vector<std::string> row = {concat(table.rows.size() + 1, " ", method.name),
+                                    share_text(evaluation.success), share_text(evaluation.unaided)};
     const auto take_overs = method.deployment ? method.deployment->take_overs : std::nullopt;
     row.push_back(take_overs ? format_fixed(per_hundred(method, *take_overs), 1) : "–");
     for (const std::string& reason : reasons)
-      row.push_back(method.deployment ? format_fixed(per_hundred(method, count_for(method, reason)), 1) : "–");
+      row.push_back(method.deployment ? format_fixed(per_hundred(method, count_for(method, reason)), 1)
+                                      : "–");
+    const auto lost = method.deployment ? method.deployment->lost : std::nullopt;
+    row.push_back(lost ? format_fixed(per_hundred(method, *lost), 1) : "–");
     row.push_back(method.train_seconds ? format_duration(*method.train_seconds) : "–");
     table.rows.push_back(std::move(row));
   }
@@ -112,6 +118,10 @@ std::string methods_panel(const LoopSummary& summary) {
   for (const auto& [round, methods] : rounds) {
     if (rounds.size() > 1) out += concat("<h3>After ", count_of(round, "round"), "</h3>\n");
     out += grid(success_of_methods(methods) + take_overs_of_methods(methods)) + table_of_methods(methods);
+    out +=
+        "<p class=\"note\">Take-overs, their reasons and lost episodes in 100 episodes of the next "
+        "deployment. A policy "
+        "that goes nowhere is lost without being taken over.</p>\n";
   }
   return out;
 }

@@ -7,8 +7,8 @@
 
 namespace apo::report {
 
-/// For each round a chart of success, a chart of the take-overs in the next deployment, and a table; empty where
-/// nothing was compared.
+/// For each round a chart of success, a chart of the take-overs in the next deployment, and a table; empty
+/// where nothing was compared.
 std::string methods_panel(const LoopSummary& summary);
 
 }  // namespace apo::report

@@ -83,7 +83,8 @@ Pairing make_pairs(std::vector<Sample>& samples, objective::ObjectiveType type) 
   return type == objective::ObjectiveType::dpo ? pair_actions(samples) : pair_segments(samples);
 }
 
-int64_t micro_batch_end(const std::vector<int64_t>& pair, int64_t begin, int64_t size, int64_t micro_batch_size) {
+int64_t micro_batch_end(const std::vector<int64_t>& pair, int64_t begin, int64_t size,
+                        int64_t micro_batch_size) {
   if (micro_batch_size <= 0) return size;
   int64_t end = std::min(begin + micro_batch_size, size);
   const auto splits = [&pair, size](int64_t place) {

@@ -20,15 +20,17 @@ struct Pairing {
 /// Builds the pairs of a batch and puts `samples` in their order: the samples of a pair lie side by side.
 ///
 /// dpo  the human's action is preferred to what the policy wanted at the very same observation
-///      (`Sample::policy_action`). The policy's action is added as an undesirable sample of source policy. A human's
-///      step without a recorded policy action is in no pair.
-/// tpo  the human's steps of a take-over that are in the batch are preferred to the undesirable steps that led to it;
-///      a segment without its counterpart is in no pair. A segment that is drawn twice makes two pairs.
+///      (`Sample::policy_action`). The policy's action is added as an undesirable sample of source policy.
+///      A human's step without a recorded policy action is in no pair.
+/// tpo  the human's steps of a take-over that are in the batch are preferred to the undesirable steps that
+///      led to it; a segment without its counterpart is in no pair. A segment that is drawn twice makes two
+///      pairs.
 Pairing make_pairs(std::vector<data::Sample>& samples, objective::ObjectiveType type);
 
-/// Where the micro-batch that starts at `begin` ends: at most `micro_batch_size` samples on (0: all), but never between
-/// the samples of a pair, and at least one pair or sample on. `pair` may be empty: no pairs.
-int64_t micro_batch_end(const std::vector<int64_t>& pair, int64_t begin, int64_t size, int64_t micro_batch_size);
+/// Where the micro-batch that starts at `begin` ends: at most `micro_batch_size` samples on (0: all), but
+/// never between the samples of a pair, and at least one pair or sample on. `pair` may be empty: no pairs.
+int64_t micro_batch_end(const std::vector<int64_t>& pair, int64_t begin, int64_t size,
+                        int64_t micro_batch_size);
 
 /// [end − begin] int64 on the CPU, the pairs of these samples numbered from 0.
 at::Tensor pair_tensor(const std::vector<int64_t>& pair, int64_t begin, int64_t end);

@@ -23,7 +23,8 @@ std::vector<int32_t> numbers(const EpisodeRecord& record, int64_t k) {
 
 TEST(TakeOverNumbers, NameTheStepsOnBothSides) {
   // two steps before each take-over; the first policy steps and the end belong to none
-  EXPECT_THAT(numbers(episode_record("ppphhpph-hpp"), 2), ElementsAre(-1, 0, 0, 0, 0, 1, 1, 1, -1, 1, -1, -1));
+  EXPECT_THAT(numbers(episode_record("ppphhpph-hpp"), 2),
+              ElementsAre(-1, 0, 0, 0, 0, 1, 1, 1, -1, 1, -1, -1));
   EXPECT_THAT(numbers(episode_record("hhp"), 2), ElementsAre(0, 0, -1));  // taken over at once
   EXPECT_THAT(numbers(episode_record("ppp"), 2), ElementsAre(-1, -1, -1));
 }
@@ -87,32 +88,39 @@ TEST_F(SegmentPairs, BatchesHoldWholeOnes) {
     for (size_t p = 0; p < pairs.size(); ++p) {
       std::set<size_t> times;
       for (const auto* side : {&pairs[p].preferred, &pairs[p].rejected})
-        for (const StepIndex& index : *side) times.insert(in_batch.count({index.file, index.episode, index.timestep}));
+        for (const StepIndex& index : *side)
+          times.insert(in_batch.count({index.file, index.episode, index.timestep}));
       ASSERT_EQ(times.size(), 1u) << "pair " << p << " is torn in batch " << position;
       drawn[p] += static_cast<int>(*times.begin());
     }
   }
-  EXPECT_THAT(drawn, ElementsAre(std::pair(0u, 4), std::pair(1u, 4), std::pair(2u, 4)));  // 12 draws, 4 passes
+  EXPECT_THAT(drawn,
+              ElementsAre(std::pair(0u, 4), std::pair(1u, 4), std::pair(2u, 4)));  // 12 draws, 4 passes
 }
 
 TEST_F(SegmentPairs, AtLeastOneABatch) {
   const Dataset dataset(options_);
-  const PoolSampler sampler(dataset, {.desirable = 0, .intervention = 0.5, .undesirable = 0.5}, 2, 4, Draw::segment_pairs);
+  const PoolSampler sampler(dataset, {.desirable = 0, .intervention = 0.5, .undesirable = 0.5}, 2, 4,
+                            Draw::segment_pairs);
   for (int64_t position = 0; position < 3; ++position) EXPECT_GE(sampler.batch(position).size(), 3u);
 }
 
 TEST_F(SegmentPairs, RefusedWhereThereAreNone) {
   const Dataset dataset(options_);
-  const auto message = [](const std::function<void()>& act) { return message_of<ConfigError>(act, ExitCode::usage); };
+  const auto message = [](const std::function<void()>& act) {
+    return message_of<ConfigError>(act, ExitCode::usage);
+  };
   EXPECT_THAT(message([&] {
-                PoolSampler(dataset, {.desirable = 1, .intervention = 0, .undesirable = 0}, 8, 1, Draw::segment_pairs);
+                PoolSampler(dataset, {.desirable = 1, .intervention = 0, .undesirable = 0}, 8, 1,
+                            Draw::segment_pairs);
               }),
               HasSubstr("data.pools.intervention"));
   write_recording(dir_ / "b.hdf5", {"hhh"});
   options_.interactions = {{.path = dir_ / "b.hdf5"}};
   const Dataset none(options_);
   EXPECT_THAT(message([&] {
-                PoolSampler(none, {.desirable = 0.5, .intervention = 0.5, .undesirable = 0}, 8, 1, Draw::segment_pairs);
+                PoolSampler(none, {.desirable = 0.5, .intervention = 0.5, .undesirable = 0}, 8, 1,
+                            Draw::segment_pairs);
               }),
               HasSubstr("expected a take-over that has both"));
 }

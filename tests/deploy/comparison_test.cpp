@@ -11,18 +11,18 @@
 namespace apo::deploy {
 namespace {
 
-using testing::message_of;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using testing::message_of;
 using ::testing::Not;
 
 TEST(McNemar, ByHand) {
   EXPECT_EQ(mcnemar_exact(0, 0), 1);
-  EXPECT_NEAR(mcnemar_exact(1, 0), 1, 1e-12);                     // 2 / 2
+  EXPECT_NEAR(mcnemar_exact(1, 0), 1, 1e-12);  // 2 / 2
   EXPECT_NEAR(mcnemar_exact(5, 0), 2.0 / 32, 1e-12);
   EXPECT_NEAR(mcnemar_exact(2, 10), 2.0 * (1 + 12 + 66) / 4096, 1e-12);
   EXPECT_NEAR(mcnemar_exact(10, 2), mcnemar_exact(2, 10), 1e-15);
-  EXPECT_EQ(mcnemar_exact(3, 3), 1);                              // 2 (1 + 6 + 15 + 20) / 64 > 1
+  EXPECT_EQ(mcnemar_exact(3, 3), 1);  // 2 (1 + 6 + 15 + 20) / 64 > 1
   EXPECT_NEAR(mcnemar_exact(59, 6) / 4.9647e-12, 1, 0.01) << mcnemar_exact(59, 6);
   const double far = mcnemar_exact(5000, 100);
   EXPECT_GE(far, 0);
@@ -59,8 +59,9 @@ Comparison comparison(int64_t seed = 1) {
   c.seed = seed;
   c.eval_seed = 800;
   c.against = {"base"};
-  c.results = {result("base", {false, false, true, false}, {{"wrong object"}, {"wrong object"}, {"off course"}}),
-               result("a|b", {true, true, true, seed == 2}, {{}, {"off course"}, {}})};
+  c.results = {
+      result("base", {false, false, true, false}, {{"wrong object"}, {"wrong object"}, {"off course"}}),
+      result("a|b", {true, true, true, seed == 2}, {{}, {"off course"}, {}})};
   return c;
 }
 
@@ -85,7 +86,8 @@ TEST(Comparison, BadJsonSaysWhatIsWrong) {
     std::string other = text;
     return other.replace(other.find(from), from.size(), to);
   };
-  EXPECT_THAT(message(replaced("\"success\":[0", "\"success\":[2")), HasSubstr("results[0]: success: expected 0 and 1"));
+  EXPECT_THAT(message(replaced("\"success\":[0", "\"success\":[2")),
+              HasSubstr("results[0]: success: expected 0 and 1"));
   EXPECT_THAT(message(replaced("\"unaided\":[0,", "\"unaided\":[")), HasSubstr("expected 4 trials"));
   EXPECT_THAT(message(replaced("\"lost\":1", "\"lost\":\"one\"")), HasSubstr("results[0]: lost"));
   EXPECT_THAT(message(replaced("\"results\":[", "\"results\":[],\"more\":[")), HasSubstr("results"));
@@ -96,13 +98,20 @@ TEST(Comparison, TablesPoolTheLoops) {
   const std::vector<std::string> names = {"one", "two"};
   const std::string text = comparison_markdown(loops, names);
   EXPECT_THAT(text, HasSubstr("## After 1 round\n\n2 freshly trained bases, 4 trials"));
-  // base: 1 of 4 in both; the other: 3 of 4 and 4 of 4, so 7 of 8 and 5 discordant pairs, all its own: p = 2 / 32
+  // base: 1 of 4 in both; the other: 3 of 4 and 4 of 4, so 7 of 8 and 5 discordant pairs, all its own: p = 2
+  // / 32
   EXPECT_THAT(text, HasSubstr("| base | 0.250 [0.07, 0.59] | 0.25 / 0.25 |"));
-  EXPECT_THAT(text, HasSubstr("| a\\|b | 0.875 [0.53, 0.98] | 0.75 / 1.00 | 0.000 [0.00, 0.32] | +62.5, p = 0.062 |"));
+  EXPECT_THAT(
+      text,
+      HasSubstr("| a\\|b | 0.875 [0.53, 0.98] | 0.75 / 1.00 | 0.000 [0.00, 0.32] | +62.5, p = 0.062 |"));
   // deployments: 3 of 3 and 1 of 3, the base's commonest reason first; 4 discordant episodes: p = 2 / 16
-  EXPECT_THAT(text, HasSubstr("| each base | wrong object | off course | lost | take-overs against base | wrong object against base |"));
-  EXPECT_THAT(text, HasSubstr("| a\\|b | 0.333 [0.10, 0.70] | 0.33 / 0.33 | 0.000 [0.00, 0.39] | 0.333 [0.10, 0.70] | 0.333 | "
-                              "−66.7, p = 0.12 | −66.7, p = 0.12 |"));
+  EXPECT_THAT(text, HasSubstr("| each base | wrong object | off course | lost | take-overs against base | "
+                              "wrong object against base |"));
+  EXPECT_THAT(
+      text,
+      HasSubstr(
+          "| a\\|b | 0.333 [0.10, 0.70] | 0.33 / 0.33 | 0.000 [0.00, 0.39] | 0.333 [0.10, 0.70] | 0.333 | "
+          "−66.7, p = 0.12 | −66.7, p = 0.12 |"));
 }
 
 TEST(Comparison, LoopsMustBeAlike) {
@@ -150,7 +159,8 @@ TEST(ComparisonOptions, NamesAreCheckedFirst) {
   EXPECT_THAT(message({"apo", ""}, {}), HasSubstr("refine.comparison.methods[1].name"));
   EXPECT_THAT(message({"apo", "apo"}, {}), AllOf(HasSubstr("methods[1].name"), HasSubstr("apo once more")));
   EXPECT_THAT(message({"base"}, {}), HasSubstr("methods[0].name"));
-  EXPECT_THAT(message({"apo"}, {"dpo"}), AllOf(HasSubstr("refine.comparison.against"), HasSubstr("found dpo")));
+  EXPECT_THAT(message({"apo"}, {"dpo"}),
+              AllOf(HasSubstr("refine.comparison.against"), HasSubstr("found dpo")));
   ComparisonOptions options;
   options.methods.emplace_back().name = "x";
   options.methods[0].objective.beta = -1;

@@ -10,15 +10,17 @@
 namespace apo::objective {
 namespace {
 
+using ::testing::AllOf;
 using testing::distance;
+using ::testing::HasSubstr;
 using testing::leaf;
 using testing::message_of;
 using testing::number;
 using testing::random_batch;
-using ::testing::AllOf;
-using ::testing::HasSubstr;
 
-at::Tensor pairs(std::initializer_list<int64_t> numbers) { return at::tensor(std::vector<int64_t>(numbers), at::kLong); }
+at::Tensor pairs(std::initializer_list<int64_t> numbers) {
+  return at::tensor(std::vector<int64_t>(numbers), at::kLong);
+}
 at::Tensor flags(std::initializer_list<int64_t> numbers) { return pairs(numbers).to(at::kBool); }
 
 // Seven samples: pair 0 is {1 | 2}, pair 1 is {3, 4 | 5}; 0 and 6 are in no pair.
@@ -36,7 +38,8 @@ TEST(Pairs, ByHand) {
   //                                         rejected:  policy (1/4, 3/4), token 0: r = ln 1/2
   // beta 2: margin 2 (ln 3/2 - ln 1/2) = ln 9, loss = -ln sigma(ln 9) = -ln 9/10
   ObjectiveInput input;
-  input.policy_logits = leaf(at::tensor({std::log(3.0), 0.0, 0.0, std::log(3.0)}, at::kDouble).reshape({2, 1, 2}));
+  input.policy_logits =
+      leaf(at::tensor({std::log(3.0), 0.0, 0.0, std::log(3.0)}, at::kDouble).reshape({2, 1, 2}));
   input.reference_logits = at::zeros({2, 1, 2}, at::kDouble);
   input.tokens = at::zeros({2, 1}, at::kLong);
   input.desirable = flags({1, 0});
@@ -57,8 +60,8 @@ TEST(Pairs, SegmentsAddUpTheirSteps) {
   // the same preferred step; two rejected steps like the one above: R- = 2 ln 1/2, beta 1:
   // margin = ln 3/2 + 2 ln 2 = ln 6, loss = ln 7/6
   ObjectiveInput input;
-  input.policy_logits =
-      at::tensor({std::log(3.0), 0.0, 0.0, std::log(3.0), 0.0, std::log(3.0)}, at::kDouble).reshape({3, 1, 2});
+  input.policy_logits = at::tensor({std::log(3.0), 0.0, 0.0, std::log(3.0), 0.0, std::log(3.0)}, at::kDouble)
+                            .reshape({3, 1, 2});
   input.reference_logits = at::zeros({3, 1, 2}, at::kDouble);
   input.tokens = at::zeros({3, 1}, at::kLong);
   input.desirable = flags({1, 0, 0});
@@ -79,7 +82,8 @@ TEST(Pairs, PolicyEqualToReferenceGivesLogTwoAPair) {
       input.reference_logits = input.policy_logits.clone();
       const ObjectiveOutput sum = apo_loss(input, {.type = type});
       EXPECT_NEAR(number(sum.loss), 2 * std::log(2.0), 1e-6);
-      EXPECT_NEAR(number(apo_loss(input, {.type = type, .reduction = Reduction::mean}).loss), std::log(2.0), 1e-6);
+      EXPECT_NEAR(number(apo_loss(input, {.type = type, .reduction = Reduction::mean}).loss), std::log(2.0),
+                  1e-6);
       EXPECT_EQ(number(sum.reward.abs().max()), 0);
       EXPECT_EQ(number(sum.num_pairs), 2);
       EXPECT_EQ(number(sum.preferred_pairs), 0);
@@ -109,7 +113,11 @@ TEST(Pairs, GradientEqualsTheNumericalOne) {
   std::vector<ObjectiveOptions> variants;
   for (const auto type : kPairTypes) {
     variants.push_back({.type = type, .beta = 0.7});
-    variants.push_back({.type = type, .beta = 0.7, .reduction = Reduction::mean, .sft_weight = 0.3, .label_smoothing_bins = 1.2});
+    variants.push_back({.type = type,
+                        .beta = 0.7,
+                        .reduction = Reduction::mean,
+                        .sft_weight = 0.3,
+                        .label_smoothing_bins = 1.2});
   }
   for (const ObjectiveOptions& options : variants) {
     ObjectiveInput input = paired_batch();
@@ -192,11 +200,13 @@ TEST(Pairs, PartsAddUpToTheWholeBatch) {
   ObjectiveInput first = testing::samples(input, 0, 3), second = testing::samples(input, 3, 7);
   first.pair = pairs({-1, 0, 0});
   second.pair = pairs({2, 2, 2, -1});
-  const ObjectiveOptions options{.type = ObjectiveType::tpo, .beta = 0.4, .reduction = Reduction::mean, .sft_weight = 0.2};
+  const ObjectiveOptions options{
+      .type = ObjectiveType::tpo, .beta = 0.4, .reduction = Reduction::mean, .sft_weight = 0.2};
   BatchStatistics whole = measure(first, options);
   whole += measure(second, options);
   EXPECT_EQ(number(whole[BatchStatistics::num_pairs]), 2);
-  const double parts = number(evaluate(first, options, whole).loss) + number(evaluate(second, options, whole).loss);
+  const double parts =
+      number(evaluate(first, options, whole).loss) + number(evaluate(second, options, whole).loss);
   EXPECT_NEAR(parts, number(apo_loss(input, options).loss), 1e-10);
 }
 
@@ -216,7 +226,8 @@ TEST(Pairs, NeitherZ0NorCreditBelongsToThem) {
 }
 
 TEST(Pairs, RunOnTheMetaDevice) {
-  ObjectiveInput input = testing::transformed(paired_batch(), [](const at::Tensor& t) { return t.to(at::kMeta); });
+  ObjectiveInput input =
+      testing::transformed(paired_batch(), [](const at::Tensor& t) { return t.to(at::kMeta); });
   input.pair = input.pair.to(at::kMeta);
   const ObjectiveOutput out = apo_loss(input, {.type = ObjectiveType::tpo});
   EXPECT_TRUE(out.loss.is_meta());
@@ -224,7 +235,9 @@ TEST(Pairs, RunOnTheMetaDevice) {
 
 TEST(Pairs, SaysWhatIsWrong) {
   ObjectiveInput input = paired_batch();
-  const auto message = [&] { return message_of<RunError>([&] { apo_loss(input, {.type = ObjectiveType::dpo}); }); };
+  const auto message = [&] {
+    return message_of<RunError>([&] { apo_loss(input, {.type = ObjectiveType::dpo}); });
+  };
   input.pair = at::Tensor();
   EXPECT_THAT(message(), AllOf(HasSubstr("pair"), HasSubstr("found nothing")));
   input.pair = pairs({-1, 0, 0, 1, 1, 7, -1});

@@ -10,9 +10,9 @@
 namespace apo::testing {
 namespace {
 
+using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using nlohmann::json;
 
 constexpr const char* kMethods =
     "refine.comparison={episodes: 3, against: [base, sft], methods: ["
@@ -56,19 +56,23 @@ TEST_F(Comparing, EveryMethodLearnsFromTheSameCorrections) {
   const auto labels = [&](size_t i) { return summary["methods"][i]["labels"]; };
   EXPECT_EQ(labels(1), labels(3));  // sft and dpo: the same recordings
   const json of_control = labels(2);
-  for (const auto& [name, count] : of_control.items()) EXPECT_THAT(name, ::testing::StartsWith("expert/")) << count;
+  for (const auto& [name, count] : of_control.items())
+    EXPECT_THAT(name, ::testing::StartsWith("expert/")) << count;
   // after the second round each has its own recordings besides
   EXPECT_NE(labels(6), labels(1));
   EXPECT_TRUE(std::filesystem::exists(path("loop/methods/4-tpo/round-2/training/metrics.jsonl")));
-  EXPECT_TRUE(std::filesystem::exists(path("loop/methods/2-demonstrations-only/round-1/evaluation/results.json")));
+  EXPECT_TRUE(
+      std::filesystem::exists(path("loop/methods/2-demonstrations-only/round-1/evaluation/results.json")));
   const std::string report = slurp(path("loop/report.html"));
   EXPECT_THAT(report, AllOf(HasSubstr("Methods side by side"), HasSubstr("Success by method")));
-  EXPECT_EQ(std::filesystem::canonical(path("loop/policy")), std::filesystem::canonical(path("loop/base/training/checkpoints/step-4")));
+  EXPECT_EQ(std::filesystem::canonical(path("loop/policy")),
+            std::filesystem::canonical(path("loop/base/training/checkpoints/step-4")));
 }
 
 TEST_F(Comparing, MergesLoopsIntoOneTable) {
-  const std::vector<std::string> small = {set("refine.rounds=1"),
-                                          set("refine.comparison={episodes: 2, methods: [{name: sft, objective: {type: sft}}]}")};
+  const std::vector<std::string> small = {
+      set("refine.rounds=1"),
+      set("refine.comparison={episodes: 2, methods: [{name: sft, objective: {type: sft}}]}")};
   for (const char* seed : {"1", "2"}) {
     auto arguments = small;
     arguments.push_back(set("run.dir=" + path(seed)));
@@ -76,7 +80,8 @@ TEST_F(Comparing, MergesLoopsIntoOneTable) {
     const auto done = run("apo-refine", arguments);
     ASSERT_EQ(done.exit_code, 0) << done.err;
   }
-  const auto merged = run_program("apo-refine", {"--merge", path("1"), path("2"), "--output", path("tables.md")});
+  const auto merged =
+      run_program("apo-refine", {"--merge", path("1"), path("2"), "--output", path("tables.md")});
   ASSERT_EQ(merged.exit_code, 0) << merged.err;
   EXPECT_THAT(slurp(path("tables.md")), HasSubstr("2 freshly trained bases, 4 trials"));
   const auto missing = run_program("apo-refine", {"--merge", path("1"), path("3")});
@@ -116,7 +121,8 @@ TEST_F(Comparing, KilledAtRandomMomentsEndsEqual) {
   ASSERT_EQ(code, 0) << "never came to an end";
   EXPECT_GT(kills, 3);
   EXPECT_EQ(results("killed"), results("whole"));
-  for (const char* file : {"methods/1-sft/round-2/training/metrics.jsonl", "methods/4-tpo/round-1/training/metrics.jsonl"}) {
+  for (const char* file :
+       {"methods/1-sft/round-2/training/metrics.jsonl", "methods/4-tpo/round-1/training/metrics.jsonl"}) {
     const auto last_step = [&](const std::string& name) {
       const std::string text = slurp(path(name + "/" + file));
       return json::parse(text.substr(text.rfind('\n', text.size() - 2) + 1))["loss"];

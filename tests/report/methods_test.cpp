@@ -24,14 +24,20 @@ json method(const std::string& name, int round, int successes, int take_overs) {
           {"round", round},
           {"train_seconds", 27.0},
           {"evaluation",
-           {{"trials", 200}, {"successes", successes}, {"unaided", {{"count", successes}, {"rate", successes / 200.0}}}}},
+           {{"trials", 200},
+            {"successes", successes},
+            {"unaided", {{"count", successes}, {"rate", successes / 200.0}}}}},
           {"deployment",
-           {{"episodes", 50}, {"take_overs", take_overs}, {"take_overs_by_reason", {{"wrong object", take_overs}}}}}};
+           {{"episodes", 50},
+            {"take_overs", take_overs},
+            {"lost", 3},
+            {"take_overs_by_reason", {{"wrong object", take_overs}}}}}};
 }
 
 json compared() {
   json summary = {{"rounds", {{{"round", 0}, {"evaluation", method("", 0, 106, 0)["evaluation"]}}}}};
-  summary["methods"] = {method("base", 1, 106, 24), method("apo & <co>", 1, 170, 4), method("sft", 1, 160, 9)};
+  summary["methods"] = {method("base", 1, 106, 24), method("apo & <co>", 1, 170, 4),
+                        method("sft", 1, 160, 9)};
   return summary;
 }
 
@@ -48,10 +54,13 @@ TEST(Methods, StandSideBySide) {
   const std::string page = page_of(dir, compared());
   EXPECT_EQ(markup_fault(page), "");
   for (const char* part : {"Methods side by side", "Success by method", "Take-overs in the next deployment",
-                           "take-overs in 100 episodes", "apo &amp; &lt;co&gt;", "<td>48.0</td>", "<td>8.0</td>"})
+                           "take-overs in 100 episodes", "apo &amp; &lt;co&gt;", "<td>48.0</td>",
+                           "<td>8.0</td>", "<td>6.0</td>"})
     EXPECT_TRUE(says(page, part)) << part;
-  EXPECT_TRUE(says(page, "2 methods learned from the same corrections; after 1 round, \u201capo &amp; &lt;co&gt;\u201d "
-                         "succeeded most often: in 170 of 200 trials"));
+  EXPECT_TRUE(
+      says(page,
+           "2 methods learned from the same corrections; after 1 round, \u201capo &amp; &lt;co&gt;\u201d "
+           "succeeded most often: in 170 of 200 trials"));
   // three lines a whisker: success and unaided of three methods, and the base's once more round by round
   EXPECT_EQ(occurrences(page, "class=\"whisker\""), 3 * (6 + 2));
   EXPECT_FALSE(says(page, "It was not refined yet."));

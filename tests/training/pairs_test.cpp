@@ -31,7 +31,8 @@ std::vector<int32_t> timesteps(const std::vector<Sample>& samples) {
 }
 
 TEST(MakePairs, ActionsAtTheSameObservation) {
-  std::vector<Sample> samples = {sample('d', 0), sample('h', 1), sample('n', 2), sample('u', 3), sample('h', 4)};
+  std::vector<Sample> samples = {sample('d', 0), sample('h', 1), sample('n', 2), sample('u', 3),
+                                 sample('h', 4)};
   const Pairing pairing = make_pairs(samples, ObjectiveType::dpo);
   EXPECT_THAT(timesteps(samples), ElementsAre(0, 1, 1, 2, 3, 4, 4));
   EXPECT_THAT(pairing.pair, ElementsAre(-1, 0, 0, -1, -1, 1, 1));
@@ -48,8 +49,8 @@ TEST(MakePairs, AnActionRecordedBesideThePolicysOwnStepIsNoPair) {
 
 TEST(MakePairs, SegmentsOfATakeOver) {
   // two take-overs of episode 0, one of episode 1 without undesirable steps
-  std::vector<Sample> samples = {sample('u', 3), sample('h', 5), sample('d', 0),       sample('h', 9, 1),
-                                 sample('u', 4), sample('n', 6), sample('u', 8, 1),    sample('h', 2, 0, 1)};
+  std::vector<Sample> samples = {sample('u', 3), sample('h', 5), sample('d', 0),    sample('h', 9, 1),
+                                 sample('u', 4), sample('n', 6), sample('u', 8, 1), sample('h', 2, 0, 1)};
   const Pairing pairing = make_pairs(samples, ObjectiveType::tpo);
   EXPECT_THAT(timesteps(samples), ElementsAre(0, 5, 6, 3, 4, 9, 8, 2));
   EXPECT_THAT(pairing.pair, ElementsAre(-1, 0, 0, 0, 0, 1, 1, -1));
@@ -75,7 +76,8 @@ TEST(MicroBatches, EndBetweenPairs) {
   const std::vector<int64_t> pair = {-1, 0, 0, 1, 1, 1, -1, -1};
   const auto ends = [&](int64_t micro) {
     std::vector<int64_t> out;
-    for (int64_t begin = 0; begin < 8; begin = out.back()) out.push_back(micro_batch_end(pair, begin, 8, micro));
+    for (int64_t begin = 0; begin < 8; begin = out.back())
+      out.push_back(micro_batch_end(pair, begin, 8, micro));
     return out;
   };
   EXPECT_THAT(ends(0), ElementsAre(8));
