@@ -48,7 +48,7 @@ void add_data_options(CLI::App& command, DataArguments& arguments) {
   apps::add_config_options(command, arguments.config);
   command.add_option("paths", arguments.paths, "HDF5 files, directories or globs, instead of the config's sources")
       ->type_name("PATH");
-  add_enum_option(command, "--format,--from", arguments.format, "layout of every PATH");
+  add_enum_option(command, "--format", arguments.format, "layout of every PATH");
   command.add_option("--instruction", arguments.instruction, "what the robot was asked to do, for PATHs that do not say")
       ->type_name("TEXT");
   add_enum_option(command, "--image-orientation", arguments.orientation, "how the pictures of every PATH are turned");
@@ -59,6 +59,12 @@ std::optional<data::DataOptions> data_options(const DataArguments& arguments) {
   const auto config = apps::read_config(arguments.config, apps::ConfigNeed::optional);
   if (!config) return std::nullopt;
   data::DataOptions options = config->training.data;
+  APO_CHECK(ConfigError,
+            !arguments.paths.empty() ||
+                (arguments.format == data::TrajectoryFormat::automatic && arguments.instruction.empty() &&
+                 arguments.orientation == data::ImageOrientation::automatic),
+            "--format, --instruction and --image-orientation speak of PATHs, and none is given; in a config each source "
+            "has them as its own options");
   if (!arguments.paths.empty()) {
     const data::DataOptions given = data::options_for_paths(arguments.paths, arguments.format, arguments.instruction);
     options.expert = given.expert;

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Greedy decoding of 7 action tokens by transformers' generate with its key-value cache, to compare with
-openvla_generate_benchmark.
+openvla_benchmark (greedy_decode).
 
-    OMP_NUM_THREADS=2 python benchmarks/openvla_generate.py runs/mid/checkpoint --batches 1 8
+    OMP_NUM_THREADS=2 python benchmarks/openvla_generate.py runs/openvla_mid --batches 1 8
 
 An observation: towers, projector, prompt, 7 new tokens over the whole vocabulary, as predict_action does (batch 1). Larger
 batches repeat the task, so that nothing is padded. Pictures are preprocessed before. Prints the median, the fastest, the

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""One APO training step of an OpenVLA as the released code does it, in PyTorch, to compare with openvla_step_benchmark.
+"""One APO training step of an OpenVLA as the released code does it, in PyTorch, to compare with openvla_benchmark (train_step).
 
-    python scripts/openvla/make_checkpoint.py --size mid --adapter runs/mid/adapter runs/mid/checkpoint
-    OMP_NUM_THREADS=2 python benchmarks/openvla_step.py runs/mid/checkpoint --adapter runs/mid/adapter
+    python scripts/openvla/make_checkpoint.py --size mid --adapter runs/openvla_mid_adapter runs/openvla_mid
+    OMP_NUM_THREADS=2 python benchmarks/openvla_step.py runs/openvla_mid --adapter runs/openvla_mid_adapter
 
 The step: the policy is a base with a LoRA adapter on all linear layers (peft), the reference a second full copy of both;
 logits of the whole sequence, log-softmax of all text positions for the labels and once more for the shifted labels, the

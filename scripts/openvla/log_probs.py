@@ -86,7 +86,7 @@ def normalized(action, statistics):
 def score(checkpoint, policy, steps, options):
     """`steps` as from recorded_steps -> one dictionary a step."""
     tokenizer, statistics = checkpoint.tokenizer, checkpoint.action_statistics(options.unnorm_key)
-    pictures = [openvla.center_crop(checkpoint.preprocess.resize(s[3]), checkpoint.preprocess.size)
+    pictures = [openvla.center_crop(s[3], checkpoint.preprocess.size)
                 if options.center_crop else s[3] for s in steps]
     prompts = [tokenizer.prompt_ids(s[2], lower=True) for s in steps]
     answers = [[*tokenizer.action_ids(normalized(s[4], statistics)).tolist(), tokenizer.end] for s in steps]

@@ -41,13 +41,17 @@ class AutocastState {
   AutocastState(at::DeviceType device, bool enabled, at::ScalarType dtype)
       : device_(device),
         enabled_(at::autocast::is_autocast_enabled(device)),
-        dtype_(at::autocast::get_autocast_dtype(device)) {
+        dtype_(at::autocast::get_autocast_dtype(device)),
+        cache_(at::autocast::is_autocast_cache_enabled()) {
+    // weights cast here must not outlive this backward pass: they change before the next one
+    at::autocast::set_autocast_cache_enabled(false);
     at::autocast::set_autocast_enabled(device_, enabled);
     at::autocast::set_autocast_dtype(device_, dtype);
   }
   ~AutocastState() {
     at::autocast::set_autocast_enabled(device_, enabled_);
     at::autocast::set_autocast_dtype(device_, dtype_);
+    at::autocast::set_autocast_cache_enabled(cache_);
   }
   AutocastState(const AutocastState&) = delete;
   AutocastState& operator=(const AutocastState&) = delete;
@@ -56,6 +60,7 @@ class AutocastState {
   at::DeviceType device_;
   bool enabled_;
   at::ScalarType dtype_;
+  bool cache_;
 };
 
 // `trigger` requires a gradient, so that the node exists even where only tensors inside the layer need one.
@@ -84,6 +89,7 @@ struct Recomputed : torch::autograd::Function<Recomputed> {
       y = again.layer(x);
     }
     now.restore();
+    if (!y.requires_grad()) return {at::Tensor(), at::Tensor(), at::Tensor()};  // nothing in here trains
     torch::autograd::backward({y}, {gradient[0]});
     return {x.grad(), at::Tensor(), at::Tensor()};
   }

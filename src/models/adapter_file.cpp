@@ -79,6 +79,7 @@ void load_adapter(AdapterSlots& slots, const std::string& name, const fs::path& 
     APO_CHECK(DataError, linear->weight.sizes() == at::IntArrayRef(part.weight_shape()), file.file.string(), ": tensors ",
               part.name_a, " and ", part.name_b, ": expected an adapter of ", linear->weight.sizes(),
               ", the weight of ", layer, ", found one of ", at::IntArrayRef(part.weight_shape()));
+    check_base(file, layer, linear->weight);
     const auto read = [&](const at::Tensor& tensor) {
       return tensor.flatten(1).to(linear->weight.device(), at::kFloat, false, /*copy=*/true).set_requires_grad(true);
     };

@@ -100,27 +100,6 @@ void for_blocks(int64_t rows, int64_t row_size, Work work) {
   for (int64_t begin = 0; begin < rows; begin += count) work(begin, std::min(count, rows - begin));
 }
 
-// The copy of a base weight that older peft keeps beside an adapter shows whether this is the base it was trained on.
-// Types may differ, so the copies are compared by their distance.
-void check_copy(const PeftAdapter& adapter, const std::string& layer, const at::Tensor& weight) {
-  const auto found = adapter.base_layers.find(layer);
-  if (found == adapter.base_layers.end()) return;
-  const at::Tensor& copy = found->second;
-  const std::string where = concat(adapter.file.string(), ": the copy of ", layer, ".weight");
-  APO_CHECK(DataError, copy.sizes() == weight.sizes() && copy.is_floating_point(), where, ": expected ",
-            weight.sizes(), " as in the base, found ", copy.sizes(), " ", copy.scalar_type());
-  double difference = 0, size = 0;
-  const at::Tensor all_ours = weight.flatten(), all_theirs = copy.flatten();
-  for_blocks(weight.numel(), 1, [&](int64_t begin, int64_t count) {
-    const at::Tensor ours = all_ours.narrow(0, begin, count).to(at::kFloat),
-                     theirs = all_theirs.narrow(0, begin, count).to(at::kFloat);
-    difference += (ours - theirs).square().sum(at::kDouble).item<double>();
-    size += ours.square().sum(at::kDouble).item<double>();
-  });
-  APO_CHECK(DataError, difference <= 1e-4 * size, where, " differs from the base's by ",
-            std::sqrt(difference / size), " of its size; the adapter belongs to another base");
-}
-
 // One tensor as it will be written.
 at::Tensor converted(const at::Tensor& stored, const PeftAdapter::Part* part, at::ScalarType type) {
   if (part == nullptr) return stored.to(type);
@@ -193,7 +172,7 @@ class Exporter {
     const at::NoGradGuard no_grad;
     const at::Tensor stored = base_.tensor(name);
     const PeftAdapter::Part* part = part_of(name);
-    check_copy(adapter_, layer_of(name), stored);
+    check_base(adapter_, layer_of(name), stored);
     const at::Tensor value = converted(stored, part, type);
     if (part != nullptr || type != stored.scalar_type()) check_finite(value, name, base_.path());
     writer.write(value);

@@ -15,6 +15,7 @@ class JsonFile {
  public:
   explicit JsonFile(const std::filesystem::path& path);
 
+  const std::filesystem::path& path() const { return path_; }
   bool has(const std::string& key) const { return json_.contains(key); }
   std::vector<std::string> keys() const;
   int64_t integer(const std::string& key, int64_t min, int64_t max) const;

@@ -1,5 +1,6 @@
 #include "apo/models/linear.h"
 
+#include <ATen/autocast_mode.h>
 #include <torch/types.h>
 
 namespace apo::models {
@@ -27,7 +28,11 @@ at::Tensor Linear::rows(const at::Tensor& input, int64_t begin, int64_t end) con
     return whole || !tensor.defined() ? tensor : tensor.slice(0, begin, end);
   };
   const at::Tensor kernel = part(weight.dim() == 2 ? weight : weight.flatten(1)), shift = part(bias);
-  const at::Tensor output = at::linear(input, kernel, shift.defined() ? std::optional(shift) : std::nullopt);
+  const auto in_type = [&](const at::Tensor& tensor) {
+    return at::autocast::is_autocast_enabled(input.device().type()) ? tensor : tensor.to(input.scalar_type());
+  };
+  const at::Tensor output =
+      at::linear(input, in_type(kernel), shift.defined() ? std::optional(in_type(shift)) : std::nullopt);
   if (adapters.empty() || slots == nullptr || slots->active().empty()) return output;
   const LinearAdapter* adapter = find(slots->active());
   if (adapter == nullptr) return output;

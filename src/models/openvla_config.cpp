@@ -68,10 +68,13 @@ template <class T>
 T text_field(const JsonFile& config, const char* key, T fallback, const char* expected) {
   const json& text = config.raw("text_config");
   if (text.is_null() || !text.contains(key) || text.at(key).is_null()) return fallback;
-  if (!text.at(key).is_number() || !(text.at(key).get<double>() > 0) ||
-      (std::is_integral_v<T> && !text.at(key).is_number_integer()))
-    config.fail(concat("text_config.", key), expected);
-  return text.at(key).get<T>();
+  const json& value = text.at(key);
+  APO_CHECK(
+      DataError,
+      value.is_number() && value.get<double>() > 0 && (!std::is_integral_v<T> || value.is_number_integer()),
+      config.path().string(), ": text_config.", key, ": expected ", expected, ", found ",
+      value.dump().substr(0, 80));
+  return value.get<T>();
 }
 
 double rope_theta(const JsonFile& config) {
@@ -82,13 +85,25 @@ double rope_theta(const JsonFile& config) {
     const char* type = rope.contains("rope_type") ? "rope_type" : "type";
     if (!rope.is_object() || (rope.contains(type) && rope.at(type) != "default"))
       config.fail(concat("text_config.", key), "plain rotary positions");
-    if (rope.contains("rope_theta") && rope.at("rope_theta").is_number())
-      return rope.at("rope_theta").get<double>();
+    if (!rope.contains("rope_theta")) continue;
+    APO_CHECK(DataError, rope.at("rope_theta").is_number() && rope.at("rope_theta").get<double>() > 0,
+              config.path().string(), ": text_config.", key, ".rope_theta: expected a number > 0, found ",
+              rope.at("rope_theta").dump().substr(0, 80));
+    return rope.at("rope_theta").get<double>();
   }
   return text_field<double>(config, "rope_theta", kDefaultRopeTheta, "a number > 0");
 }
 
 void read_llama(const JsonFile& config, const SafetensorsReader& weights, LlamaShape& llama) {
+  const json& text = config.raw("text_config");
+  if (!text.is_null() && !text.is_object()) config.fail("text_config", "an object");
+  for (const auto& [key, only] :
+       {std::pair("hidden_act", json("silu")), std::pair("attention_bias", json(false)),
+        std::pair("mlp_bias", json(false)), std::pair("tie_word_embeddings", json(false))})
+    APO_CHECK(DataError,
+              text.is_null() || !text.contains(key) || text.at(key).is_null() || text.at(key) == only,
+              config.path().string(), ": text_config.", key, ": expected ", only.dump(), ", found ",
+              text.at(key).dump().substr(0, 80));
   llama.norm_epsilon = text_field<double>(config, "rms_norm_eps", kDefaultNormEpsilon, "a number > 0");
   llama.rope_theta = rope_theta(config);
   llama.heads = text_field<int64_t>(config, "num_attention_heads", kDefaultHeads, "an integer > 0");

@@ -31,7 +31,8 @@ void check_tensors(OpenVlaNetwork& network, const SafetensorsReader& weights) {
 // Puts the file's tensors into a network on the meta device: the mapped file itself where type and device are right.
 class WeightLoader final : public LayerVisitor {
  public:
-  WeightLoader(const SafetensorsReader& weights, std::optional<at::ScalarType> type, at::Device device)
+  /// One type for all: a checkpoint may keep some tensors in float32.
+  WeightLoader(const SafetensorsReader& weights, at::ScalarType type, at::Device device)
       : weights_(weights), type_(type), device_(device) {}
 
  protected:
@@ -40,23 +41,22 @@ class WeightLoader final : public LayerVisitor {
     APO_CHECK(DataError, stored.is_floating_point() && stored.scalar_type() != at::kDouble,
               weights_.path().string(), ": tensor ", name, ": expected float32, float16 or bfloat16, found ",
               stored.scalar_type());
-    // one type for all: a checkpoint may keep norms in float32
-    if (!type_) type_ = stored.scalar_type();
-    value = stored.to(device_, *type_);
+    value = stored.to(device_, type_);
     if (!value.is_alias_of(stored)) weights_.release(name_in(weights_, name));  // the copy is enough
   }
 
  private:
   const SafetensorsReader& weights_;
-  std::optional<at::ScalarType> type_;
+  at::ScalarType type_;
   at::Device device_;
 };
 
-std::optional<at::ScalarType> scalar_type(const std::string& dtype) {
+// "auto" is what the checkpoint's largest table is stored in.
+at::ScalarType scalar_type(const std::string& dtype, const SafetensorsReader& weights) {
   if (dtype == "float32") return at::kFloat;
   if (dtype == "bfloat16") return at::kBFloat16;
   if (dtype == "float16") return at::kHalf;
-  return {};
+  return weights.tensor("language_model.model.embed_tokens.weight").scalar_type();
 }
 
 }  // namespace
@@ -71,8 +71,8 @@ std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::load(const PolicyOptions& options,
                                                     : directory;
   OpenVlaConfig config = OpenVlaConfig::read(base, weights, options, adapter);
   const tokenizers::TextTokenizer tokenizer(base / "tokenizer.model");
-  APO_CHECK(DataError, tokenizer.size() <= config.action_vocabulary, tokenizer.path().string(), ": has ",
-            tokenizer.size(), " pieces; expected at most ", config.action_vocabulary, ", the vocabulary of ",
+  APO_CHECK(DataError, tokenizer.size() == config.action_vocabulary, tokenizer.path().string(), ": has ",
+            tokenizer.size(), " pieces; expected ", config.action_vocabulary, ", the vocabulary of ",
             (base / "config.json").string(), " less its padding");
   APO_CHECK(DataError, tokenizer.bos() >= 0 && tokenizer.eos() >= 0, tokenizer.path().string(),
             ": expected begin and end tokens, found none");
@@ -81,7 +81,7 @@ std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::load(const PolicyOptions& options,
   auto policy =
       std::unique_ptr<OpenVlaPolicy>(new OpenVlaPolicy(std::move(config), tokenizer, options, base, device));
   check_tensors(*policy->network_, weights);
-  WeightLoader load(weights, scalar_type(options.dtype), device);
+  WeightLoader load(weights, scalar_type(options.dtype, weights), device);
   policy->network_->visit(load);
   if (options.lora.rank == 0)
     for (const auto& [name, tensor] : policy->named_parameters()) at::Tensor(tensor).set_requires_grad(true);

@@ -1,13 +1,34 @@
 #include "models/openvla_network.h"
 
+#include <ATen/autocast_mode.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "apo/base/error.h"
+#include "models/activation_checkpoint.h"
 
 namespace apo::models {
 namespace {
+
+constexpr int64_t kHeadBlock = 8192;
+
+// Autocast off while it lives.
+class FullPrecision {
+ public:
+  explicit FullPrecision(at::DeviceType device)
+      : device_(device), before_(at::autocast::is_autocast_enabled(device)) {
+    at::autocast::set_autocast_enabled(device_, false);
+  }
+  ~FullPrecision() { at::autocast::set_autocast_enabled(device_, before_); }
+  FullPrecision(const FullPrecision&) = delete;
+  FullPrecision& operator=(const FullPrecision&) = delete;
+
+ private:
+  at::DeviceType device_;
+  bool before_;
+};
 
 // [B, L] prompt mask (or undefined) -> [B or 1, P + L] true where the prefix is no padding.
 at::Tensor prefix_validity(const at::Tensor& prompt, const at::Tensor& prompt_mask, int64_t patches) {
@@ -78,6 +99,20 @@ at::Tensor OpenVlaNetwork::prefix(const at::Tensor& features, const at::Tensor& 
   return at::cat({words.narrow(1, 0, 1), features, words.narrow(1, 1, words.size(1) - 1)}, 1);
 }
 
+// In blocks of the vocabulary, recomputed in the backward pass: a float32 copy of a large head never exists whole.
+at::Tensor OpenVlaNetwork::logits(const at::Tensor& rows, int64_t begin, int64_t end) const {
+  const FullPrecision full(rows.device().type());
+  const at::Tensor x = rows.to(at::kFloat);
+  if (type() == at::kFloat) return llama_.head.rows(x, begin, end);
+  std::vector<at::Tensor> blocks;
+  for (int64_t first = begin; first < end; first += kHeadBlock) {
+    const int64_t last = std::min(first + kHeadBlock, end);
+    blocks.push_back(checkpointed(
+        [this, first, last](const at::Tensor& in) { return llama_.head.rows(in, first, last); }, x, true));
+  }
+  return at::cat(blocks, -1);
+}
+
 std::vector<at::Tensor> OpenVlaNetwork::score(const at::Tensor& features, const at::Tensor& prompt,
                                               const at::Tensor& prompt_mask,
                                               std::span<const at::Tensor> answers) const {
@@ -119,7 +154,7 @@ std::vector<at::Tensor> OpenVlaNetwork::score(const at::Tensor& features, const 
   for (const int64_t length : lengths) {
     const at::Tensor rows =
         row == 1 ? hidden.narrow(1, 0, length + 1) : at::cat({first, hidden.narrow(1, row, length)}, 1);
-    logits.push_back(llama_.head(rows).to(at::kFloat));
+    logits.push_back(this->logits(rows, 0, shape_.llama.vocabulary));
     row += length;
   }
   return logits;
@@ -167,8 +202,7 @@ at::Tensor OpenVlaNetwork::decode(const at::Tensor& features, const at::Tensor& 
       const at::Tensor seen = mask.defined() && first > 0 ? mask.narrow(2, first, 1) : mask;
       x = llama_.layers[i](x, rotation, seen, first, &caches[i]);
     }
-    const at::Tensor logits =
-        llama_.head.rows(llama_.norm(x), range.first, range.second + 1).squeeze(1).to(at::kFloat);
+    const at::Tensor logits = this->logits(llama_.norm(x), range.first, range.second + 1).squeeze(1);
     ids.select(1, t).copy_(choose(logits) + range.first);
   }
   return ids;

@@ -66,6 +66,8 @@ class OpenVlaNetwork {
 
  private:
   at::Tensor prefix(const at::Tensor& features, const at::Tensor& prompt) const;
+  /// The head for the ids [begin, end), in float32 whatever the weights' type.
+  at::Tensor logits(const at::Tensor& rows, int64_t begin, int64_t end) const;
 
   OpenVlaShape shape_;
   VisionTower dino_, siglip_;

@@ -55,10 +55,15 @@ const std::string& OpenVlaPolicy::camera_of(const Observation& observation) cons
   return observation.images.begin()->first;
 }
 
+// With center_crop the recorded picture is kept: evaluation crops it before anything else resizes it.
 void OpenVlaPolicy::prepare(Observation& observation) const {
   at::Tensor& image = observation.images[camera_of(observation)];
-  image = data::resize_picture(image, config_.image_size(), config_.resize, data::Interpolation::bicubic,
-                               config_.padding_color());
+  if (!options_.center_crop) image = resized(image);
+}
+
+at::Tensor OpenVlaPolicy::resized(const at::Tensor& image) const {
+  return data::resize_picture(image, config_.image_size(), config_.resize, data::Interpolation::bicubic,
+                              config_.padding_color());
 }
 
 at::Tensor OpenVlaPolicy::pictures(std::span<const Observation> observations) const {
@@ -66,10 +71,8 @@ at::Tensor OpenVlaPolicy::pictures(std::span<const Observation> observations) co
   const bool crop = options_.center_crop && !training();
   std::vector<at::Tensor> images;
   for (const Observation& observation : observations) {
-    at::Tensor image =
-        data::resize_picture(observation.images.at(camera_of(observation)), size, config_.resize,
-                             data::Interpolation::bicubic, config_.padding_color());
-    images.push_back(crop ? data::center_crop(image, kCenterCropArea, size, size) : image);
+    const at::Tensor& image = observation.images.at(camera_of(observation));
+    images.push_back(crop ? data::center_crop(image, kCenterCropArea, size, size) : resized(image));
   }
   const at::Tensor all = at::stack(images).permute({0, 3, 1, 2}).to(at::kFloat).div_(255);
   std::vector<at::Tensor> towers;
@@ -140,11 +143,12 @@ ActionTokens OpenVlaPolicy::tokenize(std::span<const Action> actions) const {
   const auto batch = static_cast<int64_t>(actions.size());
   at::Tensor normalized = at::empty({batch, action_size()}, at::kFloat);
   float* out = normalized.data_ptr<float>();
+  ActionTokens tokens;
   for (const Action& action : actions)
-    for (const float value : data::normalize(config_.action, action, nullptr, kNormalizationEpsilon))
+    for (const float value :
+         data::normalize(config_.action, action, &tokens.num_clipped, kNormalizationEpsilon))
       *out++ = value;
   const at::Tensor coded = bins_.encode(normalized);
-  ActionTokens tokens;
   tokens.ids = at::cat({coded, at::full({batch, 1}, tokenizer_.eos(), at::kLong)}, 1).to(device_);
   tokens.mask = at::ones_like(tokens.ids, at::kBool);
   tokens.end_token = at::zeros_like(tokens.ids, at::kBool);

@@ -50,6 +50,7 @@ class OpenVlaPolicy final : public Policy {
   OpenVlaPolicy(OpenVlaConfig config, const tokenizers::TextTokenizer& tokenizer,
                 const PolicyOptions& options, std::filesystem::path base, at::Device device);
   const std::string& camera_of(const Observation& observation) const;
+  at::Tensor resized(const at::Tensor& image) const;
   /// [B, 2, 3, Y, X], normalised for each tower.
   at::Tensor pictures(std::span<const Observation> observations) const;
   void encode_prompts(std::span<const Observation> observations, PolicyInput& input) const;

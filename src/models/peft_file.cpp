@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <regex>
@@ -197,8 +198,31 @@ fs::path base_of_adapter(const fs::path& directory) {
   if (holds_weights(directory)) return directory;
   const JsonFile config(directory / "adapter_config.json");
   const fs::path base = directory / config.text("base_model_name_or_path");  // itself where it is absolute
-  if (!holds_weights(base)) config.fail("base_model_name_or_path", "a directory with weights (or name base and adapter separately)");
+  if (!holds_weights(base))
+    config.fail("base_model_name_or_path", "a directory with weights (or name base and adapter separately)");
   return base;
+}
+
+void check_base(const PeftAdapter& adapter, const std::string& layer, const at::Tensor& weight) {
+  constexpr int64_t kBlock = 1 << 22;  // numbers compared at once
+  const auto found = adapter.base_layers.find(layer);
+  if (found == adapter.base_layers.end()) return;
+  const at::Tensor& copy = found->second;
+  const std::string where = concat(adapter.file.string(), ": the copy of ", layer, ".weight");
+  APO_CHECK(DataError, copy.sizes() == weight.sizes() && copy.is_floating_point(), where, ": expected ",
+            weight.sizes(), " as in the base, found ", copy.sizes(), " ", copy.scalar_type());
+  const at::NoGradGuard no_grad;
+  double difference = 0, size = 0;
+  const at::Tensor all_ours = weight.flatten(), all_theirs = copy.flatten();
+  for (int64_t begin = 0; begin < weight.numel(); begin += kBlock) {
+    const int64_t count = std::min(kBlock, weight.numel() - begin);
+    const at::Tensor ours = all_ours.narrow(0, begin, count).to(at::kCPU, at::kFloat),
+                     theirs = all_theirs.narrow(0, begin, count).to(at::kFloat);
+    difference += (ours - theirs).square().sum(at::kDouble).item<double>();
+    size += ours.square().sum(at::kDouble).item<double>();
+  }
+  APO_CHECK(DataError, difference <= 1e-4 * size, where, " differs from the base's by ",
+            std::sqrt(difference / size), " of its size; the adapter belongs to another base");
 }
 
 }  // namespace apo::models

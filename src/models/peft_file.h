@@ -48,6 +48,10 @@ struct PeftAdapter {
 ///         trained tokens, megatron, ...), which would otherwise be left out silently
 PeftAdapter read_peft(const std::filesystem::path& directory);
 
+/// The copy of a base weight that older peft keeps beside an adapter shows which base it was trained on: DataError if
+/// `layer` has one that is not `weight`. Types may differ, so that copies are compared by their distance (1 %).
+void check_base(const PeftAdapter& adapter, const std::string& layer, const at::Tensor& weight);
+
 /// The directory of the weights that the adapter in `directory` changes: itself if it holds weights, otherwise what its
 /// base_model_name_or_path names, relative to it. DataError naming adapter_config.json and what it names.
 std::filesystem::path base_of_adapter(const std::filesystem::path& directory);

@@ -80,7 +80,7 @@ void PolicyOptions::visit(config::Visitor& v) {
   v("type", type, "which kind of policy a fresh one is");
   v("lora", lora, "low-rank adapter: what training changes instead of the weights");
   v("unnorm_key", unnorm_key, "which entry of the action statistics; empty: the only one");
-  v("cameras", cameras, "cameras of a fresh policy; empty: all of the first episode");
+  v("cameras", cameras, "cameras of a fresh policy; empty: all of the first episode. Of an OpenVLA: the one that it sees");
   v("state_keys", state_keys, "proprioception of a fresh policy; empty: none");
   v("image_size", image_size, "square pictures of a fresh policy, pixels, a multiple of 16",
     config::between(16, 4096));
@@ -116,9 +116,11 @@ std::string parameter_hash(const Policy& policy) {
   return text;
 }
 
-at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& logits, const ActionTokens& tokens) {
+at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& logits, const ActionTokens& tokens,
+                                bool whole_vocabulary) {
   const at::NoGradGuard no_grad;
-  const auto [first, last] = policy.action_token_range();
+  auto [first, last] = policy.action_token_range();
+  if (whole_vocabulary) first = 0, last = logits.size(-1) - 1;
   const at::Tensor greedy = logits.narrow(-1, first, last - first + 1).argmax(-1) + first;
   at::Tensor is_action = tokens.mask;
   if (tokens.end_token.defined()) is_action = is_action.logical_and(tokens.end_token.logical_not());

@@ -89,7 +89,7 @@ at::Tensor Preprocessing::state(std::span<const Observation> observations) const
   return result;
 }
 
-at::Tensor Preprocessing::normalize(std::span<const Action> actions) const {
+at::Tensor Preprocessing::normalize(std::span<const Action> actions, int64_t* num_clipped) const {
   at::Tensor result = at::empty({static_cast<int64_t>(actions.size()), action_size()}, at::kFloat);
   float* out = result.data_ptr<float>();
   for (const Action& action : actions) {
@@ -97,7 +97,7 @@ at::Tensor Preprocessing::normalize(std::span<const Action> actions) const {
               action_size(), " numbers, found ", action.size());
     for (size_t i = 0; i < action.size(); ++i)
       APO_CHECK(DataError, std::isfinite(action[i]), "action: dimension ", i, ": found ", action[i]);
-    for (const float value : data::normalize(statistics.action, action)) *out++ = value;
+    for (const float value : data::normalize(statistics.action, action, num_clipped)) *out++ = value;
   }
   return result;
 }

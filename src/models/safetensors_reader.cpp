@@ -37,7 +37,7 @@ class MappedFile {
     if (::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode))
       size_ = static_cast<uint64_t>(status.st_size);
     void* address =
-        size_ == 0 ? nullptr : ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE, descriptor, 0);
+        size_ == 0 ? nullptr : ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, descriptor, 0);
     const std::string reason = strerror(errno);
     ::close(descriptor);
     APO_CHECK(DataError, address != MAP_FAILED, path.string(), ": cannot map: ", reason);

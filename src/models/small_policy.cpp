@@ -69,7 +69,7 @@ PolicyInput SmallPolicy::encode(std::span<const Observation> observations) const
 ActionTokens SmallPolicy::tokenize(std::span<const Action> actions) const {
   APO_CHECK(DataError, !actions.empty(), "actions: expected at least one");
   ActionTokens tokens;
-  tokens.ids = bins_.encode(preprocessing_.normalize(actions)).to(device_);
+  tokens.ids = bins_.encode(preprocessing_.normalize(actions, &tokens.num_clipped)).to(device_);
   tokens.mask = at::ones_like(tokens.ids, at::kBool);
   tokens.dimension = at::arange(action_size(), tokens.ids.options()).expand_as(tokens.ids).contiguous();
   return tokens;

@@ -88,23 +88,6 @@ at::Tensor imitation_weights(const std::vector<data::Sample>& samples) {
   return weights;
 }
 
-// Recorded numbers beyond the range of the tokens: coded as the end of the range, and farther out than it
-// decodes to.
-int64_t count_clipped(const models::Policy& policy, const std::vector<Action>& recorded,
-                      const at::Tensor& ids) {
-  const at::Tensor normalized = policy.detokenize(ids).to(at::kCPU, at::kFloat).contiguous();  // [B, A]
-  const std::vector<Action> decoded = policy.to_actions(ids);
-  const auto values = normalized.accessor<float, 2>();
-  int64_t clipped = 0;
-  for (size_t i = 0; i < recorded.size(); ++i)
-    for (size_t j = 0; j < recorded[i].size(); ++j) {
-      const float normal = values[static_cast<int64_t>(i)][static_cast<int64_t>(j)];
-      const float beyond = recorded[i][j] - decoded[i][j];
-      if ((normal >= 1 && beyond > 1e-5f) || (normal <= -1 && beyond < -1e-5f)) ++clipped;
-    }
-  return clipped;
-}
-
 // A stand-in for logits that nothing reads, of the reference's type: no memory behind it.
 at::Tensor shape_only(const models::ActionTokens& tokens, const at::Tensor& reference_logits,
                       int64_t vocabulary_size) {
@@ -201,7 +184,7 @@ Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
   whole.num_unpaired = pairing.num_unpaired;
   whole.input = policy_.encode(observations);
   whole.tokens = policy_.tokenize(actions);
-  whole.num_clipped_actions = count_clipped(policy_, actions, whole.tokens.ids);
+  whole.num_clipped_actions = whole.tokens.num_clipped;
 
   ObjectiveInput& in = whole.objective;
   const at::Device device = whole.tokens.ids.device();
@@ -232,7 +215,9 @@ void Learner::score_policy(MicroBatch& batch, bool mismatched) {
   }
   batch.objective.policy_logits = score.logits;
   if (mismatched) batch.objective.mismatched_policy_logits = score.mismatched_logits.detach();
-  batch.objective.action_l1 = models::action_l1(policy_, models::greedy_action_tokens(policy_, score.logits, batch.tokens), batch.tokens);
+  batch.objective.action_l1 = models::action_l1(policy_, models::greedy_action_tokens(
+          policy_, score.logits, batch.tokens,
+          options_.compatibility == objective::Compatibility::released_code), batch.tokens);
 }
 
 void Learner::score_reference(MicroBatch& batch, bool mismatched) {

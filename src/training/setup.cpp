@@ -129,6 +129,12 @@ std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, 
     models::merge_adapter(*policy);
     log_info("policy: merged the adapter into the weights; all of them train");
   }
+  for (const auto& [name, parameter] : models::trainable_parameters(*policy))
+    if (parameter.scalar_type() == at::kBFloat16 || parameter.scalar_type() == at::kHalf) {
+      log_warn("policy: ", name, " and others train in half precision: updates below its rounding are lost; set "
+               "policy.dtype=float32, or train an adapter (policy.lora.rank)");
+      break;
+    }
   APO_CHECK(ConfigError, policy->action_size() == dataset.action_size(),
             "policy.checkpoint: ", options.policy.checkpoint, ": acts in ", policy->action_size(),
             " dimensions, but the recorded actions in ", dataset.file_path(0).string(), " have ",

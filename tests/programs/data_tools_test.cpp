@@ -87,7 +87,7 @@ TEST_F(DataTools, ValidateWithAConfigNeedsItsPools) {
 }
 
 TEST_F(DataTools, ConvertTurnsPicturesAndSaysWhere) {
-  const auto released = run({"convert", layout("sirius.hdf5"), "--from", "sirius", "--instruction", "fit the nut", "--to",
+  const auto released = run({"convert", layout("sirius.hdf5"), "--format", "sirius", "--instruction", "fit the nut", "--to",
                              "released-interaction", "--output", path("out")});
   EXPECT_EQ(released.exit_code, 0) << released.err;
   EXPECT_TRUE(fs::exists(path("out/episode_2.hdf5")));

@@ -68,6 +68,7 @@ class LinearPolicy : public models::Policy {
     models::ActionTokens tokens;
     tokens.ids = at::cat({bins, at::full({size, 1}, kEndToken, at::kLong)}, 1);
     tokens.mask = at::ones({size, kTokens}, at::kBool);
+    tokens.num_clipped = at::stack(rows).abs().gt(1).sum().item<int64_t>();
     tokens.end_token = tokens.ids.eq(kEndToken);
     tokens.dimension = at::tensor({0, 1, -1}, at::kLong).expand({size, kTokens}).contiguous();
     return tokens;

@@ -38,7 +38,8 @@ class Linear {
 
   /// Shapes  input [..., in], returns [..., out]
   at::Tensor operator()(const at::Tensor& input) const;
-  /// The same for the output features [begin, end) alone, [..., end - begin].
+  /// The same for the output features [begin, end) alone, [..., end - begin]. Computed in the input's type, whatever the
+  /// weight's.
   at::Tensor rows(const at::Tensor& input, int64_t begin, int64_t end) const;
 
   int64_t in_features() const { return weight.numel() / weight.size(0); }

@@ -49,6 +49,7 @@ struct ActionTokens {
   at::Tensor mask;        ///< [B, T] bool, false at padding
   at::Tensor end_token;   ///< [B, T] bool, true at the end-of-action token; undefined if the model has none
   at::Tensor dimension;   ///< [B, T] int64 action dimension that a token codes, -1 where it codes none alone
+  int64_t num_clipped = 0;  ///< recorded numbers of the whole batch beyond what the tokens can express
   ActionTokens slice(int64_t begin, int64_t end) const;
 };
 
@@ -161,8 +162,10 @@ std::filesystem::path resolve_checkpoint(const std::filesystem::path& path);
 std::string parameter_hash(const Policy& policy);
 
 /// What `logits` [B, T, V] make most probable, teacher forced: among the action tokens where `tokens` has one, elsewhere
-/// (end token, padding) as in `tokens`. [B, T] ids, without gradient.
-at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& logits, const ActionTokens& tokens);
+/// (end token, padding) as in `tokens`. [B, T] ids, without gradient. `whole_vocabulary`: among all tokens, as the released
+/// program does, so that an id may be no action's.
+at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& logits, const ActionTokens& tokens,
+                                bool whole_vocabulary = false);
 /// Mean |predicted − recorded| over the action's dimensions, in normalised units, [B] float32 on the ids' device.
 at::Tensor action_l1(const Policy& policy, const at::Tensor& predicted, const ActionTokens& tokens);
 
