@@ -71,16 +71,37 @@ std::string p_text(double p) {
   return concat("p = ", fixed(p, p < 0.1 ? 3 : 2));
 }
 
-// "+25.3 points, p < 0.001"; pairs are those of the same loop and seed.
-std::string test_cell(const Row& row, const Row& other, const Bits& bits) {
-  if (row.front()->method == other.front()->method) return "–";
-  std::vector<bool> first, second;
-  for (size_t i = 0; i < row.size(); ++i) {
-    const std::vector<bool> a = bits(*row[i]), b = bits(*other[i]);
-    first.insert(first.end(), a.begin(), a.end());
-    second.insert(second.end(), b.begin(), b.end());
+// Which pairs are one observation. Trials have the same seeds in all loops: a seed counts once, by what most
+// bases did with it. Each loop's deployments have their own seeds: every episode counts.
+enum class Units { seeds, episodes };
+
+PairedTest pooled_test(const Row& row, const Row& other, const Bits& bits, Units units) {
+  std::vector<int64_t> balance;  // by unit: how much more often the first did it
+  int64_t sum = 0, pairs = 0;
+  for (size_t loop = 0; loop < row.size(); ++loop) {
+    const std::vector<bool> first = bits(*row[loop]), second = bits(*other[loop]);
+    const size_t begin = units == Units::seeds ? 0 : balance.size();
+    balance.resize(begin + first.size());
+    for (size_t i = 0; i < first.size(); ++i) {
+      const int64_t more = int64_t{first[i]} - int64_t{second[i]};
+      balance[begin + i] += more;
+      sum += more;
+    }
+    pairs += std::ssize(first);
   }
-  const PairedTest test = paired_test(first, second);
+  PairedTest test;
+  test.pairs = pairs;
+  test.only_first = std::count_if(balance.begin(), balance.end(), [](int64_t b) { return b > 0; });
+  test.only_second = std::count_if(balance.begin(), balance.end(), [](int64_t b) { return b < 0; });
+  if (pairs > 0) test.difference = static_cast<double>(sum) / static_cast<double>(pairs);
+  test.p = mcnemar_exact(test.only_first, test.only_second);
+  return test;
+}
+
+// "+25.3, p < 0.001"
+std::string test_cell(const Row& row, const Row& other, const Bits& bits, Units units) {
+  if (row.front()->method == other.front()->method) return "–";
+  const PairedTest test = pooled_test(row, other, bits, units);
   return concat(test.difference >= 0 ? "+" : "−", fixed(std::abs(100 * test.difference), 1), ", ",
                 p_text(test.p));
 }
@@ -203,7 +224,7 @@ class Merged {
                                             const std::vector<std::pair<std::string, const Row*>>& others) {
     std::vector<std::string> cells = {escaped(row[0]->method), rate_cell(row, success),
                                       loops_cell(row, success), rate_cell(row, unaided)};
-    for (const auto& [name, other] : others) cells.push_back(test_cell(row, *other, success));
+    for (const auto& [name, other] : others) cells.push_back(test_cell(row, *other, success, Units::seeds));
     return cells;
   }
 
@@ -216,8 +237,8 @@ class Merged {
     for (const MethodResult* result : row) lost += result->lost, total += std::ssize(result->take_overs);
     cells.push_back(fixed(total > 0 ? static_cast<double>(lost) / static_cast<double>(total) : 0, 3));
     for (const auto& [name, other] : others) {
-      cells.push_back(test_cell(row, *other, corrected));
-      if (!kinds.empty()) cells.push_back(test_cell(row, *other, corrected_for(kinds[0])));
+      cells.push_back(test_cell(row, *other, corrected, Units::episodes));
+      if (!kinds.empty()) cells.push_back(test_cell(row, *other, corrected_for(kinds[0]), Units::episodes));
     }
     return cells;
   }
@@ -233,9 +254,10 @@ std::string comparison_markdown(std::span<const Comparison> loops, std::span<con
   return concat(
       Merged(loops, names).markdown(),
       "Success and take-overs are shares of all trials or episodes, with Wilson's 95 % interval; the "
-      "intervals "
-      "leave out the spread between bases. Differences are in points (hundredths), with the two-sided p of "
-      "McNemar's exact test over the common seeds, not corrected for the number of tests.\n");
+      "intervals leave out the spread between bases. Differences are in points (hundredths), with the "
+      "two-sided p of McNemar's exact test over the common seeds, not corrected for the number of "
+      "tests. Trials have the same seeds for all bases, so that each seed counts once in their test, "
+      "by what most bases did with it.\n");
 }
 
 }  // namespace apo::deploy

@@ -74,9 +74,10 @@ double mcnemar_exact(int64_t only_first, int64_t only_second);
 /// The vectors are of one length, pair by pair.
 PairedTest paired_test(const std::vector<bool>& first, const std::vector<bool>& second);
 
-/// Markdown tables, two for each round: success in trials, and take-overs in the next deployment. Rates are pooled over
-/// `loops` (freshly trained bases), intervals are Wilson's 95 %, tests are McNemar's over the common seeds of each loop,
-/// pooled.
+/// Markdown tables, two for each round: success in trials, and take-overs in the next deployment. Rates are
+/// pooled over `loops` (freshly trained bases), intervals are Wilson's 95 %, tests are McNemar's. Trials have the
+/// same seeds in every loop: there a seed counts once, by the sign of its sum over loops. Deployments have their
+/// own seeds in each loop: there every episode counts.
 /// DataError naming `names` (one a loop) where two loops have other methods, trials, seeds or episodes.
 std::string comparison_markdown(std::span<const Comparison> loops, std::span<const std::string> names);
 
