@@ -4,7 +4,6 @@
 #include <iostream>
 #include <sstream>
 
-#include "app_main.h"
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
@@ -15,6 +14,7 @@
 #include "apo/data/validate.h"
 #include "apo/deploy/webp.h"
 #include "apo/models/export.h"
+#include "app_main.h"
 
 namespace {
 
@@ -41,17 +41,24 @@ CLI::Option* add_enum_option(CLI::App& command, const std::string& names, E& val
     for (const auto& [entry, name] : enum_names(value))
       if (name == text) value = entry;
   };
-  return command.add_option_function<std::string>(names, choose, help)->check(CLI::IsMember(valid))->type_name("NAME");
+  return command.add_option_function<std::string>(names, choose, help)
+      ->check(CLI::IsMember(valid))
+      ->type_name("NAME");
 }
 
 void add_data_options(CLI::App& command, DataArguments& arguments) {
   apps::add_config_options(command, arguments.config);
-  command.add_option("paths", arguments.paths, "HDF5 files, directories or globs, instead of the config's sources")
+  command
+      .add_option("paths", arguments.paths,
+                  "HDF5 files, directories or globs, instead of the config's sources")
       ->type_name("PATH");
   add_enum_option(command, "--format", arguments.format, "layout of every PATH");
-  command.add_option("--instruction", arguments.instruction, "what the robot was asked to do, for PATHs that do not say")
+  command
+      .add_option("--instruction", arguments.instruction,
+                  "what the robot was asked to do, for PATHs that do not say")
       ->type_name("TEXT");
-  add_enum_option(command, "--image-orientation", arguments.orientation, "how the pictures of every PATH are turned");
+  add_enum_option(command, "--image-orientation", arguments.orientation,
+                  "how the pictures of every PATH are turned");
 }
 
 // The sources of the config, or the paths of the command line with the config's labels and filters.
@@ -63,10 +70,12 @@ std::optional<data::DataOptions> data_options(const DataArguments& arguments) {
             !arguments.paths.empty() ||
                 (arguments.format == data::TrajectoryFormat::automatic && arguments.instruction.empty() &&
                  arguments.orientation == data::ImageOrientation::automatic),
-            "--format, --instruction and --image-orientation speak of PATHs, and none is given; in a config each source "
+            "--format, --instruction and --image-orientation speak of PATHs, and none is given; in a config "
+            "each source "
             "has them as its own options");
   if (!arguments.paths.empty()) {
-    const data::DataOptions given = data::options_for_paths(arguments.paths, arguments.format, arguments.instruction);
+    const data::DataOptions given =
+        data::options_for_paths(arguments.paths, arguments.format, arguments.instruction);
     options.expert = given.expert;
     options.interactions = given.interactions;
     for (data::SourceOptions& source : options.interactions) source.image_orientation = arguments.orientation;
@@ -84,8 +93,10 @@ void run_label(const DataArguments& arguments) {
   const auto options = data_options(arguments);
   if (!options) return;
   if (!arguments.write.empty())
-    for (const auto& file : data::write_labels(*options, arguments.write)) std::cout << "labelled " << file.string() << "\n";
+    for (const auto& file : data::write_labels(*options, arguments.write))
+      std::cout << "labelled " << file.string() << "\n";
   if (arguments.output.empty() && !arguments.write.empty()) return;
+  apps::check_no_recording("--output", arguments.output);
   std::ostringstream lines;
   const data::LabelCounts counts = data::write_label_lines(*options, lines);
   if (arguments.output.empty()) {
@@ -102,10 +113,12 @@ void run_validate(const DataArguments& arguments) {
   if (!options) return;
   const data::Validation result = data::validate(*options, arguments.paths.empty());
   std::cout << (arguments.json ? to_json(result) : to_text(result)) << std::flush;
-  const int64_t errors = result.count(data::Severity::error), warnings = result.count(data::Severity::warning);
-  APO_CHECK(DataError, errors == 0, "the data are not fit for training: ", errors, errors == 1 ? " error" : " errors");
-  APO_CHECK(DataError, !arguments.strict || warnings == 0, "the data have ", warnings, warnings == 1 ? " warning" : " warnings",
-            " (--strict)");
+  const int64_t errors = result.count(data::Severity::error),
+                warnings = result.count(data::Severity::warning);
+  APO_CHECK(DataError, errors == 0, "the data are not fit for training: ", errors,
+            errors == 1 ? " error" : " errors");
+  APO_CHECK(DataError, !arguments.strict || warnings == 0, "the data have ", warnings,
+            warnings == 1 ? " warning" : " warnings", " (--strict)");
 }
 
 void run_convert(const DataArguments& arguments) {
@@ -117,26 +130,31 @@ void run_contact_sheet(const DataArguments& arguments) {
   const auto options = data_options(arguments);
   if (!options) return;
   const std::filesystem::path output = arguments.output;
-  APO_CHECK(ConfigError, output.extension() == ".webp", arguments.output, ": expected a name that ends in .webp");
+  APO_CHECK(ConfigError, output.extension() == ".webp", arguments.output,
+            ": expected a name that ends in .webp");
   const at::Tensor picture = data::contact_sheet(*options, arguments.sheet);
   deploy::write_picture(output, picture);
-  std::cout << "contact sheet " << arguments.output << " (" << picture.size(1) << "x" << picture.size(0) << " pixels)\n";
+  std::cout << "contact sheet " << arguments.output << " (" << picture.size(1) << "x" << picture.size(0)
+            << " pixels)\n";
 }
 
 void run_stats(const DataArguments& arguments) {
   const auto options = data_options(arguments);
   if (!options) return;
+  apps::check_no_recording("--output", arguments.output);
   const data::Dataset dataset(*options);
   const auto statistics = data::compute_statistics(dataset, dataset.kept_steps(!options->expert.empty()));
   const std::string json = data::to_json(statistics, arguments.name) + "\n";
   std::cout << (arguments.json ? json : to_text(statistics));
   if (arguments.output.empty()) return;
   write_file_atomic(arguments.output, json);
-  if (!arguments.json) std::cout << "\nstatistics " << arguments.output << " (name " << arguments.name << ")\n";
+  if (!arguments.json)
+    std::cout << "\nstatistics " << arguments.output << " (name " << arguments.name << ")\n";
 }
 
 CLI::App* add_validate(CLI::App& app, DataArguments& arguments) {
-  CLI::App* command = app.add_subcommand("validate", "is it fit for training? one line a question; exit code 3 if not");
+  CLI::App* command =
+      app.add_subcommand("validate", "is it fit for training? one line a question; exit code 3 if not");
   add_data_options(*command, arguments);
   command->add_flag("--json", arguments.json, "print one JSON object instead of a table");
   command->add_flag("--strict", arguments.strict, "warnings make it unfit, too");
@@ -146,28 +164,35 @@ CLI::App* add_validate(CLI::App& app, DataArguments& arguments) {
 CLI::App* add_convert(CLI::App& app, DataArguments& arguments) {
   CLI::App* command = app.add_subcommand("convert", "to another layout; what has no place there is listed");
   add_data_options(*command, arguments);
-  add_enum_option(*command, "--to", arguments.to, "apo (default), robomimic, released-demo, or released-interaction (a directory)");
-  command->add_option("--output", arguments.output, "new HDF5 file, or directory")->required()->type_name("OUT");
+  add_enum_option(*command, "--to", arguments.to,
+                  "apo (default), robomimic, released-demo, or released-interaction (a directory)");
+  command->add_option("--output", arguments.output, "new HDF5 file, or directory")
+      ->required()
+      ->type_name("OUT");
   return command;
 }
 
 CLI::App* add_contact_sheet(CLI::App& app, DataArguments& arguments) {
-  CLI::App* command = app.add_subcommand("contact-sheet", "a picture of frames with who acted and their labels");
+  CLI::App* command =
+      app.add_subcommand("contact-sheet", "a picture of frames with who acted and their labels");
   add_data_options(*command, arguments);
   data::ContactSheetOptions& sheet = arguments.sheet;
   command->add_option("--output", arguments.output, "picture")->required()->type_name("FILE.webp");
-  command->add_option("--episode", sheet.episode, "only episodes of this name, e.g. demo_3")->type_name("NAME");
+  command->add_option("--episode", sheet.episode, "only episodes of this name, e.g. demo_3")
+      ->type_name("NAME");
   command->add_option("--episodes", sheet.episodes, "first so many of each file")->capture_default_str();
   command->add_option("--camera", sheet.camera, "which one (default: the first by name)")->type_name("NAME");
-  command->add_option("--frames", sheet.frames, "of an episode at most, every take-over among them")->capture_default_str();
+  command->add_option("--frames", sheet.frames, "of an episode at most, every take-over among them")
+      ->capture_default_str();
   command->add_option("--columns", sheet.columns, "frames in a row")->capture_default_str();
   command->add_option("--size", sheet.size, "height of a frame in pixels")->capture_default_str();
   return command;
 }
 
 CLI::App* add_stats(CLI::App& app, DataArguments& arguments) {
-  CLI::App* command = app.add_subcommand(
-      "stats", "dataset_statistics.json as OpenVLA has it: of the expert sources' kept steps, or of all if there are none");
+  CLI::App* command = app.add_subcommand("stats",
+                                         "dataset_statistics.json as OpenVLA has it: of the expert sources' "
+                                         "kept steps, or of all if there are none");
   add_data_options(*command, arguments);
   command->add_option("--name", arguments.name, "key of the statistics (unnorm_key)")->capture_default_str();
   command->add_option("--output", arguments.output, "JSON file")->type_name("FILE");
@@ -181,15 +206,23 @@ struct ExportArguments {
 };
 
 void add_export(CLI::App& app, ExportArguments& arguments) {
-  CLI::App* command = app.add_subcommand("export", "a Hugging Face directory: a checkpoint with its adapter merged");
-  command->add_option("--checkpoint", arguments.checkpoint, "Hugging Face directory, training checkpoint or run")
-      ->required()->type_name("DIR");
-  command->add_option("--adapter", arguments.adapter, "PEFT directory to merge (a training checkpoint brings its own)")
+  CLI::App* command =
+      app.add_subcommand("export", "a Hugging Face directory: a checkpoint with its adapter merged");
+  command
+      ->add_option("--checkpoint", arguments.checkpoint, "Hugging Face directory, training checkpoint or run")
+      ->required()
+      ->type_name("DIR");
+  command
+      ->add_option("--adapter", arguments.adapter,
+                   "PEFT directory to merge (a training checkpoint brings its own)")
       ->type_name("DIR");
   command->add_option("--output", arguments.output, "new directory")->required()->type_name("DIR");
-  command->add_option("--dtype", arguments.options.dtype, "stored (each tensor its own), float32, bfloat16 or float16")
+  command
+      ->add_option("--dtype", arguments.options.dtype,
+                   "stored (each tensor its own), float32, bfloat16 or float16")
       ->capture_default_str();
-  command->add_option("--max-shard-bytes", arguments.options.max_shard_bytes, "largest weight file")->capture_default_str();
+  command->add_option("--max-shard-bytes", arguments.options.max_shard_bytes, "largest weight file")
+      ->capture_default_str();
   command->add_flag("--overwrite", arguments.options.overwrite, "replace an earlier checkpoint");
 }
 
@@ -198,24 +231,30 @@ void run_export(const ExportArguments& arguments) {
       models::export_checkpoint(arguments.checkpoint, arguments.adapter, arguments.output, arguments.options);
   for (const std::string& name : summary.weights) std::cout << "weights " << name << "\n";
   for (const std::string& name : summary.copied) std::cout << "copied  " << name << "\n";
-  std::cout << "exported " << summary.num_tensors << " tensors (" << summary.num_merged << " merged, " << summary.num_bytes
-            << " bytes) to " << arguments.output << "\n";
+  std::cout << "exported " << summary.num_tensors << " tensors (" << summary.num_merged << " merged, "
+            << summary.num_bytes << " bytes) to " << arguments.output << "\n";
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Looks at recorded trajectories: what they hold, and which steps are desirable and why; exports checkpoints.",
-               "apo-data");
+  CLI::App app(
+      "Looks at recorded trajectories: what they hold, and which steps are desirable and why; exports "
+      "checkpoints.",
+      "apo-data");
   app.require_subcommand(1);
   DataArguments arguments;
-  CLI::App* inspect = app.add_subcommand("inspect", "episodes, take-overs, labels by reason, pools, action ranges, cameras");
+  CLI::App* inspect =
+      app.add_subcommand("inspect", "episodes, take-overs, labels by reason, pools, action ranges, cameras");
   add_data_options(*inspect, arguments);
   inspect->add_flag("--json", arguments.json, "print one JSON object instead of a table");
   CLI::App* label = app.add_subcommand("label", "one JSON object a step: its label and why");
   add_data_options(*label, arguments);
-  label->add_option("--output", arguments.output, "JSON lines file (default: standard output)")->type_name("FILE");
-  label->add_option("--write", arguments.write, "store the labels in copies: a new HDF5 file, or a directory for several")
+  label->add_option("--output", arguments.output, "JSON lines file (default: standard output)")
+      ->type_name("FILE");
+  label
+      ->add_option("--write", arguments.write,
+                   "store the labels in copies: a new HDF5 file, or a directory for several")
       ->type_name("OUT");
   CLI::App* validate = add_validate(app, arguments);
   CLI::App* convert = add_convert(app, arguments);

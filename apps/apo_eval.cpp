@@ -39,6 +39,7 @@ void run_eval(EvalArguments arguments) {
                                           training::select_device(config->training.run.device));
   if (!arguments.dataset.empty()) {
     APO_CHECK(ConfigError, !arguments.output.empty(), "--dataset needs --output FILE");
+    apps::check_no_recording("--output", arguments.output);
     data::DataOptions data = config->training.data;
     deploy::score_dataset(*policy, arguments.dataset, data, config->training.train.batch_size, arguments.output);
     std::cout << "scores " << arguments.output << "\n";

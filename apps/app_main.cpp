@@ -2,7 +2,9 @@
 
 #include <c10/util/Exception.h>
 
+#include <fstream>
 #include <iostream>
+#include <string_view>
 
 #include "apo/base/interrupt.h"
 #include "apo/base/log.h"
@@ -13,7 +15,8 @@ namespace apo::apps {
 namespace {
 
 constexpr const char* kReferenceTitle =
-    "# Every key of the config\n\nAll programs read one YAML file with these sections; each uses those that concern it. "
+    "# Every key of the config\n\nAll programs read one YAML file with these sections; each uses those that "
+    "concern it. "
     "Paths are relative to the file (in `--set`: to the working directory). This page is the output of "
     "`apo-train --print-reference`; `--print-schema` prints the same as a JSON schema for editors.\n\n";
 
@@ -32,19 +35,23 @@ LogLevel log_level(const std::string& name) {
 }  // namespace
 
 void add_config_options(CLI::App& app, ConfigArguments& arguments) {
-  app.add_option("--config", arguments.config, "YAML file; docs/config.md lists every key")->type_name("FILE");
+  app.add_option("--config", arguments.config, "YAML file; docs/config.md lists every key")
+      ->type_name("FILE");
   app.add_option("--set", arguments.overrides, "override one key: --set objective.beta=0.2 (repeatable)")
       ->type_name("KEY.PATH=VALUE")
       ->take_all()
       ->allow_extra_args(false);
-  app.add_flag("--print-config", arguments.print_config, "print the resolved config with every default, and stop");
-  app.add_flag("--print-schema", arguments.print_schema, "print a JSON schema of the config for editors, and stop");
+  app.add_flag("--print-config", arguments.print_config,
+               "print the resolved config with every default, and stop");
+  app.add_flag("--print-schema", arguments.print_schema,
+               "print a JSON schema of the config for editors, and stop");
   app.add_flag("--print-reference", arguments.print_reference, "print docs/config.md: every key, and stop");
 }
 
 void add_existing_run_options(CLI::App& app, ExistingRunArguments& arguments) {
   auto* resume = app.add_flag("--resume", arguments.resume, "go on where an earlier run in run.dir stopped");
-  app.add_flag("--overwrite", arguments.overwrite, "delete an earlier run in run.dir first")->excludes(resume);
+  app.add_flag("--overwrite", arguments.overwrite, "delete an earlier run in run.dir first")
+      ->excludes(resume);
 }
 
 training::ExistingRun ExistingRunArguments::value() const {
@@ -73,9 +80,17 @@ std::optional<RunConfig> read_config(const ConfigArguments& arguments, ConfigNee
     std::cout << config::print(config, true);
     return std::nullopt;
   }
-  APO_CHECK(ConfigError, need == ConfigNeed::optional || !arguments.config.empty(), "--config FILE is required");
+  APO_CHECK(ConfigError, need == ConfigNeed::optional || !arguments.config.empty(),
+            "--config FILE is required");
   set_log_level(log_level(config.training.logging.level));
   return config;
+}
+
+void check_no_recording(const std::string& option, const std::string& output) {
+  char signature[4] = {};
+  std::ifstream(output, std::ios::binary).read(signature, sizeof(signature));
+  APO_CHECK(ConfigError, std::string_view(signature, sizeof(signature)) != "\x89HDF", option, ": ", output,
+            " is a recording and would be replaced; choose another name");
 }
 
 int run_app(CLI::App& app, int argc, char** argv, const std::function<void()>& body) {
@@ -86,7 +101,8 @@ int run_app(CLI::App& app, int argc, char** argv, const std::function<void()>& b
   } catch (const CLI::Success& success) {
     return app.exit(success);
   } catch (const CLI::ParseError& error) {
-    return fail(app, ExitCode::usage, concat(error.what(), " (", app.get_name(), " --help lists the options)"));
+    return fail(app, ExitCode::usage,
+                concat(error.what(), " (", app.get_name(), " --help lists the options)"));
   }
   catch_interrupts();
   try {

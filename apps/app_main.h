@@ -35,6 +35,9 @@ enum class ConfigNeed { required, optional };
 /// --print-reference prints and returns nothing. ConfigError if a required --config is missing.
 std::optional<RunConfig> read_config(const ConfigArguments& arguments, ConfigNeed need = ConfigNeed::required);
 
+/// ConfigError if `output`, which a program is about to replace, is a recording (an HDF5 file).
+void check_no_recording(const std::string& option, const std::string& output);
+
 /// Parses the command line and runs `body`. Errors become one message on stderr and the exit code:
 /// 0 done, 2 wrong usage or config, 3 wrong data or checkpoint, 4 failure while running, 130 interrupted.
 int run_app(CLI::App& app, int argc, char** argv, const std::function<void()>& body);

@@ -3,7 +3,7 @@
 
     python scripts/openvla/make_checkpoint.py --size tiny runs/openvla/checkpoint
     python scripts/openvla/make_checkpoint.py --size tiny runs/openvla/checkpoint --adapter runs/openvla/adapter \\
-        --rank 4 --demonstrations runs/openvla/demonstrations.hdf5
+        --rank 4 --demonstrations runs/openvla/demonstrations.hdf5 --interactions runs/openvla/interactions.hdf5
 
 tiny  28 pixels, towers 64 and 72 wide, Llama 64 wide with 2 layers: starts at once on any machine (about 2.5 MB)
 mid   224 pixels, towers 384 and 432 wide with 6 blocks, Llama 512 wide with 8 layers, vocabulary 32064 (about 350 MB)
@@ -192,8 +192,9 @@ def episode(rng, stats, size, intervened, steps):
     return np.stack(pictures), np.asarray(actions, np.float32), source
 
 
-def demonstrations(path, stats, episodes=6, steps=16, size=(48, 64), seed=0, camera="agentview"):
-    """Writes recorded episodes in the project's layout: even ones expert demonstrations, odd ones with a correction."""
+def recording(path, stats, episodes, corrected, steps=16, size=(48, 64), seed=0, camera="agentview"):
+    """Writes recorded episodes in the project's layout: demonstrations of an expert, or (`corrected`) of a policy that a
+    person takes over from."""
     import h5py
     rng = np.random.default_rng(seed)
     with h5py.File(path, "w") as file:
@@ -204,7 +205,7 @@ def demonstrations(path, stats, episodes=6, steps=16, size=(48, 64), seed=0, cam
         data.attrs["policy"], data.attrs["policy_hash"] = "scripted", ""
         total = 0
         for i in range(episodes):
-            pictures, actions, source = episode(rng, stats, size, i % 2 == 1, steps + 2 * i)
+            pictures, actions, source = episode(rng, stats, size, corrected, steps + 2 * i)
             demo = data.create_group(f"demo_{i}")
             demo.attrs["num_samples"] = len(actions)
             demo.attrs["task_description"] = TASKS[i % len(TASKS)]
@@ -228,8 +229,10 @@ def main():
     parser.add_argument("--adapter", type=pathlib.Path, metavar="DIR",
                         help="also write a random adapter for all linear layers")
     parser.add_argument("--rank", type=int, default=32, help="rank of the adapter; alpha is 16")
-    parser.add_argument("--demonstrations", type=pathlib.Path, metavar="HDF5", help="also write a few recorded episodes")
-    parser.add_argument("--episodes", type=int, default=6)
+    parser.add_argument("--demonstrations", type=pathlib.Path, metavar="HDF5", help="also write an expert's episodes")
+    parser.add_argument("--interactions", type=pathlib.Path, metavar="HDF5",
+                        help="also write a policy's episodes, each with a take-over")
+    parser.add_argument("--episodes", type=int, default=3, help="in each of these files")
     options = parser.parse_args()
     if options.size == "released":
         make_empty(SIZES[options.size], options.out)
@@ -239,11 +242,13 @@ def main():
     if options.adapter:
         make_adapter(options.out, options.adapter, options.rank, 16, options.seed)
         print(f"adapter: {options.adapter}")
-    if options.demonstrations:
-        stats = json.loads((options.out / "config.json").read_text())["norm_stats"][DATASET]["action"]
-        options.demonstrations.parent.mkdir(parents=True, exist_ok=True)
-        demonstrations(options.demonstrations, stats, options.episodes, seed=options.seed)
-        print(f"demonstrations: {options.demonstrations}")
+    stats = json.loads((options.out / "config.json").read_text())["norm_stats"][DATASET]["action"]
+    for what, path in (("demonstrations", options.demonstrations), ("interactions", options.interactions)):
+        if not path:
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        recording(path, stats, options.episodes, what == "interactions", seed=options.seed + len(what))
+        print(f"{what}: {path}")
 
 
 if __name__ == "__main__":

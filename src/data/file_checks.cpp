@@ -81,7 +81,7 @@ class Shapes : public Check {
 
 class Pictures : public Check {
  public:
-  Pictures() : Check("pictures", "pictures show something, change with the motion, and are the right way up") {}
+  Pictures() : Check("pictures", "pictures show something and change with the motion") {}
   void see_file(const ScannedFile& in) override {
     of_file_ = 0;
     if (in.file.format() != TrajectoryFormat::libero) return;

@@ -96,7 +96,8 @@ Validation validate(const DataOptions& options, bool pools_needed) {
   result.checks.push_back(std::move(readable));
   for (const auto& check : checks) {
     check->finish();
-    result.checks.push_back(check->result());
+    // a question is not answered by files without episodes
+    if (result.num_episodes > 0 || !check->result().findings.empty()) result.checks.push_back(check->result());
   }
   return result;
 }

@@ -128,7 +128,10 @@ class Exporter {
  public:
   Exporter(Sources sources, const ExportOptions& options)
       : sources_(std::move(sources)), options_(options), type_(type_of(options.dtype)), base_(sources_.base) {
-    if (!sources_.adapter.empty()) adapter_ = read_peft(sources_.adapter);
+    if (!sources_.adapter.empty()) {
+      adapter_ = read_peft(sources_.adapter);
+      warn_if_other_base(sources_.adapter, sources_.base);
+    }
     check_fit(adapter_, base_);
     names_ = base_.names_in_order();
     for (const std::string& name : names_) {

@@ -10,6 +10,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "apo/base/log.h"
 #include "apo/models/safetensors.h"
 #include "models/json_file.h"
 
@@ -187,6 +188,16 @@ PeftAdapter read_peft(const fs::path& directory) {
     complete(part, layer, config, adapter.file);
   }
   return adapter;
+}
+
+void warn_if_other_base(const fs::path& adapter_directory, const fs::path& base) {
+  const JsonFile config(adapter_directory / "adapter_config.json");
+  if (!config.raw("base_model_name_or_path").is_string()) return;
+  const fs::path named = adapter_directory / config.text("base_model_name_or_path");
+  std::error_code ignored;
+  if (!fs::exists(named, ignored) || fs::equivalent(named, base, ignored)) return;
+  log_warn(adapter_directory.string(), ": this adapter was trained on ", named.lexically_normal().string(),
+           ", not on ", base.string());
 }
 
 fs::path base_of_adapter(const fs::path& directory) {

@@ -52,6 +52,9 @@ PeftAdapter read_peft(const std::filesystem::path& directory);
 /// `layer` has one that is not `weight`. Types may differ, so that copies are compared by their distance (1 %).
 void check_base(const PeftAdapter& adapter, const std::string& layer, const at::Tensor& weight);
 
+/// Warns if the adapter names another directory here as its base than `base`: fine-tuned models have the same shapes.
+void warn_if_other_base(const std::filesystem::path& adapter_directory, const std::filesystem::path& base);
+
 /// The directory of the weights that the adapter in `directory` changes: itself if it holds weights, otherwise what its
 /// base_model_name_or_path names, relative to it. DataError naming adapter_config.json and what it names.
 std::filesystem::path base_of_adapter(const std::filesystem::path& directory);

@@ -80,7 +80,8 @@ void PolicyOptions::visit(config::Visitor& v) {
   v("type", type, "which kind of policy a fresh one is");
   v("lora", lora, "low-rank adapter: what training changes instead of the weights");
   v("unnorm_key", unnorm_key, "which entry of the action statistics; empty: the only one");
-  v("cameras", cameras, "cameras of a fresh policy; empty: all of the first episode. Of an OpenVLA: the one that it sees");
+  v("cameras", cameras,
+    "cameras of a fresh policy; empty: all of the first episode. Of an OpenVLA: the one that it sees");
   v("state_keys", state_keys, "proprioception of a fresh policy; empty: none");
   v("image_size", image_size, "square pictures of a fresh policy, pixels, a multiple of 16",
     config::between(16, 4096));
@@ -92,12 +93,14 @@ void PolicyOptions::visit(config::Visitor& v) {
   v("action_bins", action_bins, "bins that a fresh policy cuts an action dimension into",
     config::between(2, 1 << 20));
   v.path("statistics", statistics,
-         "action statistics (JSON, from `apo-data stats`) in place of the checkpoint's; empty: the checkpoint's");
+         "action statistics (JSON, from `apo-data stats`) in place of the checkpoint's; empty: the "
+         "checkpoint's");
   v.choice("dtype", dtype, kDtypes, "of a loaded OpenVLA's frozen weights; auto: as stored");
   v("center_crop", center_crop,
     "evaluate on the centre 90 % of the picture, for an OpenVLA that trained on random crops of that area");
   v("action_tokens_only", action_tokens_only,
-    "OpenVLA decodes only among its action tokens; false: among the whole vocabulary, as the released program");
+    "OpenVLA decodes only among its action tokens; false: among the whole vocabulary, as the released "
+    "program");
   v("activation_checkpointing", activation_checkpointing,
     "OpenVLA recomputes each block's activations in the backward pass: less memory, a third more time");
 }
@@ -119,9 +122,10 @@ std::string parameter_hash(const Policy& policy) {
 at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& logits, const ActionTokens& tokens,
                                 bool whole_vocabulary) {
   const at::NoGradGuard no_grad;
-  auto [first, last] = policy.action_token_range();
-  if (whole_vocabulary) first = 0, last = logits.size(-1) - 1;
-  const at::Tensor greedy = logits.narrow(-1, first, last - first + 1).argmax(-1) + first;
+  const auto [first, last] = policy.action_token_range();
+  // the released program decodes an id that is no action's as the end of the range that lies nearer
+  const at::Tensor greedy = whole_vocabulary ? logits.argmax(-1).clamp(first, last)
+                                             : logits.narrow(-1, first, last - first + 1).argmax(-1) + first;
   at::Tensor is_action = tokens.mask;
   if (tokens.end_token.defined()) is_action = is_action.logical_and(tokens.end_token.logical_not());
   return at::where(is_action, greedy, tokens.ids);

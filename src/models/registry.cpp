@@ -10,6 +10,7 @@
 #include "apo/models/policy.h"
 #include "models/json_file.h"
 #include "models/openvla_policy.h"
+#include "models/peft_file.h"
 #include "models/small_policy.h"
 
 namespace apo::models {
@@ -22,8 +23,10 @@ struct Registry {
   std::map<std::string, PolicyFactory> factories;
 };
 
-std::unique_ptr<Policy> refuse_fresh_openvla(const PolicyOptions&, const data::Dataset&, uint64_t, at::Device) {
-  throw ConfigError("policy.type: openvla is loaded, not made: set policy.checkpoint to a Hugging Face directory");
+std::unique_ptr<Policy> refuse_fresh_openvla(const PolicyOptions&, const data::Dataset&, uint64_t,
+                                             at::Device) {
+  throw ConfigError(
+      "policy.type: openvla is loaded, not made: set policy.checkpoint to a Hugging Face directory");
 }
 
 Registry& registry() {
@@ -82,6 +85,7 @@ void apply_adapter(Policy& policy, const PolicyOptions& options, const fs::path&
     add_adapter(*slots, kTrainedSlot, options.lora, seed);
   } else {
     load_adapter(*slots, kTrainedSlot, source, options.lora.dropout);
+    if (!stored && !directory.empty()) warn_if_other_base(source, directory);
     if (options.lora.rank > 0) check_adapter(options.lora, slots->options(kTrainedSlot), source);
   }
   slots->activate(kTrainedSlot);
@@ -96,6 +100,8 @@ fs::path read_latest(const fs::path& latest) {
   if (fs::is_directory(latest, ignored)) return latest;
   if (!fs::is_regular_file(latest, ignored)) return {};
   std::string name = read_file(latest).substr(0, 4096);
+  for (const char c : name)
+    if (static_cast<unsigned char>(c) < ' ' && c != '\n' && c != '\r') return {};  // no name: some other file
   while (!name.empty() && (name.back() == '\n' || name.back() == '\r' || name.back() == ' ')) name.pop_back();
   return name.empty() ? fs::path() : latest.parent_path() / name;
 }
@@ -133,8 +139,12 @@ fs::path resolve_checkpoint(const fs::path& path) {
   throw DataError(concat(path.string(), ": no policy here; looked for ", looked));
 }
 
-std::unique_ptr<Policy> make_policy(const PolicyOptions& options, const data::Dataset* dataset, uint64_t seed,
+std::unique_ptr<Policy> make_policy(const PolicyOptions& given, const data::Dataset* dataset, uint64_t seed,
                                     at::Device device) {
+  PolicyOptions options = given;
+  // like a checkpoint, an adapter may be named by the run that trained it
+  if (fs::is_directory(options.adapter) && !fs::exists(fs::path(options.adapter) / "adapter_config.json"))
+    options.adapter = resolve_checkpoint(options.adapter).string();
   std::unique_ptr<Policy> policy;
   fs::path directory;
   if (options.checkpoint.empty()) {

@@ -296,6 +296,25 @@ TEST(OpenVla, RecomputesBlocksThatDoNotTrain) {
   }
 }
 
+// By hand: a word wins everywhere. Among action tokens alone the second best counts; the released program takes the
+// word for the nearer end of the range, here its first id.
+TEST(OpenVla, GreedyActionTokensByHand) {
+  const auto policy = golden().policy();
+  const auto [first, last] = policy->action_token_range();
+  const ActionTokens tokens = golden().tokens(*policy);
+  at::Tensor logits = at::zeros({tokens.ids.size(0), tokens.ids.size(1), policy->vocabulary_size()});
+  logits.select(-1, 5).fill_(2);
+  logits.select(-1, first + 7).fill_(1);
+  const at::Tensor among = greedy_action_tokens(*policy, logits, tokens),
+                   all = greedy_action_tokens(*policy, logits, tokens, /*whole_vocabulary=*/true);
+  EXPECT_TRUE(among.narrow(1, 0, 7).eq(first + 7).all().item<bool>());
+  EXPECT_TRUE(all.narrow(1, 0, 7).eq(first).all().item<bool>());
+  EXPECT_TRUE(among.select(1, 7).equal(tokens.ids.select(1, 7)));
+  logits.select(-1, last + 1).fill_(3);
+  EXPECT_TRUE(
+      greedy_action_tokens(*policy, logits, tokens, true).narrow(1, 0, 7).eq(last).all().item<bool>());
+}
+
 TEST(OpenVla, CountsRecordedNumbersBeyondItsTokens) {
   const auto policy = golden().policy();
   std::vector<Action> actions = golden().actions();

@@ -31,6 +31,17 @@ class DataTools : public ::testing::Test {
   TempDir dir_;
 };
 
+// A slip of the file name must not cost a recording.
+TEST_F(DataTools, NeverReplaceARecording) {
+  fs::copy_file(layout("robomimic.hdf5"), path("mine.hdf5"));
+  const std::string before = slurp(path("mine.hdf5"));
+  for (const std::string command : {"stats", "label"})
+    expect_error(run({command, path("mine.hdf5"), "--instruction", "lift", "--output", path("mine.hdf5")}), 2,
+                 "mine.hdf5 is a recording and would be replaced");
+  expect_error(run({"convert", path("mine.hdf5"), "--instruction", "lift", "--output", path("mine.hdf5")}), 2, "mine.hdf5");
+  EXPECT_EQ(slurp(path("mine.hdf5")), before);
+}
+
 // What a data set in each layout goes through before training.
 TEST_F(DataTools, EveryLayoutGoesThroughAllOfThem) {
   for (const std::string name : {"libero.hdf5", "mimicgen.hdf5", "sirius.hdf5", "robomimic.hdf5"}) {

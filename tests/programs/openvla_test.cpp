@@ -193,6 +193,17 @@ TEST_F(OpenVlaLoop, ReleasedCodeWeighsAsTheReleasedProgram) {
   EXPECT_NEAR(lines(path("released/metrics.jsonl"))[0]["loss"].get<double>(), loss, 1e-4);
 }
 
+TEST_F(OpenVlaLoop, WarnsOfAnAdapterOfAnotherBaseAndTakesARunForItsAdapter) {
+  collect();
+  ASSERT_EQ(run("apo-train", {set("run.dir=" + path("first")), set("train.max_steps=2")}).exit_code, 0);
+  fs::copy(golden() / "checkpoint", path("other"), fs::copy_options::recursive);
+  const auto other =
+      run("apo-train", {set("policy.checkpoint=" + path("other")), set("policy.adapter=" + path("first")),
+                        set("run.dir=" + path("second")), set("train.max_steps=1")});
+  EXPECT_EQ(other.exit_code, 0) << other.err;
+  EXPECT_THAT(other.err, HasSubstr("this adapter was trained on"));
+}
+
 TEST_F(OpenVlaLoop, DryRunSaysWhatItWouldTake) {
   collect();
   const auto result = run("apo-train", {"--dry-run", set("policy.activation_checkpointing=true")});

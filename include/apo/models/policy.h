@@ -163,7 +163,7 @@ std::string parameter_hash(const Policy& policy);
 
 /// What `logits` [B, T, V] make most probable, teacher forced: among the action tokens where `tokens` has one, elsewhere
 /// (end token, padding) as in `tokens`. [B, T] ids, without gradient. `whole_vocabulary`: among all tokens, as the released
-/// program does, so that an id may be no action's.
+/// program does; an id below or above the action tokens' counts as the first or last of them.
 at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& logits, const ActionTokens& tokens,
                                 bool whole_vocabulary = false);
 /// Mean |predicted − recorded| over the action's dimensions, in normalised units, [B] float32 on the ids' device.
