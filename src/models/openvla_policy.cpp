@@ -1,6 +1,5 @@
 #include "models/openvla_policy.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <torch/types.h>
 
 #include <algorithm>
@@ -8,8 +7,8 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
-#include "apo/base/random.h"
 #include "apo/models/safetensors.h"
+#include "models/choose_token.h"
 #include "models/copy.h"
 
 namespace apo::models {
@@ -189,22 +188,12 @@ Score OpenVlaPolicy::score(const PolicyInput& input, const ActionTokens& tokens,
 }
 
 at::Tensor OpenVlaPolicy::act(const PolicyInput& input, const DecodeOptions& options) {
-  APO_CHECK(ConfigError, options.temperature >= 0, "temperature: expected at least 0, found ",
-            options.temperature);
   const at::NoGradGuard no_grad;
+  const auto choose = token_chooser(options);
   const std::pair<int64_t, int64_t> range = options_.action_tokens_only
                                                 ? action_token_range()
                                                 : std::pair<int64_t, int64_t>{0, vocabulary_size() - 1};
-  const auto decode = [&](const std::function<at::Tensor(const at::Tensor&)>& choose) {
-    return network_->decode(features(input), input.prompt, input.prompt_mask, action_size(), range, choose);
-  };
-  if (options.temperature == 0) return decode([](const at::Tensor& logits) { return logits.argmax(-1); });
-  // On the CPU, so that a seed means the same on every device.
-  auto generator = at::make_generator<at::CPUGeneratorImpl>(mix_seed(options.seed, "decode"));
-  return decode([&](const at::Tensor& logits) {
-    const at::Tensor shares = (logits.to(at::kCPU) / options.temperature).softmax(-1);
-    return at::multinomial(shares, 1, /*replacement=*/false, generator).squeeze(1).to(logits.device());
-  });
+  return network_->decode(features(input), input.prompt, input.prompt_mask, action_size(), range, choose);
 }
 
 NamedTensors OpenVlaPolicy::named_parameters() const {

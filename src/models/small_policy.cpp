@@ -1,13 +1,12 @@
 #include "models/small_policy.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <torch/types.h>
 
 #include <algorithm>
 
 #include "apo/base/error.h"
-#include "apo/base/random.h"
 #include "apo/models/safetensors.h"
+#include "models/choose_token.h"
 #include "models/copy.h"
 #include "models/json_file.h"
 
@@ -127,16 +126,7 @@ Score SmallPolicy::score(const PolicyInput& input, const ActionTokens& tokens,
 
 at::Tensor SmallPolicy::act(const PolicyInput& input, const DecodeOptions& options) {
   check_input(input);
-  APO_CHECK(ConfigError, options.temperature >= 0, "temperature: expected at least 0, found ",
-            options.temperature);
-  if (options.temperature == 0)
-    return network_->decode(input, [](const at::Tensor& logits) { return logits.argmax(-1); });
-  // On the CPU, so that a seed means the same on every device.
-  auto generator = at::make_generator<at::CPUGeneratorImpl>(mix_seed(options.seed, "decode"));
-  return network_->decode(input, [&](const at::Tensor& logits) {
-    const at::Tensor shares = (logits.to(at::kCPU) / options.temperature).softmax(-1);
-    return at::multinomial(shares, 1, /*replacement=*/false, generator).squeeze(1).to(logits.device());
-  });
+  return network_->decode(input, token_chooser(options));
 }
 
 NamedTensors SmallPolicy::named_parameters() const {

@@ -1,0 +1,16 @@
+// How a decoder picks the next token.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+
+#include "apo/models/policy.h"
+
+namespace apo::models {
+
+/// Picks columns [B] int64 out of logits [B, N]: the largest, or a draw at `options.temperature` from the stream of
+/// `options.seed`, on the CPU so that a seed means the same on every device. ConfigError for a temperature below 0.
+std::function<at::Tensor(const at::Tensor&)> token_chooser(const DecodeOptions& options);
+
+}  // namespace apo::models
