@@ -12,7 +12,7 @@
 #include "apo/data/inspect.h"
 #include "apo/data/statistics.h"
 #include "apo/data/validate.h"
-#include "apo/deploy/webp.h"
+#include "apo/data/webp.h"
 #include "apo/models/export.h"
 #include "app_main.h"
 
@@ -133,7 +133,7 @@ void run_contact_sheet(const DataArguments& arguments) {
   APO_CHECK(ConfigError, output.extension() == ".webp", arguments.output,
             ": expected a name that ends in .webp");
   const at::Tensor picture = data::contact_sheet(*options, arguments.sheet);
-  deploy::write_picture(output, picture);
+  data::write_picture(output, picture);
   std::cout << "contact sheet " << arguments.output << " (" << picture.size(1) << "x" << picture.size(0)
             << " pixels)\n";
 }

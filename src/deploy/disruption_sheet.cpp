@@ -4,8 +4,8 @@
 #include <algorithm>
 
 #include "apo/base/error.h"
+#include "apo/data/webp.h"
 #include "apo/deploy/evaluator.h"
-#include "apo/deploy/webp.h"
 
 namespace apo::deploy {
 namespace {
@@ -41,7 +41,7 @@ void draw_disruptions(const EnvironmentOptions& environment, const std::vector<s
     const int64_t y = k / columns * (size + kGap), x = k % columns * (size + kGap);
     for (size_t i = 0; i < frames.size(); ++i) sheets[i].narrow(0, y, size).narrow(1, x, size).copy_(frames[i]);
   }
-  write_animation(path, sheets, make_environment(disrupted_by(environment, "none"))->control_hz() / 2);
+  data::write_animation(path, sheets, make_environment(disrupted_by(environment, "none"))->control_hz() / 2);
 }
 
 }  // namespace apo::deploy

@@ -13,7 +13,7 @@
 #include "apo/base/log.h"
 #include "apo/base/random.h"
 #include "apo/config/options.h"
-#include "apo/deploy/webp.h"
+#include "apo/data/webp.h"
 #include "deploy/decide.h"
 #include "deploy/episode.h"
 #include "deploy/pool.h"
@@ -141,7 +141,7 @@ class LockStep {
         .facts = environment.facts()};
     if (!drawn(s)) return;
     s.frames.push_back(environment.render(options_.animation_size));
-    std::string animation = encode_animation(s.frames, environment.control_hz() / 2);
+    std::string animation = data::encode_animation(s.frames, environment.control_hz() / 2);
     std::lock_guard lock(animations_mutex_);
     animations_[s.trial] = std::move(animation);
   }
@@ -227,7 +227,7 @@ RecordedTrial record_trial(models::Policy& policy, Environment& environment, uin
   const auto draw = [&](ActionSource source) {
     last = source;
     const at::Tensor frame = environment.render(size);
-    recorded.frames.push_back(human ? with_border(frame, source) : frame);
+    recorded.frames.push_back(human ? data::with_border(frame, source) : frame);
   };
   policy.set_training(false);
   const EpisodeResult episode =

@@ -8,7 +8,7 @@
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "apo/config/options.h"
-#include "apo/deploy/webp.h"
+#include "apo/data/webp.h"
 #include "deploy/comparing.h"
 #include "deploy/loop_state.h"
 #include "deploy/stages.h"
@@ -133,7 +133,7 @@ class Loop {
                      uint64_t seed) const {
     const fs::path path = dir_ / "animations" / (name + ".webp");
     fs::create_directories(path.parent_path());
-    write_animation(path, trial.frames, kAnimationFramesPerSecond);
+    data::write_animation(path, trial.frames, kAnimationFramesPerSecond);
     drawn.push_back({{"title", title},
                      {"caption", concat("seed ", seed, ": ", trial.trial.outcome, " after ", trial.trial.steps, " steps")},
                      {"path", stages_.relative(path)}});

@@ -1,4 +1,4 @@
-#include "apo/deploy/webp.h"
+#include "apo/data/webp.h"
 
 #include <torch/types.h>
 #include <webp/encode.h>
@@ -12,7 +12,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 
-namespace apo::deploy {
+namespace apo::data {
 namespace {
 
 struct PictureFree {
@@ -130,4 +130,4 @@ at::Tensor with_border(const at::Tensor& image, ActionSource source) {
   return framed;
 }
 
-}  // namespace apo::deploy
+}  // namespace apo::data

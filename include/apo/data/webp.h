@@ -9,7 +9,7 @@
 
 #include "apo/base/types.h"
 
-namespace apo::deploy {
+namespace apo::data {
 
 /// An endless animation of [Y, X, 3] uint8 frames of one size; quality 0..100 (lossy). The last frame stays
 /// `hold` seconds. DataError for no frames, another rank or dtype, or frames of different sizes.
@@ -26,4 +26,4 @@ void write_picture(const std::filesystem::path& path, const at::Tensor& image);
 /// A copy whose outermost 1/32 (at least 2 pixels) says who acted: green expert, blue policy, orange human.
 at::Tensor with_border(const at::Tensor& image, ActionSource source);
 
-}  // namespace apo::deploy
+}  // namespace apo::data

@@ -1,4 +1,4 @@
-#include "apo/deploy/webp.h"
+#include "apo/data/webp.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,14 +7,13 @@
 #include <webp/mux.h>
 
 #include "apo/base/files.h"
-#include "deploy/fakes.h"
+#include "data/recordings.h"
 #include "support/temp_dir.h"
 
-namespace apo::deploy {
+namespace apo::data {
 namespace {
 
 using ::testing::HasSubstr;
-using testing::message_of;
 
 at::Tensor decode(const uint8_t* bytes, size_t size) {
   int width = 0, height = 0;
@@ -83,16 +82,16 @@ TEST(Animation, OfRepeatedFramesIsSmall) {
 }
 
 TEST(Animation, ReportsWhatIsWrongWithTheFrames) {
-  EXPECT_THAT(message_of<DataError>([] { encode_animation({}, 10); }), HasSubstr("at least one frame"));
+  EXPECT_THAT(data_error([] { encode_animation({}, 10); }), HasSubstr("at least one frame"));
   const std::vector<at::Tensor> sizes = {at::zeros({8, 8, 3}, at::kByte), at::zeros({8, 9, 3}, at::kByte)};
-  EXPECT_THAT(message_of<DataError>([&] { encode_animation(sizes, 10); }), HasSubstr("frame 1"));
+  EXPECT_THAT(data_error([&] { encode_animation(sizes, 10); }), HasSubstr("frame 1"));
   const std::vector<at::Tensor> floats = {at::zeros({8, 8, 3})};
-  EXPECT_THAT(message_of<DataError>([&] { encode_animation(floats, 10); }), HasSubstr("uint8"));
+  EXPECT_THAT(data_error([&] { encode_animation(floats, 10); }), HasSubstr("uint8"));
   const std::vector<at::Tensor> channels_first = {at::zeros({3, 8, 8}, at::kByte)};
-  EXPECT_THAT(message_of<DataError>([&] { encode_animation(channels_first, 10); }), HasSubstr("[Y, X, 3]"));
-  EXPECT_THAT(message_of<DataError>([] { encode_picture({}); }), HasSubstr("none"));
+  EXPECT_THAT(data_error([&] { encode_animation(channels_first, 10); }), HasSubstr("[Y, X, 3]"));
+  EXPECT_THAT(data_error([] { encode_picture({}); }), HasSubstr("none"));
   const std::vector<at::Tensor> fine = {at::zeros({8, 8, 3}, at::kByte)};
-  EXPECT_THAT(message_of<DataError>([&] { encode_animation(fine, 0); }), HasSubstr("frames a second"));
+  EXPECT_THAT(data_error([&] { encode_animation(fine, 0); }), HasSubstr("frames a second"));
 }
 
 TEST(Animation, IsWrittenWhole) {
@@ -100,7 +99,7 @@ TEST(Animation, IsWrittenWhole) {
   const std::vector<at::Tensor> frames(2, at::zeros({8, 8, 3}, at::kByte));
   write_animation(dir / "a.webp", frames, 10);
   EXPECT_EQ(read_file(dir / "a.webp"), encode_animation(frames, 10));
-  EXPECT_THAT(message_of<RunError>([&] { write_animation(dir / "none" / "a.webp", frames, 10); }),
+  EXPECT_THAT(message_of<RunError>([&] { write_animation(dir / "none" / "a.webp", frames, 10); }, ExitCode::run),
               HasSubstr("none"));
 }
 
@@ -118,4 +117,4 @@ TEST(Border, HasTheColourOfWhoActs) {
 }
 
 }  // namespace
-}  // namespace apo::deploy
+}  // namespace apo::data
