@@ -3,8 +3,9 @@
 #include <ATen/autocast_mode.h>
 #include <torch/types.h>
 
-namespace apo::models {
+#include "models/product.h"
 
+namespace apo::models {
 Linear::Linear(int64_t in_features, int64_t out_features, bool with_bias, const at::TensorOptions& options)
     : weight(at::empty({out_features, in_features}, options)) {
   if (with_bias) bias = at::empty({out_features}, options);
@@ -24,23 +25,32 @@ at::Tensor Linear::operator()(const at::Tensor& input) const { return rows(input
 
 at::Tensor Linear::rows(const at::Tensor& input, int64_t begin, int64_t end) const {
   const bool whole = begin == 0 && end == weight.size(0);
-  const auto part = [&](const at::Tensor& tensor) {
-    return whole || !tensor.defined() ? tensor : tensor.slice(0, begin, end);
-  };
-  const at::Tensor kernel = part(weight.dim() == 2 ? weight : weight.flatten(1)), shift = part(bias);
-  const auto in_type = [&](const at::Tensor& tensor) {
-    return at::autocast::is_autocast_enabled(input.device().type()) ? tensor : tensor.to(input.scalar_type());
-  };
-  const at::Tensor output =
-      at::linear(input, in_type(kernel), shift.defined() ? std::optional(in_type(shift)) : std::nullopt);
-  if (adapters.empty() || slots == nullptr || slots->active().empty()) return output;
-  const LinearAdapter* adapter = find(slots->active());
-  if (adapter == nullptr) return output;
+  const auto part = [&](const at::Tensor& tensor) { return whole ? tensor : tensor.slice(0, begin, end); };
+  const at::Tensor kernel = part(weight.dim() == 2 ? weight : weight.flatten(1));
+  std::optional<at::Tensor> shift;
+  if (bias.defined()) shift = part(bias);
+  const LinearAdapter* adapter = adapters.empty() || slots == nullptr ? nullptr : find(slots->active());
+  const double dropout = adapter != nullptr && slots->training() ? slots->options(adapter->slot).dropout : 0;
+
+  LowRank update;
+  if (adapter != nullptr && dropout == 0) update = {adapter->a, part(adapter->b), adapter->scale};
+  const bool fused = can_fuse(input, kernel, shift, update);
+  at::Tensor output;
+  if (fused) {
+    output = adapted_product(input, kernel, shift, update);
+  } else {
+    const auto in_type = [&](const at::Tensor& tensor) {
+      return at::autocast::is_autocast_enabled(input.device().type()) ? tensor : tensor.to(input.scalar_type());
+    };
+    if (shift) shift = in_type(*shift);
+    output = at::linear(input, in_type(kernel), shift);
+  }
+  if (adapter == nullptr || (fused && update.a.defined())) return output;
+
   at::Tensor x = input.to(adapter->a.scalar_type());
-  const double dropout = slots->options(adapter->slot).dropout;
-  if (dropout > 0 && slots->training()) x = at::dropout(x, dropout, /*train=*/true);
-  const at::Tensor update = at::linear(at::linear(x, adapter->a), part(adapter->b));
-  return at::add(output, update.to(output.scalar_type()), adapter->scale);
+  if (dropout > 0) x = at::dropout(x, dropout, /*train=*/true);
+  const at::Tensor added = at::linear(at::linear(x, adapter->a), part(adapter->b));
+  return at::add(output, added.to(output.scalar_type()), adapter->scale);
 }
 
 at::Tensor adapter_product(const LinearAdapter& adapter) {

@@ -1,0 +1,33 @@
+// The matrix products of linear layers, the bulk of the work of a large policy.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
+namespace apo::models {
+
+/// What a low-rank adapter adds to a product: scale · B (A x).
+struct LowRank {
+  at::Tensor a;  ///< [rank, in]; undefined: nothing is added
+  at::Tensor b;  ///< [out, rank]
+  double scale = 1;
+};
+
+/// Whether `adapted_product` may and should stand for the plain composition: tensors of one type on one device, no
+/// autocast, and an adapter or a large weight. Does not depend on what requires a gradient, so that a policy, its copy and
+/// its frozen snapshot give the same numbers.
+bool can_fuse(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+              const LowRank& update);
+
+/// W x + bias + scale · B (A x) as one step of the graph: sums are made in place, and only what is read again is kept for
+/// the backward pass (the input not at all where neither W nor A is there to train).
+///
+/// Shapes   input [..., in], weight [out, in], bias [out]; returns [..., out]
+/// Numeric  equal to the plain composition up to rounding; large float32 products on a CPU are oneDNN's rather than the
+///          BLAS library's, which uses its cores better at the shapes of a transformer
+/// Gradient of all of them
+at::Tensor adapted_product(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                           const LowRank& update);
+
+}  // namespace apo::models
