@@ -25,7 +25,6 @@ cmake --build "$build" --target "${targets[@]/#/fuzz_}" -j "${APO_JOBS:-2}"
 export ASAN_OPTIONS="detect_container_overflow=0:allocator_may_return_null=1:${ASAN_OPTIONS:-}"
 export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:${UBSAN_OPTIONS:-}"
 export APO_FUZZ_MODEL="$PWD/tests/tokenizers/goldens/small.model"
-export APO_LOG_LEVEL=off
 for target in "${targets[@]}"; do
   found="$build/corpus/$target"
   mkdir -p "$found"

@@ -120,10 +120,16 @@ DirectoryLock::DirectoryLock(const fs::path& path) {
   descriptor_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   APO_CHECK(RunError, descriptor_ >= 0, path.string(), ": expected a writable directory: ", reason());
   if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+    char holder[16] = {};
+    const ssize_t n = ::pread(descriptor_, holder, sizeof(holder) - 1, 0);
     ::close(descriptor_);
     descriptor_ = -1;
-    throw RunError(concat(path.string(), ": in use by another process"));
+    throw RunError(concat(path.string(), ": in use by another process", n > 0 ? concat(" (pid ", holder, ")") : ""));
   }
+  // for the message above: the lock is what counts, so a disk too full for the number is no error
+  const std::string pid = std::to_string(::getpid());
+  if (::ftruncate(descriptor_, 0) == 0 && ::pwrite(descriptor_, pid.data(), pid.size(), 0) < 0)
+    log_debug(file.string(), ": cannot write the process id: ", reason());
 }
 
 DirectoryLock::~DirectoryLock() {

@@ -194,7 +194,7 @@ TEST(DirectoryLock, HoldsAgainstOtherProcesses) {
     return exit_code_of_child([&] {
       const std::string message = error_of<RunError>([&] { const DirectoryLock lock(dir / "run"); });
       if (message.empty()) return 0;
-      return message == (dir / "run").string() + ": in use by another process" ? 1 : 2;
+      return message == concat((dir / "run").string(), ": in use by another process (pid ", ::getppid(), ")") ? 1 : 2;
     });
   };
   {
