@@ -26,6 +26,9 @@ struct ScannedEpisode {
   std::vector<LabelledStep> steps;
 };
 
+/// DataError naming file, episode and timestep if an action that is not skipped holds NaN.
+void expect_no_nan(const ScannedEpisode& episode);
+
 struct ScanVisitor {
   std::function<void(const ScannedFile&)> file;         // before its episodes
   std::function<void(const ScannedEpisode&)> episode;
