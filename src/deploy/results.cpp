@@ -1,7 +1,6 @@
 #include "deploy/results.h"
 
 #include <algorithm>
-#include <cmath>
 #include <iomanip>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -54,15 +53,30 @@ void for_each_field(E& result, Field&& field) {
 }
 
 }  // namespace
+}  // namespace apo::deploy
+
+// a Rate is of another room: nlohmann does not find functions for it here
+template <>
+struct nlohmann::adl_serializer<apo::Rate> {
+  static void to_json(nlohmann::ordered_json& object, const apo::Rate& rate) {
+    object = nlohmann::ordered_json::object();
+    apo::deploy::for_each_field(rate, [&](const char* name, const auto& member) { object[name] = member; });
+  }
+  static void from_json(const nlohmann::ordered_json& object, apo::Rate& rate) {
+    apo::deploy::for_each_field(rate, [&](const char* name, auto& member) { object.at(name).get_to(member); });
+  }
+};
+
+namespace apo::deploy {
 
 template <class T>
-requires std::same_as<T, Rate> || std::same_as<T, Trial> || std::same_as<T, EvalResult>
+requires std::same_as<T, Trial> || std::same_as<T, EvalResult>
 void to_json(json& object, const T& value) {
   object = json::object();
   for_each_field(value, [&](const char* name, const auto& member) { object[name] = member; });
 }
 template <class T>
-requires std::same_as<T, Rate> || std::same_as<T, Trial> || std::same_as<T, EvalResult>
+requires std::same_as<T, Trial> || std::same_as<T, EvalResult>
 void from_json(const json& object, T& value) {
   for_each_field(value, [&](const char* name, auto& member) { object.at(name).get_to(member); });
 }
@@ -77,21 +91,6 @@ std::string interval(const Rate& rate) {
 }
 
 }  // namespace
-
-Rate wilson(int64_t count, int64_t total, double z) {
-  APO_CHECK(ConfigError, total >= 0 && count >= 0 && count <= total && z > 0,
-            "wilson: expected 0 <= count <= total and z > 0, found count ", count, ", total ", total, ", z ",
-            z);
-  Rate rate{.count = count, .total = total};
-  if (total == 0) return rate;
-  const double n = static_cast<double>(total), p = static_cast<double>(count) / n, z2 = z * z;
-  const double centre = (p + z2 / (2 * n)) / (1 + z2 / n);
-  const double half = z * std::sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n);
-  rate.rate = p;
-  rate.low = count == 0 ? 0.0 : std::max(0.0, centre - half);
-  rate.high = count == total ? 1.0 : std::min(1.0, centre + half);
-  return rate;
-}
 
 EvalResult summarize_trials(std::vector<Trial> trials) {
   EvalResult result;

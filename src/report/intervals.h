@@ -7,11 +7,7 @@
 
 namespace apo::report {
 
-/// Normal quantile of 95 % intervals.
-constexpr double kQuantile95 = 1.959963984540054;
-
-/// The share count / total with Wilson's 95 % score interval; total >= 1, 0 <= count <= total.
-/// Source  Wilson 1927.
+/// The share count / total with Wilson's 95 % interval, as a chart draws it; as apo::wilson.
 Interval wilson_interval(int64_t count, int64_t total);
 
 /// after - before with its 95 % interval, from the two shares' own intervals (method of variance recovery):

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "apo/base/proportions.h"
 #include "apo/data/dataset.h"
 #include "apo/deploy/comparison.h"
 #include "apo/deploy/environment.h"
@@ -38,15 +39,6 @@ struct EvalOptions {
   std::vector<std::string> disruptions;  ///< each tried on the same seeds; "all": every one that the environment offers
   void visit(config::Visitor& v);
 };
-
-/// A share with its 95 % interval (Wilson's score interval: within [0, 1] and not empty at the ends).
-struct Rate {
-  int64_t count = 0, total = 0;
-  double rate = 0, low = 0, high = 1;
-};
-/// z is the two-sided normal quantile. total = 0 gives rate 0 and the interval [0, 1].
-/// Source  Wilson 1927; Brown, Cai, DasGupta 2001.
-Rate wilson(int64_t count, int64_t total, double z = 1.959963984540054);
 
 struct Trial {
   int64_t trial = 0;
