@@ -15,10 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kPrefix = "base_model.model.";
-constexpr const char* kSuffixA = ".lora_A.weight";
-constexpr const char* kSuffixB = ".lora_B.weight";
-
 // The last part of a layer's name, by which PEFT targets it.
 std::string last_part(const std::string& name) { return name.substr(name.rfind('.') + 1); }
 
@@ -102,8 +98,8 @@ void save_adapter(const AdapterSlots& slots, const std::string& name, const fs::
   for (const auto& [layer, linear] : slots.layers()) {
     const LinearAdapter* adapter = linear->find(name);
     if (adapter == nullptr) continue;
-    tensors.emplace_back(kPrefix + layer + kSuffixA, stored_a(adapter->a, linear->weight));
-    tensors.emplace_back(kPrefix + layer + kSuffixB, stored_b(adapter->b, linear->weight));
+    tensors.emplace_back(concat(kPeftPrefix, layer, kLoraA), stored_a(adapter->a, linear->weight));
+    tensors.emplace_back(concat(kPeftPrefix, layer, kLoraB), stored_b(adapter->b, linear->weight));
   }
   nlohmann::ordered_json json;
   json["peft_type"] = "LORA";

@@ -13,6 +13,8 @@
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "apo/models/safetensors.h"
+#include "models/companions.h"
+#include "models/dtype.h"
 #include "models/json_file.h"
 #include "models/peft_file.h"
 
@@ -26,10 +28,9 @@ constexpr const char* kStatistics = "dataset_statistics.json";
 
 std::optional<at::ScalarType> type_of(const std::string& dtype) {
   if (dtype == "stored") return std::nullopt;
-  if (dtype == "float32") return at::kFloat;
-  if (dtype == "bfloat16") return at::kBFloat16;
-  if (dtype == "float16") return at::kHalf;
-  throw ConfigError(concat("dtype: expected stored, float32, bfloat16 or float16, found \"", dtype, "\""));
+  const auto type = dtype_of(dtype);
+  APO_CHECK(ConfigError, type, "dtype: expected stored, float32, bfloat16 or float16, found \"", dtype, "\"");
+  return type;
 }
 
 // Where the parts of the result come from.
@@ -186,8 +187,7 @@ class Exporter {
   void copy_companions(const fs::path& directory) {
     std::set<std::string> names;
     for (const auto& entry : fs::directory_iterator(sources_.base))
-      if (entry.is_regular_file() && is_companion(entry.path()))
-        names.insert(entry.path().filename().string());
+      if (is_companion(entry.path())) names.insert(entry.path().filename().string());
     for (const std::string& name : names) fs::copy_file(sources_.base / name, directory / name);
     for (const char* name : {kStatistics, "statistic.json"}) {
       std::error_code ignored;
@@ -199,15 +199,6 @@ class Exporter {
     }
     if (names.contains("config.json")) write_config(directory / "config.json");
     summary_.copied.assign(names.begin(), names.end());
-  }
-
-  // Text, tokenizers, code; no weights, no adapter, no marks of ours, nothing hidden.
-  static bool is_companion(const fs::path& path) {
-    static const std::set<std::string> kWeights{".safetensors", ".bin", ".pt",   ".pth",  ".ckpt",
-                                                ".h5",          ".npz", ".onnx", ".gguf", ".msgpack"};
-    const std::string name = path.filename().string();
-    return !kWeights.contains(path.extension().string()) && !name.ends_with(".index.json") &&
-           !name.starts_with(".") && name != "adapter_config.json" && name != "DONE";
   }
 
   // The copied config.json, changed only where it would be wrong.

@@ -7,8 +7,10 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "apo/base/log.h"
 #include "apo/models/policy.h"
 #include "apo/models/safetensors.h"
+#include "models/companions.h"
 #include "models/json_file.h"
 
 namespace apo::models {
@@ -17,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr uintmax_t kLargestCompanion = 64 << 20;
+constexpr uintmax_t kLargestCompanion = 64 << 20;  // they are held in memory
 
 // transformers' LlamaConfig defaults, for fields that text_config leaves out.
 constexpr double kDefaultNormEpsilon = 1e-6, kDefaultRopeTheta = 10000;
@@ -260,12 +262,11 @@ OpenVlaConfig OpenVlaConfig::read(const fs::path& directory, const SafetensorsRe
   config.normalization = read_normalization(JsonFile(directory / "preprocessor_config.json"));
 
   for (const auto& entry : fs::directory_iterator(directory)) {
-    const std::string extension = entry.path().extension().string(), name = entry.path().filename().string();
-    const bool is_text =
-        extension == ".json" || extension == ".model" || extension == ".py" || extension == ".txt";
-    if (!is_text || !entry.is_regular_file() || entry.file_size() > kLargestCompanion) continue;
-    if (name.ends_with(".index.json") || name == "adapter_config.json") continue;
-    config.companions[name] = read_file(entry.path());
+    if (!is_companion(entry.path())) continue;
+    if (entry.file_size() > kLargestCompanion)
+      log_warn(entry.path().string(), ": larger than 64 MiB, it is left out of checkpoints");
+    else
+      config.companions[entry.path().filename().string()] = read_file(entry.path());
   }
   read_statistics(find_statistics(file, directory, options, adapter), options.unnorm_key, config);
   return config;

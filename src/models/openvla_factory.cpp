@@ -4,6 +4,7 @@
 #include "apo/base/error.h"
 #include "apo/base/log.h"
 #include "apo/models/safetensors.h"
+#include "models/dtype.h"
 #include "models/openvla_policy.h"
 #include "models/peft_file.h"
 
@@ -53,9 +54,7 @@ class WeightLoader final : public LayerVisitor {
 
 // "auto" is what the checkpoint's largest table is stored in.
 at::ScalarType scalar_type(const std::string& dtype, const SafetensorsReader& weights) {
-  if (dtype == "float32") return at::kFloat;
-  if (dtype == "bfloat16") return at::kBFloat16;
-  if (dtype == "float16") return at::kHalf;
+  if (const auto type = dtype_of(dtype)) return *type;
   return weights.tensor("language_model.model.embed_tokens.weight").scalar_type();
 }
 

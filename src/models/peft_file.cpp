@@ -19,7 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kPrefix = "base_model.model.";
 constexpr std::string_view kBaseLayer = ".base_layer.weight";
 constexpr size_t kLongestLayerName = 1000;  // of real models about 100; patterns are matched against it
 constexpr int64_t kLargestRank = 65536;
@@ -107,9 +106,9 @@ Config read_config(const fs::path& path) {
 std::string layer_of(std::string name, std::string_view kind) {
   constexpr std::string_view kSlot = ".default.weight";
   if (name.ends_with(kSlot)) name = name.substr(0, name.size() - kSlot.size()) + ".weight";
-  if (!name.starts_with(kPrefix) || !name.ends_with(kind) || name.size() <= kPrefix.size() + kind.size())
+  if (!name.starts_with(kPeftPrefix) || !name.ends_with(kind) || name.size() <= kPeftPrefix.size() + kind.size())
     return {};
-  return name.substr(kPrefix.size(), name.size() - kPrefix.size() - kind.size());
+  return name.substr(kPeftPrefix.size(), name.size() - kPeftPrefix.size() - kind.size());
 }
 
 at::Tensor read_part(const SafetensorsReader& reader, const fs::path& path, const std::string& name) {
@@ -148,13 +147,6 @@ std::vector<int64_t> PeftAdapter::Part::weight_shape() const {
   return shape;
 }
 
-at::Tensor PeftAdapter::Part::product() const {
-  const at::NoGradGuard no_grad;
-  return at::matmul(b.to(at::kFloat).flatten(1), a.to(at::kFloat).flatten(1))
-      .mul_(scale)
-      .view(weight_shape());
-}
-
 PeftAdapter read_peft(const fs::path& directory) {
   const Config config = read_config(directory / "adapter_config.json");
   PeftAdapter adapter;
@@ -168,10 +160,10 @@ PeftAdapter read_peft(const fs::path& directory) {
       adapter.base_layers[layer] = reader.tensor(name);
       continue;
     }
-    const std::string layer_a = layer_of(name, ".lora_A.weight"), layer_b = layer_of(name, ".lora_B.weight");
+    const std::string layer_a = layer_of(name, kLoraA), layer_b = layer_of(name, kLoraB);
     const std::string& layer = layer_a.empty() ? layer_b : layer_a;
     APO_CHECK(DataError, !layer.empty(), file, ": tensor ", name.substr(0, kLongestLayerName), ": expected ",
-              kPrefix, "<layer>.lora_A.weight or .lora_B.weight");
+              kPeftPrefix, "<layer>", kLoraA, " or ", kLoraB);
     APO_CHECK(DataError, layer.size() <= kLongestLayerName, file, ": tensor ", name.substr(0, 100),
               "...: a name of ", name.size(), " characters");
     PeftAdapter::Part& part = adapter.layers[layer];
@@ -183,8 +175,8 @@ PeftAdapter read_peft(const fs::path& directory) {
   }
   APO_CHECK(DataError, !adapter.layers.empty(), file, ": expected adapter tensors, found none");
   for (auto& [layer, part] : adapter.layers) {
-    APO_CHECK(DataError, part.a.defined() && part.b.defined(), file, ": tensor ", kPrefix, layer,
-              part.a.defined() ? ".lora_B.weight" : ".lora_A.weight", " is missing");
+    APO_CHECK(DataError, part.a.defined() && part.b.defined(), file, ": tensor ", kPeftPrefix, layer,
+              part.a.defined() ? kLoraB : kLoraA, " is missing");
     complete(part, layer, config, adapter.file);
   }
   return adapter;

@@ -7,11 +7,16 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "apo/models/lora.h"
 
 namespace apo::models {
+
+/// How PEFT names the tensors of a layer: kPeftPrefix, the layer's name, and one of the endings.
+inline constexpr std::string_view kPeftPrefix = "base_model.model.", kLoraA = ".lora_A.weight",
+                                  kLoraB = ".lora_B.weight";
 
 /// adapter_config.json and adapter_model.safetensors, checked as far as that goes without the base.
 struct PeftAdapter {
@@ -26,8 +31,6 @@ struct PeftAdapter {
 
     /// The shape of the weight that it fits: [out, in] or [out, in, Y, X].
     std::vector<int64_t> weight_shape() const;
-    /// scale · B A, float32, in the weight's shape.
-    at::Tensor product() const;
   };
 
   LoraOptions options;     ///< rank, alpha, dropout, rslora of the config; target_modules stays "all-linear"
