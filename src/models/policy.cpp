@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstring>
@@ -46,6 +47,10 @@ bool in_other_slot(const std::string& name) {
     return name.substr(at + std::strlen(part)) != std::string(kTrainedSlot) + ".weight";
   }
   return false;
+}
+
+int64_t count_outside(const at::Tensor& ids, int64_t first, int64_t last) {
+  return at::logical_or(ids.lt(first), ids.gt(last)).sum().item<int64_t>();
 }
 
 }  // namespace
@@ -120,15 +125,23 @@ std::string parameter_hash(const Policy& policy) {
 }
 
 at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& logits, const ActionTokens& tokens,
-                                bool whole_vocabulary) {
+                                bool whole_vocabulary, int64_t* num_clamped) {
   const at::NoGradGuard no_grad;
   const auto [first, last] = policy.action_token_range();
-  // the released program decodes an id that is no action's as the end of the range that lies nearer
-  const at::Tensor greedy = whole_vocabulary ? logits.argmax(-1).clamp(first, last)
-                                             : logits.narrow(-1, first, last - first + 1).argmax(-1) + first;
   at::Tensor is_action = tokens.mask;
   if (tokens.end_token.defined()) is_action = is_action.logical_and(tokens.end_token.logical_not());
-  return at::where(is_action, greedy, tokens.ids);
+  const at::Tensor greedy = whole_vocabulary
+                                ? logits.argmax(-1)
+                                : logits.narrow(-1, first, last - first + 1).argmax(-1) + first;
+  if (whole_vocabulary && num_clamped != nullptr)
+    *num_clamped += count_outside(greedy.masked_select(is_action), first, last);
+  // the released program decodes an id that is no action's as the end of the range that lies nearer
+  return at::where(is_action, greedy.clamp(first, last), tokens.ids);
+}
+
+int64_t count_clamped_tokens(const Policy& policy, const at::Tensor& ids) {
+  const auto [first, last] = policy.action_token_range();
+  return count_outside(ids.narrow(1, 0, std::min(ids.size(1), policy.action_size())), first, last);
 }
 
 at::Tensor action_l1(const Policy& policy, const at::Tensor& predicted, const ActionTokens& tokens) {

@@ -65,9 +65,4 @@ at::Tensor VocabularyActionBins::decode(const at::Tensor& ids) const {
   return centers_.to(ids.device()).index({intervals}).to(at::kFloat);
 }
 
-int64_t VocabularyActionBins::count_other(const at::Tensor& ids) const {
-  expect_ids(ids);
-  return at::logical_or(ids<first_id(), ids> last_id()).sum().item<int64_t>();
-}
-
 }  // namespace apo::tokenizers

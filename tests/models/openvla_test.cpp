@@ -305,14 +305,30 @@ TEST(OpenVla, GreedyActionTokensByHand) {
   at::Tensor logits = at::zeros({tokens.ids.size(0), tokens.ids.size(1), policy->vocabulary_size()});
   logits.select(-1, 5).fill_(2);
   logits.select(-1, first + 7).fill_(1);
-  const at::Tensor among = greedy_action_tokens(*policy, logits, tokens),
-                   all = greedy_action_tokens(*policy, logits, tokens, /*whole_vocabulary=*/true);
+  int64_t clamped_among = 0, clamped_all = 0;
+  const at::Tensor among = greedy_action_tokens(*policy, logits, tokens, /*whole_vocabulary=*/false, &clamped_among),
+                   all = greedy_action_tokens(*policy, logits, tokens, /*whole_vocabulary=*/true, &clamped_all);
+  EXPECT_EQ(clamped_among, 0);
+  EXPECT_EQ(clamped_all, 7 * tokens.ids.size(0));  // the end token's place does not count
   EXPECT_TRUE(among.narrow(1, 0, 7).eq(first + 7).all().item<bool>());
   EXPECT_TRUE(all.narrow(1, 0, 7).eq(first).all().item<bool>());
   EXPECT_TRUE(among.select(1, 7).equal(tokens.ids.select(1, 7)));
   logits.select(-1, last + 1).fill_(3);
   EXPECT_TRUE(
       greedy_action_tokens(*policy, logits, tokens, true).narrow(1, 0, 7).eq(last).all().item<bool>());
+}
+
+TEST(OpenVla, CountsDecodedTokensThatAreNoActions) {
+  const auto policy = golden().policy();
+  const auto [first, last] = policy->action_token_range();
+  at::Tensor ids = at::full({2, 8}, first, at::kLong);
+  ids.select(1, 7).fill_(2);  // the end token
+  EXPECT_EQ(count_clamped_tokens(*policy, ids), 0);
+  ids[0][0] = first - 1;
+  ids[0][6] = 5;
+  ids[1][3] = last + 1;
+  ids[1][4] = last;
+  EXPECT_EQ(count_clamped_tokens(*policy, ids), 3);
 }
 
 TEST(OpenVla, CountsRecordedNumbersBeyondItsTokens) {

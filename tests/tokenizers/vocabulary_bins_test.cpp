@@ -80,7 +80,7 @@ TEST(VocabularyActionBins, ComparesInDouble) {
   EXPECT_EQ(bins.encode(at::tensor({std::nextafter(edge, -1.0)}, at::kDouble)).item<int64_t>(), 31999);
 }
 
-TEST(VocabularyActionBins, ClampsWhatLiesOutsideAndCountsIt) {
+TEST(VocabularyActionBins, ClampsWhatLiesOutside) {
   const VocabularyActionBins bins(32000);
   EXPECT_TRUE(bins.encode(at::tensor({-7.0f, INFINITY, -INFINITY}))
                   .equal(at::tensor({31999, 31744, 31999}, at::kLong)));
@@ -90,9 +90,6 @@ TEST(VocabularyActionBins, ClampsWhatLiesOutsideAndCountsIt) {
                  at::kLong);
   const float end = 0.99607843f;
   EXPECT_TRUE(bins.decode(ids).equal(torch::tensor({end, end, end, -end, -end, -end, end, -end})));
-  EXPECT_EQ(bins.count_other(ids), 6);
-  EXPECT_EQ(bins.count_other(ids.view({2, 4}).slice(1, 2, 4)), 2);
-  EXPECT_EQ(bins.count_other(at::empty({0, 7}, at::kLong)), 0);
 }
 
 TEST(VocabularyActionBins, KeepsTheShape) {
@@ -120,7 +117,6 @@ TEST(VocabularyActionBins, RefusesBadInput) {
   EXPECT_THAT(message_of<DataError>([&] { bins.encode(at::ones({2}, at::kLong)); }),
               HasSubstr("floating-point"));
   EXPECT_THAT(message_of<DataError>([&] { bins.decode(at::zeros({2})); }), HasSubstr("int64"));
-  EXPECT_THAT(message_of<DataError>([&] { bins.count_other(at::zeros({2})); }), HasSubstr("int64"));
   EXPECT_THAT(message_of<ConfigError>([] { VocabularyActionBins(100, 1); }), HasSubstr("found 1"));
   EXPECT_THAT(message_of<ConfigError>([] { VocabularyActionBins(100, 101); }), HasSubstr("100, found 101"));
 }

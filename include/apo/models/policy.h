@@ -163,9 +163,13 @@ std::string parameter_hash(const Policy& policy);
 
 /// What `logits` [B, T, V] make most probable, teacher forced: among the action tokens where `tokens` has one, elsewhere
 /// (end token, padding) as in `tokens`. [B, T] ids, without gradient. `whole_vocabulary`: among all tokens, as the released
-/// program does; an id below or above the action tokens' counts as the first or last of them.
+/// program does; an id below or above the action tokens' counts as the first or last of them, and `num_clamped`, if
+/// given, grows by how many there were.
 at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& logits, const ActionTokens& tokens,
-                                bool whole_vocabulary = false);
+                                bool whole_vocabulary = false, int64_t* num_clamped = nullptr);
+/// How many of the decoded `ids` ([B, T], of `act`) are no action tokens, for which `to_actions` takes the nearest one.
+/// What follows the first action_size() ids of a row (end token, padding) codes no action and does not count.
+int64_t count_clamped_tokens(const Policy& policy, const at::Tensor& ids);
 /// Mean |predicted − recorded| over the action's dimensions, in normalised units, [B] float32 on the ids' device.
 at::Tensor action_l1(const Policy& policy, const at::Tensor& predicted, const ActionTokens& tokens);
 

@@ -46,10 +46,8 @@ class VocabularyActionBins {
   ///         [first_id, last_id], on the same device
   at::Tensor encode(const at::Tensor& normalized) const;
   /// Shapes  ids [..., A] int64, returns [..., A] float32. Ids that are no action ids clamp, as in OpenVLA: below the
-  ///         range to the highest centre, above it to the lowest; `count_other` says how many.
+  ///         range to the highest centre, above it to the lowest.
   at::Tensor decode(const at::Tensor& ids) const;
-  /// How many of the ids lie outside [first_id, last_id].
-  int64_t count_other(const at::Tensor& ids) const;
 
  private:
   int64_t size_, num_bins_;
