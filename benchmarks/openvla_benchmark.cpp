@@ -18,12 +18,13 @@
 namespace apo::models {
 namespace {
 
-std::unique_ptr<Policy> checkpoint_policy() {
+std::unique_ptr<Policy> checkpoint_policy(const char* dtype = "float32", bool action_tokens_only = false) {
   const char* path = std::getenv("APO_BENCHMARK_CHECKPOINT");
   if (path == nullptr) return nullptr;
   PolicyOptions options;
   options.checkpoint = path;
-  options.action_tokens_only = false;
+  options.dtype = dtype;
+  options.action_tokens_only = action_tokens_only;
   // the base alone: features are not computed ahead, so that every decoding runs the towers
   return make_policy(options, nullptr, 0, at::kCPU);
 }
@@ -38,16 +39,21 @@ std::vector<Observation> pictures(int64_t count) {
   return observations;
 }
 
-// Observations to seven tokens: preprocessing, towers, prefill, seven decoding steps.
+// Observations to seven tokens: preprocessing, towers, prefill, six more steps; over the whole vocabulary, as transformers'
+// generate, or among the action tokens, as a policy does by default.
 void greedy_decode(benchmark::State& state) {
-  const auto policy = checkpoint_policy();
+  const auto policy = checkpoint_policy(state.range(1) != 0 ? "bfloat16" : "float32", state.range(2) != 0);
   if (!policy) return state.SkipWithError("set APO_BENCHMARK_CHECKPOINT to a checkpoint directory");
   const std::vector<Observation> observations = pictures(state.range(0));
   for (auto _ : state) benchmark::DoNotOptimize(policy->act(policy->encode(observations)));
   state.counters["observations_per_second"] = benchmark::Counter(
       static_cast<double>(state.iterations() * state.range(0)), benchmark::Counter::kIsRate);
 }
-BENCHMARK(greedy_decode)->Arg(1)->Arg(8)->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(greedy_decode)
+    ->ArgNames({"batch", "bfloat16", "action_tokens_only"})
+    ->ArgsProduct({{1, 8}, {0, 1}, {0, 1}})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
 
 // Teacher-forced logits without gradient, with one answer and with a second one that shares the prefix.
 void score(benchmark::State& state) {
@@ -68,7 +74,10 @@ BENCHMARK(score)->Arg(1)->Arg(2)->UseRealTime()->Unit(benchmark::kMillisecond);
 void train_step(benchmark::State& state) {
   const char* path = std::getenv("APO_BENCHMARK_CHECKPOINT");
   if (path == nullptr) return state.SkipWithError("set APO_BENCHMARK_CHECKPOINT to a checkpoint directory");
-  PolicyOptions options{.checkpoint = path, .lora = {.rank = 32, .init = "gaussian"}};
+  PolicyOptions options;
+  options.checkpoint = path;
+  options.lora.rank = 32;
+  options.lora.init = "gaussian";
   options.activation_checkpointing = state.range(0) != 0;
   const auto policy = make_policy(options, nullptr, 0, at::kCPU);
   policy->set_training(true);
@@ -77,8 +86,8 @@ void train_step(benchmark::State& state) {
   training::Adam adam({.type = "adam"}, trainable_parameters(*policy));
   std::vector<data::Sample> samples(8);
   const std::vector<Observation> observations = pictures(8);
-  constexpr std::array<const char*, 4> kInstructions{
-      "lift", "stack the red block on the green block", "thread the needle", "put the square nut on the peg"};
+  constexpr std::array<const char*, 4> kInstructions{"lift", "stack the red block on the green block",
+                                                     "thread the needle", "put the square nut on the peg"};
   for (size_t i = 0; i < samples.size(); ++i) {
     samples[i].observation = observations[i];
     samples[i].observation.instruction = kInstructions[i % kInstructions.size()];

@@ -26,25 +26,20 @@ at::Tensor Linear::operator()(const at::Tensor& input) const { return rows(input
 at::Tensor Linear::rows(const at::Tensor& input, int64_t begin, int64_t end) const {
   const bool whole = begin == 0 && end == weight.size(0);
   const auto part = [&](const at::Tensor& tensor) { return whole ? tensor : tensor.slice(0, begin, end); };
-  const at::Tensor kernel = part(weight.dim() == 2 ? weight : weight.flatten(1));
+  const auto in_type = [&](const at::Tensor& tensor) {
+    return at::autocast::is_autocast_enabled(input.device().type()) ? tensor : tensor.to(input.scalar_type());
+  };
+  const at::Tensor kernel = in_type(part(weight.dim() == 2 ? weight : weight.flatten(1)));
   std::optional<at::Tensor> shift;
-  if (bias.defined()) shift = part(bias);
+  if (bias.defined()) shift = in_type(part(bias));
   const LinearAdapter* adapter = adapters.empty() || slots == nullptr ? nullptr : find(slots->active());
   const double dropout = adapter != nullptr && slots->training() ? slots->options(adapter->slot).dropout : 0;
 
   LowRank update;
   if (adapter != nullptr && dropout == 0) update = {adapter->a, part(adapter->b), adapter->scale};
   const bool fused = can_fuse(input, kernel, shift, update);
-  at::Tensor output;
-  if (fused) {
-    output = adapted_product(input, kernel, shift, update);
-  } else {
-    const auto in_type = [&](const at::Tensor& tensor) {
-      return at::autocast::is_autocast_enabled(input.device().type()) ? tensor : tensor.to(input.scalar_type());
-    };
-    if (shift) shift = in_type(*shift);
-    output = at::linear(input, in_type(kernel), shift);
-  }
+  const at::Tensor output =
+      fused ? adapted_product(input, kernel, shift, update) : at::linear(input, kernel, shift);
   if (adapter == nullptr || (fused && update.a.defined())) return output;
 
   at::Tensor x = input.to(adapter->a.scalar_type());

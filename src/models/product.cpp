@@ -36,7 +36,8 @@ const c10::TypedOperatorHandle<OneDnnLinear>* one_dnn_linear() {
 // x weightᵀ + bias, nothing recorded; `weight` may be a transposed view.
 at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
   if (x.is_cpu() && x.scalar_type() == at::kFloat && weight.numel() >= kLargeWeight && x.numel() > 0)
-    if (const auto* call = one_dnn_linear()) return call->call(x, weight, bias, "none", c10::List<std::optional<at::Scalar>>(), "");
+    if (const auto* call = one_dnn_linear())
+      return call->call(x, weight, bias, "none", c10::List<std::optional<at::Scalar>>(), "");
   return at::linear(x, weight, bias);
 }
 
@@ -99,17 +100,18 @@ bool can_fuse(const at::Tensor& input, const at::Tensor& weight, const std::opti
   const auto fits = [&](const at::Tensor& tensor) {
     return tensor.scalar_type() == input.scalar_type() && tensor.device() == input.device();
   };
-  return fits(weight) && (!bias || fits(*bias)) && (!update.a.defined() || (fits(update.a) && fits(update.b)));
+  return fits(weight) && (!bias || fits(*bias)) &&
+         (!update.a.defined() || (fits(update.a) && fits(update.b)));
 }
 
-at::Tensor adapted_product(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                           const LowRank& update) {
+at::Tensor adapted_product(const at::Tensor& input, const at::Tensor& weight,
+                           const std::optional<at::Tensor>& bias, const LowRank& update) {
   APO_ASSERT(can_fuse(input, weight, bias, update));
   const auto optional = [](const at::Tensor& x) { return x.defined() ? std::optional(x) : std::nullopt; };
   const std::optional<at::Tensor> a = optional(update.a), b = optional(update.b);
-  const bool recorded = at::GradMode::is_enabled() &&
-                        (input.requires_grad() || weight.requires_grad() || requires_gradient(bias) ||
-                         requires_gradient(a) || requires_gradient(b));
+  const bool recorded =
+      at::GradMode::is_enabled() && (input.requires_grad() || weight.requires_grad() ||
+                                     requires_gradient(bias) || requires_gradient(a) || requires_gradient(b));
   return recorded ? AdaptedProduct::apply(input, weight, bias, a, b, update.scale)
                   : AdaptedProduct::forward(nullptr, input, weight, bias, a, b, update.scale);
 }

@@ -1,0 +1,127 @@
+#include "models/product.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include <cmath>
+#include <vector>
+
+namespace apo::models {
+namespace {
+
+// A large weight goes to oneDNN, a small one beside an adapter to the BLAS library.
+struct Shape {
+  int64_t in, out;
+};
+constexpr Shape kLarge{520, 300}, kSmall{6, 5};
+
+struct Layer {
+  at::Tensor input, weight, bias, a, b;
+
+  Layer(Shape shape, at::ScalarType type, bool train_weight) {
+    auto generator = at::make_generator<at::CPUGeneratorImpl>(7);
+    const auto random = [&](at::IntArrayRef sizes) {
+      return at::randn(sizes, generator, at::TensorOptions(at::kDouble)).to(type);
+    };
+    input = random({2, 3, shape.in}).set_requires_grad(true);
+    weight = random({shape.out, shape.in}).set_requires_grad(train_weight);
+    bias = random({shape.out}).set_requires_grad(train_weight);
+    a = random({4, shape.in}).set_requires_grad(true);
+    b = random({shape.out, 4}).set_requires_grad(true);
+  }
+  std::vector<at::Tensor*> all() { return {&input, &weight, &bias, &a, &b}; }
+};
+
+// The composition that the fused step stands for.
+at::Tensor plain(const Layer& layer, bool with_bias, bool with_adapter) {
+  const auto bias = with_bias ? std::optional(layer.bias) : std::nullopt;
+  const at::Tensor y = at::linear(layer.input, layer.weight, bias);
+  return with_adapter ? y + 0.75 * at::linear(at::linear(layer.input, layer.a), layer.b) : y;
+}
+
+at::Tensor fused(const Layer& layer, bool with_bias, bool with_adapter) {
+  const auto bias = with_bias ? std::optional(layer.bias) : std::nullopt;
+  const LowRank update = with_adapter ? LowRank{layer.a, layer.b, 0.75} : LowRank{};
+  EXPECT_TRUE(can_fuse(layer.input, layer.weight, bias, update));
+  return adapted_product(layer.input, layer.weight, bias, update);
+}
+
+double relative(const at::Tensor& found, const at::Tensor& expected) {
+  return ((found - expected).norm() / expected.norm().clamp_min(1e-12)).item<double>();
+}
+
+struct Case {
+  Shape shape;
+  bool with_bias, with_adapter, train_weight;
+};
+
+class AdaptedProduct : public ::testing::TestWithParam<Case> {};
+
+TEST_P(AdaptedProduct, EqualsThePlainCompositionAndItsGradients) {
+  const Case& c = GetParam();
+  Layer one(c.shape, at::kFloat, c.train_weight), other(c.shape, at::kFloat, c.train_weight);
+  const at::Tensor expected = plain(one, c.with_bias, c.with_adapter),
+                   found = fused(other, c.with_bias, c.with_adapter);
+  EXPECT_EQ(found.sizes(), expected.sizes());
+  EXPECT_LT(relative(found, expected), 1e-6);
+  // a gradient that is no contiguous tensor, as attention hands it back
+  const at::Tensor direction =
+      at::linspace(-1, 2, expected.numel()).view({expected.size(-1), 3, 2}).transpose(0, 2);
+  expected.backward(direction);
+  found.backward(direction);
+  for (size_t i = 0; i < one.all().size(); ++i) {
+    const at::Tensor &of_one = one.all()[i]->grad(), &of_other = other.all()[i]->grad();
+    ASSERT_EQ(of_other.defined(), of_one.defined()) << i;
+    if (!of_one.defined()) continue;
+    EXPECT_EQ(of_other.sizes(), of_one.sizes()) << i;
+    EXPECT_LT(relative(of_other, of_one), 2e-6) << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, AdaptedProduct,
+                         ::testing::Values(Case{kLarge, true, true, false}, Case{kLarge, false, true, false},
+                                           Case{kLarge, true, false, false}, Case{kLarge, false, false, true},
+                                           Case{kLarge, true, true, true}, Case{kSmall, true, true, false},
+                                           Case{kSmall, false, true, true}));
+
+// The same numbers whatever is recorded: else a frozen reference would differ from its policy before the first update.
+TEST(AdaptedProductLaws, WhatRequiresAGradientDoesNotChangeTheNumbers) {
+  const Layer trained(kLarge, at::kFloat, true);
+  const at::Tensor recorded = fused(trained, true, true);
+  const at::NoGradGuard no_grad;
+  EXPECT_TRUE(fused(trained, true, true).equal(recorded));
+  EXPECT_TRUE(fused(Layer(kLarge, at::kFloat, false), true, true).equal(recorded));
+}
+
+TEST(AdaptedProductLaws, AgreesWithDifferencesInFloat64) {
+  Layer layer(kSmall, at::kDouble, true);
+  fused(layer, true, true).square().sum().backward();
+  const double step = 1e-5;
+  for (at::Tensor* tensor : layer.all()) {
+    const at::Tensor gradient = tensor->grad().flatten();
+    const at::NoGradGuard no_grad;
+    for (const int64_t i : {int64_t{0}, tensor->numel() / 2, tensor->numel() - 1}) {
+      const at::Tensor entry = tensor->view(-1)[i];
+      entry.add_(step);
+      const double above = fused(layer, true, true).square().sum().item<double>();
+      entry.sub_(2 * step);
+      const double below = fused(layer, true, true).square().sum().item<double>();
+      entry.add_(step);
+      EXPECT_NEAR(gradient[i].item<double>(), (above - below) / (2 * step),
+                  1e-4 * (1 + std::abs(gradient[i].item<double>())));
+    }
+  }
+}
+
+TEST(AdaptedProductLaws, LeavesOutWhatItCannotDo) {
+  const Layer layer(kLarge, at::kFloat, false), small(kSmall, at::kFloat, false);
+  EXPECT_FALSE(can_fuse(small.input, small.weight, std::nullopt, {}))
+      << "a small layer alone stays LibTorch's";
+  EXPECT_FALSE(can_fuse(layer.input.to(at::kBFloat16), layer.weight, std::nullopt, {}));
+  EXPECT_FALSE(can_fuse(layer.input.to(at::kBFloat16), layer.weight.to(at::kBFloat16), std::nullopt,
+                        {layer.a, layer.b, 1}));
+}
+
+}  // namespace
+}  // namespace apo::models
