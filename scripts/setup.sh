@@ -5,18 +5,22 @@
 #   scripts/setup.sh            what build, tests and quickstart need (CPU; about 0.6 GB of download)
 #   scripts/setup.sh --cuda     also the libraries that the CUDA build links beside a CUDA 13 toolkit
 #   scripts/setup.sh --python   also what the golden-number scripts and Python benchmarks import
+#   scripts/setup.sh --fuzz     also clang for the fuzzers (scripts/fuzz.sh)
+#   scripts/setup.sh --browser  also Chromium, in which a test opens the reports (about 0.1 GB of download)
 #
 # Environment: APO_VENV  where the virtual environment lives (default: .venv in the project)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-with_cuda=0 with_python=0
+with_cuda=0 with_python=0 with_fuzz=0 with_browser=0
 for argument in "$@"; do
   case "$argument" in
     --cuda) with_cuda=1 ;;
     --python) with_python=1 ;;
-    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) echo "setup.sh: unknown option '$argument' (valid: --cuda, --python)" >&2; exit 2 ;;
+    --fuzz) with_fuzz=1 ;;
+    --browser) with_browser=1 ;;
+    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "setup.sh: unknown option '$argument' (valid: --cuda, --python, --fuzz, --browser)" >&2; exit 2 ;;
   esac
 done
 venv="${APO_VENV:-$PWD/.venv}"
@@ -25,6 +29,8 @@ say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
 packages=(build-essential cmake ninja-build ccache mold git ca-certificates python3 python3-venv
   libhdf5-dev libyaml-cpp-dev libcli11-dev libeigen3-dev libspdlog-dev nlohmann-json3-dev
   libsentencepiece-dev libwebp-dev libosmesa6-dev libgtest-dev libgmock-dev libbenchmark-dev)
+((with_browser)) && ! command -v chromium >/dev/null && packages+=(chromium fonts-dejavu-core)
+((with_fuzz)) && packages+=(clang libclang-rt-dev)
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
