@@ -2,7 +2,7 @@
 """Writes tests/data/goldens/layouts: small files as LIBERO, MimicGen, Sirius, robomimic and others write them.
 
 Every file shows one scene from the camera's view: blue above, brown below, a red mark at the upper left. A reader that
-turns pictures wrongly is caught by the colour of a corner.
+turns pictures wrongly is caught by the color of a corner.
 
 Needs: pip install h5py numpy
 """
@@ -182,6 +182,73 @@ def lzf():
         demo.create_dataset("obs/front_image", data=scenes(5), compression="lzf")
 
 
+def ours():
+    """Our own: who acted, a person's labels, what the policy wanted, how it ended."""
+    with h5py.File(OUT / "apo.hdf5", "w") as file:
+        data = file.create_group("data")
+        data.attrs["apo_schema_version"] = 1
+        for i, sources in enumerate([[1, 1, 1, 1, 2, 2, 1, 1, 2], [1, 1, 1, 1, 1, 1]]):
+            n = len(sources)
+            demo = data.create_group(f"demo_{i}")
+            demo.attrs["num_samples"] = n
+            demo.attrs["task_description"] = "fit the nut"
+            demo.attrs["success"] = 1
+            demo.attrs["outcome"] = "success"
+            demo["actions"] = actions(n, 50 + i).astype(np.float32)
+            demo["action_source"] = np.array(sources, np.int8)
+            demo["desirable"] = np.array([1 - 2 * (t > 0) for t in range(n)], np.int8)
+            demo["policy_action"] = actions(n, 60 + i).astype(np.float32)
+            demo["policy_action_valid"] = np.array([source == 2 for source in sources], np.int8)
+            demo.create_dataset("obs/front_image", data=scenes(n), chunks=(1, SIZE, SIZE, 3))
+            demo["obs/eef_pos"] = np.zeros((n, 3), np.float32)
+        data.attrs["total"] = 15
+
+
+def released_timestep(group, t, seed):
+    step = group.create_group(f"timestep_{t}")
+    step["action"] = actions(6, seed)[t % 6]
+    step["third_obs"] = scene(t)
+    return step
+
+
+def released():
+    """The released APO code's: one group a timestep."""
+    with h5py.File(OUT / "released_demo.hdf5", "w") as file:
+        for i in range(2):
+            for t in range(5 + i):
+                released_timestep(file.require_group(f"demo_{i}"), t, 70 + i)
+    with h5py.File(OUT / "released_interaction.hdf5", "w") as file:
+        data = file.create_group("data")
+        data["task_description"] = "fit_the_nut"
+        for t, who in enumerate([2, 2, 2, 1, 1, 0, 2, 2, 1]):
+            released_timestep(data, t, 80)["is_human"] = who
+
+
+def packed_oddly(name):
+    """The same file with every array in odd chunks, compressed in another way than its writer would."""
+    (OUT / "odd").mkdir(exist_ok=True)
+    with h5py.File(OUT / name) as plain, h5py.File(OUT / "odd" / name, "w") as file:
+        def copy(path, item):
+            if isinstance(item, h5py.Group):
+                new = file.require_group(path)
+            elif item.ndim == 0:
+                new = file.create_dataset(path, data=item[()])
+            else:
+                chunks = tuple(max(1, n // 2 + n % 2) for n in item.shape)
+                new = file.create_dataset(path, data=item[()], chunks=chunks, compression="gzip", compression_opts=9,
+                                          shuffle=True, fletcher32=True, maxshape=(None, *item.shape[1:]))
+            for key, value in item.attrs.items():
+                new.attrs[key] = value
+        plain.visititems(copy)
+
+
+def lzf_timesteps():
+    with h5py.File(OUT / "lzf_released.hdf5", "w") as file:
+        step = released_timestep(file.create_group("demo_0"), 0, 90)
+        del step["third_obs"]
+        step.create_dataset("third_obs", data=scene(0), compression="lzf")
+
+
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     libero("libero.hdf5", libero_attributes())
@@ -192,6 +259,11 @@ def main():
     sirius()
     one_row_more()
     lzf()
+    lzf_timesteps()
+    ours()
+    released()
+    for name in ("apo", "released_demo", "released_interaction", "robomimic", "libero", "mimicgen", "sirius"):
+        packed_oddly(name + ".hdf5")
 
 
 if __name__ == "__main__":
