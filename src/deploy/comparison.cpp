@@ -64,6 +64,7 @@ void MethodOptions::visit(config::Visitor& v) {
     "as the top-level section; its defaults are the paper's, not the top-level section's");
   v("pools", pools, "as data.pools");
   v("interactions", interactions, "false: learns from the expert data alone, a control");
+  v("learning_rate", learning_rate, "null: optimizer.learning_rate", config::positive());
 }
 
 void ComparisonOptions::visit(config::Visitor& v) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -23,6 +24,7 @@ struct MethodOptions {
   objective::ObjectiveOptions objective;
   data::PoolOptions pools;
   bool interactions = true;               ///< false: learns from the expert data alone, a control
+  std::optional<double> learning_rate;    ///< unset: optimizer.learning_rate
   void visit(config::Visitor& v);
 };
 
