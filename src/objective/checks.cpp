@@ -31,8 +31,22 @@ void check_mismatched(ObjectiveInput& input, const ObjectiveOptions& options, at
   if (options.z0 != Z0Estimator::mismatched) return;
   check_like("mismatched_policy_logits", input.mismatched_policy_logits, logits.sizes(), logits.scalar_type(),
              logits);
-  check_like("mismatched_reference_logits", input.mismatched_reference_logits, logits.sizes(),
-             logits.scalar_type(), logits);
+  if (!input.reference_token_log_probs.defined())
+    check_like("mismatched_reference_logits", input.mismatched_reference_logits, logits.sizes(),
+               logits.scalar_type(), logits);
+}
+
+// Kept in place of the reference's logits.
+void check_reference_log_probs(const ObjectiveInput& input, const ObjectiveOptions& options,
+                               at::IntArrayRef shape) {
+  const at::Tensor& logits = input.policy_logits;
+  APO_CHECK(ConfigError, !options.uses_z0() || options.z0 != Z0Estimator::exact,
+            "objective.z0: exact compares whole distributions, which kept log-probabilities of the reference "
+            "do not "
+            "have; expected shifted-labels, mismatched or none");
+  check_floating("reference_token_log_probs", input.reference_token_log_probs, shape, logits);
+  if (options.needs_mismatched_tokens())
+    check_floating("reference_mismatched_log_probs", input.reference_mismatched_log_probs, shape, logits);
 }
 
 void check_pairs(const at::Tensor& pair, at::IntArrayRef samples, const at::Tensor& logits) {
@@ -109,7 +123,10 @@ ObjectiveInput completed(const ObjectiveInput& given, const ObjectiveOptions& op
   if (options.needs_pairs()) check_pairs(input.pair, samples, logits);
   if (!options.needs_reference()) return input;
 
-  check_like("reference_logits", input.reference_logits, logits.sizes(), logits.scalar_type(), logits);
+  if (input.reference_token_log_probs.defined())
+    check_reference_log_probs(input, options, shape);
+  else
+    check_like("reference_logits", input.reference_logits, logits.sizes(), logits.scalar_type(), logits);
   if (input.dimension_credit.defined() && options.credit == Credit::dimension)
     check_floating("dimension_credit", input.dimension_credit, shape, logits);
   if (options.needs_mismatched_tokens()) check_mismatched(input, options, shape);

@@ -8,13 +8,33 @@
 namespace apo::objective {
 namespace {
 
-// log π(y'|o) − log π_ref(y'|o) of each token of y'
-at::Tensor log_ratio(const at::Tensor& policy_logits, const at::Tensor& reference_logits,
-                     const ObjectiveInput& input, const at::Tensor& mask, const ObjectiveOptions& options) {
-  const LabelSmoothing smoothing{options.label_smoothing_bins, input.first_action_token,
-                                 input.last_action_token};
-  return token_log_probs(policy_logits, input.mismatched_tokens, mask, smoothing) -
-         token_log_probs(reference_logits, input.mismatched_tokens, mask, smoothing);
+// log π(y'|o) of each token of y'
+at::Tensor mismatched_log_probs(const at::Tensor& logits, const ObjectiveInput& input, const at::Tensor& mask,
+                                const ObjectiveOptions& options) {
+  return token_log_probs(logits, input.mismatched_tokens, mask,
+                         {options.label_smoothing_bins, input.first_action_token, input.last_action_token});
+}
+
+// Which tokens of y' count.
+at::Tensor mismatched_mask(const ObjectiveInput& input, const ObjectiveOptions& options) {
+  at::Tensor mask = input.mismatched_mask;
+  // the released code leaves the end token out
+  if (!options.statistics_are_global()) mask = mask.bitwise_and(input.mismatched_end_token.bitwise_not());
+  // where this sample has no token, its logits are padding
+  return options.z0 == Z0Estimator::shifted_labels ? mask.bitwise_and(input.mask) : mask;
+}
+
+bool compares_mismatched_tokens(const ObjectiveOptions& options) {
+  return options.uses_z0() &&
+         (options.z0 == Z0Estimator::mismatched || options.z0 == Z0Estimator::shifted_labels);
+}
+
+// `input` is complete.
+at::Tensor reference_terms(const ObjectiveInput& input, const ObjectiveOptions& options) {
+  if (input.reference_mismatched_log_probs.defined()) return input.reference_mismatched_log_probs;
+  const bool own_prefix = options.z0 == Z0Estimator::mismatched;
+  return mismatched_log_probs(own_prefix ? input.mismatched_reference_logits : input.reference_logits, input,
+                              mismatched_mask(input, options), options);
 }
 
 }  // namespace
@@ -23,17 +43,21 @@ at::Tensor kl_terms(const ObjectiveInput& given, const ObjectiveOptions& options
   if (!options.uses_z0() || options.z0 == Z0Estimator::none) return {};
   const at::NoGradGuard no_grad;
   const ObjectiveInput input = completed(given, options);
-  const bool all_tokens = options.statistics_are_global();  // the released code leaves the end token out
   if (options.z0 == Z0Estimator::exact) {
-    const at::Tensor mask = all_tokens ? input.mask : input.mask.bitwise_and(input.end_token.bitwise_not());
+    const at::Tensor mask =
+        options.statistics_are_global() ? input.mask : input.mask.bitwise_and(input.end_token.bitwise_not());
     return token_kl(input.policy_logits, input.reference_logits, mask);
   }
-  at::Tensor mask = input.mismatched_mask;
-  if (!all_tokens) mask = mask.bitwise_and(input.mismatched_end_token.bitwise_not());
-  if (options.z0 == Z0Estimator::mismatched)
-    return log_ratio(input.mismatched_policy_logits, input.mismatched_reference_logits, input, mask, options);
-  // where this sample has no token, its logits are padding
-  return log_ratio(input.policy_logits, input.reference_logits, input, mask.bitwise_and(input.mask), options);
+  const bool own_prefix = options.z0 == Z0Estimator::mismatched;
+  return mismatched_log_probs(own_prefix ? input.mismatched_policy_logits : input.policy_logits, input,
+                              mismatched_mask(input, options), options) -
+         reference_terms(input, options);
+}
+
+at::Tensor reference_kl_terms(const ObjectiveInput& given, const ObjectiveOptions& options) {
+  if (!compares_mismatched_tokens(options)) return {};
+  const at::NoGradGuard no_grad;
+  return reference_terms(completed(given, options), options);
 }
 
 KlBaseline kl_baseline(const ObjectiveOptions& options, const BatchStatistics& whole_batch) {

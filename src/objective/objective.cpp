@@ -136,11 +136,13 @@ TokenScores score(const ObjectiveInput& given, const ObjectiveOptions& options) 
     return {.policy = token_log_probs(input.policy_logits, input.tokens, input.mask, smoothing),
             .reference = {},
             .kl = {}};
-  if (!options.uses_z0() || options.z0 != Z0Estimator::shifted_labels) {
+  const bool kept = input.reference_token_log_probs.defined();
+  if (kept || !options.uses_z0() || options.z0 != Z0Estimator::shifted_labels) {
     const at::Tensor policy = token_log_probs(input.policy_logits, input.tokens, input.mask, smoothing);
     const at::NoGradGuard no_grad;
     return {.policy = policy,
-            .reference = token_log_probs(input.reference_logits, input.tokens, input.mask, smoothing),
+            .reference = kept ? input.reference_token_log_probs
+                              : token_log_probs(input.reference_logits, input.tokens, input.mask, smoothing),
             .kl = kl_terms(input, options)};
   }
   // shifted labels: both sets of labels in one pass over each policy's logits
@@ -153,6 +155,15 @@ TokenScores score(const ObjectiveInput& given, const ObjectiveOptions& options) 
   const auto [reference, reference_shifted] = token_log_probs(
       input.reference_logits, input.tokens, input.mask, input.mismatched_tokens, shifted_mask, smoothing);
   return {.policy = policy, .reference = reference, .kl = policy_shifted - reference_shifted};
+}
+
+ReferenceLogProbs reference_log_probs(const ObjectiveInput& given, const ObjectiveOptions& options) {
+  const at::NoGradGuard no_grad;
+  const ObjectiveInput input = completed(given, options);
+  return {.tokens = token_log_probs(
+              input.reference_logits, input.tokens, input.mask,
+              {options.label_smoothing_bins, input.first_action_token, input.last_action_token}),
+          .mismatched = reference_kl_terms(input, options)};
 }
 
 BatchStatistics measure(const ObjectiveInput& input, const ObjectiveOptions& options) {

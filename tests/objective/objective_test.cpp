@@ -428,6 +428,47 @@ TEST(Objective, ReferenceScoresOfTheCallersOwnAreConstantsToo) {
   EXPECT_FALSE(scores.reference.grad().defined());
 }
 
+// What is kept of a reference stands for its logits: same loss, same gradient, whatever z0 reads of it.
+TEST(Objective, KeptReferenceLogProbsEqualItsLogits) {
+  for (const Z0Estimator z0 : {Z0Estimator::shifted_labels, Z0Estimator::mismatched, Z0Estimator::none})
+    for (const Compatibility compatibility : {Compatibility::paper, Compatibility::released_code}) {
+      if (compatibility == Compatibility::released_code && z0 != Z0Estimator::shifted_labels) continue;
+      const ObjectiveOptions options{.z0 = z0, .compatibility = compatibility};
+      ObjectiveInput with_logits = random_batch();
+      with_logits.policy_logits.set_requires_grad(true);
+      const ObjectiveOutput expected = apo_loss(with_logits, options);
+      expected.loss.backward();
+
+      const ReferenceLogProbs kept = reference_log_probs(with_logits, options);
+      EXPECT_EQ(kept.mismatched.defined(), z0 != Z0Estimator::none);
+      ObjectiveInput without = random_batch();
+      without.policy_logits.set_requires_grad(true);
+      without.reference_logits = at::Tensor();
+      without.mismatched_reference_logits = at::Tensor();
+      without.reference_token_log_probs = kept.tokens;
+      without.reference_mismatched_log_probs = kept.mismatched;
+      const ObjectiveOutput found = apo_loss(without, options);
+      found.loss.backward();
+      EXPECT_NEAR(number(found.loss), number(expected.loss), 1e-12);
+      EXPECT_NEAR(number(found.z0), number(expected.z0), 1e-12);
+      EXPECT_LT(distance(found.reward, expected.reward), 1e-12);
+      EXPECT_LT(distance(without.policy_logits.grad(), with_logits.policy_logits.grad()), 1e-12);
+      // and through the statistics of parts, as micro-batches have them
+      EXPECT_NEAR(number(evaluate(without, options, measure(without, options)).loss), number(expected.loss),
+                  1e-12);
+    }
+}
+
+TEST(Objective, KeptReferenceLogProbsKnowNoWholeDistribution) {
+  ObjectiveInput input = random_batch();
+  input.reference_token_log_probs = at::zeros_like(input.tokens, at::kDouble);
+  EXPECT_THAT(message_of<ConfigError>([&] { apo_loss(input, {.z0 = Z0Estimator::exact}); }),
+              AllOf(HasSubstr("objective.z0"), HasSubstr("shifted-labels, mismatched or none")));
+  input.reference_token_log_probs = at::zeros({1, 1}, at::kDouble);
+  EXPECT_THAT(message_of<RunError>([&] { apo_loss(input, {.z0 = Z0Estimator::none}); }),
+              HasSubstr("reference_token_log_probs"));
+}
+
 TEST(Objective, RunsOnTheMetaDevice) {
   // no value is ever looked at, so no device is ever waited for
   for (const auto kind :

@@ -42,6 +42,10 @@ struct ObjectiveInput {
       mismatched_policy_logits{};  ///< [B, T, V] teacher-forced on mismatched_tokens, z0 "mismatched" only
   at::Tensor mismatched_reference_logits{};  ///< [B, T, V]
 
+  /// What `reference_log_probs` found earlier; then reference_logits and mismatched_reference_logits may be undefined.
+  at::Tensor reference_token_log_probs{};       ///< [B, T] 0 where masked
+  at::Tensor reference_mismatched_log_probs{};  ///< [B, T] for z0 "shifted-labels" and "mismatched"
+
   /// Vocabulary ids of the action bins, needed with label_smoothing_bins > 0.
   int64_t first_action_token = 0, last_action_token = -1;
 };
@@ -54,6 +58,15 @@ struct TokenScores {
   at::Tensor kl;         ///< [B, T] the terms that z0 averages, detached; undefined where there is no z0
 };
 TokenScores score(const ObjectiveInput& input, const ObjectiveOptions& options);
+
+/// All that the objective reads from the reference's logits, to be kept in their place: with it in the input, the
+/// reference need not be there. (With z0 "exact", which compares whole distributions, using it is a ConfigError.)
+struct ReferenceLogProbs {
+  at::Tensor tokens;      ///< [B, T] of the recorded tokens; ObjectiveInput::reference_token_log_probs
+  at::Tensor mismatched;  ///< [B, T] of the next sample's; undefined where z0 does not read them
+};
+/// `policy_logits` of the input are not read, but give the shapes. Without gradient.
+ReferenceLogProbs reference_log_probs(const ObjectiveInput& input, const ObjectiveOptions& options);
 
 /// Sums over a batch that the loss of each of its samples depends on. Additive: `a += b` is the batch of
 /// both, and a sum over ranks of `sums` is the batch of all ranks.
