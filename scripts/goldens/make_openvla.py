@@ -46,7 +46,7 @@ pictures.safetensors, outputs of the picture preprocessing for five pictures and
     NAME                          uint8 [Y, X, 3]
     NAME.STRATEGY.S               uint8 [S, S, 3], STRATEGY resize-naive, letterbox (fill 127, as stored by the release) or
                                   resize-crop
-    NAME.letterbox-FILL.S         letterbox with the colour FILL = 123,116,103
+    NAME.letterbox-FILL.S         letterbox with the color FILL = 123,116,103
     NAME.center-crop.S            uint8 [S, S, 3], central crop of 0.9 of the area, bilinear, no antialiasing
 tokenizer.json                    ids of texts by a/checkpoint/tokenizer.model, with the beginning id, and of prompts
 """

@@ -59,30 +59,30 @@ bool begins_character(char c) { return (static_cast<unsigned char>(c) & 0xc0) !=
 
 }  // namespace
 
-Canvas::Canvas(int64_t height, int64_t width, Colour background) : image_(at::empty({height, width, 3}, at::kByte)) {
+Canvas::Canvas(int64_t height, int64_t width, Color background) : image_(at::empty({height, width, 3}, at::kByte)) {
   fill(0, 0, height, width, background);
 }
 
-void Canvas::fill(int64_t y, int64_t x, int64_t height, int64_t width, Colour colour) {
+void Canvas::fill(int64_t y, int64_t x, int64_t height, int64_t width, Color color) {
   const int64_t rows = image_.size(0), columns = image_.size(1);
   uint8_t* pixels = image_.data_ptr<uint8_t>();
   for (int64_t i = std::max<int64_t>(y, 0); i < std::min(y + height, rows); ++i)
     for (int64_t j = std::max<int64_t>(x, 0); j < std::min(x + width, columns); ++j)
-      std::copy(colour.begin(), colour.end(), pixels + (i * columns + j) * 3);
+      std::copy(color.begin(), color.end(), pixels + (i * columns + j) * 3);
 }
 
 void Canvas::paste(int64_t y, int64_t x, const at::Tensor& image) {
   image_.slice(0, y, y + image.size(0)).slice(1, x, x + image.size(1)).copy_(image);
 }
 
-void Canvas::write(int64_t y, int64_t x, const std::string& text, Colour colour, int64_t scale) {
+void Canvas::write(int64_t y, int64_t x, const std::string& text, Color color, int64_t scale) {
   for (const char c : text) {
     if (!begins_character(c)) continue;
     const Glyph& g = glyph(c);
     for (int64_t row = 0; row < 7; ++row)
       for (int64_t column = 0; column < 5; ++column)
         if (g.rows[static_cast<size_t>(row)] >> (4 - column) & 1)
-          fill(y + row * scale, x + column * scale, scale, scale, colour);
+          fill(y + row * scale, x + column * scale, scale, scale, color);
     x += kAdvance * scale;
   }
 }

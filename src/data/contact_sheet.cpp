@@ -17,10 +17,10 @@ namespace {
 constexpr int64_t kBorder = 4, kStrip = 11, kGap = 6, kTitle = 28, kMargin = 10;
 constexpr int64_t kLargestSide = 16383;   // of a WebP picture
 constexpr size_t kMostEpisodes = 256;
-constexpr Colour kBackground{24, 24, 27}, kText{235, 235, 240}, kDim{160, 160, 170}, kInk{12, 12, 14};
+constexpr Color kBackground{24, 24, 27}, kText{235, 235, 240}, kDim{160, 160, 170}, kInk{12, 12, 14};
 
 // As in the report: green expert, blue policy, orange human.
-Colour colour_of(ActionSource source) {
+Color color_of(ActionSource source) {
   switch (source) {
     case ActionSource::expert: return {46, 160, 67};
     case ActionSource::policy: return {56, 132, 255};
@@ -29,7 +29,7 @@ Colour colour_of(ActionSource source) {
   return kDim;
 }
 
-Colour colour_of(StepLabel label) {
+Color color_of(StepLabel label) {
   switch (label) {
     case StepLabel::desirable: return {120, 200, 130};
     case StepLabel::intervention: return {255, 196, 90};
@@ -102,30 +102,30 @@ Block block_of(const ScannedEpisode& e, const ContactSheetOptions& sheet) {
 
 void draw_legend(Canvas& canvas) {
   int64_t x = kMargin;
-  const auto item = [&](Colour colour, const std::string& text, bool border) {
-    canvas.fill(kMargin, x, 14, 14, colour);
+  const auto item = [&](Color color, const std::string& text, bool border) {
+    canvas.fill(kMargin, x, 14, 14, color);
     if (border) canvas.fill(kMargin + 4, x + 4, 6, 6, kBackground);
     canvas.write(kMargin + 4, x + 20, text, kText);
     x += 20 + Canvas::text_width(text) + 14;
   };
-  item(colour_of(ActionSource::expert), "expert", true);
-  item(colour_of(ActionSource::policy), "policy", true);
-  item(colour_of(ActionSource::intervention), "human", true);
+  item(color_of(ActionSource::expert), "expert", true);
+  item(color_of(ActionSource::policy), "policy", true);
+  item(color_of(ActionSource::intervention), "human", true);
   x += 20;
-  item(colour_of(StepLabel::desirable), "desirable", false);
-  item(colour_of(StepLabel::intervention), "intervention", false);
-  item(colour_of(StepLabel::undesirable), "undesirable", false);
-  item(colour_of(StepLabel::skipped), "skipped", false);
+  item(color_of(StepLabel::desirable), "desirable", false);
+  item(color_of(StepLabel::intervention), "intervention", false);
+  item(color_of(StepLabel::undesirable), "undesirable", false);
+  item(color_of(StepLabel::skipped), "skipped", false);
 }
 
 constexpr int64_t kLegendWidth = 640;
 
 void draw_frame(Canvas& canvas, int64_t y, int64_t x, const Frame& frame) {
   const int64_t height = frame.image.size(0), width = frame.image.size(1);
-  canvas.fill(y, x, height + 2 * kBorder, width + 2 * kBorder, colour_of(frame.source));
+  canvas.fill(y, x, height + 2 * kBorder, width + 2 * kBorder, color_of(frame.source));
   canvas.paste(y + kBorder, x + kBorder, frame.image);
   const int64_t strip = y + height + 2 * kBorder + 1;
-  canvas.fill(strip, x, kStrip, width + 2 * kBorder, colour_of(frame.label));
+  canvas.fill(strip, x, kStrip, width + 2 * kBorder, color_of(frame.label));
   std::string text = concat(frame.timestep, ' ', to_string(frame.label));
   if (Canvas::text_width(text) > width + 2 * kBorder - 4) text = concat(frame.timestep);
   canvas.write(strip + 2, x + 3, text, kInk);

@@ -107,8 +107,8 @@ class Pictures : public Check {
       return;
     }
     for (const auto& [camera, image] : first.images) {
-      const bool one_colour = image.eq(image.select(0, 0).select(0, 0)).all().item<bool>();
-      if (one_colour) note(camera, "is one colour all over", place(e, 0));
+      const bool one_color = image.eq(image.select(0, 0).select(0, 0)).all().item<bool>();
+      if (one_color) note(camera, "is one color all over", place(e, 0));
       else if (last >= kMotionForNewPicture && moved(e.record) && image.equal(end.images.at(camera)))
         note(camera, "shows the same at the start and the end of an episode that moves", place(e));
     }

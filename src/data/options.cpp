@@ -57,7 +57,7 @@ void AugmentationOptions::visit(config::Visitor& v) {
   v("brightness", brightness, "factor drawn from [1 - x, 1 + x]", config::between(0, 1));
   v("contrast", contrast, "factor drawn from [1 - x, 1 + x]", config::between(0, 1));
   v("saturation", saturation, "factor drawn from [1 - x, 1 + x]", config::between(0, 1));
-  v("hue", hue, "turn of the colour circle drawn from [-x, x]", config::between(0, 0.5));
+  v("hue", hue, "turn of the color circle drawn from [-x, x]", config::between(0, 0.5));
 }
 
 void LoaderOptions::visit(config::Visitor& v) {

@@ -31,7 +31,7 @@ Table brightness_table(float factor) {
   return table;
 }
 
-// Turns the colour circle of one pixel by `turn` (through HSV, as torchvision).
+// Turns the color circle of one pixel by `turn` (through HSV, as torchvision).
 void turn_hue(uint8_t* p, float turn) {
   const float r = static_cast<float>(p[0]) / 255.0f, g = static_cast<float>(p[1]) / 255.0f,
               b = static_cast<float>(p[2]) / 255.0f;

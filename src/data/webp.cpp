@@ -114,17 +114,17 @@ void write_picture(const std::filesystem::path& path, const at::Tensor& image) {
 }
 
 at::Tensor with_border(const at::Tensor& image, ActionSource source) {
-  static constexpr std::array<std::array<uint8_t, 3>, 3> kColours = {
+  static constexpr std::array<std::array<uint8_t, 3>, 3> kColors = {
       {{46, 160, 67}, {56, 132, 255}, {255, 140, 0}}};  // expert, policy, intervention
   at::Tensor framed = checked(image, "picture").clone();
   const int64_t height = framed.size(0), width = framed.size(1);
   const int64_t border = std::max<int64_t>(2, std::min(height, width) / 32);
-  const auto& colour = kColours.at(static_cast<size_t>(source));
+  const auto& color = kColors.at(static_cast<size_t>(source));
   auto pixels = framed.accessor<uint8_t, 3>();
   for (int64_t y = 0; y < height; ++y) {
     for (int64_t x = 0; x < width; ++x) {
       const bool inside = y >= border && y < height - border && x >= border && x < width - border;
-      for (int64_t c = 0; c < 3 && !inside; ++c) pixels[y][x][c] = colour[static_cast<size_t>(c)];
+      for (int64_t c = 0; c < 3 && !inside; ++c) pixels[y][x][c] = color[static_cast<size_t>(c)];
     }
   }
   return framed;

@@ -24,7 +24,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// The frames of one episode, framed in the colour of who acts.
+// The frames of one episode, framed in the color of who acts.
 class CorrectionPictures {
  public:
   CorrectionPictures(Environment& environment, const CollectOptions& options, const fs::path& output)

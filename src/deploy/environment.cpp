@@ -7,7 +7,7 @@
 
 #include "apo/base/error.h"
 #include "apo/config/options.h"
-#include "deploy/disrupted_actions.h"
+#include "deploy/action_disruptions.h"
 #include "deploy/tabletop_environment.h"
 
 namespace apo::deploy {
@@ -29,7 +29,7 @@ Registry& registry() {
   return *instance;
 }
 
-// Done around every environment, by with_disrupted_actions.
+// Done around every environment, by with_action_disruptions.
 bool is_of_actions(const std::string& disruption) {
   return disruption == "action_noise" || disruption == "action_delay";
 }
@@ -55,7 +55,7 @@ void check_disruptions(const Environment& environment, DisruptionOptions options
   options.for_each([&](const std::string& name, const auto& section) {
     APO_CHECK(ConfigError, section.probability == 0 || std::ranges::find(available, name) != available.end(),
               "environment.disruptions.", name, ".probability is ", section.probability, ", but environment.type ", type,
-              " cannot be disturbed so; expected 0 (available: ", list(available), ")");
+              " cannot be disrupted so; expected 0 (available: ", list(available), ")");
   });
 }
 
@@ -96,7 +96,7 @@ std::unique_ptr<Environment> make_environment(const EnvironmentOptions& options)
   APO_CHECK(RunError, environment != nullptr, "environment.type ", options.type,
             ": its factory made nothing");
   check_disruptions(*environment, options.disruptions, options.type);
-  return with_disrupted_actions(std::move(environment), options.disruptions);
+  return with_action_disruptions(std::move(environment), options.disruptions);
 }
 
 std::vector<std::string> available_disruptions(const EnvironmentOptions& options) {

@@ -176,7 +176,7 @@ void EvalOptions::visit(config::Visitor& v) {
   v("animations", animations, "WebP animations of the first so many trials", config::at_least(0));
   v("animation_size", animation_size, "their side in pixels; larger files", config::between(16, 2048));
   v("disruptions", disruptions,
-    "names from environment.disruptions, each tried on the same seeds beside the undisturbed trials; [all]: every one "
+    "names from environment.disruptions, each tried on the same seeds beside the undisrupted trials; [all]: every one "
     "that the environment offers");
 }
 

@@ -34,7 +34,7 @@ struct OpenVlaConfig {
   std::map<std::string, std::string> companions;
 
   int64_t image_size() const { return shape.dino.image_size; }
-  /// What letterboxing pads with: the last tower's mean colour.
+  /// What letterboxing pads with: the last tower's mean color.
   std::array<uint8_t, 3> padding_color() const;
 
   /// Reads config.json, preprocessor_config.json and the action statistics (those of `options`, else of the adapter,

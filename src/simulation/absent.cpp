@@ -1,6 +1,6 @@
 // The tabletop of a build without MuJoCo: options and expert are there, the world is not.
 // This file is then the room's only source, so it takes the portable parts along.
-#include "simulation/disturbance.cpp"
+#include "simulation/scene_disruptions.cpp"
 #include "simulation/portable.cpp"
 
 namespace apo::simulation {

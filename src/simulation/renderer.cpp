@@ -19,7 +19,7 @@ namespace apo::simulation {
 namespace {
 
 constexpr int kMaxGeoms = 64;
-constexpr float kClosingColour[3] = {0.1f, 0.9f, 0.3f};
+constexpr float kClosingColor[3] = {0.1f, 0.9f, 0.3f};
 
 /// An OSMesa context. MuJoCo draws into a framebuffer of its own, so the context's buffer is a mere formality.
 class GlContext {
@@ -69,7 +69,7 @@ void relight(mjvScene& visual, const OtherLight& other) {
   for (int i = 0; i < visual.nlight; i++) {
     mjvLight& light = visual.lights[i];
     for (int c = 0; c < 3; c++) {
-      const auto factor = static_cast<float>(other.colour[c]);
+      const auto factor = static_cast<float>(other.color[c]);
       light.ambient[c] *= factor;
       light.diffuse[c] *= factor;
       light.specular[c] *= factor;
@@ -126,7 +126,7 @@ struct Renderer::Screen {
     mjvGeom* table = drawn(scene->table_geom);
     if (!table) return;
     for (int c = 0; c < 3; c++)
-      table->rgba[c] += static_cast<float>(other.share) * (static_cast<float>(other.colour[c]) - table->rgba[c]);
+      table->rgba[c] += static_cast<float>(other.share) * (static_cast<float>(other.color[c]) - table->rgba[c]);
     if (other.texture == TableTexture::checker) table->matid = scene->materials[0];
     if (other.texture == TableTexture::grid) table->matid = scene->materials[1];
   }
@@ -150,17 +150,17 @@ Renderer::Renderer(std::shared_ptr<const Scene> scene, int size, Look look)
     : screen_(std::make_unique<Screen>(std::move(scene), size, look)) {}
 Renderer::~Renderer() = default;
 
-void Renderer::draw(mjData& data, bool closing, const Disturbance& disturbance, uint8_t* pixels) {
+void Renderer::draw(mjData& data, bool closing, const SceneDisruptions& happening, uint8_t* pixels) {
   Screen& s = *screen_;
   APO_CHECK(RunError, s.gl.activate(), "OSMesa: the OpenGL context cannot be made current");
   mjv_updateScene(s.model.get(), &data, &s.option, nullptr, &s.camera, mjCAT_ALL, &s.visual);
   if (closing) {
     if (mjvGeom* palm = s.drawn(s.scene->palm_geom))
-      std::copy(std::begin(kClosingColour), std::end(kClosingColour), palm->rgba);
+      std::copy(std::begin(kClosingColor), std::end(kClosingColor), palm->rgba);
   }
-  if (disturbance.light) relight(s.visual, *disturbance.light);
-  if (disturbance.table) s.repaint(*disturbance.table);
-  if (disturbance.view) move_camera(s.visual, *disturbance.view);
+  if (happening.light) relight(s.visual, *happening.light);
+  if (happening.table) s.repaint(*happening.table);
+  if (happening.view) move_camera(s.visual, *happening.view);
   const mjrRect view{0, 0, s.size, s.size};
   mjr_render(view, &s.visual, &s.drawing);
   mjr_readPixels(s.rows.data(), nullptr, view, &s.drawing);

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "simulation/disturbance.h"
+#include "simulation/scene_disruptions.h"
 #include "simulation/scene.h"
 
 namespace apo::simulation {
@@ -28,8 +28,8 @@ class Renderer {
   Renderer& operator=(const Renderer&) = delete;
 
   /// Draws `data` as the fixed camera sees it into `pixels` [size, size, 3], row 0 at the top.
-  /// The palm glows green while `closing`; light, table and view are those of the disturbance.
-  void draw(mjData& data, bool closing, const Disturbance& disturbance, uint8_t* pixels);
+  /// The palm glows green while `closing`; light, table and view are what the disruptions make of them.
+  void draw(mjData& data, bool closing, const SceneDisruptions& happening, uint8_t* pixels);
 
  private:
   struct Screen;

@@ -85,7 +85,7 @@ constexpr const char* kZone =
     R"xml(    <geom name="zone" type="box" size="0.13 0.03 0.0005" rgba="0.30 0.62 0.40 1" contype="0" conaffinity="0"/>
 )xml";
 
-// Shapes and colours of up to four distractors: nothing that could be taken for a red or blue block by a person.
+// Shapes and colors of up to four distractors: nothing that could be taken for a red or blue block by a person.
 constexpr std::array<const char*, 4> kDistractors = {
     R"xml(type="cylinder" size="0.016 0.015" rgba="0.50 0.20 0.60 1")xml",
     R"xml(type="box" size="0.018 0.012 0.012" rgba="0.10 0.55 0.50 1")xml",

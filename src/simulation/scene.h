@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "apo/simulation/disruptions.h"
+#include "apo/simulation/scene_disruptions.h"
 #include "apo/simulation/tabletop.h"
 
 namespace apo::simulation {

@@ -71,7 +71,7 @@ struct Tabletop::Episode {
 
   uint64_t seed = 0;
   Random noise{0}, slip{0};
-  Disturbance disturbance;
+  SceneDisruptions happening;
   int64_t target = 0, num_steps = 0;
   bool habit = false, object_moved = false, slip_pending = false, closing = false, ever_near_wrong = false;
   Outcome outcome = Outcome::running;
@@ -83,10 +83,10 @@ void Tabletop::Episode::reset(uint64_t new_seed) {
   noise = Random(seed, "tabletop/noise");
   slip = Random(seed, "tabletop/disruption");
   Random layout(seed, "tabletop/layout");
-  disturbance = draw_disturbance(disruptions, seed);
+  happening = draw_scene_disruptions(disruptions, seed);
   if (data) past_warnings += count_warnings();
   if (data) mj_resetData(model, data);
-  enter(disturbance.distractors > 0 ? cluttered : tidy, disturbance.distractors);
+  enter(happening.distractors > 0 ? cluttered : tidy, happening.distractors);
 
   target = static_cast<int64_t>(layout.below(2));
   habit = layout.uniform() < options.habit;
@@ -229,8 +229,8 @@ void Tabletop::Episode::slip_away() {
 
 at::Tensor Tabletop::Episode::draw(int size, Look look) {
   at::Tensor picture = torch::empty({size, size, 3}, torch::kUInt8);
-  const std::shared_ptr<const Scene>& drawn = disturbance.distractors > 0 ? cluttered->scene : tidy->scene;
-  Renderer::of_this_thread(drawn, size, look).draw(*data, closing, disturbance, picture.data_ptr<uint8_t>());
+  const std::shared_ptr<const Scene>& drawn = happening.distractors > 0 ? cluttered->scene : tidy->scene;
+  Renderer::of_this_thread(drawn, size, look).draw(*data, closing, happening, picture.data_ptr<uint8_t>());
   return picture;
 }
 
@@ -325,13 +325,13 @@ std::string Tabletop::outcome() const {
 }
 
 std::vector<std::string> Tabletop::disrupted_by() const {
-  const Disturbance& disturbance = episode_->disturbance;
+  const SceneDisruptions& happening = episode_->happening;
   std::vector<std::string> names;
   if (episode_->object_moved) names.push_back("object_moved");
-  if (disturbance.light) names.push_back("lighting");
-  if (disturbance.table) names.push_back("background");
-  if (disturbance.distractors > 0) names.push_back("distractors");
-  if (disturbance.view) names.push_back("camera_moved");
+  if (happening.light) names.push_back("lighting");
+  if (happening.table) names.push_back("background");
+  if (happening.distractors > 0) names.push_back("distractors");
+  if (happening.view) names.push_back("camera_moved");
   return names;
 }
 

@@ -75,7 +75,7 @@ TEST(Geometry, LeavesAPictureOfTheRightSizeAlone) {
     EXPECT_EQ(resize_picture(image, 14, strategy).data_ptr(), image.data_ptr());
 }
 
-// A 2x6 picture lies on rows 2 and 3 of the 6x6 letterbox; the rest is the fill colour.
+// A 2x6 picture lies on rows 2 and 3 of the 6x6 letterbox; the rest is the fill color.
 TEST(Geometry, LetterboxPadsByHand) {
   const at::Tensor image = picture(2, 6);
   const at::Tensor boxed =

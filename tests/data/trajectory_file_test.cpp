@@ -290,7 +290,7 @@ INSTANTIATE_TEST_SUITE_P(
                   replace(obs, "agentview_image", [&] { obs.write("agentview_image", ramp(36), {3, 2, 2, 3}); });
                 },
                 "/obs/agentview_image: expected uint8 pictures [S, Y, X, 3], found float32 [3, 2, 2, 3]"},
-        BadDemo{"ImageWithoutColour",
+        BadDemo{"ImageWithoutColor",
                 [](hdf5::Group& d) {
                   hdf5::Group obs = d.group("obs");
                   replace(obs, "agentview_image", [&] { obs.write("agentview_image", pixels(12, 0), {3, 2, 2}); });

@@ -66,7 +66,7 @@ TEST(Transforms, RefuseWhatIsNoPicture) {
   data_error([&] { augment(at::zeros({4, 4}, at::kByte), {}, random); });
 }
 
-TEST(Transforms, AdjustsColoursAsTorchvision) {
+TEST(Transforms, AdjustsColorsAsTorchvision) {
   const at::Tensor image = picture(6, 7);
   for (const auto& golden : goldens()["adjust"]) {
     const std::string what = golden["what"];
@@ -79,7 +79,7 @@ TEST(Transforms, AdjustsColoursAsTorchvision) {
   EXPECT_TRUE(at::equal(image, picture(6, 7)));  // the picture itself is untouched
 }
 
-TEST(Transforms, ColoursInOrder) {
+TEST(Transforms, ColorsInOrder) {
   const at::Tensor image = picture(9, 8);
   const at::Tensor one_by_one = adjust_colors(
       adjust_colors(adjust_colors(adjust_colors(image, 1.2, 1, 1, 0), 1, 0.7, 1, 0), 1, 1, 1.3, 0), 1, 1, 1, 0.1);

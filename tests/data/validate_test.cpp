@@ -32,7 +32,7 @@ struct Recording {
   uint64_t seed = 1;
 };
 
-// Varied actions, a hand that follows them, and pictures of many colours.
+// Varied actions, a hand that follows them, and pictures of many colors.
 std::string record(const TempDir& dir, const Recording& r) {
   const fs::path path = dir / r.name;
   TrajectoryWriter writer(path, test_info());
@@ -250,7 +250,7 @@ TEST(Validate, Shapes) {
 
 TEST(Validate, Pictures) {
   EXPECT_THAT(found(of({.change = [](int64_t, Step& s) { s.observation.images["front"].zero_(); }}), "pictures"),
-              HasSubstr("warning: camera front is one colour all over in 2 of 2 episodes looked at (100.0 %) (first: a.hdf5 demo_0 timestep 0)"));
+              HasSubstr("warning: camera front is one color all over in 2 of 2 episodes looked at (100.0 %) (first: a.hdf5 demo_0 timestep 0)"));
   const at::Tensor frozen = numbered_step(3).observation.images["front"];
   EXPECT_THAT(found(of({.episodes = {"pppppphhhhpppp"}, .change = [&](int64_t, Step& s) { s.observation.images["front"] = frozen.clone(); }}), "pictures"),
               HasSubstr("shows the same at the start and the end"));

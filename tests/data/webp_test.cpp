@@ -103,7 +103,7 @@ TEST(Animation, IsWrittenWhole) {
               HasSubstr("none"));
 }
 
-TEST(Border, HasTheColourOfWhoActs) {
+TEST(Border, HasTheColorOfWhoActs) {
   const at::Tensor image = at::zeros({64, 96, 3}, at::kByte);
   const at::Tensor policy = with_border(image, ActionSource::policy),
                    human = with_border(image, ActionSource::intervention);

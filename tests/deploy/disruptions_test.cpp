@@ -107,9 +107,9 @@ TEST(ActionNoise, BelongsToTheSeed) {
   for (uint64_t seed = 0; seed < 200; ++seed) {
     const auto once = play(seed);
     EXPECT_EQ(once, play(seed));
-    const bool disturbed = once.front()[0] != 0;
-    EXPECT_EQ(environment->facts().at("action_noise"), disturbed ? "yes" : "no");
-    noisy += disturbed;
+    const bool disrupted = once.front()[0] != 0;
+    EXPECT_EQ(environment->facts().at("action_noise"), disrupted ? "yes" : "no");
+    noisy += disrupted;
   }
   EXPECT_NEAR(noisy, 100, 29);  // four standard deviations
   EXPECT_NE(play(1), play(4));
@@ -205,7 +205,7 @@ TEST(DisruptionTable, ByHand) {
   EXPECT_EQ(delay.result.policy_hash, result.policy_hash);
 }
 
-TEST(DisruptionTable, TheUndisturbedRowIsThePlainEvaluation) {
+TEST(DisruptionTable, TheUndisruptedRowIsThePlainEvaluation) {
   FunctionPolicy policy(steady);
   EnvironmentOptions environment = delayed_walk();
   const EvalResult plain = evaluate(policy, environment, {.trials = 4, .seed = 0});

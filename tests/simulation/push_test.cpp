@@ -120,8 +120,8 @@ TEST_F(PushTest, SaysWhatToDoAndShowsTheZone) {
   Tabletop pick, push({.task = TabletopTask::push});
   for (uint64_t seed = 0; seed < 8; seed++) {
     push.reset(seed);
-    const std::string colour = push.state().target == 0 ? "red" : "blue";
-    EXPECT_EQ(push.observe().instruction, "push the " + colour + " block into the zone");
+    const std::string color = push.state().target == 0 ? "red" : "blue";
+    EXPECT_EQ(push.observe().instruction, "push the " + color + " block into the zone");
     for (const auto& block : push.state().blocks) {
       EXPECT_GE(std::abs(block[1]), 0.055);
       EXPECT_LE(std::abs(block[1]), 0.095);

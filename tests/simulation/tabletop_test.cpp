@@ -184,8 +184,8 @@ TEST_F(TabletopTest, InstructionNamesTheTarget) {
   Tabletop table({.image_size = 16});
   for (uint64_t seed = 0; seed < 8; seed++) {
     table.reset(seed);
-    const std::string colour = table.state().target == 0 ? "red" : "blue";
-    EXPECT_EQ(table.observe().instruction, "pick up the " + colour + " block");
+    const std::string color = table.state().target == 0 ? "red" : "blue";
+    EXPECT_EQ(table.observe().instruction, "pick up the " + color + " block");
   }
 }
 

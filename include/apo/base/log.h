@@ -1,4 +1,4 @@
-// What the programs tell their user while they run. On a terminal: colours and a progress bar; in a file: lines.
+// What the programs tell their user while they run. On a terminal: colors and a progress bar; in a file: lines.
 #pragma once
 
 #include <cstdint>

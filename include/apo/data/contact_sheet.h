@@ -19,7 +19,7 @@ struct ContactSheetOptions {
   int64_t size = 96;          ///< height of a frame in pixels
 };
 
-/// [Y, X, 3] uint8. Each frame's border is the colour of who acted (green expert, blue policy, orange human, as in
+/// [Y, X, 3] uint8. Each frame's border is the color of who acted (green expert, blue policy, orange human, as in
 /// the report), the strip below it that of its label with the timestep written on it; a legend on top explains both.
 /// Errors  DataError as TrajectoryFile::open, and naming the valid ones for an unknown camera or episode; ConfigError
 ///         if there is no source, an option is out of range, or the sheet would be larger than a WebP picture can be.

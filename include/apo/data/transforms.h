@@ -39,7 +39,7 @@ at::Tensor resize(const at::Tensor& image, int64_t height, int64_t width,
 
 /// How a picture of any shape becomes the square that a vision tower sees.
 enum class ResizeStrategy {
-  letterbox,     ///< pad to a square with a fill colour, then as resize_crop
+  letterbox,     ///< pad to a square with a fill color, then as resize_crop
   resize_naive,  ///< both sides forced to the size: the aspect ratio is lost
   resize_crop,   ///< the shorter side to the size, the aspect ratio kept; then the centre square
 };
@@ -58,7 +58,7 @@ ResizeStrategy resize_strategy_from(std::string_view name, const std::string& wh
 /// Errors   DataError as resize
 /// Numeric  equal to torchvision's transforms on Pillow before 12; a later one differs by a grey level on tall pictures
 /// Source   PrismaticImageProcessor.apply_transform. Its letterbox fills all towers' pictures with the last tower's mean
-///          colour, int(255 · mean): that is `fill`
+///          color, int(255 · mean): that is `fill`
 at::Tensor resize_picture(const at::Tensor& image, int64_t size, ResizeStrategy strategy,
                           Interpolation interpolation = Interpolation::bicubic,
                           std::array<uint8_t, 3> fill = {127, 127, 127});
@@ -77,7 +77,7 @@ at::Tensor resize_picture(const at::Tensor& image, int64_t size, ResizeStrategy 
 ///          convert_image_dtype(saturate)); the released APO code does the same on float16 images
 at::Tensor center_crop(const at::Tensor& image, double area_share, int64_t height, int64_t width);
 
-/// Colour changes in this order: brightness, contrast, saturation (factors; 1 = none), hue (a turn in [-0.5, 0.5];
+/// Color changes in this order: brightness, contrast, saturation (factors; 1 = none), hue (a turn in [-0.5, 0.5];
 /// 0 = none). Returns a new picture, or the same one if nothing changes.
 /// Numeric  torchvision's adjust_* on uint8 tensors one after the other (hue within one grey level)
 /// Errors   as resize
@@ -86,7 +86,7 @@ at::Tensor adjust_colors(const at::Tensor& image, double brightness, double cont
 /// Moves the picture down by `dy` and right by `dx` pixels (negative: up, left); what appears repeats the edge.
 at::Tensor shift(const at::Tensor& image, int64_t dy, int64_t dx);
 
-/// Crop, shift and colour jitter, in this order, with draws from `random`: always the same number of draws, whatever
+/// Crop, shift and color jitter, in this order, with draws from `random`: always the same number of draws, whatever
 /// the options are.
 /// The picture itself stays as it is; the result may be the same tensor where nothing changed.
 at::Tensor augment(const at::Tensor& image, const AugmentationOptions& options, Random& random);

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "apo/simulation/disruptions.h"
+#include "apo/simulation/scene_disruptions.h"
 
 namespace apo::config {
 class Visitor;
@@ -16,7 +16,7 @@ namespace apo::deploy {
 /// Normal noise on the executed action, whatever was decided and recorded. The sum stays within [-1, 1], or within
 /// the action's own size where that is larger.
 struct ActionNoiseOptions {
-  double probability = 0;  ///< of an episode being disturbed so; 0 = never, 1 = always
+  double probability = 0;  ///< of an episode being disrupted so; 0 = never, 1 = always
   double std = 0.4;        ///< standard deviation, in units of action
   int64_t dimensions = 3;  ///< the first so many of an action get noise
   void visit(config::Visitor& v);

@@ -85,7 +85,7 @@ struct EnvironmentOptions {
 using EnvironmentFactory = std::function<std::unique_ptr<Environment>(const EnvironmentOptions&)>;
 /// Adds a kind of environment; a second one of the same name replaces it. Thread-safe.
 void register_environment(const std::string& type, EnvironmentFactory factory);
-/// The environment of the config, its actions disturbed if the config says so.
+/// The environment of the config, its actions disrupted if the config says so.
 /// ConfigError naming the registered ones for an unknown type; naming the disruption if it has a probability and
 /// the environment does not carry it out.
 std::unique_ptr<Environment> make_environment(const EnvironmentOptions& options);

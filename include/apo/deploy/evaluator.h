@@ -62,7 +62,7 @@ struct EvalResult {
   std::string policy_hash;
   std::vector<Trial> trials;                  ///< in trial order
   std::map<int64_t, std::string> animations;  ///< trial -> WebP file content
-  std::vector<DisruptedResult> disruptions;   ///< the same trials, disturbed; what stands above is then undisturbed
+  std::vector<DisruptedResult> disruptions;   ///< the same trials, disrupted; what stands above is then undisrupted
 
   /// One object with these names (without the animations' content).
   std::string json() const;
@@ -77,12 +77,12 @@ struct EvalResult {
 struct DisruptedResult {
   std::string disruption;
   EvalResult result;
-  PairedTest against_none;  ///< success of the disturbed (first) and undisturbed (second) trials of the same seeds
+  PairedTest against_none;  ///< success of the disrupted (first) and undisrupted (second) trials of the same seeds
 };
 
 /// Runs the trials. What happens in a trial depends on its seed and the policy's actions alone, not on
 /// `parallel` or `threads` (a network may round differently in batches of different sizes).
-/// With `options.disruptions` the trials are run undisturbed first, whatever `environment.disruptions` says, and then
+/// With `options.disruptions` the trials are run undisrupted first, whatever `environment.disruptions` says, and then
 /// once with each disruption alone in every episode, of the magnitudes in `environment.disruptions`.
 /// Errors  ConfigError: unknown environment or disruption. RunError naming trial and step: an action of a wrong size or not
 ///         finite. Interrupted: SIGINT or SIGTERM.
@@ -96,7 +96,7 @@ void write_results(const EvalResult& result, const EnvironmentOptions& environme
                    const EvalOptions& options, const std::filesystem::path& directory);
 
 /// An animation of the environment's expert (or of doing nothing, where there is none) in the episode of `seed`: tiles
-/// of `size` pixels, four a row, undisturbed first and then under each disruption. The episodes last `steps` steps.
+/// of `size` pixels, four a row, undisrupted first and then under each disruption. The episodes last `steps` steps.
 /// Errors as `evaluate`; RunError naming the path.
 void draw_disruptions(const EnvironmentOptions& environment, const std::vector<std::string>& disruptions, uint64_t seed,
                       int64_t size, int64_t steps, const std::filesystem::path& path);

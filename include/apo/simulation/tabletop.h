@@ -7,7 +7,7 @@
 //   table.outcome();  // "success"
 //
 // In demonstrations the red block may always lie on one side (`habit`): what a policy then learns is the side and not
-// the colour, and a person who watches it has something to correct.
+// the color, and a person who watches it has something to correct.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -23,7 +23,7 @@
 #include <vector>
 
 #include "apo/base/types.h"
-#include "apo/simulation/disruptions.h"
+#include "apo/simulation/scene_disruptions.h"
 
 namespace apo::config {
 class Visitor;

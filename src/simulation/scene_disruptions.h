@@ -7,18 +7,18 @@
 #include <string>
 #include <vector>
 
-#include "apo/simulation/disruptions.h"
+#include "apo/simulation/scene_disruptions.h"
 
 namespace apo::simulation {
 
 struct OtherLight {
-  std::array<double, 3> colour{1, 1, 1};  ///< factor of every light's red, green, blue
+  std::array<double, 3> color{1, 1, 1};       ///< factor of every light's red, green, blue
   std::array<double, 3> direction{0, 0, -1};  ///< of the lamp's light, a unit vector
 };
 
 struct OtherTable {
-  std::array<double, 3> colour{};  ///< red, green, blue
-  double share = 0;                ///< of that colour in the table's
+  std::array<double, 3> color{};  ///< red, green, blue
+  double share = 0;               ///< of that color in the table's
   TableTexture texture = TableTexture::plain;
 };
 
@@ -28,7 +28,7 @@ struct OtherView {
   double angle = 0;               ///< rad, about `axis`
 };
 
-struct Disturbance {
+struct SceneDisruptions {
   std::optional<OtherLight> light;
   std::optional<OtherTable> table;
   std::optional<OtherView> view;
@@ -36,7 +36,7 @@ struct Disturbance {
 };
 
 /// What lasts for the whole episode of `seed`; the moved object is the tabletop's own affair.
-Disturbance draw_disturbance(const SceneDisruptionOptions& options, uint64_t seed);
+SceneDisruptions draw_scene_disruptions(const SceneDisruptionOptions& options, uint64_t seed);
 
 /// ConfigError naming the option that is out of range, for callers that fill the struct themselves.
 void check_options(const SceneDisruptionOptions& options);

@@ -13,7 +13,7 @@
 #include "apo/base/error.h"
 #include "apo/config/options.h"
 #include "apo/simulation/tabletop.h"
-#include "simulation/disturbance.h"
+#include "simulation/scene_disruptions.h"
 
 namespace apo::simulation {
 namespace {
@@ -57,19 +57,19 @@ void expect_same_bodies(const TabletopState& a, const TabletopState& b) {
   EXPECT_EQ(a.target, b.target);
 }
 
-// Plays the expert of the undisturbed table in both: the bodies stay equal, the pictures do not.
+// Plays the expert of the undisrupted table in both: the bodies stay equal, the pictures do not.
 void expect_only_pictures_change(const SceneDisruptionOptions& disruptions) {
-  Tabletop plain, disturbed({}, disruptions);
+  Tabletop plain, disrupted({}, disruptions);
   for (const uint64_t seed : {3, 4, 5}) {
     plain.reset(seed);
-    disturbed.reset(seed);
-    EXPECT_FALSE(at::equal(picture(plain), picture(disturbed))) << "seed " << seed;
-    EXPECT_FALSE(at::equal(plain.render(64), disturbed.render(64))) << "people see it too";
+    disrupted.reset(seed);
+    EXPECT_FALSE(at::equal(picture(plain), picture(disrupted))) << "seed " << seed;
+    EXPECT_FALSE(at::equal(plain.render(64), disrupted.render(64))) << "people see it too";
     for (int i = 0; i < 20; i++) {
-      expect_same_bodies(plain.state(), disturbed.state());
+      expect_same_bodies(plain.state(), disrupted.state());
       const Action action = scripted_expert(plain.state());
       plain.step(action);
-      disturbed.step(action);
+      disrupted.step(action);
     }
   }
 }
@@ -94,22 +94,22 @@ TEST_F(DisruptionTest, ProbabilityZeroIsAsIfThereWereNone) {
                                   .background = {.texture = TableTexture::checker},
                                   .distractors = {.count = 4},
                                   .camera_moved = {.distance_m = 0.2}};
-  Tabletop plain, disturbed({}, never);
+  Tabletop plain, disrupted({}, never);
   for (uint64_t seed = 0; seed < 4; seed++) {
     plain.reset(seed);
-    disturbed.reset(seed);
+    disrupted.reset(seed);
     for (int i = 0; i < 18; i++) {
-      ASSERT_TRUE(at::equal(picture(plain), picture(disturbed))) << "seed " << seed << " step " << i;
-      expect_same_bodies(plain.state(), disturbed.state());
+      ASSERT_TRUE(at::equal(picture(plain), picture(disrupted))) << "seed " << seed << " step " << i;
+      expect_same_bodies(plain.state(), disrupted.state());
       const Action action = scripted_expert(plain.state());
       plain.step(action);
-      disturbed.step(action);
+      disrupted.step(action);
     }
-    EXPECT_THAT(disturbed.disrupted_by(), ElementsAre());
+    EXPECT_THAT(disrupted.disrupted_by(), ElementsAre());
   }
 }
 
-TEST_F(DisruptionTest, UndisturbedEpisodesKeepTheirNumbers) {
+TEST_F(DisruptionTest, UndisruptedEpisodesKeepTheirNumbers) {
   // Recorded before there was any disruption but the moved object: seed 7919, the expert, until success.
   Tabletop table;
   table.reset(7919);
@@ -126,14 +126,14 @@ TEST_F(DisruptionTest, UndisturbedEpisodesKeepTheirNumbers) {
 
 TEST_F(DisruptionTest, MagnitudeZeroChangesNoPixel) {
   Tabletop plain;
-  Tabletop disturbed({}, {.lighting = {.probability = 1, .brightness = 0, .direction_deg = 0, .colour = 0},
-                          .background = {.probability = 1, .colour = 0, .texture = TableTexture::plain},
+  Tabletop disrupted({}, {.lighting = {.probability = 1, .brightness = 0, .direction_deg = 0, .color = 0},
+                          .background = {.probability = 1, .color = 0, .texture = TableTexture::plain},
                           .camera_moved = {.probability = 1, .distance_m = 0, .angle_deg = 0}});
   for (uint64_t seed = 0; seed < 3; seed++) {
     plain.reset(seed);
-    disturbed.reset(seed);
-    EXPECT_TRUE(at::equal(picture(plain), picture(disturbed)));
-    EXPECT_THAT(disturbed.disrupted_by(), ElementsAre("lighting", "background", "camera_moved"));
+    disrupted.reset(seed);
+    EXPECT_TRUE(at::equal(picture(plain), picture(disrupted)));
+    EXPECT_THAT(disrupted.disrupted_by(), ElementsAre("lighting", "background", "camera_moved"));
   }
 }
 
@@ -142,12 +142,12 @@ TEST_F(DisruptionTest, BackgroundIsSeenAndNotFelt) { expect_only_pictures_change
 TEST_F(DisruptionTest, CameraIsSeenAndNotFelt) { expect_only_pictures_change({.camera_moved = {.probability = 1}}); }
 
 TEST_F(DisruptionTest, BrightnessMultipliesEveryPixel) {
-  Tabletop plain, disturbed({}, {.lighting = {.probability = 1, .brightness = 0.4, .direction_deg = 0, .colour = 0}});
+  Tabletop plain, disrupted({}, {.lighting = {.probability = 1, .brightness = 0.4, .direction_deg = 0, .color = 0}});
   std::set<bool> brighter;
   for (uint64_t seed = 0; seed < 12; seed++) {
     plain.reset(seed);
-    disturbed.reset(seed);
-    const auto factors = channel_factors(picture(plain), picture(disturbed));
+    disrupted.reset(seed);
+    const auto factors = channel_factors(picture(plain), picture(disrupted));
     const double expected = factors[0] > 1 ? 1.4 : 0.6;
     brighter.insert(factors[0] > 1);
     for (const double factor : factors) EXPECT_NEAR(factor, expected, 0.02) << "seed " << seed;
@@ -155,12 +155,12 @@ TEST_F(DisruptionTest, BrightnessMultipliesEveryPixel) {
   EXPECT_EQ(brighter.size(), 2u) << "darker and brighter both occur";
 }
 
-TEST_F(DisruptionTest, ColourTakesFromTwoChannels) {
-  Tabletop plain, disturbed({}, {.lighting = {.probability = 1, .brightness = 0, .direction_deg = 0, .colour = 0.4}});
+TEST_F(DisruptionTest, ColorTakesFromTwoChannels) {
+  Tabletop plain, disrupted({}, {.lighting = {.probability = 1, .brightness = 0, .direction_deg = 0, .color = 0.4}});
   for (uint64_t seed = 0; seed < 6; seed++) {
     plain.reset(seed);
-    disturbed.reset(seed);
-    auto factors = channel_factors(picture(plain), picture(disturbed));
+    disrupted.reset(seed);
+    auto factors = channel_factors(picture(plain), picture(disrupted));
     std::sort(factors.begin(), factors.end());
     EXPECT_NEAR(factors[0], 0.6, 0.02);  // 1 - 0.4
     EXPECT_NEAR(factors[1], 0.8, 0.02);  // 1 - 0.4 / 2
@@ -169,13 +169,13 @@ TEST_F(DisruptionTest, ColourTakesFromTwoChannels) {
 }
 
 TEST_F(DisruptionTest, TheTableIsAnotherAndTheBlocksAreNot) {
-  Tabletop plain, disturbed({}, {.background = {.probability = 1, .colour = 0.7, .texture = TableTexture::checker}});
+  Tabletop plain, disrupted({}, {.background = {.probability = 1, .color = 0.7, .texture = TableTexture::checker}});
   for (uint64_t seed = 0; seed < 6; seed++) {
     plain.reset(seed);
-    disturbed.reset(seed);
-    const at::Tensor before = picture(plain).to(torch::kInt32), after = picture(disturbed).to(torch::kInt32);
-    const auto coloured = [](const at::Tensor& p) { return (p.select(2, 0) - p.select(2, 2)).abs() > 100; };
-    const at::Tensor blocks = coloured(before), same = (before == after).all(2);
+    disrupted.reset(seed);
+    const at::Tensor before = picture(plain).to(torch::kInt32), after = picture(disrupted).to(torch::kInt32);
+    const auto colored = [](const at::Tensor& p) { return (p.select(2, 0) - p.select(2, 2)).abs() > 100; };
+    const at::Tensor blocks = colored(before), same = (before == after).all(2);
     EXPECT_GT(blocks.sum().item<int64_t>(), 60);
     EXPECT_TRUE(same.masked_select(blocks).all().item<bool>()) << "seed " << seed;
     EXPECT_LT(same.to(torch::kFloat32).mean().item<double>(), 0.5) << "most of the picture is table";
@@ -185,34 +185,34 @@ TEST_F(DisruptionTest, TheTableIsAnotherAndTheBlocksAreNot) {
 TEST_F(DisruptionTest, TexturesDiffer) {
   std::vector<at::Tensor> seen;
   for (const TableTexture texture : {TableTexture::plain, TableTexture::checker, TableTexture::grid}) {
-    Tabletop table({}, {.background = {.probability = 1, .colour = 0, .texture = texture}});
+    Tabletop table({}, {.background = {.probability = 1, .color = 0, .texture = texture}});
     table.reset(1);
     for (const at::Tensor& other : seen) EXPECT_FALSE(at::equal(picture(table), other));
     seen.push_back(picture(table));
   }
   std::set<TableTexture> drawn;
   for (uint64_t seed = 0; seed < 40; seed++)
-    drawn.insert(draw_disturbance({.background = {.probability = 1}}, seed).table->texture);
+    drawn.insert(draw_scene_disruptions({.background = {.probability = 1}}, seed).table->texture);
   EXPECT_EQ(drawn, (std::set<TableTexture>{TableTexture::plain, TableTexture::checker, TableTexture::grid}));
 }
 
 TEST_F(DisruptionTest, DistractorsLieFreeAndLeaveTheRestAlone) {
   for (const TabletopTask task : {TabletopTask::pick, TabletopTask::push}) {
-    Tabletop plain({.task = task}), disturbed({.task = task}, {.distractors = {.probability = 1, .count = 4}});
+    Tabletop plain({.task = task}), disrupted({.task = task}, {.distractors = {.probability = 1, .count = 4}});
     for (uint64_t seed = 0; seed < 30; seed++) {
       plain.reset(seed);
-      disturbed.reset(seed);
-      expect_same_bodies(plain.state(), disturbed.state());
-      EXPECT_FALSE(at::equal(picture(plain), picture(disturbed)));
-      const TabletopState state = disturbed.state();
+      disrupted.reset(seed);
+      expect_same_bodies(plain.state(), disrupted.state());
+      EXPECT_FALSE(at::equal(picture(plain), picture(disrupted)));
+      const TabletopState state = disrupted.state();
       ASSERT_EQ(state.distractors.size(), 4u);
       for (const auto& distractor : state.distractors)
         for (const auto& block : state.blocks)
           EXPECT_GE(std::hypot(distractor[0] - block[0], distractor[1] - block[1]), 0.085) << "seed " << seed;
-      while (!disturbed.done()) disturbed.step(scripted_expert(disturbed.state()));
-      EXPECT_TRUE(disturbed.success()) << "seed " << seed;
+      while (!disrupted.done()) disrupted.step(scripted_expert(disrupted.state()));
+      EXPECT_TRUE(disrupted.success()) << "seed " << seed;
     }
-    EXPECT_EQ(disturbed.solver_warnings(), 0);
+    EXPECT_EQ(disrupted.solver_warnings(), 0);
   }
 }
 
@@ -255,9 +255,9 @@ TEST_F(DisruptionTest, SeedDecidesEverything) {
   EXPECT_FALSE(at::equal(first[0], first[1]));
 }
 
-TEST(Disturbance, MagnitudesAreMetExactly) {
+TEST(SceneDisruptions, MagnitudesAreMetExactly) {
   for (uint64_t seed = 0; seed < 50; seed++) {
-    const Disturbance d = draw_disturbance({.lighting = {.probability = 1, .direction_deg = 35},
+    const SceneDisruptions d = draw_scene_disruptions({.lighting = {.probability = 1, .direction_deg = 35},
                                             .camera_moved = {.probability = 1, .distance_m = 0.03, .angle_deg = 4}},
                                            seed);
     EXPECT_NEAR(norm(d.light->direction), 1, 1e-12);
@@ -270,22 +270,22 @@ TEST(Disturbance, MagnitudesAreMetExactly) {
   }
 }
 
-TEST(Disturbance, OneDoesNotDependOnAnother) {
+TEST(SceneDisruptions, OneDoesNotDependOnAnother) {
   for (uint64_t seed = 0; seed < 20; seed++) {
-    const Disturbance all = draw_disturbance(everything(), seed);
-    const Disturbance light = draw_disturbance({.lighting = {.probability = 1}}, seed);
-    const Disturbance view = draw_disturbance({.camera_moved = {.probability = 1}}, seed);
-    EXPECT_EQ(all.light->colour, light.light->colour);
+    const SceneDisruptions all = draw_scene_disruptions(everything(), seed);
+    const SceneDisruptions light = draw_scene_disruptions({.lighting = {.probability = 1}}, seed);
+    const SceneDisruptions view = draw_scene_disruptions({.camera_moved = {.probability = 1}}, seed);
+    EXPECT_EQ(all.light->color, light.light->color);
     EXPECT_EQ(all.light->direction, light.light->direction);
     EXPECT_EQ(all.view->shift, view.view->shift);
   }
 }
 
-TEST(Disturbance, HappensAsOftenAsItsProbability) {
+TEST(SceneDisruptions, HappensAsOftenAsItsProbability) {
   // 1000 draws of probability 0.3: standard deviation 14.5, four of them are 58
   int lights = 0, tables = 0, both = 0;
   for (uint64_t seed = 0; seed < 1000; seed++) {
-    const Disturbance d = draw_disturbance({.lighting = {.probability = 0.3}, .background = {.probability = 0.3}}, seed);
+    const SceneDisruptions d = draw_scene_disruptions({.lighting = {.probability = 0.3}, .background = {.probability = 0.3}}, seed);
     lights += d.light.has_value();
     tables += d.table.has_value();
     both += d.light && d.table;
@@ -295,16 +295,16 @@ TEST(Disturbance, HappensAsOftenAsItsProbability) {
   EXPECT_NEAR(both, 90, 37) << "independent of each other";
 }
 
-TEST(Disturbance, TableColourIsNoBlocks) {
+TEST(SceneDisruptions, TableColorIsNoBlocks) {
   for (uint64_t seed = 0; seed < 300; seed++) {
-    const auto colour = draw_disturbance({.background = {.probability = 1}}, seed).table->colour;
-    for (const double value : colour) {
+    const auto color = draw_scene_disruptions({.background = {.probability = 1}}, seed).table->color;
+    for (const double value : color) {
       EXPECT_GE(value, 0);
       EXPECT_LE(value, 1);
     }
-    const bool red = colour[0] > colour[1] + 0.25 && colour[0] > colour[2] + 0.25;
-    const bool blue = colour[2] > colour[0] + 0.25 && colour[2] > colour[1] + 0.25;
-    EXPECT_FALSE(red || blue) << colour[0] << " " << colour[1] << " " << colour[2];
+    const bool red = color[0] > color[1] + 0.25 && color[0] > color[2] + 0.25;
+    const bool blue = color[2] > color[0] + 0.25 && color[2] > color[1] + 0.25;
+    EXPECT_FALSE(red || blue) << color[0] << " " << color[1] << " " << color[2];
   }
 }
 
@@ -344,7 +344,7 @@ TEST(DisruptionOptionsTest, BadStructsAreNamed) {
               AllOf(HasSubstr("object_moved.distance_m is 0.5"), HasSubstr("between 0.01 and 0.1")));
   EXPECT_THAT(make({.lighting = {.probability = -1}}), HasSubstr("lighting.probability is -1"));
   EXPECT_THAT(make({.lighting = {.direction_deg = 90}}), HasSubstr("lighting.direction_deg is 90"));
-  EXPECT_THAT(make({.background = {.colour = std::nan("")}}), HasSubstr("background.colour is nan"));
+  EXPECT_THAT(make({.background = {.color = std::nan("")}}), HasSubstr("background.color is nan"));
   EXPECT_THAT(make({.distractors = {.count = 0}}), HasSubstr("distractors.count is 0"));
   EXPECT_THAT(make({.camera_moved = {.angle_deg = 50}}), HasSubstr("camera_moved.angle_deg is 50"));
 }

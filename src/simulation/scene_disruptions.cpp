@@ -1,4 +1,4 @@
-#include "simulation/disturbance.h"
+#include "simulation/scene_disruptions.h"
 
 #include <algorithm>
 #include <cmath>
@@ -25,7 +25,7 @@ OtherLight draw_light(const LightingOptions& options, Random& random) {
   OtherLight light;
   const double factor = random.below(2) == 0 ? 1 - options.brightness : 1 + options.brightness;
   const std::vector<uint32_t> order = random.permutation(3);
-  for (int i = 0; i < 3; i++) light.colour[order[i]] = factor * (1 - 0.5 * i * options.colour);
+  for (int i = 0; i < 3; i++) light.color[order[i]] = factor * (1 - 0.5 * i * options.color);
   const double tilt = options.direction_deg * kRadiansPerDegree, side = random.uniform(0, 2 * std::numbers::pi);
   light.direction = {std::sin(tilt) * std::cos(side), std::sin(tilt) * std::sin(side), -std::cos(tilt)};
   return light;
@@ -33,8 +33,8 @@ OtherLight draw_light(const LightingOptions& options, Random& random) {
 
 /// A hue of full saturation as red, green, blue; `degrees` within [0, 360).
 std::array<double, 3> hue(double degrees) {
-  const auto channel = [&](double centre) {
-    const double away = std::abs(std::remainder(degrees - centre, 360));
+  const auto channel = [&](double center) {
+    const double away = std::abs(std::remainder(degrees - center, 360));
     return std::clamp(2 - away / 60, 0.0, 1.0);
   };
   return {channel(0), channel(120), channel(240)};
@@ -42,11 +42,11 @@ std::array<double, 3> hue(double degrees) {
 
 OtherTable draw_table(const BackgroundOptions& options, Random& random) {
   OtherTable table;
-  table.share = options.colour;
+  table.share = options.color;
   // orange to turquoise, or purple to pink: never the red or the blue of a block
   const double along = random.uniform(0, 170);
   const double value = random.uniform(0.4, 0.9);
-  for (int i = 0; i < 3; i++) table.colour[i] = value * (0.3 + 0.7 * hue(along < 140 ? 40 + along : 140 + along)[i]);
+  for (int i = 0; i < 3; i++) table.color[i] = value * (0.3 + 0.7 * hue(along < 140 ? 40 + along : 140 + along)[i]);
   const uint64_t drawn = random.below(3);
   table.texture = options.texture == TableTexture::random ? static_cast<TableTexture>(drawn) : options.texture;
   return table;
@@ -82,13 +82,13 @@ void LightingOptions::visit(config::Visitor& v) {
   v("probability", probability, "of an episode under other light; 0 = never", config::between(0, 1));
   v("brightness", brightness, "all light is multiplied by 1 - this or 1 + this", config::between(0, 0.9));
   v("direction_deg", direction_deg, "tilt of the lamp, degrees, towards any side", config::between(0, 70));
-  v("colour", colour, "tint: loss of the weakest of red, green, blue; the middle one loses half of it",
+  v("color", color, "tint: loss of the weakest of red, green, blue; the middle one loses half of it",
     config::between(0, 1));
 }
 
 void BackgroundOptions::visit(config::Visitor& v) {
   v("probability", probability, "of an episode on another table; 0 = never", config::between(0, 1));
-  v("colour", colour, "share of a random colour in the table's; 0 keeps its own", config::between(0, 1));
+  v("color", color, "share of a random color in the table's; 0 keeps its own", config::between(0, 1));
   v("texture", texture, "what is drawn on the table; random: any of the others");
 }
 
@@ -105,8 +105,8 @@ void CameraMovedOptions::visit(config::Visitor& v) {
 
 void SceneDisruptionOptions::visit(config::Visitor& v) {
   v("object_moved", object_moved, "the named block is moved once in mid-episode");
-  v("lighting", lighting, "the light's brightness, direction and colour");
-  v("background", background, "the table's colour and texture");
+  v("lighting", lighting, "the light's brightness, direction and color");
+  v("background", background, "the table's color and texture");
   v("distractors", distractors, "other objects on the tray");
   v("camera_moved", camera_moved, "the camera's place and direction");
 }
@@ -129,15 +129,15 @@ void check_options(const SceneDisruptionOptions& options) {
   check("object_moved.distance_m", options.object_moved.distance_m, 0.01, 0.10);
   check("lighting.brightness", options.lighting.brightness, 0, 0.9);
   check("lighting.direction_deg", options.lighting.direction_deg, 0, 70);
-  check("lighting.colour", options.lighting.colour, 0, 1);
-  check("background.colour", options.background.colour, 0, 1);
+  check("lighting.color", options.lighting.color, 0, 1);
+  check("background.color", options.background.color, 0, 1);
   check("distractors.count", static_cast<double>(options.distractors.count), 1, kMaxDistractors);
   check("camera_moved.distance_m", options.camera_moved.distance_m, 0, 0.2);
   check("camera_moved.angle_deg", options.camera_moved.angle_deg, 0, 45);
 }
 
-Disturbance draw_disturbance(const SceneDisruptionOptions& options, uint64_t seed) {
-  Disturbance disturbance;
+SceneDisruptions draw_scene_disruptions(const SceneDisruptionOptions& options, uint64_t seed) {
+  SceneDisruptions drawn;
   // A stream for each: switching one on does not change what another does.
   const auto when_drawn = [&](const char* stream, double probability, auto&& draw) {
     if (probability == 0) return;
@@ -145,14 +145,14 @@ Disturbance draw_disturbance(const SceneDisruptionOptions& options, uint64_t see
     if (random.uniform() < probability) draw(random);
   };
   when_drawn("tabletop/lighting", options.lighting.probability,
-             [&](Random& random) { disturbance.light = draw_light(options.lighting, random); });
+             [&](Random& random) { drawn.light = draw_light(options.lighting, random); });
   when_drawn("tabletop/background", options.background.probability,
-             [&](Random& random) { disturbance.table = draw_table(options.background, random); });
+             [&](Random& random) { drawn.table = draw_table(options.background, random); });
   when_drawn("tabletop/distractors", options.distractors.probability,
-             [&](Random&) { disturbance.distractors = options.distractors.count; });
+             [&](Random&) { drawn.distractors = options.distractors.count; });
   when_drawn("tabletop/camera_moved", options.camera_moved.probability,
-             [&](Random& random) { disturbance.view = draw_view(options.camera_moved, random); });
-  return disturbance;
+             [&](Random& random) { drawn.view = draw_view(options.camera_moved, random); });
+  return drawn;
 }
 
 }  // namespace apo::simulation

@@ -1,4 +1,4 @@
-#include "deploy/disrupted_actions.h"
+#include "deploy/action_disruptions.h"
 
 #include <algorithm>
 #include <cmath>
@@ -11,9 +11,9 @@
 namespace apo::deploy {
 namespace {
 
-class DisruptedActions : public Environment {
+class ActionDisruptions : public Environment {
  public:
-  DisruptedActions(std::unique_ptr<Environment> inner, const DisruptionOptions& options)
+  ActionDisruptions(std::unique_ptr<Environment> inner, const DisruptionOptions& options)
       : inner_(std::move(inner)), options_(options) {}
 
   void reset(uint64_t seed) override {
@@ -93,10 +93,10 @@ void DisruptionOptions::visit(config::Visitor& v) {
   v("action_delay", action_delay, "actions take effect later");
 }
 
-std::unique_ptr<Environment> with_disrupted_actions(std::unique_ptr<Environment> environment,
-                                                    const DisruptionOptions& options) {
+std::unique_ptr<Environment> with_action_disruptions(std::unique_ptr<Environment> environment,
+                                                     const DisruptionOptions& options) {
   if (options.action_noise.probability == 0 && options.action_delay.probability == 0) return environment;
-  return std::make_unique<DisruptedActions>(std::move(environment), options);
+  return std::make_unique<ActionDisruptions>(std::move(environment), options);
 }
 
 }  // namespace apo::deploy
