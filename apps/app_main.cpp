@@ -1,5 +1,6 @@
 #include "app_main.h"
 
+#include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 
 #include <fstream>
@@ -83,6 +84,8 @@ std::optional<RunConfig> read_config(const ConfigArguments& arguments, ConfigNee
   APO_CHECK(ConfigError, need == ConfigNeed::optional || !arguments.config.empty(),
             "--config FILE is required");
   set_log_level(log_level(config.training.logging.level));
+  training::set_threads(config.training.run);
+  log_debug("the tensor library has ", at::get_num_threads(), " threads");
   return config;
 }
 

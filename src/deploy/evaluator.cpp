@@ -170,7 +170,10 @@ void EvalOptions::visit(config::Visitor& v) {
   v("parallel", parallel,
     "environments in lock-step: one forward pass decides for all; more need more memory",
     config::at_least(1));
-  v("threads", threads, "that step and draw the environments; 0: all cores", config::at_least(0));
+  v("threads", threads,
+    "that step and draw the environments, whatever run.threads says of the policy's forward pass between them (the two "
+    "take turns); 0: all cores",
+    config::at_least(0));
   v("max_steps", max_steps, "of a trial; 0: the environment's", config::at_least(0));
   v("temperature", temperature, "of decoding; 0 is greedy", config::at_least(0));
   v("animations", animations, "WebP animations of the first so many trials", config::at_least(0));

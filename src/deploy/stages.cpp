@@ -1,6 +1,5 @@
 #include "deploy/stages.h"
 
-#include <ATen/Parallel.h>
 #include <torch/types.h>
 
 #include "apo/base/error.h"
@@ -30,7 +29,7 @@ Stages::Stages(const RefineSetup& setup)
       device_(training::select_device(setup.training.run.device)),
       state_(dir_) {
   // also for deployments and evaluations: idle threads of the tensor library burn time where cores are scarce
-  if (setup.training.run.threads > 0) at::set_num_threads(static_cast<int>(setup.training.run.threads));
+  training::set_threads(setup.training.run);
 }
 
 std::string Stages::relative(const fs::path& path) const { return fs::relative(path, dir_).string(); }

@@ -23,7 +23,10 @@ void RunOptions::visit(config::Visitor& v) {
   v.choice("precision", precision, kPrecisions,
            "of the network's arithmetic (autocast; weights and objective stay float32); bfloat16 is faster "
            "and coarser");
-  v("threads", threads, "of the tensor library; 0: all cores", at_least(0));
+  v("threads", threads,
+    "of the tensor library, in every program; 0: as OMP_NUM_THREADS says, else all cores. Environments have eval.threads, "
+    "loading data.loader.workers",
+    at_least(0));
 }
 
 void OptimizerOptions::visit(config::Visitor& v) {
@@ -95,6 +98,10 @@ at::Device select_device(const std::string& device) {
   APO_CHECK(ConfigError, index < num_cuda, "run.device: expected one of the ", num_cuda,
             " CUDA devices of this machine, found '", device, "'; cpu always works");
   return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
+}
+
+void set_threads(const RunOptions& options) {
+  if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
 }
 
 }  // namespace apo::training

@@ -157,7 +157,7 @@ LibrarySettings::LibrarySettings(const RunOptions& options)
       deterministic_(at::globalContext().deterministicAlgorithms()),
       warn_only_(at::globalContext().deterministicAlgorithmsWarnOnly()),
       fill_(at::globalContext().deterministicFillUninitializedMemory()) {
-  if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
+  set_threads(options);
   at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
   // no part of determinism, and slow
   at::globalContext().setDeterministicFillUninitializedMemory(false);

@@ -29,6 +29,16 @@ TEST_F(Errors, HelpAndVersionAreNone) {
   }
 }
 
+TEST_F(Errors, EveryProgramHasTheThreadsOfTheConfig) {
+  for (const char* program : {"apo-train", "apo-eval", "apo-collect", "apo-refine", "apo-data"}) {
+    std::vector<std::string> arguments = {set("run.threads=3"), set("logging.level=debug"), set("run.dir=\"\"")};
+    arguments.insert(arguments.end(), {"--config", config()});
+    if (program == std::string("apo-data")) arguments.insert(arguments.begin(), "inspect");
+    // read first; then each stops at what the config lacks
+    EXPECT_THAT(run_program(program, arguments).err, HasSubstr("the tensor library has 3 threads")) << program;
+  }
+}
+
 TEST(Reference, DocsListEveryKeyAsTheProgramsDo) {
   EXPECT_EQ(run_program("apo-train", {"--print-reference"}).out, slurp(std::string(APO_SOURCE_DIR) + "/docs/config.md"))
       << "run apo-train --print-reference > docs/config.md";

@@ -31,7 +31,8 @@ struct EvalOptions {
   int64_t trials = 200;          ///< episodes; more narrow the interval
   int64_t seed = 700000;         ///< trial i is reset with seed + i
   int64_t parallel = 50;         ///< environments in lock-step: one forward pass decides for all of them
-  int64_t threads = 0;           ///< that step and draw the environments; 0: all cores
+  int64_t threads = 0;           ///< that step and draw the environments, in turns with the policy, whose forward pass
+                                 ///< has run.threads; 0: all cores
   int64_t max_steps = 0;         ///< of a trial; 0: the environment's
   double temperature = 0;        ///< of decoding; 0 is greedy
   int64_t animations = 0;        ///< pictures of the first so many trials

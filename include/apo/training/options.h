@@ -21,7 +21,7 @@ struct RunOptions {
   int64_t seed = 0;                    ///< of every random stream
   std::string device = "auto";         ///< auto | cpu | cuda | cuda:N
   std::string precision = "float32";   ///< float32 | bfloat16 (autocast of the network; the objective stays float32)
-  int64_t threads = 0;                 ///< of the tensor library; 0: all cores
+  int64_t threads = 0;                 ///< of the tensor library; 0: as OMP_NUM_THREADS says, else all cores
   void visit(config::Visitor& v);
 };
 
@@ -83,5 +83,9 @@ struct TrainingOptions {
 /// The device that `run.device` means; "auto" is the first CUDA device if there is one.
 /// ConfigError for an unknown name or a device that this machine lacks.
 at::Device select_device(const std::string& device);
+
+/// Gives the tensor library `options.threads` threads from now on, if they are not 0. Every program does this as soon as
+/// it has read its config; `train` and `deploy::refine` do it for those who link the library.
+void set_threads(const RunOptions& options);
 
 }  // namespace apo::training
