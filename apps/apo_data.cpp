@@ -75,10 +75,9 @@ std::optional<data::DataOptions> data_options(const DataArguments& arguments) {
             "has them as its own options");
   if (!arguments.paths.empty()) {
     const data::DataOptions given =
-        data::options_for_paths(arguments.paths, arguments.format, arguments.instruction);
+        data::options_for_paths(arguments.paths, arguments.format, arguments.instruction, arguments.orientation);
     options.expert = given.expert;
     options.interactions = given.interactions;
-    for (data::SourceOptions& source : options.interactions) source.image_orientation = arguments.orientation;
   }
   return options;
 }

@@ -217,10 +217,10 @@ std::string inspect_text(const DataOptions& options) {
 }
 
 DataOptions options_for_paths(const std::vector<std::string>& paths, TrajectoryFormat format,
-                              const std::string& instruction) {
+                              const std::string& instruction, ImageOrientation orientation) {
   DataOptions options;
   for (const std::string& path : paths)
-    options.interactions.push_back({path, format, instruction, 0, ImageOrientation::automatic});
+    options.interactions.push_back({path, format, instruction, 0, orientation});
   return options;
 }
 

@@ -76,6 +76,18 @@ TEST(Inspect, FilesWithoutAConfig) {
   EXPECT_THAT(config_error([] { inspect_json({}); }), HasSubstr("no data to inspect"));
 }
 
+TEST(Inspect, OptionsOfPathsHoldForAllOfThem) {
+  const DataOptions options =
+      options_for_paths({"a.hdf5", "b"}, TrajectoryFormat::libero, "lift", ImageOrientation::flipped);
+  ASSERT_EQ(options.interactions.size(), 2u);
+  EXPECT_EQ(options.interactions[1].path, "b");
+  for (const SourceOptions& source : options.interactions) {
+    EXPECT_EQ(source.format, TrajectoryFormat::libero);
+    EXPECT_EQ(source.instruction, "lift");
+    EXPECT_EQ(source.image_orientation, ImageOrientation::flipped);
+  }
+}
+
 TEST(Inspect, AFileWithoutEpisodes) {
   TempDir dir;
   { TrajectoryWriter writer(dir / "a.hdf5", test_info()); }

@@ -21,10 +21,11 @@ std::string inspect_json(const DataOptions& options);
 std::string inspect_text(const DataOptions& options);
 
 /// Options for files given without a config: each path (file, directory or glob) a source of interactions, where
-/// steps that the files mark as expert stay demonstrations. `format` and `instruction` hold for all of them.
+/// steps that the files mark as expert stay demonstrations. The others hold for all of them.
 DataOptions options_for_paths(const std::vector<std::string>& paths,
                               TrajectoryFormat format = TrajectoryFormat::automatic,
-                              const std::string& instruction = "");
+                              const std::string& instruction = "",
+                              ImageOrientation orientation = ImageOrientation::automatic);
 
 /// Writes one JSON object a step and line: file, episode (its name), timestep, source (expert|policy|intervention),
 /// label (desirable|undesirable|intervention|skipped), reason. Returns the counts by "label: reason" (count_labels).
