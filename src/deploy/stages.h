@@ -14,7 +14,7 @@
 namespace apo::deploy {
 
 /// Seed of the first episode of a deployment: far from those of evaluation and demonstrations, apart for each
-/// round of each loop.
+/// round of each loop for five rounds; the sixth of a run.seed has the seeds of the first of the next run.seed.
 int64_t deployment_seed(int64_t seed, int64_t round);
 
 /// Runs stages in a loop's directory. Each is run once: what is finished is kept when a stopped loop goes on.
