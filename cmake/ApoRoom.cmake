@@ -2,8 +2,12 @@
 #   One static library a room from src/NAME/*.cpp. It sees the headers of the rooms it USES and no others' libraries.
 #   PLAIN  the room never sees torch.    CUDA  src/NAME/kernels/*.cu are built when APO_CUDA is on.
 #   WHEN   without that option the room's sources are left out except src/NAME/absent.cpp.
+#   USES says alone who may include whom: rooms.txt in the build directory hands it to tests/structure.
 # apo_app(NAME)   a program from apps/NAME.cpp (dashes become underscores).
 # apo_test(ROOM)  one test binary from tests/ROOM/*_test.cpp.
+
+set(APO_ROOMS_FILE "${CMAKE_BINARY_DIR}/rooms.txt")
+file(WRITE "${APO_ROOMS_FILE}" "")
 
 if(APO_PCH)
   # The torch headers cost 8 s a file; precompiled once they cost 2.
@@ -28,6 +32,8 @@ endfunction()
 
 function(apo_room name)
   cmake_parse_arguments(ROOM "PLAIN;CUDA" "WHEN" "USES;LINK;SOURCES" ${ARGN})
+  list(JOIN ROOM_USES " " uses)
+  file(APPEND "${APO_ROOMS_FILE}" "${name} ${uses}\n")
   if(ROOM_SOURCES)
     set(sources ${ROOM_SOURCES})
   else()
