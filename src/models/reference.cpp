@@ -21,22 +21,24 @@ bool trains_adapter(Policy& policy) {
 }  // namespace
 
 std::span<const std::pair<ReferenceMode, std::string_view>> enum_names(ReferenceMode) {
-  static constexpr std::array<std::pair<ReferenceMode, std::string_view>, 3> kNames{
+  static constexpr std::array<std::pair<ReferenceMode, std::string_view>, 4> kNames{
       {{ReferenceMode::automatic, "auto"},
        {ReferenceMode::adapter, "adapter"},
-       {ReferenceMode::copy, "copy"}}};
+       {ReferenceMode::copy, "copy"},
+       {ReferenceMode::cached, "cached"}}};
   return kNames;
 }
 
 void ReferenceOptions::visit(config::Visitor& v) {
   v("mode", mode,
     "how the policy as it was at the start is kept: adapter (a second slot on the shared base), copy (all "
-    "weights twice), "
-    "auto (adapter where the policy trains one)");
+    "weights twice), cached (no second policy: its log-probabilities of every batch are computed before the first "
+    "update; not with objective.z0 exact), auto (adapter where the policy trains one, else copy)");
 }
 
 Reference::Reference(Policy& policy, const ReferenceOptions& options)
     : mode_(options.mode), policy_(&policy) {
+  APO_ASSERT(mode_ != ReferenceMode::cached);
   if (mode_ == ReferenceMode::automatic)
     mode_ = trains_adapter(policy) ? ReferenceMode::adapter : ReferenceMode::copy;
   if (mode_ == ReferenceMode::copy) {

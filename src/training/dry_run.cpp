@@ -80,7 +80,7 @@ int64_t measure_activations(const TrainingOptions& options, const data::Dataset&
     num_tokens = learner.learn(samples).mask.size(1);
   }
   int64_t bytes = std::max<int64_t>(memory->peak_bytes() - gradient_bytes, 0) * micro_batch / measured;
-  if (options.objective.needs_reference()) {
+  if (options.objective.needs_reference() && options.reference.mode != models::ReferenceMode::cached) {
     const bool mismatched = options.objective.needs_mismatched_logits();
     bytes += options.train.batch_size * num_tokens * policy.vocabulary_size() * int64_t{sizeof(float)} *
              (mismatched ? 3 : 1);
@@ -97,7 +97,7 @@ MemoryEstimate estimate_memory(const TrainingOptions& options, const data::Datas
   for (const auto& [name, parameter] : trained)
     memory.optimizer += 2 * parameter.numel() * std::max<int64_t>(parameter.element_size(), sizeof(float));
   memory.activations = measure_activations(options, dataset, sampler, policy, memory.gradients);
-  if (!options.objective.needs_reference()) return memory;
+  if (!options.objective.needs_reference() || options.reference.mode == models::ReferenceMode::cached) return memory;
   const bool adapter = options.reference.mode != models::ReferenceMode::copy && options.policy.lora.rank > 0;
   memory.reference = adapter ? memory.gradients : memory.weights;
   // says what is wrong with reference.mode, where trying is cheap

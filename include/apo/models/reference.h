@@ -13,7 +13,8 @@ namespace apo::models {
 enum class ReferenceMode {
   automatic,  ///< adapter if the policy trains one, else copy
   adapter,    ///< the base is shared, the starting adapter is frozen in a second slot
-  copy        ///< a second full set of weights
+  copy,       ///< a second full set of weights
+  cached      ///< no second policy: its log-probabilities of all batches are computed ahead (by training)
 };
 std::span<const std::pair<ReferenceMode, std::string_view>> enum_names(ReferenceMode);
 
@@ -26,7 +27,8 @@ struct ReferenceOptions {
 /// policy.
 class Reference {
  public:
-  /// Takes the snapshot now. ConfigError for mode adapter on a policy that trains no adapter.
+  /// Takes the snapshot now. ConfigError for mode adapter on a policy that trains no adapter. Bug for mode cached, which
+  /// keeps no policy.
   /// With mode adapter, the policy must outlive the reference.
   Reference(Policy& policy, const ReferenceOptions& options);
   /// Frees the snapshot; in mode adapter the policy's slot "reference".
