@@ -98,7 +98,9 @@ class Loop {
   // pictures: trials that the base failed and the final policy solves; what the human did on such a seed; the solution
   void animate() {
     if (result_.rounds.size() < 2 || setup_.refine.animations == 0) return;
-    animations_ = stages_.state().run("animations", [&]() -> json {
+    // of the last round's policy: a loop that goes on for more rounds draws them anew
+    animations_ = stages_.state().run(concat("animations/", setup_.refine.rounds), [&]() -> json {
+      fs::remove_all(dir_ / "animations");
       json drawn = json::array();
       const auto base = stages_.load(result_.rounds.front().policy);
       const auto refined = stages_.load(current_);
@@ -175,8 +177,21 @@ void remove_loop(const fs::path& dir) {
   for (const fs::path& path : mine) fs::remove_all(path);
 }
 
+// A stopped loop goes on with the config that it was begun with; a loop of any number of rounds with more of them.
+void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
+  const auto before = config::load<RefineSetup>(config::Document::from_file(config));
+  RefineSetup with_our_rounds = before;
+  if (setup.refine.rounds > before.refine.rounds) with_our_rounds.refine.rounds = setup.refine.rounds;
+  std::string differences;
+  for (const std::string& difference : config::differences(with_our_rounds, setup))
+    differences += concat(differences.empty() ? "" : ", ", difference);
+  APO_CHECK(ConfigError, differences.empty(), config.string(),
+            ": the loop in this directory was begun with another config (", differences,
+            "); only refine.rounds may grow: expected the same, --overwrite or another run.dir");
+}
+
 // Decides what happens to a directory that is already used; afterwards config.yaml lies in it.
-void open_directory(const fs::path& dir, ExistingRun existing, const std::string& config_yaml) {
+void open_directory(const fs::path& dir, ExistingRun existing, const RefineSetup& setup, const std::string& config_yaml) {
   const fs::path config = dir / "config.yaml";
   const bool is_loop = fs::exists(dir / "state.json");
   if (is_loop || fs::exists(config)) {
@@ -187,9 +202,8 @@ void open_directory(const fs::path& dir, ExistingRun existing, const std::string
                 ": --overwrite: expected the directory of an earlier loop (with a state.json), found other files");
       remove_loop(dir);
     } else if (fs::exists(config)) {
-      APO_CHECK(ConfigError, read_file(config) == config_yaml, config.string(),
-                ": the loop in this directory was begun with another config; expected the same, --overwrite or "
-                "another run.dir (compare with --print-config)");
+      check_resumed_config(config, setup);
+      if (read_file(config) != config_yaml) write_file_atomic(config, config_yaml);
       return;
     }
   }
@@ -229,12 +243,20 @@ void RefineOptions::visit(config::Visitor& v) {
   v("comparison", comparison, "methods side by side on the same corrections");
 }
 
+void RefineSetup::visit(config::Visitor& v) {
+  training.visit(v);
+  v("environment", environment, "the world that a policy is deployed and evaluated in");
+  v("deploy", deploy, "deployment under a human's eyes, and demonstrations");
+  v("eval", eval, "seeded trials in the environment");
+  v("refine", refine, "rounds of deploy, label, refine, evaluate");
+}
+
 RefineResult refine(const RefineSetup& setup, ExistingRun existing, const std::string& config_yaml) {
   const fs::path dir = setup.training.run.dir;
   APO_CHECK(ConfigError, !dir.empty(), "run.dir: expected a directory to write to, found nothing");
   const DirectoryLock lock(dir);
   check(setup.refine.comparison);
-  open_directory(dir, existing, config_yaml);
+  open_directory(dir, existing, setup, config_yaml);
   if (!setup.refine.comparison.methods.empty()) return compare(setup, config_yaml);
   return Loop(setup, config_yaml).run();
 }

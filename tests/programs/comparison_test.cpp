@@ -69,6 +69,21 @@ TEST_F(Comparing, EveryMethodLearnsFromTheSameCorrections) {
             std::filesystem::canonical(path("loop/base/training/checkpoints/step-4")));
 }
 
+TEST_F(Comparing, AnotherRoundGoesOnAsIfMeantFromTheBeginning) {
+  const std::string methods = set("refine.comparison={episodes: 2, methods: [{name: sft, objective: {type: sft}}]}");
+  const auto refine = [&](const std::string& name, const char* rounds, std::vector<std::string> more = {}) {
+    more.insert(more.end(), {methods, set("run.dir=" + path(name)), set(std::string("refine.rounds=") + rounds)});
+    return run("apo-refine", more);
+  };
+  ASSERT_EQ(refine("continued", "1").exit_code, 0);
+  const auto continued = refine("continued", "2", {"--resume"});
+  ASSERT_EQ(continued.exit_code, 0) << continued.err;
+  ASSERT_EQ(refine("whole", "2").exit_code, 0);
+  EXPECT_EQ(results("continued"), results("whole"));
+  EXPECT_EQ(slurp(path("continued/comparison.md")), slurp(path("whole/comparison.md")));
+  EXPECT_THAT(slurp(path("continued/comparison.md")), HasSubstr("## After 2 rounds"));
+}
+
 TEST_F(Comparing, MergesLoopsIntoOneTable) {
   const std::vector<std::string> small = {
       set("refine.rounds=1"),

@@ -21,7 +21,7 @@ std::vector<json> lines(const std::string& path) {
 }
 
 // the numbers of a run that must not depend on when it was stopped
-std::vector<json> numbers(const std::string& path) {
+std::vector<json> numbers_of_run(const std::string& path) {
   auto all = lines(path);
   for (json& line : all)
     for (const char* timing : {"samples_per_second", "step_seconds", "data_seconds", "memory_bytes"}) line.erase(timing);
@@ -95,7 +95,7 @@ TEST_F(Loop, ConfigYamlOfARunReproducesIt) {
   train_base();
   const auto again = run_program("apo-train", {"--config", path("base/config.yaml"), "--set", "run.dir=" + path("again")});
   ASSERT_EQ(again.exit_code, 0) << again.err;
-  EXPECT_EQ(numbers(path("base/metrics.jsonl")), numbers(path("again/metrics.jsonl")));
+  EXPECT_EQ(numbers_of_run(path("base/metrics.jsonl")), numbers_of_run(path("again/metrics.jsonl")));
 }
 
 TEST_F(Loop, ResumedAfterKillEqualsUninterrupted) {
@@ -114,7 +114,7 @@ TEST_F(Loop, ResumedAfterKillEqualsUninterrupted) {
   resumed.push_back("--resume");
   const auto result = run("apo-train", sft("killed", resumed));
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_EQ(numbers(path("whole/metrics.jsonl")), numbers(path("killed/metrics.jsonl")));
+  EXPECT_EQ(numbers_of_run(path("whole/metrics.jsonl")), numbers_of_run(path("killed/metrics.jsonl")));
 }
 
 TEST_F(Loop, InterruptSavesAndExits130) {
@@ -170,6 +170,46 @@ TEST_F(Loop, RefineRunsAllStagesAndResumes) {
   ASSERT_EQ(again.exit_code, 0) << again.err;
   EXPECT_THAT(again.err, HasSubstr("done before"));
   EXPECT_EQ(run("apo-refine", {set("run.dir=" + path("loop"))}).exit_code, 2);
+}
+
+// summary.json without what measures time and without the config, whose run.dir differs
+json numbers_of_loop(const std::string& path) {
+  json summary = json::parse(slurp(path));
+  for (const char* key : {"seconds", "config"}) summary.erase(key);
+  for (json& round : summary["rounds"]) {
+    round.erase("train_seconds");
+    round["evaluation"].erase("seconds");
+    if (round["deployment"].is_object()) round["deployment"].erase("seconds");
+  }
+  return summary;
+}
+
+TEST_F(Loop, MoreRoundsGoOnAsIfMeantFromTheBeginning) {
+  const auto refine = [&](const std::string& name, const char* rounds, std::vector<std::string> more = {}) {
+    more.push_back(set("run.dir=" + path(name)));
+    more.push_back(set(std::string("refine.rounds=") + rounds));
+    more.push_back(set("refine.animations=1"));
+    return run("apo-refine", more);
+  };
+  ASSERT_EQ(refine("continued", "1").exit_code, 0);
+  const auto continued = refine("continued", "2", {"--resume"});
+  ASSERT_EQ(continued.exit_code, 0) << continued.err;
+  EXPECT_THAT(continued.err, HasSubstr("round-1/training: done before"));
+  ASSERT_EQ(refine("whole", "2").exit_code, 0);
+  const json numbers = numbers_of_loop(path("continued/summary.json"));
+  EXPECT_EQ(numbers["rounds"].size(), 3u);
+  EXPECT_EQ(numbers, numbers_of_loop(path("whole/summary.json")));
+  const char* metrics = "/round-2/training/metrics.jsonl";
+  EXPECT_EQ(numbers_of_run(path(std::string("continued") + metrics)), numbers_of_run(path(std::string("whole") + metrics)));
+  EXPECT_THAT(slurp(path("continued/config.yaml")), HasSubstr("rounds: 2"));
+
+  const auto fewer = refine("continued", "1", {"--resume"});
+  EXPECT_EQ(fewer.exit_code, 2);
+  EXPECT_THAT(fewer.err, HasSubstr("refine.rounds: 2 -> 1"));
+  const auto other = refine("continued", "3", {"--resume", set("objective.beta=0.3")});
+  EXPECT_EQ(other.exit_code, 2);
+  EXPECT_THAT(other.err, ::testing::AllOf(HasSubstr("objective.beta: 0.1 -> 0.3"), HasSubstr("only refine.rounds may grow"),
+                                          ::testing::Not(HasSubstr("refine.rounds: "))));
 }
 
 TEST_F(Loop, OverwriteTakesNothingThatTheLoopDidNotWrite) {

@@ -58,6 +58,7 @@ struct RefineSetup {
   DeployOptions deploy;
   EvalOptions eval;
   RefineOptions refine;
+  void visit(config::Visitor& v);
 };
 
 /// One line of the result: round 0 is the base.
@@ -90,7 +91,9 @@ struct RefineResult {
 /// recordings and those of its own deployment. Nothing is promoted: `policy` stays the base. Besides:
 /// comparison.json (every trial and episode), comparison.md (tables), both rewritten after each method.
 ///
-/// `config_yaml` is the resolved config; resuming with another one is a ConfigError.
+/// `config_yaml` is the resolved config as text. Resuming with another one is
+/// a ConfigError that names the keys, but for a larger refine.rounds: finished rounds are kept, and the loop ends as one
+/// that had so many rounds from the beginning.
 RefineResult refine(const RefineSetup& setup, training::ExistingRun existing, const std::string& config_yaml);
 
 }  // namespace apo::deploy
