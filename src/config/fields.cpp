@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "apo/base/error.h"
+#include "apo/base/text.h"
 #include "config/expectation.h"
 #include "config/value.h"
 

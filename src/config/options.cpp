@@ -6,6 +6,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "apo/base/text.h"
 #include "config/reader.h"
 #include "config/value.h"
 

@@ -52,7 +52,4 @@ std::string shown(const Value& value);
 /// not UTF-8, or more than a config can sensibly be (depth, aliases, size).
 Value parse_yaml(std::string_view text, const Source& source);
 
-/// True if `text` is well-formed UTF-8.
-bool is_utf8(std::string_view text);
-
 }  // namespace apo::config

@@ -19,8 +19,6 @@ namespace fs = std::filesystem;
 using hdf5::Group;
 using hdf5::Kind;
 
-bool names_a_file(const fs::path& path) { return path.extension() == ".hdf5" || path.extension() == ".h5"; }
-
 bool keeps_demos(TrajectoryFormat to) { return to == TrajectoryFormat::apo || to == TrajectoryFormat::robomimic; }
 
 // What an episode's group holds besides what a step carries.
@@ -276,7 +274,7 @@ void expect_target(TrajectoryFormat to, const fs::path& out) {
             "' (valid: apo, robomimic, released-demo, released-interaction)");
   APO_CHECK(ConfigError, !out.empty(), "expected a file or directory to write to (--output)");
   const bool directory = to == TrajectoryFormat::released_interaction;
-  APO_CHECK(ConfigError, names_a_file(out) != directory, out.string(), ": expected ",
+  APO_CHECK(ConfigError, hdf5::names_a_file(out) != directory, out.string(), ": expected ",
             directory ? "a directory: this layout is one file an episode" : "a name that ends in .hdf5 or .h5");
   APO_CHECK(ConfigError, !fs::exists(out), out.string(), ": exists already; conversions are never written over it");
   std::error_code error;

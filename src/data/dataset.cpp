@@ -20,11 +20,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-bool is_trajectory_name(const fs::path& path) {
-  const std::string end = path.extension().string();
-  return end == ".hdf5" || end == ".h5";
-}
-
 // The writer's own companions of a trajectory file.
 bool is_companion(const fs::path& path) {
   const std::string end = path.extension().string();
@@ -199,7 +194,7 @@ std::vector<fs::path> expand_source(const SourceOptions& source) {
   std::error_code error;
   if (fs::is_directory(source.path, error)) {
     for (const auto& entry : fs::directory_iterator(source.path, error))
-      if (is_trajectory_name(entry.path()) && entry.is_regular_file(error)) paths.push_back(entry.path());
+      if (hdf5::names_a_file(entry.path()) && entry.is_regular_file(error)) paths.push_back(entry.path());
     APO_CHECK(DataError, !paths.empty(), source.path, ": expected a directory with *.hdf5 or *.h5 files, found none");
   } else if (fs::exists(source.path, error)) {
     return {source.path};

@@ -9,6 +9,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/log.h"
+#include "apo/base/text.h"
 #include "data/layouts.h"
 
 namespace apo::data {
@@ -131,7 +132,7 @@ std::optional<std::string> instruction_in_name(const fs::path& path) {
     if (end != std::string::npos && text[end] == '_') text = text.substr(end + 1);
   }
   std::replace(text.begin(), text.end(), '_', ' ');
-  return hdf5::is_utf8(text) ? std::optional(text) : std::nullopt;
+  return is_utf8(text) ? std::optional(text) : std::nullopt;
 }
 
 class DemoFile : public TrajectoryFile {

@@ -6,6 +6,7 @@
 #include <cctype>
 
 #include "apo/base/error.h"
+#include "apo/base/text.h"
 
 namespace apo::data::hdf5 {
 namespace {
@@ -116,22 +117,7 @@ bool natural_less(const std::string& a, const std::string& b) {
   return a < b;
 }
 
-bool is_utf8(const std::string& text) {
-  size_t i = 0;
-  while (i < text.size()) {
-    const auto c = static_cast<unsigned char>(text[i]);
-    const size_t more = c < 0x80 ? 0 : c >= 0xc2 && c < 0xe0 ? 1 : c >= 0xe0 && c < 0xf0 ? 2 : c >= 0xf0 && c < 0xf5 ? 3 : 9;
-    if (more == 9 || i + more >= text.size()) return false;
-    for (size_t k = 1; k <= more; ++k)
-      if ((static_cast<unsigned char>(text[i + k]) & 0xc0) != 0x80) return false;
-    const auto second = static_cast<unsigned char>(more ? text[i + 1] : 0);
-    if ((c == 0xe0 && second < 0xa0) || (c == 0xed && second > 0x9f) || (c == 0xf0 && second < 0x90) ||
-        (c == 0xf4 && second > 0x8f))
-      return false;
-    i += more + 1;
-  }
-  return true;
-}
+bool names_a_file(const fs::path& path) { return path.extension() == ".hdf5" || path.extension() == ".h5"; }
 
 // ---- Array ----
 
@@ -375,18 +361,29 @@ Array Group::array(const std::string& name) const {
   return Array(std::move(handle), file_, path_of(name));
 }
 
+namespace {
+
+// An attribute that holds one value of this kind, and its type.
+std::pair<Handle, Handle> open_attribute(hid_t object, const std::string& name, Kind kind, const std::string& at,
+                                         const char* what) {
+  Handle attribute(H5Aopen(object, name.c_str(), H5P_DEFAULT));
+  APO_CHECK(DataError, attribute.id() >= 0, at, ": cannot open: ", reason());
+  Handle type(H5Aget_type(attribute.id()));
+  const Handle space(H5Aget_space(attribute.id()));
+  APO_CHECK(DataError, kind_of(type.id()) == kind && H5Sget_simple_extent_npoints(space.id()) == 1, at, ": expected one ",
+            what);
+  return {std::move(attribute), std::move(type)};
+}
+
+}  // namespace
+
 std::optional<std::string> Group::text_attribute(const std::string& name) const {
   Session session;
   if (H5Aexists(handle_.id(), name.c_str()) <= 0) return std::nullopt;
-  Handle attribute(H5Aopen(handle_.id(), name.c_str(), H5P_DEFAULT));
   const std::string at = where() + " attribute " + name;
-  APO_CHECK(DataError, attribute.id() >= 0, at, ": cannot open: ", reason());
-  Handle type(H5Aget_type(attribute.id()));
-  Handle space(H5Aget_space(attribute.id()));
-  APO_CHECK(DataError, kind_of(type.id()) == Kind::text && H5Sget_simple_extent_npoints(space.id()) == 1, at,
-            ": expected one text");
+  const auto [attribute, type] = open_attribute(handle_.id(), name, Kind::text, at, "text");
   const auto text =
-      read_text(type.id(), [&](hid_t memory, void* out) { return H5Aread(attribute.id(), memory, out); });
+      read_text(type.id(), [id = attribute.id()](hid_t memory, void* out) { return H5Aread(id, memory, out); });
   APO_CHECK(DataError, text.has_value(), at, ": cannot read the text: ", reason());
   APO_CHECK(DataError, is_utf8(*text), at, ": expected UTF-8 text, found other bytes");
   return text;
@@ -395,13 +392,8 @@ std::optional<std::string> Group::text_attribute(const std::string& name) const 
 std::optional<int64_t> Group::integer_attribute(const std::string& name) const {
   Session session;
   if (H5Aexists(handle_.id(), name.c_str()) <= 0) return std::nullopt;
-  Handle attribute(H5Aopen(handle_.id(), name.c_str(), H5P_DEFAULT));
   const std::string at = where() + " attribute " + name;
-  APO_CHECK(DataError, attribute.id() >= 0, at, ": cannot open: ", reason());
-  Handle type(H5Aget_type(attribute.id()));
-  Handle space(H5Aget_space(attribute.id()));
-  APO_CHECK(DataError, kind_of(type.id()) == Kind::integer && H5Sget_simple_extent_npoints(space.id()) == 1, at,
-            ": expected one integer");
+  const auto [attribute, type] = open_attribute(handle_.id(), name, Kind::integer, at, "integer");
   if (H5Tget_class(type.id()) == H5T_ENUM) {
     APO_CHECK(DataError, H5Tget_size(type.id()) == 1, at, ": expected one integer, found an enumeration");
     int8_t value = 0;

@@ -146,7 +146,7 @@ class Group {
 bool natural_less(const std::string& a, const std::string& b);
 /// What HDF5 says of the last failure, in its own words.
 std::string reason();
-/// True if `text` is well-formed UTF-8.
-bool is_utf8(const std::string& text);
+/// Whether the path names a trajectory file, by its ending (*.hdf5, *.h5), and no directory of them.
+bool names_a_file(const std::filesystem::path& path);
 
 }  // namespace apo::data::hdf5

@@ -2,6 +2,7 @@
 #include <hdf5.h>
 
 #include "apo/base/error.h"
+#include "apo/base/text.h"
 #include "data/hdf5.h"
 
 namespace apo::data::hdf5 {

@@ -11,6 +11,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/log.h"
+#include "apo/base/text.h"
 #include "apo/data/trajectory.h"
 #include "data/journal.h"
 #include "data/layouts.h"
@@ -49,7 +50,7 @@ std::string describe(const Schema& schema) {
 }
 
 void expect_name(const std::string& name, const std::string& what) {
-  APO_CHECK(DataError, !name.empty() && name != "." && name.find('/') == std::string::npos && hdf5::is_utf8(name), what,
+  APO_CHECK(DataError, !name.empty() && name != "." && name.find('/') == std::string::npos && is_utf8(name), what,
             ": expected a plain name, found '", name, "'");
 }
 
@@ -249,7 +250,7 @@ TrajectoryWriter::~TrajectoryWriter() {
 void TrajectoryWriter::begin_episode(const std::string& instruction) {
   State& s = *state_;
   APO_ASSERT(!s.in_episode);
-  APO_CHECK(DataError, hdf5::is_utf8(instruction), s.path.string(), ": expected a UTF-8 instruction, found other bytes");
+  APO_CHECK(DataError, is_utf8(instruction), s.path.string(), ": expected a UTF-8 instruction, found other bytes");
   s.journal->begin_episode(s.next_number, instruction, s.info.policy_hash);
   s.in_episode = true;
   s.instruction = instruction;
@@ -277,7 +278,7 @@ void TrajectoryWriter::end_episode(std::optional<bool> success, const std::strin
   State& s = *state_;
   APO_ASSERT(s.in_episode);
   APO_CHECK(DataError, s.steps > 0, s.path.string(), ": /data/demo_", s.next_number, ": an episode without steps");
-  APO_CHECK(DataError, hdf5::is_utf8(outcome), s.path.string(), ": expected a UTF-8 outcome, found other bytes");
+  APO_CHECK(DataError, is_utf8(outcome), s.path.string(), ": expected a UTF-8 outcome, found other bytes");
   s.journal->end_episode(success, outcome);
   s.journal->flush();
   s.in_episode = false;

@@ -12,8 +12,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool names_a_file(const fs::path& path) { return path.extension() == ".hdf5" || path.extension() == ".h5"; }
-
 // -1 unlabelled, 0 undesirable, 1 desirable (human corrections included).
 std::vector<int8_t> codes_of(const Dataset& dataset, int32_t f, int32_t e) {
   std::vector<int8_t> codes;
@@ -75,7 +73,7 @@ void rewrite_with_labels(const Dataset& dataset, int32_t f, const fs::path& out)
 
 // Where the copy of each file goes.
 std::vector<fs::path> targets(const Dataset& dataset, const fs::path& out) {
-  if (names_a_file(out)) {
+  if (hdf5::names_a_file(out)) {
     APO_CHECK(ConfigError, dataset.num_files() == 1, out.string(), ": expected a directory for the copies of ",
               dataset.num_files(), " files, found the name of a file");
     return {out};

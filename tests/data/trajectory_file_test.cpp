@@ -412,16 +412,6 @@ TEST(Hdf5, NaturalOrder) {
   EXPECT_TRUE(hdf5::natural_less("demo_99999999999999999999", "demo_100000000000000000000"));
 }
 
-TEST(Hdf5, Utf8) {
-  EXPECT_TRUE(hdf5::is_utf8("lift the cube"));
-  EXPECT_TRUE(hdf5::is_utf8("Würfel 箱 🤖"));
-  EXPECT_FALSE(hdf5::is_utf8("\xff"));
-  EXPECT_FALSE(hdf5::is_utf8("W\xfcrfel"));      // Latin-1
-  EXPECT_FALSE(hdf5::is_utf8("\xc0\xaf"));       // overlong
-  EXPECT_FALSE(hdf5::is_utf8("\xed\xa0\x80"));   // surrogate
-  EXPECT_FALSE(hdf5::is_utf8("\xe7\xae"));       // cut short
-}
-
 TEST(Hdf5, TextThatIsNotUtf8IsRefused) {
   TempDir dir;
   hdf5::Group root = hdf5::Group::create(dir / "a.hdf5");
