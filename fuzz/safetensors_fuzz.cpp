@@ -17,7 +17,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       const auto* bytes = static_cast<const uint8_t*>(tensor.const_data_ptr());
       for (size_t i = 0; i < tensor.nbytes(); ++i) sum += bytes[i];
     }
-    static volatile uint64_t keep;
+    [[maybe_unused]] static volatile uint64_t keep;
     keep = sum;
   } catch (const apo::Error& error) {
     if (*error.what() == '\0') __builtin_trap();
