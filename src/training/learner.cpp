@@ -155,6 +155,7 @@ struct Learner::MicroBatch {
   models::PolicyInput input;
   models::ActionTokens tokens, mismatched;
   ObjectiveInput objective;
+  int64_t num_clamped_tokens = 0;
 };
 
 Learner::Learner(models::Policy& policy, models::Reference* reference,
@@ -215,9 +216,11 @@ void Learner::score_policy(MicroBatch& batch, bool mismatched) {
   }
   batch.objective.policy_logits = score.logits;
   if (mismatched) batch.objective.mismatched_policy_logits = score.mismatched_logits.detach();
-  batch.objective.action_l1 = models::action_l1(policy_, models::greedy_action_tokens(
-          policy_, score.logits, batch.tokens,
-          options_.compatibility == objective::Compatibility::released_code), batch.tokens);
+  const bool whole_vocabulary = options_.compatibility == objective::Compatibility::released_code;
+  batch.num_clamped_tokens = 0;
+  const at::Tensor predicted = models::greedy_action_tokens(policy_, score.logits, batch.tokens, whole_vocabulary,
+                                                            &batch.num_clamped_tokens);
+  batch.objective.action_l1 = models::action_l1(policy_, predicted, batch.tokens);
 }
 
 void Learner::score_reference(MicroBatch& batch, bool mismatched) {
@@ -259,7 +262,8 @@ BatchOutcome Learner::learn(std::vector<data::Sample>& samples) {
     MicroBatch batch = {whole.input.slice(begin, end),
                         whole.tokens.slice(begin, end),
                         {},
-                        slice(whole.objective, begin, end)};
+                        slice(whole.objective, begin, end),
+                        0};
     // pairs are numbered from 0 in each part
     if (!whole.pair.empty()) batch.objective.pair = pair_tensor(whole.pair, begin, end).to(batch.tokens.ids.device());
     if (whole.mismatched.ids.defined()) batch.mismatched = whole.mismatched.slice(begin, end);
@@ -268,6 +272,7 @@ BatchOutcome Learner::learn(std::vector<data::Sample>& samples) {
 
   std::vector<ObjectiveOutput> outputs;
   std::vector<at::Tensor> action_l1;
+  int64_t num_clamped_tokens = 0;
   if (batches.size() == 1) {
     // the whole batch at once: one reading of the logits gives statistics and loss
     MicroBatch& batch = batches.front();
@@ -279,6 +284,7 @@ BatchOutcome Learner::learn(std::vector<data::Sample>& samples) {
     outputs.push_back(objective::evaluate(batch.objective, options_, statistics, scores));
     outputs.back().loss.backward();
     action_l1.push_back(batch.objective.action_l1);
+    num_clamped_tokens = batch.num_clamped_tokens;
   } else {
     const BatchStatistics statistics = first_pass(batches);
     // the same forward as in the first pass, so that dropout falls on the same units
@@ -289,6 +295,7 @@ BatchOutcome Learner::learn(std::vector<data::Sample>& samples) {
       outputs.back().loss.backward();
       outputs.back().loss = outputs.back().loss.detach();  // frees the graph
       action_l1.push_back(batch.objective.action_l1);
+      num_clamped_tokens += batch.num_clamped_tokens;
       batch = {};
     }
   }
@@ -298,6 +305,7 @@ BatchOutcome Learner::learn(std::vector<data::Sample>& samples) {
   if (options_.needs_pairs()) outcome.num_unpaired = static_cast<double>(whole.num_unpaired);
   outcome.mask = whole.tokens.mask.to(at::kCPU);
   outcome.action_l1 = at::cat(action_l1).to(at::kCPU, at::kDouble);
+  outcome.num_clamped_tokens = num_clamped_tokens;
   outcome.num_clipped_actions = whole.num_clipped_actions;
   return outcome;
 }

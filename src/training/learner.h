@@ -28,6 +28,7 @@ struct BatchOutcome {
   double num_pairs = kAbsent;        ///< of dpo and tpo
   double pair_accuracy = kAbsent;    ///< share of the pairs whose preferred side has the larger reward
   double num_unpaired = kAbsent;     ///< human steps (tpo: and steps before a take-over) that are in no pair
+  int64_t num_clamped_tokens = 0;   ///< predicted tokens that were no action tokens (compatibility: released-code)
   int64_t num_clipped_actions = 0;  ///< recorded action numbers outside what the policy's tokens can express
 
   at::Tensor mask;                                        ///< [B, T] bool

@@ -204,6 +204,24 @@ TEST(Learner, CountsRecordedActionsBeyondTheTokens) {
       Learner(policy, nullptr, {.type = ObjectiveType::sft}, 0, false).learn(samples).num_clipped_actions, 3);
 }
 
+// Every hidden unit is tanh(100) = 1 and the head knows the end token alone, so that each of the 2 action tokens of 5
+// samples is predicted as the end token: 10 are clamped, however the batch is split. Among action tokens none is.
+TEST(Learner, CountsPredictedTokensThatAreNoActions) {
+  for (const int64_t micro_batch : {0, 2}) {
+    Pair pair;
+    {
+      const at::NoGradGuard no_grad;
+      const models::NamedTensors parameters = pair.policy.named_parameters();
+      parameters[2].second.fill_(100);
+      parameters[3].second.zero_()[LinearPolicy::kEndToken].fill_(1);
+    }
+    std::vector<data::Sample> samples = batch_of(5), same = batch_of(5);
+    const ObjectiveOptions released = {.compatibility = objective::Compatibility::released_code};
+    EXPECT_EQ(Learner(pair.policy, &pair.reference, released, micro_batch, false).learn(samples).num_clamped_tokens, 10);
+    EXPECT_EQ(Learner(pair.policy, &pair.reference, {}, micro_batch, false).learn(same).num_clamped_tokens, 0);
+  }
+}
+
 TEST(Learner, WeightedCloningGivesInterventionsHalfTheWeight) {
   // 11 samples: 4 expert (i = 0, 3, 6, 9), 4 interventions (1, 4, 7, 10), 3 undesirable; drop two
   // interventions

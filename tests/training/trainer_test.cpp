@@ -84,7 +84,8 @@ TEST(Train, WritesWhatARunPromises) {
                             "memory_bytes",
                             "z0_unclamped",
                             "z0_clamped",
-                            "num_clipped_actions"})
+                            "num_clipped_actions",
+                            "num_clamped_tokens"})
       EXPECT_TRUE(metrics[i].contains(key) && metrics[i][key].is_number()) << key;
     EXPECT_DOUBLE_EQ(metrics[i]["learning_rate"],
                      learning_rate(options.optimizer, options.schedule, static_cast<int64_t>(i), 6));
