@@ -23,12 +23,11 @@ RunDirectory::RunDirectory(const fs::path& path, ExistingRun existing) : path_(p
   std::error_code ignored;
   APO_CHECK(ConfigError, !fs::exists(path, ignored) || fs::is_directory(path, ignored),
             "run.dir: ", path.string(), ": expected a directory, found a file");
-  // the cheap question first: a refused directory is not even locked
+  lock_ = std::make_unique<DirectoryLock>(path);  // first: a run that goes on is told as such
   if (existing == ExistingRun::refuse)
     for (const char* name : kWritten)
       APO_CHECK(ConfigError, !fs::exists(path / name, ignored), "run.dir: ", path.string(),
                 " holds an earlier run (", name, "); --resume goes on with it, --overwrite deletes it");
-  lock_ = std::make_unique<DirectoryLock>(path);
   if (existing != ExistingRun::resume) return;
   resume_from_ = newest_checkpoint(path);
   if (!resume_from_ && fs::exists(path / "config.yaml", ignored))
