@@ -159,6 +159,7 @@ void Converter::expect_like_the_first(const ScannedEpisode& e, const Episode& ep
 }
 
 void Converter::add(const ScannedEpisode& e) {
+  expect_no_nan(e);
   Extras extras;
   {
     hdf5::Session session;

@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <iomanip>
@@ -65,15 +66,11 @@ void SourceTally::add(const ScannedEpisode& e) {
 
 void SourceTally::add_steps(const ScannedEpisode& e) {
   const EpisodeRecord& record = e.record;
+  expect_no_nan(e);
   for (size_t t = 0; t < e.steps.size(); ++t) {
     ++by_label[static_cast<size_t>(e.steps[t].label)];
     ++by_source[record.recorded[t] ? std::string(to_string(record.sources[t])) : "marked skipped"];
-    bool finite = true;
-    for (const float a : record.actions[t]) {
-      finite = finite && std::isfinite(a);
-      APO_CHECK(DataError, !std::isnan(a) || e.steps[t].label == StepLabel::skipped, e.in.file.path().string(),
-                ": action of ", record.name, " timestep ", t, ": expected numbers, found NaN");
-    }
+    const bool finite = std::all_of(record.actions[t].begin(), record.actions[t].end(), [](float a) { return std::isfinite(a); });
     if (finite && record.recorded[t]) actions.add(record.actions[t]);
   }
 }
@@ -167,7 +164,7 @@ std::string numbers(const Json& list) {
 
 void print_source(const Json& source, std::ostream& out) {
   const auto line = [&out](const std::string& name, const std::string& text) {
-    out << "  " << std::left << std::setw(18) << name << text << '\n';
+    out << "  " << std::left << std::setw(18) << name << (name.size() < 18 ? "" : " ") << text << '\n';
   };
   out << source["path"].get<std::string>() << " (" << source["kind"].get<std::string>() << ")\n";
   std::string formats;
