@@ -1,5 +1,6 @@
 // apo-data: what recorded data holds, who in it is desirable, whether it is fit for training; other layouts, pictures,
 // statistics; and checkpoints for the Python world.
+#include <algorithm>
 #include <fstream>
 #include <iostream>
 #include <sstream>
@@ -32,11 +33,13 @@ struct DataArguments {
   data::ContactSheetOptions sheet;
 };
 
-// One of the names of an enum, as in a config.
+// One of the names of an enum, as in a config; `only` some of them if given.
 template <class E>
-CLI::Option* add_enum_option(CLI::App& command, const std::string& names, E& value, const std::string& help) {
+CLI::Option* add_enum_option(CLI::App& command, const std::string& names, E& value, const std::string& help,
+                             const std::vector<E>& only = {}) {
   std::vector<std::string> valid;
-  for (const auto& [entry, name] : enum_names(value)) valid.emplace_back(name);
+  for (const auto& [entry, name] : enum_names(value))
+    if (only.empty() || std::find(only.begin(), only.end(), entry) != only.end()) valid.emplace_back(name);
   const auto choose = [&value](const std::string& text) {
     for (const auto& [entry, name] : enum_names(value))
       if (name == text) value = entry;
@@ -163,8 +166,9 @@ CLI::App* add_validate(CLI::App& app, DataArguments& arguments) {
 CLI::App* add_convert(CLI::App& app, DataArguments& arguments) {
   CLI::App* command = app.add_subcommand("convert", "to another layout; what has no place there is listed");
   add_data_options(*command, arguments);
-  add_enum_option(*command, "--to", arguments.to,
-                  "apo (default), robomimic, released-demo, or released-interaction (a directory)");
+  using Format = data::TrajectoryFormat;
+  add_enum_option(*command, "--to", arguments.to, "apo (default), or another; released-interaction is a directory",
+                  {Format::apo, Format::robomimic, Format::released_demo, Format::released_interaction});
   command->add_option("--output", arguments.output, "new HDF5 file, or directory")
       ->required()
       ->type_name("OUT");
