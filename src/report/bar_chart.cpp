@@ -9,7 +9,9 @@
 namespace apo::report {
 namespace {
 
-constexpr double kLeastLabelSlot = 38;  // narrower slots carry no numbers
+constexpr double kLeastLabelSlot = 50;  // narrower slots carry no numbers
+
+constexpr double kBarShare = 0.62, kWidestBar = 76;  // of a slot; of all
 
 // Shares as an axis in per cent.
 Scale percent_scale(double high) {
@@ -48,7 +50,8 @@ std::string draw_interval(const Frame& frame, const Scale& y, double x, const In
 }
 
 std::string draw_bar(const Frame& frame, const Scale& y, const StackedBars& chart, size_t category, double x,
-                     double width) {
+                     double slot) {
+  const double width = std::min(kWidestBar, slot * kBarShare);
   std::string out;
   double below = 0;
   for (const StackedBars::Layer& layer : chart.layers) {
@@ -62,7 +65,8 @@ std::string draw_bar(const Frame& frame, const Scale& y, const StackedBars& char
                "\" y=\"", px(top), "\" width=\"", px(width), "\" height=\"", px(bottom - top), "\"/></g>\n");
     below += height;
   }
-  if (category < chart.above.size() && !chart.above[category].empty())
+  if (category < chart.above.size() && !chart.above[category].empty() &&
+      slot > 8.6 * static_cast<double>(chart.above[category].size()))
     out += concat("<text class=\"value\" x=\"", px(x), "\" y=\"", px(frame.y(y.share(below)) - 5),
                   "\" text-anchor=\"middle\">", escape(chart.above[category]), "</text>\n");
   return out;
@@ -121,11 +125,10 @@ std::string draw(const StackedBars& chart) {
       chart.shares ? percent_scale(std::min(1.0, tallest)) : linear_scale(0, tallest * room, 5, true);
   const Frame frame = frame_for(y);
   const double slot = (frame.right - frame.left) / static_cast<double>(num_bars);
-  const double width = std::min(64.0, slot * 0.62);
 
   std::string drawing = draw_value_axis(frame, y, chart.y_label);
   for (size_t c = 0; c < num_bars; ++c)
-    drawing += draw_bar(frame, y, chart, c, frame.left + slot * (static_cast<double>(c) + 0.5), width);
+    drawing += draw_bar(frame, y, chart, c, frame.left + slot * (static_cast<double>(c) + 0.5), slot);
   drawing += draw_category_axis(frame, chart.categories, chart.x_label);
   std::vector<LegendEntry> legend;
   for (const StackedBars::Layer& layer : chart.layers)

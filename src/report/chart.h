@@ -4,6 +4,7 @@
 // given here is plain and is escaped when drawn.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -69,6 +70,32 @@ struct IntervalChart {
 };
 /// The chart, or nothing if it has no interval.
 std::string draw(const IntervalChart& chart);
+
+/// The same lying flat: for each row its name on a line of its own (it may be long) and one whisker a group
+/// below it, with the numbers written behind.
+struct RowIntervals {
+  std::string title;
+  std::string note;
+  std::string x_label;
+  std::vector<std::string> rows;
+  std::vector<IntervalChart::Group> groups;  ///< one interval a row
+};
+/// The chart, or nothing if it has no interval.
+std::string draw(const RowIntervals& chart);
+
+/// Amounts as bars that lie flat, one a row, with its name above it and count and share behind it.
+struct RowBars {
+  struct Row {
+    std::string name;
+    Ink ink;
+    int64_t count = 0;  ///< >= 0
+  };
+  std::string title;
+  std::string note;
+  std::vector<Row> rows;
+};
+/// The chart, or nothing if all counts are zero.
+std::string draw(const RowBars& chart);
 
 /// Bars of stacked layers, one bar a category.
 struct StackedBars {

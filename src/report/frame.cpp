@@ -8,8 +8,9 @@
 namespace apo::report {
 namespace {
 
-constexpr double kCharacter = 7.2;  // width of a label's character, at 12 units of height
-constexpr double kAxisName = 18;    // height of an axis's name
+constexpr double kCharacter =
+    8.6;  // width of a label's character, at the 14 units of height of a narrow screen
+constexpr double kAxisName = 18;  // height of an axis's name
 
 // Characters, not bytes.
 size_t length(const std::string& text) {
@@ -93,11 +94,11 @@ std::string draw_category_axis(const Frame& frame, const std::vector<std::string
 
 std::string figure(const std::string& title, const std::vector<LegendEntry>& legend,
                    const std::string& svg_class, const std::string& drawing,
-                   const std::vector<std::string>& notes) {
+                   const std::vector<std::string>& notes, double height) {
   std::string out = concat("<figure>\n<figcaption>", escape(title), "</figcaption>\n<div class=\"legend\">");
   for (const LegendEntry& entry : legend)
     out += concat("<span>", swatch(entry), escape(entry.name), "</span>");
-  out += concat("</div>\n<svg class=\"chart ", svg_class, "\" viewBox=\"0 0 ", px(kWidth), " ", px(kHeight),
+  out += concat("</div>\n<svg class=\"chart ", svg_class, "\" viewBox=\"0 0 ", px(kWidth), " ", px(height),
                 "\" role=\"img\" aria-label=\"", escape(title), "\">\n", drawing, "</svg>\n");
   std::string joined;
   for (const std::string& note : notes)

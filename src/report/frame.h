@@ -38,9 +38,9 @@ struct LegendEntry {
   enum class Mark { line, dashed, point, box } mark = Mark::line;
 };
 
-/// <figure> with title, legend, the SVG around `drawing`, and the notes (empty ones left out).
+/// <figure> with title, legend, the SVG of this height around `drawing`, and the notes (empty ones left out).
 std::string figure(const std::string& title, const std::vector<LegendEntry>& legend,
                    const std::string& svg_class, const std::string& drawing,
-                   const std::vector<std::string>& notes);
+                   const std::vector<std::string>& notes, double height = kHeight);
 
 }  // namespace apo::report

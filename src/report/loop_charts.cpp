@@ -5,6 +5,7 @@
 
 #include "apo/base/error.h"
 #include "report/html.h"
+#include "report/label_names.h"
 
 namespace apo::report {
 namespace {
@@ -56,40 +57,15 @@ Ink ending_ink(const LoopSummary& summary, const std::string& name) {
   return {name == "success" ? 0 : kHues[place % 5]};
 }
 
-// "interactions/undesirable: before take-over" -> "interactions", "undesirable"
-struct LabelName {
-  explicit LabelName(const std::string& name) {
-    const size_t slash = name.find('/'), colon = name.find(':');
-    const size_t start = slash < colon ? slash + 1 : 0;
-    source = name.substr(0, start == 0 ? 0 : slash);
-    label = name.substr(start, colon == std::string::npos ? colon : colon - start);
-  }
-  std::string source, label;
-};
-
-// The steps; what else is counted beside them (whole take-overs) is left to the table.
-std::map<std::string, int64_t> labelled_steps(const Round& round) {
-  std::map<std::string, int64_t> steps = round.labels;
-  std::erase_if(steps, [](const auto& entry) { return LabelName(entry.first).label == "take-over"; });
-  return steps;
-}
-
-// Expert violet, desirable blue, interventions green, undesirable orange, skipped grey; paler for each
-// further reason.
+// Paler for each further reason of a label.
 void ink_labels(std::vector<StackedBars::Layer>& layers) {
   std::map<int, int> used;
   for (StackedBars::Layer& layer : layers) {
-    const LabelName name(layer.name);
-    layer.ink.hue = 0;
-    if (name.source == "expert") layer.ink.hue = 5;
-    if (name.source == "intervention" || name.label == "intervention") layer.ink.hue = 2;
-    if (name.label == "undesirable") layer.ink.hue = 1;
-    if (name.label == "skipped") layer.ink.hue = 6;
+    layer.ink.hue = label_hue(LabelName(layer.name));
     layer.ink.tint = std::min(2, used[layer.ink.hue]++);
   }
   std::stable_sort(layers.begin(), layers.end(), [](const auto& a, const auto& b) {
-    constexpr int kPlace[] = {1, 3, 2, 9, 9, 0, 4};
-    return kPlace[a.ink.hue] < kPlace[b.ink.hue];
+    return label_place(a.ink.hue) < label_place(b.ink.hue);
   });
 }
 
@@ -99,8 +75,9 @@ std::string success_chart(const LoopSummary& summary) {
   IntervalChart chart;
   chart.title = "Success by round";
   chart.note =
-      "Points: share of trials; whiskers: 95% Wilson interval. Unaided: without coming where a person would "
-      "have stepped in.";
+      "Points: share of trials; whiskers: 95% Wilson interval, where the true share plausibly lies. Unaided: "
+      "without "
+      "coming where a person would have stepped in.";
   chart.y_label = "share of trials";
   chart.x_label = "policy after";
   chart.categories = names_of(summary.rounds);
@@ -154,6 +131,7 @@ std::string fact_charts(const LoopSummary& summary) {
 std::string outcome_chart(const LoopSummary& summary) {
   StackedBars chart;
   chart.title = "How the trials ended";
+  chart.note = "All trials of the evaluation; the same seeds for every policy.";
   chart.y_label = "share of trials";
   chart.x_label = "policy after";
   chart.shares = true;
@@ -178,7 +156,7 @@ std::string outcome_chart(const LoopSummary& summary) {
 std::string take_over_chart(const LoopSummary& summary) {
   StackedBars chart;
   chart.title = "Take-overs";
-  chart.note = "Each deployment is of the policy that stood before its round.";
+  chart.note = "Why the person took over. Each deployment is of the policy that stood before its round.";
   chart.x_label = "deployment for";
   std::vector<Round> deployed;
   bool all_have_episodes = true;
@@ -211,21 +189,59 @@ std::string take_over_chart(const LoopSummary& summary) {
   return draw(chart);
 }
 
+std::string corrected_chart(const LoopSummary& summary) {
+  IntervalChart chart;
+  chart.title = "Episodes with a take-over";
+  chart.note =
+      "How often a person had to step in while this policy was deployed; whiskers: 95% Wilson interval. "
+      "Fewer is better.";
+  chart.x_label = "deployed policy";
+  chart.y_label = "share of episodes";
+  std::string policy = "base";  // what was deployed for the round
+  std::vector<std::optional<Deployment>> deployments;
+  std::set<std::string> reasons;
+  for (const Round& round : summary.rounds) {
+    if (round.deployment && round.deployment->corrected) {
+      chart.categories.push_back(policy);
+      deployments.push_back(round.deployment);
+      for (const auto& [reason, share] : round.deployment->corrected_by_reason) reasons.insert(reason);
+    }
+    if (round.promoted) policy = round.name();
+  }
+  const auto add = [&](const std::string& name, const Ink& ink, const auto& share_of) {
+    IntervalChart::Group group{name, ink, {}};
+    for (const std::optional<Deployment>& deployment : deployments) {
+      const std::optional<Share> share = share_of(*deployment);
+      group.intervals.push_back(share ? std::optional(share->interval) : std::nullopt);
+    }
+    chart.groups.push_back(std::move(group));
+  };
+  add("any take-over", {0}, [](const Deployment& d) { return d.corrected; });
+  if (reasons.size() > 1)
+    for (const std::string& reason : reasons)
+      add(reason, ending_ink(summary, reason), [&](const Deployment& d) { return d.corrected_for(reason); });
+  return draw(chart);
+}
+
 std::string label_chart(const LoopSummary& summary) {
   StackedBars chart;
   chart.title = "What each round learned from";
+  chart.note =
+      "Undesirable: the policy's own last steps before a take-over; intervention: what the person did "
+      "instead.";
   chart.y_label = "recorded steps";
   chart.x_label = "training of";
   std::vector<Round> labelled;
   for (const Round& round : summary.rounds)
-    if (!labelled_steps(round).empty()) labelled.push_back(round);
+    if (!labelled_steps(round.labels).empty()) labelled.push_back(round);
   if (labelled.empty()) return "";
   chart.categories = names_of(labelled);
   stack(
-      labelled, labelled_steps, [](const Round&) { return 1.0; }, chart);
+      labelled, [](const Round& round) { return labelled_steps(round.labels); },
+      [](const Round&) { return 1.0; }, chart);
   for (size_t i = 0; i < labelled.size(); ++i) {
     int64_t sum = 0;
-    for (const auto& [label, count] : labelled_steps(labelled[i])) sum += count;
+    for (const auto& [label, count] : labelled_steps(labelled[i].labels)) sum += count;
     chart.above.push_back(format_count(sum));
   }
   ink_labels(chart.layers);

@@ -15,6 +15,8 @@ std::string fact_charts(const LoopSummary& summary);
 std::string outcome_chart(const LoopSummary& summary);
 /// Take-overs by reason, in 100 episodes where all rounds say how many they had.
 std::string take_over_chart(const LoopSummary& summary);
+/// Share of the episodes with a take-over, for any reason and for each, by deployed policy with its interval.
+std::string corrected_chart(const LoopSummary& summary);
 /// Recorded steps by label and reason.
 std::string label_chart(const LoopSummary& summary);
 

@@ -5,78 +5,95 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/report/report.h"
-#include "report/base64.h"
 #include "report/config_text.h"
 #include "report/html.h"
 #include "report/intervals.h"
+#include "report/label_names.h"
 #include "report/loop_charts.h"
 #include "report/loop_summary.h"
 #include "report/methods.h"
 #include "report/metrics.h"
 #include "report/page.h"
 #include "report/panels.h"
+#include "report/picture.h"
+#include "report/run_record.h"
 
 namespace apo::report {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr uintmax_t kMostAnimationBytes = 8 << 20;
+constexpr const char* kWhatALoopIs =
+    "A robot policy was deployed while a person watched, who took over shortly before it failed. What was "
+    "recorded taught "
+    "the policy what to do and what not to do. This page shows how well it did before and after.";
+
+// The curves of one training, and folded below them all the rest of it.
+std::string training_charts(const fs::path& dir, const Metrics& metrics, const std::string& name,
+                            std::vector<std::string>& notes) {
+  std::string more = grid(remaining_charts(metrics));
+  if (const std::optional<RunLabels> labels = read_labels(dir))
+    more += concat("<h3>What it learned from</h3>\n<p class=\"lead\">", escape(labels_sentence(*labels)),
+                   "</p>\n", grid(label_bars(labels->labels)));
+  const std::string heaviest = heaviest_samples(dir, notes);
+  if (!heaviest.empty()) more += "<h3>What weighed most</h3>\n" + heaviest;
+  return grid(brief_learning_charts(metrics)) +
+         folded(concat("All curves of ", name, ", and what weighed most"), more);
+}
+
+// Heading and curves of the training in loop_dir/`training`; a note where it has none.
+std::string training_section(const fs::path& loop_dir, const std::string& training, const std::string& name,
+                             const std::string& objective, const std::optional<double>& seconds,
+                             std::vector<std::string>& notes) {
+  const fs::path dir = loop_dir / training;
+  std::error_code ignored;
+  if (!fs::exists(dir / "metrics.jsonl", ignored)) {
+    notes.push_back(
+        concat("The training curves of ", name, " are missing: there is no ", training, "/metrics.jsonl."));
+    return "";
+  }
+  const Metrics metrics = read_metrics(dir / "metrics.jsonl");
+  for (const std::string& note : metrics.notes) notes.push_back(concat("Training of ", name, ": ", note));
+  write_run_report(dir);
+  const std::string what = concat(name, objective.empty() ? "" : ", ", objective, ", ",
+                                  count_of(static_cast<int64_t>(metrics.steps.size()), "step"),
+                                  seconds ? concat(", ", format_duration(*seconds)) : "");
+  return concat("<h3>", escape(what), " · <a href=\"", escape(training),
+                "/report.html\">its own page</a></h3>\n", training_charts(dir, metrics, name, notes));
+}
 
 std::string training_sections(const LoopSummary& summary, const fs::path& loop_dir,
                               std::vector<std::string>& notes) {
   std::string out;
-  for (const Round& round : summary.rounds) {
-    if (round.training.empty()) continue;
-    const fs::path dir = loop_dir / round.training;
-    std::error_code ignored;
-    if (!fs::exists(dir / "metrics.jsonl", ignored)) {
-      notes.push_back(concat("The training curves of ", round.name(), " are missing: there is no ",
-                             round.training, "/metrics.jsonl."));
-      continue;
-    }
-    const Metrics metrics = read_metrics(dir / "metrics.jsonl");
-    for (const std::string& note : metrics.notes)
-      notes.push_back(concat("Training of ", round.name(), ": ", note));
-    const std::string what =
-        concat(round.name(), round.objective.empty() ? "" : ", ", round.objective, ", ",
-               count_of(static_cast<int64_t>(metrics.steps.size()), "step"),
-               round.train_seconds ? concat(", ", format_duration(*round.train_seconds)) : "");
-    out += concat("<h3>", escape(what));
-    write_run_report(dir);
-    out += concat(" · <a href=\"", escape(round.training), "/report.html\">all curves</a>");
-    out += "</h3>\n" + grid(brief_learning_charts(metrics));
-  }
+  for (const Round& round : summary.rounds)
+    if (!round.training.empty())
+      out += training_section(loop_dir, round.training, round.name(), round.objective, round.train_seconds,
+                              notes);
+  for (const Method& method : summary.methods)
+    if (!method.training.empty())
+      out += training_section(
+          loop_dir, method.training,
+          concat(method.name, summary.methods.back().round > 1 ? concat(", round ", method.round) : ""),
+          method.objective, method.train_seconds, notes);
   return out;
 }
 
-// The picture as an <img> that carries its bytes, or a box that says why there is none.
-std::string picture(const Animation& animation, const fs::path& loop_dir, std::vector<std::string>& notes) {
-  const fs::path path = loop_dir / animation.path;
-  std::error_code error;
-  std::string why;
-  if (animation.path.empty() || !fs::is_regular_file(path, error)) {
-    why = "missing";
-  } else if (fs::file_size(path, error) > kMostAnimationBytes) {
-    why = "larger than 8 MiB";
-  } else {
-    const std::string bytes = read_file(path);
-    if (bytes.size() >= 12 && bytes.starts_with("RIFF") && bytes.compare(8, 4, "WEBP") == 0)
-      return concat("<img alt=\"", escape(animation.title), "\" src=\"data:image/webp;base64,", base64(bytes),
-                    "\"/>");
-    why = "not a WebP picture";
-  }
-  notes.push_back(
-      concat("The animation ", animation.path.empty() ? animation.title : animation.path, " is ", why, "."));
-  return concat("<div class=\"missing\">", escape(why), "</div>");
+// "seed 800004: timeout after 40 steps" -> "seed 800004": pictures of one seed belong together.
+std::string seed_of(const Animation& animation) {
+  return animation.caption.substr(0, animation.caption.find(':'));
 }
 
 std::string pictures(const LoopSummary& summary, const fs::path& loop_dir, std::vector<std::string>& notes) {
   std::string out;
-  for (const Animation& animation : summary.animations)
-    out += concat("<figure>", picture(animation, loop_dir, notes), "<figcaption>", escape(animation.title),
-                  "</figcaption><p class=\"note\">", escape(animation.caption), "</p></figure>\n");
-  return out.empty() ? "" : concat("<div class=\"pictures\">\n", out, "</div>\n");
+  const std::vector<Animation>& all = summary.animations;
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (i == 0 || seed_of(all[i]) != seed_of(all[i - 1])) out += "<div class=\"pictures\">\n";
+    out += concat("<figure>", embedded_picture(loop_dir, all[i].path, all[i].title, "animation", notes),
+                  "<figcaption>", escape(all[i].title), "</figcaption><p class=\"note\">",
+                  escape(all[i].caption), "</p></figure>\n");
+    if (i + 1 == all.size() || seed_of(all[i + 1]) != seed_of(all[i])) out += "</div>\n";
+  }
+  return out.empty() ? "" : concat("<div class=\"stories\">\n", out, "</div>\n");
 }
 
 std::string share_cell(const std::optional<Share>& share) {
@@ -204,6 +221,13 @@ std::vector<Tile> loop_tiles(const LoopSummary& summary) {
                               format_fixed(100 * gain.high, 0), "]")});
     }
   }
+  if (const Method* best = summary.best_method()) {
+    const Share& success = *best->evaluation->success;
+    tiles.push_back(
+        {concat("success, ", best->name), format_number(100 * success.interval.value) + "%",
+         concat("of ", format_count(success.total), " trials [", format_percent(success.interval.low), ", ",
+                format_percent(success.interval.high), "]")});
+  }
   if (summary.seconds) tiles.push_back({"time", format_duration(*summary.seconds), "the whole loop"});
   return tiles;
 }
@@ -215,22 +239,36 @@ void write_loop_report(const fs::path& loop_dir) {
   Page page;
   page.title = concat("Refinement loop ", directory_name(loop_dir));
   page.story = story(summary);
+  page.story.insert(page.story.begin(), kWhatALoopIs);
   if (!summary.environment.empty()) page.subtitle = concat("environment ", summary.environment);
   if (summary.seed) page.subtitle += concat(page.subtitle.empty() ? "" : " · ", "seed ", *summary.seed);
   page.tiles = loop_tiles(summary);
 
-  page.body = section("What it looks like", pictures(summary, loop_dir, page.notes));
-  page.body += section("Methods side by side", methods_panel(summary));
-  page.body +=
-      section("Round by round", grid(success_chart(summary) + take_over_chart(summary) +
-                                     outcome_chart(summary) + fact_charts(summary) + label_chart(summary)));
-  page.body += section("Training", training_sections(summary, loop_dir, page.notes));
+  page.body = section(
+      "What it looks like", pictures(summary, loop_dir, page.notes),
+      "Each row begins in one and the same state: the base policy alone; with a person watching (blue frame: "
+      "the policy acts, orange frame: the person); the refined policy alone.");
+  page.body += section(
+      "Methods side by side", methods_panel(summary),
+      "All methods learned from the very same recordings and were tried on the same seeds; they differ in "
+      "what they make of the corrections.");
+  // a comparison has no rounds of its own beside the base
+  if (summary.methods.empty())
+    page.body += section("Round by round",
+                         grid(success_chart(summary) + corrected_chart(summary) + take_over_chart(summary) +
+                              outcome_chart(summary) + fact_charts(summary) + label_chart(summary)),
+                         "Base: the policy that was trained on demonstrations alone. Each round deploys the "
+                         "policy, learns from "
+                         "the take-overs, and tries the result in trials that nobody helps with.");
+  page.body += section(
+      "Training", training_sections(summary, loop_dir, page.notes),
+      "How each policy learned: one point is one update. Blue: desirable actions; orange: undesirable ones.");
   std::string numbers = numbers_table(summary);
   numbers +=
       "<p class=\"note\">In brackets: 95% intervals (Wilson), in per cent. Differences between policies: "
       "Newcombe's "
       "interval, which takes the two sets of trials as independent.</p>\n";
-  page.body += section("All numbers", numbers);
+  page.body += section("All numbers", folded("Table of all rounds", numbers));
   std::string command;
   if (!summary.command.empty()) command = concat("<pre>", escape(summary.command), "</pre>\n");
   page.body += section("Command and config", command + config_block("config", summary.config));

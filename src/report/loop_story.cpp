@@ -97,28 +97,37 @@ std::string result_sentence(const LoopSummary& summary) {
   return out;
 }
 
+// What all methods learned from.
+std::string corrections_sentence(const Deployment& deployment) {
+  std::string out = concat("Deployed for ", count_of(deployment.episodes.value_or(0), "episode"),
+                           " under a person's eyes, it was taken over ",
+                           count_of(deployment.take_overs.value_or(0), "time"));
+  const std::string why = reasons(deployment.take_overs_by_reason);
+  return out + (why.empty() ? "" : concat(" (", why, ")")) + ".";
+}
+
 // Which of the methods succeeded most often after the last round.
 std::string methods_sentence(const LoopSummary& summary) {
-  const int64_t round = summary.methods.back().round;
-  const Method* best = nullptr;
   std::set<std::string> names;
-  for (const Method& method : summary.methods) {
-    if (method.name == "base") continue;
-    names.insert(method.name);
-    if (method.round != round || !method.evaluation || !method.evaluation->success) continue;
-    if (!best || method.evaluation->success->interval.value > best->evaluation->success->interval.value)
-      best = &method;
-  }
-  std::string out = concat(count_of(static_cast<int64_t>(names.size()), "method"), " learned from the same corrections");
+  for (const Method& method : summary.methods)
+    if (method.name != "base") names.insert(method.name);
+  std::string out =
+      concat(count_of(static_cast<int64_t>(names.size()), "method"), " learned from the same corrections");
+  const Method* best = summary.best_method();
   if (!best) return out + ".";
-  return concat(out, "; after ", count_of(round, "round"), ", \u201c", best->name, "\u201d succeeded most often: in ",
-                in_words(*best->evaluation->success), ".");
+  return concat(out, "; after ", count_of(best->round, "round"), ", \u201c", best->name,
+                "\u201d succeeded most often: in ", in_words(*best->evaluation->success), ".");
 }
 
 }  // namespace
 
 std::vector<std::string> story(const LoopSummary& summary) {
-  if (!summary.methods.empty()) return {base_sentence(summary), methods_sentence(summary)};
+  if (!summary.methods.empty()) {
+    std::vector<std::string> told = {base_sentence(summary)};
+    if (summary.corrections) told.push_back(corrections_sentence(*summary.corrections));
+    told.push_back(methods_sentence(summary));
+    return told;
+  }
   return {base_sentence(summary), people_sentence(summary), result_sentence(summary)};
 }
 

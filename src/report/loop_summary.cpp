@@ -2,90 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
+#include <set>
 
 #include "apo/base/error.h"
-#include "apo/base/files.h"
 #include "report/intervals.h"
+#include "report/json_field.h"
 
 namespace apo::report {
 namespace {
-
-using nlohmann::json;
-
-// A JSON value that knows its place, for messages: "runs/loop/summary.json: rounds[1].evaluation.trials".
-class Field {
- public:
-  Field(const json* value, std::string file, std::string key = "")
-      : value_(value), file_(std::move(file)), key_(std::move(key)) {}
-
-  bool present() const { return value_ != nullptr && !value_->is_null(); }
-
-  Field operator[](const std::string& key) const {
-    if (!present()) return {nullptr, file_, child(key)};
-    expect(value_->is_object(), "an object");
-    const auto found = value_->find(key);
-    return {found == value_->end() ? nullptr : &*found, file_, child(key)};
-  }
-  std::vector<Field> list() const {
-    std::vector<Field> fields;
-    if (!present()) return fields;
-    expect(value_->is_array(), "a list");
-    for (size_t i = 0; i < value_->size(); ++i)
-      fields.emplace_back(&(*value_)[i], file_, concat(key_, "[", i, "]"));
-    return fields;
-  }
-  std::string text() const {
-    if (!present()) return "";
-    expect(value_->is_string(), "a text");
-    return value_->get<std::string>();
-  }
-  bool boolean(bool otherwise) const {
-    if (!present()) return otherwise;
-    expect(value_->is_boolean(), "true or false");
-    return value_->get<bool>();
-  }
-  std::optional<double> number() const {
-    if (!present()) return std::nullopt;
-    expect(value_->is_number() && std::isfinite(value_->get<double>()), "a number");
-    return value_->get<double>();
-  }
-  std::optional<int64_t> count() const {
-    const std::optional<double> value = number();
-    if (!value) return std::nullopt;
-    expect(*value >= 0 && *value < 9e15 && *value == std::floor(*value), "a whole number, at least 0");
-    return static_cast<int64_t>(*value);
-  }
-  std::optional<double> share() const {
-    const std::optional<double> value = number();
-    if (value) expect(*value >= 0 && *value <= 1, "a number between 0 and 1");
-    return value;
-  }
-  std::map<std::string, Field> entries() const {
-    std::map<std::string, Field> fields;
-    if (!present()) return fields;
-    expect(value_->is_object(), "an object");
-    for (const auto& [key, value] : value_->items()) fields.emplace(key, Field(&value, file_, child(key)));
-    return fields;
-  }
-  std::map<std::string, int64_t> counts() const {
-    std::map<std::string, int64_t> out;
-    for (const auto& [key, field] : entries()) out[key] = field.count().value_or(0);
-    return out;
-  }
-  void expect(bool condition, const char* what) const {
-    if (condition) return;
-    std::string found = value_ == nullptr ? "nothing" : value_->dump();
-    if (found.size() > 60) found = found.substr(0, 57) + "...";
-    throw DataError(concat(file_, key_.empty() ? "" : ": ", key_, ": expected ", what, ", found ", found));
-  }
-
- private:
-  std::string child(const std::string& key) const { return key_.empty() ? key : concat(key_, ".", key); }
-
-  const json* value_;
-  std::string file_, key_;
-};
 
 // A share from its parts; the interval is computed where the file does not give it.
 std::optional<Share> read_share(const Field& count, const Field& total, const Field& rate, const Field& low,
@@ -140,16 +64,21 @@ Deployment read_deployment(const Field& field) {
   deployment.lost = field["lost"].count();
   deployment.take_overs_by_reason = field["take_overs_by_reason"].counts();
   deployment.steps = field["steps"].counts();
+  const std::vector<Field> episodes = field["take_overs_by_episode"].list();
+  if (episodes.empty()) return deployment;
+  int64_t corrected = 0;
+  std::map<std::string, int64_t> by_reason;
+  for (const Field& episode : episodes) {
+    std::set<std::string> reasons;
+    for (const Field& reason : episode.list()) reasons.insert(reason.text());
+    corrected += reasons.empty() ? 0 : 1;
+    for (const std::string& reason : reasons) ++by_reason[reason];
+  }
+  const auto total = static_cast<int64_t>(episodes.size());
+  const auto share = [&](int64_t count) { return Share{count, total, wilson_interval(count, total)}; };
+  deployment.corrected = share(corrected);
+  for (const auto& [reason, count] : by_reason) deployment.corrected_by_reason[reason] = share(count);
   return deployment;
-}
-
-// A path that stays in the loop's directory.
-std::string read_inner_path(const Field& field) {
-  const std::filesystem::path path = field.text();
-  const std::filesystem::path normal = path.lexically_normal();
-  field.expect(!path.is_absolute() && (normal.empty() || *normal.begin() != ".."),
-               "a relative path that stays in the loop's directory");
-  return path.string();
 }
 
 Round read_round(const Field& field, int64_t position) {
@@ -158,7 +87,7 @@ Round read_round(const Field& field, int64_t position) {
   round.policy = field["policy"].text();
   round.objective = field["objective"].text();
   round.promoted = field["promoted"].boolean(true);
-  round.training = read_inner_path(field["training"]);
+  round.training = field["training"].inner_path();
   round.train_seconds = field["train_seconds"].number();
   if (field["evaluation"].present()) round.evaluation = read_evaluation(field["evaluation"]);
   if (field["deployment"].present()) round.deployment = read_deployment(field["deployment"]);
@@ -169,28 +98,32 @@ Round read_round(const Field& field, int64_t position) {
 Method read_method(const Field& field) {
   Method method;
   method.name = field["method"].text();
+  method.objective = field["objective"].text();
+  method.training = field["training"].inner_path();
   method.round = field["round"].count().value_or(1);
+  for (const Field& test : field["against"].list())
+    method.against.push_back({test["method"].text(), test["of"].text(),
+                              test["difference"].number().value_or(0), test["p"].share().value_or(1)});
   method.train_seconds = field["train_seconds"].number();
   if (field["evaluation"].present()) method.evaluation = read_evaluation(field["evaluation"]);
   if (field["deployment"].present()) method.deployment = read_deployment(field["deployment"]);
   return method;
 }
 
-json parse(const std::string& text, const std::filesystem::path& path) {
-  try {
-    return json::parse(text);
-  } catch (const json::parse_error& error) {
-    const size_t byte = std::min(error.byte, text.size());
-    const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(byte), '\n');
-    const bool cut = error.byte > text.size() || text.empty();
-    throw DataError(concat(path.string(), ":", line, ": expected JSON, ",
-                           cut ? "found the end of the file (is it cut?)" : "found something else"));
-  } catch (const json::exception&) {
-    throw DataError(concat(path.string(), ": expected JSON with numbers that fit into a double"));
-  }
+}  // namespace
+
+std::optional<Share> Deployment::corrected_for(const std::string& reason) const {
+  if (!corrected) return std::nullopt;
+  const auto found = corrected_by_reason.find(reason);
+  if (found != corrected_by_reason.end()) return found->second;
+  return Share{0, corrected->total, wilson_interval(0, corrected->total)};
 }
 
-}  // namespace
+std::optional<Share> Deployment::lost_share() const {
+  const int64_t total = episodes.value_or(0);
+  if (!lost || total < 1 || *lost > total) return std::nullopt;
+  return Share{*lost, total, wilson_interval(*lost, total)};
+}
 
 std::string Round::name() const { return round == 0 ? "base" : concat("round ", round); }
 
@@ -200,9 +133,21 @@ const Round& LoopSummary::current() const {
   return rounds.front();
 }
 
+const Method* LoopSummary::best_method() const {
+  const Method* best = nullptr;
+  for (const Method& method : methods) {
+    const bool counts = method.name != "base" && method.round == methods.back().round && method.evaluation &&
+                        method.evaluation->success;
+    if (counts &&
+        (!best || method.evaluation->success->interval.value > best->evaluation->success->interval.value))
+      best = &method;
+  }
+  return best;
+}
+
 LoopSummary read_summary(const std::filesystem::path& path) {
-  const json parsed = parse(read_file(path), path);
-  const Field root(&parsed, path.string());
+  const JsonFile file(path);
+  const Field root = file.root();
   LoopSummary summary;
   summary.command = root["command"].text();
   summary.config = root["config"].text();
@@ -217,8 +162,9 @@ LoopSummary read_summary(const std::filesystem::path& path) {
                    [](const Round& a, const Round& b) { return a.round < b.round; });
   for (const Field& field : root["animations"].list())
     summary.animations.push_back(
-        {field["title"].text(), field["caption"].text(), read_inner_path(field["path"])});
+        {field["title"].text(), field["caption"].text(), field["path"].inner_path()});
   for (const Field& field : root["methods"].list()) summary.methods.push_back(read_method(field));
+  if (root["corrections"].present()) summary.corrections = read_deployment(root["corrections"]);
   return summary;
 }
 

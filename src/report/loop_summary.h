@@ -31,6 +31,14 @@ struct Deployment {
   std::optional<int64_t> episodes, take_overs, successes_alone, lost;
   std::map<std::string, int64_t> take_overs_by_reason;
   std::map<std::string, int64_t> steps;  ///< recorded steps by source: "policy", "intervention"
+  /// Episodes with at least one take-over: for any reason, and by reason (all reasons of this deployment).
+  std::optional<Share> corrected;
+  std::map<std::string, Share> corrected_by_reason;
+
+  /// As `corrected_by_reason`; zero of the episodes for a reason that did not occur.
+  std::optional<Share> corrected_for(const std::string& reason) const;
+  /// Episodes that were lost in spite of the human.
+  std::optional<Share> lost_share() const;
 };
 
 struct Round {
@@ -46,10 +54,19 @@ struct Round {
   std::string name() const;  ///< "base", "round 1"
 };
 
+/// A paired test against another method on the same seeds.
+struct PairedDifference {
+  std::string method, of;  ///< the other one; what was counted: "success", "take-overs", a reason
+  double difference = 0;   ///< share of the one minus share of the other
+  double p = 1;            ///< two-sided, McNemar's exact test
+};
+
 /// One of several methods that learned from the same corrections, after one of its rounds.
 struct Method {
-  std::string name;
+  std::string name, objective;
+  std::string training;  ///< directory relative to the loop's; empty: not trained
   int64_t round = 1;
+  std::vector<PairedDifference> against;
   std::optional<double> train_seconds;
   std::optional<Evaluation> evaluation;
   std::optional<Deployment> deployment;  ///< of what it learned: the next one
@@ -65,11 +82,14 @@ struct LoopSummary {
   std::optional<double> seconds;
   std::vector<Round> rounds;  ///< at least one, ascending
   std::vector<Animation> animations;
-  std::vector<Method> methods;  ///< by round; none unless methods were compared
+  std::vector<Method> methods;            ///< by round; none unless methods were compared
+  std::optional<Deployment> corrections;  ///< of the base: what all methods learned from
 
   /// The last promoted round that was evaluated: the policy in use at the end. The first round if there is
   /// none.
   const Round& current() const;
+  /// The method that succeeded most often after the last round; null if none was evaluated.
+  const Method* best_method() const;
 };
 
 /// Reads and checks. Errors as `write_loop_report` promises.

@@ -1,6 +1,7 @@
 #include "report/methods.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "apo/base/error.h"
@@ -10,73 +11,72 @@
 namespace apo::report {
 namespace {
 
-constexpr const char* kAxis = "method, by its number in the table";
+std::vector<std::string> names_of(const std::vector<Method>& methods) {
+  std::vector<std::string> names;
+  for (const Method& method : methods) names.push_back(method.name);
+  return names;
+}
 
-// Their names would not fit under a chart.
-std::vector<std::string> numbers_of(const std::vector<Method>& methods) {
-  std::vector<std::string> numbers;
-  for (size_t i = 1; i <= methods.size(); ++i) numbers.push_back(concat(i));
-  return numbers;
+std::optional<Interval> interval_of(const std::optional<Share>& share) {
+  return share ? std::optional(share->interval) : std::nullopt;
 }
 
 std::string success_of_methods(const std::vector<Method>& methods) {
-  IntervalChart chart;
+  RowIntervals chart;
   chart.title = "Success by method";
-  chart.note = "Whiskers: 95% Wilson interval. All methods on the same seeds.";
-  chart.x_label = kAxis;
-  chart.y_label = "share of trials";
-  chart.categories = numbers_of(methods);
+  chart.note =
+      "Points: share of the trials; whiskers: 95% Wilson interval, where the true share plausibly lies. "
+      "Unaided: without "
+      "coming where a person would have stepped in.";
+  chart.x_label = "share of trials (further right is better)";
+  chart.rows = names_of(methods);
   IntervalChart::Group success{"success", {0}, {}}, unaided{"unaided", {2}, {}};
   for (const Method& method : methods) {
-    const auto interval = [&](std::optional<Share> Evaluation::*share) -> std::optional<Interval> {
-      if (!method.evaluation || !((*method.evaluation).*share)) return std::nullopt;
-      return ((*method.evaluation).*share)->interval;
-    };
-    success.intervals.push_back(interval(&Evaluation::success));
-    unaided.intervals.push_back(interval(&Evaluation::unaided));
+    const Evaluation evaluation = method.evaluation.value_or(Evaluation{});
+    success.intervals.push_back(interval_of(evaluation.success));
+    unaided.intervals.push_back(interval_of(evaluation.unaided));
   }
   chart.groups = {success, unaided};
   return draw(chart);
 }
 
-// Reasons for taking over, the commonest first.
+// Reasons for taking over, the base's commonest first.
 std::vector<std::string> reasons_of(const std::vector<Method>& methods) {
-  std::map<std::string, int64_t> counts;
+  std::map<std::string, int64_t> all, of_base;
   for (const Method& method : methods)
     if (method.deployment)
-      for (const auto& [reason, count] : method.deployment->take_overs_by_reason) counts[reason] += count;
+      for (const auto& [reason, count] : method.deployment->take_overs_by_reason) {
+        all[reason] += count;
+        if (method.name == "base") of_base[reason] += count;
+      }
   std::vector<std::string> names;
-  for (const auto& [reason, count] : counts) names.push_back(reason);
+  for (const auto& [reason, count] : all) names.push_back(reason);
   std::stable_sort(names.begin(), names.end(),
-                   [&](const std::string& a, const std::string& b) { return counts[a] > counts[b]; });
+                   [&](const std::string& a, const std::string& b) { return of_base[a] > of_base[b]; });
   return names;
 }
 
-double per_hundred(const Method& method, int64_t count) {
-  const int64_t episodes = method.deployment ? method.deployment->episodes.value_or(0) : 0;
-  return episodes > 0 ? 100.0 * static_cast<double>(count) / static_cast<double>(episodes) : 0;
-}
-
-int64_t count_for(const Method& method, const std::string& reason) {
-  if (!method.deployment) return 0;
-  const auto found = method.deployment->take_overs_by_reason.find(reason);
-  return found == method.deployment->take_overs_by_reason.end() ? 0 : found->second;
-}
-
 std::string take_overs_of_methods(const std::vector<Method>& methods) {
-  StackedBars chart;
+  RowIntervals chart;
   chart.title = "Take-overs in the next deployment";
-  chart.note = "Each policy deployed on the same seeds, by why the human took over.";
-  chart.x_label = kAxis;
-  chart.y_label = "take-overs in 100 episodes";
-  chart.categories = numbers_of(methods);
-  constexpr int kHues[] = {4, 1, 3, 5, 2};
-  for (const std::string& reason : reasons_of(methods)) {
-    StackedBars::Layer layer{reason, {kHues[chart.layers.size() % 5]}, {}};
+  chart.note =
+      "Points: share of the episodes in which the human took over, for any reason and for each; whiskers: "
+      "95% Wilson "
+      "interval. Lost: not solved in spite of the human, or gone nowhere without being taken over.";
+  chart.x_label = "share of episodes (further left is better)";
+  chart.rows = names_of(methods);
+  const auto add = [&](const std::string& name, int hue, const auto& share_of) {
+    IntervalChart::Group group{name, {hue}, {}};
     for (const Method& method : methods)
-      layer.heights.push_back(per_hundred(method, count_for(method, reason)));
-    chart.layers.push_back(std::move(layer));
-  }
+      group.intervals.push_back(method.deployment ? interval_of(share_of(*method.deployment)) : std::nullopt);
+    chart.groups.push_back(std::move(group));
+  };
+  add("any take-over", 5, [](const Deployment& d) { return d.corrected; });
+  constexpr int kHues[] = {1, 4, 3, 2, 0};
+  int place = 0;
+  for (const std::string& reason : reasons_of(methods))
+    add(reason, kHues[place++ % 5], [&](const Deployment& d) { return d.corrected_for(reason); });
+  add("lost", 6, [](const Deployment& d) { return d.corrected ? d.lost_share() : std::nullopt; });
   return draw(chart);
 }
 
@@ -86,23 +86,45 @@ std::string share_text(const std::optional<Share>& share) {
                 ", ", format_fixed(100 * share->interval.high, 1), "]");
 }
 
+std::string p_text(double p) {
+  return p < 0.001 ? "p < 0.001" : concat("p = ", format_fixed(p, p < 0.1 ? 3 : 2));
+}
+
+// The tests that any method has, in their order: "success against base".
+std::vector<std::pair<std::string, std::string>> tests_of(const std::vector<Method>& methods) {
+  std::vector<std::pair<std::string, std::string>> tests;
+  for (const Method& method : methods)
+    for (const PairedDifference& test : method.against) {
+      const std::pair<std::string, std::string> name(test.of, test.method);
+      if (std::find(tests.begin(), tests.end(), name) == tests.end()) tests.push_back(name);
+    }
+  return tests;
+}
+
+std::string test_text(const Method& method, const std::pair<std::string, std::string>& name) {
+  for (const PairedDifference& test : method.against)
+    if (test.of == name.first && test.method == name.second)
+      return concat(test.difference >= 0 ? "+" : "−", format_fixed(100 * std::abs(test.difference), 1), ", ",
+                    p_text(test.p));
+  return "–";
+}
+
 std::string table_of_methods(const std::vector<Method>& methods) {
   const std::vector<std::string> reasons = reasons_of(methods);
-  Table table{{"method", "success", "unaided", "take-overs in 100 episodes"}, {}};
+  const auto tests = tests_of(methods);
+  Table table{{"method", "success", "unaided", "episodes with a take-over"}, {}};
   for (const std::string& reason : reasons) table.head.push_back(reason);
   table.head.push_back("lost");
+  for (const auto& [of, method] : tests) table.head.push_back(concat(of, " against ", method));
   table.head.push_back("training time");
   for (const Method& method : methods) {
     const Evaluation evaluation = method.evaluation.value_or(Evaluation{});
-    std::vector<std::string> row = {concat(table.rows.size() + 1, " ", method.name),
-                                    share_text(evaluation.success), share_text(evaluation.unaided)};
-    const auto take_overs = method.deployment ? method.deployment->take_overs : std::nullopt;
-    row.push_back(take_overs ? format_fixed(per_hundred(method, *take_overs), 1) : "–");
-    for (const std::string& reason : reasons)
-      row.push_back(method.deployment ? format_fixed(per_hundred(method, count_for(method, reason)), 1)
-                                      : "–");
-    const auto lost = method.deployment ? method.deployment->lost : std::nullopt;
-    row.push_back(lost ? format_fixed(per_hundred(method, *lost), 1) : "–");
+    const Deployment deployment = method.deployment.value_or(Deployment{});
+    std::vector<std::string> row = {method.name, share_text(evaluation.success),
+                                    share_text(evaluation.unaided), share_text(deployment.corrected)};
+    for (const std::string& reason : reasons) row.push_back(share_text(deployment.corrected_for(reason)));
+    row.push_back(share_text(deployment.lost_share()));
+    for (const auto& test : tests) row.push_back(test_text(method, test));
     row.push_back(method.train_seconds ? format_duration(*method.train_seconds) : "–");
     table.rows.push_back(std::move(row));
   }
@@ -117,12 +139,16 @@ std::string methods_panel(const LoopSummary& summary) {
   std::string out;
   for (const auto& [round, methods] : rounds) {
     if (rounds.size() > 1) out += concat("<h3>After ", count_of(round, "round"), "</h3>\n");
-    out += grid(success_of_methods(methods) + take_overs_of_methods(methods)) + table_of_methods(methods);
     out +=
-        "<p class=\"note\">Take-overs, their reasons and lost episodes in 100 episodes of the next "
-        "deployment. A policy "
-        "that goes nowhere is lost without being taken over.</p>\n";
+        wide_grid(success_of_methods(methods) + take_overs_of_methods(methods)) + table_of_methods(methods);
   }
+  if (!out.empty())
+    out +=
+        "<p class=\"note\">In brackets: 95% Wilson intervals, in per cent. Against: the difference in points "
+        "(hundredths) "
+        "with the two-sided p of McNemar's exact test over the common seeds, not corrected for the number of "
+        "tests; a p "
+        "below 0.05 is hard to explain by chance alone.</p>\n";
   return out;
 }
 

@@ -26,6 +26,7 @@ h3 { font-size: 1rem; margin: 22px 0 8px; font-weight: 600; overflow-wrap: anywh
 p { margin: 6px 0; overflow-wrap: anywhere; }
 a { color: var(--h0); }
 .sub { color: var(--soft); }
+.lead { color: var(--soft); max-width: 88ch; margin: 0 0 12px; }
 .story { font-size: 1.08rem; max-width: 78ch; margin: 16px 0; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 12px; margin: 18px 0; padding: 0; }
 .tile, figure { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; }
@@ -36,6 +37,7 @@ a { color: var(--h0); }
 .tile .detail { color: var(--soft); font-size: .82rem; }
 .notes { background: var(--warn); border-left: 4px solid var(--warn-rule); border-radius: 4px; padding: 8px 14px 8px 32px; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 370px), 1fr)); gap: 14px; }
+.wide { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 500px), 1fr)); gap: 14px; align-items: start; margin-bottom: 14px; }
 figure { margin: 0; padding: 12px 12px 10px; min-width: 0; }
 figcaption { font-weight: 600; }
 .legend { display: flex; flex-wrap: wrap; gap: 2px 14px; color: var(--soft); font-size: .84rem; min-height: 1.4em; margin-bottom: 4px; }
@@ -44,6 +46,7 @@ figcaption { font-weight: 600; }
 .note { color: var(--soft); font-size: .8rem; margin: 4px 0 0; }
 svg.chart { width: 100%; height: auto; display: block; touch-action: pan-y; }
 svg text { fill: var(--soft); font-size: 12px; font-variant-numeric: tabular-nums; }
+svg text.number { fill: var(--text); }
 svg text.value { fill: var(--text); font-weight: 600; }
 line.grid { stroke: var(--rule); }
 line.axis { stroke: var(--axis); }
@@ -68,13 +71,22 @@ th:first-child, td:first-child { text-align: left; }
 details { margin: 12px 0; }
 summary { cursor: pointer; font-weight: 600; }
 pre { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: 12px; overflow-x: auto; font-size: .82rem; }
+.stories { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 560px), 1fr)); gap: 12px 24px; }
 .pictures { display: grid; grid-template-columns: repeat(3, minmax(0, 230px)); gap: 12px; }
 .pictures figure { padding: 8px; }
 .pictures img { width: 100%; display: block; border-radius: 4px; image-rendering: pixelated; }
 .pictures figcaption { font-size: .86rem; line-height: 1.3; margin-top: 6px; overflow-wrap: anywhere; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 10px; }
+.cards figure { padding: 8px; }
+.cards img { width: 100%; display: block; border-radius: 4px; image-rendering: pixelated; }
+.cards figcaption { font-size: .86rem; line-height: 1.3; margin-top: 6px; overflow-wrap: anywhere; }
+.cards .note { overflow-wrap: anywhere; }
+table.facts { font-size: .8rem; margin-top: 4px; }
+table.facts td { padding: 1px 0; border-top: 0; }
+table.facts td:first-child { color: var(--soft); }
 .missing { display: grid; place-items: center; aspect-ratio: 1; color: var(--soft); border: 1px dashed var(--axis); border-radius: 4px; font-size: .8rem; }
-@media (min-width: 1100px) { .pictures { grid-template-columns: repeat(6, minmax(0, 230px)); } }
-@media (max-width: 600px) { body { padding: 14px 10px 32px; } .pictures { gap: 6px; } .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; } }
+@media (min-width: 1060px) { .wide svg text { font-size: 10px; } }
+@media (max-width: 600px) { svg text { font-size: 14px; } svg text.name { font-size: 13px; } body { padding: 14px 10px 32px; } .pictures { gap: 6px; } .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; } }
 )css";
 
 // Under the pointer: the nearest value of each curve.
@@ -152,12 +164,24 @@ std::string render(const Page& page) {
                 "<main>\n", page.body, "</main>\n<script>", kScript, "</script>\n</body>\n</html>\n");
 }
 
-std::string section(const std::string& title, const std::string& content) {
-  return content.empty() ? "" : concat("<section>\n<h2>", escape(title), "</h2>\n", content, "</section>\n");
+std::string section(const std::string& title, const std::string& content, const std::string& lead) {
+  if (content.empty()) return "";
+  return concat("<section>\n<h2>", escape(title), "</h2>\n",
+                lead.empty() ? "" : concat("<p class=\"lead\">", escape(lead), "</p>\n"), content,
+                "</section>\n");
+}
+
+std::string folded(const std::string& title, const std::string& content) {
+  if (content.empty()) return "";
+  return concat("<details>\n<summary>", escape(title), "</summary>\n", content, "</details>\n");
 }
 
 std::string grid(const std::string& charts) {
   return charts.empty() ? "" : concat("<div class=\"grid\">\n", charts, "</div>\n");
+}
+
+std::string wide_grid(const std::string& charts) {
+  return charts.empty() ? "" : concat("<div class=\"wide\">\n", charts, "</div>\n");
 }
 
 std::string directory_name(const std::filesystem::path& dir) {

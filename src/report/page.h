@@ -24,10 +24,15 @@ struct Page {
 /// The whole document. It loads nothing from anywhere, and tells the browser to refuse to.
 std::string render(const Page& page);
 
-/// <section> with a heading; nothing if `content` is empty.
-std::string section(const std::string& title, const std::string& content);
+/// <section> with a heading and, below it, a plain sentence for who reads such a page for the first time;
+/// nothing if `content` is empty.
+std::string section(const std::string& title, const std::string& content, const std::string& lead = "");
+/// A block that opens when its title is pressed; nothing if `content` is empty.
+std::string folded(const std::string& title, const std::string& content);
 /// Charts side by side, as many as fit; nothing if `charts` is empty.
 std::string grid(const std::string& charts);
+/// The same for tall charts: fewer side by side, each as tall as it is.
+std::string wide_grid(const std::string& charts);
 
 /// The name of a directory, however it is written ("runs/apo/", ".").
 std::string directory_name(const std::filesystem::path& dir);

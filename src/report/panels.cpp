@@ -30,34 +30,60 @@ struct Panel {
 // hue 0: desirable, hue 1: undesirable, hue 6: the baseline both are compared with
 const std::vector<Panel>& learning_panels() {
   static const std::vector<Panel> kPanels = {
-      {"Loss", "loss", "", {{"loss", "loss", 5}}},
-      {"Loss without weights", "mean loss of a sample", "", {{"unweighted_loss", "unweighted_loss", 5}}},
+      {"Loss",
+       "loss",
+       "What training makes smaller: each sample's loss times its weight, plus the anchor where there is "
+       "one.",
+       {{"loss", "loss", 5}}},
+      {"Loss without weights",
+       "mean loss of a sample",
+       "For apo and kto it begins at 0.5, where the policy is its own reference, and falls as desirable and "
+       "undesirable "
+       "actions are told apart.",
+       {{"unweighted_loss", "unweighted_loss", 5}}},
       {"Imitation",
        "cross-entropy of a token (nats)",
-       "On the desirable samples.",
+       "How surprised the policy is by the desirable actions; lower is better.",
        {{"sft_loss", "sft_loss", 5}}},
       {"Reward",
        "log-probability gained (nats)",
-       "Reward: log-probability under the policy minus under the reference.",
+       "How much likelier the recorded actions have become since training began: desirable ones should rise "
+       "over "
+       "undesirable ones.",
        {{"reward_desirable", "desirable", 0},
         {"reward_undesirable", "undesirable", 1},
         {"z0", "z0, the KL baseline", 6, true}}},
-      {"Reward margin", "desirable − undesirable (nats)", "", {{"reward_margin", "reward_margin", 3}}},
+      {"Reward margin",
+       "desirable − undesirable (nats)",
+       "How far the two groups are told apart; higher is better.",
+       {{"reward_margin", "reward_margin", 3}}},
       {"KL baseline z0",
        "z0 (nats)",
-       "",
+       "What rewards are compared with: how far the policy as a whole has moved from its reference.",
        {{"z0", "as used", 6},
         {"z0_unclamped", "before clamping", 0, true},
         {"z0_standard_error", "standard error", 4}}},
       {"Action error",
        "mean |predicted − recorded|",
-       "In normalised action units, over the action's dimensions.",
+       "How far the predicted action lies from the recorded one, in normalized action units: small is right "
+       "for desirable "
+       "steps, not for undesirable ones.",
        {{"action_l1_desirable", "desirable", 0}, {"action_l1_undesirable", "undesirable", 1}},
        true},
       {"Sample weights λ",
        "Σ λ over the group's samples",
-       "",
+       "How much each group counts in a batch.",
        {{"lambda_desirable", "desirable", 0}, {"lambda_undesirable", "undesirable", 1}},
+       true},
+      {"Pairs told apart",
+       "share of the batch's pairs",
+       "Pairs whose preferred action has the larger reward; 0.5 is chance.",
+       {{"pair_accuracy", "pair_accuracy", 3}},
+       true},
+      {"Pairs in the batch",
+       "pairs, samples",
+       "Corrections with and without a recorded counterpart.",
+       {{"num_pairs", "pairs", 0}, {"num_unpaired", "samples in no pair", 6}},
        true},
   };
   return kPanels;
@@ -65,28 +91,54 @@ const std::vector<Panel>& learning_panels() {
 
 const std::vector<Panel>& running_panels() {
   static const std::vector<Panel> kPanels = {
-      {"Gradient norm", "gradient norm before clipping", "", {{"grad_norm", "grad_norm", 5}}, true, true},
-      {"Learning rate", "learning rate", "", {{"learning_rate", "learning_rate", 5}}, true, false, false},
+      {"Gradient norm",
+       "gradient norm before clipping",
+       "How strongly a batch pulls at the policy; jumps are a sign of trouble.",
+       {{"grad_norm", "grad_norm", 5}},
+       true,
+       true},
+      {"Learning rate",
+       "learning rate",
+       "The size of an update.",
+       {{"learning_rate", "learning_rate", 5}},
+       true,
+       false,
+       false},
       {"Samples in the batch",
        "samples",
-       "",
+       "Of both groups; corrections count as desirable.",
        {{"num_desirable", "desirable", 0}, {"num_undesirable", "undesirable", 1}},
        true},
       {"Clamped and clipped",
        "times in a step",
-       "",
-       {{"z0_clamped", "z0 clamped", 6}, {"num_clipped_actions", "recorded action numbers clipped", 1}},
+       "Where z0 or a recorded action lay outside its allowed range; many clipped actions mean that policy "
+       "and data do "
+       "not belong together.",
+       {{"z0_clamped", "z0 clamped", 6},
+        {"num_clipped_actions", "recorded action numbers clipped", 1},
+        {"num_clamped_tokens", "predicted tokens clamped", 3}},
        true},
-      {"Throughput", "samples / s", "", {{"samples_per_second", "samples_per_second", 2}}, true},
+      {"Throughput",
+       "samples / s",
+       "Samples learned from in a second.",
+       {{"samples_per_second", "samples_per_second", 2}},
+       true},
       {"Time of a step",
        "time",
-       "",
+       "Waiting for data should be a small part of it.",
        {{"step_seconds", "whole step", 2}, {"data_seconds", "waiting for data", 4}},
        true,
        true,
        true,
        Unit::seconds},
-      {"Memory", "memory", "", {{"memory_bytes", "memory_bytes", 2}}, true, false, false, Unit::bytes},
+      {"Memory",
+       "memory",
+       "Held by the process (CPU) or its tensors (GPU).",
+       {{"memory_bytes", "memory_bytes", 2}},
+       true,
+       false,
+       false,
+       Unit::bytes},
   };
   return kPanels;
 }
@@ -122,6 +174,10 @@ std::string draw_panel(const Panel& panel, const Metrics& metrics) {
       for (double& value : curve.series.y) value /= divisor;
   }
   return draw(chart);
+}
+
+bool is_brief(const Panel& panel) {
+  return panel.title == "Loss" || panel.title == "Reward" || panel.title == "Action error";
 }
 
 std::string draw_panels(std::span<const Panel> panels, const Metrics& metrics) {
@@ -160,9 +216,15 @@ std::string learning_charts(const Metrics& metrics) { return draw_panels(learnin
 std::string brief_learning_charts(const Metrics& metrics) {
   std::string out;
   for (const Panel& panel : learning_panels())
-    if (panel.title == "Loss" || panel.title == "Reward" || panel.title == "Action error")
-      out += draw_panel(panel, metrics);
+    if (is_brief(panel)) out += draw_panel(panel, metrics);
   return out;
+}
+
+std::string remaining_charts(const Metrics& metrics) {
+  std::string out;
+  for (const Panel& panel : learning_panels())
+    if (!is_brief(panel)) out += draw_panel(panel, metrics);
+  return out + running_charts(metrics) + evaluation_charts(metrics) + other_charts(metrics);
 }
 
 std::string running_charts(const Metrics& metrics) { return draw_panels(running_panels(), metrics); }

@@ -12,6 +12,8 @@ namespace apo::report {
 std::string learning_charts(const Metrics& metrics);
 /// Loss, rewards with z0 and action errors alone, for a page with many runs.
 std::string brief_learning_charts(const Metrics& metrics);
+/// All that the brief ones leave out, of every kind.
+std::string remaining_charts(const Metrics& metrics);
 /// Gradient norm, learning rate, batch, clamps, throughput, times, memory.
 std::string running_charts(const Metrics& metrics);
 /// The fields "eval/...": shares together, others each on their own.

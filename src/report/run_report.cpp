@@ -1,14 +1,17 @@
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/report/report.h"
 #include "report/config_text.h"
 #include "report/html.h"
+#include "report/label_names.h"
 #include "report/metrics.h"
 #include "report/page.h"
 #include "report/panels.h"
+#include "report/run_record.h"
 
 namespace apo::report {
 namespace {
@@ -50,6 +53,47 @@ std::vector<Tile> run_tiles(const Metrics& metrics, const std::string& config) {
       if (std::isfinite(value)) tiles.push_back({field, format_number(value), "last evaluation"});
     }
   return tiles;
+}
+
+// What the objective does, for who does not know its name.
+std::string objective_sentence(const std::string& type) {
+  if (type == "apo")
+    return "Action Preference Optimization: desirable actions are to become likelier, and undesirable ones "
+           "less likely, "
+           "than before this training.";
+  if (type == "kto")
+    return "Kahneman-Tversky Optimization: desirable actions are to become likelier, and undesirable ones "
+           "less likely, "
+           "than before this training; all samples weigh the same.";
+  if (type == "dpo")
+    return "Direct Preference Optimization: the human's action is to become likelier than what the policy "
+           "wanted at the "
+           "same moment.";
+  if (type == "tpo")
+    return "Trajectory-wise Preference Optimization: a human's correction is to become likelier than the "
+           "steps that led to "
+           "it.";
+  if (type == "sft") return "Supervised fine-tuning: the policy learns to imitate the desirable actions.";
+  if (type == "weighted-bc")
+    return "Weighted behaviour cloning: the policy learns to imitate the desirable actions, human "
+           "corrections above all.";
+  return "";
+}
+
+std::vector<std::string> run_story(const Metrics& metrics, const std::string& config,
+                                   const std::optional<RunLabels>& labels) {
+  std::vector<std::string> story;
+  const std::string objective = objective_sentence(config_value(config, "objective.type"));
+  if (!objective.empty()) story.push_back(objective);
+  if (labels) story.push_back(labels_sentence(*labels));
+  const Series& desirable = metrics["action_l1_desirable"];
+  const size_t window = smoothing_window(desirable.size());
+  const double before = mean_at_start(desirable, window), after = mean_at_end(desirable, window);
+  if (desirable.size() > 1 && std::isfinite(before) && std::isfinite(after))
+    story.push_back(concat("In ", count_of(static_cast<int64_t>(metrics.steps.size()), "step"),
+                           " its error on desirable actions went from ", format_number(before), " to ",
+                           format_number(after), " (mean |predicted − recorded|, normalized)."));
+  return story;
 }
 
 Table throughput_table(const Metrics& metrics) {
@@ -117,9 +161,21 @@ void write_run_report(const fs::path& run_dir) {
     page.notes.push_back("metrics.jsonl has no steps yet: there is nothing to draw.");
   page.tiles = run_tiles(metrics, config);
 
-  page.body = section("Learning", grid(learning_charts(metrics)));
-  page.body += section("Evaluation", grid(evaluation_charts(metrics)));
-  page.body += section("Running", grid(running_charts(metrics)));
+  const std::optional<RunLabels> labels = read_labels(run_dir);
+  page.story = run_story(metrics, config, labels);
+  page.body =
+      section("Learning", grid(learning_charts(metrics)),
+              "One point is one update of the policy. Blue: desirable actions; orange: undesirable ones.");
+  if (labels)
+    page.body += section(
+        "What it learned from", grid(label_bars(labels->labels)),
+        "Every recorded step has a label; undesirable are the policy's own last steps before a person took "
+        "over.");
+  page.body += section("What weighed most", heaviest_samples(run_dir, page.notes),
+                       "The recorded steps with the largest weight λ in the loss, each once.");
+  page.body += section("Evaluation", grid(evaluation_charts(metrics)),
+                       "Trials in the environment while it was trained.");
+  page.body += section("Running", grid(running_charts(metrics)), "Whether the training itself was in order.");
   page.body += section("Other fields", grid(other_charts(metrics)));
   const std::string absent = absent_fields(metrics);
   if (!absent.empty() && !metrics.steps.empty())
@@ -131,6 +187,16 @@ void write_run_report(const fs::path& run_dir) {
   page.body += section("All numbers", numbers_table(metrics));
   page.body += section("Config", config_block("config.yaml", config));
   write_file_atomic(run_dir / "report.html", render(page));
+}
+
+void write_report(const fs::path& dir) {
+  std::error_code ignored;
+  const bool is_loop = fs::exists(dir / "summary.json", ignored);
+  APO_CHECK(
+      DataError, is_loop || fs::exists(dir / "metrics.jsonl", ignored), dir.string(),
+      ": expected the directory of a refinement loop (with a summary.json) or of a training run (with a "
+      "metrics.jsonl), found neither");
+  return is_loop ? write_loop_report(dir) : write_run_report(dir);
 }
 
 }  // namespace apo::report

@@ -198,7 +198,11 @@ TEST(LoopReport, DrawsTheTrainingOfEachRound) {
   write_file_atomic(dir / "base" / "training" / "metrics.jsonl", metrics + "{\"st");
   const std::string page = page_of(dir, full_summary());
   EXPECT_TRUE(says(page, "base, sft, 5 steps, 72 s"));
-  EXPECT_EQ(occurrences(page, "<svg class=\"chart lines\""), 2);
+  // loss and reward; folded below them z0 and the gradient's norm
+  EXPECT_EQ(occurrences(page, "<svg class=\"chart lines\""), 4);
+  EXPECT_LT(page.find("<figcaption>Reward"),
+            page.find("<summary>All curves of base, and what weighed most</summary>"));
+  EXPECT_GT(page.find("<figcaption>Gradient norm"), page.find("<summary>All curves of base"));
   EXPECT_TRUE(says(page, "href=\"base/training/report.html\""));
   EXPECT_TRUE(
       says(read_file(dir / "base" / "training" / "report.html"), "<h1>Training run base/training</h1>"));
@@ -207,6 +211,25 @@ TEST(LoopReport, DrawsTheTrainingOfEachRound) {
       says(page, "The training curves of round 1 are missing: there is no round-1/training/metrics.jsonl."));
   write_file_atomic(dir / "base" / "training" / "metrics.jsonl", "{}\n");
   EXPECT_TRUE(says(error_of(dir, full_summary().dump()), "metrics.jsonl:1: expected the field \"step\""));
+}
+
+// 3 of 4 episodes of the base with a take-over, one of them for both reasons; Wilson at 3 / 4: [30.1, 95.4] %.
+TEST(LoopReport, CountsEpisodesWithATakeOver) {
+  TempDir dir;
+  json summary = full_summary();
+  summary["rounds"][1]["deployment"]["take_overs_by_episode"] = {
+      {"wrong object"}, {"wrong object", "off course", "off course"}, json::array(), {"wrong object"}};
+  const std::string page = page_of(dir, summary);
+  EXPECT_TRUE(says(page, "<figcaption>Episodes with a take-over"));
+  EXPECT_TRUE(says(page, "base, any take-over: 75.0% [30.1%, 95.4%]"));
+  EXPECT_TRUE(says(page, "base, wrong object: 75.0%"));
+  EXPECT_TRUE(says(page, "base, off course: 25.0%"));
+  summary["rounds"][2]["deployment"]["take_overs_by_episode"] = {json::array(), json::array()};
+  EXPECT_TRUE(says(page_of(dir, summary), "round 1, any take-over: 0.0% [0.0%, 65.8%]"))
+      << "of the promoted policy";
+  summary["rounds"][2]["deployment"]["take_overs_by_episode"] = {3};
+  EXPECT_TRUE(
+      says(error_of(dir, summary.dump()), "rounds[2].deployment.take_overs_by_episode[0]: expected a list"));
 }
 
 TEST(LoopReport, EmbedsAnimations) {
@@ -224,6 +247,7 @@ TEST(LoopReport, EmbedsAnimations) {
   const std::string page = page_of(dir, summary);
   EXPECT_TRUE(says(page, "<img alt=\"failure\" src=\"data:image/webp;base64,UklGRgQAAABXRUJQ\"/>"));
   EXPECT_EQ(occurrences(page, "<img"), 1);
+  EXPECT_EQ(occurrences(page, "<div class=\"pictures\">"), 2) << "one seed, and those without";
   EXPECT_TRUE(says(page, "The animation animations/b.webp is not a WebP picture."));
   EXPECT_TRUE(says(page, "The animation animations/d.webp is not a WebP picture."));
   EXPECT_TRUE(says(page, "The animation animations/c.webp is missing."));
@@ -321,9 +345,9 @@ TEST(BadSummary, RefusesPathsThatLeaveTheDirectory) {
   for (const char* path : {"/etc/passwd", "../other/secret.webp", "animations/../../x.webp"}) {
     json summary = full_summary();
     summary["animations"] = {{{"title", "a"}, {"path", path}}};
-    EXPECT_TRUE(
-        says(error_of(dir, summary.dump()),
-             "animations[0].path: expected a relative path that stays in the loop's directory, found \""))
+    EXPECT_TRUE(says(
+        error_of(dir, summary.dump()),
+        "animations[0].path: expected a relative path that stays in the directory of this file, found \""))
         << path;
   }
 }

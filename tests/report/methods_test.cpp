@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -20,6 +21,8 @@ using apo::testing::TempDir;
 using nlohmann::json;
 
 json method(const std::string& name, int round, int successes, int take_overs) {
+  json episodes = json::array();
+  for (int i = 0; i < 50; ++i) episodes.push_back(i < take_overs ? json{"wrong object"} : json::array());
   return {{"method", name},
           {"round", round},
           {"train_seconds", 27.0},
@@ -31,7 +34,8 @@ json method(const std::string& name, int round, int successes, int take_overs) {
            {{"episodes", 50},
             {"take_overs", take_overs},
             {"lost", 3},
-            {"take_overs_by_reason", {{"wrong object", take_overs}}}}}};
+            {"take_overs_by_reason", {{"wrong object", take_overs}}},
+            {"take_overs_by_episode", episodes}}}};
 }
 
 json compared() {
@@ -49,21 +53,64 @@ std::string page_of(const TempDir& dir, const json& summary) {
 
 bool says(const std::string& page, const std::string& text) { return page.find(text) != std::string::npos; }
 
+// 24 of 50: 48.0 [34.8, 61.5]; 4 of 50: 8.0 [3.2, 18.8]; 3 lost of 50: 6.0 [2.1, 16.2].
 TEST(Methods, StandSideBySide) {
   TempDir dir;
   const std::string page = page_of(dir, compared());
   EXPECT_EQ(markup_fault(page), "");
-  for (const char* part : {"Methods side by side", "Success by method", "Take-overs in the next deployment",
-                           "take-overs in 100 episodes", "apo &amp; &lt;co&gt;", "<td>48.0</td>",
-                           "<td>8.0</td>", "<td>6.0</td>"})
+  for (const char* part :
+       {"Methods side by side", "Success by method", "Take-overs in the next deployment",
+        ">apo &amp; &lt;co&gt;</text>", "<td>48.0% [34.8, 61.5]</td>", "<td>8.0% [3.2, 18.8]</td>",
+        "<td>6.0% [2.1, 16.2]</td>", "base, any take-over: 48.0%", "sft, wrong object: 18.0%"})
     EXPECT_TRUE(says(page, part)) << part;
   EXPECT_TRUE(
       says(page,
            "2 methods learned from the same corrections; after 1 round, \u201capo &amp; &lt;co&gt;\u201d "
            "succeeded most often: in 170 of 200 trials"));
-  // three lines a whisker: success and unaided of three methods, and the base's once more round by round
-  EXPECT_EQ(occurrences(page, "class=\"whisker\""), 3 * (6 + 2));
+  // three lines a whisker: success, unaided, any take-over, wrong object and lost of three methods
+  EXPECT_EQ(occurrences(page, "class=\"whisker\""), 3 * 15);
+  EXPECT_TRUE(says(page, "<dt>success, apo &amp; &lt;co&gt;</dt>"));
+  EXPECT_FALSE(says(page, "Round by round"));
   EXPECT_FALSE(says(page, "It was not refined yet."));
+}
+
+TEST(Methods, AreTestedAgainstOthers) {
+  TempDir dir;
+  json summary = compared();
+  summary["methods"][1]["against"] = {
+      {{"method", "base"}, {"of", "success"}, {"difference", 0.32}, {"p", 1e-9}},
+      {{"method", "base"}, {"of", "take-overs"}, {"difference", -0.4}, {"p", 0.0625}}};
+  const std::string page = page_of(dir, summary);
+  EXPECT_TRUE(says(page, "<th>success against base</th><th>take-overs against base</th>"));
+  EXPECT_TRUE(says(page, "<td>+32.0, p &lt; 0.001</td><td>−40.0, p = 0.062</td>"));
+  summary["methods"][1]["against"][0]["p"] = 2;
+  EXPECT_THROW(page_of(dir, summary), DataError);
+}
+
+TEST(Methods, ShowTheirTraining) {
+  TempDir dir;
+  json summary = compared();
+  summary["methods"][1]["training"] = "methods/1/training";
+  summary["methods"][2]["training"] = "methods/2/training";
+  std::filesystem::create_directories(dir / "methods/1/training");
+  write_file_atomic(dir / "methods/1/training/metrics.jsonl",
+                    "{\"step\":1,\"loss\":2}\n{\"step\":2,\"loss\":1}\n");
+  const std::string page = page_of(dir, summary);
+  EXPECT_TRUE(says(page, "<h3>apo &amp; &lt;co&gt;, 2 steps, 27 s"));
+  EXPECT_TRUE(
+      says(page, "The training curves of sft are missing: there is no methods/2/training/metrics.jsonl."));
+  summary["methods"][2]["training"] = "../elsewhere";
+  EXPECT_THROW(page_of(dir, summary), DataError);
+}
+
+TEST(Methods, SayWhatTheyLearnedFrom) {
+  TempDir dir;
+  json summary = compared();
+  summary["corrections"] = {
+      {"episodes", 82}, {"take_overs", 30}, {"take_overs_by_reason", {{"wrong object", 30}}}};
+  EXPECT_TRUE(says(page_of(dir, summary),
+                   "<p>Deployed for 82 episodes under a person&#39;s eyes, it was taken over 30 times (wrong "
+                   "object 30).</p>"));
 }
 
 TEST(Methods, HaveAPanelForEachRound) {

@@ -41,7 +41,11 @@ const char* kFields[] = {"loss",
                          "z0_standard_error",
                          "z0_clamped",
                          "sft_loss",
-                         "num_clipped_actions"};
+                         "num_clipped_actions",
+                         "num_clamped_tokens",
+                         "num_pairs",
+                         "pair_accuracy",
+                         "num_unpaired"};
 
 std::string full_line(int step) {
   std::ostringstream line;
@@ -83,9 +87,9 @@ TEST(RunReport, DrawsEveryMetric) {
   for (int step = 1; step <= 20; ++step) metrics += full_line(step);
   const std::string page = page_of(dir, metrics);
   for (const char* field : kFields) EXPECT_TRUE(says(page, std::string("<td>") + field + "</td>")) << field;
-  // 23 fields and one of the evaluation: a curve each (z0 has two), in 8 + 7 + 1 charts
-  EXPECT_EQ(occurrences(page, "data-name="), 25);
-  EXPECT_EQ(occurrences(page, "<svg class=\"chart lines\""), 16);
+  // 27 fields and one of the evaluation: a curve each (z0 has two), in 10 + 7 + 1 charts
+  EXPECT_EQ(occurrences(page, "data-name="), 29);
+  EXPECT_EQ(occurrences(page, "<svg class=\"chart lines\""), 18);
   for (const char* axis : {"log-probability gained (nats)", "samples / s", "time (ms)", "memory (MiB)",
                            ">step</text>", "share of trials", "gradient norm"})
     EXPECT_TRUE(says(page, axis)) << axis;
@@ -220,6 +224,94 @@ TEST(RunReport, AddsUpTimeAndSamples) {
       "{\"step\":2,\"step_seconds\":4,\"data_seconds\":0.75,\"num_desirable\":2,\"num_undesirable\":0}\n");
   EXPECT_TRUE(says(page, "<dd class=\"value\">7.0 s</dd>"));
   EXPECT_TRUE(says(page, "4 samples in all; 14.3% of the time in steps"));
+}
+
+const char* kLabels = R"({"files": 2, "episodes": 40, "labels": {"expert/desirable: demonstration": 5000,
+  "interactions/desirable: policy": 700, "interactions/intervention: human correction": 300,
+  "interactions/skipped: no motion": 60, "interactions/take-over: whole window": 30,
+  "interactions/undesirable: before <take-over>": 200},
+  "pools": {"desirable": 5700, "intervention": 300, "undesirable": 200},
+  "batch": {"desirable": 24, "intervention": 12, "undesirable": 12}})";
+
+// 6,260 recorded steps; 5,000 of them are 79.9 %. Take-overs are no steps.
+TEST(RunReport, ShowsWhatWasLearnedFrom) {
+  TempDir dir;
+  write_file_atomic(dir / "labels.json", kLabels);
+  const std::string page = page_of(dir, full_line(1));
+  EXPECT_TRUE(says(page, "What it learned from"));
+  EXPECT_TRUE(says(page, "<title>expert/desirable: demonstration: 5,000 (79.9%)</title>"));
+  EXPECT_TRUE(says(page, "h1 t0\"><title>interactions/undesirable: before &lt;take-over&gt;: 200 (3.2%)"));
+  EXPECT_FALSE(says(page, "whole window"));
+  EXPECT_TRUE(says(
+      page,
+      "It learned from 40 episodes in 2 files with the steps 5,700 desirable, 300 human corrections, 200 "
+      "undesirable; each batch of 48 draws 24 desirable, 12 human corrections, 12 undesirable."));
+}
+
+std::string heavy_sample(const std::string& picture, double lambda) {
+  return concat(
+      "{\"file\": \"somewhere/a<b.hdf5\", \"episode\": \"demo_3\", \"timestep\": 17, \"source\": "
+      "\"intervention\", ",
+      "\"instruction\": \"lift <it>\", \"step\": 450, \"weight\": 0.25, \"lambda\": ", lambda,
+      ", \"reward\": null, \"action_l1\": 0.5, \"picture\": \"", picture, "\"}");
+}
+
+void write_heaviest(const TempDir& dir, const std::string& desirable, const std::string& undesirable) {
+  write_file_atomic(dir / "heaviest_samples.json",
+                    concat("{\"from_step\": 251, \"to_step\": 500, \"desirable\": [", desirable,
+                           "], \"undesirable\": [", undesirable, "]}"));
+}
+
+TEST(RunReport, ShowsTheHeaviestSamples) {
+  TempDir dir;
+  fs::create_directories(dir / "heaviest");
+  write_file_atomic(dir / "heaviest" / "a.webp", std::string("RIFF\4\0\0\0WEBP", 12));
+  write_heaviest(dir, heavy_sample("heaviest/a.webp", 0.9) + "," + heavy_sample("heaviest/b.webp", 0.4), "");
+  const std::string page = page_of(dir, full_line(1));
+  EXPECT_TRUE(says(page, "What weighed most"));
+  EXPECT_TRUE(says(
+      page,
+      "<img alt=\"a&lt;b.hdf5, demo_3, timestep 17: the human acted\" src=\"data:image/webp;base64,UklG"));
+  EXPECT_TRUE(says(page, "The picture heaviest/b.webp is missing."));
+  EXPECT_TRUE(
+      says(page, "<tr><td>λ</td><td>0.9</td></tr><tr><td>w</td><td>0.25</td></tr><tr><td>action error</td>"));
+  EXPECT_TRUE(says(page, "From step 251 to 500."));
+  EXPECT_FALSE(says(page, "They all weigh the same here")) << "0.9 and 0.4";
+  EXPECT_FALSE(says(page, "<h3>Undesirable"));
+
+  write_heaviest(dir, heavy_sample("heaviest/a.webp", 1) + "," + heavy_sample("heaviest/a.webp", 1),
+                 heavy_sample("heaviest/a.webp", 0.5));
+  const std::string alike = page_of(dir, full_line(1));
+  EXPECT_TRUE(says(alike, "They all weigh the same here; shown are those that the policy predicted worst."));
+  EXPECT_TRUE(says(alike, "<h3>Undesirable"));
+}
+
+TEST(RunReport, NamesWhatIsWrongWithItsRecords) {
+  TempDir dir;
+  write_file_atomic(dir / "labels.json", "{\"labels\": {\"a\": -1}}");
+  EXPECT_EQ(error_of(dir, full_line(1)),
+            (dir / "labels.json").string() + ": labels.a: expected a whole number, at least 0, found -1");
+  write_file_atomic(dir / "labels.json", "{");
+  EXPECT_TRUE(says(error_of(dir, full_line(1)), "labels.json:1: expected JSON"));
+  write_file_atomic(dir / "labels.json", "{}");
+  write_heaviest(dir, heavy_sample("../secret.webp", 1), "");
+  EXPECT_TRUE(says(error_of(dir, full_line(1)), "desirable[0].picture: expected a relative path that stays"));
+}
+
+TEST(AnyReport, IsOfWhatLiesThere) {
+  TempDir dir;
+  try {
+    write_report(dir.path());
+    FAIL() << "no error";
+  } catch (const DataError& error) {
+    EXPECT_TRUE(says(error.what(), "found neither")) << error.what();
+  }
+  write_file_atomic(dir / "metrics.jsonl", full_line(1));
+  write_report(dir.path());
+  EXPECT_TRUE(says(read_file(dir / "report.html"), "Training run"));
+  write_file_atomic(dir / "summary.json", "{\"rounds\": [{}]}");
+  write_report(dir.path());
+  EXPECT_TRUE(says(read_file(dir / "report.html"), "Refinement loop"));
 }
 
 TEST(BadMetrics, NamesFileAndLineOfWhatIsNotJson) {

@@ -13,7 +13,8 @@
 
 namespace apo::report {
 
-/// Draws what a training run wrote: run_dir/config.yaml and run_dir/metrics.jsonl -> run_dir/report.html.
+/// Draws what a training run wrote: run_dir/config.yaml, metrics.jsonl, labels.json and heaviest_samples.json with
+/// its pictures -> run_dir/report.html. Only metrics.jsonl is required.
 ///
 /// Every numeric field of metrics.jsonl is drawn against `step`, smoothed as each chart says. Absent or null
 /// values are left out, values that are not finite are counted on the page, a repeated step counts once (its
@@ -23,13 +24,15 @@ namespace apo::report {
 ///
 /// Errors   DataError "FILE:LINE: ..." for a line that is not a JSON object, lacks `step`, or holds something
 ///          else than a number or null in a field that training writes; DataError naming the file if
-///          metrics.jsonl cannot be read. RunError if report.html cannot be written; an older page is then
+///          metrics.jsonl cannot be read; DataError naming file and key for a wrong labels.json or
+///          heaviest_samples.json. RunError if report.html cannot be written; an older page is then
 ///          unchanged.
 void write_run_report(const std::filesystem::path& run_dir);
 
 /// Draws what a refinement loop wrote: loop_dir/summary.json -> loop_dir/report.html, with the training
 /// curves of each round (loop_dir/TRAINING/metrics.jsonl) and the animations (WebP, embedded) that the
-/// summary names. The page of each of these trainings is written as by `write_run_report`, and linked.
+/// summary names. The page of each of these trainings is written as by `write_run_report`, and linked; what it
+/// shows lies folded in this page, too.
 ///
 /// Only `rounds` is required in the summary; what is missing is left out, and named on the page where a file
 /// that the summary names is absent. Success and unaided success carry their 95 % Wilson intervals, computed
@@ -40,5 +43,8 @@ void write_run_report(const std::filesystem::path& run_dir);
 ///          zero, more successes than trials, a rate outside [0, 1], or a path that leaves loop_dir.
 ///          RunError if a page cannot be written.
 void write_loop_report(const std::filesystem::path& loop_dir);
+
+/// Whichever of the two `dir` holds. DataError if neither summary.json nor metrics.jsonl lies in it; else as above.
+void write_report(const std::filesystem::path& dir);
 
 }  // namespace apo::report

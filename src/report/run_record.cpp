@@ -1,0 +1,141 @@
+#include "report/run_record.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "apo/base/error.h"
+#include "report/html.h"
+#include "report/json_field.h"
+#include "report/picture.h"
+
+namespace apo::report {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct HeavySample {
+  std::string file, episode, source, instruction, picture;
+  int64_t timestep = 0, step = 0;
+  std::optional<double> weight, lambda, reward, action_l1;
+};
+
+HeavySample read_sample(const Field& field) {
+  HeavySample sample;
+  sample.file = fs::path(field["file"].text()).filename().string();
+  sample.episode = field["episode"].text();
+  sample.source = field["source"].text();
+  sample.instruction = field["instruction"].text();
+  sample.picture = field["picture"].inner_path();
+  sample.timestep = field["timestep"].count().value_or(0);
+  sample.step = field["step"].count().value_or(0);
+  sample.weight = field["weight"].number();
+  sample.lambda = field["lambda"].number();
+  sample.reward = field["reward"].number();
+  sample.action_l1 = field["action_l1"].number();
+  return sample;
+}
+
+std::string number_or_dash(const std::optional<double>& value) { return value ? format_number(*value) : "–"; }
+
+std::string who_acted(const std::string& source) {
+  if (source == "expert") return "the expert acted";
+  if (source == "intervention") return "the human acted";
+  return "the policy acted";
+}
+
+std::string card(const HeavySample& sample, const fs::path& run_dir, std::vector<std::string>& notes) {
+  const std::string alt = concat(sample.file, ", ", sample.episode, ", timestep ", sample.timestep, ": ",
+                                 who_acted(sample.source));
+  std::string out = "<figure>";
+  if (!sample.picture.empty()) out += embedded_picture(run_dir, sample.picture, alt, "picture", notes);
+  out += concat("<figcaption>", escape(sample.episode), ", timestep ", format_count(sample.timestep),
+                "</figcaption>");
+  out += concat("<p class=\"note\">", escape(sample.file), "; ", who_acted(sample.source));
+  if (!sample.instruction.empty()) out += concat("; “", escape(sample.instruction), "”");
+  out += concat("</p><table class=\"facts\"><tbody><tr><td>λ</td><td>", number_or_dash(sample.lambda),
+                "</td></tr><tr><td>w</td><td>", number_or_dash(sample.weight), "</td></tr>");
+  if (sample.reward) out += concat("<tr><td>reward</td><td>", number_or_dash(sample.reward), "</td></tr>");
+  out +=
+      concat("<tr><td>action error</td><td>", number_or_dash(sample.action_l1),
+             "</td></tr><tr><td>in step</td><td>", format_count(sample.step), "</td></tr></tbody></table>");
+  return out + "</figure>\n";
+}
+
+std::string group(const std::string& title, const std::string& lead, const std::string& tie,
+                  const std::vector<HeavySample>& samples, const fs::path& run_dir,
+                  std::vector<std::string>& notes) {
+  if (samples.empty()) return "";
+  const bool alike = std::all_of(samples.begin(), samples.end(), [&](const HeavySample& s) {
+    return s.lambda && std::abs(*s.lambda - samples.front().lambda.value_or(0)) < 1e-9;
+  });
+  std::string out = concat("<h3>", escape(title), "</h3>\n<p class=\"lead\">", escape(lead));
+  if (alike && samples.size() > 1) out += escape(concat(" ", tie));
+  out += "</p>\n<div class=\"cards\">\n";
+  for (const HeavySample& sample : samples) out += card(sample, run_dir, notes);
+  return out + "</div>\n";
+}
+
+int64_t count_in(const std::map<std::string, int64_t>& counts, const std::string& name) {
+  const auto found = counts.find(name);
+  return found == counts.end() ? 0 : found->second;
+}
+
+}  // namespace
+
+std::optional<RunLabels> read_labels(const fs::path& run_dir) {
+  std::error_code ignored;
+  if (!fs::exists(run_dir / "labels.json", ignored)) return std::nullopt;
+  const JsonFile file(run_dir / "labels.json");
+  const Field root = file.root();
+  return RunLabels{.files = root["files"].count().value_or(0),
+                   .episodes = root["episodes"].count().value_or(0),
+                   .labels = root["labels"].counts(),
+                   .pools = root["pools"].counts(),
+                   .batch = root["batch"].counts()};
+}
+
+std::string labels_sentence(const RunLabels& labels) {
+  const auto parts = [](const std::map<std::string, int64_t>& counts) {
+    std::string out;
+    for (const auto& [pool, words] : {std::pair{"desirable", " desirable"},
+                                      {"intervention", " human corrections"},
+                                      {"undesirable", " undesirable"}})
+      if (const int64_t n = count_in(counts, pool); n > 0)
+        out += concat(out.empty() ? "" : ", ", format_count(n), words);
+    return out;
+  };
+  int64_t batch = 0;
+  for (const auto& [pool, count] : labels.batch) batch += count;
+  std::string out = concat("It learned from ", count_of(labels.episodes, "episode"), " in ",
+                           count_of(labels.files, "file"), " with the steps ", parts(labels.pools));
+  if (batch > 0) out += concat("; each batch of ", format_count(batch), " draws ", parts(labels.batch));
+  return out + ".";
+}
+
+std::string heaviest_samples(const fs::path& run_dir, std::vector<std::string>& notes) {
+  std::error_code ignored;
+  if (!fs::exists(run_dir / "heaviest_samples.json", ignored)) return "";
+  const JsonFile file(run_dir / "heaviest_samples.json");
+  const Field root = file.root();
+  std::vector<HeavySample> desirable, undesirable;
+  for (const Field& field : root["desirable"].list()) desirable.push_back(read_sample(field));
+  for (const Field& field : root["undesirable"].list()) undesirable.push_back(read_sample(field));
+  std::string out = group("Desirable", "Recorded actions that are to become likelier.",
+                          "They all weigh the same here; shown are those that the policy predicted worst.",
+                          desirable, run_dir, notes);
+  out += group("Undesirable", "The policy’s own actions before a take-over, which are to become less likely.",
+               "They all weigh the same here; shown are those that the policy still predicted best.",
+               undesirable, run_dir, notes);
+  if (out.empty()) return "";
+  return out +
+         concat("<p class=\"note\">From step ", format_count(root["from_step"].count().value_or(1)), " to ",
+                format_count(root["to_step"].count().value_or(0)),
+                ". λ: what the sample’s loss was multiplied with; w: its share of its group’s action error "
+                "in the "
+                "batch; reward: log-probability gained over the reference (nats); action error: mean "
+                "|predicted − "
+                "recorded| in normalized units; in step: of the training. Frames: green the expert, blue the "
+                "policy, orange the human.</p>\n");
+}
+
+}  // namespace apo::report

@@ -1,0 +1,29 @@
+// What training leaves beside its metrics: labels.json and heaviest_samples.json.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace apo::report {
+
+/// labels.json: what a run learned from.
+struct RunLabels {
+  int64_t files = 0, episodes = 0;
+  std::map<std::string, int64_t> labels;        ///< recorded steps by "source/label: reason"
+  std::map<std::string, int64_t> pools, batch;  ///< steps to draw from, and drawn for each batch, by pool
+};
+/// Nothing if the file is absent (runs of earlier versions). DataError naming file and key for a wrong one.
+std::optional<RunLabels> read_labels(const std::filesystem::path& run_dir);
+
+/// "It learned from 6,693 recorded steps ...: 5,765 desirable, 617 human corrections, 311 undesirable; ..."
+std::string labels_sentence(const RunLabels& labels);
+
+/// The heaviest samples of both groups with pictures and numbers, from run_dir/heaviest_samples.json; nothing if
+/// it is absent or empty. Pictures that are missing are named in `notes`. DataError as above.
+std::string heaviest_samples(const std::filesystem::path& run_dir, std::vector<std::string>& notes);
+
+}  // namespace apo::report
