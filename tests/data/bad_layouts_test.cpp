@@ -38,7 +38,8 @@ const std::vector<Layout>& layouts() {
   static const std::vector<Layout> all{{"libero.hdf5", "agentview_rgb", "joint_states", 6},
                                        {"mimicgen.hdf5", "agentview_image", "robot0_eef_pos", 7},
                                        {"sirius.hdf5", "agentview_image", "robot0_eef_pos", 6},
-                                       {"robomimic.hdf5", "agentview_image", "robot0_eef_pos", 5}};
+                                       {"robomimic.hdf5", "agentview_image", "robot0_eef_pos", 5},
+                                       {"apo.hdf5", "front_image", "eef_pos", 9}};
   return all;
 }
 
@@ -154,9 +155,23 @@ TEST_P(BadLayoutTest, LinksThatGoRoundInCirclesAreNotFollowed) {
 }
 
 TEST_P(BadLayoutTest, TwoArraysForOneCamera) {
-  const std::string other = at().camera == std::string("agentview_rgb") ? "agentview_image" : "agentview_rgb";
+  const std::string stored = at().camera, camera = stored.substr(0, stored.rfind('_'));
+  const std::string other = camera + (stored.ends_with("_rgb") ? "_image" : "_rgb");
   EXPECT_THAT(message([&](auto&, auto& obs) { obs.write(other, pixels(at().steps), {at().steps, 8, 8, 3}); }),
-              HasSubstr("a second array for camera agentview"));
+              HasSubstr("a second array for camera " + camera));
+}
+
+TEST_P(BadLayoutTest, MixedCamerasAreTold) {
+  fs::copy_file(layout(at().file), path_);
+  {
+    hdf5::Group demo = hdf5::Group::open_for_writing(path_).group("data").group("demo_1");
+    const int64_t steps = demo.array("actions").shape()[0];
+    hdf5::Group obs = demo.group("obs");
+    obs.write("top_image", pixels(steps), {steps, 8, 8, 3});
+  }
+  const DataOptions options = options_for_paths({path_.string()}, TrajectoryFormat::automatic, "do it");
+  EXPECT_THAT(to_text(validate(options, false)), AllOf(HasSubstr("mixed cameras: "), HasSubstr("top (first: bad.hdf5 demo_1)")));
+  EXPECT_THAT(data_error([&] { convert(options, TrajectoryFormat::apo, dir_ / "out.hdf5"); }), HasSubstr("bad.hdf5: demo_1: expected actions of 7"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Layouts, BadLayoutTest, ::testing::ValuesIn(layouts()), [](const auto& info) {
@@ -164,20 +179,25 @@ INSTANTIATE_TEST_SUITE_P(Layouts, BadLayoutTest, ::testing::ValuesIn(layouts()),
   return name.substr(0, name.find('.'));
 });
 
+// One byte of a text becomes Latin-1. (released-demo stores no text.)
 TEST(BadLayouts, TextThatIsNotUtf8) {
+  const std::vector<std::pair<std::string, std::string>> texts{
+      {"libero.hdf5", "open the top"}, {"sirius.hdf5", "NutAssemblySquare"}, {"robomimic.hdf5", "\"Lift"},
+      {"mimicgen.hdf5", "Coffee_D0"},  {"apo.hdf5", "fit the nut"},          {"released_interaction.hdf5", "fit_the_nut"}};
   TempDir dir;
-  for (const std::string name : {"libero.hdf5", "sirius.hdf5"}) {
-    // "the nut" and the like are stored as plain bytes: Latin-1 in their place
+  for (const auto& [name, text] : texts) {
     std::string bytes = read_file(layout(name));
-    const std::string word = name == "libero.hdf5" ? "open the top" : "NutAssemblySquare";
-    const size_t at = bytes.find(word);
-    ASSERT_NE(at, std::string::npos);
+    const size_t at = bytes.find(text);
+    ASSERT_NE(at, std::string::npos) << name;
     bytes[at + 1] = '\xfc';
     std::ofstream(dir / "bad.hdf5", std::ios::binary | std::ios::trunc) << bytes;
-    const std::string message = name == "libero.hdf5"
-                                    ? data_error([&] { TrajectoryFile::open(dir / "bad.hdf5"); })
-                                    : data_error([&] { TrajectoryFile::open(dir / "bad.hdf5", TrajectoryFormat::sirius, "x")->attributes(); });
-    EXPECT_THAT(message, HasSubstr("expected UTF-8 text, found other bytes")) << name;
+    const bool instruction = name == "libero.hdf5" || name == "apo.hdf5" || name == "released_interaction.hdf5";
+    EXPECT_THAT(data_error([&] {
+                  const auto file = TrajectoryFile::open(dir / "bad.hdf5", TrajectoryFormat::automatic, instruction ? "" : "x");
+                  file->attributes();
+                }),
+                AllOf(HasSubstr("bad.hdf5: /data"), HasSubstr("expected UTF-8 text, found other bytes")))
+        << name;
   }
 }
 
@@ -201,12 +221,13 @@ TEST(BadLayouts, AGroupThatContainsItself) {
 
 TEST(BadLayouts, EveryTruncationIsAnError) {
   TempDir dir;
-  for (const Layout& l : layouts()) {
-    const std::string bytes = read_file(layout(l.file));
+  for (const std::string name : {"libero.hdf5", "mimicgen.hdf5", "sirius.hdf5", "robomimic.hdf5", "apo.hdf5",
+                                 "released_demo.hdf5", "released_interaction.hdf5"}) {
+    const std::string bytes = read_file(layout(name));
     for (size_t n = 0; n < bytes.size(); n += bytes.size() / 25 + 1) {
       std::ofstream(dir / "cut.hdf5", std::ios::binary | std::ios::trunc) << bytes.substr(0, n);
       const DataOptions options = options_for_paths({(dir / "cut.hdf5").string()}, TrajectoryFormat::automatic, "x");
-      EXPECT_GT(validate(options, false).count(Severity::error), 0) << l.file << " cut to " << n;
+      EXPECT_GT(validate(options, false).count(Severity::error), 0) << name << " cut to " << n;
     }
   }
 }
