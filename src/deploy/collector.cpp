@@ -63,6 +63,7 @@ void count_episode(const EpisodeResult& episode, bool recorded, const std::map<s
   for (const std::string& reason : episode.take_over_reasons) ++summary.take_overs_by_reason[reason];
   summary.take_overs_by_episode.push_back(episode.take_over_reasons);
   summary.hand_backs += episode.hand_backs;
+  summary.num_clamped_tokens += episode.num_clamped_tokens;
   ++(episode.success ? (corrected ? summary.corrected : summary.alone) : summary.lost);
   ++summary.outcomes[episode.outcome];
   if (!recorded) return;

@@ -2,14 +2,13 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <iomanip>
 #include <map>
-#include <sstream>
 #include <utility>
 
 #include "apo/base/error.h"
+#include "apo/base/proportions.h"
 #include "apo/deploy/comparison.h"
-#include "apo/deploy/evaluator.h"
+#include "deploy/table.h"
 
 namespace apo::deploy {
 namespace {
@@ -31,12 +30,6 @@ Bits corrected_for(const std::string& reason) {
       out.push_back(std::find(reasons.begin(), reasons.end(), reason) != reasons.end());
     return out;
   };
-}
-
-std::string fixed(double value, int digits) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(digits) << value;
-  return out.str();
 }
 
 int64_t count(const std::vector<bool>& bits) { return std::count(bits.begin(), bits.end(), true); }
@@ -109,18 +102,6 @@ std::string test_cell(const Row& row, const Row& other, const Bits& bits, Units 
 std::string escaped(const std::string& text) {
   std::string out;
   for (const char c : text) out += c == '|' ? std::string("\\|") : std::string(1, c);
-  return out;
-}
-
-std::string table(const std::vector<std::vector<std::string>>& rows) {
-  std::string out;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    for (const std::string& cell : rows[i]) out += concat("| ", cell, " ");
-    out += "|\n";
-    if (i > 0) continue;
-    for (size_t c = 0; c < rows[0].size(); ++c) out += "| --- ";
-    out += "|\n";
-  }
   return out;
 }
 
@@ -198,8 +179,8 @@ class Merged {
   std::string section(int64_t round) const {
     const auto others = opponents(round);
     const std::vector<std::string> kinds = reasons(round);
-    std::vector<std::vector<std::string>> trials = {{"method", "success", "each base", "unaided"}};
-    std::vector<std::vector<std::string>> episodes = {{"method", "episodes with a take-over", "each base"}};
+    TableRows trials = {{"method", "success", "each base", "unaided"}};
+    TableRows episodes = {{"method", "episodes with a take-over", "each base"}};
     for (const auto& [name, row] : others) trials[0].push_back(concat("success against ", escaped(name)));
     for (const std::string& kind : kinds) episodes[0].push_back(escaped(kind));
     episodes[0].push_back("lost");
@@ -216,8 +197,8 @@ class Merged {
     }
     return concat("## After ", round, round == 1 ? " round" : " rounds", "\n\n", num_loops,
                   num_loops == 1 ? " base" : " freshly trained bases", ", ", num_trials,
-                  " trials of each policy.\n\n", table(trials), "\nThe next deployment: ", num_episodes,
-                  " episodes of each policy under the human's eyes.\n\n", table(episodes), "\n");
+                  " trials of each policy.\n\n", markdown_table(trials), "\nThe next deployment: ", num_episodes,
+                  " episodes of each policy under the human's eyes.\n\n", markdown_table(episodes), "\n");
   }
 
   static std::vector<std::string> trial_row(const Row& row,

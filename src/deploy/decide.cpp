@@ -16,15 +16,17 @@ void check_action(const Action& action, int64_t size, const char* who, const std
               ", found dimension ", d, " = ", action[d]);
 }
 
-std::vector<Action> decide(models::Policy& policy, std::span<const Observation> observations,
-                           int64_t action_size, const models::DecodeOptions& options,
-                           const std::function<std::string(size_t)>& where) {
+Decision decide(models::Policy& policy, std::span<const Observation> observations, int64_t action_size,
+                const models::DecodeOptions& options, const std::function<std::string(size_t)>& where) {
   const at::NoGradGuard no_gradient;
-  std::vector<Action> actions = policy.to_actions(policy.act(policy.encode(observations), options));
+  const at::Tensor ids = policy.act(policy.encode(observations), options);
+  Decision decision{.actions = policy.to_actions(ids),
+                    .num_clamped_tokens = models::count_clamped_tokens(policy, ids)};
+  const std::vector<Action>& actions = decision.actions;
   APO_CHECK(RunError, actions.size() == observations.size(), where(0), ": expected ", observations.size(),
             " actions from the policy, found ", actions.size());
   for (size_t i = 0; i < actions.size(); ++i) check_action(actions[i], action_size, "policy", where(i));
-  return actions;
+  return decision;
 }
 
 }  // namespace apo::deploy

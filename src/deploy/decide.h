@@ -15,10 +15,13 @@ namespace apo::deploy {
 /// RunError naming `where` unless `action` has `size` finite numbers. `who` is "policy", "human" or "expert".
 void check_action(const Action& action, int64_t size, const char* who, const std::string& where);
 
-/// One action for each observation (prepared already), from one forward pass. `where(i)` describes
-/// observation i in messages, e.g. "trial 3, step 12". RunError as check_action.
-std::vector<Action> decide(models::Policy& policy, std::span<const Observation> observations,
-                           int64_t action_size, const models::DecodeOptions& options,
-                           const std::function<std::string(size_t)>& where);
+struct Decision {
+  std::vector<Action> actions;     ///< one for each observation
+  int64_t num_clamped_tokens = 0;  ///< decoded tokens of all of them that were no action tokens
+};
+/// Decides for each observation (prepared already), in one forward pass. `where(i)` describes observation i in
+/// messages, e.g. "trial 3, step 12". RunError as check_action.
+Decision decide(models::Policy& policy, std::span<const Observation> observations, int64_t action_size,
+                const models::DecodeOptions& options, const std::function<std::string(size_t)>& where);
 
 }  // namespace apo::deploy

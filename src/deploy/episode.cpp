@@ -14,7 +14,7 @@ namespace {
 
 // The next step up to its execution: what is seen, what the policy wants, what the human does about it.
 Step next_step(Environment& environment, models::Policy& policy, InterventionSource* human,
-               const EpisodeSetup& setup, std::string& reason) {
+               const EpisodeSetup& setup, EpisodeResult& result, std::string& reason) {
   Step step;
   step.observation = environment.observe();
   const std::string where = concat(setup.where, ", step ", environment.step_count());
@@ -23,8 +23,10 @@ Step next_step(Environment& environment, models::Policy& policy, InterventionSou
       .seed = mix_seed(setup.seed, "decode", static_cast<uint64_t>(environment.step_count()))};
   Observation prepared = step.observation;
   policy.prepare(prepared);
-  Action wanted =
-      decide(policy, {&prepared, 1}, environment.action_size(), decoding, [&](size_t) { return where; })[0];
+  Decision decision =
+      decide(policy, {&prepared, 1}, environment.action_size(), decoding, [&](size_t) { return where; });
+  result.num_clamped_tokens += decision.num_clamped_tokens;
+  Action wanted = std::move(decision.actions[0]);
   std::optional<Intervention> intervention;
   if (human) intervention = human->decide(environment, step.observation, wanted);
   if (intervention) {
@@ -55,7 +57,7 @@ EpisodeResult play_episode(Environment& environment, models::Policy& policy, Int
       return result;
     }
     std::string reason;
-    Step step = next_step(environment, policy, human, setup, reason);
+    Step step = next_step(environment, policy, human, setup, result, reason);
     if (step.source == ActionSource::intervention && last == ActionSource::policy)
       result.take_over_reasons.push_back(reason);
     if (step.source == ActionSource::policy && last == ActionSource::intervention) ++result.hand_backs;

@@ -103,8 +103,9 @@ class LockStep {
       const Slot& s = slot(playing[k]);
       return concat("trial ", s.trial, " (seed ", options_.seed + s.trial, "), step ", s.steps);
     };
-    std::vector<Action> actions = decide(policy_, observations, action_size(), decoding, where);
-    for (size_t k = 0; k < playing.size(); ++k) slot(playing[k]).action = std::move(actions[k]);
+    Decision decision = decide(policy_, observations, action_size(), decoding, where);
+    num_clamped_tokens_ += decision.num_clamped_tokens;
+    for (size_t k = 0; k < playing.size(); ++k) slot(playing[k]).action = std::move(decision.actions[k]);
   }
 
   int64_t action_size() {
@@ -149,6 +150,7 @@ class LockStep {
   EvalResult result() {
     EvalResult result = summarize_trials(std::move(trials_));
     result.animations = std::move(animations_);
+    result.num_clamped_tokens = num_clamped_tokens_;
     return result;
   }
 
@@ -157,7 +159,7 @@ class LockStep {
   EnvironmentPool pool_;
   std::vector<Slot> slots_;
   std::vector<Trial> trials_;
-  int64_t action_size_ = 0;
+  int64_t action_size_ = 0, num_clamped_tokens_ = 0;
   std::mutex animations_mutex_;
   std::map<int64_t, std::string> animations_;
 };

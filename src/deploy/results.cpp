@@ -10,11 +10,14 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/config/options.h"
+#include "deploy/table.h"
 
 namespace apo::deploy {
 namespace {
 
 using json = nlohmann::ordered_json;
+
+constexpr const char* kClampedTokens = "num_clamped_tokens";  // absent from older files
 
 // The members of each struct with their names, once for both directions.
 template <class R, class Field>
@@ -83,11 +86,13 @@ void from_json(const json& object, T& value) {
 
 namespace {
 
+// "0.53 [0.46, 0.59]"
+std::string with_interval(const Rate& rate) {
+  return concat(fixed(rate.rate, 2), " [", fixed(rate.low, 2), ", ", fixed(rate.high, 2), "]");
+}
+
 std::string interval(const Rate& rate) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(2) << rate.rate << " [" << rate.low << ", " << rate.high << "]  "
-      << rate.count << " of " << rate.total;
-  return out.str();
+  return concat(with_interval(rate), "  ", rate.count, " of ", rate.total);
 }
 
 }  // namespace
@@ -123,8 +128,10 @@ namespace {
 
 json result_json(const EvalResult& result) {
   json object = result;
+  object[kClampedTokens] = result.num_clamped_tokens;
   for (const DisruptedResult& disrupted : result.disruptions) {
     json entry = disrupted.result;
+    entry[kClampedTokens] = disrupted.result.num_clamped_tokens;
     entry["against_none"] = {{"difference", disrupted.against_none.difference},
                              {"only_disrupted", disrupted.against_none.only_first},
                              {"only_none", disrupted.against_none.only_second},
@@ -135,12 +142,18 @@ json result_json(const EvalResult& result) {
   return object;
 }
 
+EvalResult read_result(const json& object) {
+  auto result = object.get<EvalResult>();
+  result.num_clamped_tokens = object.value(kClampedTokens, int64_t{0});
+  return result;
+}
+
 void read_disruptions(const json& object, EvalResult& result) {
   if (!object.contains("disruptions")) return;
   for (const auto& [name, entry] : object["disruptions"].items()) {
     const json& test = entry.at("against_none");
     result.disruptions.push_back({.disruption = name,
-                                  .result = entry.get<EvalResult>(),
+                                  .result = read_result(entry),
                                   .against_none = {.only_first = test.at("only_disrupted").get<int64_t>(),
                                                    .only_second = test.at("only_none").get<int64_t>(),
                                                    .pairs = test.at("pairs").get<int64_t>(),
@@ -150,43 +163,25 @@ void read_disruptions(const json& object, EvalResult& result) {
 }
 
 // The rows of the table of disruptions, the head first.
-std::vector<std::vector<std::string>> disruption_rows(const EvalResult& result) {
-  std::vector<std::vector<std::string>> rows = {
+TableRows disruption_rows(const EvalResult& result) {
+  TableRows rows = {
       {"disruption", "success [95 %]", "unaided", "against none", "only with / only without", "outcomes"}};
   const auto row = [](const std::string& name, const EvalResult& r, const std::string& difference,
                       const std::string& pairs) {
-    std::ostringstream success, unaided;
-    success << std::fixed << std::setprecision(2) << r.success.rate << " [" << r.success.low << ", " << r.success.high << "]";
-    unaided << std::fixed << std::setprecision(2) << r.unaided.rate;
     std::string outcomes;
     for (const auto& [outcome, count] : r.outcomes) outcomes += concat(outcomes.empty() ? "" : ", ", outcome, " ", count);
-    return std::vector<std::string>{name, success.str(), unaided.str(), difference, pairs, outcomes};
+    return std::vector<std::string>{name,       with_interval(r.success), fixed(r.unaided.rate, 2),
+                                    difference, pairs,                    outcomes};
   };
   rows.push_back(row("none", result, "-", "-"));
   for (const DisruptedResult& disrupted : result.disruptions) {
     const PairedTest& test = disrupted.against_none;
-    std::ostringstream difference;
-    difference << std::fixed << std::setprecision(1) << std::showpos << 100 * test.difference << std::noshowpos << " points, p ";
-    if (test.p < 0.001)
-      difference << "< 0.001";
-    else
-      difference << "= " << std::setprecision(3) << test.p;
-    rows.push_back(row(disrupted.disruption, disrupted.result, difference.str(),
+    const std::string difference = concat(test.difference >= 0 ? "+" : "", fixed(100 * test.difference, 1), " points, p ",
+                                          test.p < 0.001 ? "< 0.001" : "= " + fixed(test.p, 3));
+    rows.push_back(row(disrupted.disruption, disrupted.result, difference,
                        concat(test.only_first, " / ", test.only_second)));
   }
   return rows;
-}
-
-std::string aligned(const std::vector<std::vector<std::string>>& rows) {
-  std::vector<size_t> widths(rows.front().size());
-  for (const auto& row : rows)
-    for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
-  std::ostringstream out;
-  for (const auto& row : rows) {
-    for (size_t c = 0; c + 1 < row.size(); ++c) out << std::left << std::setw(static_cast<int>(widths[c] + 2)) << row[c];
-    out << row.back() << "\n";
-  }
-  return out.str();
 }
 
 }  // namespace
@@ -195,25 +190,16 @@ std::string EvalResult::json() const { return result_json(*this).dump(2) + "\n";
 
 std::string EvalResult::disruption_markdown() const {
   if (disruptions.empty()) return "";
-  std::ostringstream out;
-  const auto rows = disruption_rows(*this);
-  for (size_t i = 0; i < rows.size(); ++i) {
-    for (const std::string& cell : rows[i]) out << "| " << cell << " ";
-    out << "|\n";
-    if (i > 0) continue;
-    for (size_t c = 0; c < rows[0].size(); ++c) out << "| --- ";
-    out << "|\n";
-  }
-  out << "\n" << success.total << " trials a row, the same seeds in all of them; intervals are Wilson's, tests McNemar's (exact, "
-      << "two-sided) over the pairs of trials.\n";
-  return out.str();
+  return concat(markdown_table(disruption_rows(*this)), "\n", success.total,
+                " trials a row, the same seeds in all of them; intervals are Wilson's, tests McNemar's (exact, two-sided) over "
+                "the pairs of trials.\n");
 }
 
 EvalResult EvalResult::from_json(const std::string& json, const std::string& where) {
   const auto object = deploy::json::parse(json, nullptr, false);
   APO_CHECK(DataError, object.is_object(), where, ": expected a JSON object, found something else");
   try {
-    auto result = object.get<EvalResult>();
+    auto result = read_result(object);
     read_disruptions(object, result);
     return result;
   } catch (const nlohmann::json::exception& error) {
@@ -234,7 +220,9 @@ std::string EvalResult::text() const {
   }
   out << std::fixed << std::setprecision(1) << "\nsteps     " << mean_steps << " of a success on average; "
       << steps << " in " << seconds << " s (" << std::setprecision(0) << steps_per_second << "/s)\n";
-  if (!disruptions.empty()) out << "\n" << aligned(disruption_rows(*this));
+  if (num_clamped_tokens > 0)
+    out << "clamped   " << num_clamped_tokens << " decoded tokens were no action tokens; the nearest was taken\n";
+  if (!disruptions.empty()) out << "\n" << aligned_table(disruption_rows(*this));
   return out.str();
 }
 

@@ -9,7 +9,9 @@
 namespace apo::deploy {
 namespace {
 
-constexpr const char* kByEpisode = "take_overs_by_episode";  // absent from older files
+// absent from older files
+constexpr const char* kByEpisode = "take_overs_by_episode";
+constexpr const char* kClampedTokens = "num_clamped_tokens";
 
 // Each member with its name, once for both directions.
 template <class Summary, class Field>
@@ -38,6 +40,7 @@ std::string list(const std::map<std::string, int64_t>& counts) {
 std::string CollectionSummary::json() const {
   nlohmann::ordered_json object;
   for_each_field(*this, [&](const char* name, const auto& value) { object[name] = value; });
+  object[kClampedTokens] = num_clamped_tokens;
   object[kByEpisode] = take_overs_by_episode;
   return object.dump(2) + "\n";
 }
@@ -56,9 +59,11 @@ CollectionSummary CollectionSummary::from_json(const std::string& json, const st
     }
   });
   try {
+    summary.num_clamped_tokens = object.value(kClampedTokens, int64_t{0});
     if (object.contains(kByEpisode)) object[kByEpisode].get_to(summary.take_overs_by_episode);
   } catch (const nlohmann::json::exception&) {
-    throw DataError(concat(where, ": ", kByEpisode, ": expected lists of reasons, one an episode"));
+    throw DataError(concat(where, ": expected a number as ", kClampedTokens, " and lists of reasons, one an episode, as ",
+                           kByEpisode));
   }
   return summary;
 }
@@ -71,6 +76,8 @@ std::string CollectionSummary::text() const {
   out << "\nsuccesses   " << alone << " alone, " << corrected << " corrected; " << lost << " lost\n";
   out << "outcomes    " << list(outcomes) << "\n";
   out << "steps       " << list(steps) << "\n";
+  if (num_clamped_tokens > 0)
+    out << "clamped     " << num_clamped_tokens << " decoded tokens were no action tokens; the nearest was taken\n";
   out << "time        " << std::fixed << std::setprecision(1) << seconds << " s\n";
   return out.str();
 }

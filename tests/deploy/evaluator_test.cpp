@@ -21,6 +21,7 @@ namespace {
 
 using testing::FunctionPolicy;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using testing::hesitant;
 using testing::message_of;
 using testing::Walk;
@@ -36,6 +37,19 @@ void expect_same_trials(const EvalResult& a, const EvalResult& b) {
     EXPECT_EQ(a.trials[i].steps, b.trials[i].steps) << i;
     EXPECT_EQ(a.trials[i].facts, b.trials[i].facts) << i;
   }
+}
+
+// The fake's tokens are the row numbers of its batch, and 0 to 7 are its action tokens: rows 8 and 9 of ten
+// environments are none, in each of 3 steps.
+TEST(Evaluate, CountsDecodedTokensThatAreNoActions) {
+  FunctionPolicy policy(hesitant);
+  const EvalResult ten = evaluate(policy, walk_options(), {.trials = 10, .parallel = 10, .max_steps = 3});
+  EXPECT_EQ(ten.num_clamped_tokens, 6);
+  EXPECT_THAT(ten.text(), HasSubstr("6 decoded tokens were no action tokens"));
+  EXPECT_EQ(EvalResult::from_json(ten.json(), "here").num_clamped_tokens, 6);
+  const EvalResult eight = evaluate(policy, walk_options(), {.trials = 8, .parallel = 8, .max_steps = 3});
+  EXPECT_EQ(eight.num_clamped_tokens, 0);
+  EXPECT_THAT(eight.text(), Not(HasSubstr("no action tokens")));
 }
 
 TEST(Evaluate, WalksByHand) {

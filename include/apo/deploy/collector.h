@@ -53,6 +53,7 @@ struct CollectionSummary {
   std::map<std::string, int64_t> outcomes;
   std::map<std::string, int64_t> steps;  ///< recorded, by source: "expert", "policy", "intervention"
   double seconds = 0;
+  int64_t num_clamped_tokens = 0;  ///< tokens that the policy decoded and that were no action tokens
   /// Why the human took over, for each episode played, in their order; shorter where an older file does not say.
   std::vector<std::vector<std::string>> take_overs_by_episode;
 

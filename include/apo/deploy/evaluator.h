@@ -59,6 +59,7 @@ struct EvalResult {
   std::map<std::string, Rate> success_by_fact;  ///< "layout=swapped" -> success among those trials
   double mean_steps = 0;                        ///< of the successes; 0 if there are none
   int64_t steps = 0;                            ///< of all trials
+  int64_t num_clamped_tokens = 0;               ///< decoded tokens that were no action tokens and counted as the nearest
   double seconds = 0, steps_per_second = 0;
   std::string policy_hash;
   std::vector<Trial> trials;                  ///< in trial order
