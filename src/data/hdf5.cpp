@@ -80,6 +80,8 @@ std::string reason() {
 }
 
 Session::Session() : lock_(library_mutex()) {
+  // At the program's end HDF5 would complain of its own leaks, which damaged files cause; all of ours is closed by then.
+  [[maybe_unused]] static const herr_t no_cleanup_at_exit = H5dont_atexit();
   H5E_auto2_t print = nullptr;
   H5Eget_auto2(H5E_DEFAULT, &print, &print_data_);
   print_ = reinterpret_cast<int (*)(int64_t, void*)>(print);

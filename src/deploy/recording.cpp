@@ -76,6 +76,8 @@ CollectionSummary prepare_output(const fs::path& output, ExistingFile existing) 
     fs::remove(summary_path(output), ignored);
     return {};
   }
+  // a recording that goes on is told as such, whatever was asked for
+  if (fs::exists(output.string() + ".journal")) check_not_in_use(output);
   APO_CHECK(
       ConfigError, existing != ExistingFile::refuse, output.string(),
       ": exists already; expected a new file, or --set deploy.collect.existing=append or =overwrite (for "
@@ -83,7 +85,6 @@ CollectionSummary prepare_output(const fs::path& output, ExistingFile existing) 
   APO_CHECK(ConfigError, fs::is_regular_file(output), output.string(),
             ": expected a file, found something else");
   if (existing == ExistingFile::append) return take_up(output);
-  check_not_in_use(output);
   std::error_code error;
   fs::remove(output, error);
   APO_CHECK(RunError, !error, output.string(), ": cannot remove: ", error.message());

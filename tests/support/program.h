@@ -54,6 +54,7 @@ class RunningProgram {
       wait();
     }
   }
+  pid_t pid() const { return pid_; }
   void send(int signal) const { ::kill(pid_, signal); }
   bool running() {
     if (pid_ <= 0) return false;
