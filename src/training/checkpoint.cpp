@@ -24,6 +24,22 @@ using nlohmann::ordered_json;
 
 constexpr int64_t kStateVersion = 1;
 
+ordered_json to_json(const HeaviestSamples& heaviest) {
+  ordered_json samples = ordered_json::array();
+  for (const WeighedSample& s : heaviest.samples())
+    samples.push_back({{"file", s.index.file},
+                       {"episode", s.index.episode},
+                       {"timestep", s.index.timestep},
+                       {"source", static_cast<int>(s.source)},
+                       {"desirable", s.desirable},
+                       {"step", s.step},
+                       {"lambda", s.lambda},
+                       {"weight", s.weight},
+                       {"reward", s.reward},  // NaN becomes null
+                       {"action_l1", s.action_l1}});
+  return {{"from_step", heaviest.from_step()}, {"samples", samples}};
+}
+
 std::string to_json(const TrainingState& state, const ScheduleOptions& schedule, double learning_rate) {
   ordered_json json = {
       {"version", kStateVersion},
@@ -36,7 +52,8 @@ std::string to_json(const TrainingState& state, const ScheduleOptions& schedule,
       {"policy_checkpoint", state.policy_checkpoint},
       {"policy_hash", state.policy_hash},
       {"reference_stored", state.reference_stored},
-      {"metrics", state.metrics}};
+      {"metrics", state.metrics},
+      {"heaviest", to_json(state.heaviest)}};
   return json.dump(1) + "\n";
 }
 
@@ -83,6 +100,29 @@ T value_of(const ordered_json& json, const char* key, const fs::path& path) {
                            json.contains(key) ? "found " + json.at(key).dump() : "missing",
                            "; expected what training writes there"));
   }
+}
+
+HeaviestSamples heaviest_of(const ordered_json& json, const fs::path& path) {
+  HeaviestSamples heaviest;
+  std::vector<WeighedSample> samples;
+  for (const ordered_json& entry : value_of<std::vector<ordered_json>>(json, "samples", path)) {
+    WeighedSample s;
+    s.index = {value_of<int32_t>(entry, "file", path), value_of<int32_t>(entry, "episode", path),
+               value_of<int32_t>(entry, "timestep", path)};
+    const int source = value_of<int>(entry, "source", path);
+    APO_CHECK(DataError, source >= 0 && source <= static_cast<int>(ActionSource::intervention), path.string(),
+              ": source: expected 0, 1 or 2, found ", source);
+    s.source = static_cast<ActionSource>(source);
+    s.desirable = value_of<bool>(entry, "desirable", path);
+    s.step = value_of<int64_t>(entry, "step", path);
+    s.lambda = value_of<double>(entry, "lambda", path);
+    s.weight = value_of<double>(entry, "weight", path);
+    s.reward = entry.contains("reward") && entry["reward"].is_null() ? kAbsent : value_of<double>(entry, "reward", path);
+    s.action_l1 = value_of<double>(entry, "action_l1", path);
+    samples.push_back(s);
+  }
+  heaviest.restore(value_of<int64_t>(json, "from_step", path), std::move(samples));
+  return heaviest;
 }
 
 bool is_below(std::string_view key, std::string_view section) {
@@ -155,6 +195,7 @@ TrainingState read_state(const fs::path& checkpoint) {
   const auto metrics = value_of<ordered_json>(json, "metrics", path);
   for (const auto& [name, metric] : metrics.items())
     if (metric.is_number()) state.metrics[name] = metric.get<double>();
+  if (json.contains("heaviest")) state.heaviest = heaviest_of(json["heaviest"], path);
   return state;
 }
 

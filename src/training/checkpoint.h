@@ -18,6 +18,7 @@
 #include "apo/models/reference.h"
 #include "apo/training/optimizer.h"
 #include "apo/training/options.h"
+#include "training/heaviest.h"
 
 namespace apo::training {
 
@@ -33,6 +34,7 @@ struct TrainingState {
   std::string policy_hash;             ///< of the starting policy; only where the reference is rebuilt from it
   bool reference_stored = false;
   std::map<std::string, double> metrics;  ///< of the last step
+  HeaviestSamples heaviest;               ///< absent from older checkpoints: then it begins anew
 };
 
 /// Bytes of the tensors.

@@ -12,8 +12,9 @@ namespace {
 namespace fs = std::filesystem;
 
 // What a run writes; other files in the directory are somebody else's.
-constexpr std::array<const char*, 6> kWritten = {"config.yaml", "metrics.jsonl", "samples.jsonl",
-                                                 "tensorboard", "checkpoints",   "report.html"};
+constexpr std::array<const char*, 9> kWritten = {
+    "config.yaml", "metrics.jsonl",         "samples.jsonl", "tensorboard", "checkpoints",
+    "labels.json", "heaviest_samples.json", "heaviest",      "report.html"};
 
 }  // namespace
 

@@ -17,6 +17,7 @@
 #include "apo/training/optimizer.h"
 #include "training/checkpoint.h"
 #include "training/event_file.h"
+#include "training/heaviest.h"
 #include "training/learner.h"
 #include "training/random_state.h"
 #include "training/records.h"
@@ -67,6 +68,7 @@ class Run {
   void evaluate(Metrics& metrics);
   void write(const Metrics& metrics, const std::vector<data::Sample>& samples, const BatchOutcome& outcome);
   void checkpoint();
+  void show_heaviest_samples() const;
   TrainResult result() const;
 
   // in the order in which they are made
@@ -162,6 +164,7 @@ void Run::make_policy() {
 void Run::open_files() {
   directory_.begin(hooks_.config_yaml.empty() ? config::print(options_, /*comments=*/true)
                                               : hooks_.config_yaml);
+  write_labels(directory_.path(), *dataset_, sampler_->counts());
   const bool resumed = directory_.resume_from().has_value();
   metrics_file_ =
       std::make_unique<LineWriter>(directory_ / "metrics.jsonl", resumed ? state_.metrics_bytes : 0);
@@ -243,6 +246,7 @@ void Run::take_step() {
   const int64_t every = options_.train.eval_every;
   if (hooks_.evaluate && every > 0 && (state_.step % every == 0 || state_.step == total_steps_))
     evaluate(metrics);
+  state_.heaviest.add(state_.step, total_steps_, batch.samples, outcome);
   write(metrics, batch.samples, outcome);
 }
 
@@ -295,6 +299,15 @@ void Run::checkpoint() {
   log_debug("saved ", last_checkpoint_.string());
 }
 
+// For the report. The run is trained and saved whatever becomes of its pictures.
+void Run::show_heaviest_samples() const {
+  try {
+    write_heaviest_samples(directory_.path(), state_.heaviest, state_.step, *dataset_);
+  } catch (const Error& error) {
+    log_warn("no pictures of the heaviest samples: ", error.what());
+  }
+}
+
 TrainResult Run::result() const {
   return {.steps = state_.step,
           .checkpoint = last_checkpoint_,
@@ -319,12 +332,14 @@ TrainResult Run::train() {
     }
     if (stop && state_.step < total_steps_) {
       progress.finish();
+      show_heaviest_samples();
       throw Interrupted(concat("stopped by a signal after step ", state_.step, " of ", total_steps_,
                                "; saved ", last_checkpoint_.string(), "; --resume goes on from there"));
     }
   }
   APO_ASSERT(saved == state_.step);
   progress.finish();
+  show_heaviest_samples();
   if (num_clipped_actions_ > 0) {
     // normalisation by quantiles clips a few on purpose; many mean that policy and data do not belong
     // together

@@ -1,0 +1,153 @@
+#include "training/heaviest.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <tuple>
+
+#include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "apo/data/transforms.h"
+#include "apo/data/webp.h"
+
+namespace apo::training {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::ordered_json;
+
+constexpr int64_t kPictureHeight = 192;
+
+bool is_heavier(const WeighedSample& one, const WeighedSample& other) {
+  const auto rank = [](const WeighedSample& s) {
+    return std::tuple(!s.desirable, -s.lambda, s.desirable ? -s.action_l1 : s.action_l1, s.step);
+  };
+  return rank(one) < rank(other);
+}
+
+ordered_json number(double value) {
+  return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr);
+}
+
+void check_index(const data::StepIndex& at, const data::Dataset& dataset) {
+  const bool exists = at.file >= 0 && at.file < dataset.num_files() && at.episode >= 0 &&
+                      at.episode < dataset.num_episodes(at.file) && at.timestep >= 0 &&
+                      at.timestep < dataset.record(at.file, at.episode).num_steps();
+  APO_CHECK(DataError, exists, "file ", at.file, ", episode ", at.episode, ", timestep ", at.timestep,
+            ": expected a recorded step, found none");
+}
+
+at::Tensor picture_of(const data::Sample& sample) {
+  at::Tensor image = sample.observation.images.begin()->second;
+  if (image.size(0) > kPictureHeight)
+    image = data::resize(image, kPictureHeight,
+                         std::max<int64_t>(1, image.size(1) * kPictureHeight / image.size(0)));
+  return data::with_border(image, sample.source);
+}
+
+}  // namespace
+
+void HeaviestSamples::add(int64_t step, int64_t total_steps, const std::vector<data::Sample>& samples,
+                          const BatchOutcome& outcome) {
+  if (const int64_t middle = total_steps / 2 + 1; step == middle && from_step_ < middle) {
+    samples_.clear();
+    from_step_ = middle;
+  }
+  const auto lambda = outcome.lambda.accessor<double, 1>(), weight = outcome.weight.accessor<double, 1>(),
+             reward = outcome.reward.accessor<double, 1>(),
+             action_l1 = outcome.action_l1.accessor<double, 1>();
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const auto row = static_cast<int64_t>(i);
+    if (!(lambda[row] > 0 && weight[row] >= 0) || !std::isfinite(action_l1[row])) continue;
+    add({samples[i].index, samples[i].source, samples[i].desirable, step, lambda[row], weight[row],
+         reward[row], action_l1[row]});
+  }
+}
+
+void HeaviestSamples::add(const WeighedSample& sample) {
+  const auto place = std::upper_bound(samples_.begin(), samples_.end(), sample, is_heavier);
+  const auto same_step = [&](const WeighedSample& other) {
+    return other.index == sample.index && other.desirable == sample.desirable;
+  };
+  if (std::any_of(samples_.begin(), place, same_step)) return;
+  // those of the group behind it, of which one may have to go
+  const auto end = std::find_if(
+      place, samples_.end(), [&](const WeighedSample& other) { return other.desirable != sample.desirable; });
+  const auto begin = std::find_if(samples_.begin(), place, [&](const WeighedSample& other) {
+    return other.desirable == sample.desirable;
+  });
+  const auto twin = std::find_if(place, end, same_step);
+  const bool full = static_cast<size_t>(end - begin) == kMost;
+  if (place == end && full) return;
+  const auto position = place - samples_.begin();
+  if (twin != end)
+    samples_.erase(twin);
+  else if (full)
+    samples_.erase(end - 1);
+  samples_.insert(samples_.begin() + position, sample);
+}
+
+void HeaviestSamples::restore(int64_t from_step, std::vector<WeighedSample> samples) {
+  from_step_ = from_step;
+  samples_ = std::move(samples);
+}
+
+void write_heaviest_samples(const fs::path& run_directory, const HeaviestSamples& heaviest, int64_t last_step,
+                            const data::Dataset& dataset) {
+  const fs::path pictures = run_directory / "heaviest";
+  std::error_code error;
+  fs::remove_all(pictures, error);
+  fs::create_directories(pictures, error);
+  APO_CHECK(RunError, !error, pictures.string(), ": cannot create directory: ", error.message());
+  ordered_json groups = {{"desirable", ordered_json::array()}, {"undesirable", ordered_json::array()}};
+  for (const WeighedSample& entry : heaviest.samples()) {
+    check_index(entry.index, dataset);
+    data::Sample sample = dataset.sample(entry.index);
+    sample.source = entry.source;
+    const char* group = entry.desirable ? "desirable" : "undesirable";
+    ordered_json json = {{"file", dataset.file_path(entry.index.file).string()},
+                         {"episode", dataset.episode_name(entry.index.file, entry.index.episode)},
+                         {"timestep", entry.index.timestep},
+                         {"source", to_string(entry.source)},
+                         {"instruction", sample.observation.instruction},
+                         {"step", entry.step},
+                         {"weight", number(entry.weight)},
+                         {"lambda", number(entry.lambda)},
+                         {"reward", number(entry.reward)},
+                         {"action_l1", number(entry.action_l1)}};
+    if (!sample.observation.images.empty()) {
+      const std::string name = concat(group, "-", groups[group].size() + 1, ".webp");
+      data::write_picture(pictures / name, picture_of(sample));
+      json["picture"] = "heaviest/" + name;
+    }
+    groups[group].push_back(std::move(json));
+  }
+  const ordered_json json = {{"from_step", heaviest.from_step()},
+                             {"to_step", last_step},
+                             {"desirable", groups["desirable"]},
+                             {"undesirable", groups["undesirable"]}};
+  write_file_atomic(run_directory / "heaviest_samples.json",
+                    json.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n");
+}
+
+void write_labels(const fs::path& run_directory, const data::Dataset& dataset,
+                  const std::array<int64_t, 3>& batch_counts) {
+  const auto size = [&](data::Pool pool) { return static_cast<int64_t>(dataset.pool(pool).size()); };
+  const ordered_json json = {{"files", dataset.num_files()},
+                             {"episodes", dataset.num_episodes()},
+                             {"labels", dataset.counts()},
+                             {"pools",
+                              {{"desirable", size(data::Pool::desirable)},
+                               {"intervention", size(data::Pool::intervention)},
+                               {"undesirable", size(data::Pool::undesirable)}}},
+                             {"batch",
+                              {{"desirable", batch_counts[0]},
+                               {"intervention", batch_counts[1]},
+                               {"undesirable", batch_counts[2]}}}};
+  write_file_atomic(run_directory / "labels.json",
+                    json.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n");
+}
+
+}  // namespace apo::training
