@@ -32,9 +32,9 @@ export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:${UBSAN_OPTIONS:-}"
 export APO_FUZZ_MODEL="$PWD/tests/tokenizers/goldens/small.model"
 
 fuzz() { # TARGET LIMIT
-  "$build/bin/fuzz_$1" "$2" -max_len=65536 -rss_limit_mb=3000 -malloc_limit_mb=2100 -timeout=120 -detect_leaks=0 \
-    -print_final_stats=1 -verbosity=1 -artifact_prefix="$build/crash-$1-" "$build/corpus/$1" "fuzz/corpus/$1" \
-    > "$build/$1.log" 2>&1 || {
+  "$build/bin/fuzz_$1" "$2" -max_len=65536 -rss_limit_mb=3000 -malloc_limit_mb=2100 -timeout=120 \
+    -report_slow_units=120 -detect_leaks=0 -print_final_stats=1 -verbosity=1 \
+    -artifact_prefix="$build/crash-$1-" "$build/corpus/$1" "fuzz/corpus/$1" > "$build/$1.log" 2>&1 || {
     tail -40 "$build/$1.log"
     echo "$1: found something; the whole log is $build/$1.log" >&2
     exit 1
