@@ -54,7 +54,8 @@ ObjectiveInput slice(const ObjectiveInput& whole, int64_t begin, int64_t end) {
        {&part.policy_logits, &part.reference_logits, &part.tokens, &part.mask, &part.end_token,
         &part.desirable, &part.action_l1, &part.dimension_credit, &part.sample_weight,
         &part.mismatched_tokens, &part.mismatched_mask, &part.mismatched_end_token,
-        &part.mismatched_policy_logits, &part.mismatched_reference_logits, &part.pair})
+        &part.mismatched_policy_logits, &part.mismatched_reference_logits, &part.reference_token_log_probs,
+        &part.reference_mismatched_log_probs, &part.pair})
     *tensor = rows(*tensor, begin, end);
   return part;
 }
@@ -166,7 +167,6 @@ Learner::Learner(models::Policy& policy, models::Reference* reference,
       micro_batch_size_(micro_batch_size),
       bfloat16_(bfloat16) {
   objective::check(options);
-  APO_ASSERT(reference != nullptr || !options.needs_reference());
 }
 
 Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
@@ -223,7 +223,9 @@ void Learner::score_policy(MicroBatch& batch, bool mismatched) {
   batch.objective.action_l1 = models::action_l1(policy_, predicted, batch.tokens);
 }
 
+// Nothing to do where its log-probabilities were kept.
 void Learner::score_reference(MicroBatch& batch, bool mismatched) {
+  if (batch.objective.reference_token_log_probs.defined()) return;
   const AutocastScope autocast(policy_.device().type(), bfloat16_);
   const models::Score score =
       reference_->score(batch.input, batch.tokens, mismatched ? &batch.mismatched : nullptr);
@@ -252,10 +254,7 @@ objective::BatchStatistics Learner::first_pass(std::vector<MicroBatch>& batches)
   return statistics;
 }
 
-BatchOutcome Learner::learn(std::vector<data::Sample>& samples) {
-  APO_ASSERT(!samples.empty());
-  const Prepared whole = prepare(samples);
-  const auto size = static_cast<int64_t>(samples.size());
+std::vector<Learner::MicroBatch> Learner::split(const Prepared& whole, int64_t size) const {
   std::vector<MicroBatch> batches;
   for (int64_t begin = 0, end = 0; begin < size; begin = end) {
     end = micro_batch_end(whole.pair, begin, size, micro_batch_size_);
@@ -269,6 +268,36 @@ BatchOutcome Learner::learn(std::vector<data::Sample>& samples) {
     if (whole.mismatched.ids.defined()) batch.mismatched = whole.mismatched.slice(begin, end);
     batches.push_back(std::move(batch));
   }
+  return batches;
+}
+
+objective::ReferenceLogProbs Learner::reference_log_probs(std::vector<data::Sample>& samples) {
+  APO_ASSERT(!samples.empty() && options_.needs_reference());
+  const at::NoGradGuard no_grad;
+  const bool was_training = policy_.training();
+  policy_.set_training(false);
+  std::vector<at::Tensor> tokens, mismatched;
+  for (MicroBatch& batch : split(prepare(samples), static_cast<int64_t>(samples.size()))) {
+    score_policy(batch, options_.needs_mismatched_logits());
+    batch.objective.reference_logits = batch.objective.policy_logits;
+    batch.objective.mismatched_reference_logits = batch.objective.mismatched_policy_logits;
+    const objective::ReferenceLogProbs part = objective::reference_log_probs(batch.objective, options_);
+    tokens.push_back(part.tokens);
+    if (part.mismatched.defined()) mismatched.push_back(part.mismatched);
+  }
+  policy_.set_training(was_training);
+  return {at::cat(tokens), mismatched.empty() ? at::Tensor() : at::cat(mismatched)};
+}
+
+BatchOutcome Learner::learn(std::vector<data::Sample>& samples, const objective::ReferenceLogProbs* kept) {
+  APO_ASSERT(!samples.empty());
+  APO_ASSERT(kept != nullptr || reference_ != nullptr || !options_.needs_reference());
+  Prepared whole = prepare(samples);
+  if (kept != nullptr) {
+    whole.objective.reference_token_log_probs = kept->tokens;
+    whole.objective.reference_mismatched_log_probs = kept->mismatched;
+  }
+  std::vector<MicroBatch> batches = split(whole, static_cast<int64_t>(samples.size()));
 
   std::vector<ObjectiveOutput> outputs;
   std::vector<at::Tensor> action_l1;

@@ -12,9 +12,9 @@ namespace {
 namespace fs = std::filesystem;
 
 // What a run writes; other files in the directory are somebody else's.
-constexpr std::array<const char*, 9> kWritten = {
+constexpr std::array<const char*, 10> kWritten = {
     "config.yaml", "metrics.jsonl",         "samples.jsonl", "tensorboard", "checkpoints",
-    "labels.json", "heaviest_samples.json", "heaviest",      "report.html"};
+    "labels.json", "heaviest_samples.json", "heaviest",      "cached_reference.safetensors", "report.html"};
 
 }  // namespace
 

@@ -45,6 +45,11 @@ class Hash {
 
 void check(const TrainingOptions& options) {
   objective::check(options.objective);
+  APO_CHECK(ConfigError,
+            options.reference.mode != models::ReferenceMode::cached || !options.objective.uses_z0() ||
+                options.objective.z0 != objective::Z0Estimator::exact,
+            "reference.mode: cached keeps log-probabilities of recorded tokens, but objective.z0: exact compares whole "
+            "distributions; expected objective.z0 shifted-labels, mismatched or none, or reference.mode copy or adapter");
   const int64_t micro = options.train.micro_batch_size;
   APO_CHECK(ConfigError, micro <= options.train.batch_size,
             "train.micro_batch_size: expected at most train.batch_size (", options.train.batch_size,

@@ -15,6 +15,7 @@
 #include "apo/data/loader.h"
 #include "apo/models/reference.h"
 #include "apo/training/optimizer.h"
+#include "training/cached_reference.h"
 #include "training/checkpoint.h"
 #include "training/event_file.h"
 #include "training/heaviest.h"
@@ -61,6 +62,7 @@ class Run {
  private:
   void make_policy();
   void open_files();
+  void cache_reference();
   void report_start() const;
   void take_step();
   void check_finite(double loss, double gradient_norm, const std::vector<data::Sample>& samples,
@@ -82,6 +84,7 @@ class Run {
   std::unique_ptr<data::Dataset> dataset_;
   std::unique_ptr<data::PoolSampler> sampler_;
   std::unique_ptr<models::Policy> policy_;
+  std::optional<CachedReference> cached_reference_;
   std::unique_ptr<models::Reference> reference_;  // before the policy on the way out: it may use its slots
   std::unique_ptr<Adam> optimizer_;
   std::unique_ptr<Learner> learner_;
@@ -123,6 +126,7 @@ Run::Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks&
   loader_ = std::make_unique<data::Loader>(*dataset_, *sampler_, options.data, seed, state_.step,
                                            [policy = policy_.get()](Observation& o) { policy->prepare(o); });
   open_files();
+  if (options.objective.needs_reference() && !reference_) cache_reference();
 }
 
 // The policy as it was when the run began, a snapshot of it as reference, then what training has changed
@@ -143,7 +147,7 @@ void Run::make_policy() {
   }
   policy_ = starting_policy(start, *dataset_, device_);
   policy_->set_training(true);
-  if (options_.objective.needs_reference()) {
+  if (options_.objective.needs_reference() && options_.reference.mode != models::ReferenceMode::cached) {
     reference_ = std::make_unique<models::Reference>(*policy_, options_.reference);
     if (!resume_from) {
       state_.reference_stored = is_stored(*reference_);
@@ -176,6 +180,32 @@ void Run::open_files() {
   if (options_.logging.tensorboard && state_.step < total_steps_)
     events_ =
         std::make_unique<EventFile>(directory_ / "tensorboard", resumed ? state_.step + 1 : 0, wall_time_s());
+}
+
+// Before the first update the policy is its own reference: it scores every batch to come. A resumed run reads what the
+// first one found.
+void Run::cache_reference() {
+  const fs::path file = directory_ / "cached_reference.safetensors";
+  if (directory_.resume_from()) {
+    cached_reference_ = CachedReference::read(file);
+    APO_CHECK(DataError, cached_reference_->num_batches() >= total_steps_, file.string(),
+              ": reference.mode cached: expected the reference's log-probabilities of ", total_steps_,
+              " steps, found ", cached_reference_->num_batches(),
+              "; a run cannot be lengthened beyond what was computed before its first update");
+    return;
+  }
+  cached_reference_.emplace();
+  data::Loader loader(*dataset_, *sampler_, options_.data, static_cast<uint64_t>(options_.run.seed), 0,
+                      [policy = policy_.get()](Observation& o) { policy->prepare(o); });
+  Progress progress("reference", total_steps_);
+  for (int64_t i = 0; i < total_steps_; ++i) {
+    if (interrupted()) throw Interrupted("the reference's log-probabilities were not all computed; nothing was trained");
+    data::Batch batch = loader.next();
+    cached_reference_->add(learner_->reference_log_probs(batch.samples));
+    progress.update(i + 1);
+  }
+  progress.finish();
+  cached_reference_->write(file);
 }
 
 void Run::report_start() const {
@@ -223,7 +253,9 @@ void Run::take_step() {
   data::Batch batch = loader_->next();
   APO_ASSERT(batch.position == state_.step);
   optimizer_->zero_gradients();
-  const BatchOutcome outcome = learner_->learn(batch.samples);
+  objective::ReferenceLogProbs kept;
+  if (cached_reference_) kept = cached_reference_->batch(batch.position, device_);
+  const BatchOutcome outcome = learner_->learn(batch.samples, cached_reference_ ? &kept : nullptr);
   const double gradient_norm = optimizer_->gradient_norm();
   check_finite(outcome.loss, gradient_norm, batch.samples, outcome);
   if (options_.train.grad_clip > 0) optimizer_->clip_gradients(gradient_norm, options_.train.grad_clip);
