@@ -95,10 +95,12 @@ std::string draw_category_axis(const Frame& frame, const std::vector<std::string
 std::string figure(const std::string& title, const std::vector<LegendEntry>& legend,
                    const std::string& svg_class, const std::string& drawing,
                    const std::vector<std::string>& notes, double height) {
-  std::string out = concat("<figure>\n<figcaption>", escape(title), "</figcaption>\n<div class=\"legend\">");
+  std::string names;
   for (const LegendEntry& entry : legend)
-    out += concat("<span>", swatch(entry), escape(entry.name), "</span>");
-  out += concat("</div>\n<svg class=\"chart ", svg_class, "\" viewBox=\"0 0 ", px(kWidth), " ", px(height),
+    names += concat("<span>", swatch(entry), escape(entry.name), "</span>");
+  std::string out = concat("<figure>\n<figcaption>", escape(title), "</figcaption>\n");
+  if (!names.empty()) out += concat("<div class=\"legend\">", names, "</div>\n");
+  out += concat("<svg class=\"chart ", svg_class, "\" viewBox=\"0 0 ", px(kWidth), " ", px(height),
                 "\" role=\"img\" aria-label=\"", escape(title), "\">\n", drawing, "</svg>\n");
   std::string joined;
   for (const std::string& note : notes)

@@ -76,7 +76,7 @@ pre { background: var(--card); border: 1px solid var(--rule); border-radius: 8px
 .pictures figure { padding: 8px; }
 .pictures img { width: 100%; display: block; border-radius: 4px; image-rendering: pixelated; }
 .pictures figcaption { font-size: .86rem; line-height: 1.3; margin-top: 6px; overflow-wrap: anywhere; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 10px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(136px, 1fr)); gap: 10px; }
 .cards figure { padding: 8px; }
 .cards img { width: 100%; display: block; border-radius: 4px; image-rendering: pixelated; }
 .cards figcaption { font-size: .86rem; line-height: 1.3; margin-top: 6px; overflow-wrap: anywhere; }

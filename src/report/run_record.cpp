@@ -121,11 +121,11 @@ std::string heaviest_samples(const fs::path& run_dir, std::vector<std::string>& 
   for (const Field& field : root["desirable"].list()) desirable.push_back(read_sample(field));
   for (const Field& field : root["undesirable"].list()) undesirable.push_back(read_sample(field));
   std::string out = group("Desirable", "Recorded actions that are to become likelier.",
-                          "They all weigh the same here; shown are those that the policy predicted worst.",
+                          "These weigh the same; first come those that the policy predicted worst.",
                           desirable, run_dir, notes);
   out += group("Undesirable", "The policy’s own actions before a take-over, which are to become less likely.",
-               "They all weigh the same here; shown are those that the policy still predicted best.",
-               undesirable, run_dir, notes);
+               "These weigh the same; first come those that the policy still predicted best.", undesirable,
+               run_dir, notes);
   if (out.empty()) return "";
   return out +
          concat("<p class=\"note\">From step ", format_count(root["from_step"].count().value_or(1)), " to ",

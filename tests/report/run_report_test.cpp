@@ -276,13 +276,13 @@ TEST(RunReport, ShowsTheHeaviestSamples) {
   EXPECT_TRUE(
       says(page, "<tr><td>λ</td><td>0.9</td></tr><tr><td>w</td><td>0.25</td></tr><tr><td>action error</td>"));
   EXPECT_TRUE(says(page, "From step 251 to 500."));
-  EXPECT_FALSE(says(page, "They all weigh the same here")) << "0.9 and 0.4";
+  EXPECT_FALSE(says(page, "These weigh the same")) << "0.9 and 0.4";
   EXPECT_FALSE(says(page, "<h3>Undesirable"));
 
   write_heaviest(dir, heavy_sample("heaviest/a.webp", 1) + "," + heavy_sample("heaviest/a.webp", 1),
                  heavy_sample("heaviest/a.webp", 0.5));
   const std::string alike = page_of(dir, full_line(1));
-  EXPECT_TRUE(says(alike, "They all weigh the same here; shown are those that the policy predicted worst."));
+  EXPECT_TRUE(says(alike, "These weigh the same; first come those that the policy predicted worst."));
   EXPECT_TRUE(says(alike, "<h3>Undesirable"));
 }
 
