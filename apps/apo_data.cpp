@@ -15,6 +15,7 @@
 #include "apo/data/validate.h"
 #include "apo/data/webp.h"
 #include "apo/models/export.h"
+#include "apo/report/report.h"
 #include "app_main.h"
 
 namespace {
@@ -238,6 +239,19 @@ void run_export(const ExportArguments& arguments) {
             << summary.num_bytes << " bytes) to " << arguments.output << "\n";
 }
 
+void add_report(CLI::App& app, std::vector<std::string>& directories) {
+  CLI::App* command = app.add_subcommand(
+      "report", "report.html anew: of a training run, or of a refinement loop with all its trainings");
+  command->add_option("DIR", directories, "run.dir of apo-train or apo-refine")->required()->type_name("");
+}
+
+void run_report(const std::vector<std::string>& directories) {
+  for (const std::string& directory : directories) {
+    report::write_report(directory);
+    std::cout << "report " << directory << "/report.html\n";
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -265,8 +279,11 @@ int main(int argc, char** argv) {
   CLI::App* stats = add_stats(app, arguments);
   ExportArguments export_arguments;
   add_export(app, export_arguments);
+  std::vector<std::string> report_directories;
+  add_report(app, report_directories);
   return apps::run_app(app, argc, argv, [&] {
     if (app.got_subcommand("export")) return run_export(export_arguments);
+    if (app.got_subcommand("report")) return run_report(report_directories);
     if (inspect->parsed()) return run_inspect(arguments);
     if (label->parsed()) return run_label(arguments);
     if (validate->parsed()) return run_validate(arguments);
