@@ -1,5 +1,6 @@
 #include "deploy/comparing.h"
 
+#include <algorithm>
 #include <cctype>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -67,7 +68,7 @@ class Comparing {
     const fs::path recording = stages_.dir() / "round-1" / "interactions.hdf5";
     CollectOptions collecting = setup_.deploy.collect;
     collecting.seed += deployment_seed(setup_.training.run.seed, 1);
-    stages_.deploy("round-1/deployment", base_.checkpoint, collecting, recording);
+    corrections_ = stages_.deploy("round-1/deployment", base_.checkpoint, collecting, recording);
     for (const MethodOptions& method : options_.methods)
       standings_[method.name] = {base_.checkpoint, {recording.string()}};
   }
@@ -135,7 +136,6 @@ class Comparing {
                   {"policy", result.policy},
                   {"evaluation", evaluation_json(evaluation)},
                   {"deployment", json::parse(deployed.json())}};
-    entry["deployment"].erase("take_overs_by_episode");
     if (name != "base") {
       entry["training"] = trained["directory"];
       entry["train_seconds"] = result.train_seconds;
@@ -146,7 +146,51 @@ class Comparing {
     write();
   }
 
+  // The paired tests of comparison.md, for the report: [{method, of, difference, p}] of the result at `i`.
+  json tests_of(size_t i) const {
+    const std::vector<MethodResult>& results = result_.comparison.results;
+    const MethodResult& mine = results[i];
+    json tests = json::array();
+    for (const std::string& name : options_.against)
+      for (const MethodResult& other : results) {
+        if (other.method != name || other.round != mine.round || name == mine.method) continue;
+        const auto add = [&](const std::string& of, const PairedTest& test) {
+          tests.push_back({{"method", name}, {"of", of}, {"difference", test.difference}, {"p", test.p}});
+        };
+        add("success", paired_test(mine.success, other.success));
+        add("take-overs", paired_test(episodes_with(mine, ""), episodes_with(other, "")));
+        const std::string reason = commonest_reason(mine.round);
+        if (!reason.empty())
+          add(reason, paired_test(episodes_with(mine, reason), episodes_with(other, reason)));
+      }
+    return tests;
+  }
+
+  // Episodes with a take-over, for this reason or (empty) for any.
+  static std::vector<bool> episodes_with(const MethodResult& result, const std::string& reason) {
+    std::vector<bool> out;
+    for (const std::vector<std::string>& reasons : result.take_overs)
+      out.push_back(reason.empty() ? !reasons.empty()
+                                   : std::find(reasons.begin(), reasons.end(), reason) != reasons.end());
+    return out;
+  }
+
+  // Why the base was taken over most often.
+  std::string commonest_reason(int64_t round) const {
+    std::map<std::string, int64_t> counts;
+    for (const MethodResult& result : result_.comparison.results)
+      if (result.method == "base" && result.round == round)
+        for (const auto& reasons : result.take_overs)
+          for (const std::string& reason : reasons) ++counts[reason];
+    std::string commonest;
+    for (const auto& [reason, count] : counts)
+      if (commonest.empty() || count > counts[commonest]) commonest = reason;
+    return commonest;
+  }
+
   void write() const {
+    json methods = methods_;
+    for (size_t i = 0; i < methods.size(); ++i) methods[i]["against"] = tests_of(i);
     json base = {{"round", 0},
                  {"policy", stages_.relative(base_.checkpoint)},
                  {"promoted", true},
@@ -163,7 +207,8 @@ class Comparing {
                           {"seconds", stages_.state().seconds()},
                           {"environment", setup_.environment.type},
                           {"rounds", json::array({base})},
-                          {"methods", methods_},
+                          {"corrections", corrections_},
+                          {"methods", methods},
                           {"animations", json::array()}};
     write_file_atomic(stages_.dir() / "summary.json", summary.dump(1));
     if (result_.comparison.results.empty()) return;
@@ -179,7 +224,7 @@ class Comparing {
   Stages stages_;
   Stages::Base base_;
   std::map<std::string, Standing> standings_;  // by method
-  json methods_ = json::array();
+  json methods_ = json::array(), corrections_;
   RefineResult result_;
 };
 
