@@ -7,6 +7,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/text.h"
+#include "data/hdf5_driver.h"
 
 namespace apo::data::hdf5 {
 namespace {
@@ -296,7 +297,8 @@ Group Group::open(const fs::path& path) {
   APO_CHECK(DataError, is_hdf5 >= 0, path.string(), ": cannot read: ", reason());
   APO_CHECK(DataError, is_hdf5 > 0, path.string(), ": expected an HDF5 file, found ",
             fs::file_size(path, error) == 0 ? "an empty file" : "other content");
-  Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT));
+  const Handle access = reading_access();
+  Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.id()));
   APO_CHECK(DataError, file.id() >= 0, path.string(), ": damaged HDF5 file: ", reason());
   Handle root(H5Gopen2(file.id(), "/", H5P_DEFAULT));
   APO_CHECK(DataError, root.id() >= 0, path.string(), ": damaged HDF5 file: ", reason());

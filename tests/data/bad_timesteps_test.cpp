@@ -185,6 +185,13 @@ TEST(BadTimesteps, NumbersThatAreNone) {
   inspect_json(spoiled(5));  // is_human 0
 }
 
+// A fuzzer's find: an address that makes HDF5's own driver read outside its memory.
+TEST(BadTimesteps, AnAddressOutsideTheFile) {
+  const std::string path = APO_SOURCE_DIR "/tests/data/goldens/damaged_address.hdf5";
+  EXPECT_THAT(data_error([&] { TrajectoryFile::open(path, TrajectoryFormat::automatic, "x"); }),
+              HasSubstr("/data/timestep_0: cannot list: an address outside the file"));
+}
+
 TEST(BadTimesteps, UnknownCompressionIsNamed) {
   for (const std::string name : {"lzf.hdf5", "lzf_released.hdf5"})
     EXPECT_THAT(data_error([&] { TrajectoryFile::open(layout(name), TrajectoryFormat::automatic, "do it"); }),

@@ -97,9 +97,11 @@ TEST(Layouts, OrientationHoldsForJournalsAndTimesteps) {
     const auto flipped = TrajectoryFile::open(dir / "a.hdf5", TrajectoryFormat::automatic, "", ImageOrientation::flipped);
     EXPECT_TRUE(flipped->observation(0, 0).images.at("front").equal(plain.flip({0})));
   }
-  hdf5::Group step = hdf5::Group::create(dir / "b.hdf5").create_group("demo_0").create_group("timestep_0");
-  step.write("action", std::vector<float>{0.5f, 1}, {2});
-  step.write("third_obs", std::vector<uint8_t>{1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4}, {2, 2, 3});
+  {
+    hdf5::Group step = hdf5::Group::create(dir / "b.hdf5").create_group("demo_0").create_group("timestep_0");
+    step.write("action", std::vector<float>{0.5f, 1}, {2});
+    step.write("third_obs", std::vector<uint8_t>{1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4}, {2, 2, 3});
+  }
   const auto file = TrajectoryFile::open(dir / "b.hdf5", TrajectoryFormat::automatic, "lift", ImageOrientation::rotated);
   EXPECT_EQ(file->observation(0, 0).images.at("third")[0][0][0].item<int>(), 4);
 }
