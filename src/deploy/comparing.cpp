@@ -99,6 +99,7 @@ class Comparing {
       options.objective = method.objective;
       options.data.pools = method.pools;
       if (!method.interactions) options.data.interactions.clear();
+      options.optimizer.learning_rate = method.learning_rate.value_or(options.optimizer.learning_rate);
       const json trained = stages_.refine(
           stage + "/training", options, standing.checkpoint,
           method.interactions ? standing.recordings : std::vector<std::string>(), dir / "training");
