@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the fuzzers (clang, address and undefined-behaviour sanitizers) and runs each for a while.
 #
-#   scripts/fuzz.sh [SECONDS]                  all of them, SECONDS together (default 60)
+#   scripts/fuzz.sh [SECONDS]                  all of them, SECONDS together (default 60), always the same way: for CI
 #   scripts/fuzz.sh --runs N [TARGET...]       N executions each; TARGET: config, episode, safetensors, tokenizer
 #   scripts/fuzz.sh --build                    only builds them
 #
@@ -28,11 +28,12 @@ cmake --build "$build" --target "${targets[@]/#/fuzz_}" -j "${APO_JOBS:-2}"
 ((runs || seconds)) || exit 0
 # libtorch and SentencePiece are not instrumented: container annotations of theirs cannot be judged
 export ASAN_OPTIONS="quarantine_size_mb=64:detect_container_overflow=0:allocator_may_return_null=1:${ASAN_OPTIONS:-}"
+export LSAN_OPTIONS="suppressions=$PWD/fuzz/lsan_suppressions.txt:print_suppressions=0:${LSAN_OPTIONS:-}"
 export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:${UBSAN_OPTIONS:-}"
 export APO_FUZZ_MODEL="$PWD/tests/tokenizers/goldens/small.model"
 
-fuzz() { # TARGET LIMIT
-  "$build/bin/fuzz_$1" "$2" -max_len=65536 -rss_limit_mb=3000 -malloc_limit_mb=2100 -timeout=120 \
+fuzz() { # TARGET LIMIT...
+  "$build/bin/fuzz_$1" "${@:2}" -max_len=65536 -rss_limit_mb=3000 -malloc_limit_mb=2100 -timeout=120 \
     -report_slow_units=120 -detect_leaks=0 -print_final_stats=1 -verbosity=1 \
     -artifact_prefix="$build/crash-$1-" "$build/corpus/$1" "fuzz/corpus/$1" > "$build/$1.log" 2>&1 || {
     tail -40 "$build/$1.log"
@@ -41,13 +42,13 @@ fuzz() { # TARGET LIMIT
   }
 }
 # In rounds, each a process of its own: HDF5 keeps a little memory of every damaged file.
-limit="-max_total_time=$seconds"
-((runs)) && limit="-runs=$((runs < 50000 ? runs : 50000))"
+limit=("-max_total_time=$seconds" -seed=1)
+((runs)) && limit=("-runs=$((runs < 50000 ? runs : 50000))")
 for target in "${targets[@]}"; do
   mkdir -p "$build/corpus/$target"
   executed=0
   while :; do
-    fuzz "$target" "$limit"
+    fuzz "$target" "${limit[@]}"
     executed=$((executed + $(sed -n 's/^stat::number_of_executed_units: *//p' "$build/$target.log")))
     ((executed < runs)) || break
   done
