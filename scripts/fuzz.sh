@@ -33,7 +33,7 @@ export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:${UBSAN_OPTIONS:-}"
 export APO_FUZZ_MODEL="$PWD/tests/tokenizers/goldens/small.model"
 
 fuzz() { # TARGET LIMIT...
-  "$build/bin/fuzz_$1" "${@:2}" -max_len=65536 -rss_limit_mb=3000 -malloc_limit_mb=2100 -timeout=120 \
+  "$build/bin/fuzz_$1" "${@:2}" -max_len=65536 -len_control=20 -rss_limit_mb=3000 -malloc_limit_mb=2100 -timeout=120 \
     -report_slow_units=120 -detect_leaks=0 -print_final_stats=1 -verbosity=1 \
     -artifact_prefix="$build/crash-$1-" "$build/corpus/$1" "fuzz/corpus/$1" > "$build/$1.log" 2>&1 || {
     tail -40 "$build/$1.log"
@@ -41,7 +41,7 @@ fuzz() { # TARGET LIMIT...
     exit 1
   }
 }
-# In rounds, each a process of its own: HDF5 keeps a little memory of every damaged file.
+# In rounds, each a process of its own, whatever the libraries in between keep of an input.
 limit=("-max_total_time=$seconds" -seed=1)
 ((runs)) && limit=("-runs=$((runs < 50000 ? runs : 50000))")
 for target in "${targets[@]}"; do

@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
 """Writes fuzz/corpus: small inputs of every kind for the fuzzers to start from.
 
-Needs: pip install h5py numpy
+Needs: pip install numpy
 """
 import json
 import pathlib
 import struct
 
-import h5py
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -62,57 +61,20 @@ cache: off
     write("config/bad", "expert: {path: [}\n\t- x\n")
 
 
-def episode(name, fill):
-    path = OUT / "episode" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(path, "w", libver="latest" if name.endswith("new") else "earliest") as file:
-        fill(file)
-
-
-def ours(file, **pack):
-    demo = file.create_group("data/demo_0")
-    file["data"].attrs["apo_schema_version"] = 1
-    demo.attrs["num_samples"] = 2
-    demo.attrs["task_description"] = "lift"
-    demo["actions"] = np.full((2, 2), 0.5, "f4")
-    demo["action_source"] = np.array([1, 2], "i1")
-    demo["desirable"] = np.array([-1, 1], "i1")
-    demo.create_dataset("obs/front_image", data=np.arange(24, dtype="u1").reshape(2, 2, 2, 3), chunks=(1, 2, 2, 3), **pack)
-    demo["obs/joints"] = np.zeros((2, 1))
-
-
-def sirius(file):
-    demo = file.create_group("data/demo_0")
-    demo["actions"] = np.zeros((2, 2))
-    demo["action_modes"] = np.array([0.0, 1.0])
-    demo["obs/joints"] = np.zeros((3, 1))
-
-
-def interaction(file):
-    file["data/task_description"] = "wipe_it"
-    for t in range(2):
-        step = file.create_group(f"data/timestep_{t}")
-        step["action"] = np.full(2, 0.5)
-        step["third_obs"] = np.zeros((1, 1, 3), "u1")
-        step["is_human"] = t + 1
-
-
-def demonstration(file):
-    step = file.create_group("demo_0/timestep_0")
-    step["action"] = np.full(2, 0.5)
-    step["third_obs"] = np.zeros((1, 1, 3), "u1")
+def episodes():
+    """Bytes of fuzz/episode_fuzz.cpp: the layout first, then rarely a departure from it."""
+    rng = np.random.default_rng(0)
+    for layout, name in enumerate(["ours", "robomimic", "sirius", "interaction", "demonstration", "mixed"]):
+        write(f"episode/{name}", bytes([layout]))
+        departs = rng.random(600) < 0.1
+        write(f"episode/{name}_departing", bytes([layout]) + (rng.integers(0, 256, 600) * departs).astype("u1").tobytes())
 
 
 def main():
     weights()
     texts()
     configs()
-    episode("ours", ours)
-    episode("ours_new", ours)
-    episode("ours_gzip", lambda file: ours(file, compression="gzip", shuffle=True, fletcher32=True))
-    episode("sirius", sirius)
-    episode("interaction", interaction)
-    episode("demonstration_new", demonstration)
+    episodes()
 
 
 if __name__ == "__main__":
