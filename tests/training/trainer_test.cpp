@@ -50,7 +50,8 @@ TEST(Train, WritesWhatARunPromises) {
 
   EXPECT_EQ(result.steps, 6);
   EXPECT_EQ(result.checkpoint, runs / "run/checkpoints/step-6");
-  EXPECT_THAT(names_in(runs / "run"), ElementsAre(".lock", "checkpoints", "config.yaml", "metrics.jsonl",
+  EXPECT_THAT(names_in(runs / "run"), ElementsAre(".lock", "checkpoints", "config.yaml", "heaviest",
+                                                  "heaviest_samples.json", "labels.json", "metrics.jsonl",
                                                   "samples.jsonl", "tensorboard"));
   EXPECT_THAT(names_in(runs / "run/checkpoints"), ElementsAre("latest", "step-4", "step-6"));
   EXPECT_EQ(fs::read_symlink(runs / "run/checkpoints/latest"), "step-6");
