@@ -5,6 +5,7 @@
 #include <torch/types.h>
 
 #include <cmath>
+#include <ostream>
 #include <vector>
 
 namespace apo::models {
@@ -55,6 +56,11 @@ struct Case {
   Shape shape;
   bool with_bias, with_adapter, train_weight;
 };
+
+void PrintTo(const Case& c, std::ostream* out) {
+  *out << (c.shape.in == kLarge.in ? "large" : "small") << (c.with_bias ? "_bias" : "")
+       << (c.with_adapter ? "_adapter" : "") << (c.train_weight ? "_trained" : "");
+}
 
 class AdaptedProduct : public ::testing::TestWithParam<Case> {};
 
