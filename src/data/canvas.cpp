@@ -59,6 +59,15 @@ bool begins_character(char c) { return (static_cast<unsigned char>(c) & 0xc0) !=
 
 }  // namespace
 
+Color source_color(ActionSource source) {
+  switch (source) {
+    case ActionSource::expert: return {46, 160, 67};
+    case ActionSource::policy: return {56, 132, 255};
+    case ActionSource::intervention: return {255, 140, 0};
+  }
+  return {160, 160, 170};
+}
+
 Canvas::Canvas(int64_t height, int64_t width, Color background) : image_(at::empty({height, width, 3}, at::kByte)) {
   fill(0, 0, height, width, background);
 }

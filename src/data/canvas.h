@@ -7,9 +7,14 @@
 #include <cstdint>
 #include <string>
 
+#include "apo/base/types.h"
+
 namespace apo::data {
 
 using Color = std::array<uint8_t, 3>;
+
+/// Of who acted, wherever pictures show it: green expert, blue policy, orange human.
+Color source_color(ActionSource source);
 
 class Canvas {
  public:

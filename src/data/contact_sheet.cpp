@@ -19,16 +19,6 @@ constexpr int64_t kLargestSide = 16383;   // of a WebP picture
 constexpr size_t kMostEpisodes = 256;
 constexpr Color kBackground{24, 24, 27}, kText{235, 235, 240}, kDim{160, 160, 170}, kInk{12, 12, 14};
 
-// As in the report: green expert, blue policy, orange human.
-Color color_of(ActionSource source) {
-  switch (source) {
-    case ActionSource::expert: return {46, 160, 67};
-    case ActionSource::policy: return {56, 132, 255};
-    case ActionSource::intervention: return {255, 140, 0};
-  }
-  return kDim;
-}
-
 Color color_of(StepLabel label) {
   switch (label) {
     case StepLabel::desirable: return {120, 200, 130};
@@ -108,9 +98,9 @@ void draw_legend(Canvas& canvas) {
     canvas.write(kMargin + 4, x + 20, text, kText);
     x += 20 + Canvas::text_width(text) + 14;
   };
-  item(color_of(ActionSource::expert), "expert", true);
-  item(color_of(ActionSource::policy), "policy", true);
-  item(color_of(ActionSource::intervention), "human", true);
+  item(source_color(ActionSource::expert), "expert", true);
+  item(source_color(ActionSource::policy), "policy", true);
+  item(source_color(ActionSource::intervention), "human", true);
   x += 20;
   item(color_of(StepLabel::desirable), "desirable", false);
   item(color_of(StepLabel::intervention), "intervention", false);
@@ -122,7 +112,7 @@ constexpr int64_t kLegendWidth = 640;
 
 void draw_frame(Canvas& canvas, int64_t y, int64_t x, const Frame& frame) {
   const int64_t height = frame.image.size(0), width = frame.image.size(1);
-  canvas.fill(y, x, height + 2 * kBorder, width + 2 * kBorder, color_of(frame.source));
+  canvas.fill(y, x, height + 2 * kBorder, width + 2 * kBorder, source_color(frame.source));
   canvas.paste(y + kBorder, x + kBorder, frame.image);
   const int64_t strip = y + height + 2 * kBorder + 1;
   canvas.fill(strip, x, kStrip, width + 2 * kBorder, color_of(frame.label));

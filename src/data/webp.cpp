@@ -5,12 +5,12 @@
 #include <webp/mux.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <memory>
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "data/canvas.h"
 
 namespace apo::data {
 namespace {
@@ -114,12 +114,10 @@ void write_picture(const std::filesystem::path& path, const at::Tensor& image) {
 }
 
 at::Tensor with_border(const at::Tensor& image, ActionSource source) {
-  static constexpr std::array<std::array<uint8_t, 3>, 3> kColors = {
-      {{46, 160, 67}, {56, 132, 255}, {255, 140, 0}}};  // expert, policy, intervention
   at::Tensor framed = checked(image, "picture").clone();
   const int64_t height = framed.size(0), width = framed.size(1);
   const int64_t border = std::max<int64_t>(2, std::min(height, width) / 32);
-  const auto& color = kColors.at(static_cast<size_t>(source));
+  const Color color = source_color(source);
   auto pixels = framed.accessor<uint8_t, 3>();
   for (int64_t y = 0; y < height; ++y) {
     for (int64_t x = 0; x < width; ++x) {

@@ -28,7 +28,7 @@ constexpr const char* kStatistics = "dataset_statistics.json";
 
 std::optional<at::ScalarType> type_of(const std::string& dtype) {
   if (dtype == "stored") return std::nullopt;
-  const auto type = dtype_of(dtype);
+  const auto type = dtype_named(dtype);
   APO_CHECK(ConfigError, type, "dtype: expected stored, float32, bfloat16 or float16, found \"", dtype, "\"");
   return type;
 }

@@ -6,6 +6,7 @@
 #include "models/product.h"
 
 namespace apo::models {
+
 Linear::Linear(int64_t in_features, int64_t out_features, bool with_bias, const at::TensorOptions& options)
     : weight(at::empty({out_features, in_features}, options)) {
   if (with_bias) bias = at::empty({out_features}, options);

@@ -54,7 +54,7 @@ class WeightLoader final : public LayerVisitor {
 
 // "auto" is what the checkpoint's largest table is stored in.
 at::ScalarType scalar_type(const std::string& dtype, const SafetensorsReader& weights) {
-  if (const auto type = dtype_of(dtype)) return *type;
+  if (const auto type = dtype_named(dtype)) return *type;
   return weights.tensor("language_model.model.embed_tokens.weight").scalar_type();
 }
 

@@ -1,6 +1,6 @@
 // Charts as inline SVG inside a <figure>: lines over steps, points with intervals, stacked bars.
 //
-// Colours are classes of the page's style sheet (`Ink`), so that one drawing serves light and dark. All text
+// Colors are classes of the page's style sheet (`Ink`), so that one drawing serves light and dark. All text
 // given here is plain and is escaped when drawn.
 #pragma once
 
@@ -13,7 +13,7 @@
 
 namespace apo::report {
 
-/// A place in the palette: `hue` 0-5 are told apart by colour-blind readers too (hue 6 is grey), `tint` 0-2
+/// A place in the palette: `hue` 0-5 are told apart by color-blind readers too (hue 6 is grey), `tint` 0-2
 /// pales it.
 struct Ink {
   int hue = 0;

@@ -28,6 +28,13 @@ json parse(const std::string& text, const std::filesystem::path& path) {
 
 }  // namespace
 
+std::string json_excerpt(const json& value) {
+  if (std::any_of(value.begin(), value.end(), [](const json& inner) { return inner.is_structured(); }))
+    return concat("a JSON ", value.type_name(), " of ", value.size());
+  const std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
+  return text.size() <= 60 ? text : text.substr(0, 57) + "...";
+}
+
 Field::Field(const json* value, std::string file, std::string key)
     : value_(value), file_(std::move(file)), key_(std::move(key)) {}
 
@@ -96,9 +103,8 @@ std::map<std::string, int64_t> Field::counts() const {
 
 void Field::expect(bool condition, const char* what) const {
   if (condition) return;
-  std::string found = value_ == nullptr ? "nothing" : value_->dump();
-  if (found.size() > 60) found = found.substr(0, 57) + "...";
-  throw DataError(concat(file_, key_.empty() ? "" : ": ", key_, ": expected ", what, ", found ", found));
+  throw DataError(concat(file_, key_.empty() ? "" : ": ", key_, ": expected ", what, ", found ",
+                         value_ == nullptr ? "nothing" : json_excerpt(*value_)));
 }
 
 std::string Field::inner_path() const {

@@ -42,6 +42,10 @@ class Field {
   std::string file_, key_;
 };
 
+/// A value as a message shows it: the first 60 characters of it; of lists and objects that hold others, only how many.
+/// (They may be nested without end, and printing one recurses.)
+std::string json_excerpt(const nlohmann::json& value);
+
 /// A parsed file. DataError "FILE:LINE: ..." if it is not JSON, or naming the file if it cannot be read.
 class JsonFile {
  public:

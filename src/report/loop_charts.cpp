@@ -41,7 +41,7 @@ void stack(const std::vector<Round>& rounds, const Counts& counts_of, const Scal
   }
 }
 
-// One colour for each way to end or to be taken over, the same in both charts: success blue, the others by
+// One color for each way to end or to be taken over, the same in both charts: success blue, the others by
 // name.
 Ink ending_ink(const LoopSummary& summary, const std::string& name) {
   std::set<std::string> names;

@@ -12,6 +12,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "report/html.h"
+#include "report/json_field.h"
 
 namespace apo::report {
 namespace {
@@ -84,7 +85,7 @@ int64_t step_of(const json& object, const std::string& where) {
   APO_CHECK(DataError, step != object.end(), where, ": expected the field \"step\", found none");
   const bool whole = step->is_number() && std::abs(step->get<double>()) < 9e15 &&
                      step->get<double>() == std::floor(step->get<double>());
-  APO_CHECK(DataError, whole, where, ": step: expected a whole number, found ", excerpt(step->dump()));
+  APO_CHECK(DataError, whole, where, ": step: expected a whole number, found ", json_excerpt(*step));
   return static_cast<int64_t>(step->get<double>());
 }
 
@@ -101,7 +102,7 @@ void add_line(const json& object, const std::string& where, Reading& reading) {
     } else {
       const bool ours = std::find(kNumbers.begin(), kNumbers.end(), name) != kNumbers.end();
       APO_CHECK(DataError, !ours, where, ": ", name, ": expected a number or null, found ",
-                excerpt(value.dump()));
+                json_excerpt(value));
       reading.not_numbers.insert(name);
     }
   }

@@ -19,7 +19,8 @@ struct RunLabels {
 /// Nothing if the file is absent (runs of earlier versions). DataError naming file and key for a wrong one.
 std::optional<RunLabels> read_labels(const std::filesystem::path& run_dir);
 
-/// "It learned from 6,693 recorded steps ...: 5,765 desirable, 617 human corrections, 311 undesirable; ..."
+/// "It learned from 368 episodes in 2 files with the steps 5,765 desirable, 617 human corrections, 311 undesirable; each
+/// batch of 48 draws 24 desirable, ...". The numbers are of the pools, so human corrections stand apart.
 std::string labels_sentence(const RunLabels& labels);
 
 /// The heaviest samples of both groups with pictures and numbers, from run_dir/heaviest_samples.json; nothing if

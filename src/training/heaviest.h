@@ -50,14 +50,14 @@ class HeaviestSamples {
   std::vector<WeighedSample> samples_;
 };
 
-/// Writes run_directory/heaviest_samples.json and a picture of each (the first camera, framed in the colour of who
+/// Writes run_directory/heaviest_samples.json and a picture of each (the first camera, framed in the color of who
 /// acted, at most 192 pixels high) as run_directory/heaviest/GROUP-N.webp; what lay there is removed.
 /// DataError or RunError naming the file.
 void write_heaviest_samples(const std::filesystem::path& run_directory, const HeaviestSamples& heaviest,
                             int64_t last_step, const data::Dataset& dataset);
 
 /// Writes run_directory/labels.json: files, episodes, recorded steps by label and reason, the pools' sizes, and how
-/// many of each pool are in a batch.
+/// many of each pool are in a batch (desirable, intervention, undesirable). RunError naming the file.
 void write_labels(const std::filesystem::path& run_directory, const data::Dataset& dataset,
                   const std::array<int64_t, 3>& batch_counts);
 

@@ -51,13 +51,15 @@ struct BatchOutcome {
 /// Numeric  micro-batches equal the whole batch to float32 rounding (without dropout).
 class Learner {
  public:
-  /// `reference` may be null where the objective needs none, or where learn is given what was kept of it. `bfloat16`: the networks run under autocast,
-  /// log-probs, losses and weights stay float32.
+  /// `reference` may be null where the objective needs none, or where `learn` is given what was kept of it.
+  /// `bfloat16`: the networks run under autocast, log-probs, losses and weights stay float32.
   Learner(models::Policy& policy, models::Reference* reference, const objective::ObjectiveOptions& options,
           int64_t micro_batch_size, bool bfloat16);
 
   /// The samples' pictures are moved out. For dpo and tpo `samples` are put in the order of their pairs, and for dpo
   /// the rejected action of each pair is added as a sample of its own (training/pairs.h); the outcome has their order.
+  /// `kept`: what `reference_log_probs` found for the same samples, [B, T] on the policy's device; it is then read in
+  /// place of the reference. Bug if an objective that needs a reference is given neither.
   BatchOutcome learn(std::vector<data::Sample>& samples, const objective::ReferenceLogProbs* kept = nullptr);
 
   /// What `learn` reads of the reference for these samples, from the policy as it stands: before the first update the two

@@ -272,7 +272,7 @@ TEST(LoopReport, EscapesEveryText) {
 }
 
 // 100 + 60 + 30 + 20 steps; the 9 take-overs are no steps.
-TEST(LoopReport, StacksLabelledStepsInTheColoursOfTheirLabels) {
+TEST(LoopReport, StacksLabelledStepsInTheColorsOfTheirLabels) {
   TempDir dir;
   json summary = full_summary();
   summary["rounds"] = {{{"round", 1},
@@ -321,6 +321,9 @@ TEST(BadSummary, NamesTheKeyThatIsWrong) {
   };
   EXPECT_EQ(error_of(dir, "{}"), where + "rounds: expected a list with at least one round, found nothing");
   EXPECT_EQ(error_of(dir, "[1]"), where + "expected an object, found [1]");
+  const std::string endless = std::string(200000, '[') + std::string(200000, ']');
+  EXPECT_EQ(error_of(dir, "{\"rounds\": [" + endless + "]}"),
+            where + "rounds[0]: expected an object, found a JSON array of 1");
   EXPECT_EQ(error_of(dir, "{\"rounds\": []}"),
             where + "rounds: expected a list with at least one round, found []");
   EXPECT_EQ(error_of(dir, "{\"rounds\": [3]}"), where + "rounds[0]: expected an object, found 3");
