@@ -5,12 +5,12 @@
 #
 #   --comparison DIR   what scripts/compare.sh left, DIR/SEED; runs/comparison by default
 #   --round N          the policies after that round; 1 by default
-#   --output FILE      the table; runs/disruptions/disruptions.md by default
+#   --output FILE      the table; runs/disruptions/<name of DIR>/disruptions.md by default
 #
-# Finished evaluations are kept; delete runs/disruptions to begin anew. Build first: scripts/build.sh
+# Finished evaluations are kept; delete runs/disruptions/<name of DIR> to begin anew. Build first: scripts/build.sh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-comparison=runs/comparison round=1 output=runs/disruptions/disruptions.md seeds=() overrides=()
+comparison=runs/comparison round=1 output="" seeds=() overrides=()
 while [[ $# -gt 0 ]]; do
   case "$1" in
     -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
@@ -23,6 +23,8 @@ while [[ $# -gt 0 ]]; do
   esac
 done
 [[ ${#seeds[@]} -gt 0 ]] || { echo "disruptions.sh: expected at least one seed (--help says more)" >&2; exit 2; }
+results=runs/disruptions/$(basename "$comparison")
+output=${output:-$results/disruptions.md}
 program=${APO_BUILD:-build/release}/bin/apo-eval
 for seed in "${seeds[@]}"; do
   policies=(base=base/training)
@@ -30,20 +32,20 @@ for seed in "${seeds[@]}"; do
     [[ -d $dir/round-$round ]] && policies+=("${dir##*/}=methods/${dir##*/}/round-$round/training")
   done
   for policy in "${policies[@]}"; do
-    dir=runs/disruptions/$seed/round-$round/${policy%%=*}
+    dir=$results/$seed/round-$round/${policy%%=*}
     [[ -s $dir/results.json ]] && continue
     "$program" --config configs/comparison.yaml --set policy.checkpoint="$comparison/$seed/${policy#*=}" \
       --disruptions all --output "$dir" "${overrides[@]}"
   done
 done
 
-python3 - "$round" "$output" "${seeds[@]}" <<'END'
+python3 - "$results" "$round" "$output" "${seeds[@]}" <<'END'
 import json, math, pathlib, sys
 
-round_, output, seeds = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3:]
+found, round_, output, seeds = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]), sys.argv[4:]
 counts = {}  # policy -> disruption -> [(successes, trials) of each seed]
 for seed in seeds:
-    for file in sorted(pathlib.Path("runs/disruptions", seed, f"round-{round_}").glob("*/results.json"),
+    for file in sorted(pathlib.Path(found, seed, f"round-{round_}").glob("*/results.json"),
                        key=lambda path: (path.parent.name != "base", path)):
         results = json.loads(file.read_text())
         name = file.parent.name.lstrip("0123456789-").replace("-", " ")

@@ -43,8 +43,8 @@ struct ObjectiveInput {
   at::Tensor mismatched_reference_logits{};  ///< [B, T, V]
 
   /// What `reference_log_probs` found earlier; then reference_logits and mismatched_reference_logits may be undefined.
-  at::Tensor reference_token_log_probs{};       ///< [B, T] 0 where masked
-  at::Tensor reference_mismatched_log_probs{};  ///< [B, T] for z0 "shifted-labels" and "mismatched"
+  at::Tensor reference_token_log_probs{};       ///< [B, T] nats, any floating type, 0 where masked
+  at::Tensor reference_mismatched_log_probs{};  ///< [B, T] the same for z0 "shifted-labels" and "mismatched"
 
   /// Vocabulary ids of the action bins, needed with label_smoothing_bins > 0.
   int64_t first_action_token = 0, last_action_token = -1;
