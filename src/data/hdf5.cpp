@@ -299,7 +299,8 @@ Group Group::open(const fs::path& path) {
             fs::file_size(path, error) == 0 ? "an empty file" : "other content");
   const Handle access = reading_access();
   Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.id()));
-  APO_CHECK(DataError, file.id() >= 0, path.string(), ": damaged HDF5 file: ", reason());
+  const std::string why = file.id() >= 0 ? "" : reason();
+  APO_CHECK(DataError, file.id() >= 0, path.string(), why == kBeingWritten ? ": " : ": damaged HDF5 file: ", why);
   Handle root(H5Gopen2(file.id(), "/", H5P_DEFAULT));
   APO_CHECK(DataError, root.id() >= 0, path.string(), ": damaged HDF5 file: ", reason());
   return Group(std::move(root), path.string(), "");

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <hdf5.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -85,8 +86,23 @@ herr_t read_at(H5FD_t* file, H5FD_mem_t, hid_t, haddr_t address, size_t size, vo
 
 herr_t refuse_write(H5FD_t*, H5FD_mem_t, hid_t, haddr_t, size_t, const void*) { return fail("the file is open for reading"); }
 
+// HDF5 asks for it while it opens a file, unless HDF5_USE_FILE_LOCKING says no; whoever writes a file holds it alone.
+herr_t lock(H5FD_t* file, hbool_t) {
+  if (::flock(of(file)->descriptor, LOCK_SH | LOCK_NB) == 0 || errno != EWOULDBLOCK) return 0;  // some disks have no locks
+  return fail(kBeingWritten);
+}
+
+herr_t unlock(H5FD_t* file) {
+  ::flock(of(file)->descriptor, LOCK_UN);
+  return 0;
+}
+
 hid_t register_driver() {
   H5FD_class_t driver = {};
+#ifdef H5FD_CLASS_VERSION  // since HDF5 1.13
+  driver.version = H5FD_CLASS_VERSION;
+  driver.value = H5_VFD_RESERVED;
+#endif
   driver.name = "apo_reading";
   driver.maxaddr = kMaxAddress;
   driver.fc_degree = H5F_CLOSE_WEAK;
@@ -99,6 +115,8 @@ hid_t register_driver() {
   driver.get_eof = end_of_file;
   driver.read = read_at;
   driver.write = refuse_write;
+  driver.lock = lock;
+  driver.unlock = unlock;
   for (H5FD_mem_t& type : driver.fl_map) type = H5FD_MEM_SUPER;  // one address space
   return H5FDregister(&driver);
 }

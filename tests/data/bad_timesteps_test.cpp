@@ -192,6 +192,20 @@ TEST(BadTimesteps, AnAddressOutsideTheFile) {
               HasSubstr("/data/timestep_0: cannot list: an address outside the file"));
 }
 
+// Half of what somebody records just now would look like a whole file with fewer episodes.
+TEST(BadTimesteps, AFileThatIsBeingWritten) {
+  const TempDir dir;
+  const fs::path path = dir / "a.hdf5";
+  fs::copy_file(layout("released_demo.hdf5"), path);
+  {
+    const hdf5::Group writing = hdf5::Group::open_for_writing(path);
+    EXPECT_THAT(data_error([&] { TrajectoryFile::open(path, TrajectoryFormat::automatic, "x"); }),
+                AllOf(HasSubstr("a.hdf5: another process is writing this file"), Not(HasSubstr("damaged"))));
+  }
+  const auto one = TrajectoryFile::open(path, TrajectoryFormat::automatic, "x");
+  EXPECT_GT(TrajectoryFile::open(path, TrajectoryFormat::automatic, "x")->num_episodes(), 0);  // readers may be many
+}
+
 TEST(BadTimesteps, UnknownCompressionIsNamed) {
   for (const std::string name : {"lzf.hdf5", "lzf_released.hdf5"})
     EXPECT_THAT(data_error([&] { TrajectoryFile::open(layout(name), TrajectoryFormat::automatic, "do it"); }),
