@@ -6,6 +6,8 @@
 namespace apo::models {
 namespace {
 
+constexpr int kDeepestJson = 64;
+
 // Enough to recognise a value in a message. Lists and objects are never printed: they may be nested without
 // end.
 std::string excerpt(const nlohmann::json& value) {
@@ -19,7 +21,12 @@ std::string excerpt(const nlohmann::json& value) {
 JsonFile::JsonFile(const std::filesystem::path& path) : path_(path) {
   const std::string text = read_file(path);
   try {
-    json_ = nlohmann::json::parse(text);
+    // printing it in a message, say, takes stack for every level
+    json_ = nlohmann::json::parse(text, [&path](int depth, nlohmann::json::parse_event_t, const nlohmann::json&) {
+      APO_CHECK(DataError, depth <= kDeepestJson, path.string(), ": JSON nested too deeply, beyond ", kDeepestJson,
+                " levels");
+      return true;
+    });
   } catch (const nlohmann::json::exception& error) {
     throw DataError(concat(path.string(), ": not JSON: ", error.what()));
   }

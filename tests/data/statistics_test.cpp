@@ -117,6 +117,8 @@ TEST(Statistics, JsonErrorsNameTheKey) {
   };
   EXPECT_THAT(message("not json"), HasSubstr("statistics.json: expected a JSON object of action statistics, found text that is not JSON"));
   EXPECT_THAT(message("[1]"), HasSubstr("found array"));
+  EXPECT_THAT(message(R"({"a": {"action": {"q01": )" + std::string(300000, '[') + std::string(300000, ']') + "}}}"),
+              HasSubstr("statistics.json: JSON nested too deeply, beyond 64 levels"));
   EXPECT_THAT(message(R"({"a": {}, "b": {}})"), HasSubstr("name one with unnorm_key (valid: a, b)"));
   EXPECT_THAT(message(R"({"a": {}, "b": {}})", "c"), HasSubstr("no statistics 'c' (valid: a, b)"));
   EXPECT_THAT(message(R"({"a": {}})"), HasSubstr("a.action: missing"));
