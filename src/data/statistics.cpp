@@ -154,7 +154,7 @@ std::string to_json(const DatasetStatistics& statistics, const std::string& name
 
 DatasetStatistics statistics_from_json(const std::string& text, const std::string& name, const std::string& where) {
   // printing it in a message takes stack for every level
-  constexpr int kDeepest = 64;
+  static constexpr int kDeepest = 64;
   const auto guard = [&where](int depth, Json::parse_event_t, const Json&) {
     APO_CHECK(DataError, depth <= kDeepest, where, ": JSON nested too deeply, beyond ", kDeepest, " levels");
     return true;

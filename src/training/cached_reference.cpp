@@ -37,10 +37,16 @@ void CachedReference::write(const std::filesystem::path& file) const {
 CachedReference CachedReference::read(const std::filesystem::path& file) {
   const models::SafetensorsReader reader(file);
   CachedReference cached;
+  const auto read = [&](const std::string& name) {
+    const at::Tensor found = reader.tensor(name).clone();
+    APO_CHECK(DataError, found.dim() == 2 && found.scalar_type() == at::kFloat && at::isfinite(found).all().item<bool>(),
+              file.string(), ": ", name, ": expected finite float32 numbers [samples, tokens], found ",
+              found.scalar_type(), " ", found.sizes(), found.dim() == 2 ? ", some of them not finite" : "");
+    return found;
+  };
   for (int64_t i = 0; reader.has(tokens_name(i)); ++i)
     cached.batches_.push_back(
-        {reader.tensor(tokens_name(i)).clone(),
-         reader.has(mismatched_name(i)) ? reader.tensor(mismatched_name(i)).clone() : at::Tensor()});
+        {read(tokens_name(i)), reader.has(mismatched_name(i)) ? read(mismatched_name(i)) : at::Tensor()});
   APO_CHECK(DataError, cached.num_batches() > 0, file.string(),
             ": expected tensors 0.tokens, 1.tokens ..., found none of them");
   return cached;

@@ -98,6 +98,7 @@ void write_heaviest_samples(const fs::path& run_directory, const HeaviestSamples
                             const data::Dataset& dataset) {
   const fs::path pictures = run_directory / "heaviest";
   std::error_code error;
+  fs::remove(run_directory / "heaviest_samples.json", error);  // it names the pictures
   fs::remove_all(pictures, error);
   fs::create_directories(pictures, error);
   APO_CHECK(RunError, !error, pictures.string(), ": cannot create directory: ", error.message());

@@ -335,7 +335,7 @@ void Run::checkpoint() {
 void Run::show_heaviest_samples() const {
   try {
     write_heaviest_samples(directory_.path(), state_.heaviest, state_.step, *dataset_);
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
     log_warn("no pictures of the heaviest samples: ", error.what());
   }
 }

@@ -122,8 +122,9 @@ TEST_F(Faults, TrainingKilledTwentyTimesEqualsUninterrupted) {
     RunningProgram victim = start("apo-train", sft("killed", resumed));
     const int64_t begin = last_step(killed);
     if (i % 4 == 3) {  // while a checkpoint is being written
-      const fs::path partial = killed / ("checkpoints/step-" + std::to_string(begin + 4) + ".partial");
-      kills += wait_until(victim, [&] { return fs::exists(partial); });
+      kills += wait_until(victim, [&] {
+        return fs::exists(killed / ("checkpoints/step-" + std::to_string(last_step(killed) + 4) + ".partial"));
+      });
     } else {           // a few steps on, first cut back to the checkpoint
       const auto target = begin + 1 + static_cast<int64_t>(random() % 12);
       bool cut = false;

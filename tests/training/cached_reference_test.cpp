@@ -4,8 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <fstream>
-#include <sstream>
+#include <cmath>
 
 #include "apo/base/error.h"
 #include "apo/base/interrupt.h"
@@ -20,6 +19,7 @@ using apo::testing::metrics_of;
 using apo::testing::RecordedRuns;
 using objective::ObjectiveType;
 using objective::Z0Estimator;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 constexpr const char* kFile = "cached_reference.safetensors";
@@ -108,6 +108,16 @@ TEST(CachedReference, ResumedEqualsNeverHavingStopped) {
 
   fs::remove(runs / "stopped" / kFile);
   EXPECT_THAT(message_of<DataError>([&] { train(stopped, ExistingRun::resume); }), HasSubstr(kFile));
+}
+
+TEST(CachedReference, ASpoiltFileIsNamed) {
+  const apo::testing::TempDir directory;
+  const fs::path file = directory / kFile;
+  CachedReference cached;
+  cached.add({at::full({2, 3}, std::nan("")), at::Tensor()});
+  cached.write(file);
+  EXPECT_THAT(message_of<DataError>([&] { CachedReference::read(file); }),
+              AllOf(HasSubstr(file.string()), HasSubstr("0.tokens"), HasSubstr("not finite")));
 }
 
 TEST(CachedReference, ARunThatWasInterruptedWhileComputingItBeginsAnew) {
