@@ -39,7 +39,7 @@ bool ends_with(const std::string& text, std::string_view end) {
 }
 
 void expect_length(const Array& array, int64_t steps) {
-  APO_CHECK(DataError, array.shape().at(0) == steps, array.where(), ": expected ", steps,
+  APO_CHECK(DataError, !array.shape().empty() && array.shape()[0] == steps, array.where(), ": expected ", steps,
             " rows, one for each action, found ", array.describe());
 }
 
