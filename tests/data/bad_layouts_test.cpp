@@ -86,6 +86,12 @@ TEST_P(BadLayoutTest, WrongTypes) {
                 obs.write(at().camera, std::vector<float>(static_cast<size_t>(at().steps * 192)), {at().steps, 8, 8, 3});
               }),
               AllOf(HasSubstr(std::string("/obs/") + at().camera), HasSubstr("expected uint8 pictures [S, Y, X, 3], found float32")));
+  // a camera that is one number: no rows to count
+  EXPECT_THAT(message([&](auto&, auto& obs) {
+                obs.remove(at().camera);
+                obs.write(at().camera, std::vector<uint8_t>(1), {});
+              }),
+              HasSubstr(std::string("/obs/") + at().camera));
   EXPECT_THAT(message([&](auto& demo, auto&) {
                 demo.remove("obs");
                 demo.write("obs", std::vector<float>(3), {3});
