@@ -1,6 +1,5 @@
 #include "deploy/comparing.h"
 
-#include <algorithm>
 #include <cctype>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -9,6 +8,7 @@
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "deploy/stages.h"
+#include "deploy/take_overs.h"
 
 namespace apo::deploy {
 namespace {
@@ -159,21 +159,12 @@ class Comparing {
           tests.push_back({{"method", name}, {"of", of}, {"difference", test.difference}, {"p", test.p}});
         };
         add("success", paired_test(mine.success, other.success));
-        add("take-overs", paired_test(episodes_with(mine, ""), episodes_with(other, "")));
+        add("take-overs", paired_test(corrected(mine), corrected(other)));
         const std::string reason = commonest_reason(mine.round);
         if (!reason.empty())
-          add(reason, paired_test(episodes_with(mine, reason), episodes_with(other, reason)));
+          add(reason, paired_test(corrected_for(mine, reason), corrected_for(other, reason)));
       }
     return tests;
-  }
-
-  // Episodes with a take-over, for this reason or (empty) for any.
-  static std::vector<bool> episodes_with(const MethodResult& result, const std::string& reason) {
-    std::vector<bool> out;
-    for (const std::vector<std::string>& reasons : result.take_overs)
-      out.push_back(reason.empty() ? !reasons.empty()
-                                   : std::find(reasons.begin(), reasons.end(), reason) != reasons.end());
-    return out;
   }
 
   // Why the base was taken over most often.

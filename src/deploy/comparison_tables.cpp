@@ -9,6 +9,7 @@
 #include "apo/base/proportions.h"
 #include "apo/deploy/comparison.h"
 #include "deploy/table.h"
+#include "deploy/take_overs.h"
 
 namespace apo::deploy {
 namespace {
@@ -18,18 +19,8 @@ using Bits = std::function<std::vector<bool>(const MethodResult&)>;
 
 std::vector<bool> success(const MethodResult& result) { return result.success; }
 std::vector<bool> unaided(const MethodResult& result) { return result.unaided; }
-std::vector<bool> corrected(const MethodResult& result) {
-  std::vector<bool> out;
-  for (const auto& reasons : result.take_overs) out.push_back(!reasons.empty());
-  return out;
-}
-Bits corrected_for(const std::string& reason) {
-  return [reason](const MethodResult& result) {
-    std::vector<bool> out;
-    for (const auto& reasons : result.take_overs)
-      out.push_back(std::find(reasons.begin(), reasons.end(), reason) != reasons.end());
-    return out;
-  };
+Bits for_reason(const std::string& reason) {
+  return [reason](const MethodResult& result) { return corrected_for(result, reason); };
 }
 
 int64_t count(const std::vector<bool>& bits) { return std::count(bits.begin(), bits.end(), true); }
@@ -213,13 +204,13 @@ class Merged {
                                               const std::vector<std::pair<std::string, const Row*>>& others) {
     std::vector<std::string> cells = {escaped(row[0]->method), rate_cell(row, corrected),
                                       loops_cell(row, corrected)};
-    for (const std::string& kind : kinds) cells.push_back(rate_cell(row, corrected_for(kind)));
+    for (const std::string& kind : kinds) cells.push_back(rate_cell(row, for_reason(kind)));
     int64_t lost = 0, total = 0;
     for (const MethodResult* result : row) lost += result->lost, total += std::ssize(result->take_overs);
     cells.push_back(fixed(total > 0 ? static_cast<double>(lost) / static_cast<double>(total) : 0, 3));
     for (const auto& [name, other] : others) {
       cells.push_back(test_cell(row, *other, corrected, Units::episodes));
-      if (!kinds.empty()) cells.push_back(test_cell(row, *other, corrected_for(kinds[0]), Units::episodes));
+      if (!kinds.empty()) cells.push_back(test_cell(row, *other, for_reason(kinds[0]), Units::episodes));
     }
     return cells;
   }
