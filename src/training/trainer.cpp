@@ -62,6 +62,7 @@ class Run {
  private:
   void make_policy();
   void open_files();
+  std::unique_ptr<data::Loader> make_loader(int64_t first_position) const;
   void cache_reference();
   void report_start() const;
   void take_step();
@@ -123,10 +124,9 @@ Run::Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks&
   make_policy();
   learner_ = std::make_unique<Learner>(*policy_, reference_.get(), options.objective,
                                        options.train.micro_batch_size, options.run.precision == "bfloat16");
-  loader_ = std::make_unique<data::Loader>(*dataset_, *sampler_, options.data, seed, state_.step,
-                                           [policy = policy_.get()](Observation& o) { policy->prepare(o); });
   open_files();
   if (options.objective.needs_reference() && !reference_) cache_reference();
+  loader_ = make_loader(state_.step);  // after it: the two would read ahead side by side
 }
 
 // The policy as it was when the run began, a snapshot of it as reference, then what training has changed
@@ -182,6 +182,12 @@ void Run::open_files() {
         std::make_unique<EventFile>(directory_ / "tensorboard", resumed ? state_.step + 1 : 0, wall_time_s());
 }
 
+std::unique_ptr<data::Loader> Run::make_loader(int64_t first_position) const {
+  return std::make_unique<data::Loader>(*dataset_, *sampler_, options_.data,
+                                        static_cast<uint64_t>(options_.run.seed), first_position,
+                                        [policy = policy_.get()](Observation& o) { policy->prepare(o); });
+}
+
 // Before the first update the policy is its own reference: it scores every batch to come. A resumed run reads what the
 // first one found.
 void Run::cache_reference() {
@@ -195,12 +201,11 @@ void Run::cache_reference() {
     return;
   }
   cached_reference_.emplace();
-  data::Loader loader(*dataset_, *sampler_, options_.data, static_cast<uint64_t>(options_.run.seed), 0,
-                      [policy = policy_.get()](Observation& o) { policy->prepare(o); });
+  const std::unique_ptr<data::Loader> loader = make_loader(0);
   Progress progress("reference", total_steps_);
   for (int64_t i = 0; i < total_steps_; ++i) {
     if (interrupted()) throw Interrupted("the reference's log-probabilities were not all computed; nothing was trained");
-    data::Batch batch = loader.next();
+    data::Batch batch = loader->next();
     cached_reference_->add(learner_->reference_log_probs(batch.samples));
     progress.update(i + 1);
   }
