@@ -2,7 +2,8 @@
 # Builds the fuzzers (clang, address and undefined-behaviour sanitizers) and runs each for a while.
 #
 #   scripts/fuzz.sh [SECONDS]                  all of them, SECONDS together (default 60), always the same way: for CI
-#   scripts/fuzz.sh --runs N [TARGET...]       N executions each; TARGET: config, episode, safetensors, tokenizer
+#   scripts/fuzz.sh --runs N [TARGET...]       N executions each, APO_JOBS (default 2) processes at a time;
+#                                              TARGET: config, episode, safetensors, tokenizer
 #   scripts/fuzz.sh --build                    only builds them
 #
 # What they find on the way is kept in build/fuzz/corpus/TARGET; an input that crashes is written to
@@ -10,7 +11,7 @@
 # (scripts/setup.sh --fuzz).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-case "${1:-}" in -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+case "${1:-}" in -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 targets=(config episode safetensors tokenizer)
 runs=0 seconds=0
 if [ "${1:-}" = --build ]; then
@@ -32,24 +33,38 @@ export LSAN_OPTIONS="suppressions=$PWD/fuzz/lsan_suppressions.txt:print_suppress
 export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:${UBSAN_OPTIONS:-}"
 export APO_FUZZ_MODEL="$PWD/tests/tokenizers/goldens/small.model"
 
-fuzz() { # TARGET LIMIT...
-  "$build/bin/fuzz_$1" "${@:2}" -max_len=65536 -len_control=20 -rss_limit_mb=3000 -malloc_limit_mb=2100 -timeout=120 \
+fuzz() { # TARGET LOG LIMIT...
+  "$build/bin/fuzz_$1" "${@:3}" -max_len=65536 -len_control=20 -rss_limit_mb=3000 -malloc_limit_mb=2100 -timeout=120 \
     -report_slow_units=120 -detect_leaks=0 -print_final_stats=1 -verbosity=1 \
-    -artifact_prefix="$build/crash-$1-" "$build/corpus/$1" "fuzz/corpus/$1" > "$build/$1.log" 2>&1 || {
-    tail -40 "$build/$1.log"
-    echo "$1: found something; the whole log is $build/$1.log" >&2
-    exit 1
+    -artifact_prefix="$build/crash-$1-" "$build/corpus/$1" "fuzz/corpus/$1" > "$2" 2>&1 || {
+    tail -40 "$2"
+    echo "$1: found something; the whole log is $2" >&2
+    return 1
   }
 }
-# In rounds, each a process of its own, whatever the libraries in between keep of an input.
+# In rounds, each a process of its own, whatever the libraries in between keep of an input; the processes
+# of a target share its corpus.
+jobs=1
 limit=("-max_total_time=$seconds" -seed=1)
-((runs)) && limit=("-runs=$((runs < 50000 ? runs : 50000))")
+if ((runs)); then
+  jobs="${APO_JOBS:-2}"
+  each=$(((runs + jobs - 1) / jobs))
+  limit=("-runs=$((each < 50000 ? each : 50000))")
+fi
 for target in "${targets[@]}"; do
   mkdir -p "$build/corpus/$target"
   executed=0
   while :; do
-    fuzz "$target" "${limit[@]}"
-    executed=$((executed + $(sed -n 's/^stat::number_of_executed_units: *//p' "$build/$target.log")))
+    pids=() logs=()
+    for ((job = 0; job < jobs; ++job)); do
+      logs+=("$build/$target.$job.log")
+      fuzz "$target" "${logs[job]}" "${limit[@]}" &
+      pids+=($!)
+    done
+    found=0
+    for pid in "${pids[@]}"; do wait "$pid" || found=1; done
+    ((found == 0)) || exit 1
+    executed=$((executed + $(sed -n 's/^stat::number_of_executed_units: *//p' "${logs[@]}" | paste -sd+)))
     ((executed < runs)) || break
   done
   echo "$target: $executed executions, nothing found"
