@@ -5,6 +5,7 @@
 #   scripts/setup.sh            what build, tests and quickstart need (CPU; about 0.6 GB of download)
 #   scripts/setup.sh --cuda     also the libraries that the CUDA build links beside a CUDA 13 toolkit
 #   scripts/setup.sh --python   also what the golden-number scripts and Python benchmarks import
+#   scripts/setup.sh --peers    also robomimic, TensorBoard and the formats of LeRobot, which tests ask what they read in our files
 #   scripts/setup.sh --fuzz     also clang for the fuzzers (scripts/fuzz.sh)
 #   scripts/setup.sh --browser  also Chromium, in which a test opens the reports (about 0.1 GB of download)
 #
@@ -12,15 +13,16 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-with_cuda=0 with_python=0 with_fuzz=0 with_browser=0
+with_cuda=0 with_python=0 with_peers=0 with_fuzz=0 with_browser=0
 for argument in "$@"; do
   case "$argument" in
     --cuda) with_cuda=1 ;;
     --python) with_python=1 ;;
+    --peers) with_peers=1 ;;
     --fuzz) with_fuzz=1 ;;
     --browser) with_browser=1 ;;
-    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) echo "setup.sh: unknown option '$argument' (valid: --cuda, --python, --fuzz, --browser)" >&2; exit 2 ;;
+    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "setup.sh: unknown option '$argument' (valid: --cuda, --python, --peers, --fuzz, --browser)" >&2; exit 2 ;;
   esac
 done
 venv="${APO_VENV:-$PWD/.venv}"
@@ -76,6 +78,10 @@ install() { # NAME PIP-ARGUMENTS...
 }
 install libtorch --no-deps "${torch_wheels[@]}"
 install mujoco --no-deps "${mujoco_wheels[@]}"
-((with_cuda || with_python)) && install cuda --no-deps "${cuda_wheels[@]}"
-((with_python)) && install python typing_extensions filelock sympy mpmath networkx jinja2 markupsafe fsspec numpy h5py safetensors
+((with_cuda || with_python || with_peers)) && install cuda --no-deps "${cuda_wheels[@]}"
+((with_python || with_peers)) && install python typing_extensions filelock sympy mpmath networkx jinja2 markupsafe fsspec numpy h5py safetensors
+if ((with_peers)); then
+  install peers pyarrow av pillow tensorboard tensorboardX psutil tqdm termcolor imageio
+  install robomimic --no-deps robomimic==0.3.0  # its own list asks for simulators and renderers
+fi
 say "done"

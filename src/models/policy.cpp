@@ -53,6 +53,25 @@ int64_t count_outside(const at::Tensor& ids, int64_t first, int64_t last) {
   return at::logical_or(ids.lt(first), ids.gt(last)).sum().item<int64_t>();
 }
 
+// Of the parameters that `counts`; empty if there are none.
+template <class Counts>
+std::string hash_of(const Policy& policy, Counts counts) {
+  uint64_t hash = mix_seed(0, "parameters");
+  bool any = false;
+  for (const auto& [name, tensor] : policy.named_parameters()) {
+    if (in_other_slot(name) || !counts(tensor)) continue;
+    any = true;
+    const at::Tensor value = tensor.detach().to(at::kCPU).contiguous();
+    hash = hash_bytes(hash, name.data(), name.size());
+    hash = hash_bytes(hash, value.sizes().data(), value.sizes().size() * sizeof(int64_t));
+    hash = hash_bytes(hash, value.const_data_ptr(), value.nbytes());
+  }
+  if (!any) return "";
+  char text[17];
+  std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(hash));
+  return text;
+}
+
 }  // namespace
 
 int64_t PolicyInput::size() const {
@@ -111,17 +130,11 @@ void PolicyOptions::visit(config::Visitor& v) {
 }
 
 std::string parameter_hash(const Policy& policy) {
-  uint64_t hash = mix_seed(0, "parameters");
-  for (const auto& [name, tensor] : policy.named_parameters()) {
-    if (in_other_slot(name)) continue;
-    const at::Tensor value = tensor.detach().to(at::kCPU).contiguous();
-    hash = hash_bytes(hash, name.data(), name.size());
-    hash = hash_bytes(hash, value.sizes().data(), value.sizes().size() * sizeof(int64_t));
-    hash = hash_bytes(hash, value.const_data_ptr(), value.nbytes());
-  }
-  char text[17];
-  std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(hash));
-  return text;
+  return hash_of(policy, [](const at::Tensor&) { return true; });
+}
+
+std::string frozen_parameter_hash(const Policy& policy) {
+  return hash_of(policy, [](const at::Tensor& tensor) { return !tensor.requires_grad(); });
 }
 
 at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& logits, const ActionTokens& tokens,

@@ -41,9 +41,8 @@ void check_reference_log_probs(const ObjectiveInput& input, const ObjectiveOptio
                                at::IntArrayRef shape) {
   const at::Tensor& logits = input.policy_logits;
   APO_CHECK(ConfigError, !options.uses_z0() || options.z0 != Z0Estimator::exact,
-            "objective.z0: exact compares whole distributions, which kept log-probabilities of the reference "
-            "do not "
-            "have; expected shifted-labels, mismatched or none");
+            "objective.z0: exact compares whole distributions, which kept log-probabilities of the "
+            "reference do not have; expected shifted-labels, mismatched or none");
   check_floating("reference_token_log_probs", input.reference_token_log_probs, shape, logits);
   if (options.needs_mismatched_tokens())
     check_floating("reference_mismatched_log_probs", input.reference_mismatched_log_probs, shape, logits);
@@ -123,7 +122,7 @@ ObjectiveInput completed(const ObjectiveInput& given, const ObjectiveOptions& op
   if (options.needs_pairs()) check_pairs(input.pair, samples, logits);
   if (!options.needs_reference()) return input;
 
-  if (input.reference_token_log_probs.defined())
+  if (input.reference_token_log_probs.defined() || input.reference_mismatched_log_probs.defined())
     check_reference_log_probs(input, options, shape);
   else
     check_like("reference_logits", input.reference_logits, logits.sizes(), logits.scalar_type(), logits);

@@ -4,40 +4,37 @@
 
 #include "apo/objective/log_prob.h"
 #include "objective/checks.h"
+#include "objective/kl_terms.h"
 
 namespace apo::objective {
 namespace {
 
 // log π(y'|o) of each token of y'
-at::Tensor mismatched_log_probs(const at::Tensor& logits, const ObjectiveInput& input, const at::Tensor& mask,
+at::Tensor mismatched_log_probs(const at::Tensor& logits, const ObjectiveInput& input,
                                 const ObjectiveOptions& options) {
-  return token_log_probs(logits, input.mismatched_tokens, mask,
+  return token_log_probs(logits, input.mismatched_tokens, counted_mismatched(input, options),
                          {options.label_smoothing_bins, input.first_action_token, input.last_action_token});
 }
 
-// Which tokens of y' count.
-at::Tensor mismatched_mask(const ObjectiveInput& input, const ObjectiveOptions& options) {
+}  // namespace
+
+bool drops_end_token(const ObjectiveOptions& options) { return !options.statistics_are_global(); }
+
+at::Tensor counted_mismatched(const ObjectiveInput& input, const ObjectiveOptions& options) {
   at::Tensor mask = input.mismatched_mask;
-  // the released code leaves the end token out
-  if (!options.statistics_are_global()) mask = mask.bitwise_and(input.mismatched_end_token.bitwise_not());
+  if (drops_end_token(options)) mask = mask.bitwise_and(input.mismatched_end_token.bitwise_not());
   // where this sample has no token, its logits are padding
   return options.z0 == Z0Estimator::shifted_labels ? mask.bitwise_and(input.mask) : mask;
 }
 
-bool compares_mismatched_tokens(const ObjectiveOptions& options) {
-  return options.uses_z0() &&
-         (options.z0 == Z0Estimator::mismatched || options.z0 == Z0Estimator::shifted_labels);
-}
-
-// `input` is complete.
-at::Tensor reference_terms(const ObjectiveInput& input, const ObjectiveOptions& options) {
+at::Tensor reference_kl_terms(const ObjectiveInput& input, const ObjectiveOptions& options) {
+  if (!options.needs_mismatched_tokens()) return {};
   if (input.reference_mismatched_log_probs.defined()) return input.reference_mismatched_log_probs;
+  const at::NoGradGuard no_grad;
   const bool own_prefix = options.z0 == Z0Estimator::mismatched;
   return mismatched_log_probs(own_prefix ? input.mismatched_reference_logits : input.reference_logits, input,
-                              mismatched_mask(input, options), options);
+                              options);
 }
-
-}  // namespace
 
 at::Tensor kl_terms(const ObjectiveInput& given, const ObjectiveOptions& options) {
   if (!options.uses_z0() || options.z0 == Z0Estimator::none) return {};
@@ -45,19 +42,13 @@ at::Tensor kl_terms(const ObjectiveInput& given, const ObjectiveOptions& options
   const ObjectiveInput input = completed(given, options);
   if (options.z0 == Z0Estimator::exact) {
     const at::Tensor mask =
-        options.statistics_are_global() ? input.mask : input.mask.bitwise_and(input.end_token.bitwise_not());
+        drops_end_token(options) ? input.mask.bitwise_and(input.end_token.bitwise_not()) : input.mask;
     return token_kl(input.policy_logits, input.reference_logits, mask);
   }
   const bool own_prefix = options.z0 == Z0Estimator::mismatched;
   return mismatched_log_probs(own_prefix ? input.mismatched_policy_logits : input.policy_logits, input,
-                              mismatched_mask(input, options), options) -
-         reference_terms(input, options);
-}
-
-at::Tensor reference_kl_terms(const ObjectiveInput& given, const ObjectiveOptions& options) {
-  if (!compares_mismatched_tokens(options)) return {};
-  const at::NoGradGuard no_grad;
-  return reference_terms(completed(given, options), options);
+                              options) -
+         reference_kl_terms(input, options);
 }
 
 KlBaseline kl_baseline(const ObjectiveOptions& options, const BatchStatistics& whole_batch) {

@@ -6,13 +6,11 @@
 #include "apo/objective/log_prob.h"
 #include "apo/objective/weights.h"
 #include "objective/checks.h"
+#include "objective/kl_terms.h"
 #include "objective/pair_loss.h"
 
 namespace apo::objective {
 namespace {
-
-// The released code reads the end token in desirable rewards only.
-bool drops_end_token(const ObjectiveOptions& options) { return !options.statistics_are_global(); }
 
 // r = Σ_t log π − log π_ref over the tokens that count, [B]; masked ones are 0 already.
 at::Tensor reward_of(at::Tensor log_ratio, const ObjectiveInput& input, const ObjectiveOptions& options) {
@@ -146,9 +144,7 @@ TokenScores score(const ObjectiveInput& given, const ObjectiveOptions& options) 
             .kl = kl_terms(input, options)};
   }
   // shifted labels: both sets of labels in one pass over each policy's logits
-  at::Tensor shifted_mask = input.mismatched_mask.bitwise_and(input.mask);
-  if (drops_end_token(options))
-    shifted_mask = shifted_mask.bitwise_and(input.mismatched_end_token.bitwise_not());
+  const at::Tensor shifted_mask = counted_mismatched(input, options);
   const auto [policy, policy_shifted] = token_log_probs(input.policy_logits, input.tokens, input.mask,
                                                         input.mismatched_tokens, shifted_mask, smoothing);
   const at::NoGradGuard no_grad;

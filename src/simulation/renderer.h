@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "simulation/scene_disruptions.h"
+#include "simulation/drawn_disruptions.h"
 #include "simulation/scene.h"
 
 namespace apo::simulation {

@@ -1,4 +1,4 @@
-#include "simulation/scene_disruptions.h"
+#include "simulation/drawn_disruptions.h"
 
 #include <algorithm>
 #include <cmath>

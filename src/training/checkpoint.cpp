@@ -51,6 +51,7 @@ std::string to_json(const TrainingState& state, const ScheduleOptions& schedule,
       {"data_fingerprint", state.data_fingerprint},
       {"policy_checkpoint", state.policy_checkpoint},
       {"policy_hash", state.policy_hash},
+      {"frozen_hash", state.frozen_hash},
       {"reference_stored", state.reference_stored},
       {"metrics", state.metrics},
       {"heaviest", to_json(state.heaviest)}};
@@ -191,6 +192,7 @@ TrainingState read_state(const fs::path& checkpoint) {
   state.data_fingerprint = value_of<std::string>(json, "data_fingerprint", path);
   state.policy_checkpoint = value_of<std::string>(json, "policy_checkpoint", path);
   state.policy_hash = value_of<std::string>(json, "policy_hash", path);
+  if (json.contains("frozen_hash")) state.frozen_hash = value_of<std::string>(json, "frozen_hash", path);
   state.reference_stored = value_of<bool>(json, "reference_stored", path);
   const auto metrics = value_of<ordered_json>(json, "metrics", path);
   for (const auto& [name, metric] : metrics.items())

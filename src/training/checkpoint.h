@@ -32,6 +32,7 @@ struct TrainingState {
   std::string data_fingerprint;        ///< of the pools that batches are drawn from
   std::string policy_checkpoint;       ///< directory that the starting policy came from; empty: fresh
   std::string policy_hash;             ///< of the starting policy; only where the reference is rebuilt from it
+  std::string frozen_hash;             ///< of what training leaves as it was; empty if nothing, or not known
   bool reference_stored = false;
   std::map<std::string, double> metrics;  ///< of the last step
   HeaviestSamples heaviest;               ///< absent from older checkpoints: then it begins anew

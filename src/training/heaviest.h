@@ -1,7 +1,6 @@
 // The samples that weighed most in a run, kept while it goes on and drawn when it ends.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <vector>
@@ -55,10 +54,5 @@ class HeaviestSamples {
 /// DataError or RunError naming the file.
 void write_heaviest_samples(const std::filesystem::path& run_directory, const HeaviestSamples& heaviest,
                             int64_t last_step, const data::Dataset& dataset);
-
-/// Writes run_directory/labels.json: files, episodes, recorded steps by label and reason, the pools' sizes, and how
-/// many of each pool are in a batch (desirable, intervention, undesirable). RunError naming the file.
-void write_labels(const std::filesystem::path& run_directory, const data::Dataset& dataset,
-                  const std::array<int64_t, 3>& batch_counts);
 
 }  // namespace apo::training

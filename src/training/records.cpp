@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apo/base/error.h"
+#include "apo/base/files.h"
 
 namespace apo::training {
 namespace {
@@ -149,6 +150,24 @@ int64_t memory_bytes(at::Device device) {
   int64_t pages = 0, resident = 0;
   statm >> pages >> resident;
   return resident * ::sysconf(_SC_PAGESIZE);
+}
+
+void write_label_counts(const std::filesystem::path& run_directory, const data::Dataset& dataset,
+                        const std::array<int64_t, 3>& batch_counts) {
+  const auto size = [&](data::Pool pool) { return static_cast<int64_t>(dataset.pool(pool).size()); };
+  const ordered_json json = {{"files", dataset.num_files()},
+                             {"episodes", dataset.num_episodes()},
+                             {"labels", dataset.counts()},
+                             {"pools",
+                              {{"desirable", size(data::Pool::desirable)},
+                               {"intervention", size(data::Pool::intervention)},
+                               {"undesirable", size(data::Pool::undesirable)}}},
+                             {"batch",
+                              {{"desirable", batch_counts[0]},
+                               {"intervention", batch_counts[1]},
+                               {"undesirable", batch_counts[2]}}}};
+  write_file_atomic(run_directory / "labels.json",
+                    json.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace apo::training

@@ -1,8 +1,9 @@
-// What a step leaves behind: one line of metrics.jsonl, one line a sample of samples.jsonl.
+// What a run leaves behind: its labels, one line of metrics.jsonl a step, one line of samples.jsonl a sample.
 #pragma once
 
+#include <array>
 #include <cstdint>
-#include <functional>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <utility>
@@ -48,6 +49,11 @@ void append_evaluation(Metrics& metrics, const std::map<std::string, double>& ev
 /// unweighted_loss (1 − v; sft: mean cross-entropy). Token lists hold the tokens that count.
 std::vector<std::string> sample_lines(int64_t step, const data::Dataset& dataset,
                                       const std::vector<data::Sample>& samples, const BatchOutcome& outcome);
+
+/// Writes run_directory/labels.json: files, episodes, recorded steps by label and reason, the pools' sizes, and how
+/// many of each pool are in a batch (desirable, intervention, undesirable). RunError naming the file.
+void write_label_counts(const std::filesystem::path& run_directory, const data::Dataset& dataset,
+                        const std::array<int64_t, 3>& batch_counts);
 
 /// "file episode timestep T" of one sample, for messages.
 std::string where(const data::Dataset& dataset, const data::StepIndex& index);

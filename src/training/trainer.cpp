@@ -147,6 +147,11 @@ void Run::make_policy() {
   }
   policy_ = starting_policy(start, *dataset_, device_);
   policy_->set_training(true);
+  const std::string frozen_hash = models::frozen_parameter_hash(*policy_);
+  APO_CHECK(DataError, !resume_from || state_.frozen_hash.empty() || frozen_hash == state_.frozen_hash,
+            "policy.checkpoint: ", start.policy.checkpoint, ": cannot resume ", options_.run.dir,
+            ": the frozen weights beneath its adapter are not those that the run began with");
+  state_.frozen_hash = frozen_hash;
   if (options_.objective.needs_reference() && options_.reference.mode != models::ReferenceMode::cached) {
     reference_ = std::make_unique<models::Reference>(*policy_, options_.reference);
     if (!resume_from) {
@@ -168,7 +173,7 @@ void Run::make_policy() {
 void Run::open_files() {
   directory_.begin(hooks_.config_yaml.empty() ? config::print(options_, /*comments=*/true)
                                               : hooks_.config_yaml);
-  write_labels(directory_.path(), *dataset_, sampler_->counts());
+  write_label_counts(directory_.path(), *dataset_, sampler_->counts());
   const bool resumed = directory_.resume_from().has_value();
   metrics_file_ =
       std::make_unique<LineWriter>(directory_ / "metrics.jsonl", resumed ? state_.metrics_bytes : 0);

@@ -8,10 +8,12 @@
 
 #include "apo/base/error.h"
 #include "apo/data/transforms.h"
+#include "support/message_of.h"
 
 namespace apo::data {
 namespace {
 
+using apo::testing::message_of;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
@@ -38,16 +40,6 @@ const nlohmann::json& goldens() {
 
 at::Tensor pixels(const nlohmann::json& list, int64_t height, int64_t width) {
   return at::tensor(list.get<std::vector<int64_t>>()).to(at::kByte).view({height, width, 3});
-}
-
-template <class Kind, class Call>
-std::string message_of(Call call) {
-  try {
-    call();
-  } catch (const Kind& error) {
-    return error.what();
-  }
-  return "(nothing thrown)";
 }
 
 TEST(Geometry, ResizesAsPrismaticDoesWithPillow) {

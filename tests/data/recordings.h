@@ -14,8 +14,11 @@
 #include "apo/base/types.h"
 #include "apo/data/trajectory.h"
 #include "data/hdf5.h"
+#include "support/message_of.h"
 
 namespace apo::data {
+
+using apo::testing::message_of;
 
 inline TrajectoryInfo test_info() {
   return {.environment_name = "tabletop", .environment_config = "task: lift\n", .policy = "policies/base", .policy_hash = "0123456789abcdef"};
@@ -72,25 +75,9 @@ inline void write_recording(const std::filesystem::path& path, const std::vector
   }
 }
 
-/// The message of the error that `act` throws; the test fails if it throws another kind or nothing.
-template <class Kind>
-std::string message_of(const std::function<void()>& act, ExitCode code) {
-  try {
-    act();
-  } catch (const Kind& error) {
-    EXPECT_EQ(error.exit_code(), code);
-    return error.what();
-  } catch (const std::exception& error) {
-    ADD_FAILURE() << "another kind of error: " << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "no error";
-  return "";
-}
-
-inline std::string data_error(const std::function<void()>& act) { return message_of<DataError>(act, ExitCode::data); }
+inline std::string data_error(const std::function<void()>& act) { return message_of<DataError>(act); }
 inline std::string config_error(const std::function<void()>& act) {
-  return message_of<ConfigError>(act, ExitCode::usage);
+  return message_of<ConfigError>(act);
 }
 
 }  // namespace apo::data

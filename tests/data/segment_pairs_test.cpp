@@ -108,7 +108,7 @@ TEST_F(SegmentPairs, AtLeastOneABatch) {
 TEST_F(SegmentPairs, RefusedWhereThereAreNone) {
   const Dataset dataset(options_);
   const auto message = [](const std::function<void()>& act) {
-    return message_of<ConfigError>(act, ExitCode::usage);
+    return message_of<ConfigError>(act);
   };
   EXPECT_THAT(message([&] {
                 PoolSampler(dataset, {.desirable = 1, .intervention = 0, .undesirable = 0}, 8, 1,

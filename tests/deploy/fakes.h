@@ -13,8 +13,11 @@
 #include "apo/base/error.h"
 #include "apo/deploy/environment.h"
 #include "apo/models/policy.h"
+#include "support/message_of.h"
 
 namespace apo::deploy::testing {
+
+using apo::testing::message_of;
 
 /// The walker starts at 0 and must reach 3 + seed % 3 within 12 steps; action[0] is the stride, action[1]
 /// idles. Below -0.5 a human is concerned ("off course"), below -1.5 urgently ("wrong object"), at -4 it
@@ -153,17 +156,6 @@ inline Action hesitant(const Observation& observation) {
   const float position = observation.state.at("position")[0], seed = observation.state.at("seed")[0];
   const bool odd = static_cast<int64_t>(seed) % 2 == 1;
   return {odd ? -0.5f : 0.75f, position / 10};
-}
-
-/// What `work` throws, as text; "" if it throws nothing.
-template <class Kind, class Work>
-std::string message_of(Work&& work) {
-  try {
-    work();
-  } catch (const Kind& error) {
-    return error.what();
-  }
-  return "";
 }
 
 }  // namespace apo::deploy::testing

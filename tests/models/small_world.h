@@ -13,19 +13,11 @@
 #include "apo/base/error.h"
 #include "apo/base/random.h"
 #include "models/small_policy.h"
+#include "support/message_of.h"
 
 namespace apo::models::testing {
 
-/// What `call` throws as `Kind`, or a text that no test expects.
-template <class Kind>
-std::string message_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Kind& error) {
-    return error.what();
-  }
-  return "(nothing thrown)";
-}
+using apo::testing::message_of;
 
 /// Two cameras, two states (2 + 1 numbers), three action dimensions: the first two normalised, the gripper
 /// not.

@@ -9,8 +9,11 @@
 
 #include "apo/base/error.h"
 #include "apo/objective/objective.h"
+#include "support/message_of.h"
 
 namespace apo::objective::testing {
+
+using apo::testing::message_of;
 
 struct BatchShape {
   int64_t samples = 6, tokens = 4, vocabulary = 11;
@@ -75,19 +78,6 @@ inline double distance(const at::Tensor& a, const at::Tensor& b) {
 
 /// A fresh leaf that gradients flow to.
 inline at::Tensor leaf(const at::Tensor& tensor) { return tensor.detach().clone().set_requires_grad(true); }
-
-/// The message of the Error of type E that `function` throws, or what happened instead.
-template <class E, class F>
-std::string message_of(F&& function) {
-  try {
-    function();
-  } catch (const E& error) {
-    return error.what();
-  } catch (const std::exception& error) {
-    return std::string("another exception: ") + error.what();
-  }
-  return "nothing thrown";
-}
 
 inline std::vector<Z0Estimator> all_estimators() {
   return {Z0Estimator::shifted_labels, Z0Estimator::mismatched, Z0Estimator::exact, Z0Estimator::none};

@@ -467,6 +467,11 @@ TEST(Objective, KeptReferenceLogProbsKnowNoWholeDistribution) {
   input.reference_token_log_probs = at::zeros({1, 1}, at::kDouble);
   EXPECT_THAT(message_of<RunError>([&] { apo_loss(input, {.z0 = Z0Estimator::none}); }),
               HasSubstr("reference_token_log_probs"));
+  // the next sample's alone are not enough
+  input = random_batch();
+  input.reference_mismatched_log_probs = at::zeros_like(input.tokens, at::kDouble);
+  EXPECT_THAT(message_of<RunError>([&] { apo_loss(input, {.z0 = Z0Estimator::mismatched}); }),
+              AllOf(HasSubstr("reference_token_log_probs"), HasSubstr("found nothing")));
 }
 
 TEST(Objective, RunsOnTheMetaDevice) {

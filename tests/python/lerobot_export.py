@@ -19,7 +19,7 @@ try:
     import pyarrow.parquet as parquet
     from PIL import Image
 except ImportError as error:
-    print(f"skipped: {error} (pip install h5py numpy pyarrow pillow av, and give that Python as -DAPO_PYTHON=...)")
+    print(f"skipped: {error} (scripts/setup.sh --peers installs it, or give a Python that has it as -DAPO_PYTHON=...)")
     sys.exit(SKIP)
 
 FPS, LENGTHS, SIZE = 10, (6, 4), 32

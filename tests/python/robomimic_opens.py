@@ -14,8 +14,8 @@ try:
     import numpy as np
     import robomimic.utils.obs_utils as ObsUtils
     from robomimic.utils.dataset import SequenceDataset
-except ImportError as error:
-    print(f"skipped: {error} (pip install robomimic torch h5py, and give that Python as -DAPO_PYTHON=...)")
+except (ImportError, OSError, ValueError) as error:  # the latter: PyTorch without libraries it was linked to
+    print(f"skipped: {error} (scripts/setup.sh --peers installs it, or give a Python that has it as -DAPO_PYTHON=...)")
     sys.exit(SKIP)
 
 

@@ -22,7 +22,7 @@ SKIPPED = 77
 try:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 except ImportError as error:
-    print(f"skipped: {error} (pip install tensorboard, and point APO_PYTHON at that Python)")
+    print(f"skipped: {error} (scripts/setup.sh --peers installs it, or give a Python that has it as -DAPO_PYTHON=...)")
     sys.exit(SKIPPED)
 
 CONFIG = """

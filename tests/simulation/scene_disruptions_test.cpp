@@ -13,27 +13,18 @@
 #include "apo/base/error.h"
 #include "apo/config/options.h"
 #include "apo/simulation/tabletop.h"
-#include "simulation/scene_disruptions.h"
+#include "simulation/drawn_disruptions.h"
+#include "support/message_of.h"
 
 namespace apo::simulation {
 namespace {
 
+using apo::testing::message_of;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 at::Tensor picture(const Tabletop& table) { return table.observe().images.at("front"); }
-
-template <class Function>
-std::string message_of(Function&& function) {
-  try {
-    function();
-  } catch (const ConfigError& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no ConfigError";
-  return "";
-}
 
 double norm(const std::array<double, 3>& v) { return std::hypot(v[0], v[1], v[2]); }
 
@@ -327,7 +318,7 @@ TEST(DisruptionOptionsTest, ReadFromYaml) {
 
 TEST(DisruptionOptionsTest, BadYamlIsNamed) {
   const auto read = [](const char* text) {
-    return message_of([&] { config::load<SceneDisruptionOptions>(config::Document::from_text(text)); });
+    return message_of<ConfigError>([&] { config::load<SceneDisruptionOptions>(config::Document::from_text(text)); });
   };
   EXPECT_THAT(read("lightning: {probability: 1}\n"), AllOf(HasSubstr("lightning"), HasSubstr("lighting")));
   EXPECT_THAT(read("lighting: {brightness: 1}\n"), AllOf(HasSubstr("brightness"), HasSubstr("0.9")));
@@ -338,7 +329,7 @@ TEST(DisruptionOptionsTest, BadYamlIsNamed) {
 
 TEST(DisruptionOptionsTest, BadStructsAreNamed) {
   const auto make = [](const SceneDisruptionOptions& options) {
-    return message_of([&] { Tabletop({}, options); });
+    return message_of<ConfigError>([&] { Tabletop({}, options); });
   };
   EXPECT_THAT(make({.object_moved = {.distance_m = 0.5}}),
               AllOf(HasSubstr("object_moved.distance_m is 0.5"), HasSubstr("between 0.01 and 0.1")));

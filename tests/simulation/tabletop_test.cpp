@@ -16,6 +16,7 @@
 
 #include "apo/base/error.h"
 #include "apo/config/options.h"
+#include "support/message_of.h"
 
 // MuJoCo's own way to report a fatal error; absent in a build without it.
 extern "C" void mju_error(const char* format, ...) __attribute__((weak));
@@ -23,6 +24,7 @@ extern "C" void mju_error(const char* format, ...) __attribute__((weak));
 namespace apo::simulation {
 namespace {
 
+using apo::testing::message_of;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
@@ -34,18 +36,6 @@ class TabletopTest : public ::testing::Test {
     if (!Tabletop::available()) GTEST_SKIP() << "built without MuJoCo";
   }
 };
-
-template <class Function>
-std::string message_of(Function&& function, ExitCode code = ExitCode::run) {
-  try {
-    function();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.exit_code(), code);
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
-}
 
 void expect_same_state(const TabletopState& a, const TabletopState& b) {
   EXPECT_EQ(a.hand, b.hand);
@@ -372,29 +362,28 @@ TEST_F(TabletopTest, WildActionsBreakNothing) {
 TEST_F(TabletopTest, BadActionsAreNamed) {
   Tabletop table;
   table.reset(12);
-  EXPECT_THAT(message_of([&] { table.step({0, 0, 0}); }),
+  EXPECT_THAT(message_of<RunError>([&] { table.step({0, 0, 0}); }),
               AllOf(HasSubstr("action has 3 numbers"), HasSubstr("expected 7"), HasSubstr("gripper")));
   const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
-  EXPECT_THAT(message_of([&] { table.step({0, 0, nan, 0, 0, 0, 0}); }),
+  EXPECT_THAT(message_of<RunError>([&] { table.step({0, 0, nan, 0, 0, 0, 0}); }),
               AllOf(HasSubstr("action[2] is nan"), HasSubstr("step 1 of seed 12"), HasSubstr("finite")));
-  EXPECT_THAT(message_of([&] { table.step({0, 0, 0, 0, 0, 0, -inf}); }), HasSubstr("action[6] is -inf"));
+  EXPECT_THAT(message_of<RunError>([&] { table.step({0, 0, 0, 0, 0, 0, -inf}); }), HasSubstr("action[6] is -inf"));
   EXPECT_EQ(table.state().num_steps, 0) << "a refused action moves nothing";
 }
 
 TEST_F(TabletopTest, BadOptionsAreNamed) {
-  const auto code = ExitCode::usage;
-  EXPECT_THAT(message_of([] { Tabletop({.image_size = 4}); }, code),
+  EXPECT_THAT(message_of<ConfigError>([] { Tabletop({.image_size = 4}); }),
               AllOf(HasSubstr("image_size is 4"), HasSubstr("between 16 and 1024")));
-  EXPECT_THAT(message_of([] { Tabletop({.max_steps = 0}); }, code), HasSubstr("max_steps is 0"));
-  EXPECT_THAT(message_of([] { Tabletop({.habit = 1.5}); }, code), HasSubstr("habit is 1.5"));
-  EXPECT_THAT(message_of([] { Tabletop({.action_noise = std::nan("")}); }, code), HasSubstr("action_noise is nan"));
-  EXPECT_THAT(message_of([] { Tabletop().render(5); }), HasSubstr("picture of 5 pixels"));
+  EXPECT_THAT(message_of<ConfigError>([] { Tabletop({.max_steps = 0}); }), HasSubstr("max_steps is 0"));
+  EXPECT_THAT(message_of<ConfigError>([] { Tabletop({.habit = 1.5}); }), HasSubstr("habit is 1.5"));
+  EXPECT_THAT(message_of<ConfigError>([] { Tabletop({.action_noise = std::nan("")}); }), HasSubstr("action_noise is nan"));
+  EXPECT_THAT(message_of<RunError>([] { Tabletop().render(5); }), HasSubstr("picture of 5 pixels"));
 }
 
 TEST_F(TabletopTest, FatalErrorsOfMujocoAreErrorsOfOurs) {
   const Tabletop table;  // installs the handlers
   ASSERT_NE(mju_error, nullptr);
-  EXPECT_THAT(message_of([] { mju_error("no room for %d contacts", 3); }), HasSubstr("MuJoCo: no room for 3 contacts"));
+  EXPECT_THAT(message_of<RunError>([] { mju_error("no room for %d contacts", 3); }), HasSubstr("MuJoCo: no room for 3 contacts"));
 }
 
 TEST_F(TabletopTest, HandleMoves) {
@@ -460,7 +449,7 @@ TEST(TabletopOptionsTest, ReadFromYaml) {
 
 TEST(TabletopOptionsTest, BadYamlIsNamed) {
   const auto read = [](const char* text) {
-    return message_of([&] { config::load<TabletopOptions>(config::Document::from_text(text)); }, ExitCode::usage);
+    return message_of<ConfigError>([&] { config::load<TabletopOptions>(config::Document::from_text(text)); });
   };
   EXPECT_THAT(read("habitt: 1\n"), AllOf(HasSubstr("habitt"), HasSubstr("habit")));
   EXPECT_THAT(read("habit: 2\n"), HasSubstr("habit"));
@@ -469,7 +458,7 @@ TEST(TabletopOptionsTest, BadYamlIsNamed) {
 
 TEST(TabletopAbsenceTest, SaysHowToGetIt) {
   if (Tabletop::available()) GTEST_SKIP() << "built with MuJoCo";
-  EXPECT_THAT(message_of([] { Tabletop table; }), AllOf(HasSubstr("APO_MUJOCO"), HasSubstr("scripts/setup.sh")));
+  EXPECT_THAT(message_of<RunError>([] { Tabletop table; }), AllOf(HasSubstr("APO_MUJOCO"), HasSubstr("scripts/setup.sh")));
 }
 
 }  // namespace

@@ -6,10 +6,12 @@
 #include <cmath>
 
 #include "apo/base/error.h"
+#include "support/message_of.h"
 
 namespace apo::tokenizers {
 namespace {
 
+using apo::testing::message_of;
 using ::testing::HasSubstr;
 
 // With 5 bins the values are -1, -0.5, 0, 0.5, 1 and the borders lie half-way between them.
@@ -62,16 +64,6 @@ TEST(ActionBins, KeepsTheShape) {
   const ActionBins bins;
   EXPECT_EQ(bins.encode(at::zeros({2, 3, 7})).sizes(), at::IntArrayRef({2, 3, 7}));
   EXPECT_EQ(bins.decode(at::zeros({0, 7}, at::kLong)).sizes(), at::IntArrayRef({0, 7}));
-}
-
-template <class Kind, class Call>
-std::string message_of(Call call) {
-  try {
-    call();
-  } catch (const Kind& error) {
-    return error.what();
-  }
-  return "nothing thrown";
 }
 
 TEST(ActionBins, RefusesBadInput) {

@@ -11,12 +11,14 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "support/message_of.h"
 #include "support/temp_dir.h"
 
 namespace apo::tokenizers {
 namespace {
 
 namespace fs = std::filesystem;
+using apo::testing::message_of;
 using apo::testing::TempDir;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
@@ -36,16 +38,6 @@ fs::path llama2() { return fs::path(APO_TEST_DATA) / "llama2/tokenizer.model"; }
 const TextTokenizer& small() {
   static const TextTokenizer tokenizer(kGoldens / "small.model");
   return tokenizer;
-}
-
-template <class Call>
-std::string message_of(Call call) {
-  try {
-    call();
-  } catch (const DataError& error) {
-    return error.what();
-  }
-  return "(nothing thrown)";
 }
 
 Ids concatenated(Ids a, const Ids& b) {
@@ -91,15 +83,15 @@ TEST(TextTokenizer, IsSafeFromManyThreads) {
 TEST(TextTokenizer, RefusesFilesThatAreNoModel) {
   const TempDir directory;
   const fs::path path = directory / "tokenizer.model";
-  EXPECT_THAT(message_of([&] { TextTokenizer tokenizer(path); }),
+  EXPECT_THAT(message_of<DataError>([&] { TextTokenizer tokenizer(path); }),
               AllOf(HasSubstr("tokenizer.model"), HasSubstr("open")));
-  EXPECT_THAT(message_of([&] { TextTokenizer tokenizer(fs::path(directory / ".")); }),
+  EXPECT_THAT(message_of<DataError>([&] { TextTokenizer tokenizer(fs::path(directory / ".")); }),
               HasSubstr("found a directory"));
   write_file_atomic(path, "");
-  EXPECT_THAT(message_of([&] { TextTokenizer tokenizer(path); }),
+  EXPECT_THAT(message_of<DataError>([&] { TextTokenizer tokenizer(path); }),
               AllOf(HasSubstr("tokenizer.model"), HasSubstr("empty file")));
   write_file_atomic(path, "{\"version\": \"1.0\"}");
-  EXPECT_THAT(message_of([&] { TextTokenizer tokenizer(path); }),
+  EXPECT_THAT(message_of<DataError>([&] { TextTokenizer tokenizer(path); }),
               AllOf(HasSubstr("tokenizer.model"), HasSubstr("18 bytes")));
 }
 
@@ -110,7 +102,7 @@ TEST(TextTokenizer, RefusesATruncatedModel) {
   const fs::path path = directory / "tokenizer.model";
   for (size_t bytes = 1; bytes < whole.size(); bytes += bytes < 64 ? 1 : 97) {
     write_file_atomic(path, whole.substr(0, bytes));
-    EXPECT_THAT(message_of([&] { TextTokenizer tokenizer(path); }),
+    EXPECT_THAT(message_of<DataError>([&] { TextTokenizer tokenizer(path); }),
                 AllOf(HasSubstr("tokenizer.model"), HasSubstr("SentencePiece")))
         << bytes;
   }
@@ -119,7 +111,7 @@ TEST(TextTokenizer, RefusesATruncatedModel) {
 TEST(TextTokenizer, RefusesWhatIsNotUtf8) {
   for (const std::string bad :
        {"\xff", "\xc3", "\x80", "\xc0\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe0\x80\x80"})
-    EXPECT_THAT(message_of([&] { small().encode("ab" + bad); }),
+    EXPECT_THAT(message_of<DataError>([&] { small().encode("ab" + bad); }),
                 AllOf(HasSubstr("UTF-8"), HasSubstr("position 2")))
         << bad;
   EXPECT_NO_THROW(small().encode("\xed\x9f\xbf\xf4\x8f\xbf\xbf\xe0\xa0\x80"));
@@ -127,12 +119,12 @@ TEST(TextTokenizer, RefusesWhatIsNotUtf8) {
 }
 
 TEST(TextTokenizer, RefusesIdsBeyondTheVocabulary) {
-  EXPECT_THAT(message_of([] {
+  EXPECT_THAT(message_of<DataError>([] {
                 small().decode({5, 420});
               }),
               AllOf(HasSubstr("[0, 419]"), HasSubstr("found 420")));
-  EXPECT_THAT(message_of([] { small().decode({-1}); }), HasSubstr("found -1"));
-  EXPECT_THAT(message_of([] { (void)small().piece(int64_t{1} << 40); }), HasSubstr("found 1099511627776"));
+  EXPECT_THAT(message_of<DataError>([] { small().decode({-1}); }), HasSubstr("found -1"));
+  EXPECT_THAT(message_of<DataError>([] { (void)small().piece(int64_t{1} << 40); }), HasSubstr("found 1099511627776"));
 }
 
 TEST(OpenVlaPrompt, IsBosTextAndALoneSpace) {
@@ -152,12 +144,12 @@ TEST(OpenVlaPrompt, LowersAndReplacesOnRequest) {
 
 TEST(OpenVlaPrompt, RefusesBadInstructions) {
   for (const char* empty : {"", " ", "\n\t "})
-    EXPECT_THAT(message_of([&] { openvla_prompt(small(), empty); }),
+    EXPECT_THAT(message_of<DataError>([&] { openvla_prompt(small(), empty); }),
                 AllOf(HasSubstr("instruction"), HasSubstr("empty")));
-  EXPECT_THAT(message_of([] { openvla_prompt(small(), "pick \xff"); }),
+  EXPECT_THAT(message_of<DataError>([] { openvla_prompt(small(), "pick \xff"); }),
               AllOf(HasSubstr("instruction"), HasSubstr("255 at position 5")));
   const std::string longer(5000, 'q');
-  EXPECT_THAT(message_of([&] { openvla_prompt(small(), longer); }),
+  EXPECT_THAT(message_of<DataError>([&] { openvla_prompt(small(), longer); }),
               AllOf(HasSubstr("qqq..."), HasSubstr("at most 2048 tokens, found")));
   EXPECT_NO_THROW(openvla_prompt(small(), longer, {.max_tokens = 6000}));
 }

@@ -12,10 +12,12 @@
 
 #include "apo/base/error.h"
 #include "apo/tokenizers/action_bins.h"
+#include "support/message_of.h"
 
 namespace apo::tokenizers {
 namespace {
 
+using apo::testing::message_of;
 using ::testing::HasSubstr;
 
 // 5 edges -1, -0.5, 0, 0.5, 1 before the end 100 of the vocabulary; an action on an edge belongs above it.
@@ -99,16 +101,6 @@ TEST(VocabularyActionBins, KeepsTheShape) {
   const at::Tensor actions = at::linspace(-1, 1, 12).view({3, 4}).t();  // not contiguous
   EXPECT_TRUE(bins.encode(actions).equal(bins.encode(actions.contiguous())));
   EXPECT_EQ(bins.decode(bins.encode(actions)).scalar_type(), at::kFloat);
-}
-
-template <class Kind, class Call>
-std::string message_of(Call call) {
-  try {
-    call();
-  } catch (const Kind& error) {
-    return error.what();
-  }
-  return "(nothing thrown)";
 }
 
 TEST(VocabularyActionBins, RefusesBadInput) {

@@ -8,6 +8,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/interrupt.h"
+#include "support/message_of.h"
 #include "training/recorded_runs.h"
 
 namespace apo::training {
@@ -15,6 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using apo::testing::LinearPolicy;
+using apo::testing::message_of;
 using apo::testing::metrics_of;
 using apo::testing::RecordedRuns;
 using objective::ObjectiveType;
@@ -23,17 +25,6 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 constexpr const char* kFile = "cached_reference.safetensors";
-
-template <class Kind, class Call>
-std::string message_of(Call call) {
-  try {
-    call();
-  } catch (const Kind& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return {};
-}
 
 TrainingOptions cached(TrainingOptions options) {
   options.reference.mode = models::ReferenceMode::cached;

@@ -11,6 +11,7 @@
 #include "apo/base/interrupt.h"
 #include "apo/models/safetensors.h"
 #include "apo/training/trainer.h"
+#include "support/message_of.h"
 #include "training/recorded_runs.h"
 
 namespace apo::training {
@@ -19,8 +20,10 @@ namespace {
 namespace fs = std::filesystem;
 using apo::testing::json_lines;
 using apo::testing::LinearPolicy;
+using apo::testing::message_of;
 using apo::testing::metrics_of;
 using apo::testing::RecordedRuns;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -347,26 +350,28 @@ TEST(Resume, StartsFromACheckpointAndKeepsItsReference) {
 }
 
 // The built-in policy, whole and with an adapter, with picture augmentation.
+TrainingOptions built_in(const RecordedRuns& runs, const char* name, int64_t rank) {
+  TrainingOptions options = runs.options(name);
+  options.policy.type = "small";
+  options.policy.image_size = 16;
+  options.policy.width = 16;
+  options.policy.layers = 1;
+  options.policy.heads = 2;
+  options.policy.channels = 4;
+  options.policy.action_bins = 16;
+  options.policy.state_keys = {"pose"};
+  options.policy.lora = {.rank = rank, .dropout = 0.2};
+  options.data.augmentation = {.enabled = true, .shift_px = 1, .brightness = 0.1};
+  options.data.loader = {.workers = 1, .prefetch = 2};
+  options.optimizer.learning_rate = 1e-3;
+  return options;
+}
+
 TEST(Resume, EqualsForTheBuiltInPolicy) {
   for (const int64_t rank : {0, 2}) {
     SCOPED_TRACE(concat("adapter rank ", rank));
     const RecordedRuns runs;
-    const auto small = [&](const char* name) {
-      TrainingOptions options = runs.options(name);
-      options.policy.type = "small";
-      options.policy.image_size = 16;
-      options.policy.width = 16;
-      options.policy.layers = 1;
-      options.policy.heads = 2;
-      options.policy.channels = 4;
-      options.policy.action_bins = 16;
-      options.policy.state_keys = {"pose"};
-      options.policy.lora = {.rank = rank, .dropout = 0.2};
-      options.data.augmentation = {.enabled = true, .shift_px = 1, .brightness = 0.1};
-      options.data.loader = {.workers = 1, .prefetch = 2};
-      options.optimizer.learning_rate = 1e-3;
-      return options;
-    };
+    const auto small = [&](const char* name) { return built_in(runs, name, rank); };
     train(small("whole"));
     train_interrupted_at(small("stopped"), 3);
     train(small("stopped"), ExistingRun::resume);
@@ -380,6 +385,24 @@ TEST(Resume, EqualsForTheBuiltInPolicy) {
     const models::SafetensorsReader state(runs / "whole/checkpoints/step-6/training_state.safetensors");
     for (const std::string& name : state.names())
       EXPECT_TRUE(name.find(".lora_") != std::string::npos || name == "random.cpu") << name;
+  }
+}
+
+// An adapter means nothing on other weights; the reference may come from the base (adapter) or from the past (cached).
+TEST(Resume, RefusesAnotherBaseBeneathTheAdapter) {
+  for (const auto mode : {models::ReferenceMode::adapter, models::ReferenceMode::cached}) {
+    const RecordedRuns runs;
+    TrainingOptions options = built_in(runs, "run", 2);
+    options.reference.mode = mode;
+    train_interrupted_at(options, 3);
+    TrainingOptions other = built_in(runs, "other", 2);
+    other.reference.mode = mode;
+    other.run.seed = 8;
+    train_interrupted_at(other, 3);
+    const fs::path weights = "checkpoints/latest/policy/model.safetensors";
+    fs::copy_file(runs / "other" / weights, runs / "run" / weights, fs::copy_options::overwrite_existing);
+    EXPECT_THAT(message_of<DataError>([&] { train(options, ExistingRun::resume); }),
+                AllOf(HasSubstr("policy.checkpoint"), HasSubstr("cannot resume"), HasSubstr("frozen weights")));
   }
 }
 

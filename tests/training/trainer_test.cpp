@@ -8,6 +8,7 @@
 #include "apo/base/error.h"
 #include "apo/base/interrupt.h"
 #include "apo/config/options.h"
+#include "support/message_of.h"
 #include "training/recorded_runs.h"
 
 namespace apo::training {
@@ -16,6 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 using apo::testing::json_lines;
 using apo::testing::LinearPolicy;
+using apo::testing::message_of;
 using apo::testing::metrics_of;
 using apo::testing::RecordedRuns;
 using ::testing::ElementsAre;
@@ -28,17 +30,6 @@ std::vector<std::string> names_in(const fs::path& directory) {
     names.push_back(entry.path().filename().string());
   std::ranges::sort(names);
   return names;
-}
-
-template <class Kind, class Call>
-std::string message_of(Call call) {
-  try {
-    call();
-  } catch (const Kind& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return {};
 }
 
 TEST(Train, WritesWhatARunPromises) {

@@ -160,6 +160,8 @@ std::unique_ptr<Policy> load_policy(const std::filesystem::path& path, at::Devic
 std::filesystem::path resolve_checkpoint(const std::filesystem::path& path);
 /// A content hash (16 hex digits) of the policy's parameters, for trajectory files and results.
 std::string parameter_hash(const Policy& policy);
+/// The same of those alone that do not train: of the base beneath an adapter. Empty where all of them train.
+std::string frozen_parameter_hash(const Policy& policy);
 
 /// What `logits` [B, T, V] make most probable, teacher forced: among the action tokens where `tokens` has one, elsewhere
 /// (end token, padding) as in `tokens`. [B, T] ids, without gradient. `whole_vocabulary`: among all tokens, as the released

@@ -17,9 +17,6 @@ namespace apo::objective {
 /// Gradient none.
 at::Tensor kl_terms(const ObjectiveInput& input, const ObjectiveOptions& options);
 
-/// What the reference has of them, log π_ref(y'_t | ...), for shifted-labels and mismatched; undefined otherwise.
-at::Tensor reference_kl_terms(const ObjectiveInput& input, const ObjectiveOptions& options);
-
 struct KlBaseline {
   at::Tensor z0, unclamped, standard_error;  ///< [] float64
   at::Tensor clamped;                        ///< [] bool
