@@ -28,25 +28,32 @@ int64_t count(const std::vector<bool>& bits) { return std::count(bits.begin(), b
 // One method after one round in all loops.
 using Row = std::vector<const MethodResult*>;
 
-Rate pooled(const Row& row, const Bits& bits) {
+// What is one observation. Trials have the same seeds in all loops: a seed's outcomes are alike, and make one
+// cluster. Each loop's deployments have their own seeds: every episode counts.
+enum class Units { seeds, episodes };
+
+// Wilson's interval depends on z² / n alone: z √deff is the interval of the effective sample n / deff.
+Rate pooled(const Row& row, const Bits& bits, Units units) {
+  std::vector<std::vector<bool>> outcomes;
   int64_t n = 0, total = 0;
   for (const MethodResult* result : row) {
-    const std::vector<bool> values = bits(*result);
-    n += count(values);
-    total += std::ssize(values);
+    outcomes.push_back(bits(*result));
+    n += count(outcomes.back());
+    total += std::ssize(outcomes.back());
   }
-  return wilson(n, total);
+  const double effect = units == Units::seeds ? design_effect(outcomes) : 1;
+  return wilson(n, total, kQuantile95 * std::sqrt(effect));
 }
 
-std::string rate_cell(const Row& row, const Bits& bits) {
-  const Rate rate = pooled(row, bits);
+std::string rate_cell(const Row& row, const Bits& bits, Units units) {
+  const Rate rate = pooled(row, bits, units);
   return concat(fixed(rate.rate, 3), " [", fixed(rate.low, 2), ", ", fixed(rate.high, 2), "]");
 }
 
 std::string loops_cell(const Row& row, const Bits& bits) {
   std::string text;
   for (const MethodResult* result : row)
-    text += concat(text.empty() ? "" : " / ", fixed(pooled({result}, bits).rate, 2));
+    text += concat(text.empty() ? "" : " / ", fixed(pooled({result}, bits, Units::episodes).rate, 2));
   return text;
 }
 
@@ -55,10 +62,7 @@ std::string p_text(double p) {
   return concat("p = ", fixed(p, p < 0.1 ? 3 : 2));
 }
 
-// Which pairs are one observation. Trials have the same seeds in all loops: a seed counts once, by what most
-// bases did with it. Each loop's deployments have their own seeds: every episode counts.
-enum class Units { seeds, episodes };
-
+// A unit counts once, for whichever of the two did it in more loops.
 PairedTest pooled_test(const Row& row, const Row& other, const Bits& bits, Units units) {
   std::vector<int64_t> balance;  // by unit: how much more often the first did it
   int64_t sum = 0, pairs = 0;
@@ -194,17 +198,17 @@ class Merged {
 
   static std::vector<std::string> trial_row(const Row& row,
                                             const std::vector<std::pair<std::string, const Row*>>& others) {
-    std::vector<std::string> cells = {escaped(row[0]->method), rate_cell(row, success),
-                                      loops_cell(row, success), rate_cell(row, unaided)};
+    std::vector<std::string> cells = {escaped(row[0]->method), rate_cell(row, success, Units::seeds),
+                                      loops_cell(row, success), rate_cell(row, unaided, Units::seeds)};
     for (const auto& [name, other] : others) cells.push_back(test_cell(row, *other, success, Units::seeds));
     return cells;
   }
 
   static std::vector<std::string> episode_row(const Row& row, const std::vector<std::string>& kinds,
                                               const std::vector<std::pair<std::string, const Row*>>& others) {
-    std::vector<std::string> cells = {escaped(row[0]->method), rate_cell(row, corrected),
+    std::vector<std::string> cells = {escaped(row[0]->method), rate_cell(row, corrected, Units::episodes),
                                       loops_cell(row, corrected)};
-    for (const std::string& kind : kinds) cells.push_back(rate_cell(row, for_reason(kind)));
+    for (const std::string& kind : kinds) cells.push_back(rate_cell(row, for_reason(kind), Units::episodes));
     int64_t lost = 0, total = 0;
     for (const MethodResult* result : row) lost += result->lost, total += std::ssize(result->take_overs);
     cells.push_back(fixed(total > 0 ? static_cast<double>(lost) / static_cast<double>(total) : 0, 3));
@@ -219,17 +223,45 @@ class Merged {
   std::map<Key, Row> rows_;
 };
 
+const char* const kOneLoop =
+    "Success and take-overs are shares of all trials or episodes, with Wilson's 95 % interval. "
+    "Differences are in points (hundredths), with the two-sided p of McNemar's exact test over the "
+    "common seeds, not corrected for the number of tests.\n";
+const char* const kSeveralLoops =
+    "Success and take-overs are shares of all trials or episodes, with Wilson's 95 % interval. All "
+    "bases are tried on the same seeds, so the intervals of success are as wide as the effective "
+    "number of trials makes them (Kish's design effect, from how alike the bases' outcomes on a seed "
+    "are); they leave out the spread between bases. Differences are in points (hundredths), with the "
+    "two-sided p of McNemar's exact test over the common seeds, not corrected for the number of tests. "
+    "In the test of success each seed counts once, for the method that succeeded there with more of "
+    "the bases; where both did with as many, it does not count.\n";
+
 }  // namespace
+
+double design_effect(std::span<const std::vector<bool>> outcomes) {
+  const auto m = static_cast<double>(outcomes.size());
+  const size_t num_seeds = outcomes.empty() ? 0 : outcomes[0].size();
+  for (const std::vector<bool>& loop : outcomes) APO_ASSERT(loop.size() == num_seeds);
+  if (outcomes.size() < 2 || num_seeds < 2) return std::max(1.0, m);
+  double mean = 0, between = 0, within = 0;
+  for (const std::vector<bool>& loop : outcomes) mean += static_cast<double>(count(loop));
+  mean /= m * static_cast<double>(num_seeds);
+  for (size_t seed = 0; seed < num_seeds; ++seed) {
+    double share = 0;
+    for (const std::vector<bool>& loop : outcomes) share += (loop[seed] ? 1 : 0) / m;
+    between += m * (share - mean) * (share - mean);
+    within += m * share * (1 - share);
+  }
+  between /= static_cast<double>(num_seeds - 1);
+  within /= static_cast<double>(num_seeds) * (m - 1);
+  const double spread = between + (m - 1) * within;
+  if (spread < 1e-12) return m;  // one and the same outcome everywhere
+  return std::clamp(1 + (m - 1) * (between - within) / spread, 1.0, m);
+}
 
 std::string comparison_markdown(std::span<const Comparison> loops, std::span<const std::string> names) {
   APO_ASSERT(!loops.empty() && loops.size() == names.size());
-  return concat(
-      Merged(loops, names).markdown(),
-      "Success and take-overs are shares of all trials or episodes, with Wilson's 95 % interval; the "
-      "intervals leave out the spread between bases. Differences are in points (hundredths), with the "
-      "two-sided p of McNemar's exact test over the common seeds, not corrected for the number of "
-      "tests. Trials have the same seeds for all bases, so that each seed counts once in their test, "
-      "by what most bases did with it.\n");
+  return concat(Merged(loops, names).markdown(), loops.size() == 1 ? kOneLoop : kSeveralLoops);
 }
 
 }  // namespace apo::deploy

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "deploy/fakes.h"
@@ -93,17 +95,70 @@ TEST(Comparison, BadJsonSaysWhatIsWrong) {
   EXPECT_THAT(message(replaced("\"results\":[", "\"results\":[],\"more\":[")), HasSubstr("results"));
 }
 
+TEST(DesignEffect, ByHand) {
+  using Loop = std::vector<bool>;
+  // Two loops, four seeds: shares by seed 1, 1, 1, 1/2 about 7/8. MSB = 2 (3/64 + 9/64) / 3 = 1/8,
+  // MSW = 2 (1/4) / 4 = 1/8: no more alike than chance.
+  EXPECT_NEAR(design_effect(std::vector<Loop>{{true, true, true, false}, {true, true, true, true}}), 1,
+              1e-12);
+  // Shares 1, 1, 1/2, 0 about 5/8: MSB = 2 (2 (9/64) + 1/64 + 25/64) / 3 = 11/24, MSW = 1/8,
+  // ICC = (1/3) / (7/12) = 4/7.
+  EXPECT_NEAR(design_effect(std::vector<Loop>{{true, true, true, false}, {true, true, false, false}}),
+              11.0 / 7, 1e-12);
+}
+
+TEST(DesignEffect, IsTheNumberOfLoopsWhereTheyAgree) {
+  std::vector<bool> loop(200, false);
+  std::fill_n(loop.begin(), 102, true);
+  EXPECT_NEAR(design_effect(std::vector(3, loop)), 3, 1e-12);
+  EXPECT_EQ(design_effect(std::vector(3, std::vector<bool>(200, false))), 3);
+  EXPECT_EQ(design_effect(std::vector(3, std::vector<bool>{true})), 3) << "one seed";
+  EXPECT_EQ(design_effect(std::vector(1, loop)), 1);
+}
+
+// Every combination of three outcomes 25 times: MSB = 3 (50 / 4 + 150 / 36) / 199 = 50 / 199,
+// MSW = 3 (150 · 2/9) / 400 = 1/4, so that ICC is 1 / 598 and 600 trials are worth 598.
+std::vector<std::vector<bool>> independent_loops() {
+  std::vector<std::vector<bool>> loops(3);
+  for (int seed = 0; seed < 200; ++seed)
+    for (int loop = 0; loop < 3; ++loop) loops[loop].push_back((seed >> loop & 1) != 0);
+  return loops;
+}
+
+TEST(DesignEffect, IsAboutOneWhereLoopsAreIndependent) {
+  EXPECT_NEAR(design_effect(independent_loops()), 1 + 2.0 / 598, 1e-12);
+  EXPECT_EQ(design_effect(std::vector<std::vector<bool>>{{true, false, true}, {false, true, false}}), 1)
+      << "less alike than chance";
+}
+
+// 102 of 200 in each of three loops, seed by seed the same: as wide as 102 of 200. 300 of 600 otherwise.
+TEST(Comparison, IntervalsAreThoseOfTheEffectiveTrials) {
+  std::vector<bool> alike(200, false);
+  std::fill_n(alike.begin(), 102, true);
+  std::vector<Comparison> loops(3);
+  for (size_t i = 0; i < loops.size(); ++i)
+    loops[i].results = {result("base", alike, {}), result("apo", independent_loops()[i], {})};
+  const std::vector<std::string> names = {"one", "two", "three"};
+  const std::string text = comparison_markdown(loops, names);
+  EXPECT_THAT(text, HasSubstr("| base | 0.510 [0.44, 0.58] |"));
+  EXPECT_THAT(text, HasSubstr("| apo | 0.500 [0.46, 0.54] |"));
+  EXPECT_THAT(text, AllOf(HasSubstr("Kish's design effect"), HasSubstr("with more of the bases")));
+  const std::string one = comparison_markdown(std::span(loops).first(1), std::span(names).first(1));
+  EXPECT_THAT(one, AllOf(HasSubstr("| base | 0.510 [0.44, 0.58] |"),
+                         HasSubstr("| apo | 0.500 [0.43, 0.57] |"), Not(HasSubstr("bases"))));
+}
+
 TEST(Comparison, TablesPoolTheLoops) {
   const std::vector<Comparison> loops = {comparison(1), comparison(2)};
   const std::vector<std::string> names = {"one", "two"};
   const std::string text = comparison_markdown(loops, names);
   EXPECT_THAT(text, HasSubstr("## After 1 round\n\n2 freshly trained bases, 4 trials"));
-  // base: 1 of 4 in both; the other: 3 of 4 and 4 of 4, so 7 of 8. Seeds 0 and 1 are better with both bases,
-  // seed 3 with one, none is worse: p = 2 / 2^3
-  EXPECT_THAT(text, HasSubstr("| base | 0.250 [0.07, 0.59] | 0.25 / 0.25 |"));
+  // base: the same 1 of 4 in both, worth 1 of 4; the other: 3 of 4 and 4 of 4, so 7 of 8 (its design effect is 1,
+  // see above), and never unaided, worth 0 of 4. Seeds 0 and 1 are better with both bases, seed 3 with one, none
+  // is worse: p = 2 / 2^3
+  EXPECT_THAT(text, HasSubstr("| base | 0.250 [0.05, 0.70] | 0.25 / 0.25 |"));
   EXPECT_THAT(
-      text,
-      HasSubstr("| a\\|b | 0.875 [0.53, 0.98] | 0.75 / 1.00 | 0.000 [0.00, 0.32] | +62.5, p = 0.25 |"));
+      text, HasSubstr("| a\\|b | 0.875 [0.53, 0.98] | 0.75 / 1.00 | 0.000 [0.00, 0.49] | +62.5, p = 0.25 |"));
   // deployments: 3 of 3 and 1 of 3, the base's commonest reason first; 4 discordant episodes: p = 2 / 16
   EXPECT_THAT(text, HasSubstr("| each base | wrong object | off course | lost | take-overs against base | "
                               "wrong object against base |"));
@@ -154,8 +209,8 @@ TEST(ComparisonOptions, NamesAreCheckedFirst) {
     options.against = std::move(against);
     return message_of<ConfigError>([&] { check(options); });
   };
-  EXPECT_EQ(message({"apo", "sft"}, {"base", "sft"}), "");
-  EXPECT_EQ(message({}, {"base"}), "");
+  EXPECT_EQ(message({"apo", "sft"}, {"base", "sft"}), "(nothing thrown)");
+  EXPECT_EQ(message({}, {"base"}), "(nothing thrown)");
   EXPECT_THAT(message({"apo", ""}, {}), HasSubstr("refine.comparison.methods[1].name"));
   EXPECT_THAT(message({"apo", "apo"}, {}), AllOf(HasSubstr("methods[1].name"), HasSubstr("apo once more")));
   EXPECT_THAT(message({"base"}, {}), HasSubstr("methods[0].name"));

@@ -76,10 +76,20 @@ double mcnemar_exact(int64_t only_first, int64_t only_second);
 /// The vectors are of one length, pair by pair.
 PairedTest paired_test(const std::vector<bool>& first, const std::vector<bool>& second);
 
+/// How much less the m outcomes of each seed tell than m independent ones: outcomes[loop][seed], m loops.
+///
+///   deff = 1 + (m - 1) ICC,   ICC = (MSB - MSW) / (MSB + (m - 1) MSW),   clamped to [1, m]
+///
+/// with the mean squares between and within seeds of a one-way analysis of variance. m where every outcome is the
+/// same or there is but one seed; 1 for one loop. n trials are worth n / deff independent ones.
+/// Source  Kish 1965 (design effect); Rao & Scott 1992 (proportions at the effective sample size).
+double design_effect(std::span<const std::vector<bool>> outcomes);
+
 /// Markdown tables, two for each round: success in trials, and take-overs in the next deployment. Rates are
 /// pooled over `loops` (freshly trained bases), intervals are Wilson's 95 %, tests are McNemar's. Trials have the
-/// same seeds in every loop: there a seed counts once, by the sign of its sum over loops. Deployments have their
-/// own seeds in each loop: there every episode counts.
+/// same seeds in every loop: their intervals are those of the effective sample size n / design_effect, and in the
+/// tests a seed counts once, by the sign of its sum over loops. Deployments have their own seeds in each loop:
+/// there every episode counts.
 /// DataError naming `names` (one a loop) where two loops have other methods, trials, seeds or episodes.
 std::string comparison_markdown(std::span<const Comparison> loops, std::span<const std::string> names);
 
