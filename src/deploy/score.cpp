@@ -119,7 +119,9 @@ int64_t score_dataset(models::Policy& policy, const std::string& path, const dat
       const ScoredBatch batch = score_batch(policy, samples);
       std::string text;
       for (int64_t row = 0; row < std::ssize(samples); ++row)
-        text += line_of(dataset, samples[static_cast<size_t>(row)], batch, row).dump() + "\n";
+        text += line_of(dataset, samples[static_cast<size_t>(row)], batch, row)
+                    .dump(-1, ' ', false, json::error_handler_t::replace) +
+                "\n";
       text.pop_back();  // the writer ends the last line
       lines.append(text);
       progress.update(end);

@@ -81,6 +81,18 @@ TEST(ScoreDataset, IgnoresTheTrainingFilters) {
   EXPECT_EQ(score_dataset(policy, (dir / "walks.hdf5").string(), strict, 4, dir / "scores.jsonl"), 19);
 }
 
+// "caf" and a lone 0xE9: a name that no JSON can hold as it is.
+TEST(ScoreDataset, TakesNamesThatAreNotUtf8) {
+  const apo::testing::TempDir dir;
+  record_walks(dir / "walks.hdf5");
+  const std::string path = (dir / "caf\xe9.hdf5").string();
+  std::filesystem::rename(dir / "walks.hdf5", path);
+  FunctionPolicy policy(hesitant);
+  EXPECT_EQ(score_dataset(policy, path, {}, 4, dir / "scores.jsonl"), 19);
+  EXPECT_THAT(lines_of(dir / "scores.jsonl").at(0)["file"].get<std::string>(),
+              HasSubstr("caf\xef\xbf\xbd.hdf5"));
+}
+
 TEST(ScoreDataset, SaysWhatIsWrong) {
   const apo::testing::TempDir dir;
   record_walks(dir / "walks.hdf5");
