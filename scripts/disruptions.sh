@@ -43,28 +43,46 @@ python3 - "$results" "$round" "$output" "${seeds[@]}" <<'END'
 import json, math, pathlib, sys
 
 found, round_, output, seeds = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]), sys.argv[4:]
-counts = {}  # policy -> disruption -> [(successes, trials) of each seed]
+outcomes = {}  # policy -> disruption -> for each base {seed of the trial: success}
 for seed in seeds:
     for file in sorted(pathlib.Path(found, seed, f"round-{round_}").glob("*/results.json"),
                        key=lambda path: (path.parent.name != "base", path)):
         results = json.loads(file.read_text())
         name = file.parent.name.lstrip("0123456789-").replace("-", " ")
-        cells = {"none": results["success"], **{k: v["success"] for k, v in results["disruptions"].items()}}
-        for disruption, success in cells.items():
-            counts.setdefault(name, {}).setdefault(disruption, []).append((success["count"], success["total"]))
+        for disruption, result in {"none": results, **results["disruptions"]}.items():
+            outcomes.setdefault(name, {}).setdefault(disruption, []).append(
+                {trial["seed"]: bool(trial["success"]) for trial in result["trials"]})
 
-def cell(pairs):
-    if len(pairs) != len(seeds):
-        sys.exit(f"disruptions.sh: expected results of {len(seeds)} bases, found {len(pairs)}")
-    k, n, z = sum(p[0] for p in pairs), sum(p[1] for p in pairs), 1.959964
+def design_effect(bases):
+    """As apo::deploy::design_effect: 1 + (m - 1) ICC of the m outcomes of each trial seed, within [1, m]."""
+    m, k = len(bases), len(bases[0])
+    if m < 2 or k < 2:
+        return max(1, m)
+    shares = [sum(base[seed] for base in bases) / m for seed in bases[0]]
+    mean = sum(shares) / k
+    between = m * sum((share - mean) ** 2 for share in shares) / (k - 1)
+    within = m * sum(share * (1 - share) for share in shares) / (k * (m - 1))
+    spread = between + (m - 1) * within
+    return m if spread < 1e-12 else min(max(1 + (m - 1) * (between - within) / spread, 1), m)
+
+def cell(bases):
+    if len(bases) != len(seeds):
+        sys.exit(f"disruptions.sh: expected results of {len(seeds)} bases, found {len(bases)}")
+    if any(base.keys() != bases[0].keys() for base in bases):
+        sys.exit("disruptions.sh: expected the same trial seeds (eval.seed, eval.trials) of all bases, found others")
+    k, n = sum(sum(base.values()) for base in bases), sum(map(len, bases))
+    z = 1.959964 * math.sqrt(design_effect(bases))
     middle, half = (k + z * z / 2) / (n + z * z), z * math.sqrt(k * (n - k) / n + z * z / 4) / (n + z * z)
-    each = " / ".join(f"{a / b:.2f}" for a, b in pairs)
-    return f"{k / n:.3f} [{middle - half:.2f}, {middle + half:.2f}] ({each})"
+    each = " / ".join(f"{sum(base.values()) / len(base):.2f}" for base in bases)
+    return f"{k / n:.3f} [{max(middle - half, 0):.2f}, {min(middle + half, 1):.2f}] ({each})"
 
-policies = list(counts)
+policies = list(outcomes)
 lines = ["| disruption | " + " | ".join(policies) + " |", "| --- " * (len(policies) + 1) + "|"]
-for disruption in counts[policies[0]]:
-    lines.append(f"| {disruption} | " + " | ".join(cell(counts[p][disruption]) for p in policies) + " |")
+for disruption in outcomes[policies[0]]:
+    lines.append(f"| {disruption} | " + " | ".join(cell(outcomes[p][disruption]) for p in policies) + " |")
+if len(seeds) > 1:
+    lines += ["", "Success with Wilson's 95 % interval at the effective number of trials (all bases are tried on the same "
+              "seeds: Kish's design effect), then each base; the intervals leave out the spread between bases."]
 output.parent.mkdir(parents=True, exist_ok=True)
 output.write_text("\n".join(lines) + "\n")
 print("\n".join(lines))
