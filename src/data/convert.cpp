@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "apo/base/error.h"
+#include "data/extras.h"
 #include "data/layouts.h"
 #include "data/scan.h"
 
@@ -17,14 +18,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using hdf5::Group;
-using hdf5::Kind;
 
 bool keeps_demos(TrajectoryFormat to) { return to == TrajectoryFormat::apo || to == TrajectoryFormat::robomimic; }
-
-// What an episode's group holds besides what a step carries.
-struct Extras {
-  std::vector<float> rewards, dones;
-};
 
 // Arrays of data/demo_N that the reader turns into steps; the others are looked for here or listed as left out.
 const std::set<std::string>& read_as_steps() {
@@ -44,50 +39,44 @@ class Converter {
 
  private:
   void leave_out(const std::string& what) { ++result.left_out[what]; }
-  Extras read_extras(const ScannedEpisode& e, const Group& demo);
   void list_unused(const Group& demo, const EpisodeRecord& record);
-  Episode read_episode(const ScannedEpisode& e, const Extras& extras) const;
   void expect_like_the_first(const ScannedEpisode& e, const Episode& episode);
-  void write_demo(const ScannedEpisode& e, Episode episode);
+  void write_demo(const ScannedEpisode& e, Episode episode, const std::string& policy_hash);
   void write_timesteps(const ScannedEpisode& e, const Episode& episode);
   void list_lost_by_steps(const Episode& episode);
   fs::path partial() const { return out_.string() + ".partial"; }
 
   TrajectoryFormat to_;
   fs::path out_;
-  std::optional<Group> source_;   // of the file that is read, if it has data/demo_N
+  std::optional<ExtrasReader> extras_;   // of the file that is read
   std::optional<Group> root_, data_;
   std::string first_;             // the first episode and its shape
   std::string first_shape_;
   std::string environment_;       // env_args of the first file
-  std::string policy_hash_;
 };
 
 void Converter::begin_file(const ScannedFile& in) {
-  const TrajectoryFormat from = in.file.format();
   hdf5::Session session;
-  const Group root = Group::open(in.file.path());
-  source_.reset();
+  extras_.emplace(in.file);
+  const Group* source = extras_->data();
   TrajectoryInfo info;
   // kept, counted anew, or where the instruction is found
   static const std::set<std::string> known{"env_args", "policy", "policy_hash", "total", kSchemaAttribute, "num_demos",
                                            "task_description", "problem_info", "macros_image_convention"};
-  policy_hash_.clear();
   for (const auto& [key, value] : in.file.attributes()) {
     if (key == "environment_name") info.environment_name = value;
     if (key == "environment_config") info.environment_config = value;
     if (key == "policy") info.policy = value;
-    if (key == "policy_hash") policy_hash_ = info.policy_hash = value;
+    if (key == "policy_hash") info.policy_hash = value;
   }
-  if (from != TrajectoryFormat::released_demo && from != TrajectoryFormat::released_interaction) {
-    source_ = root.group("data");
-    for (const std::string& name : root.names())
+  if (source) {
+    for (const std::string& name : Group::open(in.file.path()).names())
       if (name != "data") leave_out(name);
-    for (const std::string& name : source_->attribute_names())
+    for (const std::string& name : source->attribute_names())
       if (!known.contains(name)) leave_out("attribute data/" + name);
   }
   std::string environment;
-  if (source_) environment = source_->text_attribute("env_args").value_or("");
+  if (source) environment = source->text_attribute("env_args").value_or("");
   if (result.num_episodes > 0 && environment != environment_) leave_out("attribute data/env_args of another environment");
   if (!keeps_demos(to_) && !environment.empty()) leave_out("attribute data/env_args");
   if (root_ || to_ == TrajectoryFormat::released_interaction) return;
@@ -96,23 +85,8 @@ void Converter::begin_file(const ScannedFile& in) {
   data_ = root_->create_group("data");
   write_info(*data_, info);
   environment_ = environment;
-  if (!environment.empty() && environment.size() < 60000) data_->set_attribute("env_args", environment);
+  if (!environment.empty() && environment.size() < kLongestAttribute) data_->set_attribute("env_args", environment);
   if (to_ == TrajectoryFormat::robomimic) data_->remove_attribute(kSchemaAttribute);
-}
-
-Extras Converter::read_extras(const ScannedEpisode& e, const Group& demo) {
-  Extras extras;
-  const auto steps = e.record.num_steps();
-  for (auto [name, values] : {std::pair{"rewards", &extras.rewards}, std::pair{"dones", &extras.dones}}) {
-    if (!demo.has(name) || demo.is_group(name)) continue;
-    const hdf5::Array array = demo.array(name);
-    if (array.shape() != std::vector<int64_t>{steps} || (array.kind() != Kind::integer && array.kind() != Kind::floating)) {
-      leave_out(concat("data/demo_*/", name, " of another shape"));
-      continue;
-    }
-    *values = array.floats();
-  }
-  return extras;
 }
 
 void Converter::list_unused(const Group& demo, const EpisodeRecord& record) {
@@ -121,26 +95,7 @@ void Converter::list_unused(const Group& demo, const EpisodeRecord& record) {
   static const std::set<std::string> known{"num_samples", "task_description", "outcome", "success", "policy_hash", "ep_meta"};
   for (const std::string& key : demo.attribute_names())
     if (!known.contains(key)) leave_out("attribute data/demo_*/" + key);
-  const Group observations = demo.group("obs");
-  for (const std::string& name : observations.names())
-    if (!record.states.contains(name) && !record.cameras.contains(camera_name(name))) leave_out("data/demo_*/obs/" + name);
-}
-
-Episode Converter::read_episode(const ScannedEpisode& e, const Extras& extras) const {
-  const EpisodeRecord& record = e.record;
-  Episode episode{.instruction = record.instruction, .steps = {}, .success = record.success, .outcome = record.outcome};
-  for (size_t t = 0; t < record.actions.size(); ++t) {
-    Step step;
-    step.observation = e.in.file.observation(e.index, static_cast<int64_t>(t));
-    step.action = record.actions[t];
-    step.source = record.sources[t];
-    step.policy_action = record.policy_actions[t];
-    step.desirable = record.desirable[t];
-    if (!extras.rewards.empty()) step.reward = extras.rewards[t];
-    step.done = extras.dones.empty() ? t + 1 == record.actions.size() : extras.dones[t] != 0;
-    episode.steps.push_back(std::move(step));
-  }
-  return episode;
+  for (const std::string& name : unused_observations(demo, record)) leave_out("data/demo_*/obs/" + name);
 }
 
 // robomimic's tools read the shapes of the first episode only.
@@ -160,23 +115,21 @@ void Converter::expect_like_the_first(const ScannedEpisode& e, const Episode& ep
 
 void Converter::add(const ScannedEpisode& e) {
   expect_no_nan(e);
-  Extras extras;
+  const Extras extras = extras_->read(e.record);
+  for (const std::string& name : extras.of_another_shape) leave_out(concat("data/demo_*/", name, " of another shape"));
   {
     hdf5::Session session;
-    if (source_ && source_->has(e.record.name)) {  // else it is in the journal of a recording that was cut off
-      const Group demo = source_->group(e.record.name);
-      extras = read_extras(e, demo);
-      list_unused(demo, e.record);
-    }
+    const Group* source = extras_->data();  // an episode that it lacks is in the journal of a recording that was cut off
+    if (source && source->has(e.record.name)) list_unused(source->group(e.record.name), e.record);
   }
-  Episode episode = read_episode(e, extras);
+  Episode episode = read_episode(e.in.file, e.index, e.record, extras);
   expect_like_the_first(e, episode);
-  keeps_demos(to_) ? write_demo(e, std::move(episode)) : write_timesteps(e, episode);
+  keeps_demos(to_) ? write_demo(e, std::move(episode), extras.policy_hash) : write_timesteps(e, episode);
   ++result.num_episodes;
   result.num_steps += e.record.num_steps();
 }
 
-void Converter::write_demo(const ScannedEpisode& e, Episode episode) {
+void Converter::write_demo(const ScannedEpisode& e, Episode episode, const std::string& policy_hash) {
   const int64_t number = result.num_episodes;
   if (to_ == TrajectoryFormat::robomimic) {
     bool labels = false, wanted = false;
@@ -192,7 +145,7 @@ void Converter::write_demo(const ScannedEpisode& e, Episode episode) {
     if (std::count(sources.begin(), sources.end(), ActionSource::expert) != e.record.num_steps())
       leave_out("data/demo_*/action_source");
   }
-  write_episode(*data_, number, episode, policy_hash_, e.record.recorded);
+  write_episode(*data_, number, episode, policy_hash, e.record.recorded);
   if (to_ == TrajectoryFormat::robomimic) data_->group(concat("demo_", number)).remove("action_source");
 }
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "apo/base/error.h"
 #include "apo/base/log.h"
@@ -38,8 +39,10 @@ bool ends_with(const std::string& text, std::string_view end) {
   return text.size() > end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
+bool has_rows(const Array& array, int64_t rows) { return !array.shape().empty() && array.shape()[0] == rows; }
+
 void expect_length(const Array& array, int64_t steps) {
-  APO_CHECK(DataError, !array.shape().empty() && array.shape()[0] == steps, array.where(), ": expected ", steps,
+  APO_CHECK(DataError, has_rows(array, steps), array.where(), ": expected ", steps,
             " rows, one for each action, found ", array.describe());
 }
 
@@ -155,6 +158,8 @@ class DemoFile : public TrajectoryFile {
   void read_choices(const Group& demo, EpisodeRecord& record) const;
   void read_observations(const Group& demo, const std::string& path, Demo& out) const;
   void read_observation(const Array& array, const std::string& name, const std::string& path, Demo& out) const;
+  bool is_of_a_step(const std::string& name, const Array& array) const;
+  std::set<std::string> find_constants() const;
 
   fs::path path_;
   Reading reading_;
@@ -162,6 +167,7 @@ class DemoFile : public TrajectoryFile {
   ImageOrientation orientation_;   // never automatic
   std::optional<std::string> file_instruction_;
   mutable std::atomic<bool> warned_of_last_row_ = false;
+  mutable std::optional<std::set<std::string>> constants_;   // guarded by the library's lock
   Episodes<Demo> demos_;
 };
 
@@ -284,16 +290,20 @@ void DemoFile::read_observations(const Group& demo, const std::string& path, Dem
   const int64_t steps = out.record.num_steps();
   const Group observations = demo.group("obs");
   std::vector<std::pair<std::string, Array>> arrays;
-  bool one_more = reading_.format != TrajectoryFormat::apo;   // every array has the observation after the last action
+  const auto all_have = [&arrays](int64_t rows) {
+    return std::all_of(arrays.begin(), arrays.end(), [rows](const auto& a) { return has_rows(a.second, rows); });
+  };
   for (const std::string& name : observations.names()) {
     if (observations.is_group(name)) continue;
-    arrays.emplace_back(name, observations.array(name));
-    const auto& shape = arrays.back().second.shape();
-    one_more = one_more && !shape.empty() && shape[0] == steps + 1;
+    Array array = observations.array(name);
+    if (is_observation(name, array)) arrays.emplace_back(name, std::move(array));
   }
-  one_more = one_more && !arrays.empty();
+  if (!all_have(steps) && !all_have(steps + 1))
+    std::erase_if(arrays, [this](const auto& a) { return !is_of_a_step(a.first, a.second); });
+  // every array has the observation after the last action; ours are never written so
+  const bool one_more = reading_.format != TrajectoryFormat::apo && !arrays.empty() && all_have(steps + 1);
   for (const auto& [name, array] : arrays) {
-    if (!one_more && is_observation(name, array)) expect_length(array, steps);
+    if (!one_more) expect_length(array, steps);
     read_observation(array, name, path, out);
   }
   if (one_more && !warned_of_last_row_.exchange(true))
@@ -308,14 +318,50 @@ void DemoFile::read_observation(const Array& array, const std::string& name, con
     const auto [entry, fresh] = out.cameras.emplace(camera_name(name), path + "/" + name);
     APO_CHECK(DataError, fresh, array.where(), ": a second array for camera ", entry->first);
     record.cameras[entry->first] = {shape[1], shape[2]};
-  } else if (is_observation(name, array)) {
+  } else {
     State state{shape.size() == 2 ? shape[1] : 1, {}};
     APO_CHECK(DataError, state.width > 0, array.where(), ": expected numbers, found ", array.describe());
     state.values = array.floats();
     expect_state_finite(state.values, state.width, array.where());
     record.states[name] = state.width;
     out.states.emplace(name, std::move(state));
-  }  // depth, masks and the like are not used
+  }
+}
+
+bool DemoFile::is_of_a_step(const std::string& name, const Array& array) const {
+  if (!constants_) constants_ = find_constants();
+  return is_picture(name, array) || !constants_->contains(name);
+}
+
+// Numbers that belong to no step, e.g. the calibration of a camera: in most episodes of the file they have another
+// number of rows than the actions. What is one row off everywhere was meant to be a quantity of the steps.
+std::set<std::string> DemoFile::find_constants() const {
+  std::map<std::string, int64_t> votes;   // > 0: more episodes where it is of a step
+  for (const std::string& name : demo_names()) {
+    try {
+      const Group demo = data_.group(name);
+      const std::vector<int64_t> actions = demo.array("actions").shape();
+      const Group observations = demo.group("obs");
+      for (const std::string& observation : observations.names()) {
+        if (observations.is_group(observation)) continue;
+        const Array array = observations.array(observation);
+        if (!is_observation(observation, array) || is_picture(observation, array)) continue;
+        const bool fits = has_rows(array, actions.at(0)) || has_rows(array, actions.at(0) + 1) || has_rows(array, actions.at(0) - 1);
+        votes[observation] += fits ? 1 : -1;
+      }
+    } catch (const std::exception&) {   // told when that episode is read
+    }
+  }
+  std::set<std::string> constants;
+  std::string all;
+  for (const auto& [name, balance] : votes) {
+    if (balance >= 0) continue;
+    constants.insert(name);
+    all += concat(all.empty() ? "" : ", ", name);
+  }
+  if (!all.empty())
+    log_info(data_.where("demo_*/obs"), ": not used, for they are not one row for each action: ", all);
+  return constants;
 }
 
 Observation DemoFile::state(int64_t episode, int64_t timestep) const {
@@ -382,6 +428,14 @@ std::string camera_name(const std::string& dataset) {
   for (const std::string_view end : {"_image", "_rgb"})
     if (ends_with(dataset, end)) return dataset.substr(0, dataset.size() - end.size());
   return dataset;
+}
+
+std::vector<std::string> unused_observations(const Group& demo, const EpisodeRecord& record) {
+  std::vector<std::string> names = demo.group("obs").names();
+  std::erase_if(names, [&record](const std::string& name) {
+    return record.states.contains(name) || record.cameras.contains(camera_name(name));
+  });
+  return names;
 }
 
 void expect_image(const Array& array, size_t rank) {

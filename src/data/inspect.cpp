@@ -198,7 +198,7 @@ void print_source(const Json& source, std::ostream& out) {
 
 }  // namespace
 
-std::string inspect_json(const DataOptions& options) { return inspect(options).dump(2); }
+std::string inspect_json(const DataOptions& options) { return inspect(options).dump(2, ' ', false, Json::error_handler_t::replace); }
 
 std::string inspect_text(const DataOptions& options) {
   const Json json = inspect(options);

@@ -3,8 +3,10 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "apo/data/trajectory.h"
@@ -15,6 +17,8 @@ namespace apo::data {
 /// The version of our layout that we write; larger ones are refused.
 inline constexpr int64_t kSchemaVersion = 1;
 inline constexpr const char* kSchemaAttribute = "apo_schema_version";
+/// HDF5 keeps attributes below 64 KiB only.
+inline constexpr size_t kLongestAttribute = 60000;
 
 /// How a file is read. `format` is not automatic.
 struct Reading {
@@ -78,6 +82,14 @@ at::Tensor read_image(const hdf5::Array& array, int64_t row);
 at::Tensor turned(const at::Tensor& image, ImageOrientation orientation);
 /// "agentview_image", "agentview_rgb" -> "agentview"; other names stay.
 std::string camera_name(const std::string& dataset);
+/// What `obs` of a data/demo_N holds and `record` does not: depth, masks, and what is no quantity of a step.
+std::vector<std::string> unused_observations(const hdf5::Group& demo, const EpisodeRecord& record);
+/// The group `data` of a file of data/demo_N; nothing for the layouts with one group a timestep.
+std::optional<hdf5::Group> open_data_group(const TrajectoryFile& file);
+/// "17" -> 17; nothing for other texts and for numbers beyond 2^63 - 1.
+std::optional<int64_t> whole_number(std::string_view digits);
+/// "demo_17" -> 17; nothing for other names.
+std::optional<int64_t> episode_number(std::string_view name);
 /// DataError unless the last three dimensions of `array` are a picture of uint8 RGB; `rank` is 3 or 4.
 void expect_image(const hdf5::Array& array, size_t rank);
 /// DataError for NaN or infinite numbers, naming the row.

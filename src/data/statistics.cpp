@@ -149,7 +149,7 @@ std::string to_json(const DatasetStatistics& statistics, const std::string& name
              {"num_trajectories", statistics.num_trajectories}};
   for (const auto& [state, s] : statistics.state) entry["state"][state] = to_json(s);
   if (statistics.state.size() == 1) entry["proprio"] = to_json(statistics.state.begin()->second);
-  return Json{{name, entry}}.dump(2);
+  return Json{{name, entry}}.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 
 DatasetStatistics statistics_from_json(const std::string& text, const std::string& name, const std::string& where) {

@@ -38,9 +38,10 @@ std::vector<std::string> timestep_names(const Group& group) {
            name.find_first_not_of("0123456789", 9) != std::string::npos;
   });
   APO_CHECK(DataError, !names.empty(), group.where(), ": expected groups timestep_0, timestep_1, ..., found none");
-  const int64_t first = std::stoll(names[0].substr(9));
+  const auto number = [](const std::string& name) { return whole_number(std::string_view(name).substr(9)).value(); };
+  const int64_t first = number(names[0]);
   for (size_t i = 0; i < names.size(); ++i)
-    APO_CHECK(DataError, std::stoll(names[i].substr(9)) == first + static_cast<int64_t>(i), group.where(),
+    APO_CHECK(DataError, number(names[i]) == first + static_cast<int64_t>(i), group.where(),
               ": expected timestep_", first + static_cast<int64_t>(i), ", found ", names[i]);
   return names;
 }

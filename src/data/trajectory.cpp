@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include <array>
+#include <charconv>
 
 #include "apo/base/error.h"
 #include "data/journal.h"
@@ -98,7 +99,17 @@ class JournaledFile : public TrajectoryFile {
     state.images.clear();
     return state;
   }
-  std::vector<std::pair<std::string, std::string>> attributes() const override { return file_->attributes(); }
+  std::vector<std::pair<std::string, std::string>> attributes() const override {
+    auto attributes = file_->attributes();
+    for (auto& [key, value] : attributes) {
+      const auto total = key == "total" ? whole_number(value) : std::nullopt;
+      if (!total) continue;
+      int64_t steps = *total;
+      for (const JournalEpisode& e : more_) steps += static_cast<int64_t>(e.episode.steps.size());
+      value = concat(steps);
+    }
+    return attributes;
+  }
 
  private:
   const JournalEpisode& at(int64_t index) const {
@@ -153,12 +164,32 @@ std::shared_ptr<TrajectoryFile> open_trajectories(const fs::path& path, Reading 
   auto file = open_demos(std::move(root), path, reading);
   if (journal.empty() || reading.format != TrajectoryFormat::apo) return file;
   const int64_t n = file->num_episodes();
-  const int64_t next = n > 0 ? std::stoll(file->episode(n - 1).name.substr(5)) + 1 : 0;
+  const int64_t next = n > 0 ? episode_number(file->episode(n - 1).name).value() + 1 : 0;
   std::erase_if(journal, [next](const JournalEpisode& e) { return e.number < next; });
   if (journal.empty()) return file;
   APO_CHECK(DataError, journal[0].number == next, journal_path(path).string(), ": goes on at demo_", journal[0].number,
             ", expected demo_", next, " after what ", path.filename().string(), " holds; it belongs to another file");
   return std::make_shared<JournaledFile>(std::move(file), std::move(journal), reading);
+}
+
+std::optional<Group> open_data_group(const TrajectoryFile& file) {
+  if (file.format() == TrajectoryFormat::released_demo || file.format() == TrajectoryFormat::released_interaction)
+    return std::nullopt;
+  hdf5::Session session;
+  return Group::open(file.path()).group("data");
+}
+
+std::optional<int64_t> whole_number(std::string_view digits) {
+  int64_t number = 0;
+  const char* end = digits.data() + digits.size();
+  const auto [stop, error] = std::from_chars(digits.data(), end, number);
+  if (error != std::errc() || stop != end || number < 0) return std::nullopt;
+  return number;
+}
+
+std::optional<int64_t> episode_number(std::string_view name) {
+  constexpr std::string_view kBegin = "demo_";
+  return name.starts_with(kBegin) ? whole_number(name.substr(kBegin.size())) : std::nullopt;
 }
 
 }  // namespace apo::data

@@ -154,7 +154,7 @@ void TrajectoryWriter::State::inspect() {
   for (int64_t i = 0; i < file->num_episodes(); ++i) {
     const EpisodeRecord record = file->episode(i);
     in_file.insert(record.name);
-    next_number = std::stoll(record.name.substr(5)) + 1;
+    next_number = episode_number(record.name).value() + 1;
     if (!schema) schema = schema_of(file->observation(i, 0), record.actions[0].size());
   }
 }

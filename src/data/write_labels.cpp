@@ -1,11 +1,12 @@
 #include <torch/types.h>
 
 #include <map>
+#include <set>
 
 #include "apo/base/error.h"
+#include "apo/base/log.h"
 #include "apo/data/inspect.h"
-#include "data/journal.h"
-#include "data/layouts.h"
+#include "data/extras.h"
 
 namespace apo::data {
 namespace {
@@ -37,11 +38,23 @@ void copy_with_labels(const Dataset& dataset, int32_t f, const fs::path& out) {
   }
 }
 
+// The numbers of a file's episodes, where all have one and no two the same; otherwise they are counted anew.
+std::vector<int64_t> numbers_of(const Dataset& dataset, int32_t f) {
+  std::vector<int64_t> counted, numbers;
+  for (int32_t e = 0; e < dataset.num_episodes(f); ++e) {
+    counted.push_back(e);
+    if (const auto number = episode_number(dataset.episode_name(f, e))) numbers.push_back(*number);
+  }
+  const std::set<int64_t> distinct(numbers.begin(), numbers.end());
+  return distinct.size() == counted.size() ? numbers : counted;
+}
+
 // Another layout: what we read of it, in ours.
 void rewrite_with_labels(const Dataset& dataset, int32_t f, const fs::path& out) {
+  const TrajectoryFile& file = dataset.file(f);
+  const ExtrasReader reader(file);
   TrajectoryInfo info;
-  std::string policy_hash;
-  for (const auto& [key, value] : dataset.file(f).attributes()) {
+  for (const auto& [key, value] : file.attributes()) {
     if (key == "environment_name") info.environment_name = value;
     if (key == "environment_config") info.environment_config = value;
     if (key == "policy") info.policy = value;
@@ -49,23 +62,20 @@ void rewrite_with_labels(const Dataset& dataset, int32_t f, const fs::path& out)
   }
   hdf5::Group data = hdf5::Group::create(out).create_group("data");
   write_info(data, info);
+  if (const auto environment = reader.data() ? reader.data()->text_attribute("env_args") : std::nullopt)
+    if (environment->size() < kLongestAttribute) data.set_attribute("env_args", *environment);
+  const std::vector<int64_t> numbers = numbers_of(dataset, f);
   int64_t total = 0;
   for (int32_t e = 0; e < dataset.num_episodes(f); ++e) {
     const EpisodeRecord& record = dataset.record(f, e);
     const std::vector<int8_t> codes = codes_of(dataset, f, e);
-    Episode episode{.instruction = record.instruction, .steps = {}, .success = record.success, .outcome = record.outcome};
-    for (size_t t = 0; t < codes.size(); ++t) {
-      Step step;
-      step.observation = dataset.file(f).observation(e, static_cast<int64_t>(t));
-      step.action = record.actions[t];
-      step.source = record.sources[t];
-      step.policy_action = record.policy_actions[t];
-      if (codes[t] >= 0) step.desirable = codes[t] == 1;
-      episode.steps.push_back(std::move(step));
-    }
-    // episodes keep their numbers where they have some
-    const bool numbered = record.name.starts_with("demo_");
-    write_episode(data, numbered ? std::stoll(record.name.substr(5)) : e, episode, policy_hash, record.recorded);
+    const Extras extras = reader.read(record);
+    for (const std::string& name : extras.of_another_shape)
+      log_warn(file.path().string(), ": ", record.name, ": ", name, " are not one number for each action and are left out");
+    Episode episode = read_episode(file, e, record, extras);
+    for (size_t t = 0; t < codes.size(); ++t)
+      episode.steps[t].desirable = codes[t] >= 0 ? std::optional(codes[t] == 1) : std::nullopt;
+    write_episode(data, numbers[static_cast<size_t>(e)], episode, extras.policy_hash, record.recorded);
     total += record.num_steps();
   }
   data.set_attribute("total", total);

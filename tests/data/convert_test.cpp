@@ -7,6 +7,7 @@
 
 #include "apo/data/contact_sheet.h"
 #include "apo/data/inspect.h"
+#include "data/journal.h"
 #include "data/recordings.h"
 #include "support/temp_dir.h"
 
@@ -88,6 +89,29 @@ TEST(Convert, RewardsDonesAndTheEnvironmentComeAlong) {
   converted(layout("mimicgen.hdf5"), TrajectoryFormat::apo, dir / "b.hdf5", "brew");
   EXPECT_EQ(hdf5::Group::open(dir / "b.hdf5").group("data").group("demo_0").array("dones").integers(),
             (std::vector<int64_t>{0, 0, 0, 0, 0, 0, 1}));
+}
+
+// Rewards of another length are named, and what a leftover journal holds comes along.
+TEST(Convert, RewardsOfAnotherLengthAndOfAJournal) {
+  TempDir dir;
+  write_recording(dir / "a.hdf5", {"ppp"});
+  {
+    hdf5::Group demo = hdf5::Group::open_for_writing(dir / "a.hdf5").group("data").group("demo_0");
+    demo.remove("rewards");
+    demo.write("rewards", std::vector<float>{1, 2}, {2});
+    Journal journal(journal_path(dir / "a.hdf5"));
+    journal.begin_episode(1, "lift", "another hash");
+    journal.append(numbered_step(8));
+    journal.end_episode(true, "success");
+    journal.flush();
+  }
+  const Conversion c = converted((dir / "a.hdf5").string(), TrajectoryFormat::apo, dir / "out.hdf5");
+  EXPECT_EQ(c.left_out, (std::map<std::string, int64_t>{{"data/demo_*/rewards of another shape", 1}}));
+  const auto data = hdf5::Group::open(dir / "out.hdf5").group("data");
+  EXPECT_EQ(data.group("demo_0").array("rewards").floats(), (std::vector<float>{0, 0, 0}));
+  EXPECT_EQ(data.group("demo_0").text_attribute("policy_hash"), "0123456789abcdef");
+  EXPECT_EQ(data.group("demo_1").array("rewards").floats(), std::vector<float>{4});
+  EXPECT_EQ(data.group("demo_1").text_attribute("policy_hash"), "another hash");
 }
 
 TEST(Convert, OursToRobomimicAndBack) {

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "apo/base/files.h"
+#include "data/journal.h"
 #include "data/recordings.h"
 #include "support/temp_dir.h"
 
@@ -74,6 +75,14 @@ TEST(Inspect, FilesWithoutAConfig) {
   EXPECT_EQ(json["sources"][0]["files"], 2);
   EXPECT_EQ(json["sources"][0]["labels"]["desirable: demonstration"], 4);
   EXPECT_THAT(config_error([] { inspect_json({}); }), HasSubstr("no data to inspect"));
+}
+
+TEST(Inspect, APathThatIsNotUtf8) {
+  TempDir dir;
+  const fs::path path = dir / "k\xfc" "bel.hdf5";
+  write_recording(path, {"pph"});
+  const Json json = Json::parse(inspect_json(options_for_paths({path.string()})));
+  EXPECT_THAT(json["sources"][0]["path"].get<std::string>(), HasSubstr("k\xef\xbf\xbd" "bel.hdf5"));
 }
 
 TEST(Inspect, OptionsOfPathsHoldForAllOfThem) {
@@ -169,6 +178,63 @@ TEST(Label, CopiesOfOtherLayoutsAreOurs) {
   EXPECT_EQ(file->episode(0).instruction, "lift it");
   EXPECT_FALSE(file->episode(0).recorded[3]);
   EXPECT_EQ(file->observation(0, 5).images.at("third")[1][1][2].item<int>(), 5);
+}
+
+hdf5::Group labelled(const TempDir& dir, const std::string& path, const std::string& instruction = "") {
+  write_labels(options_for_paths({path}, TrajectoryFormat::automatic, instruction), dir / "out.hdf5");
+  return hdf5::Group::open(dir / "out.hdf5").group("data");
+}
+
+TEST(Label, CopiesOfOtherLayoutsKeepRewardsAndTheEnvironment) {
+  TempDir dir;
+  const auto data = labelled(dir, APO_SOURCE_DIR "/tests/data/goldens/layouts/robomimic.hdf5", "lift");
+  EXPECT_EQ(data.group("demo_0").array("rewards").floats(), (std::vector<float>{0, 0, 0, 0, 1}));
+  EXPECT_EQ(data.group("demo_1").array("dones").integers().back(), 1);
+  EXPECT_THAT(data.text_attribute("env_args").value_or(""), HasSubstr("\"env_version\": \"1.4.1\""));
+  EXPECT_EQ(data.group("demo_0").array("desirable").integers(), std::vector<int64_t>(5, 1));
+}
+
+TEST(Label, CopiesWithALeftoverJournalKeepRewards) {
+  TempDir dir;
+  write_recording(dir / "a.hdf5", {"ppp"});
+  {
+    Journal journal(journal_path(dir / "a.hdf5"));
+    journal.begin_episode(1, "lift", "another hash");
+    for (int64_t t = 5; t < 9; ++t) {
+      Step step = numbered_step(t);
+      step.done = t == 7;
+      journal.append(step);
+    }
+    journal.end_episode(true, "success");
+    journal.flush();
+  }
+  const auto data = labelled(dir, (dir / "a.hdf5").string());
+  EXPECT_EQ(data.group("demo_0").array("rewards").floats(), (std::vector<float>{0, 0.5f, 1}));
+  EXPECT_EQ(data.group("demo_0").text_attribute("policy_hash"), "0123456789abcdef");
+  EXPECT_EQ(data.group("demo_1").array("rewards").floats(), (std::vector<float>{2.5f, 3, 3.5f, 4}));
+  EXPECT_EQ(data.group("demo_1").array("dones").integers(), (std::vector<int64_t>{0, 0, 1, 0}));
+  EXPECT_EQ(data.group("demo_1").text_attribute("policy_hash"), "another hash");
+  EXPECT_EQ(data.group("demo_1").array("desirable").integers(), std::vector<int64_t>(4, 1));
+}
+
+// demo_N keeps its N; where a name has none, or two have the same, episodes are counted.
+TEST(Label, NumbersOfTheCopies) {
+  const auto names = [](const std::vector<std::string>& demos) {
+    TempDir dir;
+    {
+      hdf5::Group root = hdf5::Group::create(dir / "r.hdf5");
+      for (const std::string& demo : demos) {
+        hdf5::Group step = root.create_group(demo).create_group("timestep_0");
+        step.write("action", std::vector<float>{0.5f, 1}, {2});
+        step.write("third_obs", std::vector<uint8_t>(12), {2, 2, 3});
+      }
+    }
+    return labelled(dir, (dir / "r.hdf5").string(), "lift").names();
+  };
+  EXPECT_EQ(names({"demo_3", "demo_17"}), (std::vector<std::string>{"demo_3", "demo_17"}));
+  EXPECT_EQ(names({"demo_3", "demo_final"}), (std::vector<std::string>{"demo_0", "demo_1"}));
+  EXPECT_EQ(names({"demo_3", "demo_03"}), (std::vector<std::string>{"demo_0", "demo_1"}));
+  EXPECT_EQ(names({"demo_3", "demo_99999999999999999999999"}), (std::vector<std::string>{"demo_0", "demo_1"}));
 }
 
 TEST(Label, RefusesAmbiguousTargets) {

@@ -32,8 +32,8 @@ DataOptions options_for_paths(const std::vector<std::string>& paths,
 LabelCounts write_label_lines(const DataOptions& options, std::ostream& out);
 
 /// Stores the computed labels as explicit ones (`desirable`) in copies of the files, in our own layout: labelling a
-/// copy gives the same labels. A file of ours is copied with all it holds; others are rewritten with their pictures,
-/// states, actions and sources (rewards and dones, which we do not read, become 0).
+/// copy gives the same labels. A file of ours is copied with all it holds; others (and one with a leftover journal)
+/// are rewritten with their pictures, states, actions, sources, rewards and dones; demo_N keeps its number.
 ///
 /// `out` is a file (*.hdf5, *.h5) for a single input file, otherwise a directory that receives a copy of each under
 /// its own name. Returns the files written.
