@@ -12,6 +12,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "apo/data/recovery.h"
 
 namespace apo::data {
 namespace {
@@ -203,13 +204,27 @@ std::vector<JournalEpisode> read_journal(const fs::path& journal) {
     uint64_t sum = 0;
     memcpy(&sum, payload.data() + payload.size(), 8);
     if (sum != checksum(payload)) break;
+    const size_t before = bytes.size() - rest.size();
     apply(header.type, Unpacker(payload, journal), journal, episodes);
+    if (header.type == kBegin) episodes.back().offset = static_cast<int64_t>(before);
     rest.remove_prefix(sizeof header + header.length + 8);
   }
   std::erase_if(episodes, [](const JournalEpisode& e) { return !e.ended && e.episode.steps.empty(); });
-  for (JournalEpisode& e : episodes)
-    if (!e.ended) e.episode.outcome = "interrupted";
+  for (JournalEpisode& e : episodes) {
+    if (e.ended) continue;
+    e.episode.outcome = "interrupted";
+    e.episode.success = false;   // nobody knows how it would have ended; its last steps must not pass for good ones
+  }
   return episodes;
+}
+
+bool drop_unfinished_episode(const fs::path& path) {
+  if (!fs::exists(journal_path(path))) return false;
+  Journal journal(journal_path(path));
+  const std::vector<JournalEpisode> episodes = read_journal(journal_path(path));
+  if (episodes.empty() || episodes.back().ended) return false;
+  journal.cut(episodes.back().offset);
+  return true;
 }
 
 Journal::Journal(const fs::path& path) : path_(path), descriptor_(open_and_lock(path)) {
@@ -268,6 +283,12 @@ void Journal::flush() {
     size_ += n;
   }
   buffer_.clear();
+}
+
+void Journal::cut(int64_t bytes) {
+  APO_ASSERT(bytes <= size_);
+  APO_CHECK(RunError, ::ftruncate(descriptor_, bytes) == 0, path_.string(), ": cannot shorten: ", strerror(errno));
+  size_ = bytes;
 }
 
 void Journal::restart() {

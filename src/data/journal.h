@@ -22,7 +22,8 @@ namespace apo::data {
 struct JournalEpisode {
   int64_t number = 0;        ///< N of demo_N
   std::string policy_hash;
-  bool ended = false;        ///< false: the recording stopped in the middle (outcome "interrupted")
+  bool ended = false;        ///< false: the recording stopped in the middle (success false, outcome "interrupted")
+  int64_t offset = 0;        ///< bytes of the journal before it
   Episode episode;
 };
 
@@ -48,6 +49,8 @@ class Journal {
   void flush();
   /// Bytes so far, buffered ones included.
   int64_t size() const { return size_ + static_cast<int64_t>(buffer_.size()); }
+  /// Forgets what comes behind the first `bytes` of the file; nothing may be buffered.
+  void cut(int64_t bytes);
   /// Starts an empty journal in place of this one. Readers that have the old one open keep it.
   void restart();
   /// Removes the file; the object is then only good for destruction.

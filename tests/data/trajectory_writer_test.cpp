@@ -13,6 +13,8 @@
 
 #include "apo/base/files.h"
 #include "apo/base/random.h"
+#include "apo/data/labels.h"
+#include "apo/data/recovery.h"
 #include "apo/data/trajectory.h"
 #include "data/journal.h"
 #include "data/recordings.h"
@@ -136,7 +138,9 @@ TEST(TrajectoryWriter, KeepsTheUnfinishedEpisodeOfAnException) {
   ASSERT_EQ(file->num_episodes(), 1);
   EXPECT_EQ(file->episode(0).num_steps(), 2);
   EXPECT_EQ(file->episode(0).outcome, "interrupted");
-  EXPECT_EQ(file->episode(0).success, std::nullopt);
+  EXPECT_EQ(file->episode(0).success, std::optional<bool>(false));
+  for (const LabelledStep& step : label_episode(file->episode(0), false, {}, {}))  // nobody knows whether they were good
+    EXPECT_EQ(step.reason, "failed episode");
 }
 
 TEST(TrajectoryWriter, ReadersSeeAnOpenRecording) {
@@ -323,12 +327,68 @@ TEST(Journal, LeavesOutARecordThatWasCutShort) {
     previous = steps;
     if (episodes.empty() || n == bytes.size()) continue;
     EXPECT_EQ(episodes[0].episode.outcome, "interrupted");
+    EXPECT_EQ(episodes[0].episode.success, std::optional<bool>(false));
   }
   EXPECT_EQ(previous, 2u);
   std::string flipped = bytes;
   flipped[bytes.size() / 2] ^= 1;
   std::ofstream(dir / "flipped.journal", std::ios::binary) << flipped;
   EXPECT_LT(read_journal(dir / "flipped.journal").empty() ? 0 : read_journal(dir / "flipped.journal")[0].episode.steps.size(), 2u);
+}
+
+// A recording of "pp" and a journal with one episode that ended, one that did not, and half a record.
+void leave_behind(const fs::path& path, bool last_ended) {
+  write_recording(path, {"pp"});
+  {
+    Journal journal(journal_path(path));
+    for (int64_t e = 1; e < 3; ++e) {
+      journal.begin_episode(e, "lift", "hash");
+      for (int64_t t = 0; t < 3; ++t) journal.append(numbered_step(10 * e + t));
+      if (e == 1 || last_ended) journal.end_episode(true, "success");
+    }
+    journal.flush();
+  }
+  std::ofstream(journal_path(path), std::ios::app | std::ios::binary) << std::string("\2\0\0\0half", 8);
+}
+
+TEST(Journal, DropsTheUnfinishedEpisode) {
+  TempDir dir;
+  const fs::path path = dir / "a.hdf5";
+  EXPECT_FALSE(drop_unfinished_episode(path));
+  EXPECT_FALSE(fs::exists(journal_path(path)));
+  leave_behind(path, false);
+  EXPECT_EQ(TrajectoryFile::open(path)->num_episodes(), 3);
+  EXPECT_TRUE(drop_unfinished_episode(path));
+  EXPECT_EQ(TrajectoryFile::open(path)->num_episodes(), 2);
+  EXPECT_FALSE(drop_unfinished_episode(path));
+  {
+    TrajectoryWriter writer(path, test_info());
+    EXPECT_EQ(writer.num_episodes(), 2);
+    EXPECT_THAT(message_of<RunError>([&] { drop_unfinished_episode(path); }), HasSubstr("another process is writing"));
+    writer.begin_episode("lift");
+    writer.append(numbered_step(30));
+    writer.end_episode(true, "success");
+  }
+  const auto file = TrajectoryFile::open(path);
+  ASSERT_EQ(file->num_episodes(), 3);
+  EXPECT_EQ(file->episode(1).outcome, "success");
+  expect_step(*file, 1, 2, 12);
+  EXPECT_EQ(file->episode(2).name, "demo_2");
+  expect_step(*file, 2, 0, 30);
+}
+
+TEST(Journal, DropsNothingThatEnded) {
+  TempDir dir;
+  leave_behind(dir / "a.hdf5", true);
+  EXPECT_FALSE(drop_unfinished_episode(dir / "a.hdf5"));
+  EXPECT_EQ(TrajectoryFile::open(dir / "a.hdf5")->num_episodes(), 3);
+}
+
+TEST(Journal, StepsCountInTheTotal) {
+  TempDir dir;
+  leave_behind(dir / "a.hdf5", false);
+  EXPECT_THAT(TrajectoryFile::open(dir / "a.hdf5")->attributes(),
+              ::testing::Contains(std::pair<std::string, std::string>("total", "8")));  // 2 + 3 + 3
 }
 
 TEST(Journal, OfAnotherFileIsRefused) {
