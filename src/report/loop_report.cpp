@@ -23,19 +23,32 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kDeployed =
+    "A robot policy was deployed while a person watched, who took over shortly before it failed.";
 constexpr const char* kWhatALoopIs =
-    "A robot policy was deployed while a person watched, who took over shortly before it failed. What was "
-    "recorded taught "
-    "the policy what to do and what not to do. This page shows how well it did before and after.";
+    "What was recorded taught the policy what to do and what not to do. This page shows how well it "
+    "did before and after.";
+constexpr const char* kWhatAComparisonIs =
+    "Several methods then learned from what was recorded, each a policy of its own. This page shows "
+    "how well they do, side by side.";
+
+std::string introduction(const LoopSummary& summary) {
+  const bool scripted = config_value(summary.config, "deploy.intervention.type") == "scripted";
+  return concat(kDeployed, summary.methods.empty() ? kWhatALoopIs : kWhatAComparisonIs,
+                scripted ? " The person is played by a script here." : "");
+}
 
 // The curves of one training, and folded below them all the rest of it.
 std::string training_charts(const fs::path& dir, const Metrics& metrics, const std::string& name,
                             std::vector<std::string>& notes) {
+  std::error_code ignored;
+  const fs::path config_file = dir / "config.yaml";
+  const std::string config = fs::is_regular_file(config_file, ignored) ? read_file(config_file) : "";
   std::string more = grid(remaining_charts(metrics));
   if (const std::optional<RunLabels> labels = read_labels(dir))
-    more += concat("<h3>What it learned from</h3>\n<p class=\"lead\">", escape(labels_sentence(*labels)),
-                   "</p>\n", grid(label_bars(labels->labels)));
-  const std::string heaviest = heaviest_samples(dir, notes);
+    more += concat("<h3>What it learned from</h3>\n<p class=\"lead\">",
+                   escape(labels_sentence(*labels, config)), "</p>\n", grid(label_bars(labels->labels)));
+  const std::string heaviest = heaviest_samples(dir, config, notes);
   if (!heaviest.empty()) more += "<h3>What weighed most</h3>\n" + heaviest;
   return grid(brief_learning_charts(metrics)) +
          folded(concat("All curves of ", name, ", and what weighed most"), more);
@@ -237,37 +250,33 @@ std::vector<Tile> loop_tiles(const LoopSummary& summary) {
 void write_loop_report(const fs::path& loop_dir) {
   const LoopSummary summary = read_summary(loop_dir / "summary.json");
   Page page;
-  page.title = concat("Refinement loop ", directory_name(loop_dir));
+  page.title = concat(summary.methods.empty() ? "Refinement loop " : "Comparison ", directory_name(loop_dir));
   page.story = story(summary);
-  page.story.insert(page.story.begin(), kWhatALoopIs);
+  page.story.insert(page.story.begin(), introduction(summary));
   if (!summary.environment.empty()) page.subtitle = concat("environment ", summary.environment);
   if (summary.seed) page.subtitle += concat(page.subtitle.empty() ? "" : " · ", "seed ", *summary.seed);
   page.tiles = loop_tiles(summary);
 
   page.body = section(
       "What it looks like", pictures(summary, loop_dir, page.notes),
-      "Each row begins in one and the same state: the base policy alone; with a person watching (blue frame: "
-      "the policy acts, orange frame: the person); the refined policy alone.");
-  page.body += section(
-      "Methods side by side", methods_panel(summary),
-      "All methods learned from the very same recordings and were tried on the same seeds; they differ in "
-      "what they make of the corrections.");
+      "The three pictures of a seed begin in one and the same state: the base policy alone; with a person "
+      "watching (blue frame: the policy acts, orange frame: the person); the refined policy alone.");
+  page.body += section("Methods side by side", methods_panel(summary), methods_lead(summary));
   // a comparison has no rounds of its own beside the base
   if (summary.methods.empty())
     page.body += section("Round by round",
                          grid(success_chart(summary) + corrected_chart(summary) + take_over_chart(summary) +
                               outcome_chart(summary) + fact_charts(summary) + label_chart(summary)),
-                         "Base: the policy that was trained on demonstrations alone. Each round deploys the "
-                         "policy, learns from "
-                         "the take-overs, and tries the result in trials that nobody helps with.");
+                         "Base: the policy that was trained on demonstrations alone. Each round "
+                         "deploys the policy, learns from the take-overs, and tries the result in "
+                         "trials that nobody helps with.");
   page.body += section(
       "Training", training_sections(summary, loop_dir, page.notes),
       "How each policy learned: one point is one update. Blue: desirable actions; orange: undesirable ones.");
   std::string numbers = numbers_table(summary);
   numbers +=
-      "<p class=\"note\">In brackets: 95% intervals (Wilson), in per cent. Differences between policies: "
-      "Newcombe's "
-      "interval, which takes the two sets of trials as independent.</p>\n";
+      "<p class=\"note\">In brackets: 95% intervals (Wilson), in per cent. Differences between "
+      "policies: Newcombe's interval, which takes the two sets of trials as independent.</p>\n";
   page.body += section("All numbers", folded("Table of all rounds", numbers));
   std::string command;
   if (!summary.command.empty()) command = concat("<pre>", escape(summary.command), "</pre>\n");

@@ -97,7 +97,7 @@ std::string result_sentence(const LoopSummary& summary) {
   return out;
 }
 
-// What all methods learned from.
+// What the methods learned from in their first round.
 std::string corrections_sentence(const Deployment& deployment) {
   std::string out = concat("Deployed for ", count_of(deployment.episodes.value_or(0), "episode"),
                            " under a person's eyes, it was taken over ",
@@ -106,17 +106,55 @@ std::string corrections_sentence(const Deployment& deployment) {
   return out + (why.empty() ? "" : concat(" (", why, ")")) + ".";
 }
 
-// Which of the methods succeeded most often after the last round.
-std::string methods_sentence(const LoopSummary& summary) {
-  std::set<std::string> names;
-  for (const Method& method : summary.methods)
-    if (method.name != "base") names.insert(method.name);
-  std::string out =
-      concat(count_of(static_cast<int64_t>(names.size()), "method"), " learned from the same corrections");
+// "“a”, “b” and 3 others"
+std::string some_of(const std::vector<std::string>& names) {
+  constexpr size_t kMost = 2;
+  std::string out;
+  for (size_t i = 0; i < std::min(names.size(), kMost); ++i)
+    out += concat(i == 0 ? "" : names.size() == kMost ? " and " : ", ", "\u201c", names[i], "\u201d");
+  return names.size() <= kMost
+             ? out
+             : concat(out, " and ", count_of(static_cast<int64_t>(names.size() - kMost), "other"));
+}
+
+// Did `best` succeed more often than chance explains? By the paired test where there is one.
+bool beats(const Method& best, const Method& other) {
+  for (const PairedDifference& test : best.against)
+    if (test.of == "success" && test.method == other.name) return test.p < 0.05;
+  return difference_interval(other.evaluation->success->interval, best.evaluation->success->interval).low > 0;
+}
+
+// What the methods saw: the same corrections in the first round only.
+std::string seen_sentence(const LoopSummary& summary) {
+  const std::vector<std::string> learners = summary.methods_that_see_corrections(true),
+                                 controls = summary.methods_that_see_corrections(false);
+  std::string out = count_of(static_cast<int64_t>(learners.size()), "method");
+  if (learners.size() < 2)
+    out += " learned from corrections";
+  else if (summary.methods.back().round <= 1)
+    out += " learned from the same corrections";
+  else
+    out +=
+        " learned from corrections: in round 1 from the same, then each also from those of its own "
+        "deployments";
+  if (!controls.empty())
+    out += concat("; ", some_of(controls), " saw none, as ", controls.size() == 1 ? "a control" : "controls");
+  return out + ".";
+}
+
+// Which of the methods succeeded most often after the last round, and which are too close to tell.
+std::string best_sentence(const LoopSummary& summary) {
   const Method* best = summary.best_method();
-  if (!best) return out + ".";
-  return concat(out, "; after ", count_of(best->round, "round"), ", \u201c", best->name,
-                "\u201d succeeded most often: in ", in_words(*best->evaluation->success), ".");
+  if (!best) return "";
+  std::string out = concat("After ", count_of(best->round, "round"), ", \u201c", best->name,
+                           "\u201d succeeded most often: in ", in_words(*best->evaluation->success));
+  std::vector<std::string> close;
+  for (const Method& other : summary.methods)
+    if (other.name != "base" && &other != best && other.round == best->round && other.evaluation &&
+        other.evaluation->success && !beats(*best, other))
+      close.push_back(other.name);
+  if (!close.empty()) out += concat("; its lead over ", some_of(close), " may be chance");
+  return out + ".";
 }
 
 }  // namespace
@@ -125,7 +163,8 @@ std::vector<std::string> story(const LoopSummary& summary) {
   if (!summary.methods.empty()) {
     std::vector<std::string> told = {base_sentence(summary)};
     if (summary.corrections) told.push_back(corrections_sentence(*summary.corrections));
-    told.push_back(methods_sentence(summary));
+    told.push_back(seen_sentence(summary));
+    if (const std::string best = best_sentence(summary); !best.empty()) told.push_back(best);
     return told;
   }
   return {base_sentence(summary), people_sentence(summary), result_sentence(summary)};

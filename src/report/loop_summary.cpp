@@ -7,6 +7,7 @@
 #include "apo/base/error.h"
 #include "report/intervals.h"
 #include "report/json_field.h"
+#include "report/label_names.h"
 
 namespace apo::report {
 namespace {
@@ -101,6 +102,11 @@ Method read_method(const Field& field) {
   method.objective = field["objective"].text();
   method.training = field["training"].inner_path();
   method.round = field["round"].count().value_or(1);
+  const std::map<std::string, int64_t> labels = field["labels"].counts();
+  method.sees_corrections =
+      labels.empty() || std::any_of(labels.begin(), labels.end(), [](const auto& entry) {
+        return LabelName(entry.first).source != "expert";
+      });
   for (const Field& test : field["against"].list())
     method.against.push_back({test["method"].text(), test["of"].text(),
                               test["difference"].number().value_or(0), test["p"].share().value_or(1)});
@@ -131,6 +137,15 @@ const Round& LoopSummary::current() const {
   for (auto round = rounds.rbegin(); round != rounds.rend(); ++round)
     if (round->promoted && round->evaluation && round->evaluation->success) return *round;
   return rounds.front();
+}
+
+std::vector<std::string> LoopSummary::methods_that_see_corrections(bool see) const {
+  std::vector<std::string> names;
+  for (const Method& method : methods)
+    if (method.name != "base" && method.sees_corrections == see &&
+        std::find(names.begin(), names.end(), method.name) == names.end())
+      names.push_back(method.name);
+  return names;
 }
 
 const Method* LoopSummary::best_method() const {

@@ -61,9 +61,12 @@ struct PairedDifference {
   double p = 1;            ///< two-sided, McNemar's exact test
 };
 
-/// One of several methods that learned from the same corrections, after one of its rounds.
+/// One of several methods that started from the same base, after one of its rounds. All have the corrections of the
+/// base in their first round; in later ones each has those of its own deployments, too.
 struct Method {
   std::string name, objective;
+  bool sees_corrections =
+      true;              ///< false: a control that learned from the expert data alone (as its labels say)
   std::string training;  ///< directory relative to the loop's; empty: not trained
   int64_t round = 1;
   std::vector<PairedDifference> against;
@@ -83,11 +86,13 @@ struct LoopSummary {
   std::vector<Round> rounds;  ///< at least one, ascending
   std::vector<Animation> animations;
   std::vector<Method> methods;            ///< by round; none unless methods were compared
-  std::optional<Deployment> corrections;  ///< of the base: what all methods learned from
+  std::optional<Deployment> corrections;  ///< of the base: what the methods learned from in their first round
 
   /// The last promoted round that was evaluated: the policy in use at the end. The first round if there is
   /// none.
   const Round& current() const;
+  /// The names of the methods that learn from corrections, or of those that do not; in their order, without the base.
+  std::vector<std::string> methods_that_see_corrections(bool see) const;
   /// The method that succeeded most often after the last round; null if none was evaluated.
   const Method* best_method() const;
 };

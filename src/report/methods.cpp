@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
+#include <utility>
 
 #include "apo/base/error.h"
 #include "report/html.h"
+#include "report/objective_text.h"
 #include "report/page.h"
 
 namespace apo::report {
@@ -25,9 +28,8 @@ std::string success_of_methods(const std::vector<Method>& methods) {
   RowIntervals chart;
   chart.title = "Success by method";
   chart.note =
-      "Points: share of the trials; whiskers: 95% Wilson interval, where the true share plausibly lies. "
-      "Unaided: without "
-      "coming where a person would have stepped in.";
+      "Points: share of the trials; whiskers: 95% Wilson interval, where the true share plausibly "
+      "lies. Unaided: without coming where a person would have stepped in.";
   chart.x_label = "share of trials (further right is better)";
   chart.rows = names_of(methods);
   IntervalChart::Group success{"success", {0}, {}}, unaided{"unaided", {2}, {}};
@@ -60,9 +62,9 @@ std::string take_overs_of_methods(const std::vector<Method>& methods) {
   RowIntervals chart;
   chart.title = "Take-overs in the next deployment";
   chart.note =
-      "Points: share of the episodes in which the human took over, for any reason and for each; whiskers: "
-      "95% Wilson "
-      "interval. Lost: not solved in spite of the human, or gone nowhere without being taken over.";
+      "Points: share of the episodes in which the human took over, for any reason and for each; "
+      "whiskers: 95% Wilson interval. Lost: not solved in spite of the human, or gone nowhere without "
+      "being taken over.";
   chart.x_label = "share of episodes (further left is better)";
   chart.rows = names_of(methods);
   const auto add = [&](const std::string& name, int hue, const auto& share_of) {
@@ -109,6 +111,19 @@ std::string test_text(const Method& method, const std::pair<std::string, std::st
   return "–";
 }
 
+// A column that says nothing of any method is left out.
+Table without_empty_columns(Table table) {
+  for (size_t column = table.head.size(); column-- > 1;) {
+    const auto place = static_cast<std::ptrdiff_t>(column);
+    if (!std::all_of(table.rows.begin(), table.rows.end(),
+                     [&](const auto& row) { return row[column] == "–"; }))
+      continue;
+    table.head.erase(table.head.begin() + place);
+    for (std::vector<std::string>& row : table.rows) row.erase(row.begin() + place);
+  }
+  return table;
+}
+
 std::string table_of_methods(const std::vector<Method>& methods) {
   const std::vector<std::string> reasons = reasons_of(methods);
   const auto tests = tests_of(methods);
@@ -128,28 +143,64 @@ std::string table_of_methods(const std::vector<Method>& methods) {
     row.push_back(method.train_seconds ? format_duration(*method.train_seconds) : "–");
     table.rows.push_back(std::move(row));
   }
-  return draw(table);
+  return draw(without_empty_columns(std::move(table)));
+}
+
+// What the methods' objectives do: one line for each objective, with the methods that have it.
+std::string objectives_of(const std::vector<Method>& methods) {
+  std::vector<std::pair<std::string, std::string>> found;  // objective, its methods
+  std::set<std::string> seen;
+  for (const Method& method : methods) {
+    if (objective_sentence(method.objective).empty() || !seen.insert(method.name).second) continue;
+    auto place = std::find_if(found.begin(), found.end(),
+                              [&](const auto& entry) { return entry.first == method.objective; });
+    if (place == found.end()) place = found.insert(found.end(), {method.objective, ""});
+    place->second += concat(place->second.empty() ? "" : "; ", method.name);
+  }
+  std::string out;
+  for (const auto& [objective, names] : found)
+    out += concat("<li><b>", escape(names), "</b> (", escape(objective),
+                  "): ", escape(objective_sentence(objective)), "</li>\n");
+  return out.empty() ? "" : concat("<ul class=\"objectives\">\n", out, "</ul>\n");
 }
 
 }  // namespace
 
+std::string methods_lead(const LoopSummary& summary) {
+  if (summary.methods.empty()) return "";
+  std::string out = "All were tried on the same seeds. ";
+  out += summary.methods.back().round <= 1
+             ? "They learned from the very same recordings, and differ in what they make of them."
+             : "In round 1 they learned from the very same recordings, and differ in what they made of them; "
+               "in later "
+               "rounds each learned also from the recordings of its own deployments.";
+  std::string controls;
+  for (const std::string& name : summary.methods_that_see_corrections(false))
+    controls += concat(controls.empty() ? "" : ", ", "\u201c", name, "\u201d");
+  if (!controls.empty())
+    out += concat(" Without the corrections, to show what more training alone does: ", controls, ".");
+  return out;
+}
+
 std::string methods_panel(const LoopSummary& summary) {
   std::map<int64_t, std::vector<Method>> rounds;
   for (const Method& method : summary.methods) rounds[method.round].push_back(method);
-  std::string out;
+  std::string out = objectives_of(summary.methods);
+  bool tested = false;
   for (const auto& [round, methods] : rounds) {
+    tested = tested || !tests_of(methods).empty();
     if (rounds.size() > 1) out += concat("<h3>After ", count_of(round, "round"), "</h3>\n");
     out +=
         wide_grid(success_of_methods(methods) + take_overs_of_methods(methods)) + table_of_methods(methods);
   }
-  if (!out.empty())
+  if (rounds.empty()) return "";
+  out += "<p class=\"note\">In brackets: 95% Wilson intervals, in per cent.";
+  if (tested)
     out +=
-        "<p class=\"note\">In brackets: 95% Wilson intervals, in per cent. Against: the difference in points "
-        "(hundredths) "
-        "with the two-sided p of McNemar's exact test over the common seeds, not corrected for the number of "
-        "tests; a p "
-        "below 0.05 is hard to explain by chance alone.</p>\n";
-  return out;
+        "Against: the difference in points (hundredths) with the two-sided p of McNemar's exact test "
+        "over the common seeds, not corrected for the number of tests; a p below 0.05 is hard to "
+        "explain by chance alone.";
+  return out + "</p>\n";
 }
 
 }  // namespace apo::report

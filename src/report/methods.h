@@ -1,4 +1,4 @@
-// Methods that learned from the same corrections, side by side.
+// Methods that started from the same base, side by side.
 #pragma once
 
 #include <string>
@@ -7,8 +7,11 @@
 
 namespace apo::report {
 
-/// For each round a chart of success, a chart of the take-overs in the next deployment, and a table; empty
-/// where nothing was compared.
+/// What the methods have in common; empty where nothing was compared.
+std::string methods_lead(const LoopSummary& summary);
+
+/// What the objectives do; then for each round a chart of success, a chart of the take-overs in the next
+/// deployment, and a table without the columns that nobody has numbers for; empty where nothing was compared.
 std::string methods_panel(const LoopSummary& summary);
 
 }  // namespace apo::report

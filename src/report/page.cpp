@@ -68,6 +68,8 @@ table { border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-
 th, td { padding: 5px 12px; text-align: right; white-space: nowrap; border-top: 1px solid var(--rule); }
 thead th { border-top: 0; color: var(--soft); font-weight: 600; }
 th:first-child, td:first-child { text-align: left; }
+.scroll th:first-child, .scroll td:first-child { position: sticky; left: 0; background: var(--card); }
+ul.objectives { color: var(--soft); max-width: 88ch; margin: 0 0 12px; padding-left: 20px; overflow-wrap: anywhere; }
 details { margin: 12px 0; }
 summary { cursor: pointer; font-weight: 600; }
 pre { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: 12px; overflow-x: auto; font-size: .82rem; }
@@ -86,7 +88,7 @@ table.facts td { padding: 1px 0; border-top: 0; }
 table.facts td:first-child { color: var(--soft); }
 .missing { display: grid; place-items: center; aspect-ratio: 1; color: var(--soft); border: 1px dashed var(--axis); border-radius: 4px; font-size: .8rem; }
 @media (min-width: 1060px) { .wide svg text { font-size: 10px; } }
-@media (max-width: 600px) { svg text { font-size: 14px; } svg text.name { font-size: 13px; } body { padding: 14px 10px 32px; } .pictures { gap: 6px; } .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; } }
+@media (max-width: 600px) { .scroll th:first-child, .scroll td:first-child { white-space: normal; max-width: 38vw; overflow-wrap: anywhere; } svg text { font-size: 14px; } svg text.name { font-size: 13px; } body { padding: 14px 10px 32px; } .pictures { gap: 6px; } .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; } }
 )css";
 
 // Under the pointer: the nearest value of each curve.

@@ -4,8 +4,10 @@
 #include <cmath>
 
 #include "apo/base/error.h"
+#include "report/config_text.h"
 #include "report/html.h"
 #include "report/json_field.h"
+#include "report/objective_text.h"
 #include "report/picture.h"
 
 namespace apo::report {
@@ -43,17 +45,27 @@ std::string who_acted(const std::string& source) {
   return "the policy acted";
 }
 
-std::string card(const HeavySample& sample, const fs::path& run_dir, std::vector<std::string>& notes) {
-  const std::string alt = concat(sample.file, ", ", sample.episode, ", timestep ", sample.timestep, ": ",
-                                 who_acted(sample.source));
+// One group on the page.
+struct Group {
+  std::string title, lead, first;  ///< first: which come first where all weigh the same
+  bool wanted = false;             ///< what the policy wanted and did not do
+  std::vector<HeavySample> samples;
+};
+
+std::string card(const HeavySample& sample, const Group& group, bool show_weight, const fs::path& run_dir,
+                 std::vector<std::string>& notes) {
+  const std::string who = group.wanted ? "the human acted otherwise" : who_acted(sample.source);
+  const std::string alt =
+      concat(sample.file, ", ", sample.episode, ", timestep ", sample.timestep, ": ", who);
   std::string out = "<figure>";
   if (!sample.picture.empty()) out += embedded_picture(run_dir, sample.picture, alt, "picture", notes);
   out += concat("<figcaption>", escape(sample.episode), ", timestep ", format_count(sample.timestep),
                 "</figcaption>");
-  out += concat("<p class=\"note\">", escape(sample.file), "; ", who_acted(sample.source));
+  out += concat("<p class=\"note\">", escape(sample.file), "; ", who);
   if (!sample.instruction.empty()) out += concat("; “", escape(sample.instruction), "”");
   out += concat("</p><table class=\"facts\"><tbody><tr><td>λ</td><td>", number_or_dash(sample.lambda),
-                "</td></tr><tr><td>w</td><td>", number_or_dash(sample.weight), "</td></tr>");
+                "</td></tr>");
+  if (show_weight) out += concat("<tr><td>w</td><td>", number_or_dash(sample.weight), "</td></tr>");
   if (sample.reward) out += concat("<tr><td>reward</td><td>", number_or_dash(sample.reward), "</td></tr>");
   out +=
       concat("<tr><td>action error</td><td>", number_or_dash(sample.action_l1),
@@ -61,17 +73,17 @@ std::string card(const HeavySample& sample, const fs::path& run_dir, std::vector
   return out + "</figure>\n";
 }
 
-std::string group(const std::string& title, const std::string& lead, const std::string& tie,
-                  const std::vector<HeavySample>& samples, const fs::path& run_dir,
-                  std::vector<std::string>& notes) {
+std::string draw(const Group& group, const SampleText& text, const fs::path& run_dir,
+                 std::vector<std::string>& notes) {
+  const std::vector<HeavySample>& samples = group.samples;
   if (samples.empty()) return "";
   const bool alike = std::all_of(samples.begin(), samples.end(), [&](const HeavySample& s) {
     return s.lambda && std::abs(*s.lambda - samples.front().lambda.value_or(0)) < 1e-9;
   });
-  std::string out = concat("<h3>", escape(title), "</h3>\n<p class=\"lead\">", escape(lead));
-  if (alike && samples.size() > 1) out += escape(concat(" ", tie));
+  std::string out = concat("<h3>", escape(group.title), "</h3>\n<p class=\"lead\">", escape(group.lead));
+  if (alike && samples.size() > 1) out += escape(concat(" ", text.tie, "; first come ", group.first, "."));
   out += "</p>\n<div class=\"cards\">\n";
-  for (const HeavySample& sample : samples) out += card(sample, run_dir, notes);
+  for (const HeavySample& sample : samples) out += card(sample, group, !text.weight.empty(), run_dir, notes);
   return out + "</div>\n";
 }
 
@@ -94,48 +106,57 @@ std::optional<RunLabels> read_labels(const fs::path& run_dir) {
                    .batch = root["batch"].counts()};
 }
 
-std::string labels_sentence(const RunLabels& labels) {
-  const auto parts = [](const std::map<std::string, int64_t>& counts) {
+std::string labels_sentence(const RunLabels& labels, std::string_view config) {
+  int64_t batch = 0;
+  for (const auto& [pool, count] : labels.batch) batch += count;
+  const auto parts = [&](const std::map<std::string, int64_t>& counts) {
     std::string out;
     for (const auto& [pool, words] : {std::pair{"desirable", " desirable"},
                                       {"intervention", " human corrections"},
                                       {"undesirable", " undesirable"}})
-      if (const int64_t n = count_in(counts, pool); n > 0)
+      if (const int64_t n = count_in(counts, pool); n > 0 && (batch == 0 || count_in(labels.batch, pool) > 0))
         out += concat(out.empty() ? "" : ", ", format_count(n), words);
     return out;
   };
-  int64_t batch = 0;
-  for (const auto& [pool, count] : labels.batch) batch += count;
+  const std::string type = config_value(config, "objective.type");
   std::string out = concat("It learned from ", count_of(labels.episodes, "episode"), " in ",
                            count_of(labels.files, "file"), " with the steps ", parts(labels.pools));
-  if (batch > 0) out += concat("; each batch of ", format_count(batch), " draws ", parts(labels.batch));
+  if (batch == 0) return out + ".";
+  if (type == "tpo")
+    return out + concat("; each batch draws whole corrections and the steps that led to them, on average ",
+                        parts(labels.batch), ".");
+  out += concat("; each batch of ", format_count(batch), " draws ", parts(labels.batch));
+  if (const int64_t n = count_in(labels.batch, "intervention"); type == "dpo" && n > 0)
+    out += concat(", and to ", n == 1 ? "this correction" : "each correction",
+                  " what the policy wanted there, where that was recorded: up to ", format_count(batch + n),
+                  " samples");
   return out + ".";
 }
 
-std::string heaviest_samples(const fs::path& run_dir, std::vector<std::string>& notes) {
+std::string heaviest_samples(const fs::path& run_dir, std::string_view config,
+                             std::vector<std::string>& notes) {
   std::error_code ignored;
   if (!fs::exists(run_dir / "heaviest_samples.json", ignored)) return "";
   const JsonFile file(run_dir / "heaviest_samples.json");
   const Field root = file.root();
-  std::vector<HeavySample> desirable, undesirable;
-  for (const Field& field : root["desirable"].list()) desirable.push_back(read_sample(field));
-  for (const Field& field : root["undesirable"].list()) undesirable.push_back(read_sample(field));
-  std::string out = group("Desirable", "Recorded actions that are to become likelier.",
-                          "These weigh the same; first come those that the policy predicted worst.",
-                          desirable, run_dir, notes);
-  out += group("Undesirable", "The policy’s own actions before a take-over, which are to become less likely.",
-               "These weigh the same; first come those that the policy still predicted best.", undesirable,
-               run_dir, notes);
+  const SampleText text = sample_text(config);
+  Group desirable{"Desirable", text.desirable, "those that the policy predicted worst", false, {}};
+  Group undesirable{
+      "Undesirable", text.undesirable, "those that the policy still predicted best", text.wanted, {}};
+  for (const Field& field : root["desirable"].list()) desirable.samples.push_back(read_sample(field));
+  for (const Field& field : root["undesirable"].list()) undesirable.samples.push_back(read_sample(field));
+  const std::string out = draw(desirable, text, run_dir, notes) + draw(undesirable, text, run_dir, notes);
   if (out.empty()) return "";
-  return out +
-         concat("<p class=\"note\">From step ", format_count(root["from_step"].count().value_or(1)), " to ",
-                format_count(root["to_step"].count().value_or(0)),
-                ". λ: what the sample’s loss was multiplied with; w: its share of its group’s action error "
-                "in the "
-                "batch; reward: log-probability gained over the reference (nats); action error: mean "
-                "|predicted − "
-                "recorded| in normalized units; in step: of the training. Frames: green the expert, blue the "
-                "policy, orange the human.</p>\n");
+  const auto has_reward = [](const HeavySample& sample) { return sample.reward.has_value(); };
+  const bool rewards = std::any_of(desirable.samples.begin(), desirable.samples.end(), has_reward) ||
+                       std::any_of(undesirable.samples.begin(), undesirable.samples.end(), has_reward);
+  return out + concat("<p class=\"note\">From step ", format_count(root["from_step"].count().value_or(1)),
+                      " to ", format_count(root["to_step"].count().value_or(0)), ". λ: ", escape(text.lambda),
+                      text.weight.empty() ? "" : concat("; w: ", escape(text.weight)),
+                      rewards ? "; reward: log-probability gained over the reference (nats)" : "",
+                      "; action error: mean |predicted − recorded| in normalized units; in step: of the "
+                      "training. Frames: ",
+                      escape(text.frames), ".</p>\n");
 }
 
 }  // namespace apo::report

@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace apo::report {
@@ -20,11 +21,15 @@ struct RunLabels {
 std::optional<RunLabels> read_labels(const std::filesystem::path& run_dir);
 
 /// "It learned from 368 episodes in 2 files with the steps 5,765 desirable, 617 human corrections, 311 undesirable; each
-/// batch of 48 draws 24 desirable, ...". The numbers are of the pools, so human corrections stand apart.
-std::string labels_sentence(const RunLabels& labels);
+/// batch of 48 draws 24 desirable, ...". The numbers are of the pools, so human corrections stand apart; a pool that no
+/// batch draws from is left out. dpo adds what the policy wanted to every correction that it draws, tpo draws whole
+/// corrections: `config` (YAML in block style) says which objective it was.
+std::string labels_sentence(const RunLabels& labels, std::string_view config);
 
 /// The heaviest samples of both groups with pictures and numbers, from run_dir/heaviest_samples.json; nothing if
-/// it is absent or empty. Pictures that are missing are named in `notes`. DataError as above.
-std::string heaviest_samples(const std::filesystem::path& run_dir, std::vector<std::string>& notes);
+/// it is absent or empty. What the numbers mean depends on the objective in `config`. Pictures that are missing are
+/// named in `notes`. DataError as above.
+std::string heaviest_samples(const std::filesystem::path& run_dir, std::string_view config,
+                             std::vector<std::string>& notes);
 
 }  // namespace apo::report

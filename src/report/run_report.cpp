@@ -9,6 +9,7 @@
 #include "report/html.h"
 #include "report/label_names.h"
 #include "report/metrics.h"
+#include "report/objective_text.h"
 #include "report/page.h"
 #include "report/panels.h"
 #include "report/run_record.h"
@@ -55,37 +56,12 @@ std::vector<Tile> run_tiles(const Metrics& metrics, const std::string& config) {
   return tiles;
 }
 
-// What the objective does, for who does not know its name.
-std::string objective_sentence(const std::string& type) {
-  if (type == "apo")
-    return "Action Preference Optimization: desirable actions are to become likelier, and undesirable ones "
-           "less likely, "
-           "than before this training.";
-  if (type == "kto")
-    return "Kahneman-Tversky Optimization: desirable actions are to become likelier, and undesirable ones "
-           "less likely, "
-           "than before this training; all samples weigh the same.";
-  if (type == "dpo")
-    return "Direct Preference Optimization: the human's action is to become likelier than what the policy "
-           "wanted at the "
-           "same moment.";
-  if (type == "tpo")
-    return "Trajectory-wise Preference Optimization: a human's correction is to become likelier than the "
-           "steps that led to "
-           "it.";
-  if (type == "sft") return "Supervised fine-tuning: the policy learns to imitate the desirable actions.";
-  if (type == "weighted-bc")
-    return "Weighted behaviour cloning: the policy learns to imitate the desirable actions, human "
-           "corrections above all.";
-  return "";
-}
-
 std::vector<std::string> run_story(const Metrics& metrics, const std::string& config,
                                    const std::optional<RunLabels>& labels) {
   std::vector<std::string> story;
   const std::string objective = objective_sentence(config_value(config, "objective.type"));
   if (!objective.empty()) story.push_back(objective);
-  if (labels) story.push_back(labels_sentence(*labels));
+  if (labels) story.push_back(labels_sentence(*labels, config));
   const Series& desirable = metrics["action_l1_desirable"];
   const size_t window = smoothing_window(desirable.size());
   const double before = mean_at_start(desirable, window), after = mean_at_end(desirable, window);
@@ -171,8 +147,8 @@ void write_run_report(const fs::path& run_dir) {
         "What it learned from", grid(label_bars(labels->labels)),
         "Every recorded step has a label; undesirable are the policy's own last steps before a person took "
         "over.");
-  page.body += section("What weighed most", heaviest_samples(run_dir, page.notes),
-                       "The recorded steps with the largest weight λ in the loss, each once.");
+  page.body += section("What weighed most", heaviest_samples(run_dir, config, page.notes),
+                       "The recorded steps that counted most in the loss (the largest weight λ), each once.");
   page.body += section("Evaluation", grid(evaluation_charts(metrics)),
                        "Trials in the environment while it was trained.");
   page.body += section("Running", grid(running_charts(metrics)), "Whether the training itself was in order.");

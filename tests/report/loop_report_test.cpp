@@ -160,6 +160,14 @@ TEST(LoopReport, ShowsEveryPart) {
       says(page, "<td>labels, policy/undesirable: before take-over</td><td>–</td><td>180</td><td>–</td>"));
 }
 
+TEST(LoopReport, SaysWhoThePersonIs) {
+  TempDir dir;
+  json summary = full_summary();
+  EXPECT_FALSE(says(page_of(dir, summary), "played by a script"));
+  summary["config"] = "deploy:\n  intervention:\n    type: scripted  # none | scripted\n";
+  EXPECT_TRUE(says(page_of(dir, summary), "before and after. The person is played by a script here.</p>"));
+}
+
 TEST(LoopReport, NeedsOnlyRounds) {
   TempDir dir;
   const std::string page = page_of(dir, {{"rounds", {json::object()}}});

@@ -248,6 +248,38 @@ TEST(RunReport, ShowsWhatWasLearnedFrom) {
       "undesirable; each batch of 48 draws 24 desirable, 12 human corrections, 12 undesirable."));
 }
 
+const char* objective_config(const std::string& type) {
+  static std::string config;
+  config = "objective:\n  type: " + type + "\n  weights:\n    type: adaptive\n    normalization: sum\n";
+  return config.c_str();
+}
+
+// 24 drawn steps and 24 corrections, each with its counterpart: 72 samples. Pools that nothing is drawn from do not
+// count as learned from.
+TEST(RunReport, CountsWhatDpoAddsToTheBatch) {
+  TempDir dir;
+  const auto sentence = [&](const std::string& type, const char* batch) {
+    write_file_atomic(dir / "labels.json",
+                      concat(R"({"files": 1, "episodes": 4, "pools": {"desirable": 90, "intervention": 30,
+                             "undesirable": 9}, "batch": )", batch, "}"));
+    const std::string page = page_of(dir, full_line(1), objective_config(type));
+    const size_t begin = page.find("It learned from");
+    return page.substr(begin, page.find("</p>", begin) - begin);
+  };
+  EXPECT_EQ(sentence("dpo", R"({"desirable": 24, "intervention": 24, "undesirable": 0})"),
+            "It learned from 4 episodes in 1 file with the steps 90 desirable, 30 human corrections; each batch of 48 draws "
+            "24 desirable, 24 human corrections, and to each correction what the policy wanted there, where that was "
+            "recorded: up to 72 samples.");
+  EXPECT_EQ(sentence("dpo", R"({"intervention": 8})"),
+            "It learned from 4 episodes in 1 file with the steps 30 human corrections; each batch of 8 draws 8 human "
+            "corrections, and to each correction what the policy wanted there, where that was recorded: up to 16 samples.");
+  EXPECT_EQ(sentence("tpo", R"({"intervention": 21, "undesirable": 5})"),
+            "It learned from 4 episodes in 1 file with the steps 30 human corrections, 9 undesirable; each batch draws whole "
+            "corrections and the steps that led to them, on average 21 human corrections, 5 undesirable.");
+  EXPECT_EQ(sentence("sft", "{}"), "It learned from 4 episodes in 1 file with the steps 90 desirable, 30 human "
+                                   "corrections, 9 undesirable.");
+}
+
 std::string heavy_sample(const std::string& picture, double lambda) {
   return concat(
       "{\"file\": \"somewhere/a<b.hdf5\", \"episode\": \"demo_3\", \"timestep\": 17, \"source\": "
@@ -284,6 +316,49 @@ TEST(RunReport, ShowsTheHeaviestSamples) {
   const std::string alike = page_of(dir, full_line(1));
   EXPECT_TRUE(says(alike, "These weigh the same; first come those that the policy predicted worst."));
   EXPECT_TRUE(says(alike, "<h3>Undesirable"));
+}
+
+// What w is depends on the objective; where it decides nothing it is not shown.
+TEST(RunReport, ExplainsTheWeightsOfItsObjective) {
+  TempDir dir;
+  write_heaviest(dir, heavy_sample("", 1) + "," + heavy_sample("", 1), heavy_sample("", 1) + "," + heavy_sample("", 1));
+  const auto page = [&](const char* config) { return page_of(dir, full_line(1), config); };
+  const auto shows_weight = [](const std::string& text) { return says(text, "<td>w</td>"); };
+  EXPECT_TRUE(says(page(objective_config("apo")), "; w: its share of its group’s action error in the batch, which λ"));
+  EXPECT_TRUE(says(page("objective:\n  type: apo\n  weights:\n    normalization: mean\n"),
+                   "; w: its action error beside the mean of its group in the batch, which λ comes from;"));
+  for (const char* config : {"objective:\n  type: apo\n  weights:\n    type: uniform\n", "objective:\n  type: kto\n"}) {
+    const std::string uniform = page(config);
+    EXPECT_FALSE(shows_weight(uniform) || says(uniform, "; w: ")) << config;
+    EXPECT_TRUE(says(uniform, "All samples weigh the same; first come those that the policy predicted worst."));
+  }
+  EXPECT_FALSE(shows_weight(page("run:\n  seed: 1\n"))) << "no objective is known";
+  EXPECT_TRUE(says(page(objective_config("sft")), "; w: its share of the tokens that the batch imitates;"));
+  EXPECT_TRUE(says(page(objective_config("sft")), "Recorded actions that are imitated."));
+  EXPECT_TRUE(says(page(objective_config("weighted-bc")), "that the batch imitates, each counted λ times;"));
+  const std::string tpo = page(objective_config("tpo"));
+  EXPECT_TRUE(says(tpo, "λ: what its pair’s loss was multiplied with; w: its share of the batch: all pairs have the same"));
+  EXPECT_TRUE(says(tpo, "All pairs weigh the same; first come those that the policy still predicted best."));
+  EXPECT_TRUE(says(tpo, "less likely than the correction."));
+  EXPECT_TRUE(shows_weight(tpo));
+}
+
+// An undesirable sample of dpo was never done: the human acted otherwise.
+TEST(RunReport, DoesNotSayThatThePolicyDidWhatItOnlyWanted) {
+  TempDir dir;
+  std::string wanted = heavy_sample("", 1);
+  wanted.replace(wanted.find("\"intervention\""), 14, "\"policy\"");
+  write_heaviest(dir, heavy_sample("", 1), wanted);
+  const std::string dpo = page_of(dir, full_line(1), objective_config("dpo"));
+  EXPECT_TRUE(says(dpo, "What the policy wanted while the human acted, which is to become less likely."));
+  EXPECT_TRUE(says(dpo, "a&lt;b.hdf5; the human acted otherwise;"));
+  EXPECT_TRUE(says(dpo, "blue what the policy wanted at the same moment."));
+  EXPECT_FALSE(says(dpo, "the policy acted"));
+  EXPECT_FALSE(says(dpo, "before a take-over"));
+  const std::string apo = page_of(dir, full_line(1), objective_config("apo"));
+  EXPECT_TRUE(says(apo, "a&lt;b.hdf5; the policy acted;"));
+  EXPECT_TRUE(says(apo, "own actions before a take-over"));
+  EXPECT_FALSE(says(apo, "reward: ")) << "neither has one";
 }
 
 TEST(RunReport, NamesWhatIsWrongWithItsRecords) {
