@@ -111,34 +111,52 @@ class Numbers : public Check {
   virtual void add(const ScannedEpisode& e, size_t t, const Action& action) = 0;
 };
 
+// What the statistics of the actions are computed from, and with them the normalisation: the expert sources' steps if
+// there are any, else all. Both are gathered, for an expert source may come to nothing.
+class StatisticsSample {
+ public:
+  explicit StatisticsSample(size_t capacity = size_t{1} << 19) : all_(capacity), expert_(capacity) {}
+  void add(const ScannedEpisode& e, const Action& action) {
+    if (all_.size() != 0 && all_.size() != action.size()) return;  // told by shapes
+    all_.add(action);
+    if (e.in.is_expert) expert_.add(action);
+  }
+  bool of_experts() const { return expert_.num_seen() > 0; }
+  const ActionSample& get() const { return of_experts() ? expert_ : all_; }
+  const ActionSample& all() const { return all_; }
+
+ private:
+  ActionSample all_, expert_;
+};
+
 class Spread : public Numbers {
  public:
   Spread() : Numbers("spread", "every dimension varies (q01 < q99) and has no far outliers") {}
 
  private:
-  void add(const ScannedEpisode&, size_t, const Action& action) override {
-    if (sample_.size() == 0 || sample_.size() == action.size()) sample_.add(action);
-  }
+  void add(const ScannedEpisode& e, size_t, const Action& action) override { sample_.add(e, action); }
   void finish() override {
+    const ActionSample &statistics = sample_.get(), &all = sample_.all();
     size_t constant = 0;
-    const size_t n = sample_.size();
+    const size_t n = statistics.size();
     for (size_t j = 0; j < n; ++j) {
-      const std::vector<double> x = sample_.sorted_column(j);
+      const std::vector<double> x = statistics.sorted_column(j);
       const double q01 = quantile(x, 0.01), q99 = quantile(x, 0.99);
       if (q99 - q01 < kSmallestSpread) {
         ++constant;
-        find(Severity::warning, dimension(j, n), ": q01 = q99 = ", q01, sample_.max(j) > sample_.min(j) ? " (nearly" : " (",
-             sample_.max(j) > sample_.min(j) ? " always the same)" : "always the same)",
-             ": it is left unnormalised, and the policy learns nothing there");
-      } else if (j < num_moving(n) && (sample_.max(j) > q99 + kFarOutside * (q99 - q01) ||
-                                       sample_.min(j) < q01 - kFarOutside * (q99 - q01))) {
+        const bool nearly = statistics.max(j) > statistics.min(j);
+        const bool elsewhere = !nearly && all.max(j) > all.min(j);
+        find(Severity::warning, dimension(j, n), ": q01 = q99 = ", q01, nearly ? " (nearly always the same" : " (always the same",
+             elsewhere ? " in the expert sources" : "", "): it is left unnormalised, and the policy learns nothing there");
+      } else if (j < num_moving(n) && (all.max(j) > q99 + kFarOutside * (q99 - q01) ||
+                                       all.min(j) < q01 - kFarOutside * (q99 - q01))) {
         find(Severity::warning, dimension(j, n), ": q01..q99 is [", q01, ", ", q99, "], but the extremes are ",
-             sample_.min(j), " and ", sample_.max(j), ": glitches or other units in some steps?");
+             all.min(j), " and ", all.max(j), ": glitches or other units in some steps?");
       }
     }
     if (n > 0 && constant == n) find(Severity::error, "no dimension varies: there is nothing to learn");
   }
-  ActionSample sample_;
+  StatisticsSample sample_;
 };
 
 class Units : public Numbers {
@@ -147,9 +165,10 @@ class Units : public Numbers {
       : Numbers("units", "actions are of one scale in every source, and most of them move the robot"),
         min_motion_(min_motion) {}
   void see(const ScannedEpisode& e) override {
+    Motion& motion = motions_[e.in.is_expert];
     for (const LabelledStep& step : e.steps) {
-      ++steps_;
-      still_ += step.label == StepLabel::skipped && step.reason == "no motion";
+      ++motion.steps;
+      motion.still += step.label == StepLabel::skipped && step.reason == "no motion";
     }
     Numbers::see(e);
   }
@@ -157,36 +176,61 @@ class Units : public Numbers {
  private:
   struct Source {
     std::string name;
+    bool is_expert = false;
     ActionSample sample{size_t{1} << 16};
+  };
+  struct Motion {
+    int64_t steps = 0, still = 0;
   };
   void add(const ScannedEpisode& e, size_t, const Action& action) override {
     Source& source = sources_[e.in.source_number];
     source.name = source_name(e.in);
+    source.is_expert = e.in.is_expert;
     if (source.sample.size() == 0 || source.sample.size() == action.size()) source.sample.add(action);
+    statistics_.add(e, action);
   }
   void finish() override {
-    if (2 * still_ > steps_)
-      find(Severity::warning, share(still_, steps_, "steps"), " move by less than ", min_motion_,
-           " (data.filter.min_motion) and are skipped: metres or radians where the robot's own units are expected?");
+    const bool both = motions_[0].steps > 0 && motions_[1].steps > 0;
+    for (const bool is_expert : {true, false}) {
+      const Motion& motion = motions_[is_expert];
+      if (2 * motion.still > motion.steps)
+        find(Severity::warning,
+             share(motion.still, motion.steps, !both ? "steps" : is_expert ? "expert steps" : "interaction steps"),
+             " move by less than ", min_motion_,
+             " (data.filter.min_motion) and are skipped: metres or radians where the robot's own units are expected?");
+    }
     for (auto a = sources_.begin(); a != sources_.end(); ++a)
-      for (auto b = std::next(a); b != sources_.end(); ++b) compare(a->second, b->second);
+      for (auto b = std::next(a); b != sources_.end(); ++b)
+        if (a->second.is_expert == b->second.is_expert)
+          compare(a->second.name, a->second.sample, b->second.name, b->second.sample, false);
+    if (!statistics_.of_experts()) return;
+    // interactions are normalised by the experts' statistics, whatever single source of theirs looks like
+    std::string experts;
+    for (const auto& [number, source] : sources_)
+      if (source.is_expert) experts = experts.empty() ? source.name : "the expert sources";
+    for (const auto& [number, source] : sources_)
+      if (!source.is_expert) compare(experts, statistics_.get(), source.name, source.sample, true);
   }
-  void compare(const Source& a, const Source& b) {
-    if (a.sample.num_seen() < kFewSteps || b.sample.num_seen() < kFewSteps || a.sample.size() != b.sample.size()) return;
-    for (size_t j = 0; j < num_moving(a.sample.size()); ++j) {
-      const auto spread = [j](const Source& s) {
-        const auto x = s.sample.sorted_column(j);
+  // Where `normalises`, a dimension that does not vary in `a` must not vary in `b` either.
+  void compare(const std::string& a_name, const ActionSample& a, const std::string& b_name, const ActionSample& b,
+               bool normalises) {
+    if (a.num_seen() < kFewSteps || b.num_seen() < kFewSteps || a.size() != b.size()) return;
+    for (size_t j = 0; j < num_moving(a.size()); ++j) {
+      const auto spread = [j](const ActionSample& sample) {
+        const auto x = sample.sorted_column(j);
         return quantile(x, 0.99) - quantile(x, 0.01);
       };
       const double x = spread(a), y = spread(b);
-      if (std::min(x, y) < kSmallestSpread || std::max(x, y) < kOtherUnits * std::min(x, y)) continue;
-      find(Severity::warning, dimension(j, a.sample.size()), ": spreads over ", x, " in ", a.name, " and over ", y, " in ",
-           b.name, ": other units?");
+      if (y < kSmallestSpread || (x < kSmallestSpread && !normalises) || std::max(x, y) < kOtherUnits * std::min(x, y))
+        continue;
+      find(Severity::warning, dimension(j, a.size()), ": spreads over ", x, " in ", a_name, " and over ", y, " in ", b_name,
+           ": other units?");
     }
   }
   double min_motion_;
-  int64_t steps_ = 0, still_ = 0;
+  Motion motions_[2];   // of interactions, of experts
   std::map<int64_t, Source> sources_;
+  StatisticsSample statistics_{size_t{1} << 16};
 };
 
 // Correlation of two numbers, gathered pair by pair.

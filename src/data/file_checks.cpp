@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "data/checks.h"
+#include "data/layouts.h"
 
 namespace apo::data {
 namespace {
@@ -17,10 +18,12 @@ constexpr int64_t kShort = 5;                // steps
 constexpr int64_t kPicturesOfAFile = 3;      // episodes a file whose pictures are looked at
 constexpr int64_t kPicturesInAll = 100;
 constexpr int64_t kMotionForNewPicture = 10; // steps after which a camera should see something else
+constexpr size_t kLongestTotal = 40;          // digits shown
 
 class Shapes : public Check {
  public:
   Shapes() : Check("shapes", "all episodes have the same action size, cameras and states") {}
+  void see_file(const ScannedFile& in) override { data_ = open_data_group(in.file); }
   void see(const ScannedEpisode& e) override {
     const auto size = static_cast<int64_t>(e.record.actions[0].size());
     ++sizes_.try_emplace(size, Seen{0, place(e)}).first->second.count;
@@ -33,6 +36,7 @@ class Shapes : public Check {
     }
     for (const auto& [camera, picture] : e.record.cameras) ++with_camera_[camera];
     ++episodes_;
+    see_unused(e);
   }
   void finish() override {
     if (sizes_.size() > 1) find(Severity::error, "actions of several sizes: ", listed(sizes_));
@@ -51,6 +55,9 @@ class Shapes : public Check {
       if (with_state_[state] < episodes_)
         find(Severity::warning, "state ", state, " is only in ", share(with_state_[state], episodes_, "episodes"));
     }
+    for (const auto& [name, seen] : unused_)
+      find(Severity::note, "obs/", name, " is not used: neither a picture nor one row of numbers for each action (first: ",
+           seen.first, ")");
   }
 
  private:
@@ -58,6 +65,17 @@ class Shapes : public Check {
     int64_t count = 0;
     std::string first;
   };
+  // An episode that only the journal holds has nothing that is not used.
+  void see_unused(const ScannedEpisode& e) {
+    hdf5::Session session;
+    if (!data_ || !data_->has(e.record.name)) return;
+    const hdf5::Group demo = data_->group(e.record.name);
+    for (const std::string& name : unused_observations(demo, e.record)) {
+      const hdf5::Group observations = demo.group("obs");
+      if (unused_.contains(name) || observations.is_group(name)) continue;
+      unused_.try_emplace(name, Seen{1, concat(place(e), ", ", observations.array(name).describe())});
+    }
+  }
   template <class Map>
   static std::string listed_names(const Map& map) {
     std::string names;
@@ -75,6 +93,8 @@ class Shapes : public Check {
   std::map<int64_t, Seen> sizes_;
   std::map<std::string, Seen> cameras_;
   std::map<std::string, std::map<std::string, Seen>> pictures_, widths_;
+  std::map<std::string, Seen> unused_;
+  std::optional<hdf5::Group> data_;   // of the file that is being read
   std::map<std::string, int64_t> with_state_, with_camera_;
   int64_t episodes_ = 0;
 };
@@ -196,8 +216,7 @@ class Totals : public Check {
   void see_file(const ScannedFile& in) override {
     close();
     for (const auto& [key, value] : in.file.attributes())
-      if (key == "total" && in.source.limit == 0 && value.find_first_not_of("0123456789") == std::string::npos)
-        total_ = std::stoll(value);
+      if (key == "total" && in.source.limit == 0 && value.find_first_not_of("0123456789") == std::string::npos) total_ = value;
     path_ = in.file.path().string();
     steps_ = 0;
   }
@@ -206,12 +225,13 @@ class Totals : public Check {
 
  private:
   void close() {
-    if (total_ >= 0 && total_ != steps_)
-      find(Severity::warning, path_, ": total is ", total_, ", its readable episodes have ", steps_, " steps");
-    total_ = -1;
+    if (!total_.empty() && whole_number(total_) != steps_)
+      find(Severity::warning, path_, ": total is ", total_.substr(0, kLongestTotal), ", its readable episodes have ", steps_,
+           " steps");
+    total_.clear();
   }
-  std::string path_;
-  int64_t total_ = -1, steps_ = 0;
+  std::string path_, total_;   // total_: digits, perhaps more than a number can have
+  int64_t steps_ = 0;
 };
 
 }  // namespace

@@ -4,8 +4,7 @@
 #include <torch/types.h>
 
 #include "data/layouts.h"
-#include "data/recordings.h"
-#include "support/temp_dir.h"
+#include "data/validations.h"
 
 namespace apo::data {
 namespace {
@@ -195,6 +194,85 @@ TEST(Layouts, OneObservationMoreThanActions) {
   // ours are never written so
   EXPECT_THAT(data_error([&] { TrajectoryFile::open(layout("one_row_more.hdf5"), TrajectoryFormat::apo, "lift"); }),
               HasSubstr("action_source: expected a dataset"));
+}
+
+TEST(Layouts, OneObservationMoreInOursIsRefused) {
+  TempDir dir;
+  fs::copy_file(layout("one_row_more.hdf5"), dir / "a.hdf5");
+  {
+    hdf5::Group data = hdf5::Group::open_for_writing(dir / "a.hdf5").group("data");
+    for (const std::string& name : data.names()) {
+      hdf5::Group demo = data.group(name);
+      const int64_t steps = demo.array("actions").shape()[0];
+      demo.write("action_source", std::vector<int8_t>(static_cast<size_t>(steps)), {steps});
+    }
+  }
+  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "a.hdf5", TrajectoryFormat::automatic, "lift"); }),
+              AllOf(HasSubstr("/data/demo_0/obs/front_image: expected 5 rows, one for each action, found uint8 [6, 8, 8, 3]")));
+}
+
+// The calibration of a camera and the like belong to no step.
+TEST(Layouts, ObservationsOfNoStepAreNotUsed) {
+  for (const std::string name : {"one_row_more.hdf5", "robomimic.hdf5", "apo.hdf5"}) {
+    TempDir dir;
+    fs::copy_file(layout(name), dir / "a.hdf5");
+    const auto plain = TrajectoryFile::open(layout(name), TrajectoryFormat::automatic, "lift");
+    {
+      hdf5::Group data = hdf5::Group::open_for_writing(dir / "a.hdf5").group("data");
+      for (const std::string& demo : data.names()) {
+        hdf5::Group obs = data.group(demo).group("obs");
+        obs.write("intrinsics", std::vector<float>(9, NAN), {3, 3});
+        obs.write("field_of_view", std::vector<float>{45}, {1});
+      }
+    }
+    const auto file = TrajectoryFile::open(dir / "a.hdf5", TrajectoryFormat::automatic, "lift");
+    EXPECT_EQ(file->episode(0).states, plain->episode(0).states) << name;
+    EXPECT_EQ(file->state(0, 4).state, plain->state(0, 4).state);
+    const Validation v = validate(options_for_paths({(dir / "a.hdf5").string()}, TrajectoryFormat::automatic, "lift"), false);
+    EXPECT_EQ(found(v, "readable"), "");
+    EXPECT_THAT(found(v, "shapes"),
+                AllOf(HasSubstr("note: obs/intrinsics is not used: neither a picture nor one row of numbers for each action "
+                                "(first: a.hdf5 demo_0, float32 [3, 3])"),
+                      HasSubstr("note: obs/field_of_view is not used")));
+    EXPECT_EQ(v.count(Severity::error), 0);
+  }
+}
+
+// In a file of several episodes, what is of the steps in half of them must be so in all; alone, what is one row off.
+TEST(Layouts, ObservationsThatAreCutShortAreRefused) {
+  const auto message = [](int64_t rows_of_first, int64_t rows_of_second) {
+    TempDir dir;
+    fs::copy_file(layout("robomimic.hdf5"), dir / "a.hdf5");
+    const std::vector<std::string> demos{"demo_0", "demo_1"};
+    {
+      hdf5::Group data = hdf5::Group::open_for_writing(dir / "a.hdf5").group("data");
+      for (size_t i = 0; i < 2; ++i) {
+        const int64_t rows = i == 0 ? rows_of_first : rows_of_second;
+        hdf5::Group obs = data.group(demos[i]).group("obs");
+        obs.write("force", std::vector<float>(static_cast<size_t>(rows)), {rows});
+      }
+    }
+    return data_error([&] { TrajectoryFile::open(dir / "a.hdf5", TrajectoryFormat::automatic, "lift"); });
+  };
+  // 5 and 6 steps
+  EXPECT_EQ(message(5, 6), "(nothing thrown)");
+  EXPECT_THAT(message(2, 6), HasSubstr("/data/demo_0/obs/force: expected 5 rows, one for each action, found float32 [2]"));
+  EXPECT_THAT(message(5, 60), HasSubstr("/data/demo_1/obs/force: expected 6 rows"));
+  EXPECT_THAT(message(4, 5), HasSubstr("/data/demo_0/obs/force: expected 5 rows"));
+  EXPECT_THAT(message(6, 7), HasSubstr("/data/demo_0/obs/force: expected 5 rows"));
+  EXPECT_EQ(message(3, 3), "(nothing thrown)");
+}
+
+// Without policy_action_valid the policy's wishes are those at the human's steps; the others may hold anything.
+TEST(Layouts, PolicyActionsWithoutValidity) {
+  TempDir dir;
+  write_recording(dir / "a.hdf5", {"php"});
+  {
+    hdf5::Group demo = hdf5::Group::open_for_writing(dir / "a.hdf5").group("data").group("demo_0");
+    demo.write("policy_action", std::vector<float>{NAN, 0, 0, 0.25f, 0.5f, 1, 7, 7, INFINITY}, {3, 3});
+  }
+  EXPECT_THAT(TrajectoryFile::open(dir / "a.hdf5")->episode(0).policy_actions,
+              ElementsAre(std::nullopt, Action{0.25f, 0.5f, 1}, std::nullopt));
 }
 
 TEST(Layouts, CompressionOfAPlugInIsNamed) {
