@@ -2,7 +2,7 @@
 # From a bare Debian or Ubuntu machine to a policy that got better by being corrected: installs what is missing,
 # builds the programs, and runs the whole refinement loop on the embedded tabletop. Needs no GPU.
 #
-#   scripts/quickstart.sh [--set KEY=VALUE ...]     arguments go to apo-refine
+#   scripts/quickstart.sh [--set KEY=VALUE ...]     arguments go to apo-refine; --overwrite begins the loop anew
 #
 # Safe to run again: what is installed, built or already trained is kept. About 1 GB of download and 3 GB of disk.
 set -euo pipefail
@@ -16,5 +16,7 @@ scripts/setup.sh
 step "2/3 building the programs (a few minutes the first time)"
 scripts/build.sh release programs
 step "3/3 demonstrations -> base policy -> deployment with take-overs -> refinement by APO -> evaluation"
-build/release/bin/apo-refine --config configs/tabletop.yaml --resume "$@"
+existing=--resume
+for argument in "$@"; do [ "$argument" != --overwrite ] || existing=; done
+build/release/bin/apo-refine --config configs/tabletop.yaml $existing "$@"
 step "done"

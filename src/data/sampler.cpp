@@ -51,6 +51,10 @@ std::array<int64_t, 3> split(const std::array<double, 3>& shares, double sum, in
   return counts;
 }
 
+std::array<double, 3> shares_of(const PoolOptions& pools) {
+  return {pools.desirable, pools.intervention, pools.undesirable};
+}
+
 // "expert/skipped: action out of range 36, ..."
 std::string describe(const LabelCounts& counts) {
   std::string text;
@@ -60,26 +64,33 @@ std::string describe(const LabelCounts& counts) {
 
 }  // namespace
 
-PoolSampler::PoolSampler(const Dataset& dataset, const PoolOptions& pools, int64_t batch_size, uint64_t seed,
-                         Draw draw)
-    : batch_size_(batch_size), seed_(seed) {
-  APO_CHECK(ConfigError, dataset.num_files() > 0, "data.expert and data.interactions: expected recorded data, found none");
+std::array<int64_t, 3> batch_counts(const PoolOptions& pools, int64_t batch_size) {
   APO_CHECK(ConfigError, batch_size > 0, "train.batch_size: expected at least 1, found ", batch_size);
-  const std::array<double, 3> shares{pools.desirable, pools.intervention, pools.undesirable};
+  const std::array<double, 3> shares = shares_of(pools);
   for (size_t p = 0; p < 3; ++p)
     APO_CHECK(ConfigError, std::isfinite(shares[p]) && shares[p] >= 0, "data.pools.", kPoolNames[p],
               ": expected a share of at least 0, found ", shares[p]);
   const double sum = std::accumulate(shares.begin(), shares.end(), 0.0);
   APO_CHECK(ConfigError, sum > 0, "data.pools: expected shares with a positive sum, found 0");
-  counts_ = split(shares, sum, batch_size);
+  const std::array<int64_t, 3> counts = split(shares, sum, batch_size);
+  for (size_t p = 0; p < 3; ++p)
+    APO_CHECK(ConfigError, shares[p] == 0 || counts[p] > 0, "data.pools.", kPoolNames[p], " is ", shares[p], " of ", sum,
+              ", which rounds to no sample at train.batch_size ", batch_size);
+  return counts;
+}
+
+PoolSampler::PoolSampler(const Dataset& dataset, const PoolOptions& pools, int64_t batch_size, uint64_t seed,
+                         Draw draw)
+    : batch_size_(batch_size), seed_(seed) {
+  APO_CHECK(ConfigError, dataset.num_files() > 0, "data.expert and data.interactions: expected recorded data, found none");
+  counts_ = batch_counts(pools, batch_size);
+  const std::array<double, 3> shares = shares_of(pools);
   for (size_t p = 0; p < 3; ++p) {
     pools_[p] = dataset.pool(static_cast<Pool>(p));
     if (shares[p] == 0) continue;
     APO_CHECK(ConfigError, !pools_[p].empty(), "data.pools.", kPoolNames[p], " is ", shares[p], ", but the ",
               kPoolNames[p], " pool is empty: no step of the data has that label (", describe(dataset.counts()),
               "); set it to 0, or give data that has");
-    APO_CHECK(ConfigError, counts_[p] > 0, "data.pools.", kPoolNames[p], " is ", shares[p], " of ", sum,
-              ", which rounds to no sample at train.batch_size ", batch_size);
   }
   if (draw == Draw::segment_pairs) draw_segment_pairs(dataset);
 }

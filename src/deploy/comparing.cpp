@@ -95,13 +95,8 @@ class Comparing {
       const std::string stage = concat("methods/", directory_name(i + 1, method.name), "/round-", round);
       const fs::path dir = stages_.dir() / stage;
       log_info("round ", round, ": ", method.name);
-      training::TrainingOptions options = setup_.training;
-      options.objective = method.objective;
-      options.data.pools = method.pools;
-      if (!method.interactions) options.data.interactions.clear();
-      options.optimizer.learning_rate = method.learning_rate.value_or(options.optimizer.learning_rate);
       const json trained = stages_.refine(
-          stage + "/training", options, standing.checkpoint,
+          stage + "/training", training_of(method, setup_.training), standing.checkpoint,
           method.interactions ? standing.recordings : std::vector<std::string>(), dir / "training");
       standing.checkpoint = trained["checkpoint"].get<std::string>();
       const EvalResult evaluation = stages_.evaluate(stage, standing.checkpoint, dir / "evaluation");
@@ -221,6 +216,15 @@ class Comparing {
 };
 
 }  // namespace
+
+training::TrainingOptions training_of(const MethodOptions& method, const training::TrainingOptions& top_level) {
+  training::TrainingOptions options = top_level;
+  options.objective = method.objective;
+  options.data.pools = method.pools;
+  if (!method.interactions) options.data.interactions.clear();
+  options.optimizer.learning_rate = method.learning_rate.value_or(options.optimizer.learning_rate);
+  return options;
+}
 
 RefineResult compare(const RefineSetup& setup, const std::string& config_yaml) {
   return Comparing(setup, config_yaml).run();

@@ -166,6 +166,32 @@ class Loop {
   RefineResult result_;
 };
 
+// Everything that can be known to be wrong before hours have passed.
+void check_setup(const RefineSetup& setup) {
+  const auto checked = [](const std::string& where, const training::TrainingOptions& options) {
+    try {
+      training::check(options);
+    } catch (const ConfigError& error) {
+      throw ConfigError(where + error.what());
+    }
+  };
+  if (setup.training.policy.checkpoint.empty()) checked("refine.base: ", base_training(setup));
+  const ComparisonOptions& comparison = setup.refine.comparison;
+  check(comparison);
+  if (comparison.methods.empty()) return checked("", setup.training);
+  APO_CHECK(ConfigError, setup.training.train.max_steps > 0,
+            "train.max_steps: the methods of refine.comparison get the same number of updates; expected a positive number, "
+            "found 0 (train.epochs would follow the size of each method's pools)");
+  for (size_t i = 0; i < comparison.methods.size(); ++i) {
+    const MethodOptions& method = comparison.methods[i];
+    const std::string where = concat("refine.comparison.methods[", i, "] (", method.name, "): ");
+    checked(where, training_of(method, setup.training));
+    APO_CHECK(ConfigError, method.interactions || (method.pools.intervention == 0 && method.pools.undesirable == 0), where,
+              "interactions: false leaves the expert data alone; expected pools.intervention and pools.undesirable 0, found ",
+              method.pools.intervention, " and ", method.pools.undesirable);
+  }
+}
+
 // What a loop writes into its directory, and nothing else: the state first, since it vouches for the rest.
 void remove_loop(const fs::path& dir) {
   std::vector<fs::path> mine = {dir / "state.json",  dir / "config.yaml", dir / "summary.json", dir / "report.html",
@@ -177,17 +203,22 @@ void remove_loop(const fs::path& dir) {
   for (const fs::path& path : mine) fs::remove_all(path);
 }
 
-// A stopped loop goes on with the config that it was begun with; a loop of any number of rounds with more of them.
+// A stopped loop goes on with the config that it was begun with; of any number of rounds with more of them; faster or
+// slower, and more or less talkative.
 void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
   const auto before = config::load<RefineSetup>(config::Document::from_file(config));
-  RefineSetup with_our_rounds = before;
-  if (setup.refine.rounds > before.refine.rounds) with_our_rounds.refine.rounds = setup.refine.rounds;
+  RefineSetup allowed = before;
+  if (setup.refine.rounds > before.refine.rounds) allowed.refine.rounds = setup.refine.rounds;
+  allowed.training.run.threads = setup.training.run.threads;
+  allowed.eval.threads = setup.eval.threads;
+  allowed.training.logging = setup.training.logging;
   std::string differences;
-  for (const std::string& difference : config::differences(with_our_rounds, setup))
+  for (const std::string& difference : config::differences(allowed, setup))
     differences += concat(differences.empty() ? "" : ", ", difference);
   APO_CHECK(ConfigError, differences.empty(), config.string(),
             ": the loop in this directory was begun with another config (", differences,
-            "); only refine.rounds may grow: expected the same, --overwrite or another run.dir");
+            "); only refine.rounds may grow, and threads and logging may change: expected the same, --overwrite or another "
+            "run.dir");
 }
 
 // Decides what happens to a directory that is already used; afterwards config.yaml lies in it.
@@ -255,7 +286,7 @@ RefineResult refine(const RefineSetup& setup, ExistingRun existing, const std::s
   const fs::path dir = setup.training.run.dir;
   APO_CHECK(ConfigError, !dir.empty(), "run.dir: expected a directory to write to, found nothing");
   const DirectoryLock lock(dir);
-  check(setup.refine.comparison);
+  check_setup(setup);
   open_directory(dir, existing, setup, config_yaml);
   if (!setup.refine.comparison.methods.empty()) return compare(setup, config_yaml);
   return Loop(setup, config_yaml).run();

@@ -9,6 +9,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "apo/base/log.h"
 #include "apo/config/options.h"
 #include "deploy/table.h"
 
@@ -233,6 +234,8 @@ void write_results(const EvalResult& result, const EnvironmentOptions& environme
   APO_CHECK(RunError, !error && std::filesystem::is_directory(directory), directory.string(),
             ": cannot create directory",
             error ? ": " + error.message() : std::string(": a file is in the way"));
+  if (std::filesystem::exists(directory / "results.json", error))
+    log_warn(directory.string(), ": replaces the results of an earlier evaluation");
   json object = json::object();
   object["config"] = {{"environment", config::print(environment)}, {"eval", config::print(options)}};
   object.update(result_json(result));
@@ -246,7 +249,10 @@ void write_results(const EvalResult& result, const EnvironmentOptions& environme
   write(result, "", object);
   for (const DisruptedResult& disrupted : result.disruptions)
     write(disrupted.result, disrupted.disruption + "-", object["disruptions"][disrupted.disruption]);
-  if (!result.disruptions.empty()) write_file_atomic(directory / "disruptions.md", result.disruption_markdown());
+  if (result.disruptions.empty())
+    std::filesystem::remove(directory / "disruptions.md", error);  // of an earlier evaluation
+  else
+    write_file_atomic(directory / "disruptions.md", result.disruption_markdown());
   write_file_atomic(directory / "results.json", object.dump(2) + "\n");
 }
 

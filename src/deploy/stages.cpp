@@ -61,16 +61,16 @@ Stages::Base Stages::base() {
   Base base;
   base.checkpoint = setup_.training.policy.checkpoint;
   if (base.checkpoint.empty()) {
-    base.trained = state_.run("base/training", [&] { return train_base(dir / "training"); });
+    base.trained = state_.run("base/training", [&] { return train(base_training(setup_), dir / "training"); });
     base.checkpoint = base.trained["checkpoint"].get<std::string>();
   }
   base.evaluation = evaluate("base", base.checkpoint, dir / "evaluation");
   return base;
 }
 
-json Stages::train_base(const fs::path& dir) {
-  const BaseOptions& base = setup_.refine.base;
-  training::TrainingOptions options = setup_.training;
+training::TrainingOptions base_training(const RefineSetup& setup) {
+  const BaseOptions& base = setup.refine.base;
+  training::TrainingOptions options = setup.training;
   options.objective = base.objective;
   options.optimizer = base.optimizer;
   options.schedule = base.schedule;
@@ -80,7 +80,7 @@ json Stages::train_base(const fs::path& dir) {
   options.data.pools = {.desirable = 1, .intervention = 0, .undesirable = 0};
   options.policy.lora.rank = 0;
   options.policy.adapter.clear();
-  return train(options, dir);
+  return options;
 }
 
 json Stages::train(training::TrainingOptions options, const fs::path& dir) {

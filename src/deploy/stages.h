@@ -16,6 +16,8 @@ namespace apo::deploy {
 /// Seed of the first episode of a deployment: far from those of evaluation and demonstrations, apart for each
 /// round of each loop for five rounds; the sixth of a run.seed has the seeds of the first of the next run.seed.
 int64_t deployment_seed(int64_t seed, int64_t round);
+/// What refine.base trains with: the top-level sections but for its own. The demonstrations are not in it.
+training::TrainingOptions base_training(const RefineSetup& setup);
 
 /// Runs stages in a loop's directory. Each is run once: what is finished is kept when a stopped loop goes on.
 class Stages {
@@ -53,7 +55,6 @@ class Stages {
                       const std::filesystem::path& dir);
 
  private:
-  nlohmann::json train_base(const std::filesystem::path& dir);
   nlohmann::json train(training::TrainingOptions options, const std::filesystem::path& dir);
 
   const RefineSetup& setup_;

@@ -2,8 +2,12 @@
 
 #include <torch/types.h>
 
+#include <limits>
+
 namespace apo::objective {
 namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 std::string describe(const at::Tensor& tensor) {
   if (!tensor.defined()) return "nothing";
@@ -37,15 +41,26 @@ void check_mismatched(ObjectiveInput& input, const ObjectiveOptions& options, at
 }
 
 // Kept in place of the reference's logits.
-void check_reference_log_probs(const ObjectiveInput& input, const ObjectiveOptions& options,
+void check_reference_log_probs(ObjectiveInput& input, const ObjectiveOptions& options,
                                at::IntArrayRef shape) {
   const at::Tensor& logits = input.policy_logits;
   APO_CHECK(ConfigError, !options.uses_z0() || options.z0 != Z0Estimator::exact,
             "objective.z0: exact compares whole distributions, which kept log-probabilities of the "
             "reference do not have; expected shifted-labels, mismatched or none");
   check_floating("reference_token_log_probs", input.reference_token_log_probs, shape, logits);
+  // masked positions are nobody's, whatever was kept of them
+  input.reference_token_log_probs = input.reference_token_log_probs.masked_fill(input.mask.bitwise_not(), 0);
   if (options.needs_mismatched_tokens())
     check_floating("reference_mismatched_log_probs", input.reference_mismatched_log_probs, shape, logits);
+}
+
+// On the CPU also their values: a weight outside its range would turn a gradient round without a word. (NaN passes:
+// it becomes a NaN loss, which training refuses.)
+void check_range(const char* name, const at::Tensor& tensor, double low, double high) {
+  if (!tensor.is_cpu()) return;
+  const at::Tensor outside = at::logical_or(tensor.lt(low), tensor.gt(high));
+  APO_CHECK(RunError, !outside.any().item<bool>(), "objective: ", name, ": expected numbers from ", low,
+            " to ", high, ", found ", tensor.masked_select(outside)[0].item<double>());
 }
 
 void check_pairs(const at::Tensor& pair, at::IntArrayRef samples, const at::Tensor& logits) {
@@ -115,10 +130,14 @@ ObjectiveInput completed(const ObjectiveInput& given, const ObjectiveOptions& op
   check_like("end_token", input.end_token, shape, at::kBool, logits);
   if (!options.needs_reference()) input.desirable = filled(input.desirable, samples, true, logits);
   check_like("desirable", input.desirable, samples, at::kBool, logits);
-  if (options.type == ObjectiveType::weighted_bc)
+  if (options.type == ObjectiveType::weighted_bc) {
     check_floating("sample_weight", input.sample_weight, samples, logits);
-  if (options.needs_action_l1() || input.action_l1.defined())
+    check_range("sample_weight", input.sample_weight, 0, kInfinity);
+  }
+  if (options.needs_action_l1() || input.action_l1.defined()) {
     check_floating("action_l1", input.action_l1, samples, logits);
+    check_range("action_l1", input.action_l1, 0, kInfinity);
+  }
   if (options.needs_pairs()) check_pairs(input.pair, samples, logits);
   if (!options.needs_reference()) return input;
 
@@ -126,8 +145,10 @@ ObjectiveInput completed(const ObjectiveInput& given, const ObjectiveOptions& op
     check_reference_log_probs(input, options, shape);
   else
     check_like("reference_logits", input.reference_logits, logits.sizes(), logits.scalar_type(), logits);
-  if (input.dimension_credit.defined() && options.credit == Credit::dimension)
+  if (input.dimension_credit.defined() && options.credit == Credit::dimension) {
     check_floating("dimension_credit", input.dimension_credit, shape, logits);
+    check_range("dimension_credit", input.dimension_credit, 0, 1);
+  }
   if (options.needs_mismatched_tokens()) check_mismatched(input, options, shape);
   return input;
 }

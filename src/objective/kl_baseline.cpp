@@ -29,7 +29,9 @@ at::Tensor counted_mismatched(const ObjectiveInput& input, const ObjectiveOption
 
 at::Tensor reference_kl_terms(const ObjectiveInput& input, const ObjectiveOptions& options) {
   if (!options.needs_mismatched_tokens()) return {};
-  if (input.reference_mismatched_log_probs.defined()) return input.reference_mismatched_log_probs;
+  if (input.reference_mismatched_log_probs.defined())
+    return input.reference_mismatched_log_probs.masked_fill(counted_mismatched(input, options).bitwise_not(),
+                                                            0);
   const at::NoGradGuard no_grad;
   const bool own_prefix = options.z0 == Z0Estimator::mismatched;
   return mismatched_log_probs(own_prefix ? input.mismatched_reference_logits : input.reference_logits, input,

@@ -8,6 +8,7 @@
 
 #include "apo/base/error.h"
 #include "apo/config/options.h"
+#include "apo/data/sampler.h"
 
 namespace apo::training {
 
@@ -24,7 +25,8 @@ void RunOptions::visit(config::Visitor& v) {
            "of the network's arithmetic (autocast; weights and objective stay float32); bfloat16 is faster "
            "and coarser");
   v("threads", threads,
-    "of the tensor library, in every program; 0: as OMP_NUM_THREADS says, else all cores. Environments have eval.threads, "
+    "of the tensor library, in every program; 0: as OMP_NUM_THREADS says, else all cores; more than one pays on cores that nobody "
+    "else uses. Environments have eval.threads, "
     "loading data.loader.workers",
     at_least(0));
 }
@@ -81,6 +83,27 @@ void TrainingOptions::visit(config::Visitor& v) {
   v("schedule", schedule, "the learning rate over time");
   v("train", train, "batches, duration, checkpoints");
   v("logging", logging, "what is written down");
+}
+
+void check(const TrainingOptions& options) {
+  objective::check(options.objective);
+  APO_CHECK(ConfigError,
+            options.reference.mode != models::ReferenceMode::cached || !options.objective.uses_z0() ||
+                options.objective.z0 != objective::Z0Estimator::exact,
+            "reference.mode: cached keeps log-probabilities of recorded tokens, but objective.z0: exact compares whole "
+            "distributions; expected objective.z0 shifted-labels, mismatched or none, or reference.mode copy or adapter");
+  const int64_t micro = options.train.micro_batch_size;
+  APO_CHECK(ConfigError, micro <= options.train.batch_size,
+            "train.micro_batch_size: expected at most train.batch_size (", options.train.batch_size,
+            "), found ", micro);
+  const data::PoolOptions& pools = options.data.pools;
+  data::batch_counts(pools, options.train.batch_size);
+  APO_CHECK(ConfigError, options.objective.type != objective::ObjectiveType::dpo || pools.intervention > 0,
+            "data.pools.intervention: objective.type dpo compares the human's steps with what the policy wanted; "
+            "expected a positive share, found 0");
+  APO_CHECK(ConfigError, options.objective.type != objective::ObjectiveType::tpo || pools.intervention + pools.undesirable > 0,
+            "data.pools.intervention and data.pools.undesirable: objective.type tpo compares the segments of take-overs; "
+            "expected a positive share for them, found 0");
 }
 
 at::Device select_device(const std::string& device) {

@@ -31,8 +31,10 @@ RunDirectory::RunDirectory(const fs::path& path, ExistingRun existing) : path_(p
                 " holds an earlier run (", name, "); --resume goes on with it, --overwrite deletes it");
   if (existing != ExistingRun::resume) return;
   resume_from_ = newest_checkpoint(path);
-  if (!resume_from_ && fs::exists(path / "config.yaml", ignored))
-    log_warn(path.string(), ": stopped before its first checkpoint; beginning anew");
+  if (!resume_from_)
+    log_warn("run.dir: ", path.string(), ": nothing to resume (",
+             fs::exists(path / "config.yaml", ignored) ? "stopped before its first checkpoint" : "no run lies there",
+             "); beginning anew");
 }
 
 void RunDirectory::begin(const std::string& config_yaml) {

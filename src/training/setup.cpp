@@ -43,19 +43,6 @@ class Hash {
 
 }  // namespace
 
-void check(const TrainingOptions& options) {
-  objective::check(options.objective);
-  APO_CHECK(ConfigError,
-            options.reference.mode != models::ReferenceMode::cached || !options.objective.uses_z0() ||
-                options.objective.z0 != objective::Z0Estimator::exact,
-            "reference.mode: cached keeps log-probabilities of recorded tokens, but objective.z0: exact compares whole "
-            "distributions; expected objective.z0 shifted-labels, mismatched or none, or reference.mode copy or adapter");
-  const int64_t micro = options.train.micro_batch_size;
-  APO_CHECK(ConfigError, micro <= options.train.batch_size,
-            "train.micro_batch_size: expected at most train.batch_size (", options.train.batch_size,
-            "), found ", micro);
-}
-
 int64_t total_steps(const TrainOptions& train, const data::PoolSampler& sampler) {
   if (train.max_steps > 0) return train.max_steps;
   const double steps = std::ceil(train.epochs * static_cast<double>(sampler.batches_per_epoch()) - 1e-9);
@@ -66,9 +53,6 @@ int64_t total_steps(const TrainOptions& train, const data::PoolSampler& sampler)
 
 // dpo has nothing to learn from where nobody recorded what the policy wanted while the human acted.
 void check_action_pairs(const TrainingOptions& options, const data::Dataset& dataset) {
-  APO_CHECK(ConfigError, options.data.pools.intervention > 0,
-            "data.pools.intervention: objective.type dpo compares the human's steps with what the policy wanted; "
-            "expected a positive share, found 0");
   const auto& corrections = dataset.pool(data::Pool::intervention);
   const bool any = std::any_of(corrections.begin(), corrections.end(), [&](const data::StepIndex& index) {
     return !dataset.sample_without_observation(index).policy_action.empty();
@@ -127,6 +111,9 @@ void check_observations(const data::Dataset& dataset, const models::Policy& poli
 
 std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, const data::Dataset& dataset,
                                                 at::Device device) {
+  if (options.objective.needs_reference() && options.policy.checkpoint.empty())
+    log_warn("policy.checkpoint is empty: policy and reference know nothing yet, and a preference between recorded steps "
+             "teaches little from there; train by imitation first (objective.type sft) and begin from its run directory");
   auto policy =
       models::make_policy(options.policy, &dataset, static_cast<uint64_t>(options.run.seed), device);
   if (options.policy.lora.rank == 0 && policy->adapter_slots() != nullptr &&

@@ -12,9 +12,6 @@
 
 namespace apo::training {
 
-/// ConfigError for options that contradict each other.
-void check(const TrainingOptions& options);
-
 /// Updates of a whole run: train.max_steps, or else train.epochs.
 int64_t total_steps(const TrainOptions& train, const data::PoolSampler& sampler);
 

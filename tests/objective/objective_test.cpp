@@ -474,6 +474,40 @@ TEST(Objective, KeptReferenceLogProbsKnowNoWholeDistribution) {
               AllOf(HasSubstr("reference_token_log_probs"), HasSubstr("found nothing")));
 }
 
+// Whatever is kept at positions that do not count, it reaches nothing.
+TEST(Objective, KeptReferenceLogProbsAreReadWhereTokensCount) {
+  for (const Z0Estimator z0 : {Z0Estimator::shifted_labels, Z0Estimator::mismatched}) {
+    ObjectiveInput input = random_batch();
+    const ReferenceLogProbs kept = reference_log_probs(input, {.z0 = z0});
+    input.reference_token_log_probs = kept.tokens;
+    input.reference_mismatched_log_probs = kept.mismatched;
+    const ObjectiveOutput expected = apo_loss(input, {.z0 = z0});
+    ASSERT_FALSE(input.mask.all().item<bool>());
+    const double nan = std::nan("");
+    input.reference_token_log_probs = kept.tokens.masked_fill(input.mask.bitwise_not(), nan);
+    input.reference_mismatched_log_probs = kept.mismatched.masked_fill(
+        (z0 == Z0Estimator::mismatched ? input.mismatched_mask : input.mismatched_mask.bitwise_and(input.mask)).bitwise_not(), nan);
+    const ObjectiveOutput found = apo_loss(input, {.z0 = z0});
+    EXPECT_EQ(number(found.loss), number(expected.loss));
+    EXPECT_EQ(number(found.z0), number(expected.z0));
+  }
+}
+
+TEST(Objective, RefusesWeightsOutsideTheirRange) {
+  ObjectiveInput input = random_batch();
+  input.action_l1 = at::full_like(input.action_l1, 0.5).index_fill(0, at::tensor({1}, at::kLong), -0.25);
+  EXPECT_THAT(message_of<RunError>([&] { apo_loss(input, {}); }), AllOf(HasSubstr("action_l1"), HasSubstr("found -0.25")));
+  input = random_batch();
+  input.dimension_credit = at::full_like(input.tokens, 0.5, at::kDouble);
+  input.dimension_credit[0][0] = -3;
+  EXPECT_THAT(message_of<RunError>([&] { apo_loss(input, {.credit = Credit::dimension}); }),
+              AllOf(HasSubstr("dimension_credit"), HasSubstr("from 0 to 1"), HasSubstr("found -3")));
+  input = random_batch();
+  input.sample_weight = at::full_like(input.action_l1, -1);
+  EXPECT_THAT(message_of<RunError>([&] { apo_loss(input, {.type = ObjectiveType::weighted_bc}); }),
+              AllOf(HasSubstr("sample_weight"), HasSubstr("found -1")));
+}
+
 TEST(Objective, RunsOnTheMetaDevice) {
   // no value is ever looked at, so no device is ever waited for
   for (const auto kind :

@@ -109,6 +109,34 @@ TEST_F(Comparing, WrongMethodsAreRefusedBeforeAnythingRuns) {
                                         set("refine.comparison.methods=[{name: a}, {name: a}]")});
   EXPECT_EQ(twice.exit_code, 2);
   EXPECT_THAT(twice.err, HasSubstr("refine.comparison.methods[1].name"));
+
+  const auto refused = [&](const std::string& method, std::vector<std::string> more = {}) {
+    more.insert(more.end(), {set("run.dir=" + path("loop")),
+                             set("refine.comparison.methods=[{name: a}, {name: b, " + method + "}]")});
+    const auto done = run("apo-refine", more);
+    EXPECT_EQ(done.exit_code, 2) << method;
+    return done.err;
+  };
+  const char* where = "refine.comparison.methods[1] (b): ";
+  EXPECT_THAT(refused("objective: {z0: exact}", {set("reference.mode=cached")}),
+              AllOf(HasSubstr(where), HasSubstr("reference.mode")));
+  EXPECT_THAT(refused("objective: {type: sft}, interactions: false"), AllOf(HasSubstr(where), HasSubstr("interactions")));
+  EXPECT_THAT(refused("objective: {type: dpo}, pools: {desirable: 1, intervention: 0, undesirable: 0}"),
+              AllOf(HasSubstr(where), HasSubstr("data.pools.intervention")));
+  EXPECT_THAT(refused("objective: {type: tpo}, pools: {desirable: 1, intervention: 0, undesirable: 0}"),
+              AllOf(HasSubstr(where), HasSubstr("segments")));
+  EXPECT_THAT(refused("pools: {desirable: 100, intervention: 1, undesirable: 1}"),
+              AllOf(HasSubstr(where), HasSubstr("rounds to no sample")));
+  // as many updates for each
+  EXPECT_THAT(refused("objective: {type: sft}", {set("train.max_steps=0")}),
+              AllOf(HasSubstr("train.max_steps"), HasSubstr("same number of updates")));
+  // and what a loop without methods would find out after its base
+  const auto plain = run("apo-refine", {set("run.dir=" + path("loop")), set("objective.z0=exact"), set("reference.mode=cached")});
+  EXPECT_EQ(plain.exit_code, 2);
+  EXPECT_THAT(plain.err, HasSubstr("reference.mode"));
+  const auto base = run("apo-refine", {set("run.dir=" + path("loop")), set("refine.base.train.micro_batch_size=9")});
+  EXPECT_EQ(base.exit_code, 2);
+  EXPECT_THAT(base.err, AllOf(HasSubstr("refine.base: "), HasSubstr("micro_batch_size")));
   EXPECT_FALSE(std::filesystem::exists(path("loop/state.json")));
 }
 

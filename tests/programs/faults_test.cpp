@@ -223,6 +223,30 @@ TEST_F(Faults, AFullDiskWhileRecordingCostsNothingRecorded) {
   EXPECT_EQ(episodes_in(demos), kept + 2);
 }
 
+// Neither a copy nor a conversion that did not fit is left as a file that somebody may trust.
+TEST_F(Faults, AFullDiskWhileCopyingDataLeavesNoHalfFile) {
+  const auto recorded = run("apo-collect", record(path("demos.hdf5"), {set("deploy.demonstrations.episodes=12")}));
+  ASSERT_EQ(recorded.exit_code, 0) << recorded.err;
+  const auto bytes = static_cast<int64_t>(fs::file_size(path("demos.hdf5")));
+  for (const int eighths : {1, 4, 7}) {
+    const SmallDisk disk(path("disk" + std::to_string(eighths)), bytes * eighths / 8);
+    APO_NEEDS(disk);
+    const fs::path where = path("disk" + std::to_string(eighths));
+    for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
+             {"convert", path("demos.hdf5"), "--output", where / "out.hdf5"},
+             {"convert", path("demos.hdf5"), "--to", "robomimic", "--output", where / "out.hdf5"},
+             {"convert", path("demos.hdf5"), "--to", "released-demo", "--output", where / "out.hdf5"},
+             {"convert", path("demos.hdf5"), "--to", "released-interaction", "--output", where / "out"},
+             {"label", path("demos.hdf5"), "--write", where / "out.hdf5"}}) {
+      const auto failed = run_program("apo-data", arguments);
+      SCOPED_TRACE(arguments[0] + " " + arguments[3] + ", " + std::to_string(eighths) + " eighths");
+      expect_error(failed, 4, AllOf(HasSubstr("disk"), HasSubstr("out"), HasSubstr("No space left on device")));
+      for (const auto& entry : fs::recursive_directory_iterator(where))
+        EXPECT_FALSE(entry.is_regular_file()) << entry.path();
+    }
+  }
+}
+
 TEST_F(Faults, ANumberThatIsNoneIsNamed) {
   record_demonstrations();
   const auto spoil = [&](const std::string& name, int64_t row, int64_t width) {

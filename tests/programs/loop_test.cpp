@@ -203,6 +203,11 @@ TEST_F(Loop, MoreRoundsGoOnAsIfMeantFromTheBeginning) {
   EXPECT_EQ(numbers_of_run(path(std::string("continued") + metrics)), numbers_of_run(path(std::string("whole") + metrics)));
   EXPECT_THAT(slurp(path("continued/config.yaml")), HasSubstr("rounds: 2"));
 
+  // how fast it goes and how much it says is nobody's result
+  const auto faster = refine("continued", "2", {"--resume", set("run.threads=2"), set("eval.threads=1"), set("logging.every=7")});
+  EXPECT_EQ(faster.exit_code, 0) << faster.err;
+  EXPECT_EQ(numbers_of_loop(path("continued/summary.json")), numbers);
+
   const auto fewer = refine("continued", "1", {"--resume"});
   EXPECT_EQ(fewer.exit_code, 2);
   EXPECT_THAT(fewer.err, HasSubstr("refine.rounds: 2 -> 1"));

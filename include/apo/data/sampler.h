@@ -9,6 +9,11 @@
 
 namespace apo::data {
 
+/// Samples a batch of each pool (desirable, intervention, undesirable).
+/// ConfigError unless the shares are at least 0 with a positive sum (they are normalised) and every positive one comes
+/// to a sample at this batch size.
+std::array<int64_t, 3> batch_counts(const PoolOptions& pools, int64_t batch_size);
+
 /// What a batch is drawn from: steps one by one, or both whole segments of a take-over at once.
 enum class Draw { steps, segment_pairs };
 
@@ -23,8 +28,7 @@ enum class Draw { steps, segment_pairs };
 /// Differs there the order inside a batch is fixed (pools one after the other).
 class PoolSampler {
  public:
-  /// ConfigError if a pool with a positive share is empty (naming the pool and the option), if a positive share
-  /// rounds to no sample at this batch size, or the shares do not sum to something positive (they are normalised).
+  /// ConfigError as batch_counts, or if a pool with a positive share is empty (naming the pool and the option).
   PoolSampler(const Dataset& dataset, const PoolOptions& pools, int64_t batch_size, uint64_t seed,
               Draw draw = Draw::steps);
 

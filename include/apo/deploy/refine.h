@@ -92,8 +92,9 @@ struct RefineResult {
 /// comparison.json (every trial and episode), comparison.md (tables), both rewritten after each method.
 ///
 /// `config_yaml` is the resolved config as text. Resuming with another one is
-/// a ConfigError that names the keys, but for a larger refine.rounds: finished rounds are kept, and the loop ends as one
-/// that had so many rounds from the beginning.
+/// a ConfigError that names the keys, but for a larger refine.rounds (finished rounds are kept, and the loop ends as one
+/// that had so many rounds from the beginning), threads and logging.
+/// ConfigError before anything runs where the sections of any training of the loop contradict each other.
 RefineResult refine(const RefineSetup& setup, training::ExistingRun existing, const std::string& config_yaml);
 
 }  // namespace apo::deploy

@@ -80,6 +80,9 @@ struct TrainingOptions {
   void visit(config::Visitor& v);
 };
 
+/// ConfigError for options that contradict each other, as far as it shows without the data.
+void check(const TrainingOptions& options);
+
 /// The device that `run.device` means; "auto" is the first CUDA device if there is one.
 /// ConfigError for an unknown name or a device that this machine lacks.
 at::Device select_device(const std::string& device);
