@@ -202,17 +202,17 @@ void Converter::write_timesteps(const ScannedEpisode& e, const Episode& episode)
     const int8_t who = !e.record.recorded[t] ? 0 : step.source == ActionSource::policy ? 2 : 1;
     if (interaction) timestep.write("is_human", std::span(&who, 1), {});
   }
+  group->flush();
 }
 
 void Converter::finish() {
   APO_CHECK(DataError, result.num_episodes > 0, "no episode to convert in the sources");
   if (to_ == TrajectoryFormat::released_interaction) return;
   if (data_) data_->set_attribute("total", result.num_steps);
+  root_->flush();
   data_.reset();
   root_.reset();
-  std::error_code error;
-  fs::rename(partial(), out_, error);
-  APO_CHECK(RunError, !error, out_.string(), ": cannot write: ", error.message());
+  hdf5::put_in_place(partial(), out_);
   result.written.push_back(out_);
 }
 

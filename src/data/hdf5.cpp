@@ -77,6 +77,12 @@ std::string reason() {
         return 0;
       },
       &text);
+  // "file write failed: time = ..., error message = 'No space left on device', buf = ..."
+  constexpr std::string_view kOfTheSystem = "error message = '";
+  if (const size_t at = text.find(kOfTheSystem); at != std::string::npos) {
+    text.erase(0, at + kOfTheSystem.size());
+    text.erase(std::min(text.find('\''), text.size()));
+  }
   return text.empty() ? "unknown reason" : text;
 }
 

@@ -129,6 +129,9 @@ class Group {
   void link_external(const std::string& name, const std::string& file, const std::string& target);
   void remove(const std::string& name);
   void remove_attribute(const std::string& name);
+  /// Hands the file's data to the system: until then HDF5 keeps what it likes, and what does not fit on the disk is lost
+  /// without a word when the file is closed. RunError (disk full); the file is then of no use.
+  void flush();
 
  private:
   Group(Handle handle, std::string file, std::string path);
@@ -146,6 +149,8 @@ class Group {
 bool natural_less(const std::string& a, const std::string& b);
 /// What HDF5 says of the last failure, in its own words.
 std::string reason();
+/// Syncs a file that was closed and renames it over `path`. RunError naming `path` and the system's reason.
+void put_in_place(const std::filesystem::path& partial, const std::filesystem::path& path);
 /// Whether the path names a trajectory file, by its ending (*.hdf5, *.h5), and no directory of them.
 bool names_a_file(const std::filesystem::path& path);
 

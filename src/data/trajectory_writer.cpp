@@ -137,6 +137,7 @@ void TrajectoryWriter::State::create() {
     hdf5::Group root = hdf5::Group::create(partial());
     hdf5::Group data = root.create_group("data");
     write_info(data, info);
+    data.flush();
   }
   fs::rename(partial(), path, error);
   APO_CHECK(RunError, !error, path.string(), ": cannot create: ", error.message());
@@ -176,6 +177,7 @@ void TrajectoryWriter::State::merge(bool sync) {
         total += static_cast<int64_t>(e.episode.steps.size());
       }
       data.set_attribute("total", total);
+      data.flush();
     }
     if (sync) sync_file(partial());
     fs::rename(partial(), path, error);

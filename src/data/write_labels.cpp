@@ -27,6 +27,8 @@ std::vector<int8_t> codes_of(const Dataset& dataset, int32_t f, int32_t e) {
 void copy_with_labels(const Dataset& dataset, int32_t f, const fs::path& out) {
   std::error_code error;
   fs::copy_file(dataset.file_path(f), out, fs::copy_options::overwrite_existing, error);
+  if (error && fs::space(out.parent_path().empty() ? "." : out.parent_path()).available < fs::file_size(dataset.file_path(f)))
+    error = std::make_error_code(std::errc::no_space_on_device);  // some systems call it an input/output error
   APO_CHECK(RunError, !error, out.string(), ": cannot write: ", error.message());
   fs::permissions(out, fs::perms::owner_write, fs::perm_options::add, error);
   hdf5::Group data = hdf5::Group::open_for_writing(out).group("data");
@@ -36,6 +38,7 @@ void copy_with_labels(const Dataset& dataset, int32_t f, const fs::path& out) {
     if (demo.has("desirable")) demo.remove("desirable");
     demo.write("desirable", codes, {static_cast<int64_t>(codes.size())});
   }
+  data.flush();
 }
 
 // The numbers of a file's episodes, where all have one and no two the same; otherwise they are counted anew.
@@ -79,6 +82,7 @@ void rewrite_with_labels(const Dataset& dataset, int32_t f, const fs::path& out)
     total += record.num_steps();
   }
   data.set_attribute("total", total);
+  data.flush();
 }
 
 // Where the copy of each file goes.
@@ -117,12 +121,11 @@ std::vector<fs::path> write_labels(const DataOptions& options, const fs::path& o
     try {
       const bool ours = dataset.file(f).format() == TrajectoryFormat::apo && !fs::exists(journal_path(dataset.file_path(f)));
       ours ? copy_with_labels(dataset, f, partial) : rewrite_with_labels(dataset, f, partial);
+      hdf5::put_in_place(partial, paths[i]);
     } catch (...) {
       fs::remove(partial, error);
       throw;
     }
-    fs::rename(partial, paths[i], error);
-    APO_CHECK(RunError, !error, paths[i].string(), ": cannot write: ", error.message());
   }
   return paths;
 }
