@@ -39,8 +39,7 @@ std::string label_bars(const std::map<std::string, int64_t>& labels) {
   chart.title = "Recorded steps by label";
   chart.note =
       "In brackets: share of all recorded steps. Desirable actions are to become likelier, undesirable ones "
-      "less "
-      "likely; skipped steps are not learned from, for the reason named.";
+      "less likely, as far as batches draw them; skipped steps are not learned from, for the reason named.";
   for (const auto& [name, count] : labelled_steps(labels))
     chart.rows.push_back({name, {label_hue(LabelName(name))}, count});
   std::stable_sort(chart.rows.begin(), chart.rows.end(), [](const RowBars::Row& a, const RowBars::Row& b) {

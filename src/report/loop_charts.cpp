@@ -107,7 +107,9 @@ std::string fact_charts(const LoopSummary& summary) {
     if (members.size() < 2 || members.size() > 5) continue;
     IntervalChart chart;
     chart.title = concat("Success by ", fact);
-    chart.note = "Points: share of the trials with this circumstance; whiskers: 95% interval.";
+    chart.note =
+        "Points: share of the trials with this circumstance, as the environment reports it; whiskers: 95% "
+        "interval.";
     chart.y_label = "share of trials";
     chart.x_label = "policy after";
     chart.categories = names_of(summary.rounds);

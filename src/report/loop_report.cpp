@@ -24,7 +24,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kDeployed =
-    "A robot policy was deployed while a person watched, who took over shortly before it failed.";
+    "A robot policy was deployed while a person watched, who took over shortly before it failed. ";
 constexpr const char* kWhatALoopIs =
     "What was recorded taught the policy what to do and what not to do. This page shows how well it "
     "did before and after.";

@@ -151,7 +151,8 @@ std::string objectives_of(const std::vector<Method>& methods) {
   std::vector<std::pair<std::string, std::string>> found;  // objective, its methods
   std::set<std::string> seen;
   for (const Method& method : methods) {
-    if (objective_sentence(method.objective).empty() || !seen.insert(method.name).second) continue;
+    if (method.name == "base" || objective_sentence(method.objective).empty()) continue;
+    if (!seen.insert(method.name).second) continue;
     auto place = std::find_if(found.begin(), found.end(),
                               [&](const auto& entry) { return entry.first == method.objective; });
     if (place == found.end()) place = found.insert(found.end(), {method.objective, ""});
@@ -172,8 +173,7 @@ std::string methods_lead(const LoopSummary& summary) {
   out += summary.methods.back().round <= 1
              ? "They learned from the very same recordings, and differ in what they make of them."
              : "In round 1 they learned from the very same recordings, and differ in what they made of them; "
-               "in later "
-               "rounds each learned also from the recordings of its own deployments.";
+               "in later rounds each learned also from the recordings of its own deployments.";
   std::string controls;
   for (const std::string& name : summary.methods_that_see_corrections(false))
     controls += concat(controls.empty() ? "" : ", ", "\u201c", name, "\u201d");
@@ -197,7 +197,7 @@ std::string methods_panel(const LoopSummary& summary) {
   out += "<p class=\"note\">In brackets: 95% Wilson intervals, in per cent.";
   if (tested)
     out +=
-        "Against: the difference in points (hundredths) with the two-sided p of McNemar's exact test "
+        " Against: the difference in points (hundredths) with the two-sided p of McNemar's exact test "
         "over the common seeds, not corrected for the number of tests; a p below 0.05 is hard to "
         "explain by chance alone.";
   return out + "</p>\n";

@@ -28,7 +28,7 @@ a { color: var(--h0); }
 .sub { color: var(--soft); }
 .lead { color: var(--soft); max-width: 88ch; margin: 0 0 12px; }
 .story { font-size: 1.08rem; max-width: 78ch; margin: 16px 0; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 12px; margin: 18px 0; padding: 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(165px, 1fr)); gap: 12px; margin: 18px 0; padding: 0; }
 .tile, figure { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; }
 .tile { padding: 10px 14px; min-width: 0; }
 .tile dt { color: var(--soft); font-size: .82rem; }
@@ -85,10 +85,10 @@ pre { background: var(--card); border: 1px solid var(--rule); border-radius: 8px
 .cards .note { overflow-wrap: anywhere; }
 table.facts { font-size: .8rem; margin-top: 4px; }
 table.facts td { padding: 1px 0; border-top: 0; }
-table.facts td:first-child { color: var(--soft); }
+table.facts td:first-child { color: var(--soft); white-space: normal; }
 .missing { display: grid; place-items: center; aspect-ratio: 1; color: var(--soft); border: 1px dashed var(--axis); border-radius: 4px; font-size: .8rem; }
 @media (min-width: 1060px) { .wide svg text { font-size: 10px; } }
-@media (max-width: 600px) { .scroll th:first-child, .scroll td:first-child { white-space: normal; max-width: 38vw; overflow-wrap: anywhere; } svg text { font-size: 14px; } svg text.name { font-size: 13px; } body { padding: 14px 10px 32px; } .pictures { gap: 6px; } .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; } }
+@media (max-width: 600px) { .scroll th:first-child, .scroll td:first-child { white-space: normal; min-width: 6.5rem; overflow-wrap: break-word; } svg text { font-size: 14px; } svg text.name { font-size: 13px; } body { padding: 14px 10px 32px; } .pictures { gap: 6px; } .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; } }
 )css";
 
 // Under the pointer: the nearest value of each curve.

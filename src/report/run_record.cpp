@@ -54,7 +54,8 @@ struct Group {
 
 std::string card(const HeavySample& sample, const Group& group, bool show_weight, const fs::path& run_dir,
                  std::vector<std::string>& notes) {
-  const std::string who = group.wanted ? "the human acted otherwise" : who_acted(sample.source);
+  const std::string who =
+      group.wanted ? "the policy wanted this while the human acted" : who_acted(sample.source);
   const std::string alt =
       concat(sample.file, ", ", sample.episode, ", timestep ", sample.timestep, ": ", who);
   std::string out = "<figure>";

@@ -163,9 +163,13 @@ TEST(LoopReport, ShowsEveryPart) {
 TEST(LoopReport, SaysWhoThePersonIs) {
   TempDir dir;
   json summary = full_summary();
-  EXPECT_FALSE(says(page_of(dir, summary), "played by a script"));
+  const std::string page = page_of(dir, summary);
+  EXPECT_FALSE(says(page, "played by a script"));
+  EXPECT_TRUE(says(page, "before it failed. What was recorded"));
   summary["config"] = "deploy:\n  intervention:\n    type: scripted  # none | scripted\n";
-  EXPECT_TRUE(says(page_of(dir, summary), "before and after. The person is played by a script here.</p>"));
+  EXPECT_TRUE(
+      says(page_of(dir, summary),
+           "This page shows how well it did before and after. The person is played by a script here.</p>"));
 }
 
 TEST(LoopReport, NeedsOnlyRounds) {

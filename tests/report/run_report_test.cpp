@@ -343,7 +343,7 @@ TEST(RunReport, ExplainsTheWeightsOfItsObjective) {
   EXPECT_TRUE(shows_weight(tpo));
 }
 
-// An undesirable sample of dpo was never done: the human acted otherwise.
+// An undesirable sample of dpo was never done: the human acted.
 TEST(RunReport, DoesNotSayThatThePolicyDidWhatItOnlyWanted) {
   TempDir dir;
   std::string wanted = heavy_sample("", 1);
@@ -351,7 +351,7 @@ TEST(RunReport, DoesNotSayThatThePolicyDidWhatItOnlyWanted) {
   write_heaviest(dir, heavy_sample("", 1), wanted);
   const std::string dpo = page_of(dir, full_line(1), objective_config("dpo"));
   EXPECT_TRUE(says(dpo, "What the policy wanted while the human acted, which is to become less likely."));
-  EXPECT_TRUE(says(dpo, "a&lt;b.hdf5; the human acted otherwise;"));
+  EXPECT_TRUE(says(dpo, "a&lt;b.hdf5; the policy wanted this while the human acted;"));
   EXPECT_TRUE(says(dpo, "blue what the policy wanted at the same moment."));
   EXPECT_FALSE(says(dpo, "the policy acted"));
   EXPECT_FALSE(says(dpo, "before a take-over"));
