@@ -162,7 +162,13 @@ std::string objectives_of(const std::vector<Method>& methods) {
   for (const auto& [objective, names] : found)
     out += concat("<li><b>", escape(names), "</b> (", escape(objective),
                   "): ", escape(objective_sentence(objective)), "</li>\n");
-  return out.empty() ? "" : concat("<ul class=\"objectives\">\n", out, "</ul>\n");
+  if (out.empty()) return "";
+  const bool shared = seen.size() > found.size();  // an objective with several methods
+  return concat("<ul class=\"objectives\">\n", out, "</ul>\n",
+                shared
+                    ? "<p class=\"note\">Methods in one line differ in the settings of their objective or in "
+                      "what their batches draw: the config below has both.</p>\n"
+                    : "");
 }
 
 }  // namespace

@@ -136,6 +136,7 @@ TEST(Methods, ExplainTheirObjectives) {
   summary["methods"][0]["objective"] = "sft";  // the base's is that of its own training
   summary["methods"][1]["objective"] = "apo";
   summary["methods"][2]["objective"] = "sft";
+  EXPECT_FALSE(says(page_of(dir, summary), "Methods in one line differ"));
   summary["methods"].push_back(method("control", 1, 108, 20));
   summary["methods"][3]["objective"] = "sft";
   summary["methods"].push_back(method("sft", 2, 170, 2));
@@ -144,6 +145,7 @@ TEST(Methods, ExplainTheirObjectives) {
   EXPECT_EQ(markup_fault(page), "");
   EXPECT_TRUE(says(page, "<li><b>apo &amp; &lt;co&gt;</b> (apo): Action Preference Optimization: "));
   EXPECT_TRUE(says(page, "<li><b>sft; control</b> (sft): Supervised fine-tuning: "));
+  EXPECT_TRUE(says(page, "Methods in one line differ"));
 }
 
 TEST(Methods, LeaveOutColumnsThatNobodyHasNumbersFor) {
