@@ -158,7 +158,7 @@ class DemoFile : public TrajectoryFile {
   void read_choices(const Group& demo, EpisodeRecord& record) const;
   void read_observations(const Group& demo, const std::string& path, Demo& out) const;
   void read_observation(const Array& array, const std::string& name, const std::string& path, Demo& out) const;
-  bool is_of_a_step(const std::string& name, const Array& array) const;
+  const std::set<std::string>& constants() const;
   std::set<std::string> find_constants() const;
 
   fs::path path_;
@@ -299,7 +299,7 @@ void DemoFile::read_observations(const Group& demo, const std::string& path, Dem
     if (is_observation(name, array)) arrays.emplace_back(name, std::move(array));
   }
   if (!all_have(steps) && !all_have(steps + 1))
-    std::erase_if(arrays, [this](const auto& a) { return !is_of_a_step(a.first, a.second); });
+    std::erase_if(arrays, [this](const auto& a) { return constants().contains(a.first); });
   // every array has the observation after the last action; ours are never written so
   const bool one_more = reading_.format != TrajectoryFormat::apo && !arrays.empty() && all_have(steps + 1);
   for (const auto& [name, array] : arrays) {
@@ -328,13 +328,14 @@ void DemoFile::read_observation(const Array& array, const std::string& name, con
   }
 }
 
-bool DemoFile::is_of_a_step(const std::string& name, const Array& array) const {
+const std::set<std::string>& DemoFile::constants() const {
   if (!constants_) constants_ = find_constants();
-  return is_picture(name, array) || !constants_->contains(name);
+  return *constants_;
 }
 
 // Numbers that belong to no step, e.g. the calibration of a camera: in most episodes of the file they have another
-// number of rows than the actions. What is one row off everywhere was meant to be a quantity of the steps.
+// number of rows than the actions. What is one row off everywhere was meant to be a quantity of the steps, and so are
+// pictures of any length.
 std::set<std::string> DemoFile::find_constants() const {
   std::map<std::string, int64_t> votes;   // > 0: more episodes where it is of a step
   for (const std::string& name : demo_names()) {

@@ -99,6 +99,7 @@ TEST(Convert, RewardsOfAnotherLengthAndOfAJournal) {
     hdf5::Group demo = hdf5::Group::open_for_writing(dir / "a.hdf5").group("data").group("demo_0");
     demo.remove("rewards");
     demo.write("rewards", std::vector<float>{1, 2}, {2});
+    demo.set_attribute("policy_hash", "its own hash");
     Journal journal(journal_path(dir / "a.hdf5"));
     journal.begin_episode(1, "lift", "another hash");
     journal.append(numbered_step(8));
@@ -109,7 +110,8 @@ TEST(Convert, RewardsOfAnotherLengthAndOfAJournal) {
   EXPECT_EQ(c.left_out, (std::map<std::string, int64_t>{{"data/demo_*/rewards of another shape", 1}}));
   const auto data = hdf5::Group::open(dir / "out.hdf5").group("data");
   EXPECT_EQ(data.group("demo_0").array("rewards").floats(), (std::vector<float>{0, 0, 0}));
-  EXPECT_EQ(data.group("demo_0").text_attribute("policy_hash"), "0123456789abcdef");
+  EXPECT_EQ(data.group("demo_0").text_attribute("policy_hash"), "its own hash");
+  EXPECT_EQ(data.text_attribute("policy_hash"), "0123456789abcdef");
   EXPECT_EQ(data.group("demo_1").array("rewards").floats(), std::vector<float>{4});
   EXPECT_EQ(data.group("demo_1").text_attribute("policy_hash"), "another hash");
 }
