@@ -5,6 +5,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
+#include "apo/data/recovery.h"
 
 namespace apo::deploy {
 namespace {
@@ -76,6 +77,9 @@ CollectionSummary prepare_output(const fs::path& output, ExistingFile existing) 
     fs::remove(summary_path(output), ignored);
     return {};
   }
+  // its seed is played again
+  if (existing == ExistingFile::append && fs::is_regular_file(output) && data::drop_unfinished_episode(output))
+    log_warn(output.string(), ": the last recording was killed in the middle of an episode; that one is dropped");
   // a recording that goes on is told as such, whatever was asked for
   if (fs::exists(output.string() + ".journal")) check_not_in_use(output);
   APO_CHECK(

@@ -241,6 +241,38 @@ TEST(Collect, RefusesAppendsOrOverwrites) {
   EXPECT_EQ(data::TrajectoryFile::open(output)->num_episodes(), 2);
 }
 
+// The episode that was cut off is played again from its own seed, not kept as half an episode.
+TEST(Collect, AppendingAfterAKillEqualsNeverHavingStopped) {
+  const apo::testing::TempDir dir;
+  const fs::path output = dir / "walks.hdf5";
+  collect_walks({.take_overs = 0, .episodes = 3}, output);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    Step step;
+    {
+      const auto file = data::TrajectoryFile::open(output);
+      step.observation = file->observation(0, 0);
+      step.action = file->episode(0).actions[0];
+    }
+    data::TrajectoryWriter writer(
+        output, {.environment_name = "walk", .environment_config = "", .policy = "", .policy_hash = ""}, /*flush_every=*/1);
+    writer.begin_episode("walk");
+    for (int t = 0; t < 3; ++t) writer.append(step);
+    ::_exit(7);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_EQ(WEXITSTATUS(status), 7);
+  ASSERT_EQ(data::TrajectoryFile::open(output)->num_episodes(), 4);
+  const CollectionSummary summary =
+      collect_walks({.take_overs = 0, .episodes = 5, .existing = ExistingFile::append}, output);
+  EXPECT_EQ(summary.episodes, 5);
+  collect_walks({.take_overs = 0, .episodes = 5}, dir / "at-once.hdf5");
+  const auto killed = data::TrajectoryFile::open(output), whole = data::TrajectoryFile::open(dir / "at-once.hdf5");
+  ASSERT_EQ(killed->num_episodes(), 5);
+  for (int64_t i = 0; i < 5; ++i) EXPECT_EQ(killed->episode(i).actions, whole->episode(i).actions) << i;
+}
+
 TEST(Collect, AppendingToWhatIsDoneDoesNothing) {
   const apo::testing::TempDir dir;
   const fs::path output = dir / "walks.hdf5";
