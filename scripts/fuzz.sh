@@ -65,6 +65,7 @@ for target in "${targets[@]}"; do
     for pid in "${pids[@]}"; do wait "$pid" || found=1; done
     ((found == 0)) || exit 1
     executed=$((executed + $(sed -n 's/^stat::number_of_executed_units: *//p' "${logs[@]}" | paste -sd+)))
+    echo "$target: $executed executions so far"
     ((executed < runs)) || break
   done
   echo "$target: $executed executions, nothing found"
