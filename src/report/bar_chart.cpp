@@ -10,6 +10,7 @@ namespace apo::report {
 namespace {
 
 constexpr double kLeastLabelSlot = 50;  // narrower slots carry no numbers
+constexpr double kCharacter = 8.6, kTextLine = 17;  // room for a number inside a bar, on a narrow screen too
 
 constexpr double kBarShare = 0.62, kWidestBar = 76;  // of a slot; of all
 
@@ -52,7 +53,10 @@ std::string draw_interval(const Frame& frame, const Scale& y, double x, const In
 std::string draw_bar(const Frame& frame, const Scale& y, const StackedBars& chart, size_t category, double x,
                      double slot) {
   const double width = std::min(kWidestBar, slot * kBarShare);
-  std::string out;
+  const auto written = [&](double height) {
+    return chart.shares ? format_percent(height, height < 0.0995 ? 1 : 0) : format_number(height);
+  };
+  std::string out, numbers;  // numbers over all bars
   double below = 0;
   for (const StackedBars::Layer& layer : chart.layers) {
     const double height = layer.heights[category];
@@ -63,8 +67,12 @@ std::string draw_bar(const Frame& frame, const Scale& y, const StackedBars& char
         concat("<g class=\"", ink_class(layer.ink), "\"><title>", escape(chart.categories[category]), ", ",
                escape(layer.name), ": ", text, "</title><rect class=\"fill\" x=\"", px(x - width / 2),
                "\" y=\"", px(top), "\" width=\"", px(width), "\" height=\"", px(bottom - top), "\"/></g>\n");
+    if (bottom - top >= kTextLine && width > kCharacter * (static_cast<double>(written(height).size()) + 0.5))
+      numbers += concat("<text class=\"value inside\" x=\"", px(x), "\" y=\"", px((bottom + top) / 2),
+                        "\" dy=\"0.35em\" text-anchor=\"middle\">", written(height), "</text>\n");
     below += height;
   }
+  out += numbers;
   if (category < chart.above.size() && !chart.above[category].empty() &&
       slot > 8.6 * static_cast<double>(chart.above[category].size()))
     out += concat("<text class=\"value\" x=\"", px(x), "\" y=\"", px(frame.y(y.share(below)) - 5),

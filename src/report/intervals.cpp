@@ -1,8 +1,11 @@
 #include "report/intervals.h"
 
+#include <algorithm>
 #include <cmath>
 
+#include "apo/base/error.h"
 #include "apo/base/proportions.h"
+#include "report/html.h"
 
 namespace apo::report {
 
@@ -15,6 +18,38 @@ Interval difference_interval(const Interval& before, const Interval& after) {
   const double difference = after.value - before.value;
   return {difference, difference - std::hypot(after.value - after.low, before.high - before.value),
           difference + std::hypot(after.high - after.value, before.value - before.low)};
+}
+
+Interval paired_interval(const Pairs& pairs) {
+  APO_ASSERT(pairs.total() > 0);
+  const auto real = [](int64_t n) { return static_cast<double>(n); };
+  const Interval before = wilson_interval(pairs.both + pairs.only_before, pairs.total()),
+                 after = wilson_interval(pairs.both + pairs.only_after, pairs.total());
+  double x = real(pairs.both) * real(pairs.neither) - real(pairs.only_before) * real(pairs.only_after);
+  if (x > 0) x = std::max(0.0, x - real(pairs.total()) / 2);
+  const double margins = real(pairs.both + pairs.only_before) * real(pairs.only_after + pairs.neither) *
+                         real(pairs.both + pairs.only_after) * real(pairs.only_before + pairs.neither);
+  const double phi = margins > 0 ? x / std::sqrt(margins) : 0;
+  const auto reach = [&](double a, double b) {
+    return std::sqrt(std::max(0.0, a * a - 2 * phi * a * b + b * b));
+  };
+  const double difference = real(pairs.only_after - pairs.only_before) / real(pairs.total());
+  return {difference, difference - reach(after.value - after.low, before.high - before.value),
+          difference + reach(after.high - after.value, before.value - before.low)};
+}
+
+double mcnemar_p(const Pairs& pairs) {
+  const int64_t n = pairs.only_before + pairs.only_after, least = std::min(pairs.only_before, pairs.only_after);
+  const auto log_factorial = [](int64_t k) { return std::lgamma(static_cast<double>(k) + 1); };
+  double tail = 0;  // of the binomial with n throws
+  for (int64_t k = 0; k <= least; ++k)
+    tail += std::exp(log_factorial(n) - log_factorial(k) - log_factorial(n - k) -
+                     static_cast<double>(n) * std::log(2.0));
+  return std::min(1.0, 2 * tail);
+}
+
+std::string p_text(double p) {
+  return p < 0.001 ? "p < 0.001" : concat("p = ", format_fixed(p, p < 0.1 ? 3 : 2));
 }
 
 }  // namespace apo::report

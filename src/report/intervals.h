@@ -1,7 +1,8 @@
-// The two intervals that the loop's page needs.
+// The intervals that the loop's page needs, and the test beside them.
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "report/chart.h"
 
@@ -14,8 +15,30 @@ Interval wilson_interval(int64_t count, int64_t total);
 ///
 ///   d = q - p;  [d - sqrt((q - l_q)² + (u_p - p)²),  d + sqrt((u_q - q)² + (p - l_p)²)]
 ///
-/// The two samples are taken as independent; where the same seeds were tried twice this is on the safe side.
-/// Source  Newcombe 1998, method 10.
+/// The two samples are taken as independent.
+/// Source  Newcombe 1998, Stat. Med. 17, 873-890 (independent proportions), method 10.
 Interval difference_interval(const Interval& before, const Interval& after);
+
+/// The trials of two policies on the same seeds.
+struct Pairs {
+  int64_t both = 0, only_before = 0, only_after = 0, neither = 0;  ///< seeds, by who succeeded
+  int64_t total() const { return both + only_before + only_after + neither; }
+};
+
+/// after - before with its 95 % interval: as `difference_interval`, less what the pairs have in common,
+///
+///   [d - sqrt(a² - 2 φ a b + b²), ...],   φ = x / sqrt(product of the four margins),
+///   x = both neither - only_before only_after, if positive: less total / 2 and at least 0; φ = 0 without margins
+///
+/// with a, b the distances under the root above. Needs total() > 0.
+/// Source  Newcombe 1998, Stat. Med. 17, 2635-2650 (paired proportions), method 10.
+Interval paired_interval(const Pairs& pairs);
+
+/// Two-sided p of McNemar's exact test: were both equally good, each seed that only one of them solves would be a throw
+/// of a coin. 1 if there is no such seed.
+double mcnemar_p(const Pairs& pairs);
+
+/// "p = 0.31", "p = 0.012", "p < 0.001".
+std::string p_text(double p);
 
 }  // namespace apo::report

@@ -41,6 +41,29 @@ void stack(const std::vector<Round>& rounds, const Counts& counts_of, const Scal
   }
 }
 
+// The policy that was deployed for each round: the last promoted one before it; told apart where that is one twice.
+std::map<int64_t, std::string> deployed_policies(const LoopSummary& summary) {
+  std::map<int64_t, std::string> policies;
+  std::set<std::string> seen;
+  std::string policy = "base";
+  for (const Round& round : summary.rounds) {
+    if (round.deployment)
+      policies[round.round] = seen.insert(policy).second ? policy : concat(policy, ", for ", round.name());
+    if (round.promoted) policy = round.name();
+  }
+  return policies;
+}
+
+// "Deployed were: base for round 1, round 1 for round 2."
+std::string deployed_note(const LoopSummary& summary) {
+  std::string list;
+  for (const auto& [round, policy] : deployed_policies(summary)) {
+    const std::string name = policy.substr(0, policy.find(','));
+    list += concat(list.empty() ? "Deployed: " : ", ", name, " for round ", round);
+  }
+  return list.empty() ? "" : list + " to learn from.";
+}
+
 // One color for each way to end or to be taken over, the same in both charts: success blue, the others by
 // name.
 Ink ending_ink(const LoopSummary& summary, const std::string& name) {
@@ -97,25 +120,24 @@ std::string success_chart(const LoopSummary& summary) {
 }
 
 std::string fact_charts(const LoopSummary& summary) {
-  std::map<std::string, std::set<std::string>> values;
-  for (const Round& round : summary.rounds)
-    if (round.evaluation)
-      for (const auto& [fact, share] : round.evaluation->success_by_fact)
-        values[fact.substr(0, fact.find('='))].insert(fact);
   std::string out;
-  for (const auto& [fact, members] : values) {
-    if (members.size() < 2 || members.size() > 5) continue;
+  for (const auto& [fact, values] : summary.facts()) {
     IntervalChart chart;
     chart.title = concat("Success by ", fact);
     chart.note =
         "Points: share of the trials with this circumstance, as the environment reports it; whiskers: 95% "
         "interval.";
+    if (const std::optional<FactChange> change = summary.largest_change(fact))
+      chart.note = concat("The largest change: where ", fact, " is ", change->value, ", ",
+                          format_percent(change->before.value), " \u2192 ", format_percent(change->after.value),
+                          change->clear() ? "" : ", which may be chance", ". ", chart.note);
     chart.y_label = "share of trials";
     chart.x_label = "policy after";
     chart.categories = names_of(summary.rounds);
     chart.hollow = not_promoted(summary.rounds);
     int hue = 2;
-    for (const std::string& member : members) {
+    for (const std::string& value : values) {
+      const std::string member = concat(fact, "=", value);
       IntervalChart::Group group{member, {hue++ % 6}, {}};
       for (const Round& round : summary.rounds) {
         group.intervals.push_back(std::nullopt);
@@ -133,7 +155,7 @@ std::string fact_charts(const LoopSummary& summary) {
 std::string outcome_chart(const LoopSummary& summary) {
   StackedBars chart;
   chart.title = "How the trials ended";
-  chart.note = "All trials of the evaluation; the same seeds for every policy.";
+  chart.note = "All trials of the evaluation; the same seeds for every policy. The counts are in the table below.";
   chart.y_label = "share of trials";
   chart.x_label = "policy after";
   chart.shares = true;
@@ -158,14 +180,16 @@ std::string outcome_chart(const LoopSummary& summary) {
 std::string take_over_chart(const LoopSummary& summary) {
   StackedBars chart;
   chart.title = "Take-overs";
-  chart.note = "Why the person took over. Each deployment is of the policy that stood before its round.";
-  chart.x_label = "deployment for";
+  chart.note = concat("Why the person took over. ", deployed_note(summary));
+  chart.x_label = "deployed policy";
+  const std::map<int64_t, std::string> policies = deployed_policies(summary);
   std::vector<Round> deployed;
   bool all_have_episodes = true;
   for (const Round& round : summary.rounds)
     if (round.deployment) {
       all_have_episodes = all_have_episodes && round.deployment->episodes.value_or(0) > 0;
       deployed.push_back(round);
+      chart.categories.push_back(policies.at(round.round));
       // without reasons: the number alone
       Deployment& deployment = *deployed.back().deployment;
       if (deployment.take_overs_by_reason.empty() && deployment.take_overs)
@@ -173,7 +197,6 @@ std::string take_over_chart(const LoopSummary& summary) {
     }
   if (deployed.empty()) return "";
   chart.y_label = all_have_episodes ? "take-overs in 100 episodes" : "take-overs";
-  chart.categories = names_of(deployed);
   stack(
       deployed, [](const Round& round) { return round.deployment->take_overs_by_reason; },
       [&](const Round& round) {
@@ -194,21 +217,21 @@ std::string take_over_chart(const LoopSummary& summary) {
 std::string corrected_chart(const LoopSummary& summary) {
   IntervalChart chart;
   chart.title = "Episodes with a take-over";
-  chart.note =
+  chart.note = concat(
       "How often a person had to step in while this policy was deployed; whiskers: 95% Wilson interval. "
-      "Fewer is better.";
+      "Fewer is better. ",
+      deployed_note(summary));
   chart.x_label = "deployed policy";
   chart.y_label = "share of episodes";
-  std::string policy = "base";  // what was deployed for the round
+  const std::map<int64_t, std::string> policies = deployed_policies(summary);
   std::vector<std::optional<Deployment>> deployments;
   std::set<std::string> reasons;
   for (const Round& round : summary.rounds) {
     if (round.deployment && round.deployment->corrected) {
-      chart.categories.push_back(policy);
+      chart.categories.push_back(policies.at(round.round));
       deployments.push_back(round.deployment);
       for (const auto& [reason, share] : round.deployment->corrected_by_reason) reasons.insert(reason);
     }
-    if (round.promoted) policy = round.name();
   }
   const auto add = [&](const std::string& name, const Ink& ink, const auto& share_of) {
     IntervalChart::Group group{name, ink, {}};

@@ -17,6 +17,7 @@
 #include "report/panels.h"
 #include "report/picture.h"
 #include "report/run_record.h"
+#include "report/words.h"
 
 namespace apo::report {
 namespace {
@@ -96,11 +97,46 @@ std::string seed_of(const Animation& animation) {
   return animation.caption.substr(0, animation.caption.find(':'));
 }
 
+// What the policy was told in the trial of an animation, and under which circumstances.
+std::string task_line(const LoopSummary& summary, const Animation& animation) {
+  std::string out = animation.instruction.empty() ? "" : concat("Task: “", animation.instruction, "”");
+  const std::map<int64_t, Trial>& trials = summary.rounds.front().trials;
+  const auto trial = trials.find(animation.seed().value_or(-1));
+  std::string facts;
+  if (trial != trials.end())
+    for (const auto& [fact, value] : trial->second.facts)
+      facts += concat(facts.empty() ? "" : ", ", fact, " ", value);
+  if (!facts.empty()) out += concat(out.empty() ? "" : "; ", facts);
+  return out.empty() ? "" : concat("<p class=\"task\">", escape(out), "</p>\n");
+}
+
+// What the policy is told, as far as animations and heaviest samples say it.
+std::string task_sentence(const LoopSummary& summary, const fs::path& loop_dir) {
+  std::set<std::string> found;
+  for (const Animation& animation : summary.animations) found.insert(animation.instruction);
+  for (const Round& round : summary.rounds)
+    if (!round.training.empty()) found.merge(instructions(loop_dir / round.training));
+  for (const Method& method : summary.methods)
+    if (!method.training.empty()) found.merge(instructions(loop_dir / method.training));
+  found.erase("");
+  constexpr size_t kMost = 4;
+  std::string list;
+  size_t count = 0;
+  for (const std::string& instruction : found)
+    if (count++ < kMost)
+      list += concat(list.empty() ? "" : count == found.size() ? " or " : ", ", "“", instruction, "”");
+  if (found.empty()) return "";
+  return concat("The policy sees pictures, is told what to do, and moves the robot: ", list,
+                found.size() > kMost ? " and other tasks" : "",
+                summary.environment.empty() ? "" : concat(", in the environment ", summary.environment), ".");
+}
+
 std::string pictures(const LoopSummary& summary, const fs::path& loop_dir, std::vector<std::string>& notes) {
   std::string out;
   const std::vector<Animation>& all = summary.animations;
   for (size_t i = 0; i < all.size(); ++i) {
-    if (i == 0 || seed_of(all[i]) != seed_of(all[i - 1])) out += "<div class=\"pictures\">\n";
+    if (i == 0 || seed_of(all[i]) != seed_of(all[i - 1]))
+      out += concat("<div class=\"pictures\">\n", task_line(summary, all[i]));
     out += concat("<figure>", embedded_picture(loop_dir, all[i].path, all[i].title, "animation", notes),
                   "<figcaption>", escape(all[i].title), "</figcaption><p class=\"note\">",
                   escape(all[i].caption), "</p></figure>\n");
@@ -225,14 +261,13 @@ std::vector<Tile> loop_tiles(const LoopSummary& summary) {
   const Round& last = summary.current();
   if (&last != &summary.rounds.front()) {
     add(concat("success, ", last.name()), last.evaluation);
-    const auto& first = summary.rounds.front().evaluation;
-    if (first && first->success && last.evaluation && last.evaluation->success) {
-      const Interval gain = difference_interval(first->success->interval, last.evaluation->success->interval);
-      tiles.push_back({"difference",
-                       concat(gain.value >= 0 ? "+" : "", format_fixed(100 * gain.value, 0), " points"),
-                       concat("95% interval [", format_fixed(100 * gain.low, 0), ", ",
-                              format_fixed(100 * gain.high, 0), "]")});
-    }
+    if (const std::optional<Gain> gain = summary.gain())
+      tiles.push_back(
+          {"difference",
+           concat(gain->points.value >= 0 ? "+" : "", format_fixed(100 * gain->points.value, 0), " points"),
+           concat(gain->pairs ? "paired " : "", "95% interval [", format_fixed(100 * gain->points.low, 0), ", ",
+                  format_fixed(100 * gain->points.high, 0), "]",
+                  gain->pairs ? concat(", ", p_text(mcnemar_p(*gain->pairs))) : "")});
   }
   if (const Method* best = summary.best_method()) {
     const Share& success = *best->evaluation->success;
@@ -245,6 +280,16 @@ std::vector<Tile> loop_tiles(const LoopSummary& summary) {
   return tiles;
 }
 
+// How the difference above was computed.
+std::string intervals_note(const LoopSummary& summary) {
+  const std::optional<Gain> gain = summary.gain();
+  if (!gain) return "";
+  return gain->pairs ? " The difference to the base: Newcombe's interval for paired proportions (1998, method 10), "
+                       "and McNemar's exact test, both over the trials on the same seeds."
+                     : " The difference to the base: Newcombe's interval, which takes the two sets of trials as "
+                       "independent, since their single trials are not known here.";
+}
+
 }  // namespace
 
 void write_loop_report(const fs::path& loop_dir) {
@@ -253,9 +298,12 @@ void write_loop_report(const fs::path& loop_dir) {
   page.title = concat(summary.methods.empty() ? "Refinement loop " : "Comparison ", directory_name(loop_dir));
   page.story = story(summary);
   page.story.insert(page.story.begin(), introduction(summary));
+  if (const std::string task = task_sentence(summary, loop_dir); !task.empty())
+    page.story.insert(page.story.begin() + 1, task);
   if (!summary.environment.empty()) page.subtitle = concat("environment ", summary.environment);
   if (summary.seed) page.subtitle += concat(page.subtitle.empty() ? "" : " · ", "seed ", *summary.seed);
   page.tiles = loop_tiles(summary);
+  page.notes = summary.notes;
 
   page.body = section(
       "What it looks like", pictures(summary, loop_dir, page.notes),
@@ -274,10 +322,10 @@ void write_loop_report(const fs::path& loop_dir) {
       "Training", training_sections(summary, loop_dir, page.notes),
       "How each policy learned: one point is one update. Blue: desirable actions; orange: undesirable ones.");
   std::string numbers = numbers_table(summary);
-  numbers +=
-      "<p class=\"note\">In brackets: 95% intervals (Wilson), in per cent. Differences between "
-      "policies: Newcombe's interval, which takes the two sets of trials as independent.</p>\n";
+  numbers += concat("<p class=\"note\">In brackets: 95% intervals (Wilson), in per cent.", intervals_note(summary),
+                    "</p>\n");
   page.body += section("All numbers", folded("Table of all rounds", numbers));
+  page.body = words_on(page, summary) + page.body;
   std::string command;
   if (!summary.command.empty()) command = concat("<pre>", escape(summary.command), "</pre>\n");
   page.body += section("Command and config", command + config_block("config", summary.config));

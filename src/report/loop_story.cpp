@@ -85,16 +85,26 @@ std::string result_sentence(const LoopSummary& summary) {
   const Share& after = *last.evaluation->success;
   std::string out = concat("Refined", last.objective.empty() ? "" : concat(" with ", last.objective),
                            " on what was recorded (", last.name(), "), it succeeds in ", in_words(after));
-  if (first.evaluation && first.evaluation->success) {
-    const Interval gain = difference_interval(first.evaluation->success->interval, after.interval);
-    const bool clear = gain.low > 0 || gain.high < 0;
-    out += concat(": ", points(std::abs(gain.value)), " points ", gain.value < 0 ? "fewer" : "more",
-                  " than the base [", points(gain.low), ", ", points(gain.high), "]",
-                  clear ? "" : ", which may be chance");
+  if (const std::optional<Gain> gain = summary.gain()) {
+    out += concat(": ", points(std::abs(gain->points.value)), " points ", gain->points.value < 0 ? "fewer" : "more",
+                  " than the base [", points(gain->points.low), ", ", points(gain->points.high), "]",
+                  gain->clear() ? "" : ", which may be chance");
+    if (gain->pairs)
+      out += concat(". Of the same ", count_of(gain->pairs->total(), "trial"), " it alone solves ",
+                    format_count(gain->pairs->only_after), ", the base alone ",
+                    format_count(gain->pairs->only_before), " (McNemar's exact ", p_text(mcnemar_p(*gain->pairs)), ")");
   }
   out += ".";
   if (!kept_out.empty()) out += concat(" ", kept_out, " brought no better policy and was not kept.");
   return out;
+}
+
+// Where success changed most; nothing where that may be chance.
+std::string change_sentence(const LoopSummary& summary) {
+  const std::optional<FactChange> change = summary.largest_change();
+  if (!change || !change->clear()) return "";
+  return concat("The largest change: where ", change->fact, " is ", change->value, ", success went from ",
+                format_percent(change->before.value), " to ", format_percent(change->after.value), ".");
 }
 
 // What the methods learned from in their first round.
@@ -167,7 +177,9 @@ std::vector<std::string> story(const LoopSummary& summary) {
     if (const std::string best = best_sentence(summary); !best.empty()) told.push_back(best);
     return told;
   }
-  return {base_sentence(summary), people_sentence(summary), result_sentence(summary)};
+  std::vector<std::string> told = {base_sentence(summary), people_sentence(summary), result_sentence(summary)};
+  if (const std::string change = change_sentence(summary); !change.empty()) told.push_back(change);
+  return told;
 }
 
 }  // namespace apo::report

@@ -5,7 +5,6 @@
 #include <set>
 
 #include "apo/base/error.h"
-#include "report/intervals.h"
 #include "report/json_field.h"
 #include "report/label_names.h"
 
@@ -96,6 +95,28 @@ Round read_round(const Field& field, int64_t position) {
   return round;
 }
 
+// The trials of an evaluation, from the file that lies where loops write it; trials of other counts are not these.
+void read_trials(const std::filesystem::path& loop_dir, Round& round, std::vector<std::string>& notes) {
+  const std::string name =
+      concat(round.round == 0 ? "base" : concat("round-", round.round), "/evaluation/results.json");
+  std::error_code ignored;
+  if (!round.evaluation || !round.evaluation->success || !std::filesystem::exists(loop_dir / name, ignored)) return;
+  const JsonFile file(loop_dir / name);
+  int64_t successes = 0;
+  for (const Field& field : file.root()["trials"].list()) {
+    Trial trial{field["success"].boolean(false), {}};
+    for (const auto& [fact, value] : field["facts"].entries()) trial.facts[fact] = value.text();
+    successes += trial.success ? 1 : 0;
+    const std::optional<int64_t> seed = field["seed"].count();
+    field["seed"].expect(seed.has_value(), "a whole number, at least 0");
+    round.trials[*seed] = std::move(trial);
+  }
+  const Share& success = *round.evaluation->success;
+  if (std::ssize(round.trials) == success.total && successes == success.count) return;
+  round.trials.clear();
+  notes.push_back(concat(name, " holds other trials than the summary tells of, and was left out."));
+}
+
 Method read_method(const Field& field) {
   Method method;
   method.name = field["method"].text();
@@ -176,10 +197,11 @@ LoopSummary read_summary(const std::filesystem::path& path) {
   std::stable_sort(summary.rounds.begin(), summary.rounds.end(),
                    [](const Round& a, const Round& b) { return a.round < b.round; });
   for (const Field& field : root["animations"].list())
-    summary.animations.push_back(
-        {field["title"].text(), field["caption"].text(), field["path"].inner_path()});
+    summary.animations.push_back({field["title"].text(), field["caption"].text(),
+                                  field["path"].inner_path(), field["instruction"].text()});
   for (const Field& field : root["methods"].list()) summary.methods.push_back(read_method(field));
   if (root["corrections"].present()) summary.corrections = read_deployment(root["corrections"]);
+  for (Round& round : summary.rounds) read_trials(path.parent_path(), round, summary.notes);
   return summary;
 }
 

@@ -5,10 +5,12 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "report/chart.h"
+#include "report/intervals.h"
 
 namespace apo::report {
 
@@ -41,6 +43,12 @@ struct Deployment {
   std::optional<Share> lost_share() const;
 };
 
+/// One trial of an evaluation.
+struct Trial {
+  bool success = false;
+  std::map<std::string, std::string> facts;  ///< "layout" -> "swapped"
+};
+
 struct Round {
   int64_t round = 0;  ///< 0 is the base
   std::string policy, objective;
@@ -50,6 +58,7 @@ struct Round {
   std::optional<Evaluation> evaluation;
   std::optional<Deployment> deployment;
   std::map<std::string, int64_t> labels;  ///< steps by "pool/label: reason"
+  std::map<int64_t, Trial> trials;        ///< by seed; empty where the evaluation's results.json is not there
 
   std::string name() const;  ///< "base", "round 1"
 };
@@ -77,6 +86,23 @@ struct Method {
 
 struct Animation {
   std::string title, caption, path;  ///< path relative to the loop's directory
+  std::string instruction;           ///< what the policy was told; empty in summaries that do not say it
+
+  std::optional<int64_t> seed() const;  ///< as the caption says it: "seed 7: timeout after 40 steps"
+};
+
+/// The policy in use at the end against the base.
+struct Gain {
+  Interval points;             ///< success of the one minus success of the other
+  std::optional<Pairs> pairs;  ///< where the trials of both are known, on the same seeds; else they count as independent
+  bool clear() const;          ///< hard to explain by chance: p < 0.05, or without pairs an interval without zero
+};
+
+/// How success changed, from the base to the policy in use, where a circumstance was given.
+struct FactChange {
+  std::string fact, value;
+  Interval before, after;
+  bool clear() const;  ///< the interval of the difference (independent) is without zero
 };
 
 struct LoopSummary {
@@ -87,17 +113,24 @@ struct LoopSummary {
   std::vector<Animation> animations;
   std::vector<Method> methods;            ///< by round; none unless methods were compared
   std::optional<Deployment> corrections;  ///< of the base: what the methods learned from in their first round
+  std::vector<std::string> notes;         ///< what the reader must know about the files
 
   /// The last promoted round that was evaluated: the policy in use at the end. The first round if there is
   /// none.
   const Round& current() const;
+  /// Nothing unless both were evaluated and are not the same.
+  std::optional<Gain> gain() const;
+  /// Circumstances of the trials that can be compared, with their values: those with two to five.
+  std::map<std::string, std::set<std::string>> facts() const;
+  /// The value of `fact` (of all: "") under which success changed most; nothing where nothing changed.
+  std::optional<FactChange> largest_change(const std::string& fact = "") const;
   /// The names of the methods that learn from corrections, or of those that do not; in their order, without the base.
   std::vector<std::string> methods_that_see_corrections(bool see) const;
   /// The method that succeeded most often after the last round; null if none was evaluated.
   const Method* best_method() const;
 };
 
-/// Reads and checks. Errors as `write_loop_report` promises.
+/// Reads and checks; the trials of each round's evaluation, too. Errors as `write_loop_report` promises.
 LoopSummary read_summary(const std::filesystem::path& path);
 
 /// What happened, in plain sentences made from the numbers: how good the base was, what people did, how good

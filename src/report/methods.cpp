@@ -8,6 +8,7 @@
 
 #include "apo/base/error.h"
 #include "report/html.h"
+#include "report/intervals.h"
 #include "report/objective_text.h"
 #include "report/page.h"
 
@@ -86,10 +87,6 @@ std::string share_text(const std::optional<Share>& share) {
   if (!share) return "–";
   return concat(format_percent(share->interval.value, 1), " [", format_fixed(100 * share->interval.low, 1),
                 ", ", format_fixed(100 * share->interval.high, 1), "]");
-}
-
-std::string p_text(double p) {
-  return p < 0.001 ? "p < 0.001" : concat("p = ", format_fixed(p, p < 0.1 ? 3 : 2));
 }
 
 // The tests that any method has, in their order: "success against base".

@@ -48,6 +48,7 @@ svg.chart { width: 100%; height: auto; display: block; touch-action: pan-y; }
 svg text { fill: var(--soft); font-size: 12px; font-variant-numeric: tabular-nums; }
 svg text.number { fill: var(--text); }
 svg text.value { fill: var(--text); font-weight: 600; }
+svg text.inside { paint-order: stroke; stroke: var(--card); stroke-width: 3px; stroke-linejoin: round; }
 line.grid { stroke: var(--rule); }
 line.axis { stroke: var(--axis); }
 .h0 { --ink: var(--h0); } .h1 { --ink: var(--h1); } .h2 { --ink: var(--h2); } .h3 { --ink: var(--h3); }
@@ -76,6 +77,8 @@ pre { background: var(--card); border: 1px solid var(--rule); border-radius: 8px
 .stories { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 560px), 1fr)); gap: 12px 24px; }
 .pictures { display: grid; grid-template-columns: repeat(3, minmax(0, 230px)); gap: 12px; }
 .pictures figure { padding: 8px; }
+.task { grid-column: 1 / -1; margin: 0; }
+.words dt { font-weight: 600; overflow-wrap: anywhere; } .words dd { margin: 0 0 8px; max-width: 88ch; color: var(--soft); }
 .pictures img { width: 100%; display: block; border-radius: 4px; image-rendering: pixelated; }
 .pictures figcaption { font-size: .86rem; line-height: 1.3; margin-top: 6px; overflow-wrap: anywhere; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(136px, 1fr)); gap: 10px; }

@@ -32,14 +32,14 @@ const std::vector<Panel>& learning_panels() {
   static const std::vector<Panel> kPanels = {
       {"Loss",
        "loss",
-       "What training makes smaller: each sample's loss times its weight, plus the anchor where there is "
-       "one.",
+       "What training makes smaller: each sample's loss times its weight, plus the anchor (imitation of the "
+       "desirable actions) where there is one.",
        {{"loss", "loss", 5}}},
       {"Loss without weights",
        "mean loss of a sample",
-       "For apo and kto it begins at 0.5, where the policy is its own reference, and falls as desirable and "
-       "undesirable "
-       "actions are told apart.",
+       "For apo and kto it begins at 0.5, where the policy is its own reference. It falls where desirable "
+       "rewards stand above the baseline z0 and undesirable ones below, and rises where z0 outruns the desirable "
+       "ones, though both groups are told apart.",
        {{"unweighted_loss", "unweighted_loss", 5}}},
       {"Imitation",
        "cross-entropy of a token (nats)",
@@ -157,6 +157,10 @@ std::string draw_panel(const Panel& panel, const Metrics& metrics) {
   LineChart chart;
   chart.title = panel.title;
   chart.note = panel.note;
+  if (panel.title == "Loss" && metrics["z0"].size() > 0 && metrics["reward_margin"].size() > 0)
+    chart.note +=
+        " Compared with the baseline z0 it need not fall: z0 and the weights move with the policy. What was learned "
+        "shows in the reward margin.";
   chart.y = {
       .label = std::string(panel.label), .from_zero = panel.from_zero, .log_if_wide = panel.log_if_wide};
   chart.smooth = panel.smooth;
@@ -177,7 +181,8 @@ std::string draw_panel(const Panel& panel, const Metrics& metrics) {
 }
 
 bool is_brief(const Panel& panel) {
-  return panel.title == "Loss" || panel.title == "Reward" || panel.title == "Action error";
+  return panel.title == "Loss" || panel.title == "Reward" || panel.title == "Reward margin" ||
+         panel.title == "Action error";
 }
 
 std::string draw_panels(std::span<const Panel> panels, const Metrics& metrics) {

@@ -134,6 +134,17 @@ std::string labels_sentence(const RunLabels& labels, std::string_view config) {
   return out + ".";
 }
 
+std::set<std::string> instructions(const fs::path& run_dir) {
+  std::error_code ignored;
+  if (!fs::exists(run_dir / "heaviest_samples.json", ignored)) return {};
+  const JsonFile file(run_dir / "heaviest_samples.json");
+  std::set<std::string> found;
+  for (const char* group : {"desirable", "undesirable"})
+    for (const Field& field : file.root()[group].list()) found.insert(field["instruction"].text());
+  found.erase("");
+  return found;
+}
+
 std::string heaviest_samples(const fs::path& run_dir, std::string_view config,
                              std::vector<std::string>& notes) {
   std::error_code ignored;

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,10 @@ struct RunLabels {
 };
 /// Nothing if the file is absent (runs of earlier versions). DataError naming file and key for a wrong one.
 std::optional<RunLabels> read_labels(const std::filesystem::path& run_dir);
+
+/// What the policy was told in the samples of run_dir/heaviest_samples.json, each instruction once, sorted; nothing if the
+/// file is absent. DataError as above.
+std::set<std::string> instructions(const std::filesystem::path& run_dir);
 
 /// "It learned from 368 episodes in 2 files with the steps 5,765 desirable, 617 human corrections, 311 undesirable; each
 /// batch of 48 draws 24 desirable, ...". The numbers are of the pools, so human corrections stand apart; a pool that no

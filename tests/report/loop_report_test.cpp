@@ -152,7 +152,7 @@ TEST(LoopReport, ShowsEveryPart) {
   EXPECT_EQ(occurrences(page, "class=\"whisker\""), 3 * 6);
   EXPECT_EQ(occurrences(page, "<circle class=\"hollow\""), 2);
   // 27 take-overs in 90 episodes are 30 in 100
-  EXPECT_TRUE(says(page, "round 1, wrong object: 30<"));
+  EXPECT_TRUE(says(page, "base, wrong object: 30<"));
   EXPECT_TRUE(says(page, "take-overs in 100 episodes"));
   EXPECT_TRUE(says(page, ">30 in 90</text>"));
   EXPECT_TRUE(says(page, "<td>106/200 = 53.0% [46.1, 59.8]</td>"));
@@ -199,6 +199,106 @@ TEST(LoopReport, ComparesCircumstances) {
   EXPECT_TRUE(says(page, "Success by layout"));
   EXPECT_TRUE(says(page, "base, layout=swapped: 3.0% [0.0%, 100.0%]"));
   EXPECT_FALSE(says(page, "Success by mood")) << "one value is no comparison";
+}
+
+// Ten trials of the base and of round 1 with the seeds from 7: the base succeeds in the first `before`, round 1 in the
+// first `after`; every second one is of the layout "swapped".
+json paired_summary(const TempDir& dir, int before, int after) {
+  json summary = full_summary();
+  summary["rounds"].erase(2);
+  for (int round = 0; round < 2; ++round) {
+    const int successes = round == 0 ? before : after;
+    json trials = json::array();
+    for (int i = 0; i < 10; ++i)
+      trials.push_back({{"seed", 7 + i},
+                        {"success", i < successes},
+                        {"facts", {{"layout", i % 2 == 0 ? "habit" : "swapped"}, {"target", "red"}}}});
+    const fs::path directory = dir / (round == 0 ? "base" : "round-1") / "evaluation";
+    fs::create_directories(directory);
+    write_file_atomic(directory / "results.json", json{{"trials", trials}}.dump());
+    summary["rounds"][round]["evaluation"] = {
+        {"trials", 10}, {"successes", successes}, {"outcomes", {{"success", successes}, {"timeout", 10 - successes}}}};
+  }
+  return summary;
+}
+
+// Six seeds that round 1 alone solves: p = 2 / 64; as independent shares 2 of 10 against 8 of 10 would be [16, 80].
+TEST(LoopReport, ComparesOnTheSameSeedsWhereTrialsAreKnown) {
+  TempDir dir;
+  json summary = paired_summary(dir, 2, 8);
+  EXPECT_TRUE(says(story(summary_of(dir, summary))[2],
+                   ". Of the same 10 trials it alone solves 6, the base alone 0 (McNemar's exact p = 0.031)."));
+  const std::string page = page_of(dir, summary);
+  EXPECT_TRUE(says(page, "paired 95% interval ["));
+  EXPECT_TRUE(says(page, ", p = 0.031</dd>"));
+  EXPECT_TRUE(says(page, "interval for paired proportions (1998, method 10)"));
+  summary = paired_summary(dir, 2, 5);  // 2 / 8
+  EXPECT_TRUE(says(story(summary_of(dir, summary))[2], "], which may be chance. Of the same 10 trials"));
+  summary["rounds"][0]["evaluation"]["successes"] = 3;  // not those of the file
+  const std::string other = page_of(dir, summary);
+  EXPECT_TRUE(says(other, "base/evaluation/results.json holds other trials than the summary tells of"));
+  EXPECT_TRUE(says(other, "takes the two sets of trials as independent"));
+  write_file_atomic(dir / "base" / "evaluation" / "results.json", "{\"trials\": [{\"success\": true}]}");
+  EXPECT_TRUE(says(error_of(dir, summary.dump()), "results.json: trials[0].seed: expected a whole number, at least 0"));
+}
+
+TEST(LoopReport, SaysTheTaskAndItsCircumstances) {
+  TempDir dir;
+  json summary = paired_summary(dir, 2, 8);
+  summary["animations"] = {
+      {{"title", "fails"}, {"caption", "seed 8: timeout"}, {"path", "a.webp"}, {"instruction", "lift <it>"}}};
+  fs::create_directories(dir / "round-1" / "training");
+  write_file_atomic(dir / "round-1" / "training" / "heaviest_samples.json",
+                    R"({"desirable": [{"instruction": "push it"}], "undesirable": [{"instruction": "lift <it>"}]})");
+  const std::string page = page_of(dir, summary);
+  EXPECT_TRUE(says(page, "“lift &lt;it&gt;” or “push it”, in the environment tabletop.</p>"));
+  EXPECT_TRUE(says(page, "<p class=\"task\">Task: “lift &lt;it&gt;”; layout swapped, target red</p>"));
+  summary["animations"][0]["caption"] = "seed 99: timeout";  // not one of the trials
+  EXPECT_TRUE(says(page_of(dir, summary), "<p class=\"task\">Task: “lift &lt;it&gt;”</p>"));
+}
+
+TEST(LoopReport, SaysWhereSuccessChangedMost) {
+  TempDir dir;
+  json summary = full_summary();
+  const auto share = [](int n) {
+    return json{{"count", n}, {"total", 100}, {"rate", n / 100.0}, {"low", n / 100.0 - 0.05}, {"high", n / 100.0 + 0.05}};
+  };
+  summary["rounds"][0]["evaluation"]["success_by_fact"] = {
+      {"layout=habit", share(90)}, {"layout=swapped", share(5)}, {"target=red", share(40)}, {"target=blue", share(41)}};
+  summary["rounds"][1]["evaluation"]["success_by_fact"] = {
+      {"layout=habit", share(92)}, {"layout=swapped", share(63)}, {"target=red", share(43)}, {"target=blue", share(42)}};
+  EXPECT_EQ(story(summary_of(dir, summary)).back(),
+            "The largest change: where layout is swapped, success went from 5% to 63%.");
+  const std::string page = page_of(dir, summary);
+  EXPECT_TRUE(says(page, "The largest change: where layout is swapped, 5% → 63%. Points"));
+  EXPECT_TRUE(says(page, "The largest change: where target is red, 40% → 43%, which may be chance. Points"));
+}
+
+TEST(LoopReport, ExplainsTheWordsThatStandOnIt) {
+  TempDir dir;
+  json summary = full_summary();
+  const std::string page = page_of(dir, summary);
+  for (const char* word : {"base", "take-over", "wrong object", "off course", "unaided", "apo", "sft", "undesirable"})
+    EXPECT_TRUE(says(page, concat("<dt>", word, "</dt><dd>"))) << word;
+  for (const char* word : {"timeout", "z0", "kto", "layout", "skipped", "McNemar"})
+    EXPECT_FALSE(says(page, concat("<dt>", word, "</dt>"))) << word << " does not stand on the page";
+  summary["environment"] = "my-robot";
+  EXPECT_FALSE(says(page_of(dir, summary), "<dt>wrong object</dt>")) << "what it means there, only its authors know";
+  summary = paired_summary(dir, 2, 8);
+  summary["rounds"][0]["evaluation"]["outcomes"] = {{"success", 2}, {"timeout", 8}};
+  EXPECT_TRUE(says(page_of(dir, summary), "<dt>timeout</dt>"));
+}
+
+// 60 of 100 trials and 30 take-overs in 90 episodes have room for their numbers, 2 of 100 have not.
+TEST(LoopReport, WritesSharesIntoBarsWhereThereIsRoom) {
+  TempDir dir;
+  json summary = full_summary();
+  summary["rounds"][0]["evaluation"]["outcomes"] = {{"success", 60}, {"timeout", 38}, {"lost", 2}};
+  const std::string page = page_of(dir, summary);
+  EXPECT_TRUE(says(page, "text-anchor=\"middle\">60%</text>"));
+  EXPECT_TRUE(says(page, "text-anchor=\"middle\">38%</text>"));
+  EXPECT_FALSE(says(page, "text-anchor=\"middle\">2.0%</text>"));
+  EXPECT_TRUE(says(page, "Deployed: base for round 1, round 1 for round 2 to learn from."));
 }
 
 TEST(LoopReport, DrawsTheTrainingOfEachRound) {

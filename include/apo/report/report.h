@@ -5,8 +5,8 @@
 //
 // A page is a single file: no network, no fonts or scripts from elsewhere; it follows the reader's light or
 // dark setting and reads on a phone. The report knows only files. What it adds is arithmetic that the page
-// states: means over neighbouring steps, Wilson intervals where the file has none, and Newcombe's interval of
-// a difference.
+// states: means over neighbouring steps, Wilson intervals where the file has none, and of the difference
+// of two policies Newcombe's interval and the p of McNemar's exact test.
 #pragma once
 
 #include <filesystem>
@@ -30,7 +30,7 @@ namespace apo::report {
 void write_run_report(const std::filesystem::path& run_dir);
 
 /// Draws what a refinement loop wrote: loop_dir/summary.json -> loop_dir/report.html, with the training
-/// curves of each round (loop_dir/TRAINING/metrics.jsonl) and the animations (WebP, embedded) that the
+/// curves of each round (loop_dir/TRAINING/metrics.jsonl), its trials (evaluation/results.json beside the training), and the animations (WebP, embedded) that the
 /// summary names. The page of each of these trainings is written as by `write_run_report`, and linked; what it
 /// shows lies folded in this page, too.
 ///
@@ -38,7 +38,8 @@ void write_run_report(const std::filesystem::path& run_dir);
 /// that the summary names is absent. Success and unaided success carry their 95 % Wilson intervals, computed
 /// from the counts where the summary does not give them.
 ///
-/// Errors   DataError "FILE:LINE: ..." if summary.json is not JSON, and as above for a round's metrics.jsonl.
+/// Errors   DataError "FILE:LINE: ..." if summary.json is not JSON, and as above for a round's metrics.jsonl or
+///          results.json.
 ///          DataError naming file and key ("rounds[1].evaluation.trials") for a wrong type, a count below
 ///          zero, more successes than trials, a rate outside [0, 1], or a path that leaves loop_dir.
 ///          RunError if a page cannot be written.
