@@ -112,14 +112,16 @@ class Loop {
       for (size_t i = 0; i < before.size() && i < after.size() && count < setup_.refine.animations; ++i) {
         if (before[i].success || !after[i].success) continue;
         const uint64_t seed = before[i].seed;
+        environment->reset(seed);
+        const std::string instruction = environment->observe().instruction;
         const RecordedTrial corrected = record_trial(*base, *environment, seed, kAnimationSize, human.get());
         if (corrected.take_overs == 0 && setup_.deploy.intervention.type != "none") continue;
         const RecordedTrial failed = record_trial(*base, *environment, seed, kAnimationSize);
         const RecordedTrial solved = record_trial(*refined, *environment, seed, kAnimationSize);
         ++count;
-        add_animation(drawn, failed, concat("failure-", seed), "the base policy fails", seed);
-        add_animation(drawn, corrected, concat("correction-", seed), "a person takes over (orange frame)", seed);
-        add_animation(drawn, solved, concat("refined-", seed), "the refined policy, same seed", seed);
+        add_animation(drawn, failed, concat("failure-", seed), "the base policy fails", instruction);
+        add_animation(drawn, corrected, concat("correction-", seed), "a person takes over (orange frame)", instruction);
+        add_animation(drawn, solved, concat("refined-", seed), "the refined policy, same seed", instruction);
       }
       return drawn;
     });
@@ -132,12 +134,13 @@ class Loop {
   }
 
   void add_animation(json& drawn, const RecordedTrial& trial, const std::string& name, const std::string& title,
-                     uint64_t seed) const {
+                     const std::string& instruction) const {
     const fs::path path = dir_ / "animations" / (name + ".webp");
     fs::create_directories(path.parent_path());
     data::write_animation(path, trial.frames, kAnimationFramesPerSecond);
     drawn.push_back({{"title", title},
-                     {"caption", concat("seed ", seed, ": ", trial.trial.outcome, " after ", trial.trial.steps, " steps")},
+                     {"instruction", instruction},
+                     {"caption", concat("seed ", trial.trial.seed, ": ", trial.trial.outcome, " after ", trial.trial.steps, " steps")},
                      {"path", stages_.relative(path)}});
   }
 

@@ -1,6 +1,8 @@
 // From the base to the policy in use: what changed, and whether that may be chance.
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <string_view>
 
 #include "report/loop_summary.h"
 
@@ -56,8 +58,7 @@ std::map<std::string, std::set<std::string>> LoopSummary::facts() const {
         const size_t equals = std::min(name.find('='), name.size());
         values[name.substr(0, equals)].insert(name.substr(std::min(equals + 1, name.size())));
       }
-  constexpr size_t kFewest = 2, kMost = 5;
-  std::erase_if(values, [](const auto& fact) { return fact.second.size() < kFewest || fact.second.size() > kMost; });
+  std::erase_if(values, [](const auto& fact) { return fact.second.size() < 2 || fact.second.size() > 5; });
   return values;
 }
 

@@ -94,7 +94,7 @@ struct Animation {
 /// The policy in use at the end against the base.
 struct Gain {
   Interval points;             ///< success of the one minus success of the other
-  std::optional<Pairs> pairs;  ///< where the trials of both are known, on the same seeds; else they count as independent
+  std::optional<Pairs> pairs;  ///< where the trials of both are known, on the same seeds; else taken as independent
   bool clear() const;          ///< hard to explain by chance: p < 0.05, or without pairs an interval without zero
 };
 

@@ -30,8 +30,8 @@ namespace apo::report {
 void write_run_report(const std::filesystem::path& run_dir);
 
 /// Draws what a refinement loop wrote: loop_dir/summary.json -> loop_dir/report.html, with the training
-/// curves of each round (loop_dir/TRAINING/metrics.jsonl), its trials (evaluation/results.json beside the training), and the animations (WebP, embedded) that the
-/// summary names. The page of each of these trainings is written as by `write_run_report`, and linked; what it
+/// curves of each round (loop_dir/TRAINING/metrics.jsonl), its trials (evaluation/results.json of base and
+/// round-N), and the animations (WebP, embedded) that the summary names. The page of each of these trainings is written as by `write_run_report`, and linked; what it
 /// shows lies folded in this page, too.
 ///
 /// Only `rounds` is required in the summary; what is missing is left out, and named on the page where a file
