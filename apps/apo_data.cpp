@@ -59,7 +59,7 @@ void add_data_options(CLI::App& command, DataArguments& arguments) {
   add_enum_option(command, "--format", arguments.format, "layout of every PATH");
   command
       .add_option("--instruction", arguments.instruction,
-                  "what the robot was asked to do, for PATHs that do not say")
+                  "what the robot was asked to do in every PATH; it replaces what the files say")
       ->type_name("TEXT");
   add_enum_option(command, "--image-orientation", arguments.orientation,
                   "how the pictures of every PATH are turned");
@@ -84,6 +84,14 @@ std::optional<data::DataOptions> data_options(const DataArguments& arguments) {
     options.interactions = given.interactions;
   }
   return options;
+}
+
+// What the config's policy looks at; without a config a fresh policy's defaults.
+data::PolicyInputs policy_inputs(const DataArguments& arguments) {
+  const auto config = apps::read_config(arguments.config, apps::ConfigNeed::optional);
+  if (!config) return {};
+  const models::PolicyOptions& policy = config->training.policy;
+  return {policy.cameras, policy.state_keys, !policy.checkpoint.empty()};
 }
 
 void run_inspect(const DataArguments& arguments) {
@@ -114,7 +122,8 @@ void run_label(const DataArguments& arguments) {
 void run_validate(const DataArguments& arguments) {
   const auto options = data_options(arguments);
   if (!options) return;
-  const data::Validation result = data::validate(*options, arguments.paths.empty());
+  const data::Validation result =
+      data::validate(*options, arguments.paths.empty(), policy_inputs(arguments));
   std::cout << (arguments.json ? to_json(result) : to_text(result)) << std::flush;
   const int64_t errors = result.count(data::Severity::error),
                 warnings = result.count(data::Severity::warning);
@@ -157,7 +166,8 @@ void run_stats(const DataArguments& arguments) {
 
 CLI::App* add_validate(CLI::App& app, DataArguments& arguments) {
   CLI::App* command =
-      app.add_subcommand("validate", "is it fit for training? one line a question; exit code 3 if not");
+      app.add_subcommand("validate", "is it fit for training? one line a question; exit code 3 if not; with --config "
+                                     "as its pools and policy need it");
   add_data_options(*command, arguments);
   command->add_flag("--json", arguments.json, "print one JSON object instead of a table");
   command->add_flag("--strict", arguments.strict, "warnings make it unfit, too");
@@ -181,7 +191,7 @@ CLI::App* add_contact_sheet(CLI::App& app, DataArguments& arguments) {
       app.add_subcommand("contact-sheet", "a picture of frames with who acted and their labels");
   add_data_options(*command, arguments);
   data::ContactSheetOptions& sheet = arguments.sheet;
-  command->add_option("--output", arguments.output, "picture")->required()->type_name("FILE.webp");
+  command->add_option("--output", arguments.output, "picture, always WebP")->required()->type_name("FILE.webp");
   command->add_option("--episode", sheet.episode, "only episodes of this name, e.g. demo_3")
       ->type_name("NAME");
   command->add_option("--episodes", sheet.episodes, "first so many of each file")->capture_default_str();

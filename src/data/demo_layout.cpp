@@ -387,7 +387,13 @@ Observation DemoFile::observation(int64_t episode, int64_t timestep) const {
 }
 
 std::vector<std::pair<std::string, std::string>> DemoFile::attributes() const {
+  hdf5::Session session;
   auto attributes = data_.attributes();
+  if (root_.has("mask") && root_.is_group("mask")) {   // robomimic's lists of demonstrations
+    std::string keys;
+    for (const std::string& key : root_.group("mask").names()) keys += concat(keys.empty() ? "" : ", ", key);
+    if (!keys.empty()) attributes.emplace_back("filter_keys", keys);
+  }
   for (const auto& [key, value] : std::vector(attributes)) {
     if (key != "env_args") continue;
     if (const auto name = json_entry(value, "env_name")) attributes.emplace_back("environment_name", *name);

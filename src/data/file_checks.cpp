@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <optional>
 #include <set>
 #include <unordered_map>
 
@@ -22,49 +23,84 @@ constexpr size_t kLongestTotal = 40;          // digits shown
 
 class Shapes : public Check {
  public:
-  Shapes() : Check("shapes", "all episodes have the same action size, cameras and states") {}
+  explicit Shapes(const PolicyInputs& inputs)
+      : Check("shapes", "all episodes have the same action size, cameras and states"), inputs_(inputs) {}
   void see_file(const ScannedFile& in) override { data_ = open_data_group(in.file); }
   void see(const ScannedEpisode& e) override {
     const auto size = static_cast<int64_t>(e.record.actions[0].size());
     ++sizes_.try_emplace(size, Seen{0, place(e)}).first->second.count;
-    ++cameras_.try_emplace(listed_names(e.record.cameras), Seen{0, place(e)}).first->second.count;
-    for (const auto& [camera, picture] : e.record.cameras)
+    any_camera_ = any_camera_ || !e.record.cameras.empty();
+    see_unused(e);
+    // pictures and states of an episode without a kept step are never read
+    if (std::all_of(e.steps.begin(), e.steps.end(), [](const LabelledStep& s) { return s.label == StepLabel::skipped; }))
+      return;
+    ++episodes_;
+    Names cameras;
+    for (const auto& [camera, picture] : e.record.cameras) {
+      cameras.insert(camera);
+      ++with_camera_[camera];
       pictures_[camera].try_emplace(concat(picture.height, 'x', picture.width), Seen{1, place(e)});
+    }
+    if (!first_cameras_) first_cameras_ = cameras;
+    ++cameras_.try_emplace(cameras, Seen{0, place(e)}).first->second.count;
     for (const auto& [state, width] : e.record.states) {
       widths_[state].try_emplace(concat(width), Seen{1, place(e)});
       ++with_state_[state];
     }
-    for (const auto& [camera, picture] : e.record.cameras) ++with_camera_[camera];
-    ++episodes_;
-    see_unused(e);
   }
   void finish() override {
     if (sizes_.size() > 1) find(Severity::error, "actions of several sizes: ", listed(sizes_));
-    if (cameras_.size() > 1) {
-      std::string common;
-      for (const auto& [camera, n] : with_camera_)
-        if (n == episodes_) common += concat(common.empty() ? "" : ", ", camera);
-      find(common.empty() ? Severity::error : Severity::warning, "mixed cameras: ", listed(cameras_),
-           common.empty() ? "; no camera is in all episodes" : concat("; only ", common, " in all"));
-    }
-    if (with_camera_.empty() && episodes_ > 0) find(Severity::error, "no episode has a camera");
+    if (!any_camera_ && !sizes_.empty()) find(Severity::error, "no episode has a camera");
+    if (any_camera_ && episodes_ > 0) about_cameras();
     for (const auto& [camera, sizes] : pictures_)
       if (sizes.size() > 1) find(Severity::warning, "camera ", camera, " has pictures of several sizes: ", listed(sizes));
-    for (const auto& [state, widths] : widths_) {
-      if (widths.size() > 1) find(Severity::error, "state ", state, " has several sizes: ", listed(widths));
-      if (with_state_[state] < episodes_)
-        find(Severity::warning, "state ", state, " is only in ", share(with_state_[state], episodes_, "episodes"));
-    }
+    about_states();
     for (const auto& [name, seen] : unused_)
       find(Severity::note, "obs/", name, " is not used: neither a picture nor one row of numbers for each action (first: ",
            seen.first, ")");
   }
 
  private:
+  using Names = std::set<std::string>;
   struct Seen {
     int64_t count = 0;
     std::string first;
   };
+  // As training: a policy that lacks a camera stops; a fresh one takes those of the first kept step (experts first).
+  void about_cameras() {
+    const bool named = !inputs_.cameras.empty();
+    Names common, needed(inputs_.cameras.begin(), inputs_.cameras.end());
+    for (const auto& [camera, n] : with_camera_)
+      if (n == episodes_) common.insert(camera);
+    if (!named && !inputs_.of_checkpoint) needed = *first_cameras_;
+    const std::string what =
+        concat(cameras_.size() > 1 ? "mixed cameras: " : "cameras: ", listed(cameras_), "; ",
+               common.empty() ? "no camera is in all episodes" : concat("only ", joined(common, ", "), " in all"));
+    if (!std::includes(common.begin(), common.end(), needed.begin(), needed.end()))
+      find(Severity::error, what, ", and the policy needs ", joined(needed, ", "),
+           named ? " (policy.cameras)" : " (all of the first episode, unless policy.cameras names others)");
+    else if (cameras_.size() > 1)
+      find(named ? Severity::note : common.empty() ? Severity::error : Severity::warning, what);
+  }
+  void about_states() {
+    const auto used = [this](const std::string& state) {
+      return std::find(inputs_.state_keys.begin(), inputs_.state_keys.end(), state) != inputs_.state_keys.end();
+    };
+    for (const std::string& state : inputs_.state_keys)
+      if (episodes_ > 0 && !widths_.contains(state))
+        find(Severity::error, "no episode has the state ", state, " (policy.state_keys)");
+    for (const auto& [state, widths] : widths_) {
+      const Severity severity = used(state)              ? Severity::error
+                                : inputs_.of_checkpoint ? Severity::warning
+                                                        : Severity::note;
+      const char* use = used(state)              ? " (policy.state_keys needs it)"
+                        : inputs_.of_checkpoint ? " (if the checkpoint's policy needs it, training stops)"
+                                                : " (not used: policy.state_keys does not name it)";
+      if (widths.size() > 1) find(severity, "state ", state, " has several sizes: ", listed(widths), use);
+      if (with_state_[state] < episodes_)
+        find(severity, "state ", state, " is only in ", share(with_state_[state], episodes_, "episodes"), use);
+    }
+  }
   // An episode that only the journal holds has nothing that is not used.
   void see_unused(const ScannedEpisode& e) {
     hdf5::Session session;
@@ -76,27 +112,32 @@ class Shapes : public Check {
       unused_.try_emplace(name, Seen{1, concat(place(e), ", ", observations.array(name).describe())});
     }
   }
-  template <class Map>
-  static std::string listed_names(const Map& map) {
-    std::string names;
-    for (const auto& [name, value] : map) names += concat(names.empty() ? "" : "+", name);
-    return names.empty() ? "none" : names;
+  static std::string joined(const Names& names, const char* between) {
+    std::string text;
+    for (const std::string& name : names) text += concat(text.empty() ? "" : between, name);
+    return text.empty() ? "none" : text;
   }
+  static std::string text_of(const Names& names) { return joined(names, "+"); }
+  static std::string text_of(const std::string& name) { return name; }
+  static std::string text_of(int64_t number) { return concat(number); }
   template <class Map>
   static std::string listed(const Map& map) {
     std::string text;
     size_t n = 0;
     for (const auto& [key, seen] : map)
-      if (n++ < 5) text += concat(text.empty() ? "" : ", ", key, " (first: ", seen.first, ")");
+      if (n++ < 5) text += concat(text.empty() ? "" : ", ", text_of(key), " (first: ", seen.first, ")");
     return map.size() > 5 ? concat(text, " and ", map.size() - 5, " more") : text;
   }
   std::map<int64_t, Seen> sizes_;
-  std::map<std::string, Seen> cameras_;
+  const PolicyInputs inputs_;
+  std::map<Names, Seen> cameras_;
+  std::optional<Names> first_cameras_;   // of the first episode with a kept step
+  bool any_camera_ = false;
   std::map<std::string, std::map<std::string, Seen>> pictures_, widths_;
   std::map<std::string, Seen> unused_;
   std::optional<hdf5::Group> data_;   // of the file that is being read
   std::map<std::string, int64_t> with_state_, with_camera_;
-  int64_t episodes_ = 0;
+  int64_t episodes_ = 0;   // with a kept step
 };
 
 class Pictures : public Check {
@@ -236,8 +277,8 @@ class Totals : public Check {
 
 }  // namespace
 
-void add_file_checks(Checks& checks) {
-  checks.push_back(std::make_unique<Shapes>());
+void add_file_checks(const PolicyInputs& inputs, Checks& checks) {
+  checks.push_back(std::make_unique<Shapes>(inputs));
   checks.push_back(std::make_unique<Pictures>());
   checks.push_back(std::make_unique<Lengths>());
   checks.push_back(std::make_unique<Duplicates>());

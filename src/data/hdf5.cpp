@@ -65,6 +65,19 @@ std::optional<std::string> read_text(hid_t type, Read read) {
   return result.substr(0, end);
 }
 
+// "truncated file: eof = 4096, sblock->base_addr = 0, stored_eof = 8192" -> "the file is cut off: 4096 of 8192 bytes"
+std::optional<std::string> cut_off(const std::string& why) {
+  const auto number = [&why](const std::string& name) {
+    size_t at = why.find(name);
+    if (at == std::string::npos) return std::string();
+    at += name.size();
+    return why.substr(at, why.find_first_not_of("0123456789", at) - at);
+  };
+  const std::string bytes = number("truncated file: eof = "), all = number("stored_eof = ");
+  if (bytes.empty() || all.empty()) return std::nullopt;
+  return concat("the file is cut off: ", bytes, " of ", all, " bytes");
+}
+
 }  // namespace
 
 // The innermost line of the library's error stack, which says what really happened.
@@ -306,6 +319,7 @@ Group Group::open(const fs::path& path) {
   const Handle access = reading_access();
   Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.id()));
   const std::string why = file.id() >= 0 ? "" : reason();
+  if (const auto cut = cut_off(why)) throw DataError(concat(path.string(), ": ", *cut));
   APO_CHECK(DataError, file.id() >= 0, path.string(), why == kBeingWritten ? ": " : ": damaged HDF5 file: ", why);
   Handle root(H5Gopen2(file.id(), "/", H5P_DEFAULT));
   APO_CHECK(DataError, root.id() >= 0, path.string(), ": damaged HDF5 file: ", reason());

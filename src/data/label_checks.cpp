@@ -16,6 +16,7 @@ class Pools : public Check {
   Pools(const PoolOptions& shares, bool needed)
       : Check("pools", "no pool with a share of the batch is empty"), shares_(shares), needed_(needed) {}
   void see(const ScannedEpisode& e) override {
+    any_episode_ = true;
     for (const LabelledStep& step : e.steps) {
       desirable_ += step.label == StepLabel::desirable;
       intervention_ += step.label == StepLabel::intervention;
@@ -23,6 +24,10 @@ class Pools : public Check {
     }
   }
   void finish() override {
+    if (!any_episode_) {   // no advice on shares before there is anything to share
+      if (needed_) find(Severity::error, "every pool is empty, for no episode was read");
+      return;
+    }
     expect("desirable", shares_.desirable, desirable_);
     expect("intervention", shares_.intervention, intervention_);
     expect("undesirable", shares_.undesirable, undesirable_);
@@ -35,7 +40,7 @@ class Pools : public Check {
          ": record such steps, or set data.pools.", name, " to 0");
   }
   PoolOptions shares_;
-  bool needed_;
+  bool needed_, any_episode_ = false;
   int64_t desirable_ = 0, intervention_ = 0, undesirable_ = 0;
 };
 
@@ -64,7 +69,14 @@ class Windows : public Check {
 
 class Labels : public Check {
  public:
-  Labels() : Check("labels", "interactions say who acted and how they ended, and most steps are used") {}
+  explicit Labels(bool with_config)
+      : Check("labels", "interactions say who acted and how they ended, and most steps are used"),
+        with_config_(with_config) {}
+  void see_file(const ScannedFile& in) override {
+    for (const auto& [key, value] : in.file.attributes())
+      if (key == "filter_keys" && files_with_keys_[in.source_number]++ == 0)
+        keys_[in.source_number] = concat(in.file.path().filename().string(), ": ", value);
+  }
   void see(const ScannedEpisode& e) override {
     Source& source = sources_[e.in.source_number];
     source.name = e.in.source.path;
@@ -75,6 +87,7 @@ class Labels : public Check {
       source.skipped += e.steps[t].label == StepLabel::skipped;
       source.policy += e.record.recorded[t] && e.record.sources[t] == ActionSource::policy;
       source.human += e.record.recorded[t] && e.record.sources[t] == ActionSource::intervention;
+      source.expert += e.record.recorded[t] && e.record.sources[t] == ActionSource::expert;
     }
     const auto labelled = std::count_if(e.record.desirable.begin(), e.record.desirable.end(), [](const auto& d) { return d.has_value(); });
     source.labelled += labelled > 0;
@@ -82,6 +95,9 @@ class Labels : public Check {
     source.open_ended += by_policy && !e.record.success;
   }
   void finish() override {
+    for (const auto& [number, keys] : keys_)
+      find(Severity::note, "robomimic's filter keys are not followed, all demonstrations are used (", files_with_keys_[number],
+           files_with_keys_[number] == 1 ? " file; " : " files; ", keys, ")");
     for (const auto& [number, s] : sources_) {
       if (s.is_expert && s.policy > 0)
         find(Severity::warning, s.name, ": ", share(s.policy, s.steps, "steps"),
@@ -99,19 +115,22 @@ class Labels : public Check {
   struct Source {
     std::string name;
     bool is_expert = false;
-    int64_t episodes = 0, steps = 0, skipped = 0, policy = 0, human = 0, labelled = 0, open_ended = 0;
+    int64_t episodes = 0, steps = 0, skipped = 0, policy = 0, human = 0, expert = 0, labelled = 0, open_ended = 0;
   };
   void about_interactions(const Source& s) {
-    if (s.policy == 0 && s.human == 0)
-      find(Severity::warning, s.name, ": nothing says who acted (action_source, is_human, action_modes): all steps count as "
-           "demonstrations");
-    else if (s.human == 0)
+    if (s.policy == 0 && s.human == 0 && s.expert > 0)
+      find(with_config_ ? Severity::warning : Severity::note, s.name, ": every step is an expert's (what says who acted says "
+           "so, or nothing does) and counts as a demonstration: in a config it belongs under data.expert");
+    else if (s.policy > 0 && s.human == 0)
       find(Severity::warning, s.name, ": no human correction, so nothing is undesirable by the K-step rule");
     if (s.open_ended > 0)
       find(Severity::warning, s.name, ": ", share(s.open_ended, s.episodes, "episodes"),
            " do not say whether they succeeded: the policy's steps after the last take-over count as desirable");
   }
+  bool with_config_;
   std::map<int64_t, Source> sources_;
+  std::map<int64_t, int64_t> files_with_keys_;
+  std::map<int64_t, std::string> keys_;   // by source: of its first file with any
 };
 
 class Instructions : public Check {
@@ -149,7 +168,7 @@ class Instructions : public Check {
 void add_label_checks(const DataOptions& options, bool pools_needed, Checks& checks) {
   checks.push_back(std::make_unique<Pools>(options.pools, pools_needed));
   checks.push_back(std::make_unique<Windows>(options.labels.steps_before_intervention));
-  checks.push_back(std::make_unique<Labels>());
+  checks.push_back(std::make_unique<Labels>(pools_needed));
   checks.push_back(std::make_unique<Instructions>());
 }
 

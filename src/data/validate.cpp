@@ -65,13 +65,13 @@ std::string share(int64_t part, int64_t whole, const char* what) {
   return out.str();
 }
 
-Validation validate(const DataOptions& options, bool pools_needed) {
+Validation validate(const DataOptions& options, bool pools_needed, const PolicyInputs& inputs) {
   APO_CHECK(ConfigError, !options.expert.empty() || !options.interactions.empty(),
             "no data to validate: give files, or a config with data.expert or data.interactions");
   Validation result;
   CheckResult readable{"readable", "every file and episode can be read", {}};
   Checks checks;
-  add_file_checks(checks);
+  add_file_checks(inputs, checks);
   add_action_checks(options, checks);
   add_label_checks(options, pools_needed, checks);
   int64_t unreadable = 0;

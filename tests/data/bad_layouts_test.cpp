@@ -238,6 +238,14 @@ TEST(BadLayouts, EveryTruncationIsAnError) {
   }
 }
 
+TEST(BadLayouts, ACutOffFileSaysSo) {
+  TempDir dir;
+  const std::string bytes = read_file(layout("robomimic.hdf5"));
+  std::ofstream(dir / "cut.hdf5", std::ios::binary) << bytes.substr(0, bytes.size() / 2);
+  EXPECT_EQ(data_error([&] { TrajectoryFile::open(dir / "cut.hdf5"); }),
+            concat((dir / "cut.hdf5").string(), ": the file is cut off: ", bytes.size() / 2, " of ", bytes.size(), " bytes"));
+}
+
 // 2 * 10^4 episodes: read one at a time, each once.
 TEST(ManyEpisodes, AreInspectedOneByOne) {
   TempDir dir;

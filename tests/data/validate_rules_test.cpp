@@ -126,9 +126,9 @@ INSTANTIATE_TEST_SUITE_P(
     Recordings, ValidateRule,
     ::testing::Values(
         Rule{"StateOfSeveralSizes", two({}, {.change = [](int64_t, Step& s) { s.observation.state["joints"].push_back(0); }, .seed = 2}),
-             "shapes", "error: state joints has several sizes: 2 (first: a.hdf5 demo_0), 3 (first: b.hdf5 demo_0)"},
+             "shapes", "note: state joints has several sizes: 2 (first: a.hdf5 demo_0), 3 (first: b.hdf5 demo_0)"},
         Rule{"StateMissing", two({}, {.change = [](int64_t, Step& s) { s.observation.state.erase("joints"); }, .seed = 2}),
-             "shapes", "warning: state joints is only in 2 of 4 episodes (50.0 %)"},
+             "shapes", "note: state joints is only in 2 of 4 episodes (50.0 %)"},
         Rule{"NoCamera", one({.change = [](int64_t, Step& s) { s.observation.images.clear(); }}), "shapes",
              "error: no episode has a camera"},
         Rule{"NothingDesirable", one({.episodes = {"hhhhhh", "ppphhh"}}), "pools",

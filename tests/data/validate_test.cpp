@@ -134,13 +134,19 @@ TEST(Validate, Pools) {
   EXPECT_EQ(found(validated({path}, [](DataOptions& o) { o.pools = {1, 0, 0}; }), "pools"), "");
 }
 
+TEST(Validate, PoolsOfNothing) {
+  TempDir dir;
+  const std::string none = (dir / "none.hdf5").string();
+  EXPECT_EQ(found(validated({none}, nullptr, false), "pools"), "no such check");
+  EXPECT_EQ(found(validated({none}), "pools"), "error: every pool is empty, for no episode was read\n");
+}
+
 TEST(Validate, Windows) {
   EXPECT_THAT(found(of({.episodes = {"pphhhhpp", "phhhpppp", "ppppphhp"}}), "windows"),
               HasSubstr("warning: 2 of 3 take-overs (66.7 %) have fewer (first: a.hdf5 demo_0 timestep 2)"));
 }
 
 TEST(Validate, Labels) {
-  EXPECT_THAT(found(of({.episodes = {"eeeeee"}}), "labels"), HasSubstr("nothing says who acted"));
   EXPECT_THAT(found(of({.episodes = {"pppppp"}}), "labels"), HasSubstr("no human correction"));
   EXPECT_THAT(found(of({.success = std::nullopt}), "labels"), HasSubstr("2 of 2 episodes (100.0 %) do not say whether they succeeded"));
   EXPECT_THAT(found(of({.change = [](int64_t i, Step& s) { if (i < 3) s.desirable = false; }}), "labels"),
@@ -149,6 +155,33 @@ TEST(Validate, Labels) {
   const std::string path = record(dir, {});
   EXPECT_THAT(found(validated({}, [&](DataOptions& o) { o.expert.push_back({.path = path}); }), "labels"),
               HasSubstr("14 of 20 steps (70.0 %) of this expert source were the policy's"));
+}
+
+TEST(Validate, DemonstrationsGivenAsInteractions) {
+  TempDir dir;
+  const std::string path = record(dir, {.episodes = {"eeeeee"}});
+  EXPECT_THAT(found(validated({path}), "labels"),
+              AllOf(HasSubstr("warning: " + path + ": every step is an expert's"), HasSubstr("belongs under data.expert")));
+  EXPECT_THAT(found(validated({path}, nullptr, false), "labels"), HasSubstr("note: " + path + ": every step is an expert's"));
+  // nothing is said of steps that are all marked as skipped
+  {
+    hdf5::Group demo = hdf5::Group::open_for_writing(path).group("data").group("demo_0");
+    demo.remove("action_source");
+    demo.write("action_source", std::vector<int8_t>(6, -1), {6});
+  }
+  EXPECT_THAT(found(validated({path}), "labels"), AllOf(HasSubstr("6 of 6 steps (100.0 %) are skipped"), Not(HasSubstr("expert's"))));
+}
+
+TEST(Validate, FilterKeys) {
+  TempDir dir;
+  const std::string path = record(dir, {});
+  {
+    hdf5::Group mask = hdf5::Group::open_for_writing(path).create_group("mask");
+    for (const char* key : {"train", "valid"}) mask.write(key, std::vector<int8_t>{0}, {1});
+  }
+  EXPECT_EQ(found(validated({path}), "labels"),
+            "note: robomimic's filter keys are not followed, all demonstrations are used (1 file; a.hdf5: train, valid)\n");
+  EXPECT_THAT(inspect_text(options_for_paths({path})), HasSubstr("filter_keys       train, valid\n"));
 }
 
 TEST(Validate, Instructions) {
@@ -176,6 +209,47 @@ TEST(Validate, Shapes) {
   EXPECT_THAT(found(validated({a, larger}), "shapes"), HasSubstr("camera front has pictures of several sizes: 6x5 (first: a.hdf5 demo_0), 9x9"));
   const std::string longer = record(dir, {.name = "e.hdf5", .change = [](int64_t, Step& s) { s.action.push_back(0); }});
   EXPECT_THAT(found(validated({a, longer}), "shapes"), HasSubstr("error: actions of several sizes: 7 (first: a.hdf5 demo_0), 8"));
+}
+
+TEST(Validate, CamerasThatThePolicyNeeds) {
+  TempDir dir;
+  const auto with_wrist = [](int64_t, Step& s) { s.observation.images["wrist"] = s.observation.images["front"]; };
+  const std::string front = record(dir, {}), both = record(dir, {.name = "b.hdf5", .change = with_wrist, .seed = 2});
+  const auto shapes = [](const std::vector<std::string>& paths, const PolicyInputs& inputs) {
+    return found(validated(paths, nullptr, true, inputs), "shapes");
+  };
+  const std::string sets = "front (first: a.hdf5 demo_0), front+wrist (first: b.hdf5 demo_0); only front in all";
+  const std::string of_the_first = "error: mixed cameras: " + sets + ", and the policy needs front, wrist (all of the first "
+                                   "episode, unless policy.cameras names others)\n";
+  EXPECT_EQ(shapes({both, front}, {}), of_the_first);
+  EXPECT_EQ(shapes({front, both}, {}), "warning: mixed cameras: " + sets + "\n");
+  EXPECT_EQ(shapes({both, front}, {.cameras = {"front"}}), "note: mixed cameras: " + sets + "\n");
+  EXPECT_EQ(shapes({front, both}, {.cameras = {"wrist"}}),
+            "error: mixed cameras: " + sets + ", and the policy needs wrist (policy.cameras)\n");
+  EXPECT_EQ(shapes({both, front}, {.of_checkpoint = true}), "warning: mixed cameras: " + sets + "\n");
+  EXPECT_EQ(shapes({front}, {.cameras = {"top"}}),
+            "error: cameras: front (first: a.hdf5 demo_0); only front in all, and the policy needs top (policy.cameras)\n");
+  // training begins with the demonstrations
+  EXPECT_EQ(found(validated({front}, [&](DataOptions& o) { o.expert = {{.path = both}}; }), "shapes"), of_the_first);
+  // nobody looks at the pictures of steps that are skipped
+  const std::string skipped = record(dir, {.name = "c.hdf5", .change = [](int64_t, Step& s) { s.action[0] = 2; }, .seed = 3});
+  EXPECT_EQ(shapes({both, skipped}, {}), "");
+}
+
+TEST(Validate, StatesThatThePolicyNeeds) {
+  TempDir dir;
+  const std::string a = record(dir, {});
+  const std::string longer = record(dir, {.name = "b.hdf5", .change = [](int64_t, Step& s) { s.observation.state["joints"].push_back(0); }, .seed = 2});
+  const std::string without = record(dir, {.name = "c.hdf5", .change = [](int64_t, Step& s) { s.observation.state.erase("joints"); }, .seed = 3});
+  const auto shapes = [&](const std::string& other, const PolicyInputs& inputs) {
+    return found(validated({a, other}, nullptr, true, inputs), "shapes");
+  };
+  EXPECT_THAT(shapes(longer, {}), AllOf(HasSubstr("note: state joints has several sizes"), HasSubstr("policy.state_keys does not name it")));
+  EXPECT_THAT(shapes(longer, {.state_keys = {"joints"}}), HasSubstr("error: state joints has several sizes"));
+  EXPECT_THAT(shapes(longer, {.state_keys = {"eef_pos"}}), HasSubstr("note: state joints"));
+  EXPECT_THAT(shapes(without, {.state_keys = {"joints"}}), HasSubstr("error: state joints is only in 2 of 4 episodes"));
+  EXPECT_THAT(shapes(without, {.of_checkpoint = true}), HasSubstr("warning: state joints is only in 2 of 4 episodes"));
+  EXPECT_EQ(shapes(a, {.state_keys = {"elbow"}}), "error: no episode has the state elbow (policy.state_keys)\n");
 }
 
 TEST(Validate, Pictures) {

@@ -50,11 +50,11 @@ inline std::string record(const apo::testing::TempDir& dir, const Recording& r) 
 }
 
 inline Validation validated(const std::vector<std::string>& paths, const std::function<void(DataOptions&)>& change = nullptr,
-                            bool pools_needed = true) {
+                            bool pools_needed = true, const PolicyInputs& inputs = {}) {
   DataOptions options = options_for_paths(paths);
   options.labels.steps_before_intervention = 3;
   if (change) change(options);
-  return validate(options, pools_needed);
+  return validate(options, pools_needed, inputs);
 }
 
 inline Validation of(const Recording& recording, const std::function<void(DataOptions&)>& change = nullptr) {

@@ -135,7 +135,7 @@ TEST_F(DataTools, ValidateWithAConfigNeedsItsPools) {
   EXPECT_THAT(empty.out, HasSubstr("the undesirable pool is empty, but its share of a batch is 0.25"));
   const auto sft = run({"validate", "--config", path("apo.yaml"), "--set=data.pools={desirable: 1, intervention: 0, undesirable: 0}"});
   EXPECT_EQ(sft.exit_code, 0) << sft.out;
-  const auto strict = run({"validate", "--strict", layout("robomimic.hdf5"), "--instruction", "x"});
+  const auto strict = run({"validate", "--strict", layout("KITCHEN_SCENE10_close_the_top_drawer_demo.hdf5")});
   expect_error(strict, 3, "(--strict)");
 }
 

@@ -32,15 +32,24 @@ struct Validation {
   int64_t count(Severity severity) const;
 };
 
+/// What the policy that is to learn looks at. Without anything: a fresh policy's defaults.
+struct PolicyInputs {
+  std::vector<std::string> cameras;      ///< policy.cameras; empty: all of the first episode
+  std::vector<std::string> state_keys;   ///< policy.state_keys
+  /// policy.checkpoint is given: it brings cameras and states of its own, which are not known here, so that what differs
+  /// from episode to episode is a warning unless `cameras` and `state_keys` name it.
+  bool of_checkpoint = false;
+};
+
 /// Goes through every source of `options` once, in memory that does not grow with their size, and reads on behind what
 /// cannot be read. `pools_needed`: an empty pool with a positive share is an error as for apo-train (with a config),
-/// else a note.
+/// else a note. What `inputs` needs and some episode lacks is an error; what nobody uses may differ (a note).
 ///
 /// Checks  readable, finite, shapes (action size, cameras, states), range, spread (q01 = q99), units, signs, constant
 ///         (the policy's own actions), pools, windows (cut short), labels, instructions, pictures, lengths, duplicates,
 ///         totals. docs/data.md says what each compares, with its thresholds.
 /// Errors  ConfigError if there is no source.
-Validation validate(const DataOptions& options, bool pools_needed);
+Validation validate(const DataOptions& options, bool pools_needed, const PolicyInputs& inputs = {});
 
 /// A table for people, ending in the verdict.
 std::string to_text(const Validation& validation);
