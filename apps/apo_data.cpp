@@ -66,10 +66,8 @@ void add_data_options(CLI::App& command, DataArguments& arguments) {
 }
 
 // The sources of the config, or the paths of the command line with the config's labels and filters.
-std::optional<data::DataOptions> data_options(const DataArguments& arguments) {
-  const auto config = apps::read_config(arguments.config, apps::ConfigNeed::optional);
-  if (!config) return std::nullopt;
-  data::DataOptions options = config->training.data;
+data::DataOptions data_options(const RunConfig& config, const DataArguments& arguments) {
+  data::DataOptions options = config.training.data;
   APO_CHECK(ConfigError,
             !arguments.paths.empty() ||
                 (arguments.format == data::TrajectoryFormat::automatic && arguments.instruction.empty() &&
@@ -86,12 +84,10 @@ std::optional<data::DataOptions> data_options(const DataArguments& arguments) {
   return options;
 }
 
-// What the config's policy looks at; without a config a fresh policy's defaults.
-data::PolicyInputs policy_inputs(const DataArguments& arguments) {
+// Nothing if a print of the config was asked for.
+std::optional<data::DataOptions> data_options(const DataArguments& arguments) {
   const auto config = apps::read_config(arguments.config, apps::ConfigNeed::optional);
-  if (!config) return {};
-  const models::PolicyOptions& policy = config->training.policy;
-  return {policy.cameras, policy.state_keys, !policy.checkpoint.empty()};
+  return config ? std::optional(data_options(*config, arguments)) : std::nullopt;
 }
 
 void run_inspect(const DataArguments& arguments) {
@@ -120,10 +116,12 @@ void run_label(const DataArguments& arguments) {
 }
 
 void run_validate(const DataArguments& arguments) {
-  const auto options = data_options(arguments);
-  if (!options) return;
+  const auto config = apps::read_config(arguments.config, apps::ConfigNeed::optional);
+  if (!config) return;
+  const models::PolicyOptions& policy = config->training.policy;
+  const data::PolicyInputs inputs{policy.cameras, policy.state_keys, !policy.checkpoint.empty()};
   const data::Validation result =
-      data::validate(*options, arguments.paths.empty(), policy_inputs(arguments));
+      data::validate(data_options(*config, arguments), arguments.paths.empty(), inputs);
   std::cout << (arguments.json ? to_json(result) : to_text(result)) << std::flush;
   const int64_t errors = result.count(data::Severity::error),
                 warnings = result.count(data::Severity::warning);
