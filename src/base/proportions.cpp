@@ -22,4 +22,15 @@ Rate wilson(int64_t count, int64_t total, double z) {
   return rate;
 }
 
+double mcnemar_exact(int64_t only_first, int64_t only_second) {
+  APO_ASSERT(only_first >= 0 && only_second >= 0);
+  const int64_t n = only_first + only_second, least = std::min(only_first, only_second);
+  const auto log_factorial = [](int64_t k) { return std::lgamma(static_cast<double>(k) + 1); };
+  double tail = 0;  // P(X <= least), X binomial(n, 1/2)
+  for (int64_t k = 0; k <= least; ++k)
+    tail += std::exp(log_factorial(n) - log_factorial(k) - log_factorial(n - k) -
+                     static_cast<double>(n) * std::log(2.0));
+  return std::min(1.0, 2 * tail);
+}
+
 }  // namespace apo

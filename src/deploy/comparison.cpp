@@ -8,6 +8,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "apo/base/proportions.h"
 #include "apo/config/options.h"
 
 namespace apo::deploy {
@@ -126,17 +127,6 @@ Comparison Comparison::from_json(const std::string& json, const std::string& whe
   for (size_t i = 0; i < results.size(); ++i)
     comparison.results.push_back(read_result(results[i], concat(where, ": results[", i, "]")));
   return comparison;
-}
-
-double mcnemar_exact(int64_t only_first, int64_t only_second) {
-  APO_ASSERT(only_first >= 0 && only_second >= 0);
-  const int64_t n = only_first + only_second, least = std::min(only_first, only_second);
-  const auto log_factorial = [](int64_t k) { return std::lgamma(static_cast<double>(k) + 1); };
-  double tail = 0;  // P(X <= least), X binomial(n, 1/2)
-  for (int64_t k = 0; k <= least; ++k)
-    tail += std::exp(log_factorial(n) - log_factorial(k) - log_factorial(n - k) -
-                     static_cast<double>(n) * std::log(2.0));
-  return std::min(1.0, 2 * tail);
 }
 
 PairedTest paired_test(const std::vector<bool>& first, const std::vector<bool>& second) {

@@ -38,16 +38,6 @@ Interval paired_interval(const Pairs& pairs) {
           difference + reach(after.high - after.value, before.value - before.low)};
 }
 
-double mcnemar_p(const Pairs& pairs) {
-  const int64_t n = pairs.only_before + pairs.only_after, least = std::min(pairs.only_before, pairs.only_after);
-  const auto log_factorial = [](int64_t k) { return std::lgamma(static_cast<double>(k) + 1); };
-  double tail = 0;  // of the binomial with n throws
-  for (int64_t k = 0; k <= least; ++k)
-    tail += std::exp(log_factorial(n) - log_factorial(k) - log_factorial(n - k) -
-                     static_cast<double>(n) * std::log(2.0));
-  return std::min(1.0, 2 * tail);
-}
-
 std::string p_text(double p) {
   return p < 0.001 ? "p < 0.001" : concat("p = ", format_fixed(p, p < 0.1 ? 3 : 2));
 }

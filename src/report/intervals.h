@@ -34,10 +34,6 @@ struct Pairs {
 /// Source  Newcombe 1998, Stat. Med. 17, 2635-2650 (paired proportions), method 10.
 Interval paired_interval(const Pairs& pairs);
 
-/// Two-sided p of McNemar's exact test: were both equally good, each seed that only one of them solves would be a throw
-/// of a coin. 1 if there is no such seed.
-double mcnemar_p(const Pairs& pairs);
-
 /// "p = 0.31", "p = 0.012", "p < 0.001".
 std::string p_text(double p);
 

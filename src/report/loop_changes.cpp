@@ -4,6 +4,7 @@
 #include <cmath>
 #include <string_view>
 
+#include "apo/base/proportions.h"
 #include "report/loop_summary.h"
 
 namespace apo::report {
@@ -35,7 +36,11 @@ std::optional<int64_t> Animation::seed() const {
   return read.ec == std::errc() ? std::optional(seed) : std::nullopt;
 }
 
-bool Gain::clear() const { return pairs ? mcnemar_p(*pairs) < 0.05 : without_zero(points); }
+std::optional<double> Gain::p() const {
+  return pairs ? std::optional(mcnemar_exact(pairs->only_after, pairs->only_before)) : std::nullopt;
+}
+
+bool Gain::clear() const { return pairs ? *p() < 0.05 : without_zero(points); }
 
 bool FactChange::clear() const { return without_zero(difference_interval(before, after)); }
 

@@ -267,7 +267,7 @@ std::vector<Tile> loop_tiles(const LoopSummary& summary) {
            concat(gain->points.value >= 0 ? "+" : "", format_fixed(100 * gain->points.value, 0), " points"),
            concat(gain->pairs ? "paired " : "", "95% interval [", format_fixed(100 * gain->points.low, 0), ", ",
                   format_fixed(100 * gain->points.high, 0), "]",
-                  gain->pairs ? concat(", ", p_text(mcnemar_p(*gain->pairs))) : "")});
+                  gain->pairs ? concat(", ", p_text(*gain->p())) : "")});
   }
   if (const Method* best = summary.best_method()) {
     const Share& success = *best->evaluation->success;

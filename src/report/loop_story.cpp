@@ -92,7 +92,7 @@ std::string result_sentence(const LoopSummary& summary) {
     if (gain->pairs)
       out += concat(". Of the same ", count_of(gain->pairs->total(), "trial"), " it alone solves ",
                     format_count(gain->pairs->only_after), ", the base alone ",
-                    format_count(gain->pairs->only_before), " (McNemar's exact ", p_text(mcnemar_p(*gain->pairs)), ")");
+                    format_count(gain->pairs->only_before), " (McNemar's exact ", p_text(*gain->p()), ")");
   }
   out += ".";
   if (!kept_out.empty()) out += concat(" ", kept_out, " brought no better policy and was not kept.");

@@ -95,6 +95,7 @@ struct Animation {
 struct Gain {
   Interval points;             ///< success of the one minus success of the other
   std::optional<Pairs> pairs;  ///< where the trials of both are known, on the same seeds; else taken as independent
+  std::optional<double> p() const;  ///< McNemar's exact p, where there are pairs
   bool clear() const;          ///< hard to explain by chance: p < 0.05, or without pairs an interval without zero
 };
 

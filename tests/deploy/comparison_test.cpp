@@ -18,19 +18,6 @@ using ::testing::HasSubstr;
 using testing::message_of;
 using ::testing::Not;
 
-TEST(McNemar, ByHand) {
-  EXPECT_EQ(mcnemar_exact(0, 0), 1);
-  EXPECT_NEAR(mcnemar_exact(1, 0), 1, 1e-12);  // 2 / 2
-  EXPECT_NEAR(mcnemar_exact(5, 0), 2.0 / 32, 1e-12);
-  EXPECT_NEAR(mcnemar_exact(2, 10), 2.0 * (1 + 12 + 66) / 4096, 1e-12);
-  EXPECT_NEAR(mcnemar_exact(10, 2), mcnemar_exact(2, 10), 1e-15);
-  EXPECT_EQ(mcnemar_exact(3, 3), 1);  // 2 (1 + 6 + 15 + 20) / 64 > 1
-  EXPECT_NEAR(mcnemar_exact(59, 6) / 4.9647e-12, 1, 0.01) << mcnemar_exact(59, 6);
-  const double far = mcnemar_exact(5000, 100);
-  EXPECT_GE(far, 0);
-  EXPECT_LT(far, 1e-300);
-}
-
 TEST(McNemar, CountsTheDiscordantPairs) {
   const PairedTest test = paired_test({true, true, true, false, false}, {true, false, false, true, false});
   EXPECT_EQ(test.only_first, 2);

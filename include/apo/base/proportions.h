@@ -20,4 +20,9 @@ struct Rate {
 /// Errors  ConfigError unless 0 <= count <= total and z > 0.
 Rate wilson(int64_t count, int64_t total, double z = kQuantile95);
 
+/// Two-sided p of McNemar's exact test, from the pairs that only one of two met: under the null hypothesis `only_first` is
+/// binomial(only_first + only_second, 1/2). 1 if there is no such pair.
+/// Source  McNemar 1947; the exact form is the sign test on the discordant pairs.
+double mcnemar_exact(int64_t only_first, int64_t only_second);
+
 }  // namespace apo

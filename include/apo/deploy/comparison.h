@@ -69,10 +69,6 @@ struct PairedTest {
   double difference = 0;   ///< share of the first minus share of the second
   double p = 1;            ///< two-sided
 };
-/// McNemar's test, exact: under the null hypothesis `only_first` is binomial(only_first + only_second, 1/2). 1 if there
-/// is no discordant pair.
-/// Source  McNemar 1947; the exact form is the sign test on the discordant pairs.
-double mcnemar_exact(int64_t only_first, int64_t only_second);
 /// The vectors are of one length, pair by pair.
 PairedTest paired_test(const std::vector<bool>& first, const std::vector<bool>& second);
 
