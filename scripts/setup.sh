@@ -68,12 +68,19 @@ cuda_wheels=("nvidia-cusparselt-cu13==0.8.0" "nvidia-nvshmem-cu13==3.4.5" "nvidi
 [ -x "$venv/bin/python" ] || { say "creating the virtual environment $venv"; python3 -m venv "$venv"; }
 # One mark a set of wheels, so that a second run asks no registry.
 install() { # NAME PIP-ARGUMENTS...
-  local name="$1" mark
+  local name="$1" mark log
   shift
   mark="$venv/.apo-$name-$(printf '%s\n' "$@" | cksum | cut -d' ' -f1)"
   if [ -e "$mark" ]; then say "$name: all there"; return; fi
   say "$name: downloading and installing $*"
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 5 "$@"
+  # its complaints of packages left out on purpose (--no-deps) are nobody's business unless it fails
+  log="$(mktemp)"
+  if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 5 "$@" 2>"$log"; then
+    tail -n 15 "$log" >&2
+    echo "setup.sh: pip failed to install $name (log: $log)" >&2
+    exit 4
+  fi
+  rm -f "$log"
   touch "$mark"
 }
 install libtorch --no-deps "${torch_wheels[@]}"
