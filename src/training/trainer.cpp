@@ -147,11 +147,6 @@ void Run::make_policy() {
   }
   policy_ = starting_policy(start, *dataset_, device_);
   policy_->set_training(true);
-  const std::string frozen_hash = models::frozen_parameter_hash(*policy_);
-  APO_CHECK(DataError, !resume_from || state_.frozen_hash.empty() || frozen_hash == state_.frozen_hash,
-            "policy.checkpoint: ", start.policy.checkpoint, ": cannot resume ", options_.run.dir,
-            ": the frozen weights beneath its adapter are not those that the run began with");
-  state_.frozen_hash = frozen_hash;
   if (options_.objective.needs_reference() && options_.reference.mode != models::ReferenceMode::cached) {
     reference_ = std::make_unique<models::Reference>(*policy_, options_.reference);
     if (!resume_from) {
@@ -165,6 +160,13 @@ void Run::make_policy() {
           "policy.checkpoint: ", state_.policy_checkpoint, ": cannot resume ", options_.run.dir,
           ": these are not the weights that the run began with, and its reference is rebuilt from them");
     }
+  }
+  if (state_.policy_hash.empty()) {  // else that one vouches for all of the weights
+    const std::string frozen_hash = models::frozen_parameter_hash(*policy_);
+    APO_CHECK(DataError, !resume_from || state_.frozen_hash.empty() || frozen_hash == state_.frozen_hash,
+              "policy.checkpoint: ", start.policy.checkpoint, ": cannot resume ", options_.run.dir,
+              ": the frozen weights beneath its adapter are not those that the run began with");
+    state_.frozen_hash = frozen_hash;
   }
   optimizer_ = std::make_unique<Adam>(options_.optimizer, models::trainable_parameters(*policy_));
   if (resume_from) restore_training(*resume_from, *optimizer_, device_);
