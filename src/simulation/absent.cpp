@@ -1,9 +1,21 @@
 // The tabletop of a build without MuJoCo: options and expert are there, the world is not.
 // This file is then the room's only source, so it takes the portable parts along.
+#include "apo/simulation/rendering.h"
 #include "simulation/scene_disruptions.cpp"
 #include "simulation/portable.cpp"
 
 namespace apo::simulation {
+namespace {
+
+[[noreturn]] void throw_absent() {
+  throw RunError(
+      "the tabletop simulation is not in this build: it was configured with -DAPO_MUJOCO=OFF; run scripts/setup.sh "
+      "(it installs the mujoco wheel) and configure with -DAPO_MUJOCO=ON");
+}
+
+}  // namespace
+
+std::string renderer_name() { throw_absent(); }
 
 struct Tabletop::Episode {};
 
@@ -12,9 +24,7 @@ bool Tabletop::available() { return false; }
 Tabletop::Tabletop(const TabletopOptions& options, const SceneDisruptionOptions& disruptions) {
   check_options(options);
   check_options(disruptions);
-  throw RunError(
-      "the tabletop simulation is not in this build: it was configured with -DAPO_MUJOCO=OFF; run scripts/setup.sh "
-      "(it installs the mujoco wheel) and configure with -DAPO_MUJOCO=ON");
+  throw_absent();
 }
 Tabletop::~Tabletop() = default;
 Tabletop::Tabletop(Tabletop&&) noexcept = default;

@@ -1,54 +1,22 @@
 #include "simulation/renderer.h"
 
-#include <GL/osmesa.h>
-#include <stdlib.h>
-
 #include <Eigen/Core>
 #include <Eigen/Geometry>
 #include <algorithm>
 #include <cstring>
 #include <map>
-#include <mutex>
 #include <tuple>
 #include <utility>
 #include <vector>
 
 #include "apo/base/error.h"
+#include "simulation/gl_context.h"
 
 namespace apo::simulation {
 namespace {
 
 constexpr int kMaxGeoms = 64;
 constexpr float kClosingColor[3] = {0.1f, 0.9f, 0.3f};
-
-/// An OSMesa context. MuJoCo draws into a framebuffer of its own, so the context's buffer is a mere formality.
-class GlContext {
- public:
-  GlContext() {
-    static std::once_flag once;
-    // Mesa's software rasterizer: a 64-pixel picture is one tile, so handing it to a thread costs more than drawing it.
-    std::call_once(once, [] { ::setenv("LP_NUM_THREADS", "0", /*overwrite=*/0); });
-    context_ = OSMesaCreateContextExt(OSMESA_RGBA, 24, 0, 0, nullptr);
-    APO_CHECK(RunError, context_ != nullptr, "OSMesa gives no OpenGL context; is libosmesa6 whole and memory left?");
-    if (!activate()) {
-      OSMesaDestroyContext(context_);
-      throw RunError("OSMesa: the OpenGL context cannot be made current");
-    }
-  }
-  ~GlContext() { OSMesaDestroyContext(context_); }
-  GlContext(const GlContext&) = delete;
-  GlContext& operator=(const GlContext&) = delete;
-
-  bool activate() {
-    return OSMesaGetCurrentContext() == context_ ||
-           OSMesaMakeCurrent(context_, buffer_.data(), GL_UNSIGNED_BYTE, kSide, kSide) == GL_TRUE;
-  }
-
- private:
-  static constexpr int kSide = 16;
-  OSMesaContext context_ = nullptr;
-  std::vector<uint8_t> buffer_ = std::vector<uint8_t>(4 * kSide * kSide);
-};
 
 /// The scene with the picture's size and quality.
 std::shared_ptr<const mjModel> with_look(const mjModel& model, int size, Look look) {
@@ -131,14 +99,21 @@ struct Renderer::Screen {
     if (other.texture == TableTexture::grid) table->matid = scene->materials[1];
   }
   ~Screen() {
-    if (gl.activate()) mjr_freeContext(&drawing);
+    try {
+      if (!program_ends()) {
+        gl->activate();
+        mjr_freeContext(&drawing);
+      }
+    } catch (const Error&) {
+      // what it holds goes with the context
+    }
     mjv_freeScene(&visual);
   }
 
   std::shared_ptr<const Scene> scene;
   std::shared_ptr<const mjModel> model;
   int size;
-  GlContext gl;
+  std::unique_ptr<GlContext> gl = make_gl_context();
   mjvScene visual;
   mjrContext drawing;
   mjvOption option;
@@ -152,7 +127,7 @@ Renderer::~Renderer() = default;
 
 void Renderer::draw(mjData& data, bool closing, const SceneDisruptions& happening, uint8_t* pixels) {
   Screen& s = *screen_;
-  APO_CHECK(RunError, s.gl.activate(), "OSMesa: the OpenGL context cannot be made current");
+  s.gl->activate();
   mjv_updateScene(s.model.get(), &data, &s.option, nullptr, &s.camera, mjCAT_ALL, &s.visual);
   if (closing) {
     if (mjvGeom* palm = s.drawn(s.scene->palm_geom))
