@@ -45,7 +45,7 @@ Loaded load() {
 }
 
 const Loaded& loaded() {
-  static const Loaded once = load();
+  static const Loaded& once = *new Loaded(load());  // renderers of threads that outlive main still need it
   return once;
 }
 
