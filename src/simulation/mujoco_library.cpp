@@ -14,8 +14,8 @@ namespace {
 constexpr int kMajor = mjVERSION_HEADER / 100, kMinor = mjVERSION_HEADER / 10 % 10, kPatch = mjVERSION_HEADER % 10;
 
 struct Loaded {
-  MujocoLibrary library;
-  std::string problem;
+  MujocoLibrary library = {};
+  std::string problem = {};
 };
 
 Loaded load() {
