@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds a preset into build/PRESET; the programs are build/PRESET/bin/apo-*.
 #
-#   scripts/build.sh [PRESET] [TARGET...]      PRESET: release (default), dev, asan, cuda
+#   scripts/build.sh [PRESET] [TARGET...]      PRESET: release (default), dev, asan
 #
 # Environment: APO_JOBS  compile jobs at a time (default 2)
 set -euo pipefail

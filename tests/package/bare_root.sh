@@ -42,7 +42,7 @@ for file in /etc/resolv.conf /etc/hosts /etc/pip.conf /etc/ssl/certs/ca-certific
 done
 cp "${wheel[0]}" "$root/"
 here() { chroot "$root" /usr/bin/env -i HOME=/root PATH=/venv/bin:/usr/bin:/bin PIP_CERT="${PIP_CERT:-}" PIP_INDEX_URL="${PIP_INDEX_URL:-}" \
-  OMP_NUM_THREADS="${OMP_NUM_THREADS:-}" bash -c "$1"; }
+  OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" bash -c "$1"; }
 fail() { echo "bare_root.sh: $*" >&2; exit 1; }
 expect() { # NAME EXIT-CODE TEXT COMMAND: what a command returns and says
   local code=0 out
@@ -70,6 +70,10 @@ expect "version" 0 "/venv/lib/python3" "apo-train --version"
 expect "no GPU" 2 "no NVIDIA driver" "apo-eval --config tabletop --set policy.checkpoint=x --set run.device=cuda"
 expect "an unknown config" 2 "did you mean 'tabletop'?" "apo-refine --config tabeltop"
 expect "a config by name" 0 "/tmp/runs/tabletop" "cd /tmp && apo-refine --config tabletop --print-config"
+expect "two installations" 4 "found /other/libapo.so of apo 0.0.9" 'mkdir -p /other && sed "s/0[.]1[.]0/0.0.9/g" \
+  $(python -c "import apo; print(apo.prefix)")/lib/libapo.so >/other/libapo.so &&
+  libraries=$(python -c "import apo, glob; print(apo.prefix + \"/../apo.libs\")") &&
+  LD_LIBRARY_PATH=/other:$libraries apo-train --config tabletop --dry-run'
 expect "an installation that cannot be written to" 0 "0.1" "chmod -R a-w /venv && apo-data --version"
 expect "the library for others" 0 "libapo.so" 'ls $(python -c "import apo; print(apo.prefix)")/lib'
 
