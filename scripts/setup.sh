@@ -40,14 +40,17 @@ if ((with_browser)) && ! command -v chromium >/dev/null; then
     say "no package chromium here: the test that opens reports in a browser will be skipped"
   fi
 fi
-((with_package)) && packages+=(dpkg-dev libaec-dev zlib1g-dev)
+((with_package)) && packages+=(dpkg-dev libaec-dev zlib1g-dev debootstrap)
 ((with_fuzz)) && packages+=(clang libclang-rt-dev)
-missing=()
-for package in "${packages[@]}"; do
-  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
-done
-if ((${#missing[@]})); then
-  sudo=()
+install_packages() { # PACKAGE...
+  local package missing=() sudo=() log
+  for package in "$@"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+  done
+  if ((${#missing[@]} == 0)); then
+    say "system packages: all there"
+    return
+  fi
   if [ "$(id -u)" != 0 ]; then
     command -v sudo >/dev/null || { echo "setup.sh: not root and no sudo; install these packages first: ${missing[*]}" >&2; exit 2; }
     sudo=(sudo)
@@ -61,9 +64,10 @@ if ((${#missing[@]})); then
     exit 4
   fi
   rm -f "$log"
-else
-  say "system packages: all there"
-fi
+}
+install_packages "${packages[@]}"
+# the LLVM that the distribution's OSMesa is made with
+((with_package)) && install_packages "$(dpkg-query -W -f='${Depends}' libosmesa6 | sed -n 's/.*libllvm\([0-9]*\).*/llvm-\1-dev/p')"
 
 torch_wheels=("torch==2.11.0" "nvidia-cuda-runtime==13.0.96" "nvidia-cuda-cupti==13.0.85")
 mujoco_wheels=("mujoco==3.3.7")
