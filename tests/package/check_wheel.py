@@ -77,11 +77,11 @@ with tempfile.TemporaryDirectory() as scratch:
         check(f"apo/{header.relative_to(source)}" in names, f"no header {header.name}")
     check("apo/lib/cmake/apo/apoConfig.cmake" in names, "no CMake package")
     licenses = {name.rsplit("/", 1)[1][:-4] for name in names if name.startswith("apo/share/doc/apo/licenses/")}
-    aliases = {"libsz": "libaec", "libwebpmux": "libwebp", "libOSMesa": "mesa"}
+    aliases = {"libsz": "libaec", "libwebpmux": "libwebp", "libOSMesa": "mesa", "libglapi": "mesa"}
     for library in inside:
         stem = re.match(r"(lib[\w+-]+?)(?:-[0-9a-f]{8})?\.so", library)
         if stem and stem[1] not in ("libapo", "libapo_cuda"):
-            wanted = aliases.get(stem[1], stem[1])
+            wanted = aliases.get(stem[1], re.sub("libLLVM.*", "llvm", stem[1]))
             check(wanted in licenses or wanted.removeprefix("lib") in licenses, f"no licence of {library}")
     for archive in archives:
         with tarfile.open(archive) as file:
