@@ -86,7 +86,8 @@ class OsMesaPlatform : public GlPlatform {
   OsMesa mesa_;
 };
 
-/// The file that this code is in: the program itself, or a library that it is part of; empty if that cannot be told.
+/// The file that this code is in: the program itself, or a library that it is part of; empty if that cannot
+/// be told.
 fs::path file_of_this_code() {
   static const char here = 0;
   Dl_info info{};

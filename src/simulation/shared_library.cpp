@@ -48,8 +48,9 @@ void SharedLibrary::show_to_mujoco(const char* get_proc_address) const {
   for (const char* name : {"eglGetProcAddress", "OSMesaGetProcAddress", "glXGetProcAddressARB"})
     if (!taken) taken = ::dlsym(process, name);
   ::dlclose(process);
-  APO_CHECK(RunError, taken == address(get_proc_address), name_, ": MuJoCo would take its OpenGL functions from ",
-            file_of(taken), ", which this program has loaded before");
+  APO_CHECK(RunError, taken == address(get_proc_address), name_,
+            ": MuJoCo would take its OpenGL functions from ", file_of(taken),
+            ", which this program has loaded before");
 }
 
 }  // namespace apo::simulation
