@@ -113,6 +113,9 @@ void check_no_recording(const std::string& option, const std::string& output) {
 }
 
 int run_app(CLI::App& app, int argc, char** argv, const std::function<void()>& body) {
+  if (version() != APO_VERSION)  // two installations, and LD_LIBRARY_PATH prefers the other's library
+    return fail(app, ExitCode::run, concat("expected the library of apo " APO_VERSION ", found ", own_file().string(),
+                                           " of apo ", version(), "; is another installation in LD_LIBRARY_PATH?"));
   app.set_version_flag("--version", about, "print the version, where the libraries lie and what the machine offers, and stop");
   app.get_formatter()->column_width(34);
   try {
@@ -123,9 +126,6 @@ int run_app(CLI::App& app, int argc, char** argv, const std::function<void()>& b
     return fail(app, ExitCode::usage,
                 concat(error.what(), " (", app.get_name(), " --help lists the options)"));
   }
-  if (version() != APO_VERSION)  // two installations, and LD_LIBRARY_PATH prefers the other's library
-    return fail(app, ExitCode::run, concat("expected the library of apo " APO_VERSION ", found ", own_file().string(),
-                                           " of apo ", version(), "; is another installation in LD_LIBRARY_PATH?"));
   catch_interrupts();
   try {
     body();

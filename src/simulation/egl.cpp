@@ -23,9 +23,10 @@ constexpr int kRedSize = 0x3024, kGreenSize = 0x3023, kBlueSize = 0x3022;
 constexpr int kSurfaceType = 0x3033, kPbufferBit = 0x0001, kRenderableType = 0x3040, kOpenGlBit = 0x0008;
 constexpr int kSuccess = 0x3000;
 constexpr std::array<const char*, 15> kErrors = {  // from kSuccess on
-    "EGL_SUCCESS",       "EGL_NOT_INITIALIZED", "EGL_BAD_ACCESS",        "EGL_BAD_ALLOC",         "EGL_BAD_ATTRIBUTE",
-    "EGL_BAD_CONFIG",    "EGL_BAD_CONTEXT",     "EGL_BAD_CURRENT_SURFACE", "EGL_BAD_DISPLAY",     "EGL_BAD_MATCH",
-    "EGL_BAD_NATIVE_PIXMAP", "EGL_BAD_NATIVE_WINDOW", "EGL_BAD_PARAMETER", "EGL_BAD_SURFACE",     "EGL_CONTEXT_LOST"};
+    "EGL_SUCCESS",       "EGL_NOT_INITIALIZED", "EGL_BAD_ACCESS",        "EGL_BAD_ALLOC",
+    "EGL_BAD_ATTRIBUTE", "EGL_BAD_CONFIG",      "EGL_BAD_CONTEXT",       "EGL_BAD_CURRENT_SURFACE",
+    "EGL_BAD_DISPLAY",   "EGL_BAD_MATCH",       "EGL_BAD_NATIVE_PIXMAP", "EGL_BAD_NATIVE_WINDOW",
+    "EGL_BAD_PARAMETER", "EGL_BAD_SURFACE",     "EGL_CONTEXT_LOST"};
 
 /// Is `word` one of the words of `text` (a list of extensions; null has none)?
 bool has_word(const char* text, std::string_view word) {
@@ -82,7 +83,8 @@ struct Egl {
     };
     const bool base = has_word(extensions, "EGL_EXT_device_base");
     if (base || has_word(extensions, "EGL_EXT_device_enumeration")) find(query_devices, "eglQueryDevicesEXT");
-    if (base || has_word(extensions, "EGL_EXT_device_query")) find(query_device_string, "eglQueryDeviceStringEXT");
+    if (base || has_word(extensions, "EGL_EXT_device_query"))
+      find(query_device_string, "eglQueryDeviceStringEXT");
     if (has_word(extensions, "EGL_EXT_platform_base")) find(get_platform_display, "eglGetPlatformDisplayEXT");
     knows_devices = query_devices && get_platform_display && has_word(extensions, "EGL_EXT_platform_device");
     knows_surfaceless = get_platform_display && has_word(extensions, "EGL_MESA_platform_surfaceless");
@@ -93,7 +95,9 @@ struct Egl {
     if (fine) return;
     const int code = get_error();
     const auto index = static_cast<size_t>(code - kSuccess);
-    const std::string reason = index == 0 ? "no reason given" : index < kErrors.size() ? kErrors[index] : concat("error ", code);
+    const std::string reason = index == 0               ? "no reason given"
+                               : index < kErrors.size() ? kErrors[index]
+                                                        : concat("error ", code);
     throw RunError(concat(call, ": ", reason));
   }
 
@@ -106,7 +110,8 @@ struct Egl {
     return all;
   }
   bool is_software(Device device) const {
-    return query_device_string && has_word(query_device_string(device, kExtensions), "EGL_MESA_device_software");
+    return query_device_string &&
+           has_word(query_device_string(device, kExtensions), "EGL_MESA_device_software");
   }
 };
 
@@ -154,7 +159,8 @@ class EglContext : public GlContext {
   void release() {
     const Egl& egl = *place_.egl;
     egl.bind_api(kOpenGlApi);
-    if (context_ && egl.current_context() == context_) egl.make_current(place_.display, nullptr, nullptr, nullptr);
+    if (context_ && egl.current_context() == context_)
+      egl.make_current(place_.display, nullptr, nullptr, nullptr);
     if (surface_) egl.destroy_surface(place_.display, surface_);
     if (context_) egl.destroy_context(place_.display, context_);
   }
@@ -171,13 +177,22 @@ class EglPlatform : public GlPlatform {
     egl->check(egl->initialize(display, nullptr, nullptr), "eglInitialize");
     const char* extensions = egl->query_string(display, kExtensions);
     const bool needs_surface = !has_word(extensions, "EGL_KHR_surfaceless_context");
-    const int attributes[] = {kSurfaceType, needs_surface ? kPbufferBit : 0, kRenderableType, kOpenGlBit,
-                              kRedSize,     8,                               kGreenSize,      8,
-                              kBlueSize,    8,                               kNone};
+    const int attributes[] = {kSurfaceType,
+                              needs_surface ? kPbufferBit : 0,
+                              kRenderableType,
+                              kOpenGlBit,
+                              kRedSize,
+                              8,
+                              kGreenSize,
+                              8,
+                              kBlueSize,
+                              8,
+                              kNone};
     Egl::Config config = nullptr;
     int found = 0;
     egl->check(egl->choose_config(display, attributes, &config, 1, &found), "eglChooseConfig");
-    APO_CHECK(RunError, found > 0, "eglChooseConfig: expected a configuration for desktop OpenGL, found none");
+    APO_CHECK(RunError, found > 0,
+              "eglChooseConfig: expected a configuration for desktop OpenGL, found none");
     place_ = {.egl = std::move(egl), .display = display, .config = config, .needs_surface = needs_surface};
     const EglContext probe(place_);
     renderer_ = check_opengl(place_.egl->function("glGetString"));
@@ -198,8 +213,10 @@ std::optional<int64_t> wished_device(size_t num_devices) {
   const auto [end, failed] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
   const bool fits = failed == std::errc() && end == digits.data() + digits.size() && index >= 0 &&
                     index < static_cast<int64_t>(num_devices);
-  APO_CHECK(ConfigError, fits, "environment variable MUJOCO_EGL_DEVICE_ID: expected the number of an EGL device, ",
-            num_devices == 0 ? std::string("but EGL lists none") : concat("0 to ", num_devices - 1), ", found '", text, "'");
+  APO_CHECK(ConfigError, fits,
+            "environment variable MUJOCO_EGL_DEVICE_ID: expected the number of an EGL device, ",
+            num_devices == 0 ? std::string("but EGL lists none") : concat("0 to ", num_devices - 1),
+            ", found '", text, "'");
   return index;
 }
 
@@ -220,7 +237,8 @@ std::unique_ptr<GlPlatform> open_egl() {
     }
   }
   if (!wished && egl->knows_surfaceless)
-    displays.emplace_back("without a device", [&] { return egl->get_platform_display(kPlatformSurfaceless, nullptr, nullptr); });
+    displays.emplace_back("without a device",
+                          [&] { return egl->get_platform_display(kPlatformSurfaceless, nullptr, nullptr); });
   if (!wished) displays.emplace_back("default display", [&] { return egl->get_display(nullptr); });
 
   std::string reasons;

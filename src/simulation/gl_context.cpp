@@ -16,7 +16,8 @@ namespace apo::simulation {
 namespace {
 
 constexpr const char* kRemedy =
-    "install a graphics card's driver with EGL, or one of Mesa's software renderers (Debian and Ubuntu: the package "
+    "install a graphics card's driver with EGL, or one of Mesa's software renderers (Debian and Ubuntu: the "
+    "package "
     "libosmesa6, or libegl1 with libegl-mesa0 and libgl1-mesa-dri)";
 
 constexpr const char* kBlanks = " \t\r\n";
@@ -47,8 +48,10 @@ std::string wish() {
   if (const size_t first = found.find_first_not_of(kBlanks); first != std::string::npos)
     text = found.substr(first, found.find_last_not_of(kBlanks) + 1 - first);
   for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  const bool known = text.empty() || std::ranges::any_of(kWays, [&](const Way& way) { return way.value == text; });
-  APO_CHECK(ConfigError, known, "environment variable MUJOCO_GL: expected egl, osmesa or nothing (EGL where it can be ",
+  const bool known =
+      text.empty() || std::ranges::any_of(kWays, [&](const Way& way) { return way.value == text; });
+  APO_CHECK(ConfigError, known,
+            "environment variable MUJOCO_GL: expected egl, osmesa or nothing (EGL where it can be ",
             "used, else OSMesa), found '", found, "'");
   return text;
 }
@@ -61,13 +64,17 @@ Chosen open(const Way& way) {
 }
 
 Chosen choose() {
-  // Mesa's software rasterizer: a 64-pixel picture is one tile, so handing it to a thread costs more than drawing it.
+  // Mesa's software rasterizer: a 64-pixel picture is one tile, so handing it to a thread costs more than
+  // drawing it.
   ::setenv("LP_NUM_THREADS", "0", /*overwrite=*/0);
   const std::string wished = wish(), device = environment("MUJOCO_EGL_DEVICE_ID");
   const std::string demand = !wished.empty()   ? concat("MUJOCO_GL=", wished)
                              : !device.empty() ? concat("MUJOCO_EGL_DEVICE_ID=", device)
                                                : "";
   const std::string_view only = !wished.empty() ? std::string_view(wished) : !device.empty() ? "egl" : "";
+  // Without a demand, Mesa need not complain of a device that is then passed over; our error gives the
+  // reasons.
+  if (only.empty()) ::setenv("EGL_LOG_LEVEL", "fatal", /*overwrite=*/0);
   std::string reasons;
   for (const Way& way : kWays) {
     if (!only.empty() && way.value != only) continue;
@@ -77,8 +84,8 @@ Chosen choose() {
       reasons += concat(reasons.empty() ? "" : "; ", way.name, ": ", error.what());
     }
   }
-  throw RunError(concat("pictures cannot be drawn", demand.empty() ? "" : concat(" as ", demand, " demands"), ": ", reasons,
-                        "; ", kRemedy, demand.empty() ? "" : ", or unset that variable"));
+  throw RunError(concat("pictures cannot be drawn", demand.empty() ? "" : concat(" as ", demand, " demands"),
+                        ": ", reasons, "; ", kRemedy, demand.empty() ? "" : ", or unset that variable"));
 }
 
 /// Never destroyed: threads may hold contexts until the very end.
@@ -104,8 +111,8 @@ std::string check_opengl(AnyFunction gl_get_string) {
   const char* extensions = get_string ? get_string(kExtensions) : nullptr;
   APO_CHECK(RunError, renderer && extensions, "the context has no desktop OpenGL");
   for (const char* needed : {"GL_ARB_framebuffer_object", "GL_ARB_vertex_buffer_object"})
-    APO_CHECK(RunError, std::string_view(extensions).find(needed) != std::string_view::npos, "the OpenGL of ", renderer,
-              " has no ", needed);
+    APO_CHECK(RunError, std::string_view(extensions).find(needed) != std::string_view::npos, "the OpenGL of ",
+              renderer, " has no ", needed);
   return renderer;
 }
 

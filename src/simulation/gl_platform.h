@@ -1,5 +1,6 @@
-// What can draw pictures without a screen: EGL (a graphics card's driver, or Mesa) and OSMesa (Mesa on the CPU). Both
-// are loaded while the program runs, so that it starts and does everything else where neither is installed.
+// What can draw pictures without a screen: EGL (a graphics card's driver, or Mesa) and OSMesa (Mesa on the
+// CPU). Both are loaded while the program runs, so that it starts and does everything else where neither is
+// installed.
 #pragma once
 
 #include <memory>
@@ -30,8 +31,8 @@ class GlPlatform {
   std::string renderer_;
 };
 
-/// EGL without a screen: the device that MUJOCO_EGL_DEVICE_ID numbers; if it is unset, the first that can draw, graphics
-/// cards before Mesa's software, else Mesa without a device, else the default display.
+/// EGL without a screen: the device that MUJOCO_EGL_DEVICE_ID numbers; if it is unset, the first that can
+/// draw, graphics cards before Mesa's software, else Mesa without a device, else the default display.
 /// RunError with the reasons of all of them; ConfigError if MUJOCO_EGL_DEVICE_ID is no device's number.
 std::unique_ptr<GlPlatform> open_egl();
 
@@ -41,8 +42,8 @@ std::unique_ptr<GlPlatform> open_osmesa();
 
 using AnyFunction = void (*)();
 
-/// The name (GL_RENDERER) of the current context, whose glGetString this is. RunError with what it lacks if MuJoCo
-/// cannot draw with it.
+/// The name (GL_RENDERER) of the current context, whose glGetString this is. RunError with what it lacks if
+/// MuJoCo cannot draw with it.
 std::string check_opengl(AnyFunction gl_get_string);
 
 /// The program has begun to end, and the driver may be gone: no OpenGL call any more.
@@ -64,8 +65,9 @@ class SharedLibrary {
   }
   /// It stays loaded: a driver that has run leaves threads' destructors and exit handlers behind.
   void keep() { kept_ = true; }
-  /// Makes the named function the one that MuJoCo takes all others from: it asks the process for eglGetProcAddress,
-  /// OSMesaGetProcAddress and glXGetProcAddressARB, in this order. RunError if it would find another library's.
+  /// Makes the named function the one that MuJoCo takes all others from: it asks the process for
+  /// eglGetProcAddress, OSMesaGetProcAddress and glXGetProcAddressARB, in this order. RunError if it would
+  /// find another library's.
   void show_to_mujoco(const char* get_proc_address) const;
 
  private:

@@ -17,6 +17,11 @@ link() { # NAME CMAKE-ARGUMENTS...
 }
 link as-built
 "$scratch/site/apo/bin/apo-train" --version
+# another installation's library, put before ours
+mkdir "$scratch/other"
+sed 's/0\.1\.0/0.0.9/g' "$scratch/site/apo/lib/libapo.so" >"$scratch/other/libapo.so"
+said="$(LD_LIBRARY_PATH="$scratch/other" "$scratch/site/apo/bin/apo-train" --version 2>&1 || true)"
+grep -qF "found $scratch/other/libapo.so of apo 0.0.9" <<<"$said" || { echo "expected a word about the other library, found: $said"; exit 1; }
 rm "$scratch/site/apo/lib/cmake/apo/apoBuildPaths.cmake"
 ln -s "$torch" "$scratch/site/torch"
 link beside-torch

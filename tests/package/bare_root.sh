@@ -70,10 +70,8 @@ expect "version" 0 "/venv/lib/python3" "apo-train --version"
 expect "no GPU" 2 "no NVIDIA driver" "apo-eval --config tabletop --set policy.checkpoint=x --set run.device=cuda"
 expect "an unknown config" 2 "did you mean 'tabletop'?" "apo-refine --config tabeltop"
 expect "a config by name" 0 "/tmp/runs/tabletop" "cd /tmp && apo-refine --config tabletop --print-config"
-expect "two installations" 4 "found /other/libapo.so of apo 0.0.9" 'mkdir -p /other && sed "s/0[.]1[.]0/0.0.9/g" \
-  $(python -c "import apo; print(apo.prefix)")/lib/libapo.so >/other/libapo.so &&
-  libraries=$(python -c "import apo, glob; print(apo.prefix + \"/../apo.libs\")") &&
-  LD_LIBRARY_PATH=/other:$libraries apo-train --config tabletop --dry-run'
+expect "two installations" 0 "library   /venv/lib/python3" \
+  'mkdir -p /other && echo rubbish >/other/libapo.so && LD_LIBRARY_PATH=/other apo-train --version'
 expect "an installation that cannot be written to" 0 "0.1" "chmod -R a-w /venv && apo-data --version"
 expect "the library for others" 0 "libapo.so" 'ls $(python -c "import apo; print(apo.prefix)")/lib'
 

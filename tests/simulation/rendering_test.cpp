@@ -1,5 +1,7 @@
-// What draws the pictures, and what is said where nothing can. A process chooses once, so every case starts this program
-// again: with the variable kJob it draws instead of testing, and ends.
+// What draws the pictures, and what is said where nothing can. A process chooses once, so every case starts
+// this program again: with the variable kJob it draws instead of testing, and ends.
+#include "apo/simulation/rendering.h"
+
 #include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -18,7 +20,6 @@
 #include <vector>
 
 #include "apo/base/error.h"
-#include "apo/simulation/rendering.h"
 #include "apo/simulation/tabletop.h"
 #include "support/program.h"
 #include "support/temp_dir.h"
@@ -28,7 +29,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::AllOf;
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
@@ -41,14 +41,16 @@ constexpr const char* kJob = "APO_TEST_DRAWING_JOB";
 std::string pictures() {
   std::string bytes;
   const auto append = [&](const at::Tensor& picture) {
-    bytes.append(reinterpret_cast<const char*>(picture.data_ptr<uint8_t>()), static_cast<size_t>(picture.numel()));
+    bytes.append(reinterpret_cast<const char*>(picture.data_ptr<uint8_t>()),
+                 static_cast<size_t>(picture.numel()));
   };
   for (const TabletopTask task : {TabletopTask::pick, TabletopTask::push}) {
     for (const double disrupted : {0.0, 1.0}) {
-      Tabletop table({.task = task, .image_size = disrupted > 0 ? 96 : 64}, {.lighting = {.probability = disrupted},
-                                                                           .background = {.probability = disrupted},
-                                                                           .distractors = {.probability = disrupted},
-                                                                           .camera_moved = {.probability = disrupted}});
+      Tabletop table({.task = task, .image_size = disrupted > 0 ? 96 : 64},
+                     {.lighting = {.probability = disrupted},
+                      .background = {.probability = disrupted},
+                      .distractors = {.probability = disrupted},
+                      .camera_moved = {.probability = disrupted}});
       for (uint64_t seed = 0; seed < 3; seed++) {
         table.reset(seed);
         for (int i = 0; i < 6; i++) table.step(scripted_expert(table.state()));
@@ -65,7 +67,8 @@ std::vector<std::string> platform_libraries() {
   std::vector<std::string> found;
   std::ifstream maps("/proc/self/maps");
   for (std::string line; std::getline(maps, line);)
-    if (line.find("libOSMesa") != std::string::npos || line.find("libEGL") != std::string::npos) found.push_back(line);
+    if (line.find("libOSMesa") != std::string::npos || line.find("libEGL") != std::string::npos)
+      found.push_back(line);
   return found;
 }
 
@@ -117,6 +120,8 @@ int work(const std::string& job) {
     const std::string alone = pictures();
     for (const std::string& bytes : drawn)
       if (bytes != alone) return 91;
+  } else if (job == "one") {
+    table.observe();
   } else {
     testing::spit(job, pictures());
   }
@@ -155,13 +160,15 @@ class RenderingTest : public ::testing::Test {
     fs::create_directory(shadows_);
   }
 
-  /// Runs the job (a file for the pictures, "threads" or "late") with these settings of the environment.
-  Drawn draw(const std::string& settings, const std::string& job = "", fs::path program = "/proc/self/exe") const {
+  /// Runs the job ("one" picture, "threads", "late", or a file for many pictures) with these settings of the
+  /// environment.
+  Drawn draw(const std::string& settings, const std::string& job = "one",
+             fs::path program = "/proc/self/exe") const {
     if (program == "/proc/self/exe") program = fs::read_symlink(program);
     const std::string out = (dir_ / "out").string(), err = (dir_ / "err").string();
-    const std::string command =
-        concat("env -u MUJOCO_GL -u MUJOCO_EGL_DEVICE_ID ", kJob, "='", job.empty() ? (dir_ / "pictures").string() : job, "' ",
-               settings, " '", program.string(), "' --gtest_filter=RenderingTest.ObeysTheVariable >'", out, "' 2>'", err, "'");
+    const std::string command = concat(
+        "env -u MUJOCO_GL -u MUJOCO_EGL_DEVICE_ID ", kJob, "='", job, "' ", settings, " '", program.string(),
+        "' --gtest_filter=RenderingTest.ObeysTheVariable >'", out, "' 2>'", err, "'");
     const int status = std::system(command.c_str());
     Drawn drawn{.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
                 .out = testing::slurp(out),
@@ -187,10 +194,10 @@ class RenderingTest : public ::testing::Test {
 };
 
 // Says why and skips where the platform cannot be used here.
-#define NEEDS(platform)                                                                                           \
-  if (const Drawn usable = draw("MUJOCO_GL=" platform); usable.exit_code != 0) {                                    \
-    ASSERT_EQ(usable.exit_code, 4) << usable.err;                                                                  \
-    GTEST_SKIP() << usable.err;                                                                                    \
+#define NEEDS(platform)                                                          \
+  if (const Drawn usable = draw("MUJOCO_GL=" platform); usable.exit_code != 0) { \
+    ASSERT_EQ(usable.exit_code, 4) << usable.err;                                \
+    GTEST_SKIP() << usable.err;                                                  \
   }
 
 TEST_F(RenderingTest, ObeysTheVariable) {
@@ -212,14 +219,16 @@ TEST_F(RenderingTest, ObeysTheVariable) {
 
 TEST_F(RenderingTest, TakesEglAloneWhereItCan) {
   NEEDS("egl");
-  for (const char* setting : {"", "MUJOCO_GL=", "MUJOCO_GL=' '"}) EXPECT_THAT(draw(setting).renderer, StartsWith("EGL ("));
+  for (const char* setting : {"", "MUJOCO_GL=", "MUJOCO_GL=' '"})
+    EXPECT_THAT(draw(setting).renderer, StartsWith("EGL ("));
 }
 
 TEST_F(RenderingTest, AnotherValueIsAnError) {
   for (const char* value : {"glfw", "1", "eg l"}) {
     const Drawn drawn = draw(concat("MUJOCO_GL='", value, "'"));
     EXPECT_EQ(drawn.exit_code, 2);
-    EXPECT_THAT(drawn.err, AllOf(HasSubstr("MUJOCO_GL: expected egl, osmesa or nothing"), HasSubstr(concat("found '", value, "'"))));
+    EXPECT_THAT(drawn.err, AllOf(HasSubstr("MUJOCO_GL: expected egl, osmesa or nothing"),
+                                 HasSubstr(concat("found '", value, "'"))));
   }
 }
 
@@ -228,17 +237,20 @@ TEST_F(RenderingTest, WithoutEitherOnlyThePicturesAreMissing) {
   const Drawn drawn = draw(shadowed());
   EXPECT_EQ(drawn.exit_code, 4);
   EXPECT_THAT(drawn.out, HasSubstr("stepped"));
-  EXPECT_THAT(drawn.err, AllOf(HasSubstr("pictures cannot be drawn: EGL: "), HasSubstr("libEGL.so.1: "), HasSubstr("; OSMesa: "),
-                               HasSubstr("libOSMesa.so.8: "), HasSubstr("libOSMesa.so.6: "), HasSubstr("libOSMesa.so: ")));
-  EXPECT_THAT(drawn.err, AllOf(HasSubstr("package libosmesa6"), HasSubstr("libegl1 with libegl-mesa0 and libgl1-mesa-dri")));
+  EXPECT_THAT(drawn.err, AllOf(HasSubstr("pictures cannot be drawn: EGL: "), HasSubstr("libEGL.so.1: "),
+                               HasSubstr("; OSMesa: "), HasSubstr("libOSMesa.so.8: "),
+                               HasSubstr("libOSMesa.so.6: "), HasSubstr("libOSMesa.so: ")));
+  EXPECT_THAT(drawn.err, AllOf(HasSubstr("package libosmesa6"),
+                               HasSubstr("libegl1 with libegl-mesa0 and libgl1-mesa-dri")));
 }
 
 TEST_F(RenderingTest, LibrariesWithoutTheFunctionsAreNotTaken) {
   put_another_library({"libEGL.so.1", "libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so"});
   const Drawn drawn = draw(shadowed());
   EXPECT_EQ(drawn.exit_code, 4);
-  EXPECT_THAT(drawn.err, AllOf(HasSubstr("libEGL.so.1: expected a function eglGetProcAddress, found none"),
-                               HasSubstr("libOSMesa.so.8: expected a function OSMesaCreateContextExt, found none")));
+  EXPECT_THAT(drawn.err,
+              AllOf(HasSubstr("libEGL.so.1: expected a function eglGetProcAddress, found none"),
+                    HasSubstr("libOSMesa.so.8: expected a function OSMesaCreateContextExt, found none")));
 }
 
 TEST_F(RenderingTest, WhatIsDemandedIsNeverReplaced) {
@@ -300,7 +312,8 @@ TEST_F(RenderingTest, EglAndOsMesaDrawTheSame) {
     far += difference > 32;
   }
   const auto size = static_cast<double>(a.size());
-  // Mesa's software draws bit by bit the same either way; a graphics card's edges and shadows fall a little differently.
+  // Mesa's software draws bit by bit the same either way; a graphics card's edges and shadows fall a little
+  // differently.
   EXPECT_LE(sum / size, egl.renderer.find("llvmpipe") != std::string::npos ? 0.1 : 2.0) << egl.renderer;
   EXPECT_LE(static_cast<double>(far) / size, 0.03) << egl.renderer;
 }
@@ -341,7 +354,7 @@ TEST_F(RenderingTest, ACopyOfOsMesaBesideTheProgramComesFirst) {
     fs::create_directories(root / place);
     fs::copy_file("/proc/self/exe", program);
     fs::copy_file(library, root / place / "libOSMesa.so.8");
-    const Drawn drawn = draw("MUJOCO_GL=osmesa " + shadowed(), "", program);
+    const Drawn drawn = draw("MUJOCO_GL=osmesa " + shadowed(), "one", program);
     EXPECT_EQ(drawn.exit_code, 0) << drawn.err;
     EXPECT_THAT(drawn.out, HasSubstr((root / place / "libOSMesa.so.8").string()));
   }

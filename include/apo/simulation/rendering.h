@@ -11,11 +11,11 @@
 
 namespace apo::simulation {
 
-/// The way and the renderer, as the driver calls it: "EGL (NVIDIA H100 80GB HBM3/PCIe/SSE2)" or "OSMesa (llvmpipe (LLVM
-/// 15.0.6, 256 bits))". Two renderers draw nearly the same pictures, not the same. Chooses if no picture has been drawn
-/// yet. Thread-safe.
-/// RunError if there is no renderer or no MuJoCo in this build; ConfigError if an environment variable asks for what
-/// does not exist.
+/// The way and the renderer, as the driver calls it: "EGL (NVIDIA H100 80GB HBM3/PCIe/SSE2)" or "OSMesa
+/// (llvmpipe (LLVM 15.0.6, 256 bits))". Two renderers draw nearly the same pictures, not the same. Chooses if
+/// no picture has been drawn yet. Thread-safe.
+/// RunError if there is no renderer or no MuJoCo in this build; ConfigError if an environment variable asks
+/// for what does not exist.
 std::string renderer_name();
 
 }  // namespace apo::simulation
