@@ -148,8 +148,11 @@ LibrarySettings::LibrarySettings(const RunOptions& options)
     : threads_(at::get_num_threads()),
       deterministic_(at::globalContext().deterministicAlgorithms()),
       warn_only_(at::globalContext().deterministicAlgorithmsWarnOnly()),
-      fill_(at::globalContext().deterministicFillUninitializedMemory()) {
+      fill_(at::globalContext().deterministicFillUninitializedMemory()),
+      tf32_convolutions_(at::globalContext().allowTF32CuDNN()),
+      tf32_products_(at::globalContext().allowTF32CuBLAS()) {
   set_threads(options);
+  set_float32_arithmetic();
   at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
   // no part of determinism, and slow
   at::globalContext().setDeterministicFillUninitializedMemory(false);
@@ -159,6 +162,8 @@ LibrarySettings::~LibrarySettings() {
   at::set_num_threads(threads_);
   at::globalContext().setDeterministicAlgorithms(deterministic_, warn_only_);
   at::globalContext().setDeterministicFillUninitializedMemory(fill_);
+  at::globalContext().setAllowTF32CuDNN(tf32_convolutions_);
+  at::globalContext().setAllowTF32CuBLAS(tf32_products_);
 }
 
 }  // namespace apo::training
