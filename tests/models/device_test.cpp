@@ -5,11 +5,9 @@
 #include <filesystem>
 
 #include "apo/base/files.h"
-#include "apo/models/export.h"
 #include "apo/models/reference.h"
+#include "models/on_both.h"
 #include "models/openvla_fixture.h"
-#include "models/small_world.h"
-#include "support/simulated_device.h"
 #include "support/temp_dir.h"
 
 namespace apo::models {
@@ -20,49 +18,15 @@ using apo::testing::DeviceUse;
 using apo::testing::simulated_device;
 using apo::testing::TempDir;
 using testing::actions;
+using testing::Both;
+using testing::expect_near;
 using testing::observations;
 using testing::OpenVlaGolden;
-using testing::small_policy;
-using ::testing::Contains;
+using testing::small_on_both;
 using ::testing::IsEmpty;
-using ::testing::Key;
-using ::testing::Not;
 
 class SmallPolicyOnDevice : public apo::testing::OnSimulatedDevice {};
 class OpenVlaOnDevice : public apo::testing::OnSimulatedDevice {};
-
-void expect_near(const at::Tensor& device, const at::Tensor& host, double tolerance, const std::string& what) {
-  ASSERT_EQ(device.defined(), host.defined()) << what;
-  if (!host.defined()) return;
-  EXPECT_EQ(device.device(), simulated_device()) << what;
-  EXPECT_EQ(device.scalar_type(), host.scalar_type()) << what;
-  const at::Tensor a = device.detach().cpu().to(at::kDouble), b = host.detach().to(at::kDouble);
-  ASSERT_EQ(a.sizes(), b.sizes()) << what;
-  EXPECT_LE((a - b).abs().max().item<double>(), tolerance * std::max(1.0, b.abs().max().item<double>())) << what;
-}
-
-// The same policy on both.
-struct Both {
-  std::unique_ptr<Policy> host, device;
-};
-
-Both small_on_both(const LoraOptions& lora = {}) {
-  Both both{small_policy(), nullptr};
-  both.device = std::make_unique<SmallPolicy>(
-      testing::small_shape(), testing::small_preprocessing(),
-      Vocabulary({"<pad>", "<unk>", "block", "blue", "pick", "red", "the"}, "test"), 3, simulated_device());
-  for (Policy* policy : {both.host.get(), both.device.get()})
-    if (lora.rank > 0) {
-      for (auto& [name, tensor] : policy->named_parameters()) tensor.set_requires_grad(false);
-      add_adapter(*policy->adapter_slots(), kTrainedSlot, lora, 5);
-      policy->adapter_slots()->activate(kTrainedSlot);
-    }
-  testing::randomize(*both.host, 2);  // B of an adapter too, which begins at zero
-  const NamedTensors from = both.host->named_parameters(), to = both.device->named_parameters();
-  const at::NoGradGuard no_grad;
-  for (size_t i = 0; i < from.size(); ++i) at::Tensor(to[i].second).copy_(from[i].second);
-  return both;
-}
 
 const OpenVlaGolden& golden(const std::string& variant = "b") {
   static const OpenVlaGolden a("a"), b("b");
@@ -113,7 +77,7 @@ void expect_same_scores(const Both& both, const std::vector<Observation>& seen, 
       largest = std::max(largest, expected[i].second.grad().abs().max().item<double>());
   }
   EXPECT_GT(gradients, 3);
-  EXPECT_GT(largest, 10 * tolerance);
+  EXPECT_GT(largest, 3 * tolerance);
 }
 
 void expect_same_decisions(const Both& both, const std::vector<Observation>& seen, const std::vector<Action>& acted) {
@@ -150,7 +114,7 @@ std::map<std::string, std::string> files_in(const fs::path& directory) {
 // ---- the small policy ----
 
 TEST_F(SmallPolicyOnDevice, IsThereWithAllOfItsTensors) {
-  const Both both = small_on_both({.rank = 2});
+  const Both both = small_on_both({.rank = 2, .alpha = 1});
   expect_all_there(*both.device);
   expect_all_there(*both.device->clone());
 }
@@ -161,7 +125,7 @@ TEST_F(SmallPolicyOnDevice, ScoresAndGradientsAreTheCpus) {
 }
 
 TEST_F(SmallPolicyOnDevice, AnAdaptersGradientsAreTheCpus) {
-  expect_same_scores(small_on_both({.rank = 2, .init = "gaussian"}), observations(1, 5), actions(1, 5), 1e-5);
+  expect_same_scores(small_on_both({.rank = 2, .alpha = 1, .init = "gaussian"}), observations(1, 5), actions(1, 5), 1e-5);
 }
 
 TEST_F(SmallPolicyOnDevice, DecidesTheSame) {
@@ -186,7 +150,7 @@ TEST_F(SmallPolicyOnDevice, ScoringNeverWaitsAndEncodingWaitsOnlyToCopy) {
 }
 
 TEST_F(SmallPolicyOnDevice, WritesTheFilesOfTheCpuAndLoadsThem) {
-  const Both both = small_on_both({.rank = 2});
+  const Both both = small_on_both({.rank = 2, .alpha = 1});
   const TempDir host, device;
   both.host->save(host.path());
   both.device->save(device.path());
@@ -199,7 +163,7 @@ TEST_F(SmallPolicyOnDevice, WritesTheFilesOfTheCpuAndLoadsThem) {
 
 TEST_F(SmallPolicyOnDevice, ItsReferenceIsThereAndScoresTheSame) {
   for (const ReferenceMode mode : {ReferenceMode::copy, ReferenceMode::adapter}) {
-    const Both both = small_on_both({.rank = 2});
+    const Both both = small_on_both({.rank = 2, .alpha = 1});
     Reference host(*both.host, {.mode = mode}), device(*both.device, {.mode = mode});
     for (const auto& [name, tensor] : device.named_parameters()) EXPECT_EQ(tensor.device(), simulated_device()) << name;
     const auto seen = observations(4, 3);
@@ -210,7 +174,7 @@ TEST_F(SmallPolicyOnDevice, ItsReferenceIsThereAndScoresTheSame) {
 }
 
 TEST_F(SmallPolicyOnDevice, AnAdapterIsMergedThere) {
-  const Both both = small_on_both({.rank = 2});
+  const Both both = small_on_both({.rank = 2, .alpha = 1});
   merge_adapter(*both.host);
   merge_adapter(*both.device);
   expect_same_scores(both, observations(5, 3), actions(5, 3), 1e-5);
@@ -272,7 +236,9 @@ TEST_F(OpenVlaOnDevice, RecomputedBlocksDropTheSameUnits) {
     stream.set_current_seed(3);
     policy->score(policy->encode(golden().observations()), policy->tokenize(golden().actions())).logits.square().mean().backward();
     std::vector<at::Tensor> found;
-    for (const auto& [name, tensor] : trainable_parameters(*policy)) found.push_back(tensor.grad().cpu());
+    for (const auto& [name, tensor] : trainable_parameters(*policy))
+      if (tensor.grad().defined()) found.push_back(tensor.grad().cpu());
+    EXPECT_GT(found.size(), 20u);
     return found;
   };
   const auto kept = gradients(false), recomputed = gradients(true);
