@@ -41,6 +41,11 @@ class Hash {
   uint64_t hash_ = 0xcbf29ce484222325ULL;
 };
 
+// Asked so rather than by allowTF32CuDNN and its kin, which throw where a program has set only some of these.
+bool rounds_to_tf32(at::Float32Op op) {
+  return at::globalContext().float32Precision(at::Float32Backend::CUDA, op) == at::Float32Precision::TF32;
+}
+
 }  // namespace
 
 int64_t total_steps(const TrainOptions& train, const data::PoolSampler& sampler) {
@@ -149,8 +154,8 @@ LibrarySettings::LibrarySettings(const RunOptions& options)
       deterministic_(at::globalContext().deterministicAlgorithms()),
       warn_only_(at::globalContext().deterministicAlgorithmsWarnOnly()),
       fill_(at::globalContext().deterministicFillUninitializedMemory()),
-      tf32_convolutions_(at::globalContext().allowTF32CuDNN()),
-      tf32_products_(at::globalContext().allowTF32CuBLAS()) {
+      tf32_convolutions_(rounds_to_tf32(at::Float32Op::CONV)),
+      tf32_products_(rounds_to_tf32(at::Float32Op::MATMUL)) {
   set_threads(options);
   set_float32_arithmetic();
   at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
