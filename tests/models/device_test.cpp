@@ -48,7 +48,9 @@ void expect_all_there(const Policy& policy) {
 void expect_all_there(const PolicyInput& input, const ActionTokens& tokens) {
   for (const at::Tensor& tensor : {input.images, input.prompt, input.prompt_mask, input.state, input.features, tokens.ids,
                                    tokens.mask, tokens.end_token, tokens.dimension})
-    if (tensor.defined()) EXPECT_EQ(tensor.device(), simulated_device());
+    if (tensor.defined()) {
+      EXPECT_EQ(tensor.device(), simulated_device());
+    }
 }
 
 // Scores two answers, then their gradients by every parameter that trains.

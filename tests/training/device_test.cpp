@@ -102,7 +102,9 @@ BatchOutcome learn(models::Policy& policy, const ObjectiveOptions& options, Refe
 void expect_same(const BatchOutcome& device, const BatchOutcome& host) {
   const auto near = [](double a, double b, const char* what) {
     EXPECT_EQ(std::isnan(a), std::isnan(b)) << what;
-    if (!std::isnan(b)) EXPECT_NEAR(a, b, 2e-4 * std::max(1.0, std::abs(b))) << what;
+    if (!std::isnan(b)) {
+      EXPECT_NEAR(a, b, 2e-4 * std::max(1.0, std::abs(b))) << what;
+    }
   };
   near(device.loss, host.loss, "loss");
   near(device.z0, host.z0, "z0");
