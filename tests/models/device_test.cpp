@@ -1,4 +1,4 @@
-// Policies on an accelerator: every tensor is there, nothing is computed across, and the numbers are the CPU's.
+// Policies on an accelerator: every tensor is there, nothing is computed across, the numbers are the CPU's.
 #include <gmock/gmock.h>
 #include <torch/types.h>
 
@@ -20,10 +20,10 @@ using apo::testing::TempDir;
 using testing::actions;
 using testing::Both;
 using testing::expect_near;
+using ::testing::IsEmpty;
 using testing::observations;
 using testing::OpenVlaGolden;
 using testing::small_on_both;
-using ::testing::IsEmpty;
 
 class SmallPolicyOnDevice : public apo::testing::OnSimulatedDevice {};
 class OpenVlaOnDevice : public apo::testing::OnSimulatedDevice {};
@@ -33,8 +33,10 @@ const OpenVlaGolden& golden(const std::string& variant = "b") {
   return variant == "a" ? a : b;
 }
 
-Both openvla_on_both(const std::string& adapter, const PolicyOptions& options = {}, const std::string& variant = "b") {
-  Both both{golden(variant).policy(adapter, options), golden(variant).policy(adapter, options, simulated_device())};
+Both openvla_on_both(const std::string& adapter, const PolicyOptions& options = {},
+                     const std::string& variant = "b") {
+  Both both{golden(variant).policy(adapter, options),
+            golden(variant).policy(adapter, options, simulated_device())};
   if (!adapter.empty()) return both;
   for (Policy* policy : {both.host.get(), both.device.get()})
     for (auto& [name, tensor] : policy->named_parameters()) tensor.set_requires_grad(true);
@@ -43,19 +45,20 @@ Both openvla_on_both(const std::string& adapter, const PolicyOptions& options = 
 
 void expect_all_there(const Policy& policy) {
   EXPECT_EQ(policy.device(), simulated_device());
-  for (const auto& [name, tensor] : policy.named_parameters()) EXPECT_EQ(tensor.device(), simulated_device()) << name;
+  for (const auto& [name, tensor] : policy.named_parameters())
+    EXPECT_EQ(tensor.device(), simulated_device()) << name;
 }
 void expect_all_there(const PolicyInput& input, const ActionTokens& tokens) {
-  for (const at::Tensor& tensor : {input.images, input.prompt, input.prompt_mask, input.state, input.features, tokens.ids,
-                                   tokens.mask, tokens.end_token, tokens.dimension})
+  for (const at::Tensor& tensor : {input.images, input.prompt, input.prompt_mask, input.state, input.features,
+                                   tokens.ids, tokens.mask, tokens.end_token, tokens.dimension})
     if (tensor.defined()) {
       EXPECT_EQ(tensor.device(), simulated_device());
     }
 }
 
 // Scores two answers, then their gradients by every parameter that trains.
-void expect_same_scores(const Both& both, const std::vector<Observation>& seen, const std::vector<Action>& acted,
-                        double tolerance) {
+void expect_same_scores(const Both& both, const std::vector<Observation>& seen,
+                        const std::vector<Action>& acted, double tolerance) {
   std::vector<Action> others(acted.rbegin(), acted.rend());
   const auto score = [&](Policy& policy) {
     const ActionTokens own = policy.tokenize(acted), other = policy.tokenize(others);
@@ -82,7 +85,8 @@ void expect_same_scores(const Both& both, const std::vector<Observation>& seen, 
   EXPECT_GT(largest, 3 * tolerance);
 }
 
-void expect_same_decisions(const Both& both, const std::vector<Observation>& seen, const std::vector<Action>& acted) {
+void expect_same_decisions(const Both& both, const std::vector<Observation>& seen,
+                           const std::vector<Action>& acted) {
   for (const DecodeOptions& options : {DecodeOptions{}, DecodeOptions{.temperature = 1.5, .seed = 11}}) {
     const at::Tensor host = both.host->act(both.host->encode(seen), options),
                      device = both.device->act(both.device->encode(seen), options);
@@ -109,7 +113,8 @@ void expect_same_decisions(const Both& both, const std::vector<Observation>& see
 
 std::map<std::string, std::string> files_in(const fs::path& directory) {
   std::map<std::string, std::string> files;
-  for (const auto& entry : fs::directory_iterator(directory)) files[entry.path().filename()] = read_file(entry.path());
+  for (const auto& entry : fs::directory_iterator(directory))
+    files[entry.path().filename()] = read_file(entry.path());
   return files;
 }
 
@@ -127,11 +132,13 @@ TEST_F(SmallPolicyOnDevice, ScoresAndGradientsAreTheCpus) {
 }
 
 TEST_F(SmallPolicyOnDevice, AnAdaptersGradientsAreTheCpus) {
-  expect_same_scores(small_on_both({.rank = 2, .alpha = 1, .init = "gaussian"}), observations(1, 5), actions(1, 5), 1e-5);
+  expect_same_scores(small_on_both({.rank = 2, .alpha = 1, .init = "gaussian"}), observations(1, 5),
+                     actions(1, 5), 1e-5);
 }
 
 TEST_F(SmallPolicyOnDevice, DecidesTheSame) {
-  for (const bool padded : {false, true}) expect_same_decisions(small_on_both(), observations(2, 4, padded), actions(2, 4));
+  for (const bool padded : {false, true})
+    expect_same_decisions(small_on_both(), observations(2, 4, padded), actions(2, 4));
 }
 
 TEST_F(SmallPolicyOnDevice, ScoringNeverWaitsAndEncodingWaitsOnlyToCopy) {
@@ -167,7 +174,8 @@ TEST_F(SmallPolicyOnDevice, ItsReferenceIsThereAndScoresTheSame) {
   for (const ReferenceMode mode : {ReferenceMode::copy, ReferenceMode::adapter}) {
     const Both both = small_on_both({.rank = 2, .alpha = 1});
     Reference host(*both.host, {.mode = mode}), device(*both.device, {.mode = mode});
-    for (const auto& [name, tensor] : device.named_parameters()) EXPECT_EQ(tensor.device(), simulated_device()) << name;
+    for (const auto& [name, tensor] : device.named_parameters())
+      EXPECT_EQ(tensor.device(), simulated_device()) << name;
     const auto seen = observations(4, 3);
     const auto acted = actions(4, 3);
     expect_near(device.score(both.device->encode(seen), both.device->tokenize(acted)).logits,
@@ -191,7 +199,8 @@ TEST_F(SmallPolicyOnDevice, DropoutDrawsFromTheDevicesStream) {
   const ActionTokens tokens = both.device->tokenize(acted);
   at::Generator stream = at::globalContext().defaultGenerator(simulated_device());
   const at::Tensor host_state = at::detail::getDefaultCPUGenerator().get_state(), state = stream.get_state();
-  const at::Tensor first = both.device->score(input, tokens).logits, second = both.device->score(input, tokens).logits;
+  const at::Tensor first = both.device->score(input, tokens).logits,
+                   second = both.device->score(input, tokens).logits;
   EXPECT_FALSE(at::equal(first, second));
   stream.set_state(state);
   EXPECT_TRUE(at::equal(both.device->score(input, tokens).logits, first));
@@ -210,7 +219,8 @@ TEST_F(OpenVlaOnDevice, IsThereWithAllOfItsTensors) {
 
 TEST_F(OpenVlaOnDevice, ScoresAndGradientsAreTheCpus) {
   for (const char* variant : {"a", "b"})
-    expect_same_scores(openvla_on_both("", {}, variant), golden(variant).observations(), golden(variant).actions(), 2e-5);
+    expect_same_scores(openvla_on_both("", {}, variant), golden(variant).observations(),
+                       golden(variant).actions(), 2e-5);
 }
 
 TEST_F(OpenVlaOnDevice, AnAdaptersGradientsAreTheCpus) {
@@ -220,23 +230,28 @@ TEST_F(OpenVlaOnDevice, AnAdaptersGradientsAreTheCpus) {
 }
 
 TEST_F(OpenVlaOnDevice, HalfPrecisionIsNearTheCpus) {
-  expect_same_scores(openvla_on_both("adapter_old", {.dtype = "bfloat16"}), golden().observations(), golden().actions(),
-                     0.05);
+  expect_same_scores(openvla_on_both("adapter_old", {.dtype = "bfloat16"}), golden().observations(),
+                     golden().actions(), 0.05);
 }
 
 TEST_F(OpenVlaOnDevice, DecidesTheSame) {
   for (const char* variant : {"a", "b"})
-    expect_same_decisions(openvla_on_both("", {}, variant), golden(variant).observations(), golden(variant).actions());
+    expect_same_decisions(openvla_on_both("", {}, variant), golden(variant).observations(),
+                          golden(variant).actions());
 }
 
 TEST_F(OpenVlaOnDevice, RecomputedBlocksDropTheSameUnits) {
   const auto gradients = [](bool checkpointing) {
-    const auto policy = golden().policy(
-        "adapter_old", {.lora = {.dropout = 0.3}, .activation_checkpointing = checkpointing}, simulated_device());
+    const auto policy =
+        golden().policy("adapter_old", {.lora = {.dropout = 0.3}, .activation_checkpointing = checkpointing},
+                        simulated_device());
     policy->set_training(true);
     at::Generator stream = at::globalContext().defaultGenerator(simulated_device());
     stream.set_current_seed(3);
-    policy->score(policy->encode(golden().observations()), policy->tokenize(golden().actions())).logits.square().mean().backward();
+    policy->score(policy->encode(golden().observations()), policy->tokenize(golden().actions()))
+        .logits.square()
+        .mean()
+        .backward();
     std::vector<at::Tensor> found;
     for (const auto& [name, tensor] : trainable_parameters(*policy))
       if (tensor.grad().defined()) found.push_back(tensor.grad().cpu());

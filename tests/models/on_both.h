@@ -23,8 +23,8 @@ inline Both small_on_both(const LoraOptions& lora = {}) {
   using apo::testing::simulated_device;
   Both both{small_policy(), nullptr};
   both.device = std::make_unique<SmallPolicy>(
-      small_shape(), small_preprocessing(), Vocabulary({"<pad>", "<unk>", "block", "blue", "pick", "red", "the"}, "test"), 3,
-      simulated_device());
+      small_shape(), small_preprocessing(),
+      Vocabulary({"<pad>", "<unk>", "block", "blue", "pick", "red", "the"}, "test"), 3, simulated_device());
   for (Policy* policy : {both.host.get(), both.device.get()})
     if (lora.rank > 0) {
       for (auto& [name, tensor] : policy->named_parameters()) tensor.set_requires_grad(false);
@@ -39,14 +39,16 @@ inline Both small_on_both(const LoraOptions& lora = {}) {
 }
 
 /// `device` lies on the simulated device and holds what `host` holds, up to `tolerance` of the largest number (or of 1).
-inline void expect_near(const at::Tensor& device, const at::Tensor& host, double tolerance, const std::string& what) {
+inline void expect_near(const at::Tensor& device, const at::Tensor& host, double tolerance,
+                        const std::string& what) {
   ASSERT_EQ(device.defined(), host.defined()) << what;
   if (!host.defined()) return;
   EXPECT_EQ(device.device(), apo::testing::simulated_device()) << what;
   EXPECT_EQ(device.scalar_type(), host.scalar_type()) << what;
   const at::Tensor a = device.detach().cpu().to(at::kDouble), b = host.detach().to(at::kDouble);
   ASSERT_EQ(a.sizes(), b.sizes()) << what;
-  EXPECT_LE((a - b).abs().max().item<double>(), tolerance * std::max(1.0, b.abs().max().item<double>())) << what;
+  EXPECT_LE((a - b).abs().max().item<double>(), tolerance * std::max(1.0, b.abs().max().item<double>()))
+      << what;
 }
 
 }  // namespace apo::models::testing

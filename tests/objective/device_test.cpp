@@ -21,18 +21,19 @@ using Device = apo::testing::OnSimulatedDevice;
 using SimulatedDevice = apo::testing::OnSimulatedDevice;
 using SimulatedDeviceDeathTest = apo::testing::OnSimulatedDevice;
 using testing::all_estimators;
-using testing::leaf;
-using testing::message_of;
-using testing::random_batch;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using testing::leaf;
+using testing::message_of;
 using ::testing::Pair;
+using testing::random_batch;
 
 ObjectiveInput on_device(const ObjectiveInput& input) {
-  ObjectiveInput moved =
-      testing::transformed(input, [](const at::Tensor& tensor) { return tensor.detach().to(simulated_device()); });
-  for (at::Tensor* tensor : {&moved.pair, &moved.reference_token_log_probs, &moved.reference_mismatched_log_probs})
+  ObjectiveInput moved = testing::transformed(
+      input, [](const at::Tensor& tensor) { return tensor.detach().to(simulated_device()); });
+  for (at::Tensor* tensor :
+       {&moved.pair, &moved.reference_token_log_probs, &moved.reference_mismatched_log_probs})
     if (tensor->defined()) *tensor = tensor->to(simulated_device());
   return moved;
 }
@@ -40,8 +41,8 @@ ObjectiveInput on_device(const ObjectiveInput& input) {
 // Every type with every estimator, every refinement of it and both compatibilities.
 std::vector<ObjectiveOptions> all_objectives() {
   std::vector<ObjectiveOptions> all;
-  for (const auto type : {ObjectiveType::apo, ObjectiveType::kto, ObjectiveType::sft, ObjectiveType::weighted_bc,
-                          ObjectiveType::dpo, ObjectiveType::tpo})
+  for (const auto type : {ObjectiveType::apo, ObjectiveType::kto, ObjectiveType::sft,
+                          ObjectiveType::weighted_bc, ObjectiveType::dpo, ObjectiveType::tpo})
     for (const auto z0 : all_estimators()) {
       const ObjectiveOptions plain{.type = type, .beta = 0.7, .z0 = z0};
       if (!plain.uses_z0() && z0 != Z0Estimator::none) continue;
@@ -73,7 +74,9 @@ void expect_same(const at::Tensor& device, const at::Tensor& host, const std::st
   EXPECT_EQ(device.device(), simulated_device()) << what;
   EXPECT_EQ(device.scalar_type(), host.scalar_type()) << what;
   EXPECT_TRUE(at::allclose(device.detach().cpu(), host.detach(), 2e-5, 2e-6, /*equal_nan=*/true))
-      << what << "\n" << device.detach().cpu() << "\n" << host;
+      << what << "\n"
+      << device.detach().cpu() << "\n"
+      << host;
 }
 
 void expect_same_objective(const ObjectiveInput& host, const ObjectiveOptions& options) {
@@ -137,7 +140,8 @@ TEST_F(Device, KeptLogProbabilitiesStandForTheReferenceThere) {
 TEST_F(Device, Bfloat16LogitsAreTheSameThere) {
   for (const auto z0 : all_estimators()) {
     const ObjectiveInput host = batch_for({}, at::kBFloat16);
-    const ObjectiveOutput expected = apo_loss(host, {.z0 = z0}), found = apo_loss(on_device(host), {.z0 = z0});
+    const ObjectiveOutput expected = apo_loss(host, {.z0 = z0}),
+                          found = apo_loss(on_device(host), {.z0 = z0});
     expect_same(found.loss, expected.loss, "loss");
     expect_same(found.z0, expected.z0, "z0");
   }
@@ -182,9 +186,8 @@ TEST_F(Device, TheHostNeverWaitsForALossOrItsGradient) {
 TEST_F(Device, NothingIsComputedOnTheMetaDeviceByAccident) {
   for (const ObjectiveOptions& options : all_objectives()) {
     SCOPED_TRACE(config::print(options));
-    ObjectiveInput input = testing::transformed(batch_for(options), [](const at::Tensor& tensor) {
-      return tensor.to(at::kMeta);
-    });
+    ObjectiveInput input = testing::transformed(
+        batch_for(options), [](const at::Tensor& tensor) { return tensor.to(at::kMeta); });
     if (options.needs_pairs()) input.pair = at::empty({6}, at::TensorOptions(at::kLong).device(at::kMeta));
     input.policy_logits = leaf(input.policy_logits);
     const ObjectiveOutput out = apo_loss(input, options);
@@ -204,7 +207,8 @@ TEST_F(Device, ATensorLeftOnTheHostIsNamed) {
     const ObjectiveInput host = batch_for({});
     ObjectiveInput input = on_device(host);
     input.*member = host.*member;
-    EXPECT_THAT(message_of<RunError>([&] { apo_loss(input); }), HasSubstr("objective: " + name + ": expected"));
+    EXPECT_THAT(message_of<RunError>([&] { apo_loss(input); }),
+                HasSubstr("objective: " + name + ": expected"));
   }
 }
 
@@ -224,7 +228,8 @@ TEST_F(SimulatedDevice, AnOperatorThatMixesDevicesIsNamed) {
   refuses([&] { return at::where(device.gt(0), device, host); }, "aten::where.self");
   refuses([&] { return at::mm(device.t(), host); }, "aten::mm");
   refuses([&] { return device.clone().index_put_({at::tensor({0})}, host); }, "aten::index_put_");
-  EXPECT_THROW(at::stack({device.sum(), host.sum()}), c10::Error);  // no pointwise operator: numbers do not mix either
+  EXPECT_THROW(at::stack({device.sum(), host.sum()}),
+               c10::Error);  // no pointwise operator: numbers do not mix either
   EXPECT_THROW(device.clone().uniform_(0, 1, at::detail::getDefaultCPUGenerator()), c10::Error);
 }
 
@@ -244,9 +249,9 @@ TEST_F(SimulatedDevice, CountsWhereTheHostWaits) {
   at::ones({2}).to(simulated_device());
   device.masked_select(device.gt(0));
   device.index({device.gt(0)});
-  EXPECT_THAT(use.waits(),
-              ElementsAre(Pair("aten::_local_scalar_dense", 1), Pair("aten::masked_select", 1), Pair("aten::nonzero", 1),
-                          Pair("copy to the device", 1), Pair("copy to the host", 1)));
+  EXPECT_THAT(use.waits(), ElementsAre(Pair("aten::_local_scalar_dense", 1), Pair("aten::masked_select", 1),
+                                       Pair("aten::nonzero", 1), Pair("copy to the device", 1),
+                                       Pair("copy to the host", 1)));
 }
 
 TEST_F(SimulatedDevice, LeavesTheRandomStreamOfTheHostAlone) {

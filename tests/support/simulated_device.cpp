@@ -50,7 +50,8 @@ void note_operator(const std::string& name) {
 
 // ---- memory ----
 
-// Device addresses have a bit that no address of a process has, so that nobody but the operators below can read them.
+// Device addresses have a bit that no address of a process has, so that nobody but the operators below can read
+// them.
 constexpr uintptr_t kBit = uintptr_t{1} << 50;
 void* device_address(void* host) {
   return host == nullptr ? nullptr : reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(host) | kBit);
@@ -79,7 +80,8 @@ class Memory final : public c10::DeviceAllocator {
   c10::CachingDeviceAllocator::DeviceStats getDeviceStats(c10::DeviceIndex device) override {
     TORCH_CHECK(device == 0, "no device of this index");
     c10::CachingDeviceAllocator::DeviceStats stats;
-    stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].current = allocated_;
+    stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].current =
+        allocated_;
     return stats;
   }
   void resetAccumulatedStats(c10::DeviceIndex) override {}
@@ -107,7 +109,8 @@ at::Tensor empty(at::IntArrayRef size, std::optional<at::ScalarType> dtype, std:
 
 at::Tensor empty_strided(at::IntArrayRef size, at::IntArrayRef stride, std::optional<at::ScalarType> dtype,
                          std::optional<at::Layout>, std::optional<at::Device>, std::optional<bool>) {
-  return at::detail::empty_strided_generic(size, stride, &memory(), c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
+  return at::detail::empty_strided_generic(size, stride, &memory(),
+                                           c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
                                            dtype.value_or(at::kFloat));
 }
 
@@ -116,15 +119,17 @@ at::Tensor on_host(const at::Tensor& tensor) {
   if (!on_device(tensor)) return tensor;
   const auto options = at::TensorOptions(tensor.scalar_type());
   if (tensor.numel() == 0) return at::empty(tensor.sizes(), options);  // may grow
-  return at::from_blob(host_address(tensor.data_ptr()), tensor.sizes(), tensor.strides(),
-                       [storage = tensor.storage()](void*) {}, options);
+  return at::from_blob(
+      host_address(tensor.data_ptr()), tensor.sizes(), tensor.strides(),
+      [storage = tensor.storage()](void*) {}, options);
 }
 
 at::Tensor to_device(const at::Tensor& host) {
   if (!host.defined()) return host;
   const at::TensorOptions options = host.options().device(kDevice);
-  at::Tensor result = host.is_non_overlapping_and_dense() ? at::empty_strided(host.sizes(), host.strides(), options)
-                                                          : at::empty(host.sizes(), options);
+  at::Tensor result = host.is_non_overlapping_and_dense()
+                          ? at::empty_strided(host.sizes(), host.strides(), options)
+                          : at::empty(host.sizes(), options);
   on_host(result).copy_(host);
   return result;
 }
@@ -142,7 +147,9 @@ struct DeviceGenerator final : c10::GeneratorImpl {
   uint64_t current_seed() const override { return host.current_seed(); }
   uint64_t seed() override { return host.seed(); }
   void set_state(const c10::TensorImpl& state) override { host.unsafeGetGeneratorImpl()->set_state(state); }
-  c10::intrusive_ptr<c10::TensorImpl> get_state() const override { return host.unsafeGetGeneratorImpl()->get_state(); }
+  c10::intrusive_ptr<c10::TensorImpl> get_state() const override {
+    return host.unsafeGetGeneratorImpl()->get_state();
+  }
   static DeviceType device_type() { return kType; }
   DeviceGenerator* clone_impl() const override {
     auto* copy = new DeviceGenerator(0);
@@ -153,7 +160,8 @@ struct DeviceGenerator final : c10::GeneratorImpl {
   at::Generator host;
 };
 const at::Generator& default_generator() {
-  static const auto* const instance = new at::Generator(at::make_generator<DeviceGenerator>(uint64_t{67280421310721}));
+  static const auto* const instance =
+      new at::Generator(at::make_generator<DeviceGenerator>(uint64_t{67280421310721}));
   return *instance;
 }
 at::Generator host_generator(const at::Generator& generator) {
@@ -163,33 +171,38 @@ at::Generator host_generator(const at::Generator& generator) {
 // ---- what CUDA would refuse ----
 
 // Operators that take tensors of the CPU beside those of the device, by more than the rule for pointwise ones.
-bool takes_indices(const std::string& name) { return name.starts_with("aten::index.") || name.find("index_put") != std::string::npos; }
+bool takes_indices(const std::string& name) {
+  return name.starts_with("aten::index.") || name.find("index_put") != std::string::npos;
+}
 bool takes_numbers(const c10::OperatorHandle& op, const std::string& name) {
   return op.hasTag(at::Tag::pointwise) || takes_indices(name) || name.starts_with("aten::masked_fill") ||
          name.starts_with("aten::fill") || name.starts_with("aten::where");
 }
 bool moves_tensors(const std::string& name) {
-  for (const char* prefix : {"aten::copy_", "aten::_copy_from", "aten::to.other", "aten::type_as", "aten::set_data"})
+  for (const char* prefix :
+       {"aten::copy_", "aten::_copy_from", "aten::to.other", "aten::type_as", "aten::set_data"})
     if (name.starts_with(prefix)) return true;
   return false;
 }
 
-void check_together(const std::string& name, bool numbers, bool indices, const std::vector<at::Tensor>& tensors) {
+void check_together(const std::string& name, bool numbers, bool indices,
+                    const std::vector<at::Tensor>& tensors) {
   bool any = false;
   for (const at::Tensor& tensor : tensors) any = any || on_device(tensor);
   if (!any) return;
   for (const at::Tensor& tensor : tensors) {
     if (!tensor.defined() || on_device(tensor)) continue;
     const bool index = indices && !tensor.is_floating_point();
-    TORCH_CHECK(tensor.is_cpu() && (index || (numbers && tensor.dim() == 0)), name, ": given a tensor on ", tensor.device(),
-                " of shape ", tensor.sizes(), " together with tensors on ", kDevice);
+    TORCH_CHECK(tensor.is_cpu() && (index || (numbers && tensor.dim() == 0)), name, ": given a tensor on ",
+                tensor.device(), " of shape ", tensor.sizes(), " together with tensors on ", kDevice);
   }
 }
 
 // Operators after which the host knows something of the device's numbers.
 bool waits_for_device(const std::string& name) {
-  for (const char* prefix : {"aten::nonzero", "aten::masked_select", "aten::equal", "aten::_unique", "aten::unique",
-                             "aten::is_nonzero", "aten::repeat_interleave.Tensor", "aten::_local_scalar_dense"})
+  for (const char* prefix :
+       {"aten::nonzero", "aten::masked_select", "aten::equal", "aten::_unique", "aten::unique",
+        "aten::is_nonzero", "aten::repeat_interleave.Tensor", "aten::_local_scalar_dense"})
     if (name.starts_with(prefix)) return true;
   return false;
 }
@@ -223,7 +236,9 @@ void watch(const c10::OperatorHandle& op, Stack* stack) {
 
 // Gives a tensor the shape and memory that an operator gave to what stood for it on the host.
 void follow(const at::Tensor& tensor, const at::Tensor& host) {
-  if (tensor.sizes() == host.sizes() && host.numel() > 0 && host.data_ptr() == host_address(tensor.data_ptr())) return;
+  if (tensor.sizes() == host.sizes() && host.numel() > 0 &&
+      host.data_ptr() == host_address(tensor.data_ptr()))
+    return;
   if (host.numel() == 0 && tensor.sizes() == host.sizes()) return;
   const at::Tensor moved = to_device(host);
   tensor.unsafeGetTensorImpl()->set_storage_keep_dtype(moved.storage());
@@ -242,7 +257,8 @@ void run_on_host(const c10::OperatorHandle& op, Stack* stack) {
   check_together(name, takes_numbers(op, name), takes_indices(name), tensors);
   note_operator(name);
   bool masks = false;
-  for (const at::Tensor& tensor : tensors) masks = masks || (tensor.defined() && tensor.scalar_type() == at::kBool);
+  for (const at::Tensor& tensor : tensors)
+    masks = masks || (tensor.defined() && tensor.scalar_type() == at::kBool);
   if (waits_for_device(name)) count_wait(name);
   if (name.find("index_put") != std::string::npos && masks && tensors.size() > 2) count_wait(name);
 
@@ -263,8 +279,8 @@ void run_on_host(const c10::OperatorHandle& op, Stack* stack) {
       value = c10::IValue(at::Device(at::kCPU));
     } else if (parameters[i].name() == "generator") {
       const at::Generator generator = value.isNone() ? default_generator() : value.toGenerator();
-      TORCH_CHECK(generator.device().type() == kType, name, ": given a random generator of ", generator.device(),
-                  " for a tensor on ", kDevice);
+      TORCH_CHECK(generator.device().type() == kType, name, ": given a random generator of ",
+                  generator.device(), " for a tensor on ", kDevice);
       value = c10::IValue(host_generator(generator));
     }
   }
@@ -274,7 +290,8 @@ void run_on_host(const c10::OperatorHandle& op, Stack* stack) {
   for (size_t i = 0; i < given.size(); ++i) {
     const c10::AliasInfo* alias = parameters[i].alias_info();
     if (alias == nullptr || !alias->isWrite()) continue;
-    if (given[i].isTensor() && on_device(given[i].toTensor())) follow(given[i].toTensor(), host[i].toTensor());
+    if (given[i].isTensor() && on_device(given[i].toTensor()))
+      follow(given[i].toTensor(), host[i].toTensor());
   }
   const size_t results = stack->size() - schema.returns().size();
   for (size_t k = 0; k < schema.returns().size(); ++k) {
@@ -283,7 +300,8 @@ void run_on_host(const c10::OperatorHandle& op, Stack* stack) {
     if (alias != nullptr) {
       TORCH_CHECK(alias->isWrite(), name, ": a view needs an entry of its own");
       for (size_t i = 0; i < given.size(); ++i)
-        if (parameters[i].alias_info() != nullptr && parameters[i].alias_info()->beforeSets() == alias->beforeSets())
+        if (parameters[i].alias_info() != nullptr &&
+            parameters[i].alias_info()->beforeSets() == alias->beforeSets())
           value = given[i];
     } else if (value.isTensor()) {
       value = to_device(value.toTensor());
@@ -316,31 +334,35 @@ at::Scalar local_scalar_dense(const at::Tensor& tensor) {
   return on_host(tensor).item();
 }
 
-at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                       at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed,
-                       at::IntArrayRef output_padding, int64_t groups) {
+at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight,
+                       const std::optional<at::Tensor>& bias, at::IntArrayRef stride, at::IntArrayRef padding,
+                       at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding,
+                       int64_t groups) {
   check_together("aten::convolution", false, false, {input, weight, bias.value_or(at::Tensor())});
   note_operator("aten::convolution");
-  return to_device(at::convolution(on_host(input), on_host(weight), bias ? std::optional(on_host(*bias)) : std::nullopt,
-                                   stride, padding, dilation, transposed, output_padding, groups));
+  return to_device(at::convolution(on_host(input), on_host(weight),
+                                   bias ? std::optional(on_host(*bias)) : std::nullopt, stride, padding,
+                                   dilation, transposed, output_padding, groups));
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
     const at::Tensor& gradient, const at::Tensor& input, const at::Tensor& weight, at::IntArrayRef stride,
-    at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding, int64_t groups,
-    std::array<bool, 3> wanted) {
+    at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding,
+    int64_t groups, std::array<bool, 3> wanted) {
   check_together("aten::convolution_backward", false, false, {gradient, input, weight});
   note_operator("aten::convolution_backward");
-  const auto [of_input, of_weight, of_bias] =
-      at::convolution_backward(on_host(gradient), on_host(input), on_host(weight), at::IntArrayRef{weight.size(0)}, stride,
-                               padding, dilation, transposed, output_padding, groups, wanted);
+  const auto [of_input, of_weight, of_bias] = at::convolution_backward(
+      on_host(gradient), on_host(input), on_host(weight), at::IntArrayRef{weight.size(0)}, stride, padding,
+      dilation, transposed, output_padding, groups, wanted);
   return {to_device(of_input), to_device(of_weight), to_device(of_bias)};
 }
 
-std::tuple<at::Tensor, at::Tensor> native_dropout(const at::Tensor& input, double p, std::optional<bool> train) {
+std::tuple<at::Tensor, at::Tensor> native_dropout(const at::Tensor& input, double p,
+                                                  std::optional<bool> train) {
   note_operator("aten::native_dropout");
   if (!train.value_or(true)) return {input.clone(), at::ones_like(input, at::kBool)};
-  const at::Tensor mask = at::empty(input.sizes(), at::kBool).bernoulli_(1 - p, host_generator(default_generator()));
+  const at::Tensor mask =
+      at::empty(input.sizes(), at::kBool).bernoulli_(1 - p, host_generator(default_generator()));
   return {to_device(on_host(input) * mask / (1 - p)), to_device(mask)};
 }
 
@@ -362,9 +384,13 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("native_layer_norm", torch::CppFunction::makeFromBoxedFunction<&run_on_host>());
 }
 
-TORCH_LIBRARY_IMPL(_, PrivateUse1, m) { m.fallback(torch::CppFunction::makeFromBoxedFunction<&run_on_host>()); }
+TORCH_LIBRARY_IMPL(_, PrivateUse1, m) {
+  m.fallback(torch::CppFunction::makeFromBoxedFunction<&run_on_host>());
+}
 
-TORCH_LIBRARY_IMPL(_, TESTING_ONLY_GenericMode, m) { m.fallback(torch::CppFunction::makeFromBoxedFunction<&watch>()); }
+TORCH_LIBRARY_IMPL(_, TESTING_ONLY_GenericMode, m) {
+  m.fallback(torch::CppFunction::makeFromBoxedFunction<&watch>());
+}
 
 TORCH_LIBRARY_IMPL(_, AutocastPrivateUse1, m) { m.fallback(torch::CppFunction::makeFallthrough()); }
 

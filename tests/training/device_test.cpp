@@ -52,7 +52,9 @@ std::vector<data::Sample> batch_of(int size) {
     s.observation = seen[at];
     s.action = acted[at];
     s.desirable = i % 3 != 2;
-    s.source = i % 3 == 0 ? ActionSource::expert : i % 3 == 1 ? ActionSource::intervention : ActionSource::policy;
+    s.source = i % 3 == 0   ? ActionSource::expert
+               : i % 3 == 1 ? ActionSource::intervention
+                            : ActionSource::policy;
     if (!s.desirable) s.dimension_credit = {0.25f, 1.0f, 0.5f};
     if (i % 3 == 1) s.policy_action = wanted[at];
     if (i % 3 != 0) s.take_over_number = i / 3;
@@ -68,7 +70,10 @@ std::vector<std::pair<std::string, ObjectiveOptions>> objectives() {
           {"no z0, uniform", {.z0 = Z0Estimator::none, .weights = {.type = WeightType::uniform}}},
           {"released code", {.compatibility = objective::Compatibility::released_code}},
           {"anchored, by dimension, smoothed",
-           {.z0 = Z0Estimator::exact, .sft_weight = 0.2, .label_smoothing_bins = 1.5, .credit = Credit::dimension}},
+           {.z0 = Z0Estimator::exact,
+            .sft_weight = 0.2,
+            .label_smoothing_bins = 1.5,
+            .credit = Credit::dimension}},
           {"kto", {.type = ObjectiveType::kto, .z0 = Z0Estimator::mismatched}},
           {"sft", {.type = ObjectiveType::sft}},
           {"weighted-bc", {.type = ObjectiveType::weighted_bc}},
@@ -79,10 +84,12 @@ std::vector<std::pair<std::string, ObjectiveOptions>> objectives() {
 // Away from its reference.
 void move(models::Policy& policy) {
   const at::NoGradGuard no_grad;
-  for (auto& [name, tensor] : models::trainable_parameters(policy)) at::Tensor(tensor).add_(at::cos(tensor * 9), 0.05);
+  for (auto& [name, tensor] : models::trainable_parameters(policy))
+    at::Tensor(tensor).add_(at::cos(tensor * 9), 0.05);
 }
 
-BatchOutcome learn(models::Policy& policy, const ObjectiveOptions& options, ReferenceMode mode, int64_t micro_batch_size) {
+BatchOutcome learn(models::Policy& policy, const ObjectiveOptions& options, ReferenceMode mode,
+                   int64_t micro_batch_size) {
   std::optional<models::Reference> reference;
   CachedReference cached;
   if (mode == ReferenceMode::cached && options.needs_reference()) {
@@ -112,17 +119,20 @@ void expect_same(const BatchOutcome& device, const BatchOutcome& host) {
   near(device.lambda_undesirable, host.lambda_undesirable, "lambda_undesirable");
   near(device.num_pairs, host.num_pairs, "num_pairs");
   for (const auto member :
-       {&BatchOutcome::token_log_probs, &BatchOutcome::log_prob, &BatchOutcome::reference_log_prob, &BatchOutcome::reward,
-        &BatchOutcome::action_l1, &BatchOutcome::weight, &BatchOutcome::lambda, &BatchOutcome::sample_loss}) {
+       {&BatchOutcome::token_log_probs, &BatchOutcome::log_prob, &BatchOutcome::reference_log_prob,
+        &BatchOutcome::reward, &BatchOutcome::action_l1, &BatchOutcome::weight, &BatchOutcome::lambda,
+        &BatchOutcome::sample_loss}) {
     EXPECT_TRUE((device.*member).is_cpu());
     EXPECT_TRUE(at::allclose(device.*member, host.*member, 1e-4, 1e-4, /*equal_nan=*/true))
-        << device.*member << "\n" << host.*member;
+        << device.*member << "\n"
+        << host.*member;
   }
   EXPECT_TRUE(device.mask.is_cpu());
 }
 
 void expect_same_gradients(const Both& both) {
-  const models::NamedTensors host = trainable_parameters(*both.host), device = trainable_parameters(*both.device);
+  const models::NamedTensors host = trainable_parameters(*both.host),
+                             device = trainable_parameters(*both.device);
   double largest = 0;
   for (size_t i = 0; i < host.size(); ++i) {
     expect_near(device[i].second.grad(), host[i].second.grad(), 1e-4, host[i].first);
@@ -166,7 +176,8 @@ TEST_F(LearnerOnDevice, Bfloat16IsNearTheCpusAndLeavesTheWeightsAlone) {
   }
   const BatchOutcome host = Learner(*both.host, nullptr, options, 0, true).learn(second),
                      exact = Learner(*both.device, nullptr, options, 0, false).learn(third);
-  EXPECT_FALSE(at::equal(coarse.log_prob, exact.log_prob));  // autocast is on for this device, not for the CPU's
+  EXPECT_FALSE(
+      at::equal(coarse.log_prob, exact.log_prob));  // autocast is on for this device, not for the CPU's
   EXPECT_NEAR(coarse.loss, exact.loss, 0.05 * exact.loss);
   EXPECT_NEAR(coarse.loss, host.loss, 0.05 * host.loss);
 }
@@ -216,10 +227,28 @@ TEST_F(LearnerOnDevice, NoStepNeedsAnOperatorThatIsNotDeterministicOnCuda) {
   }
   EXPECT_TRUE(used.contains("aten::linear"));
   for (const std::string& name : used)
-    for (const char* other : {"upsample", "grid_sampler", "histc", "bincount", "kthvalue", "median", "put_", "scatter_reduce",
-                              "ctc_loss", "nll_loss2d", "reflection_pad", "replication_pad", "max_pool3d", "avg_pool3d",
-                              "adaptive_avg_pool", "adaptive_max_pool", "fractional_max_pool", "max_unpool", "embedding_bag",
-                              "index_reduce", "cumsum", "cumprod"})
+    for (const char* other : {"upsample",
+                              "grid_sampler",
+                              "histc",
+                              "bincount",
+                              "kthvalue",
+                              "median",
+                              "put_",
+                              "scatter_reduce",
+                              "ctc_loss",
+                              "nll_loss2d",
+                              "reflection_pad",
+                              "replication_pad",
+                              "max_pool3d",
+                              "avg_pool3d",
+                              "adaptive_avg_pool",
+                              "adaptive_max_pool",
+                              "fractional_max_pool",
+                              "max_unpool",
+                              "embedding_bag",
+                              "index_reduce",
+                              "cumsum",
+                              "cumprod"})
       EXPECT_EQ(name.find(other), std::string::npos) << name;
 }
 
@@ -243,7 +272,8 @@ TEST_F(AdamOnDevice, StepsAreTheSame) {
     }
     const models::NamedTensors expected = host.state(), found = device.state();
     for (size_t i = 0; i < expected.size(); ++i)
-      if (!expected[i].first.starts_with("parameter.word"))  // rows that no prompt reads have no gradient to tell them apart
+      if (!expected[i].first.starts_with(
+              "parameter.word"))  // rows that no prompt reads have no gradient to tell them apart
         expect_near(found[i].second, expected[i].second, 2e-3, expected[i].first);
   }
 }
@@ -290,8 +320,9 @@ TEST_F(CheckpointOnDevice, BringsWeightsMomentsAndStreamsBack) {
 
   // another process
   seed_generators(99, simulated_device());
-  const auto again = models::make_policy({.checkpoint = (checkpoint / "policy").string(), .lora = {.rank = 2, .alpha = 1, .dropout = 0.4}},
-                                         nullptr, 0, simulated_device());
+  const auto again = models::make_policy(
+      {.checkpoint = (checkpoint / "policy").string(), .lora = {.rank = 2, .alpha = 1, .dropout = 0.4}},
+      nullptr, 0, simulated_device());
   again->set_training(true);
   models::Reference frozen(*again, {.mode = ReferenceMode::adapter});
   restore_reference(checkpoint, frozen);
