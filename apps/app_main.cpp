@@ -101,6 +101,7 @@ std::optional<RunConfig> read_config(const ConfigArguments& arguments, ConfigNee
             "--config FILE is required");
   set_log_level(log_level(config.training.logging.level));
   training::set_threads(config.training.run);
+  training::set_float32_arithmetic();
   log_debug("the tensor library has ", at::get_num_threads(), " threads");
   return config;
 }
