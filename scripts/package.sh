@@ -62,8 +62,9 @@ rm -f "$dist"/apo-*
 cp "$work"/wheel/repaired/apo-*.whl "$dist/"
 
 name="apo-$version-linux-x86_64"
-rm -rf "${work:?}/$name" && mkdir -p "$work/$name"
-quietly "$python" -m zipfile -e "$dist"/apo-*.whl "$work/$name"
+rm -rf "${work:?}/$name" "$work/apo-$version"
+quietly "$python" -m wheel unpack --dest "$work" "$dist"/apo-*.whl
+mv "$work/apo-$version" "$work/$name"
 mkdir "$work/$name/bin"
 for program in "$stage"/apo/bin/*; do
   program="${program##*/}"
