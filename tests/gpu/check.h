@@ -60,8 +60,9 @@ struct Timing {
   Json json() const;
 };
 double median(std::vector<double> values);
-/// `repeats` timings after `warm_ups` runs that do not count.
-Timing measure(at::Device device, int64_t warm_ups, int64_t repeats, const std::function<void()>& body);
+/// `repeats` timings after `warm_ups` runs that do not count; three or more of them where they take over `most_seconds`.
+Timing measure(at::Device device, int64_t warm_ups, int64_t repeats, const std::function<void()>& body,
+               double most_seconds = 20);
 
 /// Largest memory that tensors held on a CUDA device since the last reset; 0 elsewhere.
 int64_t peak_bytes(at::Device device);

@@ -117,11 +117,17 @@ double median(std::vector<double> values) {
 
 Json Timing::json() const { return {{"median_ms", 1e3 * median}, {"fastest_ms", 1e3 * fastest}, {"repeats", repeats}}; }
 
-Timing measure(at::Device device, int64_t warm_ups, int64_t repeats, const std::function<void()>& body) {
+Timing measure(at::Device device, int64_t warm_ups, int64_t repeats, const std::function<void()>& body,
+               double most_seconds) {
+  constexpr size_t kFewest = 3;
   for (int64_t i = 0; i < warm_ups; ++i) body();
   std::vector<double> all;
-  for (int64_t i = 0; i < repeats; ++i) all.push_back(seconds(device, body));
-  return {.median = median(all), .fastest = *std::ranges::min_element(all), .repeats = repeats};
+  double total = 0;
+  for (int64_t i = 0; i < repeats && (all.size() < kFewest || total < most_seconds); ++i) {
+    all.push_back(seconds(device, body));
+    total += all.back();
+  }
+  return {.median = median(all), .fastest = *std::ranges::min_element(all), .repeats = std::ssize(all)};
 }
 
 int64_t peak_bytes(at::Device device) {
@@ -137,7 +143,7 @@ void reset_peak(at::Device device) {
 double distance(const at::Tensor& a, const at::Tensor& b) {
   if (a.sizes() != b.sizes()) return std::numeric_limits<double>::infinity();
   if (a.numel() == 0) return 0;
-  const at::Tensor off = (a.detach().to(at::kCPU, at::kDouble) - b.detach().to(at::kCPU, at::kDouble)).abs();
+  const at::Tensor off = (a.detach().to(at::kDouble) - b.detach().to(a.device(), at::kDouble)).abs();
   return off.nan_to_num(std::numeric_limits<double>::infinity()).max().item<double>();
 }
 
