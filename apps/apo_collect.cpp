@@ -2,6 +2,7 @@
 #include <iostream>
 
 #include "app_main.h"
+#include "apo/base/device.h"
 #include "apo/base/log.h"
 
 namespace {
@@ -29,7 +30,7 @@ void run_collect(const CollectArguments& arguments) {
   APO_CHECK(ConfigError, !config->training.policy.checkpoint.empty(),
             arguments.config.config, ": policy.checkpoint: expected the policy to deploy, found nothing");
   const auto policy = models::make_policy(config->training.policy, nullptr, config->training.run.seed,
-                                          training::select_device(config->training.run.device));
+                                          select_device(config->training.run.device));
   const auto environment = deploy::make_environment(config->environment);
   const auto human = deploy::make_intervention_source(config->deploy.intervention);
   std::cout << deploy::collect(*environment, *policy, *human, config->deploy.collect, arguments.output).text();

@@ -2,6 +2,7 @@
 #include <iostream>
 
 #include "app_main.h"
+#include "apo/base/device.h"
 #include "apo/base/log.h"
 
 namespace {
@@ -36,7 +37,7 @@ void run_eval(EvalArguments arguments) {
   APO_CHECK(ConfigError, !config->training.policy.checkpoint.empty(),
             arguments.config.config, ": policy.checkpoint: expected the policy to evaluate, found nothing");
   const auto policy = models::make_policy(config->training.policy, nullptr, config->training.run.seed,
-                                          training::select_device(config->training.run.device));
+                                          select_device(config->training.run.device));
   if (!arguments.dataset.empty()) {
     APO_CHECK(ConfigError, !arguments.output.empty(), "--dataset needs --output FILE");
     apps::check_no_recording("--output", arguments.output);

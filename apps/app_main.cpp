@@ -1,16 +1,23 @@
 #include "app_main.h"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
+#include <torch/headeronly/version.h>
 
 #include <fstream>
 #include <iostream>
 #include <string_view>
 
+#include "apo/base/device.h"
 #include "apo/base/interrupt.h"
+#include "apo/base/location.h"
 #include "apo/base/log.h"
+#include "apo/base/version.h"
 #include "apo/config/options.h"
 #include "apo/config/reference.h"
+#include "apo/config/shipped.h"
+#include "apo/simulation/tabletop.h"
 
 namespace apo::apps {
 namespace {
@@ -33,11 +40,21 @@ LogLevel log_level(const std::string& name) {
   return LogLevel::info;
 }
 
+// What this program is made of and what the machine offers: the first thing to look at when something is not found.
+std::string about() {
+  const auto library = [](const auto* symbol) { return file_of(reinterpret_cast<const void*>(symbol)).string(); };
+  const CudaState& cuda = cuda_state();
+  const std::string mujoco = simulation::Tabletop::problem();
+  return concat(version(), "\nlibrary   ", own_file().string(), "\nLibTorch  ", TORCH_VERSION, " ",
+                library(&at::globalContext), "\nMuJoCo    ", mujoco.empty() ? "there" : mujoco, "\nGPU       ",
+                cuda.devices > 0 ? concat(cuda.devices, " usable") : cuda.problem);
+}
+
 }  // namespace
 
 void add_config_options(CLI::App& app, ConfigArguments& arguments) {
-  app.add_option("--config", arguments.config, "YAML file; docs/config.md lists every key")
-      ->type_name("FILE");
+  app.add_option("--config", arguments.config, "YAML file, or the name of a shipped config (tabletop); docs/config.md lists every key")
+      ->type_name("FILE|NAME");
   app.add_option("--set", arguments.overrides, "override one key: --set objective.beta=0.2 (repeatable)")
       ->type_name("KEY.PATH=VALUE")
       ->take_all()
@@ -75,7 +92,7 @@ std::optional<RunConfig> read_config(const ConfigArguments& arguments, ConfigNee
   // without a file, the defaults with the overrides
   const config::Document document = arguments.config.empty()
                                         ? config::Document::from_text("", arguments.overrides, ".", "--set")
-                                        : config::Document::from_file(arguments.config, arguments.overrides);
+                                        : config::open_config(arguments.config, arguments.overrides);
   auto config = config::load<RunConfig>(document);
   if (arguments.print_config) {
     std::cout << config::print(config, true);
@@ -97,7 +114,7 @@ void check_no_recording(const std::string& option, const std::string& output) {
 }
 
 int run_app(CLI::App& app, int argc, char** argv, const std::function<void()>& body) {
-  app.set_version_flag("--version", APO_VERSION);
+  app.set_version_flag("--version", about, "print the version, where the libraries lie and what the machine offers, and stop");
   app.get_formatter()->column_width(34);
   try {
     app.parse(argc, argv);

@@ -1,4 +1,4 @@
-# Everything that the library stands on, as imported targets. The installed package includes this file too.
+# Everything that the library stands on, as imported targets.
 find_package(Threads REQUIRED)
 find_package(yaml-cpp REQUIRED)
 find_package(spdlog REQUIRED)
@@ -25,6 +25,7 @@ if(NOT TARGET apo::hdf5)
 endif()
 
 include("${CMAKE_CURRENT_LIST_DIR}/ApoTorch.cmake")
+set(APO_WHEEL_LIBRARY_DIRS "${APO_TORCH_ROOT}/lib")
 
 if(APO_MUJOCO AND NOT TARGET apo::mujoco)
   # Headers and library are inside the PyPI wheel.
@@ -36,10 +37,13 @@ if(APO_MUJOCO AND NOT TARGET apo::mujoco)
   endif()
   list(GET APO_MUJOCO_LIBRARY 0 APO_MUJOCO_LIBRARY)
   get_filename_component(APO_MUJOCO_LIBRARY "${APO_MUJOCO_LIBRARY}" REALPATH)
+  get_filename_component(_apo_mujoco_dir "${APO_MUJOCO_LIBRARY}" DIRECTORY)
+  list(APPEND APO_WHEEL_LIBRARY_DIRS "${_apo_mujoco_dir}")
   find_library(APO_OSMESA_LIBRARY OSMesa REQUIRED)
-  add_library(apo::mujoco SHARED IMPORTED)
-  set_target_properties(apo::mujoco PROPERTIES
-    IMPORTED_LOCATION "${APO_MUJOCO_LIBRARY}" INTERFACE_INCLUDE_DIRECTORIES "${APO_MUJOCO_INCLUDE}")
+  # Its functions are loaded at run time (src/simulation/mujoco_library.h).
+  add_library(apo::mujoco INTERFACE IMPORTED)
+  set_target_properties(apo::mujoco PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${APO_MUJOCO_INCLUDE}")
+  list(APPEND CMAKE_BUILD_RPATH "${_apo_mujoco_dir}")
   add_library(apo::osmesa INTERFACE IMPORTED)
   set_target_properties(apo::osmesa PROPERTIES INTERFACE_LINK_LIBRARIES "${APO_OSMESA_LIBRARY}")
 endif()

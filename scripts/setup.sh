@@ -4,6 +4,7 @@
 #
 #   scripts/setup.sh            what build, tests and quickstart need (CPU; about 0.6 GB of download)
 #   scripts/setup.sh --cuda     also the libraries that the CUDA build links beside a CUDA 13 toolkit
+#   scripts/setup.sh --package  also what scripts/package.sh makes the wheel with
 #   scripts/setup.sh --python   also what the golden-number scripts and Python benchmarks import
 #   scripts/setup.sh --peers    also robomimic, TensorBoard and the formats of LeRobot, which tests ask what they read in our files
 #   scripts/setup.sh --fuzz     also clang for the fuzzers (scripts/fuzz.sh)
@@ -13,16 +14,17 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-with_cuda=0 with_python=0 with_peers=0 with_fuzz=0 with_browser=0
+with_cuda=0 with_python=0 with_peers=0 with_fuzz=0 with_browser=0 with_package=0
 for argument in "$@"; do
   case "$argument" in
     --cuda) with_cuda=1 ;;
+    --package) with_package=1 ;;
     --python) with_python=1 ;;
     --peers) with_peers=1 ;;
     --fuzz) with_fuzz=1 ;;
     --browser) with_browser=1 ;;
-    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) echo "setup.sh: unknown option '$argument' (valid: --cuda, --python, --peers, --fuzz, --browser)" >&2; exit 2 ;;
+    -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "setup.sh: unknown option '$argument' (valid: --cuda, --package, --python, --peers, --fuzz, --browser)" >&2; exit 2 ;;
   esac
 done
 venv="${APO_VENV:-$PWD/.venv}"
@@ -38,6 +40,7 @@ if ((with_browser)) && ! command -v chromium >/dev/null; then
     say "no package chromium here: the test that opens reports in a browser will be skipped"
   fi
 fi
+((with_package)) && packages+=(patchelf dpkg-dev libaec-dev zlib1g-dev)
 ((with_fuzz)) && packages+=(clang libclang-rt-dev)
 missing=()
 for package in "${packages[@]}"; do
@@ -87,6 +90,7 @@ install libtorch --no-deps "${torch_wheels[@]}"
 install mujoco --no-deps "${mujoco_wheels[@]}"
 ((with_cuda || with_python || with_peers)) && install cuda --no-deps "${cuda_wheels[@]}"
 ((with_python || with_peers)) && install python typing_extensions filelock sympy mpmath networkx jinja2 markupsafe fsspec numpy h5py safetensors
+((with_package)) && install package wheel==0.46.1 auditwheel==6.8.2
 if ((with_peers)); then
   install peers pyarrow av pillow tensorboard tensorboardX psutil tqdm termcolor imageio
   install robomimic --no-deps robomimic==0.3.0  # its own list asks for simulators and renderers

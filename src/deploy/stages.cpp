@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include "apo/base/device.h"
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
@@ -26,7 +27,7 @@ int64_t deployment_seed(int64_t seed, int64_t round) { return 1'000'000 + 100'00
 Stages::Stages(const RefineSetup& setup)
     : setup_(setup),
       dir_(setup.training.run.dir),
-      device_(training::select_device(setup.training.run.device)),
+      device_(select_device(setup.training.run.device)),
       state_(dir_) {
   // also for deployments and evaluations: idle threads of the tensor library burn time where cores are scarce
   training::set_threads(setup.training.run);

@@ -1,11 +1,9 @@
 #include "apo/objective/log_prob.h"
 
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/types.h>
-#if APO_WITH_CUDA
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
-#endif
 
 #include <algorithm>
 #include <optional>
@@ -55,12 +53,8 @@ template <class Job>
 void run(const at::Tensor& where, const Job& job, void (*on_cpu)(const Job&),
          void (*on_cuda)(const Job&, void*)) {
   if (!where.is_cuda()) return on_cpu(job);
-#if APO_WITH_CUDA
-  const c10::cuda::CUDAGuard guard(where.device());
-  on_cuda(job, c10::cuda::getCurrentCUDAStream(where.device().index()).stream());
-#else
-  on_cuda(job, nullptr);
-#endif
+  const c10::DeviceGuard guard(where.device());
+  on_cuda(job, c10::impl::VirtualGuardImpl(at::kCUDA).getStream(where.device()).native_handle());
 }
 
 struct ScoreRows : torch::autograd::Function<ScoreRows> {

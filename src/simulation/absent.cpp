@@ -8,13 +8,15 @@ namespace apo::simulation {
 struct Tabletop::Episode {};
 
 bool Tabletop::available() { return false; }
+std::string Tabletop::problem() {
+  return "the tabletop simulation is not in this build: it was configured with -DAPO_MUJOCO=OFF; run scripts/setup.sh "
+         "(it installs the mujoco wheel) and configure with -DAPO_MUJOCO=ON";
+}
 
 Tabletop::Tabletop(const TabletopOptions& options, const SceneDisruptionOptions& disruptions) {
   check_options(options);
   check_options(disruptions);
-  throw RunError(
-      "the tabletop simulation is not in this build: it was configured with -DAPO_MUJOCO=OFF; run scripts/setup.sh "
-      "(it installs the mujoco wheel) and configure with -DAPO_MUJOCO=ON");
+  throw RunError(problem());
 }
 Tabletop::~Tabletop() = default;
 Tabletop::Tabletop(Tabletop&&) noexcept = default;

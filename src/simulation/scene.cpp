@@ -6,6 +6,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/log.h"
+#include "simulation/mujoco_library.h"
 
 namespace apo::simulation {
 namespace {
@@ -111,7 +112,7 @@ void on_error(const char* message) { throw RunError(concat("MuJoCo: ", message))
 void on_warning(const char* message) { log_warn("MuJoCo: ", message); }
 
 int find(const mjModel& model, mjtObj kind, const char* name) {
-  const int id = mj_name2id(&model, kind, name);
+  const int id = mujoco().mj_name2id(&model, kind, name);
   APO_ASSERT(id >= 0);
   return id;
 }
@@ -158,20 +159,20 @@ void install_mujoco_handlers() {
   static std::once_flag once;
   std::call_once(once, [] {
     // A program that brought its own handlers keeps them.
-    if (mju_user_error == nullptr) mju_user_error = on_error;
-    if (mju_user_warning == nullptr) mju_user_warning = on_warning;
+    if (*mujoco().user_error == nullptr) *mujoco().user_error = on_error;
+    if (*mujoco().user_warning == nullptr) *mujoco().user_warning = on_warning;
   });
 }
 
 std::shared_ptr<const mjModel> compile_scene(const std::string& text, const std::string& name) {
   install_mujoco_handlers();
   char reason[1000] = "";
-  const std::unique_ptr<mjSpec, decltype(&mj_deleteSpec)> spec(
-      mj_parseXMLString(text.c_str(), nullptr, reason, sizeof reason), mj_deleteSpec);
+  const std::unique_ptr<mjSpec, void (*)(mjSpec*)> spec(
+      mujoco().mj_parseXMLString(text.c_str(), nullptr, reason, sizeof reason), mujoco().mj_deleteSpec);
   APO_CHECK(RunError, spec, "scene ", name, ": MuJoCo cannot read it: ", reason);
-  mjModel* model = mj_compile(spec.get(), nullptr);
-  APO_CHECK(RunError, model, "scene ", name, ": MuJoCo cannot compile it: ", mjs_getError(spec.get()));
-  return {model, [](const mjModel* m) { mj_deleteModel(const_cast<mjModel*>(m)); }};
+  mjModel* model = mujoco().mj_compile(spec.get(), nullptr);
+  APO_CHECK(RunError, model, "scene ", name, ": MuJoCo cannot compile it: ", mujoco().mjs_getError(spec.get()));
+  return {model, [](const mjModel* m) { mujoco().mj_deleteModel(const_cast<mjModel*>(m)); }};
 }
 
 std::shared_ptr<const Scene> tabletop_scene(TabletopTask task, int64_t distractors) {

@@ -10,6 +10,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/random.h"
+#include "simulation/mujoco_library.h"
 #include "simulation/renderer.h"
 #include "simulation/rules.h"
 #include "simulation/scene.h"
@@ -28,7 +29,7 @@ constexpr std::array<std::array<const char*, 2>, 2> kInstructions = {
      {"push the red block into the zone", "push the blue block into the zone"}}};
 
 struct FreeData {
-  void operator()(mjData* data) const { mj_deleteData(data); }
+  void operator()(mjData* data) const { mujoco().mj_deleteData(data); }
 };
 
 /// A scene and the state of the things in it.
@@ -36,7 +37,7 @@ struct World {
   std::shared_ptr<const Scene> scene;
   std::unique_ptr<mjData, FreeData> data;
 
-  explicit World(std::shared_ptr<const Scene> loaded) : scene(std::move(loaded)), data(mj_makeData(scene->model.get())) {
+  explicit World(std::shared_ptr<const Scene> loaded) : scene(std::move(loaded)), data(mujoco().mj_makeData(scene->model.get())) {
     APO_CHECK(RunError, data, "MuJoCo: no memory for an environment");
   }
 };
@@ -85,7 +86,7 @@ void Tabletop::Episode::reset(uint64_t new_seed) {
   Random layout(seed, "tabletop/layout");
   happening = draw_scene_disruptions(disruptions, seed);
   if (data) past_warnings += count_warnings();
-  if (data) mj_resetData(model, data);
+  if (data) mujoco().mj_resetData(model, data);
   enter(happening.distractors > 0 ? cluttered : tidy, happening.distractors);
 
   target = static_cast<int64_t>(layout.below(2));
@@ -94,7 +95,7 @@ void Tabletop::Episode::reset(uint64_t new_seed) {
   place_distractors();
   const double z = layout.uniform(0.13, 0.15), y = layout.uniform(-0.02, 0.02), x = layout.uniform(-0.02, 0.02);
   place_hand({x, y, z});
-  mj_forward(model, data);
+  mujoco().mj_forward(model, data);
 
   slip_pending = slip.uniform() < disruptions.object_moved.probability;
   num_steps = 0;
@@ -108,7 +109,7 @@ void Tabletop::Episode::enter(std::unique_ptr<World>& world, int64_t distractors
   scene = world->scene.get();
   model = scene->model.get();
   data = world->data.get();
-  mj_resetData(model, data);
+  mujoco().mj_resetData(model, data);
 }
 
 /// One block on each side; for pushing not quite so far out, so that the hand beyond them stays in sight.
@@ -185,13 +186,13 @@ void Tabletop::Episode::move_goal(const Eigen::Vector<double, 7>& command) {
 }
 
 void Tabletop::Episode::advance() {
-  for (int i = 0; i < kPhysicsStepsPerControlStep; i++) mj_step(model, data);
+  for (int i = 0; i < kPhysicsStepsPerControlStep; i++) mujoco().mj_step(model, data);
   num_steps++;
   for (const int kind : {mjWARN_BADQPOS, mjWARN_BADQVEL, mjWARN_BADQACC})
     APO_CHECK(RunError, data->warning[kind].number == 0, "the simulation became unstable (",
-              mju_warningText(kind, data->warning[kind].lastinfo), ") in step ", num_steps, " of seed ", seed);
+              mujoco().mju_warningText(kind, data->warning[kind].lastinfo), ") in step ", num_steps, " of seed ", seed);
   // mj_step leaves positions of bodies one physics step behind the joints; pictures show where things are now.
-  mj_kinematics(model, data);
+  mujoco().mj_kinematics(model, data);
 
   const TabletopState now = state();
   const Eigen::Map<const Eigen::Vector3d> hand(now.hand.data()), block(now.target_block().data());
@@ -221,7 +222,7 @@ void Tabletop::Episode::slip_away() {
     if ((to - other).matrix().norm() <= kClearance || (to - from).matrix().norm() <= 0.6 * distance) continue;
     if (options.task == TabletopTask::push && std::abs(to.y()) < 0.055) continue;  // it does not slip into the zone
     place_block(static_cast<int>(target), to.x(), to.y());
-    mj_forward(model, data);
+    mujoco().mj_forward(model, data);
     object_moved = true;
     return;
   }
@@ -254,7 +255,8 @@ int64_t Tabletop::Episode::count_warnings() const {
   return count;
 }
 
-bool Tabletop::available() { return true; }
+bool Tabletop::available() { return mujoco_problem().empty(); }
+std::string Tabletop::problem() { return mujoco_problem(); }
 
 Tabletop::Tabletop(const TabletopOptions& options, const SceneDisruptionOptions& disruptions) {
   check_options(options);

@@ -9,6 +9,7 @@
 #include <ostream>
 #include <span>
 
+#include "apo/base/device.h"
 #include "apo/base/error.h"
 #include "apo/models/reference.h"
 #include "apo/training/trainer.h"

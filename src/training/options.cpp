@@ -1,10 +1,8 @@
 #include "apo/training/options.h"
 
-#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 
 #include <array>
-#include <charconv>
 
 #include "apo/base/error.h"
 #include "apo/config/options.h"
@@ -104,23 +102,6 @@ void check(const TrainingOptions& options) {
   APO_CHECK(ConfigError, options.objective.type != objective::ObjectiveType::tpo || pools.intervention + pools.undesirable > 0,
             "data.pools.intervention and data.pools.undesirable: objective.type tpo compares the segments of take-overs; "
             "expected a positive share for them, found 0");
-}
-
-at::Device select_device(const std::string& device) {
-  const int64_t num_cuda = at::hasCUDA() ? at::detail::getCUDAHooks().getNumGPUs() : 0;
-  if (device == "auto") return num_cuda > 0 ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
-  if (device == "cpu") return at::Device(at::kCPU);
-  int64_t index = 0;
-  bool valid = device == "cuda";
-  if (device.starts_with("cuda:")) {
-    const char* end = device.data() + device.size();
-    const auto [rest, error] = std::from_chars(device.data() + 5, end, index);
-    valid = error == std::errc() && rest == end && index >= 0;
-  }
-  APO_CHECK(ConfigError, valid, "run.device: expected auto, cpu, cuda or cuda:N, found '", device, "'");
-  APO_CHECK(ConfigError, index < num_cuda, "run.device: expected one of the ", num_cuda,
-            " CUDA devices of this machine, found '", device, "'; cpu always works");
-  return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
 }
 
 void set_threads(const RunOptions& options) {

@@ -1,3 +1,4 @@
+#include "apo/base/device.h"
 #include "apo/training/trainer.h"
 
 #include <torch/types.h>

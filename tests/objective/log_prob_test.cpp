@@ -7,7 +7,9 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
+#include <filesystem>
 
+#include "apo/base/device.h"
 #include "objective/batch.h"
 #include "objective/kernels/launch.h"
 #include "objective/log_prob_plain.h"
@@ -280,13 +282,23 @@ TEST(GreedyTokens, StayWithinTheActionTokens) {
   EXPECT_THAT(message_of<RunError>([&] { greedy_tokens(logits, 1, 5); }), HasSubstr("1..5"));
 }
 
+// The kernels are a library of their own (libapo_cuda.so), loaded at the first launch.
+TEST(RowKernels, OfCudaAreLoadedOrSaidToBeMissing) {
+  const bool built = std::filesystem::exists(APO_BINARY_DIR "/lib/libapo_cuda.so");
+  if (built) {
+    EXPECT_NO_THROW(launch_scores({}, nullptr));  // no rows: nothing is launched
+    EXPECT_NO_THROW(launch_score_gradient({}, nullptr));
+    EXPECT_NO_THROW(launch_kl({}, nullptr));
+  }
+  if (cuda_state().devices > 0) return;
+  ScoreJob job;
+  job.logits.count = 1;
+  EXPECT_THAT(message_of<RunError>([&] { launch_scores(job, nullptr); }),
+              HasSubstr(built ? "CUDA kernel scores did not start" : "APO_CUDA=ON"));
+}
+
 TEST(RowKernels, OnCudaEqualThoseOnTheCpu) {
-#ifndef APO_WITH_CUDA
-  const std::string message = message_of<RunError>([] { launch_scores({}, nullptr); });
-  EXPECT_THAT(message, HasSubstr("APO_CUDA=ON"));
-  GTEST_SKIP() << "built without CUDA";
-#else
-  if (!at::hasCUDA()) GTEST_SKIP() << "no CUDA device";
+  if (cuda_state().devices == 0) GTEST_SKIP() << "no CUDA device: " << cuda_state().problem;
   for (const auto type : {at::kFloat, at::kDouble, at::kBFloat16})
     for (const int64_t vocabulary : {1, 31, 257, 9001})
       for (const double sigma : {0.0, 3.0}) {
@@ -303,7 +315,6 @@ TEST(RowKernels, OnCudaEqualThoseOnTheCpu) {
                            token_kl(x.logits.cuda(), x.logits.flip(0).cuda()).cpu()),
                   1e-4);
       }
-#endif
 }
 
 }  // namespace

@@ -72,8 +72,10 @@ struct TabletopState {
 /// Everything in an episode (layout, task, side, noise, disruption) depends on options, seed and actions alone.
 class Tabletop {
  public:
-  /// False in a build without MuJoCo (-DAPO_MUJOCO=OFF), where the constructor throws.
+  /// False without MuJoCo (not installed, or a build with -DAPO_MUJOCO=OFF); the constructor then throws.
   static bool available();
+  /// Why it is not available, as one sentence; empty if it is.
+  static std::string problem();
 
   /// Ready to use, as after `reset(0)`. ConfigError for options out of range; RunError without MuJoCo.
   explicit Tabletop(const TabletopOptions& options = {}, const SceneDisruptionOptions& disruptions = {});

@@ -83,10 +83,6 @@ struct TrainingOptions {
 /// ConfigError for options that contradict each other, as far as it shows without the data.
 void check(const TrainingOptions& options);
 
-/// The device that `run.device` means; "auto" is the first CUDA device if there is one.
-/// ConfigError for an unknown name or a device that this machine lacks.
-at::Device select_device(const std::string& device);
-
 /// Gives the tensor library `options.threads` threads from now on, if they are not 0. Every program does this as soon as
 /// it has read its config; `train` and `deploy::refine` do it for those who link the library.
 void set_threads(const RunOptions& options);

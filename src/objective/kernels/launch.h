@@ -57,7 +57,8 @@ void cpu_scores(const ScoreJob& job);
 void cpu_score_gradient(const GradientJob& job);
 void cpu_kl(const KlJob& job);
 
-/// `stream` is a cudaStream_t. RunError when the library was built without CUDA or a launch fails.
+/// Queued on `stream`, a cudaStream_t of the current device. RunError when the CUDA kernels are not there (they are
+/// loaded at the first call) or a launch fails.
 void launch_scores(const ScoreJob& job, void* stream);
 void launch_score_gradient(const GradientJob& job, void* stream);
 void launch_kl(const KlJob& job, void* stream);

@@ -1,8 +1,7 @@
-// The row kernels on CUDA: one block a row, the arithmetic of row_math.h. No torch headers.
+// The row kernels on CUDA: one block a row, the arithmetic of row_math.h. A library of its own (cuda_module.h).
 #include <cuda_runtime.h>
 
-#include "apo/base/error.h"
-#include "objective/kernels/launch.h"
+#include "objective/kernels/cuda_module.h"
 
 namespace apo::objective {
 namespace {
@@ -122,19 +121,11 @@ __global__ void __launch_bounds__(kThreads) kl_of_rows(const KlJob job) {
   if (threadIdx.x == 0) kl = sum < A(0) ? A(0) : sum;  // rounding may leave −1e-8; NaN passes
 }
 
-void check_launch(const char* kernel) {
-  const cudaError_t error = cudaGetLastError();
-  APO_CHECK(RunError, error == cudaSuccess, "objective: CUDA kernel ", kernel,
-            " did not start: ", cudaGetErrorString(error));
-}
-
-}  // namespace
-
 // Launches `kernel` for the job's element type, one block a row.
 #define APO_LAUNCH(kernel, rows, job, stream)                \
   do {                                                       \
     const auto blocks = static_cast<unsigned>((rows).count); \
-    if (blocks == 0) return;                                 \
+    if (blocks == 0) return nullptr;                         \
     const auto on = static_cast<cudaStream_t>(stream);       \
     switch ((rows).element) {                                \
       case Element::float32:                                 \
@@ -147,13 +138,25 @@ void check_launch(const char* kernel) {
         kernel<Bfloat16><<<blocks, kThreads, 0, on>>>(job);  \
         break;                                               \
     }                                                        \
-    check_launch(#kernel);                                   \
+    const cudaError_t error = cudaGetLastError();            \
+    return error == cudaSuccess ? nullptr : cudaGetErrorString(error); \
   } while (false)
 
-void launch_scores(const ScoreJob& job, void* stream) { APO_LAUNCH(scores_of_rows, job.logits, job, stream); }
-void launch_score_gradient(const GradientJob& job, void* stream) {
+const char* scores(const ScoreJob& job, void* stream) { APO_LAUNCH(scores_of_rows, job.logits, job, stream); }
+const char* score_gradient(const GradientJob& job, void* stream) {
   APO_LAUNCH(gradient_of_rows, job.logits, job, stream);
 }
-void launch_kl(const KlJob& job, void* stream) { APO_LAUNCH(kl_of_rows, job.policy, job, stream); }
+const char* kl(const KlJob& job, void* stream) { APO_LAUNCH(kl_of_rows, job.policy, job, stream); }
 
+}  // namespace
 }  // namespace apo::objective
+
+extern "C" __attribute__((visibility("default"))) const apo::objective::CudaKernels* apo_cuda_kernels() {
+  static const apo::objective::CudaKernels kernels = {
+      .version = APO_VERSION,
+      .scores = apo::objective::scores,
+      .score_gradient = apo::objective::score_gradient,
+      .kl = apo::objective::kl,
+  };
+  return &kernels;
+}

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Makes what installs without a compiler, from build/release:
+#   dist/apo-VERSION-py3-none-manylinux_2_36_x86_64.whl   programs, library, headers, CMake package, configs, licences
+#   dist/apo-VERSION-linux-x86_64.tar.gz                  the same, to be unpacked anywhere
+#   dist/apo-check-VERSION-linux-x86_64.tar.gz            what scripts/gpu_check.sh runs on a machine with a GPU
+#
+#   scripts/package.sh [--no-cuda] [--no-renderer]
+#
+#   --no-cuda       without CUDA kernels, where there is no CUDA 13 compiler (scripts/setup.sh --cuda brings one)
+#   --no-renderer   without a software renderer of its own: pictures then need libEGL or libOSMesa on the machine
+#
+# Environment: APO_DIST  where the results go (default: dist)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cuda=ON renderer=1
+for argument in "$@"; do
+  case "$argument" in
+    --no-cuda) cuda=OFF ;;
+    --no-renderer) renderer=0 ;;
+    -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "package.sh: unknown option '$argument' (valid: --no-cuda, --no-renderer)" >&2; exit 2 ;;
+  esac
+done
+say() { printf '\033[1m[package]\033[0m %s\n' "$*"; }
+mkdir -p "${APO_DIST:-dist}" build/package
+dist="$(cd "${APO_DIST:-dist}" && pwd)"
+work="$PWD/build/package"
+log="$work/package.log"
+quietly() { "$@" >"$log" 2>&1 || { tail -n 20 "$log" >&2; echo "package.sh: $1 failed (log: $log)" >&2; exit 4; }; }
+
+scripts/setup.sh --package
+python="${APO_VENV:-$PWD/.venv}/bin/python"
+scripts/package/hdf5.sh "$work/hdf5"
+((renderer == 0)) || scripts/package/osmesa.sh "$work/osmesa"
+
+say "building"
+quietly cmake --preset release -DAPO_CUDA="$cuda" -DAPO_HDF5_LIBRARY="$work/hdf5/lib/libhdf5.a;sz;z;m;dl"
+scripts/build.sh release programs
+version="$(sed -n 's/^project(apo VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)"
+
+say "collecting"
+stage="$work/stage"
+rm -rf "$stage"
+quietly cmake --install build/release --prefix "$stage/apo" --strip
+rm "$stage/apo/lib/cmake/apo/apoBuildPaths.cmake"
+# only what lies beside: nothing that was true on this machine alone
+for file in "$stage"/apo/bin/*; do patchelf --set-rpath '$ORIGIN/../lib:$ORIGIN/../../torch/lib' "$file"; done
+patchelf --set-rpath '$ORIGIN:$ORIGIN/../../torch/lib:$ORIGIN/../../mujoco' "$stage/apo/lib/libapo.so"
+[ "$cuda" = OFF ] || patchelf --set-rpath '$ORIGIN/../../nvidia/cu13/lib' "$stage/apo/lib/libapo_cuda.so"
+((renderer == 0)) || cp "$work/osmesa/libOSMesa.so.8" "$stage/apo/lib/"
+scripts/package/licenses.sh "$stage/apo/share/doc/apo/licenses" "$work"
+cp scripts/package/python/apo/*.py "$stage/apo/"
+"$python" scripts/package/metadata.py "$version" "$stage"
+
+say "packing"
+rm -rf "$work/wheel" && mkdir "$work/wheel"
+quietly "$python" -m wheel pack "$stage" --dest-dir "$work/wheel"
+quietly "$python" -m auditwheel repair "$work"/wheel/apo-*.whl --plat manylinux_2_36_x86_64 --only-plat --strip --wheel-dir "$work/wheel/repaired" \
+  --exclude 'libtorch*' --exclude 'libc10*' --exclude 'libcudart*' --exclude 'libmujoco*'
+rm -f "$dist"/apo-*
+cp "$work"/wheel/repaired/apo-*.whl "$dist/"
+
+name="apo-$version-linux-x86_64"
+rm -rf "${work:?}/$name" && mkdir -p "$work/$name"
+quietly "$python" -m zipfile -e "$dist"/apo-*.whl "$work/$name"

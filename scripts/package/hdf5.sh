@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Builds the distribution's own version of HDF5 as a static library that a shared one can hold, without the parts that
+# need a network (the package's library brings thirty others along).
+#
+#   scripts/package/hdf5.sh OUTPUT_DIR     OUTPUT_DIR/lib/libhdf5.a, OUTPUT_DIR/include, OUTPUT_DIR/COPYING; kept if there
+set -euo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+case "${1:-}" in -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+(($# == 1)) || { echo "hdf5.sh: expected OUTPUT_DIR (--help says more)" >&2; exit 2; }
+output="$(mkdir -p "$1" && cd "$1" && pwd)"
+[ ! -e "$output/DONE" ] || { echo "[package] hdf5: all there"; exit 0; }
+. "$here/debian_source.sh"
+work="$output/work"
+log="$output/build.log"
+echo "[package] hdf5: fetching and building it (log: $log)"
+build() {
+  debian_source hdf5 "$work"
+  mkdir -p "$work/build"
+  cd "$work/build"
+  "$work/hdf5/tree/configure" --quiet --prefix="$output" --libdir="$output/lib" --enable-static --disable-shared --with-pic \
+    --with-szlib --with-zlib --disable-hl --disable-tools --disable-tests --disable-fortran --disable-cxx CFLAGS="-O2 -w"
+  make -s -j "${APO_JOBS:-2}" -C src install-libLTLIBRARIES install-includeHEADERS
+  cp "$work/hdf5/tree/COPYING" "$output/COPYING"
+}
+build >"$log" 2>&1 &  # in the background and waited for: a function in a condition would go on after an error
+wait $! || { tail -n 20 "$log" >&2; echo "hdf5.sh: building HDF5 failed (log: $log)" >&2; exit 4; }
+rm -rf "$work"
+touch "$output/DONE"

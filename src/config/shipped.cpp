@@ -1,0 +1,47 @@
+#include "apo/config/shipped.h"
+
+#include <algorithm>
+
+#include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "apo/base/location.h"
+#include "config/expectation.h"
+
+namespace apo::config {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Beside an installed library, or in the source tree of a build.
+std::optional<fs::path> directory() { return find_beside({"../share/apo/configs", "../../../configs"}); }
+
+bool looks_like_a_name(const std::string& text) {
+  return !text.empty() && std::ranges::all_of(text, [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; });
+}
+
+}  // namespace
+
+std::vector<std::string> shipped_configs() {
+  std::vector<std::string> names;
+  if (const auto where = directory())
+    for (const auto& entry : fs::directory_iterator(*where))
+      if (entry.path().extension() == ".yaml") names.push_back(entry.path().stem().string());
+  std::ranges::sort(names);
+  return names;
+}
+
+Document open_config(const std::string& file_or_name, const std::vector<std::string>& overrides) {
+  if (!looks_like_a_name(file_or_name) || fs::exists(file_or_name))
+    return Document::from_file(file_or_name, overrides);
+  const std::vector<std::string> names = shipped_configs();
+  if (std::ranges::find(names, file_or_name) == names.end()) {
+    const auto suggestion = nearest(file_or_name, names);
+    throw ConfigError(concat("--config: expected a YAML file or the name of a shipped config (",
+                             names.empty() ? "none are installed" : join({names.begin(), names.end()}), "), found '",
+                             file_or_name, "'", suggestion ? concat(" (did you mean '", *suggestion, "'?)") : ""));
+  }
+  const fs::path file = *directory() / (file_or_name + ".yaml");
+  return Document::from_text(read_file(file), overrides, "configs", file.string());
+}
+
+}  // namespace apo::config
