@@ -277,7 +277,7 @@ def make_items(options, bin_directory, data):
         Item("openvla-torch", 90, torch_step("cuda"), True, "the released training step in PyTorch"),
         Item("tabletop", 45, own("tabletop", "cuda", *quick), True, "SFT and APO against the CPU's"),
         Item("parity", 30, own("parity", "cuda"), True, "tiny OpenVLA against transformers' numbers"),
-        Item("tests", 40, tests("*Cuda*", "cuda"), True, "the test binaries' CUDA cases"),
+        Item("tests", 40, tests("*OnCuda*", "cuda"), True, "the test binaries' CUDA cases"),
         Item("memcheck", 40, sanitizer("memcheck"), True, "kernels under compute-sanitizer"),
         Item("racecheck", 40, sanitizer("racecheck"), True, "kernels under compute-sanitizer"),
         Item("openvla-checkpointing", 60, own("openvla", "cuda", "--checkpointing", *quick), True,

@@ -12,8 +12,8 @@
 #include <iostream>
 #include <map>
 
+#include "apo/base/device.h"
 #include "apo/base/error.h"
-#include "apo/training/options.h"
 #include "gpu/check.h"
 
 namespace {
@@ -43,21 +43,22 @@ const std::map<std::string, std::pair<Check, const char*>> kChecks = {
     {"openvla", {gpu::check_openvla, "an OpenVLA of the released size with random weights: speed and memory"}},
 };
 
+int finish_without_device(const std::string& name) {
+  const CudaState& state = cuda_state();
+  const Json line = {{"item", name},
+                     {"device", "none"},
+                     {"verdict", state.driver ? "failed" : "no device"},
+                     {"numbers", Json::object()},
+                     {"message", state.problem}};
+  std::cout << line.dump(-1, ' ', false, Json::error_handler_t::replace) << std::endl;
+  return state.driver ? 1 : 0;  // a card that cannot be used is no missing card
+}
+
 int run(const std::string& name, const gpu::Options& options) {
-  std::string shown = "none";
   try {
-    at::Device device = at::kCPU;
-    try {
-      device = training::select_device(options.device);
-    } catch (const ConfigError& error) {
-      if (!options.device.starts_with("cuda")) throw;
-      const Json line = {{"item", name}, {"device", shown}, {"verdict", "no device"}, {"numbers", Json::object()},
-                         {"message", error.what()}};
-      std::cout << line.dump() << std::endl;
-      return 0;
-    }
-    shown = device.str();
-    gpu::Item item(name, shown);
+    if (options.device.starts_with("cuda") && cuda_state().devices == 0) return finish_without_device(name);
+    const at::Device device = select_device(options.device);
+    gpu::Item item(name, device.str());
     try {
       kChecks.at(name).first(options, device, item);
     } catch (const c10::Error& error) {
