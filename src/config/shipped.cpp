@@ -37,7 +37,7 @@ Document open_config(const std::string& file_or_name, const std::vector<std::str
   if (std::ranges::find(names, file_or_name) == names.end()) {
     const auto suggestion = nearest(file_or_name, names);
     throw ConfigError(concat("--config: expected a YAML file or the name of a shipped config (",
-                             names.empty() ? "none are installed" : join({names.begin(), names.end()}), "), found '",
+                             names.empty() ? "none are installed" : join(std::vector<std::string_view>(names.begin(), names.end())), "), found '",
                              file_or_name, "'", suggestion ? concat(" (did you mean '", *suggestion, "'?)") : ""));
   }
   const fs::path file = *directory() / (file_or_name + ".yaml");
