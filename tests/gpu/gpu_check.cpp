@@ -7,6 +7,7 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <torch/types.h>
+#include <torch/version.h>
 
 #include <CLI/CLI.hpp>
 #include <iostream>
