@@ -143,7 +143,7 @@ void check_kernels(const Options& options, at::Device device, Item& item) {
         for (const bool smooth : {false, true})
           for (const bool strided : {false, true})
             compare({type, samples, tokens, vocabulary, masked, smooth, strided}, device, worst);
-      const std::string name = concat(c10::toString(type), "/", vocabulary, "/");
+      const std::string name = concat(c10::toString(type), "/vocabulary_", vocabulary, "/");
       item.put(name + "cases", worst.cases);
       item.put(name + "score_error", worst.score);
       item.put(name + "gradient_error", worst.gradient);

@@ -43,8 +43,10 @@ std::unique_ptr<at::ObserverContext> count(const at::RecordFunction& function) {
   };
   if (name == "aten::mm" || name == "aten::bmm") {
     counted_operations += product(shape(0), shape(1));
-  } else if (name == "aten::addmm" || name == "aten::baddbmm") {
+  } else if (name == "aten::addmm" || name == "aten::addmm_" || name == "aten::baddbmm") {
     counted_operations += product(shape(1), shape(2));
+  } else if (name == "mkldnn::_linear_pointwise") {  // the weight is [n, k]
+    if (shape(1).size() == 2) counted_operations += product(shape(0), {shape(1)[1], shape(1)[0]});
   } else if (name.starts_with("aten::_scaled_dot_product_") && !name.ends_with("_math")) {
     const bool backward = name.find("_backward") != std::string_view::npos;  // its first input is the gradient
     counted_operations += backward ? 2 * attention(shape(1), shape(2)) : attention(shape(0), shape(1));

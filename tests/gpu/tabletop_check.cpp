@@ -44,10 +44,12 @@ Trained train(const Options& options, const std::string& config, const fs::path&
   Trained trained;
   trained.checkpoint = training::train(run.training).checkpoint / "policy";
   std::ifstream file(dir / "metrics.jsonl");
-  for (std::string line; std::getline(file, line);)
-    for (const auto& [name, value] : Json::parse(line).items())
+  for (std::string line; std::getline(file, line);) {
+    const Json row = Json::parse(line);
+    for (const auto& [name, value] : row.items())
       trained.columns[name].push_back(value.is_number() ? value.get<double>()
                                                         : std::numeric_limits<double>::quiet_NaN());
+  }
   return trained;
 }
 
