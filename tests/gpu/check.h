@@ -92,7 +92,8 @@ class OperationCounter {
 double matmul_peak(at::Device device, int64_t size);
 
 /// Where a CUDA device's time goes while `body` runs: seconds by kind of kernel, the longest kernels, and the share of the
-/// time in which the device worked at all. An object that says why where the profiler gives no kernels.
+/// time in which the device worked at all. An object that says why where the profiler gives no kernels. Elsewhere, how
+/// many operations the profiler saw.
 Json profile(at::Device device, const std::function<void()>& body);
 
 void check_kernels(const Options& options, at::Device device, Item& item);

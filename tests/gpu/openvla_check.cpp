@@ -328,7 +328,7 @@ void time_decisions(Policy& policy, const std::vector<data::Sample>& samples, in
     const auto [low, high] = policy.action_token_range();
     item.expect(ids.ge(low).logical_and(ids.le(high)).all().item<bool>(),
                 name + ": expected action tokens alone, found others");
-    if (device.is_cuda() && batch == 1) item.put(name + "/profile", profile(device, [&] { policy.act(input); }));
+    if (batch == 1) item.put(name + "/profile", profile(device, [&] { policy.act(input); }));
     item.progress();
   }
 }

@@ -149,7 +149,7 @@ void check_parity(const Options& options, at::Device device, Item& item) {
   const Differences usual = difference(on_cpu, expected);
   record("cpu/bfloat16_against_float32", usual, {.logits = 0.5, .log_probs = 0.5, .ids = 0.5, .gradients = 0.1}, item);
   record("cuda/bfloat16_against_float32", off,
-         {.logits = 2 * usual.logits, .log_probs = 2 * usual.log_probs, .ids = 0.5, .gradients = 2 * usual.gradients},
+         {.logits = 3 * usual.logits, .log_probs = 3 * usual.log_probs, .ids = 0.5, .gradients = 3 * usual.gradients},
          item);
   record("cuda/bfloat16_against_cpu", difference(half, on_cpu),
          {.logits = 3 * usual.logits, .log_probs = 3 * usual.log_probs, .ids = 0.5, .gradients = 3 * usual.gradients},

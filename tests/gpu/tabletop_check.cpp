@@ -22,10 +22,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What rounding may make of a run. Float32 sums in another order differ in the seventh digit; fifty updates spread that, the
-// gradient's norm first. The first steps hold tightly, the later ones show that nothing drifts away.
-constexpr int64_t kFirstSteps = 3;
-constexpr double kFirstLimit = 1e-3, kLossLimit = 0.1;
+// What rounding may make of a run. Float32 sums in another order differ in the seventh digit; fifty updates spread that, since
+// Adam divides small gradients by their size. The first steps hold tightly (a greedy token at a tie changes action_l1 by
+// a bin), the later ones show that nothing drifts away.
+constexpr size_t kFirstSteps = 3;
+constexpr double kFirstLimit = 5e-3, kGreedyLimit = 5e-2, kLossLimit = 0.1;
 
 using Columns = std::map<std::string, std::vector<double>>;
 
@@ -90,11 +91,12 @@ double deviation(const std::vector<double>& ours, const std::vector<double>& the
 void compare(const std::string& name, const Trained& ours, const Trained& theirs, Item& item) {
   const size_t steps = std::min(ours["loss"].size(), theirs["loss"].size());
   item.expect(ours["loss"].size() == theirs["loss"].size(), name + ": the runs have different numbers of steps");
-  const size_t first = std::min<size_t>(kFirstSteps, steps);
+  const size_t first = std::min(kFirstSteps, steps);
   for (const auto& [column, values] : theirs.columns) {
     if (column.ends_with("seconds") || column == "samples_per_second" || column == "memory_bytes") continue;
     const std::string path = name + "/relative_difference/" + column;
-    item.at_most(path + "/first_steps", deviation(ours[column], values, 0, first), kFirstLimit);
+    item.at_most(path + "/first_steps", deviation(ours[column], values, 0, first),
+                 column.starts_with("action_l1") || column.starts_with("num_") ? kGreedyLimit : kFirstLimit);
     item.put(path + "/all_steps", deviation(ours[column], values, 0, steps));
   }
   item.at_most(name + "/loss_difference_of_means",
@@ -112,7 +114,14 @@ void check_tabletop(const Options& options, at::Device device, Item& item) {
   const Trained apo = train(options, "tabletop_apo.yaml", directory / "apo", "cpu", sft.checkpoint);
   check_loss("cpu/apo", apo, item);
   item.progress();
-  if (!device.is_cuda()) return;
+  if (!device.is_cuda()) {  // a second run is the same to the last bit
+    const Trained again = train(options, "tabletop_apo.yaml", directory / "again", "cpu", sft.checkpoint);
+    compare("cpu_again/apo", again, apo, item);
+    for (const char* column : {"loss", "grad_norm", "z0"})
+      item.at_most(concat("cpu_again/apo/differs/", column), deviation(again[column], apo[column], 0, apo["loss"].size()),
+                   0);
+    return;
+  }
 
   // as the programs run, for the speed
   const std::string name = device.str();
