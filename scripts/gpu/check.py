@@ -50,7 +50,7 @@ def find_bin(options):
         if (place / "apo-gpu-check").exists():
             return place.resolve()
     raise UsageError("apo-gpu-check: expected it in " + " or ".join(map(str, places)) +
-                     ", found it in none; build it (scripts/build.sh release apo-gpu-check) or name its directory "
+                     ", found it in none; build it (scripts/build.sh release gpu-check) or name its directory "
                      "with --bin")
 
 
@@ -93,8 +93,8 @@ def environment(options, binary):
             return plain  # 127: a shared library was not found
     except (OSError, subprocess.TimeoutExpired):
         return plain  # the items will say it
-    more = library_directories(options)
-    return plain | {"LD_LIBRARY_PATH": os.pathsep.join(more + [plain["LD_LIBRARY_PATH"]] * ("LD_LIBRARY_PATH" in plain))}
+    places = library_directories(options) + [plain.get("LD_LIBRARY_PATH", "")]
+    return plain | {"LD_LIBRARY_PATH": os.pathsep.join(place for place in places if place)}
 
 
 def query_gpus():
@@ -264,7 +264,7 @@ def make_items(options, bin_directory, data):
 
     def tests(filter_, device):
         def command():
-            program = bin_directory / "objective_test"
+            program = bin_directory / "apo-gpu-tests"
             if not program.exists():
                 return f"{program.name} is not there"
             return run_tool(["--judge-tests", device, str(program), f"--gtest_filter={filter_}", "--gtest_color=no"])
