@@ -67,6 +67,8 @@ Timing measure(at::Device device, int64_t warm_ups, int64_t repeats, const std::
 /// Largest memory that tensors held on a CUDA device since the last reset; 0 elsewhere.
 int64_t peak_bytes(at::Device device);
 void reset_peak(at::Device device);
+/// Gives back what the device's allocator keeps for later.
+void free_cache(at::Device device);
 
 /// The largest absolute difference; infinite where one side has NaN or another shape.
 double distance(const at::Tensor& a, const at::Tensor& b);

@@ -122,7 +122,7 @@ std::vector<data::Sample> make_samples(const Policy& policy, int64_t count) {
                                                      "thread the needle", "put the square nut on the peg"};
   std::vector<data::Sample> samples(static_cast<size_t>(count));
   for (size_t i = 0; i < samples.size(); ++i) {
-    samples[i].observation.images["agentview"] = at::randint(0, 256, {224, 224, 3}, at::kByte);
+    samples[i].observation.images["agentview"] = at::randint(0, 256, {256, 256, 3}, at::kByte);
     samples[i].observation.instruction = kInstructions[i % kInstructions.size()];
     samples[i].action = Action(static_cast<size_t>(policy.action_size()), 0.002f * static_cast<float>(i));
     samples[i].desirable = i < samples.size() * 3 / 4;
@@ -364,6 +364,19 @@ void count_released(const Options& options, Item& item) {
   item.progress();
 }
 
+// One part, whose failure (a lack of memory, say) costs that part alone.
+void attempt(const std::string& name, at::Device device, Item& item, const std::function<void()>& part) {
+  try {
+    part();
+  } catch (const c10::Error& error) {
+    item.complain(name + ": " + error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    item.complain(name + ": " + error.what());
+  }
+  free_cache(device);
+  item.progress();
+}
+
 }  // namespace
 
 void check_openvla(const Options& options, at::Device device, Item& item) {
@@ -389,21 +402,24 @@ void check_openvla(const Options& options, at::Device device, Item& item) {
   const std::vector<data::Sample> samples = make_samples(*policy, kBatch);
   policy->set_training(true);
   item.put("train/activation_checkpointing", options.checkpointing);
-  {
+  attempt("train/mismatched", device, item, [&] {
     Trainer trainer(*policy, {.z0 = objective::Z0Estimator::mismatched});
     time_training("train/mismatched", trainer, samples, options.checkpointing ? 5 : steps, peak, item);
     if (options.checkpointing) return;
     time_phases(trainer, samples, repeats, item);
     item.put("train/profile", profile(device, [&] { trainer.step(samples); }));
     item.progress();
-  }
+  });
+  if (options.checkpointing) return;
   policy->set_training(false);
-  time_decisions(*policy, samples, repeats, item);
-  time_scoring(*policy, samples, shape, repeats, item);
+  attempt("decide", device, item, [&] { time_decisions(*policy, samples, repeats, item); });
+  attempt("score", device, item, [&] { time_scoring(*policy, samples, shape, repeats, item); });
   policy->set_training(true);
   // the released program's estimate of z0, which needs no second answer
-  Trainer trainer(*policy, {.z0 = objective::Z0Estimator::shifted_labels});
-  time_training("train/shifted_labels", trainer, samples, (steps + 1) / 2, peak, item);
+  attempt("train/shifted_labels", device, item, [&] {
+    Trainer trainer(*policy, {.z0 = objective::Z0Estimator::shifted_labels});
+    time_training("train/shifted_labels", trainer, samples, (steps + 1) / 2, peak, item);
+  });
 }
 
 }  // namespace apo::gpu
