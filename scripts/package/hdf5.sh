@@ -4,12 +4,27 @@
 #
 #   scripts/package/hdf5.sh OUTPUT_DIR     OUTPUT_DIR/lib/libhdf5.a, OUTPUT_DIR/include, OUTPUT_DIR/COPYING; kept if there
 set -euo pipefail
-here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 case "${1:-}" in -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 (($# == 1)) || { echo "hdf5.sh: expected OUTPUT_DIR (--help says more)" >&2; exit 2; }
 output="$(mkdir -p "$1" && cd "$1" && pwd)"
 [ ! -e "$output/DONE" ] || { echo "[package] hdf5: all there"; exit 0; }
-. "$here/debian_source.sh"
+# debian_source NAME DIR   unpacks the source package NAME into DIR/NAME; asks the archives that apt knows for their
+#                          sources without changing apt's configuration
+debian_source() {
+  local name="$1" dir="$2" apt file
+  mkdir -p "$dir/.apt/parts" "$dir/.apt/lists/partial"
+  for file in /etc/apt/sources.list.d/*.sources; do
+    [ ! -e "$file" ] || sed 's/^Types:.*/Types: deb-src/' "$file" >"$dir/.apt/parts/${file##*/}"
+  done
+  { cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null || true; } |
+    sed -n 's/^deb /deb-src /p' >"$dir/.apt/parts/binary.list"
+  apt=(apt-get -o Dir::Etc::SourceList=/dev/null -o "Dir::Etc::SourceParts=$dir/.apt/parts" -o "Dir::State::Lists=$dir/.apt/lists"
+       -o APT::Sandbox::User=root)
+  "${apt[@]}" update
+  rm -rf "${dir:?}/$name"
+  mkdir -p "$dir/$name"
+  (cd "$dir/$name" && "${apt[@]}" source --download-only "$name" && dpkg-source --no-check -x ./*.dsc tree)
+}
 work="$output/work"
 log="$output/build.log"
 echo "[package] hdf5: fetching and building it (log: $log)"

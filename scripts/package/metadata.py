@@ -19,7 +19,7 @@ Version: {version}
 Summary: Action Preference Optimization: refine vision-language-action robot policies from human corrections
 License-Expression: MIT
 License-File: LICENSE
-Requires-Python: >=3.9
+Requires-Python: >=3.10
 Requires-Dist: torch==2.11.0
 Requires-Dist: mujoco==3.3.7
 Description-Content-Type: text/markdown

@@ -1,6 +1,7 @@
 #include "apo/base/location.h"
 
 #include <dlfcn.h>
+#include <link.h>
 
 #include "apo/base/error.h"
 
@@ -10,12 +11,13 @@ namespace fs = std::filesystem;
 
 fs::path file_of(const void* symbol) {
   Dl_info info{};
-  APO_ASSERT(::dladdr(symbol, &info) != 0 && info.dli_fname != nullptr);
+  link_map* map = nullptr;
+  APO_ASSERT(::dladdr1(symbol, &info, reinterpret_cast<void**>(&map), RTLD_DL_LINKMAP) != 0 && map != nullptr);
+  // the loader keeps no path of the program itself
+  const fs::path path = map->l_name[0] != '\0' ? map->l_name : "/proc/self/exe";
   std::error_code error;
-  fs::path path = fs::canonical(info.dli_fname, error);
-  // a program started through PATH is known by a bare name
-  if (error) path = fs::canonical("/proc/self/exe", error);
-  return error ? fs::path(info.dli_fname) : path;
+  const fs::path resolved = fs::canonical(path, error);
+  return error ? path : resolved;
 }
 
 const fs::path& own_file() {

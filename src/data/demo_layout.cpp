@@ -116,7 +116,8 @@ std::optional<std::string> json_entry(const std::optional<std::string>& text, co
     for (const auto& part : json[key]) letters = letters && part.is_string() && part.get<std::string>().size() == 1;
     for (const auto& part : json[key]) {
       if (!part.is_string()) return std::nullopt;
-      value += (letters || value.empty() ? "" : " ") + part.get<std::string>();
+      value += letters || value.empty() ? "" : " ";
+      value += part.get<std::string>();
     }
   } else if (json[key].is_string()) {
     value = json[key].get<std::string>();

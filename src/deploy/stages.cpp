@@ -31,6 +31,7 @@ Stages::Stages(const RefineSetup& setup)
       state_(dir_) {
   // also for deployments and evaluations: idle threads of the tensor library burn time where cores are scarce
   training::set_threads(setup.training.run);
+  training::set_float32_arithmetic();
 }
 
 std::string Stages::relative(const fs::path& path) const { return fs::relative(path, dir_).string(); }

@@ -170,14 +170,13 @@ at::Tensor SmallNetwork::attention_mask(const PolicyInput& input, int64_t prefix
   for (const int64_t length : lengths) total += length;
   const at::TensorOptions options = word_.options().requires_grad(false);
   const double hidden = -std::numeric_limits<double>::infinity();
-  at::Tensor mask = at::full({total, total}, hidden, at::TensorOptions(at::kFloat));
+  at::Tensor mask = at::full({total, total}, hidden, options);
   mask.narrow(1, 0, prefix).zero_();  // everyone sees the whole prefix
   int64_t begin = prefix;
   for (const int64_t length : lengths) {  // an answer sees its own past
-    mask.narrow(0, begin, length).narrow(1, begin, length).copy_(at::full({length, length}, hidden).triu(1));
+    mask.narrow(0, begin, length).narrow(1, begin, length).copy_(at::full({length, length}, hidden, options).triu(1));
     begin += length;
   }
-  mask = mask.to(options);
   if (!input.prompt_mask.defined()) return mask;
   at::Tensor columns = at::zeros({input.size(), 1, 1, total}, options);
   columns.narrow(3, shape_.patches(), input.prompt.size(1))

@@ -1,9 +1,12 @@
 // The tabletop of a build without MuJoCo: options and expert are there, the world is not.
 // This file is then the room's only source, so it takes the portable parts along.
+#include "apo/simulation/rendering.h"
 #include "simulation/scene_disruptions.cpp"
 #include "simulation/portable.cpp"
 
 namespace apo::simulation {
+
+std::string renderer_name() { throw RunError(Tabletop::problem()); }
 
 struct Tabletop::Episode {};
 

@@ -14,8 +14,8 @@ namespace {
 constexpr int kMajor = mjVERSION_HEADER / 100, kMinor = mjVERSION_HEADER / 10 % 10, kPatch = mjVERSION_HEADER % 10;
 
 struct Loaded {
-  MujocoLibrary library;
-  std::string problem;
+  MujocoLibrary library = {};
+  std::string problem = {};
 };
 
 Loaded load() {
@@ -45,7 +45,7 @@ Loaded load() {
 }
 
 const Loaded& loaded() {
-  static const Loaded once = load();
+  static const Loaded& once = *new Loaded(load());  // renderers of threads that outlive main still need it
   return once;
 }
 

@@ -1,19 +1,17 @@
 #include "simulation/renderer.h"
 
-#include <GL/osmesa.h>
-#include <stdlib.h>
-
 #include <Eigen/Core>
 #include <Eigen/Geometry>
 #include <algorithm>
 #include <cstring>
 #include <map>
-#include <mutex>
 #include <tuple>
 #include <utility>
 #include <vector>
 
 #include "apo/base/error.h"
+#include "simulation/gl_context.h"
+#include "simulation/mujoco_library.h"
 
 namespace apo::simulation {
 namespace {
@@ -21,38 +19,9 @@ namespace {
 constexpr int kMaxGeoms = 64;
 constexpr float kClosingColor[3] = {0.1f, 0.9f, 0.3f};
 
-/// An OSMesa context. MuJoCo draws into a framebuffer of its own, so the context's buffer is a mere formality.
-class GlContext {
- public:
-  GlContext() {
-    static std::once_flag once;
-    // Mesa's software rasterizer: a 64-pixel picture is one tile, so handing it to a thread costs more than drawing it.
-    std::call_once(once, [] { ::setenv("LP_NUM_THREADS", "0", /*overwrite=*/0); });
-    context_ = OSMesaCreateContextExt(OSMESA_RGBA, 24, 0, 0, nullptr);
-    APO_CHECK(RunError, context_ != nullptr, "OSMesa gives no OpenGL context; is libosmesa6 whole and memory left?");
-    if (!activate()) {
-      OSMesaDestroyContext(context_);
-      throw RunError("OSMesa: the OpenGL context cannot be made current");
-    }
-  }
-  ~GlContext() { OSMesaDestroyContext(context_); }
-  GlContext(const GlContext&) = delete;
-  GlContext& operator=(const GlContext&) = delete;
-
-  bool activate() {
-    return OSMesaGetCurrentContext() == context_ ||
-           OSMesaMakeCurrent(context_, buffer_.data(), GL_UNSIGNED_BYTE, kSide, kSide) == GL_TRUE;
-  }
-
- private:
-  static constexpr int kSide = 16;
-  OSMesaContext context_ = nullptr;
-  std::vector<uint8_t> buffer_ = std::vector<uint8_t>(4 * kSide * kSide);
-};
-
 /// The scene with the picture's size and quality.
 std::shared_ptr<const mjModel> with_look(const mjModel& model, int size, Look look) {
-  mjModel* copy = mj_copyModel(nullptr, &model);
+  mjModel* copy = mujoco().mj_copyModel(nullptr, &model);
   APO_CHECK(RunError, copy != nullptr, "MuJoCo: no memory for a copy of the scene");
   copy->vis.global.offwidth = size;
   copy->vis.global.offheight = size;
@@ -61,7 +30,7 @@ std::shared_ptr<const mjModel> with_look(const mjModel& model, int size, Look lo
     copy->vis.quality.shadowsize = 1024;
     copy->vis.quality.numslices = 48;
   }
-  return {copy, [](const mjModel* m) { mj_deleteModel(const_cast<mjModel*>(m)); }};
+  return {copy, [](const mjModel* m) { mujoco().mj_deleteModel(const_cast<mjModel*>(m)); }};
 }
 
 void relight(mjvScene& visual, const OtherLight& other) {
@@ -97,23 +66,23 @@ void move_camera(mjvScene& visual, const OtherView& other) {
 struct Renderer::Screen {
   Screen(std::shared_ptr<const Scene> scene, int size, Look look)
       : scene(std::move(scene)), model(with_look(*this->scene->model, size, look)), size(size) {
-    mjv_defaultScene(&visual);
-    mjr_defaultContext(&drawing);
-    mjv_defaultOption(&option);
-    mjv_defaultCamera(&camera);
+    mujoco().mjv_defaultScene(&visual);
+    mujoco().mjr_defaultContext(&drawing);
+    mujoco().mjv_defaultOption(&option);
+    mujoco().mjv_defaultCamera(&camera);
     camera.type = mjCAMERA_FIXED;
     camera.fixedcamid = this->scene->camera;
-    mjv_makeScene(model.get(), &visual, kMaxGeoms);
+    mujoco().mjv_makeScene(model.get(), &visual, kMaxGeoms);
     visual.flags[mjRND_SHADOW] = 1;
     visual.flags[mjRND_REFLECTION] = 0;
     visual.flags[mjRND_SKYBOX] = 0;
     try {
-      mjr_makeContext(model.get(), &drawing, mjFONTSCALE_50);
+      mujoco().mjr_makeContext(model.get(), &drawing, mjFONTSCALE_50);
     } catch (...) {
-      mjv_freeScene(&visual);
+      mujoco().mjv_freeScene(&visual);
       throw;
     }
-    mjr_setBuffer(mjFB_OFFSCREEN, &drawing);
+    mujoco().mjr_setBuffer(mjFB_OFFSCREEN, &drawing);
     rows.resize(static_cast<size_t>(3) * size * size);
   }
   /// The drawn form of a geom of the model; null if it is not drawn.
@@ -131,14 +100,21 @@ struct Renderer::Screen {
     if (other.texture == TableTexture::grid) table->matid = scene->materials[1];
   }
   ~Screen() {
-    if (gl.activate()) mjr_freeContext(&drawing);
-    mjv_freeScene(&visual);
+    try {
+      if (!program_ends()) {
+        gl->activate();
+        mujoco().mjr_freeContext(&drawing);
+      }
+    } catch (const Error&) {
+      // what it holds goes with the context
+    }
+    mujoco().mjv_freeScene(&visual);
   }
 
   std::shared_ptr<const Scene> scene;
   std::shared_ptr<const mjModel> model;
   int size;
-  GlContext gl;
+  std::unique_ptr<GlContext> gl = make_gl_context();
   mjvScene visual;
   mjrContext drawing;
   mjvOption option;
@@ -152,8 +128,8 @@ Renderer::~Renderer() = default;
 
 void Renderer::draw(mjData& data, bool closing, const SceneDisruptions& happening, uint8_t* pixels) {
   Screen& s = *screen_;
-  APO_CHECK(RunError, s.gl.activate(), "OSMesa: the OpenGL context cannot be made current");
-  mjv_updateScene(s.model.get(), &data, &s.option, nullptr, &s.camera, mjCAT_ALL, &s.visual);
+  s.gl->activate();
+  mujoco().mjv_updateScene(s.model.get(), &data, &s.option, nullptr, &s.camera, mjCAT_ALL, &s.visual);
   if (closing) {
     if (mjvGeom* palm = s.drawn(s.scene->palm_geom))
       std::copy(std::begin(kClosingColor), std::end(kClosingColor), palm->rgba);
@@ -162,8 +138,8 @@ void Renderer::draw(mjData& data, bool closing, const SceneDisruptions& happenin
   if (happening.table) s.repaint(*happening.table);
   if (happening.view) move_camera(s.visual, *happening.view);
   const mjrRect view{0, 0, s.size, s.size};
-  mjr_render(view, &s.visual, &s.drawing);
-  mjr_readPixels(s.rows.data(), nullptr, view, &s.drawing);
+  mujoco().mjr_render(view, &s.visual, &s.drawing);
+  mujoco().mjr_readPixels(s.rows.data(), nullptr, view, &s.drawing);
   const size_t stride = static_cast<size_t>(3) * s.size;
   for (int y = 0; y < s.size; y++)  // OpenGL's row 0 is at the bottom
     std::memcpy(pixels + stride * y, s.rows.data() + stride * (s.size - 1 - y), stride);

@@ -1,4 +1,4 @@
-// Off-screen pictures through OSMesa: one OpenGL context a thread and picture size, whatever the number of
+// Off-screen pictures: one OpenGL context a thread and picture size, whatever the number of
 // environments, since they share the scene.
 #pragma once
 
@@ -21,7 +21,7 @@ class Renderer {
   /// The calling thread's renderer for that size, made when first asked for.
   static Renderer& of_this_thread(const std::shared_ptr<const Scene>& scene, int size, Look look);
 
-  /// RunError if there is no OpenGL context to be had.
+  /// RunError or ConfigError if there is no OpenGL context to be had, as make_gl_context().
   Renderer(std::shared_ptr<const Scene> scene, int size, Look look);
   ~Renderer();
   Renderer(const Renderer&) = delete;

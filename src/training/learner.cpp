@@ -277,7 +277,8 @@ objective::ReferenceLogProbs Learner::reference_log_probs(std::vector<data::Samp
   const bool was_training = policy_.training();
   policy_.set_training(false);
   std::vector<at::Tensor> tokens, mismatched;
-  for (MicroBatch& batch : split(prepare(samples), static_cast<int64_t>(samples.size()))) {
+  const Prepared whole = prepare(samples);  // may add samples
+  for (MicroBatch& batch : split(whole, static_cast<int64_t>(samples.size()))) {
     score_policy(batch, options_.needs_mismatched_logits());
     batch.objective.reference_logits = batch.objective.policy_logits;
     batch.objective.mismatched_reference_logits = batch.objective.mismatched_policy_logits;

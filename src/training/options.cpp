@@ -108,4 +108,9 @@ void set_threads(const RunOptions& options) {
   if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
 }
 
+void set_float32_arithmetic() {
+  at::globalContext().setAllowTF32CuDNN(false);
+  at::globalContext().setAllowTF32CuBLAS(false);
+}
+
 }  // namespace apo::training

@@ -9,7 +9,7 @@ namespace apo::training {
 
 /// Seeds the default generators of the CPU and of `device`.
 void seed_generators(uint64_t seed, at::Device device);
-/// "random.cpu" and, on a CUDA device, "random.cuda".
+/// "random.cpu" and, on an accelerator, its stream under the name of its kind, "random.cuda".
 models::NamedTensors generator_states(at::Device device);
 void restore_generators(const models::NamedTensors& states, at::Device device);
 

@@ -41,6 +41,11 @@ class Hash {
   uint64_t hash_ = 0xcbf29ce484222325ULL;
 };
 
+// Asked so rather than by allowTF32CuDNN and its kin, which throw where a program has set only some of these.
+bool rounds_to_tf32(at::Float32Op op) {
+  return at::globalContext().float32Precision(at::Float32Backend::CUDA, op) == at::Float32Precision::TF32;
+}
+
 }  // namespace
 
 int64_t total_steps(const TrainOptions& train, const data::PoolSampler& sampler) {
@@ -148,8 +153,11 @@ LibrarySettings::LibrarySettings(const RunOptions& options)
     : threads_(at::get_num_threads()),
       deterministic_(at::globalContext().deterministicAlgorithms()),
       warn_only_(at::globalContext().deterministicAlgorithmsWarnOnly()),
-      fill_(at::globalContext().deterministicFillUninitializedMemory()) {
+      fill_(at::globalContext().deterministicFillUninitializedMemory()),
+      tf32_convolutions_(rounds_to_tf32(at::Float32Op::CONV)),
+      tf32_products_(rounds_to_tf32(at::Float32Op::MATMUL)) {
   set_threads(options);
+  set_float32_arithmetic();
   at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
   // no part of determinism, and slow
   at::globalContext().setDeterministicFillUninitializedMemory(false);
@@ -159,6 +167,8 @@ LibrarySettings::~LibrarySettings() {
   at::set_num_threads(threads_);
   at::globalContext().setDeterministicAlgorithms(deterministic_, warn_only_);
   at::globalContext().setDeterministicFillUninitializedMemory(fill_);
+  at::globalContext().setAllowTF32CuDNN(tf32_convolutions_);
+  at::globalContext().setAllowTF32CuBLAS(tf32_products_);
 }
 
 }  // namespace apo::training

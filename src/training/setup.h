@@ -32,8 +32,9 @@ struct ParameterCounts {
 };
 ParameterCounts count_parameters(const models::Policy& policy);
 
-/// Threads and determinism of the tensor library while it lives. Deterministic kernels are chosen where there
-/// are any (a warning names the others).
+/// Threads, float32 arithmetic and determinism of the tensor library while it lives. Deterministic kernels are
+/// chosen where there are any, but for the backward pass of fused attention on CUDA, whose deterministic kind
+/// LibTorch takes only where everything without one is an error; a warning names it and the others.
 class LibrarySettings {
  public:
   explicit LibrarySettings(const RunOptions& options);
@@ -43,7 +44,7 @@ class LibrarySettings {
 
  private:
   int threads_;
-  bool deterministic_, warn_only_, fill_;
+  bool deterministic_, warn_only_, fill_, tf32_convolutions_, tf32_products_;
 };
 
 }  // namespace apo::training

@@ -320,7 +320,9 @@ class AdapterFile : public ::testing::Test {
     const std::string message =
         message_of<DataError>([&] { load_adapter(*fresh->adapter_slots(), "default", directory_.path()); });
     for (const auto& [name, linear] : fresh->adapter_slots()->layers())
-      if (message != "(nothing thrown)") EXPECT_TRUE(linear->adapters.empty()) << "changed by half: " << name;
+      if (message != "(nothing thrown)") {
+        EXPECT_TRUE(linear->adapters.empty()) << "changed by half: " << name;
+      }
     return message;
   }
   std::filesystem::path file() const { return directory_ / "adapter_model.safetensors"; }

@@ -24,7 +24,8 @@ struct OpenVlaGolden {
         json(nlohmann::json::parse(read_file(directory / "golden.json"))),
         base(directory / "golden.safetensors") {}
 
-  std::unique_ptr<Policy> policy(const std::string& adapter = "", PolicyOptions options = {}) const {
+  std::unique_ptr<Policy> policy(const std::string& adapter = "", PolicyOptions options = {},
+                                 at::Device device = at::kCPU) const {
     options.checkpoint = (directory / "checkpoint").string();
     if (options.dtype == "auto") options.dtype = "float32";
     options.unnorm_key = json["unnorm_key"];
@@ -33,7 +34,7 @@ struct OpenVlaGolden {
       options.adapter = (directory / adapter).string();
       options.lora.rank = json["adapters"][adapter]["rank"];
     }
-    return make_policy(options, nullptr, 0, at::kCPU);
+    return make_policy(options, nullptr, 0, device);
   }
 
   std::vector<Observation> observations() const {

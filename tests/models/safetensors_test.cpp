@@ -68,7 +68,9 @@ std::string complaint(const std::string& bytes) {
   write_file_atomic(directory / "x.safetensors", bytes);
   const std::string message =
       message_of<DataError>([&] { SafetensorsReader reader(directory / "x.safetensors"); });
-  if (message != "(nothing thrown)") EXPECT_THAT(message, HasSubstr("x.safetensors"));
+  if (message != "(nothing thrown)") {
+    EXPECT_THAT(message, HasSubstr("x.safetensors"));
+  }
   return message;
 }
 

@@ -78,7 +78,9 @@ TEST(SmallPolicy, ATokenIsPredictedFromWhatStandsBeforeIt) {
     changed.ids.select(1, t).copy_((tokens.ids.select(1, t) + 5).remainder(16));
     const at::Tensor after = policy->score(input, changed, nullptr).logits;
     EXPECT_TRUE(after.narrow(1, 0, t + 1).equal(before.narrow(1, 0, t + 1))) << t;
-    if (t < 2) EXPECT_GT(difference(after.select(1, t + 1), before.select(1, t + 1)), 1e-3) << t;
+    if (t < 2) {
+      EXPECT_GT(difference(after.select(1, t + 1), before.select(1, t + 1)), 1e-3) << t;
+    }
   }
 }
 

@@ -42,7 +42,7 @@ for file in /etc/resolv.conf /etc/hosts /etc/pip.conf /etc/ssl/certs/ca-certific
 done
 cp "${wheel[0]}" "$root/"
 here() { chroot "$root" /usr/bin/env -i HOME=/root PATH=/venv/bin:/usr/bin:/bin PIP_CERT="${PIP_CERT:-}" PIP_INDEX_URL="${PIP_INDEX_URL:-}" \
-  OMP_NUM_THREADS="${OMP_NUM_THREADS:-}" bash -c "$1"; }
+  OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" bash -c "$1"; }
 fail() { echo "bare_root.sh: $*" >&2; exit 1; }
 expect() { # NAME EXIT-CODE TEXT COMMAND: what a command returns and says
   local code=0 out
@@ -70,11 +70,13 @@ expect "version" 0 "/venv/lib/python3" "apo-train --version"
 expect "no GPU" 2 "no NVIDIA driver" "apo-eval --config tabletop --set policy.checkpoint=x --set run.device=cuda"
 expect "an unknown config" 2 "did you mean 'tabletop'?" "apo-refine --config tabeltop"
 expect "a config by name" 0 "/tmp/runs/tabletop" "cd /tmp && apo-refine --config tabletop --print-config"
+expect "two installations" 0 "library   /venv/lib/python3" \
+  'mkdir -p /other && echo rubbish >/other/libapo.so && LD_LIBRARY_PATH=/other apo-train --version'
 expect "an installation that cannot be written to" 0 "0.1" "chmod -R a-w /venv && apo-data --version"
 expect "the library for others" 0 "libapo.so" 'ls $(python -c "import apo; print(apo.prefix)")/lib'
 
-short='--set refine.base.train.max_steps=20 --set train.max_steps=10 --set eval.trials=10 --set deploy.collect.take_overs=2
-  --set deploy.demonstrations.episodes=10 --set deploy.collect.episodes=10'
+short='--set refine.base.train.max_steps=4 --set train.max_steps=6 --set eval.trials=4 --set deploy.collect.take_overs=2
+  --set deploy.collect.episodes=8 --set deploy.demonstrations.episodes=6 --set deploy.intervention.scripted.patience_steps=12'
 [ "${2:-}" = --loop ] && short=
 here "cd /root && apo-refine --config tabletop ${short//$'\n'/ }" || fail "the loop failed"
 here 'test -s /root/runs/tabletop/report.html && test -s /root/runs/tabletop/summary.json' || fail "the loop left no report"

@@ -19,7 +19,7 @@ using ::testing::Not;
 // The environment of the programs that a test starts.
 class Variables {
  public:
-  explicit Variables(const std::map<std::string, std::string>& values) {
+  explicit Variables(std::initializer_list<std::pair<std::string, std::string>> values) {
     for (const auto& [name, value] : values) {
       const char* before = std::getenv(name.c_str());
       before_[name] = before == nullptr ? "" : before;
@@ -42,7 +42,7 @@ ProgramResult evaluate(const std::string& device) {
 }
 
 TEST(Device, CudaWithoutADriverIsAnErrorThatSaysSo) {
-  const Variables variables({{"LD_LIBRARY_PATH", "/nonexistent"}});
+  const Variables variables{{"LD_LIBRARY_PATH", "/nonexistent"}};
   const ProgramResult result = evaluate("cuda");
   if (result.err.find("libcuda") == std::string::npos) GTEST_SKIP() << "a machine with a driver: " << result.err;
   EXPECT_EQ(result.exit_code, 2);
@@ -51,14 +51,14 @@ TEST(Device, CudaWithoutADriverIsAnErrorThatSaysSo) {
 }
 
 TEST(Device, ADriverThatIsTooOldIsNamedWithWhatIsNeeded) {
-  const Variables variables({{"LD_LIBRARY_PATH", kDriver}, {"FAKE_CUDA_VERSION", "12080"}});
+  const Variables variables{{"LD_LIBRARY_PATH", kDriver}, {"FAKE_CUDA_VERSION", "12080"}};
   const ProgramResult result = evaluate("cuda:0");
   EXPECT_EQ(result.exit_code, 2);
   EXPECT_THAT(result.err, AllOf(HasSubstr("expected CUDA 13.0 or newer (driver 580), found CUDA 12.8")));
 }
 
 TEST(Device, AutoWarnsOfAGpuThatItCannotUseAndTakesTheCpu) {
-  const Variables variables({{"LD_LIBRARY_PATH", kDriver}, {"FAKE_CUDA_VERSION", "12080"}});
+  const Variables variables{{"LD_LIBRARY_PATH", kDriver}, {"FAKE_CUDA_VERSION", "12080"}};
   const ProgramResult result = evaluate("auto");
   EXPECT_THAT(result.err, AllOf(HasSubstr("although there is a GPU"), HasSubstr("found CUDA 12.8")));
   EXPECT_EQ(result.exit_code, 3) << "the checkpoint is not there: " << result.err;
@@ -66,32 +66,32 @@ TEST(Device, AutoWarnsOfAGpuThatItCannotUseAndTakesTheCpu) {
 
 TEST(Device, AutoIsSilentWhereNoDeviceIs) {
   for (const auto& [name, value] : std::map<std::string, std::string>{{"FAKE_CUDA_DEVICES", "0"}, {"FAKE_CUDA_INIT", "100"}}) {
-    const Variables variables({{"LD_LIBRARY_PATH", kDriver}, {name, value}});
+    const Variables variables{{"LD_LIBRARY_PATH", kDriver}, {name, value}};
     EXPECT_THAT(evaluate("auto").err, Not(HasSubstr("GPU"))) << name;
     EXPECT_THAT(evaluate("cuda").err, HasSubstr("has no device for this process")) << name;
   }
 }
 
 TEST(Device, ADriverThatDoesNotStartIsAnError) {
-  const Variables variables({{"LD_LIBRARY_PATH", kDriver}, {"FAKE_CUDA_INIT", "999"}});
+  const Variables variables{{"LD_LIBRARY_PATH", kDriver}, {"FAKE_CUDA_INIT", "999"}};
   EXPECT_THAT(evaluate("cuda").err, HasSubstr("does not start (cuInit gives 999)"));
 }
 
 // The fake passes for a driver with a device; LibTorch's CUDA half, or what it needs, then finds out.
 TEST(Device, ADeviceThatLibTorchCannotUseIsAnErrorNotACrash) {
-  const Variables variables({{"LD_LIBRARY_PATH", kDriver}});
+  const Variables variables{{"LD_LIBRARY_PATH", kDriver}};
   const ProgramResult result = evaluate("cuda");
   EXPECT_EQ(result.exit_code, 2) << result.err;
   EXPECT_THAT(result.err, HasSubstr("expected a usable CUDA device for 'cuda', found none: "));
 }
 
 TEST(Device, TheCpuAsksNoDriver) {
-  const Variables variables({{"LD_LIBRARY_PATH", kDriver}, {"FAKE_CUDA_VERSION", "12080"}});
+  const Variables variables{{"LD_LIBRARY_PATH", kDriver}, {"FAKE_CUDA_VERSION", "12080"}};
   EXPECT_THAT(evaluate("cpu").err, Not(HasSubstr("CUDA")));
 }
 
 TEST(Device, TheVersionSaysWhatTheMachineOffers) {
-  const Variables variables({{"LD_LIBRARY_PATH", kDriver}, {"FAKE_CUDA_VERSION", "12080"}});
+  const Variables variables{{"LD_LIBRARY_PATH", kDriver}, {"FAKE_CUDA_VERSION", "12080"}};
   const std::string out = run_program("apo-train", {"--version"}).out;
   EXPECT_THAT(out, AllOf(HasSubstr("0.1.0"), HasSubstr("libapo.so"), HasSubstr("LibTorch"), HasSubstr("MuJoCo"),
                          HasSubstr("found CUDA 12.8")));

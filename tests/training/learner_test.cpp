@@ -86,7 +86,9 @@ TEST(Learner, MicroBatchesEqualTheWholeBatch) {
       const BatchOutcome a = Learner(whole.policy, &whole.reference, options, 0, false).learn(first);
       const BatchOutcome b = Learner(parts.policy, &parts.reference, options, micro, false).learn(second);
       EXPECT_NEAR(a.loss, b.loss, 1e-6);
-      if (!std::isnan(a.z0)) EXPECT_NEAR(a.z0, b.z0, 1e-6);
+      if (!std::isnan(a.z0)) {
+        EXPECT_NEAR(a.z0, b.z0, 1e-6);
+      }
       for (const auto member : {&BatchOutcome::log_prob, &BatchOutcome::reward, &BatchOutcome::action_l1,
                                 &BatchOutcome::weight, &BatchOutcome::lambda, &BatchOutcome::sample_loss})
         EXPECT_TRUE(at::allclose(a.*member, b.*member, 1e-6, 1e-6, /*equal_nan=*/true));

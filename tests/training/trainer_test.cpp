@@ -278,7 +278,9 @@ TEST(Train, StopsBeforeANonFiniteUpdateAndNamesTheSample) {
   // nothing of the failed step was written; the message names it and the checkpoint before it
   const auto done = metrics_of(runs / "run").size();
   EXPECT_THAT(message, HasSubstr(concat("step ", done + 1, ":")));
-  if (done > 0) EXPECT_THAT(message, HasSubstr((runs / concat("run/checkpoints/step-", done)).string()));
+  if (done > 0) {
+    EXPECT_THAT(message, HasSubstr((runs / concat("run/checkpoints/step-", done)).string()));
+  }
   EXPECT_FALSE(fs::exists(runs / concat("run/checkpoints/step-", done + 1)));
 }
 

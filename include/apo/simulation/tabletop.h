@@ -88,7 +88,7 @@ class Tabletop {
 
   /// What the policy is given: images "front" [image_size, image_size, 3]; state "eef_pos" [3] m, "eef_height" [1] m,
   /// "gripper_opening" [1] m; instruction "pick up the red block", "push the blue block into the zone", ...
-  /// RunError if no off-screen OpenGL context can be had.
+  /// RunError or ConfigError if nothing can draw, as renderer_name() of rendering.h.
   Observation observe() const;
 
   /// The same view for people, antialiased: [size, size, 3] uint8, row 0 at the top. Between 16 and 2048 pixels.

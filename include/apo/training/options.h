@@ -87,4 +87,8 @@ void check(const TrainingOptions& options);
 /// it has read its config; `train` and `deploy::refine` do it for those who link the library.
 void set_threads(const RunOptions& options);
 
+/// Float32 is float32 from now on, on every device: by itself the tensor library rounds what CUDA's convolutions
+/// read to TF32 (10 bits), and a policy would be another one than on the CPU. Done where `set_threads` is.
+void set_float32_arithmetic();
+
 }  // namespace apo::training
