@@ -1,8 +1,10 @@
-"""Runs the items of the GPU check one after the other and writes what came out; scripts/gpu_check.sh is its door.
+"""Runs the items of the GPU check one after the other and writes what came out; gpu_check.sh is its door.
 
-Each item is a program of its own with a time limit of its own, so that a crash or a hang costs that item alone. An item
-prints JSON lines, the last of which counts; the results are written after every item. Only Python's standard library.
+Each item is a program of its own with a time limit of its own, so that a crash or a hang costs that item
+alone. An item prints JSON lines, the last of which counts; the results are written after every item. Only
+Python's standard library.
 """
+
 import argparse
 import csv
 import ctypes
@@ -40,18 +42,24 @@ class Item:
         self.name, self.limit, self.command, self.gpu, self.sentence = name, limit, command, gpu, sentence
 
 
-# --- what is there ---------------------------------------------------------------------------------------------------
+# --- what is there ------------------------------------------------------------------------------------------
+
 
 def find_bin(options):
     """Directory of apo-gpu-check: --bin, beside this script in an archive, or the source tree's build."""
     root = HERE.parent.parent
-    places = [options.bin] if options.bin else [root / "libexec", root / "bin", root / "build" / "release" / "bin"]
+    places = (
+        [options.bin] if options.bin else [root / "libexec", root / "bin", root / "build" / "release" / "bin"]
+    )
     for place in places:
         if (place / "apo-gpu-check").exists():
             return place.resolve()
-    raise UsageError("apo-gpu-check: expected it in " + " or ".join(map(str, places)) +
-                     ", found it in none; build it (scripts/build.sh release gpu-check) or name its directory "
-                     "with --bin")
+    raise UsageError(
+        "apo-gpu-check: expected it in "
+        + " or ".join(map(str, places))
+        + ", found it in none; build it (scripts/build.sh release gpu-check) or name its directory "
+        "with --bin"
+    )
 
 
 def find_data(options):
@@ -60,8 +68,11 @@ def find_data(options):
     for place in places:
         if (place / "tabletop_sft.yaml").exists():
             return place.resolve()
-    raise UsageError("data: expected tabletop_sft.yaml in " + " or ".join(map(str, places)) +
-                     ", found it in neither; name the directory with --data")
+    raise UsageError(
+        "data: expected tabletop_sft.yaml in "
+        + " or ".join(map(str, places))
+        + ", found it in neither; name the directory with --data"
+    )
 
 
 def module_directory(name):
@@ -70,11 +81,12 @@ def module_directory(name):
 
 
 def library_directories(options):
-    """Where the shared libraries are that the programs may not find by themselves: LibTorch's and the installed library's."""
+    """Where the libraries are that programs may not find by themselves: LibTorch's and the installed one's."""
     found = []
     prefix = options.prefix
     if prefix is None and module_directory("apo"):
         import apo
+
         prefix = getattr(apo, "prefix", None)
         prefix = prefix() if callable(prefix) else prefix
     if prefix:
@@ -86,7 +98,7 @@ def library_directories(options):
 
 
 def environment(options, binary):
-    """The programs' environment: theirs as it is where they start in it, else with the library directories."""
+    """The programs' environment: as it is where they start in it, else with the library directories."""
     plain = dict(os.environ)
     try:
         if subprocess.run([binary, "--help"], env=plain, capture_output=True, timeout=60).returncode != 127:
@@ -100,16 +112,28 @@ def environment(options, binary):
 def query_gpus():
     """-> [{"name", "driver_version", ...}] as nvidia-smi says, and what it said where it failed."""
     always = ["name", "driver_version", "memory.total"]
-    more = ["memory.free", "compute_cap", "power.limit", "clocks.max.sm", "pstate", "temperature.gpu",
-            "ecc.mode.current", "mig.mode.current"]
+    more = [
+        "memory.free",
+        "compute_cap",
+        "power.limit",
+        "clocks.max.sm",
+        "pstate",
+        "temperature.gpu",
+        "ecc.mode.current",
+        "mig.mode.current",
+    ]
     program = shutil.which("nvidia-smi")
     if program is None:
         return [], "nvidia-smi is not there"
     problem = ""
     for fields in (always + more, always):  # not every driver knows every field
         try:
-            done = subprocess.run([program, "--query-gpu=" + ",".join(fields), "--format=csv,noheader,nounits"],
-                                  capture_output=True, text=True, timeout=20)
+            done = subprocess.run(
+                [program, "--query-gpu=" + ",".join(fields), "--format=csv,noheader,nounits"],
+                capture_output=True,
+                text=True,
+                timeout=20,
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             return [], f"nvidia-smi: {error}"
         if done.returncode == 0:
@@ -131,7 +155,10 @@ def query_driver():
             return found
         for index in range(count.value):
             device, name = ctypes.c_int(0), ctypes.create_string_buffer(256)
-            if driver.cuDeviceGet(ctypes.byref(device), index) == 0 and driver.cuDeviceGetName(name, 256, device) == 0:
+            if (
+                driver.cuDeviceGet(ctypes.byref(device), index) == 0
+                and driver.cuDeviceGetName(name, 256, device) == 0
+            ):
                 found["devices"].append(name.value.decode(errors="replace"))
         return found
     except (OSError, AttributeError):
@@ -142,17 +169,25 @@ def machine():
     def version(name):
         try:
             import importlib.metadata
+
             return importlib.metadata.version(name)
         except Exception:
             return None
+
     gpus, problem = query_gpus()
-    return {"gpus": gpus, "nvidia_smi": problem, "driver": query_driver(),
-            "processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "packages": {name: version(name) for name in ("torch", "transformers", "peft", "numpy")}}
+    return {
+        "gpus": gpus,
+        "nvidia_smi": problem,
+        "driver": query_driver(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in ("torch", "transformers", "peft", "numpy")},
+    }
 
 
-# --- running one item ------------------------------------------------------------------------------------------------
+# --- running one item ---------------------------------------------------------------------------------------
+
 
 def last_result(text):
     """The last whole JSON line with a verdict."""
@@ -187,9 +222,18 @@ def die_with_parent():
 
 def run_program(command, limit, env):
     """-> (exit code or None after the time limit, stdout, stderr), whatever the program does."""
-    with tempfile.TemporaryFile("w+", errors="replace") as out, tempfile.TemporaryFile("w+", errors="replace") as err:
-        process = subprocess.Popen(command, stdout=out, stderr=err, stdin=subprocess.DEVNULL, env=env,
-                                   start_new_session=True, preexec_fn=die_with_parent)
+    with tempfile.TemporaryFile("w+", errors="replace") as out, tempfile.TemporaryFile(
+        "w+", errors="replace"
+    ) as err:
+        process = subprocess.Popen(
+            command,
+            stdout=out,
+            stderr=err,
+            stdin=subprocess.DEVNULL,
+            env=env,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
         try:
             code = process.wait(limit)
         except subprocess.TimeoutExpired:
@@ -217,7 +261,9 @@ def run_item(item, limit, env):
             result |= {key: found[key] for key in ("device", "verdict", "numbers", "message") if key in found}
         if code is None:
             result["verdict"] = "failed"
-            result["message"] = f"stopped after {limit:.0f} s; the numbers are of what was done. " + result["message"]
+            result["message"] = (
+                f"stopped after {limit:.0f} s; the numbers are of what was done. " + result["message"]
+            )
         elif code < 0:
             result["verdict"] = "failed"
             result["message"] = f"killed by {signal.Signals(-code).name}; {end_of(err)} {result['message']}"
@@ -225,7 +271,9 @@ def run_item(item, limit, env):
             result["verdict"] = "failed"
             result["message"] = f"exit code {code} without a result; {end_of(err or out)}"
         elif code not in (0, 1) or (code == 1) != (result["verdict"] == "failed"):
-            result["message"] = f"exit code {code} although {result['verdict']}; {end_of(err)} {result['message']}"
+            result["message"] = (
+                f"exit code {code} although {result['verdict']}; {end_of(err)} {result['message']}"
+            )
             result["verdict"] = "failed"
     except OSError as error:
         result["message"] = str(error)
@@ -233,12 +281,15 @@ def run_item(item, limit, env):
     return result | {"seconds": round(time.monotonic() - begin, 2)}
 
 
-# --- the items -------------------------------------------------------------------------------------------------------
+# --- the items ----------------------------------------------------------------------------------------------
+
 
 def sanitizer_program():
     found = shutil.which("compute-sanitizer")
-    places = [pathlib.Path("/usr/local/cuda/bin/compute-sanitizer"),
-              pathlib.Path("/usr/local/cuda/compute-sanitizer/compute-sanitizer")]
+    places = [
+        pathlib.Path("/usr/local/cuda/bin/compute-sanitizer"),
+        pathlib.Path("/usr/local/cuda/compute-sanitizer/compute-sanitizer"),
+    ]
     nvidia = module_directory("torch")
     if nvidia:
         places += sorted((nvidia.parent / "nvidia").glob("*/bin/compute-sanitizer"))
@@ -263,6 +314,7 @@ def make_items(options, bin_directory, data):
             if missing:
                 return "Python has no " + ", ".join(missing)
             return [sys.executable, str(HERE / "openvla_step_torch.py"), "--device", device, *quick]
+
         return command
 
     def sanitizer(tool):
@@ -272,8 +324,21 @@ def make_items(options, bin_directory, data):
                 return "compute-sanitizer is not there"
             # LibTorch tries calls that may fail; only what kernels do counts
             how = ["--tool", tool, *(["--report-api-errors", "no"] if tool == "memcheck" else [])]
-            return run_tool(["--judge-sanitizer", program, *how, check, "kernels", "--device", "cuda", "--data",
-                             str(data), "--small"])
+            return run_tool(
+                [
+                    "--judge-sanitizer",
+                    program,
+                    *how,
+                    check,
+                    "kernels",
+                    "--device",
+                    "cuda",
+                    "--data",
+                    str(data),
+                    "--small",
+                ]
+            )
+
         return command
 
     def tests(filter_, device):
@@ -281,29 +346,62 @@ def make_items(options, bin_directory, data):
             program = bin_directory / "apo-gpu-tests"
             if not program.exists():
                 return f"{program.name} is not there"
-            return run_tool(["--judge-tests", device, str(program), f"--gtest_filter={filter_}", "--gtest_color=no"])
+            return run_tool(
+                ["--judge-tests", device, str(program), f"--gtest_filter={filter_}", "--gtest_color=no"]
+            )
+
         return command
 
     gpu = [
         Item("device", 30, own("device", "cuda"), True, "card, driver, library"),
-        Item("kernels", 60, own("kernels", "cuda", *quick), True, "row kernels against the plain composition"),
-        Item("openvla", 120, own("openvla", "cuda", *quick), True, "7.5 B parameters: training, scoring, decisions"),
+        Item(
+            "kernels", 60, own("kernels", "cuda", *quick), True, "row kernels against the plain composition"
+        ),
+        Item(
+            "openvla",
+            120,
+            own("openvla", "cuda", *quick),
+            True,
+            "7.5 B parameters: training, scoring, decisions",
+        ),
         Item("openvla-torch", 90, torch_step("cuda"), True, "the released training step in PyTorch"),
         Item("tabletop", 45, own("tabletop", "cuda", *quick), True, "SFT and APO against the CPU's"),
         Item("parity", 30, own("parity", "cuda"), True, "tiny OpenVLA against transformers' numbers"),
         Item("tests", 40, tests("*OnCuda*", "cuda"), True, "the test binaries' CUDA cases"),
         Item("memcheck", 40, sanitizer("memcheck"), True, "kernels under compute-sanitizer"),
         Item("racecheck", 40, sanitizer("racecheck"), True, "kernels under compute-sanitizer"),
-        Item("openvla-checkpointing", 60, own("openvla", "cuda", "--checkpointing", *quick), True,
-             "the same training step with activations recomputed"),
+        Item(
+            "openvla-checkpointing",
+            60,
+            own("openvla", "cuda", "--checkpointing", *quick),
+            True,
+            "the same training step with activations recomputed",
+        ),
     ]
     cpu = [
         Item("device-cpu", 30, own("device", "cpu"), False, "library"),
-        Item("kernels-cpu", 90, own("kernels", "cpu", *quick), False, "row kernels against the plain composition"),
-        Item("tabletop-cpu", 60, own("tabletop", "cpu", *quick), False, "SFT and APO: finite and falling losses"),
+        Item(
+            "kernels-cpu",
+            90,
+            own("kernels", "cpu", *quick),
+            False,
+            "row kernels against the plain composition",
+        ),
+        Item(
+            "tabletop-cpu",
+            60,
+            own("tabletop", "cpu", *quick),
+            False,
+            "SFT and APO: finite and falling losses",
+        ),
         Item("parity-cpu", 30, own("parity", "cpu"), False, "tiny OpenVLA against transformers' numbers"),
-        Item("openvla-cpu", 60, own("openvla", "cpu", *quick), False, "the openvla item's code on a tiny one; the "
-             "released size on the meta device"),
+        Item(
+            "openvla-cpu",
+            60,
+            own("openvla", "cpu", *quick),
+            False,
+            "the openvla item's code on a tiny one; the " "released size on the meta device",
+        ),
         Item("openvla-torch-cpu", 60, torch_step("cpu"), False, "the PyTorch item's code on a tiny one"),
         Item("tests-cpu", 60, tests("TokenLogProbs.*:TokenKl.*", "cpu"), False, "the kernels' tests"),
     ]
@@ -319,33 +417,52 @@ def make_items(options, bin_directory, data):
     return items
 
 
-# --- judging other programs ------------------------------------------------------------------------------------------
+# --- judging other programs ---------------------------------------------------------------------------------
+
 
 def judge_sanitizer(command):
-    """compute-sanitizer's own summary is the verdict; what the program beneath says must not be an error either."""
+    """compute-sanitizer's summary is the verdict; the program beneath must have passed, too."""
     usage = subprocess.run([command[0], "--help"], capture_output=True, text=True, errors="replace").stdout
     # our kernels alone (..._of_rows): LibTorch's own would take minutes
     ours = ["--kernel-name", "kernel_substring=of_rows"] if "kernel_substring" in usage else []
-    done = subprocess.run([command[0], "--error-exitcode", "9", *ours, *command[1:]], capture_output=True, text=True,
-                          errors="replace")
+    done = subprocess.run(
+        [command[0], "--error-exitcode", "9", *ours, *command[1:]],
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
     said = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("=========")]
     beneath = last_result(done.stdout)
     passed = done.returncode == 0 and beneath is not None and beneath["verdict"] == "passed"
-    message = "" if passed else end_of("\n".join(said) or done.stderr or done.stdout) or f"exit code {done.returncode}"
+    message = (
+        ""
+        if passed
+        else end_of("\n".join(said) or done.stderr or done.stdout) or f"exit code {done.returncode}"
+    )
     summary = next((line.strip("= ") for line in reversed(said) if "SUMMARY" in line), "")
-    return {"device": beneath["device"] if beneath else "none", "numbers": {"summary": summary},
-            "verdict": "passed" if passed else "failed", "message": message}
+    return {
+        "device": beneath["device"] if beneath else "none",
+        "numbers": {"summary": summary},
+        "verdict": "passed" if passed else "failed",
+        "message": message,
+    }
 
 
 def judge_tests(device, command):
     with tempfile.NamedTemporaryFile(suffix=".json") as report:
-        done = subprocess.run([*command, f"--gtest_output=json:{report.name}"], capture_output=True, text=True,
-                              errors="replace")
+        done = subprocess.run(
+            [*command, f"--gtest_output=json:{report.name}"], capture_output=True, text=True, errors="replace"
+        )
         try:
             cases = [case for suite in json.load(report)["testsuites"] for case in suite["testsuite"]]
         except (ValueError, KeyError):
-            return {"device": device, "numbers": {}, "verdict": "failed",
-                    "message": f"exit code {done.returncode} without a report; {end_of(done.stderr or done.stdout)}"}
+            return {
+                "device": device,
+                "numbers": {},
+                "verdict": "failed",
+                "message": f"exit code {done.returncode} without a report; "
+                f"{end_of(done.stderr or done.stdout)}",
+            }
     ran = [case for case in cases if case.get("result") == "COMPLETED"]
     skipped = [f"{case['classname']}.{case['name']}" for case in cases if case.get("result") == "SKIPPED"]
     failed = [f"{case['classname']}.{case['name']}" for case in cases if case.get("failures")]
@@ -353,9 +470,13 @@ def judge_tests(device, command):
     if failed or done.returncode != 0:
         return {"device": device, "numbers": numbers, "verdict": "failed", "message": end_of(done.stdout)}
     if device == "cuda" and not ran:
-        return {"device": "none", "numbers": numbers, "verdict": "failed",
-                "message": "expected the CUDA cases to run, found them skipped: this build has no CUDA kernels or the "
-                           "library found no device"}
+        return {
+            "device": "none",
+            "numbers": numbers,
+            "verdict": "failed",
+            "message": "expected the CUDA cases to run, found them skipped: no CUDA kernels in this build, or the "
+            "library found no device",
+        }
     return {"device": device, "numbers": numbers, "verdict": "passed", "message": ""}
 
 
@@ -364,7 +485,8 @@ def print_judgement(judgement):
     return 0 if judgement["verdict"] == "passed" else 1
 
 
-# --- results ---------------------------------------------------------------------------------------------------------
+# --- results ------------------------------------------------------------------------------------------------
+
 
 def write_results(path, results):
     staged = path.with_name(path.name + ".part")
@@ -386,17 +508,26 @@ def number_at(numbers, path):
 
 # Item -> what the table shows of it: path in its numbers, factor, unit.
 SHOWN = {
-    "kernels": [("time/BFloat16/score_and_gradient/median_ms", 1, "ms bf16"),
-                ("time/BFloat16/composition_over_kernel", 1, "x faster than the composition")],
-    "openvla": [("train/mismatched/samples_per_second", 1, "samples/s trained"),
-                ("train/mismatched/share_of_matmul_peak", 100, "% of the matmul peak"),
-                ("train/mismatched/peak_bytes", 1e-9, "GB"),
-                ("decide/batch_1/median_ms", 1, "ms a decision"),
-                ("decide/batch_8/decisions_per_second", 1, "decisions/s at 8")],
+    "kernels": [
+        ("time/BFloat16/score_and_gradient/median_ms", 1, "ms bf16"),
+        ("time/BFloat16/composition_over_kernel", 1, "x faster than the composition"),
+    ],
+    "openvla": [
+        ("train/mismatched/samples_per_second", 1, "samples/s trained"),
+        ("train/mismatched/share_of_matmul_peak", 100, "% of the matmul peak"),
+        ("train/mismatched/peak_bytes", 1e-9, "GB"),
+        ("decide/batch_1/median_ms", 1, "ms a decision"),
+        ("decide/batch_8/decisions_per_second", 1, "decisions/s at 8"),
+    ],
     "openvla-torch": [("train/samples_per_second", 1, "samples/s trained"), ("train/peak_bytes", 1e-9, "GB")],
-    "openvla-checkpointing": [("train/mismatched/samples_per_second", 1, "samples/s trained"),
-                              ("train/mismatched/peak_bytes", 1e-9, "GB")],
-    "tabletop": [("cuda/apo/samples_per_second", 1, "samples/s APO"), ("cpu/apo/samples_per_second", 1, "on the CPU")],
+    "openvla-checkpointing": [
+        ("train/mismatched/samples_per_second", 1, "samples/s trained"),
+        ("train/mismatched/peak_bytes", 1e-9, "GB"),
+    ],
+    "tabletop": [
+        ("cuda/apo/samples_per_second", 1, "samples/s APO"),
+        ("cpu/apo/samples_per_second", 1, "on the CPU"),
+    ],
     "parity": [("cuda/float32_against_transformers/token_log_probs", 1, "off in float32")],
     "tests": [("passed", 1, "passed")],
 }
@@ -421,22 +552,31 @@ def summary(results):
     gpus = results["machine"]["gpus"]
     driver = results["machine"]["driver"]
     cards = [f"{gpu['name']}, {gpu['memory.total']} MiB, driver {gpu['driver_version']}" for gpu in gpus]
-    lines.append("card     " + ("; ".join(cards or driver.get("devices", [])) or
-                                f"none ({results['machine']['nvidia_smi']})"))
-    lines.append(f"library  torch {results['machine']['packages']['torch']}, CUDA of the driver "
-                 f"{driver.get('cuda', 'none')}")
+    lines.append(
+        "card     "
+        + ("; ".join(cards or driver.get("devices", [])) or f"none ({results['machine']['nvidia_smi']})")
+    )
+    lines.append(
+        f"library  torch {results['machine']['packages']['torch']}, CUDA of the driver "
+        f"{driver.get('cuda', 'none')}"
+    )
     lines.append("")
     for result in results["items"]:
         text = shown_numbers(result)
         if result["message"]:
             text += ("; " if text else "") + " ".join(result["message"].split())[:300]
-        lines.append(f"{result['item']:<22} {result['verdict']:<13} {result['seconds']:6.1f} s  {text}".rstrip())
+        lines.append(
+            f"{result['item']:<22} {result['verdict']:<13} {result['seconds']:6.1f} s  {text}".rstrip()
+        )
     counts = {}
     for result in results["items"]:
         counts[result["verdict"]] = counts.get(result["verdict"], 0) + 1
     lines.append("")
-    lines.append(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) +
-                 f" in {results['seconds']:.0f} s" + ("" if results["finished"] else "; stopped before the end"))
+    lines.append(
+        ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        + f" in {results['seconds']:.0f} s"
+        + ("" if results["finished"] else "; stopped before the end")
+    )
     return "\n".join(lines) + "\n"
 
 
@@ -471,9 +611,15 @@ def check_all(items, options, env, results, begin):
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(prog="gpu_check.sh", description="What works on this machine's GPU, and how fast.")
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("gpu_check.json"),
-                        help="results; the summary goes beside it as .txt (default gpu_check.json)")
+    parser = argparse.ArgumentParser(
+        prog="gpu_check.sh", description="What works on this machine's GPU, and how fast."
+    )
+    parser.add_argument(
+        "--output",
+        type=pathlib.Path,
+        default=pathlib.Path("gpu_check.json"),
+        help="results; the summary goes beside it as .txt (default gpu_check.json)",
+    )
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu: the CPU items alone")
     parser.add_argument("--items", type=lambda text: text.split(","), help="only these, separated by commas")
     parser.add_argument("--seconds", type=float, default=BUDGET_SECONDS, help="for everything together")
@@ -481,8 +627,12 @@ def parse(arguments):
     parser.add_argument("--quick", action="store_true", help="small sizes, no timings: a check of the check")
     parser.add_argument("--bin", type=pathlib.Path, help="directory of apo-gpu-check")
     parser.add_argument("--data", type=pathlib.Path, help="directory of recordings and configs")
-    parser.add_argument("--prefix", type=pathlib.Path, help="where the library is installed, if not as a package")
-    parser.add_argument("--python", help="the Python that has torch (default: the source tree's, else python3)")
+    parser.add_argument(
+        "--prefix", type=pathlib.Path, help="where the library is installed, if not as a package"
+    )
+    parser.add_argument(
+        "--python", help="the Python that has torch (default: the source tree's, else python3)"
+    )
     return parser.parse_args(arguments)
 
 
@@ -491,7 +641,9 @@ def open_output(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_results(path, {})
     except OSError as error:
-        raise UsageError(f"--output: {path}: expected a file that can be written, found: {error.strerror}") from error
+        raise UsageError(
+            f"--output: {path}: expected a file that can be written, found: {error.strerror}"
+        ) from error
 
 
 def main(arguments):
@@ -512,15 +664,23 @@ def main(arguments):
     except UsageError as error:
         print(f"gpu_check.sh: {error}", file=sys.stderr)
         return 2
-    results = {"schema": SCHEMA, "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "finished": False,
-               "seconds": 0.0, "options": {"device": options.device, "seconds": options.seconds, "quick": options.quick},
-               "machine": {}, "items": []}
+    results = {
+        "schema": SCHEMA,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "finished": False,
+        "seconds": 0.0,
+        "options": {"device": options.device, "seconds": options.seconds, "quick": options.quick},
+        "machine": {},
+        "items": [],
+    }
     complete = False
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
     try:
         results["machine"] = machine()
-        complete = check_all(items, options, environment(options, str(bin_directory / "apo-gpu-check")), results, begin)
+        complete = check_all(
+            items, options, environment(options, str(bin_directory / "apo-gpu-check")), results, begin
+        )
     except Interrupted:
         pass
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,10 +1,12 @@
-"""The released program's training step in PyTorch with random weights, to compare with the openvla item of the GPU check.
+"""The released program's training step in PyTorch with random weights, beside the GPU check's openvla item.
 
-As benchmarks/openvla_step.py, but without files and timm: a Llama of transformers, two vision towers of the same sizes, a
-projector, LoRA of rank 32 on all linear layers by peft, and a second full copy as the reference. Logits of the whole
-sequence, their log-softmax in float32 for the labels and once more for the shifted labels, the released APO loss, backward,
-Adam. Where the memory does not hold a batch of 8, half of it is tried. Prints one JSON line as apo-gpu-check does.
+As benchmarks/openvla_step.py, but without files and timm: a Llama of transformers, two vision towers of the
+same sizes, a projector, LoRA of rank 32 on all linear layers by peft (the patch convolutions carry none), and a
+second full copy as the reference. Logits of the whole sequence, their log-softmax in float32 for the labels and
+once more for the shifted labels, the released APO loss, backward, Adam. Where the memory does not hold a batch
+of 8, half of it is tried. Prints one JSON line as apo-gpu-check does.
 """
+
 import argparse
 import gc
 import json
@@ -23,10 +25,28 @@ PROMPTS = (24, 32, 27, 30)  # text tokens of the instructions, begin token inclu
 ACTIONS = 7
 
 SIZES = {
-    "released": dict(dino=(1024, 24, 16, 4096), siglip=(1152, 27, 16, 4304), image=224, projector=8704, vocabulary=32064,
-                     width=4096, layers=32, heads=32, mlp=11008),
-    "tiny": dict(dino=(128, 3, 2, 256), siglip=(144, 3, 2, 256), image=56, projector=256, vocabulary=1024, width=128,
-                 layers=3, heads=4, mlp=256),
+    "released": dict(
+        dino=(1024, 24, 16, 4096),
+        siglip=(1152, 27, 16, 4304),
+        image=224,
+        projector=8704,
+        vocabulary=32064,
+        width=4096,
+        layers=32,
+        heads=32,
+        mlp=11008,
+    ),
+    "tiny": dict(
+        dino=(128, 3, 2, 256),
+        siglip=(144, 3, 2, 256),
+        image=56,
+        projector=256,
+        vocabulary=1024,
+        width=128,
+        layers=3,
+        heads=4,
+        mlp=256,
+    ),
 }
 
 
@@ -43,7 +63,9 @@ class VisionBlock(torch.nn.Module):
     def forward(self, x):
         batch, length, width = x.shape
         q, k, v = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        update = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, length, width))
+        update = self.proj(
+            F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, length, width)
+        )
         x = x + (update if self.scale1 is None else update * self.scale1)
         update = self.fc2(F.gelu(self.fc1(self.norm2(x))))
         return x + (update if self.scale2 is None else update * self.scale2)
@@ -65,7 +87,7 @@ class Tower(torch.nn.Module):
             x = torch.cat([self.extra.expand(len(x), -1, -1), x], 1)
         for block in self.blocks[:-1]:
             x = block(x)
-        return x[:, -self.position.shape[1]:]
+        return x[:, -self.position.shape[1] :]
 
 
 class OpenVla(torch.nn.Module):
@@ -77,10 +99,18 @@ class OpenVla(torch.nn.Module):
         self.fc1 = torch.nn.Linear(joint, size["projector"])
         self.fc2 = torch.nn.Linear(size["projector"], size["width"])
         self.fc3 = torch.nn.Linear(size["width"], size["width"])
-        self.language = transformers.LlamaForCausalLM(transformers.LlamaConfig(
-            vocab_size=size["vocabulary"], hidden_size=size["width"], intermediate_size=size["mlp"],
-            num_hidden_layers=size["layers"], num_attention_heads=size["heads"], num_key_value_heads=size["heads"],
-            rms_norm_eps=1e-6, use_cache=False))
+        self.language = transformers.LlamaForCausalLM(
+            transformers.LlamaConfig(
+                vocab_size=size["vocabulary"],
+                hidden_size=size["width"],
+                intermediate_size=size["mlp"],
+                num_hidden_layers=size["layers"],
+                num_attention_heads=size["heads"],
+                num_key_value_heads=size["heads"],
+                rms_norm_eps=1e-6,
+                use_cache=False,
+            )
+        )
 
     def forward(self, images, ids, mask):
         features = torch.cat([self.dino(images[:, :3]), self.siglip(images[:, 3:])], 2)
@@ -98,9 +128,13 @@ def random_policy(size, device, trained):
     try:
         with torch.device(device):
             model = OpenVla(size)
-            policy = peft.get_peft_model(model, peft.LoraConfig(r=RANK, lora_alpha=16, target_modules="all-linear",
-                                                                init_lora_weights="gaussian"),
-                                         autocast_adapter_dtype=False)  # adapters in bfloat16, as released
+            policy = peft.get_peft_model(
+                model,
+                peft.LoraConfig(
+                    r=RANK, lora_alpha=16, target_modules="all-linear", init_lora_weights="gaussian"
+                ),
+                autocast_adapter_dtype=False,
+            )  # adapters in bfloat16, as released
     finally:
         torch.set_default_dtype(before)
     with torch.no_grad():
@@ -117,7 +151,7 @@ def random_policy(size, device, trained):
 
 
 def make_batch(size, count, device):
-    """Right-padded sequences of prompt and answer, as released; the answer is seven action tokens and the end token."""
+    """Right-padded prompts and answers, as released; an answer is seven action tokens and the end token."""
     lengths = [PROMPTS[i % len(PROMPTS)] for i in range(count)]
     longest = max(lengths) + ACTIONS + 1
     ids = torch.zeros(count, longest, dtype=torch.long)
@@ -127,19 +161,23 @@ def make_batch(size, count, device):
     for row, length in enumerate(lengths):
         end = length + ACTIONS + 1
         ids[row, :length] = torch.randint(3, size["vocabulary"] - BINS, (length,))
-        ids[row, length:end - 1] = answers[row]
+        ids[row, length : end - 1] = answers[row]
         ids[row, end - 1] = 2
         mask[row, :end] = True
         labels[row, length:end] = ids[row, length:end]
     shifted = torch.full_like(labels, IGNORED)  # the next sample's answer where this one's is
     for row, length in enumerate(lengths):
         following = (row + 1) % count
-        shifted[row, length:length + ACTIONS] = answers[following]
+        shifted[row, length : length + ACTIONS] = answers[following]
         shifted[row, length + ACTIONS] = 2
     images = torch.randn(count, 6, size["image"], size["image"]).to(torch.bfloat16)
     desirable = torch.arange(count) < max(1, 3 * count // 4)
-    return {name: tensor.to(device) for name, tensor in dict(images=images, ids=ids, mask=mask, labels=labels,
-                                                             shifted=shifted, desirable=desirable).items()}
+    return {
+        name: tensor.to(device)
+        for name, tensor in dict(
+            images=images, ids=ids, mask=mask, labels=labels, shifted=shifted, desirable=desirable
+        ).items()
+    }
 
 
 def log_probs(logits, labels):
@@ -154,16 +192,24 @@ def forward(model, batch, vocabulary):
     logits = model(batch["images"], batch["ids"], batch["mask"])
     labels = batch["labels"]
     patches = logits.shape[1] - labels.shape[1]
-    all_labels = torch.cat([labels[:, :1], labels.new_full((len(labels), patches), IGNORED), labels[:, 1:]], 1)
-    unused = [F.cross_entropy(logits[:, :-1].float().flatten(0, 1), all_labels[:, 1:].flatten())]  # as transformers does
-    text = logits[:, -labels.shape[1]:]
+    all_labels = torch.cat(
+        [labels[:, :1], labels.new_full((len(labels), patches), IGNORED), labels[:, 1:]], 1
+    )
+    unused = [
+        F.cross_entropy(logits[:, :-1].float().flatten(0, 1), all_labels[:, 1:].flatten())
+    ]  # as transformers does
+    text = logits[:, -labels.shape[1] :]
     kept, own = log_probs(text, labels)
     other, mismatched = log_probs(text, batch["shifted"])
     unused += [kept, other]
     predicted = logits[:, patches:-1].argmax(2)
     actions = labels[:, 1:] >= vocabulary - BINS
     # the released program decodes with numpy, on the host
-    errors = (predicted[actions].cpu() - labels[:, 1:][actions].cpu()).abs().float().view(len(labels), -1).mean(1) * 2 / BINS
+    errors = (
+        (predicted[actions].cpu() - labels[:, 1:][actions].cpu()).abs().float().view(len(labels), -1).mean(1)
+        * 2
+        / BINS
+    )
     return own, mismatched, errors.clamp(max=2).to(logits.device), unused
 
 
@@ -174,7 +220,9 @@ def step_loss(policy, reference, batch, vocabulary):
     z0 = (mismatched.sum(1) - mismatched_reference.sum(1)).detach().mean().clamp(-KL_LIMIT, KL_LIMIT)
     good = batch["desirable"]
     rewards = own.sum(1) - own_reference.sum(1)
-    losses = torch.cat([1 - torch.sigmoid(BETA * (rewards[good] - z0)), 1 - torch.sigmoid(BETA * (z0 - rewards[~good]))])
+    losses = torch.cat(
+        [1 - torch.sigmoid(BETA * (rewards[good] - z0)), 1 - torch.sigmoid(BETA * (z0 - rewards[~good]))]
+    )
     shares = [(e + 1e-4) / (e.sum() + 1e-4) for e in (errors[good], errors[~good])]
     return (losses * torch.cat([1 - torch.exp(-shares[0]), torch.exp(-shares[1])])).sum()
 
@@ -205,31 +253,56 @@ def run(size, device, count, steps):
         if i >= 2:
             times.append(time.perf_counter() - begin)
     middle = statistics.median(times)
-    return {"train": {"median_ms": 1e3 * middle, "fastest_ms": 1e3 * min(times), "repeats": len(times), "batch": count,
-                      "samples_per_second": count / middle, "last_loss": loss,
-                      "peak_bytes": torch.cuda.max_memory_allocated() if on_cuda else 0},
-            "text_tokens": batch["ids"].shape[1], "patches": (size["image"] // 14) ** 2,
-            "parameters": sum(parameter.numel() for parameter in policy.parameters()),
-            "trained_parameters": sum(parameter.numel() for parameter in trained)}
+    return {
+        "train": {
+            "median_ms": 1e3 * middle,
+            "fastest_ms": 1e3 * min(times),
+            "repeats": len(times),
+            "batch": count,
+            "samples_per_second": count / middle,
+            "last_loss": loss,
+            "peak_bytes": torch.cuda.max_memory_allocated() if on_cuda else 0,
+        },
+        "text_tokens": batch["ids"].shape[1],
+        "patches": (size["image"] // 14) ** 2,
+        "parameters": sum(parameter.numel() for parameter in policy.parameters()),
+        "trained_parameters": sum(parameter.numel() for parameter in trained),
+    }
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true")
     options = parser.parse_args()
-    result = {"item": "openvla-torch", "device": options.device, "verdict": "passed",
-              "numbers": {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__},
-              "message": ""}
+    result = {
+        "item": "openvla-torch",
+        "device": options.device,
+        "verdict": "passed",
+        "numbers": {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "peft": peft.__version__,
+        },
+        "message": "",
+    }
     if options.device.startswith("cuda") and not torch.cuda.is_available():
-        print(json.dumps(result | {"device": "none", "verdict": "no device", "message": "torch finds no CUDA device"}))
+        print(
+            json.dumps(
+                result | {"device": "none", "verdict": "no device", "message": "torch finds no CUDA device"}
+            )
+        )
         return 0
     torch.manual_seed(7)
     released = options.device.startswith("cuda") and not options.small
     for count in (8, 4, 2, 1):
         message = None
         try:
-            result["numbers"] |= run(SIZES["released" if released else "tiny"], options.device, count, 10 if released else 3)
+            result["numbers"] |= run(
+                SIZES["released" if released else "tiny"], options.device, count, 10 if released else 3
+            )
         except torch.OutOfMemoryError as error:
             message = f"a batch of {count}: {str(error).splitlines()[0]}"
         if message is None:

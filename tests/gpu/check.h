@@ -1,4 +1,5 @@
-// What the items of the GPU check share: numbers with limits, the clock that waits for the device, counted products.
+// What the items of the GPU check share: numbers with limits, the clock that waits for the device, counted
+// products.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,14 +18,14 @@ namespace apo::gpu {
 using Json = nlohmann::ordered_json;
 
 struct Options {
-  std::string device = "cpu";   ///< cpu | cuda | cuda:N
-  std::filesystem::path data;   ///< tests/gpu/data, or its copy in an archive
-  bool small = false;           ///< few cases, small sizes, no timings: for tools that slow everything down
-  bool checkpointing = false;   ///< openvla: recompute activations in the backward pass
+  std::string device = "cpu";  ///< cpu | cuda | cuda:N
+  std::filesystem::path data;  ///< tests/gpu/data, or its copy in an archive
+  bool small = false;          ///< few cases, small sizes, no timings: for tools that slow everything down
+  bool checkpointing = false;  ///< openvla: recompute activations in the backward pass
 };
 
-/// The numbers of one item and what is wrong with them; printed as one JSON object a line, so that whoever reads the
-/// last whole line has all that was done before a kill.
+/// The numbers of one item and what is wrong with them; printed as one JSON object a line, so that whoever
+/// reads the last whole line has all that was done before a kill.
 class Item {
  public:
   Item(std::string name, std::string device) : name_(std::move(name)), device_(std::move(device)) {}
@@ -60,7 +61,8 @@ struct Timing {
   Json json() const;
 };
 double median(std::vector<double> values);
-/// `repeats` timings after `warm_ups` runs that do not count; three or more of them where they take over `most_seconds`.
+/// `repeats` timings after `warm_ups` runs that do not count; three or more of them where they take over
+/// `most_seconds`.
 Timing measure(at::Device device, int64_t warm_ups, int64_t repeats, const std::function<void()>& body,
                double most_seconds = 20);
 
@@ -75,9 +77,9 @@ double distance(const at::Tensor& a, const at::Tensor& b);
 /// |a - b| / |b| of all numbers together.
 double relative_distance(const at::Tensor& a, const at::Tensor& b);
 
-/// Counts the floating-point operations of all matrix products and attentions that run on any thread while it lives: from
-/// the operands' shapes, 2 m k n a product; attention 4 b h m n d forward, twice that backward (without the fused
-/// kernels' own recomputation). Works on the meta device, too.
+/// Counts the floating-point operations of all matrix products and attentions that run on any thread while it
+/// lives: from the operands' shapes, 2 m k n a product; attention 4 b h m n d forward, twice that backward
+/// (without the fused kernels' own recomputation). Works on the meta device, too.
 class OperationCounter {
  public:
   OperationCounter();
@@ -93,9 +95,9 @@ class OperationCounter {
 /// Operations a second of the largest product worth measuring: bfloat16, `size` cubed.
 double matmul_peak(at::Device device, int64_t size);
 
-/// Where a CUDA device's time goes while `body` runs: seconds by kind of kernel, the longest kernels, and the share of the
-/// time in which the device worked at all. An object that says why where the profiler gives no kernels. Elsewhere, how
-/// many operations the profiler saw.
+/// Where a CUDA device's time goes while `body` runs: seconds by kind of kernel, the longest kernels, and the
+/// share of the time in which the device worked at all. An object that says why where the profiler gives no
+/// kernels. Elsewhere, how many operations the profiler saw.
 Json profile(at::Device device, const std::function<void()>& body);
 
 void check_kernels(const Options& options, at::Device device, Item& item);

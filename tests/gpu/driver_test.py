@@ -1,7 +1,8 @@
-"""scripts/gpu_check.sh as a user runs it: to its end without a GPU, with programs that crash or hang, interrupted, killed.
+"""scripts/gpu_check.sh as a user runs it: without a GPU, with programs that crash or hang, stopped, killed.
 
-    python3 tests/gpu/driver_test.py DIRECTORY-OF-apo-gpu-check [CASE...]
+python3 tests/gpu/driver_test.py DIRECTORY-OF-apo-gpu-check [CASE...]
 """
+
 import json
 import os
 import pathlib
@@ -19,7 +20,10 @@ BIN = None
 
 # A stand-in for apo-gpu-check: "device" and "tabletop" pass, the others misbehave in their own way.
 FAKE = """#!/bin/sh
-result() { printf '{"item": "%s", "device": "cuda:0", "verdict": "%s", "numbers": {"n": 1}, "message": ""}\\n' "$1" "$2"; }
+result() {
+  printf '{"item": "%s", "device": "cuda:0", "verdict": "%s", "numbers": {"n": 1}, ' "$1" "$2"
+  printf '"message": ""}\\n'
+}
 case "$1" in
 --help) exit 0 ;;
 kernels) echo "about to fall" >&2; kill -SEGV $$ ;;
@@ -31,9 +35,20 @@ esac
 
 
 def start(directory, *arguments):
-    return subprocess.Popen(["bash", str(ROOT / "scripts" / "gpu_check.sh"), "--python", sys.executable, "--output",
-                             str(directory / "out.json"), *map(str, arguments)],
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [
+            "bash",
+            str(ROOT / "scripts" / "gpu_check.sh"),
+            "--python",
+            sys.executable,
+            "--output",
+            str(directory / "out.json"),
+            *map(str, arguments),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def run(directory, *arguments):
@@ -90,8 +105,17 @@ class WithoutAGpu(Case):
 
 class OfThePrograms(Case):
     def test_a_crash_a_hang_and_a_refusal_cost_one_item_each(self):
-        code, out, err = run(self.directory, "--bin", self.fake, "--data", DATA, "--item-seconds", 2,
-                             "--items", "device,kernels,openvla,parity,tabletop,tests")
+        code, out, err = run(
+            self.directory,
+            "--bin",
+            self.fake,
+            "--data",
+            DATA,
+            "--item-seconds",
+            2,
+            "--items",
+            "device,kernels,openvla,parity,tabletop,tests",
+        )
         self.assertEqual(code, 1, out + err)
         items = by_name(results_in(self.directory))
         self.assertEqual(items["device"]["verdict"], "passed")
@@ -109,8 +133,17 @@ class OfThePrograms(Case):
 
     def test_the_time_for_everything_holds(self):
         begin = time.monotonic()
-        code, out, err = run(self.directory, "--bin", self.fake, "--data", DATA, "--seconds", 6,
-                             "--items", "device,openvla,tabletop,parity")
+        code, out, err = run(
+            self.directory,
+            "--bin",
+            self.fake,
+            "--data",
+            DATA,
+            "--seconds",
+            6,
+            "--items",
+            "device,openvla,tabletop,parity",
+        )
         self.assertLess(time.monotonic() - begin, 15)
         items = by_name(results_in(self.directory))
         self.assertEqual(items["tabletop"]["verdict"], "no time")
@@ -126,8 +159,21 @@ class OfThePrograms(Case):
 class OfItsUse(Case):
     def test_an_output_that_cannot_be_written(self):
         for bad in ("/proc/out.json", str(self.fake / "apo-gpu-check" / "out.json"), str(self.fake)):
-            process = subprocess.run(["bash", str(ROOT / "scripts" / "gpu_check.sh"), "--bin", str(self.fake), "--data",
-                                      str(DATA), "--output", bad], capture_output=True, text=True, timeout=60)
+            process = subprocess.run(
+                [
+                    "bash",
+                    str(ROOT / "scripts" / "gpu_check.sh"),
+                    "--bin",
+                    str(self.fake),
+                    "--data",
+                    str(DATA),
+                    "--output",
+                    bad,
+                ],
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
             self.assertEqual(process.returncode, 2, process.stdout + process.stderr)
             self.assertIn(bad, process.stderr)
             self.assertNotIn("Traceback", process.stderr)
@@ -142,7 +188,9 @@ class OfItsUse(Case):
         for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)):
             (self.directory / "out.json").unlink(missing_ok=True)
             # openvla is the second in order, and hangs
-            process = start(self.directory, "--bin", self.fake, "--data", DATA, "--items", "device,openvla,tabletop")
+            process = start(
+                self.directory, "--bin", self.fake, "--data", DATA, "--items", "device,openvla,tabletop"
+            )
             self.addCleanup(process.kill)
             deadline = time.monotonic() + 30
             while time.monotonic() < deadline:

@@ -2,8 +2,8 @@
 //
 //   apo-gpu-check kernels --device cuda --data tests/gpu/data
 //
-// Prints JSON lines on stdout; the last one is the item's result: {"item", "device", "verdict", "numbers", "message"}.
-// Exit code: 0 passed or no device, 1 failed, 2 wrong usage.
+// Prints JSON lines on stdout; the last one is the item's result: {"item", "device", "verdict", "numbers",
+// "message"}. Exit code: 0 passed or no device, 1 failed, 2 wrong usage.
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <torch/types.h>
@@ -41,7 +41,8 @@ const std::map<std::string, std::pair<Check, const char*>> kChecks = {
     {"kernels", {gpu::check_kernels, "row kernels against the plain composition"}},
     {"tabletop", {gpu::check_tabletop, "SFT and APO of the built-in policy on recorded episodes"}},
     {"parity", {gpu::check_parity, "a tiny OpenVLA against transformers' numbers"}},
-    {"openvla", {gpu::check_openvla, "an OpenVLA of the released size with random weights: speed and memory"}},
+    {"openvla",
+     {gpu::check_openvla, "an OpenVLA of the released size with random weights: speed and memory"}},
 };
 
 int finish_without_device(const std::string& name) {
@@ -86,7 +87,8 @@ int main(int argc, char** argv) {
     command->add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
     command->add_option("--data", data, "recordings, configs and the tiny OpenVLA")->type_name("DIR");
     command->add_flag("--small", options.small, "few cases and small sizes");
-    command->add_flag("--checkpointing", options.checkpointing, "openvla: recompute activations in the backward pass");
+    command->add_flag("--checkpointing", options.checkpointing,
+                      "openvla: recompute activations in the backward pass");
   }
   try {
     app.parse(argc, argv);

@@ -29,7 +29,9 @@ Batch make_batch(const Case& c, at::Device device) {
   // a slice of a longer sequence: rows contiguous, samples and tokens strided
   const int64_t longer = c.strided ? 3 : 0;
   const auto logits = [&] {
-    return (at::randn({c.samples, c.tokens + longer, c.vocabulary}, real) * 3).to(c.type).narrow(1, longer, c.tokens);
+    return (at::randn({c.samples, c.tokens + longer, c.vocabulary}, real) * 3)
+        .to(c.type)
+        .narrow(1, longer, c.tokens);
   };
   Batch batch;
   batch.logits = logits();
@@ -60,7 +62,8 @@ Numbers by_composition(const Batch& batch, at::ScalarType type) {
   const at::Tensor logits = batch.logits.detach().to(type).requires_grad_(true);
   const at::Tensor score =
       objective::plain::token_log_probs(logits, batch.tokens, batch.mask, batch.smoothing);
-  return {score.detach(), torch::autograd::grad({score}, {logits}, {batch.upstream.to(score.scalar_type())})[0],
+  return {score.detach(),
+          torch::autograd::grad({score}, {logits}, {batch.upstream.to(score.scalar_type())})[0],
           objective::plain::token_kl(batch.logits.to(type), batch.reference.to(type), batch.mask)};
 }
 
@@ -72,25 +75,27 @@ double share_of_allowance(const at::Tensor& a, const at::Tensor& b, double absol
 }
 
 struct Worst {
-  double score = 0, gradient = 0, kl = 0;              // absolute
+  double score = 0, gradient = 0, kl = 0;                    // absolute
   double score_share = 0, gradient_share = 0, kl_share = 0;  // of what is allowed
   int64_t cases = 0, differing_runs = 0;
 };
 
 void compare(const Case& c, at::Device device, Worst& worst) {
   const Batch batch = make_batch(c, device);
-  const Numbers fused = by_kernels(batch), again = by_kernels(batch), exact = by_composition(batch, at::kDouble);
+  const Numbers fused = by_kernels(batch), again = by_kernels(batch),
+                exact = by_composition(batch, at::kDouble);
   const bool wide = c.type == at::kDouble;
   worst.score = std::max(worst.score, distance(fused.score, exact.score));
   worst.gradient = std::max(worst.gradient, distance(fused.gradient, exact.gradient));
   worst.kl = std::max(worst.kl, distance(fused.kl, exact.kl));
   // what include/apo/objective/log_prob.h promises; a bfloat16 gradient is rounded once more
-  worst.score_share = std::max(worst.score_share, share_of_allowance(fused.score, exact.score, wide ? 1e-11 : 4e-6,
-                                                                     wide ? 0 : 4e-7));
+  worst.score_share = std::max(
+      worst.score_share, share_of_allowance(fused.score, exact.score, wide ? 1e-11 : 4e-6, wide ? 0 : 4e-7));
   worst.gradient_share =
       std::max(worst.gradient_share, share_of_allowance(fused.gradient, exact.gradient, wide ? 1e-11 : 1e-5,
                                                         c.type == at::kBFloat16 ? 1.0 / 128 : 1e-5));
-  worst.kl_share = std::max(worst.kl_share, share_of_allowance(fused.kl, exact.kl, wide ? 1e-10 : 2e-5, 1e-5));
+  worst.kl_share =
+      std::max(worst.kl_share, share_of_allowance(fused.kl, exact.kl, wide ? 1e-10 : 2e-5, 1e-5));
   ++worst.cases;
   if (!fused.score.equal(again.score) || !fused.gradient.equal(again.gradient) || !fused.kl.equal(again.kl))
     ++worst.differing_runs;

@@ -1,5 +1,5 @@
-// Numbers with limits, clocks, counted products and the profiler; only what a build without CUDA offers, so that one
-// program serves both.
+// Numbers with limits, clocks, counted products and the profiler; only what a build without CUDA offers, so
+// that one program serves both.
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/autograd/profiler_kineto.h>
@@ -48,7 +48,8 @@ std::unique_ptr<at::ObserverContext> count(const at::RecordFunction& function) {
   } else if (name == "mkldnn::_linear_pointwise") {  // the weight is [n, k]
     if (shape(1).size() == 2) counted_operations += product(shape(0), {shape(1)[1], shape(1)[0]});
   } else if (name.starts_with("aten::_scaled_dot_product_") && !name.ends_with("_math")) {
-    const bool backward = name.find("_backward") != std::string_view::npos;  // its first input is the gradient
+    const bool backward =
+        name.find("_backward") != std::string_view::npos;  // its first input is the gradient
     counted_operations += backward ? 2 * attention(shape(1), shape(2)) : attention(shape(0), shape(1));
   }
   return nullptr;
@@ -60,7 +61,8 @@ std::string kind_of(const std::string& name) {
   if (has("Memcpy") || has("Memset")) return "copies between host and device";
   if (has("fmha") || has("flash") || has("attention")) return "attention";
   if (has("gemm") || has("gemv") || has("cutlass") || has("nvjet") || has("splitK") || has("xmma"))
-    return has("sgemm") || has("f32f32") || has("fp32") ? "products in float32" : "products in half precision";
+    return has("sgemm") || has("f32f32") || has("fp32") ? "products in float32"
+                                                        : "products in half precision";
   if (has("multi_tensor_apply") || has("FusedAdam")) return "optimizer and norms";
   if (has("apo::")) return "objective";
   if (has("softmax") || has("reduce")) return "reductions";
@@ -70,7 +72,9 @@ std::string kind_of(const std::string& name) {
 
 }  // namespace
 
-void Item::put(const std::string& path, const Json& value) { numbers_[Json::json_pointer("/" + path)] = value; }
+void Item::put(const std::string& path, const Json& value) {
+  numbers_[Json::json_pointer("/" + path)] = value;
+}
 
 void Item::at_most(const std::string& path, double value, double limit) {
   put(path, value);
@@ -84,7 +88,11 @@ void Item::expect(bool holds, const std::string& complaint) {
 Json Item::line(const std::string& verdict) const {
   std::string message;
   for (const std::string& complaint : complaints_) message += (message.empty() ? "" : "; ") + complaint;
-  return {{"item", name_}, {"device", device_}, {"verdict", verdict}, {"numbers", numbers_}, {"message", message}};
+  return {{"item", name_},
+          {"device", device_},
+          {"verdict", verdict},
+          {"numbers", numbers_},
+          {"message", message}};
 }
 
 void Item::progress() const {
@@ -92,8 +100,9 @@ void Item::progress() const {
 }
 
 int Item::finish() const {
-  std::cout << line(complaints_.empty() ? "passed" : "failed").dump(-1, ' ', false, Json::error_handler_t::replace)
-            << std::endl;
+  std::cout
+      << line(complaints_.empty() ? "passed" : "failed").dump(-1, ' ', false, Json::error_handler_t::replace)
+      << std::endl;
   return complaints_.empty() ? 0 : 1;
 }
 
@@ -117,7 +126,9 @@ double median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
-Json Timing::json() const { return {{"median_ms", 1e3 * median}, {"fastest_ms", 1e3 * fastest}, {"repeats", repeats}}; }
+Json Timing::json() const {
+  return {{"median_ms", 1e3 * median}, {"fastest_ms", 1e3 * fastest}, {"repeats", repeats}};
+}
 
 Timing measure(at::Device device, int64_t warm_ups, int64_t repeats, const std::function<void()>& body,
                double most_seconds) {
@@ -221,7 +232,7 @@ Json profile(at::Device device, const std::function<void()>& body) {
       json[sorted[i].first] = {{"ms", 1e3 * sorted[i].second.seconds}, {"count", sorted[i].second.count}};
     return json;
   };
-  return {{"wall_ms", 1e3 * wall},      {"device_busy_ms", 1e3 * busy}, {"device_busy_share", busy / wall},
+  return {{"wall_ms", 1e3 * wall},       {"device_busy_ms", 1e3 * busy}, {"device_busy_share", busy / wall},
           {"kernels_started", launched}, {"kinds", longest(kinds, 20)},  {"longest", longest(kernels, 12)}};
 }
 

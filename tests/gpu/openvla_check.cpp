@@ -1,5 +1,6 @@
-// An OpenVLA of the released size with random weights: what a training step, scoring and decoding take, and where the time
-// goes. Elsewhere than on CUDA a tiny one runs through the same code, and the released size is built on the meta device.
+// An OpenVLA of the released size with random weights: what a training step, scoring and decoding take, and
+// where the time goes. Elsewhere than on CUDA a tiny one runs through the same code, and the released size is
+// built on the meta device.
 #include <torch/types.h>
 
 #include <array>
@@ -34,27 +35,33 @@ OpenVlaShape tiny_shape() {
   shape.dino.width = 64, shape.dino.heads = 1, shape.dino.depth = 2, shape.dino.mlp = 128;
   shape.siglip.width = 72, shape.siglip.heads = 1, shape.siglip.depth = 2, shape.siglip.mlp = 128;
   shape.projector = 128;
-  shape.llama = {.vocabulary = 1024, .width = 64, .layers = 2, .heads = 2, .key_heads = 2, .head_size = 32, .mlp = 128};
+  shape.llama = {
+      .vocabulary = 1024, .width = 64, .layers = 2, .heads = 2, .key_heads = 2, .head_size = 32, .mlp = 128};
   return shape;
 }
 
-// A checkpoint directory of that shape with the tiny OpenVLA's tokenizer and statistics. The file of weights is a hole as
-// long as they would be: it takes no room on disk, and loading goes the way that real weights go.
+// A checkpoint directory of that shape with the tiny OpenVLA's tokenizer and statistics. The file of weights
+// is a hole as long as they would be: it takes no room on disk, and loading goes the way that real weights
+// go.
 void make_checkpoint(const fs::path& directory, const OpenVlaShape& shape, const fs::path& companions) {
   for (const char* name : {"tokenizer.model", "preprocessor_config.json", "dataset_statistics.json"})
     fs::copy_file(companions / name, directory / name);
   Json config = Json::parse(read_file(companions / "config.json"));
-  const int64_t pieces = config["text_config"]["vocab_size"].get<int64_t>() - config["pad_to_multiple_of"].get<int64_t>();
+  const int64_t pieces =
+      config["text_config"]["vocab_size"].get<int64_t>() - config["pad_to_multiple_of"].get<int64_t>();
   config["image_sizes"] = {shape.dino.image_size, shape.siglip.image_size};
-  config["text_config"] = {{"vocab_size", shape.llama.vocabulary}, {"num_attention_heads", shape.llama.heads}};
-  config["pad_to_multiple_of"] = shape.llama.vocabulary - pieces;  // the ids above the tokenizer's count as padding
+  config["text_config"] = {{"vocab_size", shape.llama.vocabulary},
+                           {"num_attention_heads", shape.llama.heads}};
+  config["pad_to_multiple_of"] =
+      shape.llama.vocabulary - pieces;  // the ids above the tokenizer's count as padding
   write_file_atomic(directory / "config.json", config.dump());
 
   models::OpenVlaNetwork network(shape, at::TensorOptions(at::kBFloat16).device(at::kMeta));
   Json header;
   uint64_t end = 0;
   for (const auto& [name, tensor] : models::collect_parameters(network, models::ParameterKind::base)) {
-    header[name] = {{"dtype", "BF16"}, {"shape", tensor.sizes().vec()}, {"data_offsets", {end, end + tensor.nbytes()}}};
+    header[name] = {
+        {"dtype", "BF16"}, {"shape", tensor.sizes().vec()}, {"data_offsets", {end, end + tensor.nbytes()}}};
     end += tensor.nbytes();
   }
   std::string text = header.dump();
@@ -67,9 +74,11 @@ void make_checkpoint(const fs::path& directory, const OpenVlaShape& shape, const
   fs::resize_file(directory / "model.safetensors", 8 + length + end);
 }
 
-// Two operations a multiplication of everything that scoring `answers` answers to each of `batch` observations multiplies,
-// adapters of rank kRank on all linear layers included: what OperationCounter must find.
-double scoring_operations(const OpenVlaShape& shape, int64_t batch, int64_t prompt, int64_t answer, int64_t answers) {
+// Two operations a multiplication of everything that scoring `answers` answers to each of `batch`
+// observations multiplies, adapters of rank kRank on all linear layers included: what OperationCounter must
+// find.
+double scoring_operations(const OpenVlaShape& shape, int64_t batch, int64_t prompt, int64_t answer,
+                          int64_t answers) {
   const auto product = [](int64_t rows, int64_t in, int64_t out) {
     return 2.0 * static_cast<double>(rows) * static_cast<double>(in * out + kRank * (in + out));
   };
@@ -79,20 +88,22 @@ double scoring_operations(const OpenVlaShape& shape, int64_t batch, int64_t prom
   double sum = 0;
   for (const models::VisionTowerShape* tower : {&shape.dino, &shape.siglip}) {
     const int64_t length = tower->patches() + tower->class_token + tower->registers, rows = batch * length;
-    const double block = product(rows, tower->width, 3 * tower->width) + product(rows, tower->width, tower->width) +
-                         product(rows, tower->width, tower->mlp) + product(rows, tower->mlp, tower->width) +
-                         attention(length, length, tower->width);
+    const double block = product(rows, tower->width, 3 * tower->width) +
+                         product(rows, tower->width, tower->width) + product(rows, tower->width, tower->mlp) +
+                         product(rows, tower->mlp, tower->width) + attention(length, length, tower->width);
     sum += product(batch * tower->patches(), 3 * tower->patch_size * tower->patch_size, tower->width);
     sum += static_cast<double>(tower->depth - 1) * block;  // the last one never runs
   }
   const int64_t patches = shape.dino.patches(), vision = shape.dino.width + shape.siglip.width;
   const models::LlamaShape& llama = shape.llama;
-  sum += product(batch * patches, vision, shape.projector) + product(batch * patches, shape.projector, llama.width) +
+  sum += product(batch * patches, vision, shape.projector) +
+         product(batch * patches, shape.projector, llama.width) +
          product(batch * patches, llama.width, llama.width);
   const int64_t length = patches + prompt + answers * (answer - 1), read = answers * (answer - 1) + 1;
   const int64_t queries = llama.heads * llama.head_size, keys = llama.key_heads * llama.head_size;
   for (int64_t layer = 0; layer < llama.layers; ++layer) {
-    const int64_t rows = layer + 1 < llama.layers ? length : read;  // the last layer's other rows are read by nobody
+    const int64_t rows =
+        layer + 1 < llama.layers ? length : read;  // the last layer's other rows are read by nobody
     sum += 2 * product(batch * length, llama.width, keys) + product(batch * rows, llama.width, queries) +
            product(batch * rows, queries, llama.width) + 2 * product(batch * rows, llama.width, llama.mlp) +
            product(batch * rows, llama.mlp, llama.width) + attention(rows, length, queries);
@@ -107,8 +118,8 @@ void fill_randomly(Policy& policy) {
     if (name.find(".lora_A.") != std::string::npos) continue;
     if (name.find(".lora_B.") != std::string::npos)
       tensor.normal_(0, 1e-3);  // not zero, so that every gradient is there
-    else if (name.ends_with("norm.weight") || name.ends_with("norm1.weight") || name.ends_with("norm2.weight") ||
-             name.ends_with("scale_factor"))
+    else if (name.ends_with("norm.weight") || name.ends_with("norm1.weight") ||
+             name.ends_with("norm2.weight") || name.ends_with("scale_factor"))
       tensor.fill_(1);
     else if (name.ends_with(".bias"))
       tensor.zero_();
@@ -170,8 +181,8 @@ struct Trainer {
 };
 
 // Steps as apo-train takes them, and what they cost.
-void time_training(const std::string& name, Trainer& trainer, const std::vector<data::Sample>& samples, int64_t steps,
-                   double peak, Item& item) {
+void time_training(const std::string& name, Trainer& trainer, const std::vector<data::Sample>& samples,
+                   int64_t steps, double peak, Item& item) {
   const at::Device device = trainer.policy.device();
   reset_peak(device);
   double loss = 0;
@@ -186,8 +197,8 @@ void time_training(const std::string& name, Trainer& trainer, const std::vector<
   json["last_loss"] = loss;
   json["peak_bytes"] = peak_bytes(device);
   item.put(name, json);
-  item.expect(finite && trainer.norm > 0, concat(name, ": expected finite losses and gradients, found loss ", loss,
-                                                 " and gradient norm ", trainer.norm));
+  item.expect(finite && trainer.norm > 0, concat(name, ": expected finite losses and gradients, found loss ",
+                                                 loss, " and gradient norm ", trainer.norm));
   double operations = 0;
   {
     const OperationCounter counter;
@@ -229,7 +240,8 @@ void time_phases(Trainer& trainer, const std::vector<data::Sample>& samples, int
       tokens = policy.tokenize(actions);
       other = {tokens.ids.roll(-1, 0), tokens.mask, tokens.end_token, tokens.dimension};
       in.tokens = tokens.ids, in.mask = tokens.mask, in.end_token = tokens.end_token;
-      in.mismatched_tokens = other.ids, in.mismatched_mask = other.mask, in.mismatched_end_token = other.end_token;
+      in.mismatched_tokens = other.ids, in.mismatched_mask = other.mask,
+      in.mismatched_end_token = other.end_token;
       in.desirable = at::tensor(desirable, at::kByte).to(at::kBool).to(device);
     });
     part("reference", [&] {
@@ -243,21 +255,23 @@ void time_phases(Trainer& trainer, const std::vector<data::Sample>& samples, int
       in.mismatched_policy_logits = score.mismatched_logits.detach();
     });
     part("objective", [&] {
-      in.action_l1 = models::action_l1(policy, models::greedy_action_tokens(policy, score.logits, tokens), tokens);
+      in.action_l1 =
+          models::action_l1(policy, models::greedy_action_tokens(policy, score.logits, tokens), tokens);
       loss = objective::apo_loss(in, trainer.options).loss;
     });
     part("backward", [&] { loss.backward(); });
-    part("gradient_norm_and_clipping", [&] { trainer.adam.clip_gradients(trainer.adam.gradient_norm(), 1.0); });
+    part("gradient_norm_and_clipping",
+         [&] { trainer.adam.clip_gradients(trainer.adam.gradient_norm(), 1.0); });
     part("optimizer", [&] { trainer.adam.update(kRate); });
   }
   for (const auto& [name, times] : parts) item.put("train/phases_ms/" + name, 1e3 * median(times));
   item.put("train/phases_repeats", repeats);
 }
 
-// Scoring without gradient: all of it, without the towers, and the prefix with one token of an answer. What lies between
-// them is the towers' share, and the answers' and the head's.
-void time_scoring(Policy& policy, const std::vector<data::Sample>& samples, const OpenVlaShape& shape, int64_t repeats,
-                  Item& item) {
+// Scoring without gradient: all of it, without the towers, and the prefix with one token of an answer. What
+// lies between them is the towers' share, and the answers' and the head's.
+void time_scoring(Policy& policy, const std::vector<data::Sample>& samples, const OpenVlaShape& shape,
+                  int64_t repeats, Item& item) {
   const at::NoGradGuard no_grad;
   const at::Device device = policy.device();
   const std::vector<Observation> observations = observations_of(samples);
@@ -269,7 +283,8 @@ void time_scoring(Policy& policy, const std::vector<data::Sample>& samples, cons
   without_towers.images = at::Tensor();
   const int64_t patches = shape.dino.patches();
   without_towers.features = at::randn({input.size(), patches, shape.llama.width}, input.images.options());
-  const Timing whole = measure(device, 2, repeats, [&] { policy.score(policy.encode(observations), tokens); });
+  const Timing whole =
+      measure(device, 2, repeats, [&] { policy.score(policy.encode(observations), tokens); });
   const Timing scored = measure(device, 2, repeats, [&] { policy.score(input, tokens); });
   const Timing language = measure(device, 2, repeats, [&] { policy.score(without_towers, tokens); });
   const Timing prefix = measure(device, 2, repeats, [&] { policy.score(without_towers, first); });
@@ -291,7 +306,8 @@ void time_scoring(Policy& policy, const std::vector<data::Sample>& samples, cons
       scoring_operations(shape, input.size(), input.prompt.size(1), tokens.ids.size(1), 1);
   item.put("score", json);
   item.at_most("score/operations_off_formula",
-               std::abs(json["operations"].get<double>() / json["operations_by_formula"].get<double>() - 1), 0.01);
+               std::abs(json["operations"].get<double>() / json["operations_by_formula"].get<double>() - 1),
+               0.01);
   item.progress();
 }
 
@@ -299,7 +315,8 @@ void time_scoring(Policy& policy, const std::vector<data::Sample>& samples, cons
 void time_decisions(Policy& policy, const std::vector<data::Sample>& samples, int64_t repeats, Item& item) {
   const at::Device device = policy.device();
   for (const size_t batch : {size_t{1}, samples.size()}) {
-    const std::vector<data::Sample> some(samples.begin(), samples.begin() + static_cast<std::ptrdiff_t>(batch));
+    const std::vector<data::Sample> some(samples.begin(),
+                                         samples.begin() + static_cast<std::ptrdiff_t>(batch));
     const std::vector<Observation> observations = observations_of(some);
     at::Tensor ids;
     reset_peak(device);
@@ -322,8 +339,8 @@ void time_decisions(Policy& policy, const std::vector<data::Sample>& samples, in
     json["phases_ms"] = {
         {"pictures_prompts_actions", 1e3 * (whole.median - network.median)},
         {"towers_and_prefix", 1e3 * up_to_first.median},
-        {"each_further_token",
-         1e3 * (network.median - up_to_first.median) / static_cast<double>(std::max<int64_t>(ids.size(1) - 1, 1))}};
+        {"each_further_token", 1e3 * (network.median - up_to_first.median) /
+                                   static_cast<double>(std::max<int64_t>(ids.size(1) - 1, 1))}};
     item.put(name, json);
     const auto [low, high] = policy.action_token_range();
     item.expect(ids.ge(low).logical_and(ids.le(high)).all().item<bool>(),
@@ -333,7 +350,8 @@ void time_decisions(Policy& policy, const std::vector<data::Sample>& samples, in
   }
 }
 
-std::unique_ptr<Policy> load(const fs::path& directory, const char* dtype, bool checkpointing, at::Device device) {
+std::unique_ptr<Policy> load(const fs::path& directory, const char* dtype, bool checkpointing,
+                             at::Device device) {
   models::PolicyOptions options;
   options.checkpoint = directory.string();
   options.dtype = dtype;

@@ -1,5 +1,6 @@
-// A tiny OpenVLA whose numbers transformers and peft have computed in float32 on a CPU (tests/models/goldens/openvla):
-// logits, log-probabilities, greedy ids and adapter gradients in float32 and bfloat16.
+// A tiny OpenVLA whose numbers transformers and peft have computed in float32 on a CPU
+// (tests/models/goldens/openvla): logits, log-probabilities, greedy ids and adapter gradients in float32 and
+// bfloat16.
 #include <ATen/Context.h>
 #include <torch/types.h>
 
@@ -67,7 +68,8 @@ class Golden {
     for (const auto& [name, linear] : policy->adapter_slots()->layers())
       if (const models::LinearAdapter* adapter = linear->find(models::kTrainedSlot))
         for (const auto& [letter, tensor] : {std::pair("A", adapter->a), std::pair("B", adapter->b)})
-          if (tensor.grad().defined()) answers.gradients[name + ".lora_" + letter + ".weight"] = tensor.grad();
+          if (tensor.grad().defined())
+            answers.gradients[name + ".lora_" + letter + ".weight"] = tensor.grad();
     answers.greedy = policy->act(in);
     return answers;
   }
@@ -107,9 +109,10 @@ struct Differences {
 };
 
 Differences difference(const Answers& ours, const Answers& theirs) {
-  Differences off{.logits = distance(ours.logits, theirs.logits),
-                  .log_probs = distance(ours.log_probs, theirs.log_probs),
-                  .ids = ours.greedy.to(at::kCPU).ne(theirs.greedy.to(at::kCPU)).to(at::kDouble).mean().item<double>()};
+  Differences off{
+      .logits = distance(ours.logits, theirs.logits),
+      .log_probs = distance(ours.log_probs, theirs.log_probs),
+      .ids = ours.greedy.to(at::kCPU).ne(theirs.greedy.to(at::kCPU)).to(at::kDouble).mean().item<double>()};
   std::vector<at::Tensor> a, b;
   for (const auto& [name, gradient] : theirs.gradients) {
     const auto found = ours.gradients.find(name);
@@ -142,17 +145,25 @@ void check_parity(const Options& options, at::Device device, Item& item) {
   const Answers half = golden.computed(device, "bfloat16");
   const Differences off = difference(half, expected);
   if (!device.is_cuda()) {
-    record("cpu/bfloat16_against_float32", off, {.logits = 0.5, .log_probs = 0.5, .ids = 0.5, .gradients = 0.1}, item);
+    record("cpu/bfloat16_against_float32", off,
+           {.logits = 0.5, .log_probs = 0.5, .ids = 0.5, .gradients = 0.1}, item);
     return;
   }
   const Answers on_cpu = golden.computed(at::kCPU, "bfloat16");
   const Differences usual = difference(on_cpu, expected);
-  record("cpu/bfloat16_against_float32", usual, {.logits = 0.5, .log_probs = 0.5, .ids = 0.5, .gradients = 0.1}, item);
+  record("cpu/bfloat16_against_float32", usual,
+         {.logits = 0.5, .log_probs = 0.5, .ids = 0.5, .gradients = 0.1}, item);
   record("cuda/bfloat16_against_float32", off,
-         {.logits = 3 * usual.logits, .log_probs = 3 * usual.log_probs, .ids = 0.5, .gradients = 3 * usual.gradients},
+         {.logits = 3 * usual.logits,
+          .log_probs = 3 * usual.log_probs,
+          .ids = 0.5,
+          .gradients = 3 * usual.gradients},
          item);
   record("cuda/bfloat16_against_cpu", difference(half, on_cpu),
-         {.logits = 3 * usual.logits, .log_probs = 3 * usual.log_probs, .ids = 0.5, .gradients = 3 * usual.gradients},
+         {.logits = 3 * usual.logits,
+          .log_probs = 3 * usual.log_probs,
+          .ids = 0.5,
+          .gradients = 3 * usual.gradients},
          item);
 }
 

@@ -1,5 +1,5 @@
-// The built-in policy trained on recorded episodes: SFT, then APO from where the SFT ended on the CPU. On a CUDA device both
-// runs are compared with the CPU's, column by column.
+// The built-in policy trained on recorded episodes: SFT, then APO from where the SFT ended on the CPU. On a
+// CUDA device both runs are compared with the CPU's, column by column.
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <stdlib.h>
@@ -22,9 +22,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What rounding may make of a run. Float32 sums in another order differ in the seventh digit; fifty updates spread that, since
-// Adam divides small gradients by their size. The first steps hold tightly (a greedy token at a tie changes action_l1 by
-// a bin), the later ones show that nothing drifts away.
+// What rounding may make of a run. Float32 sums in another order differ in the seventh digit; fifty updates
+// spread that, since Adam divides small gradients by their size. The first steps hold tightly (a greedy token
+// at a tie changes action_l1 by a bin), the later ones show that nothing drifts away.
 constexpr size_t kFirstSteps = 3;
 constexpr double kFirstLimit = 5e-3, kGreedyLimit = 5e-2, kLossLimit = 0.1;
 
@@ -36,8 +36,8 @@ struct Trained {
   const std::vector<double>& operator[](const std::string& name) const { return columns.at(name); }
 };
 
-Trained train(const Options& options, const std::string& config, const fs::path& dir, const std::string& device,
-              const fs::path& from) {
+Trained train(const Options& options, const std::string& config, const fs::path& dir,
+              const std::string& device, const fs::path& from) {
   std::vector<std::string> overrides{"run.dir=" + dir.string(), "run.device=" + device, "logging.level=warn"};
   if (!from.empty()) overrides.push_back("policy.checkpoint=" + from.string());
   if (options.small) overrides.push_back("train.max_steps=10");
@@ -72,11 +72,13 @@ void check_loss(const std::string& name, const Trained& run, Item& item) {
               concat(name, ": expected a finite loss that falls, found ", first, " and then ", last));
   // the first steps are slower: libraries are loaded, memory is asked for
   const std::vector<double>& rate = run["samples_per_second"];
-  item.put(name + "/samples_per_second", median({rate.begin() + static_cast<std::ptrdiff_t>(steps / 5), rate.end()}));
+  item.put(name + "/samples_per_second",
+           median({rate.begin() + static_cast<std::ptrdiff_t>(steps / 5), rate.end()}));
 }
 
 // |a - b| relative to the column's size; a number on one side alone is infinitely far.
-double deviation(const std::vector<double>& ours, const std::vector<double>& theirs, size_t begin, size_t end) {
+double deviation(const std::vector<double>& ours, const std::vector<double>& theirs, size_t begin,
+                 size_t end) {
   double size = 0, worst = 0;
   for (const double value : theirs)
     if (std::isfinite(value)) size = std::max(size, std::abs(value));
@@ -90,7 +92,8 @@ double deviation(const std::vector<double>& ours, const std::vector<double>& the
 
 void compare(const std::string& name, const Trained& ours, const Trained& theirs, Item& item) {
   const size_t steps = std::min(ours["loss"].size(), theirs["loss"].size());
-  item.expect(ours["loss"].size() == theirs["loss"].size(), name + ": the runs have different numbers of steps");
+  item.expect(ours["loss"].size() == theirs["loss"].size(),
+              name + ": the runs have different numbers of steps");
   const size_t first = std::min(kFirstSteps, steps);
   for (const auto& [column, values] : theirs.columns) {
     if (column.ends_with("seconds") || column == "samples_per_second" || column == "memory_bytes") continue;
@@ -118,15 +121,16 @@ void check_tabletop(const Options& options, at::Device device, Item& item) {
     const Trained again = train(options, "tabletop_apo.yaml", directory / "again", "cpu", sft.checkpoint);
     compare("cpu_again/apo", again, apo, item);
     for (const char* column : {"loss", "grad_norm", "z0"})
-      item.at_most(concat("cpu_again/apo/differs/", column), deviation(again[column], apo[column], 0, apo["loss"].size()),
-                   0);
+      item.at_most(concat("cpu_again/apo/differs/", column),
+                   deviation(again[column], apo[column], 0, apo["loss"].size()), 0);
     return;
   }
 
   // as the programs run, for the speed
   const std::string name = device.str();
   check_loss("cuda/sft", train(options, "tabletop_sft.yaml", directory / "cuda_sft", name, {}), item);
-  check_loss("cuda/apo", train(options, "tabletop_apo.yaml", directory / "cuda_apo", name, sft.checkpoint), item);
+  check_loss("cuda/apo", train(options, "tabletop_apo.yaml", directory / "cuda_apo", name, sft.checkpoint),
+             item);
   item.progress();
   // with whole float32 products and convolutions, for the numbers
   at::globalContext().setAllowTF32CuDNN(false);

@@ -1,9 +1,11 @@
-"""Copies episodes of a recording with their pictures compressed over time, so that it is small enough to travel along.
+"""Copies episodes of a recording with their pictures compressed over time, so that it is small to keep.
 
     python3 tests/gpu/data/pack.py IN.hdf5 OUT.hdf5 [--corrected N] [--others N]      needs h5py
 
---corrected: episodes in which a person took over; --others: episodes without. Each number is a limit; default all.
+--corrected: episodes in which a person took over; --others: episodes without. Each number is a limit; default
+all. Episodes that ran out of time are left out.
 """
+
 import argparse
 
 import h5py
@@ -11,7 +13,9 @@ import numpy as np
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("source")
     parser.add_argument("target")
     parser.add_argument("--corrected", type=int, default=10**9)
