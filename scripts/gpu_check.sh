@@ -6,8 +6,8 @@
 #                        [--python PROGRAM]
 #
 # Runs in a source tree after scripts/build.sh, or in the unpacked archive of the check. Without a GPU every
-# GPU item says "no device" and the CPU items run. Exit code: 0 nothing failed, 1 something did, 2 wrong usage,
-# 130 interrupted.
+# GPU item says "no device" and the CPU items run. Exit code: 0 nothing failed, 1 something did, 2 wrong
+# usage, 130 interrupted.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 case "${1:-}" in -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;; esac

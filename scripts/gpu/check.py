@@ -81,7 +81,7 @@ def module_directory(name):
 
 
 def library_directories(options):
-    """Where the libraries are that programs may not find by themselves: LibTorch's and the installed one's."""
+    """Where the libraries are that programs may not find themselves: LibTorch's and the installed one's."""
     found = []
     prefix = options.prefix
     if prefix is None and module_directory("apo"):
@@ -474,7 +474,7 @@ def judge_tests(device, command):
             "device": "none",
             "numbers": numbers,
             "verdict": "failed",
-            "message": "expected the CUDA cases to run, found them skipped: no CUDA kernels in this build, or the "
+            "message": "expected the CUDA cases to run, found them skipped: no CUDA kernels, or the "
             "library found no device",
         }
     return {"device": device, "numbers": numbers, "verdict": "passed", "message": ""}

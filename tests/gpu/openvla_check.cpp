@@ -305,9 +305,10 @@ void time_scoring(Policy& policy, const std::vector<data::Sample>& samples, cons
   json["operations_by_formula"] =
       scoring_operations(shape, input.size(), input.prompt.size(1), tokens.ids.size(1), 1);
   item.put("score", json);
-  item.at_most("score/operations_off_formula",
-               std::abs(json["operations"].get<double>() / json["operations_by_formula"].get<double>() - 1),
-               0.01);
+  if (device.is_cpu() || device.is_cuda())  // a simulated device computes on the host, where all is counted again
+    item.at_most("score/operations_off_formula",
+                 std::abs(json["operations"].get<double>() / json["operations_by_formula"].get<double>() - 1),
+                 0.01);
   item.progress();
 }
 
