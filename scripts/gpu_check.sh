@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Checks in at most six minutes what works on this machine's NVIDIA GPU and how fast: docs/gpu.md.
+#
+#   scripts/gpu_check.sh [--output FILE.json] [--device cuda|cpu] [--items NAME,...] [--seconds N]
+#                        [--item-seconds N] [--quick] [--bin DIR] [--data DIR] [--prefix DIR]
+#                        [--python PROGRAM]
+#
+# Runs in a source tree after scripts/build.sh, or in the unpacked archive of the check. Without a GPU every
+# GPU item says "no device" and the CPU items run. Exit code: 0 nothing failed, 1 something did, 2 wrong
+# usage, 130 interrupted.
+set -euo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+case "${1:-}" in -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+python="${APO_PYTHON:-}"
+arguments=("$@")
+for ((i = 0; i < ${#arguments[@]}; i++)); do
+  if [ "${arguments[i]}" = --python ]; then python="${arguments[i + 1]:-}"; fi
+done
+# the Python whose torch the programs run with
+if [ -z "$python" ] && [ -x "$here/../.venv/bin/python" ]; then python="$here/../.venv/bin/python"; fi
+exec "${python:-python3}" "$here/gpu/check.py" "$@"
