@@ -4,8 +4,6 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include <filesystem>
-
 #include "apo/config/options.h"
 #include "apo/objective/kl_baseline.h"
 #include "apo/objective/log_prob.h"
@@ -181,20 +179,6 @@ TEST_F(Device, TheHostNeverWaitsForALossOrItsGradient) {
     apo_loss(input, options).loss.backward();
     EXPECT_THAT(use.waits(), IsEmpty());
     EXPECT_FALSE(use.operators().empty());
-  }
-}
-
-TEST_F(Device, NothingIsComputedOnTheMetaDeviceByAccident) {
-  for (const ObjectiveOptions& options : all_objectives()) {
-    SCOPED_TRACE(config::print(options));
-    ObjectiveInput input = testing::transformed(
-        batch_for(options), [](const at::Tensor& tensor) { return tensor.to(at::kMeta); });
-    if (options.needs_pairs()) input.pair = at::empty({6}, at::TensorOptions(at::kLong).device(at::kMeta));
-    input.policy_logits = leaf(input.policy_logits);
-    const ObjectiveOutput out = apo_loss(input, options);
-    EXPECT_TRUE(out.loss.is_meta());
-    out.loss.backward();
-    EXPECT_EQ(input.policy_logits.grad().sizes(), input.policy_logits.sizes());
   }
 }
 
