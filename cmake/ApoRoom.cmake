@@ -6,6 +6,8 @@
 # apo_library()   all rooms as one shared library, which programs and other people's projects link.
 # apo_app(NAME)   a program from apps/NAME.cpp (dashes become underscores).
 # apo_test(ROOM)  one test binary from tests/ROOM/*_test.cpp.
+# apo_test(device)  one from all tests/*/device_test.cpp: their accelerator changes what a process may do (autograd
+#                   then has threads, and a fork of the process has no gradients).
 
 set(APO_ROOMS_FILE "${CMAKE_BINARY_DIR}/rooms.txt")
 file(WRITE "${APO_ROOMS_FILE}" "")
@@ -121,7 +123,12 @@ endfunction()
 
 # Each case of the binary becomes a CTest case named ROOM.Suite.Name.
 function(apo_test name)
-  file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/${name}/*_test.cpp")
+  if(name STREQUAL "device")
+    file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/*/device_test.cpp" "${CMAKE_SOURCE_DIR}/tests/support/*.cpp")
+  else()
+    file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/${name}/*_test.cpp")
+    list(FILTER sources EXCLUDE REGEX "/device_test.cpp$")
+  endif()
   if(NOT sources)
     return()
   endif()
