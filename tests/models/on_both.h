@@ -38,7 +38,8 @@ inline Both small_on_both(const LoraOptions& lora = {}) {
   return both;
 }
 
-/// `device` lies on the simulated device and holds what `host` holds, up to `tolerance` of the largest number (or of 1).
+/// `device` lies on the simulated device and holds what `host` holds, up to `tolerance` of the largest number
+/// (or of 1).
 inline void expect_near(const at::Tensor& device, const at::Tensor& host, double tolerance,
                         const std::string& what) {
   ASSERT_EQ(device.defined(), host.defined()) << what;

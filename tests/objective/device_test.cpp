@@ -1,4 +1,5 @@
-// The objective on an accelerator: nothing of it stays on the host, nothing of it waits, and the numbers are the CPU's.
+// The objective on an accelerator: nothing of it stays on the host, nothing of it waits, and the numbers are
+// the CPU's.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/types.h>

@@ -1,9 +1,10 @@
-"""What the compiler says of the row kernels: they keep to registers, leave room for enough warps, and exist for every GPU.
+"""What the compiler says of the row kernels: they keep to registers, leave room for warps, exist for each GPU.
 
     kernel_resources.py NVCC SOURCE_DIRECTORY
 
-Compiles src/objective/kernels/*.cu for every architecture that the build asks for and reads ptxas's account of each kernel,
-the object's list of machine codes, and the arithmetic of the intermediate code. Exit status 77 (skipped) without NVCC.
+Compiles src/objective/kernels/*.cu for every architecture that the build asks for and reads ptxas's account
+of each kernel, the object's list of machine codes, and the arithmetic of the intermediate code. Exit status
+77 (skipped) without NVCC.
 """
 import pathlib
 import re
@@ -18,8 +19,8 @@ TYPES = {"f": "float", "d": "double", "8Bfloat16": "bfloat16"}
 THREADS = 256
 # One multiprocessor of any of the three: 4 parts of 16,384 registers and 16 warps, at most 32 blocks.
 PARTS, REGISTERS, WARPS = 4, 16384, 16
-# Training runs in float32 and bfloat16: no spills, three quarters of the warps (at most 40 registers). Float64 is what
-# tests compare with: 5 of 8, and the few bytes that ptxas spills of kl_of_rows.
+# Training runs in float32 and bfloat16: no spills, three quarters of the warps (at most 40 registers).
+# Float64 is what tests compare with: 5 of 8, and the few bytes that ptxas spills of kl_of_rows.
 LEAST_OCCUPANCY = {"float": 0.75, "bfloat16": 0.75, "double": 0.625}
 MOST_SPILLED = {"float": 0, "bfloat16": 0, "double": 16}
 # Two numbers of each of 8 warps for the normalizer, one for the sum of kl_of_rows.
@@ -39,7 +40,7 @@ def accounts(log):
     """(kernel, type, architecture) -> numbers out of ptxas -v."""
     found = {}
     for name, architecture, body in re.findall(
-            r"Compiling entry function '(\w+)' for 'sm_(\d+)'(.*?)(?=Compiling entry function|\Z)", log, re.S):
+            r"Compiling entry function '(\w+)' for 'sm_(\d+)'(.*?)(?=Compiling entry|\Z)", log, re.S):
         kernel = next((k for k in KERNELS if k in name), name)
         template = re.search(r"of_rowsI(?:NS\d*_)?(f|d|8Bfloat16)E", name)
         number = lambda pattern: int((re.search(pattern, body) or [0, 0])[1])
@@ -53,7 +54,7 @@ def accounts(log):
 
 
 def machine_codes(data):
-    """Architectures with machine code in the fat binaries of an object file: what cuobjdump --list-elf lists."""
+    """Architectures with machine code in an object file's fat binaries: what cuobjdump --list-elf lists."""
     found, magic = set(), struct.pack("<I", 0xBA55ED50)
     at = data.find(magic)
     while at >= 0:
@@ -69,8 +70,8 @@ def machine_codes(data):
 
 
 def narrow_products(intermediate):
-    """Products in 32 bits, where rows · width may exceed 2^31. Those of r % columns are none: the compiler takes 32 bits
-    where both fit, and multiplies the quotient."""
+    """Products in 32 bits, where rows · width may exceed 2^31. Those of r % columns are none: the compiler
+    takes 32 bits where both fit, and multiplies the quotient."""
     found, quotients = [], set()
     for line in intermediate.splitlines():
         if division := re.match(r"\s*div\.u32\s+(%r\d+),", line):
@@ -86,7 +87,7 @@ def narrow_products(intermediate):
 def compile_kernels(nvcc, source, directory):
     kernels = sorted((source / "src/objective/kernels").glob("*.cu"))
     assert kernels, "no kernels in " + str(source / "src/objective/kernels")
-    common = [nvcc, "-std=c++20", "-O3", "-DNDEBUG", "-I", str(source / "include"), "-I", str(source / "src")]
+    common = [nvcc, "-std=c++20", "-O3", "-DNDEBUG", "-DAPO_VERSION=\"test\"", "-I", str(source / "include"), "-I", str(source / "src")]
     targets = [f"-gencode=arch=compute_{a},code=[compute_{a},sm_{a}]" for a in ARCHITECTURES]
     log, codes, intermediate = "", [], ""
     for kernel in kernels:
@@ -114,12 +115,13 @@ def main():
     found = accounts(log)
     expected = {(k, t, a) for k in KERNELS for t in TYPES.values() for a in ARCHITECTURES}
     if set(found) != expected:
-        problems.append(f"kernels: missing {sorted(expected - set(found))}, unknown {sorted(set(found) - expected)}")
-    print(f"{'kernel':18}{'type':10}{'sm':>4}{'registers':>11}{'occupancy':>11}{'stack':>7}{'spilled':>9}{'shared':>8}")
+        problems.append(f"kernels: expected {sorted(expected)}, found {sorted(found)}")
+    print(f"{'kernel':18}{'type':10}{'sm':>4}{'registers':>11}{'occupancy':>11}{'stack':>7}{'spilled':>9}"
+          f"{'shared':>8}")
     for (kernel, type_, architecture), account in sorted(found.items(), key=str):
         share = occupancy(account["registers"])
-        print(f"{kernel:18}{type_:10}{architecture:4}{account['registers']:11}{share:11.1%}{account['stack']:7}"
-              f"{account['spilled']:9}{account['shared']:8}")
+        print(f"{kernel:18}{type_:10}{architecture:4}{account['registers']:11}{share:11.1%}"
+              f"{account['stack']:7}{account['spilled']:9}{account['shared']:8}")
         if (kernel, type_, architecture) not in expected:
             continue
         name = f"{kernel}<{type_}> for sm_{architecture}: "

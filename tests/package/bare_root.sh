@@ -40,7 +40,7 @@ mount --rbind /dev "$root/dev"
 for file in /etc/resolv.conf /etc/hosts /etc/pip.conf /etc/ssl/certs/ca-certificates.crt; do
   [ ! -e "$file" ] || cp -L "$file" "$root$file"
 done
-cp "${wheel[0]}" "$root/"
+cp "${wheel[0]}" "$dist"/apo-[0-9]*-linux-x86_64.tar.gz "$root/"
 here() { chroot "$root" /usr/bin/env -i HOME=/root PATH=/venv/bin:/usr/bin:/bin PIP_CERT="${PIP_CERT:-}" PIP_INDEX_URL="${PIP_INDEX_URL:-}" \
   OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" bash -c "$1"; }
 fail() { echo "bare_root.sh: $*" >&2; exit 1; }
@@ -86,3 +86,5 @@ expect "without MuJoCo, what simulates" 4 "pip install mujoco==3.3.7" \
   'chmod -R u+w /venv && pip uninstall -y -q mujoco && cd /tmp && apo-collect --config tabletop --demonstrations --output d.hdf5'
 expect "without MuJoCo, what does not simulate" 0 "episodes" \
   'cd /root && apo-data inspect --set "data.expert=[{path: runs/tabletop/demonstrations.hdf5}]"'
+expect "the archive, unpacked anywhere" 0 "library   /elsewhere/apo-" \
+  'mkdir /elsewhere && tar -C /elsewhere -xzf /apo-*-linux-x86_64.tar.gz && /elsewhere/apo-*/bin/apo-train --version'

@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <fstream>
 #include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "support/program.h"
 
@@ -77,12 +80,25 @@ TEST(Device, ADriverThatDoesNotStartIsAnError) {
   EXPECT_THAT(evaluate("cuda").err, HasSubstr("does not start (cuInit gives 999)"));
 }
 
-// The fake passes for a driver with a device; LibTorch's CUDA half, or what it needs, then finds out.
+// The fake passes for a driver with a device; LibTorch's CUDA half, or what it needs, then finds out. In every program it
+// is loaded before anything has asked for CUDA, which LibTorch would remember for good.
 TEST(Device, ADeviceThatLibTorchCannotUseIsAnErrorNotACrash) {
-  const Variables variables{{"LD_LIBRARY_PATH", kDriver}};
-  const ProgramResult result = evaluate("cuda");
-  EXPECT_EQ(result.exit_code, 2) << result.err;
-  EXPECT_THAT(result.err, HasSubstr("expected a usable CUDA device for 'cuda', found none: "));
+  const Variables variables{{"LD_LIBRARY_PATH", kDriver + ":/usr/local/cuda/lib64"}};
+  const TempDir dir;
+  std::ofstream(dir / "data.hdf5") << "no recording";
+  for (const auto& [program, more] : std::map<std::string, std::vector<std::string>>{
+           {"apo-eval", {"policy.checkpoint=none"}},
+           {"apo-collect", {"policy.checkpoint=none"}},
+           {"apo-refine", {"run.dir=" + (dir / "loop").string()}},
+           {"apo-train", {"run.dir=" + (dir / "run").string(), "data.expert=[{path: " + (dir / "data.hdf5").string() + "}]"}}}) {
+    std::vector<std::string> arguments = {"--config", "tabletop", "--set", "run.device=cuda"};
+    for (const std::string& assignment : more) arguments.insert(arguments.end(), {"--set", assignment});
+    if (program == "apo-collect") arguments.insert(arguments.end(), {"--output", dir / "out.hdf5"});
+    const ProgramResult result = run_program(program, arguments);
+    EXPECT_EQ(result.exit_code, 2) << program << ": " << result.err;
+    EXPECT_THAT(result.err, AllOf(HasSubstr("expected a usable CUDA device for 'cuda', found none: "), Not(HasSubstr("too late"))))
+        << program;
+  }
 }
 
 TEST(Device, TheCpuAsksNoDriver) {

@@ -51,6 +51,16 @@ TEST(Reference, EveryConfigOfTheProjectIsValid) {
   }
 }
 
+TEST(Reference, AConfigByNameWritesBelowTheWorkingDirectory) {
+  const TempDir dir;
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(dir.path());
+  const auto result = run_program("apo-refine", {"--config", "tabletop", "--print-config"});
+  std::filesystem::current_path(before);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("dir: " + (std::filesystem::canonical(dir.path()) / "runs/tabletop").string()));
+}
+
 TEST_F(Errors, UnknownOptionIsUsage) {
   expect_error(run("apo-train", {"--resum"}), 2, HasSubstr("--resum"));
 }

@@ -50,8 +50,8 @@ void note_operator(const std::string& name) {
 
 // ---- memory ----
 
-// Device addresses have a bit that no address of a process has, so that nobody but the operators below can read
-// them.
+// Device addresses have a bit that no address of a process has, so that nobody but the operators below can
+// read them.
 constexpr uintptr_t kBit = uintptr_t{1} << 50;
 void* device_address(void* host) {
   return host == nullptr ? nullptr : reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(host) | kBit);
@@ -170,7 +170,8 @@ at::Generator host_generator(const at::Generator& generator) {
 
 // ---- what CUDA would refuse ----
 
-// Operators that take tensors of the CPU beside those of the device, by more than the rule for pointwise ones.
+// Operators that take tensors of the CPU beside those of the device, by more than the rule for pointwise
+// ones.
 bool takes_indices(const std::string& name) {
   return name.starts_with("aten::index.") || name.find("index_put") != std::string::npos;
 }
@@ -317,7 +318,8 @@ void run_on_host(const c10::OperatorHandle& op, Stack* stack) {
 
 at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
   note_operator("aten::copy_");
-  // memory that is not pinned is copied with the host waiting, whatever `non_blocking` says, except to the device
+  // memory that is not pinned is copied with the host waiting, whatever `non_blocking` says, except to the
+  // device
   if (!on_device(to)) count_wait("copy to the host");
   if (!on_device(from) && !non_blocking) count_wait("copy to the device");
   on_host(to).copy_(on_host(from));
@@ -462,7 +464,8 @@ OnSimulatedDevice::~OnSimulatedDevice() = default;
 
 void OnSimulatedDevice::SetUp() {
   if (at::hasCUDA()) GTEST_SKIP() << "there is a CUDA device; this one would stand in its way";
-  // autograd asks for the process's accelerator: from here on it is this one, under the name that it has anyway
+  // autograd asks for the process's accelerator: from here on it is this one, under the name that it has
+  // anyway
   static const bool named = [] {
     c10::register_privateuse1_backend("privateuseone");
     return true;

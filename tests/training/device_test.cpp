@@ -197,9 +197,9 @@ TEST_F(LearnerOnDevice, BothPassesDropTheSameUnits) {
   EXPECT_NEAR(undesirable, 1.0, 1e-5);
 }
 
-// Before the backward pass: 6 tensors go to the device (pictures, state, prompt, its mask, tokens, labels), and 4 numbers
-// come back, the smallest and the largest bin of both actions that are compared. After it: 7 numbers, 10 tensors of
-// samples or tokens, and the gradient's norm.
+// Before the backward pass: 6 tensors go to the device (pictures, state, prompt, its mask, tokens, labels),
+// and 4 numbers come back, the smallest and the largest bin of both actions that are compared. After it: 7
+// numbers, 10 tensors of samples or tokens, and the gradient's norm.
 TEST_F(LearnerOnDevice, AStepMakesTheHostWait28Times) {
   const Both both = small_on_both();
   models::Reference reference(*both.device, {.mode = ReferenceMode::copy});
