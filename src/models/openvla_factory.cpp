@@ -52,19 +52,33 @@ class WeightLoader final : public LayerVisitor {
   at::Device device_;
 };
 
+// Gives a network on the meta device memory of its own.
+class MemoryMaker final : public LayerVisitor {
+ public:
+  explicit MemoryMaker(const at::TensorOptions& options) : options_(options) {}
+
+ protected:
+  void parameter(const std::string&, at::Tensor& value) override { value = at::empty(value.sizes(), options_); }
+
+ private:
+  at::TensorOptions options_;
+};
+
 // "auto" is what the checkpoint's largest table is stored in.
 at::ScalarType scalar_type(const std::string& dtype, const SafetensorsReader& weights) {
   if (const auto type = dtype_named(dtype)) return *type;
   return weights.tensor("language_model.model.embed_tokens.weight").scalar_type();
 }
 
+fs::path directory_of_weights(const fs::path& directory) {
+  return fs::exists(directory / "adapter_config.json") ? base_of_adapter(directory) : directory;
+}
+
 }  // namespace
 
-std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::load(const PolicyOptions& options, const fs::path& directory,
+std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::open(const PolicyOptions& options, const fs::path& directory,
+                                                   const fs::path& base, const SafetensorsReader& weights,
                                                    at::Device device) {
-  const fs::path base =
-      fs::exists(directory / "adapter_config.json") ? base_of_adapter(directory) : directory;
-  const SafetensorsReader weights(base);
   const fs::path adapter = !options.adapter.empty() ? fs::path(options.adapter)
                            : base == directory      ? fs::path()
                                                     : directory;
@@ -80,10 +94,28 @@ std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::load(const PolicyOptions& options,
   auto policy =
       std::unique_ptr<OpenVlaPolicy>(new OpenVlaPolicy(std::move(config), tokenizer, options, base, device));
   check_tensors(*policy->network_, weights);
+  return policy;
+}
+
+std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::load(const PolicyOptions& options, const fs::path& directory,
+                                                   at::Device device) {
+  const fs::path base = directory_of_weights(directory);
+  const SafetensorsReader weights(base);
+  auto policy = open(options, directory, base, weights, device);
   WeightLoader load(weights, scalar_type(options.dtype, weights), device);
   policy->network_->visit(load);
   if (options.lora.rank == 0)
     for (const auto& [name, tensor] : policy->named_parameters()) at::Tensor(tensor).set_requires_grad(true);
+  return policy;
+}
+
+std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::load_unfilled(const PolicyOptions& options,
+                                                            const fs::path& directory, at::Device device) {
+  const fs::path base = directory_of_weights(directory);
+  const SafetensorsReader weights(base);
+  auto policy = open(options, directory, base, weights, device);
+  MemoryMaker make(at::TensorOptions(scalar_type(options.dtype, weights)).device(device));
+  policy->network_->visit(make);
   return policy;
 }
 

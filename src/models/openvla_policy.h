@@ -24,6 +24,11 @@ class OpenVlaPolicy final : public Policy {
   static std::unique_ptr<OpenVlaPolicy> load(const PolicyOptions& options,
                                              const std::filesystem::path& directory, at::Device device);
 
+  /// The same without reading the weights: memory of the type that `options` name (auto: as stored) on `device`, for the
+  /// caller to fill; no adapter. So the released size can be measured where its files are not.
+  static std::unique_ptr<OpenVlaPolicy> load_unfilled(const PolicyOptions& options,
+                                                      const std::filesystem::path& directory, at::Device device);
+
   void prepare(Observation& observation) const override;
   PolicyInput encode(std::span<const Observation> observations) const override;
   ActionTokens tokenize(std::span<const Action> actions) const override;
@@ -47,6 +52,10 @@ class OpenVlaPolicy final : public Policy {
                                           const ActionTokens& tokens) const override;
 
  private:
+  /// All but the weights, whose names and shapes are checked.
+  static std::unique_ptr<OpenVlaPolicy> open(const PolicyOptions& options, const std::filesystem::path& directory,
+                                             const std::filesystem::path& base, const SafetensorsReader& weights,
+                                             at::Device device);
   OpenVlaPolicy(OpenVlaConfig config, const tokenizers::TextTokenizer& tokenizer,
                 const PolicyOptions& options, std::filesystem::path base, at::Device device);
   const std::string& camera_of(const Observation& observation) const;

@@ -12,7 +12,7 @@
 #include "apo/models/reference.h"
 #include "apo/training/optimizer.h"
 #include "gpu/check.h"
-#include "models/openvla_network.h"
+#include "models/openvla_policy.h"
 #include "support/temp_dir.h"
 #include "training/learner.h"
 
@@ -41,8 +41,7 @@ OpenVlaShape tiny_shape() {
 }
 
 // A checkpoint directory of that shape with the tiny OpenVLA's tokenizer and statistics. The file of weights
-// is a hole as long as they would be: it takes no room on disk, and loading goes the way that real weights
-// go.
+// is a hole as long as they would be: it takes no room on disk and is never read.
 void make_checkpoint(const fs::path& directory, const OpenVlaShape& shape, const fs::path& companions) {
   for (const char* name : {"tokenizer.model", "preprocessor_config.json", "dataset_statistics.json"})
     fs::copy_file(companions / name, directory / name);
@@ -305,7 +304,7 @@ void time_scoring(Policy& policy, const std::vector<data::Sample>& samples, cons
   json["operations_by_formula"] =
       scoring_operations(shape, input.size(), input.prompt.size(1), tokens.ids.size(1), 1);
   item.put("score", json);
-  if (device.is_cpu() || device.is_cuda())  // a simulated device computes on the host, where all is counted again
+  if (device.is_cpu() || device.is_cuda())  // a simulated device computes on the host: counted twice
     item.at_most("score/operations_off_formula",
                  std::abs(json["operations"].get<double>() / json["operations_by_formula"].get<double>() - 1),
                  0.01);
@@ -358,7 +357,10 @@ std::unique_ptr<Policy> load(const fs::path& directory, const char* dtype, bool 
   options.dtype = dtype;
   options.lora.rank = kRank;
   options.activation_checkpointing = checkpointing;
-  return models::make_policy(options, nullptr, 0, device);
+  std::unique_ptr<Policy> policy = models::OpenVlaPolicy::load_unfilled(options, directory, device);
+  models::add_adapter(*policy->adapter_slots(), models::kTrainedSlot, options.lora, 0);
+  policy->adapter_slots()->activate(models::kTrainedSlot);
+  return policy;
 }
 
 // Names and shapes of the released size, without its memory, and what it multiplies.
