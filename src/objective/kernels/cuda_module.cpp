@@ -34,7 +34,7 @@ const CudaKernels& loaded() {
 }
 
 void check(const char* kernel, const char* problem) {
-  APO_CHECK(RunError, problem == nullptr, "objective: CUDA kernel ", kernel, " did not start: ", problem);
+  APO_CHECK(RunError, problem == nullptr, "objective: CUDA kernel ", kernel, " did not start, or an earlier CUDA call failed: ", problem);
 }
 
 }  // namespace
