@@ -24,6 +24,18 @@ if(NOT TARGET apo::hdf5)
     INTERFACE_LINK_LIBRARIES "${APO_WEBPMUX_LIBRARY};${APO_WEBP_LIBRARY}")
 endif()
 
+# The virtual environment that scripts/setup.sh makes.
+if(NOT APO_VENV)
+  if(DEFINED ENV{APO_VENV})
+    set(APO_VENV "$ENV{APO_VENV}")
+  else()
+    set(APO_VENV "${PROJECT_SOURCE_DIR}/.venv")
+  endif()
+endif()
+set(APO_VENV "${APO_VENV}" CACHE PATH "Virtual environment with the wheels")
+file(GLOB _apo_torch_hints "${APO_VENV}/lib/python3*/site-packages/torch")
+find_path(APO_TORCH_ROOT NAMES include/ATen/ATen.h HINTS ${_apo_torch_hints} ${CMAKE_PREFIX_PATH}
+          NO_DEFAULT_PATH DOC "LibTorch root")
 include("${CMAKE_CURRENT_LIST_DIR}/ApoTorch.cmake")
 set(APO_WHEEL_LIBRARY_DIRS "${APO_TORCH_ROOT}/lib")
 

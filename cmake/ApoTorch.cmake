@@ -1,21 +1,10 @@
 # apo::torch: LibTorch from the PyPI wheel, its CPU half linked directly, so that nothing needs a CUDA toolkit; the CUDA
 # half is loaded at run time where there is a GPU.
-#   APO_TORCH_ROOT  the wheel's torch directory (default: found in APO_VENV)
-#   APO_VENV        the virtual environment that scripts/setup.sh makes (default: $APO_VENV or .venv)
+#   APO_TORCH_ROOT  the wheel's torch directory; who includes this file knows where to look for it
 set(APO_TORCH_VERSION 2.11.0)
-if(NOT APO_VENV)
-  if(DEFINED ENV{APO_VENV})
-    set(APO_VENV "$ENV{APO_VENV}")
-  else()
-    set(APO_VENV "${PROJECT_SOURCE_DIR}/.venv")
-  endif()
-endif()
-set(APO_VENV "${APO_VENV}" CACHE PATH "Virtual environment with the wheels")
-file(GLOB _apo_torch_hints "${APO_VENV}/lib/python3*/site-packages/torch")
-find_path(APO_TORCH_ROOT NAMES include/ATen/ATen.h HINTS ${_apo_torch_hints} ${CMAKE_PREFIX_PATH}
-          NO_DEFAULT_PATH DOC "LibTorch root")
-if(NOT APO_TORCH_ROOT)
-  message(FATAL_ERROR "LibTorch not found (looked in ${APO_VENV}); run scripts/setup.sh or set -DAPO_TORCH_ROOT=")
+if(NOT EXISTS "${APO_TORCH_ROOT}/include/ATen/ATen.h")
+  message(FATAL_ERROR "LibTorch ${APO_TORCH_VERSION}: expected the torch directory of the PyPI wheel in APO_TORCH_ROOT, found "
+                      "\"${APO_TORCH_ROOT}\"; set -DAPO_TORCH_ROOT= or -DAPO_VENV=, or run scripts/setup.sh")
 endif()
 if(EXISTS "${APO_TORCH_ROOT}/version.py")
   file(STRINGS "${APO_TORCH_ROOT}/version.py" _apo_torch_version REGEX "^__version__")

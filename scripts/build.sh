@@ -9,12 +9,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case "${1:-}" in -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 preset="${1:-release}"
 shift || true
-if [ ! -e "build/$preset/build.ninja" ]; then
-  mkdir -p "build/$preset"
-  log="build/$preset/configure.log"
-  echo "configuring build/$preset"
-  cmake --preset "$preset" >"$log" 2>&1 || { cat "$log" >&2; rm -f "build/$preset/build.ninja"; exit 4; }
-fi
+# each time: what was not there before, a CUDA compiler among it, may be there now
+mkdir -p "build/$preset"
+log="build/$preset/configure.log"
+[ -e "build/$preset/build.ninja" ] || echo "configuring build/$preset"
+cmake --preset "$preset" >"$log" 2>&1 || { cat "$log" >&2; exit 4; }
 targets=()
 (($#)) && targets=(--target "$@")
 cmake --build "build/$preset" -j "${APO_JOBS:-2}" "${targets[@]}"

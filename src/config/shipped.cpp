@@ -12,8 +12,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Beside an installed library, or in the source tree of a build.
-std::optional<fs::path> directory() { return find_beside({"../share/apo/configs", "../../../configs"}); }
+std::optional<fs::path> directory() { return find_beside({"../share/apo/configs"}); }
 
 bool looks_like_a_name(const std::string& text) {
   return !text.empty() && std::ranges::all_of(text, [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; });

@@ -57,6 +57,9 @@ void run(const at::Tensor& where, const Job& job, void (*on_cpu)(const Job&),
   on_cuda(job, c10::impl::VirtualGuardImpl(at::kCUDA).getStream(where.device()).native_handle());
 }
 
+// Elsewhere, and on CUDA without our kernels, the plain composition does the same.
+bool has_row_kernels(const at::Tensor& where) { return where.is_cpu() || (where.is_cuda() && cuda_kernels_are_there()); }
+
 struct ScoreRows : torch::autograd::Function<ScoreRows> {
   static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context,
                                                 const at::Tensor& logits, const at::Tensor& tokens,
@@ -133,7 +136,7 @@ std::pair<at::Tensor, at::Tensor> token_log_probs(const at::Tensor& logits, cons
   const auto filled = [&tokens](const at::Tensor& m) {
     return m.defined() ? m.contiguous() : at::ones(tokens.sizes(), tokens.options().dtype(at::kBool));
   };
-  if (!logits.is_cpu() && !logits.is_cuda()) {
+  if (!has_row_kernels(logits)) {
     // devices without row kernels, the meta device among them
     at::Tensor other;
     if (other_tokens.defined())
@@ -162,7 +165,7 @@ at::Tensor token_kl(const at::Tensor& policy_logits, const at::Tensor& reference
   if (mask.defined()) check_like("mask", mask, shape, at::kBool, policy_logits);
   const at::Tensor unmasked =
       mask.defined() ? mask.contiguous() : at::ones(shape, policy_logits.options().dtype(at::kBool));
-  if (!policy_logits.is_cpu() && !policy_logits.is_cuda())
+  if (!has_row_kernels(policy_logits))
     return plain::token_kl(policy_logits, reference_logits, unmasked);
   const at::Tensor policy = with_contiguous_rows(policy_logits),
                    reference = with_contiguous_rows(reference_logits);

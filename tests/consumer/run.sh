@@ -12,6 +12,7 @@ mkdir "$scratch/site"
 mv "$scratch/first" "$scratch/site/apo"
 link() { # NAME CMAKE-ARGUMENTS...
   cmake -S "$here" -B "$scratch/$1" -G Ninja -DCMAKE_PREFIX_PATH="$scratch/site/apo" -DCMAKE_BUILD_TYPE=Release "${@:2}"
+  cmake "$scratch/$1" >/dev/null  # as after an edit of its CMakeLists
   cmake --build "$scratch/$1" -j 2
   "$scratch/$1/stranger"
 }

@@ -294,7 +294,8 @@ TEST(RowKernels, OfCudaAreLoadedOrSaidToBeMissing) {
   ScoreJob job;
   job.logits.count = 1;
   EXPECT_THAT(message_of<RunError>([&] { launch_scores(job, nullptr); }),
-              HasSubstr(built ? "CUDA kernel scores did not start, or an earlier" : "APO_CUDA=ON"));
+              HasSubstr(built ? "CUDA kernel scores did not start, or an earlier" : "the CUDA kernels cannot be loaded"));
+  EXPECT_EQ(cuda_kernels_are_there(), built);
 }
 
 TEST(RowKernels, OnCudaEqualThoseOnTheCpu) {

@@ -4,9 +4,11 @@
 #include <dlfcn.h>
 
 #include <string>
+#include <string_view>
 
 #include "apo/base/error.h"
 #include "apo/base/location.h"
+#include "apo/base/log.h"
 #include "apo/base/version.h"
 
 namespace apo::objective {
@@ -14,23 +16,31 @@ namespace {
 
 constexpr const char* kModule = "libapo_cuda.so";
 
-const CudaKernels& load() {
+struct Module {
+  const CudaKernels* kernels = nullptr;
+  std::string problem = {};
+};
+
+Module load() {
   // beside our own code, or in lib/ beside its folder; else wherever the loader looks
   const std::string path = find_beside({kModule, std::string("../lib/") + kModule}).value_or(kModule);
   void* module = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  APO_CHECK(RunError, module != nullptr,
-            "objective: the tensors are on a CUDA device, but the CUDA kernels cannot be loaded: ", ::dlerror(),
-            "; build with -DAPO_CUDA=ON (CUDA 13), or move the tensors to the CPU (run.device: cpu)");
+  if (module == nullptr) return {.problem = ::dlerror()};
   const auto kernels = reinterpret_cast<CudaKernelsFunction>(::dlsym(module, kCudaKernelsSymbol));
-  APO_CHECK(RunError, kernels != nullptr && std::string_view(kernels()->version) == version(), "objective: ", path,
-            ": expected the CUDA kernels of apo ", version(), ", found ",
-            kernels == nullptr ? "another library" : concat("those of ", kernels()->version));
-  return *kernels();
+  if (kernels == nullptr) return {.problem = concat(path, " has no ", kCudaKernelsSymbol)};
+  if (kernels()->version != version())
+    return {.problem = concat(path, ": expected the kernels of apo ", version(), ", found those of ", kernels()->version)};
+  return {.kernels = kernels()};
+}
+
+const Module& module() {
+  static const Module once = load();
+  return once;
 }
 
 const CudaKernels& loaded() {
-  static const CudaKernels& kernels = load();
-  return kernels;
+  APO_CHECK(RunError, module().kernels != nullptr, "objective: the CUDA kernels cannot be loaded: ", module().problem);
+  return *module().kernels;
 }
 
 void check(const char* kernel, const char* problem) {
@@ -38,6 +48,16 @@ void check(const char* kernel, const char* problem) {
 }
 
 }  // namespace
+
+bool cuda_kernels_are_there() {
+  static const bool there = [] {
+    if (module().kernels == nullptr)
+      log_warn("objective: plain tensor operations on the GPU, slower and with more memory, since the CUDA kernels cannot be "
+               "loaded: ", module().problem);
+    return module().kernels != nullptr;
+  }();
+  return there;
+}
 
 void launch_scores(const ScoreJob& job, void* stream) { check("scores", loaded().scores(job, stream)); }
 void launch_score_gradient(const GradientJob& job, void* stream) {
