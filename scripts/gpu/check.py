@@ -400,7 +400,7 @@ def make_items(options, bin_directory, data):
             150,
             own("openvla", "cpu", *quick),
             False,
-            "the openvla item's code on a tiny one; the " "released size on the meta device",
+            "the openvla item's code on a tiny one; the released size on the meta device",
         ),
         Item("openvla-torch-cpu", 150, torch_step("cpu"), False, "the PyTorch item's code on a tiny one"),
         Item("tests-cpu", 150, tests("TokenLogProbs.*:TokenKl.*", "cpu"), False, "the kernels' tests"),
