@@ -382,28 +382,28 @@ def make_items(options, bin_directory, data):
         Item("device-cpu", 30, own("device", "cpu"), False, "library"),
         Item(
             "kernels-cpu",
-            90,
+            150,
             own("kernels", "cpu", *quick),
             False,
             "row kernels against the plain composition",
         ),
         Item(
             "tabletop-cpu",
-            60,
+            150,
             own("tabletop", "cpu", *quick),
             False,
             "SFT and APO: finite and falling losses",
         ),
-        Item("parity-cpu", 30, own("parity", "cpu"), False, "tiny OpenVLA against transformers' numbers"),
+        Item("parity-cpu", 150, own("parity", "cpu"), False, "tiny OpenVLA against transformers' numbers"),
         Item(
             "openvla-cpu",
-            60,
+            150,
             own("openvla", "cpu", *quick),
             False,
-            "the openvla item's code on a tiny one; the " "released size on the meta device",
+            "the openvla item's code on a tiny one; the released size on the meta device",
         ),
-        Item("openvla-torch-cpu", 60, torch_step("cpu"), False, "the PyTorch item's code on a tiny one"),
-        Item("tests-cpu", 60, tests("TokenLogProbs.*:TokenKl.*", "cpu"), False, "the kernels' tests"),
+        Item("openvla-torch-cpu", 150, torch_step("cpu"), False, "the PyTorch item's code on a tiny one"),
+        Item("tests-cpu", 150, tests("TokenLogProbs.*:TokenKl.*", "cpu"), False, "the kernels' tests"),
     ]
     items = cpu if options.device == "cpu" else gpu + cpu
     if options.items:

@@ -58,7 +58,9 @@ class MemoryMaker final : public LayerVisitor {
   explicit MemoryMaker(const at::TensorOptions& options) : options_(options) {}
 
  protected:
-  void parameter(const std::string&, at::Tensor& value) override { value = at::empty(value.sizes(), options_); }
+  void parameter(const std::string&, at::Tensor& value) override {
+    value = at::empty(value.sizes(), options_);
+  }
 
  private:
   at::TensorOptions options_;
