@@ -52,7 +52,7 @@ std::string about() {
 }  // namespace
 
 void add_config_options(CLI::App& app, ConfigArguments& arguments) {
-  app.add_option("--config", arguments.config, "YAML file, or the name of a shipped config (tabletop); docs/config.md lists every key")
+  app.add_option("--config", arguments.config, "YAML file, or the name of a shipped config (tabletop); --print-config lists every key")
       ->type_name("FILE|NAME");
   app.add_option("--set", arguments.overrides, "override one key: --set objective.beta=0.2 (repeatable)")
       ->type_name("KEY.PATH=VALUE")
@@ -100,8 +100,7 @@ std::optional<RunConfig> read_config(const ConfigArguments& arguments, ConfigNee
   APO_CHECK(ConfigError, need == ConfigNeed::optional || !arguments.config.empty(),
             "--config FILE is required");
   set_log_level(log_level(config.training.logging.level));
-  training::set_threads(config.training.run);
-  training::set_float32_arithmetic();
+  training::set_up_arithmetic(config.training.run);
   log_debug("the tensor library has ", at::get_num_threads(), " threads");
   return config;
 }

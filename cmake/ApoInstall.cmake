@@ -1,5 +1,5 @@
 # install + export, so that find_package(apo) works elsewhere. What is installed may be moved; only apoBuildPaths.cmake
-# and the last entry of the run paths remember where LibTorch and MuJoCo were, for an installation outside of a Python
+# and the last entries of the run paths remember where LibTorch and MuJoCo were, for an installation outside of a Python
 # environment.
 include(CMakePackageConfigHelpers)
 set(_apo_cmake_dir lib/cmake/apo)

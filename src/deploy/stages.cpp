@@ -30,8 +30,7 @@ Stages::Stages(const RefineSetup& setup)
       device_(select_device(setup.training.run.device)),
       state_(dir_) {
   // also for deployments and evaluations: idle threads of the tensor library burn time where cores are scarce
-  training::set_threads(setup.training.run);
-  training::set_float32_arithmetic();
+  training::set_up_arithmetic(setup.training.run);
 }
 
 std::string Stages::relative(const fs::path& path) const { return fs::relative(path, dir_).string(); }

@@ -198,7 +198,7 @@ class EglPlatform : public GlPlatform {
     renderer_ = check_opengl(place_.egl->function("glGetString"));
   }
   std::unique_ptr<GlContext> make_context() override { return std::make_unique<EglContext>(place_); }
-  void show_to_mujoco() override { place_.egl->library.show_to_mujoco("eglGetProcAddress"); }
+  void show_to_mujoco() override { simulation::show_to_mujoco(place_.egl->library, "eglGetProcAddress"); }
 
  private:
   Screenless place_;

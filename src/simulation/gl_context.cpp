@@ -1,5 +1,6 @@
 #include "simulation/gl_context.h"
 
+#include <dlfcn.h>
 #include <stdlib.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <utility>
 
 #include "apo/base/error.h"
+#include "apo/base/location.h"
 #include "apo/base/log.h"
 #include "apo/simulation/rendering.h"
 
@@ -17,8 +19,7 @@ namespace {
 
 constexpr const char* kRemedy =
     "install a graphics card's driver with EGL, or one of Mesa's software renderers (Debian and Ubuntu: the "
-    "package "
-    "libosmesa6, or libegl1 with libegl-mesa0 and libgl1-mesa-dri)";
+    "package libosmesa6, or libegl1 with libegl-mesa0 and libgl1-mesa-dri)";
 
 constexpr const char* kBlanks = " \t\r\n";
 
@@ -117,6 +118,18 @@ std::string check_opengl(AnyFunction gl_get_string) {
 }
 
 std::unique_ptr<GlContext> make_gl_context() { return chosen().platform->make_context(); }
+
+void show_to_mujoco(const SharedLibrary& library, const char* get_proc_address) {
+  APO_CHECK(RunError, ::dlopen(library.name().c_str(), RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD), loader_error());
+  void* process = ::dlopen(nullptr, RTLD_NOW);
+  APO_CHECK(RunError, process, loader_error());
+  void* taken = nullptr;
+  for (const char* name : {"eglGetProcAddress", "OSMesaGetProcAddress", "glXGetProcAddressARB"})
+    if (!taken) taken = ::dlsym(process, name);
+  ::dlclose(process);
+  APO_CHECK(RunError, taken == library.address(get_proc_address), library.name(), ": MuJoCo would take its OpenGL functions from ",
+            taken == nullptr ? "nowhere" : file_of(taken).string(), ", which this program has loaded before");
+}
 
 std::string renderer_name() { return chosen().renderer; }
 

@@ -6,6 +6,8 @@
 #include <memory>
 #include <string>
 
+#include "base/shared_library.h"
+
 namespace apo::simulation {
 
 /// An off-screen OpenGL context. It may be current in one thread at a time; a thread may own several.
@@ -49,33 +51,9 @@ std::string check_opengl(AnyFunction gl_get_string);
 /// The program has begun to end, and the driver may be gone: no OpenGL call any more.
 bool program_ends();
 
-/// A library loaded while the program runs.
-class SharedLibrary {
- public:
-  /// Loads it by path, or by name as the loader searches. RunError with the loader's reason.
-  explicit SharedLibrary(const std::string& name);
-  ~SharedLibrary();
-  SharedLibrary(SharedLibrary&& other) noexcept;
-  SharedLibrary& operator=(SharedLibrary&&) = delete;
-
-  /// Points `function` to its function of that name. RunError if it has none.
-  template <class Pointer>
-  void find(Pointer& function, const char* name) const {
-    function = reinterpret_cast<Pointer>(address(name));
-  }
-  /// It stays loaded: a driver that has run leaves threads' destructors and exit handlers behind.
-  void keep() { kept_ = true; }
-  /// Makes the named function the one that MuJoCo takes all others from: it asks the process for
-  /// eglGetProcAddress, OSMesaGetProcAddress and glXGetProcAddressARB, in this order. RunError if it would
-  /// find another library's.
-  void show_to_mujoco(const char* get_proc_address) const;
-
- private:
-  void* address(const char* name) const;
-
-  std::string name_;
-  void* handle_ = nullptr;
-  bool kept_ = false;
-};
+/// Makes the library's function of that name the one that MuJoCo takes all others from: it asks the process for
+/// eglGetProcAddress, OSMesaGetProcAddress and glXGetProcAddressARB, in this order. RunError if it would find another
+/// library's.
+void show_to_mujoco(const SharedLibrary& library, const char* get_proc_address);
 
 }  // namespace apo::simulation

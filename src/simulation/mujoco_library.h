@@ -14,6 +14,7 @@ namespace apo::simulation {
   X(mjv_freeScene) X(mjv_updateScene) X(mjr_defaultContext) X(mjr_makeContext) X(mjr_freeContext) X(mjr_setBuffer)  \
   X(mjr_render) X(mjr_readPixels)
 
+/// MuJoCo's functions by their own names, of the version whose headers we are compiled with.
 struct MujocoLibrary {
 #define APO_MUJOCO_MEMBER(name) decltype(&::name) name = nullptr;
   APO_MUJOCO_FUNCTIONS(APO_MUJOCO_MEMBER)

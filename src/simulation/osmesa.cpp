@@ -74,7 +74,7 @@ class OsMesaPlatform : public GlPlatform {
     renderer_ = check_opengl(mesa_.function("glGetString"));
   }
   std::unique_ptr<GlContext> make_context() override { return std::make_unique<OsMesaContext>(mesa_); }
-  void show_to_mujoco() override { mesa_.library.show_to_mujoco("OSMesaGetProcAddress"); }
+  void show_to_mujoco() override { simulation::show_to_mujoco(mesa_.library, "OSMesaGetProcAddress"); }
 
  private:
   OsMesa mesa_;

@@ -104,11 +104,8 @@ void check(const TrainingOptions& options) {
             "expected a positive share for them, found 0");
 }
 
-void set_threads(const RunOptions& options) {
+void set_up_arithmetic(const RunOptions& options) {
   if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
-}
-
-void set_float32_arithmetic() {
   at::globalContext().setAllowTF32CuDNN(false);
   at::globalContext().setAllowTF32CuBLAS(false);
 }

@@ -156,8 +156,7 @@ LibrarySettings::LibrarySettings(const RunOptions& options)
       fill_(at::globalContext().deterministicFillUninitializedMemory()),
       tf32_convolutions_(rounds_to_tf32(at::Float32Op::CONV)),
       tf32_products_(rounds_to_tf32(at::Float32Op::MATMUL)) {
-  set_threads(options);
-  set_float32_arithmetic();
+  set_up_arithmetic(options);
   at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
   // no part of determinism, and slow
   at::globalContext().setDeterministicFillUninitializedMemory(false);

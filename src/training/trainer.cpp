@@ -1,4 +1,3 @@
-#include "apo/base/device.h"
 #include "apo/training/trainer.h"
 
 #include <torch/types.h>
@@ -8,6 +7,7 @@
 #include <memory>
 #include <optional>
 
+#include "apo/base/device.h"
 #include "apo/base/error.h"
 #include "apo/base/interrupt.h"
 #include "apo/base/log.h"

@@ -373,7 +373,7 @@ TEST(LibrarySettings, Float32IsNotRoundedToTf32OnCuda) {
     EXPECT_FALSE(rounds(at::Float32Op::MATMUL));
   }
   EXPECT_TRUE(rounds(at::Float32Op::CONV));
-  set_float32_arithmetic();
+  set_up_arithmetic({});
   EXPECT_FALSE(rounds(at::Float32Op::CONV));
   at::globalContext().setAllowTF32CuDNN(true);
 }

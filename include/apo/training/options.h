@@ -83,12 +83,10 @@ struct TrainingOptions {
 /// ConfigError for options that contradict each other, as far as it shows without the data.
 void check(const TrainingOptions& options);
 
-/// Gives the tensor library `options.threads` threads from now on, if they are not 0. Every program does this as soon as
-/// it has read its config; `train` and `deploy::refine` do it for those who link the library.
-void set_threads(const RunOptions& options);
-
-/// Float32 is float32 from now on, on every device: by itself the tensor library rounds what CUDA's convolutions
-/// read to TF32 (10 bits), and a policy would be another one than on the CPU. Done where `set_threads` is.
-void set_float32_arithmetic();
+/// Sets the tensor library up: `options.threads` threads from now on, if they are not 0, and float32 that is float32 on
+/// every device (by itself CUDA's convolutions round what they read to TF32, 10 bits, and a policy would be another one
+/// than on the CPU). Every program does this as soon as it has read its config; `train` and `deploy::refine` do it for
+/// those who link the library.
+void set_up_arithmetic(const RunOptions& options);
 
 }  // namespace apo::training

@@ -1,15 +1,13 @@
 // Loads the CUDA kernels when the first tensor on a CUDA device arrives.
 #include "objective/kernels/cuda_module.h"
 
-#include <dlfcn.h>
-
 #include <string>
-#include <string_view>
 
 #include "apo/base/error.h"
 #include "apo/base/location.h"
 #include "apo/base/log.h"
 #include "apo/base/version.h"
+#include "base/shared_library.h"
 
 namespace apo::objective {
 namespace {
@@ -22,15 +20,18 @@ struct Module {
 };
 
 Module load() {
-  // beside our own code, or in lib/ beside its folder; else wherever the loader looks
-  const std::string path = find_beside({kModule, std::string("../lib/") + kModule}).value_or(kModule);
-  void* module = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (module == nullptr) return {.problem = ::dlerror()};
-  const auto kernels = reinterpret_cast<CudaKernelsFunction>(::dlsym(module, kCudaKernelsSymbol));
-  if (kernels == nullptr) return {.problem = concat(path, " has no ", kCudaKernelsSymbol)};
-  if (kernels()->version != version())
-    return {.problem = concat(path, ": expected the kernels of apo ", version(), ", found those of ", kernels()->version)};
-  return {.kernels = kernels()};
+  try {
+    // beside our own code, or in lib/ beside its folder; else wherever the loader looks
+    SharedLibrary library(find_beside({kModule, std::string("../lib/") + kModule}).value_or(kModule));
+    CudaKernelsFunction kernels = nullptr;
+    library.find(kernels, kCudaKernelsSymbol);
+    APO_CHECK(RunError, kernels()->version == version(), library.name(), ": expected the kernels of apo ", version(),
+              ", found those of ", kernels()->version);
+    library.keep();
+    return {.kernels = kernels()};
+  } catch (const RunError& error) {
+    return {.problem = error.what()};
+  }
 }
 
 const Module& module() {
