@@ -14,8 +14,12 @@ case "${1:-}" in -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 python="${APO_PYTHON:-}"
 arguments=("$@")
 for ((i = 0; i < ${#arguments[@]}; i++)); do
-  if [ "${arguments[i]}" = --python ]; then python="${arguments[i + 1]:-}"; fi
+  case "${arguments[i]}" in
+    --python) python="${arguments[i + 1]:-}" ;;
+    --python=*) python="${arguments[i]#--python=}" ;;
+  esac
 done
 # the Python whose torch the programs run with
-if [ -z "$python" ] && [ -x "$here/../.venv/bin/python" ]; then python="$here/../.venv/bin/python"; fi
+venv="${APO_VENV:-$here/../.venv}"
+if [ -z "$python" ] && [ -x "$venv/bin/python" ]; then python="$venv/bin/python"; fi
 exec "${python:-python3}" "$here/gpu/check.py" "$@"

@@ -87,8 +87,7 @@ def library_directories(options):
     if prefix is None and module_directory("apo"):
         import apo
 
-        prefix = getattr(apo, "prefix", None)
-        prefix = prefix() if callable(prefix) else prefix
+        prefix = apo.prefix
     if prefix:
         found += [pathlib.Path(prefix) / part for part in ("lib", "lib64", ".")]
     torch = module_directory("torch")

@@ -217,11 +217,14 @@ def step_loss(policy, reference, batch, vocabulary):
     own, mismatched, errors, kept = forward(policy, batch, vocabulary)
     with torch.no_grad():
         own_reference, mismatched_reference, _, kept_reference = forward(reference, batch, vocabulary)
-    z0 = (mismatched.sum(1) - mismatched_reference.sum(1)).detach().mean().clamp(-KL_LIMIT, KL_LIMIT)
+    # z0 and the undesirable rewards leave the end token out, the desirable ones keep it
+    z0 = (mismatched[:, :-1].sum(1) - mismatched_reference[:, :-1].sum(1)).detach().mean()
+    z0 = z0.clamp(-KL_LIMIT, KL_LIMIT)
     good = batch["desirable"]
-    rewards = own.sum(1) - own_reference.sum(1)
+    good_rewards = own[good].sum(1) - own_reference[good].sum(1)
+    bad_rewards = own[~good][:, :-1].sum(1) - own_reference[~good][:, :-1].sum(1)
     losses = torch.cat(
-        [1 - torch.sigmoid(BETA * (rewards[good] - z0)), 1 - torch.sigmoid(BETA * (z0 - rewards[~good]))]
+        [1 - torch.sigmoid(BETA * (good_rewards - z0)), 1 - torch.sigmoid(BETA * (z0 - bad_rewards))]
     )
     shares = [(e + 1e-4) / (e.sum() + 1e-4) for e in (errors[good], errors[~good])]
     return (losses * torch.cat([1 - torch.exp(-shares[0]), torch.exp(-shares[1])])).sum()
