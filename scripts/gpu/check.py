@@ -137,7 +137,9 @@ def query_gpus():
             return [], f"nvidia-smi: {error}"
         if done.returncode == 0:
             rows = list(csv.reader(io.StringIO(done.stdout), skipinitialspace=True))
-            return [dict(zip(fields, row)) for row in rows if row], problem
+            cards = [dict(zip(fields, row)) for row in rows if len(row) == len(fields)]
+            # a sentence in place of a table: "No devices were found"
+            return cards, problem if cards else "nvidia-smi: " + done.stdout.strip()[:300]
         problem = "nvidia-smi: " + (done.stderr or done.stdout).strip()[:300]
     return [], problem
 
@@ -352,7 +354,7 @@ def make_items(options, bin_directory, data):
         return command
 
     gpu = [
-        Item("device", 30, own("device", "cuda"), True, "card, driver, library"),
+        Item("device", 90, own("device", "cuda"), True, "card, driver, library"),
         Item(
             "kernels", 60, own("kernels", "cuda", *quick), True, "row kernels against the plain composition"
         ),

@@ -30,7 +30,8 @@ std::vector<std::string> shipped_configs() {
 }
 
 Document open_config(const std::string& file_or_name, const std::vector<std::string>& overrides) {
-  if (!looks_like_a_name(file_or_name) || fs::exists(file_or_name))
+  // a folder of that name is no config: runs/, data/
+  if (!looks_like_a_name(file_or_name) || (fs::exists(file_or_name) && !fs::is_directory(file_or_name)))
     return Document::from_file(file_or_name, overrides);
   const std::vector<std::string> names = shipped_configs();
   if (std::ranges::find(names, file_or_name) == names.end()) {

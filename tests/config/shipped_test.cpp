@@ -48,6 +48,15 @@ TEST(ShippedConfigs, YieldToAFileOfThatName) {
   fs::current_path(before);
 }
 
+TEST(ShippedConfigs, DoNotYieldToAFolderOfThatName) {
+  const testing::TempDir dir;
+  const fs::path before = fs::current_path();
+  fs::current_path(dir.path());
+  fs::create_directory("tabletop");
+  EXPECT_NO_THROW(open_config("tabletop"));
+  fs::current_path(before);
+}
+
 TEST(ShippedConfigs, SuggestTheNearestName) {
   EXPECT_THAT(message_of<ConfigError>([] { open_config("tabeltop"); }),
               AllOf(HasSubstr("found 'tabeltop'"), HasSubstr("tabletop_push"), HasSubstr("did you mean 'tabletop'?")));

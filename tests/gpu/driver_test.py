@@ -29,6 +29,9 @@ case "$1" in
 kernels) echo "about to fall" >&2; kill -SEGV $$ ;;
 openvla) result openvla unfinished; exec sleep 1000 ;;
 parity) echo "nothing of use"; exit 3 ;;
+silent) exit 0 ;;
+half) result half unfinished; exit 0 ;;
+two-faced) result two-faced passed; exit 1 ;;
 *) result "$1" passed ;;
 esac
 """
@@ -131,6 +134,53 @@ class OfThePrograms(Case):
         self.assertEqual(items["tabletop"]["verdict"], "passed")
         self.assertIn("SIGSEGV", out)
 
+    def test_a_result_that_is_none_is_a_failure(self):
+        """Nothing printed, stopped half-way, or an exit code that says something else than the verdict."""
+        sys.path.insert(0, str(ROOT / "scripts" / "gpu"))
+        import check
+
+        for name, said in (("silent", "without a result"), ("half", "without a result"), ("two-faced", "although passed")):
+            with self.subTest(name):
+                item = check.Item(name, 10, lambda: [str(self.fake / "apo-gpu-check"), name], True, "")
+                result = check.run_item(item, 10, dict(os.environ))
+                self.assertEqual(result["verdict"], "failed")
+                self.assertIn(said, result["message"])
+
+    def tool(self, name, script):
+        """A program in PATH for this test alone."""
+        tools = self.directory / "tools"
+        tools.mkdir(exist_ok=True)
+        (tools / name).write_text("#!/bin/sh\n" + script)
+        (tools / name).chmod(0o755)
+        before = os.environ["PATH"]
+        os.environ["PATH"] = f"{tools}:{before}"
+        self.addCleanup(os.environ.__setitem__, "PATH", before)
+
+    def test_a_card_that_the_library_does_not_find_is_a_failure(self):
+        (self.fake / "apo-gpu-check").write_text(
+            FAKE.replace('*) result "$1" passed', '*) result "$1" "no device"')
+        )
+        arguments = ("--bin", self.fake, "--data", DATA, "--items", "device,tabletop")
+        self.tool("nvidia-smi", "echo 'No devices were found'")  # a sentence is no card
+        code, out, err = run(self.directory, *arguments)
+        self.assertEqual(code, 0, out + err)
+        self.assertEqual(by_name(results_in(self.directory))["device"]["verdict"], "no device")
+        # as many fields as were asked for
+        self.tool("nvidia-smi", "echo \"$1\" | sed 's/--query-gpu=//; s/[^,]*/1/g'")
+        code, out, err = run(self.directory, *arguments)
+        self.assertEqual(code, 1, out + err)
+        device = by_name(results_in(self.directory))["device"]
+        self.assertEqual(device["verdict"], "failed")
+        self.assertIn("the library finds none", device["message"])
+
+    def test_what_the_sanitizer_reports_is_a_failure(self):
+        self.tool("compute-sanitizer", 'case "$1" in --help) exit 0 ;; esac\necho "========= ERROR SUMMARY: 1 error"\nexit 9\n')
+        code, out, err = run(self.directory, "--bin", self.fake, "--data", DATA, "--items", "device,memcheck")
+        self.assertEqual(code, 1, out + err)
+        memcheck = by_name(results_in(self.directory))["memcheck"]
+        self.assertEqual(memcheck["verdict"], "failed")
+        self.assertIn("1 error", memcheck["message"])
+
     def test_the_time_for_everything_holds(self):
         begin = time.monotonic()
         code, out, err = run(
@@ -140,11 +190,11 @@ class OfThePrograms(Case):
             "--data",
             DATA,
             "--seconds",
-            6,
+            12,
             "--items",
             "device,openvla,tabletop,parity",
         )
-        self.assertLess(time.monotonic() - begin, 15)
+        self.assertLess(time.monotonic() - begin, 30)
         items = by_name(results_in(self.directory))
         self.assertEqual(items["tabletop"]["verdict"], "no time")
         self.assertEqual(code, 1, out + err)

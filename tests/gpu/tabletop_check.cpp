@@ -1,6 +1,5 @@
 // The built-in policy trained on recorded episodes: SFT, then APO from where the SFT ended on the CPU. On a
 // CUDA device both runs are compared with the CPU's, column by column.
-#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <stdlib.h>
 #include <torch/types.h>
@@ -126,16 +125,12 @@ void check_tabletop(const Options& options, at::Device device, Item& item) {
     return;
   }
 
-  // as the programs run, for the speed
   const std::string name = device.str();
-  check_loss("cuda/sft", train(options, "tabletop_sft.yaml", directory / "cuda_sft", name, {}), item);
-  check_loss("cuda/apo", train(options, "tabletop_apo.yaml", directory / "cuda_apo", name, sft.checkpoint),
-             item);
+  const Trained cuda_sft = train(options, "tabletop_sft.yaml", directory / "cuda_sft", name, {});
+  check_loss("cuda/sft", cuda_sft, item);
+  const Trained cuda_apo = train(options, "tabletop_apo.yaml", directory / "cuda_apo", name, sft.checkpoint);
+  check_loss("cuda/apo", cuda_apo, item);
   item.progress();
-  // with whole float32 products and convolutions, for the numbers
-  at::globalContext().setAllowTF32CuDNN(false);
-  const Trained cuda_sft = train(options, "tabletop_sft.yaml", directory / "exact_sft", name, {});
-  const Trained cuda_apo = train(options, "tabletop_apo.yaml", directory / "exact_apo", name, sft.checkpoint);
   compare("cuda_against_cpu/sft", cuda_sft, sft, item);
   compare("cuda_against_cpu/apo", cuda_apo, apo, item);
   const Trained again = train(options, "tabletop_apo.yaml", directory / "again_apo", name, sft.checkpoint);

@@ -7,6 +7,8 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
+#include <cstdlib>
+#include <filesystem>
 
 #include "apo/base/device.h"
 #include "apo/base/location.h"
@@ -296,6 +298,24 @@ TEST(RowKernels, OfCudaAreLoadedOrSaidToBeMissing) {
   EXPECT_THAT(message_of<RunError>([&] { launch_scores(job, nullptr); }),
               HasSubstr(built ? "CUDA kernel scores did not start, or an earlier" : "the CUDA kernels cannot be loaded"));
   EXPECT_EQ(cuda_kernels_are_there(), built);
+}
+
+// This program again, where the kernels beside it are those of another version.
+TEST(RowKernels, OfAnotherVersionAreRefused) {
+  namespace fs = std::filesystem;
+  const fs::path build = own_file().parent_path().parent_path(), other = build / "other_module";
+  if (build.filename() == "other_module") {
+    EXPECT_THAT(message_of<RunError>([] { launch_kl({}, nullptr); }),
+                AllOf(HasSubstr("expected the kernels of apo"), HasSubstr("found those of 0.0.9")));
+    EXPECT_FALSE(cuda_kernels_are_there());
+    return;
+  }
+  if (!fs::exists(other / "lib/libapo_cuda.so")) GTEST_SKIP() << "there are no such kernels beside this program";
+  fs::create_directories(other / "bin");
+  const fs::path copy = other / "bin" / own_file().filename();
+  fs::copy_file(own_file(), copy, fs::copy_options::overwrite_existing);
+  const std::string command = copy.string() + " --gtest_filter=RowKernels.OfAnotherVersionAreRefused";
+  EXPECT_EQ(std::system((command + " >/dev/null 2>&1").c_str()), 0) << command;
 }
 
 TEST(RowKernels, OnCudaEqualThoseOnTheCpu) {

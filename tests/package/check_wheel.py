@@ -77,6 +77,10 @@ with tempfile.TemporaryDirectory() as scratch:
         check(f"apo/{header.relative_to(source)}" in names, f"no header {header.name}")
     check("apo/lib/cmake/apo/apoConfig.cmake" in names, "no CMake package")
     licenses = {name.rsplit("/", 1)[1][:-4] for name in names if name.startswith("apo/share/doc/apo/licenses/")}
+    # linked in, or compiled from headers
+    for wanted in ("hdf5", "zlib", "libaec", "eigen", "nlohmann-json", "cli11", "spdlog", "fmt"):
+        check(wanted in licenses, f"no licence of {wanted}")
+    check("apo/share/doc/apo/LICENSE" in names, "no licence of our own")
     aliases = {"libsz": "libaec", "libwebpmux": "libwebp", "libOSMesa": "mesa", "libglapi": "mesa"}
     for library in inside:
         stem = re.match(r"(lib[\w+-]+?)(?:-[0-9a-f]{8})?\.so", library)
@@ -87,6 +91,8 @@ with tempfile.TemporaryDirectory() as scratch:
         with tarfile.open(archive) as file:
             file.extractall(scratch / "check", filter="data")
         look(scratch / "check", inside)
+        for wanted in ("LICENSE", "licenses/googletest.txt", "licenses/nlohmann-json.txt", "licenses/cli11.txt"):
+            check(list((scratch / "check").glob(f"*/{wanted}")), f"{archive.name}: no {wanted}")
 
 print("\n".join(problems) or f"{len(names)} files, all in order")
 sys.exit(1 if problems else 0)
