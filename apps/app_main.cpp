@@ -52,7 +52,7 @@ std::string about() {
 }  // namespace
 
 void add_config_options(CLI::App& app, ConfigArguments& arguments) {
-  app.add_option("--config", arguments.config, "YAML file, or the name of a shipped config (tabletop); --print-config lists every key")
+  app.add_option("--config", arguments.config, "YAML file, or the name of a shipped config (tabletop); --print-reference lists every key")
       ->type_name("FILE|NAME");
   app.add_option("--set", arguments.overrides, "override one key: --set objective.beta=0.2 (repeatable)")
       ->type_name("KEY.PATH=VALUE")

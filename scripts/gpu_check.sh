@@ -22,4 +22,6 @@ done
 # the Python whose torch the programs run with
 venv="${APO_VENV:-$here/../.venv}"
 if [ -z "$python" ] && [ -x "$venv/bin/python" ]; then python="$venv/bin/python"; fi
+command -v "${python:-python3}" >/dev/null && [ ! -d "${python:-python3}" ] ||
+  { echo "gpu_check.sh: --python: expected a Python, found '${python:-python3}'" >&2; exit 2; }
 exec "${python:-python3}" "$here/gpu/check.py" "$@"

@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -105,7 +106,14 @@ def environment(options, binary):
     except (OSError, subprocess.TimeoutExpired):
         return plain  # the items will say it
     places = library_directories(options) + [plain.get("LD_LIBRARY_PATH", "")]
-    return plain | {"LD_LIBRARY_PATH": os.pathsep.join(place for place in places if place)}
+    env = plain | {"LD_LIBRARY_PATH": os.pathsep.join(place for place in places if place)}
+    again = subprocess.run([binary, "--help"], env=env, capture_output=True, text=True, timeout=60)
+    if again.returncode == 127:
+        raise UsageError(
+            f"expected apo and torch in {sys.executable}, found none ({end_of(again.stderr)}); "
+            "--python PROGRAM names the Python that the wheel is installed in, --prefix DIR an installation"
+        )
+    return env
 
 
 def query_gpus():
@@ -166,6 +174,14 @@ def query_driver():
         return {}
 
 
+def processor():
+    try:
+        names = re.findall(r"^model name\s*:\s*(.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def machine():
     def version(name):
         try:
@@ -180,7 +196,7 @@ def machine():
         "gpus": gpus,
         "nvidia_smi": problem,
         "driver": query_driver(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in ("torch", "transformers", "peft", "numpy")},
@@ -611,6 +627,13 @@ def check_all(items, options, env, results, begin):
     return True
 
 
+def positive(text):
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text}")
+    return value
+
+
 def parse(arguments):
     parser = argparse.ArgumentParser(
         prog="gpu_check.sh", description="What works on this machine's GPU, and how fast."
@@ -623,8 +646,8 @@ def parse(arguments):
     )
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu: the CPU items alone")
     parser.add_argument("--items", type=lambda text: text.split(","), help="only these, separated by commas")
-    parser.add_argument("--seconds", type=float, default=BUDGET_SECONDS, help="for everything together")
-    parser.add_argument("--item-seconds", type=float, default=float("inf"), help="for each item at most")
+    parser.add_argument("--seconds", type=positive, default=BUDGET_SECONDS, help="for everything together")
+    parser.add_argument("--item-seconds", type=positive, default=float("inf"), help="for each item at most")
     parser.add_argument("--quick", action="store_true", help="small sizes, no timings: a check of the check")
     parser.add_argument("--bin", type=pathlib.Path, help="directory of apo-gpu-check")
     parser.add_argument("--data", type=pathlib.Path, help="directory of recordings and configs")
@@ -635,6 +658,10 @@ def parse(arguments):
         "--python", help="the Python that has torch (default: the source tree's, else python3)"
     )
     return parser.parse_args(arguments)
+
+
+def table_of(path):
+    return path.with_suffix(".txt") if path.suffix == ".json" else path.with_name(path.name + ".txt")
 
 
 def open_output(path):
@@ -661,6 +688,7 @@ def main(arguments):
     try:
         bin_directory, data = find_bin(options), find_data(options)
         items = make_items(options, bin_directory, data)
+        env = environment(options, str(bin_directory / "apo-gpu-check"))
         open_output(options.output)
     except UsageError as error:
         print(f"gpu_check.sh: {error}", file=sys.stderr)
@@ -679,18 +707,20 @@ def main(arguments):
         signal.signal(number, interrupt)
     try:
         results["machine"] = machine()
-        complete = check_all(
-            items, options, environment(options, str(bin_directory / "apo-gpu-check")), results, begin
-        )
+        complete = check_all(items, options, env, results, begin)
     except Interrupted:
         pass
+    except OSError as error:  # a full disk: what is known is printed all the same
+        print(f"gpu_check.sh: {options.output}: {error.strerror}", file=sys.stderr)
+        print(summary(results))
+        return 1
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     results["finished"] = complete
     results["seconds"] = round(time.monotonic() - begin, 1)
     write_results(options.output, results)
     text = summary(results) if results["machine"] else "stopped before the first item\n"
-    options.output.with_suffix(".txt").write_text(text)
+    table_of(options.output).write_text(text)
     print(text + f"\n{options.output}")
     if not complete:
         return 130

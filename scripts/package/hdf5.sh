@@ -27,13 +27,15 @@ debian_source() {
 }
 work="$output/work"
 log="$output/build.log"
-echo "[package] hdf5: fetching and building it (log: $log)"
+echo "[package] hdf5: fetching and building it, which takes some minutes (log: $log)"
 build() {
   debian_source hdf5 "$work"
   mkdir -p "$work/build"
   cd "$work/build"
+  # nothing of the folder that it is made in goes along
   "$work/hdf5/tree/configure" --quiet --prefix="$output" --libdir="$output/lib" --enable-static --disable-shared --with-pic \
-    --with-szlib --with-zlib --disable-hl --disable-tools --disable-tests --disable-fortran --disable-cxx CFLAGS="-O2 -w"
+    --with-szlib --with-zlib --disable-hl --disable-tools --disable-tests --disable-fortran --disable-cxx \
+    --disable-embedded-libinfo CFLAGS="-O2 -w -ffile-prefix-map=$work=."
   make -s -j "${APO_JOBS:-2}" -C src install-libLTLIBRARIES install-includeHEADERS
   cp "$work/hdf5/tree/COPYING" "$output/COPYING"
 }

@@ -18,6 +18,15 @@ bool looks_like_a_name(const std::string& text) {
   return !text.empty() && std::ranges::all_of(text, [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; });
 }
 
+// A file; where there is none, "configs/tabletop.yaml" may be meant as the shipped one.
+Document open_file(const std::string& file, const std::vector<std::string>& overrides) {
+  const std::vector<std::string> names = shipped_configs();
+  const std::string stem = fs::path(file).stem().string();
+  APO_CHECK(ConfigError, fs::exists(file) || std::ranges::find(names, stem) == names.end(), "--config: ", file,
+            ": there is no such file (did you mean the shipped config '", stem, "'?)");
+  return Document::from_file(file, overrides);
+}
+
 }  // namespace
 
 std::vector<std::string> shipped_configs() {
@@ -32,7 +41,7 @@ std::vector<std::string> shipped_configs() {
 Document open_config(const std::string& file_or_name, const std::vector<std::string>& overrides) {
   // a folder of that name is no config: runs/, data/
   if (!looks_like_a_name(file_or_name) || (fs::exists(file_or_name) && !fs::is_directory(file_or_name)))
-    return Document::from_file(file_or_name, overrides);
+    return open_file(file_or_name, overrides);
   const std::vector<std::string> names = shipped_configs();
   if (std::ranges::find(names, file_or_name) == names.end()) {
     const auto suggestion = nearest(file_or_name, names);

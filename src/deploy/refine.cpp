@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "apo/base/device.h"
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
@@ -290,6 +291,9 @@ RefineResult refine(const RefineSetup& setup, ExistingRun existing, const std::s
   APO_CHECK(ConfigError, !dir.empty(), "run.dir: expected a directory to write to, found nothing");
   const DirectoryLock lock(dir);
   check_setup(setup);
+  // what this machine lacks is told before the directory belongs to this config
+  select_device(setup.training.run.device);
+  make_environment(setup.environment);
   open_directory(dir, existing, setup, config_yaml);
   if (!setup.refine.comparison.methods.empty()) return compare(setup, config_yaml);
   return Loop(setup, config_yaml).run();

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "apo/config/options.h"
+#include "apo/simulation/rendering.h"
 
 namespace apo::deploy {
 namespace {
@@ -10,7 +11,9 @@ namespace {
 class TabletopEnvironment : public Environment {
  public:
   explicit TabletopEnvironment(const EnvironmentOptions& options)
-      : options_(options), table_(options.tabletop, options.disruptions.scene) {}
+      : options_(options), table_(options.tabletop, options.disruptions.scene) {
+    simulation::renderer_name();  // a machine that cannot draw is told now, not after files were begun
+  }
 
   void reset(uint64_t seed) override { table_.reset(seed); }
   Observation observe() override { return table_.observe(); }

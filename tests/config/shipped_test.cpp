@@ -62,8 +62,11 @@ TEST(ShippedConfigs, SuggestTheNearestName) {
               AllOf(HasSubstr("found 'tabeltop'"), HasSubstr("tabletop_push"), HasSubstr("did you mean 'tabletop'?")));
 }
 
-TEST(ShippedConfigs, LeaveNamesOfFilesAlone) {
-  for (const std::string file : {"tabletop.yaml", "./tabletop", "no/tabletop", ""})
+TEST(ShippedConfigs, AreNotTakenForAFileButSuggested) {
+  for (const std::string file : {"no/tabletop.yaml", "./tabletop", "no/tabletop"})
+    EXPECT_THAT(message_of<ConfigError>([&] { open_config(file); }),
+                AllOf(HasSubstr(file + ": there is no such file"), HasSubstr("shipped config 'tabletop'"))) << file;
+  for (const std::string file : {"mine.yaml", ""})
     EXPECT_THAT(message_of<ConfigError>([&] { open_config(file); }), ::testing::Not(HasSubstr("shipped"))) << file;
 }
 

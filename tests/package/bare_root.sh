@@ -24,7 +24,7 @@ if [ "${APO_IN_NAMESPACE:-}" != 1 ]; then  # mounts end with this process
 fi
 
 scratch="$(mktemp -d)"
-trap 'umount -l "$scratch/root/proc" "$scratch/root/dev" 2>/dev/null || true; rm -rf "$scratch"' EXIT
+trap 'umount -l "$scratch/root/proc" "$scratch/root/dev" 2>/dev/null || true; rm -rf --one-file-system "$scratch"' EXIT
 root="$scratch/root"
 if [ -n "${APO_BARE_ROOT:-}" ]; then
   cp -a "$APO_BARE_ROOT" "$root"

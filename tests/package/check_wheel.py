@@ -51,7 +51,8 @@ def look(root, given):
     for path in files:
         content = path.read_bytes()
         name = path.relative_to(root)
-        check(str(source.resolve()).encode() not in content, f"{name} names the folder that it was made in")
+        for trace in (str(source.resolve()), "build/package", "Installation point"):
+            check(trace.encode() not in content, f"{name} names the folder that it was made in ({trace})")
         if content[:4] != b"\x7fELF":
             continue
         dynamic = readelf("-dW", path)

@@ -66,6 +66,19 @@ class Environment(unittest.TestCase):
                 self.torch(version)
                 self.assertIsNone(self.environment()[1])
 
+    def test_the_torch_that_is_judged_is_the_one_that_is_loaded(self):
+        self.torch("2.10.0")  # beside the programs, which look there first
+        other = pathlib.Path(self.folder.name) / "other"
+        (other / "torch/lib").mkdir(parents=True)
+        for file, text in (("__init__.py", ""), ("version.py", "__version__ = '2.11.0'\n"), ("lib/libtorch_cpu.so", "")):
+            (other / "torch" / file).write_text(text)
+        sys.path.insert(0, str(other))
+        self.assertIn("found 2.10.0", self.environment()[1])
+
+    def test_a_torch_that_does_not_say_its_version_is_another(self):
+        self.package("torch", ("__init__.py", ""), ("lib/libtorch_cpu.so", ""))
+        self.assertIn("found unknown", self.environment()[1])
+
     def test_libraries_beside_need_no_path_others_do(self):
         self.torch("2.11.0+cu130")
         self.package("mujoco", ("__init__.py", ""))

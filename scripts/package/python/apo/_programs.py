@@ -10,13 +10,19 @@ TORCH = "2.11.0"  # whose C++ interface the programs are built against
 
 
 def _directory(package):
-    """Where a package lies, without importing it (torch takes seconds); None if it is not installed."""
+    """Where a package lies, without importing it (torch takes seconds): beside this one, which is where the programs look
+    first, else where Python finds it; None if it is not installed."""
+    beside = ROOT.parent / package
+    if beside.is_dir():
+        return beside
     spec = importlib.util.find_spec(package)
     return pathlib.Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
 
 
 def _torch_version(directory):
-    found = re.search(r"""^__version__\s*=\s*['"]([^'"]+)""", (directory / "version.py").read_text(), re.MULTILINE)
+    file = directory / "version.py"
+    text = file.read_text() if file.exists() else ""
+    found = re.search(r"""^__version__\s*=\s*['"]([^'"]+)""", text, re.MULTILINE)
     return found[1] if found else "unknown"
 
 
