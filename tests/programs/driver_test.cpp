@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <string>
@@ -104,6 +105,23 @@ TEST(Device, ADeviceThatLibTorchCannotUseIsAnErrorNotACrash) {
 TEST(Device, TheCpuAsksNoDriver) {
   const Variables variables{{"LD_LIBRARY_PATH", kDriver}, {"FAKE_CUDA_VERSION", "12080"}};
   EXPECT_THAT(evaluate("cpu").err, Not(HasSubstr("CUDA")));
+}
+
+TEST(Device, WhatTheMachineLacksIsToldBeforeFilesAreBegun) {
+  const TempDir dir;
+  const Variables variables{{"LD_LIBRARY_PATH", kDriver}, {"FAKE_CUDA_VERSION", "12080"}, {"MUJOCO_GL", "crayons"}};
+  const std::vector<std::string> refine = {"--config", "tabletop", "--set", "run.dir=" + (dir / "loop").string(), "--set"};
+  for (const std::string device : {"run.device=cuda", "run.device=cpu"}) {
+    std::vector<std::string> arguments = refine;
+    arguments.push_back(device);
+    EXPECT_EQ(run_program("apo-refine", arguments).exit_code, 2) << device;
+    EXPECT_FALSE(std::filesystem::exists(dir / "loop/state.json")) << device;
+    EXPECT_FALSE(std::filesystem::exists(dir / "loop/config.yaml")) << device;
+  }
+  const ProgramResult collect =
+      run_program("apo-collect", {"--config", "tabletop", "--demonstrations", "--output", (dir / "demos.hdf5").string()});
+  EXPECT_EQ(collect.exit_code, 2) << collect.err;
+  EXPECT_FALSE(std::filesystem::exists(dir / "demos.hdf5"));
 }
 
 TEST(Device, TheVersionSaysWhatTheMachineOffers) {
