@@ -12,6 +12,7 @@
 #include "training/cached_reference.h"
 #include "training/checkpoint.h"
 #include "training/learner.h"
+#include "training/objectives.h"
 #include "training/random_state.h"
 #include "training/records.h"
 #include "training/setup.h"
@@ -61,24 +62,6 @@ std::vector<data::Sample> batch_of(int size) {
     samples.push_back(std::move(s));
   }
   return samples;
-}
-
-std::vector<std::pair<std::string, ObjectiveOptions>> objectives() {
-  return {{"paper", {}},
-          {"mismatched", {.z0 = Z0Estimator::mismatched}},
-          {"exact", {.z0 = Z0Estimator::exact, .reduction = Reduction::mean}},
-          {"no z0, uniform", {.z0 = Z0Estimator::none, .weights = {.type = WeightType::uniform}}},
-          {"released code", {.compatibility = objective::Compatibility::released_code}},
-          {"anchored, by dimension, smoothed",
-           {.z0 = Z0Estimator::exact,
-            .sft_weight = 0.2,
-            .label_smoothing_bins = 1.5,
-            .credit = Credit::dimension}},
-          {"kto", {.type = ObjectiveType::kto, .z0 = Z0Estimator::mismatched}},
-          {"sft", {.type = ObjectiveType::sft}},
-          {"weighted-bc", {.type = ObjectiveType::weighted_bc}},
-          {"dpo", {.type = ObjectiveType::dpo, .beta = 0.7, .reduction = Reduction::mean}},
-          {"tpo, anchored", {.type = ObjectiveType::tpo, .beta = 0.7, .sft_weight = 0.2}}};
 }
 
 // Away from its reference.

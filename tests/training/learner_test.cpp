@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "training/linear_policy.h"
+#include "training/objectives.h"
 
 namespace apo::training {
 namespace {
@@ -57,24 +58,6 @@ std::vector<at::Tensor> gradients_of(const LinearPolicy& policy) {
   std::vector<at::Tensor> gradients;
   for (const auto& [name, tensor] : policy.named_parameters()) gradients.push_back(tensor.grad().clone());
   return gradients;
-}
-
-std::vector<std::pair<std::string, ObjectiveOptions>> objectives() {
-  return {{"paper", {}},
-          {"mismatched", {.z0 = Z0Estimator::mismatched}},
-          {"exact", {.z0 = Z0Estimator::exact, .reduction = Reduction::mean}},
-          {"no z0, uniform", {.z0 = Z0Estimator::none, .weights = {.type = WeightType::uniform}}},
-          {"released code", {.compatibility = objective::Compatibility::released_code}},
-          {"anchored, by dimension, smoothed",
-           {.z0 = Z0Estimator::exact,
-            .sft_weight = 0.2,
-            .label_smoothing_bins = 1.5,
-            .credit = Credit::dimension}},
-          {"kto", {.type = ObjectiveType::kto, .z0 = Z0Estimator::mismatched}},
-          {"sft", {.type = ObjectiveType::sft}},
-          {"weighted-bc", {.type = ObjectiveType::weighted_bc}},
-          {"dpo", {.type = ObjectiveType::dpo, .beta = 0.7, .reduction = Reduction::mean}},
-          {"tpo, anchored", {.type = ObjectiveType::tpo, .beta = 0.7, .sft_weight = 0.2}}};
 }
 
 TEST(Learner, MicroBatchesEqualTheWholeBatch) {
