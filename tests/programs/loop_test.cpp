@@ -58,8 +58,9 @@ TEST_F(Loop, ByHandInFiveCommands) {
   const auto samples = lines(path("apo/samples.jsonl"));
   ASSERT_EQ(samples.size(), 48u);
   for (const json& sample : samples)
-    if (sample["step"] == samples.front()["step"])
+    if (sample["step"] == samples.front()["step"]) {
       EXPECT_NEAR(sample["loss"].get<double>(), 0.5 * sample["lambda"].get<double>(), 1e-6);
+    }
   EXPECT_TRUE(std::filesystem::exists(path("apo/report.html")));
 
   const auto evaluated = run("apo-eval", {set("policy.checkpoint=" + path("apo")), "--output", path("evaluation")});
