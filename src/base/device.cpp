@@ -37,11 +37,14 @@ CudaState ask_driver() {
   constexpr int kNoDevice = 100;  // CUDA_ERROR_NO_DEVICE
   int error = initialize(0);
   if (error == 0) error = device_count(&count);
-  if (error == kNoDevice || (error == 0 && count == 0)) return {.problem = "the NVIDIA driver has no device for this process"};
+  if (error == kNoDevice || (error == 0 && count == 0))
+    return {.problem = "the NVIDIA driver has no device for this process"};
   if (version < kNeededDriver)
-    return {.driver = true, .problem = concat("the NVIDIA driver is too old: expected CUDA ", dotted(kNeededDriver),
-                                              " or newer (driver 580), found CUDA ", dotted(version))};
-  if (error != 0) return {.driver = true, .problem = concat("the NVIDIA driver does not start (cuInit gives ", error, ")")};
+    return {.driver = true,
+            .problem = concat("the NVIDIA driver is too old: expected CUDA ", dotted(kNeededDriver),
+                              " or newer (driver 580), found CUDA ", dotted(version))};
+  if (error != 0)
+    return {.driver = true, .problem = concat("the NVIDIA driver does not start (cuInit gives ", error, ")")};
   return {.devices = count, .driver = true};
 }
 
@@ -49,9 +52,10 @@ CudaState ask_driver() {
 void load_libtorch_cuda(CudaState& state) {
   state.devices = 0;
   try {
-    SharedLibrary library(
-        file_of(reinterpret_cast<const void*>(&at::globalContext)).replace_filename("libtorch_cuda.so").string(),
-        SharedLibrary::Symbols::visible);
+    SharedLibrary library(file_of(reinterpret_cast<const void*>(&at::globalContext))
+                              .replace_filename("libtorch_cuda.so")
+                              .string(),
+                          SharedLibrary::Symbols::visible);
     library.keep();
   } catch (const RunError& error) {
     state.problem = concat("the CUDA half of LibTorch cannot be loaded: ", error.what(),
@@ -62,8 +66,8 @@ void load_libtorch_cuda(CudaState& state) {
   state.devices = cuda.getNumGPUs();
   if (state.devices > 0) return;
   try {
-    state.problem =
-        concat("LibTorch (CUDA ", dotted(static_cast<int>(cuda.versionCUDART())), ") finds no device that it can use");
+    state.problem = concat("LibTorch (CUDA ", dotted(static_cast<int>(cuda.versionCUDART())),
+                           ") finds no device that it can use");
   } catch (const c10::Error&) {  // the hooks of a process without CUDA, made when something asked for them
     state.problem = "the CUDA half of LibTorch came too late: something asked for CUDA before";
   }

@@ -12,7 +12,8 @@ namespace fs = std::filesystem;
 fs::path file_of(const void* symbol) {
   Dl_info info{};
   link_map* map = nullptr;
-  APO_ASSERT(::dladdr1(symbol, &info, reinterpret_cast<void**>(&map), RTLD_DL_LINKMAP) != 0 && map != nullptr);
+  APO_ASSERT(::dladdr1(symbol, &info, reinterpret_cast<void**>(&map), RTLD_DL_LINKMAP) != 0 &&
+             map != nullptr);
   // the loader keeps no path of the program itself
   const fs::path path = map->l_name[0] != '\0' ? map->l_name : "/proc/self/exe";
   std::error_code error;

@@ -14,7 +14,8 @@ std::string loader_error() {
 }
 
 SharedLibrary::SharedLibrary(const std::string& name, Symbols symbols) : name_(name) {
-  handle_ = ::dlopen(name.c_str(), symbols == Symbols::hidden ? RTLD_NOW | RTLD_LOCAL : RTLD_LAZY | RTLD_GLOBAL);
+  handle_ =
+      ::dlopen(name.c_str(), symbols == Symbols::hidden ? RTLD_NOW | RTLD_LOCAL : RTLD_LAZY | RTLD_GLOBAL);
   APO_CHECK(RunError, handle_ != nullptr, loader_error());
 }
 

@@ -15,15 +15,16 @@ namespace fs = std::filesystem;
 std::optional<fs::path> directory() { return find_beside({"../share/apo/configs"}); }
 
 bool looks_like_a_name(const std::string& text) {
-  return !text.empty() && std::ranges::all_of(text, [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; });
+  return !text.empty() &&
+         std::ranges::all_of(text, [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; });
 }
 
 // A file; where there is none, "configs/tabletop.yaml" may be meant as the shipped one.
 Document open_file(const std::string& file, const std::vector<std::string>& overrides) {
   const std::vector<std::string> names = shipped_configs();
   const std::string stem = fs::path(file).stem().string();
-  APO_CHECK(ConfigError, fs::exists(file) || std::ranges::find(names, stem) == names.end(), "--config: ", file,
-            ": there is no such file (did you mean the shipped config '", stem, "'?)");
+  APO_CHECK(ConfigError, fs::exists(file) || std::ranges::find(names, stem) == names.end(),
+            "--config: ", file, ": there is no such file (did you mean the shipped config '", stem, "'?)");
   return Document::from_file(file, overrides);
 }
 
@@ -46,8 +47,10 @@ Document open_config(const std::string& file_or_name, const std::vector<std::str
   if (std::ranges::find(names, file_or_name) == names.end()) {
     const auto suggestion = nearest(file_or_name, names);
     throw ConfigError(concat("--config: expected a YAML file or the name of a shipped config (",
-                             names.empty() ? "none are installed" : join(std::vector<std::string_view>(names.begin(), names.end())), "), found '",
-                             file_or_name, "'", suggestion ? concat(" (did you mean '", *suggestion, "'?)") : ""));
+                             names.empty() ? "none are installed"
+                                           : join(std::vector<std::string_view>(names.begin(), names.end())),
+                             "), found '", file_or_name, "'",
+                             suggestion ? concat(" (did you mean '", *suggestion, "'?)") : ""));
   }
   const fs::path file = *directory() / (file_or_name + ".yaml");
   return Document::from_text(read_file(file), overrides, "configs", file.string());

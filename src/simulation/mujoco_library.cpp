@@ -8,7 +8,8 @@ namespace apo::simulation {
 namespace {
 
 // Structs are used as the headers declare them, so another version will not do.
-constexpr int kMajor = mjVERSION_HEADER / 100, kMinor = mjVERSION_HEADER / 10 % 10, kPatch = mjVERSION_HEADER % 10;
+constexpr int kMajor = mjVERSION_HEADER / 100, kMinor = mjVERSION_HEADER / 10 % 10,
+              kPatch = mjVERSION_HEADER % 10;
 
 struct Loaded {
   MujocoLibrary library = {};
@@ -27,11 +28,11 @@ Loaded load() {
     file.find(loaded.library.user_warning, "mju_user_warning");
     file.keep();
     const int found = loaded.library.mj_version();
-    APO_CHECK(RunError, found == mjVERSION_HEADER, "found ", found / 100, ".", found / 10 % 10, ".", found % 10, " in ",
-              file.name());
+    APO_CHECK(RunError, found == mjVERSION_HEADER, "found ", found / 100, ".", found / 10 % 10, ".",
+              found % 10, " in ", file.name());
   } catch (const RunError& error) {
-    loaded.problem =
-        concat("the tabletop simulation needs MuJoCo ", version, ": ", error.what(), "; pip install mujoco==", version);
+    loaded.problem = concat("the tabletop simulation needs MuJoCo ", version, ": ", error.what(),
+                            "; pip install mujoco==", version);
   }
   return loaded;
 }

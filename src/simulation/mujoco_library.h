@@ -1,4 +1,5 @@
-// MuJoCo's functions, loaded when the first scene is made: programs start without it, and only what simulates needs it.
+// MuJoCo's functions, loaded when the first scene is made: programs start without it, and only what simulates
+// needs it.
 #pragma once
 
 #include <mujoco/mujoco.h>
@@ -7,12 +8,13 @@
 
 namespace apo::simulation {
 
-#define APO_MUJOCO_FUNCTIONS(X)                                                                                    \
-  X(mj_version) X(mj_parseXMLString) X(mj_compile) X(mjs_getError) X(mj_deleteSpec) X(mj_copyModel)                 \
-  X(mj_deleteModel) X(mj_makeData) X(mj_deleteData) X(mj_resetData) X(mj_forward) X(mj_kinematics) X(mj_step)       \
-  X(mj_name2id) X(mju_warningText) X(mjv_defaultScene) X(mjv_defaultOption) X(mjv_defaultCamera) X(mjv_makeScene)   \
-  X(mjv_freeScene) X(mjv_updateScene) X(mjr_defaultContext) X(mjr_makeContext) X(mjr_freeContext) X(mjr_setBuffer)  \
-  X(mjr_render) X(mjr_readPixels)
+#define APO_MUJOCO_FUNCTIONS(X)                                                                             \
+  X(mj_version)                                                                                             \
+  X(mj_parseXMLString) X(mj_compile) X(mjs_getError) X(mj_deleteSpec) X(mj_copyModel) X(mj_deleteModel)     \
+      X(mj_makeData) X(mj_deleteData) X(mj_resetData) X(mj_forward) X(mj_kinematics) X(mj_step)             \
+          X(mj_name2id) X(mju_warningText) X(mjv_defaultScene) X(mjv_defaultOption) X(mjv_defaultCamera)    \
+              X(mjv_makeScene) X(mjv_freeScene) X(mjv_updateScene) X(mjr_defaultContext) X(mjr_makeContext) \
+                  X(mjr_freeContext) X(mjr_setBuffer) X(mjr_render) X(mjr_readPixels)
 
 /// MuJoCo's functions by their own names, of the version whose headers we are compiled with.
 struct MujocoLibrary {
@@ -23,7 +25,8 @@ struct MujocoLibrary {
   decltype(&::mju_user_warning) user_warning = nullptr;  ///< likewise on warnings
 };
 
-/// The functions, loaded at the first call from the wheel beside ours in a Python environment, else by the loader's search.
+/// The functions, loaded at the first call from the wheel beside ours in a Python environment, else by the
+/// loader's search.
 /// RunError saying which version is expected and what was found.
 const MujocoLibrary& mujoco();
 

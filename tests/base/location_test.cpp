@@ -16,7 +16,8 @@ namespace fs = std::filesystem;
 TEST(Location, OfOurCodeIsThisProgram) { EXPECT_EQ(own_file(), fs::canonical("/proc/self/exe")); }
 
 TEST(Location, OfAFunctionIsItsLibrary) {
-  EXPECT_NE(file_of(reinterpret_cast<const void*>(&::fopen)).filename().string().find("libc.so"), std::string::npos);
+  EXPECT_NE(file_of(reinterpret_cast<const void*>(&::fopen)).filename().string().find("libc.so"),
+            std::string::npos);
 }
 
 TEST(Location, TheWorkingDirectoryIsNoPlaceToLook) {

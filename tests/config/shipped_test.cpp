@@ -59,15 +59,18 @@ TEST(ShippedConfigs, DoNotYieldToAFolderOfThatName) {
 
 TEST(ShippedConfigs, SuggestTheNearestName) {
   EXPECT_THAT(message_of<ConfigError>([] { open_config("tabeltop"); }),
-              AllOf(HasSubstr("found 'tabeltop'"), HasSubstr("tabletop_push"), HasSubstr("did you mean 'tabletop'?")));
+              AllOf(HasSubstr("found 'tabeltop'"), HasSubstr("tabletop_push"),
+                    HasSubstr("did you mean 'tabletop'?")));
 }
 
 TEST(ShippedConfigs, AreNotTakenForAFileButSuggested) {
   for (const std::string file : {"no/tabletop.yaml", "./tabletop", "no/tabletop"})
     EXPECT_THAT(message_of<ConfigError>([&] { open_config(file); }),
-                AllOf(HasSubstr(file + ": there is no such file"), HasSubstr("shipped config 'tabletop'"))) << file;
+                AllOf(HasSubstr(file + ": there is no such file"), HasSubstr("shipped config 'tabletop'")))
+        << file;
   for (const std::string file : {"mine.yaml", ""})
-    EXPECT_THAT(message_of<ConfigError>([&] { open_config(file); }), ::testing::Not(HasSubstr("shipped"))) << file;
+    EXPECT_THAT(message_of<ConfigError>([&] { open_config(file); }), ::testing::Not(HasSubstr("shipped")))
+        << file;
 }
 
 }  // namespace

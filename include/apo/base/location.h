@@ -1,4 +1,5 @@
-// Where this library lies on disk, so that what is installed beside it is found wherever the installation was put.
+// Where this library lies on disk, so that what is installed beside it is found wherever the installation was
+// put.
 #pragma once
 
 #include <filesystem>
@@ -14,7 +15,8 @@ const std::filesystem::path& own_file();
 /// The first of the paths, relative to the directory of `own_file()`, that exists.
 std::optional<std::string> find_beside(std::initializer_list<std::string> relative_paths);
 
-/// The loaded library or program that `symbol` (the address of a function or object) belongs to, links resolved.
+/// The loaded library or program that `symbol` (the address of a function or object) belongs to, links
+/// resolved.
 std::filesystem::path file_of(const void* symbol);
 
 }  // namespace apo

@@ -83,10 +83,10 @@ struct TrainingOptions {
 /// ConfigError for options that contradict each other, as far as it shows without the data.
 void check(const TrainingOptions& options);
 
-/// Sets the tensor library up: `options.threads` threads from now on, if they are not 0, and float32 that is float32 on
-/// every device (by itself CUDA's convolutions round what they read to TF32, 10 bits, and a policy would be another one
-/// than on the CPU). Every program does this as soon as it has read its config; `train` and `deploy::refine` do it for
-/// those who link the library.
+/// Sets the tensor library up: `options.threads` threads from now on, if they are not 0, and float32 that is
+/// float32 on every device (by itself CUDA's convolutions round what they read to TF32, 10 bits, and a policy
+/// would be another one than on the CPU). Every program does this as soon as it has read its config; `train`
+/// and `deploy::refine` do it for those who link the library.
 void set_up_arithmetic(const RunOptions& options);
 
 }  // namespace apo::training

@@ -25,8 +25,8 @@ Module load() {
     SharedLibrary library(find_beside({kModule, std::string("../lib/") + kModule}).value_or(kModule));
     CudaKernelsFunction kernels = nullptr;
     library.find(kernels, kCudaKernelsSymbol);
-    APO_CHECK(RunError, kernels()->version == version(), library.name(), ": expected the kernels of apo ", version(),
-              ", found those of ", kernels()->version);
+    APO_CHECK(RunError, kernels()->version == version(), library.name(), ": expected the kernels of apo ",
+              version(), ", found those of ", kernels()->version);
     library.keep();
     return {.kernels = kernels()};
   } catch (const RunError& error) {
@@ -40,12 +40,14 @@ const Module& module() {
 }
 
 const CudaKernels& loaded() {
-  APO_CHECK(RunError, module().kernels != nullptr, "objective: the CUDA kernels cannot be loaded: ", module().problem);
+  APO_CHECK(RunError, module().kernels != nullptr,
+            "objective: the CUDA kernels cannot be loaded: ", module().problem);
   return *module().kernels;
 }
 
 void check(const char* kernel, const char* problem) {
-  APO_CHECK(RunError, problem == nullptr, "objective: CUDA kernel ", kernel, " did not start, or an earlier CUDA call failed: ", problem);
+  APO_CHECK(RunError, problem == nullptr, "objective: CUDA kernel ", kernel,
+            " did not start, or an earlier CUDA call failed: ", problem);
 }
 
 }  // namespace
@@ -53,8 +55,11 @@ void check(const char* kernel, const char* problem) {
 bool cuda_kernels_are_there() {
   static const bool there = [] {
     if (module().kernels == nullptr)
-      log_warn("objective: plain tensor operations on the GPU, slower and with more memory, since the CUDA kernels cannot be "
-               "loaded: ", module().problem);
+      log_warn(
+          "objective: plain tensor operations on the GPU, slower and with more memory, since the CUDA "
+          "kernels cannot be "
+          "loaded: ",
+          module().problem);
     return module().kernels != nullptr;
   }();
   return there;

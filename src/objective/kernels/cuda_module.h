@@ -1,12 +1,13 @@
-// What the library of CUDA kernels (libapo_cuda.so, log_prob.cu) hands to whoever loads it. It links neither torch
-// nor the rest of this library, so that one build runs with and without CUDA.
+// What the library of CUDA kernels (libapo_cuda.so, log_prob.cu) hands to whoever loads it. It links neither
+// torch nor the rest of this library, so that one build runs with and without CUDA.
 #pragma once
 
 #include "objective/kernels/launch.h"
 
 namespace apo::objective {
 
-/// Each launch is queued on `stream` (a cudaStream_t) of the current device and returns null, or what went wrong.
+/// Each launch is queued on `stream` (a cudaStream_t) of the current device and returns null, or what went
+/// wrong.
 struct CudaKernels {
   const char* version;  ///< of the library that it was built with; another one's is refused
   const char* (*scores)(const ScoreJob&, void* stream);

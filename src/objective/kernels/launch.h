@@ -59,8 +59,8 @@ void cpu_kl(const KlJob& job);
 
 /// Whether the CUDA kernels can be loaded; where they cannot, a warning says why, once.
 bool cuda_kernels_are_there();
-/// Queued on `stream`, a cudaStream_t of the current device. RunError when the CUDA kernels are not there (they are
-/// loaded at the first call) or a launch fails.
+/// Queued on `stream`, a cudaStream_t of the current device. RunError when the CUDA kernels are not there
+/// (they are loaded at the first call) or a launch fails.
 void launch_scores(const ScoreJob& job, void* stream);
 void launch_score_gradient(const GradientJob& job, void* stream);
 void launch_kl(const KlJob& job, void* stream);
