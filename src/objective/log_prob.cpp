@@ -54,7 +54,8 @@ void run(const at::Tensor& where, const Job& job, void (*on_cpu)(const Job&),
          void (*on_cuda)(const Job&, void*)) {
   if (!where.is_cuda()) return on_cpu(job);
   const c10::DeviceGuard guard(where.device());
-  on_cuda(job, c10::impl::VirtualGuardImpl(at::kCUDA).getStream(where.device()).native_handle());
+  const c10::impl::VirtualGuardImpl cuda(at::kCUDA);
+  on_cuda(job, cuda.getStreamNativeHandle(cuda.getStream(where.device())));
 }
 
 // Elsewhere, and on CUDA without our kernels, the plain composition does the same.
