@@ -11,6 +11,7 @@
 #include "apo/base/error.h"
 #include "apo/base/log.h"
 #include "apo/base/text.h"
+#include "base/json_depth.h"
 #include "data/layouts.h"
 
 namespace apo::data {
@@ -105,10 +106,15 @@ bool is_observation(const std::string& name, const Array& array) {
          ((rank == 1 || rank == 2) && (array.kind() == Kind::floating || array.kind() == Kind::integer));
 }
 
-// {"language_instruction": ...} inside a JSON text attribute, if that is what it is.
-std::optional<std::string> json_entry(const std::optional<std::string>& text, const char* key) {
-  if (!text) return std::nullopt;
-  const auto json = nlohmann::json::parse(*text, nullptr, false);
+// A text attribute as JSON; of another kind than any if it is none. DataError if it is nested too deeply.
+nlohmann::json json_attribute(const Group& group, const char* name) {
+  const auto text = group.text_attribute(name);
+  if (!text) return {};
+  return nlohmann::json::parse(*text, depth_guard(concat(group.where(), " attribute ", name)), false);
+}
+
+// {"language_instruction": ...} inside such an attribute, if that is what it is.
+std::optional<std::string> json_entry(const nlohmann::json& json, const char* key) {
   if (!json.is_object() || !json.contains(key)) return std::nullopt;
   std::string value;
   if (json[key].is_array()) {  // LIBERO: a list of words or of letters
@@ -234,8 +240,8 @@ Demo DemoFile::read_demo(const std::string& name) const {
 std::string DemoFile::read_instruction(const Group& demo) const {
   if (!reading_.instruction.empty()) return reading_.instruction;
   for (const auto& found : {demo.text_attribute("task_description"), file_instruction_,
-                            json_entry(demo.text_attribute("ep_meta"), "lang"),
-                            json_entry(data_.text_attribute("problem_info"), "language_instruction")})
+                            json_entry(json_attribute(demo, "ep_meta"), "lang"),
+                            json_entry(json_attribute(data_, "problem_info"), "language_instruction")})
     if (found && !found->empty()) return *found;
   if (reading_.format == TrajectoryFormat::libero)
     if (const auto found = instruction_in_name(path_); found && !found->empty()) return *found;
@@ -395,14 +401,11 @@ std::vector<std::pair<std::string, std::string>> DemoFile::attributes() const {
     for (const std::string& key : root_.group("mask").names()) keys += concat(keys.empty() ? "" : ", ", key);
     if (!keys.empty()) attributes.emplace_back("filter_keys", keys);
   }
-  for (const auto& [key, value] : std::vector(attributes)) {
-    if (key != "env_args") continue;
-    if (const auto name = json_entry(value, "env_name")) attributes.emplace_back("environment_name", *name);
-    const auto json = nlohmann::json::parse(value, nullptr, false);
-    if (json.is_object() && json.contains("env_kwargs") && json["env_kwargs"].is_object())
-      if (const auto config = json_entry(json["env_kwargs"].dump(), "config"))
-        attributes.emplace_back("environment_config", *config);
-  }
+  const nlohmann::json environment = json_attribute(data_, "env_args");
+  if (const auto name = json_entry(environment, "env_name")) attributes.emplace_back("environment_name", *name);
+  if (environment.is_object() && environment.contains("env_kwargs"))
+    if (const auto config = json_entry(environment["env_kwargs"], "config"))
+      attributes.emplace_back("environment_config", *config);
   return attributes;
 }
 

@@ -10,6 +10,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/log.h"
+#include "base/json_depth.h"
 
 namespace apo::data {
 namespace {
@@ -153,13 +154,7 @@ std::string to_json(const DatasetStatistics& statistics, const std::string& name
 }
 
 DatasetStatistics statistics_from_json(const std::string& text, const std::string& name, const std::string& where) {
-  // printing it in a message takes stack for every level
-  static constexpr int kDeepest = 64;
-  const auto guard = [&where](int depth, Json::parse_event_t, const Json&) {
-    APO_CHECK(DataError, depth <= kDeepest, where, ": JSON nested too deeply, beyond ", kDeepest, " levels");
-    return true;
-  };
-  const Json json = Json::parse(text, guard, false);
+  const Json json = Json::parse(text, depth_guard<Json>(where), false);
   APO_CHECK(DataError, json.is_object() && !json.empty(), where, ": expected a JSON object of action statistics, found ",
             json.is_discarded() ? "text that is not JSON" : json.type_name());
   std::string names;

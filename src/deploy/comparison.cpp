@@ -10,6 +10,7 @@
 #include "apo/base/files.h"
 #include "apo/base/proportions.h"
 #include "apo/config/options.h"
+#include "base/json_depth.h"
 
 namespace apo::deploy {
 namespace {
@@ -115,7 +116,7 @@ std::string Comparison::json() const {
 }
 
 Comparison Comparison::from_json(const std::string& json, const std::string& where) {
-  const auto object = ordered_json::parse(json, nullptr, false);
+  const auto object = ordered_json::parse(json, depth_guard<ordered_json>(where), false);
   APO_CHECK(DataError, object.is_object(), where, ": expected a JSON object, found something else");
   Comparison comparison;
   comparison.seed = member<int64_t>(object, "seed", where);

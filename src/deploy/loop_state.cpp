@@ -5,12 +5,13 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
+#include "base/json_depth.h"
 
 namespace apo::deploy {
 
 LoopState::LoopState(const std::filesystem::path& dir) : path_(dir / "state.json") {
   if (!std::filesystem::exists(path_)) return;
-  const auto json = nlohmann::json::parse(read_file(path_), nullptr, false);
+  const auto json = nlohmann::json::parse(read_file(path_), depth_guard(path_.string()), false);
   APO_CHECK(DataError, json.is_object() && json.contains("stages") && json["stages"].is_object(), path_.string(),
             ": expected the state of a refinement loop, an object with \"stages\"; found something else");
   stages_ = json["stages"];

@@ -11,6 +11,7 @@
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "apo/config/options.h"
+#include "base/json_depth.h"
 #include "deploy/table.h"
 
 namespace apo::deploy {
@@ -197,7 +198,7 @@ std::string EvalResult::disruption_markdown() const {
 }
 
 EvalResult EvalResult::from_json(const std::string& json, const std::string& where) {
-  const auto object = deploy::json::parse(json, nullptr, false);
+  const auto object = deploy::json::parse(json, depth_guard<deploy::json>(where), false);
   APO_CHECK(DataError, object.is_object(), where, ": expected a JSON object, found something else");
   try {
     auto result = read_result(object);

@@ -5,6 +5,7 @@
 
 #include "apo/base/error.h"
 #include "apo/deploy/collector.h"
+#include "base/json_depth.h"
 
 namespace apo::deploy {
 namespace {
@@ -46,7 +47,7 @@ std::string CollectionSummary::json() const {
 }
 
 CollectionSummary CollectionSummary::from_json(const std::string& json, const std::string& where) {
-  const auto object = nlohmann::json::parse(json, nullptr, false);
+  const auto object = nlohmann::json::parse(json, depth_guard(where), false);
   APO_CHECK(DataError, object.is_object(), where, ": expected a JSON object, found something else");
   CollectionSummary summary;
   for_each_field(summary, [&](const char* name, auto& value) {

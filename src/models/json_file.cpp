@@ -2,11 +2,10 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "base/json_depth.h"
 
 namespace apo::models {
 namespace {
-
-constexpr int kDeepestJson = 64;
 
 // Enough to recognise a value in a message. Lists and objects are never printed: they may be nested without
 // end.
@@ -21,12 +20,7 @@ std::string excerpt(const nlohmann::json& value) {
 JsonFile::JsonFile(const std::filesystem::path& path) : path_(path) {
   const std::string text = read_file(path);
   try {
-    // printing it in a message, say, takes stack for every level
-    json_ = nlohmann::json::parse(text, [&path](int depth, nlohmann::json::parse_event_t, const nlohmann::json&) {
-      APO_CHECK(DataError, depth <= kDeepestJson, path.string(), ": JSON nested too deeply, beyond ", kDeepestJson,
-                " levels");
-      return true;
-    });
+    json_ = nlohmann::json::parse(text, depth_guard(path.string()));
   } catch (const nlohmann::json::exception& error) {
     throw DataError(concat(path.string(), ": not JSON: ", error.what()));
   }

@@ -6,6 +6,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "base/json_depth.h"
 
 namespace apo::report {
 namespace {
@@ -14,7 +15,7 @@ using nlohmann::json;
 
 json parse(const std::string& text, const std::filesystem::path& path) {
   try {
-    return json::parse(text);
+    return json::parse(text, depth_guard(path.string()));
   } catch (const json::parse_error& error) {
     const size_t byte = std::min(error.byte, text.size());
     const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(byte), '\n');

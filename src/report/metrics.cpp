@@ -11,6 +11,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "base/json_depth.h"
 #include "report/html.h"
 #include "report/json_field.h"
 
@@ -63,10 +64,14 @@ std::string quote_not_finite(std::string_view line) {
 }
 
 std::optional<json> parse_line(std::string_view line) {
-  json value = json::parse(line, nullptr, false);
-  if (value.is_discarded()) value = json::parse(quote_not_finite(line), nullptr, false);
-  if (!value.is_object()) return std::nullopt;
-  return value;
+  const auto parse = [](std::string_view text) { return json::parse(text, depth_guard("a line"), false); };
+  try {
+    json value = parse(line);
+    if (value.is_discarded()) value = parse(quote_not_finite(line));
+    if (value.is_object()) return value;
+  } catch (const DataError&) {  // nested without end: no line of ours
+  }
+  return std::nullopt;
 }
 
 // The start of what a file holds, for an error message.

@@ -14,6 +14,7 @@
 #include "apo/base/log.h"
 #include "apo/config/options.h"
 #include "apo/models/safetensors.h"
+#include "base/json_depth.h"
 #include "training/random_state.h"
 
 namespace apo::training {
@@ -179,7 +180,7 @@ std::optional<fs::path> newest_checkpoint(const fs::path& run_directory) {
 
 TrainingState read_state(const fs::path& checkpoint) {
   const fs::path path = checkpoint / "state.json";
-  const ordered_json json = ordered_json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
+  const ordered_json json = ordered_json::parse(read_file(path), depth_guard<ordered_json>(path.string()), /*allow_exceptions=*/false);
   APO_CHECK(DataError, json.is_object(), path.string(), ": expected a JSON object, found ",
             json.is_discarded() ? "no JSON" : json.type_name());
   const auto version = value_of<int64_t>(json, "version", path);

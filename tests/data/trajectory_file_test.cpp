@@ -7,6 +7,7 @@
 
 #include <fstream>
 
+#include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "data/recordings.h"
 #include "support/temp_dir.h"
@@ -46,6 +47,26 @@ void add_timestep(hdf5::Group& parent, const std::string& name, int number, int 
   step.write("action", std::vector<float>{static_cast<float>(number) / 10, 0.5f}, {2});
   step.write("third_obs", pixels(12, number), {2, 2, 3});
   if (is_human >= 0) step.write("is_human", std::vector<int8_t>{static_cast<int8_t>(is_human)}, {});
+}
+
+// Printing or freeing such a text takes stack for every level.
+TEST(TrajectoryFile, RefusesTextThatIsNestedWithoutEnd) {
+  constexpr size_t kLevels = 20000;
+  for (const std::string attribute : {"env_args", "problem_info"}) {
+    TempDir dir;
+    {
+      hdf5::Group data = hdf5::Group::create(dir / "a.hdf5").create_group("data");
+      add_demo(data, "demo_0");
+      data.set_attribute("task_description", "lift the cube");
+      data.set_attribute(attribute, concat(R"({"env_kwargs": {"config": )", std::string(kLevels, '['), std::string(kLevels, ']'), "}}"));
+    }
+    const std::string message = message_of<DataError>([&] {
+      const auto file = TrajectoryFile::open(dir / "a.hdf5");
+      file->attributes();
+      file->episode(0);
+    });
+    EXPECT_THAT(message, AllOf(HasSubstr("a.hdf5"), HasSubstr(attribute), HasSubstr("nested too deeply"))) << attribute;
+  }
 }
 
 TEST(TrajectoryFile, ReadsRobomimic) {
