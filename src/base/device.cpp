@@ -5,6 +5,7 @@
 #include <c10/util/Exception.h>
 
 #include <charconv>
+#include <mutex>
 
 #include "apo/base/error.h"
 #include "apo/base/location.h"
@@ -91,11 +92,11 @@ at::Device select_device(const std::string& device) {
   if (device == "auto") {
     const CudaState& cuda = cuda_state();
     if (cuda.devices > 0) return at::Device(at::kCUDA, 0);
-    static const bool told = [&cuda] {
-      if (cuda.driver) log_warn("run.device auto: the CPU, although there is a GPU: ", cuda.problem);
-      return true;
-    }();
-    (void)told;
+    static std::once_flag told;
+    if (cuda.driver)
+      std::call_once(told, [&cuda] {
+        log_warn("run.device auto: the CPU, although there is a GPU: ", cuda.problem);
+      });
     return at::Device(at::kCPU);
   }
   int64_t index = 0;

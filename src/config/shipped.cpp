@@ -14,6 +14,11 @@ namespace fs = std::filesystem;
 
 std::optional<fs::path> directory() { return find_beside({"../share/apo/configs"}); }
 
+bool is_shipped(const std::string& name) {
+  const std::vector<std::string> names = shipped_configs();
+  return std::ranges::find(names, name) != names.end();
+}
+
 bool looks_like_a_name(const std::string& text) {
   return !text.empty() &&
          std::ranges::all_of(text, [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; });
@@ -21,10 +26,11 @@ bool looks_like_a_name(const std::string& text) {
 
 // A file; where there is none, "configs/tabletop.yaml" may be meant as the shipped one.
 Document open_file(const std::string& file, const std::vector<std::string>& overrides) {
-  const std::vector<std::string> names = shipped_configs();
-  const std::string stem = fs::path(file).stem().string();
-  APO_CHECK(ConfigError, fs::exists(file) || std::ranges::find(names, stem) == names.end(),
-            "--config: ", file, ": there is no such file (did you mean the shipped config '", stem, "'?)");
+  if (!fs::exists(file)) {
+    const std::string stem = fs::path(file).stem().string();
+    APO_CHECK(ConfigError, !is_shipped(stem), "--config: ", file,
+              ": there is no such file (did you mean the shipped config '", stem, "'?)");
+  }
   return Document::from_file(file, overrides);
 }
 
@@ -43,8 +49,8 @@ Document open_config(const std::string& file_or_name, const std::vector<std::str
   // a folder of that name is no config: runs/, data/
   if (!looks_like_a_name(file_or_name) || (fs::exists(file_or_name) && !fs::is_directory(file_or_name)))
     return open_file(file_or_name, overrides);
-  const std::vector<std::string> names = shipped_configs();
-  if (std::ranges::find(names, file_or_name) == names.end()) {
+  if (!is_shipped(file_or_name)) {
+    const std::vector<std::string> names = shipped_configs();
     const auto suggestion = nearest(file_or_name, names);
     throw ConfigError(concat("--config: expected a YAML file or the name of a shipped config (",
                              names.empty() ? "none are installed"

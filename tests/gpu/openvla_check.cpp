@@ -13,6 +13,7 @@
 #include "apo/training/optimizer.h"
 #include "gpu/check.h"
 #include "models/openvla_policy.h"
+#include "support/hollow_file.h"
 #include "support/temp_dir.h"
 #include "training/learner.h"
 
@@ -56,21 +57,8 @@ void make_checkpoint(const fs::path& directory, const OpenVlaShape& shape, const
   write_file_atomic(directory / "config.json", config.dump());
 
   models::OpenVlaNetwork network(shape, at::TensorOptions(at::kBFloat16).device(at::kMeta));
-  Json header;
-  uint64_t end = 0;
-  for (const auto& [name, tensor] : models::collect_parameters(network, models::ParameterKind::base)) {
-    header[name] = {
-        {"dtype", "BF16"}, {"shape", tensor.sizes().vec()}, {"data_offsets", {end, end + tensor.nbytes()}}};
-    end += tensor.nbytes();
-  }
-  std::string text = header.dump();
-  text.resize((text.size() + 7) / 8 * 8, ' ');
-  const uint64_t length = text.size();
-  std::ofstream file(directory / "model.safetensors", std::ios::binary);
-  file.write(reinterpret_cast<const char*>(&length), 8);
-  file << text << std::flush;
-  APO_CHECK(RunError, file.good(), (directory / "model.safetensors").string(), ": cannot write");
-  fs::resize_file(directory / "model.safetensors", 8 + length + end);
+  testing::write_hollow_safetensors(directory / "model.safetensors",
+                                    models::collect_parameters(network, models::ParameterKind::base));
 }
 
 // Two operations a multiplication of everything that scoring `answers` answers to each of `batch`

@@ -12,6 +12,7 @@
 #include "models/layers.h"
 #include "models/openvla_fixture.h"
 #include "models/openvla_network.h"
+#include "support/hollow_file.h"
 #include "support/temp_dir.h"
 
 namespace apo::models {
@@ -383,22 +384,8 @@ TEST(OpenVla, OpensTheReleasedSizeWithoutReadingIt) {
   config["pad_to_multiple_of"] = 32064 - 608;  // the small tokenizer's pieces
   std::ofstream(directory.path() / "config.json") << config;
   OpenVlaNetwork network(OpenVlaShape::released(), at::TensorOptions(at::kBFloat16).device(at::kMeta));
-  nlohmann::ordered_json header;
-  uint64_t end = 0;
-  for (const auto& [name, tensor] : collect_parameters(network, ParameterKind::base)) {
-    header[name] = {
-        {"dtype", "BF16"}, {"shape", tensor.sizes().vec()}, {"data_offsets", {end, end + tensor.nbytes()}}};
-    end += tensor.nbytes();
-  }
-  std::string text = header.dump();
-  text.resize((text.size() + 7) / 8 * 8, ' ');
-  const uint64_t length = text.size();
-  {
-    std::ofstream file(directory.path() / "model.safetensors", std::ios::binary);
-    file.write(reinterpret_cast<const char*>(&length), 8);
-    file << text;
-  }
-  fs::resize_file(directory.path() / "model.safetensors", 8 + length + end);
+  apo::testing::write_hollow_safetensors(directory.path() / "model.safetensors",
+                                         collect_parameters(network, ParameterKind::base));
   const auto resident = [] {
     std::ifstream status("/proc/self/statm");
     int64_t pages = 0;

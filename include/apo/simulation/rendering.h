@@ -1,4 +1,4 @@
-// What draws the pictures. It is chosen when the first one is drawn:
+// What draws the pictures. It is chosen when the first one is drawn, or its name is first asked for:
 //
 //   MUJOCO_GL=egl      EGL: a graphics card's driver, or Mesa's software
 //   MUJOCO_GL=osmesa   OSMesa: Mesa's software alone

@@ -57,8 +57,7 @@ bool cuda_kernels_are_there() {
     if (module().kernels == nullptr)
       log_warn(
           "objective: plain tensor operations on the GPU, slower and with more memory, since the CUDA "
-          "kernels cannot be "
-          "loaded: ",
+          "kernels cannot be loaded: ",
           module().problem);
     return module().kernels != nullptr;
   }();
