@@ -4,7 +4,6 @@
 #include <torch/types.h>
 
 #include <array>
-#include <fstream>
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
