@@ -8,6 +8,7 @@ find_package(Eigen3 REQUIRED NO_MODULE)
 # HDF5's C library by name: CMake's own module needs the C language in every project that uses us.
 find_path(APO_HDF5_INCLUDE hdf5.h PATH_SUFFIXES hdf5/serial REQUIRED)
 find_library(APO_HDF5_LIBRARY NAMES hdf5_serial hdf5 PATH_SUFFIXES hdf5/serial REQUIRED)
+find_path(APO_XXHASH_INCLUDE xxhash.h REQUIRED)
 find_path(APO_SENTENCEPIECE_INCLUDE sentencepiece_processor.h REQUIRED)
 find_library(APO_SENTENCEPIECE_LIBRARY sentencepiece REQUIRED)
 find_library(APO_WEBP_LIBRARY webp REQUIRED)
@@ -16,6 +17,8 @@ if(NOT TARGET apo::hdf5)
   add_library(apo::hdf5 INTERFACE IMPORTED)
   set_target_properties(apo::hdf5 PROPERTIES
     INTERFACE_INCLUDE_DIRECTORIES "${APO_HDF5_INCLUDE}" INTERFACE_LINK_LIBRARIES "${APO_HDF5_LIBRARY}")
+  add_library(apo::xxhash INTERFACE IMPORTED)  # its headers are all of it
+  set_target_properties(apo::xxhash PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${APO_XXHASH_INCLUDE}")
   add_library(apo::sentencepiece INTERFACE IMPORTED)
   set_target_properties(apo::sentencepiece PROPERTIES
     INTERFACE_INCLUDE_DIRECTORIES "${APO_SENTENCEPIECE_INCLUDE}" INTERFACE_LINK_LIBRARIES "${APO_SENTENCEPIECE_LIBRARY}")
