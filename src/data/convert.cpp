@@ -132,7 +132,8 @@ void Converter::add(const ScannedEpisode& e) {
 void Converter::write_demo(const ScannedEpisode& e, Episode episode, const std::string& policy_hash) {
   const int64_t number = result.num_episodes;
   if (to_ == TrajectoryFormat::robomimic) {
-    bool labels = false, wanted = false;
+    const auto& neither = e.record.neither;
+    bool labels = std::count(neither.begin(), neither.end(), true) > 0, wanted = false;
     for (Step& step : episode.steps) {
       labels = labels || step.desirable;
       wanted = wanted || step.policy_action;
@@ -145,7 +146,8 @@ void Converter::write_demo(const ScannedEpisode& e, Episode episode, const std::
     if (std::count(sources.begin(), sources.end(), ActionSource::expert) != e.record.num_steps())
       leave_out("data/demo_*/action_source");
   }
-  write_episode(*data_, number, episode, policy_hash, e.record.recorded);
+  const bool own = to_ == TrajectoryFormat::apo;
+  write_episode(*data_, number, episode, policy_hash, e.record.recorded, own ? e.record.neither : std::vector<bool>{});
   if (to_ == TrajectoryFormat::robomimic) data_->group(concat("demo_", number)).remove("action_source");
 }
 
@@ -165,6 +167,7 @@ void Converter::list_lost_by_steps(const Episode& episode) {
 void Converter::write_timesteps(const ScannedEpisode& e, const Episode& episode) {
   const bool interaction = to_ == TrajectoryFormat::released_interaction;
   list_lost_by_steps(episode);
+  if (std::count(e.record.neither.begin(), e.record.neither.end(), true) > 0) leave_out("data/demo_*/desirable");
   const auto& sources = e.record.sources;
   hdf5::Session session;
   fs::path path;

@@ -271,9 +271,12 @@ void DemoFile::read_choices(const Group& demo, EpisodeRecord& record) const {
   record.desirable.assign(static_cast<size_t>(steps), std::nullopt);
   record.policy_actions.assign(static_cast<size_t>(steps), std::nullopt);
   if (demo.has("desirable")) {
-    const auto codes = read_codes(demo.array("desirable"), steps, {-1, 0, 1});
-    for (size_t i = 0; i < codes.size(); ++i)
+    const auto codes = read_codes(demo.array("desirable"), steps, {-2, -1, 0, 1});
+    record.neither.assign(codes.size(), false);
+    for (size_t i = 0; i < codes.size(); ++i) {
       if (codes[i] >= 0) record.desirable[i] = codes[i] == 1;
+      record.neither[i] = codes[i] == -2;
+    }
   } else if (reading_.format == TrajectoryFormat::sirius && demo.has("intv_labels")) {
     const auto codes = read_loose_codes(demo.array("intv_labels"), steps, {-10, -1, 0, 1});
     for (size_t i = 0; i < codes.size(); ++i)

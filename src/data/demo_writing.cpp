@@ -60,7 +60,7 @@ void write_policy_actions(Group& demo, const Episode& episode) {
 }  // namespace
 
 void write_episode(Group& data, int64_t number, const Episode& episode, const std::string& policy_hash,
-                   const std::vector<bool>& recorded) {
+                   const std::vector<bool>& recorded, const std::vector<bool>& neither) {
   APO_ASSERT(!episode.steps.empty());
   hdf5::Session session;
   const auto steps = static_cast<int64_t>(episode.steps.size());
@@ -80,9 +80,11 @@ void write_episode(Group& data, int64_t number, const Episode& episode, const st
   for (size_t i = 0; i < recorded.size(); ++i)
     if (!recorded[i]) sources[i] = -1;
   demo.write("action_source", sources, {steps});
-  const auto labels = column<int8_t>(episode, [](const Step& step, auto& out) {
+  auto labels = column<int8_t>(episode, [](const Step& step, auto& out) {
     out.push_back(step.desirable ? static_cast<int8_t>(*step.desirable) : int8_t{-1});
   });
+  for (size_t i = 0; i < neither.size(); ++i)
+    if (neither[i]) labels[i] = -2;
   if (std::count(labels.begin(), labels.end(), -1) != steps) demo.write("desirable", labels, {steps});
   write_policy_actions(demo, episode);
   write_observations(demo, episode);

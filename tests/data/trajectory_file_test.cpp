@@ -345,7 +345,7 @@ INSTANTIATE_TEST_SUITE_P(
                 [](hdf5::Group& d) { d.write("action_source", std::vector<int8_t>{0, 1, 7}, {3}); },
                 "/action_source row 2: expected one of -1, 0, 1, 2, found 7"},
         BadDemo{"UnknownLabel", [](hdf5::Group& d) { d.write("desirable", std::vector<int8_t>{0, 2, 1}, {3}); },
-                "/desirable row 1: expected one of -1, 0, 1, found 2"},
+                "/desirable row 1: expected one of -2, -1, 0, 1, found 2"},
         BadDemo{"LabelsOfFloats", [](hdf5::Group& d) { d.write("desirable", ramp(3), {3}); },
                 "/desirable: expected integers [S], found float32 [3]"},
         BadDemo{"ShortLabels", [](hdf5::Group& d) { d.write("desirable", std::vector<int8_t>{0, 1}, {2}); },

@@ -54,12 +54,15 @@ struct EpisodeRecord {
   std::vector<ActionSource> sources;               ///< [S]
   std::vector<bool> recorded;                      ///< [S] false: the file marks the step as skipped (is_human 0)
   std::vector<std::optional<bool>> desirable;      ///< [S] explicit labels; nullopt = unlabelled
+  std::vector<bool> neither;                       ///< [S] or empty: explicitly in no pool (desirable -2), yet recorded
   std::vector<std::optional<Action>> policy_actions;  ///< [S] what the policy wanted while a human acted
   std::vector<std::string> observation_names;      ///< cameras and states that every step has, sorted
   std::map<std::string, ImageSize> cameras;        ///< those that every step has, with their size
   std::map<std::string, int64_t> states;           ///< those that every step has, with their count of numbers
   std::optional<bool> success;
   std::string outcome;
+  std::map<std::string, std::string> unused;       ///< arrays that are not read, by path in the episode: what and why
+  std::map<std::string, std::string> remarks;      ///< arrays that are read in another form than they are stored in
   int64_t num_steps() const { return static_cast<int64_t>(actions.size()); }
 };
 
@@ -87,6 +90,8 @@ class TrajectoryFile {
   virtual Observation state(int64_t episode, int64_t timestep) const = 0;
   /// Attributes of the file as text (environment, policy, schema version), for `apo-data inspect`.
   virtual std::vector<std::pair<std::string, std::string>> attributes() const = 0;
+  /// What lies where episodes do and is none, with the reason: groups of other names, episodes without a step.
+  virtual std::vector<std::string> left_out() const { return {}; }
 };
 
 /// What a file says about where it comes from.
