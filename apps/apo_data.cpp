@@ -142,7 +142,10 @@ void run_contact_sheet(const DataArguments& arguments) {
   const std::filesystem::path output = arguments.output;
   APO_CHECK(ConfigError, output.extension() == ".webp", arguments.output,
             ": expected a name that ends in .webp");
-  const at::Tensor picture = data::contact_sheet(*options, arguments.sheet);
+  data::ContactSheetOptions sheet = arguments.sheet;
+  sheet.config = arguments.config.config;
+  if (!arguments.config.overrides.empty()) sheet.config += sheet.config.empty() ? "--set" : " and --set";
+  const at::Tensor picture = data::contact_sheet(*options, sheet);
   data::write_picture(output, picture);
   std::cout << "contact sheet " << arguments.output << " (" << picture.size(1) << "x" << picture.size(0)
             << " pixels)\n";
@@ -153,6 +156,7 @@ void run_stats(const DataArguments& arguments) {
   if (!options) return;
   apps::check_no_recording("--output", arguments.output);
   const data::Dataset dataset(*options);
+  dataset.expect_enough_kept();
   const auto statistics = data::compute_statistics(dataset, dataset.kept_steps(!options->expert.empty()));
   const std::string json = data::to_json(statistics, arguments.name) + "\n";
   std::cout << (arguments.json ? json : to_text(statistics));

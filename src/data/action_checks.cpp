@@ -167,8 +167,8 @@ class Units : public Numbers {
   void see(const ScannedEpisode& e) override {
     Motion& motion = motions_[e.in.is_expert];
     for (const LabelledStep& step : e.steps) {
-      ++motion.steps;
-      motion.still += step.label == StepLabel::skipped && step.reason == "no motion";
+      motion.steps += step.filtered || step.label == StepLabel::desirable || step.label == StepLabel::intervention;
+      motion.still += step.filtered && step.reason == "idle";
     }
     Numbers::see(e);
   }
@@ -196,8 +196,8 @@ class Units : public Numbers {
       if (2 * motion.still > motion.steps)
         find(Severity::warning,
              share(motion.still, motion.steps, !both ? "steps" : is_expert ? "expert steps" : "interaction steps"),
-             " move by less than ", min_motion_,
-             " (data.filter.min_motion) and are skipped: metres or radians where the robot's own units are expected?");
+             " to imitate move by less than ", min_motion_,
+             " (data.filter.min_motion) and are left out: metres or radians where the robot's own units are expected?");
     }
     for (auto a = sources_.begin(); a != sources_.end(); ++a)
       for (auto b = std::next(a); b != sources_.end(); ++b)

@@ -33,7 +33,7 @@ class Check {
 using Checks = std::vector<std::unique_ptr<Check>>;
 /// finite, range, spread, units, signs, constant
 void add_action_checks(const DataOptions& options, Checks& checks);
-/// pools, windows, labels, instructions
+/// pools, windows, filters, labels, instructions
 void add_label_checks(const DataOptions& options, bool pools_needed, Checks& checks);
 /// shapes, pictures, lengths, duplicates, totals
 void add_file_checks(const PolicyInputs& inputs, Checks& checks);

@@ -34,6 +34,7 @@ struct Frame {
   at::Tensor image;   // resized
   ActionSource source = ActionSource::policy;
   StepLabel label = StepLabel::skipped;
+  std::string_view reason;
 };
 
 struct Block {
@@ -85,12 +86,20 @@ Block block_of(const ScannedEpisode& e, const ContactSheetOptions& sheet) {
     const at::Tensor image = e.in.file.observation(e.index, t).images.at(camera);
     const int64_t width = std::clamp<int64_t>(sheet.size * image.size(1) / image.size(0), 1, 4 * sheet.size);
     const auto i = static_cast<size_t>(t);
-    block.frames.push_back({t, resize(image, sheet.size, width), record.sources[i], e.steps[i].label});
+    block.frames.push_back({t, resize(image, sheet.size, width), record.sources[i], e.steps[i].label,
+                            e.steps[i].reason});
   }
   return block;
 }
 
-void draw_legend(Canvas& canvas) {
+// "K = 10 (the defaults)"
+std::string rule_text(const DataOptions& options, const ContactSheetOptions& sheet) {
+  return concat("K = ", options.labels.steps_before_intervention,
+                options.compatibility == DataCompatibility::released_code ? ", released code" : "", "  (",
+                sheet.config.empty() ? "the defaults" : sheet.config, ")");
+}
+
+void draw_legend(Canvas& canvas, const std::string& rule) {
   int64_t x = kMargin;
   const auto item = [&](Color color, const std::string& text, bool border) {
     canvas.fill(kMargin, x, 14, 14, color);
@@ -106,9 +115,10 @@ void draw_legend(Canvas& canvas) {
   item(color_of(StepLabel::intervention), "intervention", false);
   item(color_of(StepLabel::undesirable), "undesirable", false);
   item(color_of(StepLabel::skipped), "skipped", false);
+  canvas.write(kMargin + 16, kMargin, rule, kDim);
 }
 
-constexpr int64_t kLegendWidth = 640;
+constexpr int64_t kLegendWidth = 640, kLegendHeight = 26;
 
 void draw_frame(Canvas& canvas, int64_t y, int64_t x, const Frame& frame) {
   const int64_t height = frame.image.size(0), width = frame.image.size(1);
@@ -116,8 +126,10 @@ void draw_frame(Canvas& canvas, int64_t y, int64_t x, const Frame& frame) {
   canvas.paste(y + kBorder, x + kBorder, frame.image);
   const int64_t strip = y + height + 2 * kBorder + 1;
   canvas.fill(strip, x, kStrip, width + 2 * kBorder, color_of(frame.label));
-  std::string text = concat(frame.timestep, ' ', to_string(frame.label));
-  if (Canvas::text_width(text) > width + 2 * kBorder - 4) text = concat(frame.timestep);
+  // a skipped step says why, as far as there is room
+  std::string text = concat(frame.timestep, ' ',
+                            frame.label == StepLabel::skipped ? frame.reason : to_string(frame.label));
+  while (!text.empty() && Canvas::text_width(text) > width + 2 * kBorder - 4) text.pop_back();
   canvas.write(strip + 2, x + 3, text, kInk);
 }
 
@@ -156,7 +168,7 @@ at::Tensor contact_sheet(const DataOptions& options, const ContactSheetOptions& 
                  }});
   APO_CHECK(DataError, !blocks.empty(), "no episode '", sheet.episode, "' (valid: ", names.empty() ? "none" : names,
             num_names > 8 ? ", ..." : "", ")");
-  int64_t cell = 0, height = kMargin + 14 + kMargin;
+  int64_t cell = 0, height = kMargin + kLegendHeight + kMargin;
   for (const Block& block : blocks) {
     for (const Frame& frame : block.frames) cell = std::max(cell, frame.image.size(1) + 2 * kBorder);
     height += kTitle + rows_of(block, sheet.columns) * (sheet.size + 2 * kBorder + 1 + kStrip + kGap) + kMargin;
@@ -167,8 +179,8 @@ at::Tensor contact_sheet(const DataOptions& options, const ContactSheetOptions& 
   APO_CHECK(ConfigError, width <= kLargestSide && height <= kLargestSide, "contact sheet: ", width, "x", height,
             " pixels are more than a picture can have (", kLargestSide, "): show fewer episodes, frames or columns, or smaller ones");
   Canvas canvas(height, width, kBackground);
-  draw_legend(canvas);
-  int64_t y = kMargin + 14 + kMargin;
+  draw_legend(canvas, rule_text(options, sheet));
+  int64_t y = kMargin + kLegendHeight + kMargin;
   for (const Block& block : blocks) {
     canvas.write(y, kMargin, block.title, kText);
     canvas.write(y + 11, kMargin, block.subtitle, kDim);

@@ -31,6 +31,13 @@ struct LabelledEpisode {
   std::vector<LabelledStep> steps;
 };
 
+// What filters did to a source.
+struct FilterTally {
+  std::string path;
+  int64_t imitable = 0;            // steps that would be imitated without filters
+  std::map<std::string, int64_t> left_out;   // by reason
+};
+
 struct OpenFile {
   std::shared_ptr<TrajectoryFile> file;
   bool is_expert = false;
@@ -52,6 +59,8 @@ struct Dataset::State {
   std::vector<OpenFile> files;
   std::array<std::vector<StepIndex>, 3> pools;
   LabelCounts counts;
+  std::vector<FilterTally> filters;   // of each source
+  FilterOptions filter;
   int64_t num_episodes = 0;
   int64_t action_size = 0;
 
@@ -71,7 +80,10 @@ void Dataset::State::add_episode(OpenFile& file, LabelledEpisode episode, LabelC
   expect_no_nan(episode, file.file->path());
   count_labels(episode.steps, counts);
   StepIndex index{static_cast<int32_t>(files.size()), static_cast<int32_t>(file.episodes.size()), 0};
+  FilterTally& filter = filters.back();
   for (const LabelledStep& step : episode.steps) {
+    filter.imitable += step.filtered || step.label == StepLabel::desirable || step.label == StepLabel::intervention;
+    if (step.filtered) ++filter.left_out[std::string(step.reason)];
     if (step.label != StepLabel::skipped) {
       const Pool pool = step.label == StepLabel::desirable      ? Pool::desirable
                         : step.label == StepLabel::intervention ? Pool::intervention
@@ -86,6 +98,8 @@ void Dataset::State::add_episode(OpenFile& file, LabelledEpisode episode, LabelC
 
 void Dataset::State::add_source(const SourceOptions& source, bool is_expert, const DataOptions& options) {
   LabelCounts source_counts;
+  const LabelRules rules = label_rules(options, source, is_expert);
+  filters.push_back({source.path, 0, {}});
   for (const fs::path& path : expand_source(source)) {
     for (const OpenFile& other : files)
       if (other.file->path() == path) log_warn(path.string(), ": named by two data sources, its steps count twice");
@@ -93,7 +107,7 @@ void Dataset::State::add_source(const SourceOptions& source, bool is_expert, con
     const int64_t n = file.file->num_episodes();
     for (int64_t e = 0; e < (source.limit > 0 ? std::min(n, source.limit) : n); ++e) {
       LabelledEpisode episode{file.file->episode(e), {}};
-      episode.steps = label_episode(episode.record, is_expert, options.labels, options.filter);
+      episode.steps = label_episode(episode.record, rules);
       add_episode(file, std::move(episode), source_counts);
     }
     files.push_back(std::move(file));
@@ -101,13 +115,25 @@ void Dataset::State::add_source(const SourceOptions& source, bool is_expert, con
   for (const auto& [key, n] : source_counts) counts[(is_expert ? "expert/" : "interactions/") + key] += n;
 }
 
+LabelRules label_rules(const DataOptions& options, const SourceOptions&, bool is_expert) {
+  return {is_expert, options.labels, options.filter, options.compatibility, {-1}};
+}
+
 Dataset::Dataset(const DataOptions& options) : state_(std::make_shared<State>()) {
+  state_->filter = options.filter;
   for (const SourceOptions& source : options.expert) state_->add_source(source, true, options);
   for (const SourceOptions& source : options.interactions) state_->add_source(source, false, options);
 }
 
 const std::vector<StepIndex>& Dataset::pool(Pool pool) const { return state_->pools[static_cast<size_t>(pool)]; }
 const LabelCounts& Dataset::counts() const { return state_->counts; }
+
+void Dataset::expect_enough_kept() const {
+  for (const FilterTally& source : state_->filters)
+    if (const std::string message = mostly_filtered(source.path, source.imitable, source.left_out, state_->filter);
+        !message.empty())
+      throw DataError(message);
+}
 
 std::vector<SegmentPair> Dataset::segment_pairs() const {
   std::map<std::tuple<int32_t, int32_t, int32_t>, SegmentPair> pairs;  // by file, episode, take-over

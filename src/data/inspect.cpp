@@ -90,19 +90,22 @@ Json action_numbers(const SourceTally& tally) {
 
 // Counts by "label: reason", and the take-overs beside them.
 void add_labels(const SourceTally& tally, Json& json) {
-  int64_t whole = 0, cut_short = 0;
+  int64_t whole = 0, cut_short = 0, nothing_to_imitate = 0;
   json["labels"] = Json::object();
   for (const auto& [name, n] : tally.labels) {
     if (name == "take-over: whole window") {
       whole = n;
     } else if (name == "take-over: window cut short") {
       cut_short = n;
+    } else if (name == "take-over: nothing to imitate") {
+      nothing_to_imitate = n;
     } else {
       json["labels"][name] = n;
     }
   }
   json["take_overs"] = whole + cut_short;
   json["windows_cut_short"] = cut_short;
+  json["take_overs_with_nothing_to_imitate"] = nothing_to_imitate;
 }
 
 Json describe(const SourceOptions& source, bool is_expert, const DataOptions& options) {
@@ -172,7 +175,8 @@ void print_source(const Json& source, std::ostream& out) {
   line("size", concat(source["files"], " files, ", source["episodes"], " episodes, ", source["steps"], " steps"));
   line("layout", formats);
   line("steps by source", listed(source["steps_by_source"]));
-  line("take-overs", concat(source["take_overs"], " (window cut short: ", source["windows_cut_short"], ")"));
+  line("take-overs", concat(source["take_overs"], " (window cut short: ", source["windows_cut_short"],
+                            ", nothing to imitate: ", source["take_overs_with_nothing_to_imitate"], ")"));
   line("success", listed(source["success"]));
   if (!source["outcomes"].empty()) line("outcomes", listed(source["outcomes"]));
   line("labels", "");

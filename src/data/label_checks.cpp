@@ -5,6 +5,7 @@
 #include <cctype>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "data/checks.h"
 
@@ -53,18 +54,65 @@ class Windows : public Check {
     for (size_t t = 0; t < e.steps.size(); ++t) {
       if (!e.steps[t].take_over) continue;
       ++take_overs_;
+      if (e.steps[t].nothing_to_imitate && nothing_to_imitate_++ == 0) first_without_ = place(e, t);
       if (e.steps[t].window_cut_short && cut_short_++ == 0) first_ = place(e, t);
     }
   }
   void finish() override {
+    if (nothing_to_imitate_ > 0)
+      find(Severity::warning, share(nothing_to_imitate_, take_overs_, "take-overs"), " have no human step that is imitated (first: ",
+           first_without_, "): what came before is undesirable, and nothing says what is better");
     if (cut_short_ == 0) return;
     find(2 * cut_short_ > take_overs_ ? Severity::warning : Severity::note, share(cut_short_, take_overs_, "take-overs"),
          " have fewer (first: ", first_, "): the human took over again within ", k_, " steps, or near the start");
   }
 
  private:
-  int64_t k_, take_overs_ = 0, cut_short_ = 0;
-  std::string first_;
+  int64_t k_, take_overs_ = 0, cut_short_ = 0, nothing_to_imitate_ = 0;
+  std::string first_, first_without_;
+};
+
+class Filters : public Check {
+ public:
+  explicit Filters(const DataOptions& options)
+      : Check("filters", "data.filter leaves out little, and no change of the gripper"), options_(options) {}
+  void see_file(const ScannedFile& in) override {
+    gripper_ = label_rules(options_, in.source, in.is_expert).gripper;
+    sources_[in.source_number].name = in.source.path;
+  }
+  void see(const ScannedEpisode& e) override {
+    Source& source = sources_[e.in.source_number];
+    const Action* before = nullptr;
+    for (size_t t = 0; t < e.steps.size(); ++t) {
+      const LabelledStep& step = e.steps[t];
+      source.imitable += step.filtered || step.label == StepLabel::desirable || step.label == StepLabel::intervention;
+      if (step.filtered) ++source.left_out[std::string(step.reason)];
+      if (!e.record.recorded[t]) continue;
+      const Action* last = std::exchange(before, &e.record.actions[t]);
+      if (last == nullptr || !gripper_differs(*last, *before, gripper_)) continue;
+      ++source.changes;
+      if (step.filtered && source.changes_left_out++ == 0) source.first = place(e, t);
+    }
+  }
+  void finish() override {
+    for (const auto& [number, s] : sources_) {
+      if (const std::string message = mostly_filtered(s.name, s.imitable, s.left_out, options_.filter); !message.empty())
+        find(Severity::error, message);
+      if (s.changes_left_out > 0)
+        find(Severity::warning, s.name, ": ", share(s.changes_left_out, s.changes, "changes of the gripper"),
+             " are left out (first: ", s.first, "): a policy learns neither to grasp nor to let go from what it does not see");
+    }
+  }
+
+ private:
+  struct Source {
+    std::string name, first;
+    int64_t imitable = 0, changes = 0, changes_left_out = 0;
+    std::map<std::string, int64_t> left_out;
+  };
+  DataOptions options_;
+  std::vector<int64_t> gripper_;
+  std::map<int64_t, Source> sources_;
 };
 
 class Labels : public Check {
@@ -168,6 +216,7 @@ class Instructions : public Check {
 void add_label_checks(const DataOptions& options, bool pools_needed, Checks& checks) {
   checks.push_back(std::make_unique<Pools>(options.pools, pools_needed));
   checks.push_back(std::make_unique<Windows>(options.labels.steps_before_intervention));
+  checks.push_back(std::make_unique<Filters>(options));
   checks.push_back(std::make_unique<Labels>(pools_needed));
   checks.push_back(std::make_unique<Instructions>());
 }

@@ -1,35 +1,49 @@
 #include "apo/data/labels.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <utility>
 
 #include "apo/base/error.h"
 
 namespace apo::data {
 namespace {
 
-// Why a filter leaves a step out; empty if none does.
-std::string_view filtered(const Action& action, const FilterOptions& filter) {
-  double motion = 0;
-  const size_t moving = action.size() > 1 ? action.size() - 1 : action.size();  // the last one is the gripper
-  for (size_t j = 0; j < action.size(); ++j) {
-    const double size = std::abs(static_cast<double>(action[j]));
-    if (size > filter.max_abs_action) return "action out of range";
-    if (j < moving) motion += size;
+// An action of one number moves the robot.
+std::vector<bool> gripper_dimensions(size_t size, std::span<const int64_t> gripper) {
+  std::vector<bool> dimensions(size, false);
+  for (const int64_t j : gripper) {
+    const int64_t place = j < 0 ? j + static_cast<int64_t>(size) : j;
+    if (size > 1 && place >= 0 && place < static_cast<int64_t>(size)) dimensions[static_cast<size_t>(place)] = true;
   }
-  return motion < filter.min_motion ? "no motion" : "";
+  return dimensions;
 }
 
-// One pass over the kept steps of an episode of interactions.
+// Why a filter leaves a step out; empty if none does. `before` is the recorded action before, or nullptr.
+std::string_view filtered(const Action& action, const Action* before, const LabelRules& rules) {
+  const std::vector<bool> gripper = gripper_dimensions(action.size(), rules.gripper);
+  double motion = 0;
+  for (size_t j = 0; j < action.size(); ++j) {
+    const double size = std::abs(static_cast<double>(action[j]));
+    if (size > rules.filter.max_abs_action) return "action out of range";
+    if (!gripper[j]) motion += size;
+  }
+  if (!(motion < rules.filter.min_motion)) return "";
+  const bool arm_alone = rules.compatibility == DataCompatibility::released_code;
+  return !arm_alone && before != nullptr && gripper_differs(*before, action, rules.gripper) ? "" : "idle";
+}
+
+// One pass over an episode of interactions; `stream` are the steps that count.
 class Labeller {
  public:
-  Labeller(const EpisodeRecord& episode, const LabelOptions& options, std::vector<size_t> kept,
+  Labeller(const EpisodeRecord& episode, const LabelOptions& options, const std::vector<size_t>& stream,
            std::vector<LabelledStep>& steps)
-      : episode_(episode), options_(options), kept_(std::move(kept)), steps_(steps) {}
+      : episode_(episode), options_(options), stream_(stream), steps_(steps) {}
 
   void run() {
-    for (size_t k = 0; k < kept_.size(); ++k) {
-      const size_t i = kept_[k];
+    for (size_t k = 0; k < stream_.size(); ++k) {
+      const size_t i = stream_[k];
       switch (episode_.sources[i]) {
         case ActionSource::expert:
           mark(i, StepLabel::desirable, "demonstration");
@@ -70,20 +84,20 @@ class Labeller {
         steps_[i].dimension_credit.push_back(
             static_cast<float>(std::min(1.0, std::abs(static_cast<double>(episode_.actions[i][j]) - human[j]))));
     }
-    LabelledStep& first = steps_[kept_[k]];
+    LabelledStep& first = steps_[stream_[k]];
     first.take_over = true;
     first.window_cut_short = static_cast<int64_t>(window_.size()) < options_.steps_before_intervention;
     window_.clear();
     ++num_take_overs_;
   }
 
-  // Over the first `credit_actions` kept human actions from kept step `k` on.
+  // Over the human's first `credit_actions` actions from step `k` of the stream on.
   std::vector<double> mean_human_action(size_t k) const {
-    std::vector<double> mean(episode_.actions[kept_[k]].size(), 0.0);
+    std::vector<double> mean(episode_.actions[stream_[k]].size(), 0.0);
     int64_t n = 0;
-    for (; k < kept_.size() && n < options_.credit_actions; ++k, ++n) {
-      if (episode_.sources[kept_[k]] != ActionSource::intervention) break;
-      for (size_t j = 0; j < mean.size(); ++j) mean[j] += static_cast<double>(episode_.actions[kept_[k]][j]);
+    for (; k < stream_.size() && n < options_.credit_actions; ++k, ++n) {
+      if (episode_.sources[stream_[k]] != ActionSource::intervention) break;
+      for (size_t j = 0; j < mean.size(); ++j) mean[j] += static_cast<double>(episode_.actions[stream_[k]][j]);
     }
     for (double& m : mean) m /= static_cast<double>(std::max<int64_t>(n, 1));
     return mean;
@@ -100,9 +114,9 @@ class Labeller {
 
   const EpisodeRecord& episode_;
   const LabelOptions& options_;
-  const std::vector<size_t> kept_;
+  const std::vector<size_t>& stream_;
   std::vector<LabelledStep>& steps_;
-  std::vector<size_t> window_;   // kept policy steps since the last intervention or the episode's start
+  std::vector<size_t> window_;   // policy steps since the last intervention or the episode's start
   bool human_acts_ = false;
   int32_t num_take_overs_ = 0;
 };
@@ -121,6 +135,25 @@ void apply_explicit(const EpisodeRecord& episode, size_t i, bool is_expert, Labe
   step.dimension_credit.clear();
 }
 
+// What is not imitated is not filtered.
+void leave_out(std::string_view reason, LabelledStep& step) {
+  if (step.label != StepLabel::desirable && step.label != StepLabel::intervention) return;
+  step.label = StepLabel::skipped;
+  step.reason = reason;
+  step.filtered = true;
+}
+
+void find_nothing_to_imitate(std::vector<LabelledStep>& steps) {
+  LabelledStep* first = nullptr;   // of the take-over that the human's steps belong to
+  for (LabelledStep& step : steps) {
+    if (step.take_over) {
+      first = &step;
+      first->nothing_to_imitate = true;
+    }
+    if (first != nullptr && step.label == StepLabel::intervention) first->nothing_to_imitate = false;
+  }
+}
+
 }  // namespace
 
 std::string_view to_string(StepLabel label) {
@@ -133,34 +166,75 @@ std::string_view to_string(StepLabel label) {
   return "unknown";
 }
 
-std::vector<LabelledStep> label_episode(const EpisodeRecord& episode, bool is_expert, const LabelOptions& labels,
-                                        const FilterOptions& filter) {
+std::span<const std::pair<DataCompatibility, std::string_view>> enum_names(DataCompatibility) {
+  static constexpr std::array<std::pair<DataCompatibility, std::string_view>, 2> names{
+      {{DataCompatibility::paper, "paper"}, {DataCompatibility::released_code, "released-code"}}};
+  return names;
+}
+
+std::vector<LabelledStep> label_episode(const EpisodeRecord& episode, const LabelRules& rules) {
   const size_t n = episode.actions.size();
   APO_ASSERT(episode.sources.size() == n && episode.recorded.size() == n && episode.desirable.size() == n);
+  const bool filters_first = rules.compatibility == DataCompatibility::released_code;
   std::vector<LabelledStep> steps(n);
-  std::vector<size_t> kept;
+  std::vector<std::string_view> why(n);   // a filter leaves a step out
+  std::vector<size_t> stream;             // the steps that count
+  const Action* before = nullptr;
   for (size_t i = 0; i < n; ++i) {
-    const std::string_view why = episode.recorded[i] ? filtered(episode.actions[i], filter) : "marked skipped";
-    steps[i].label = StepLabel::skipped;
-    steps[i].reason = why;
-    if (why.empty()) kept.push_back(i);
+    steps[i].reason = "marked skipped";
+    if (!episode.recorded[i]) continue;
+    why[i] = filtered(episode.actions[i], std::exchange(before, &episode.actions[i]), rules);
+    if (why[i].empty() || !filters_first) {
+      stream.push_back(i);
+    } else {
+      steps[i].reason = why[i];
+      steps[i].filtered = true;
+    }
   }
-  if (is_expert) {
-    for (const size_t i : kept) {
+  if (rules.is_expert) {
+    for (const size_t i : stream) {
       steps[i].label = StepLabel::desirable;
       steps[i].reason = "demonstration";
     }
   } else {
-    Labeller(episode, labels, kept, steps).run();
+    Labeller(episode, rules.labels, stream, steps).run();
   }
-  for (const size_t i : kept) apply_explicit(episode, i, is_expert, steps[i]);
+  for (const size_t i : stream) {
+    apply_explicit(episode, i, rules.is_expert, steps[i]);
+    if (!why[i].empty()) leave_out(why[i], steps[i]);
+  }
+  find_nothing_to_imitate(steps);
   return steps;
+}
+
+bool gripper_differs(const Action& before, const Action& action, std::span<const int64_t> gripper) {
+  APO_ASSERT(before.size() == action.size());
+  const std::vector<bool> dimensions = gripper_dimensions(action.size(), gripper);
+  for (size_t j = 0; j < action.size(); ++j)
+    if (dimensions[j] && before[j] != action[j]) return true;
+  return false;
+}
+
+std::string mostly_filtered(const std::string& source, int64_t imitable,
+                            const std::map<std::string, int64_t>& left_out, const FilterOptions& filter) {
+  int64_t all = 0;
+  std::string reasons;
+  for (const auto& [reason, n] : left_out) {
+    all += n;
+    reasons += concat(reasons.empty() ? "" : ", ", n, ' ', reason);
+  }
+  if (all == 0 || static_cast<double>(all) <= filter.max_share * static_cast<double>(imitable)) return "";
+  return concat(source, ": filters leave out ", all, " of ", imitable, " steps that would be imitated (", reasons,
+                "), expected at most a share of ", filter.max_share,
+                " (data.filter.max_share): are the actions in other units than data.filter.min_motion ",
+                filter.min_motion, " and data.filter.max_abs_action ", filter.max_abs_action, " expect?");
 }
 
 void count_labels(std::span<const LabelledStep> steps, LabelCounts& counts) {
   for (const LabelledStep& step : steps) {
     ++counts[concat(to_string(step.label), ": ", step.reason)];
     if (step.take_over) ++counts[step.window_cut_short ? "take-over: window cut short" : "take-over: whole window"];
+    if (step.nothing_to_imitate) ++counts["take-over: nothing to imitate"];
   }
 }
 

@@ -27,9 +27,14 @@ void LabelOptions::visit(config::Visitor& v) {
 }
 
 void FilterOptions::visit(config::Visitor& v) {
-  v("max_abs_action", max_abs_action, "a step with a larger |a| in any dimension is skipped", config::positive());
-  v("min_motion", min_motion, "a step whose sum of |a| without the gripper is smaller is skipped; 0 = none",
+  v("max_abs_action", max_abs_action, "a step with a larger |a| in any dimension is not imitated", config::positive());
+  v("min_motion", min_motion,
+    "an idle step is not imitated: the sum of |a| without the gripper is smaller, and the gripper's command is the one "
+    "before; 0 = none is idle",
     config::at_least(0));
+  v("max_share", max_share,
+    "training and statistics refuse a source of which filters leave out more than this share; 1 = never",
+    config::Range{.min = 0.0, .max = 1.0, .open_min = true});
 }
 
 void SourceOptions::visit(config::Visitor& v) {
@@ -69,6 +74,9 @@ void LoaderOptions::visit(config::Visitor& v) {
 void DataOptions::visit(config::Visitor& v) {
   v("expert", expert, "sources of demonstrations");
   v("interactions", interactions, "sources of deployments with human interventions");
+  v("compatibility", compatibility,
+    "released-code filters first, as the authors' program does: a step that is left out takes no part in take-overs "
+    "and windows, undesirable steps are filtered, too, and a change of the gripper is no motion");
   v("labels", labels, "who is desirable");
   v("filter", filter, "steps that training leaves out");
   v("pools", pools, "shares of a batch; they are normalised");

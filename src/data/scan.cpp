@@ -38,6 +38,7 @@ void expect_no_nan(const ScannedEpisode& episode) {
 
 void scan_source(const SourceOptions& source, int64_t source_number, bool is_expert, const DataOptions& options,
                  const ScanVisitor& visitor) {
+  const LabelRules rules = label_rules(options, source, is_expert);
   std::vector<std::filesystem::path> paths;
   attempt(visitor, [&] { paths = expand_source(source); });
   for (const auto& path : paths) {
@@ -50,7 +51,7 @@ void scan_source(const SourceOptions& source, int64_t source_number, bool is_exp
     for (int64_t e = 0; e < in.num_episodes; ++e) {
       ScannedEpisode episode{in, e, {}, {}};
       if (!attempt(visitor, [&] { episode.record = file->episode(e); })) continue;
-      episode.steps = label_episode(episode.record, is_expert, options.labels, options.filter);
+      episode.steps = label_episode(episode.record, rules);
       visitor.episode(episode);
     }
   }

@@ -69,6 +69,7 @@ void check_action_pairs(const TrainingOptions& options, const data::Dataset& dat
 }
 
 data::PoolSampler make_sampler(const TrainingOptions& options, const data::Dataset& dataset) {
+  dataset.expect_enough_kept();
   if (options.objective.type == objective::ObjectiveType::dpo) check_action_pairs(options, dataset);
   const bool segments = options.objective.type == objective::ObjectiveType::tpo;
   return {dataset, options.data.pools, options.train.batch_size, static_cast<uint64_t>(options.run.seed),

@@ -194,7 +194,7 @@ TEST(ContactSheet, BordersSayWhoActedAndStripsTheLabel) {
   DataOptions options = options_for_paths({(dir / "a.hdf5").string()});
   const at::Tensor sheet = contact_sheet(options, {.size = 60});
   ASSERT_EQ(sheet.dtype(), at::kByte);
-  const int64_t top = 10 + 14 + 10 + 28;                                    // margin, legend, margin, title
+  const int64_t top = 10 + 26 + 10 + 28;                                    // margin, legend, margin, title
   EXPECT_EQ(pixel(sheet, top, 10), (std::vector<int>{56, 132, 255}));       // policy
   EXPECT_EQ(pixel(sheet, top, 10 + 58 + 6), (std::vector<int>{255, 140, 0}));  // human
   EXPECT_EQ(pixel(sheet, top + 68 + 1, 10), (std::vector<int>{235, 85, 85}));  // undesirable
@@ -209,7 +209,7 @@ TEST(ContactSheet, LongEpisodesAreThinnedOutButNoTakeOverIsLost) {
   write_recording(dir / "a.hdf5", {steps, steps, steps});
   const DataOptions options = options_for_paths({(dir / "a.hdf5").string()});
   const at::Tensor sheet = contact_sheet(options, {.episodes = 1, .frames = 5, .columns = 5, .size = 60});
-  const int64_t top = 10 + 14 + 10 + 28;
+  const int64_t top = 10 + 26 + 10 + 28;
   int humans = 0;
   for (int64_t i = 0; i < 5; ++i) humans += pixel(sheet, top, 10 + i * 64) == std::vector<int>{255, 140, 0};
   EXPECT_EQ(humans, 1);

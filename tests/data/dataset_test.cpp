@@ -54,6 +54,37 @@ TEST(Dataset, SortsStepsIntoPools) {
   EXPECT_EQ(dataset.file_path(1), dir / "deployed.hdf5");
 }
 
+// The recording of `two_sources` in metres: the same motions at a hundredth.
+TEST(Dataset, RefusesASourceOfWhichFiltersLeaveOutNearlyAll) {
+  TempDir dir;
+  DataOptions options = two_sources(dir);
+  Dataset(options).expect_enough_kept();
+  {
+    TrajectoryWriter writer(dir / "metres.hdf5", test_info());
+    writer.begin_episode("lift the cube");
+    for (int64_t id = 0; id < 20; ++id) {
+      Step step = numbered_step(id, ActionSource::expert);
+      step.action = {0.003f, 0.004f, id < 19 ? 1.0f : 0.0f};   // the hand moves once
+      writer.append(step);
+    }
+    writer.end_episode(true, "");
+  }
+  options.expert.push_back({.path = (dir / "metres.hdf5").string()});
+  EXPECT_THAT(data_error([&] { Dataset(options).expect_enough_kept(); }),
+              AllOf(HasSubstr("metres.hdf5: filters leave out 19 of 20 steps"), HasSubstr("data.filter.min_motion 0.05")));
+  options.filter.max_share = 0.95;
+  Dataset(options).expect_enough_kept();
+}
+
+TEST(Dataset, CompatibilityDecidesWhereFiltersStand) {
+  TempDir dir;
+  DataOptions options = two_sources(dir);
+  options.filter.min_motion = 0.85;   // step t moves by t / 10 + 0.5: the first four are idle
+  EXPECT_EQ(Dataset(options).pool(Pool::undesirable), (std::vector<StepIndex>{{1, 0, 3}, {1, 0, 4}}));
+  options.compatibility = DataCompatibility::released_code;
+  EXPECT_EQ(Dataset(options).pool(Pool::undesirable), (std::vector<StepIndex>{{1, 0, 4}}));
+}
+
 TEST(Dataset, GivesWholeSamples) {
   TempDir dir;
   const Dataset dataset(two_sources(dir));
@@ -141,6 +172,7 @@ TEST(DataOptions, ReadFromYaml) {
       "expert:\n  - {path: demos/*.hdf5, format: released-demo, instruction: make coffee, limit: 5}\n"
       "labels: {steps_before_intervention: 6, failed_episodes: undesirable-tail}\n"
       "filter: {max_abs_action: 2}\n"
+      "compatibility: released-code\n"
       "augmentation: {random_resized_crop_scale: 0.9, hue: 0.05}\n",
       {"pools.undesirable=0"}, dir.path()));
   EXPECT_EQ(options.expert.at(0).path, (dir / "demos/*.hdf5").string());
@@ -149,11 +181,13 @@ TEST(DataOptions, ReadFromYaml) {
   EXPECT_EQ(options.labels.failed_episodes, FailedEpisodes::undesirable_tail);
   EXPECT_EQ(options.filter.max_abs_action, 2);
   EXPECT_EQ(options.filter.min_motion, 0.05);
+  EXPECT_EQ(options.filter.max_share, 0.9);
+  EXPECT_EQ(options.compatibility, DataCompatibility::released_code);
   EXPECT_EQ(options.pools.undesirable, 0);
   EXPECT_EQ(options.augmentation.hue, 0.05);
   EXPECT_EQ(config::print(options), config::print(config::load<DataOptions>(config::Document::from_text(config::print(options)))));
   for (const char* bad : {"labels: {steps_before_intervention: -1}", "augmentation: {random_resized_crop_scale: 0}",
-                          "pools: {desirable: -0.1}", "expert: [{path: x, format: zarr}]"})
+                          "pools: {desirable: -0.1}", "filter: {max_share: 0}", "compatibility: relaesed", "expert: [{path: x, format: zarr}]"})
     config_error([bad] { config::load<DataOptions>(config::Document::from_text(bad)); });
 }
 

@@ -63,7 +63,7 @@ TEST(Inspect, TextSaysTheSame) {
   TempDir dir;
   EXPECT_THAT(inspect_text(recorded(dir)),
               AllOf(HasSubstr("deployed.hdf5 (interactions)"), HasSubstr("1 files, 2 episodes, 10 steps"),
-                    HasSubstr("policy 7"), HasSubstr("2 (window cut short: 1)"), HasSubstr("undesirable: before take-over"),
+                    HasSubstr("policy 7"), HasSubstr("2 (window cut short: 1, nothing to imitate: 0)"), HasSubstr("undesirable: before take-over"),
                     HasSubstr("front 6x5"), HasSubstr("'lift the cube' in 2 episodes"),
                     HasSubstr("total: 2 files, 3 episodes, 14 steps; pools: desirable 5, intervention 3, undesirable 5")));
 }

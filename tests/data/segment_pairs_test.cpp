@@ -16,7 +16,7 @@ using ::testing::HasSubstr;
 
 std::vector<int32_t> numbers(const EpisodeRecord& record, int64_t k) {
   std::vector<int32_t> out;
-  for (const LabelledStep& step : label_episode(record, false, {.steps_before_intervention = k}, {}))
+  for (const LabelledStep& step : label_episode(record, {false, {.steps_before_intervention = k}, {}}))
     out.push_back(step.take_over_number);
   return out;
 }
@@ -24,7 +24,7 @@ std::vector<int32_t> numbers(const EpisodeRecord& record, int64_t k) {
 TEST(TakeOverNumbers, NameTheStepsOnBothSides) {
   // two steps before each take-over; the first policy steps and the end belong to none
   EXPECT_THAT(numbers(episode_record("ppphhpph-hpp"), 2),
-              ElementsAre(-1, 0, 0, 0, 0, 1, 1, 1, -1, 1, -1, -1));
+              ElementsAre(-1, 0, 0, 0, 0, 1, 1, 1, 2, 2, -1, -1));
   EXPECT_THAT(numbers(episode_record("hhp"), 2), ElementsAre(0, 0, -1));  // taken over at once
   EXPECT_THAT(numbers(episode_record("ppp"), 2), ElementsAre(-1, -1, -1));
 }

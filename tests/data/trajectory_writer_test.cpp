@@ -139,7 +139,7 @@ TEST(TrajectoryWriter, KeepsTheUnfinishedEpisodeOfAnException) {
   EXPECT_EQ(file->episode(0).num_steps(), 2);
   EXPECT_EQ(file->episode(0).outcome, "interrupted");
   EXPECT_EQ(file->episode(0).success, std::optional<bool>(false));
-  for (const LabelledStep& step : label_episode(file->episode(0), false, {}, {}))  // nobody knows whether they were good
+  for (const LabelledStep& step : label_episode(file->episode(0), {false, {}, {}}))  // nobody knows whether they were good
     EXPECT_EQ(step.reason, "failed episode");
 }
 

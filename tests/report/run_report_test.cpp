@@ -228,7 +228,7 @@ TEST(RunReport, AddsUpTimeAndSamples) {
 
 const char* kLabels = R"({"files": 2, "episodes": 40, "labels": {"expert/desirable: demonstration": 5000,
   "interactions/desirable: policy": 700, "interactions/intervention: human correction": 300,
-  "interactions/skipped: no motion": 60, "interactions/take-over: whole window": 30,
+  "interactions/skipped: idle": 60, "interactions/take-over: whole window": 30,
   "interactions/undesirable: before <take-over>": 200},
   "pools": {"desirable": 5700, "intervention": 300, "undesirable": 200},
   "batch": {"desirable": 24, "intervention": 12, "undesirable": 12}})";

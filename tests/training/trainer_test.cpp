@@ -328,6 +328,10 @@ TEST(DryRun, FindsWhatIsWrong) {
   options = runs.options("run");
   options.policy.type = "linaer";
   EXPECT_THAT(message_of<ConfigError>([&] { dry_run(options, out); }), HasSubstr("did you mean \"linear\"?"));
+  options = runs.options("run");
+  options.data.filter.max_abs_action = 1e-6;
+  EXPECT_THAT(message_of<DataError>([&] { dry_run(options, out); }), HasSubstr("filters leave out"));
+  EXPECT_THAT(message_of<DataError>([&] { train(options); }), HasSubstr("filters leave out"));
 }
 
 }  // namespace

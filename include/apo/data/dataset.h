@@ -45,6 +45,7 @@ struct LoaderOptions {
 
 struct DataOptions {
   std::vector<SourceOptions> expert, interactions;
+  DataCompatibility compatibility = DataCompatibility::paper;
   LabelOptions labels;
   FilterOptions filter;
   PoolOptions pools;
@@ -52,6 +53,9 @@ struct DataOptions {
   LoaderOptions loader;
   void visit(config::Visitor& v);
 };
+
+/// What decides the labels of `source`'s episodes.
+LabelRules label_rules(const DataOptions& options, const SourceOptions& source, bool is_expert);
 
 /// Where a sample comes from.
 struct StepIndex {
@@ -93,6 +97,9 @@ class Dataset {
   /// Steps by "label: reason" for each kind of source: "expert/desirable: demonstration", "interactions/...", as
   /// count_labels.
   const LabelCounts& counts() const;
+  /// DataError naming the source, its counts and the filter if filters leave out more than data.filter.max_share of the
+  /// steps of a source that would be imitated.
+  void expect_enough_kept() const;
   int64_t num_files() const;
   int64_t num_episodes() const;
   int64_t action_size() const;
