@@ -122,6 +122,13 @@ class Labeller {
 };
 
 void apply_explicit(const EpisodeRecord& episode, size_t i, bool is_expert, LabelledStep& step) {
+  if (!episode.neither.empty() && episode.neither[i]) {
+    step.label = StepLabel::skipped;
+    step.reason = "explicit";
+    step.take_over_number = -1;
+    step.dimension_credit.clear();
+    return;
+  }
   if (!episode.desirable[i]) return;
   step.reason = "explicit";
   const bool human_step = episode.sources[i] == ActionSource::intervention;
@@ -175,6 +182,7 @@ std::span<const std::pair<DataCompatibility, std::string_view>> enum_names(DataC
 std::vector<LabelledStep> label_episode(const EpisodeRecord& episode, const LabelRules& rules) {
   const size_t n = episode.actions.size();
   APO_ASSERT(episode.sources.size() == n && episode.recorded.size() == n && episode.desirable.size() == n);
+  APO_ASSERT(episode.neither.empty() || episode.neither.size() == n);
   const bool filters_first = rules.compatibility == DataCompatibility::released_code;
   std::vector<LabelledStep> steps(n);
   std::vector<std::string_view> why(n);   // a filter leaves a step out

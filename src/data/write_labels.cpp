@@ -13,12 +13,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// -1 unlabelled, 0 undesirable, 1 desirable (human corrections included).
+// 0 undesirable, 1 desirable (human corrections included), -2 neither, -1 where nothing was recorded.
 std::vector<int8_t> codes_of(const Dataset& dataset, int32_t f, int32_t e) {
   std::vector<int8_t> codes;
   for (int32_t t = 0; t < dataset.record(f, e).num_steps(); ++t) {
     const StepLabel label = dataset.label({f, e, t}).label;
-    codes.push_back(label == StepLabel::skipped ? -1 : label != StepLabel::undesirable);
+    const bool recorded = dataset.record(f, e).recorded[static_cast<size_t>(t)];
+    codes.push_back(!recorded ? -1 : label == StepLabel::skipped ? -2 : label != StepLabel::undesirable);
   }
   return codes;
 }
@@ -76,9 +77,12 @@ void rewrite_with_labels(const Dataset& dataset, int32_t f, const fs::path& out)
     for (const std::string& name : extras.of_another_shape)
       log_warn(file.path().string(), ": ", record.name, ": ", name, " are not one number for each action and are left out");
     Episode episode = read_episode(file, e, record, extras);
-    for (size_t t = 0; t < codes.size(); ++t)
+    std::vector<bool> neither;
+    for (size_t t = 0; t < codes.size(); ++t) {
       episode.steps[t].desirable = codes[t] >= 0 ? std::optional(codes[t] == 1) : std::nullopt;
-    write_episode(data, numbers[static_cast<size_t>(e)], episode, extras.policy_hash, record.recorded);
+      neither.push_back(codes[t] == -2);
+    }
+    write_episode(data, numbers[static_cast<size_t>(e)], episode, extras.policy_hash, record.recorded, neither);
     total += record.num_steps();
   }
   data.set_attribute("total", total);

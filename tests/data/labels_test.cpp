@@ -184,6 +184,17 @@ TEST(Labels, ExplicitLabelsWin) {
   EXPECT_EQ(labels_of(record, 2, FailedEpisodes::drop, true), "uddddu.d");  // human steps of a demonstration
 }
 
+TEST(Labels, ExplicitlyNeitherIsInNoPoolAndStillCounts) {
+  EpisodeRecord record = episode_record("pppphhp");
+  record.neither = {true, false, false, true, true, false, false};
+  const auto steps = label_episode(record, {.labels = {.steps_before_intervention = 2}});
+  EXPECT_EQ(letters(steps), ".du..id");   // the window is steps 2 and 3
+  EXPECT_EQ(steps[3].reason, "explicit");
+  EXPECT_EQ(steps[3].take_over_number, -1);
+  EXPECT_TRUE(steps[4].take_over);
+  EXPECT_FALSE(steps[4].filtered);
+}
+
 TEST(Labels, ReasonsSayWhy) {
   EpisodeRecord record = episode_record("s-!pphp");
   record.success = false;
@@ -291,6 +302,9 @@ TEST(Labels, StoringTheLabelsChangesNothing) {
     EpisodeRecord stored = record;
     for (size_t i = 0; i < first.size(); ++i)
       if (first[i].label != StepLabel::skipped) stored.desirable[i] = first[i].label != StepLabel::undesirable;
+    if (random.below(2))   // stored in full
+      for (size_t i = 0; i < first.size(); ++i)
+        stored.neither.push_back(first[i].label == StepLabel::skipped && record.recorded[i]);
     const auto second = label_episode(stored, rules);
     EXPECT_EQ(letters(first), letters(second)) << steps;
     for (size_t i = 0; i < first.size(); ++i) EXPECT_EQ(first[i].dimension_credit, second[i].dimension_credit);

@@ -75,8 +75,8 @@ struct LabelledStep {
 /// `max_abs_action`, or where it is idle: the arm moves less than `min_motion` and every dimension of the gripper is as
 /// in the recorded step before (the first step has none). Undesirable steps are never filtered: a robot that
 /// freezes is what a person corrects. NaN passes the filters (Dataset refuses it).
-/// An explicit label takes its step's place in the count of K; an explicitly desirable human step stays in the
-/// intervention pool. `undesirable-tail`: of a failed episode's policy steps after the last intervention, the last K
+/// An explicit label takes its step's place in the count of K, that of being neither as well; an explicitly desirable
+/// human step stays in the intervention pool. `undesirable-tail`: of a failed episode's policy steps after the last intervention, the last K
 /// become undesirable and the others are dropped.
 /// dimension_credit of an undesirable step: c_j = min(1, |a_j − h_j|), h the mean of the human's first
 /// `credit_actions` recorded actions of the take-over that made it undesirable.
