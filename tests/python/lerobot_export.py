@@ -55,6 +55,13 @@ def write_table(path, columns):
     parquet.write_table(pyarrow.table(columns), path)
 
 
+def rewrite(path, change):
+    """One table with its columns changed in place."""
+    columns = parquet.read_table(path).to_pydict()
+    change(columns)
+    write_table(path, columns)
+
+
 def write_dataset(root):
     total = sum(LENGTHS)
     features = {
@@ -111,6 +118,68 @@ def check_file(path):
             assert (second["obs/wrist_image"][t] == level(LENGTHS[0] + t)).all(), t
 
 
+VIDEO = "videos/observation.images.front"
+
+
+def check_pictures_belong_to_actions(script, temporary):
+    """Frame t of an episode is the one that its action was recorded with, or nothing is written."""
+    for drift, exit_code in ((0.2, 0), (0.45, 0), (0.6, 3), (1.0, 3), (-0.6, 3), (-1.0, 3)):
+        root, out = temporary / f"drift{drift}", temporary / f"drift{drift}.hdf5"
+        write_dataset(root)
+
+        def shift(columns):
+            columns[f"{VIDEO}/from_timestamp"][1] += drift / FPS
+        rewrite(root / "meta/episodes/chunk-000/file-000.parquet", shift)
+        result = run(script, root, out)
+        assert result.returncode == exit_code, (drift, result.stdout, result.stderr)
+        if exit_code == 0:
+            assert f"start times of front are up to {drift:.2f} frames off" in result.stdout, result.stdout
+            check_file(out)
+        else:
+            assert "episode 1: from_timestamp: expected 0.6000 s" in result.stderr and not out.exists(), result.stderr
+    # the first episode was removed, its frames were not
+    root, out = temporary / "removed", temporary / "removed.hdf5"
+    write_dataset(root)
+    rewrite(root / "meta/episodes/chunk-000/file-000.parquet",
+            lambda columns: [values.pop(0) for values in columns.values()])
+    assert run(script, root, out).returncode == 3
+    assert run(script, root, out, "--video-offsets", "timestamps").returncode == 0
+    with h5py.File(out) as file:
+        assert abs(float(file["data/demo_0/obs/front_image"][0].mean()) - level(LENGTHS[0])) < 6
+    # a lost frame
+    root, out = temporary / "late", temporary / "late.hdf5"
+    write_dataset(root)
+
+    def delay(columns):
+        columns["timestamp"][8] += 1e-3
+    rewrite(root / "data/chunk-000/file-000.parquet", delay)
+    late = run(script, root, out)
+    assert late.returncode == 3 and "episode 1: timestamp of step 2: expected 0.2000 s" in late.stderr, late.stderr
+
+
+def check_who_acted(script, temporary):
+    root, out = temporary / "who", temporary / "who.hdf5"
+    write_dataset(root)
+
+    def rename(columns):
+        columns["complementary_info.is_intervention"] = [[float(x)] for x in columns.pop("intervention")]
+        columns["complementary_info.policy_action"] = [[9.0, 0.0, float(t)] for t in columns["frame_index"]]
+    rewrite(root / "data/chunk-000/file-000.parquet", rename)
+    result = run(script, root, out)
+    assert result.returncode == 0, result.stderr
+    with h5py.File(out) as file:
+        demo = file["data/demo_0"]
+        np.testing.assert_array_equal(demo["action_source"], [1, 1, 1, 2, 2, 1])
+        np.testing.assert_array_equal(demo["policy_action"][3], [9, 0, 3])
+        np.testing.assert_array_equal(demo["policy_action_valid"], [0, 0, 0, 1, 1, 0])
+
+    def contradict(columns):
+        columns["intervention"] = [False] * sum(LENGTHS)
+    rewrite(root / "data/chunk-000/file-000.parquet", contradict)
+    two = run(script, root, temporary / "two.hdf5")
+    assert two.returncode == 3 and "columns intervention and complementary_info.is_intervention: expected the same steps" in two.stderr, two.stderr
+
+
 def main():
     program, script = sys.argv[1], sys.argv[2]
     with tempfile.TemporaryDirectory() as temporary:
@@ -133,6 +202,8 @@ def main():
         info.write_text(info.read_text().replace("v3.0", "v2.1"))
         old = run(script, root, out.with_name("c.hdf5"))
         assert old.returncode == 3 and "expected codebase_version v3.x, found v2.1" in old.stderr, old.stderr
+        check_pictures_belong_to_actions(script, pathlib.Path(temporary))
+        check_who_acted(script, pathlib.Path(temporary))
         nothing = run(script, pathlib.Path(temporary) / "none", out.with_name("d.hdf5"))
         assert nothing.returncode == 3 and "no such file; expected a LeRobot v3 data set" in nothing.stderr
     print("LeRobot v3 comes out as our layout")
