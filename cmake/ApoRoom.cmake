@@ -106,8 +106,17 @@ function(apo_library)
     target_compile_options(apo_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-fvisibility=hidden>)
     set_target_properties(apo_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Shared
       BUILD_RPATH "${APO_TORCH_ROOT}/../nvidia/cu13/lib" INSTALL_RPATH "$ORIGIN/../../nvidia/cu13/lib")
-    add_dependencies(apo apo_cuda)
-    install(TARGETS apo_cuda LIBRARY DESTINATION lib)
+    # With LibTorch's CUDA half, whose libraries are there when it is loaded.
+    add_library(apo_cuda_graph MODULE "${PROJECT_SOURCE_DIR}/src/base/cuda/graph_module.cpp")
+    target_include_directories(apo_cuda_graph PRIVATE "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}/include")
+    target_include_directories(apo_cuda_graph SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+    target_compile_definitions(apo_cuda_graph PRIVATE APO_VERSION="${PROJECT_VERSION}")
+    target_link_libraries(apo_cuda_graph PRIVATE apo::torch "${APO_TORCH_ROOT}/lib/libtorch_cuda.so"
+                          "${APO_TORCH_ROOT}/lib/libc10_cuda.so")
+    set_target_properties(apo_cuda_graph PROPERTIES CXX_VISIBILITY_PRESET hidden
+      INSTALL_RPATH "$ORIGIN/../../torch/lib;${APO_WHEEL_LIBRARY_DIRS}")
+    add_dependencies(apo apo_cuda apo_cuda_graph)
+    install(TARGETS apo_cuda apo_cuda_graph LIBRARY DESTINATION lib)
   endif()
 endfunction()
 

@@ -57,8 +57,9 @@ for file in "$stage"/apo/bin/*; do patchelf --set-rpath '$ORIGIN/../lib:$ORIGIN/
 patchelf --set-rpath '$ORIGIN:$ORIGIN/../../torch/lib:$ORIGIN/../../mujoco' "$stage/apo/lib/libapo.so"
 if ((cuda)); then
   patchelf --set-rpath '$ORIGIN/../../nvidia/cu13/lib' "$stage/apo/lib/libapo_cuda.so"
+  patchelf --set-rpath '$ORIGIN/../../torch/lib' "$stage/apo/lib/libapo_cuda_graph.so"
 else
-  rm -f "$stage/apo/lib/libapo_cuda.so"
+  rm -f "$stage"/apo/lib/libapo_cuda*.so
 fi
 ((renderer == 0)) || cp "$work"/osmesa/*.so.* "$stage/apo/lib/"
 scripts/package/licenses.sh "$stage/apo/share/doc/apo/licenses" "$work"

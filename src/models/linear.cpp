@@ -3,6 +3,7 @@
 #include <ATen/autocast_mode.h>
 #include <torch/types.h>
 
+#include "models/adapter_cast.h"
 #include "models/product.h"
 
 namespace apo::models {
@@ -37,7 +38,15 @@ at::Tensor Linear::rows(const at::Tensor& input, int64_t begin, int64_t end) con
   const double dropout = adapter != nullptr && slots->training() ? slots->options(adapter->slot).dropout : 0;
 
   LowRank update;
-  if (adapter != nullptr && dropout == 0) update = {adapter->a, part(adapter->b), adapter->scale};
+  if (adapter != nullptr && dropout == 0) {
+    update = {adapter->a, part(adapter->b), adapter->scale, {}, {}};
+    if (adapter->a.scalar_type() == at::kFloat && at::isReducedFloatingType(kernel.scalar_type()) &&
+        kernel.scalar_type() == input.scalar_type()) {
+      const AdapterCast& cast = cast_adapter(*this, *adapter, input.scalar_type());
+      update.scaled_a = cast.a;
+      update.scaled_b = part(cast.b);
+    }
+  }
   const bool fused = can_fuse(input, kernel, shift, update);
   const at::Tensor output =
       fused ? adapted_product(input, kernel, shift, update) : at::linear(input, kernel, shift);

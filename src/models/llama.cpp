@@ -31,6 +31,34 @@ struct GatedUnit : torch::autograd::Function<GatedUnit> {
   }
 };
 
+at::Tensor gated(const at::Tensor& gate, const at::Tensor& up) {
+  return at::GradMode::is_enabled() && (gate.requires_grad() || up.requires_grad())
+             ? GatedUnit::apply(gate, up)
+             : at::silu(gate).mul_(up);
+}
+
+// heads cos + turned sin, where the halves (x, y) of a head turn into (-y, x); keeps no heads for the backward pass,
+// which turns back by the opposite angle.
+struct Rotated : torch::autograd::Function<Rotated> {
+  static at::Tensor turn(const at::Tensor& heads, const at::Tensor& cos, const at::Tensor& sin, double direction) {
+    const int64_t half = heads.size(-1) / 2;
+    at::Tensor result = heads * cos;
+    result.narrow(-1, 0, half).addcmul_(heads.narrow(-1, half, half), sin.narrow(-1, 0, half), -direction);
+    result.narrow(-1, half, half).addcmul_(heads.narrow(-1, 0, half), sin.narrow(-1, half, half), direction);
+    return result;
+  }
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& heads,
+                            const at::Tensor& cos, const at::Tensor& sin) {
+    context->save_for_backward({cos, sin});
+    return turn(heads, cos, sin, 1);
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& gradient) {
+    const auto saved = context->get_saved_variables();
+    return {turn(gradient[0], saved[0], saved[1], -1), at::Tensor(), at::Tensor()};
+  }
+};
+
 at::Tensor repeat_heads(const at::Tensor& x, int64_t times) {
   return times == 1 ? x : x.repeat_interleave(times, 1);
 }
@@ -41,6 +69,8 @@ RmsNorm::RmsNorm(int64_t width, double epsilon, const at::TensorOptions& options
     : weight(at::empty({width}, options)), epsilon(epsilon) {}
 
 at::Tensor RmsNorm::operator()(const at::Tensor& x) const {
+  if (x.is_cuda() && x.scalar_type() == weight.scalar_type())
+    return std::get<0>(at::_fused_rms_norm(x, weight.sizes(), weight, epsilon));
   const at::Tensor wide = x.to(at::kFloat);
   const at::Tensor scale = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + epsilon);
   return (wide * scale).to(x.scalar_type()) * weight;
@@ -59,9 +89,8 @@ Rotation::Rotation(const at::Tensor& positions, int64_t head_size, double theta,
 }
 
 at::Tensor Rotation::apply(const at::Tensor& heads) const {
-  const int64_t half = heads.size(-1) / 2;
-  const at::Tensor turned = at::cat({-heads.narrow(-1, half, half), heads.narrow(-1, 0, half)}, -1);
-  return at::addcmul(heads * cos, turned, sin);
+  return at::GradMode::is_enabled() && heads.requires_grad() ? Rotated::apply(heads, cos, sin)
+                                                             : Rotated::turn(heads, cos, sin, 1);
 }
 
 Rotation Rotation::from(int64_t begin) const {
@@ -107,7 +136,7 @@ at::Tensor LlamaBlock::operator()(const at::Tensor& x, const Rotation& rotation,
   const at::Tensor before = first_row == 0 ? x : x.narrow(1, first_row, rows);
   const at::Tensor y = before + output(attended.transpose(1, 2).reshape({batch, rows, heads * head_size}));
   const at::Tensor z = mlp_norm(y);
-  return y + down(GatedUnit::apply(gate(z), up(z)));
+  return y + down(gated(gate(z), up(z)));
 }
 
 void LlamaBlock::visit(LayerVisitor& v) {

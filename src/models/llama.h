@@ -24,7 +24,7 @@ struct LlamaShape {
   double rope_theta = 10000;
 };
 
-/// x / rms(x) in float32, cast to x's type, times weight.
+/// x / rms(x) in float32, cast to x's type, times weight; on CUDA one kernel, which casts after the weight.
 struct RmsNorm {
   RmsNorm(int64_t width, double epsilon, const at::TensorOptions& options);
   at::Tensor operator()(const at::Tensor& x) const;

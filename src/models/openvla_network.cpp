@@ -39,13 +39,18 @@ at::Tensor prefix_validity(const at::Tensor& prompt, const at::Tensor& prompt_ma
                  1);
 }
 
-// What is added to attention scores: 0 where `visible`, else -inf. Rows of padding see themselves, so that no row is
-// all -inf.
-at::Tensor additive_mask(at::Tensor visible, at::ScalarType type) {
-  visible = visible.logical_or(at::eye(visible.size(-1), visible.options()));
-  return at::zeros(visible.sizes(), visible.options().dtype(type))
-      .masked_fill_(visible.logical_not(), -std::numeric_limits<double>::infinity())
-      .unsqueeze(1);
+// 0 where `visible` [B, T, keys], else -inf: [B, 1, T, keys]. Rows lie a multiple of 8 numbers apart, which is how
+// attention kernels read a mask without copying it first.
+at::Tensor additive(const at::Tensor& visible, at::ScalarType type) {
+  const int64_t keys = visible.size(2);
+  at::Tensor mask = at::zeros({visible.size(0), visible.size(1), (keys + 7) / 8 * 8}, visible.options().dtype(type))
+                        .narrow(2, 0, keys);
+  return mask.masked_fill_(visible.logical_not(), -std::numeric_limits<double>::infinity()).unsqueeze(1);
+}
+
+// What is added to attention scores. Rows of padding see themselves, so that no row is all -inf.
+at::Tensor additive_mask(const at::Tensor& visible, at::ScalarType type) {
+  return additive(visible.logical_or(at::eye(visible.size(-1), visible.options())), type);
 }
 
 }  // namespace
@@ -181,10 +186,7 @@ at::Tensor OpenVlaNetwork::decode(const at::Tensor& features, const at::Tensor& 
         at::ones({begin, begin}, valid.options()).tril().unsqueeze(0).logical_and(valid.unsqueeze(1)),
         x.scalar_type());
     const at::Tensor seen = at::cat({valid, at::ones({valid.size(0), steps - 1}, valid.options())}, 1);
-    later_mask = at::zeros(seen.sizes(), x.options())
-                     .masked_fill_(seen.logical_not(), -std::numeric_limits<double>::infinity())
-                     .unsqueeze(1)
-                     .unsqueeze(1);
+    later_mask = additive(seen.unsqueeze(1), x.scalar_type());
   }
 
   Rotation rotation((valid.to(at::kLong).cumsum(1) - 1).clamp_min(0), llama.head_size, llama.rope_theta,

@@ -1,5 +1,7 @@
 #include "models/openvla_policy.h"
 
+#include <ATen/Parallel.h>
+#include <ATen/autocast_mode.h>
 #include <torch/types.h>
 
 #include <algorithm>
@@ -68,11 +70,13 @@ at::Tensor OpenVlaPolicy::resized(const at::Tensor& image) const {
 at::Tensor OpenVlaPolicy::pictures(std::span<const Observation> observations) const {
   const int64_t size = config_.image_size();
   const bool crop = options_.center_crop && !training();
-  std::vector<at::Tensor> images;
-  for (const Observation& observation : observations) {
-    const at::Tensor& image = observation.images.at(camera_of(observation));
-    images.push_back(crop ? data::center_crop(image, kCenterCropArea, size, size) : resized(image));
-  }
+  std::vector<at::Tensor> images(observations.size());
+  at::parallel_for(0, std::ssize(observations), 1, [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+      const at::Tensor& image = observations[i].images.at(camera_of(observations[i]));
+      images[i] = crop ? data::center_crop(image, kCenterCropArea, size, size) : resized(image);
+    }
+  });
   const at::Tensor all = at::stack(images).permute({0, 3, 1, 2}).to(at::kFloat).div_(255);
   std::vector<at::Tensor> towers;
   for (const PictureNormalization& tower : config_.normalization) {
@@ -175,6 +179,7 @@ std::vector<Action> OpenVlaPolicy::to_actions(const at::Tensor& ids) const {
 
 Score OpenVlaPolicy::score(const PolicyInput& input, const ActionTokens& tokens,
                            const ActionTokens* mismatched) {
+  if (at::GradMode::is_enabled()) decisions_.clear();  // training wants the memory
   std::vector<at::Tensor> answers{tokens.ids};
   if (mismatched != nullptr) answers.push_back(mismatched->ids);
   for (const at::Tensor& answer : answers)
@@ -193,7 +198,38 @@ at::Tensor OpenVlaPolicy::act(const PolicyInput& input, const DecodeOptions& opt
   const std::pair<int64_t, int64_t> range = options_.action_tokens_only
                                                 ? action_token_range()
                                                 : std::pair<int64_t, int64_t>{0, vocabulary_size() - 1};
-  return network_->decode(features(input), input.prompt, input.prompt_mask, action_size(), range, choose);
+  const auto decode = [this, has_features = input.features.defined(), range, choose](const Replayed::Inputs& in) {
+    return network_->decode(has_features ? in[0] : network_->picture_features(in[0]), in[1], in[2], action_size(),
+                            range, choose);
+  };
+  const Replayed::Inputs inputs{input.features.defined() ? input.features : input.images, input.prompt,
+                                input.prompt_mask};
+  APO_CHECK(DataError, inputs[0].defined() && inputs[1].defined(),
+            "policy input: expected a prompt and images or features");
+  // on the CPU, there is nothing to win; drawn tokens come from the host
+  if (device_.is_cpu() || options.temperature != 0 || training() ||
+      at::autocast::is_autocast_enabled(device_.type()))
+    return decode(inputs);
+  return decisions_.run(inputs, replay_state(input), decode);
+}
+
+// A recorded decision reads these very tensors, and the adapters as they were cast for it.
+std::vector<int64_t> OpenVlaPolicy::replay_state(const PolicyInput& input) const {
+  std::vector<int64_t> state{input.features.defined()};
+  const auto add = [&state](const at::Tensor& tensor, bool with_numbers) {
+    if (!tensor.defined()) return;
+    state.push_back(reinterpret_cast<int64_t>(tensor.const_data_ptr()));
+    if (with_numbers) state.push_back(tensor._version());
+  };
+  for (const auto& [name, linear] : slots_.layers()) {
+    add(linear->weight, false);
+    add(linear->bias, false);
+    if (const LinearAdapter* adapter = linear->find(slots_.active())) {
+      add(adapter->a, true);
+      add(adapter->b, true);
+    }
+  }
+  return state;
 }
 
 NamedTensors OpenVlaPolicy::named_parameters() const {
@@ -236,7 +272,8 @@ std::optional<int64_t> OpenVlaPolicy::activation_bytes(const PolicyInput& input,
     total += config_.shape.dino.patches() * (2 * config_.shape.projector + 3 * llama.width);
   }
   const int64_t rows = config_.shape.dino.patches() + prompt_length + answer_length - 1;
-  const int64_t wide = network_->type() == at::kFloat ? 1 : 2;  // norms run in float32
+  // norms run in float32; on CUDA in one operation, which keeps its input alone
+  const int64_t wide = device_.is_cuda() ? 0 : network_->type() == at::kFloat ? 1 : 2;
   const int64_t attention = (2 * llama.heads + 2 * llama.key_heads + llama.heads) * llama.head_size;
   add_blocks(llama.layers, rows, (4 + 4 * wide) * llama.width + attention + 3 * llama.mlp, llama.width);
   return input.size() * (total * bytes + answer_length * llama.vocabulary * int64_t{sizeof(float)} * 3);

@@ -12,6 +12,7 @@
 #include "apo/tokenizers/text.h"
 #include "models/openvla_config.h"
 #include "models/openvla_network.h"
+#include "models/replayed.h"
 
 namespace apo::models {
 
@@ -66,6 +67,8 @@ class OpenVlaPolicy final : public Policy {
   at::Tensor features(const PolicyInput& input) const;
   /// Whether nothing that trains or is swapped touches towers and projector.
   bool has_fixed_features() const;
+  /// What a recorded decision on such an input rests on.
+  std::vector<int64_t> replay_state(const PolicyInput& input) const;
 
   OpenVlaConfig config_;
   tokenizers::TextTokenizer tokenizer_;
@@ -75,6 +78,7 @@ class OpenVlaPolicy final : public Policy {
   at::Device device_;
   std::unique_ptr<OpenVlaNetwork> network_;
   AdapterSlots slots_;
+  Replayed decisions_;  ///< greedy ones on an accelerator
 };
 
 }  // namespace apo::models

@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "apo/base/error.h"
@@ -33,6 +34,8 @@ void update_fused(Group& group, const OptimizerOptions& options, double learning
     call([](auto&&... arguments) { at::_fused_adam_(std::forward<decltype(arguments)>(arguments)...); });
   else
     call([](auto&&... arguments) { at::_fused_adamw_(std::forward<decltype(arguments)>(arguments)...); });
+  // the fused kernels do not say that they changed anything
+  for (const at::Tensor& parameter : group.parameters) parameter.unsafeGetTensorImpl()->bump_version();
 }
 
 // The same in float32 for one parameter in half precision.
@@ -85,8 +88,12 @@ double Adam::gradient_norm() const {
   const std::vector<at::Tensor> found = gradients();
   if (found.empty()) return 0;
   std::vector<at::Tensor> norms = at::_foreach_norm(found);
-  for (at::Tensor& norm : norms) norm = norm.to(found.front().device(), at::kDouble);
-  return at::stack(norms).norm().item<double>();
+  const bool alike = std::ranges::all_of(norms, [&](const at::Tensor& norm) {
+    return norm.scalar_type() == norms[0].scalar_type() && norm.device() == norms[0].device();
+  });
+  if (!alike)
+    for (at::Tensor& norm : norms) norm = norm.to(found.front().device(), at::kDouble);
+  return at::stack(norms).to(at::kDouble).norm().item<double>();
 }
 
 void Adam::clip_gradients(double norm, double max_norm) {

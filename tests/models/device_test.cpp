@@ -6,6 +6,7 @@
 
 #include "apo/base/files.h"
 #include "apo/models/reference.h"
+#include "base/device_graph.h"
 #include "models/on_both.h"
 #include "models/openvla_fixture.h"
 #include "support/temp_dir.h"
@@ -238,6 +239,45 @@ TEST_F(OpenVlaOnDevice, DecidesTheSame) {
   for (const char* variant : {"a", "b"})
     expect_same_decisions(openvla_on_both("", {}, variant), golden(variant).observations(),
                           golden(variant).actions());
+}
+
+// A recording that runs its body again: what must be right is which numbers it reads, and when it is thrown away.
+TEST_F(OpenVlaOnDevice, ReplayedDecisionsAreTheSame) {
+  struct Again final : DeviceGraph {
+    void replay() override { ++replays, body(); }
+    std::function<void()> body;
+    int replays = 0;
+  };
+  int recorded = 0;
+  Again* latest = nullptr;
+  set_graph_recorder([&](const std::function<void()>& body) {
+    auto graph = std::make_unique<Again>();
+    graph->body = body;
+    latest = graph.get();
+    ++recorded;
+    return graph;
+  });
+  const Both both = openvla_on_both("adapter_old", {.dtype = "bfloat16"});
+  const std::vector<Observation> seen = golden().observations();
+  const auto decide = [&](Policy& policy, size_t first) {
+    const std::vector<Observation> some{seen[first], seen[(first + 1) % seen.size()]};
+    return policy.act(policy.encode(some)).cpu();
+  };
+  for (const size_t first : {0u, 0u, 0u, 1u, 0u}) EXPECT_TRUE(decide(*both.device, first).equal(decide(*both.host, first)));
+  ASSERT_NE(latest, nullptr);
+  EXPECT_GE(latest->replays, 1);
+  const int before = recorded;
+  for (Policy* policy : {both.host.get(), both.device.get()}) {
+    const at::NoGradGuard no_grad;
+    for (auto& [name, tensor] : trainable_parameters(*policy)) tensor.mul_(-3);
+  }
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(decide(*both.device, 0).equal(decide(*both.host, 0)));
+  EXPECT_EQ(recorded, before + 1);
+  both.device->set_training(true);
+  const int replays = latest->replays;
+  decide(*both.device, 0);
+  EXPECT_EQ(latest->replays, replays);
+  set_graph_recorder(nullptr);
 }
 
 TEST_F(OpenVlaOnDevice, RecomputedBlocksDropTheSameUnits) {

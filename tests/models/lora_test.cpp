@@ -80,6 +80,36 @@ TEST(Linear, KeepsTheBaseDtypeBesideAFloat32Adapter) {
   EXPECT_EQ(y.item<float>(), 3);  // 2 + 0.5 * 2
 }
 
+// 1 + s b a x with x = 2: a = 3, b = 5, s = 0.5 give 16; every change of a or b counts at once, in place or not.
+TEST(Linear, AChangedAdapterIsCastAnew) {
+  Linear linear(1, 1, true, at::TensorOptions(at::kBFloat16)), neighbour(1, 1, false, at::TensorOptions(at::kBFloat16));
+  linear.weight.zero_();
+  linear.bias.fill_(1);
+  neighbour.weight.zero_();
+  AdapterSlots slots;
+  slots.attach("layer", linear);
+  slots.attach("neighbour", neighbour);
+  for (Linear* layer : {&linear, &neighbour})
+    layer->adapters.push_back({.slot = "default", .a = at::full({1, 1}, 3.0), .b = at::full({1, 1}, 5.0), .scale = 0.5});
+  slots.add("default");
+  slots.activate("default");
+  const at::Tensor x = at::full({1, 1}, 2, at::kBFloat16);
+  LinearAdapter& adapter = linear.adapters[0];
+  EXPECT_EQ(linear(x).item<float>(), 16);
+  EXPECT_TRUE(neighbour.adapters[0].cast.a.defined());  // all layers of the slot together
+  const at::Tensor first = adapter.cast.a, of_neighbour = neighbour.adapters[0].cast.a;
+  EXPECT_EQ(linear(x).item<float>(), 16);
+  EXPECT_TRUE(adapter.cast.a.is_same(first));
+  adapter.a.fill_(1);
+  EXPECT_EQ(linear(x).item<float>(), 6);
+  adapter.b.mul_(2);
+  EXPECT_EQ(linear(x).item<float>(), 11);
+  adapter.a = at::full({1, 1}, 4.0);
+  EXPECT_EQ(linear(x).item<float>(), 41);
+  EXPECT_TRUE(neighbour.adapters[0].cast.a.is_same(of_neighbour));
+  EXPECT_EQ(first.item<float>(), 1.5);  // what a graph may still hold stays as it was
+}
+
 TEST(Lora, AFreshAdapterChangesNothing) {
   const auto policy = small_policy();
   const Scored scored(*policy);

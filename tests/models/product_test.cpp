@@ -120,13 +120,43 @@ TEST(AdaptedProductLaws, AgreesWithDifferencesInFloat64) {
   }
 }
 
+// bfloat16 keeps 8 bits: each of the few roundings on the way moves a number by at most 1/256 of itself.
+TEST(AdaptedProductLaws, AFloat32AdapterOfAHalfPrecisionLayerComesScaledInItsType) {
+  for (const Shape shape : {kLarge, kSmall}) {
+    for (const double scale : {0.5, 0.75}) {  // exact in bfloat16, and rounded
+      Layer half(shape, at::kBFloat16, false), exact(shape, at::kBFloat16, false);
+      half.a = Layer(shape, at::kFloat, false).a, half.b = Layer(shape, at::kFloat, false).b;
+      for (size_t i = 0; i < half.all().size(); ++i)
+        *exact.all()[i] = half.all()[i]->detach().to(at::kDouble).set_requires_grad(half.all()[i]->requires_grad());
+      const at::Tensor expected =
+          at::linear(exact.input, exact.weight, exact.bias) +
+          scale * at::linear(at::linear(exact.input, exact.a), exact.b);
+      const LowRank update{half.a, half.b, scale, (scale * half.a).detach().to(at::kBFloat16),
+                           (scale * half.b).detach().to(at::kBFloat16)};
+      ASSERT_TRUE(can_fuse(half.input, half.weight, half.bias, update));
+      const at::Tensor found = adapted_product(half.input, half.weight, half.bias, update);
+      EXPECT_EQ(found.scalar_type(), at::kBFloat16);
+      EXPECT_LT(relative(found.to(at::kDouble), expected), 0.01);
+      const at::Tensor direction = at::linspace(-1, 2, expected.numel()).view(expected.sizes());
+      found.backward(direction.to(at::kBFloat16));
+      expected.backward(direction.to(at::kBFloat16).to(at::kDouble));
+      for (const auto member : {&Layer::input, &Layer::a, &Layer::b}) {
+        EXPECT_EQ((half.*member).grad().scalar_type(), (half.*member).scalar_type());
+        EXPECT_LT(relative((half.*member).grad().to(at::kDouble), (exact.*member).grad()), 0.01);
+      }
+      EXPECT_FALSE(half.weight.grad().defined());
+    }
+  }
+}
+
 TEST(AdaptedProductLaws, LeavesOutWhatItCannotDo) {
   const Layer layer(kLarge, at::kFloat, false), small(kSmall, at::kFloat, false);
   EXPECT_FALSE(can_fuse(small.input, small.weight, std::nullopt, {}))
       << "a small layer alone stays LibTorch's";
   EXPECT_FALSE(can_fuse(layer.input.to(at::kBFloat16), layer.weight, std::nullopt, {}));
   EXPECT_FALSE(can_fuse(layer.input.to(at::kBFloat16), layer.weight.to(at::kBFloat16), std::nullopt,
-                        {layer.a, layer.b, 1}));
+                        {layer.a, layer.b, 1}))
+      << "an adapter in another type, without its scaled numbers";
 }
 
 }  // namespace

@@ -85,7 +85,7 @@ with tempfile.TemporaryDirectory() as scratch:
     aliases = {"libsz": "libaec", "libwebpmux": "libwebp", "libOSMesa": "mesa", "libglapi": "mesa"}
     for library in inside:
         stem = re.match(r"(lib[\w+-]+?)(?:-[0-9a-f]{8})?\.so", library)
-        if stem and stem[1] not in ("libapo", "libapo_cuda"):
+        if stem and stem[1] not in ("libapo", "libapo_cuda", "libapo_cuda_graph"):
             wanted = aliases.get(stem[1], re.sub("libLLVM.*", "llvm", stem[1]))
             check(wanted in licenses or wanted.removeprefix("lib") in licenses, f"no licence of {library}")
     for archive in archives:

@@ -119,6 +119,21 @@ TEST(Adam, LeavesParametersWithoutGradientAlone) {
   EXPECT_EQ(state_of(optimizer, "updates.b").item<float>(), 0.0f);
 }
 
+// Whoever keeps something that was made of a parameter looks at its version.
+TEST(Adam, ChangesTheVersionsOfWhatItChanges) {
+  for (const std::string type : {"adamw", "adam"}) {
+    for (const at::ScalarType scalar : {at::kFloat, at::kBFloat16}) {
+      at::Tensor a = at::ones({2}, scalar).set_requires_grad(true), b = at::ones({2}, scalar).set_requires_grad(true);
+      Adam optimizer({.type = type}, {{"a", a}, {"b", b}});
+      a.mutable_grad() = at::ones({2}, scalar);
+      const auto before = a._version(), of_b = b._version();
+      optimizer.update(0.1);
+      EXPECT_GT(a._version(), before);
+      EXPECT_EQ(b._version(), of_b);
+    }
+  }
+}
+
 TEST(Adam, TransposedParametersMoveLikeContiguousOnes) {
   const at::Tensor values = at::arange(6, at::kFloat).reshape({2, 3});
   at::Tensor plain = values.clone().set_requires_grad(true);
