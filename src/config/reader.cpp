@@ -201,11 +201,19 @@ void Reader::scalar(std::string_view name, std::vector<double>& value, std::stri
 }
 
 void Reader::scalar(std::string_view name, std::vector<int64_t>& value, std::string_view, Range range) {
-  const std::vector<Value>* found = items(name, "integers");
-  if (!found) return;
-  value.assign(found->size(), 0);
-  for (size_t i = 0; i < found->size(); ++i)
-    value[i] = integer((*found)[i], concat(dotted(name), ".", i), range).value_or(0);
+  const Key* key = lookup(name);
+  if (!key || key->value.kind == Value::Kind::null) return;
+  const Value& found = key->value;
+  // one integer is a list of one
+  if (found.kind == Value::Kind::text && !found.quoted && parse_integer(found.text)) {
+    value.assign(1, integer(found, dotted(name), range).value_or(0));
+  } else if (found.kind != Value::Kind::list) {
+    wrong(found, dotted(name), "a list of integers");
+  } else {
+    value.assign(found.items.size(), 0);
+    for (size_t i = 0; i < value.size(); ++i)
+      value[i] = integer(found.items[i], concat(dotted(name), ".", i), range).value_or(0);
+  }
 }
 
 void Reader::scalar(std::string_view name, std::vector<std::string>& value, std::string_view) {

@@ -63,6 +63,7 @@ struct Dataset::State {
   FilterOptions filter;
   int64_t num_episodes = 0;
   int64_t action_size = 0;
+  GripperOptions gripper;
 
   void add_source(const SourceOptions& source, bool is_expert, const DataOptions& options);
   void add_episode(OpenFile& file, LabelledEpisode episode, LabelCounts& counts);
@@ -107,6 +108,7 @@ void Dataset::State::add_source(const SourceOptions& source, bool is_expert, con
     const int64_t n = file.file->num_episodes();
     for (int64_t e = 0; e < (source.limit > 0 ? std::min(n, source.limit) : n); ++e) {
       LabelledEpisode episode{file.file->episode(e), {}};
+      recode_gripper(episode.record, source, options);
       episode.steps = label_episode(episode.record, rules);
       add_episode(file, std::move(episode), source_counts);
     }
@@ -115,12 +117,15 @@ void Dataset::State::add_source(const SourceOptions& source, bool is_expert, con
   for (const auto& [key, n] : source_counts) counts[(is_expert ? "expert/" : "interactions/") + key] += n;
 }
 
-LabelRules label_rules(const DataOptions& options, const SourceOptions&, bool is_expert) {
-  return {is_expert, options.labels, options.filter, options.compatibility, {-1}};
+LabelRules label_rules(const DataOptions& options, const SourceOptions& source, bool is_expert) {
+  const std::vector<int64_t> gripper = gripper_of(source, options).dimension;
+  return {is_expert, options.labels, options.filter, options.compatibility,
+          gripper.empty() ? std::vector<int64_t>{-1} : gripper};
 }
 
 Dataset::Dataset(const DataOptions& options) : state_(std::make_shared<State>()) {
   state_->filter = options.filter;
+  state_->gripper = gripper_of(options);
   for (const SourceOptions& source : options.expert) state_->add_source(source, true, options);
   for (const SourceOptions& source : options.interactions) state_->add_source(source, false, options);
 }
@@ -152,6 +157,7 @@ std::vector<SegmentPair> Dataset::segment_pairs() const {
 int64_t Dataset::num_files() const { return static_cast<int64_t>(state_->files.size()); }
 int64_t Dataset::num_episodes() const { return state_->num_episodes; }
 int64_t Dataset::action_size() const { return state_->action_size; }
+const GripperOptions& Dataset::gripper() const { return state_->gripper; }
 const fs::path& Dataset::file_path(int32_t file) const { return this->file(file).path(); }
 bool Dataset::is_expert(int32_t file) const { return state_->files.at(static_cast<size_t>(file)).is_expert; }
 const TrajectoryFile& Dataset::file(int32_t file) const { return *state_->files.at(static_cast<size_t>(file)).file; }

@@ -18,6 +18,9 @@ namespace {
 constexpr int64_t kShort = 5;                // steps
 constexpr int64_t kPicturesOfAFile = 3;      // episodes a file whose pictures are looked at
 constexpr int64_t kPicturesInAll = 100;
+constexpr int64_t kFramesOfAnEpisode = 40;   // its first, each beside the one before
+constexpr int64_t kFewFrames = 20;           // too few to say that a camera is slow
+constexpr double kStale = 0.25;              // of the frames that should show motion
 constexpr int64_t kMotionForNewPicture = 10; // steps after which a camera should see something else
 constexpr size_t kLongestTotal = 40;          // digits shown
 
@@ -78,7 +81,7 @@ class Shapes : public Check {
                common.empty() ? "no camera is in all episodes" : concat("only ", joined(common, ", "), " in all"));
     if (!std::includes(common.begin(), common.end(), needed.begin(), needed.end()))
       find(Severity::error, what, ", and the policy needs ", joined(needed, ", "),
-           named ? " (policy.cameras)" : " (all of the first episode, unless policy.cameras names others)");
+           inputs_.action ? " (the checkpoint's cameras)" : named ? " (policy.cameras)" : " (all of the first episode, unless policy.cameras names others)");
     else if (cameras_.size() > 1)
       find(named ? Severity::note : common.empty() ? Severity::error : Severity::warning, what);
   }
@@ -88,12 +91,12 @@ class Shapes : public Check {
     };
     for (const std::string& state : inputs_.state_keys)
       if (episodes_ > 0 && !widths_.contains(state))
-        find(Severity::error, "no episode has the state ", state, " (policy.state_keys)");
+        find(Severity::error, "no episode has the state ", state, named_by());
     for (const auto& [state, widths] : widths_) {
       const Severity severity = used(state)              ? Severity::error
                                 : inputs_.of_checkpoint ? Severity::warning
                                                         : Severity::note;
-      const char* use = used(state)              ? " (policy.state_keys needs it)"
+      const char* use = used(state)              ? inputs_.action ? " (the checkpoint needs it)" : " (policy.state_keys needs it)"
                         : inputs_.of_checkpoint ? " (if the checkpoint's policy needs it, training stops)"
                                                 : " (not used: policy.state_keys does not name it)";
       if (widths.size() > 1) find(severity, "state ", state, " has several sizes: ", listed(widths), use);
@@ -101,6 +104,7 @@ class Shapes : public Check {
         find(severity, "state ", state, " is only in ", share(with_state_[state], episodes_, "episodes"), use);
     }
   }
+  const char* named_by() const { return inputs_.action ? " (the checkpoint's states)" : " (policy.state_keys)"; }
   // An episode that only the journal holds has nothing that is not used.
   void see_unused(const ScannedEpisode& e) {
     hdf5::Session session;
@@ -142,7 +146,8 @@ class Shapes : public Check {
 
 class Pictures : public Check {
  public:
-  Pictures() : Check("pictures", "pictures show something and change with the motion") {}
+  explicit Pictures(const DataOptions& options)
+      : Check("pictures", "pictures show something and change with the motion"), options_(options) {}
   void see_file(const ScannedFile& in) override {
     of_file_ = 0;
     if (in.file.format() != TrajectoryFormat::libero) return;
@@ -167,28 +172,73 @@ class Pictures : public Check {
       find(Severity::error, error.what());
       return;
     }
+    std::set<std::string> changing;
     for (const auto& [camera, image] : first.images) {
       const bool one_color = image.eq(image.select(0, 0).select(0, 0)).all().item<bool>();
       if (one_color) note(camera, "is one color all over", place(e, 0));
-      else if (last >= kMotionForNewPicture && moved(e.record) && image.equal(end.images.at(camera)))
+      else if (last >= kMotionForNewPicture && moved(e) && image.equal(end.images.at(camera)))
         note(camera, "shows the same at the start and the end of an episode that moves", place(e));
+      else changing.insert(camera);
     }
+    look_for_stale_frames(e, std::move(first), changing);
   }
   void finish() override {
     for (const auto& [what, seen] : odd_)
       find(Severity::warning, "camera ", what.first, ' ', what.second, " in ", share(seen.first, looked_, "episodes looked at"),
            " (first: ", seen.second, ")");
+    for (const auto& [camera, frames] : frames_)
+      if (frames.seen >= kFewFrames && static_cast<double>(frames.stale) > kStale * static_cast<double>(frames.seen))
+        find(Severity::warning, "camera ", camera, " repeats the frame before in ",
+             share(frames.stale, frames.seen, "frames looked at"), " although the robot moves (first: ", frames.first,
+             "): is it slower than the actions?");
     if (conventions_.size() > 1)
       find(Severity::note, "LIBERO files of both conventions (opengl, opencv): each is turned as it says");
   }
 
  private:
-  static bool moved(const EpisodeRecord& record) {
-    double motion = 0;
-    for (const Action& action : record.actions)
-      for (size_t j = 0; j + 1 < action.size(); ++j) motion += std::abs(static_cast<double>(action[j]));
-    return motion > 1;
+  struct Frames {
+    int64_t seen = 0, stale = 0;
+    std::string first;
+  };
+  // Σ|a| without the grippers.
+  double motion(const ScannedEpisode& e, size_t t) const {
+    const Action& action = e.record.actions[t];
+    double sum = 0;
+    for (const float a : action) sum += std::abs(static_cast<double>(a));
+    for (const int64_t g : gripper_dimensions(gripper_of(e.in.source, options_), static_cast<int64_t>(action.size())))
+      sum -= std::abs(static_cast<double>(action[static_cast<size_t>(g)]));
+    return sum;
   }
+  bool moved(const ScannedEpisode& e) const {
+    double sum = 0;
+    for (size_t t = 0; t < e.record.actions.size(); ++t) sum += motion(e, t);
+    return sum > 1;
+  }
+  // Of the first frame there is none before: it counts as fresh.
+  void look_for_stale_frames(const ScannedEpisode& e, Observation before, const std::set<std::string>& cameras) {
+    const int64_t n = std::min(e.record.num_steps(), kFramesOfAnEpisode);
+    for (int64_t t = 0; t < n && !cameras.empty(); ++t) {
+      const auto i = static_cast<size_t>(t);
+      Observation now;
+      try {
+        now = t == 0 ? before : e.in.file.observation(e.index, t);
+      } catch (const DataError& error) {
+        find(Severity::error, error.what());
+        return;
+      }
+      for (const std::string& camera : cameras) {
+        // NaN moves nothing
+        if (t > 0 && !(motion(e, i - 1) >= options_.filter.min_motion && motion(e, i - 1) > 0)) continue;
+        Frames& frames = frames_[camera];
+        ++frames.seen;
+        if (t == 0 || !now.images.at(camera).equal(before.images.at(camera))) continue;
+        if (frames.stale++ == 0) frames.first = place(e, i);
+      }
+      before = std::move(now);
+    }
+  }
+  const DataOptions& options_;
+  std::map<std::string, Frames> frames_;
   void note(const std::string& camera, const char* what, const std::string& where) {
     ++odd_.try_emplace({camera, what}, 0, where).first->second.first;
   }
@@ -277,9 +327,9 @@ class Totals : public Check {
 
 }  // namespace
 
-void add_file_checks(const PolicyInputs& inputs, Checks& checks) {
+void add_file_checks(const DataOptions& options, const PolicyInputs& inputs, Checks& checks) {
   checks.push_back(std::make_unique<Shapes>(inputs));
-  checks.push_back(std::make_unique<Pictures>());
+  checks.push_back(std::make_unique<Pictures>(options));
   checks.push_back(std::make_unique<Lengths>());
   checks.push_back(std::make_unique<Duplicates>());
   checks.push_back(std::make_unique<Totals>());

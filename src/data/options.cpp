@@ -4,6 +4,7 @@
 #include <array>
 
 #include "apo/data/dataset.h"
+#include "apo/data/normalization.h"
 
 namespace apo::data {
 
@@ -12,6 +13,20 @@ std::span<const std::pair<FailedEpisodes, std::string_view>> enum_names(FailedEp
       {{FailedEpisodes::keep, "keep"},
        {FailedEpisodes::drop, "drop"},
        {FailedEpisodes::undesirable_tail, "undesirable-tail"}}};
+  return names;
+}
+
+std::span<const std::pair<DataChecks, std::string_view>> enum_names(DataChecks) {
+  static constexpr std::array<std::pair<DataChecks, std::string_view>, 2> names{
+      {{DataChecks::error, "error"}, {DataChecks::warn, "warn"}}};
+  return names;
+}
+
+std::span<const std::pair<ActionNormalization, std::string_view>> enum_names(ActionNormalization) {
+  static constexpr std::array<std::pair<ActionNormalization, std::string_view>, 3> names{
+      {{ActionNormalization::automatic, "auto"},
+       {ActionNormalization::quantiles, "quantiles"},
+       {ActionNormalization::released_apo, "released-apo"}}};
   return names;
 }
 
@@ -45,6 +60,7 @@ void SourceOptions::visit(config::Visitor& v) {
   v("image_orientation", image_orientation,
     "how stored pictures are turned: auto makes LIBERO's upright and leaves others; rotate is what OpenVLA's LIBERO "
     "checkpoints were trained on");
+  v("gripper", gripper, "where the gripper is in an action, and how its command is coded");
 }
 
 void PoolOptions::visit(config::Visitor& v) {
@@ -82,6 +98,9 @@ void DataOptions::visit(config::Visitor& v) {
   v("pools", pools, "shares of a batch; they are normalised");
   v("augmentation", augmentation, "random changes of the pictures");
   v("loader", loader, "reading ahead");
+  v("checks", checks,
+    "recordings that do not suit policy.checkpoint (`apo-data validate`, check policy): error stops, warn says so and "
+    "goes on");
 }
 
 }  // namespace apo::data

@@ -51,6 +51,7 @@ void scan_source(const SourceOptions& source, int64_t source_number, bool is_exp
     for (int64_t e = 0; e < in.num_episodes; ++e) {
       ScannedEpisode episode{in, e, {}, {}};
       if (!attempt(visitor, [&] { episode.record = file->episode(e); })) continue;
+      recode_gripper(episode.record, source, options);
       episode.steps = label_episode(episode.record, rules);
       visitor.episode(episode);
     }

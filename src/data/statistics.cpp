@@ -17,9 +17,11 @@ namespace {
 
 using Json = nlohmann::json;
 constexpr double kSmallestSpread = 1e-6;
+constexpr double kReleasedEpsilon = 1e-8;
 
 // `columns` [D][N]; a dimension that does not vary is masked and named.
-VectorStatistics describe(std::vector<std::vector<double>>& columns, bool has_gripper, const std::string& what) {
+VectorStatistics describe(std::vector<std::vector<double>>& columns, const std::vector<int64_t>& grippers,
+                          const std::string& what) {
   VectorStatistics s;
   std::string constant;
   for (size_t j = 0; j < columns.size(); ++j) {
@@ -35,7 +37,7 @@ VectorStatistics describe(std::vector<std::vector<double>>& columns, bool has_gr
     s.max.push_back(x.back());
     s.q01.push_back(quantile(x, 0.01));
     s.q99.push_back(quantile(x, 0.99));
-    const bool gripper = has_gripper && j + 1 == columns.size();
+    const bool gripper = std::find(grippers.begin(), grippers.end(), static_cast<int64_t>(j)) != grippers.end();
     const bool varies = s.q99[j] - s.q01[j] >= kSmallestSpread;
     s.mask.push_back(!gripper && varies);
     if (!gripper && !varies) constant += concat(constant.empty() ? "" : ", ", j);
@@ -90,6 +92,48 @@ VectorStatistics vector_from_json(const Json& json, const std::string& where) {
   return s;
 }
 
+Json to_json(const GripperOptions& gripper) {
+  Json json{{"dimension", gripper.dimension}};
+  if (gripper.is_coded()) json.update({{"open", *gripper.open}, {"closed", *gripper.closed}});
+  return json;
+}
+
+GripperOptions gripper_from_json(const Json& json, int64_t action_size, const std::string& where) {
+  GripperOptions gripper;
+  const auto wrong = [&] {
+    throw DataError(concat(where, ": expected {dimension: [integers], open: number, closed: number}, found ",
+                           json.dump().substr(0, 80)));
+  };
+  if (!json.is_object() || !json.contains("dimension") || !json["dimension"].is_array()) wrong();
+  for (const Json& d : json["dimension"]) {
+    if (!d.is_number_integer()) wrong();
+    gripper.dimension.push_back(d.get<int64_t>());
+  }
+  for (const auto& [key, command] : {std::pair("open", &gripper.open), std::pair("closed", &gripper.closed)}) {
+    if (!json.contains(key)) continue;
+    if (!json[key].is_number()) wrong();
+    *command = json[key].get<double>();
+  }
+  try {
+    gripper_dimensions(gripper, action_size, where);
+  } catch (const ConfigError& error) {
+    throw DataError(error.what());
+  }
+  return gripper;
+}
+
+std::string_view name_of(ActionNormalization normalization) {
+  for (const auto& [candidate, name] : enum_names(normalization))
+    if (candidate == normalization) return name;
+  return "unknown";
+}
+
+ActionNormalization normalization_from_json(const Json& json, const std::string& where) {
+  for (const auto& [candidate, name] : enum_names(ActionNormalization{}))
+    if (candidate != ActionNormalization::automatic && json.is_string() && json.get<std::string>() == name) return candidate;
+  throw DataError(concat(where, ": expected quantiles or released-apo, found ", json.dump().substr(0, 80)));
+}
+
 }  // namespace
 
 double quantile(const std::vector<double>& sorted, double share) {
@@ -121,8 +165,9 @@ DatasetStatistics compute_statistics(const Dataset& dataset, const std::vector<S
     previous = index;
   }
   statistics.num_transitions = static_cast<int64_t>(steps.size());
-  statistics.action = describe(actions, true, "action statistics");
-  for (auto& [name, columns] : states) statistics.state[name] = describe(columns, false, "statistics of state " + name);
+  statistics.gripper = dataset.gripper();
+  statistics.action = describe(actions, gripper_dimensions(statistics.gripper, dataset.action_size()), "action statistics");
+  for (auto& [name, columns] : states) statistics.state[name] = describe(columns, {}, "statistics of state " + name);
   return statistics;
 }
 
@@ -149,6 +194,9 @@ std::string to_json(const DatasetStatistics& statistics, const std::string& name
              {"num_transitions", statistics.num_transitions},
              {"num_trajectories", statistics.num_trajectories}};
   for (const auto& [state, s] : statistics.state) entry["state"][state] = to_json(s);
+  if (statistics.gripper.is_given()) entry["gripper"] = to_json(statistics.gripper);
+  if (statistics.normalization != ActionNormalization::quantiles)
+    entry["action_normalization"] = name_of(statistics.normalization);
   if (statistics.state.size() == 1) entry["proprio"] = to_json(statistics.state.begin()->second);
   return Json{{name, entry}}.dump(2, ' ', false, Json::error_handler_t::replace);
 }
@@ -167,6 +215,10 @@ DatasetStatistics statistics_from_json(const std::string& text, const std::strin
   APO_CHECK(DataError, entry.is_object() && entry.contains("action"), at, ".action: missing");
   DatasetStatistics statistics;
   statistics.action = vector_from_json(entry["action"], at + ".action");
+  if (entry.contains("gripper"))
+    statistics.gripper = gripper_from_json(entry["gripper"], statistics.action.size(), at + ".gripper");
+  if (entry.contains("action_normalization"))
+    statistics.normalization = normalization_from_json(entry["action_normalization"], at + ".action_normalization");
   if (entry.contains("state") && entry["state"].is_object()) {
     for (const auto& [state, s] : entry["state"].items()) statistics.state[state] = vector_from_json(s, at + ".state." + state);
   } else if (entry.contains("proprio") && entry["proprio"].is_object()) {
@@ -180,18 +232,20 @@ DatasetStatistics statistics_from_json(const std::string& text, const std::strin
   return statistics;
 }
 
-std::vector<float> normalize(const VectorStatistics& s, const std::vector<float>& action, int64_t* num_clipped,
-                             double epsilon) {
+std::vector<double> normalize(const VectorStatistics& s, const std::vector<float>& action, int64_t* num_clipped,
+                              double epsilon, ActionNormalization how) {
   APO_CHECK(DataError, static_cast<int64_t>(action.size()) == s.size(), "normalise: expected ", s.size(),
             " numbers as in the statistics, found ", action.size());
-  std::vector<float> result(action.size());
+  const bool released = how == ActionNormalization::released_apo;
+  std::vector<double> result(action.size());
   for (size_t j = 0; j < action.size(); ++j) {
     double x = static_cast<double>(action[j]);
-    const double spread = s.q99[j] - s.q01[j] + epsilon;
-    if (s.mask[j]) x = spread > 0 ? 2 * (x - s.q01[j]) / spread - 1 : 0;
+    const double spread = s.q99[j] - s.q01[j] + (released ? kReleasedEpsilon : epsilon);
+    if (s.mask[j] || released) x = spread > 0 ? 2 * (x - s.q01[j]) / spread - 1 : 0;
     // a touch of rounding is no clipping
     if (num_clipped && std::abs(x) > 1 + 1e-6) ++*num_clipped;
-    result[j] = static_cast<float>(std::clamp(x, -1.0, 1.0));
+    x = std::clamp(x, -1.0, 1.0);
+    result[j] = released ? x : static_cast<double>(static_cast<float>(x));
   }
   return result;
 }
@@ -205,6 +259,13 @@ std::vector<float> unnormalize(const VectorStatistics& s, const std::vector<floa
     result[j] = static_cast<float>(s.mask[j] ? (x + 1) / 2 * (s.q99[j] - s.q01[j]) + s.q01[j] : x);
   }
   return result;
+}
+
+std::vector<int64_t> unmasked_dimensions(const VectorStatistics& s) {
+  std::vector<int64_t> dimensions;
+  for (size_t j = 0; j < s.mask.size(); ++j)
+    if (!s.mask[j] && s.q99[j] - s.q01[j] >= kSmallestSpread) dimensions.push_back(static_cast<int64_t>(j));
+  return dimensions;
 }
 
 }  // namespace apo::data

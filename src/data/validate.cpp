@@ -9,12 +9,15 @@
 
 #include "apo/base/error.h"
 #include "data/checks.h"
+#include "data/policy_checks.h"
 
 namespace apo::data {
 namespace {
 
 using Json = nlohmann::ordered_json;
 constexpr size_t kMostErrors = 20;   // named one by one
+constexpr std::string_view kPolicyQuestion =
+    "actions, gripper, pictures and words are like those that the checkpoint learned from";
 
 std::string_view verdict(const CheckResult& check) {
   std::string_view worst = "ok";
@@ -26,6 +29,25 @@ std::string_view verdict(const CheckResult& check) {
     }
   return worst;
 }
+
+class Policy : public Check {
+ public:
+  Policy(const PolicyInputs& inputs, DataChecks checks)
+      : Check("policy", std::string(kPolicyQuestion)),
+        comparison_(inputs),
+        checks_(checks) {}
+  void see(const ScannedEpisode& e) override {
+    comparison_.see(e.record, e.steps, e.in.is_expert, place(e));
+  }
+  void finish() override {
+    for (const Finding& finding : comparison_.findings())
+      find(checks_ == DataChecks::warn ? std::min(finding.severity, Severity::warning) : finding.severity, finding.message);
+  }
+
+ private:
+  PolicyComparison comparison_;
+  DataChecks checks_;
+};
 
 std::string plural(int64_t n, const std::string& what) { return concat(n, ' ', what, n == 1 ? "" : "s"); }
 
@@ -65,14 +87,17 @@ std::string share(int64_t part, int64_t whole, const char* what) {
   return out.str();
 }
 
-Validation validate(const DataOptions& options, bool pools_needed, const PolicyInputs& inputs) {
+Validation validate(const DataOptions& given, bool pools_needed, const PolicyInputs& inputs) {
+  DataOptions options = given;
+  options.policy_gripper = inputs.gripper;
   APO_CHECK(ConfigError, !options.expert.empty() || !options.interactions.empty(),
             "no data to validate: give files, or a config with data.expert or data.interactions");
   Validation result;
   CheckResult readable{"readable", "every file and episode can be read", {}};
   Checks checks;
-  add_file_checks(inputs, checks);
+  add_file_checks(options, inputs, checks);
   add_action_checks(options, checks);
+  if (inputs.action) checks.push_back(std::make_unique<Policy>(inputs, options.checks));
   add_label_checks(options, pools_needed, checks);
   int64_t unreadable = 0;
   const auto on_file = [&](const ScannedFile& file) {
@@ -94,6 +119,10 @@ Validation validate(const DataOptions& options, bool pools_needed, const PolicyI
     readable.findings.push_back(
         {Severity::error, concat("and ", unreadable - static_cast<int64_t>(kMostErrors), " more that cannot be read")});
   result.checks.push_back(std::move(readable));
+  if (!inputs.unreadable.empty())
+    result.checks.push_back({"policy",
+                             std::string(kPolicyQuestion),
+                             {{Severity::warning, "not compared, the checkpoint cannot be read: " + inputs.unreadable}}});
   for (const auto& check : checks) {
     check->finish();
     // a question is not answered by files without episodes

@@ -58,13 +58,64 @@ VectorStatistics example() {
 TEST(Statistics, NormalizesByQuantiles) {
   int64_t clipped = 0;
   // 2 (5 - 0) / 10 - 1 = 0; the gripper stays
-  EXPECT_EQ(normalize(example(), {0.5f, 5, -1}, &clipped), (std::vector<float>{0.5f, 0, -1}));
+  EXPECT_EQ(normalize(example(), {0.5f, 5, -1}, &clipped), (std::vector<double>{0.5, 0, -1}));
   EXPECT_EQ(clipped, 0);
-  EXPECT_EQ(normalize(example(), {-3, 12, 1.5f}, &clipped), (std::vector<float>{-1, 1, 1}));
+  EXPECT_EQ(normalize(example(), {-3, 12, 1.5f}, &clipped), (std::vector<double>{-1, 1, 1}));
   EXPECT_EQ(clipped, 3);
   EXPECT_EQ(unnormalize(example(), {0.5f, 0, -1}), (std::vector<float>{0.5f, 5, -1}));
   EXPECT_THAT(data_error([] { normalize(example(), {1, 2}); }), HasSubstr("expected 3 numbers as in the statistics, found 2"));
   EXPECT_THAT(data_error([] { unnormalize(example(), {1}); }), HasSubstr("found 1"));
+}
+
+// 2 (a - q01) / (q99 - q01 + 1e-8) - 1 in float64, in every dimension whatever the mask says.
+TEST(Statistics, NormalizesAsTheReleasedProgram) {
+  VectorStatistics s = example();
+  s.q01[2] = -1;
+  s.q99[2] = 1;
+  int64_t clipped = 0;
+  const auto x = normalize(s, {1, 2.5f, 1}, &clipped, 0, ActionNormalization::released_apo);
+  EXPECT_EQ(x[0], 4 / (2 + 1e-8) - 1);
+  EXPECT_LT(x[0], 1);                                   // about 1 - 1e-8, which float32 cannot tell from 1
+  EXPECT_EQ(x[1], 2 * 2.5 / (10 + 1e-8) - 1);
+  EXPECT_EQ(x[2], x[0]);
+  EXPECT_EQ(clipped, 0);
+  // a gripper of 0 between -1 and 1 is the middle, one of -1 the lower end; quantiles leave both as they are
+  EXPECT_NEAR(normalize(s, {0, 0, 0}, nullptr, 0, ActionNormalization::released_apo)[2], 0, 1e-8);
+  EXPECT_EQ(normalize(s, {0, 0, -1}, nullptr, 0, ActionNormalization::released_apo)[2], -1);
+  // and between 0 and 1 it is not: 0.5 -> 0, where quantiles keep 0.5
+  EXPECT_NEAR(normalize(example(), {0, 0, 0.5f}, nullptr, 0, ActionNormalization::released_apo)[2], 0, 2e-8);
+  EXPECT_EQ(normalize(example(), {0, 0, 0.5f})[2], 0.5);
+  EXPECT_EQ(normalize(s, {5, -3, 9}, &clipped, 0, ActionNormalization::released_apo), (std::vector<double>{1, -1, 1}));
+  EXPECT_EQ(clipped, 3);
+}
+
+// Where the gripper is said to be elsewhere, its dimension is the one that stays as it is.
+TEST(Statistics, OfAGripperThatIsNotTheLast) {
+  TempDir dir;
+  TrajectoryWriter writer(dir / "a.hdf5", test_info());
+  writer.begin_episode("lift");
+  for (int64_t i = 0; i < 40; ++i) {
+    Step step = numbered_step(i);
+    step.action = {static_cast<float>(i % 10) / 10, i < 20 ? -1.0f : 1.0f, static_cast<float>(i % 7) / 10, -1};
+    writer.append(step);
+  }
+  writer.end_episode(true, "");
+  DataOptions options;
+  options.expert.push_back({.path = (dir / "a.hdf5").string()});
+  const auto statistics = [&] {
+    const Dataset dataset(options);
+    return compute_statistics(dataset, dataset.kept_steps(true));
+  };
+  EXPECT_EQ(statistics().action.mask, (std::vector<bool>{true, true, true, false}));
+  options.expert[0].gripper = {.dimension = {1}, .open = -1.0, .closed = 1.0};
+  const DatasetStatistics s = statistics();
+  EXPECT_EQ(s.action.mask, (std::vector<bool>{true, false, true, false}));   // the last one never changes
+  EXPECT_EQ(unmasked_dimensions(s.action), (std::vector<int64_t>{1}));
+  EXPECT_EQ(s.gripper, options.expert[0].gripper);
+  // and what is known of it stays with the statistics
+  const auto json = nlohmann::json::parse(to_json(s, "x"));
+  EXPECT_EQ(json["x"]["gripper"], nlohmann::json::parse(R"({"dimension": [1], "open": -1, "closed": 1})"));
+  EXPECT_EQ(statistics_from_json(json.dump(), "x", "here").gripper, s.gripper);
 }
 
 TEST(Statistics, ThereAndBack) {
@@ -72,7 +123,8 @@ TEST(Statistics, ThereAndBack) {
   for (int i = 0; i < 100; ++i) {
     std::vector<float> action;
     for (const double scale : {1.0, 10.0, 1.0}) action.push_back(static_cast<float>(random.uniform(scale == 10 ? 0 : -1, scale)));
-    const auto back = unnormalize(example(), normalize(example(), action));
+    const std::vector<double> normal = normalize(example(), action);
+    const auto back = unnormalize(example(), std::vector<float>(normal.begin(), normal.end()));
     for (size_t j = 0; j < 3; ++j) EXPECT_NEAR(back[j], action[j], 1e-5);
   }
 }
@@ -97,8 +149,8 @@ TEST(Statistics, ADimensionThatNeverChangesIsNeverNan) {
   const DatasetStatistics s = statistics_from_json(
       R"({"a": {"action": {"q01": [3, 0], "q99": [3, 1], "mean": [3, 0], "std": [0, 1], "min": [3, 0], "max": [3, 1]}}})", "", "x");
   EXPECT_TRUE(s.action.mask[0]);
-  EXPECT_EQ(normalize(s.action, {3, 0.5f}), (std::vector<float>{0, 0}));
-  EXPECT_EQ(normalize(s.action, {7, 0.5f}), (std::vector<float>{0, 0}));
+  EXPECT_EQ(normalize(s.action, {3, 0.5f}), (std::vector<double>{0, 0}));
+  EXPECT_EQ(normalize(s.action, {7, 0.5f}), (std::vector<double>{0, 0}));
   EXPECT_EQ(normalize(s.action, {3, 0.5f}, nullptr, 1e-8)[0], -1);  // as OpenVLA
   for (const float a : {-1.0f, 0.0f, 0.7f}) EXPECT_EQ(unnormalize(s.action, {a, 0})[0], 3);
 }
@@ -128,6 +180,13 @@ TEST(Statistics, JsonErrorsNameTheKey) {
   EXPECT_THAT(message(R"({"a": {"action": {"q01": ["x"], "q99": [1], )" + good + "}}}"), HasSubstr("q01: expected numbers, found \"x\""));
   EXPECT_THAT(message(R"({"a": {"action": {"q01": [2], "q99": [1], )" + good + "}}}"), HasSubstr("dimension 0: expected q99 not below q01, found q01 2 and q99 1"));
   EXPECT_THAT(message(R"({"a": {"action": {"q01": [0], "q99": [1], "mask": [1], )" + good + "}}}"), HasSubstr("mask: expected booleans, found 1"));
+  const auto with = [&](const std::string& entry) {
+    return message(R"({"a": {"action": {"q01": [0], "q99": [1], )" + good + "}, " + entry + "}}");
+  };
+  EXPECT_THAT(with(R"("gripper": [6])"), HasSubstr("a.gripper: expected {dimension: [integers], open: number, closed: number}, found [6]"));
+  EXPECT_THAT(with(R"("gripper": {"dimension": ["x"]})"), HasSubstr("found {\"dimension\":[\"x\"]}"));
+  EXPECT_THAT(with(R"("gripper": {"dimension": [6]})"), HasSubstr("gripper.dimension: expected from -1 to 0"));
+  EXPECT_THAT(with(R"("action_normalization": "auto")"), HasSubstr("a.action_normalization: expected quantiles or released-apo, found \"auto\""));
 }
 
 }  // namespace

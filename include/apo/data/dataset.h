@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "apo/base/types.h"
+#include "apo/data/gripper.h"
 #include "apo/data/labels.h"
 #include "apo/data/trajectory.h"
 #include "apo/data/transforms.h"
@@ -25,6 +26,7 @@ struct SourceOptions {
   std::string instruction = {};                           ///< overrides the file's
   int64_t limit = 0;                                      ///< first so many episodes of each file; 0 = all
   ImageOrientation image_orientation = ImageOrientation::automatic;
+  GripperOptions gripper = {};                            ///< where it is in an action, and how its command is coded
   void visit(config::Visitor& v);
 };
 
@@ -43,6 +45,10 @@ struct LoaderOptions {
   void visit(config::Visitor& v);
 };
 
+/// What to do with data that do not suit the policy, or of which next to nothing is left: stop, or say so and go on.
+enum class DataChecks { error, warn };
+std::span<const std::pair<DataChecks, std::string_view>> enum_names(DataChecks);
+
 struct DataOptions {
   std::vector<SourceOptions> expert, interactions;
   DataCompatibility compatibility = DataCompatibility::paper;
@@ -51,11 +57,22 @@ struct DataOptions {
   PoolOptions pools;
   AugmentationOptions augmentation;
   LoaderOptions loader;
+  DataChecks checks = DataChecks::error;
+  /// The policy's gripper, no key of `data`: whoever knows the policy says it here.
+  GripperOptions policy_gripper = {};
   void visit(config::Visitor& v);
 };
 
 /// What decides the labels of `source`'s episodes.
 LabelRules label_rules(const DataOptions& options, const SourceOptions& source, bool is_expert);
+/// The gripper as training and scoring see it: the policy's; what that leaves open is as the first source says that says
+/// it, demonstrations first.
+GripperOptions gripper_of(const DataOptions& options);
+/// The gripper in a source's own actions: what the source leaves open is as above.
+GripperOptions gripper_of(const SourceOptions& source, const DataOptions& options);
+/// Brings the actions of an episode of `source` (and what the policy wanted) into the coding of gripper_of(options),
+/// where both are known. ConfigError naming the source where both name dimensions that differ.
+void recode_gripper(EpisodeRecord& episode, const SourceOptions& source, const DataOptions& options);
 
 /// Where a sample comes from.
 struct StepIndex {
@@ -87,7 +104,7 @@ enum class Pool { desirable, intervention, undesirable };
 
 class Dataset {
  public:
-  /// Opens and labels every source. DataError as TrajectoryFile::open; also for a source that matches no file, for
+  /// Opens and labels every source, grippers recoded (recode_gripper). DataError as TrajectoryFile::open; also for a source that matches no file, for
   /// files that disagree about the action's size, and for NaN in an action that the filters keep.
   explicit Dataset(const DataOptions& options);
 
@@ -103,6 +120,8 @@ class Dataset {
   int64_t num_files() const;
   int64_t num_episodes() const;
   int64_t action_size() const;
+  /// gripper_of its options.
+  const GripperOptions& gripper() const;
   const std::filesystem::path& file_path(int32_t file) const;
   /// True for a file of `data.expert`.
   bool is_expert(int32_t file) const;

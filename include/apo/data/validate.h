@@ -2,10 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "apo/data/dataset.h"
+#include "apo/data/statistics.h"
 
 namespace apo::data {
 
@@ -39,14 +42,24 @@ struct PolicyInputs {
   /// policy.checkpoint is given: it brings cameras and states of its own, which are not known here, so that what differs
   /// from episode to episode is a warning unless `cameras` and `state_keys` name it.
   bool of_checkpoint = false;
+  std::string unreadable = {};           ///< why nothing is known of the checkpoint that is given
+  std::optional<VectorStatistics> action = {};   ///< what the checkpoint normalises actions by
+  GripperOptions gripper = {};           ///< of the policy's actions
+  int64_t image_size = 0;                ///< square pictures that it sees; 0: not known
+  /// The words of an instruction that the checkpoint never learned; unset: not known.
+  std::function<std::vector<std::string>(const std::string& instruction)> unknown_words = nullptr;
 };
+
+/// Whether the recordings suit the checkpoint that goes on learning from them, for training before its first step:
+/// what the check "policy" of `validate` finds. Nothing without `inputs.action`.
+std::vector<Finding> compare_with_policy(const Dataset& dataset, const PolicyInputs& inputs);
 
 /// Goes through every source of `options` once, in memory that does not grow with their size, and reads on behind what
 /// cannot be read. `pools_needed`: an empty pool with a positive share is an error as for apo-train (with a config),
 /// else a note. What `inputs` needs and some episode lacks is an error; what nobody uses may differ (a note).
 ///
-/// Checks  readable, finite, shapes (action size, cameras, states), range, spread (q01 = q99), units, signs, constant
-///         (the policy's own actions), pools, windows (cut short), labels, instructions, pictures, lengths, duplicates,
+/// Checks  readable, finite, shapes (action size, cameras, states), range, spread (q01 = q99), units, signs,
+///         constant (the policy's own actions), policy (the checkpoint's statistics), pools, windows (cut short), labels, instructions, pictures, lengths, duplicates,
 ///         totals. docs/data.md says what each compares, with its thresholds.
 /// Errors  ConfigError if there is no source.
 Validation validate(const DataOptions& options, bool pools_needed, const PolicyInputs& inputs = {});
