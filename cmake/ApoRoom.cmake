@@ -100,7 +100,8 @@ function(apo_library)
   endif()
   if(APO_WITH_CUDA)
     # Without torch and without the rest of the library: loaded when the first tensor on a CUDA device arrives.
-    add_library(apo_cuda MODULE "${PROJECT_SOURCE_DIR}/src/objective/kernels/log_prob.cu")
+    add_library(apo_cuda MODULE "${PROJECT_SOURCE_DIR}/src/objective/kernels/log_prob.cu"
+                "${PROJECT_SOURCE_DIR}/src/models/kernels/elementwise.cu")
     target_include_directories(apo_cuda PRIVATE "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}/include")
     target_compile_definitions(apo_cuda PRIVATE APO_VERSION="${PROJECT_VERSION}")
     target_compile_options(apo_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-fvisibility=hidden>)

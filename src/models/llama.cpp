@@ -7,6 +7,7 @@
 
 #include "apo/base/error.h"
 #include "models/activation_checkpoint.h"
+#include "models/elementwise.h"
 
 namespace apo::models {
 namespace {
@@ -16,46 +17,38 @@ at::Tensor split_heads(const at::Tensor& x, int64_t heads) {
   return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
 }
 
-// silu(gate) up, keeping only its two inputs for the backward pass.
+// Keeps only its two inputs for the backward pass.
 struct GatedUnit : torch::autograd::Function<GatedUnit> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& gate,
                             const at::Tensor& up) {
     context->save_for_backward({gate, up});
-    return at::silu(gate).mul_(up);
+    return gated_unit(gate, up);
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradient) {
     const auto saved = context->get_saved_variables();
-    const at::Tensor &gate = saved[0], &up = saved[1];
-    return {at::silu_backward(gradient[0] * up, gate), at::silu(gate).mul_(gradient[0])};
+    const auto [of_gate, of_up] = gated_unit_gradients(gradient[0], saved[0], saved[1]);
+    return {of_gate, of_up};
   }
 };
 
-at::Tensor gated(const at::Tensor& gate, const at::Tensor& up) {
+at::Tensor gated_and_recorded(const at::Tensor& gate, const at::Tensor& up) {
   return at::GradMode::is_enabled() && (gate.requires_grad() || up.requires_grad())
              ? GatedUnit::apply(gate, up)
-             : at::silu(gate).mul_(up);
+             : gated_unit(gate, up);
 }
 
-// heads cos + turned sin, where the halves (x, y) of a head turn into (-y, x); keeps no heads for the backward pass,
-// which turns back by the opposite angle.
+// Keeps no heads for the backward pass.
 struct Rotated : torch::autograd::Function<Rotated> {
-  static at::Tensor turn(const at::Tensor& heads, const at::Tensor& cos, const at::Tensor& sin, double direction) {
-    const int64_t half = heads.size(-1) / 2;
-    at::Tensor result = heads * cos;
-    result.narrow(-1, 0, half).addcmul_(heads.narrow(-1, half, half), sin.narrow(-1, 0, half), -direction);
-    result.narrow(-1, half, half).addcmul_(heads.narrow(-1, 0, half), sin.narrow(-1, half, half), direction);
-    return result;
-  }
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& heads,
                             const at::Tensor& cos, const at::Tensor& sin) {
     context->save_for_backward({cos, sin});
-    return turn(heads, cos, sin, 1);
+    return rotate(heads, cos, sin, 1);
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradient) {
     const auto saved = context->get_saved_variables();
-    return {turn(gradient[0], saved[0], saved[1], -1), at::Tensor(), at::Tensor()};
+    return {rotate(gradient[0], saved[0], saved[1], -1), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -90,7 +83,7 @@ Rotation::Rotation(const at::Tensor& positions, int64_t head_size, double theta,
 
 at::Tensor Rotation::apply(const at::Tensor& heads) const {
   return at::GradMode::is_enabled() && heads.requires_grad() ? Rotated::apply(heads, cos, sin)
-                                                             : Rotated::turn(heads, cos, sin, 1);
+                                                             : rotate(heads, cos, sin, 1);
 }
 
 Rotation Rotation::from(int64_t begin) const {
@@ -136,7 +129,7 @@ at::Tensor LlamaBlock::operator()(const at::Tensor& x, const Rotation& rotation,
   const at::Tensor before = first_row == 0 ? x : x.narrow(1, first_row, rows);
   const at::Tensor y = before + output(attended.transpose(1, 2).reshape({batch, rows, heads * head_size}));
   const at::Tensor z = mlp_norm(y);
-  return y + down(gated(gate(z), up(z)));
+  return y + down(gated_and_recorded(gate(z), up(z)));
 }
 
 void LlamaBlock::visit(LayerVisitor& v) {

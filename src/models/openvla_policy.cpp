@@ -77,15 +77,20 @@ at::Tensor OpenVlaPolicy::pictures(std::span<const Observation> observations) co
       images[i] = crop ? data::center_crop(image, kCenterCropArea, size, size) : resized(image);
     }
   });
-  const at::Tensor all = at::stack(images).permute({0, 3, 1, 2}).to(at::kFloat).div_(255);
-  std::vector<at::Tensor> towers;
+  // bytes travel; the device makes numbers of them
+  const at::Tensor all = at::stack(images).to(device_).permute({0, 3, 1, 2}).contiguous().to(at::kFloat);
+  const auto there = [this](std::vector<double> numbers) {
+    return at::tensor(numbers).to(at::kFloat).to(device_);
+  };
+  std::vector<double> means, stds;
   for (const PictureNormalization& tower : config_.normalization) {
-    const auto of_channels = [](const std::array<double, 3>& numbers) {
-      return at::tensor(at::ArrayRef<double>(numbers.data(), 3)).to(at::kFloat).view({1, 3, 1, 1});
-    };
-    towers.push_back((all - of_channels(tower.mean)) / of_channels(tower.std));
+    means.insert(means.end(), tower.mean.begin(), tower.mean.end());
+    stds.insert(stds.end(), tower.std.begin(), tower.std.end());
   }
-  return at::stack(towers, 1);
+  const auto towers = std::ssize(config_.normalization);
+  // divided by tensors: by a number, CUDA would multiply with its inverse
+  return (all.unsqueeze(1) / there({255}) - there(means).view({1, towers, 3, 1, 1})) /
+         there(stds).view({1, towers, 3, 1, 1});
 }
 
 // The begin token, padding, the rest of the prompt: all prompts end in the same column.
@@ -125,7 +130,7 @@ PolicyInput OpenVlaPolicy::encode(std::span<const Observation> observations) con
   APO_CHECK(DataError, !observations.empty(), "observations: expected at least one");
   PolicyInput input;
   encode_prompts(observations, input);
-  const at::Tensor images = pictures(observations).to(device_, network_->type());
+  const at::Tensor images = pictures(observations).to(network_->type());
   if (!has_fixed_features()) {
     input.images = images;
     return input;

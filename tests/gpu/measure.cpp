@@ -64,6 +64,7 @@ std::string kind_of(const std::string& name) {
     return has("sgemm") || has("f32f32") || has("fp32") ? "products in float32"
                                                         : "products in half precision";
   if (has("multi_tensor_apply") || has("FusedAdam")) return "optimizer and norms";
+  if (has("apo::models")) return "elementwise";
   if (has("apo::")) return "objective";
   if (has("softmax") || has("reduce")) return "reductions";
   if (has("elementwise") || has("CatArray") || has("copy")) return "elementwise";

@@ -298,6 +298,18 @@ void time_scoring(Policy& policy, const std::vector<data::Sample>& samples, cons
   item.progress();
 }
 
+// How far the decided tokens' logits lie below the largest ones, of the logits' spread, where every token before them is
+// given: 0 but for rounding, or a token is wrong.
+double distance_to_greedy(Policy& policy, const PolicyInput& input, const at::Tensor& ids) {
+  const at::NoGradGuard no_grad;
+  ActionTokens tokens;
+  tokens.ids = ids;
+  const auto [low, high] = policy.action_token_range();
+  const at::Tensor logits = policy.score(input, tokens).logits.narrow(-1, low, high + 1 - low);
+  const at::Tensor chosen = logits.gather(-1, (ids - low).unsqueeze(-1)).squeeze(-1);
+  return ((logits.amax(-1) - chosen).max() / logits.std()).item<double>();
+}
+
 // One decision: observations to actions, as in deployment.
 void time_decisions(Policy& policy, const std::vector<data::Sample>& samples, int64_t repeats, Item& item) {
   const at::Device device = policy.device();
@@ -306,8 +318,8 @@ void time_decisions(Policy& policy, const std::vector<data::Sample>& samples, in
                                          samples.begin() + static_cast<std::ptrdiff_t>(batch));
     const std::vector<Observation> observations = observations_of(some);
     at::Tensor ids;
-    // on CUDA, later decisions on inputs of these shapes are recorded and replayed: with other pictures, too, they are those of
-    // the first ones, which are not
+    // on CUDA, later decisions on inputs of these shapes are recorded and replayed, which must not change them, nor keep old
+    // pictures
     std::vector<Observation> others = observations;
     for (Observation& other : others) other.images["agentview"] = at::randint(0, 256, {256, 256, 3}, at::kByte);
     const std::array<at::Tensor, 2> first_ids{policy.act(policy.encode(observations)), policy.act(policy.encode(others))};
@@ -328,10 +340,20 @@ void time_decisions(Policy& policy, const std::vector<data::Sample>& samples, in
       policy.score(input, first);
     });
     const std::string name = concat("decide/batch_", batch);
-    const double changed = policy.act(policy.encode(others)).ne(first_ids[1]).sum().item<double>() +
-                           ids.ne(first_ids[0]).sum().item<double>();
-    item.expect(changed == 0, concat(name, ": expected the tokens of the first decision, found ", changed, " others"));
+    const PolicyInput other_input = policy.encode(others);
+    const at::Tensor other_ids = policy.act(other_input);
     Json json = whole.json();
+    json["distance_to_greedy"] = {{"first_decisions", distance_to_greedy(policy, input, first_ids[0])},
+                                  {"later_decisions", distance_to_greedy(policy, input, ids)},
+                                  {"other_pictures", distance_to_greedy(policy, other_input, other_ids)}};
+    for (const auto& [which, distance] : json["distance_to_greedy"].items())
+      item.expect(distance.get<double>() <= 0.1,
+                  concat(name, ": ", which, ": expected the largest logits, found one ",
+                         distance.get<double>(), " standard deviations below"));
+    json["tokens_unlike_the_first"] =
+        (ids.ne(first_ids[0]).sum() + other_ids.ne(first_ids[1]).sum()).item<double>() /
+        static_cast<double>(ids.numel() + other_ids.numel());
+    item.expect(policy.act(input).equal(ids), name + ": expected the same tokens again, found others");
     json["decisions_per_second"] = static_cast<double>(batch) / whole.median;
     json["peak_bytes"] = peak_bytes(device);
     json["phases_ms"] = {

@@ -1,48 +1,22 @@
 // Loads the CUDA kernels when the first tensor on a CUDA device arrives.
 #include "objective/kernels/cuda_module.h"
 
-#include <string>
-
 #include "apo/base/error.h"
-#include "apo/base/location.h"
 #include "apo/base/log.h"
-#include "apo/base/version.h"
-#include "base/shared_library.h"
+#include "base/kernel_library.h"
 
 namespace apo::objective {
 namespace {
 
-constexpr const char* kModule = "libapo_cuda.so";
-
-struct Module {
-  const CudaKernels* kernels = nullptr;
-  std::string problem = {};
-};
-
-Module load() {
-  try {
-    // beside our own code, or in lib/ beside its folder; else wherever the loader looks
-    SharedLibrary library(find_beside({kModule, std::string("../lib/") + kModule}).value_or(kModule));
-    CudaKernelsFunction kernels = nullptr;
-    library.find(kernels, kCudaKernelsSymbol);
-    APO_CHECK(RunError, kernels()->version == version(), library.name(), ": expected the kernels of apo ",
-              version(), ", found those of ", kernels()->version);
-    library.keep();
-    return {.kernels = kernels()};
-  } catch (const RunError& error) {
-    return {.problem = error.what()};
-  }
-}
-
-const Module& module() {
-  static const Module once = load();
+const KernelTable<CudaKernels>& module() {
+  static const KernelTable<CudaKernels> once = load_kernels<CudaKernels>(kCudaKernelsSymbol);
   return once;
 }
 
 const CudaKernels& loaded() {
-  APO_CHECK(RunError, module().kernels != nullptr,
+  APO_CHECK(RunError, module().table != nullptr,
             "objective: the CUDA kernels cannot be loaded: ", module().problem);
-  return *module().kernels;
+  return *module().table;
 }
 
 void check(const char* kernel, const char* problem) {
@@ -54,12 +28,12 @@ void check(const char* kernel, const char* problem) {
 
 bool cuda_kernels_are_there() {
   static const bool there = [] {
-    if (module().kernels == nullptr)
+    if (module().table == nullptr)
       log_warn(
           "objective: plain tensor operations on the GPU, slower and with more memory, since the CUDA "
           "kernels cannot be loaded: ",
           module().problem);
-    return module().kernels != nullptr;
+    return module().table != nullptr;
   }();
   return there;
 }

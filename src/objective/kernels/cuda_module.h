@@ -15,8 +15,7 @@ struct CudaKernels {
   const char* (*kl)(const KlJob&, void* stream);
 };
 
-/// The one function that the module exports.
+/// What the module exports for these; those of other rooms stand beside them.
 inline constexpr const char* kCudaKernelsSymbol = "apo_cuda_kernels";
-using CudaKernelsFunction = const CudaKernels* (*)();
 
 }  // namespace apo::objective

@@ -6,38 +6,11 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__CUDACC__)
-#define APO_ROW_MATH __host__ __device__ __forceinline__
-#else
-#define APO_ROW_MATH [[gnu::always_inline]] inline
-#endif
+#include "base/kernel_numbers.h"
+
+#define APO_ROW_MATH APO_KERNEL_MATH
 
 namespace apo::objective {
-
-/// A bfloat16 number as it lies in memory: the upper half of a float32.
-struct Bfloat16 {
-  uint16_t bits;
-};
-
-/// Reads a logit in the type that it is summed in: float32 for float32 and bfloat16, float64 for float64.
-APO_ROW_MATH float load(float x) { return x; }
-APO_ROW_MATH double load(double x) { return x; }
-APO_ROW_MATH float load(Bfloat16 x) {
-  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
-  float value;
-  memcpy(&value, &bits, sizeof(value));
-  return value;
-}
-
-/// Writes a gradient in the logits' type; float32 to bfloat16 rounds to nearest even, NaN stays NaN.
-APO_ROW_MATH void store(float& to, float x) { to = x; }
-APO_ROW_MATH void store(double& to, double x) { to = x; }
-APO_ROW_MATH void store(Bfloat16& to, float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof(bits));
-  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  to.bits = static_cast<uint16_t>(x == x ? rounded : 0x7fc0u);
-}
 
 /// e^x without branches, so that compilers turn loops over it into vector instructions.
 ///

@@ -1,0 +1,23 @@
+// Element-by-element steps of a Llama: one kernel each on CUDA, where the library of kernels is there and takes the tensors'
+// type, and a few operations elsewhere. Nothing is recorded for a backward pass.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <utility>
+
+namespace apo::models {
+
+/// heads cos + turned sin, where the halves (x, y) of a head turn into (-y, x).
+///
+/// Shapes   heads [B, H, T, size]; cos, sin [B or 1, 1, T, size], whose halves are equal; returns [B, H, T, size]
+/// direction  1; -1 turns back, which is also the gradient
+at::Tensor rotate(const at::Tensor& heads, const at::Tensor& cos, const at::Tensor& sin, double direction);
+
+/// silu(gate) up, of tensors of one shape.
+at::Tensor gated_unit(const at::Tensor& gate, const at::Tensor& up);
+/// Its gradients by gate and up.
+std::pair<at::Tensor, at::Tensor> gated_unit_gradients(const at::Tensor& gradient, const at::Tensor& gate,
+                                                       const at::Tensor& up);
+
+}  // namespace apo::models

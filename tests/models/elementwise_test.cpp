@@ -1,0 +1,110 @@
+#include "models/elementwise.h"
+
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include <cmath>
+
+#include "apo/base/device.h"
+#include "models/kernels/elementwise.h"
+
+namespace apo::models {
+namespace {
+
+at::Tensor random(at::IntArrayRef sizes, at::ScalarType type = at::kDouble) {
+  return at::randn(sizes, at::TensorOptions(at::kDouble)).to(type);
+}
+
+// cos and sin of one angle a pair, for both halves: [1, 1, length, size].
+std::pair<at::Tensor, at::Tensor> angles(int64_t length, int64_t size, at::ScalarType type = at::kDouble) {
+  const at::Tensor half = random({1, 1, length, size / 2}), angle = at::cat({half, half}, -1);
+  return {angle.cos().to(type), angle.sin().to(type)};
+}
+
+// A quarter turn takes (3, 4) to (-4, 3), and back.
+TEST(Elementwise, TurnsByHand) {
+  const at::Tensor heads = at::tensor({3.0, 4.0}).view({1, 1, 1, 2}),
+                   cos = at::zeros({1, 1, 1, 2}, at::kDouble), sin = at::ones({1, 1, 1, 2}, at::kDouble);
+  EXPECT_TRUE(rotate(heads, cos, sin, 1).equal(at::tensor({-4.0, 3.0}).view({1, 1, 1, 2})));
+  EXPECT_TRUE(rotate(heads, cos, sin, -1).equal(at::tensor({4.0, -3.0}).view({1, 1, 1, 2})));
+  const Turned quarter = turned(3, 4, 0, 1), back = turned(3, 4, 0, -1);
+  EXPECT_EQ(quarter.first, -4);
+  EXPECT_EQ(quarter.second, 3);
+  EXPECT_EQ(back.first, 4);
+  EXPECT_EQ(back.second, -3);
+}
+
+TEST(Elementwise, TurningBackUndoesATurnAndIsItsGradient) {
+  const at::Tensor heads = random({2, 3, 5, 8}).set_requires_grad(true), direction = random({2, 3, 5, 8});
+  const auto [cos, sin] = angles(5, 8);
+  EXPECT_TRUE(at::allclose(rotate(rotate(heads.detach(), cos, sin, 1), cos, sin, -1), heads));
+  const at::Tensor halves = at::cat({-heads.narrow(-1, 4, 4), heads.narrow(-1, 0, 4)}, -1);
+  (heads * cos + halves * sin).backward(direction);
+  EXPECT_TRUE(at::allclose(rotate(direction, cos, sin, -1), heads.grad()));
+}
+
+TEST(Elementwise, TheGatedUnitAndItsGradientsAreAutogradsAndTheKernels) {
+  const at::Tensor gate = (4 * random({64})).set_requires_grad(true),
+                   up = random({64}).set_requires_grad(true), gradient = random({64});
+  const at::Tensor expected = gate * at::sigmoid(gate) * up;
+  expected.backward(gradient);
+  EXPECT_TRUE(at::allclose(gated_unit(gate.detach(), up.detach()), expected));
+  const auto [of_gate, of_up] = gated_unit_gradients(gradient, gate.detach(), up.detach());
+  EXPECT_TRUE(at::allclose(of_gate, gate.grad()));
+  EXPECT_TRUE(at::allclose(of_up, up.grad()));
+  for (int64_t i = 0; i < 64; ++i) {
+    const auto number = [i](const at::Tensor& tensor) {
+      return static_cast<float>(tensor[i].item<double>());
+    };
+    const GatedGradient kernel = gated_gradient(number(gradient), number(gate), number(up));
+    EXPECT_NEAR(gated(number(gate), number(up)), number(expected), 1e-5);
+    EXPECT_NEAR(kernel.gate, number(gate.grad()), 1e-5);
+    EXPECT_NEAR(kernel.up, number(up.grad()), 1e-5);
+  }
+}
+
+TEST(Elementwise, NothingOverflowsFarFromZero) {
+  EXPECT_EQ(gated(-200, 3), 0);
+  EXPECT_EQ(gated(200, 3), 600);
+  EXPECT_EQ(gated_gradient(1, -200, 3).gate, 0);
+  EXPECT_EQ(gated_gradient(1, 200, 3).gate, 3);
+  EXPECT_TRUE(std::isnan(gated(std::nanf(""), 1)));
+}
+
+// Sizes that do not fill a block, heads that lie apart, and shapes that no kernel takes.
+TEST(Elementwise, OnCudaEqualThoseOnTheCpu) {
+  if (cuda_state().devices == 0) GTEST_SKIP() << "no CUDA device: " << cuda_state().problem;
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble}) {
+    const double tolerance = type == at::kDouble ? 1e-12 : type == at::kFloat ? 1e-5 : 0.04;
+    const auto expect_equal = [&](const at::Tensor& device, const at::Tensor& host) {
+      EXPECT_EQ(device.sizes(), host.sizes());
+      EXPECT_TRUE(device.is_cuda());
+      EXPECT_TRUE(at::allclose(device.cpu().to(at::kDouble), host.to(at::kDouble), tolerance, tolerance))
+          << type;
+    };
+    for (const int64_t size : {8, 32, 128})
+      for (const int64_t length : {1, 37}) {
+        const at::Tensor heads = random({2, length, 3, 2 * size}, type).narrow(-1, 0, size).transpose(1, 2);
+        const auto [cos, sin] = angles(length, size, type);
+        const at::Tensor several_cos = at::cat({cos, -cos}), several_sin = at::cat({sin, sin * 0.5});
+        for (const double direction : {1.0, -1.0}) {
+          expect_equal(rotate(heads.cuda(), cos.cuda(), sin.cuda(), direction),
+                       rotate(heads, cos, sin, direction));
+          expect_equal(rotate(heads.cuda(), several_cos.cuda(), several_sin.cuda(), direction),
+                       rotate(heads, several_cos, several_sin, direction));
+        }
+      }
+    for (const int64_t count : {8, 24, 30, 5000}) {
+      const at::Tensor gate = 4 * random({2, count}, type), up = random({2, count}, type),
+                       gradient = random({2, count}, type);
+      expect_equal(gated_unit(gate.cuda(), up.cuda()), gated_unit(gate, up));
+      const auto [of_gate, of_up] = gated_unit_gradients(gradient.cuda(), gate.cuda(), up.cuda());
+      const auto [host_gate, host_up] = gated_unit_gradients(gradient, gate, up);
+      expect_equal(of_gate, host_gate);
+      expect_equal(of_up, host_up);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace apo::models
