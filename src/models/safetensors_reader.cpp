@@ -1,18 +1,19 @@
-#include <fcntl.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <torch/types.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "apo/base/error.h"
+#include "apo/base/log.h"
 #include "apo/models/safetensors.h"
+#include "base/lfs_pointer.h"
 #include "models/json_file.h"
+#include "models/mapped_file.h"
 #include "models/safetensors_types.h"
 
 namespace apo::models {
@@ -23,41 +24,6 @@ using nlohmann::json;
 
 constexpr uint64_t kLargestHeader = 100'000'000;  // the limit of the format's own reader
 constexpr int kDeepestHeader = 3;                 // {tensor: {field: [numbers]}}
-
-// A file in memory, pages fetched when touched; changes stay private to the process.
-class MappedFile {
- public:
-  explicit MappedFile(const fs::path& path) : path_(path) {
-    std::error_code ignored;
-    APO_CHECK(DataError, !fs::is_directory(path, ignored), path.string(),
-              ": expected a file, found a directory");
-    const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    APO_CHECK(DataError, descriptor >= 0, path.string(), ": cannot open: ", strerror(errno));
-    struct stat status {};
-    if (::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode))
-      size_ = static_cast<uint64_t>(status.st_size);
-    void* address =
-        size_ == 0 ? nullptr : ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, descriptor, 0);
-    const std::string reason = strerror(errno);
-    ::close(descriptor);
-    APO_CHECK(DataError, address != MAP_FAILED, path.string(), ": cannot map: ", reason);
-    bytes_ = static_cast<char*>(address);
-  }
-  ~MappedFile() {
-    if (bytes_ != nullptr) ::munmap(bytes_, size_);
-  }
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
-
-  const fs::path& path() const { return path_; }
-  char* bytes() const { return bytes_; }
-  uint64_t size() const { return size_; }
-
- private:
-  fs::path path_;
-  char* bytes_ = nullptr;
-  uint64_t size_ = 0;
-};
 
 struct Entry {
   std::shared_ptr<MappedFile> file;
@@ -151,6 +117,7 @@ Contents read_one_file(const fs::path& path) {
   const auto file = std::make_shared<MappedFile>(path);
   APO_CHECK(DataError, file->size() >= 8, path.string(), ": expected a safetensors file, found ",
             file->size(), " bytes");
+  refuse_lfs_pointer(path, {file->bytes(), std::min<size_t>(file->size(), 200)});
   uint64_t header_bytes = 0;
   for (int i = 7; i >= 0; --i)
     header_bytes = header_bytes << 8 | static_cast<unsigned char>(file->bytes()[i]);
@@ -164,6 +131,7 @@ Contents read_one_file(const fs::path& path) {
   Contents contents;
   for (const auto& [name, value] : header.items()) {
     if (name == "__metadata__") {
+      if (value.is_null()) continue;  // some writers' way to say that there is none
       APO_CHECK(DataError, value.is_object(), path.string(), ": __metadata__: expected an object of texts");
       for (const auto& [key, text] : value.items()) {
         APO_CHECK(DataError, text.is_string(), path.string(), ": __metadata__: ", key, ": expected a text");
@@ -195,7 +163,7 @@ Contents read_shards(const fs::path& index) {
     const fs::path path = index.parent_path() / shard;
     if (!shards.contains(shard)) {
       APO_CHECK(DataError, fs::exists(path), index.string(), ": the shard ", shard, " of the tensor ", name,
-                " is missing");
+                " is missing; download it, or the whole checkpoint again");
       shards[shard] = read_one_file(path);
       all.metadata.merge(std::map(shards[shard].metadata));
     }
@@ -207,11 +175,42 @@ Contents read_shards(const fs::path& index) {
   return all;
 }
 
+// Tells once for each directory that two sets of weights lie in it.
+void warn_of_second_set(const fs::path& directory) {
+  static std::mutex mutex;
+  static std::set<fs::path> told;
+  bool same = false;
+  try {
+    const json weights = JsonFile(directory / "model.safetensors.index.json").raw("weight_map");
+    same = weights.is_object() && std::all_of(weights.begin(), weights.end(),
+                                              [](const json& shard) { return shard == "model.safetensors"; });
+  } catch (const DataError&) {
+    // it is not read, so that it does not matter what it is
+  }
+  const std::lock_guard lock(mutex);
+  if (same || !told.insert(fs::absolute(directory)).second) return;
+  log_warn(directory.string(),
+           ": holds model.safetensors and model.safetensors.index.json, which names other files; "
+           "model.safetensors is read, as transformers does");
+}
+
 fs::path find_file(const fs::path& path) {
   std::error_code ignored;
   if (!fs::is_directory(path, ignored)) return path;
-  for (const char* name : {"model.safetensors", "model.safetensors.index.json"})
-    if (fs::exists(path / name, ignored)) return path / name;
+  const fs::path single = path / "model.safetensors", index = path / "model.safetensors.index.json";
+  if (fs::exists(single, ignored)) {
+    if (fs::exists(index, ignored)) warn_of_second_set(path);
+    return single;
+  }
+  if (fs::exists(index, ignored)) return index;
+  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"})
+    if (fs::exists(path / name, ignored))
+      throw DataError(
+          concat((path / name).string(),
+                 ": pickles of PyTorch, which are programs and are not read; expected model.safetensors or "
+                 "model.safetensors.index.json. Convert them where you trust them: in Python, "
+                 "AutoModelForVision2Seq.from_pretrained(DIR, trust_remote_code=True)"
+                 ".save_pretrained(NEW, safe_serialization=True)"));
   throw DataError(
       concat(path.string(), ": expected model.safetensors or model.safetensors.index.json, found neither"));
 }

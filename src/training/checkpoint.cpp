@@ -15,6 +15,7 @@
 #include "apo/config/options.h"
 #include "apo/models/safetensors.h"
 #include "base/json_depth.h"
+#include "models/checkpoint_files.h"
 #include "training/random_state.h"
 
 namespace apo::training {
@@ -23,7 +24,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
-constexpr int64_t kStateVersion = 1;
+constexpr int64_t kOldestStateVersion = 1, kStateVersion = 2;  // 1: without hashes
 
 ordered_json to_json(const HeaviestSamples& heaviest) {
   ordered_json samples = ordered_json::array();
@@ -41,22 +42,21 @@ ordered_json to_json(const HeaviestSamples& heaviest) {
   return {{"from_step", heaviest.from_step()}, {"samples", samples}};
 }
 
-std::string to_json(const TrainingState& state, const ScheduleOptions& schedule, double learning_rate) {
-  ordered_json json = {
-      {"version", kStateVersion},
-      {"step", state.step},
-      {"sampler_position", state.step},
-      {"schedule", {{"type", schedule.type}, {"step", state.step}, {"learning_rate", learning_rate}}},
-      {"metrics_bytes", state.metrics_bytes},
-      {"samples_bytes", state.samples_bytes},
-      {"data_fingerprint", state.data_fingerprint},
-      {"policy_checkpoint", state.policy_checkpoint},
-      {"policy_hash", state.policy_hash},
-      {"frozen_hash", state.frozen_hash},
-      {"reference_stored", state.reference_stored},
-      {"metrics", state.metrics},
-      {"heaviest", to_json(state.heaviest)}};
-  return json.dump(1) + "\n";
+ordered_json to_json(const TrainingState& state, const ScheduleOptions& schedule, double learning_rate) {
+  return {{"version", kStateVersion},
+          {"step", state.step},
+          {"sampler_position", state.step},
+          {"schedule", {{"type", schedule.type}, {"step", state.step}, {"learning_rate", learning_rate}}},
+          {"metrics_bytes", state.metrics_bytes},
+          {"samples_bytes", state.samples_bytes},
+          {"data_fingerprint", state.data_fingerprint},
+          {"policy_checkpoint", state.policy_checkpoint},
+          {"policy_hash", state.policy_hash},
+          {"frozen_hash", state.frozen_hash},
+          {"reference_stored", state.reference_stored},
+          {"metrics", state.metrics},
+          {"cached_reference_hash", state.cached_reference_hash},
+          {"heaviest", to_json(state.heaviest)}};
 }
 
 // N of "step-N"; nothing for other names.
@@ -160,8 +160,9 @@ fs::path save_checkpoint(const fs::path& run_directory, const TrainingState& sta
       models::write_safetensors(staging / "reference.safetensors", reference->named_parameters());
     write_file_atomic(staging / "config.yaml", config::print(options));
     const auto rate = state.metrics.find("learning_rate");
-    write_file_atomic(staging / "state.json",
-                      to_json(state, options.schedule, rate == state.metrics.end() ? 0 : rate->second));
+    ordered_json json = to_json(state, options.schedule, rate == state.metrics.end() ? 0 : rate->second);
+    json["files"] = models::file_hashes(staging);
+    write_file_atomic(staging / "state.json", models::sealed(json));
   });
   point_latest_at(path);
   const std::vector<fs::path> all = whole_checkpoints(directory);
@@ -180,12 +181,15 @@ std::optional<fs::path> newest_checkpoint(const fs::path& run_directory) {
 
 TrainingState read_state(const fs::path& checkpoint) {
   const fs::path path = checkpoint / "state.json";
-  const ordered_json json = ordered_json::parse(read_file(path), depth_guard<ordered_json>(path.string()), /*allow_exceptions=*/false);
+  const std::string text = read_file(path);
+  const ordered_json json =
+      ordered_json::parse(text, depth_guard<ordered_json>(path.string()), /*allow_exceptions=*/false);
   APO_CHECK(DataError, json.is_object(), path.string(), ": expected a JSON object, found ",
             json.is_discarded() ? "no JSON" : json.type_name());
   const auto version = value_of<int64_t>(json, "version", path);
-  APO_CHECK(DataError, version == kStateVersion, path.string(), ": version: expected ", kStateVersion,
-            ", found ", version);
+  APO_CHECK(DataError, version >= kOldestStateVersion && version <= kStateVersion, path.string(),
+            ": version: expected ", kOldestStateVersion, " to ", kStateVersion, ", found ", version);
+  models::check_seal(path, text, /*must=*/version == kStateVersion);
   TrainingState state;
   state.step = value_of<int64_t>(json, "step", path);
   state.metrics_bytes = value_of<int64_t>(json, "metrics_bytes", path);
@@ -194,6 +198,8 @@ TrainingState read_state(const fs::path& checkpoint) {
   state.policy_checkpoint = value_of<std::string>(json, "policy_checkpoint", path);
   state.policy_hash = value_of<std::string>(json, "policy_hash", path);
   if (json.contains("frozen_hash")) state.frozen_hash = value_of<std::string>(json, "frozen_hash", path);
+  if (json.contains("cached_reference_hash"))
+    state.cached_reference_hash = value_of<std::string>(json, "cached_reference_hash", path);
   state.reference_stored = value_of<bool>(json, "reference_stored", path);
   const auto metrics = value_of<ordered_json>(json, "metrics", path);
   for (const auto& [name, metric] : metrics.items())

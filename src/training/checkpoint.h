@@ -4,7 +4,7 @@
 //   training_state.safetensors   trained parameters (exactly as in memory), optimizer moments, random streams
 //   reference.safetensors        the reference's own parameters, unless larger than kLargestStoredReferenceBytes
 //   config.yaml                  the training sections that the run began with
-//   state.json                   TrainingState
+//   state.json                   TrainingState, and the size and hash of every file beside it
 //   DONE
 #pragma once
 
@@ -33,6 +33,7 @@ struct TrainingState {
   std::string policy_checkpoint;       ///< directory that the starting policy came from; empty: fresh
   std::string policy_hash;             ///< of the starting policy; only where the reference is rebuilt from it
   std::string frozen_hash;             ///< of what training leaves as it was; empty if nothing, or not known
+  std::string cached_reference_hash;   ///< of cached_reference.safetensors; empty without it
   bool reference_stored = false;
   std::map<std::string, double> metrics;  ///< of the last step
   HeaviestSamples heaviest;               ///< absent from older checkpoints: then it begins anew

@@ -9,6 +9,8 @@
 
 #include "apo/base/device.h"
 #include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "apo/base/hash.h"
 #include "apo/base/interrupt.h"
 #include "apo/base/log.h"
 #include "apo/base/random.h"
@@ -16,6 +18,8 @@
 #include "apo/data/loader.h"
 #include "apo/models/reference.h"
 #include "apo/training/optimizer.h"
+#include "models/checkpoint_files.h"
+#include "models/mapped_file.h"
 #include "training/cached_reference.h"
 #include "training/checkpoint.h"
 #include "training/event_file.h"
@@ -71,6 +75,7 @@ class Run {
                     const BatchOutcome& outcome) const;
   void evaluate(Metrics& metrics);
   void write(const Metrics& metrics, const std::vector<data::Sample>& samples, const BatchOutcome& outcome);
+  void check_base() const;
   void checkpoint();
   void show_heaviest_samples() const;
   TrainResult result() const;
@@ -107,6 +112,7 @@ Run::Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks&
       directory_(options.run.dir, existing) {
   const auto& resume_from = directory_.resume_from();
   if (resume_from) {
+    models::check_files(*resume_from);
     check_same_run(read_options(*resume_from), options);
     state_ = read_state(*resume_from);
     last_checkpoint_ = *resume_from;
@@ -201,6 +207,10 @@ std::unique_ptr<data::Loader> Run::make_loader(int64_t first_position) const {
 void Run::cache_reference() {
   const fs::path file = directory_ / "cached_reference.safetensors";
   if (directory_.resume_from()) {
+    APO_CHECK(DataError,
+              state_.cached_reference_hash.empty() || file_hash(file) == state_.cached_reference_hash,
+              file.string(), ": damaged: expected the bytes that training wrote (hash ",
+              state_.cached_reference_hash, "), found others; begin anew with --overwrite");
     cached_reference_ = CachedReference::read(file);
     APO_CHECK(DataError, cached_reference_->num_batches() >= total_steps_, file.string(),
               ": reference.mode cached: expected the reference's log-probabilities of ", total_steps_,
@@ -219,6 +229,7 @@ void Run::cache_reference() {
   }
   progress.finish();
   cached_reference_->write(file);
+  state_.cached_reference_hash = file_hash(file);
 }
 
 void Run::report_start() const {
@@ -336,7 +347,27 @@ void Run::write(const Metrics& metrics, const std::vector<data::Sample>& samples
                                "learning_rate", "samples_per_second"}));
 }
 
+// The adapter that is saved means nothing on another base than the one that it is trained on.
+void Run::check_base() const {
+  const std::vector<models::ChangedFile> changes = models::changed_mapped_files();
+  if (changes.empty()) return;
+  const auto refuse = [this](const models::ChangedFile& file, const char* what) {
+    throw DataError(concat(file.path.string(), ": ", what,
+                           " while the run reads it; nothing was saved after ",
+                           last_checkpoint_.empty() ? std::string("the start") : last_checkpoint_.string(),
+                           "; restore the file and go on with --resume"));
+  };
+  for (const models::ChangedFile& file : changes) {
+    if (file.change == models::FileChange::truncated) refuse(file, "was cut short");
+    if (file.change == models::FileChange::replaced) refuse(file, "was replaced by another file");
+  }
+  if (state_.frozen_hash.empty() || models::frozen_parameter_hash(*policy_) != state_.frozen_hash)
+    refuse(changes.front(), "was written to");
+  models::accept_mapped_files();
+}
+
 void Run::checkpoint() {
+  check_base();
   state_.metrics_bytes = metrics_file_->size();
   if (samples_file_) state_.samples_bytes = samples_file_->size();
   last_checkpoint_ = save_checkpoint(directory_.path(), state_, options_, *policy_, *optimizer_,

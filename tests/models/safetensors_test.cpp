@@ -105,6 +105,49 @@ TEST(Safetensors, WritesTheFormatByHand) {
   EXPECT_EQ(read_file(directory / "x.safetensors"), file_of(header + "   ", "\x05\x06"));
 }
 
+TEST(Safetensors, MetadataMayBeNullOrMissing) {
+  const std::string tensor = R"("a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})";
+  for (const char* metadata : {"{", R"({"__metadata__":null,)", R"({"__metadata__":{},)"}) {
+    const TempDir directory;
+    write_file_atomic(directory / "x.safetensors", file_of(metadata + tensor, "\x05\x06"));
+    const SafetensorsReader reader(directory / "x.safetensors");
+    EXPECT_TRUE(reader.metadata().empty());
+    EXPECT_EQ(reader.names(), std::vector<std::string>{"a"});
+  }
+}
+
+constexpr const char* kLfsPointer =
+    "version https://git-lfs.github.com/spec/v1\noid sha256:abababababababababababababababab\nsize 499723\n";
+
+TEST(Safetensors, SaysWhatLiesThereInItsPlace) {
+  EXPECT_THAT(complaint(kLfsPointer), AllOf(HasSubstr("Git LFS pointer"), HasSubstr("git lfs pull")));
+  const TempDir directory;
+  write_file_atomic(directory / "pytorch_model.bin", "PK");
+  EXPECT_THAT(
+      message_of<DataError>([&] { SafetensorsReader reader(directory.path()); }),
+      AllOf(HasSubstr("pytorch_model.bin: pickles of PyTorch"), HasSubstr("safe_serialization=True")));
+}
+
+TEST(Safetensors, SaysWhichOfTwoSetsIsRead) {
+  const TempDir directory;
+  write_sharded_safetensors(directory.path(), {{"a", at::zeros({3})}, {"b", at::zeros({3})}}, 12);
+  write_safetensors(directory / "model.safetensors", {{"a", at::ones({3})}, {"b", at::ones({3})}});
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(SafetensorsReader(directory.path()).tensor("a").sum().item<float>(), 3);
+  SafetensorsReader second(directory.path());
+  const std::string said = ::testing::internal::GetCapturedStderr();
+  EXPECT_THAT(said, AllOf(HasSubstr("model.safetensors.index.json, which names other files"),
+                          HasSubstr("model.safetensors is read")));
+  EXPECT_EQ(said.find("is read"), said.rfind("is read")) << "said twice";
+  // an index of the one file says the same
+  const TempDir same;
+  write_safetensors(same / "model.safetensors", {{"a", at::ones({3})}});
+  write_file_atomic(same / "model.safetensors.index.json", R"({"weight_map": {"a": "model.safetensors"}})");
+  ::testing::internal::CaptureStderr();
+  SafetensorsReader quiet(same.path());
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+}
+
 TEST(Safetensors, WritesViewsAsTheyLook) {
   const TempDir directory;
   const at::Tensor whole = at::arange(6, at::kFloat).view({2, 3});

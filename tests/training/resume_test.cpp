@@ -322,6 +322,7 @@ TEST(Resume, NamesADamagedCheckpointsFile) {
   const std::string state = read_file(checkpoint / "state.json");
   write_file_atomic(checkpoint / "state.json", state.substr(0, state.size() / 2));
   EXPECT_THAT(message(), HasSubstr((checkpoint / "state.json").string() + ": expected a JSON object"));
+  // of an older run: without hashes
   write_file_atomic(checkpoint / "state.json", R"({"version": 1, "step": "three"})");
   EXPECT_THAT(message(), HasSubstr("state.json: step: found \"three\""));
   write_file_atomic(checkpoint / "state.json", state);
@@ -392,17 +393,28 @@ TEST(Resume, EqualsForTheBuiltInPolicy) {
 TEST(Resume, RefusesAnotherBaseBeneathTheAdapter) {
   for (const auto mode : {models::ReferenceMode::adapter, models::ReferenceMode::cached}) {
     const RecordedRuns runs;
-    TrainingOptions options = built_in(runs, "run", 2);
-    options.reference.mode = mode;
-    train_interrupted_at(options, 3);
-    TrainingOptions other = built_in(runs, "other", 2);
-    other.reference.mode = mode;
+    TrainingOptions options = built_in(runs, "run", 2), other = built_in(runs, "other", 2);
+    for (TrainingOptions* each : {&options, &other}) {
+      each->reference.mode = mode;
+      each->policy.lora.dropout = 0;
+    }
     other.run.seed = 8;
+    train_interrupted_at(options, 3);
     train_interrupted_at(other, 3);
     const fs::path weights = "checkpoints/latest/policy/model.safetensors";
     fs::copy_file(runs / "other" / weights, runs / "run" / weights, fs::copy_options::overwrite_existing);
-    EXPECT_THAT(message_of<DataError>([&] { train(options, ExistingRun::resume); }),
-                AllOf(HasSubstr("policy.checkpoint"), HasSubstr("cannot resume"), HasSubstr("frozen weights")));
+    const auto complaint = [&] {
+      return message_of<DataError>([&] { train(options, ExistingRun::resume); });
+    };
+    EXPECT_THAT(complaint(), HasSubstr("model.safetensors: damaged"));
+    // a checkpoint without hashes of its files
+    const fs::path path = runs / "run/checkpoints/step-3/state.json";
+    auto state = nlohmann::json::parse(read_file(path));
+    state["version"] = 1;
+    for (const char* key : {"hash", "files"}) state.erase(key);
+    write_file_atomic(path, state.dump());
+    EXPECT_THAT(complaint(), AllOf(HasSubstr("policy.checkpoint"), HasSubstr("cannot resume"),
+                                   HasSubstr("frozen weights")));
   }
 }
 

@@ -1,0 +1,223 @@
+// Nothing is made of a damaged checkpoint, nor of a base that changes beneath a run.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+
+#include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "apo/models/policy.h"
+#include "apo/models/safetensors.h"
+#include "apo/training/trainer.h"
+#include "support/message_of.h"
+#include "training/checkpoint.h"
+#include "training/recorded_runs.h"
+
+namespace apo::training {
+namespace {
+
+namespace fs = std::filesystem;
+using apo::testing::message_of;
+using apo::testing::metrics_of;
+using apo::testing::RecordedRuns;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+std::vector<std::string> files_in(const fs::path& directory) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::recursive_directory_iterator(directory))
+    if (entry.is_regular_file() && entry.file_size() > 0 && entry.path().filename() != "DONE")
+      names.push_back(entry.path().lexically_relative(directory).string());
+  std::ranges::sort(names);
+  return names;
+}
+
+// A small adapted policy, so that every kind of file is in its checkpoints: steps 2, 4 and 6.
+TrainingOptions adapted(const RecordedRuns& runs, const char* name) {
+  TrainingOptions options = runs.options(name);
+  options.policy.type = "small";
+  options.policy.image_size = 16;
+  options.policy.width = 16;
+  options.policy.layers = 1;
+  options.policy.heads = 2;
+  options.policy.channels = 4;
+  options.policy.action_bins = 16;
+  options.policy.state_keys = {"pose"};
+  options.policy.lora = {.rank = 2};
+  options.optimizer.learning_rate = 1e-3;
+  options.train.checkpoint_every = 2;
+  return options;
+}
+
+class Integrity : public ::testing::Test {
+ protected:
+  Integrity() { train(options); }
+  std::string complaint_of_resuming() const {
+    return message_of<DataError>([&] { train(options, ExistingRun::resume); });
+  }
+  static std::string complaint_of_loading(const fs::path& path) {
+    return message_of<DataError>([&] { models::load_policy(path, at::kCPU); });
+  }
+  const RecordedRuns runs;
+  const TrainingOptions options = adapted(runs, "run");
+  const fs::path checkpoints = runs / "run/checkpoints", newest = checkpoints / "step-6";
+};
+
+TEST_F(Integrity, EveryFileOfACheckpointIsChecked) {
+  const std::vector<std::string> files = files_in(newest);
+  EXPECT_THAT(files, ::testing::IsSupersetOf({"config.yaml", "policy/adapter_config.json",
+                                              "policy/adapter_model.safetensors", "policy/config.json",
+                                              "policy/dataset_statistics.json", "policy/model.safetensors",
+                                              "policy/preprocessor_config.json", "reference.safetensors",
+                                              "state.json", "training_state.safetensors"}));
+  for (const std::string& file : files) {
+    SCOPED_TRACE(file);
+    const fs::path path = newest / file;
+    const std::string whole = read_file(path);
+    for (const size_t at : {size_t{0}, whole.size() / 3, whole.size() / 2, whole.size() - 1}) {
+      std::string flipped = whole;
+      flipped[at] ^= 1;
+      write_file_atomic(path, flipped);
+      EXPECT_THAT(complaint_of_resuming(),
+                  AllOf(HasSubstr(path.string()), HasSubstr("the checkpoint beside it is whole: " +
+                                                            (checkpoints / "step-4").string())));
+      if (file.starts_with("policy/")) {
+        for (const fs::path& named : {newest / "policy", newest, runs / "run"})
+          EXPECT_THAT(complaint_of_loading(named),
+                      HasSubstr(fs::path(file).filename().string() + ": damaged"));
+      }
+    }
+    write_file_atomic(path, whole.substr(0, whole.size() / 2));
+    EXPECT_THAT(complaint_of_resuming(), HasSubstr(path.string()));
+    fs::remove(path);
+    EXPECT_THAT(complaint_of_resuming(), HasSubstr(path.string()));
+    write_file_atomic(path, whole);
+  }
+  EXPECT_EQ(complaint_of_resuming(), "(nothing thrown)");
+  EXPECT_EQ(complaint_of_loading(runs / "run"), "(nothing thrown)");
+}
+
+TEST_F(Integrity, AStateWithoutItsHashIsNoOlderState) {
+  const std::string whole = read_file(newest / "state.json");
+  for (const char* key : {"hash", "files"}) {
+    std::string changed = whole;
+    changed.replace(changed.find(concat("\"", key, "\"")) + 1, 4, "xxxx");
+    write_file_atomic(newest / "state.json", changed);
+    EXPECT_THAT(complaint_of_resuming(), HasSubstr("state.json"));
+    EXPECT_THAT(message_of<DataError>([&] { read_state(newest); }), HasSubstr("state.json: damaged"));
+  }
+}
+
+TEST_F(Integrity, NamesTheNewestThatIsWhole) {
+  for (const char* step : {"step-6", "step-4"})
+    write_file_atomic(checkpoints / step / "config.yaml", "run: {}\n");
+  EXPECT_THAT(complaint_of_resuming(), AllOf(HasSubstr("step-6/config.yaml: damaged"),
+                                             HasSubstr("is whole: " + (checkpoints / "step-2").string())));
+  fs::remove_all(newest);
+  fs::remove_all(checkpoints / "step-4");
+  EXPECT_EQ(train(options, ExistingRun::resume).steps, 6);
+  write_file_atomic(checkpoints / "step-2/config.yaml", "run: {}\n");
+  write_file_atomic(checkpoints / "step-4/config.yaml", "run: {}\n");
+  write_file_atomic(newest / "config.yaml", "run: {}\n");
+  EXPECT_THAT(complaint_of_resuming(),
+              AllOf(HasSubstr("step-6/config.yaml: damaged"), Not(HasSubstr("is whole"))));
+}
+
+// What a run of an earlier release left.
+TEST_F(Integrity, OlderCheckpointsGoOn) {
+  TrainingOptions stopped = adapted(runs, "older");
+  train(stopped);
+  for (const char* step : {"step-6", "step-4"}) fs::remove_all(runs / "older/checkpoints" / step);
+  const fs::path path = runs / "older/checkpoints/step-2/state.json";
+  auto state = nlohmann::ordered_json::parse(read_file(path));
+  state["version"] = 1;
+  for (const char* key : {"hash", "files", "cached_reference_hash"}) state.erase(key);
+  write_file_atomic(path, state.dump());
+  EXPECT_EQ(train(stopped, ExistingRun::resume).steps, 6);
+  EXPECT_EQ(metrics_of(runs / "older"), metrics_of(runs / "run"));
+}
+
+// A policy that keeps its weights in the file, as large ones do.
+class MappedPolicy : public apo::testing::LinearPolicy {
+ public:
+  MappedPolicy() : LinearPolicy(1) {}
+  static inline fs::path file;
+  static void enroll() {
+    models::register_policy(
+        "mapped", {.create =
+                       [](const models::PolicyOptions&, const data::Dataset&, uint64_t, at::Device) {
+                         auto policy = std::make_unique<MappedPolicy>();
+                         policy->frozen_ = models::SafetensorsReader(file).tensor("base");
+                         return policy;
+                       },
+                   .load = nullptr});
+  }
+  models::NamedTensors named_parameters() const override {
+    auto all = LinearPolicy::named_parameters();
+    all.emplace_back("base", frozen_);
+    return all;
+  }
+
+ private:
+  at::Tensor frozen_;
+};
+
+class ChangingBase : public ::testing::Test {
+ protected:
+  ChangingBase() {
+    MappedPolicy::enroll();
+    models::write_safetensors(base, {{"base", at::zeros({5000})}});
+    MappedPolicy::file = base;
+    options.policy.type = "mapped";
+    options.objective.type = objective::ObjectiveType::sft;
+    options.train.checkpoint_every = 2;
+    options.train.eval_every = 1;
+  }
+  std::string complaint(const std::function<void()>& during_step_3) {
+    const TrainHooks hooks = {.evaluate =
+                                  [&](models::Policy&, int64_t step) {
+                                    if (step == 3) during_step_3();
+                                    return std::map<std::string, double>{};
+                                  },
+                              .config_yaml = {}};
+    return message_of<DataError>([&] { train(options, ExistingRun::refuse, hooks); });
+  }
+  const RecordedRuns runs;
+  const fs::path base = runs / "base.safetensors";
+  TrainingOptions options = runs.options("run");
+};
+
+TEST_F(ChangingBase, IsRefusedAtTheNextCheckpoint) {
+  const std::string message = complaint([&] {
+    std::fstream file(base, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(fs::file_size(base)) - 100);
+    file.put('x');
+    file.close();
+    fs::last_write_time(base, fs::last_write_time(base) + std::chrono::seconds(2));
+  });
+  EXPECT_THAT(message,
+              AllOf(HasSubstr(base.string() + ": was written to while the run reads it"),
+                    HasSubstr("nothing was saved after " + (runs / "run/checkpoints/step-2").string())));
+  EXPECT_FALSE(fs::exists(runs / "run/checkpoints/step-4"));
+}
+
+TEST_F(ChangingBase, ATouchedOneIsTheSame) {
+  EXPECT_EQ(
+      complaint([&] { fs::last_write_time(base, fs::last_write_time(base) + std::chrono::seconds(2)); }),
+      "(nothing thrown)");
+  EXPECT_TRUE(fs::exists(runs / "run/checkpoints/step-6/DONE"));
+}
+
+TEST_F(ChangingBase, ATruncatedOrReplacedOneIsNamed) {
+  EXPECT_THAT(complaint([&] { fs::resize_file(base, 100); }), HasSubstr("base.safetensors: was cut short"));
+  models::write_safetensors(base, {{"base", at::zeros({5000})}});
+  options.run.dir = (runs / "second").string();
+  EXPECT_THAT(complaint([&] {
+                models::write_safetensors(base, {{"base", at::ones({5000})}});
+              }),
+              HasSubstr("base.safetensors: was replaced by another file"));
+}
+
+}  // namespace
+}  // namespace apo::training
