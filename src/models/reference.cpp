@@ -43,7 +43,6 @@ Reference::Reference(Policy& policy, const ReferenceOptions& options)
     mode_ = trains_adapter(policy) ? ReferenceMode::adapter : ReferenceMode::copy;
   if (mode_ == ReferenceMode::copy) {
     copy_ = policy.clone();
-    copy_->set_training(false);
     for (auto& [name, tensor] : copy_->named_parameters()) tensor.set_requires_grad(false);
     return;
   }
@@ -66,17 +65,10 @@ Reference::Reference(Reference&& other) noexcept
 
 Score Reference::score(const PolicyInput& input, const ActionTokens& tokens, const ActionTokens* mismatched) {
   const at::NoGradGuard no_grad;
-  if (mode_ == ReferenceMode::copy) return copy_->score(input, tokens, mismatched);
-
-  // The policy's own mode comes back even if scoring throws.
-  struct Evaluation {
-    explicit Evaluation(Policy& policy) : policy(policy), before(policy.training()) {
-      policy.set_training(false);
-    }
-    ~Evaluation() { policy.set_training(before); }
-    Policy& policy;
-    bool before;
-  } const evaluation(*policy_);
+  if (mode_ == ReferenceMode::copy) {
+    copy_->set_training(policy_->training());
+    return copy_->score(input, tokens, mismatched);
+  }
   const AdapterScope scope(*policy_->adapter_slots(), kReferenceSlot);
   return policy_->score(input, tokens, mismatched);
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 
 #include "apo/base/error.h"
 #include "training/pairs.h"
@@ -223,9 +224,18 @@ void Learner::score_policy(MicroBatch& batch, bool mismatched) {
   batch.objective.action_l1 = models::action_l1(policy_, predicted, batch.tokens);
 }
 
-// Nothing to do where its log-probabilities were kept.
-void Learner::score_reference(MicroBatch& batch, bool mismatched) {
+// Whether the networks draw at random. Policies without slots may, whatever they are.
+bool Learner::drops_out() const {
+  if (!policy_.training()) return false;
+  const models::AdapterSlots* slots = policy_.adapter_slots();
+  return slots == nullptr || (!slots->active().empty() && slots->options(slots->active()).dropout > 0);
+}
+
+// Nothing to do where its log-probabilities were kept. The policy, if it is scored next, then drops the same units.
+void Learner::score_reference(MicroBatch& batch, bool mismatched, bool policy_follows) {
   if (batch.objective.reference_token_log_probs.defined()) return;
+  std::optional<GeneratorScope> same_dropout;
+  if (policy_follows && drops_out()) same_dropout.emplace(policy_.device());
   const AutocastScope autocast(policy_.device().type(), bfloat16_);
   const models::Score score =
       reference_->score(batch.input, batch.tokens, mismatched ? &batch.mismatched : nullptr);
@@ -242,7 +252,7 @@ objective::BatchStatistics Learner::first_pass(std::vector<MicroBatch>& batches)
       (options_.uses_z0() && options_.z0 != objective::Z0Estimator::none) || options_.needs_action_l1();
   BatchStatistics statistics;
   for (MicroBatch& batch : batches) {
-    if (options_.needs_reference()) score_reference(batch, mismatched);
+    if (options_.needs_reference()) score_reference(batch, mismatched, /*policy_follows=*/needs_logits);
     if (needs_logits)
       score_policy(batch, mismatched);
     else
@@ -307,7 +317,7 @@ BatchOutcome Learner::learn(std::vector<data::Sample>& samples, const objective:
     // the whole batch at once: one reading of the logits gives statistics and loss
     MicroBatch& batch = batches.front();
     const bool mismatched = options_.needs_mismatched_logits();
-    if (options_.needs_reference()) score_reference(batch, mismatched);
+    if (options_.needs_reference()) score_reference(batch, mismatched, /*policy_follows=*/true);
     score_policy(batch, mismatched);
     const objective::TokenScores scores = objective::score(batch.objective, options_);
     const BatchStatistics statistics = objective::measure(batch.objective, options_, scores);

@@ -44,6 +44,8 @@ struct BatchOutcome {
 /// measured first in a pass without gradient, with the same dropout as the second; logits of the reference
 /// and of mismatched actions are kept in between ([B, T, V] each). The whole batch at once needs one pass.
 ///
+/// Dropout, where it is on, falls on the same units of policy and reference: equal policies have rewards of 0.
+///
 /// A pair is never split: for dpo and tpo a micro-batch ends between pairs, and is larger than asked for where one pair
 /// alone is.
 ///
@@ -72,7 +74,8 @@ class Learner {
   Prepared prepare(std::vector<data::Sample>& samples) const;
   std::vector<MicroBatch> split(const Prepared& whole, int64_t size) const;
   void score_policy(MicroBatch& batch, bool mismatched);
-  void score_reference(MicroBatch& batch, bool mismatched);
+  bool drops_out() const;
+  void score_reference(MicroBatch& batch, bool mismatched, bool policy_follows);
   objective::BatchStatistics first_pass(std::vector<MicroBatch>& batches);
 
   models::Policy& policy_;

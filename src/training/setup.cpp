@@ -115,6 +115,11 @@ void check_observations(const data::Dataset& dataset, const models::Policy& poli
   }
 }
 
+bool trains_adapter(models::Policy& policy) {
+  const models::AdapterSlots* slots = policy.adapter_slots();
+  return slots != nullptr && !slots->active().empty();
+}
+
 std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, const data::Dataset& dataset,
                                                 at::Device device) {
   if (options.objective.needs_reference() && options.policy.checkpoint.empty())
@@ -122,11 +127,16 @@ std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, 
              "teaches little from there; train by imitation first (objective.type sft) and begin from its run directory");
   auto policy =
       models::make_policy(options.policy, &dataset, static_cast<uint64_t>(options.run.seed), device);
-  if (options.policy.lora.rank == 0 && policy->adapter_slots() != nullptr &&
-      !policy->adapter_slots()->active().empty()) {
+  if (options.policy.lora.merge && trains_adapter(*policy)) {
     models::merge_adapter(*policy);
     log_info("policy: merged the adapter into the weights; all of them train");
   }
+  if (options.policy.lora.dropout > 0 && options.objective.needs_reference() && trains_adapter(*policy))
+    log_warn("policy.lora.dropout: ", options.policy.lora.dropout,
+             ": a preference compares the policy with its reference, "
+             "and dropout is noise in both; they drop the same units, so that equal policies have rewards of "
+             "0, but 0 is "
+             "better for every objective with a reference");
   for (const auto& [name, parameter] : models::trainable_parameters(*policy))
     if (parameter.scalar_type() == at::kBFloat16 || parameter.scalar_type() == at::kHalf) {
       log_warn("policy: ", name, " and others train in half precision: updates below its rounding are lost; set "

@@ -26,6 +26,9 @@ std::string fingerprint(const data::Dataset& dataset);
 std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, const data::Dataset& dataset,
                                                 at::Device device);
 
+/// Whether an adapter is active, which then is what trains.
+bool trains_adapter(models::Policy& policy);
+
 /// Numbers of elements of all and of the trained parameters.
 struct ParameterCounts {
   int64_t all = 0, trained = 0;

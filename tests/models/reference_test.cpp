@@ -86,17 +86,23 @@ TEST(Reference, NeverTrains) {
   }
 }
 
-TEST(Reference, IsScoredWithoutDropoutWhileThePolicyTrains) {
+// Equal policies that draw from equal streams drop the same units, so that nothing lies between them.
+TEST(Reference, DropsWhatThePolicyDrops) {
   const auto policy = adapted_policy(/*dropout=*/0.5);
   const Scored scored(*policy);
   const at::Tensor calm = policy->score(scored.input, scored.tokens, nullptr).logits;
-  policy->set_training(true);
   for (const ReferenceMode mode : {ReferenceMode::copy, ReferenceMode::adapter}) {
+    policy->set_training(false);
     Reference reference(*policy, {mode});
     EXPECT_TRUE(reference.score(scored.input, scored.tokens).logits.equal(calm));
+    policy->set_training(true);
+    at::manual_seed(3);
+    const at::Tensor dropped = reference.score(scored.input, scored.tokens).logits;
+    EXPECT_FALSE(dropped.equal(calm));
     EXPECT_TRUE(policy->training());
     EXPECT_EQ(policy->adapter_slots()->active(), kTrainedSlot);
-    EXPECT_FALSE(policy->score(scored.input, scored.tokens, nullptr).logits.equal(calm));
+    at::manual_seed(3);
+    EXPECT_TRUE(policy->score(scored.input, scored.tokens, nullptr).logits.equal(dropped));
   }
 }
 

@@ -43,7 +43,8 @@ void expect_near(const fs::path& one, const fs::path& other) {
     }
 }
 
-// Dropout, augmentation, prefetching threads, micro-batches and pairs: whatever makes a batch what it is.
+// Augmentation, prefetching threads, micro-batches and pairs: whatever makes a batch what it is. (Dropout cannot be: a
+// second policy drops what the policy drops.)
 TEST(CachedReference, EqualsASecondPolicy) {
   for (const auto& [type, z0] : std::vector<std::pair<ObjectiveType, Z0Estimator>>{
            {ObjectiveType::apo, Z0Estimator::shifted_labels},
@@ -54,7 +55,6 @@ TEST(CachedReference, EqualsASecondPolicy) {
       SCOPED_TRACE(concat("objective ", static_cast<int>(type), ", z0 ", static_cast<int>(z0), ", micro-batch ",
                           micro_batch));
       const RecordedRuns runs;
-      LinearPolicy::dropout = 0.4;
       TrainingOptions options = runs.options("copy");
       options.objective.type = type;
       options.objective.z0 = z0;
@@ -97,6 +97,11 @@ TEST(CachedReference, ResumedEqualsNeverHavingStopped) {
   EXPECT_EQ(train(stopped, ExistingRun::resume).steps, 6);
   EXPECT_EQ(metrics_of(runs / "stopped"), metrics_of(runs / "whole"));
 
+  std::string bytes = read_file(runs / "stopped" / kFile);
+  bytes[bytes.size() - 3] ^= 1;
+  write_file_atomic(runs / "stopped" / kFile, bytes);
+  EXPECT_THAT(message_of<DataError>([&] { train(stopped, ExistingRun::resume); }),
+              AllOf(HasSubstr(kFile), HasSubstr("damaged")));
   fs::remove(runs / "stopped" / kFile);
   EXPECT_THAT(message_of<DataError>([&] { train(stopped, ExistingRun::resume); }), HasSubstr(kFile));
 }
@@ -129,6 +134,13 @@ TEST(CachedReference, SaysWhatItCannotDo) {
   EXPECT_FALSE(fs::exists(runs / "run"));
 
   options.objective.z0 = Z0Estimator::none;
+  options.policy.lora = {.rank = 2, .dropout = 0.1};
+  EXPECT_THAT(
+      message_of<ConfigError>([&] { train(options); }),
+      AllOf(HasSubstr("policy.lora.dropout"), HasSubstr("reference.mode: cached"), HasSubstr("found 0.1")));
+  EXPECT_FALSE(fs::exists(runs / "run"));
+  options.policy.lora = {};
+
   options.schedule.type = "constant";
   train(options);
   options.train.max_steps = 9;

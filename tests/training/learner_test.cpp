@@ -179,6 +179,28 @@ TEST(Learner, BothPassesDropTheSameUnits) {
   EXPECT_NEAR(undesirable, 1.0, 1e-5);
 }
 
+// In one pass, in two, and where the first pass needs no logits of the policy.
+TEST(Learner, EqualPoliciesHaveNoRewardsUnderDropout) {
+  LinearPolicy::dropout = 0.5;
+  for (const Z0Estimator z0 : {Z0Estimator::exact, Z0Estimator::none})
+    for (const WeightType weights : {WeightType::adaptive, WeightType::uniform})
+      for (const int64_t micro_batch : {0, 2, 3}) {
+        LinearPolicy policy(1);
+        policy.set_training(true);
+        models::Reference reference(policy, {.mode = models::ReferenceMode::copy});
+        std::vector<data::Sample> samples = batch_of(8);
+        at::manual_seed(5);
+        const BatchOutcome out =
+            Learner(policy, &reference, {.z0 = z0, .weights = {.type = weights}}, micro_batch, false)
+                .learn(samples);
+        EXPECT_EQ(out.reward.abs().max().item<double>(), 0) << static_cast<int>(z0) << " " << micro_batch;
+        if (z0 == Z0Estimator::exact) {
+          EXPECT_NEAR(out.z0, 0, 1e-6);
+        }
+      }
+  LinearPolicy::dropout = 0;
+}
+
 TEST(Learner, CountsRecordedActionsBeyondTheTokens) {
   LinearPolicy policy(1);
   std::vector<data::Sample> samples = {sample(0), sample(1), sample(2)};

@@ -29,7 +29,7 @@ class Reference {
  public:
   /// Takes the snapshot now. ConfigError for mode adapter on a policy that trains no adapter. Bug for mode cached, which
   /// keeps no policy.
-  /// With mode adapter, the policy must outlive the reference.
+  /// The policy must outlive the reference.
   Reference(Policy& policy, const ReferenceOptions& options);
   /// Frees the snapshot; in mode adapter the policy's slot "reference".
   ~Reference();
@@ -37,7 +37,8 @@ class Reference {
   Reference(const Reference&) = delete;
   Reference& operator=(const Reference&) = delete;
 
-  /// As Policy::score, without gradient, in evaluation mode (dropout off).
+  /// As Policy::score, without gradient, in the mode that the policy is in: dropout that is on in one alone would be
+  /// taken for a difference between the two. With the same random streams both drop the same.
   Score score(const PolicyInput& input, const ActionTokens& tokens, const ActionTokens* mismatched = nullptr);
   ReferenceMode mode() const { return mode_; }
   /// The snapshot's parameters (adapter slot or full copy), for checkpoints: resuming must not take a new snapshot.
