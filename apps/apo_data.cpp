@@ -1,6 +1,7 @@
 // apo-data: what recorded data holds, who in it is desirable, whether it is fit for training; other layouts, pictures,
 // statistics; and checkpoints for the Python world.
 #include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <iostream>
 #include <sstream>
@@ -242,6 +243,8 @@ void add_export(CLI::App& app, ExportArguments& arguments) {
   command->add_flag("--overwrite", arguments.options.overwrite, "replace an earlier checkpoint");
 }
 
+constexpr double kLittleKept = 0.5;
+
 void run_export(const ExportArguments& arguments) {
   const auto summary =
       models::export_checkpoint(arguments.checkpoint, arguments.adapter, arguments.output, arguments.options);
@@ -249,6 +252,12 @@ void run_export(const ExportArguments& arguments) {
   for (const std::string& name : summary.copied) std::cout << "copied  " << name << "\n";
   std::cout << "exported " << summary.num_tensors << " tensors (" << summary.num_merged << " merged, "
             << summary.num_bytes << " bytes) to " << arguments.output << "\n";
+  if (summary.num_merged == 0) return;
+  std::cout << "kept    " << std::lround(1000 * summary.adapter_kept) / 10.0
+            << " % of the adapter's change in the output's precision\n";
+  if (summary.adapter_kept < kLittleKept)
+    log_warn(arguments.output, ": most of the adapter's change is rounded away (", 100 * summary.adapter_kept,
+             " % is kept): the policy acts almost as before it; --dtype float32 keeps it");
 }
 
 void add_report(CLI::App& app, std::vector<std::string>& directories) {

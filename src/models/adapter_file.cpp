@@ -1,14 +1,17 @@
 // Adapters on disk, in PEFT's layout: adapter_config.json and adapter_model.safetensors.
+#include "models/adapter_file.h"
+
 #include <torch/types.h>
 
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "apo/base/error.h"
+#include "apo/base/log.h"
 #include "apo/models/linear.h"
 #include "apo/models/safetensors.h"
 #include "models/json_file.h"
-#include "models/peft_file.h"
 
 namespace apo::models {
 namespace {
@@ -57,28 +60,43 @@ at::Tensor stored_b(const at::Tensor& b, const at::Tensor& weight) {
   return weight.dim() == 2 ? b : b.view({b.size(0), b.size(1), 1, 1});
 }
 
+void check_copies(const PeftAdapter& adapter, const Policy& policy) {
+  std::map<std::string, at::Tensor> base;
+  for (const auto& [name, tensor] : policy.named_parameters()) base.emplace(name, tensor);
+  for (const auto& [name, copy] : adapter.base_copies) {
+    const auto found = base.find(name);
+    APO_CHECK(DataError, found != base.end(), adapter.file.string(), ": a copy of the base's ", name,
+              ", which this policy lacks");
+    check_base(adapter, name, found->second);
+  }
+}
+
 }  // namespace
 
-void load_adapter(AdapterSlots& slots, const std::string& name, const fs::path& directory, double dropout) {
+void apply_adapter(Policy& policy, const std::string& name, PeftAdapter file, double dropout) {
+  APO_CHECK(ConfigError, policy.adapter_slots() != nullptr, "policy: this kind of policy takes no adapters");
+  AdapterSlots& slots = *policy.adapter_slots();
   APO_CHECK(ConfigError, !slots.has(name), "adapter slot \"", name, "\" is in use");
-  PeftAdapter file = read_peft(directory);
   LoraOptions options = file.options;
   options.dropout = dropout;
 
   // Everything is checked before the policy changes.
+  if (!file.base_copies.empty()) check_copies(file, policy);
   std::string targets;
+  bool changes = false;
   std::vector<std::pair<Linear*, LinearAdapter>> adapters;
   for (const auto& [layer, linear] : slots.layers()) {
     const auto entry = file.layers.find(layer);
     if (entry == file.layers.end()) continue;
     const PeftAdapter::Part& part = entry->second;
-    APO_CHECK(DataError, linear->weight.sizes() == at::IntArrayRef(part.weight_shape()), file.file.string(), ": tensors ",
-              part.name_a, " and ", part.name_b, ": expected an adapter of ", linear->weight.sizes(),
-              ", the weight of ", layer, ", found one of ", at::IntArrayRef(part.weight_shape()));
-    check_base(file, layer, linear->weight);
+    APO_CHECK(DataError, linear->weight.sizes() == at::IntArrayRef(part.weight_shape()), file.file.string(),
+              ": tensors ", part.name_a, " and ", part.name_b, ": expected an adapter of ",
+              linear->weight.sizes(), ", the weight of ", layer, ", found one of ",
+              at::IntArrayRef(part.weight_shape()));
     const auto read = [&](const at::Tensor& tensor) {
       return tensor.flatten(1).to(linear->weight.device(), at::kFloat, false, /*copy=*/true).set_requires_grad(true);
     };
+    changes = changes || (part.a.any().item<bool>() && part.b.any().item<bool>());
     adapters.emplace_back(linear,
                           LinearAdapter{.slot = name, .a = read(part.a), .b = read(part.b), .scale = part.scale});
     targets += (targets.empty() ? "" : ",") + layer;
@@ -86,9 +104,14 @@ void load_adapter(AdapterSlots& slots, const std::string& name, const fs::path& 
   }
   APO_CHECK(DataError, file.layers.empty(), file.file.string(), ": an adapter for the layer ",
             file.layers.begin()->first, ", which this policy lacks");
+  if (!changes) log_info(file.file.string(), ": this adapter changes nothing yet (every B or A is zero)");
   options.target_modules = adapters.size() == slots.layers().size() ? "all-linear" : targets;
   for (auto& [linear, adapter] : adapters) linear->adapters.push_back(std::move(adapter));
   slots.add(name, options);
+}
+
+void load_adapter(Policy& policy, const std::string& name, const fs::path& directory, double dropout) {
+  apply_adapter(policy, name, read_peft(directory), dropout);
 }
 
 void save_adapter(const AdapterSlots& slots, const std::string& name, const fs::path& directory,

@@ -13,6 +13,8 @@
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "apo/models/safetensors.h"
+#include "models/base_check.h"
+#include "models/checkpoint_files.h"
 #include "models/companions.h"
 #include "models/dtype.h"
 #include "models/json_file.h"
@@ -43,7 +45,9 @@ Sources find_sources(const fs::path& checkpoint, const fs::path& adapter) {
   std::error_code ignored;
   const bool is_adapter = fs::exists(checkpoint / "adapter_config.json", ignored);
   const fs::path directory = is_adapter ? checkpoint : resolve_checkpoint(checkpoint);
-  if (!fs::exists(directory / "adapter_config.json", ignored)) return {directory, adapter};
+  check_policy_files(directory);
+  if (!fs::exists(directory / "adapter_config.json", ignored))
+    return {directory, adapter.empty() ? adapter : resolve_adapter(adapter, "adapter")};
   APO_CHECK(ConfigError, adapter.empty(), directory.string(),
             " holds an adapter already; found another one, ", adapter.string());
   return {base_of_adapter(directory), directory};
@@ -89,9 +93,9 @@ void check_fit(const PeftAdapter& adapter, const SafetensorsReader& base) {
               part.name_a, " and ", part.name_b, " change a weight of ", at::IntArrayRef(part.weight_shape()),
               "; found ", at::IntArrayRef(base.shape(weight)), " as ", weight, " in ", base.path().string());
   }
-  for (const auto& [layer, copy] : adapter.base_layers)
-    APO_CHECK(DataError, base.has(layer + ".weight"), adapter.file.string(), ": a copy of ", layer,
-              ".weight, which ", base.path().string(), " lacks");
+  for (const auto& [name, copy] : adapter.base_copies)
+    APO_CHECK(DataError, base.has(name), adapter.file.string(), ": a copy of ", name, ", which ",
+              base.path().string(), " lacks");
 }
 
 // Calls `work(begin, count)` for as many of `rows` at a time as make a block.
@@ -101,16 +105,28 @@ void for_blocks(int64_t rows, int64_t row_size, Work work) {
   for (int64_t begin = 0; begin < rows; begin += count) work(begin, std::min(count, rows - begin));
 }
 
+// What of an adapter's change D reaches the file: Σ (W' − W) D and Σ D², W' and W rounded to the type that is written.
+struct Survival {
+  double kept = 0, total = 0;
+  void add(const at::Tensor& with, const at::Tensor& without, const at::Tensor& change) {
+    kept += ((with - without) * change).sum(at::kDouble).item<double>();
+    total += change.square().sum(at::kDouble).item<double>();
+  }
+};
+
 // One tensor as it will be written.
-at::Tensor converted(const at::Tensor& stored, const PeftAdapter::Part* part, at::ScalarType type) {
+at::Tensor converted(const at::Tensor& stored, const PeftAdapter::Part* part, at::ScalarType type,
+                     Survival& survival) {
   if (part == nullptr) return stored.to(type);
   at::Tensor result = at::empty(stored.sizes(), type);
   const at::Tensor a = part->a.to(at::kFloat).flatten(1);
   for_blocks(stored.size(0), stored[0].numel(), [&](int64_t begin, int64_t count) {
-    const at::Tensor product =
+    const at::Tensor change =
         at::matmul(part->b.narrow(0, begin, count).to(at::kFloat).flatten(1), a).mul_(part->scale);
-    const at::Tensor block = stored.narrow(0, begin, count);
-    result.narrow(0, begin, count).copy_(product.view(block.sizes()).add_(block.to(at::kFloat)));
+    const at::Tensor block = stored.narrow(0, begin, count).to(at::kFloat).view(change.sizes());
+    const at::Tensor rounded = (change + block).to(type);
+    result.narrow(0, begin, count).copy_(rounded.view(result.narrow(0, begin, count).sizes()));
+    survival.add(rounded.to(at::kFloat), block.to(type).to(at::kFloat), change);
   });
   return result;
 }
@@ -132,8 +148,13 @@ class Exporter {
     if (!sources_.adapter.empty()) {
       adapter_ = read_peft(sources_.adapter);
       warn_if_other_base(sources_.adapter, sources_.base);
+      refuse_marked(adapter_, base_.metadata(), sources_.base.string());
     }
     check_fit(adapter_, base_);
+    if (!adapter_.layers.empty())
+      refuse_merged(
+          adapter_, [this](const std::string& layer) { return base_.tensor(layer + ".weight"); },
+          sources_.base.string());
     names_ = base_.names_in_order();
     for (const std::string& name : names_) {
       const at::ScalarType stored = base_.tensor(name).scalar_type();
@@ -150,8 +171,10 @@ class Exporter {
 
   ExportSummary write(const fs::path& directory) {
     copy_companions(directory);
-    ShardedSafetensorsWriter writer(directory, declared_, options_.max_shard_bytes,
-                                    /*one_file_without_index=*/true);
+    ShardedSafetensorsWriter writer(
+        directory, declared_, options_.max_shard_bytes,
+        /*one_file_without_index=*/true,
+        with_merged(base_.metadata(), adapter_.layers.empty() ? "" : adapter_hash(adapter_)));
     Progress progress("export", static_cast<int64_t>(names_.size()));
     for (size_t i = 0; i < names_.size(); ++i) {
       write_tensor(writer, names_[i], declared_[i].type);
@@ -159,6 +182,7 @@ class Exporter {
     }
     summary_.weights = writer.finish();
     summary_.num_tensors = static_cast<int64_t>(names_.size());
+    if (survival_.total > 0) summary_.adapter_kept = survival_.kept / survival_.total;
     return summary_;
   }
 
@@ -176,8 +200,8 @@ class Exporter {
     const at::NoGradGuard no_grad;
     const at::Tensor stored = base_.tensor(name);
     const PeftAdapter::Part* part = part_of(name);
-    check_base(adapter_, layer_of(name), stored);
-    const at::Tensor value = converted(stored, part, type);
+    check_base(adapter_, name, stored);
+    const at::Tensor value = converted(stored, part, type, survival_);
     if (part != nullptr || type != stored.scalar_type()) check_finite(value, name, base_.path());
     writer.write(value);
     base_.release(name);
@@ -230,6 +254,7 @@ class Exporter {
   fs::path statistics_;
   std::vector<std::string> names_;
   std::vector<TensorDeclaration> declared_;
+  Survival survival_;
   ExportSummary summary_;
 };
 

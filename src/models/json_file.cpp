@@ -3,6 +3,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "base/json_depth.h"
+#include "base/lfs_pointer.h"
 
 namespace apo::models {
 namespace {
@@ -19,6 +20,7 @@ std::string excerpt(const nlohmann::json& value) {
 
 JsonFile::JsonFile(const std::filesystem::path& path) : path_(path) {
   const std::string text = read_file(path);
+  refuse_lfs_pointer(path, text);
   try {
     json_ = nlohmann::json::parse(text, depth_guard(path.string()));
   } catch (const nlohmann::json::exception& error) {

@@ -76,13 +76,23 @@ double scale_of(const LoraOptions& options) {
 }  // namespace
 
 void LoraOptions::visit(config::Visitor& v) {
-  v("rank", rank, "rank of the low-rank adapter; 0: no adapter, all weights train", config::at_least(0));
+  v("rank", rank,
+    "rank of the low-rank adapter; 0: that of the adapter that policy.adapter or the checkpoint brings, and "
+    "without one "
+    "no adapter: all weights train",
+    config::at_least(0));
   v("alpha", alpha, "the adapter's update counts alpha / rank times", config::positive());
-  v("dropout", dropout, "share of the adapter's input dropped in training", config::between(0, 0.99));
+  v("dropout", dropout,
+    "share of the adapter's input dropped in training; what a loaded adapter's file says does not count. "
+    "Where a "
+    "reference is compared with, both drop the same",
+    config::between(0, 0.99));
   v("target_modules", target_modules,
     "\"all-linear\", or names of layers (or their last parts) separated by commas");
   v("rslora", rslora, "alpha / sqrt(rank) instead of alpha / rank");
   v.choice("init", init, kInits, "how A starts (B starts at zero)");
+  v("merge", merge,
+    "make the adapter that is loaded part of the weights, all of which train; otherwise it trains on");
 }
 
 void AdapterSlots::attach(const std::string& name, Linear& linear) {

@@ -180,6 +180,20 @@ struct StatisticsSource {
   std::string where;
 };
 
+// openpi's norm_stats.json: of what its own transforms make of the actions (differences to the state, padded to the model's
+// width), with no mask of what is normalised.
+void refuse_openpi(const JsonFile& file) {
+  const json& inner = file.raw("norm_stats");
+  const json nothing = json::object();
+  const json& all = inner.is_object() ? inner : nothing;
+  if (all.contains("actions") || all.contains("state"))
+    throw DataError(concat(
+        file.path().string(),
+        ": found openpi's statistics (norm_stats: actions, state), which are of "
+        "actions as its own transforms make them; expected those of the recorded actions, as `apo-data "
+        "stats` computes them"));
+}
+
 // Statistics of the options, else beside the adapter, else beside the base, else in config.json.
 StatisticsSource find_statistics(const JsonFile& config, const fs::path& directory,
                                  const PolicyOptions& options, const fs::path& adapter) {
@@ -193,15 +207,17 @@ StatisticsSource find_statistics(const JsonFile& config, const fs::path& directo
     std::error_code ignored;
     if (!fs::exists(path, ignored) && path != fs::path(options.statistics)) continue;
     const JsonFile file(path);
+    refuse_openpi(file);
     json entries = json::object();
     for (const std::string& key : file.keys()) entries[key] = file.raw(key);
     return {std::move(entries), path.string()};
   }
   const json& entries = config.raw("norm_stats");
+  std::error_code ignored;
   APO_CHECK(DataError, entries.is_object() && !entries.empty(), directory.string(),
-            ": expected action statistics in dataset_statistics.json or config.json (norm_stats), found "
-            "none; compute "
-            "them with `apo-data stats` and set policy.statistics");
+            ": expected action statistics in dataset_statistics.json or config.json (norm_stats), found ",
+            fs::exists(directory / "norm_stats.json", ignored) ? "openpi's norm_stats.json" : "none",
+            "; compute them with `apo-data stats` and set policy.statistics");
   return {entries, (directory / "config.json").string() + ": norm_stats"};
 }
 

@@ -72,6 +72,19 @@ at::ScalarType scalar_type(const std::string& dtype, const SafetensorsReader& we
   return weights.tensor("language_model.model.embed_tokens.weight").scalar_type();
 }
 
+// transformers writes tokenizer.json alone where it was asked for a fast tokenizer.
+fs::path find_tokenizer(const fs::path& base) {
+  std::error_code ignored;
+  fs::path model = base / "tokenizer.model";
+  if (!fs::exists(model, ignored) && fs::exists(base / "tokenizer.json", ignored))
+    throw DataError(
+        concat(model.string(),
+               ": missing; expected the SentencePiece model, found tokenizer.json alone, which is not read. "
+               "The released checkpoint has it: `hf download openvla/openvla-7b tokenizer.model --local-dir ",
+               base.string(), "`"));
+  return model;
+}
+
 fs::path directory_of_weights(const fs::path& directory) {
   return fs::exists(directory / "adapter_config.json") ? base_of_adapter(directory) : directory;
 }
@@ -85,7 +98,7 @@ std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::open(const PolicyOptions& options,
                            : base == directory      ? fs::path()
                                                     : directory;
   OpenVlaConfig config = OpenVlaConfig::read(base, weights, options, adapter);
-  const tokenizers::TextTokenizer tokenizer(base / "tokenizer.model");
+  const tokenizers::TextTokenizer tokenizer(find_tokenizer(base));
   APO_CHECK(DataError, tokenizer.size() == config.action_vocabulary, tokenizer.path().string(), ": has ",
             tokenizer.size(), " pieces; expected ", config.action_vocabulary, ", the vocabulary of ",
             (base / "config.json").string(), " less its padding");

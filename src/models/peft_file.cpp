@@ -5,27 +5,47 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <regex>
 #include <set>
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "apo/base/hash.h"
 #include "apo/base/log.h"
 #include "apo/models/safetensors.h"
+#include "models/checkpoint_files.h"
 #include "models/json_file.h"
+#include "models/missing_path.h"
 
 namespace apo::models {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kBaseLayer = ".base_layer.weight";
 constexpr size_t kLongestLayerName = 1000;  // of real models about 100; patterns are matched against it
 constexpr int64_t kLargestRank = 65536;
+
+constexpr const char* kMergeWithPeft =
+    "; only plain LoRA is read: merge it in Python, PeftModel.from_pretrained(base, "
+    "adapter).merge_and_unload()"
+    ".save_pretrained(DIR), and give DIR as policy.checkpoint";
 
 bool is_set(const nlohmann::json& value) {
   if (value.is_null() || (value.is_boolean() && !value.get<bool>())) return false;
   return !value.is_structured() || !value.empty();
+}
+
+// Enough of a value to recognise it.
+std::string shown(const nlohmann::json& value) {
+  const auto is_text = [](const nlohmann::json& entry) { return entry.is_string(); };
+  if (value.is_array() && std::all_of(value.begin(), value.end(), is_text)) {
+    std::string list;
+    for (const nlohmann::json& entry : value) list += (list.empty() ? "" : ", ") + entry.get<std::string>();
+    return list.substr(0, 200);
+  }
+  if (value.is_structured()) return concat("a JSON ", value.type_name(), " of ", value.size());
+  return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).substr(0, 80);
 }
 
 // Only plain LoRA: what else the file asks for would be silently left out.
@@ -34,9 +54,12 @@ void refuse_other_kinds(const JsonFile& json) {
   for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias", "use_qalora", "modules_to_save",
                           "megatron_config", "layer_replication", "trainable_token_indices",
                           "target_parameters", "alora_invocation_tokens", "arrow_config"})
-    if (is_set(json.raw(key))) json.fail(key, "nothing (only plain LoRA is read)");
+    if (is_set(json.raw(key)))
+      throw DataError(concat(json.path().string(), ": ", key, ": expected nothing, found ",
+                             shown(json.raw(key)), kMergeWithPeft));
   if (json.has("bias") && json.text("bias") != "none")
-    json.fail("bias", "\"none\" (only plain LoRA is read)");
+    throw DataError(concat(json.path().string(), ": bias: expected \"none\", found ", shown(json.raw("bias")),
+                           kMergeWithPeft));
   const nlohmann::json& init = json.raw("init_lora_weights");
   const std::set<std::string> plain{"gaussian", "eva", "orthogonal"};
   if (!init.is_null() && !init.is_boolean() && !(init.is_string() && plain.contains(init.get<std::string>())))
@@ -101,14 +124,67 @@ Config read_config(const fs::path& path) {
   return config;
 }
 
-// "base_model.model.<layer>.lora_A.weight" to <layer>; names from memory have the adapter's name before ".weight".
-// Empty: another kind of name.
-std::string layer_of(std::string name, std::string_view kind) {
-  constexpr std::string_view kSlot = ".default.weight";
-  if (name.ends_with(kSlot)) name = name.substr(0, name.size() - kSlot.size()) + ".weight";
-  if (!name.starts_with(kPeftPrefix) || !name.ends_with(kind) || name.size() <= kPeftPrefix.size() + kind.size())
-    return {};
-  return name.substr(kPeftPrefix.size(), name.size() - kPeftPrefix.size() - kind.size());
+// What a tensor's name says: "base_model.model.<layer>.lora_A.weight", perhaps with the adapter's name before ".weight".
+struct TensorName {
+  enum class Part { a, b, base, other } part = Part::other;
+  std::string of;       // the layer, or of a base weight its own name
+  std::string adapter;  // the adapter's name; empty: not said
+};
+
+TensorName parse(const std::string& name) {
+  if (!name.starts_with(kPeftPrefix)) return {};
+  const std::string rest = name.substr(kPeftPrefix.size());
+  using Marker = std::pair<std::string_view, TensorName::Part>;
+  for (const auto& [marker, part] :
+       {Marker(".lora_A.", TensorName::Part::a), Marker(".lora_B.", TensorName::Part::b)}) {
+    const size_t at = rest.rfind(marker);
+    if (at == std::string::npos || at == 0) continue;
+    const std::string end = rest.substr(at + marker.size());  // "weight" or "<adapter>.weight"
+    if (end == "weight") return {part, rest.substr(0, at), ""};
+    const size_t dot = end.find('.');
+    if (dot == 0 || dot == std::string::npos || end.substr(dot) != ".weight") return {};
+    return {part, rest.substr(0, at), end.substr(0, dot)};
+  }
+  if (rest.find("lora_") != std::string::npos || rest.find("modules_to_save") != std::string::npos) return {};
+  constexpr std::string_view kBaseLayer = ".base_layer";
+  for (const std::string_view kind : {".weight", ".bias"}) {
+    if (!rest.ends_with(kind) || rest.size() == kind.size()) continue;
+    std::string layer = rest.substr(0, rest.size() - kind.size());
+    if (layer.ends_with(kBaseLayer)) layer.resize(layer.size() - kBaseLayer.size());
+    if (!layer.empty()) return {TensorName::Part::base, layer + std::string(kind), ""};
+  }
+  return {};
+}
+
+// Names that a wrapper around the model leaves: peft itself would load such an adapter without any effect.
+void refuse_wrapped(const std::string& file, const std::string& name) {
+  using Wrapper = std::pair<std::string_view, const char*>;
+  for (const auto& [prefix, wrapper] :
+       {Wrapper("_orig_mod.", "torch.compile"), Wrapper("_fsdp_wrapped_module.", "FSDP"),
+        Wrapper("module.", "DistributedDataParallel")}) {
+    const size_t at = name.find(prefix);
+    const bool found = prefix == "module." ? at == 0 : at != std::string::npos;
+    APO_CHECK(DataError, !found, file, ": tensor ", name.substr(0, kLongestLayerName),
+              ": carries the prefix ", prefix, " of a model wrapped by ", wrapper,
+              "; save the adapter of the model inside (model.", prefix.substr(0, prefix.size() - 1),
+              ".save_pretrained(DIR)), or strip the prefix: "
+              "save_file({k.replace(\"",
+              prefix, "\", \"\"): v for k, v in load_file(f).items()}, f)");
+  }
+}
+
+// The weights' file; names what lies there in its place.
+fs::path find_weights(const fs::path& directory) {
+  const fs::path file = directory / "adapter_model.safetensors";
+  std::error_code ignored;
+  if (!fs::exists(file, ignored) && fs::exists(directory / "adapter_model.bin", ignored))
+    throw DataError(concat(
+        (directory / "adapter_model.bin").string(),
+        ": a pickle of PyTorch, which is a program and is not read; expected adapter_model.safetensors "
+        "beside it. Convert it where you trust it: python -c 'import torch, safetensors.torch as s; "
+        "s.save_file({k: v.contiguous() for k, v in torch.load(\"adapter_model.bin\", "
+        "weights_only=True).items()}, \"adapter_model.safetensors\")'"));
+  return file;
 }
 
 at::Tensor read_part(const SafetensorsReader& reader, const fs::path& path, const std::string& name) {
@@ -148,48 +224,97 @@ std::vector<int64_t> PeftAdapter::Part::weight_shape() const {
 }
 
 PeftAdapter read_peft(const fs::path& directory) {
+  using Part = TensorName::Part;
   const Config config = read_config(directory / "adapter_config.json");
   PeftAdapter adapter;
   adapter.options = config.options;
   adapter.base_model = config.base_model;
-  adapter.file = directory / "adapter_model.safetensors";
+  adapter.file = find_weights(directory);
   const SafetensorsReader reader(adapter.file);
   const std::string file = adapter.file.string();
+  std::optional<std::string> adapter_name;
   for (const std::string& name : reader.names()) {
-    if (const std::string layer = layer_of(name, kBaseLayer); !layer.empty()) {
-      adapter.base_layers[layer] = reader.tensor(name);
+    refuse_wrapped(file, name);
+    const TensorName parsed = parse(name);
+    APO_CHECK(DataError, parsed.part != Part::other, file, ": tensor ", name.substr(0, kLongestLayerName),
+              ": expected ", kPeftPrefix, "<layer>", kLoraA, " or ", kLoraB, kMergeWithPeft);
+    APO_CHECK(DataError, parsed.of.size() <= kLongestLayerName, file, ": tensor ", name.substr(0, 100),
+              "...: a name of ", name.size(), " characters");
+    if (parsed.part == Part::base) {
+      adapter.base_copies[parsed.of] = reader.tensor(name);
       continue;
     }
-    const std::string layer_a = layer_of(name, kLoraA), layer_b = layer_of(name, kLoraB);
-    const std::string& layer = layer_a.empty() ? layer_b : layer_a;
-    APO_CHECK(DataError, !layer.empty(), file, ": tensor ", name.substr(0, kLongestLayerName), ": expected ",
-              kPeftPrefix, "<layer>", kLoraA, " or ", kLoraB);
-    APO_CHECK(DataError, layer.size() <= kLongestLayerName, file, ": tensor ", name.substr(0, 100),
-              "...: a name of ", name.size(), " characters");
-    PeftAdapter::Part& part = adapter.layers[layer];
-    std::string& known = layer_a.empty() ? part.name_b : part.name_a;
+    const bool is_a = parsed.part == Part::a;
+    PeftAdapter::Part& part = adapter.layers[parsed.of];
+    std::string& known = is_a ? part.name_a : part.name_b;
     APO_CHECK(DataError, known.empty(), file, ": the tensors ", known, " and ", name,
               " are one and the same");
+    APO_CHECK(DataError, adapter_name.value_or(parsed.adapter) == parsed.adapter, file, ": tensor ", name,
+              ": expected one adapter in the file, found two, \"", *adapter_name, "\" and \"", parsed.adapter,
+              "\"");
+    adapter_name = parsed.adapter;
     known = name;
-    (layer_a.empty() ? part.b : part.a) = read_part(reader, adapter.file, name);
+    (is_a ? part.a : part.b) = read_part(reader, adapter.file, name);
   }
   APO_CHECK(DataError, !adapter.layers.empty(), file, ": expected adapter tensors, found none");
   for (auto& [layer, part] : adapter.layers) {
     APO_CHECK(DataError, part.a.defined() && part.b.defined(), file, ": tensor ", kPeftPrefix, layer,
-              part.a.defined() ? kLoraB : kLoraA, " is missing");
+              part.a.defined() ? kLoraB : kLoraA,
+              " is missing: the file holds half an adapter of this layer; save the "
+              "whole adapter again (model.save_pretrained)");
     complete(part, layer, config, adapter.file);
   }
   return adapter;
 }
 
+std::string adapter_hash(const PeftAdapter& adapter) {
+  ContentHash hash;
+  for (const auto& [layer, part] : adapter.layers) {
+    hash.add_text(layer);
+    hash.add(&part.scale, sizeof(part.scale));
+    for (const at::Tensor& tensor : {part.a, part.b}) {
+      const at::Tensor value = tensor.to(at::kCPU, at::kFloat).contiguous();
+      for (const int64_t size : value.sizes()) hash.add_number(size);
+      hash.add(value.const_data_ptr(), value.nbytes());
+    }
+  }
+  return hash.text();
+}
+
 void warn_if_other_base(const fs::path& adapter_directory, const fs::path& base) {
   const JsonFile config(adapter_directory / "adapter_config.json");
-  if (!config.raw("base_model_name_or_path").is_string()) return;
+  if (!config.raw("base_model_name_or_path").is_string() || config.text("base_model_name_or_path").empty()) return;
   const fs::path named = adapter_directory / config.text("base_model_name_or_path");
   std::error_code ignored;
   if (!fs::exists(named, ignored) || fs::equivalent(named, base, ignored)) return;
   log_warn(adapter_directory.string(), ": this adapter was trained on ", named.lexically_normal().string(),
            ", not on ", base.string());
+}
+
+fs::path resolve_adapter(const fs::path& path, const char* key) {
+  std::error_code ignored;
+  const auto is_adapter = [&](const fs::path& place) {
+    return fs::exists(place / "adapter_config.json", ignored);
+  };
+  if (is_adapter(path)) return path;
+  refuse_missing(path, concat(key, ": ", (path / "adapter_config.json").string()));
+  APO_CHECK(DataError, fs::is_directory(path, ignored), key, ": ", path.string(),
+            ": expected the directory of adapter_config.json and adapter_model.safetensors, found a file");
+  std::vector<fs::path> inside;
+  for (const auto& entry : fs::directory_iterator(path))
+    if (is_adapter(entry.path())) inside.push_back(entry.path());
+  std::ranges::sort(inside);
+  if (inside.size() == 1) return inside.front();
+  std::string names;
+  for (const fs::path& place : inside) names += (names.empty() ? "" : ", ") + place.filename().string();
+  APO_CHECK(DataError, inside.empty(), key, ": ", path.string(), ": expected one adapter, found ",
+            inside.size(), ": ", names, "; name one of them");
+  APO_CHECK(DataError, !fs::exists(path / "adapter_model.safetensors", ignored), key, ": ",
+            (path / "adapter_config.json").string(),
+            ": missing beside adapter_model.safetensors; it says rank and alpha");
+  fs::path policy = resolve_checkpoint(path);
+  check_policy_files(policy);
+  return policy;
 }
 
 fs::path base_of_adapter(const fs::path& directory) {
@@ -202,30 +327,10 @@ fs::path base_of_adapter(const fs::path& directory) {
   const JsonFile config(directory / "adapter_config.json");
   const fs::path base = directory / config.text("base_model_name_or_path");  // itself where it is absolute
   if (!holds_weights(base))
-    config.fail("base_model_name_or_path", "a directory with weights (or name base and adapter separately)");
+    config.fail("base_model_name_or_path",
+                "a directory with weights here (a name on a hub is none: download the base, and give it as "
+                "policy.checkpoint with this directory as policy.adapter)");
   return base;
-}
-
-void check_base(const PeftAdapter& adapter, const std::string& layer, const at::Tensor& weight) {
-  constexpr int64_t kBlock = 1 << 22;  // numbers compared at once
-  const auto found = adapter.base_layers.find(layer);
-  if (found == adapter.base_layers.end()) return;
-  const at::Tensor& copy = found->second;
-  const std::string where = concat(adapter.file.string(), ": the copy of ", layer, ".weight");
-  APO_CHECK(DataError, copy.sizes() == weight.sizes() && copy.is_floating_point(), where, ": expected ",
-            weight.sizes(), " as in the base, found ", copy.sizes(), " ", copy.scalar_type());
-  const at::NoGradGuard no_grad;
-  double difference = 0, size = 0;
-  const at::Tensor all_ours = weight.flatten(), all_theirs = copy.flatten();
-  for (int64_t begin = 0; begin < weight.numel(); begin += kBlock) {
-    const int64_t count = std::min(kBlock, weight.numel() - begin);
-    const at::Tensor ours = all_ours.narrow(0, begin, count).to(at::kCPU, at::kFloat),
-                     theirs = all_theirs.narrow(0, begin, count).to(at::kFloat);
-    difference += (ours - theirs).square().sum(at::kDouble).item<double>();
-    size += ours.square().sum(at::kDouble).item<double>();
-  }
-  APO_CHECK(DataError, difference <= 1e-4 * size, where, " differs from the base's by ",
-            std::sqrt(difference / size), " of its size; the adapter belongs to another base");
 }
 
 }  // namespace apo::models

@@ -100,7 +100,7 @@ ActionTokens ActionTokens::slice(int64_t begin, int64_t end) const {
 void PolicyOptions::visit(config::Visitor& v) {
   v.path("checkpoint", checkpoint,
          "directory of weights, a training checkpoint or a run; empty: a fresh policy");
-  v.path("adapter", adapter, "PEFT adapter directory to start from; empty: none");
+  v.path("adapter", adapter, "PEFT adapter directory to start from, or the run that trained it; empty: none");
   v("type", type, "which kind of policy a fresh one is");
   v("lora", lora, "low-rank adapter: what training changes instead of the weights");
   v("unnorm_key", unnorm_key, "which entry of the action statistics; empty: the only one");

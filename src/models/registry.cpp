@@ -7,10 +7,15 @@
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "apo/config/options.h"
+#include "apo/models/linear.h"
 #include "apo/models/policy.h"
+#include "apo/models/safetensors.h"
+#include "models/adapter_file.h"
+#include "models/base_check.h"
+#include "models/checkpoint_files.h"
 #include "models/json_file.h"
+#include "models/missing_path.h"
 #include "models/openvla_policy.h"
-#include "models/peft_file.h"
 #include "models/small_policy.h"
 
 namespace apo::models {
@@ -58,19 +63,46 @@ PolicyFactory find_factory(const std::string& type, const std::string& where) {
                     near ? "; did you mean \"" + *near + "\"?" : "", " Valid: ", list));
 }
 
-// The adapter's options as the file has them; dropout is a matter of this run.
+// What the config says of a loaded adapter beside its name. Its own rank, alpha and targets are those that train on.
 void check_adapter(const LoraOptions& wanted, const LoraOptions& found, const fs::path& directory) {
+  if (wanted.rank == 0) return;
   APO_CHECK(ConfigError, wanted.rank == found.rank, "policy.lora.rank: is ", wanted.rank,
             ", but the adapter in ", directory.string(), " has rank ", found.rank,
-            "; set policy.lora.rank=", found.rank, " to train it on, or 0 to merge it and train all weights");
+            "; leave policy.lora.rank away (or 0) to train it on");
   if (wanted.alpha != found.alpha || wanted.rslora != found.rslora)
     log_warn("policy.lora: the adapter in ", directory.string(), " keeps its own alpha ", found.alpha,
              " and rslora ", found.rslora ? "true" : "false", "; the config says ", wanted.alpha, " and ",
              wanted.rslora ? "true" : "false");
+  if (wanted.target_modules != LoraOptions().target_modules && wanted.target_modules != found.target_modules)
+    log_warn("policy.lora.target_modules: the adapter in ", directory.string(),
+             " keeps its own layers; the config names ", wanted.target_modules);
+}
+
+// Metadata of the weights in a directory; nothing where they are in no safetensors file.
+std::map<std::string, std::string> weights_metadata(const fs::path& directory) {
+  std::error_code ignored;
+  for (const char* name : {"model.safetensors", "model.safetensors.index.json"})
+    if (fs::exists(directory / name, ignored)) return SafetensorsReader(directory).metadata();
+  return {};
+}
+
+// An adapter that comes from elsewhere than the weights, which `base` holds.
+void check_base_of(const PeftAdapter& adapter, const fs::path& source, const fs::path& base,
+                   const AdapterSlots& slots) {
+  warn_if_other_base(source, base);
+  refuse_marked(adapter, weights_metadata(base), base.string());
+  std::map<std::string, at::Tensor> weights;
+  for (const auto& [name, linear] : slots.layers()) weights.emplace(name, linear->weight);
+  for (const auto& [layer, part] : adapter.layers)
+    if (const auto found = weights.find(layer);
+        found == weights.end() || found->second.sizes() != at::IntArrayRef(part.weight_shape()))
+      return;  // does not fit, which is told where it is put in
+  refuse_merged(
+      adapter, [&](const std::string& layer) { return weights.at(layer); }, base.string());
 }
 
 // Adds or loads the adapter as the options say; the base is frozen where an adapter trains.
-void apply_adapter(Policy& policy, const PolicyOptions& options, const fs::path& directory, uint64_t seed) {
+void take_adapter(Policy& policy, const PolicyOptions& options, const fs::path& directory, uint64_t seed) {
   const bool stored = !directory.empty() && fs::exists(directory / "adapter_config.json");
   AdapterSlots* slots = policy.adapter_slots();
   if (options.lora.rank == 0 && options.adapter.empty() && !stored) return;
@@ -84,12 +116,19 @@ void apply_adapter(Policy& policy, const PolicyOptions& options, const fs::path&
   if (source.empty()) {
     add_adapter(*slots, kTrainedSlot, options.lora, seed);
   } else {
-    load_adapter(*slots, kTrainedSlot, source, options.lora.dropout);
-    if (!stored && !directory.empty()) warn_if_other_base(source, directory);
-    if (options.lora.rank > 0) check_adapter(options.lora, slots->options(kTrainedSlot), source);
+    APO_CHECK(ConfigError, !options.lora.merge || options.lora.rank == 0,
+              "policy.lora.merge: all weights train; expected "
+              "policy.lora.rank 0, found ",
+              options.lora.rank,
+              " (for a fresh adapter on merged weights, write these with "
+              "`apo-data export` first)");
+    PeftAdapter adapter = read_peft(source);
+    if (!stored && !directory.empty()) check_base_of(adapter, source, directory, *slots);
+    apply_adapter(policy, kTrainedSlot, std::move(adapter), options.lora.dropout);
+    check_adapter(options.lora, slots->options(kTrainedSlot), source);
   }
   slots->activate(kTrainedSlot);
-  if (options.lora.rank == 0) return;
+  if (options.lora.merge && !source.empty()) return;
   for (auto& [name, tensor] : policy.named_parameters())
     tensor.set_requires_grad(name.find(".lora_") != std::string::npos);
 }
@@ -121,7 +160,7 @@ fs::path resolve_checkpoint(const fs::path& path) {
     looked += (looked.empty() ? "" : ", ") + (directory / "config.json").string();
     return fs::is_regular_file(directory / "config.json", ignored);
   };
-  APO_CHECK(DataError, fs::exists(path, ignored), path.string(), ": no such checkpoint");
+  refuse_missing(path, concat(path.string(), ": no such checkpoint"));
   if (fs::is_directory(path, ignored)) {
     if (is_policy(path)) return path;
     if (is_policy(path / "policy")) return path / "policy";
@@ -142,9 +181,7 @@ fs::path resolve_checkpoint(const fs::path& path) {
 std::unique_ptr<Policy> make_policy(const PolicyOptions& given, const data::Dataset* dataset, uint64_t seed,
                                     at::Device device) {
   PolicyOptions options = given;
-  // like a checkpoint, an adapter may be named by the run that trained it
-  if (fs::is_directory(options.adapter) && !fs::exists(fs::path(options.adapter) / "adapter_config.json"))
-    options.adapter = resolve_checkpoint(options.adapter).string();
+  if (!options.adapter.empty()) options.adapter = resolve_adapter(options.adapter, "policy.adapter").string();
   std::unique_ptr<Policy> policy;
   fs::path directory;
   if (options.checkpoint.empty()) {
@@ -155,11 +192,12 @@ std::unique_ptr<Policy> make_policy(const PolicyOptions& given, const data::Data
     policy = factory.create(options, *dataset, seed, device);
   } else {
     directory = resolve_checkpoint(options.checkpoint);
+    check_policy_files(directory);
     const fs::path config = directory / "config.json";
     policy = find_factory<DataError>(JsonFile(config).text("model_type"), config.string() + ": model_type")
                  .load(options, directory, device);
   }
-  apply_adapter(*policy, options, directory, seed);
+  take_adapter(*policy, options, directory, seed);
   return policy;
 }
 

@@ -141,6 +141,7 @@ void SafetensorsWriter::finish() {
 struct ShardedSafetensorsWriter::State {
   fs::path directory;
   std::vector<std::vector<TensorDeclaration>> shards;
+  std::map<std::string, std::string> metadata;
   bool with_index = true;
   size_t current = 0, written = 0;  // the shard, and the tensors in it
   std::unique_ptr<SafetensorsWriter> writer;
@@ -152,18 +153,21 @@ struct ShardedSafetensorsWriter::State {
     return name;
   }
   void open() {
-    writer = std::make_unique<SafetensorsWriter>(directory / name(current), shards[current], kMetadata);
+    writer = std::make_unique<SafetensorsWriter>(directory / name(current), shards[current], metadata);
   }
 };
 
 ShardedSafetensorsWriter::ShardedSafetensorsWriter(const fs::path& directory,
                                                    std::vector<TensorDeclaration> tensors,
-                                                   int64_t max_shard_bytes, bool one_file_without_index)
+                                                   int64_t max_shard_bytes, bool one_file_without_index,
+                                                   const std::map<std::string, std::string>& metadata)
     : state_(std::make_unique<State>()) {
   APO_CHECK(ConfigError, max_shard_bytes >= 1, "max_shard_bytes: expected at least 1, found ",
             max_shard_bytes);
   state_->directory = directory;
-  header_of(directory, tensors, kMetadata);  // two of one name would meet in different shards
+  state_->metadata = kMetadata;
+  for (const auto& [key, text] : metadata) state_->metadata[key] = text;
+  header_of(directory, tensors, state_->metadata);  // two of one name would meet in different shards
   state_->shards = shards_of(std::move(tensors), max_shard_bytes);
   state_->with_index = state_->shards.size() > 1 || !one_file_without_index;
   state_->open();

@@ -7,6 +7,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "base/lfs_pointer.h"
 #include "tokenizers/utf8.h"
 
 namespace apo::tokenizers {
@@ -55,6 +56,7 @@ TextTokenizer::TextTokenizer(const std::filesystem::path& model) {
   const std::string bytes = read_file(model);
   APO_CHECK(DataError, !bytes.empty(), model.string(),
             ": expected a SentencePiece model, found an empty file");
+  refuse_lfs_pointer(model, bytes);
   const auto state = std::make_shared<State>();
   state->path = model;
   const auto status = state->processor.LoadFromSerializedProto(bytes);

@@ -171,6 +171,67 @@ TEST_F(Export, RoundsOnceAfterTheSum) {
   EXPECT_EQ(merged.item<float>(), 1 + 1.0f / 128);
 }
 
+// W = (1, 8), D = (3, 3) 2^-8 in bfloat16: 1 + 3 · 2^-8 lies between 1 + 2^-7 and 1 + 2^-6, a tie that goes to the even
+// 1 + 2^-6, so 4 of its 3 parts are kept; 8 + 3 · 2^-8 is 8, so none: Σ (W' − W) D / Σ D² = 4 · 3 / (9 + 9) = 2/3.
+TEST_F(Export, SaysHowMuchOfTheAdapterThePrecisionHolds) {
+  const fs::path half = directory_ / "half";
+  fs::create_directory(half);
+  write_safetensors(half / "model.safetensors",
+                    {{"layer.weight", torch::tensor({{1.0f}, {8.0f}}).to(at::kBFloat16)}});
+  write_file_atomic(half / "config.json", "{}");
+  adapter_tensors_ = {{"base_model.model.layer.lora_A.weight", at::ones({1, 1})},
+                      {"base_model.model.layer.lora_B.weight", at::full({2, 1}, 3.0f / 256)}};
+  config_["r"] = 1;
+  config_["lora_alpha"] = 1;
+  write_adapter();
+  EXPECT_NEAR(export_checkpoint(half, adapter_, output_).adapter_kept, 2.0 / 3, 1e-6);
+  const ExportSummary whole =
+      export_checkpoint(half, adapter_, output_, {.dtype = "float32", .overwrite = true});
+  EXPECT_NEAR(whole.adapter_kept, 1, 1e-6);
+  EXPECT_EQ(SafetensorsReader(output_).tensor("layer.weight")[1].item<float>(), 8 + 3.0f / 256);
+  adapter_tensors_[1].second /= 16;  // below the rounding of both
+  write_adapter();
+  EXPECT_EQ(export_checkpoint(half, adapter_, output_, {.overwrite = true}).adapter_kept, 0);
+  EXPECT_EQ(export_checkpoint(half, "", output_, {.overwrite = true}).adapter_kept, 1);
+}
+
+// What was merged once is known by the weights themselves, whatever the adapter is called then.
+TEST_F(Export, RefusesAnAdapterThatIsMergedAlready) {
+  adapter_tensors_.pop_back();  // the copy of the head would tell, too
+  write_adapter();
+  for (const int64_t shard : {1000, 100}) {
+    export_checkpoint(base_, adapter_, output_, {.max_shard_bytes = shard, .overwrite = true});
+    const auto again = [&](const fs::path& adapter) {
+      return message_of<DataError>([&] { export_checkpoint(output_, adapter, directory_ / "twice"); });
+    };
+    EXPECT_THAT(again(adapter_),
+                AllOf(HasSubstr("this adapter is merged into"), HasSubstr("merged_adapters")));
+    fs::copy(adapter_, directory_ / "renamed",
+             fs::copy_options::recursive | fs::copy_options::overwrite_existing);
+    for (auto& [name, tensor] : adapter_tensors_) name.insert(name.rfind(".weight"), ".other");
+    write_safetensors(directory_ / "renamed/adapter_model.safetensors", adapter_tensors_);
+    EXPECT_THAT(again(directory_ / "renamed"), HasSubstr("this adapter is merged into"));
+    for (auto& [name, tensor] : adapter_tensors_) name.erase(name.rfind(".other"), 6);
+    // a further export keeps the mark, and another adapter goes
+    export_checkpoint(output_, "", directory_ / "further", {.overwrite = true});
+    EXPECT_THAT(message_of<DataError>(
+                    [&] { export_checkpoint(directory_ / "further", adapter_, directory_ / "twice"); }),
+                HasSubstr("already"));
+  }
+  EXPECT_FALSE(fs::exists(directory_ / "twice"));
+  for (auto& [name, tensor] : adapter_tensors_)
+    if (name.find("lora_B") != std::string::npos) tensor = -tensor;
+  write_adapter();
+  export_checkpoint(output_, adapter_, directory_ / "twice");
+  EXPECT_THAT(SafetensorsReader(directory_ / "twice").metadata().at("merged_adapters"), HasSubstr(","));
+}
+
+TEST_F(Export, TakesAnAdapterInASubFolder) {
+  fs::create_directories(directory_ / "saved");
+  fs::rename(adapter_, directory_ / "saved/sft");
+  EXPECT_EQ(export_checkpoint(base_, directory_ / "saved", output_).num_merged, 3);
+}
+
 TEST_F(Export, WithoutAnAdapterKeepsEveryBit) {
   const ExportSummary summary = export_checkpoint(base_, "", output_);
   EXPECT_EQ(summary.num_merged, 0);
@@ -239,7 +300,8 @@ TEST_F(Export, RefusesAnAdapterOfAnotherBase) {
   adapter_tensors_ = before;
   adapter_tensors_[6].second = at::full({5, 3}, 1.1f);
   write_adapter();
-  EXPECT_THAT(complaint(), AllOf(HasSubstr("the copy of llm.lm_head.weight"), HasSubstr("another base")));
+  EXPECT_THAT(complaint(), AllOf(HasSubstr("the copy of llm.lm_head.weight"), HasSubstr("another base"),
+                                 HasSubstr("trained beside the adapter")));
   adapter_tensors_[6].second = at::ones({4, 3});
   write_adapter();
   EXPECT_THAT(complaint(),
@@ -302,6 +364,26 @@ TEST_P(ExportedOpenVla, ScoresLikeBaseAndAdapter) {
                    found = merged->score(golden.input(), tokens).logits;
   EXPECT_LT((expected - found).abs().max().item<double>(), 2e-4);
   EXPECT_GT((found - golden.policy()->score(golden.input(), tokens).logits).abs().max().item<double>(), 1e-2);
+}
+
+// Merged by a program that leaves no mark (peft does not): the weights themselves show it.
+TEST_P(ExportedOpenVla, TakesNoAdapterThatIsMergedElsewhere) {
+  const auto& [variant, adapter] = GetParam();
+  const testing::OpenVlaGolden golden(variant);
+  const TempDir directory;
+  export_checkpoint(golden.directory / "checkpoint", golden.directory / adapter, directory / "out",
+                    {.dtype = "float32"});
+  NamedTensors tensors;
+  const SafetensorsReader merged(directory / "out");
+  for (const std::string& name : merged.names()) tensors.emplace_back(name, merged.tensor(name));
+  fs::remove(directory / "out/model.safetensors.index.json");
+  write_safetensors(directory / "out/model.safetensors", tensors, {{"format", "pt"}});
+  PolicyOptions options;
+  options.checkpoint = (directory / "out").string();
+  options.unnorm_key = golden.json["unnorm_key"];
+  options.adapter = (golden.directory / adapter).string();
+  EXPECT_THAT(message_of<DataError>([&] { make_policy(options, nullptr, 0, at::kCPU); }),
+              AllOf(HasSubstr("merged into"), HasSubstr("already")));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, ExportedOpenVla,

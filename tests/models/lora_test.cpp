@@ -265,13 +265,17 @@ TEST(Lora, TheSavedPolicyTrainsOnBitEqualOrMerges) {
   const auto policy = adapted_policy();
   const Scored scored(*policy);
   policy->save(directory.path());
-  const auto loaded = make_policy({.checkpoint = directory.path().string(), .lora = {.rank = 2, .alpha = 3}},
-                                  nullptr, 9, at::kCPU);
-  EXPECT_TRUE(scored.logits(*loaded).equal(scored.logits(*policy)));
-  EXPECT_EQ(parameter_hash(*loaded), parameter_hash(*policy));
-  EXPECT_EQ(trainable_parameters(*loaded).size(), 28u);
-  for (const auto& [name, tensor] : trainable_parameters(*loaded)) EXPECT_THAT(name, HasSubstr(".lora_"));
-  const auto merged = load_policy(directory.path(), at::kCPU);
+  for (const int64_t rank : {0, 2}) {  // 0: as the adapter has it
+    const auto loaded = make_policy(
+        {.checkpoint = directory.path().string(), .lora = {.rank = rank, .alpha = 3}}, nullptr, 9, at::kCPU);
+    EXPECT_TRUE(scored.logits(*loaded).equal(scored.logits(*policy)));
+    EXPECT_EQ(parameter_hash(*loaded), parameter_hash(*policy));
+    EXPECT_EQ(trainable_parameters(*loaded).size(), 28u);
+    for (const auto& [name, tensor] : trainable_parameters(*loaded)) EXPECT_THAT(name, HasSubstr(".lora_"));
+  }
+  const auto merged =
+      make_policy({.checkpoint = directory.path().string(), .lora = {.merge = true}}, nullptr, 9, at::kCPU);
+  EXPECT_EQ(trainable_parameters(*merged).size(), merged->named_parameters().size());
   EXPECT_TRUE(scored.logits(*merged).equal(scored.logits(*policy)));
   merge_adapter(*merged);
   EXPECT_LT(difference(scored.logits(*merged), scored.logits(*policy)), 2e-5);
@@ -291,9 +295,17 @@ TEST(Lora, AnAdapterDirectoryOfItsOwnLoadsOntoABase) {
                         .adapter = (directory / "adapter").string()};
   options.lora = {.rank = 2, .alpha = 3};
   EXPECT_TRUE(scored.logits(*make_policy(options, nullptr, 0, at::kCPU)).equal(scored.logits(*policy)));
-  options.lora.rank = 0;
-  EXPECT_LT(difference(scored.logits(*make_policy(options, nullptr, 0, at::kCPU)), scored.logits(*policy)),
-            2e-5);
+  // rank, alpha and targets are the adapter's own
+  options.lora = {};
+  const auto loaded = make_policy(options, nullptr, 0, at::kCPU);
+  EXPECT_TRUE(scored.logits(*loaded).equal(scored.logits(*policy)));
+  EXPECT_EQ(loaded->adapter_slots()->options(kTrainedSlot).rank, 2);
+  EXPECT_EQ(loaded->adapter_slots()->options(kTrainedSlot).alpha, 3);
+  EXPECT_EQ(trainable_parameters(*loaded).size(), 28u);
+  options.lora = {.rank = 2, .merge = true};
+  EXPECT_THAT(message_of<ConfigError>([&] { make_policy(options, nullptr, 0, at::kCPU); }),
+              HasSubstr("policy.lora.merge: all weights train; expected policy.lora.rank 0, found 2"));
+  options.lora = {.alpha = 3};
   options.lora.rank = 8;
   EXPECT_THAT(message_of<ConfigError>([&] { make_policy(options, nullptr, 0, at::kCPU); }),
               AllOf(HasSubstr("policy.lora.rank: is 8"), HasSubstr("has rank 2")));
@@ -307,12 +319,22 @@ TEST(Lora, AnAdapterDirectoryOfItsOwnLoadsOntoABase) {
               HasSubstr("already holds an adapter"));
 }
 
+// The file's lora_dropout is that of the run that wrote it.
+TEST(Lora, ALoadedAdapterDropsNothingUnlessTheConfigSaysSo) {
+  const apo::testing::TempDir directory;
+  adapted_policy({.rank = 2, .alpha = 3, .dropout = 0.1})->save(directory.path());
+  PolicyOptions options{.checkpoint = directory.path().string()};
+  EXPECT_EQ(make_policy(options, nullptr, 0, at::kCPU)->adapter_slots()->options(kTrainedSlot).dropout, 0);
+  options.lora.dropout = 0.2;
+  EXPECT_EQ(make_policy(options, nullptr, 0, at::kCPU)->adapter_slots()->options(kTrainedSlot).dropout, 0.2);
+}
+
 // goldens/peft was written by peft itself (rank 2, alpha 3, use_rslora: scale 3 / sqrt 2).
 TEST(Lora, ReadsWhatPeftWrote) {
   const std::filesystem::path directory = std::filesystem::path(APO_SOURCE_DIR) / "tests/models/goldens/peft";
   const auto policy = small_policy();
   AdapterSlots& slots = *policy->adapter_slots();
-  load_adapter(slots, "default", directory);
+  load_adapter(*policy, "default", directory);
   EXPECT_EQ(slots.options("default").target_modules, "all-linear");
   const SafetensorsReader change(directory / "change.safetensors");
   int64_t compared = 0;
@@ -348,7 +370,7 @@ class AdapterFile : public ::testing::Test {
   std::string complaint() {
     const auto fresh = small_policy();
     const std::string message =
-        message_of<DataError>([&] { load_adapter(*fresh->adapter_slots(), "default", directory_.path()); });
+        message_of<DataError>([&] { load_adapter(*fresh, "default", directory_.path()); });
     for (const auto& [name, linear] : fresh->adapter_slots()->layers())
       if (message != "(nothing thrown)") {
         EXPECT_TRUE(linear->adapters.empty()) << "changed by half: " << name;
@@ -401,6 +423,32 @@ TEST_F(AdapterFile, NamesALayerThatThePolicyLacks) {
               HasSubstr("base_model.model.head.stranger: expected"));
 }
 
+TEST_F(AdapterFile, TakesACopyOfTheBaseThatEqualsIt) {
+  at::Tensor convolution, head;
+  for (const auto& [name, tensor] : policy_->named_parameters()) {
+    if (name == "conv1.weight") convolution = tensor.detach().clone();
+    if (name == "head.weight") head = tensor.detach().clone();
+  }
+  ASSERT_TRUE(convolution.defined() && head.defined());
+  EXPECT_EQ(complaint([&](NamedTensors& tensors) {
+              tensors.emplace_back("base_model.model.conv1.weight", convolution);
+              tensors.emplace_back("base_model.model.head.base_layer.weight", head);
+            }),
+            "(nothing thrown)");
+  EXPECT_THAT(
+      complaint([&](NamedTensors& tensors) {
+        for (auto& [name, tensor] : tensors)
+          if (name == "base_model.model.conv1.weight") tensor = tensor * 1.001;
+      }),
+      AllOf(HasSubstr("adapter_model.safetensors: the copy of conv1.weight differs from the base's by 0.001"),
+            HasSubstr("trained beside the adapter"), HasSubstr("merge_and_unload")));
+  EXPECT_THAT(complaint([&](NamedTensors& tensors) {
+                for (auto& [name, tensor] : tensors)
+                  if (name == "base_model.model.conv1.weight") name = "base_model.model.conv9.weight";
+              }),
+              HasSubstr("a copy of the base's conv9.weight, which this policy lacks"));
+}
+
 TEST_F(AdapterFile, RefusesNaN) {
   EXPECT_THAT(complaint([](NamedTensors& tensors) { tensors[0].second.view(-1)[1] = NAN; }),
               HasSubstr("found NaN"));
@@ -408,12 +456,14 @@ TEST_F(AdapterFile, RefusesNaN) {
 
 TEST_F(AdapterFile, RefusesOtherKindsOfAdapter) {
   EXPECT_THAT(complaint_of_config("use_dora", true),
-              AllOf(HasSubstr("adapter_config.json"), HasSubstr("use_dora: expected nothing (only plain LoRA is read), found true")));
-  EXPECT_THAT(complaint_of_config("use_dora", 3), HasSubstr("use_dora: expected nothing (only plain LoRA is read), found 3"));
+              AllOf(HasSubstr("adapter_config.json"),
+                    HasSubstr("use_dora: expected nothing, found true; only plain LoRA is read")));
+  EXPECT_THAT(complaint_of_config("use_dora", 3), HasSubstr("use_dora: expected nothing, found 3"));
 }
 TEST_F(AdapterFile, RefusesModulesToSave) {
-  EXPECT_THAT(complaint_of_config("modules_to_save", {"head"}),
-              HasSubstr("modules_to_save: expected nothing"));
+  EXPECT_THAT(
+      complaint_of_config("modules_to_save", {"head"}),
+      AllOf(HasSubstr("modules_to_save: expected nothing, found head"), HasSubstr("merge_and_unload")));
 }
 TEST_F(AdapterFile, RefusesAnotherPeftType) {
   EXPECT_THAT(complaint_of_config("peft_type", "IA3"),

@@ -68,6 +68,57 @@ TEST_F(BrokenOpenVla, NamesAMissingFile) {
   EXPECT_THAT(complaint(), HasSubstr("expected model.safetensors or model.safetensors.index.json"));
 }
 
+constexpr const char* kLfsPointer =
+    "version https://git-lfs.github.com/spec/v1\noid sha256:abababababababababababababababab\nsize 499723\n";
+
+// A clone without Git LFS.
+TEST_F(BrokenOpenVla, NamesAGitLfsPointer) {
+  for (const std::string& file : {std::string("tokenizer.model"), first_shard(), std::string("config.json"),
+                                  std::string("model.safetensors.index.json")}) {
+    const std::string text = read_file(path / file);
+    write_file_atomic(path / file, kLfsPointer);
+    EXPECT_THAT(complaint(), AllOf(HasSubstr((path / file).string() + ": found a Git LFS pointer"),
+                                   HasSubstr("git lfs pull")));
+    write_file_atomic(path / file, text);
+  }
+  EXPECT_EQ(complaint(), "(nothing thrown)");
+}
+
+TEST_F(BrokenOpenVla, NamesAFastTokenizerAlone) {
+  fs::remove(path / "tokenizer.model");
+  write_file_atomic(path / "tokenizer.json", "{}");
+  EXPECT_THAT(complaint(),
+              AllOf(HasSubstr("tokenizer.model: missing"), HasSubstr("found tokenizer.json alone"),
+                    HasSubstr("hf download openvla/openvla-7b tokenizer.model")));
+}
+
+TEST_F(BrokenOpenVla, NamesAHubName) {
+  EXPECT_THAT(message_of<DataError>([&] {
+                make_policy({.checkpoint = (path / "openvla/openvla-7b").string()}, nullptr, 0, at::kCPU);
+              }),
+              AllOf(HasSubstr("no such checkpoint"),
+                    HasSubstr("if openvla/openvla-7b is a name on the Hugging Face hub"),
+                    HasSubstr("hf download openvla/openvla-7b --local-dir DIR")));
+}
+
+TEST_F(BrokenOpenVla, NamesStatisticsOfOpenpi) {
+  write_file_atomic(
+      path / "norm_stats.json",
+      R"({"norm_stats": {"state": {"mean": [0]}, "actions": {"mean": [0], "q01": [0], "q99": [1]}}})");
+  EXPECT_EQ(complaint(), "(nothing thrown)");  // it has its own
+  EXPECT_THAT(complaint({.statistics = (path / "norm_stats.json").string()}),
+              AllOf(HasSubstr("norm_stats.json: found openpi's statistics"), HasSubstr("apo-data stats")));
+  fs::remove(path / "dataset_statistics.json");
+  edit("config.json", [](nlohmann::json& json) { json.erase("norm_stats"); });
+  EXPECT_THAT(complaint(), AllOf(HasSubstr("found openpi's norm_stats.json"), HasSubstr("apo-data stats")));
+}
+
+// total_size is for those who plan their memory; some tools write it wrong.
+TEST_F(BrokenOpenVla, AWrongTotalSizeIsNoMatter) {
+  edit("model.safetensors.index.json", [](nlohmann::json& json) { json["metadata"]["total_size"] = 1; });
+  EXPECT_EQ(complaint(), "(nothing thrown)");
+}
+
 TEST_F(BrokenOpenVla, NamesATruncatedShard) {
   fs::resize_file(path / first_shard(), fs::file_size(path / first_shard()) - 100);
   EXPECT_THAT(complaint(), AllOf(HasSubstr(first_shard()), HasSubstr("truncated")));

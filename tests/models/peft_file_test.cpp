@@ -6,6 +6,7 @@
 #include <torch/types.h>
 
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -78,12 +79,99 @@ TEST_F(PeftFile, ReadsLinearLayersAndConvolutions) {
 }
 
 TEST_F(PeftFile, ReadsNamesFromMemoryAndCopiesOfTheBase) {
-  for (auto& [name, value] : tensors_) name.insert(name.rfind(".weight"), ".default");
+  for (const char* adapter_name : {".default", ".sft"}) {
+    const NamedTensors before = tensors_;
+    for (auto& [name, value] : tensors_) name.insert(name.rfind(".weight"), adapter_name);
+    tensors_.emplace_back("base_model.model.llm.head.base_layer.weight", at::ones({7, 3}));
+    tensors_.emplace_back("base_model.model.llm.embed.weight", at::ones({6, 3}));
+    tensors_.emplace_back("base_model.model.llm.head.base_layer.bias", at::ones({7}));
+    const PeftAdapter adapter = read();
+    EXPECT_EQ(adapter.layers.size(), 2u);
+    EXPECT_EQ(adapter.layers.count("llm.q_proj"), 1u);
+    EXPECT_EQ(adapter.base_copies.size(), 3u);
+    EXPECT_EQ(adapter.base_copies.at("llm.head.weight").sizes(), at::IntArrayRef({7, 3}));
+    EXPECT_EQ(adapter.base_copies.at("llm.embed.weight").sizes(), at::IntArrayRef({6, 3}));
+    EXPECT_EQ(adapter.base_copies.at("llm.head.bias").sizes(), at::IntArrayRef({7}));
+    tensors_ = before;
+  }
+}
+
+// Names, types and order of the file make no difference; what the adapter does, does.
+TEST_F(PeftFile, ItsHashIsOfWhatItDoes) {
+  const std::string hash = adapter_hash(read());
+  const NamedTensors before = tensors_;
+  for (auto& [name, value] : tensors_) {
+    name.insert(name.rfind(".weight"), ".sft");
+    value = value.to(at::kBFloat16);  // small whole numbers
+  }
   tensors_.emplace_back("base_model.model.llm.head.base_layer.weight", at::ones({7, 3}));
-  const PeftAdapter adapter = read();
-  EXPECT_EQ(adapter.layers.size(), 2u);
-  EXPECT_EQ(adapter.layers.count("llm.q_proj"), 1u);
-  EXPECT_EQ(adapter.base_layers.at("llm.head").sizes(), at::IntArrayRef({7, 3}));
+  EXPECT_EQ(adapter_hash(read()), hash);
+  tensors_ = before;
+  config_["lora_alpha"] = 4;
+  EXPECT_NE(adapter_hash(read()), hash);
+  config_["lora_alpha"] = 3;
+  tensor(std::string(kLayer) + ".lora_A.weight") = at::arange(24, at::kFloat).view({2, 3, 2, 2}) - 6;
+  EXPECT_NE(adapter_hash(read()), hash);
+}
+
+TEST_F(PeftFile, SaysWhatToDoWithAPickle) {
+  read();
+  fs::rename(directory_ / "adapter_model.safetensors", directory_ / "adapter_model.bin");
+  EXPECT_THAT(message_of<DataError>([&] { read_peft(directory_.path()); }),
+              AllOf(HasSubstr("adapter_model.bin: a pickle of PyTorch"), HasSubstr("weights_only=True")));
+  fs::remove(directory_ / "adapter_model.bin");
+  EXPECT_THAT(message_of<DataError>([&] { read_peft(directory_.path()); }),
+              HasSubstr("adapter_model.safetensors: no such file"));
+}
+
+// peft itself would load these without a word and without an effect.
+TEST_F(PeftFile, RefusesNamesOfWrappedModels) {
+  const NamedTensors before = tensors_;
+  const auto with_names = [&](const std::function<void(std::string&)>& change) {
+    tensors_ = before;
+    for (auto& [name, value] : tensors_) change(name);
+    return complaint();
+  };
+  EXPECT_THAT(with_names([](std::string& name) { name = "_orig_mod." + name; }),
+              AllOf(HasSubstr("_orig_mod.base_model.model"), HasSubstr("wrapped by torch.compile"),
+                    HasSubstr("k.replace(\"_orig_mod.\", \"\")")));
+  EXPECT_THAT(with_names([](std::string& name) {
+                name.insert(std::string("base_model.model.").size(), "_orig_mod.");
+              }),
+              HasSubstr("wrapped by torch.compile"));
+  EXPECT_THAT(with_names([](std::string& name) { name = "module." + name; }),
+              HasSubstr("wrapped by DistributedDataParallel"));
+}
+
+TEST_F(PeftFile, RefusesTwoAdaptersInOneFile) {
+  for (auto& [name, value] : tensors_)
+    name.insert(name.rfind(".weight"), name.find("q_proj") != std::string::npos ? ".one" : ".two");
+  EXPECT_THAT(complaint(),
+              AllOf(HasSubstr("expected one adapter in the file, found two"), HasSubstr("\"two\"")));
+}
+
+TEST_F(PeftFile, FindsTheAdapterInItsDirectory) {
+  read();
+  fs::create_directories(directory_ / "saved");
+  const auto find = [&](const fs::path& path) {
+    return message_of<DataError>([&] { resolve_adapter(path, "policy.adapter"); });
+  };
+  EXPECT_EQ(resolve_adapter(directory_.path(), "policy.adapter"), directory_.path());
+  EXPECT_THAT(find(directory_ / "saved"), HasSubstr("no policy here"));
+  fs::create_directories(directory_ / "saved/sft");
+  for (const char* name : {"adapter_config.json", "adapter_model.safetensors"})
+    fs::copy_file(directory_ / name, directory_ / "saved/sft" / name);
+  EXPECT_EQ(resolve_adapter(directory_ / "saved", "policy.adapter"), directory_ / "saved/sft");
+  fs::copy(directory_ / "saved/sft", directory_ / "saved/apo");
+  EXPECT_THAT(find(directory_ / "saved"), AllOf(HasSubstr("expected one adapter, found 2: apo, sft")));
+  EXPECT_THAT(find(directory_ / "nowhere"),
+              AllOf(HasSubstr("policy.adapter: "), HasSubstr("nowhere/adapter_config.json: no such file")));
+  EXPECT_THAT(find(directory_ / "openvla/openvla-7b-sft"),
+              AllOf(HasSubstr("if openvla/openvla-7b-sft is a name on the Hugging Face hub, download it"),
+                    HasSubstr("nothing is fetched")));
+  EXPECT_THAT(find(directory_ / "adapter_model.safetensors"), HasSubstr("found a file"));
+  fs::remove(directory_ / "saved/sft/adapter_config.json");
+  EXPECT_THAT(find(directory_ / "saved/sft"), HasSubstr("adapter_config.json: missing beside adapter_model"));
 }
 
 TEST_F(PeftFile, ScalesByTheSquareRootForRankStabilised) {
@@ -195,7 +283,7 @@ TEST_F(PeftFile, RefusesTensorsThatItDoesNotKnow) {
   for (const char* name :
        {"base_model.model.llm.embed.lora_embedding_A", "llm.q_proj.lora_A.weight",
         "base_model.model.lora_A.weight", "base_model.model.llm.q_proj.lora_magnitude_vector",
-        "base_model.model.llm.norm.weight"}) {
+        "base_model.model.llm.head.modules_to_save.default.weight"}) {
     tensors_ = before;
     tensors_.emplace_back(name, at::ones({2, 3}));
     EXPECT_THAT(complaint(), AllOf(HasSubstr("adapter_model.safetensors: tensor " + std::string(name)),

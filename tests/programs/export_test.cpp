@@ -34,6 +34,14 @@ TEST_F(ExportProgram, SaysWhatItWrote) {
               AllOf(HasSubstr("weights model.safetensors\n"), HasSubstr("copied  config.json\n"),
                     HasSubstr("copied  tokenizer.model\n"), HasSubstr("merged"), HasSubstr("exported ")));
   EXPECT_TRUE(fs::exists(directory_ / "out/model.safetensors"));
+  EXPECT_THAT(result.out, HasSubstr("% of the adapter's change in the output's precision\n"));
+  EXPECT_EQ(result.err.find("rounded away"), std::string::npos) << result.err;
+  // what is merged is not merged again
+  const ProgramResult again = run_program(
+      "apo-data", {"export", "--checkpoint", (directory_ / "out").string(), "--adapter",
+                   (kGolden / "adapter_old").string(), "--output", (directory_ / "twice").string()});
+  EXPECT_EQ(again.exit_code, 3);
+  EXPECT_THAT(again.err, HasSubstr("already"));
 }
 
 TEST_F(ExportProgram, EveryKindOfMistakeHasItsExitCode) {

@@ -6,8 +6,10 @@
 #include <sstream>
 
 #include "apo/base/error.h"
+#include "apo/base/files.h"
 #include "apo/base/interrupt.h"
 #include "apo/config/options.h"
+#include "apo/models/safetensors.h"
 #include "support/message_of.h"
 #include "training/recorded_runs.h"
 
@@ -302,6 +304,73 @@ TEST(Train, KeepsTheLastGoodCheckpointWhenWeightsBreak) {
   EXPECT_THAT(names_in(runs / "run/checkpoints"), ElementsAre("latest", "step-2"));
   // and one can go on from there
   EXPECT_EQ(train(options, ExistingRun::resume).steps, 6);
+}
+
+// A small policy that trains an adapter, as its options say.
+TrainingOptions with_adapter(const RecordedRuns& runs, const char* name, const models::LoraOptions& lora) {
+  TrainingOptions options = runs.options(name);
+  options.policy.type = "small";
+  options.policy.image_size = 16;
+  options.policy.width = 16;
+  options.policy.layers = 1;
+  options.policy.heads = 2;
+  options.policy.channels = 4;
+  options.policy.action_bins = 16;
+  options.policy.state_keys = {"pose"};
+  options.policy.lora = lora;
+  options.objective.z0 = objective::Z0Estimator::exact;
+  options.train.max_steps = 2;
+  return options;
+}
+
+// Whatever drops, drops in both: before the first update policy and reference are one.
+TEST(Dropout, GivesNoRewardsToAPolicyThatIsItsReference) {
+  const RecordedRuns runs;
+  train(with_adapter(runs, "base", {.rank = 2, .dropout = 0.1}));
+  for (const double dropout : {0.0, 0.3})
+    for (const auto mode : {models::ReferenceMode::adapter, models::ReferenceMode::copy})
+      for (const int64_t micro_batch : {0, 3}) {
+        const std::string name = concat("run", dropout, static_cast<int>(mode), micro_batch);
+        TrainingOptions options = with_adapter(runs, name.c_str(), {.dropout = dropout});
+        options.policy.checkpoint = (runs / "base").string();  // its adapter was trained with dropout 0.1
+        options.reference.mode = mode;
+        options.train.micro_batch_size = micro_batch;
+        ::testing::internal::CaptureStderr();
+        train(options);
+        const std::string said = ::testing::internal::GetCapturedStderr();
+        const auto metrics = metrics_of(runs / name);
+        for (const char* key : {"reward_desirable", "reward_undesirable", "reward_margin"})
+          EXPECT_EQ(metrics[0][key], 0.0) << key << " " << name;
+        EXPECT_NEAR(metrics[0]["z0"].get<double>(), 0, 1e-7) << name;
+        EXPECT_NE(metrics[1]["reward_margin"], 0.0) << name;
+        EXPECT_EQ(said.find("policy.lora.dropout: 0.3") != std::string::npos, dropout > 0) << said;
+      }
+}
+
+// Rank, alpha and targets of a loaded adapter are its own, and it is what trains.
+TEST(Train, GoesOnWithTheAdapterThatItIsGiven) {
+  const RecordedRuns runs;
+  train(with_adapter(runs, "base", {.rank = 2, .alpha = 3, .target_modules = "qkv,fc1"}));
+  TrainingOptions options = with_adapter(runs, "more", {});
+  options.policy.checkpoint = (runs / "base").string();
+  train(options);
+  const auto config =
+      nlohmann::json::parse(read_file(runs / "more/checkpoints/latest/policy/adapter_config.json"));
+  EXPECT_EQ(config["r"], 2);
+  EXPECT_EQ(config["lora_alpha"], 3);
+  EXPECT_EQ(config["target_modules"], (nlohmann::json{"fc1", "qkv"}));
+  const models::SafetensorsReader before(runs / "base/checkpoints/latest/policy/model.safetensors"),
+      after(runs / "more/checkpoints/latest/policy/model.safetensors");
+  for (const std::string& name : before.names())
+    EXPECT_TRUE(before.tensor(name).equal(after.tensor(name))) << name;
+  // all weights train where the config says so
+  options.run.dir = (runs / "merged").string();
+  options.policy.lora.merge = true;
+  train(options);
+  EXPECT_FALSE(fs::exists(runs / "merged/checkpoints/latest/policy/adapter_config.json"));
+  EXPECT_FALSE(models::SafetensorsReader(runs / "merged/checkpoints/latest/policy")
+                   .tensor("head.weight")
+                   .equal(before.tensor("head.weight")));
 }
 
 TEST(DryRun, SaysWhatWouldHappenAndTouchesNothing) {
