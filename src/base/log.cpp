@@ -11,6 +11,8 @@
 #include <cmath>
 #include <mutex>
 
+#include "apo/base/text.h"
+
 namespace apo {
 namespace {
 
@@ -50,11 +52,12 @@ void log_line(LogLevel level, const std::string& message) {
   const std::lock_guard lock(output_mutex());
   if (level < lowest_level) return;
   if (bar_is_open) fputs("\r\033[K", stderr);
+  const std::string shown = printable(message);
   switch (level) {
-    case LogLevel::debug: logger().debug("{}", message); break;
-    case LogLevel::info: logger().info("{}", message); break;
-    case LogLevel::warn: logger().warn("{}", message); break;
-    case LogLevel::error: logger().error("{}", message); break;
+    case LogLevel::debug: logger().debug("{}", shown); break;
+    case LogLevel::info: logger().info("{}", shown); break;
+    case LogLevel::warn: logger().warn("{}", shown); break;
+    case LogLevel::error: logger().error("{}", shown); break;
   }
 }
 
@@ -75,9 +78,12 @@ struct Progress::State {
   bool open = true;
 
   double elapsed() const { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+  // "2 min 5 s left", once something is done that tells how fast it goes and what is to come
   std::string remaining() const {
-    return done > 0 ? duration(elapsed() / static_cast<double>(done) * static_cast<double>(total - done)) : "-";
+    if (done <= 0 || total < done) return "";
+    return duration(elapsed() / static_cast<double>(done) * static_cast<double>(total - done)) + " left";
   }
+  std::string count() const { return total > 0 ? concat(done, "/", total) : concat(done); }
   void draw() {
     constexpr int kWidth = 28;
     const double share = total > 0 ? std::clamp(static_cast<double>(done) / static_cast<double>(total), 0.0, 1.0) : 0;
@@ -85,8 +91,9 @@ struct Progress::State {
     std::string bar;
     for (int i = 0; i < kWidth; ++i) bar += i < filled ? "█" : "░";
     const std::lock_guard lock(output_mutex());
-    fprintf(stderr, "\r\033[K%s %s %ld/%ld  %s left  %s", what.c_str(), bar.c_str(), static_cast<long>(done),
-            static_cast<long>(total), remaining().c_str(), text.c_str());
+    const std::string left = remaining();
+    fprintf(stderr, "\r\033[K%s %s %s%s%s  %s", printable(what).c_str(), bar.c_str(), count().c_str(),
+            left.empty() ? "" : "  ", left.c_str(), printable(text).c_str());
     fflush(stderr);
     bar_is_open = true;
   }
@@ -112,7 +119,8 @@ void Progress::update(int64_t done, const std::string& text) {
     }
   } else if (since > s.seconds_between_lines) {
     s.shown = Clock::now();
-    log_line(LogLevel::info, concat(s.what, ": ", done, "/", s.total, ", ", s.remaining(), " left",
+    const std::string left = s.remaining();
+    log_line(LogLevel::info, concat(s.what, ": ", s.count(), left.empty() ? "" : ", ", left,
                                     text.empty() ? "" : ", ", text));
   }
 }
@@ -126,7 +134,7 @@ void Progress::finish() {
     if (bar_is_open) fputs("\r\033[K", stderr);
     bar_is_open = false;
   }
-  log_line(LogLevel::info, concat(s.what, ": ", s.done, "/", s.total, " in ", duration(s.elapsed()),
+  log_line(LogLevel::info, concat(s.what, ": ", s.count(), " in ", duration(s.elapsed()),
                                   s.text.empty() ? "" : ", ", s.text));
 }
 

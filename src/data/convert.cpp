@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "apo/base/error.h"
+#include "apo/base/text.h"
 #include "data/extras.h"
 #include "data/layouts.h"
 #include "data/scan.h"
@@ -262,7 +263,7 @@ std::string to_text(const Conversion& conversion) {
   out << conversion.num_episodes << " episodes, " << conversion.num_steps << " steps\n";
   for (const fs::path& path : conversion.written) out << "wrote " << path.string() << '\n';
   if (!conversion.left_out.empty()) out << "left out, for the new layout has no place for it:\n";
-  for (const auto& [what, n] : conversion.left_out) out << "  " << what << " (" << n << ")\n";
+  for (const auto& [what, n] : conversion.left_out) out << "  " << printable(what) << " (" << n << ")\n";
   return out.str();
 }
 

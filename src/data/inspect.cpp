@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "apo/base/error.h"
+#include "apo/base/text.h"
 #include "apo/data/statistics.h"
 #include "data/scan.h"
 
@@ -167,9 +168,9 @@ std::string numbers(const Json& list) {
 
 void print_source(const Json& source, std::ostream& out) {
   const auto line = [&out](const std::string& name, const std::string& text) {
-    out << "  " << std::left << std::setw(18) << name << (name.size() < 18 ? "" : " ") << text << '\n';
+    out << "  " << std::left << std::setw(18) << printable(name) << (name.size() < 18 ? "" : " ") << printable(text) << '\n';
   };
-  out << source["path"].get<std::string>() << " (" << source["kind"].get<std::string>() << ")\n";
+  out << printable(source["path"].get<std::string>()) << " (" << source["kind"].get<std::string>() << ")\n";
   std::string formats;
   for (const auto& [name, n] : source["format"].items()) formats += (formats.empty() ? "" : ", ") + name;
   line("size", concat(source["files"], " files, ", source["episodes"], " episodes, ", source["steps"], " steps"));

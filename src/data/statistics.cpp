@@ -42,7 +42,7 @@ VectorStatistics describe(std::vector<std::vector<double>>& columns, const std::
     s.mask.push_back(!gripper && varies);
     if (!gripper && !varies) constant += concat(constant.empty() ? "" : ", ", j);
   }
-  if (!constant.empty()) log_warn(what, ": dimensions ", constant, " never change and are not normalised");
+  if (!constant.empty()) log_info(what, ": dimensions ", constant, " never change; they pass as they are, not normalized");
   return s;
 }
 

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "apo/base/error.h"
+#include "apo/base/text.h"
 #include "data/checks.h"
 #include "data/policy_checks.h"
 
@@ -138,7 +139,7 @@ std::string to_text(const Validation& validation) {
   for (const CheckResult& check : validation.checks) {
     out << std::left << std::setw(9) << verdict(check) << std::setw(14) << check.name << check.question << '\n';
     for (const Finding& finding : check.findings)
-      out << std::string(9, ' ') << std::setw(14) << to_string(finding.severity) << finding.message << '\n';
+      out << std::string(9, ' ') << std::setw(14) << to_string(finding.severity) << printable(finding.message) << '\n';
   }
   const int64_t errors = validation.count(Severity::error), warnings = validation.count(Severity::warning);
   out << "\nverdict: "

@@ -4,12 +4,14 @@
 #include <iomanip>
 #include <sstream>
 
+#include "apo/base/text.h"
+
 namespace apo::deploy {
 
 std::string markdown_table(const TableRows& rows) {
   std::string out;
   for (size_t i = 0; i < rows.size(); ++i) {
-    for (const std::string& cell : rows[i]) out += "| " + cell + " ";
+    for (const std::string& cell : rows[i]) out += "| " + printable(cell) + " ";
     out += "|\n";
     if (i > 0) continue;
     for (size_t c = 0; c < rows[0].size(); ++c) out += "| --- ";
@@ -18,7 +20,10 @@ std::string markdown_table(const TableRows& rows) {
   return out;
 }
 
-std::string aligned_table(const TableRows& rows) {
+std::string aligned_table(const TableRows& given) {
+  TableRows rows = given;
+  for (auto& row : rows)
+    for (std::string& cell : row) cell = printable(cell);
   std::vector<size_t> widths(rows.front().size());
   for (const auto& row : rows)
     for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());

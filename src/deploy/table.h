@@ -8,7 +8,7 @@ namespace apo::deploy {
 
 using TableRows = std::vector<std::vector<std::string>>;  ///< the head first
 
-/// In Markdown; what is in the cells is taken as it is.
+/// In Markdown; the cells' Markdown is taken as it is, what would act on a terminal is shown (`printable`).
 std::string markdown_table(const TableRows& rows);
 /// In columns that line up in a terminal.
 std::string aligned_table(const TableRows& rows);

@@ -63,6 +63,19 @@ TEST(Log, MessagesAreNotFormats) {
   EXPECT_THAT(stderr_of([] { log_info("{} %s {0} %d {"); }), HasSubstr("info {} %s {0} %d {\n"));
 }
 
+TEST(Log, WhatAFileSaysDrawsNothing) {
+  EXPECT_THAT(stderr_of([] { log_warn("instruction 'lift\n[12:00:00] info all is well\x1b[2J'"); }),
+              MatchesRegex(".* warning instruction 'lift.n.12:00:00. info all is well.u001b.2J'\n"));
+  const std::string bar = terminal_of([] {
+    Progress progress("read \x1b[31m", 10, 0);
+    progress.update(10, "demo\n\x1b[2J");
+  });
+  EXPECT_THAT(bar, HasSubstr("read \\u001b[31m"));
+  EXPECT_THAT(bar, HasSubstr("demo\\n\\u001b[2J"));
+  EXPECT_THAT(bar, Not(HasSubstr("\033[31m")));
+  EXPECT_THAT(bar, Not(HasSubstr("\033[2J")));
+}
+
 TEST(Log, LevelsBelowTheLowestAreDropped) {
   EXPECT_EQ(stderr_of([] { log_debug("hidden"); }), "");
   set_log_level(LogLevel::debug);
@@ -111,6 +124,20 @@ TEST(Progress, IsQuietBetweenItsLines) {
   EXPECT_EQ(lines_of(output).size(), 1u);
 }
 
+// Nothing tells how long it takes before anything is done.
+TEST(Progress, SaysWhatIsLeftOnceItCanBeKnown) {
+  const std::string output = stderr_of([] {
+    Progress progress("evaluate", 4, 0);
+    progress.update(0);
+    progress.update(2);
+  });
+  const std::vector<std::string> lines = lines_of(output);
+  ASSERT_EQ(lines.size(), 3u);
+  EXPECT_THAT(lines[0], MatchesRegex(".* info evaluate: 0/4"));
+  EXPECT_THAT(lines[1], MatchesRegex(".* info evaluate: 2/4, [0-9]+ s left"));
+  EXPECT_THAT(lines[2], MatchesRegex(".* info evaluate: 2/4 in [0-9]+ s"));
+}
+
 TEST(Progress, FinishesOnce) {
   const std::string output = stderr_of([] {
     Progress progress("training", 1, 3600);
@@ -126,7 +153,7 @@ TEST(Progress, SurvivesAnUnknownTotal) {
                 progress.update(0);
                 progress.update(5);
               }),
-              HasSubstr("reading: 5/0"));
+              HasSubstr("reading: 5\n"));
 }
 
 TEST(Progress, IsABarOnATerminal) {

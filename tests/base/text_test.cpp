@@ -15,5 +15,38 @@ TEST(Utf8, IsWellFormed) {
   EXPECT_FALSE(is_utf8("\xe7\xae"));       // cut short
 }
 
+TEST(Printable, ShowsWhatWouldActOnATerminal) {
+  EXPECT_EQ(printable("lift the Würfel 箱 🤖 \\n"), "lift the Würfel 箱 🤖 \\n");
+  EXPECT_EQ(printable("a\nb\rc\td"), "a\\nb\\rc\\td");
+  EXPECT_EQ(printable("\x1b[31mred\x1b]0;title\x07"), "\\u001b[31mred\\u001b]0;title\\u0007");
+  EXPECT_EQ(printable(std::string_view("\0\x7f", 2)), "\\u0000\\u007f");
+  EXPECT_EQ(printable("\xc2\x9b" "31m"), "\\u009b31m") << "CSI as one character";
+  EXPECT_EQ(printable("\xe2\x80\xae" "gpj.exe"), "\\u202egpj.exe") << "right to left";
+  EXPECT_EQ(printable("\xe2\x80\xa8\xe2\x81\xa6"), "\\u2028\\u2066");
+  EXPECT_EQ(printable("W\xfcrfel \xed\xa0\x80"), "W\\xfcrfel \\xed\\xa0\\x80");
+  EXPECT_EQ(printable(""), "");
+}
+
+TEST(Printable, KeepsLinesWhereAsked) {
+  EXPECT_EQ(printable("a\n\tb\r\x1b", NewLines::kept), "a\n\tb\\r\\u001b");
+}
+
+TEST(Printable, ChangesNothingTwice) {
+  std::string all;
+  for (int c = 0; c < 256; ++c) all += static_cast<char>(c);
+  EXPECT_EQ(printable(printable(all)), printable(all));
+  EXPECT_TRUE(is_utf8(printable(all)));
+}
+
+TEST(UnfinishedCharacter, IsWhatGoesOnBehindTheEnd) {
+  EXPECT_EQ(unfinished_character(""), 0u);
+  EXPECT_EQ(unfinished_character("abc"), 0u);
+  EXPECT_EQ(unfinished_character("箱"), 0u);
+  EXPECT_EQ(unfinished_character("a\xe7"), 1u);
+  EXPECT_EQ(unfinished_character("a\xe7\xae"), 2u);
+  EXPECT_EQ(unfinished_character("\xf0\x9f\xa4"), 3u);
+  EXPECT_EQ(unfinished_character("\x80\x80\x80\x80"), 0u) << "begins none";
+}
+
 }  // namespace
 }  // namespace apo
