@@ -4,6 +4,7 @@
 #   WHEN   without that option the room's sources are left out except src/NAME/absent.cpp.
 #   USES says alone who may include whom: rooms.txt in the build directory hands it to tests/structure.
 # apo_library()   all rooms as one shared library, which programs and other people's projects link.
+# apo_commit(TARGET)  adds the commit that was built, asked anew by every build: a file that changes only with it.
 # apo_app(NAME)   a program from apps/NAME.cpp (dashes become underscores).
 # apo_test(ROOM)  one test binary from tests/ROOM/*_test.cpp.
 # apo_test(device)  one from all tests/*/device_test.cpp: their accelerator changes what a process may do (autograd
@@ -41,7 +42,7 @@ function(apo_room name)
     set(sources ${ROOM_SOURCES})
   else()
     file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/${name}/*.cpp" "${PROJECT_SOURCE_DIR}/src/${name}/kernels/*.cpp")
-    list(FILTER sources EXCLUDE REGEX "src/base/log.cpp$")
+    list(FILTER sources EXCLUDE REGEX "src/base/(log|text).cpp$")
   endif()
   if(ROOM_WHEN AND NOT ${ROOM_WHEN})
     list(FILTER sources INCLUDE REGEX "/absent.cpp$")
@@ -67,6 +68,15 @@ function(apo_room name)
   set(APO_ROOMS ${APO_ROOMS} ${name} PARENT_SCOPE)
   list(REMOVE_ITEM ROOM_LINK PRIVATE PUBLIC)
   set(APO_ROOM_LIBRARIES ${APO_ROOM_LIBRARIES} ${ROOM_LINK} PARENT_SCOPE)
+endfunction()
+
+function(apo_commit target)
+  set(file "${CMAKE_BINARY_DIR}/commit.cpp")
+  add_custom_target(apo_commit BYPRODUCTS "${file}"
+    COMMAND "${CMAKE_COMMAND}" -DSOURCE=${PROJECT_SOURCE_DIR} -DOUTPUT=${file} -P "${PROJECT_SOURCE_DIR}/cmake/ApoCommit.cmake")
+  target_sources(${target} PRIVATE "${file}")
+  set_source_files_properties("${file}" PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
+  add_dependencies(${target} apo_commit)
 endfunction()
 
 function(_apo_shared_library target)  # LIBRARIES...
@@ -127,7 +137,9 @@ function(apo_app name)
     return()
   endif()
   if(NOT TARGET apo_app_main)
-    add_library(apo_app_main OBJECT "${PROJECT_SOURCE_DIR}/apps/app_main.cpp")
+    file(GLOB shared CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/apps/*.cpp")
+    list(FILTER shared EXCLUDE REGEX "/apo_[a-z]+.cpp$")
+    add_library(apo_app_main OBJECT ${shared})
     target_link_libraries(apo_app_main PUBLIC apo CLI11::CLI11)
     target_compile_definitions(apo_app_main PRIVATE APO_VERSION="${PROJECT_VERSION}")
     apo_use_pch(apo_app_main)
@@ -138,6 +150,8 @@ function(apo_app name)
   add_dependencies(programs ${name})
   set_target_properties(${name} PROPERTIES INSTALL_RPATH "$ORIGIN/../lib;$ORIGIN/../../torch/lib;${APO_WHEEL_LIBRARY_DIRS}")
   install(TARGETS ${name} RUNTIME DESTINATION bin)
+  install(FILES "${PROJECT_SOURCE_DIR}/completions/bash/${name}" DESTINATION share/bash-completion/completions)
+  install(FILES "${PROJECT_SOURCE_DIR}/completions/zsh/_${name}" DESTINATION share/zsh/site-functions)
 endfunction()
 
 # Each case of the binary becomes a CTest case named ROOM.Suite.Name.

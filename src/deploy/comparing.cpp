@@ -7,6 +7,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
+#include "base/provenance_json.h"
 #include "deploy/stages.h"
 #include "deploy/take_overs.h"
 
@@ -188,7 +189,8 @@ class Comparing {
       base["objective"] = base_.trained["objective"];
       base["train_seconds"] = base_.trained["seconds"];
     }
-    const json summary = {{"command", "apo-refine"},
+    const json summary = {{"command", provenance().command},
+                          {"provenance", provenance_json()},
                           {"config", config_yaml_},
                           {"seed", setup_.training.run.seed},
                           {"seconds", stages_.state().seconds()},

@@ -12,6 +12,7 @@
 #include "apo/base/log.h"
 #include "apo/config/options.h"
 #include "base/json_depth.h"
+#include "base/provenance_json.h"
 #include "deploy/table.h"
 
 namespace apo::deploy {
@@ -238,6 +239,7 @@ void write_results(const EvalResult& result, const EnvironmentOptions& environme
   if (std::filesystem::exists(directory / "results.json", error))
     log_warn(directory.string(), ": replaces the results of an earlier evaluation");
   json object = json::object();
+  object["provenance"] = provenance_json<json>();
   object["config"] = {{"environment", config::print(environment)}, {"eval", config::print(options)}};
   object.update(result_json(result));
   const auto write = [&](const EvalResult& drawn, const std::string& prefix, json& into) {

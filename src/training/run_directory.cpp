@@ -4,6 +4,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/log.h"
+#include "apo/base/provenance.h"
 #include "training/checkpoint.h"
 
 namespace apo::training {
@@ -53,7 +54,10 @@ void RunDirectory::begin(const std::string& config_yaml) {
       if (entry->path().extension() == ".partial") fs::remove_all(entry->path(), ignored);
     }
   }
-  write_file_atomic(path_ / "config.yaml", config_yaml);
+  const fs::path config = path_ / "config.yaml";
+  std::error_code ignored;
+  const bool goes_on = resume_from_ && fs::is_regular_file(config, ignored);
+  write_file_atomic(config, with_provenance(config_yaml, goes_on ? read_file(config) : ""));
 }
 
 }  // namespace apo::training
