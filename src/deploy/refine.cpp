@@ -9,8 +9,9 @@
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "apo/config/options.h"
-#include "apo/data/webp.h"
+#include "base/provenance_json.h"
 #include "deploy/comparing.h"
+#include "deploy/examples.h"
 #include "deploy/loop_state.h"
 #include "deploy/stages.h"
 
@@ -96,57 +97,24 @@ class Loop {
     return entry;
   }
 
-  // pictures: trials that the base failed and the final policy solves; what the human did on such a seed; the solution
+  // of the policy in use at the end: a loop that goes on for more rounds draws them anew
   void animate() {
     if (result_.rounds.size() < 2 || setup_.refine.animations == 0) return;
-    // of the last round's policy: a loop that goes on for more rounds draws them anew
     animations_ = stages_.state().run(concat("animations/", setup_.refine.rounds), [&]() -> json {
       fs::remove_all(dir_ / "animations");
-      json drawn = json::array();
-      const auto base = stages_.load(result_.rounds.front().policy);
-      const auto refined = stages_.load(current_);
-      const auto human = make_intervention_source(setup_.deploy.intervention);
-      const auto environment = make_environment(setup_.environment);
-      const auto& before = result_.rounds.front().evaluation.trials;
-      const auto& after = promoted_evaluation().trials;
-      int64_t count = 0;
-      for (size_t i = 0; i < before.size() && i < after.size() && count < setup_.refine.animations; ++i) {
-        if (before[i].success || !after[i].success) continue;
-        const uint64_t seed = before[i].seed;
-        environment->reset(seed);
-        const std::string instruction = environment->observe().instruction;
-        const RecordedTrial corrected = record_trial(*base, *environment, seed, kAnimationSize, human.get());
-        if (corrected.take_overs == 0 && setup_.deploy.intervention.type != "none") continue;
-        const RecordedTrial failed = record_trial(*base, *environment, seed, kAnimationSize);
-        const RecordedTrial solved = record_trial(*refined, *environment, seed, kAnimationSize);
-        ++count;
-        add_animation(drawn, failed, concat("failure-", seed), "the base policy fails", instruction);
-        add_animation(drawn, corrected, concat("correction-", seed), "a person takes over (orange frame)", instruction);
-        add_animation(drawn, solved, concat("refined-", seed), "the refined policy, same seed", instruction);
-      }
-      return drawn;
+      return draw_examples(stages_, result_.rounds.front(), promoted());
     });
   }
 
-  const EvalResult& promoted_evaluation() const {
+  const RoundResult& promoted() const {
     for (auto it = result_.rounds.rbegin(); it != result_.rounds.rend(); ++it)
-      if (it->policy == current_) return it->evaluation;
-    return result_.rounds.front().evaluation;
-  }
-
-  void add_animation(json& drawn, const RecordedTrial& trial, const std::string& name, const std::string& title,
-                     const std::string& instruction) const {
-    const fs::path path = dir_ / "animations" / (name + ".webp");
-    fs::create_directories(path.parent_path());
-    data::write_animation(path, trial.frames, kAnimationFramesPerSecond);
-    drawn.push_back({{"title", title},
-                     {"instruction", instruction},
-                     {"caption", concat("seed ", trial.trial.seed, ": ", trial.trial.outcome, " after ", trial.trial.steps, " steps")},
-                     {"path", stages_.relative(path)}});
+      if (it->policy == current_) return *it;
+    return result_.rounds.front();
   }
 
   void write_summary() const {
-    const json summary = {{"command", "apo-refine"},
+    const json summary = {{"command", provenance().command},
+                          {"provenance", provenance_json()},
                           {"config", config_yaml_},
                           {"seed", setup_.training.run.seed},
                           {"seconds", stages_.state().seconds()},
@@ -155,9 +123,6 @@ class Loop {
                           {"animations", animations_}};
     write_file_atomic(dir_ / "summary.json", summary.dump(1));
   }
-
-  static constexpr int64_t kAnimationSize = 192;
-  static constexpr double kAnimationFramesPerSecond = 10;
 
   const RefineSetup& setup_;
   std::string config_yaml_;
@@ -238,11 +203,11 @@ void open_directory(const fs::path& dir, ExistingRun existing, const RefineSetup
       remove_loop(dir);
     } else if (fs::exists(config)) {
       check_resumed_config(config, setup);
-      if (read_file(config) != config_yaml) write_file_atomic(config, config_yaml);
+      write_file_atomic(config, with_provenance(config_yaml, read_file(config)));
       return;
     }
   }
-  write_file_atomic(config, config_yaml);
+  write_file_atomic(config, with_provenance(config_yaml));
   LoopState::create(dir);
 }
 
@@ -273,7 +238,7 @@ void RefineOptions::visit(config::Visitor& v) {
     "a refined policy is promoted if its success rate is not lower than the current policy's minus this",
     config::between(0, 1));
   v("keep_interactions", keep_interactions, "learn from all rounds' interactions; false: from the last round's only");
-  v("animations", animations, "seeds drawn as failure, correction and refined rollout; 0: none", config::at_least(0));
+  v("animations", animations, "trials drawn of each kind, newly solved ones and failures that remain; 0: none", config::at_least(0));
   v("base", base, "how the base policy is trained from the demonstrations");
   v("comparison", comparison, "methods side by side on the same corrections");
 }

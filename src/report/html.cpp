@@ -78,6 +78,21 @@ std::string escape(std::string_view text) {
   return out;
 }
 
+std::string link_to(std::string_view relative_path, std::string_view words) {
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/";
+  std::string address = "./";
+  for (const char c : relative_path) {
+    if (kPlain.find(c) != std::string_view::npos) {
+      address += c;
+    } else {
+      const auto byte = static_cast<unsigned char>(c);
+      constexpr std::string_view kDigits = "0123456789ABCDEF";
+      address += concat('%', kDigits[byte >> 4], kDigits[byte & 0xf]);
+    }
+  }
+  return concat("<a href=\"", address, "\">", escape(words), "</a>");
+}
+
 std::string format_fixed(double value, int decimals) {
   if (!std::isfinite(value)) return "–";
   std::string text = chars(value, std::chars_format::fixed, decimals);

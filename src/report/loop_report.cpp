@@ -6,6 +6,7 @@
 #include "apo/base/files.h"
 #include "apo/report/report.h"
 #include "report/config_text.h"
+#include "report/examples.h"
 #include "report/html.h"
 #include "report/intervals.h"
 #include "report/label_names.h"
@@ -13,9 +14,9 @@
 #include "report/loop_summary.h"
 #include "report/methods.h"
 #include "report/metrics.h"
+#include "report/origin.h"
 #include "report/page.h"
 #include "report/panels.h"
-#include "report/picture.h"
 #include "report/run_record.h"
 #include "report/words.h"
 
@@ -72,8 +73,7 @@ std::string training_section(const fs::path& loop_dir, const std::string& traini
   const std::string what = concat(name, objective.empty() ? "" : ", ", objective, ", ",
                                   count_of(static_cast<int64_t>(metrics.steps.size()), "step"),
                                   seconds ? concat(", ", format_duration(*seconds)) : "");
-  return concat("<h3>", escape(what), " · <a href=\"", escape(training),
-                "/report.html\">its own page</a></h3>\n", training_charts(dir, metrics, name, notes));
+  return concat("<h3>", escape(what), " · ", link_to(training + "/report.html", "its own page"), "</h3>\n", training_charts(dir, metrics, name, notes));
 }
 
 std::string training_sections(const LoopSummary& summary, const fs::path& loop_dir,
@@ -90,24 +90,6 @@ std::string training_sections(const LoopSummary& summary, const fs::path& loop_d
           concat(method.name, summary.methods.back().round > 1 ? concat(", round ", method.round) : ""),
           method.objective, method.train_seconds, notes);
   return out;
-}
-
-// "seed 800004: timeout after 40 steps" -> "seed 800004": pictures of one seed belong together.
-std::string seed_of(const Animation& animation) {
-  return animation.caption.substr(0, animation.caption.find(':'));
-}
-
-// What the policy was told in the trial of an animation, and under which circumstances.
-std::string task_line(const LoopSummary& summary, const Animation& animation) {
-  std::string out = animation.instruction.empty() ? "" : concat("Task: “", animation.instruction, "”");
-  const std::map<int64_t, Trial>& trials = summary.rounds.front().trials;
-  const auto trial = trials.find(animation.seed().value_or(-1));
-  std::string facts;
-  if (trial != trials.end())
-    for (const auto& [fact, value] : trial->second.facts)
-      facts += concat(facts.empty() ? "" : ", ", fact, " ", value);
-  if (!facts.empty()) out += concat(out.empty() ? "" : "; ", facts);
-  return out.empty() ? "" : concat("<p class=\"task\">", escape(out), "</p>\n");
 }
 
 // What the policy is told, as far as animations and heaviest samples say it.
@@ -129,20 +111,6 @@ std::string task_sentence(const LoopSummary& summary, const fs::path& loop_dir) 
   return concat("The policy sees pictures, is told what to do, and moves the robot: ", list,
                 found.size() > kMost ? " and other tasks" : "",
                 summary.environment.empty() ? "" : concat(", in the environment ", summary.environment), ".");
-}
-
-std::string pictures(const LoopSummary& summary, const fs::path& loop_dir, std::vector<std::string>& notes) {
-  std::string out;
-  const std::vector<Animation>& all = summary.animations;
-  for (size_t i = 0; i < all.size(); ++i) {
-    if (i == 0 || seed_of(all[i]) != seed_of(all[i - 1]))
-      out += concat("<div class=\"pictures\">\n", task_line(summary, all[i]));
-    out += concat("<figure>", embedded_picture(loop_dir, all[i].path, all[i].title, "animation", notes),
-                  "<figcaption>", escape(all[i].title), "</figcaption><p class=\"note\">",
-                  escape(all[i].caption), "</p></figure>\n");
-    if (i + 1 == all.size() || seed_of(all[i + 1]) != seed_of(all[i])) out += "</div>\n";
-  }
-  return out.empty() ? "" : concat("<div class=\"stories\">\n", out, "</div>\n");
 }
 
 std::string share_cell(const std::optional<Share>& share) {
@@ -280,6 +248,20 @@ std::vector<Tile> loop_tiles(const LoopSummary& summary) {
   return tiles;
 }
 
+// Of everything that worked on the loop, as config.yaml tells it; of what wrote the summary, where that is not there.
+std::vector<Provenance> origins_of(const fs::path& loop_dir, const LoopSummary& summary) {
+  std::error_code ignored;
+  std::vector<Provenance> origins;
+  if (fs::is_regular_file(loop_dir / "config.yaml", ignored))
+    origins = read_provenance(read_file(loop_dir / "config.yaml"));
+  if (origins.empty() && summary.provenance) origins.push_back(*summary.provenance);
+  if (origins.empty() && !summary.command.empty()) {
+    origins.emplace_back();
+    origins.back().command = summary.command;
+  }
+  return origins;
+}
+
 // How the difference above was computed.
 std::string intervals_note(const LoopSummary& summary) {
   const std::optional<Gain> gain = summary.gain();
@@ -305,10 +287,9 @@ void write_loop_report(const fs::path& loop_dir) {
   page.tiles = loop_tiles(summary);
   page.notes = summary.notes;
 
-  page.body = section(
-      "What it looks like", pictures(summary, loop_dir, page.notes),
-      "The three pictures of a seed begin in one and the same state: the base policy alone; with a person "
-      "watching (blue frame: the policy acts, orange frame: the person); the refined policy alone.");
+  page.body = section("What it looks like", examples(summary, loop_dir, page.notes),
+                      "The pictures of a seed begin in one and the same state. Where a person watches, the frame is blue "
+                      "while the policy acts and orange while the person does.");
   page.body += section("Methods side by side", methods_panel(summary), methods_lead(summary));
   // a comparison has no rounds of its own beside the base
   if (summary.methods.empty())
@@ -326,9 +307,8 @@ void write_loop_report(const fs::path& loop_dir) {
                     "</p>\n");
   page.body += section("All numbers", folded("Table of all rounds", numbers));
   page.body = words_on(page, summary) + page.body;
-  std::string command;
-  if (!summary.command.empty()) command = concat("<pre>", escape(summary.command), "</pre>\n");
-  page.body += section("Command and config", command + config_block("config", summary.config));
+  page.body += section("Where it comes from",
+                       origin_block(origins_of(loop_dir, summary)) + config_block("config", summary.config));
   write_file_atomic(loop_dir / "report.html", render(page));
 }
 

@@ -117,6 +117,17 @@ void read_trials(const std::filesystem::path& loop_dir, Round& round, std::vecto
   notes.push_back(concat(name, " holds other trials than the summary tells of, and was left out."));
 }
 
+Provenance read_origin(const Field& field) {
+  Provenance origin;
+  Provenance::for_each_field(origin, [&](const char* name, auto& member) {
+    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(member)>, std::string>)
+      member = field[name].text();
+    else
+      member = field[name].count().value_or(0);
+  });
+  return origin;
+}
+
 Method read_method(const Field& field) {
   Method method;
   method.name = field["method"].text();
@@ -188,6 +199,7 @@ LoopSummary read_summary(const std::filesystem::path& path) {
   summary.command = root["command"].text();
   summary.config = root["config"].text();
   summary.environment = root["environment"].text();
+  if (root["provenance"].present()) summary.provenance = read_origin(root["provenance"]);
   summary.seed = root["seed"].count();
   summary.seconds = root["seconds"].number();
   const std::vector<Field> rounds = root["rounds"].list();
@@ -198,7 +210,11 @@ LoopSummary read_summary(const std::filesystem::path& path) {
                    [](const Round& a, const Round& b) { return a.round < b.round; });
   for (const Field& field : root["animations"].list())
     summary.animations.push_back({field["title"].text(), field["caption"].text(),
-                                  field["path"].inner_path(), field["instruction"].text()});
+                                  field["path"].inner_path(), field["instruction"].text(), field["kind"].text(),
+                                  field["chosen"].text()});
+  for (const Animation& animation : summary.animations)
+    root["animations"].expect(animation.kind.empty() || animation.kind == "solved" || animation.kind == "failed",
+                              "animations of kind solved or failed");
   for (const Field& field : root["methods"].list()) summary.methods.push_back(read_method(field));
   if (root["corrections"].present()) summary.corrections = read_deployment(root["corrections"]);
   for (Round& round : summary.rounds) read_trials(path.parent_path(), round, summary.notes);

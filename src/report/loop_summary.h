@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "apo/base/provenance.h"
 #include "report/chart.h"
 #include "report/intervals.h"
 
@@ -87,6 +88,7 @@ struct Method {
 struct Animation {
   std::string title, caption, path;  ///< path relative to the loop's directory
   std::string instruction;           ///< what the policy was told; empty in summaries that do not say it
+  std::string kind, chosen;          ///< "solved" or "failed", and how the trials of this kind were chosen; may be empty
 
   std::optional<int64_t> seed() const;  ///< as the caption says it: "seed 7: timeout after 40 steps"
 };
@@ -108,6 +110,7 @@ struct FactChange {
 
 struct LoopSummary {
   std::string command, config, environment;
+  std::optional<Provenance> provenance;
   std::optional<int64_t> seed;
   std::optional<double> seconds;
   std::vector<Round> rounds;  ///< at least one, ascending

@@ -135,6 +135,10 @@ constexpr std::string_view kScript = R"js(
 })();
 )js";
 
+// SHA-256 of the two, by which the page's policy allows them and nothing else (`openssl dgst -sha256 -binary | base64`).
+constexpr std::string_view kStyleHash = "sha256-idIP1HTWfTfleTzc0i9iiG6e+Y4dW1HICCmipnQ7nwk=";
+constexpr std::string_view kScriptHash = "sha256-DiKn88W4QP9D9eYbvcBOgiM5vRGkxIWpLI+8x//dRxo=";
+
 std::string header(const Page& page) {
   std::string out = concat("<header>\n<h1>", escape(page.title), "</h1>\n");
   if (!page.subtitle.empty()) out += concat("<p class=\"sub\">", escape(page.subtitle), "</p>\n");
@@ -163,8 +167,8 @@ std::string header(const Page& page) {
 std::string render(const Page& page) {
   return concat("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n",
                 "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n",
-                "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; "
-                "style-src 'unsafe-inline'; script-src 'unsafe-inline'\"/>\n<title>",
+                "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src '",
+                kStyleHash, "'; script-src '", kScriptHash, "'; base-uri 'none'; form-action 'none'\"/>\n<title>",
                 escape(page.title), "</title>\n<style>", kStyle, "</style>\n</head>\n<body>\n", header(page),
                 "<main>\n", page.body, "</main>\n<script>", kScript, "</script>\n</body>\n</html>\n");
 }

@@ -21,7 +21,7 @@ struct Page {
   std::string body;                ///< HTML
 };
 
-/// The whole document. It loads nothing from anywhere, and tells the browser to refuse to.
+/// The whole document. It loads nothing from anywhere and runs its own script alone, and tells the browser to refuse all else.
 std::string render(const Page& page);
 
 /// <section> with a heading and, below it, a plain sentence for who reads such a page for the first time;

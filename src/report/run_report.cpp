@@ -10,6 +10,7 @@
 #include "report/label_names.h"
 #include "report/metrics.h"
 #include "report/objective_text.h"
+#include "report/origin.h"
 #include "report/page.h"
 #include "report/panels.h"
 #include "report/run_record.h"
@@ -161,7 +162,7 @@ void write_run_report(const fs::path& run_dir) {
   if (!throughput.rows.empty())
     page.body += section("Throughput", draw(throughput) + throughput_sums(metrics));
   page.body += section("All numbers", numbers_table(metrics));
-  page.body += section("Config", config_block("config.yaml", config));
+  page.body += section("Where it comes from", origin_block(read_provenance(config)) + config_block("config.yaml", config));
   write_file_atomic(run_dir / "report.html", render(page));
 }
 

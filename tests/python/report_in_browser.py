@@ -233,15 +233,19 @@ def make_reports(programs, directory):
     assert animations, "the collector drew no correction"
     summary = json.loads((loop / "summary.json").read_text())
     summary["animations"] = [
-        {"title": title, "caption": f"seed {seed}: success after 20 steps", "path": str(animations[0].relative_to(loop))}
+        {"kind": "solved", "chosen": "the first 2", "title": title, "caption": f"seed {seed}: success after 20 steps",
+         "path": str(animations[0].relative_to(loop))}
         for seed in (1, 2) for title in ("the base policy fails", "a person takes over (orange frame)",
-                                         "the refined policy, same seed")]
+                                         "the refined policy succeeds")]
+    summary["animations"] += [
+        {"kind": "failed", "chosen": "the first 1", "title": title, "caption": "seed 3: timeout after 40 steps",
+         "path": str(animations[0].relative_to(loop))} for title in ("the base policy fails", "the refined policy fails")]
     (loop / "summary.json").write_text(json.dumps(summary))
     run(programs / "apo-data", "report", loop)
     run(programs / "apo-refine", "--config", config, "--set", f"run.dir={comparison}", "--set", METHODS,
         "--set", "train.max_steps=6")
     return {"training": (loop / "round-1" / "training" / "report.html", 14, 8),
-            "loop": (loop / "report.html", 20, 6 + 8),
+            "loop": (loop / "report.html", 20, 6 + 2 + 8),
             "comparison": (comparison / "report.html", 10, 8)}
 
 

@@ -17,6 +17,14 @@ TEST(Escape, LeavesNoWayIntoTheMarkup) {
   EXPECT_EQ(escape("plain äöü – 机器人 🤖\tend\n"), "plain äöü – 机器人 🤖\tend\n");
 }
 
+TEST(Link, LeadsToAFileBesideThePageAndNowhereElse) {
+  EXPECT_EQ(link_to("base/training/report.html", "its <page>"),
+            "<a href=\"./base/training/report.html\">its &lt;page&gt;</a>");
+  EXPECT_EQ(link_to("javascript:alert('x')//", "x"), "<a href=\"./javascript%3Aalert%28%27x%27%29//\">x</a>");
+  EXPECT_EQ(link_to("data:text/html,<b>", "x"), "<a href=\"./data%3Atext/html%2C%3Cb%3E\">x</a>");
+  EXPECT_EQ(link_to("a b?c#d%\"\xc3\xa4", "x"), "<a href=\"./a%20b%3Fc%23d%25%22%C3%A4\">x</a>");
+}
+
 TEST(Escape, ReplacesControlCharactersAndBrokenUtf8) {
   const std::string replacement = "\xEF\xBF\xBD";
   EXPECT_EQ(escape(std::string_view("a\0b", 3)), "a" + replacement + "b");

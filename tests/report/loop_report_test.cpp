@@ -315,7 +315,7 @@ TEST(LoopReport, DrawsTheTrainingOfEachRound) {
   EXPECT_LT(page.find("<figcaption>Reward"),
             page.find("<summary>All curves of base, and what weighed most</summary>"));
   EXPECT_GT(page.find("<figcaption>Gradient norm"), page.find("<summary>All curves of base"));
-  EXPECT_TRUE(says(page, "href=\"base/training/report.html\""));
+  EXPECT_TRUE(says(page, "href=\"./base/training/report.html\""));
   EXPECT_TRUE(
       says(read_file(dir / "base" / "training" / "report.html"), "<h1>Training run base/training</h1>"));
   EXPECT_TRUE(says(page, "Training of base: The last line of metrics.jsonl (line 6) is cut"));
@@ -363,6 +363,53 @@ TEST(LoopReport, EmbedsAnimations) {
   EXPECT_TRUE(says(page, "The animation animations/b.webp is not a WebP picture."));
   EXPECT_TRUE(says(page, "The animation animations/d.webp is not a WebP picture."));
   EXPECT_TRUE(says(page, "The animation animations/c.webp is missing."));
+}
+
+// Of ten trials the base solves two, round 1 eight: six newly solved, two failed by both.
+TEST(LoopReport, ShowsWhatStillFailsBesideWhatWasLearned) {
+  TempDir dir;
+  json summary = paired_summary(dir, 2, 8);
+  const auto picture = [](const char* kind, int seed, const char* title) {
+    return json{{"kind", kind}, {"chosen", "the first 1 in <order>"}, {"title", title}, {"path", "a.webp"},
+                {"caption", concat("seed ", seed, ": timeout after 40 steps")}};
+  };
+  summary["animations"] = {picture("solved", 3, "the base policy fails"), picture("failed", 8, "the base policy fails"),
+                           picture("failed", 8, "the refined policy fails")};
+  std::string page = page_of(dir, summary);
+  EXPECT_TRUE(says(page, "<h3>What it learned</h3>\n<p class=\"lead\">The policy in use solves 6 of 10 trials that the base "
+                         "failed. Shown: the first 1 in &lt;order&gt;.</p>"));
+  EXPECT_TRUE(says(page, "<h3>What still fails</h3>\n<p class=\"lead\">The policy in use fails 2 of 10 trials; the base "
+                         "solved 0 of these. Shown: the first 1 in &lt;order&gt;.</p>"));
+  EXPECT_EQ(occurrences(page, "<div class=\"pictures\">"), 2);
+  summary["rounds"][1]["promoted"] = false;  // the base stays: it fails eight
+  page = page_of(dir, summary);
+  EXPECT_TRUE(says(page, "The policy in use fails 8 of 10 trials. Shown:"));
+  summary["animations"][0]["kind"] = "funny";
+  EXPECT_TRUE(says(error_of(dir, summary.dump()), "animations: expected animations of kind solved or failed"));
+}
+
+TEST(LoopReport, SaysWhereItComesFrom) {
+  TempDir dir;
+  json summary = full_summary();
+  EXPECT_TRUE(says(page_of(dir, summary), "<pre>apo-refine --config tabletop.yaml\n</pre>")) << "of earlier versions";
+  summary["provenance"] = {{"command", "apo-refine --resume"}, {"commit", "0123abc"}, {"threads", 3}};
+  std::string page = page_of(dir, summary);
+  EXPECT_TRUE(says(page, "<pre>apo-refine --resume\n</pre>"));
+  EXPECT_TRUE(says(page, "<td>commit</td><td>0123abc</td>"));
+  write_file_atomic(dir / "config.yaml", "# made by apo-refine\n#   command: begun so\n# made by apo-refine\n#   command: then so\n");
+  EXPECT_TRUE(says(page_of(dir, summary), "<pre>begun so\nthen so\n</pre>")) << "all that worked on it";
+}
+
+TEST(LoopReport, LinksToFilesAlone) {
+  TempDir dir;
+  const std::string name = "javascript:document.body.textContent='PWNED';void 0";
+  fs::create_directories(dir / name);
+  write_file_atomic(dir / name / "metrics.jsonl", "{\"step\":1,\"loss\":2}\n");
+  json summary = full_summary();
+  summary["rounds"][0]["training"] = name + "//";
+  const std::string page = page_of(dir, summary);
+  EXPECT_TRUE(says(page, "<a href=\"./javascript%3Adocument.body.textContent%3D%27PWNED%27%3Bvoid%200///report.html\">"));
+  EXPECT_FALSE(says(page, "href=\"javascript"));
 }
 
 TEST(LoopReport, EscapesEveryText) {

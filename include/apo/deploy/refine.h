@@ -44,7 +44,7 @@ struct RefineOptions {
   double promotion_tolerance = 0;    ///< a refined policy is promoted if its success rate is not lower than the current
                                      ///< policy's minus this
   bool keep_interactions = true;     ///< learn from the interactions of all rounds; false: of the last round only
-  int64_t animations = 3;            ///< rollouts drawn per kind: failure, correction, the same seed refined
+  int64_t animations = 3;            ///< trials drawn of each kind: newly solved ones, failures that remain
   BaseOptions base;
   ComparisonOptions comparison;
   RefineOptions();                   ///< base.objective.type is sft
