@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
+#include <mutex>
 
 #include "apo/base/error.h"
 #include "apo/config/options.h"
@@ -10,6 +12,18 @@ namespace apo::deploy {
 namespace {
 
 constexpr const char* kOutOfPatience = "out of patience";
+
+struct Registry {
+  std::mutex mutex;
+  std::map<std::string, InterventionFactory> factories = {
+      {"none", [](const InterventionOptions&) { return make_no_human(); }},
+      {"scripted", [](const InterventionOptions& options) { return make_scripted_human(options.scripted); }}};
+};
+
+Registry& registry() {
+  static Registry* instance = new Registry;
+  return *instance;
+}
 
 class NoHuman : public InterventionSource {
  public:
@@ -103,8 +117,9 @@ void ScriptedHumanOptions::visit(config::Visitor& v) {
 }
 
 void InterventionOptions::visit(config::Visitor& v) {
-  static constexpr std::array<std::string_view, 2> kTypes = {"none", "scripted"};
-  v.choice("type", type, kTypes, "who may take over");
+  const std::vector<std::string> registered = intervention_source_types();
+  const std::vector<std::string_view> types(registered.begin(), registered.end());
+  v.choice("type", type, types, "who may take over; a plug-in adds its own");
   v("scripted", scripted, "the scripted human");
 }
 
@@ -118,10 +133,40 @@ std::unique_ptr<InterventionSource> make_scripted_human(const ScriptedHumanOptio
 
 std::unique_ptr<InterventionSource> make_no_human() { return std::make_unique<NoHuman>(); }
 
+void register_intervention_source(const std::string& type, InterventionFactory factory) {
+  APO_CHECK(ConfigError, !type.empty() && factory, "register_intervention_source: expected a name and a factory");
+  Registry& known = registry();
+  const std::lock_guard lock(known.mutex);
+  known.factories[type] = std::move(factory);
+}
+
+std::vector<std::string> intervention_source_types() {
+  Registry& known = registry();
+  const std::lock_guard lock(known.mutex);
+  std::vector<std::string> types;
+  for (const auto& [type, factory] : known.factories) types.push_back(type);
+  return types;
+}
+
 std::unique_ptr<InterventionSource> make_intervention_source(const InterventionOptions& options) {
-  if (options.type == "none") return make_no_human();
-  if (options.type == "scripted") return make_scripted_human(options.scripted);
-  throw ConfigError(concat("deploy.intervention.type: expected none or scripted, found ", options.type));
+  InterventionFactory factory;
+  {
+    Registry& known = registry();
+    const std::lock_guard lock(known.mutex);
+    const auto found = known.factories.find(options.type);
+    if (found != known.factories.end()) factory = found->second;
+  }
+  if (!factory) {
+    const std::vector<std::string> types = intervention_source_types();
+    std::string list;
+    for (const std::string& type : types) list += concat(list.empty() ? "" : ", ", type);
+    const auto near = config::nearest(options.type, types);
+    throw ConfigError(concat("deploy.intervention.type: expected a registered source (", list, "), found ", options.type,
+                             near ? concat("; did you mean ", *near, "?") : std::string()));
+  }
+  auto source = factory(options);
+  APO_CHECK(RunError, source != nullptr, "deploy.intervention.type ", options.type, ": its factory made nothing");
+  return source;
 }
 
 }  // namespace apo::deploy

@@ -1,8 +1,13 @@
 // Who may take over from a deployed policy: nobody, a scripted human, or a source of your own (a person at a
 // browser).
+//
+// To plug in your own, derive from InterventionSource and register it under a name:
+//   deploy::register_intervention_source("gamepad", [](const deploy::InterventionOptions&) { return ...; });
+// Collection and refinement then work with `deploy.intervention.type: gamepad`.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -54,12 +59,17 @@ struct ScriptedHumanOptions {
 
 /// Config section `deploy.intervention`.
 struct InterventionOptions {
-  std::string type = "scripted";  ///< none | scripted
+  std::string type = "scripted";  ///< none | scripted, or a registered one
   ScriptedHumanOptions scripted{};
   void visit(config::Visitor& v);
 };
 
-/// The source of the config. ConfigError for an unknown type.
+using InterventionFactory = std::function<std::unique_ptr<InterventionSource>(const InterventionOptions&)>;
+/// Adds a kind of source; a second one of the same name replaces it. Thread-safe.
+void register_intervention_source(const std::string& type, InterventionFactory factory);
+/// Names of the registered sources, sorted.
+std::vector<std::string> intervention_source_types();
+/// The source of the config. ConfigError naming the registered ones for an unknown type.
 std::unique_ptr<InterventionSource> make_intervention_source(const InterventionOptions& options);
 
 /// Watches Environment::concern() and acts by Environment::expert_action(). RunError when a concern calls for
