@@ -302,6 +302,10 @@ int main(int argc, char** argv) {
   add_export(app, export_arguments);
   std::vector<std::string> report_directories;
   add_report(app, report_directories);
+  apps::add_examples(app, {{"apo-data inspect demos.hdf5", "what a file holds"},
+                           {"apo-data validate --config my.yaml", "is it fit for the training of this config?"},
+                           {"apo-data contact-sheet --config my.yaml --output sheet.webp", "who acted, what is learned"},
+                           {"apo-data COMMAND --help", "the options of one command"}});
   return apps::run_app(app, argc, argv, [&] {
     if (app.got_subcommand("export")) return run_export(export_arguments);
     if (app.got_subcommand("report")) return run_report(report_directories);

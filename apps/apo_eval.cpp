@@ -75,5 +75,13 @@ int main(int argc, char** argv) {
   app.add_option("--sheet", arguments.sheet,
                  "draw an animation of what the disruptions look like, and evaluate nothing")
       ->type_name("FILE.webp");
+  apps::add_examples(
+      app, {{"apo-eval --config tabletop --set policy.checkpoint=runs/tabletop/policy --set eval.trials=500",
+             "success in 500 trials"},
+            {"apo-eval --config tabletop --set policy.checkpoint=runs/tabletop/policy --disruptions all",
+             "and under each disruption, as a table"},
+            {"apo-eval --config tabletop --set policy.checkpoint=runs/tabletop/policy --dataset demos.hdf5 --output "
+             "scores.jsonl",
+             "log-probabilities of recorded steps"}});
   return apps::run_app(app, argc, argv, [&] { run_eval(arguments); });
 }

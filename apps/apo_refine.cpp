@@ -12,6 +12,27 @@ namespace {
 
 using namespace apo;
 
+// "52% [45, 59]"
+std::string in_percent(const Rate& rate) {
+  std::ostringstream text;
+  text << std::fixed << std::setprecision(0) << 100 * rate.rate << "% [" << 100 * rate.low << ", " << 100 * rate.high
+       << "]";
+  return text.str();
+}
+
+// The last line: success before and after.
+std::string what_happened(const deploy::RefineResult& result) {
+  const deploy::RoundResult& base = result.rounds.front();
+  const std::string before = in_percent(base.evaluation.success);
+  if (result.rounds.size() == 1) return concat("success  ", before, " of the base, not refined");
+  const deploy::RoundResult* in_use = &base;
+  for (const auto& round : result.rounds)
+    if (round.promoted) in_use = &round;
+  if (in_use == &base) return concat("success  ", before, ", and no refined policy was better: the base stays in use");
+  return concat("success  ", before, " before, ", in_percent(in_use->evaluation.success), " after (",
+                base.evaluation.success.total, " trials, 95% intervals)");
+}
+
 void print_rounds(const deploy::RefineResult& result, const std::string& dir) {
   std::cout << "\nround  success              unaided  take-overs in deployment        policy\n";
   for (const auto& round : result.rounds) {
@@ -27,15 +48,15 @@ void print_rounds(const deploy::RefineResult& result, const std::string& dir) {
               << interval.str() << std::setw(9) << std::fixed << std::setprecision(2) << round.evaluation.unaided.rate
               << std::setw(32) << take_overs.str() << (round.promoted ? "promoted" : "not promoted") << "\n";
   }
-  std::cout << "\npolicy   " << result.policy << "\nnumbers  " << dir << "/summary.json\nreport   " << dir
-            << "/report.html\n";
+  std::cout << "\npolicy   " << result.policy << "\nnumbers  " << dir << "/summary.json\n"
+            << what_happened(result) << "; open " << dir << "/report.html\n";
 }
 
 void print_comparison(const deploy::RefineResult& result, const std::string& dir) {
   const std::string name = dir + "/comparison.json";
   std::cout << "\n"
             << deploy::comparison_markdown({&result.comparison, 1}, {&name, 1}) << "\nnumbers  " << dir
-            << "/comparison.json\ntables   " << dir << "/comparison.md\nreport   " << dir << "/report.html\n";
+            << "/comparison.json\ntables   " << dir << "/comparison.md\nopen     " << dir << "/report.html\n";
 }
 
 struct RefineArguments {
@@ -85,5 +106,9 @@ int main(int argc, char** argv) {
   app.add_option("--output", arguments.output, "with --merge: write the tables to this file")
       ->type_name("FILE")
       ->needs(merge);
+  apps::add_examples(
+      app, {{"apo-refine --config tabletop", "the whole loop in the embedded simulator"},
+            {"apo-refine --config tabletop --set refine.rounds=2 --resume", "one more round of a finished loop"},
+            {"apo-refine --merge runs/comparison-1 --merge runs/comparison-2", "one table of two comparisons"}});
   return apps::run_app(app, argc, argv, [&] { run_refine(arguments); });
 }

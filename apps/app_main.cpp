@@ -13,11 +13,16 @@
 #include "apo/base/interrupt.h"
 #include "apo/base/location.h"
 #include "apo/base/log.h"
+#include "apo/base/plugin.h"
+#include "apo/base/provenance.h"
+#include "apo/base/text.h"
 #include "apo/base/version.h"
 #include "apo/config/options.h"
 #include "apo/config/reference.h"
 #include "apo/config/shipped.h"
 #include "apo/simulation/tabletop.h"
+#include "completion.h"
+#include "printable_output.h"
 
 namespace apo::apps {
 namespace {
@@ -28,8 +33,14 @@ constexpr const char* kReferenceTitle =
     "Paths are relative to the file (in `--set`: to the working directory). This page is the output of "
     "`apo-train --print-reference`; `--print-schema` prints the same as a JSON schema for editors.\n\n";
 
+constexpr const char* kExitCodes =
+    "Exit codes:\n  0 done   2 wrong usage or config   3 wrong data or checkpoint   4 failure while running\n"
+    "  130 stopped by Ctrl-C or SIGTERM";
+
 int fail(const CLI::App& app, ExitCode code, const std::string& message) {
-  std::cerr << app.get_name() << ": " << message << std::endl;
+  std::string_view whole = message;
+  while (whole.ends_with('\n')) whole.remove_suffix(1);
+  std::cerr << app.get_name() << ": " << printable(whole) << std::endl;
   return static_cast<int>(code);
 }
 
@@ -44,7 +55,7 @@ LogLevel log_level(const std::string& name) {
 std::string about() {
   const CudaState& cuda = cuda_state();
   const std::string mujoco = simulation::Tabletop::problem();
-  return concat(version(), "\nlibrary   ", own_file().string(), "\nLibTorch  ", TORCH_VERSION, " ",
+  return concat(version(), "\ncommit    ", provenance().commit, "\nlibrary   ", own_file().string(), "\nLibTorch  ", TORCH_VERSION, " ",
                 file_of(reinterpret_cast<const void*>(&at::globalContext)).string(), "\nMuJoCo    ", mujoco.empty() ? "there" : mujoco, "\nGPU       ",
                 cuda.devices > 0 ? concat(cuda.devices, " usable") : cuda.problem);
 }
@@ -56,6 +67,11 @@ void add_config_options(CLI::App& app, ConfigArguments& arguments) {
       ->type_name("FILE|NAME");
   app.add_option("--set", arguments.overrides, "override one key: --set objective.beta=0.2 (repeatable)")
       ->type_name("KEY.PATH=VALUE")
+      ->take_all()
+      ->allow_extra_args(false);
+  app.add_option("--plugin", arguments.plugins,
+                 "shared library that registers policies, environments or people of your own (repeatable)")
+      ->type_name("FILE")
       ->take_all()
       ->allow_extra_args(false);
   app.add_flag("--print-config", arguments.print_config,
@@ -77,6 +93,7 @@ training::ExistingRun ExistingRunArguments::value() const {
 }
 
 std::optional<RunConfig> read_config(const ConfigArguments& arguments, ConfigNeed need) {
+  for (const std::string& plugin : arguments.plugins) load_plugin(plugin);
   const config::VisitFunction every_key = [](config::Visitor& v) {
     RunConfig defaults;
     defaults.visit(v);
@@ -112,10 +129,29 @@ void check_no_recording(const std::string& option, const std::string& output) {
             " is a recording and would be replaced; choose another name");
 }
 
+void add_examples(CLI::App& app, const Examples& examples) {
+  std::string text = "Examples:\n";
+  for (const auto& [command, what] : examples) text += concat("  ", command, "\n      ", what, "\n");
+  app.footer(concat(text, "\n", kExitCodes));
+}
+
 int run_app(CLI::App& app, int argc, char** argv, const std::function<void()>& body) {
   if (version() != APO_VERSION)  // two installations, and LD_LIBRARY_PATH prefers the other's library
     return fail(app, ExitCode::run, concat("expected the library of apo " APO_VERSION ", found ", own_file().string(),
                                            " of apo ", version(), "; is another installation in LD_LIBRARY_PATH?"));
+  set_command(app.get_name(), argc, argv);
+  for (CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) command->footer(kExitCodes);
+  const PrintableOutput printable_output(std::cout);
+  app.add_option_function<std::string>(
+         "--print-completion",
+         [&app](const std::string& shell) {
+           std::string file = completion(app, shell);
+           file.pop_back();  // the line feed that comes again
+           throw CLI::CallForVersion(file, 0);
+         },
+         "print the completion file for bash or zsh, and stop")
+      ->check(CLI::IsMember({"bash", "zsh"}))
+      ->group("");
   app.set_version_flag("--version", about, "print the version, where the libraries lie and what the machine offers, and stop");
   app.get_formatter()->column_width(34);
   try {

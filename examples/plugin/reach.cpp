@@ -18,7 +18,9 @@ class Reach : public deploy::Environment {
     for (double* place : {&x_, &y_, &goal_x_, &goal_y_}) *place = 0.1 + 0.8 * random.uniform();
     steps_ = 0;
   }
-  Observation observe() override { return {.images = {{"top", render(32)}}, .state = {}, .instruction = "reach the square"}; }
+  Observation observe() override {
+    return {.images = {{"top", render(32)}}, .state = {}, .instruction = "reach the square"};
+  }
   void step(const Action& action) override {
     x_ = std::clamp(x_ + 0.1 * action[0], 0.0, 1.0);
     y_ = std::clamp(y_ + 0.1 * action[1], 0.0, 1.0);
@@ -34,17 +36,23 @@ class Reach : public deploy::Environment {
   at::Tensor render(int64_t size) override {  // [size, size, 3] uint8: the square green, the dot white
     at::Tensor picture = at::zeros({size, size, 3}, at::kByte);
     const auto paint = [&](double x, double y, int64_t half, at::IntArrayRef color) {
-      const auto begin = [&](double at) { return std::clamp<int64_t>(std::lround(at * size) - half, 0, size - 1); };
-      picture.slice(0, begin(y), begin(y) + 2 * half).slice(1, begin(x), begin(x) + 2 * half).copy_(at::tensor(color, at::kByte));
+      const auto cut = [&](const at::Tensor& whole, int64_t axis, double at) {
+        const int64_t begin = std::clamp<int64_t>(std::lround(at * size) - half, 0, size - 1);
+        return whole.slice(axis, begin, begin + 2 * half);
+      };
+      cut(cut(picture, 0, y), 1, x).copy_(at::tensor(color, at::kByte));
     };
     paint(goal_x_, goal_y_, size / 10, {0, 200, 0});
     paint(x_, y_, size / 16, {255, 255, 255});
     return picture;
   }
-  std::optional<std::string> concern() const override { return steps_ > 15 ? std::optional<std::string>("slow") : std::nullopt; }
+  std::optional<std::string> concern() const override {
+    if (steps_ > 15) return "slow";
+    return std::nullopt;
+  }
   std::optional<Action> expert_action() const override {
-    const auto toward = [](double from, double to) { return static_cast<float>(std::clamp((to - from) / 0.1, -1.0, 1.0)); };
-    return Action{toward(x_, goal_x_), toward(y_, goal_y_)};
+    const auto toward = [](double from, double to) { return std::clamp((to - from) / 0.1, -1.0, 1.0); };
+    return Action{float(toward(x_, goal_x_)), float(toward(y_, goal_y_))};
   }
   std::string name() const override { return "reach"; }
 
@@ -56,7 +64,8 @@ class Reach : public deploy::Environment {
 // A person who takes over as soon as there is a concern, and finishes.
 class Impatient : public deploy::InterventionSource {
  public:
-  std::optional<deploy::Intervention> decide(deploy::Environment& world, const Observation&, const Action&) override {
+  std::optional<deploy::Intervention> decide(deploy::Environment& world, const Observation&,
+                                             const Action&) override {
     if (const auto concern = world.concern()) return deploy::Intervention{*world.expert_action(), *concern};
     return std::nullopt;
   }

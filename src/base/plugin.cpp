@@ -21,8 +21,10 @@ Function find(const SharedLibrary& library, const char* symbol) {
   try {
     library.find(function, symbol);
   } catch (const RunError&) {
-    throw ConfigError(concat(library.name(), ": expected a plug-in of apo (APO_PLUGIN in one of its sources), found a "
-                                             "library without ", symbol));
+    throw ConfigError(concat(library.name(),
+                             ": expected a plug-in of apo (APO_PLUGIN in one of its sources), found a "
+                             "library without ",
+                             symbol));
   }
   return function;
 }
@@ -49,15 +51,16 @@ void load_plugin(const fs::path& given) {
   SharedLibrary library = open(file);
   library.keep();  // the registries hold what is in it
   const std::string_view compiled = find<const char* (*)()>(library, "apo_plugin_version")();
-  APO_CHECK(ConfigError, compiled == version(), file.string(), ": expected a plug-in compiled against apo ", version(),
-            ", found one for ", compiled, "; compile it anew");
+  APO_CHECK(ConfigError, compiled == version(), file.string(), ": expected a plug-in compiled against apo ",
+            version(), ", found one for ", compiled, "; compile it anew");
   const auto register_all = find<void (*)()>(library, "apo_plugin_register");
   try {
     register_all();
   } catch (const std::exception& thrown) {
     throw RunError(concat(file.string(), ": its registration failed: ", thrown.what()));
   } catch (...) {
-    throw RunError(concat(file.string(), ": its registration failed with something that is no std::exception"));
+    throw RunError(
+        concat(file.string(), ": its registration failed with something that is no std::exception"));
   }
   log_debug("plug-in ", file.string());
 }

@@ -81,7 +81,7 @@ std::string_view comments_of(std::string_view text) {
 }
 
 template <class Number>
-  requires std::integral<Number>
+requires std::integral<Number>
 void read(Number& number, std::string_view text) {
   std::from_chars(text.data(), text.data() + text.size(), number);
 }

@@ -18,7 +18,7 @@ size_t character_length(char lead) {
 }
 
 struct Character {
-  size_t length = 0;   ///< in bytes; 0: none that is whole and well-formed
+  size_t length = 0;  ///< in bytes; 0: none that is whole and well-formed
   uint32_t point = 0;
 };
 
@@ -39,8 +39,8 @@ Character first_character(std::string_view text) {
 
 // Moves the cursor, breaks lines or turns the direction of writing.
 bool acts_on_a_terminal(uint32_t point) {
-  return point < 0x20 || (point >= 0x7f && point < 0xa0) || point == 0x61c || point == 0x200e || point == 0x200f ||
-         (point >= 0x2028 && point <= 0x202e) || (point >= 0x2066 && point <= 0x2069);
+  return point < 0x20 || (point >= 0x7f && point < 0xa0) || point == 0x61c || point == 0x200e ||
+         point == 0x200f || (point >= 0x2028 && point <= 0x202e) || (point >= 0x2066 && point <= 0x2069);
 }
 
 std::string hexadecimal(uint32_t value, int digits) {

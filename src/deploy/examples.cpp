@@ -60,8 +60,7 @@ class Examples {
       const uint64_t seed = after_[i].seed;
       ++count;
       add("failed", "base", play(*base_, seed), "the base policy", before_[i].success);
-      if (refined_)
-        add("failed", "still", play(*current_, seed), "the refined policy", after_[i].success);
+      if (refined_) add("failed", "still", play(*current_, seed), "the refined policy", after_[i].success);
     }
   }
 
@@ -80,7 +79,8 @@ class Examples {
     data::write_animation(path, trial.frames, kFramesPerSecond);
     environment_->reset(seed);
     const bool success = trial.trial.success;
-    std::string caption = concat("seed ", seed, ": ", trial.trial.outcome, " after ", trial.trial.steps, " steps");
+    std::string caption =
+        concat("seed ", seed, ": ", trial.trial.outcome, " after ", trial.trial.steps, " steps");
     if (evaluated && *evaluated != success)
       caption += concat("; in the evaluation it ", *evaluated ? "succeeded" : "failed", " (rounding)");
     drawn_.push_back({{"kind", kind},

@@ -7,12 +7,14 @@
 
 namespace apo::deploy {
 
-/// Draws up to refine.animations trials of each kind into dir/animations and returns the summary's `animations`: a list of
-/// kind ("solved", "failed"), chosen (how the trials of this kind were), title, instruction, caption and path.
+/// Draws up to refine.animations trials of each kind into dir/animations and returns the summary's
+/// `animations`: a list of kind ("solved", "failed"), chosen (how the trials of this kind were), title,
+/// instruction, caption and path.
 ///   solved  the base failed, the policy in use does not: the base alone, with the human, the policy in use
 ///   failed  the policy in use fails, whatever the base did: the base, the policy in use
-/// Trials are taken in the order of their seeds. What is drawn is played anew, one episode at a time: where rounding makes it
-/// end otherwise than in the evaluation, the title tells of the picture and the caption of both.
+/// Trials are taken in the order of their seeds. What is drawn is played anew, one episode at a time: where
+/// rounding makes it end otherwise than in the evaluation, the title tells of the picture and the caption of
+/// both.
 nlohmann::json draw_examples(const Stages& stages, const RoundResult& base, const RoundResult& current);
 
 }  // namespace apo::deploy

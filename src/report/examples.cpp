@@ -40,12 +40,13 @@ std::string count_sentence(const LoopSummary& summary, const std::string& kind) 
                   " that the base failed.");
   if (kind == "failed" && gain && gain->pairs) {
     const Pairs& pairs = *gain->pairs;
-    return concat("The policy in use fails ", of_trials(pairs.neither + pairs.only_before, pairs.total()), "; the base solved ",
-                  format_count(pairs.only_before), " of these.");
+    return concat("The policy in use fails ", of_trials(pairs.neither + pairs.only_before, pairs.total()),
+                  "; the base solved ", format_count(pairs.only_before), " of these.");
   }
   if (kind == "failed" && evaluation && evaluation->success)
-    return concat("The policy in use fails ",
-                  of_trials(evaluation->success->total - evaluation->success->count, evaluation->success->total), ".");
+    return concat(
+        "The policy in use fails ",
+        of_trials(evaluation->success->total - evaluation->success->count, evaluation->success->total), ".");
   return "";
 }
 
@@ -56,8 +57,8 @@ std::string stories(const LoopSummary& summary, const std::vector<Animation>& sh
     if (i == 0 || seed_of(shown[i]) != seed_of(shown[i - 1]))
       out += concat("<div class=\"pictures\">\n", task_line(summary, shown[i]));
     out += concat("<figure>", embedded_picture(loop_dir, shown[i].path, shown[i].title, "animation", notes),
-                  "<figcaption>", escape(shown[i].title), "</figcaption><p class=\"note\">", escape(shown[i].caption),
-                  "</p></figure>\n");
+                  "<figcaption>", escape(shown[i].title), "</figcaption><p class=\"note\">",
+                  escape(shown[i].caption), "</p></figure>\n");
     if (i + 1 == shown.size() || seed_of(shown[i + 1]) != seed_of(shown[i])) out += "</div>\n";
   }
   return out + "</div>\n";
@@ -67,7 +68,8 @@ std::string stories(const LoopSummary& summary, const std::vector<Animation>& sh
 
 std::string examples(const LoopSummary& summary, const fs::path& loop_dir, std::vector<std::string>& notes) {
   std::string out;
-  for (const auto& [kind, title] : {std::pair{"", ""}, {"solved", "What it learned"}, {"failed", "What still fails"}}) {
+  for (const auto& [kind, title] :
+       {std::pair{"", ""}, {"solved", "What it learned"}, {"failed", "What still fails"}}) {
     std::vector<Animation> shown;
     for (const Animation& animation : summary.animations)
       if (animation.kind == kind) shown.push_back(animation);
@@ -77,7 +79,8 @@ std::string examples(const LoopSummary& summary, const fs::path& loop_dir, std::
     if (*title != '\0') out += concat("<h3>", title, "</h3>\n");
     if (!count.empty() || !chosen.empty())
       out += concat("<p class=\"lead\">", escape(count),
-                    chosen.empty() ? "" : concat(count.empty() ? "" : " ", "Shown: ", escape(chosen), "."), "</p>\n");
+                    chosen.empty() ? "" : concat(count.empty() ? "" : " ", "Shown: ", escape(chosen), "."),
+                    "</p>\n");
     out += stories(summary, shown, loop_dir, notes);
   }
   return out;

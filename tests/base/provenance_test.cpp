@@ -23,7 +23,8 @@ TEST(ShellLine, IsTakenAsItWasWritten) {
 
 // What bash makes of the line are the words again.
 TEST(ShellLine, GoesThroughAShell) {
-  const std::vector<std::string> words = {"printf", "%s|", "a b", "it's", "$HOME", "tab\there", "\x1b[1m", "*", "ä"};
+  const std::vector<std::string> words = {"printf",    "%s|",     "a b", "it's", "$HOME",
+                                          "tab\there", "\x1b[1m", "*",   "ä"};
   std::FILE* pipe = ::popen(shell_line({"bash", "-c", shell_line(words)}).c_str(), "r");
   ASSERT_NE(pipe, nullptr);
   std::string out;
@@ -53,12 +54,14 @@ TEST(Provenance, StandsAboveAConfigAndIsReadAgain) {
   const char* const words[] = {"apo-train", "first"};
   set_command("apo-train", 2, words);
   const std::string text = with_provenance("run:\n  seed: 3\n");
-  EXPECT_TRUE(text.starts_with("# made by apo-train\n#   program: apo-train\n#   command: apo-train first\n"));
+  EXPECT_TRUE(
+      text.starts_with("# made by apo-train\n#   program: apo-train\n#   command: apo-train first\n"));
   EXPECT_TRUE(text.ends_with("\nrun:\n  seed: 3\n"));
   const std::vector<Provenance> all = read_provenance(text);
   ASSERT_EQ(all.size(), 1u);
   EXPECT_EQ(provenance_json(all[0]), provenance_json());
-  EXPECT_EQ(with_provenance("run:\n  seed: 4\n", text), text.substr(0, text.find("run:")) + "run:\n  seed: 4\n")
+  EXPECT_EQ(with_provenance("run:\n  seed: 4\n", text),
+            text.substr(0, text.find("run:")) + "run:\n  seed: 4\n")
       << "the same command of the same commit on the same host is told once";
 
   const char* const again[] = {"apo-train", "--resume"};
@@ -73,7 +76,8 @@ TEST(Provenance, OtherCommentsAreNone) {
   EXPECT_TRUE(read_provenance("# my own config\n#   command: rm\nrun: {}\n").empty());
   EXPECT_TRUE(read_provenance("").empty());
   EXPECT_TRUE(read_provenance("run: {}\n# made by apo-train\n").empty());
-  const std::vector<Provenance> cut = read_provenance("# made by apo-eval\n#   threads: many\n#   color: red\n#   host: h");
+  const std::vector<Provenance> cut =
+      read_provenance("# made by apo-eval\n#   threads: many\n#   color: red\n#   host: h");
   ASSERT_EQ(cut.size(), 1u);
   EXPECT_EQ(cut[0].host, "h");
   EXPECT_EQ(cut[0].threads, 0);

@@ -18,6 +18,22 @@ link() { # NAME CMAKE-ARGUMENTS...
 }
 link as-built
 "$scratch/site/apo/bin/apo-train" --version
+# README's two snippets as they stand
+mkdir "$scratch/readme"
+snippet() { # LANGUAGE: the first block of it below "Use the library"
+  awk -v fence="\`\`\`$1" '/^## Use the library/ {here = 1} here && in_it && /^```/ {exit} in_it {print} here && $0 == fence {in_it = 1}' \
+    "$here/../../README.md"
+}
+snippet cmake >"$scratch/readme/CMakeLists.txt"
+snippet cpp >"$scratch/readme/main.cpp"
+cmake -S "$scratch/readme" -B "$scratch/readme/build" -G Ninja -DCMAKE_PREFIX_PATH="$scratch/site/apo"
+cmake --build "$scratch/readme/build" -j 2
+"$scratch/readme/build/mine"
+# the example of a plug-in, in a program of the installation
+cmake -S "$here/../../examples/plugin" -B "$scratch/plugin" -G Ninja -DCMAKE_PREFIX_PATH="$scratch/site/apo"
+cmake --build "$scratch/plugin" -j 2
+"$scratch/site/apo/bin/apo-collect" --plugin "$scratch/plugin/libreach.so" --set environment.type=reach --set deploy.demonstrations.episodes=2 \
+  --demonstrations --config tabletop --output "$scratch/demonstrations.hdf5"
 # another installation's library, put before ours
 mkdir "$scratch/other"
 sed 's/0\.1\.0/0.0.9/g' "$scratch/site/apo/lib/libapo.so" >"$scratch/other/libapo.so"

@@ -11,11 +11,13 @@
 namespace apo::testing {
 namespace {
 
+using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using nlohmann::json;
 
-std::string plugin(const std::string& name) { return std::string(APO_BINARY_DIR) + "/plugins/lib" + name + ".so"; }
+std::string plugin(const std::string& name) {
+  return std::string(APO_BINARY_DIR) + "/plugins/lib" + name + ".so";
+}
 
 constexpr const char* kReach = R"(
 run: {dir: loop, seed: 1, device: cpu, threads: 1}
@@ -41,7 +43,8 @@ class Plugin : public ::testing::Test {
   TempDir dir_;
 };
 
-// The expert takes at most 9 steps; a policy of two updates is slow after 15 in every episode that it does not solve.
+// The expert takes at most 9 steps; a policy of two updates is slow after 15 in every episode that it does
+// not solve.
 TEST_F(Plugin, TheExampleRunsThroughTheWholeLoop) {
   const auto result = refine({"--plugin", plugin("reach")});
   ASSERT_EQ(result.exit_code, 0) << result.err;
@@ -57,17 +60,18 @@ TEST_F(Plugin, TheExampleRunsThroughTheWholeLoop) {
 TEST_F(Plugin, WithoutItItsNamesAreUnknown) {
   const auto source = refine({});
   EXPECT_EQ(source.exit_code, 2);
-  EXPECT_THAT(source.err, AllOf(HasSubstr("deploy.intervention.type"), HasSubstr("none"), HasSubstr("scripted"),
-                                HasSubstr("impatient")));
+  EXPECT_THAT(source.err, AllOf(HasSubstr("deploy.intervention.type"), HasSubstr("none"),
+                                HasSubstr("scripted"), HasSubstr("impatient")));
   const auto world = refine({"--set", "deploy.intervention.type=none"});
   EXPECT_EQ(world.exit_code, 2);
-  EXPECT_THAT(world.err, HasSubstr("environment.type: expected a registered environment (tabletop), found reach"));
+  EXPECT_THAT(world.err,
+              HasSubstr("environment.type: expected a registered environment (tabletop), found reach"));
   EXPECT_FALSE(std::filesystem::exists(dir_ / "loop/config.yaml"));
 }
 
 TEST_F(Plugin, ACommandLineTakesSeveral) {
-  const auto result = run_program("apo-train", {"--plugin", plugin("reach"), "--plugin", plugin("policy"), "--print-config",
-                                                "--config", dir_ / "reach.yaml"});
+  const auto result = run_program("apo-train", {"--plugin", plugin("reach"), "--plugin", plugin("policy"),
+                                                "--print-config", "--config", dir_ / "reach.yaml"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.out, HasSubstr("type: impatient"));
 }
@@ -76,7 +80,8 @@ class PluginOfATraining : public TinyLoop {};
 
 TEST_F(PluginOfATraining, RegistersPolicies) {
   record_demonstrations();
-  const auto result = run("apo-train", sft("run", {"--plugin", plugin("policy"), set("policy.type=stubborn")}));
+  const auto result =
+      run("apo-train", sft("run", {"--plugin", plugin("policy"), set("policy.type=stubborn")}));
   EXPECT_EQ(result.exit_code, 2);
   EXPECT_THAT(result.err, HasSubstr("apo-train: stubborn was asked to be made\n"));
 }
@@ -89,13 +94,16 @@ TEST_F(Plugin, BadOnesGetOneMessage) {
     return result.err;
   };
   const std::string missing = dir_ / "none.so";
-  EXPECT_EQ(message(missing, 2), concat("apo-refine: --plugin ", missing, ": expected a shared library, found nothing\n"));
+  EXPECT_EQ(message(missing, 2),
+            concat("apo-refine: --plugin ", missing, ": expected a shared library, found nothing\n"));
   EXPECT_THAT(message(dir_.path(), 2), HasSubstr("expected a shared library, found something else"));
   EXPECT_THAT(message(dir_ / "reach.yaml", 2), HasSubstr("reach.yaml: cannot be loaded: "));
   EXPECT_THAT(message(std::string(APO_BINARY_DIR) + "/fake_driver/libcuda.so.1", 2),
               HasSubstr("libcuda.so.1: expected a plug-in of apo"));
-  EXPECT_THAT(message(plugin("other_version"), 2), HasSubstr("compiled against apo 0.1.0, found one for 0.0.9"));
-  EXPECT_THAT(message(plugin("throwing"), 4), HasSubstr("its registration failed: no gamepad \\u001b[31m here\n"));
+  EXPECT_THAT(message(plugin("other_version"), 2),
+              HasSubstr("compiled against apo 0.1.0, found one for 0.0.9"));
+  EXPECT_THAT(message(plugin("throwing"), 4),
+              HasSubstr("its registration failed: no gamepad \\u001b[31m here\n"));
   EXPECT_FALSE(std::filesystem::exists(dir_ / "loop"));
 }
 

@@ -6,14 +6,16 @@
 
 namespace apo {
 
-/// Whether the bytes are UTF-8: whole characters, none longer than it need be, no surrogates, nothing beyond U+10FFFF.
+/// Whether the bytes are UTF-8: whole characters, none longer than it need be, no surrogates, nothing beyond
+/// U+10FFFF.
 bool is_utf8(std::string_view text);
 
 enum class NewLines { escaped, kept };
-/// The text as it may stand on a terminal: what would move the cursor, begin an escape sequence, break the line or turn the
-/// direction of writing is shown, not sent. "\n", "\r" and "\t" by these names, other control characters and marks of
-/// direction as \u001b, bytes that are no UTF-8 as \xff. `kept` leaves line feeds and tabs alone. Text from a file goes
-/// through here before people see it; log lines, messages and standard output of the programs do as a whole.
+/// The text as it may stand on a terminal: what would move the cursor, begin an escape sequence, break the
+/// line or turn the direction of writing is shown, not sent. "\n", "\r" and "\t" by these names, other
+/// control characters and marks of direction as \u001b, bytes that are no UTF-8 as \xff. `kept` leaves line
+/// feeds and tabs alone. Text from a file goes through here before people see it; log lines, messages and
+/// standard output of the programs do as a whole.
 std::string printable(std::string_view text, NewLines lines = NewLines::escaped);
 /// Bytes at the end of `text` that begin a character which goes on behind it (0 to 3).
 size_t unfinished_character(std::string_view text);
