@@ -13,6 +13,10 @@ find_path(APO_SENTENCEPIECE_INCLUDE sentencepiece_processor.h REQUIRED)
 find_library(APO_SENTENCEPIECE_LIBRARY sentencepiece REQUIRED)
 find_library(APO_WEBP_LIBRARY webp REQUIRED)
 find_library(APO_WEBPMUX_LIBRARY webpmux REQUIRED)
+find_path(APO_TURBOJPEG_INCLUDE turbojpeg.h REQUIRED)
+find_library(APO_TURBOJPEG_LIBRARY turbojpeg REQUIRED)
+find_path(APO_PNG_INCLUDE png.h REQUIRED)
+find_library(APO_PNG_LIBRARY NAMES png16 png REQUIRED)
 if(NOT TARGET apo::hdf5)
   add_library(apo::hdf5 INTERFACE IMPORTED)
   set_target_properties(apo::hdf5 PROPERTIES
@@ -22,6 +26,12 @@ if(NOT TARGET apo::hdf5)
   add_library(apo::sentencepiece INTERFACE IMPORTED)
   set_target_properties(apo::sentencepiece PROPERTIES
     INTERFACE_INCLUDE_DIRECTORIES "${APO_SENTENCEPIECE_INCLUDE}" INTERFACE_LINK_LIBRARIES "${APO_SENTENCEPIECE_LIBRARY}")
+  add_library(apo::jpeg INTERFACE IMPORTED)
+  set_target_properties(apo::jpeg PROPERTIES
+    INTERFACE_INCLUDE_DIRECTORIES "${APO_TURBOJPEG_INCLUDE}" INTERFACE_LINK_LIBRARIES "${APO_TURBOJPEG_LIBRARY}")
+  add_library(apo::png INTERFACE IMPORTED)
+  set_target_properties(apo::png PROPERTIES
+    INTERFACE_INCLUDE_DIRECTORIES "${APO_PNG_INCLUDE}" INTERFACE_LINK_LIBRARIES "${APO_PNG_LIBRARY}")
   add_library(apo::webp INTERFACE IMPORTED)
   set_target_properties(apo::webp PROPERTIES
     INTERFACE_LINK_LIBRARIES "${APO_WEBPMUX_LIBRARY};${APO_WEBP_LIBRARY}")

@@ -59,6 +59,7 @@ class Converter {
 void Converter::begin_file(const ScannedFile& in) {
   hdf5::Session session;
   extras_.emplace(in.file);
+  for (const std::string& what : in.file.left_out()) leave_out(what);
   const Group* source = extras_->data();
   TrajectoryInfo info;
   // kept, counted anew, or where the instruction is found
@@ -96,7 +97,8 @@ void Converter::list_unused(const Group& demo, const EpisodeRecord& record) {
   static const std::set<std::string> known{"num_samples", "task_description", "outcome", "success", "policy_hash", "ep_meta"};
   for (const std::string& key : demo.attribute_names())
     if (!known.contains(key)) leave_out("attribute data/demo_*/" + key);
-  for (const std::string& name : unused_observations(demo, record)) leave_out("data/demo_*/obs/" + name);
+  for (const auto& [path, what] : record.unused)
+    if (path.starts_with("obs/")) leave_out("data/demo_*/" + path);
 }
 
 // robomimic's tools read the shapes of the first episode only.

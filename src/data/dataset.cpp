@@ -105,6 +105,7 @@ void Dataset::State::add_source(const SourceOptions& source, bool is_expert, con
     for (const OpenFile& other : files)
       if (other.file->path() == path) log_warn(path.string(), ": named by two data sources, its steps count twice");
     OpenFile file{TrajectoryFile::open(path, source.format, source.instruction, source.image_orientation), is_expert, {}};
+    for (const std::string& what : file.file->left_out()) log_warn(path.string(), ": left out: ", what);
     const int64_t n = file.file->num_episodes();
     for (int64_t e = 0; e < (source.limit > 0 ? std::min(n, source.limit) : n); ++e) {
       LabelledEpisode episode{file.file->episode(e), {}};
@@ -114,6 +115,10 @@ void Dataset::State::add_source(const SourceOptions& source, bool is_expert, con
     }
     files.push_back(std::move(file));
   }
+  if (const auto failed = source_counts.find("skipped: failed demonstration"); failed != source_counts.end())
+    log_warn(source.path, ": ", failed->second,
+             " steps of failed demonstrations (success 0) are left out "
+             "(data.labels.failed_demonstrations)");
   for (const auto& [key, n] : source_counts) counts[(is_expert ? "expert/" : "interactions/") + key] += n;
 }
 

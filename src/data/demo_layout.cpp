@@ -5,14 +5,13 @@
 #include <atomic>
 #include <cmath>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "apo/base/error.h"
 #include "apo/base/log.h"
-#include "apo/base/text.h"
-#include "base/json_depth.h"
+#include "data/demo_parts.h"
 #include "data/layouts.h"
+#include "data/stored_pictures.h"
 
 namespace apo::data {
 namespace {
@@ -22,128 +21,45 @@ using hdf5::Array;
 using hdf5::Group;
 using hdf5::Kind;
 
-constexpr int64_t kMaxPixels = 16384;   // a side
-constexpr int64_t kMaxActionSize = 4096;
+constexpr int64_t kLargestUnwritten = int64_t{1} << 24;  // numbers of a state that was made and never filled
 
 struct State {
   int64_t width = 0;
   std::vector<float> values;  // [S, width]
 };
 
+struct Camera {
+  std::string path;  // of its array
+  StoredPictures stored;
+};
+
 struct Demo {
   EpisodeRecord record;
-  std::map<std::string, std::string> cameras;  // camera -> path of its array
+  std::map<std::string, Camera> cameras;
   std::map<std::string, State> states;
 };
 
-bool ends_with(const std::string& text, std::string_view end) {
-  return text.size() > end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
-bool has_rows(const Array& array, int64_t rows) { return !array.shape().empty() && array.shape()[0] == rows; }
-
-void expect_length(const Array& array, int64_t steps) {
-  APO_CHECK(DataError, has_rows(array, steps), array.where(), ": expected ", steps,
-            " rows, one for each action, found ", array.describe());
-}
-
-std::vector<Action> read_rows(const Array& array, int64_t steps, const char* what) {
-  array.expect(Kind::floating, 2, what);
-  if (steps >= 0) expect_length(array, steps);
-  const int64_t rows = array.shape()[0], width = array.shape()[1];
-  APO_CHECK(DataError, rows > 0 && width > 0 && width <= kMaxActionSize, array.where(), ": expected ", what, ", found ",
-            array.describe());
-  const std::vector<float> values = array.floats();
-  std::vector<Action> actions;
-  actions.reserve(static_cast<size_t>(rows));
-  for (int64_t i = 0; i < rows; ++i) actions.emplace_back(values.begin() + i * width, values.begin() + (i + 1) * width);
-  return actions;
-}
-
-std::vector<int64_t> read_codes(const Array& array, int64_t steps, std::initializer_list<int64_t> allowed) {
-  array.expect(Kind::integer, 1, "integers [S]");
-  expect_length(array, steps);
-  std::vector<int64_t> codes = array.integers();
-  for (size_t i = 0; i < codes.size(); ++i) {
-    if (std::find(allowed.begin(), allowed.end(), codes[i]) != allowed.end()) continue;
-    std::string valid;
-    for (const int64_t a : allowed) valid += concat(valid.empty() ? "" : ", ", a);
-    throw DataError(concat(array.where(), " row ", i, ": expected one of ", valid, ", found ", codes[i]));
-  }
-  return codes;
-}
-
-// The same, but floating-point and [S, 1] will do: people fill such arrays with numpy.ones.
-std::vector<int64_t> read_loose_codes(const Array& array, int64_t steps, std::initializer_list<int64_t> allowed) {
+// Numbers [S], [S, D] or [S, 1, D] as a state's width; nothing for other arrays.
+std::optional<int64_t> state_width(const Array& array) {
   const auto& shape = array.shape();
-  const bool column = shape.size() == 2 && shape[1] == 1;
-  APO_CHECK(DataError, (shape.size() == 1 || column) && (array.kind() == Kind::integer || array.kind() == Kind::floating),
-            array.where(), ": expected numbers [S], found ", array.describe());
-  expect_length(array, steps);
-  const std::vector<float> values = array.floats();
-  std::vector<int64_t> codes;
-  std::string valid;
-  for (const int64_t a : allowed) valid += concat(valid.empty() ? "" : ", ", a);
-  for (size_t i = 0; i < values.size(); ++i) {
-    const bool known = std::any_of(allowed.begin(), allowed.end(),
-                                   [x = values[i]](int64_t a) { return x == static_cast<float>(a); });
-    APO_CHECK(DataError, known, array.where(), " row ", i, ": expected one of ", valid, ", found ", values[i]);
-    codes.push_back(static_cast<int64_t>(values[i]));
+  if (array.kind() != Kind::floating && array.kind() != Kind::integer) return std::nullopt;
+  if (shape.size() == 1) return 1;
+  if (shape.size() == 2 && shape[1] > 0) return shape[1];
+  if (shape.size() == 3 && shape[1] == 1 && shape[2] > 0) return shape[2];
+  return std::nullopt;
+}
+
+// Arrays of `obs` that could be a quantity of the steps.
+struct Candidates {
+  std::vector<std::pair<std::string, Array>> arrays;
+  std::map<std::string, StoredPictures> pictures;  // of those that are a camera's
+  std::string bad_camera;  // what is wrong with the first array whose name says that it is one
+
+  bool all_have(int64_t rows) const {
+    return std::all_of(arrays.begin(), arrays.end(),
+                       [rows](const auto& a) { return has_rows(a.second, rows); });
   }
-  return codes;
-}
-
-bool is_picture(const std::string& name, const Array& array) {
-  const auto& shape = array.shape();
-  return ends_with(name, "_image") || ends_with(name, "_rgb") ||
-         (shape.size() == 4 && array.is_byte() && shape[3] == 3);
-}
-
-// Pictures and vectors; depth, masks and the like are not used.
-bool is_observation(const std::string& name, const Array& array) {
-  const size_t rank = array.shape().size();
-  return is_picture(name, array) ||
-         ((rank == 1 || rank == 2) && (array.kind() == Kind::floating || array.kind() == Kind::integer));
-}
-
-// A text attribute as JSON; of another kind than any if it is none. DataError if it is nested too deeply.
-nlohmann::json json_attribute(const Group& group, const char* name) {
-  const auto text = group.text_attribute(name);
-  if (!text) return {};
-  return nlohmann::json::parse(*text, depth_guard(concat(group.where(), " attribute ", name)), false);
-}
-
-// {"language_instruction": ...} inside such an attribute, if that is what it is.
-std::optional<std::string> json_entry(const nlohmann::json& json, const char* key) {
-  if (!json.is_object() || !json.contains(key)) return std::nullopt;
-  std::string value;
-  if (json[key].is_array()) {  // LIBERO: a list of words or of letters
-    bool letters = true;
-    for (const auto& part : json[key]) letters = letters && part.is_string() && part.get<std::string>().size() == 1;
-    for (const auto& part : json[key]) {
-      if (!part.is_string()) return std::nullopt;
-      value += letters || value.empty() ? "" : " ";
-      value += part.get<std::string>();
-    }
-  } else if (json[key].is_string()) {
-    value = json[key].get<std::string>();
-  }
-  if (value.size() > 1 && value.front() == '"' && value.back() == '"') value = value.substr(1, value.size() - 2);
-  return value;
-}
-
-// "KITCHEN_SCENE10_close_the_top_drawer_demo" -> "close the top drawer": how LIBERO names its files.
-std::optional<std::string> instruction_in_name(const fs::path& path) {
-  std::string text = path.stem().string();
-  if (!ends_with(text, "_demo")) return std::nullopt;
-  text.resize(text.size() - 5);
-  if (const size_t scene = text.find("SCENE"); scene != std::string::npos) {
-    const size_t end = text.find_first_not_of("0123456789", scene + 5);
-    if (end != std::string::npos && text[end] == '_') text = text.substr(end + 1);
-  }
-  std::replace(text.begin(), text.end(), '_', ' ');
-  return is_utf8(text) ? std::optional(text) : std::nullopt;
-}
+};
 
 class DemoFile : public TrajectoryFile {
  public:
@@ -156,15 +72,18 @@ class DemoFile : public TrajectoryFile {
   Observation observation(int64_t episode, int64_t timestep) const override;
   Observation state(int64_t episode, int64_t timestep) const override;
   std::vector<std::pair<std::string, std::string>> attributes() const override;
+  std::vector<std::string> left_out() const override { return left_out_; }
 
  private:
+  std::vector<std::string> find_demos();
   std::vector<std::string> demo_names() const;
   Demo read_demo(const std::string& name) const;
-  std::string read_instruction(const Group& demo) const;
-  void read_sources(const Group& demo, EpisodeRecord& record) const;
-  void read_choices(const Group& demo, EpisodeRecord& record) const;
+  std::string instruction_for(const Group& demo, ReadNames& read) const;
+  Candidates find_candidates(const Group& observations, int64_t steps, EpisodeRecord& record) const;
   void read_observations(const Group& demo, const std::string& path, Demo& out) const;
-  void read_observation(const Array& array, const std::string& name, const std::string& path, Demo& out) const;
+  void read_camera(const Array& array, const std::string& name, const std::string& path,
+                   const StoredPictures& stored, Demo& out) const;
+  void read_state(const Array& array, const std::string& name, Demo& out) const;
   const std::set<std::string>& constants() const;
   std::set<std::string> find_constants() const;
 
@@ -172,11 +91,49 @@ class DemoFile : public TrajectoryFile {
   Reading reading_;
   Group root_, data_;
   ImageOrientation orientation_;   // never automatic
-  std::optional<std::string> file_instruction_;
+  std::vector<std::string> left_out_;
   mutable std::atomic<bool> warned_of_last_row_ = false;
   mutable std::optional<std::set<std::string>> constants_;   // guarded by the library's lock
   Episodes<Demo> demos_;
 };
+
+bool is_demo_name(const std::string& name) {
+  return name.starts_with("demo_") && name.size() > 5 && name.size() <= 23 &&
+         name.find_first_not_of("0123456789", 5) == std::string::npos;
+}
+
+// What cannot be opened is told when the episode is read.
+bool has_no_step(const Group& data, const std::string& name) {
+  try {
+    const Group demo = data.group(name);
+    if (demo.names().empty()) return true;
+    const std::vector<int64_t> shape = demo.array("actions").shape();
+    return !shape.empty() && shape[0] == 0;
+  } catch (const DataError&) {
+    return false;
+  }
+}
+
+// Arrays of a demo that nobody read, with what they are.
+void list_unread(const Group& group, const std::string& within, const ReadNames& read,
+                 EpisodeRecord& record) {
+  for (const std::string& name : group.names()) {
+    const std::string path = within + name;
+    if (read.contains(path)) continue;
+    try {
+      if (!group.is_group(name)) {
+        record.unused[path] = group.array(name).describe();
+      } else if (within.empty() && std::any_of(read.begin(), read.end(),
+                                               [&](const auto& r) { return r.starts_with(path + "/"); })) {
+        list_unread(group.group(name), path + "/", read, record);
+      } else {
+        record.unused[path] = "a group";
+      }
+    } catch (const DataError& error) {
+      record.unused[path] = error.what();
+    }
+  }
+}
 
 // LIBERO stores pictures as OpenGL renders them, bottom row first, unless it says otherwise.
 ImageOrientation orientation_of(const Group& data, const Reading& reading) {
@@ -194,19 +151,30 @@ DemoFile::DemoFile(Group root, const fs::path& path, const Reading& reading)
       root_(std::move(root)),
       data_(root_.group("data")),
       orientation_(orientation_of(data_, reading)),
-      file_instruction_(data_.text_attribute("task_description")),
-      demos_(demo_names(), reading.lazily, [this](const std::string& name) { return read_demo(name); }) {}
+      demos_(find_demos(), reading.lazily, [this](const std::string& name) { return read_demo(name); }) {}
 
-std::vector<std::string> DemoFile::demo_names() const {
+std::vector<std::string> DemoFile::find_demos() {
   const auto version = data_.integer_attribute(kSchemaAttribute);
   APO_CHECK(DataError, !version || *version <= kSchemaVersion, data_.where(), ": expected schema version ",
             kSchemaVersion, " or older, found ", version.value_or(0));
-  std::vector<std::string> names = data_.names();
-  std::erase_if(names, [](const std::string& name) {
-    return !name.starts_with("demo_") || name.size() == 5 || name.size() > 23 ||
-           name.find_first_not_of("0123456789", 5) != std::string::npos;
+  std::vector<std::string> names = demo_names();
+  std::erase_if(names, [this](const std::string& name) {
+    if (!has_no_step(data_, name)) return false;
+    left_out_.push_back(concat("data/", name, ": no step"));
+    return true;
   });
-  APO_CHECK(DataError, version || !names.empty(), data_.where(), ": expected groups demo_0, demo_1, ..., found none");
+  for (const std::string& name : data_.names())
+    if (!is_demo_name(name) && data_.is_group(name))
+      left_out_.push_back(concat("data/", name, ": a group that is not named demo_N"));
+  APO_CHECK(DataError, version || !names.empty(), data_.where(),
+            ": expected groups demo_0, demo_1, ... with steps, found ",
+            left_out_.empty() ? "none" : left_out_[0]);
+  return names;
+}
+
+std::vector<std::string> DemoFile::demo_names() const {
+  std::vector<std::string> names = data_.names();
+  std::erase_if(names, [](const std::string& name) { return !is_demo_name(name); });
   return names;
 }
 
@@ -216,126 +184,124 @@ Demo DemoFile::read_demo(const std::string& name) const {
   Demo demo;
   EpisodeRecord& record = demo.record;
   record.name = name;
-  record.instruction = read_instruction(group);
-  record.actions = read_rows(group.array("actions"), -1, "floating-point actions [S, A] with S >= 1");
-  const int64_t steps = record.num_steps();
-  const auto num_samples = group.integer_attribute("num_samples");
-  APO_CHECK(DataError, !num_samples || *num_samples == steps, group.where("actions"), ": expected ",
-            num_samples.value_or(0), " rows (attribute num_samples), found ", steps);
-  read_sources(group, record);
-  read_choices(group, record);
-  if (const auto success = group.integer_attribute("success")) {
-    APO_CHECK(DataError, *success == 0 || *success == 1, group.where(), ": attribute success: expected 0 or 1, found ",
-              *success);
-    record.success = *success == 1;
-  }
-  record.outcome = group.text_attribute("outcome").value_or("");
+  record.actions = read_action_rows(group.array("actions"), -1, "floating-point actions [S, A] with S >= 1");
+  expect_num_samples(group, record.num_steps());
+  ReadNames read{"actions", "obs", "rewards", "dones"};  // the last two go into copies
+  read_who_acted(group, reading_.format, record, read);
+  read_choices(group, reading_.format, record, read);
+  record.success = read_success(group);
+  const auto outcome = group.attribute_kind("outcome");
+  if (outcome == Kind::text) record.outcome = group.text_attribute("outcome").value_or("");
+  if (outcome && outcome != Kind::text) record.unused["attribute outcome"] = "no text";
   read_observations(group, "data/" + name + "/obs", demo);
+  record.instruction = instruction_for(group, read);
+  list_unread(group, "", read, record);
   for (const auto& [camera, size] : record.cameras) record.observation_names.push_back(camera);
   for (const auto& [state, width] : record.states) record.observation_names.push_back(state);
   std::sort(record.observation_names.begin(), record.observation_names.end());
   return demo;
 }
 
-std::string DemoFile::read_instruction(const Group& demo) const {
+std::string DemoFile::instruction_for(const Group& demo, ReadNames& read) const {
+  const std::string found = find_instruction(demo, data_, path_, reading_.format, read);
   if (!reading_.instruction.empty()) return reading_.instruction;
-  for (const auto& found : {demo.text_attribute("task_description"), file_instruction_,
-                            json_entry(json_attribute(demo, "ep_meta"), "lang"),
-                            json_entry(json_attribute(data_, "problem_info"), "language_instruction")})
-    if (found && !found->empty()) return *found;
-  if (reading_.format == TrajectoryFormat::libero)
-    if (const auto found = instruction_in_name(path_); found && !found->empty()) return *found;
-  throw DataError(concat(demo.where(), ": expected an attribute task_description; the file has no instruction, so give "
-                         "one with the option `instruction` of its data source (--instruction for files on the command line)"));
+  APO_CHECK(DataError, !found.empty(), demo.where(),
+            ": expected an attribute task_description; the file has no "
+            "instruction, so give one with the option `instruction` of its data source (--instruction for "
+            "files on the "
+            "command line)");
+  return found;
 }
 
-void DemoFile::read_sources(const Group& demo, EpisodeRecord& record) const {
-  const int64_t steps = record.num_steps();
-  record.recorded.assign(static_cast<size_t>(steps), true);
-  record.sources.assign(static_cast<size_t>(steps), ActionSource::expert);
-  if (reading_.format == TrajectoryFormat::apo || demo.has("action_source")) {
-    const auto codes = read_codes(demo.array("action_source"), steps, {-1, 0, 1, 2});
-    for (size_t i = 0; i < codes.size(); ++i) {
-      record.recorded[i] = codes[i] >= 0;
-      record.sources[i] = codes[i] >= 0 ? static_cast<ActionSource>(codes[i]) : ActionSource::policy;
+Candidates DemoFile::find_candidates(const Group& observations, int64_t steps, EpisodeRecord& record) const {
+  Candidates found;
+  for (const std::string& name : observations.names()) {
+    const std::string path = "obs/" + name;
+    if (observations.is_group(name)) {
+      record.unused[path] = "a group";
+      continue;
     }
-  } else if (reading_.format == TrajectoryFormat::sirius || demo.has("action_modes")) {
-    const auto codes = read_loose_codes(demo.array("action_modes"), steps, {-1, 0, 1});
-    for (size_t i = 0; i < codes.size(); ++i) record.sources[i] = static_cast<ActionSource>(codes[i] + 1);
-  }
-}
-
-// Explicit labels, and what the policy wanted.
-void DemoFile::read_choices(const Group& demo, EpisodeRecord& record) const {
-  const int64_t steps = record.num_steps();
-  record.desirable.assign(static_cast<size_t>(steps), std::nullopt);
-  record.policy_actions.assign(static_cast<size_t>(steps), std::nullopt);
-  if (demo.has("desirable")) {
-    const auto codes = read_codes(demo.array("desirable"), steps, {-2, -1, 0, 1});
-    record.neither.assign(codes.size(), false);
-    for (size_t i = 0; i < codes.size(); ++i) {
-      if (codes[i] >= 0) record.desirable[i] = codes[i] == 1;
-      record.neither[i] = codes[i] == -2;
+    Array array = observations.array(name);
+    const PictureFinding pictures =
+        find_pictures(name, array, true, reading_.format == TrajectoryFormat::apo);
+    const bool one_for_all = pictures.pictures && steps > 2 && has_rows(array, 1);
+    if (pictures.pictures && !one_for_all) {
+      found.pictures.emplace(name, *pictures.pictures);
+      found.arrays.emplace_back(name, std::move(array));
+    } else if (!pictures.problem.empty()) {
+      record.unused[path] = pictures.problem;
+      if (pictures.is_camera && found.bad_camera.empty())
+        found.bad_camera = concat(array.where(), ": ", pictures.problem);
+    } else if (!pictures.pictures && state_width(array)) {
+      found.arrays.emplace_back(name, std::move(array));
+    } else {
+      record.unused[path] = concat(array.describe(), one_for_all ? ", one picture for all steps" : "");
     }
-  } else if (reading_.format == TrajectoryFormat::sirius && demo.has("intv_labels")) {
-    const auto codes = read_loose_codes(demo.array("intv_labels"), steps, {-10, -1, 0, 1});
-    for (size_t i = 0; i < codes.size(); ++i)
-      if (codes[i] == -10) record.desirable[i] = false;
   }
-  if (!demo.has("policy_action")) return;
-  const auto actions = read_rows(demo.array("policy_action"), steps, "floating-point actions [S, A]");
-  APO_CHECK(DataError, actions[0].size() == record.actions[0].size(), demo.where("policy_action"), ": expected ",
-            record.actions[0].size(), " columns as in actions, found ", actions[0].size());
-  std::vector<int64_t> valid;
-  if (demo.has("policy_action_valid")) valid = read_codes(demo.array("policy_action_valid"), steps, {0, 1});
-  for (size_t i = 0; i < actions.size(); ++i) {
-    if (valid.empty() ? record.sources[i] != ActionSource::intervention : valid[i] == 0) continue;
-    for (const float a : actions[i])
-      APO_CHECK(DataError, std::isfinite(a), demo.where("policy_action"), " row ", i, ": expected finite numbers, found ", a);
-    record.policy_actions[i] = actions[i];
-  }
+  return found;
 }
 
 void DemoFile::read_observations(const Group& demo, const std::string& path, Demo& out) const {
-  const int64_t steps = out.record.num_steps();
-  const Group observations = demo.group("obs");
-  std::vector<std::pair<std::string, Array>> arrays;
-  const auto all_have = [&arrays](int64_t rows) {
-    return std::all_of(arrays.begin(), arrays.end(), [rows](const auto& a) { return has_rows(a.second, rows); });
-  };
-  for (const std::string& name : observations.names()) {
-    if (observations.is_group(name)) continue;
-    Array array = observations.array(name);
-    if (is_observation(name, array)) arrays.emplace_back(name, std::move(array));
-  }
-  if (!all_have(steps) && !all_have(steps + 1))
-    std::erase_if(arrays, [this](const auto& a) { return constants().contains(a.first); });
+  EpisodeRecord& record = out.record;
+  const int64_t steps = record.num_steps();
+  APO_CHECK(DataError, demo.has("obs") || !demo.has("states"), demo.where("obs"),
+            ": expected a group, found nothing: the file "
+            "holds the simulator's states and no observations; render them first (robomimic's "
+            "dataset_states_to_obs.py)");
+  Candidates found = find_candidates(demo.group("obs"), steps, record);
+  if (!found.all_have(steps) && !found.all_have(steps + 1))
+    std::erase_if(found.arrays, [&](const auto& a) {
+      if (!constants().contains(a.first)) return false;
+      record.unused["obs/" + a.first] = concat(a.second.describe(), ", not one row for each action");
+      return true;
+    });
   // every array has the observation after the last action; ours are never written so
-  const bool one_more = reading_.format != TrajectoryFormat::apo && !arrays.empty() && all_have(steps + 1);
-  for (const auto& [name, array] : arrays) {
+  const bool one_more =
+      reading_.format != TrajectoryFormat::apo && !found.arrays.empty() && found.all_have(steps + 1);
+  for (const auto& [name, array] : found.arrays) {
     if (!one_more) expect_length(array, steps);
-    read_observation(array, name, path, out);
+    const auto pictures = found.pictures.find(name);
+    pictures == found.pictures.end() ? read_state(array, name, out)
+                                     : read_camera(array, name, path, pictures->second, out);
   }
+  APO_CHECK(DataError, !record.cameras.empty() || found.bad_camera.empty(), found.bad_camera);
   if (one_more && !warned_of_last_row_.exchange(true))
     log_warn(demo.where("obs"), ": one row more than actions; the observation after the last action is not used");
 }
 
-void DemoFile::read_observation(const Array& array, const std::string& name, const std::string& path, Demo& out) const {
+void DemoFile::read_camera(const Array& array, const std::string& name, const std::string& path,
+                           const StoredPictures& stored, Demo& out) const {
   EpisodeRecord& record = out.record;
-  const auto& shape = array.shape();
-  if (is_picture(name, array)) {
-    expect_image(array, 4);
-    const auto [entry, fresh] = out.cameras.emplace(camera_name(name), path + "/" + name);
-    APO_CHECK(DataError, fresh, array.where(), ": a second array for camera ", entry->first);
-    record.cameras[entry->first] = {shape[1], shape[2]};
-  } else {
-    State state{shape.size() == 2 ? shape[1] : 1, {}};
-    APO_CHECK(DataError, state.width > 0, array.where(), ": expected numbers, found ", array.describe());
-    state.values = array.floats();
-    expect_state_finite(state.values, state.width, array.where());
-    record.states[name] = state.width;
-    out.states.emplace(name, std::move(state));
+  const auto [entry, fresh] = out.cameras.emplace(camera_name(name), Camera{path + "/" + name, stored});
+  if (!fresh && stored.encoded && !entry->second.stored.encoded) {  // kept beside the pictures themselves
+    record.unused["obs/" + name] = concat(array.describe(), ", a second array for camera ", entry->first);
+    return;
   }
+  APO_CHECK(DataError, fresh, array.where(), ": a second array for camera ", entry->first);
+  record.cameras[entry->first] = stored.size;
+  if (const std::string remark = stored.remark(); !remark.empty()) record.remarks["obs/" + name] = remark;
+}
+
+// A state that cannot be used is an error only for who asks for it.
+void DemoFile::read_state(const Array& array, const std::string& name, Demo& out) const {
+  EpisodeRecord& record = out.record;
+  State state{state_width(array).value(), {}};
+  try {
+    const int64_t numbers = array.shape()[0] * state.width;
+    if (array.is_written() || numbers > kLargestUnwritten) {
+      state.values = array.floats();
+      state.values.resize(static_cast<size_t>(record.num_steps() * state.width));
+      expect_state_finite(state.values, state.width, array.where());
+    } else {
+      state.values.assign(static_cast<size_t>(numbers), array.fill());
+      record.remarks["obs/" + name] = "never written, read as its fill value";
+    }
+  } catch (const DataError& error) {
+    record.unused["obs/" + name] = concat(array.describe(), ", ", without_place(error.what(), array));
+    return;
+  }
+  record.states[name] = state.width;
+  out.states.emplace(name, std::move(state));
 }
 
 const std::set<std::string>& DemoFile::constants() const {
@@ -356,7 +322,7 @@ std::set<std::string> DemoFile::find_constants() const {
       for (const std::string& observation : observations.names()) {
         if (observations.is_group(observation)) continue;
         const Array array = observations.array(observation);
-        if (!is_observation(observation, array) || is_picture(observation, array)) continue;
+        if (!state_width(array) || may_be_pictures(observation, array)) continue;
         const bool fits = has_rows(array, actions.at(0)) || has_rows(array, actions.at(0) + 1) || has_rows(array, actions.at(0) - 1);
         votes[observation] += fits ? 1 : -1;
       }
@@ -390,9 +356,10 @@ Observation DemoFile::state(int64_t episode, int64_t timestep) const {
 Observation DemoFile::observation(int64_t episode, int64_t timestep) const {
   Observation observation = state(episode, timestep);
   const auto demo = demos_.at(episode);
-  hdf5::Session session;
-  for (const auto& [name, path] : demo->cameras)
-    observation.images[name] = turned(read_image(root_.array(path), timestep), orientation_);
+  // the library's lock is held while bytes are read, not while they are decoded
+  for (const auto& [name, camera] : demo->cameras)
+    observation.images[name] =
+        turned(read_picture(root_.array(camera.path), camera.stored, timestep), orientation_);
   return observation;
 }
 
@@ -419,15 +386,6 @@ std::shared_ptr<TrajectoryFile> open_demos(Group root, const fs::path& path, con
   return std::make_shared<DemoFile>(std::move(root), path, reading);
 }
 
-at::Tensor read_image(const Array& array, int64_t row) {
-  const auto& shape = array.shape();
-  const size_t first = row < 0 ? 0 : 1;
-  at::Tensor image = at::empty({shape[first], shape[first + 1], 3}, at::kByte);
-  const std::span<uint8_t> bytes(image.data_ptr<uint8_t>(), static_cast<size_t>(image.numel()));
-  row < 0 ? array.read_bytes(bytes) : array.read_row(row, bytes);
-  return image;
-}
-
 at::Tensor turned(const at::Tensor& image, ImageOrientation orientation) {
   switch (orientation) {
     case ImageOrientation::automatic:
@@ -436,29 +394,6 @@ at::Tensor turned(const at::Tensor& image, ImageOrientation orientation) {
     case ImageOrientation::rotated: return image.flip({0, 1});
   }
   return image;
-}
-
-std::string camera_name(const std::string& dataset) {
-  for (const std::string_view end : {"_image", "_rgb"})
-    if (ends_with(dataset, end)) return dataset.substr(0, dataset.size() - end.size());
-  return dataset;
-}
-
-std::vector<std::string> unused_observations(const Group& demo, const EpisodeRecord& record) {
-  std::vector<std::string> names = demo.group("obs").names();
-  std::erase_if(names, [&record](const std::string& name) {
-    return record.states.contains(name) || record.cameras.contains(camera_name(name));
-  });
-  return names;
-}
-
-void expect_image(const Array& array, size_t rank) {
-  const char* what = rank == 4 ? "uint8 pictures [S, Y, X, 3]" : "a uint8 picture [Y, X, 3]";
-  array.expect(Kind::integer, rank, what);
-  const auto& shape = array.shape();
-  APO_CHECK(DataError, array.is_byte() && shape[rank - 1] == 3 && shape[rank - 2] > 0 && shape[rank - 3] > 0 &&
-                           shape[rank - 2] <= kMaxPixels && shape[rank - 3] <= kMaxPixels,
-            array.where(), ": expected ", what, ", found ", array.describe());
 }
 
 void expect_state_finite(const std::vector<float>& values, int64_t width, const std::string& where) {

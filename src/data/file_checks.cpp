@@ -11,6 +11,7 @@
 
 #include "data/checks.h"
 #include "data/layouts.h"
+#include "data/stored_pictures.h"
 
 namespace apo::data {
 namespace {
@@ -28,7 +29,6 @@ class Shapes : public Check {
  public:
   explicit Shapes(const PolicyInputs& inputs)
       : Check("shapes", "all episodes have the same action size, cameras and states"), inputs_(inputs) {}
-  void see_file(const ScannedFile& in) override { data_ = open_data_group(in.file); }
   void see(const ScannedEpisode& e) override {
     const auto size = static_cast<int64_t>(e.record.actions[0].size());
     ++sizes_.try_emplace(size, Seen{0, place(e)}).first->second.count;
@@ -58,9 +58,7 @@ class Shapes : public Check {
     for (const auto& [camera, sizes] : pictures_)
       if (sizes.size() > 1) find(Severity::warning, "camera ", camera, " has pictures of several sizes: ", listed(sizes));
     about_states();
-    for (const auto& [name, seen] : unused_)
-      find(Severity::note, "obs/", name, " is not used: neither a picture nor one row of numbers for each action (first: ",
-           seen.first, ")");
+    about_unused();
   }
 
  private:
@@ -80,10 +78,23 @@ class Shapes : public Check {
         concat(cameras_.size() > 1 ? "mixed cameras: " : "cameras: ", listed(cameras_), "; ",
                common.empty() ? "no camera is in all episodes" : concat("only ", joined(common, ", "), " in all"));
     if (!std::includes(common.begin(), common.end(), needed.begin(), needed.end()))
-      find(Severity::error, what, ", and the policy needs ", joined(needed, ", "),
+      find(Severity::error, what, ", and the policy needs ", joined(needed, ", "), why_not(needed, common),
            inputs_.action ? " (the checkpoint's cameras)" : named ? " (policy.cameras)" : " (all of the first episode, unless policy.cameras names others)");
     else if (cameras_.size() > 1)
       find(named ? Severity::note : common.empty() ? Severity::error : Severity::warning, what);
+  }
+  // Why what the policy asks for is not there, if an array of that name is.
+  std::string why_not(const std::string& wanted) const {
+    for (const auto& [array, seen] : unused_)
+      if (array == "obs/" + wanted || (array.starts_with("obs/") && camera_name(array.substr(4)) == wanted))
+        return concat("; ", array, " is not used: ", seen.first);
+    return "";
+  }
+  std::string why_not(const Names& wanted, const Names& there) const {
+    for (const std::string& name : wanted)
+      if (!there.contains(name))
+        if (const std::string why = why_not(name); !why.empty()) return why;
+    return "";
   }
   void about_states() {
     const auto used = [this](const std::string& state) {
@@ -91,7 +102,7 @@ class Shapes : public Check {
     };
     for (const std::string& state : inputs_.state_keys)
       if (episodes_ > 0 && !widths_.contains(state))
-        find(Severity::error, "no episode has the state ", state, named_by());
+        find(Severity::error, "no episode has the state ", state, named_by(), why_not(state));
     for (const auto& [state, widths] : widths_) {
       const Severity severity = used(state)              ? Severity::error
                                 : inputs_.of_checkpoint ? Severity::warning
@@ -105,16 +116,34 @@ class Shapes : public Check {
     }
   }
   const char* named_by() const { return inputs_.action ? " (the checkpoint's states)" : " (policy.state_keys)"; }
-  // An episode that only the journal holds has nothing that is not used.
   void see_unused(const ScannedEpisode& e) {
-    hdf5::Session session;
-    if (!data_ || !data_->has(e.record.name)) return;
-    const hdf5::Group demo = data_->group(e.record.name);
-    for (const std::string& name : unused_observations(demo, e.record)) {
-      const hdf5::Group observations = demo.group("obs");
-      if (unused_.contains(name) || observations.is_group(name)) continue;
-      unused_.try_emplace(name, Seen{1, concat(place(e), ", ", observations.array(name).describe())});
+    const auto keep = [&e](const std::map<std::string, std::string>& arrays,
+                           std::map<std::string, Seen>& all) {
+      for (const auto& [array, what] : arrays)
+        ++all.try_emplace(array, Seen{0, concat(what, "; first: ", place(e))}).first->second.count;
+    };
+    keep(e.record.unused, unused_);
+    keep(e.record.remarks, remarks_);
+  }
+  void about_unused() {
+    std::string others;
+    for (const auto& [array, seen] : unused_) {
+      if (array.starts_with("obs/"))
+        find(Severity::note, array, " is not used: ", seen.first);
+      else if (may_say_who_acted(array))
+        find(Severity::warning, array, " is not read, and may say who acted: ", seen.first,
+             "; recordings say it in action_source (docs/data.md, who acted)");
+      else
+        others += concat(others.empty() ? "" : ", ", array);
     }
+    if (!others.empty()) find(Severity::note, "not read: ", others);
+    for (const auto& [array, seen] : remarks_) find(Severity::note, array, ": ", seen.first);
+  }
+  static bool may_say_who_acted(const std::string& array) {
+    for (const char* word :
+         {"interven", "human", "acting", "teleop", "takeover", "take_over", "is_expert", "control_mode"})
+      if (array.find(word) != std::string::npos) return true;
+    return false;
   }
   static std::string joined(const Names& names, const char* between) {
     std::string text;
@@ -138,8 +167,7 @@ class Shapes : public Check {
   std::optional<Names> first_cameras_;   // of the first episode with a kept step
   bool any_camera_ = false;
   std::map<std::string, std::map<std::string, Seen>> pictures_, widths_;
-  std::map<std::string, Seen> unused_;
-  std::optional<hdf5::Group> data_;   // of the file that is being read
+  std::map<std::string, Seen> unused_, remarks_;
   std::map<std::string, int64_t> with_state_, with_camera_;
   int64_t episodes_ = 0;   // with a kept step
 };

@@ -29,16 +29,6 @@ Handle access_list(hid_t kind) {
   return list;
 }
 
-Kind kind_of(hid_t type) {
-  switch (H5Tget_class(type)) {
-    case H5T_INTEGER:
-    case H5T_ENUM: return Kind::integer;
-    case H5T_FLOAT: return Kind::floating;
-    case H5T_STRING: return Kind::text;
-    default: return Kind::other;
-  }
-}
-
 int iterate_names(hid_t, const char* name, const H5L_info_t*, void* out) {
   static_cast<std::vector<std::string>*>(out)->emplace_back(name);
   return 0;
@@ -79,6 +69,20 @@ std::optional<std::string> cut_off(const std::string& why) {
 }
 
 }  // namespace
+
+Kind kind_of(int64_t type) {
+  switch (H5Tget_class(type)) {
+    case H5T_INTEGER:
+    case H5T_ENUM:
+      return Kind::integer;
+    case H5T_FLOAT:
+      return Kind::floating;
+    case H5T_STRING:
+      return Kind::text;
+    default:
+      return Kind::other;
+  }
+}
 
 // The innermost line of the library's error stack, which says what really happened.
 std::string reason() {
@@ -151,12 +155,15 @@ Array::Array(Handle handle, std::string file, std::string path)
   APO_CHECK(DataError, type.id() >= 0 && space.id() >= 0 && creation.id() >= 0, where(), ": cannot read: ", reason());
   APO_CHECK(DataError, H5Pget_external_count(creation.id()) <= 0 && H5Pget_layout(creation.id()) != H5D_VIRTUAL,
             where(), ": its data are in another file, which is not followed");
-  kind_ = kind_of(type.id());
+  const bool is_null = H5Sget_simple_extent_type(space.id()) == H5S_NULL;
+  kind_ = is_null ? Kind::other : kind_of(type.id());
+  is_enumeration_ = H5Tget_class(type.id()) == H5T_ENUM;
+  holds_bytes_ = !is_null && hdf5::holds_bytes(type.id());
+  if (kind_ == Kind::other) other_ = is_null ? "an empty dataspace" : describe_other(type.id());
   element_bytes_ = static_cast<int64_t>(H5Tget_size(type.id()));
   is_signed_ = H5Tget_class(type.id()) == H5T_INTEGER && H5Tget_sign(type.id()) == H5T_SGN_2;
   const int rank = H5Sget_simple_extent_ndims(space.id());
-  APO_CHECK(DataError, rank >= 0 && H5Sget_simple_extent_type(space.id()) != H5S_NULL, where(),
-            ": expected an array, found an empty dataspace");
+  APO_CHECK(DataError, rank >= 0, where(), ": cannot read: ", reason());
   std::vector<hsize_t> sizes(static_cast<size_t>(rank));
   if (rank > 0) H5Sget_simple_extent_dims(space.id(), sizes.data(), nullptr);
   for (const hsize_t size : sizes) {
@@ -170,19 +177,6 @@ Array::Array(Handle handle, std::string file, std::string path)
     for (const hsize_t size : chunk) bytes *= static_cast<double>(size);
     APO_CHECK(DataError, bytes <= 0x1p30, where(), ": chunks of ", bytes, " bytes are not plausible");
   }
-}
-
-std::string Array::describe() const {
-  std::string text;
-  switch (kind_) {
-    case Kind::integer: text = concat(is_signed_ ? "int" : "uint", element_bytes_ * 8); break;
-    case Kind::floating: text = concat("float", element_bytes_ * 8); break;
-    case Kind::text: text = "text"; break;
-    case Kind::other: text = "a compound or opaque type"; break;
-  }
-  text += " [";
-  for (size_t i = 0; i < shape_.size(); ++i) text += concat(i ? ", " : "", shape_[i]);
-  return text + "]";
 }
 
 void Array::expect(Kind kind, size_t rank, const char* what) const {
@@ -239,6 +233,10 @@ void Array::read_all(int64_t memory_type, void* out, int64_t bytes) const {
 
 std::vector<float> Array::floats() const {
   Session session;
+  if (is_enumeration_) {
+    const std::vector<int64_t> codes = integers();
+    return {codes.begin(), codes.end()};
+  }
   const int64_t n = count();
   check_size(n * 4);
   std::vector<float> values(static_cast<size_t>(n));
@@ -250,13 +248,15 @@ std::vector<int64_t> Array::integers() const {
   Session session;
   const int64_t n = count();
   check_size(n * 8);
-  Handle type(H5Dget_type(handle_.id()));
   std::vector<int64_t> values(static_cast<size_t>(n));
-  if (H5Tget_class(type.id()) == H5T_ENUM) {  // h5py's bool: an enumeration over int8
-    APO_CHECK(DataError, element_bytes_ == 1, where(), ": expected integers, found an enumeration");
-    std::vector<int8_t> bytes(values.size());
-    read_all(type.id(), bytes.data(), n);
-    std::copy(bytes.begin(), bytes.end(), values.begin());
+  if (is_enumeration_) {  // h5py's bool, and what else counts its values
+    const Handle type(H5Dget_type(handle_.id())), base(H5Tget_super(type.id()));
+    APO_CHECK(DataError, element_bytes_ <= 8, where(), ": expected integers, found ", describe());
+    read_all(type.id(), values.data(), n);
+    APO_CHECK(
+        DataError,
+        H5Tconvert(base.id(), H5T_NATIVE_INT64, values.size(), values.data(), nullptr, H5P_DEFAULT) >= 0,
+        where(), ": cannot read ", describe(), ": ", reason());
     return values;
   }
   read_all(H5T_NATIVE_INT64, values.data(), n);
@@ -265,20 +265,23 @@ std::vector<int64_t> Array::integers() const {
 
 void Array::read_row(int64_t row, std::span<uint8_t> bytes) const {
   Session session;
+  APO_ASSERT(row >= 0 && count_of_row(row) == static_cast<int64_t>(bytes.size()));
+  read_selected(row, H5T_NATIVE_UINT8, bytes.data());
+}
+
+void Array::read_selected(int64_t row, int64_t memory_type, void* out) const {
+  if (row < 0) return read_all(memory_type, out, 1);
   std::vector<hsize_t> start(shape_.size(), 0), size(shape_.begin(), shape_.end());
-  APO_ASSERT(!shape_.empty() && row >= 0 && row < shape_[0]);
   start[0] = static_cast<hsize_t>(row);
   size[0] = 1;
   Handle space(H5Dget_space(handle_.id()));
   // of the same rank as the file's: HDF5 then copies whole rows instead of mapping element by element
   Handle memory(H5Screate_simple(static_cast<int>(size.size()), size.data(), nullptr));
-  hsize_t row_size = 1;
-  for (const hsize_t n : size) row_size *= n;
-  APO_ASSERT(row_size == bytes.size());
-  APO_CHECK(DataError,
-            H5Sselect_hyperslab(space.id(), H5S_SELECT_SET, start.data(), nullptr, size.data(), nullptr) >= 0 &&
-                H5Dread(handle_.id(), H5T_NATIVE_UINT8, memory.id(), space.id(), H5P_DEFAULT, bytes.data()) >= 0,
-            where(), ": cannot read row ", row, " of ", describe(), ": ", reason());
+  APO_CHECK(
+      DataError,
+      H5Sselect_hyperslab(space.id(), H5S_SELECT_SET, start.data(), nullptr, size.data(), nullptr) >= 0 &&
+          H5Dread(handle_.id(), memory_type, memory.id(), space.id(), H5P_DEFAULT, out) >= 0,
+      where(), ": cannot read row ", row, " of ", describe(), ": ", reason());
 }
 
 void Array::read_bytes(std::span<uint8_t> bytes) const {
@@ -296,8 +299,7 @@ std::string Array::text() const {
     return H5Dread(handle_.id(), memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, out);
   });
   APO_CHECK(DataError, text.has_value(), where(), ": cannot read the text: ", reason());
-  APO_CHECK(DataError, is_utf8(*text), where(), ": expected UTF-8 text, found other bytes");
-  return *text;
+  return as_utf8(*text, where());
 }
 
 // ---- Group, reading ----
@@ -410,8 +412,7 @@ std::optional<std::string> Group::text_attribute(const std::string& name) const 
   const auto text =
       read_text(type.id(), [id = attribute.id()](hid_t memory, void* out) { return H5Aread(id, memory, out); });
   APO_CHECK(DataError, text.has_value(), at, ": cannot read the text: ", reason());
-  APO_CHECK(DataError, is_utf8(*text), at, ": expected UTF-8 text, found other bytes");
-  return text;
+  return as_utf8(*text, at);
 }
 
 std::optional<int64_t> Group::integer_attribute(const std::string& name) const {

@@ -55,13 +55,21 @@ class Array {
   std::string where() const { return file_ + ": " + path_; }
   Kind kind() const { return kind_; }
   /// uint8.
-  bool is_byte() const { return kind_ == Kind::integer && element_bytes_ == 1 && !is_signed_; }
+  bool is_byte() const {
+    return kind_ == Kind::integer && element_bytes_ == 1 && !is_signed_ && !is_enumeration_;
+  }
+  /// Each element is bytes, of any number or of a fixed one: what recorders put encoded pictures into.
+  bool holds_bytes() const { return holds_bytes_; }
+  /// False for an array that was made and never filled; it reads as its fill value.
+  bool is_written() const;
   const std::vector<int64_t>& shape() const { return shape_; }
   /// "uint8 [3, 64, 64, 3]", for messages.
   std::string describe() const;
 
   /// DataError unless kind and rank are these and what compresses the array is known here.
   void expect(Kind kind, size_t rank, const char* what) const;
+  /// DataError unless what compresses the array is known here.
+  void check_filters() const;
   /// The whole array. DataError for unreadable data, and for a size that the file cannot hold.
   std::vector<float> floats() const;
   std::vector<int64_t> integers() const;
@@ -69,21 +77,29 @@ class Array {
   void read_row(int64_t row, std::span<uint8_t> bytes) const;
   /// The whole uint8 array.
   void read_bytes(std::span<uint8_t> bytes) const;
-  /// A text scalar (or array of one text); UTF-8 is checked.
+  /// Row `row` along the first dimension, or all if `row` < 0, as numbers; or its bytes, of an array of uint8 or of one
+  /// that `holds_bytes`.
+  std::vector<float> row_floats(int64_t row) const;
+  std::vector<uint8_t> row_bytes(int64_t row) const;
+  float fill() const;
+  /// A text scalar (or array of one text); UTF-8, or else taken as Latin-1.
   std::string text() const;
+  std::vector<std::string> texts() const;
 
  private:
   friend class Group;
   Array(Handle handle, std::string file, std::string path);
   int64_t count() const;
+  int64_t count_of_row(int64_t row) const;
   void check_size(int64_t bytes) const;
-  void check_filters() const;
+  void read_selected(int64_t row, int64_t memory_type, void* out) const;
   void read_all(int64_t memory_type, void* out, int64_t bytes) const;
 
   Handle handle_;
   std::string file_, path_;
   Kind kind_ = Kind::other;
-  bool is_signed_ = false;
+  bool is_signed_ = false, is_enumeration_ = false, holds_bytes_ = false;
+  std::string other_;  // what it is, if it is of kind other
   int64_t element_bytes_ = 0;
   std::vector<int64_t> shape_;
 };
@@ -111,6 +127,10 @@ class Group {
 
   std::optional<std::string> text_attribute(const std::string& name) const;
   std::optional<int64_t> integer_attribute(const std::string& name) const;
+  /// An integer, floating-point number or bool.
+  std::optional<double> number_attribute(const std::string& name) const;
+  /// What one value of it is (other, too, if it is not one value); nothing if it is not there.
+  std::optional<Kind> attribute_kind(const std::string& name) const;
   std::vector<std::string> attribute_names() const;
   /// All attributes that are text or single numbers, as text.
   std::vector<std::pair<std::string, std::string>> attributes() const;
@@ -145,6 +165,12 @@ class Group {
   std::string file_, path_;
 };
 
+/// How the library's type is read, what one of kind other is called, and whether its elements are bytes.
+Kind kind_of(int64_t type);
+std::string describe_other(int64_t type);
+bool holds_bytes(int64_t type);
+/// The text, or what it is in UTF-8 if it is Latin-1, with a warning once a file. DataError naming `where` for other bytes.
+std::string as_utf8(std::string text, const std::string& where);
 /// The order in which people count: digits compare as numbers.
 bool natural_less(const std::string& a, const std::string& b);
 /// What HDF5 says of the last failure, in its own words.

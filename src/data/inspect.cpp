@@ -27,6 +27,8 @@ struct SourceTally {
   std::map<std::string, int64_t> success{{"success", 0}, {"failure", 0}, {"unknown", 0}};
   std::map<std::string, std::set<std::string>> cameras;
   std::map<std::string, int64_t> states;
+  std::map<std::string, std::string> unused, remarks;  // of the first episode that has them
+  std::vector<std::string> left_out;
   LabelCounts labels;
   std::array<int64_t, 4> by_label{};
   ActionSample actions;
@@ -42,6 +44,8 @@ struct SourceTally {
 
 void SourceTally::add_file(const ScannedFile& in) {
   ++formats[std::string(to_string(in.file.format()))];
+  for (const std::string& what : in.file.left_out())
+    left_out.push_back(concat(in.file.path().filename().string(), ": ", what));
   if (files++ == 0) {
     attributes = in.file.attributes();
     first_path = in.file.path().string();
@@ -57,6 +61,8 @@ void SourceTally::add(const ScannedEpisode& e) {
   ++instructions[record.instruction];
   for (const auto& [name, size] : record.cameras) cameras[name].insert(concat(size.height, "x", size.width));
   for (const auto& [name, width] : record.states) states[name] = width;
+  unused.insert(record.unused.begin(), record.unused.end());
+  remarks.insert(record.remarks.begin(), record.remarks.end());
   const size_t size = record.actions[0].size();
   if (action_size == 0) action_size = size;
   APO_CHECK(DataError, size == action_size, e.in.file.path().string(), ": actions of ", record.name, ": expected ",
@@ -131,6 +137,9 @@ Json describe(const SourceOptions& source, bool is_expert, const DataOptions& op
   json["action"] = action_numbers(tally);
   json["cameras"] = tally.cameras;
   json["states"] = tally.states;
+  json["unused"] = tally.unused;
+  json["remarks"] = tally.remarks;
+  json["left_out"] = tally.left_out;
   json["instructions"] = tally.instructions;
   json["attributes"] = Json::object();
   for (const auto& [key, value] : tally.attributes) json["attributes"][key] = value;
@@ -191,6 +200,11 @@ void print_source(const Json& source, std::ostream& out) {
   for (const auto& [name, n] : source["states"].items()) states += concat(states.empty() ? "" : ", ", name, " [", n, "]");
   line("cameras", cameras.empty() ? "none" : cameras);
   line("states", states.empty() ? "none" : states);
+  for (const auto& [name, what] : source["remarks"].items())
+    line("read as", concat(name, ": ", what.get<std::string>()));
+  for (const auto& [name, what] : source["unused"].items())
+    line("not read", concat(name, ": ", what.get<std::string>()));
+  for (const Json& what : source["left_out"]) line("left out", what.get<std::string>());
   for (const auto& [name, n] : source["instructions"].items()) line("instruction", concat("'", name, "' in ", n, " episodes"));
   line("action", concat("[", source["action"]["size"], "]"));
   for (const char* key : {"min", "q01", "q99", "max"})

@@ -139,6 +139,9 @@ class Labels : public Check {
     }
     const auto labelled = std::count_if(e.record.desirable.begin(), e.record.desirable.end(), [](const auto& d) { return d.has_value(); });
     source.labelled += labelled > 0;
+    source.failed += e.in.is_expert && std::any_of(e.steps.begin(), e.steps.end(), [](const LabelledStep& s) {
+                       return s.reason == "failed demonstration";
+                     });
     const bool by_policy = std::count(e.record.sources.begin(), e.record.sources.end(), ActionSource::policy) > 0;
     source.open_ended += by_policy && !e.record.success;
   }
@@ -151,6 +154,9 @@ class Labels : public Check {
         find(Severity::warning, s.name, ": ", share(s.policy, s.steps, "steps"),
              " of this expert source were the policy's and count as demonstrations");
       if (!s.is_expert) about_interactions(s);
+      if (s.failed > 0)
+        find(Severity::warning, s.name, ": ", share(s.failed, s.episodes, "demonstrations"),
+             " failed (success 0) and are left out (data.labels.failed_demonstrations)");
       if (2 * s.skipped > s.steps)
         find(Severity::warning, s.name, ": ", share(s.skipped, s.steps, "steps"),
              " are skipped (`apo-data inspect` lists the reasons)");
@@ -163,7 +169,8 @@ class Labels : public Check {
   struct Source {
     std::string name;
     bool is_expert = false;
-    int64_t episodes = 0, steps = 0, skipped = 0, policy = 0, human = 0, expert = 0, labelled = 0, open_ended = 0;
+    int64_t episodes = 0, steps = 0, skipped = 0, policy = 0, human = 0, expert = 0, labelled = 0,
+            open_ended = 0, failed = 0;
   };
   void about_interactions(const Source& s) {
     if (s.policy == 0 && s.human == 0 && s.expert > 0)

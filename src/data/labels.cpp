@@ -200,9 +200,11 @@ std::vector<LabelledStep> label_episode(const EpisodeRecord& episode, const Labe
     }
   }
   if (rules.is_expert) {
+    const bool drop = rules.labels.failed_demonstrations == FailedDemonstrations::drop;
+    const bool failed = drop && episode.success == false;
     for (const size_t i : stream) {
-      steps[i].label = StepLabel::desirable;
-      steps[i].reason = "demonstration";
+      steps[i].label = failed ? StepLabel::skipped : StepLabel::desirable;
+      steps[i].reason = failed ? "failed demonstration" : "demonstration";
     }
   } else {
     Labeller(episode, rules.labels, stream, steps).run();

@@ -77,22 +77,14 @@ EpisodeRecord record_of(const Episode& episode, const std::string& name);
 /// The attributes of `data` in our layout: schema version, env_args, policy, policy_hash; total is 0.
 void write_info(hdf5::Group& data, const TrajectoryInfo& info);
 
-/// [Y, X, 3] uint8 from row `row` of `array` (from all of it if `row` < 0).
-at::Tensor read_image(const hdf5::Array& array, int64_t row);
 /// The picture turned; automatic leaves it as stored.
 at::Tensor turned(const at::Tensor& image, ImageOrientation orientation);
-/// "agentview_image", "agentview_rgb" -> "agentview"; other names stay.
-std::string camera_name(const std::string& dataset);
-/// What `obs` of a data/demo_N holds and `record` does not: depth, masks, and what is no quantity of a step.
-std::vector<std::string> unused_observations(const hdf5::Group& demo, const EpisodeRecord& record);
 /// The group `data` of a file of data/demo_N; nothing for the layouts with one group a timestep.
 std::optional<hdf5::Group> open_data_group(const TrajectoryFile& file);
 /// "17" -> 17; nothing for other texts and for numbers beyond 2^63 - 1.
 std::optional<int64_t> whole_number(std::string_view digits);
 /// "demo_17" -> 17; nothing for other names.
 std::optional<int64_t> episode_number(std::string_view name);
-/// DataError unless the last three dimensions of `array` are a picture of uint8 RGB; `rank` is 3 or 4.
-void expect_image(const hdf5::Array& array, size_t rank);
 /// DataError for NaN or infinite numbers, naming the row.
 void expect_state_finite(const std::vector<float>& values, int64_t width, const std::string& where);
 

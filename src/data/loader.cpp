@@ -59,7 +59,13 @@ Observation Loader::State::prepared(const StepIndex& index) {
     if (found != cache.end()) return *found->second;
   }
   Observation observation = dataset.sample(index).observation;
-  if (prepare) prepare(observation);
+  try {
+    if (prepare) prepare(observation);
+  } catch (const DataError& error) {
+    const EpisodeRecord& record = dataset.record(index.file, index.episode);
+    throw DataError(concat(dataset.file_path(index.file).string(), ": ", record.name, " timestep ", index.timestep, ": ",
+                           error.what(), unused_observations(record)));
+  }
   if (options.loader.cache) {
     const std::lock_guard lock(cache_mutex);
     cache.emplace(index, std::make_shared<const Observation>(observation));

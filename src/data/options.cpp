@@ -30,12 +30,21 @@ std::span<const std::pair<ActionNormalization, std::string_view>> enum_names(Act
   return names;
 }
 
+std::span<const std::pair<FailedDemonstrations, std::string_view>> enum_names(FailedDemonstrations) {
+  static constexpr std::array<std::pair<FailedDemonstrations, std::string_view>, 2> names{
+      {{FailedDemonstrations::drop, "drop"}, {FailedDemonstrations::keep, "keep"}}};
+  return names;
+}
+
 void LabelOptions::visit(config::Visitor& v) {
   v("steps_before_intervention", steps_before_intervention,
     "K: so many of the policy's own steps before each take-over become undesirable; 0 = none", config::at_least(0));
   v("failed_episodes", failed_episodes,
     "the policy's steps after the last intervention of a failed episode: keep them desirable, drop them, or make the "
     "last K undesirable and drop the others");
+  v("failed_demonstrations", failed_demonstrations,
+    "episodes of an expert source that the file marks as failed (success 0): leave all their steps out, or "
+    "imitate them");
   v("credit_actions", credit_actions,
     "dimension credit compares with the mean of the human's first so many actions of a take-over; more = smoother",
     config::at_least(1));

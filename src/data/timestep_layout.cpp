@@ -13,6 +13,7 @@
 
 #include "apo/base/error.h"
 #include "data/layouts.h"
+#include "data/stored_pictures.h"
 
 namespace apo::data {
 namespace {
@@ -27,7 +28,7 @@ constexpr std::string_view kImageEnd = "_obs";
 struct TimestepEpisode {
   EpisodeRecord record;
   std::vector<std::string> groups;     // path of each timestep
-  std::vector<std::string> cameras;    // "third" is stored as third_obs
+  std::map<std::string, StoredPictures> cameras;  // "third" is stored as third_obs
 };
 
 // timestep_T in order of T. A gap means that steps are lost, and with them who took over when.
@@ -65,12 +66,48 @@ int64_t read_is_human(const Array& array) {
   return static_cast<int64_t>(value);
 }
 
-std::vector<std::string> find_cameras(const Group& timestep) {
-  std::vector<std::string> cameras;
-  for (const std::string& name : timestep.names())
-    if (name.size() > kImageEnd.size() && name.ends_with(kImageEnd)) cameras.push_back(name.substr(0, name.size() - 4));
-  APO_CHECK(DataError, !cameras.empty(), timestep.where("third_obs"), ": expected a dataset, found nothing");
+// What the first timestep shows; what of it is not read goes into the record.
+std::map<std::string, StoredPictures> find_cameras(const Group& timestep, EpisodeRecord& record) {
+  std::map<std::string, StoredPictures> cameras;
+  std::string bad_camera;
+  for (const std::string& name : timestep.names()) {
+    if (name == "action" || name == "is_human") continue;
+    const std::string path = concat("timestep_*/", name);
+    if (timestep.is_group(name)) {
+      record.unused[path] = "a group";
+      continue;
+    }
+    const Array array = timestep.array(name);
+    record.unused[path] = array.describe();
+    if (name.size() <= kImageEnd.size() || !name.ends_with(kImageEnd)) continue;
+    const std::string camera = name.substr(0, name.size() - kImageEnd.size());
+    const PictureFinding found = find_pictures(camera + "_image", array, false, true);
+    if (!found.pictures) {
+      if (!found.problem.empty()) record.unused[path] = found.problem;
+      if (found.is_camera && bad_camera.empty()) bad_camera = concat(array.where(), ": ", found.problem);
+      continue;
+    }
+    record.unused.erase(path);
+    if (const std::string remark = found.pictures->remark(); !remark.empty()) record.remarks[path] = remark;
+    cameras.emplace(camera, *found.pictures);
+  }
+  APO_CHECK(DataError, !cameras.empty(), bad_camera.empty() ? timestep.where("third_obs") : bad_camera,
+            bad_camera.empty() ? ": expected a dataset, found nothing" : "");
   return cameras;
+}
+
+// Every timestep must store its pictures as the first one does.
+void expect_as_first(const Array& array, const std::string& camera, const StoredPictures& first) {
+  const PictureFinding found = find_pictures(camera + "_image", array, false, true);
+  APO_CHECK(DataError, found.problem.empty(), array.where(), ": ", found.problem);
+  APO_CHECK(DataError, found.pictures && found.pictures->size == first.size, array.where(),
+            ": expected the first timestep's size ", first.size.height, "x", first.size.width, ", found ",
+            array.describe());
+  APO_CHECK(DataError,
+            found.pictures->encoded == first.encoded && found.pictures->floating == first.floating &&
+                found.pictures->channels_first == first.channels_first &&
+                found.pictures->alpha == first.alpha,
+            array.where(), ": expected pictures stored as in the first timestep, found ", array.describe());
 }
 
 class TimestepFile : public TrajectoryFile {
@@ -88,14 +125,16 @@ class TimestepFile : public TrajectoryFile {
     return {.images = {}, .state = {}, .instruction = kept->record.instruction};
   }
   std::vector<std::pair<std::string, std::string>> attributes() const override { return root_.attributes(); }
+  std::vector<std::string> left_out() const override { return left_out_; }
 
  private:
-  std::vector<std::string> episode_names() const;
+  std::vector<std::string> episode_names();
   TimestepEpisode read_episode(const std::string& name) const;
 
   fs::path path_;
   Reading reading_;
   Group root_;
+  std::vector<std::string> left_out_;
   Episodes<TimestepEpisode> episodes_;
 };
 
@@ -115,10 +154,16 @@ TimestepFile::TimestepFile(Group root, const fs::path& path, const Reading& read
       root_(std::move(root)),
       episodes_(episode_names(), reading.lazily, [this](const std::string& name) { return read_episode(name); }) {}
 
-std::vector<std::string> TimestepFile::episode_names() const {
+std::vector<std::string> TimestepFile::episode_names() {
   if (reading_.format == TrajectoryFormat::released_interaction) return {"data"};
   std::vector<std::string> names = root_.names();
-  std::erase_if(names, [this](const std::string& name) { return !name.starts_with("demo_") || !root_.is_group(name); });
+  std::erase_if(names, [this](const std::string& name) {
+    if (!root_.is_group(name)) return true;
+    const bool other = !name.starts_with("demo_"), empty = !other && root_.group(name).names().empty();
+    if (other) left_out_.push_back(name + ": a group that is not named demo_N");
+    if (empty) left_out_.push_back(name + ": no step");
+    return other || empty;
+  });
   APO_CHECK(DataError, !names.empty(), root_.where(), ": expected groups demo_0, demo_1, ..., found none");
   return names;
 }
@@ -131,28 +176,23 @@ TimestepEpisode TimestepFile::read_episode(const std::string& name) const {
   record.name = name;
   record.instruction = reading_.instruction;
   const bool interaction = reading_.format == TrajectoryFormat::released_interaction;
-  std::vector<std::pair<int64_t, int64_t>> sizes;  // of the first timestep's pictures
   for (const std::string& step : timestep_names(group)) {
     const Group timestep = group.group(step);
-    if (episode.groups.empty()) episode.cameras = find_cameras(timestep);
+    if (episode.groups.empty()) episode.cameras = find_cameras(timestep, record);
     record.actions.push_back(read_action(timestep.array("action"), record.actions.empty() ? 0 : record.actions[0].size()));
     const int64_t is_human = interaction ? read_is_human(timestep.array("is_human")) : -1;
     record.recorded.push_back(is_human != 0);
     record.sources.push_back(!interaction    ? ActionSource::expert
                              : is_human == 1 ? ActionSource::intervention
                                              : ActionSource::policy);
-    for (size_t i = 0; i < episode.cameras.size(); ++i) {
-      const Array image = timestep.array(episode.cameras[i] + std::string(kImageEnd));
-      expect_image(image, 3);
-      if (sizes.size() <= i) sizes.emplace_back(image.shape()[0], image.shape()[1]);
-      APO_CHECK(DataError, image.shape()[0] == sizes[i].first && image.shape()[1] == sizes[i].second, image.where(),
-                ": expected the first timestep's size ", sizes[i].first, "x", sizes[i].second, ", found ",
-                image.describe());
-    }
+    for (const auto& [camera, first] : episode.cameras)
+      expect_as_first(timestep.array(camera + std::string(kImageEnd)), camera, first);
     episode.groups.push_back(name + "/" + step);
   }
-  record.observation_names = episode.cameras;
-  for (size_t i = 0; i < sizes.size(); ++i) record.cameras[episode.cameras[i]] = {sizes[i].first, sizes[i].second};
+  for (const auto& [camera, stored] : episode.cameras) {
+    record.observation_names.push_back(camera);
+    record.cameras[camera] = stored.size;
+  }
   record.desirable.assign(record.actions.size(), std::nullopt);
   record.policy_actions.assign(record.actions.size(), std::nullopt);
   return episode;
@@ -161,11 +201,10 @@ TimestepEpisode TimestepFile::read_episode(const std::string& name) const {
 Observation TimestepFile::observation(int64_t index, int64_t timestep) const {
   Observation observation = state(index, timestep);
   const auto episode = episodes_.at(index);
-  hdf5::Session session;
-  for (const std::string& camera : episode->cameras) {
+  for (const auto& [camera, stored] : episode->cameras) {
     const Array array =
         root_.array(episode->groups[static_cast<size_t>(timestep)] + "/" + camera + std::string(kImageEnd));
-    observation.images[camera] = turned(read_image(array, -1), reading_.orientation);
+    observation.images[camera] = turned(read_picture(array, stored, -1), reading_.orientation);
   }
   return observation;
 }

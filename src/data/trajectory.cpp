@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 
@@ -99,6 +100,7 @@ class JournaledFile : public TrajectoryFile {
     state.images.clear();
     return state;
   }
+  std::vector<std::string> left_out() const override { return file_->left_out(); }
   std::vector<std::pair<std::string, std::string>> attributes() const override {
     auto attributes = file_->attributes();
     for (auto& [key, value] : attributes) {
@@ -163,13 +165,22 @@ std::shared_ptr<TrajectoryFile> open_trajectories(const fs::path& path, Reading 
     return open_timesteps(std::move(root), path, reading);
   auto file = open_demos(std::move(root), path, reading);
   if (journal.empty() || reading.format != TrajectoryFormat::apo) return file;
-  const int64_t n = file->num_episodes();
-  const int64_t next = n > 0 ? episode_number(file->episode(n - 1).name).value() + 1 : 0;
+  int64_t next = 0;  // behind the last episode, one without steps among them
+  for (const std::string& name : open_data_group(*file)->names())
+    next = std::max(next, episode_number(name).value_or(-1) + 1);
   std::erase_if(journal, [next](const JournalEpisode& e) { return e.number < next; });
   if (journal.empty()) return file;
   APO_CHECK(DataError, journal[0].number == next, journal_path(path).string(), ": goes on at demo_", journal[0].number,
             ", expected demo_", next, " after what ", path.filename().string(), " holds; it belongs to another file");
   return std::make_shared<JournaledFile>(std::move(file), std::move(journal), reading);
+}
+
+std::string unused_observations(const EpisodeRecord& record) {
+  std::string text;
+  for (const auto& [array, what] : record.unused)
+    if (array.starts_with("obs/"))
+      text += concat(text.empty() ? concat("; not used of ", record.name, ": ") : "; ", array, ": ", what);
+  return text;
 }
 
 std::optional<Group> open_data_group(const TrajectoryFile& file) {

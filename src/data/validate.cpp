@@ -105,6 +105,13 @@ Validation validate(const DataOptions& given, bool pools_needed, const PolicyInp
     ++result.num_files;
     if (file.num_episodes == 0)
       readable.findings.push_back({Severity::warning, concat(file.file.path().string(), ": holds no episodes")});
+    const std::vector<std::string> left_out = file.file.left_out();
+    for (size_t i = 0; i < left_out.size() && i < kMostErrors; ++i)
+      readable.findings.push_back(
+          {Severity::warning, concat(file.file.path().string(), ": left out: ", left_out[i])});
+    if (left_out.size() > kMostErrors)
+      readable.findings.push_back(
+          {Severity::warning, concat("and ", left_out.size() - kMostErrors, " more left out")});
     for (const auto& check : checks) check->see_file(file);
   };
   const auto on_episode = [&](const ScannedEpisode& episode) {

@@ -33,6 +33,13 @@ const at::Tensor& picture(const Observation& observation, const std::string& cam
   return image;
 }
 
+const std::vector<float>& state_of(const Observation& observation, const std::string& key) {
+  const auto found = observation.state.find(key);
+  APO_CHECK(DataError, found != observation.state.end(), "observation: the policy needs the state \"", key,
+            "\"; there are: ", names_of(observation.state));
+  return found->second;
+}
+
 const data::VectorStatistics& state_statistics(const Preprocessing& preprocessing, const std::string& key) {
   const auto found = preprocessing.statistics.state.find(key);
   APO_ASSERT(found != preprocessing.statistics.state.end());
@@ -48,6 +55,7 @@ int64_t Preprocessing::state_size() const {
 }
 
 void Preprocessing::prepare(Observation& observation) const {
+  for (const std::string& key : state_keys) state_of(observation, key);
   for (const std::string& camera : cameras)
     observation.images[camera] = data::resize(picture(observation, camera), image_size, image_size);
 }
@@ -70,15 +78,13 @@ at::Tensor Preprocessing::state(std::span<const Observation> observations) const
   float* out = result.data_ptr<float>();
   for (const Observation& observation : observations) {
     for (const std::string& key : state_keys) {
-      const auto found = observation.state.find(key);
-      APO_CHECK(DataError, found != observation.state.end(), "observation: the policy needs the state \"",
-                key, "\"; there are: ", names_of(observation.state));
+      const std::vector<float>& numbers = state_of(observation, key);
       const data::VectorStatistics& spread = state_statistics(*this, key);
-      APO_CHECK(DataError, static_cast<int64_t>(found->second.size()) == spread.size(),
+      APO_CHECK(DataError, static_cast<int64_t>(numbers.size()) == spread.size(),
                 "observation: state \"", key, "\": expected ", spread.size(), " numbers, found ",
-                found->second.size());
-      for (size_t i = 0; i < found->second.size(); ++i) {
-        const double value = found->second[i];
+                numbers.size());
+      for (size_t i = 0; i < numbers.size(); ++i) {
+        const double value = numbers[i];
         APO_CHECK(DataError, std::isfinite(value), "observation: state \"", key, "\"[", i, "]: found ",
                   value);
         const double deviation = spread.std[i] < kSmallestDeviation ? 1.0 : spread.std[i];

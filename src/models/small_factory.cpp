@@ -23,7 +23,7 @@ std::vector<std::string> keys_of(const Map& map) {
 
 // Every wanted name must be among those that the data has.
 void check_names(const std::string& option, const std::vector<std::string>& wanted,
-                 const std::vector<std::string>& available) {
+                 const std::vector<std::string>& available, const std::string& unused) {
   for (const std::string& name : wanted) {
     if (std::find(available.begin(), available.end(), name) != available.end()) continue;
     std::string list;
@@ -31,7 +31,7 @@ void check_names(const std::string& option, const std::vector<std::string>& want
     const auto near = config::nearest(name, available);
     throw ConfigError(concat(option, ": the data has no \"", name, "\"",
                              near ? " (did you mean \"" + *near + "\"?)" : "",
-                             "; there are: ", list.empty() ? "none" : list));
+                             "; there are: ", list.empty() ? "none" : list, unused));
   }
 }
 
@@ -60,8 +60,9 @@ std::unique_ptr<SmallPolicy> SmallPolicy::create(const PolicyOptions& options, c
   const Observation first = dataset.sample(steps.front()).observation;
   preprocessing.cameras = options.cameras.empty() ? keys_of(first.images) : options.cameras;
   APO_CHECK(DataError, !preprocessing.cameras.empty(), "a fresh policy needs a camera; the data has none");
-  check_names("policy.cameras", preprocessing.cameras, keys_of(first.images));
-  check_names("policy.state_keys", preprocessing.state_keys, keys_of(first.state));
+  const std::string unused = data::unused_observations(dataset.record(steps.front().file, steps.front().episode));
+  check_names("policy.cameras", preprocessing.cameras, keys_of(first.images), unused);
+  check_names("policy.state_keys", preprocessing.state_keys, keys_of(first.state), unused);
   preprocessing.statistics = data::compute_statistics(dataset, steps);
 
   Vocabulary vocabulary = Vocabulary::from_texts(dataset.instructions());

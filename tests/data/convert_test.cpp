@@ -167,11 +167,25 @@ TEST(Convert, RefusesWhatCannotBe) {
   // a bad episode leaves nothing behind
   {
     hdf5::Group data = hdf5::Group::open_for_writing(a).group("data");
-    data.create_group("demo_1").set_attribute("task_description", "x");
+    data.create_group("demo_1").create_group("obs");
   }
   EXPECT_THAT(data_error([&] { converted(a, TrajectoryFormat::apo, dir / "o.hdf5"); }), HasSubstr("/data/demo_1/actions"));
   EXPECT_FALSE(fs::exists(dir / "o.hdf5"));
   EXPECT_FALSE(fs::exists(dir / "o.hdf5.partial"));
+}
+
+TEST(Convert, WhatIsNoEpisodeIsListed) {
+  TempDir dir;
+  write_recording(dir / "a.hdf5", {"pp"});
+  {
+    hdf5::Group data = hdf5::Group::open_for_writing(dir / "a.hdf5").group("data");
+    data.create_group("demo_1").set_attribute("task_description", "x");
+    data.create_group("trial_2");
+  }
+  const Conversion c = converted((dir / "a.hdf5").string(), TrajectoryFormat::apo, dir / "o.hdf5");
+  EXPECT_EQ(c.num_episodes, 1);
+  EXPECT_EQ(c.left_out, (std::map<std::string, int64_t>{{"data/demo_1: no step", 1},
+                                                        {"data/trial_2: a group that is not named demo_N", 1}}));
 }
 
 TEST(Convert, EpisodesMustLookAlike) {

@@ -38,6 +38,23 @@ std::string released_labels_of(const std::string& steps, int64_t k) {
   return letters(label_episode(episode_record(steps), released(k)));
 }
 
+// A demonstration that the file calls failed teaches nothing unless asked for; a person's word on a step counts.
+TEST(Labels, FailedDemonstrations) {
+  EpisodeRecord record = episode_record("eee");
+  const auto labels = [&record](FailedDemonstrations failed) {
+    return letters(label_episode(record, {.is_expert = true, .labels = {.failed_demonstrations = failed}}));
+  };
+  EXPECT_EQ(labels(FailedDemonstrations::drop), "ddd");  // nobody said
+  record.success = false;
+  EXPECT_EQ(labels(FailedDemonstrations::drop), "...");
+  EXPECT_EQ(labels(FailedDemonstrations::keep), "ddd");
+  EXPECT_EQ(label_episode(record, {.is_expert = true})[1].reason, "failed demonstration");
+  record.desirable[1] = true;
+  EXPECT_EQ(labels(FailedDemonstrations::drop), ".d.");
+  record.success = true;
+  EXPECT_EQ(labels(FailedDemonstrations::drop), "ddd");
+}
+
 TEST(Labels, LastStepsBeforeATakeOverAreUndesirable) {
   EXPECT_EQ(labels_of("pppppphhpp", 3), "ddduuuiidd");
   EXPECT_EQ(labels_of("pppppphhpp", 0), "ddddddiidd");
@@ -181,6 +198,8 @@ TEST(Labels, ExplicitLabelsWin) {
   const auto steps = label_episode(record, {false, {.steps_before_intervention = 2}, {}});
   EXPECT_EQ(steps[0].reason, "explicit");
   EXPECT_EQ(steps[2].reason, "before take-over");
+  EXPECT_EQ(labels_of(record, 2, FailedEpisodes::drop, true), "u..ddu.d");  // over a failed demonstration, too
+  record.success = true;
   EXPECT_EQ(labels_of(record, 2, FailedEpisodes::drop, true), "uddddu.d");  // human steps of a demonstration
 }
 

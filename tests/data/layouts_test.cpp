@@ -231,8 +231,8 @@ TEST(Layouts, ObservationsOfNoStepAreNotUsed) {
     const Validation v = validate(options_for_paths({(dir / "a.hdf5").string()}, TrajectoryFormat::automatic, "lift"), false);
     EXPECT_EQ(found(v, "readable"), "");
     EXPECT_THAT(found(v, "shapes"),
-                AllOf(HasSubstr("note: obs/intrinsics is not used: neither a picture nor one row of numbers for each action "
-                                "(first: a.hdf5 demo_0, float32 [3, 3])"),
+                AllOf(HasSubstr("note: obs/intrinsics is not used: float32 [3, 3], not one row for each action; first: "
+                                "a.hdf5 demo_0"),
                       HasSubstr("note: obs/field_of_view is not used")));
     EXPECT_EQ(v.count(Severity::error), 0);
   }

@@ -51,7 +51,7 @@ expect() { # NAME EXIT-CODE TEXT COMMAND: what a command returns and says
   echo "ok  $1"
 }
 
-found="$(here 'ls /usr/bin/gcc /usr/bin/c++ /usr/include/*.h /usr/lib/x86_64-linux-gnu/lib{hdf5,yaml-cpp,sentencepiece,webp,OSMesa,EGL,spdlog}* 2>/dev/null' || true)"
+found="$(here 'ls /usr/bin/gcc /usr/bin/c++ /usr/include/*.h /usr/lib/x86_64-linux-gnu/lib{hdf5,yaml-cpp,sentencepiece,webp,turbojpeg,png16,OSMesa,EGL,spdlog}* 2>/dev/null' || true)"
 [ -z "$found" ] || fail "expected a bare root, found $found"
 
 here 'python3 -m venv /venv'

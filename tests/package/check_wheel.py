@@ -82,7 +82,7 @@ with tempfile.TemporaryDirectory() as scratch:
     for wanted in ("hdf5", "zlib", "libaec", "eigen", "nlohmann-json", "cli11", "spdlog", "fmt"):
         check(wanted in licenses, f"no licence of {wanted}")
     check("apo/share/doc/apo/LICENSE" in names, "no licence of our own")
-    aliases = {"libsz": "libaec", "libwebpmux": "libwebp", "libOSMesa": "mesa", "libglapi": "mesa"}
+    aliases = {"libsz": "libaec", "libwebpmux": "libwebp", "libturbojpeg": "libjpeg-turbo", "libpng16": "libpng", "libOSMesa": "mesa", "libglapi": "mesa"}
     for library in inside:
         stem = re.match(r"(lib[\w+-]+?)(?:-[0-9a-f]{8})?\.so", library)
         if stem and stem[1] not in ("libapo", "libapo_cuda", "libapo_cuda_graph"):

@@ -24,9 +24,14 @@ std::string_view to_string(StepLabel label);
 enum class FailedEpisodes { keep, drop, undesirable_tail };
 std::span<const std::pair<FailedEpisodes, std::string_view>> enum_names(FailedEpisodes);
 
+/// What becomes of a demonstration whose `success` is false.
+enum class FailedDemonstrations { drop, keep };
+std::span<const std::pair<FailedDemonstrations, std::string_view>> enum_names(FailedDemonstrations);
+
 struct LabelOptions {
   int64_t steps_before_intervention = 10;                  ///< K
   FailedEpisodes failed_episodes = FailedEpisodes::drop;   ///< steps after the last intervention of a failed episode
+  FailedDemonstrations failed_demonstrations = FailedDemonstrations::drop;   ///< of expert sources
   int64_t credit_actions = 3;   ///< dimension credit: the human's first so many actions of a take-over are averaged
   void visit(config::Visitor& v);
 };

@@ -30,6 +30,9 @@ namespace apo::data {
 /// mimicgen  robomimic's with datagen_info; rewards, dones and next_obs may be missing.
 /// sirius    robomimic's with action_modes (-1 demonstration, 0 policy, 1 intervention; floating-point, too) and
 ///           perhaps intv_labels, whose -10 (before an intervention) is read as an explicit undesirable label.
+/// In all of them but sirius, arrays such as interventions, policy_acting, user_acting, intervention or intervene_flag
+/// say who acted. Pictures may be uint8 or 0..1, [Y, X, 3] or [3, Y, X], with alpha (left out), or JPEG or PNG; other
+/// arrays of observations and states with NaN are not used (EpisodeRecord::unused), an error only for who needs them.
 /// Of these and robomimic, observations with one row more than the actions are read without the last row.
 enum class TrajectoryFormat { automatic, apo, released_demo, released_interaction, robomimic, libero, mimicgen, sirius };
 std::span<const std::pair<TrajectoryFormat, std::string_view>> enum_names(TrajectoryFormat);
@@ -65,6 +68,9 @@ struct EpisodeRecord {
   std::map<std::string, std::string> remarks;      ///< arrays that are read in another form than they are stored in
   int64_t num_steps() const { return static_cast<int64_t>(actions.size()); }
 };
+
+/// What of an episode's observations is not used and why, for the end of an error; empty if all is.
+std::string unused_observations(const EpisodeRecord& record);
 
 /// An open trajectory file. Calls from several threads are serialised inside (HDF5 is not thread-safe).
 class TrajectoryFile {
