@@ -79,7 +79,9 @@ class Shapes : public Check {
                common.empty() ? "no camera is in all episodes" : concat("only ", joined(common, ", "), " in all"));
     if (!std::includes(common.begin(), common.end(), needed.begin(), needed.end()))
       find(Severity::error, what, ", and the policy needs ", joined(needed, ", "), why_not(needed, common),
-           inputs_.action ? " (the checkpoint's cameras)" : named ? " (policy.cameras)" : " (all of the first episode, unless policy.cameras names others)");
+           inputs_.action ? " (the checkpoint's cameras)"
+           : named        ? " (policy.cameras)"
+                          : " (all of the first episode, unless policy.cameras names others)");
     else if (cameras_.size() > 1)
       find(named ? Severity::note : common.empty() ? Severity::error : Severity::warning, what);
   }

@@ -63,8 +63,8 @@ Observation Loader::State::prepared(const StepIndex& index) {
     if (prepare) prepare(observation);
   } catch (const DataError& error) {
     const EpisodeRecord& record = dataset.record(index.file, index.episode);
-    throw DataError(concat(dataset.file_path(index.file).string(), ": ", record.name, " timestep ", index.timestep, ": ",
-                           error.what(), unused_observations(record)));
+    throw DataError(concat(dataset.file_path(index.file).string(), ": ", record.name, " timestep ",
+                           index.timestep, ": ", error.what(), unused_observations(record)));
   }
   if (options.loader.cache) {
     const std::lock_guard lock(cache_mutex);

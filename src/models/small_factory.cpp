@@ -60,7 +60,8 @@ std::unique_ptr<SmallPolicy> SmallPolicy::create(const PolicyOptions& options, c
   const Observation first = dataset.sample(steps.front()).observation;
   preprocessing.cameras = options.cameras.empty() ? keys_of(first.images) : options.cameras;
   APO_CHECK(DataError, !preprocessing.cameras.empty(), "a fresh policy needs a camera; the data has none");
-  const std::string unused = data::unused_observations(dataset.record(steps.front().file, steps.front().episode));
+  const std::string unused =
+      data::unused_observations(dataset.record(steps.front().file, steps.front().episode));
   check_names("policy.cameras", preprocessing.cameras, keys_of(first.images), unused);
   check_names("policy.state_keys", preprocessing.state_keys, keys_of(first.state), unused);
   preprocessing.statistics = data::compute_statistics(dataset, steps);

@@ -146,7 +146,8 @@ TEST_P(BadLayoutTest, NumbersThatAreNoneAreNotUsed) {
   }
   const EpisodeRecord record = TrajectoryFile::open(path_, TrajectoryFormat::automatic, "do it")->episode(0);
   EXPECT_FALSE(record.states.contains(at().state));
-  EXPECT_THAT(record.unused.at(std::string("obs/") + at().state), HasSubstr("row 2: expected finite numbers, found nan"));
+  EXPECT_THAT(record.unused.at(std::string("obs/") + at().state),
+              HasSubstr("row 2: expected finite numbers, found nan"));
 }
 
 TEST_P(BadLayoutTest, LinksToOtherFilesAreNotFollowed) {

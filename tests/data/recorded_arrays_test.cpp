@@ -205,7 +205,7 @@ TEST(RecordedPictures, OfEveryForm) {
 // A JPEG is near what it was made of: the decoder is not only equal to another one.
 TEST(RecordedPictures, JpegIsNearItsScene) {
   const auto file = TrajectoryFile::open(recording("pictures.hdf5"));
-  for (int64_t t = 0; t < 4; ++t)   // away from the mark and the edge
+  for (int64_t t = 0; t < 4; ++t)  // away from the mark and the edge
     for (int64_t c = 0; c < 3; ++c)
       EXPECT_NEAR(file->observation(4, t).images.at("front")[6][3][c].item<int>(), 100 + 10 * t, 8);
 }

@@ -216,7 +216,8 @@ TEST(TrajectoryFile, RefusesWhatIsNoTrajectoryFile) {
   hdf5::Group::create(dir / "data.hdf5").create_group("data").create_group("trial_1");
   EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "data.hdf5"); }), HasSubstr("found /data, /data/trial_1"));
   EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "data.hdf5", TrajectoryFormat::robomimic); }),
-              HasSubstr("/data: expected groups demo_0, demo_1, ... with steps, found data/trial_1: a group that is not named"));
+              HasSubstr("/data: expected groups demo_0, demo_1, ... with steps, found data/trial_1: a group "
+                        "that is not named"));
 }
 
 TEST(TrajectoryFile, EveryTruncationIsAnError) {
@@ -287,16 +288,21 @@ TEST_P(BadDemoTest, NamesPathExpectedAndFound) {
 INSTANTIATE_TEST_SUITE_P(
     TrajectoryFile, BadDemoTest,
     ::testing::Values(
-        BadDemo{"NoActions", [](hdf5::Group& d) { d.remove("actions"); }, "/actions: expected a dataset, found nothing"},
-        BadDemo{"NoObservations", [](hdf5::Group& d) { d.remove("obs"); }, "/obs: expected a group, found nothing"},
+        BadDemo{"NoActions", [](hdf5::Group& d) { d.remove("actions"); },
+                "/actions: expected a dataset, found nothing"},
+        BadDemo{"NoObservations", [](hdf5::Group& d) { d.remove("obs"); },
+                "/obs: expected a group, found nothing"},
         BadDemo{"ActionsOfIntegers",
-                [](hdf5::Group& d) { replace(d, "actions", [&] { d.write("actions", std::vector<int8_t>(6), {3, 2}); }); },
+                [](hdf5::Group& d) {
+                  replace(d, "actions", [&] { d.write("actions", std::vector<int8_t>(6), {3, 2}); });
+                },
                 "/actions: expected floating-point actions [S, A] with S >= 1, found int8 [3, 2]"},
         BadDemo{"ActionsOfRankOne",
                 [](hdf5::Group& d) { replace(d, "actions", [&] { d.write("actions", ramp(6), {6}); }); },
                 "/actions: expected floating-point actions [S, A] with S >= 1, found float32 [6]"},
         BadDemo{"ActionsAreText",
-                [](hdf5::Group& d) { replace(d, "actions", [&] { d.write_text("actions", "up"); }); }, "found text []"},
+                [](hdf5::Group& d) { replace(d, "actions", [&] { d.write_text("actions", "up"); }); },
+                "found text []"},
         BadDemo{"ActionsAreAGroup",
                 [](hdf5::Group& d) { replace(d, "actions", [&] { d.create_group("actions"); }); },
                 "/actions: expected a dataset, found a group"},
@@ -305,7 +311,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadDemo{"ImageOfFloats",
                 [](hdf5::Group& d) {
                   hdf5::Group obs = d.group("obs");
-                  replace(obs, "agentview_image", [&] { obs.write("agentview_image", std::vector<float>(36, 7), {3, 2, 2, 3}); });
+                  replace(obs, "agentview_image", [&] {
+                    obs.write("agentview_image", std::vector<float>(36, 7), {3, 2, 2, 3});
+                  });
                 },
                 "JPEG or PNG, found float32 [3, 2, 2, 3] with a value of 7"},
         BadDemo{"ImageWithoutColor",
@@ -313,12 +321,15 @@ INSTANTIATE_TEST_SUITE_P(
                   hdf5::Group obs = d.group("obs");
                   replace(obs, "agentview_image", [&] { obs.write("agentview_image", pixels(12, 0), {3, 2, 2}); });
                 },
-                "/obs/agentview_image: expected color pictures [S, Y, X, 3] or [S, 3, Y, X] of uint8 or of numbers 0..1, or "
+                "/obs/agentview_image: expected color pictures [S, Y, X, 3] or [S, 3, Y, X] of uint8 or of "
+                "numbers 0..1, or "
                 "JPEG or PNG, found uint8 [3, 2, 2]"},
         BadDemo{"ImageOfAnySideThree",
                 [](hdf5::Group& d) {
                   hdf5::Group obs = d.group("obs");
-                  replace(obs, "agentview_image", [&] { obs.write("agentview_image", pixels(54, 0), {3, 3, 2, 3}); });
+                  replace(obs, "agentview_image", [&] {
+                    obs.write("agentview_image", pixels(54, 0), {3, 3, 2, 3});
+                  });
                 },
                 "found uint8 [3, 3, 2, 3]: either dimension could be the colors"},
         BadDemo{"TooManyImages",
@@ -334,15 +345,26 @@ INSTANTIATE_TEST_SUITE_P(
                 },
                 "/obs/gripper: expected 3 rows, one for each action, found float32 [2]"},
         BadDemo{"UnknownSource",
-                [](hdf5::Group& d) { d.write("action_source", std::vector<int8_t>{0, 1, 7}, {3}); },
+                [](hdf5::Group& d) {
+                  d.write("action_source", std::vector<int8_t>{0, 1, 7}, {3});
+                },
                 "/action_source row 2: expected one of -1, 0, 1, 2, found 7"},
-        BadDemo{"UnknownLabel", [](hdf5::Group& d) { d.write("desirable", std::vector<int8_t>{0, 2, 1}, {3}); },
+        BadDemo{"UnknownLabel",
+                [](hdf5::Group& d) {
+                  d.write("desirable", std::vector<int8_t>{0, 2, 1}, {3});
+                },
                 "/desirable row 1: expected one of -2, -1, 0, 1, found 2"},
         BadDemo{"LabelsOfFloats", [](hdf5::Group& d) { d.write("desirable", ramp(3), {3}); },
                 "/desirable row 0: expected one of -2, -1, 0, 1, found 0.1"},
-        BadDemo{"ShortLabels", [](hdf5::Group& d) { d.write("desirable", std::vector<int8_t>{0, 1}, {2}); },
+        BadDemo{"ShortLabels",
+                [](hdf5::Group& d) {
+                  d.write("desirable", std::vector<int8_t>{0, 1}, {2});
+                },
                 "/desirable: expected 3 rows, one for each action, found int8 [2]"},
-        BadDemo{"PolicyActionOfAnotherSize", [](hdf5::Group& d) { d.write("policy_action", ramp(9), {3, 3}); },
+        BadDemo{"PolicyActionOfAnotherSize",
+                [](hdf5::Group& d) {
+                  d.write("policy_action", ramp(9), {3, 3});
+                },
                 "/policy_action: expected 2 columns as in actions, found 3"}),
     [](const ::testing::TestParamInfo<BadDemo>& info) { return info.param.name; });
 
