@@ -3,7 +3,7 @@
 
 #include "app_main.h"
 #include "apo/base/device.h"
-#include "apo/base/log.h"
+#include "apo/deploy/outputs.h"
 
 namespace {
 
@@ -19,9 +19,7 @@ void run_collect(const CollectArguments& arguments) {
   const auto config = apps::read_config(arguments.config);
   if (!config) return;
   APO_CHECK(ConfigError, !arguments.output.empty(), "--output FILE is required");
-  const std::filesystem::path directory = std::filesystem::path(arguments.output).parent_path();
-  std::error_code ignored;   // the recorder says what is wrong with a directory that cannot be made
-  if (!directory.empty()) std::filesystem::create_directories(directory, ignored);
+  deploy::check_recording(arguments.output);  // what cannot be written is told before the work begins
   if (arguments.demonstrations) {
     std::cout << deploy::collect_demonstrations(config->environment, config->deploy.demonstrations, arguments.output)
                      .text();

@@ -9,6 +9,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
+#include "apo/base/output.h"
 #include "apo/data/contact_sheet.h"
 #include "apo/data/convert.h"
 #include "apo/data/inspect.h"
@@ -104,15 +105,15 @@ void run_label(const DataArguments& arguments) {
     for (const auto& file : data::write_labels(*options, arguments.write))
       std::cout << "labelled " << file.string() << "\n";
   if (arguments.output.empty() && !arguments.write.empty()) return;
-  apps::check_no_recording("--output", arguments.output);
+  if (!arguments.output.empty()) check_output("--output", arguments.output, json_lines("earlier label lines", "label"));
   std::ostringstream lines;
   const data::LabelCounts counts = data::write_label_lines(*options, lines);
   if (arguments.output.empty()) {
     std::cout << lines.str();
     return;
   }
-  write_file_atomic(arguments.output, lines.str());
   for (const auto& [label, count] : counts) std::cout << count << "  " << label << "\n";
+  write_file_atomic(arguments.output, lines.str());
   std::cout << "labels " << arguments.output << "\n";
 }
 
@@ -143,6 +144,7 @@ void run_contact_sheet(const DataArguments& arguments) {
   const std::filesystem::path output = arguments.output;
   APO_CHECK(ConfigError, output.extension() == ".webp", arguments.output,
             ": expected a name that ends in .webp");
+  check_output("--output", output, webp_picture());
   data::ContactSheetOptions sheet = arguments.sheet;
   sheet.config = arguments.config.config;
   if (!arguments.config.overrides.empty()) sheet.config += sheet.config.empty() ? "--set" : " and --set";
@@ -155,7 +157,7 @@ void run_contact_sheet(const DataArguments& arguments) {
 void run_stats(const DataArguments& arguments) {
   const auto options = data_options(arguments);
   if (!options) return;
-  apps::check_no_recording("--output", arguments.output);
+  if (!arguments.output.empty()) check_output("--output", arguments.output, json_object("earlier statistics", "q01"));
   const data::Dataset dataset(*options);
   dataset.expect_enough_kept();
   const auto statistics = data::compute_statistics(dataset, dataset.kept_steps(!options->expert.empty()));

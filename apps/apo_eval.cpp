@@ -3,7 +3,10 @@
 
 #include "app_main.h"
 #include "apo/base/device.h"
-#include "apo/base/log.h"
+#include "apo/base/files.h"
+#include "apo/base/finishing.h"
+#include "apo/base/output.h"
+#include "apo/deploy/outputs.h"
 
 namespace {
 
@@ -19,11 +22,40 @@ struct EvalArguments {
 
 constexpr int64_t kTilePixels = 128, kSheetSteps = 30;
 
+// Of an interrupted evaluation, what is finished is shown and kept.
+deploy::EvalResult evaluate(models::Policy& policy, const RunConfig& config, const std::string& directory) {
+  try {
+    return deploy::evaluate(policy, config.environment, config.eval);
+  } catch (const deploy::InterruptedEvaluation& error) {
+    const Finishing finishing("the results so far");
+    const int64_t trials = error.finished.success.total;
+    if (trials == 0) throw;
+    const std::string file = directory + "/interrupted.json";
+    std::cout << error.finished.text() << "interrupted: these are the first " << trials << " of "
+              << config.eval.trials << " trials, in " << file << "\n" << std::flush;
+    write_file_atomic(file, error.finished.json());
+    throw;
+  }
+}
+
 void run_eval(EvalArguments arguments) {
   if (!arguments.disruptions.empty())
     arguments.config.overrides.push_back("eval.disruptions=[" + arguments.disruptions + "]");
   const auto config = apps::read_config(arguments.config);
   if (!config) return;
+  const std::string directory =
+      arguments.output.empty() ? config->training.run.dir + "/evaluation" : arguments.output;
+  const bool scores = !arguments.dataset.empty();
+  APO_CHECK(ConfigError, !scores || !arguments.output.empty(), "--dataset needs --output FILE");
+  APO_CHECK(ConfigError, scores || !arguments.sheet.empty() || !arguments.output.empty() || !config->training.run.dir.empty(),
+            "--output DIR, or run.dir in the config, is required: where results.json is written");
+  // what cannot be written is told before the work begins
+  if (!arguments.sheet.empty())
+    check_output("--sheet", arguments.sheet, webp_picture());
+  else if (scores)
+    check_output("--output", arguments.output, json_lines("the scores of an earlier run", "log_prob"));
+  else if (!config->training.policy.checkpoint.empty())
+    deploy::check_results_directory(directory);
   if (!arguments.sheet.empty()) {
     const std::vector<std::string> all = {"all"};
     const auto& chosen = config->eval.disruptions.empty() ? all : config->eval.disruptions;
@@ -38,20 +70,16 @@ void run_eval(EvalArguments arguments) {
             arguments.config.config, ": policy.checkpoint: expected the policy to evaluate, found nothing");
   const auto policy = models::make_policy(config->training.policy, nullptr, config->training.run.seed,
                                           select_device(config->training.run.device));
-  if (!arguments.dataset.empty()) {
-    APO_CHECK(ConfigError, !arguments.output.empty(), "--dataset needs --output FILE");
-    apps::check_no_recording("--output", arguments.output);
+  if (scores) {
     data::DataOptions data = config->training.data;
     deploy::score_dataset(*policy, arguments.dataset, data, config->training.train.batch_size, arguments.output);
     std::cout << "scores " << arguments.output << "\n";
     return;
   }
-  const deploy::EvalResult result = deploy::evaluate(*policy, config->environment, config->eval);
-  const std::string directory =
-      arguments.output.empty() ? config->training.run.dir + "/evaluation" : arguments.output;
-  if (std::filesystem::exists(directory + "/results.json")) log_warn(directory, "/results.json: replaced");
+  const deploy::EvalResult result = evaluate(*policy, *config, directory);
+  std::cout << result.text() << std::flush;  // before the files: a full disk loses no number
   deploy::write_results(result, config->environment, config->eval, directory);
-  std::cout << result.text() << "results " << directory << "/results.json\n";
+  std::cout << "results " << directory << "/results.json\n";
   if (!result.disruptions.empty()) std::cout << "table   " << directory << "/disruptions.md\n";
 }
 

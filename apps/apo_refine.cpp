@@ -5,6 +5,7 @@
 #include "app_main.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
+#include "apo/base/output.h"
 #include "apo/config/options.h"
 #include "apo/report/report.h"
 
@@ -67,6 +68,8 @@ struct RefineArguments {
 };
 
 void merge(const RefineArguments& arguments) {
+  if (!arguments.output.empty())
+    check_output("--output", arguments.output, text_beginning("the tables of an earlier --merge", "## After round"));
   const std::string tables = deploy::merge_comparisons(arguments.merge);
   if (arguments.output.empty())
     std::cout << tables;

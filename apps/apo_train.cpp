@@ -2,6 +2,7 @@
 #include <iostream>
 
 #include "app_main.h"
+#include "apo/base/finishing.h"
 #include "apo/base/log.h"
 #include "apo/config/options.h"
 #include "apo/report/report.h"
@@ -30,6 +31,7 @@ training::TrainHooks hooks_of(const RunConfig& config) {
 }
 
 void write_report(const std::string& run_dir) {
+  const Finishing finishing("report.html");
   try {
     report::write_run_report(run_dir);
   } catch (const std::exception& error) {

@@ -5,12 +5,11 @@
 #include <c10/util/Exception.h>
 #include <torch/headeronly/version.h>
 
-#include <fstream>
 #include <iostream>
 #include <string_view>
 
 #include "apo/base/device.h"
-#include "apo/base/interrupt.h"
+#include "apo/base/finishing.h"
 #include "apo/base/location.h"
 #include "apo/base/log.h"
 #include "apo/base/plugin.h"
@@ -122,13 +121,6 @@ std::optional<RunConfig> read_config(const ConfigArguments& arguments, ConfigNee
   return config;
 }
 
-void check_no_recording(const std::string& option, const std::string& output) {
-  char signature[4] = {};
-  std::ifstream(output, std::ios::binary).read(signature, sizeof(signature));
-  APO_CHECK(ConfigError, std::string_view(signature, sizeof(signature)) != "\x89HDF", option, ": ", output,
-            " is a recording and would be replaced; choose another name");
-}
-
 void add_examples(CLI::App& app, const Examples& examples) {
   std::string text = "Examples:\n";
   for (const auto& [command, what] : examples) text += concat("  ", command, "\n      ", what, "\n");
@@ -162,7 +154,7 @@ int run_app(CLI::App& app, int argc, char** argv, const std::function<void()>& b
     return fail(app, ExitCode::usage,
                 concat(error.what(), " (", app.get_name(), " --help lists the options)"));
   }
-  catch_interrupts();
+  catch_interrupts(app.get_name());
   try {
     body();
     return static_cast<int>(ExitCode::done);

@@ -35,9 +35,6 @@ enum class ConfigNeed { required, optional };
 /// --print-reference prints and returns nothing. ConfigError if a required --config is missing.
 std::optional<RunConfig> read_config(const ConfigArguments& arguments, ConfigNeed need = ConfigNeed::required);
 
-/// ConfigError if `output`, which a program is about to replace, is a recording (an HDF5 file).
-void check_no_recording(const std::string& option, const std::string& output);
-
 /// What `--help` shows below the options: command lines, each with what it does.
 using Examples = std::vector<std::pair<std::string, std::string>>;
 void add_examples(CLI::App& app, const Examples& examples);

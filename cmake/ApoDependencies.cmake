@@ -52,6 +52,20 @@ find_path(APO_TORCH_ROOT NAMES include/ATen/ATen.h HINTS ${_apo_torch_hints} ${C
 include("${CMAKE_CURRENT_LIST_DIR}/ApoTorch.cmake")
 set(APO_WHEEL_LIBRARY_DIRS "${APO_TORCH_ROOT}/lib")
 
+# A clone may be moved with all that was built in it: what lies in it is found from where the programs lie.
+set(CMAKE_BUILD_RPATH_USE_ORIGIN ON)
+function(apo_from_programs directory result)
+  file(RELATIVE_PATH relative "${CMAKE_BINARY_DIR}/bin" "${directory}")
+  cmake_path(IS_PREFIX PROJECT_SOURCE_DIR "${directory}" NORMALIZE inside)
+  if(inside)
+    set(${result} "$ORIGIN/${relative}" PARENT_SCOPE)
+  else()
+    set(${result} "${directory}" PARENT_SCOPE)
+  endif()
+endfunction()
+apo_from_programs("${APO_TORCH_ROOT}/lib" _apo_torch_rpath)
+list(APPEND CMAKE_BUILD_RPATH "${_apo_torch_rpath}")
+
 if(APO_MUJOCO AND NOT TARGET apo::mujoco)
   # Headers and library are inside the PyPI wheel.
   file(GLOB _apo_mujoco_hints "${APO_VENV}/lib/python3*/site-packages/mujoco")
@@ -67,5 +81,6 @@ if(APO_MUJOCO AND NOT TARGET apo::mujoco)
   # Its functions are loaded at run time (src/simulation/mujoco_library.h).
   add_library(apo::mujoco INTERFACE IMPORTED)
   set_target_properties(apo::mujoco PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${APO_MUJOCO_INCLUDE}")
-  list(APPEND CMAKE_BUILD_RPATH "${_apo_mujoco_dir}")
+  apo_from_programs("${_apo_mujoco_dir}" _apo_mujoco_rpath)
+  list(APPEND CMAKE_BUILD_RPATH "${_apo_mujoco_rpath}")
 endif()

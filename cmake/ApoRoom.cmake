@@ -101,7 +101,8 @@ function(apo_library)
   _apo_shared_library(apo ${APO_ROOM_LIBRARIES})
   add_library(apo::apo ALIAS apo)
   file(MAKE_DIRECTORY "${CMAKE_BINARY_DIR}/share/apo")  # as where it is installed
-  file(CREATE_LINK "${PROJECT_SOURCE_DIR}/configs" "${CMAKE_BINARY_DIR}/share/apo/configs" SYMBOLIC)
+  file(RELATIVE_PATH _apo_configs "${CMAKE_BINARY_DIR}/share/apo" "${PROJECT_SOURCE_DIR}/configs")
+  file(CREATE_LINK "${_apo_configs}" "${CMAKE_BINARY_DIR}/share/apo/configs" SYMBOLIC)
   if(APO_PACKAGE_HDF5)  # the same with HDF5 inside, for scripts/package.sh
     list(TRANSFORM APO_ROOM_LIBRARIES REPLACE "^apo::hdf5$" "${APO_PACKAGE_HDF5}")
     _apo_shared_library(apo_packaged ${APO_ROOM_LIBRARIES})
@@ -115,8 +116,9 @@ function(apo_library)
     target_include_directories(apo_cuda PRIVATE "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}/include")
     target_compile_definitions(apo_cuda PRIVATE APO_VERSION="${PROJECT_VERSION}")
     target_compile_options(apo_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-fvisibility=hidden>)
+    apo_from_programs("${APO_TORCH_ROOT}/../nvidia/cu13/lib" _apo_cuda_rpath)
     set_target_properties(apo_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Shared
-      BUILD_RPATH "${APO_TORCH_ROOT}/../nvidia/cu13/lib" INSTALL_RPATH "$ORIGIN/../../nvidia/cu13/lib")
+      BUILD_RPATH "${_apo_cuda_rpath}" INSTALL_RPATH "$ORIGIN/../../nvidia/cu13/lib")
     # With LibTorch's CUDA half, whose libraries are there when it is loaded.
     add_library(apo_cuda_graph MODULE "${PROJECT_SOURCE_DIR}/src/base/cuda/graph_module.cpp")
     target_include_directories(apo_cuda_graph PRIVATE "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}/include")

@@ -7,12 +7,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
+#include <set>
+#include <sstream>
 #include <system_error>
+#include <vector>
 
 #include "apo/base/atomic_file.h"
 #include "apo/base/error.h"
+#include "apo/base/finishing.h"
 #include "apo/base/log.h"
+#include "apo/base/output.h"
+#include "base/open_file.h"
 
 namespace apo {
 namespace {
@@ -45,7 +52,70 @@ fs::path parent_of(const fs::path& path) {
   return parent.empty() ? fs::path(".") : parent;
 }
 
+constexpr const char* kMark = "DONE";
+constexpr const char* kBegun = ".apo-unfinished";   // in a staging directory of ours
+
+// Files and links below a directory, relative to it.
+std::vector<std::string> files_below(const fs::path& directory) {
+  std::vector<std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(directory))
+    if (entry.is_symlink() || !entry.is_directory()) files.push_back(entry.path().lexically_relative(directory).string());
+  std::ranges::sort(files);
+  return files;
+}
+
+// What a killed process left; RunError for a directory of somebody else's.
+void remove_staging(const fs::path& staging) {
+  std::error_code ignored;
+  const fs::file_status status = fs::symlink_status(staging, ignored);
+  if (!fs::exists(status)) return;
+  APO_CHECK(RunError, fs::is_directory(status) && (fs::is_empty(staging) || fs::exists(staging / kBegun)), staging.string(),
+            ": in the way, and not begun by this program; expected nothing there, or what an interrupted run left");
+  fs::remove_all(staging);
+}
+
+// Removes what the mark of an earlier directory names; RunError if there is anything else.
+void remove_whole(const fs::path& path) {
+  std::error_code ignored;
+  const fs::file_status status = fs::symlink_status(path, ignored);
+  if (!fs::exists(status)) return;
+  APO_CHECK(RunError, fs::is_directory(status), path.string(), ": expected a directory to replace, found something else");
+  for (const std::string& file : files_not_marked(path))
+    throw RunError(concat(path.string(), ": holds ", file,
+                          ", which was not written with it, so it is not replaced; move it away, or write elsewhere"));
+  fs::remove(path / kMark);  // first: what is half removed is not whole
+  fs::remove_all(path);
+}
+
 }  // namespace
+
+std::vector<std::string> files_not_marked(const fs::path& path) {
+  std::error_code ignored;
+  std::set<std::string> named = {kMark};
+  if (fs::is_regular_file(fs::symlink_status(path / kMark, ignored))) {
+    std::istringstream lines(read_file(path / kMark));
+    for (std::string line; std::getline(lines, line);) named.insert(line);
+  }
+  std::vector<std::string> files = files_below(path);
+  std::erase_if(files, [&](const std::string& file) { return named.contains(file); });
+  return files;
+}
+
+int open_to_write(const fs::path& path, int flags, const char* failure) {
+  const int descriptor = ::open(path.c_str(), flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
+  APO_CHECK(RunError, descriptor >= 0, path.string(), ": ", failure, ": ",
+            errno == ELOOP ? "it is a link, which is not followed" : reason());
+  return descriptor;
+}
+
+void check_writable(const fs::path& path) {
+  std::error_code error;
+  const fs::path parent = parent_of(path);
+  fs::create_directories(parent, error);
+  APO_CHECK(RunError, !error && fs::is_directory(parent), path.string(), ": cannot create the directory ", parent.string(),
+            error ? ": " + error.message() : std::string(": a file is in the way"));
+  const AtomicFile probe(path);
+}
 
 std::string read_file(const fs::path& path) {
   std::error_code ignored;
@@ -57,8 +127,14 @@ std::string read_file(const fs::path& path) {
   return bytes;
 }
 
-AtomicFile::AtomicFile(const fs::path& path) : path_(path), temporary_(path.string() + ".partial") {
-  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+AtomicFile::AtomicFile(const fs::path& path)
+    : path_(path), temporary_(path.string() + ".partial"), unfinished_(temporary_) {
+  std::error_code ignored;
+  const fs::file_status status = fs::symlink_status(path, ignored);
+  APO_CHECK(RunError, !fs::exists(status) || fs::is_regular_file(status) || fs::is_symlink(status), path.string(),
+            ": cannot replace: it is a directory or a device");
+  ::unlink(temporary_.c_str());  // of a killed process, or a link that would lead elsewhere
+  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   APO_CHECK(RunError, descriptor_ >= 0, path.string(), ": cannot create ", temporary_.filename().string(), ": ", reason());
 }
 
@@ -87,13 +163,18 @@ void write_file_atomic(const fs::path& path, std::string_view bytes) {
 void write_directory_atomic(const fs::path& target, const std::function<void(const fs::path&)>& fill) {
   const fs::path path = target.has_filename() ? target : target.parent_path();  // "step-1/" is "step-1"
   const fs::path staging = path.string() + ".partial";
+  remove_staging(staging);
+  const Unfinished unfinished(staging);
   try {
-    fs::remove_all(staging);
     fs::create_directories(staging);
+    std::ofstream(staging / kBegun).flush();
     fill(staging);
+    fs::remove(staging / kBegun);
     for (const auto& entry : fs::recursive_directory_iterator(staging)) sync_path(entry.path());
-    write_file_atomic(staging / "DONE", "");
-    if (fs::exists(path)) fs::remove_all(path);
+    std::string names;
+    for (const std::string& file : files_below(staging)) names += file + "\n";
+    write_file_atomic(staging / kMark, names);
+    remove_whole(path);
     fs::rename(staging, path);
     sync_path(parent_of(path));
   } catch (const fs::filesystem_error& error) {
@@ -109,7 +190,7 @@ void write_directory_atomic(const fs::path& target, const std::function<void(con
 
 bool is_whole_directory(const fs::path& path) {
   std::error_code ignored;
-  return fs::is_directory(path, ignored) && fs::exists(path / "DONE", ignored);
+  return fs::is_directory(path, ignored) && fs::exists(path / kMark, ignored);
 }
 
 DirectoryLock::DirectoryLock(const fs::path& path) {
@@ -117,8 +198,7 @@ DirectoryLock::DirectoryLock(const fs::path& path) {
   fs::create_directories(path, error);
   APO_CHECK(RunError, !error, path.string(), ": cannot create directory: ", error.message());
   const fs::path file = path / ".lock";
-  descriptor_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  APO_CHECK(RunError, descriptor_ >= 0, path.string(), ": expected a writable directory: ", reason());
+  descriptor_ = open_to_write(file, O_RDWR | O_CREAT, "expected a writable directory");
   if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
     char holder[16] = {};
     const ssize_t n = ::pread(descriptor_, holder, sizeof(holder) - 1, 0);
@@ -137,8 +217,7 @@ DirectoryLock::~DirectoryLock() {
 }
 
 LineWriter::LineWriter(const fs::path& path, int64_t truncate_to_bytes) : path_(path) {
-  descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  APO_CHECK(RunError, descriptor_ >= 0, path.string(), ": cannot open for writing: ", reason());
+  descriptor_ = open_to_write(path, O_WRONLY | O_CREAT | O_APPEND, "cannot open for writing");
   struct stat status = {};
   ::fstat(descriptor_, &status);
   size_ = status.st_size;

@@ -15,6 +15,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// A thousand times what the largest config has: the parser takes many times the size.
+constexpr uintmax_t kLargestBytes = uintmax_t{4} << 20;
+
 // "a.b.0" -> a, b, 0. ConfigError for empty parts and for more of them than any config has.
 std::vector<std::string> split_key(std::string_view key, const std::string& where) {
   constexpr size_t kMaxParts = 32;
@@ -102,6 +105,10 @@ Document::~Document() = default;
 Document::Document(Document&&) noexcept = default;
 
 Document Document::from_file(const fs::path& path, const std::vector<std::string>& overrides) {
+  std::error_code ignored;
+  const uintmax_t bytes = fs::is_regular_file(path, ignored) ? fs::file_size(path, ignored) : 0;
+  APO_CHECK(ConfigError, bytes <= kLargestBytes, path.string(), ": expected a config of at most ", kLargestBytes,
+            " bytes, found ", bytes);
   std::string text;
   try {
     text = read_file(path);

@@ -9,6 +9,8 @@
 #include <sstream>
 
 #include "apo/base/error.h"
+#include "apo/base/finishing.h"
+#include "apo/base/output.h"
 #include "apo/base/text.h"
 #include "data/extras.h"
 #include "data/layouts.h"
@@ -31,7 +33,8 @@ const std::set<std::string>& read_as_steps() {
 
 class Converter {
  public:
-  Converter(TrajectoryFormat to, const fs::path& out) : to_(to), out_(out) {}
+  Converter(TrajectoryFormat to, const fs::path& out)
+      : to_(to), out_(out), unfinished_(to == TrajectoryFormat::released_interaction ? out : partial()) {}
   void begin_file(const ScannedFile& in);
   void add(const ScannedEpisode& e);
   void finish();
@@ -49,6 +52,7 @@ class Converter {
 
   TrajectoryFormat to_;
   fs::path out_;
+  Unfinished unfinished_;
   std::optional<ExtrasReader> extras_;   // of the file that is read
   std::optional<Group> root_, data_;
   std::string first_;             // the first episode and its shape
@@ -237,9 +241,7 @@ void expect_target(TrajectoryFormat to, const fs::path& out) {
   APO_CHECK(ConfigError, hdf5::names_a_file(out) != directory, out.string(), ": expected ",
             directory ? "a directory: this layout is one file an episode" : "a name that ends in .hdf5 or .h5");
   APO_CHECK(ConfigError, !fs::exists(out), out.string(), ": exists already; conversions are never written over it");
-  std::error_code error;
-  if (!out.parent_path().empty()) fs::create_directories(out.parent_path(), error);
-  APO_CHECK(RunError, !error, out.string(), ": cannot create its directory: ", error.message());
+  check_writable(out);
 }
 
 }  // namespace

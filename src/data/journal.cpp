@@ -169,8 +169,9 @@ void apply(uint32_t type, Unpacker in, const fs::path& path, std::vector<Journal
 
 int open_and_lock(const fs::path& path) {
   for (;;) {
-    const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-    APO_CHECK(RunError, descriptor >= 0, path.string(), ": cannot create: ", strerror(errno));
+    const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0644);
+    APO_CHECK(RunError, descriptor >= 0, path.string(), ": cannot create: ",
+              errno == ELOOP ? "it is a link, which is not followed" : strerror(errno));
     if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
       ::close(descriptor);
       throw RunError(concat(path.string(), ": another process is writing this trajectory file"));

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "apo/base/error.h"
+#include "apo/base/finishing.h"
 #include "apo/base/log.h"
 #include "apo/base/text.h"
 #include "apo/data/trajectory.h"
@@ -92,7 +93,8 @@ void sync_file(const fs::path& path) {
 void copy_with_room(const fs::path& from, const fs::path& to, int64_t more_bytes) {
   constexpr int64_t kOverheadBytes = int64_t{1} << 20;   // of HDF5's own bookkeeping
   std::error_code error, ignored;
-  fs::copy_file(from, to, fs::copy_options::overwrite_existing, error);
+  fs::remove(to, ignored);  // of a killed process, or a link that would lead elsewhere
+  fs::copy_file(from, to, error);
   std::string why = error.message();
   if (!error) {
     const int descriptor = ::open(to.c_str(), O_RDWR | O_CLOEXEC);
@@ -111,7 +113,12 @@ void copy_with_room(const fs::path& from, const fs::path& to, int64_t more_bytes
 }  // namespace
 
 struct TrajectoryWriter::State {
+  explicit State(const fs::path& path)
+      : path(path), finishing(concat("an episode of ", path.string())), unfinished(partial()) {}
+
   fs::path path;
+  Finishing finishing;      // a signal waits until all is in the file
+  Unfinished unfinished;
   TrajectoryInfo info;
   int64_t flush_every = 16;
   std::unique_ptr<Journal> journal;
@@ -133,6 +140,7 @@ struct TrajectoryWriter::State {
 // An empty file of ours.
 void TrajectoryWriter::State::create() {
   std::error_code error;
+  fs::remove(partial(), error);
   {
     hdf5::Group root = hdf5::Group::create(partial());
     hdf5::Group data = root.create_group("data");
@@ -203,9 +211,8 @@ void TrajectoryWriter::State::maybe_merge() {
 }
 
 TrajectoryWriter::TrajectoryWriter(const fs::path& path, const TrajectoryInfo& info, int64_t flush_every)
-    : state_(std::make_unique<State>()) {
+    : state_(std::make_unique<State>(path)) {
   State& s = *state_;
-  s.path = path;
   s.info = info;
   s.flush_every = std::max<int64_t>(1, flush_every);
   std::error_code error;

@@ -4,7 +4,9 @@
 #include <set>
 
 #include "apo/base/error.h"
+#include "apo/base/finishing.h"
 #include "apo/base/log.h"
+#include "apo/base/output.h"
 #include "apo/data/inspect.h"
 #include "data/extras.h"
 
@@ -122,6 +124,8 @@ std::vector<fs::path> write_labels(const DataOptions& options, const fs::path& o
     APO_CHECK(RunError, !error, paths[i].string(), ": cannot create its directory: ", error.message());
     const auto f = static_cast<int32_t>(i);
     const fs::path partial = paths[i].string() + ".partial";
+    check_writable(paths[i]);
+    const Unfinished unfinished(partial);
     try {
       const bool ours = dataset.file(f).format() == TrajectoryFormat::apo && !fs::exists(journal_path(dataset.file_path(f)));
       ours ? copy_with_labels(dataset, f, partial) : rewrite_with_labels(dataset, f, partial);

@@ -99,7 +99,7 @@ class Comparing {
       const json trained = stages_.refine(
           stage + "/training", training_of(method, setup_.training), standing.checkpoint,
           method.interactions ? standing.recordings : std::vector<std::string>(), dir / "training");
-      standing.checkpoint = trained["checkpoint"].get<std::string>();
+      standing.checkpoint = stages_.checkpoint_of(trained);
       const EvalResult evaluation = stages_.evaluate(stage, standing.checkpoint, dir / "evaluation");
       const fs::path recording = dir / "deployment.hdf5";
       const CollectionSummary deployed =

@@ -14,6 +14,7 @@
 #include "apo/base/random.h"
 #include "apo/config/options.h"
 #include "apo/data/webp.h"
+#include "apo/deploy/outputs.h"
 #include "deploy/decide.h"
 #include "deploy/episode.h"
 #include "deploy/pool.h"
@@ -50,12 +51,14 @@ class LockStep {
     int64_t next = 0, finished = 0;
     for (uint64_t tick = 0; finished < options_.trials; ++tick) {
       if (interrupted())
-        throw Interrupted(concat("interrupted after ", finished, " of ", options_.trials, " trials"));
+        throw InterruptedEvaluation(concat("interrupted after ", finished, " of ", options_.trials, " trials"),
+                                    first_trials(playing));
       std::vector<int64_t> begun;
       for (const int64_t i : free) {
         if (next == options_.trials) break;
         slot(i) = Slot();
         slot(i).trial = next++;
+        begun_ = next;
         begun.push_back(i);
       }
       begin(begun);
@@ -146,6 +149,14 @@ class LockStep {
     animations_[s.trial] = std::move(animation);
   }
 
+  // Those before the first that is still played or has not begun: trials that end early are no fair sample.
+  EvalResult first_trials(const std::vector<int64_t>& playing) {
+    int64_t count = begun_;
+    for (const int64_t i : playing) count = std::min(count, slot(i).trial);
+    trials_.resize(static_cast<size_t>(count));
+    return count > 0 ? result() : EvalResult();
+  }
+
   EvalResult result() {
     EvalResult result = summarize_trials(std::move(trials_));
     result.animations = std::move(animations_);
@@ -158,7 +169,7 @@ class LockStep {
   EnvironmentPool pool_;
   std::vector<Slot> slots_;
   std::vector<Trial> trials_;
-  int64_t action_size_ = 0, num_clamped_tokens_ = 0;
+  int64_t action_size_ = 0, num_clamped_tokens_ = 0, begun_ = 0;
   std::mutex animations_mutex_;
   std::map<int64_t, std::string> animations_;
 };
@@ -170,11 +181,11 @@ void EvalOptions::visit(config::Visitor& v) {
   v("seed", seed, "trial i is reset with seed + i", config::at_least(0));
   v("parallel", parallel,
     "environments in lock-step: one forward pass decides for all; more need more memory",
-    config::at_least(1));
+    config::between(1, 4096));
   v("threads", threads,
     "that step and draw the environments, whatever run.threads says of the policy's forward pass between them (the two "
     "take turns); 0: all cores",
-    config::at_least(0));
+    config::between(0, 1024));
   v("max_steps", max_steps, "of a trial; 0: the environment's", config::at_least(0));
   v("temperature", temperature, "of decoding; 0 is greedy", config::at_least(0));
   v("animations", animations, "WebP animations of the first so many trials", config::at_least(0));
@@ -215,8 +226,13 @@ EvalResult evaluate(models::Policy& policy, const EnvironmentOptions& environmen
   for (const std::string& disruption : disruptions) {
     log_info("evaluate: ", disruption);
     DisruptedResult disrupted{.disruption = disruption,
-                              .result = run_trials(policy, disrupted_by(environment, disruption), options),
+                              .result = {},
                               .against_none = {}};
+    try {
+      disrupted.result = run_trials(policy, disrupted_by(environment, disruption), options);
+    } catch (const InterruptedEvaluation& error) {
+      throw InterruptedEvaluation(concat(disruption, ": ", error.what()), std::move(result));
+    }
     disrupted.result.policy_hash = result.policy_hash;
     disrupted.against_none = paired_test(successes(disrupted.result), successes(result));
     result.disruptions.push_back(std::move(disrupted));

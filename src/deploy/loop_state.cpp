@@ -9,7 +9,8 @@
 
 namespace apo::deploy {
 
-LoopState::LoopState(const std::filesystem::path& dir) : path_(dir / "state.json") {
+LoopState::LoopState(const std::filesystem::path& dir)
+    : path_(dir / "state.json"), manifest_(dir, "run.dir: " + dir.string()) {
   if (!std::filesystem::exists(path_)) return;
   const auto json = nlohmann::json::parse(read_file(path_), depth_guard(path_.string()), false);
   APO_CHECK(DataError, json.is_object() && json.contains("stages") && json["stages"].is_object(), path_.string(),
@@ -22,18 +23,26 @@ void LoopState::create(const std::filesystem::path& dir) {
   write_file_atomic(dir / "state.json", nlohmann::json{{"stages", nlohmann::json::object()}, {"seconds", 0}}.dump(1));
 }
 
-nlohmann::json LoopState::run(const std::string& stage, const std::function<nlohmann::json()>& work) {
+nlohmann::json LoopState::run(const std::string& stage, const std::vector<std::string>& writes,
+                              const std::function<nlohmann::json()>& work) {
   if (finished(stage)) {
     log_info(stage, ": done before, kept");
     return stages_[stage];
   }
   log_info(stage);
+  manifest_.claim(writes);
   const auto begin = std::chrono::steady_clock::now();
   nlohmann::json result = work();
+  for (const std::string& entry : writes) manifest_.settle(entry);
   seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   stages_[stage] = result;
   write_file_atomic(path_, nlohmann::json{{"stages", stages_}, {"seconds", seconds_}}.dump(1));
   return result;
+}
+
+void LoopState::clear(const std::string& directory) {
+  manifest_.remove({directory});
+  manifest_.claim({directory + "/"});
 }
 
 }  // namespace apo::deploy

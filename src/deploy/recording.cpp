@@ -6,22 +6,12 @@
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "apo/data/recovery.h"
+#include "apo/deploy/outputs.h"
 
 namespace apo::deploy {
 namespace {
 
 namespace fs = std::filesystem;
-
-void make_directory_of(const fs::path& output) {
-  APO_CHECK(ConfigError, !output.empty() && output.has_filename(),
-            "output: expected the path of an HDF5 file, found \"", output.string(), "\"");
-  const fs::path directory = output.parent_path();
-  if (directory.empty()) return;
-  std::error_code error;
-  fs::create_directories(directory, error);
-  APO_CHECK(RunError, !error && fs::is_directory(directory), directory.string(), ": cannot create directory",
-            error ? ": " + error.message() : std::string(": a file is in the way"));
-}
 
 CollectionSummary take_up(const fs::path& output) {
   CollectionSummary summary;
@@ -71,7 +61,7 @@ void count_record(const data::EpisodeRecord& record, CollectionSummary& summary)
 }
 
 CollectionSummary prepare_output(const fs::path& output, ExistingFile existing) {
-  make_directory_of(output);
+  check_recording(output);
   if (!fs::exists(output)) {
     std::error_code ignored;
     fs::remove(summary_path(output), ignored);
@@ -86,8 +76,6 @@ CollectionSummary prepare_output(const fs::path& output, ExistingFile existing) 
       ConfigError, existing != ExistingFile::refuse, output.string(),
       ": exists already; expected a new file, or --set deploy.collect.existing=append or =overwrite (for "
       "demonstrations deploy.demonstrations.existing)");
-  APO_CHECK(ConfigError, fs::is_regular_file(output), output.string(),
-            ": expected a file, found something else");
   if (existing == ExistingFile::append) return take_up(output);
   std::error_code error;
   fs::remove(output, error);

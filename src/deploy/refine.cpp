@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "apo/base/device.h"
@@ -9,6 +10,8 @@
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "apo/config/options.h"
+#include "apo/training/run_files.h"
+#include "base/manifest.h"
 #include "base/provenance_json.h"
 #include "deploy/comparing.h"
 #include "deploy/examples.h"
@@ -63,7 +66,7 @@ class Loop {
 
     const json trained =
         stages_.refine(name + "/training", setup_.training, current_, interactions_, dir / "training");
-    const std::string checkpoint = trained["checkpoint"].get<std::string>();
+    const std::string checkpoint = stages_.checkpoint_of(trained);
     const EvalResult evaluation = stages_.evaluate(name, checkpoint, dir / "evaluation");
     const bool promoted = evaluation.success.rate >= current_successes_.rate - setup_.refine.promotion_tolerance;
     if (promoted) {
@@ -100,8 +103,8 @@ class Loop {
   // of the policy in use at the end: a loop that goes on for more rounds draws them anew
   void animate() {
     if (result_.rounds.size() < 2 || setup_.refine.animations == 0) return;
-    animations_ = stages_.state().run(concat("animations/", setup_.refine.rounds), [&]() -> json {
-      fs::remove_all(dir_ / "animations");
+    animations_ = stages_.state().run(concat("animations/", setup_.refine.rounds), {"animations/"}, [&]() -> json {
+      stages_.state().clear("animations");
       return draw_examples(stages_, result_.rounds.front(), promoted());
     });
   }
@@ -161,15 +164,34 @@ void check_setup(const RefineSetup& setup) {
   }
 }
 
-// What a loop writes into its directory, and nothing else: the state first, since it vouches for the rest.
-void remove_loop(const fs::path& dir) {
-  std::vector<fs::path> mine = {dir / "state.json",  dir / "config.yaml", dir / "summary.json", dir / "report.html",
-                                dir / "policy",      dir / "base",        dir / "animations",   dir / "demonstrations.hdf5",
-                                dir / "demonstrations.hdf5.json", dir / "methods", dir / "comparison.json",
-                                dir / "comparison.md"};
-  for (const auto& entry : fs::directory_iterator(dir))
-    if (entry.path().filename().string().starts_with("round-")) mine.push_back(entry.path());
-  for (const fs::path& path : mine) fs::remove_all(path);
+const std::vector<std::string> kFiles = {"config.yaml", "state.json",      "summary.json",
+                                         "report.html", "comparison.json", "comparison.md"};
+
+// What a loop writes into its directory, directories included.
+std::vector<std::string> all_written(const fs::path& dir) {
+  std::vector<std::string> names = kFiles;
+  for (const char* name : {"policy", "base", "methods", "animations"}) names.emplace_back(name);
+  std::error_code error;
+  for (fs::directory_iterator entry(dir, error), end; !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (name.starts_with("round-") || name.starts_with("demonstrations.hdf5")) names.push_back(name);
+  }
+  return names;
+}
+
+// The names that loops had before there were manifests.
+bool is_loop_file(const std::string& name, bool is_link) {
+  constexpr std::string_view kTraining = "/training/";
+  if (const size_t at = name.find(kTraining); at != std::string::npos) {
+    const std::string below = name.substr(at + kTraining.size());
+    return below == ".lock" || training::is_run_file(below, is_link);
+  }
+  if (is_link || name == "policy") return is_link && name == "policy";
+  const std::string file = fs::path(name).filename().string();
+  for (const char* recording : {"demonstrations.hdf5", "interactions.hdf5", "deployment"})
+    if (file.starts_with(recording)) return true;
+  if (file == name) return std::ranges::find(kFiles, name) != kFiles.end();
+  return file == "results.json" || file == "disruptions.md" || file.ends_with(".webp");
 }
 
 // A stopped loop goes on with the config that it was begun with; of any number of rounds with more of them; faster or
@@ -177,6 +199,8 @@ void remove_loop(const fs::path& dir) {
 void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
   const auto before = config::load<RefineSetup>(config::Document::from_file(config));
   RefineSetup allowed = before;
+  allowed.training = training::relocated(before.training, setup.training);
+  allowed.training.run.dir = setup.training.run.dir;  // it may have been moved
   if (setup.refine.rounds > before.refine.rounds) allowed.refine.rounds = setup.refine.rounds;
   allowed.training.run.threads = setup.training.run.threads;
   allowed.eval.threads = setup.eval.threads;
@@ -193,22 +217,28 @@ void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
 // Decides what happens to a directory that is already used; afterwards config.yaml lies in it.
 void open_directory(const fs::path& dir, ExistingRun existing, const RefineSetup& setup, const std::string& config_yaml) {
   const fs::path config = dir / "config.yaml";
-  const bool is_loop = fs::exists(dir / "state.json");
-  if (is_loop || fs::exists(config)) {
-    APO_CHECK(ConfigError, existing != ExistingRun::refuse, dir.string(),
-              ": run.dir is already used; expected an empty directory, --resume or --overwrite");
-    if (existing == ExistingRun::overwrite) {
-      APO_CHECK(ConfigError, is_loop, dir.string(),
-                ": --overwrite: expected the directory of an earlier loop (with a state.json), found other files");
-      remove_loop(dir);
-    } else if (fs::exists(config)) {
-      check_resumed_config(config, setup);
-      write_file_atomic(config, with_provenance(config_yaml, read_file(config)));
-      return;
-    }
+  Manifest manifest(dir, "run.dir: " + dir.string());
+  const bool is_loop = fs::exists(dir / "state.json"), is_used = is_loop || fs::exists(config);
+  APO_CHECK(ConfigError, !is_used || existing != ExistingRun::refuse, dir.string(),
+            ": run.dir is already used; expected an empty directory, --resume or --overwrite");
+  const bool goes_on = is_used && existing == ExistingRun::resume;
+  if (is_used && existing == ExistingRun::overwrite) {
+    APO_CHECK(ConfigError, is_loop || manifest.found(), dir.string(),
+              ": --overwrite: expected the directory of an earlier loop (with a state.json), found other files");
+    manifest.refuse_strangers(all_written(dir));
+    manifest.remove(all_written(dir));
   }
-  write_file_atomic(config, with_provenance(config_yaml));
-  LoopState::create(dir);
+  if (goes_on && !manifest.found() && is_loop) {
+    const LoopState ours(dir);  // DataError otherwise
+    manifest.adopt(all_written(dir), is_loop_file);
+  }
+  manifest.refuse_strangers(goes_on ? kFiles : all_written(dir));
+  if (goes_on && fs::exists(config)) check_resumed_config(config, setup);
+  std::vector<std::string> written = kFiles;
+  written.emplace_back("policy@");
+  manifest.claim(written);
+  write_file_atomic(config, with_provenance(config_yaml, goes_on && fs::exists(config) ? read_file(config) : ""));
+  if (!goes_on || !is_loop) LoopState::create(dir);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "apo/deploy/outputs.h"
 #include "apo/base/log.h"
 #include "apo/config/options.h"
 #include "base/json_depth.h"
@@ -231,11 +232,8 @@ std::string EvalResult::text() const {
 
 void write_results(const EvalResult& result, const EnvironmentOptions& environment,
                    const EvalOptions& options, const std::filesystem::path& directory) {
+  check_results_directory(directory);
   std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  APO_CHECK(RunError, !error && std::filesystem::is_directory(directory), directory.string(),
-            ": cannot create directory",
-            error ? ": " + error.message() : std::string(": a file is in the way"));
   if (std::filesystem::exists(directory / "results.json", error))
     log_warn(directory.string(), ": replaces the results of an earlier evaluation");
   json object = json::object();

@@ -9,8 +9,9 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
-#include "apo/base/interrupt.h"
+#include "apo/base/finishing.h"
 #include "apo/base/log.h"
+#include "apo/base/output.h"
 #include "apo/deploy/evaluator.h"
 #include "apo/objective/log_prob.h"
 
@@ -98,6 +99,7 @@ json line_of(const data::Dataset& dataset, const data::Sample& sample, const Sco
 int64_t score_dataset(models::Policy& policy, const std::string& path, const data::DataOptions& data,
                       int64_t batch_size, const fs::path& output) {
   APO_CHECK(ConfigError, batch_size >= 1, "scoring: expected a batch size of at least 1, found ", batch_size);
+  check_output("output", output, json_lines("the scores of an earlier run", "log_prob"));
   const data::Dataset dataset(all_steps_of(path, data));
   APO_CHECK(DataError, dataset.action_size() == policy.action_size(), path, ": expected actions of ",
             policy.action_size(), " numbers as the policy has, found ", dataset.action_size());
@@ -106,7 +108,7 @@ int64_t score_dataset(models::Policy& policy, const std::string& path, const dat
   const fs::path partial = output.string() + ".partial";
   std::error_code error;
   fs::remove(partial, error);
-  if (!output.parent_path().empty()) fs::create_directories(output.parent_path(), error);
+  const Unfinished unfinished(partial);
   try {
     LineWriter lines(partial);
     Progress progress("score", std::ssize(steps));

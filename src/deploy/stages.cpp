@@ -20,6 +20,12 @@ std::string objective_name(const training::TrainingOptions& options) {
   return "";
 }
 
+// What collecting into `output` writes, named as from `dir`.
+std::vector<std::string> files_of_recording(const fs::path& output, const fs::path& dir) {
+  const std::string name = output.lexically_relative(dir).string();
+  return {name, name + ".json", name + ".journal", name + ".journal.new"};
+}
+
 }  // namespace
 
 int64_t deployment_seed(int64_t seed, int64_t round) { return 1'000'000 + 100'000 * seed + 20'000 * round; }
@@ -35,6 +41,11 @@ Stages::Stages(const RefineSetup& setup)
 
 std::string Stages::relative(const fs::path& path) const { return fs::relative(path, dir_).string(); }
 
+std::string Stages::checkpoint_of(const json& trained) const {
+  const fs::path stored = trained["checkpoint"].get<std::string>();  // once an absolute path
+  return (dir_ / trained["directory"].get<std::string>() / "checkpoints" / stored.filename()).string();
+}
+
 std::unique_ptr<models::Policy> Stages::load(const std::string& checkpoint) const {
   models::PolicyOptions options = setup_.training.policy;
   options.checkpoint = checkpoint;
@@ -47,7 +58,7 @@ void Stages::demonstrate() {
   expert_ = setup_.training.data.expert;
   if (!expert_.empty()) return;
   const fs::path output = dir_ / "demonstrations.hdf5";
-  state_.run("demonstrations", [&]() -> json {
+  state_.run("demonstrations", files_of_recording(output, dir_), [&]() -> json {
     DemonstrationOptions options = setup_.deploy.demonstrations;
     options.existing = ExistingFile::overwrite;
     return json::parse(collect_demonstrations(setup_.environment, options, output).json());
@@ -62,8 +73,9 @@ Stages::Base Stages::base() {
   Base base;
   base.checkpoint = setup_.training.policy.checkpoint;
   if (base.checkpoint.empty()) {
-    base.trained = state_.run("base/training", [&] { return train(base_training(setup_), dir / "training"); });
-    base.checkpoint = base.trained["checkpoint"].get<std::string>();
+    base.trained = state_.run("base/training", {"base/training/"},
+                              [&] { return train(base_training(setup_), dir / "training"); });
+    base.checkpoint = checkpoint_of(base.trained);
   }
   base.evaluation = evaluate("base", base.checkpoint, dir / "evaluation");
   return base;
@@ -90,8 +102,9 @@ json Stages::train(training::TrainingOptions options, const fs::path& dir) {
   // a run directory without a whole checkpoint is one that was stopped before its first: nothing to go on
   // from
   const bool begun = fs::exists(dir / "checkpoints" / "latest");
+  if (!begun) state_.clear(dir.lexically_relative(dir_).string());
   const auto trained = training::train(options, begun ? ExistingRun::resume : ExistingRun::overwrite);
-  return {{"checkpoint", trained.checkpoint.string()},
+  return {{"checkpoint", relative(trained.checkpoint)},
           {"objective", objective_name(options)},
           {"directory", relative(dir)},
           {"steps", trained.steps},
@@ -100,7 +113,9 @@ json Stages::train(training::TrainingOptions options, const fs::path& dir) {
 
 json Stages::deploy(const std::string& stage, const std::string& checkpoint, const CollectOptions& given,
                     const fs::path& output) {
-  return state_.run(stage, [&]() -> json {
+  std::vector<std::string> writes = files_of_recording(output, dir_);
+  writes.push_back((output.parent_path() / output.stem()).lexically_relative(dir_).string() + "-correction-*");
+  return state_.run(stage, writes, [&]() -> json {
     fs::create_directories(output.parent_path());
     const auto policy = load(checkpoint);
     const auto environment = make_environment(setup_.environment);
@@ -114,7 +129,7 @@ json Stages::deploy(const std::string& stage, const std::string& checkpoint, con
 json Stages::refine(const std::string& stage, training::TrainingOptions options,
                     const std::string& checkpoint, const std::vector<std::string>& recordings,
                     const fs::path& dir) {
-  return state_.run(stage, [&] {
+  return state_.run(stage, {dir.lexically_relative(dir_).string() + "/"}, [&] {
     options.policy.checkpoint = checkpoint;
     if (checkpoint != setup_.training.policy.checkpoint) options.policy.adapter.clear();
     options.data.expert = expert_;
@@ -138,16 +153,15 @@ void Stages::link_policy(const std::string& checkpoint) const {
 }
 
 EvalResult Stages::evaluate(const std::string& stage, const std::string& checkpoint, const fs::path& dir) {
-  state_.run(stage + "/evaluation", [&]() -> json {
+  state_.run(stage + "/evaluation", {dir.lexically_relative(dir_).string() + "/"}, [&]() -> json {
     const auto policy = load(checkpoint);
     const EvalResult result = deploy::evaluate(*policy, setup_.environment, setup_.eval);
+    log_info(stage, ": success ", result.success.count, "/", result.success.total);  // a full disk loses no number
     write_results(result, setup_.environment, setup_.eval, dir);
     return {{"success_rate", result.success.rate}};
   });
   const fs::path file = dir / "results.json";
-  EvalResult result = EvalResult::from_json(read_file(file), file.string());
-  log_info(stage, ": success ", result.success.count, "/", result.success.total);
-  return result;
+  return EvalResult::from_json(read_file(file), file.string());
 }
 
 json evaluation_json(const EvalResult& evaluation) {

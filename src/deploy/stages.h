@@ -31,6 +31,8 @@ class Stages {
   /// The path as the summary names it: relative to the loop's directory.
   std::string relative(const std::filesystem::path& path) const;
   std::unique_ptr<models::Policy> load(const std::string& checkpoint) const;
+  /// Where the checkpoint of a finished training lies, wherever the loop's directory was when it was trained.
+  std::string checkpoint_of(const nlohmann::json& trained) const;
 
   /// Expert data: what the config names, or demonstrations recorded here. Before any training.
   void demonstrate();

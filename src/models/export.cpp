@@ -12,6 +12,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
+#include "apo/base/output.h"
 #include "apo/models/safetensors.h"
 #include "models/base_check.h"
 #include "models/checkpoint_files.h"
@@ -72,6 +73,9 @@ void check_output(const fs::path& output, const Sources& sources, bool overwrite
             " is not empty; --overwrite replaces a checkpoint");
   APO_CHECK(ConfigError, fs::exists(output / "config.json", ignored), "output: ", output.string(),
             " is not empty and no checkpoint (it has no config.json); it is not replaced");
+  const std::vector<std::string> others = files_not_marked(output);
+  APO_CHECK(ConfigError, others.empty(), "output: ", output.string(), " holds ", others.empty() ? "" : others.front(),
+            ", which no export names in its mark DONE; it is not replaced. Move it away, or write elsewhere");
 }
 
 void check_space(const fs::path& output, int64_t bytes) {

@@ -51,6 +51,7 @@ ordered_json to_json(const TrainingState& state, const ScheduleOptions& schedule
           {"samples_bytes", state.samples_bytes},
           {"data_fingerprint", state.data_fingerprint},
           {"policy_checkpoint", state.policy_checkpoint},
+          {"policy_checkpoint_from_run", state.policy_checkpoint_from_run},
           {"policy_hash", state.policy_hash},
           {"frozen_hash", state.frozen_hash},
           {"reference_stored", state.reference_stored},
@@ -68,19 +69,6 @@ std::optional<int64_t> step_of(const fs::path& directory) {
   const auto [rest, error] = std::from_chars(name.data() + 5, end, step);
   if (error != std::errc() || rest != end || step < 0) return {};
   return step;
-}
-
-// Whole checkpoints, newest first.
-std::vector<fs::path> whole_checkpoints(const fs::path& directory) {
-  std::vector<std::pair<int64_t, fs::path>> found;
-  std::error_code error;
-  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error))
-    if (const auto step = step_of(entry->path()); step && is_whole_directory(entry->path()))
-      found.emplace_back(*step, entry->path());
-  std::ranges::sort(found, std::greater());
-  std::vector<fs::path> paths;
-  for (auto& [step, path] : found) paths.push_back(std::move(path));
-  return paths;
 }
 
 void point_latest_at(const fs::path& checkpoint) {
@@ -143,6 +131,18 @@ bool is_stored(const models::Reference& reference) {
   return size_bytes(reference.named_parameters()) <= kLargestStoredReferenceBytes;
 }
 
+std::vector<fs::path> whole_checkpoints(const fs::path& run_directory) {
+  std::vector<std::pair<int64_t, fs::path>> found;
+  std::error_code error;
+  for (fs::directory_iterator entry(run_directory / "checkpoints", error), end; !error && entry != end; entry.increment(error))
+    if (const auto step = step_of(entry->path()); step && is_whole_directory(entry->path()))
+      found.emplace_back(*step, entry->path());
+  std::ranges::sort(found, std::greater());
+  std::vector<fs::path> paths;
+  for (auto& [step, path] : found) paths.push_back(std::move(path));
+  return paths;
+}
+
 fs::path save_checkpoint(const fs::path& run_directory, const TrainingState& state,
                          const TrainingOptions& options, const models::Policy& policy, const Adam& optimizer,
                          const models::Reference* reference, int64_t keep) {
@@ -165,7 +165,7 @@ fs::path save_checkpoint(const fs::path& run_directory, const TrainingState& sta
     write_file_atomic(staging / "state.json", models::sealed(json));
   });
   point_latest_at(path);
-  const std::vector<fs::path> all = whole_checkpoints(directory);
+  const std::vector<fs::path> all = whole_checkpoints(run_directory);
   for (size_t i = static_cast<size_t>(keep); keep > 0 && i < all.size(); ++i) {
     fs::remove_all(all[i], error);
     if (error) log_warn(all[i].string(), ": cannot remove this old checkpoint: ", error.message());
@@ -174,7 +174,7 @@ fs::path save_checkpoint(const fs::path& run_directory, const TrainingState& sta
 }
 
 std::optional<fs::path> newest_checkpoint(const fs::path& run_directory) {
-  const std::vector<fs::path> all = whole_checkpoints(run_directory / "checkpoints");
+  const std::vector<fs::path> all = whole_checkpoints(run_directory);
   if (all.empty()) return {};
   return all.front();
 }
@@ -196,6 +196,8 @@ TrainingState read_state(const fs::path& checkpoint) {
   state.samples_bytes = value_of<int64_t>(json, "samples_bytes", path);
   state.data_fingerprint = value_of<std::string>(json, "data_fingerprint", path);
   state.policy_checkpoint = value_of<std::string>(json, "policy_checkpoint", path);
+  const char* from_run = "policy_checkpoint_from_run";
+  if (json.contains(from_run)) state.policy_checkpoint_from_run = value_of<std::string>(json, from_run, path);
   state.policy_hash = value_of<std::string>(json, "policy_hash", path);
   if (json.contains("frozen_hash")) state.frozen_hash = value_of<std::string>(json, "frozen_hash", path);
   if (json.contains("cached_reference_hash"))

@@ -13,6 +13,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "apo/models/policy.h"
 #include "apo/models/reference.h"
@@ -31,6 +32,7 @@ struct TrainingState {
   int64_t samples_bytes = 0;           ///< of samples.jsonl
   std::string data_fingerprint;        ///< of the pools that batches are drawn from
   std::string policy_checkpoint;       ///< directory that the starting policy came from; empty: fresh
+  std::string policy_checkpoint_from_run;  ///< the same, as the way there from the run's directory; may be absent
   std::string policy_hash;             ///< of the starting policy; only where the reference is rebuilt from it
   std::string frozen_hash;             ///< of what training leaves as it was; empty if nothing, or not known
   std::string cached_reference_hash;   ///< of cached_reference.safetensors; empty without it
@@ -50,6 +52,8 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& run_directory
                                       const TrainingOptions& options, const models::Policy& policy,
                                       const Adam& optimizer, const models::Reference* reference, int64_t keep);
 
+/// Whole checkpoints, newest first.
+std::vector<std::filesystem::path> whole_checkpoints(const std::filesystem::path& run_directory);
 /// The whole checkpoint with the largest step, if there is any.
 std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& run_directory);
 

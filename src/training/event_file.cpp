@@ -84,7 +84,8 @@ std::string tfrecord(std::string_view bytes) {
   return out;
 }
 
-EventFile::EventFile(const std::filesystem::path& directory, int64_t first_step, double wall_time_s) {
+EventFile::EventFile(const std::filesystem::path& directory, int64_t first_step, double wall_time_s,
+                     const std::function<void(const std::filesystem::path&)>& begins) {
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   APO_CHECK(RunError, !error, directory.string(), ": cannot create directory: ", error.message());
@@ -95,6 +96,8 @@ EventFile::EventFile(const std::filesystem::path& directory, int64_t first_step,
   for (int64_t attempt = 0; descriptor_ < 0; ++attempt) {
     path_ = directory /
             concat("events.out.tfevents.", static_cast<int64_t>(wall_time_s), ".", host.data(), ".", attempt);
+    if (std::filesystem::exists(std::filesystem::symlink_status(path_, error))) continue;
+    if (begins) begins(path_);
     descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     APO_CHECK(RunError, descriptor_ >= 0 || errno == EEXIST, path_.string(),
               ": cannot create: ", strerror(errno));

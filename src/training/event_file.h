@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -20,8 +21,9 @@ std::string tfrecord(std::string_view bytes);
 class EventFile {
  public:
   /// `first_step` > 0 (a resumed run) tells TensorBoard to forget what older files say from that step on.
-  /// RunError naming the file if it cannot be written.
-  EventFile(const std::filesystem::path& directory, int64_t first_step, double wall_time_s);
+  /// RunError naming the file if it cannot be written. `begins` hears the name before there is such a file.
+  EventFile(const std::filesystem::path& directory, int64_t first_step, double wall_time_s,
+            const std::function<void(const std::filesystem::path&)>& begins = {});
   ~EventFile();
   EventFile(const EventFile&) = delete;
   EventFile& operator=(const EventFile&) = delete;

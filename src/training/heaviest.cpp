@@ -99,7 +99,11 @@ void write_heaviest_samples(const fs::path& run_directory, const HeaviestSamples
   const fs::path pictures = run_directory / "heaviest";
   std::error_code error;
   fs::remove(run_directory / "heaviest_samples.json", error);  // it names the pictures
-  fs::remove_all(pictures, error);
+  for (fs::directory_iterator entry(pictures, error), end; !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    std::error_code ignored;
+    if (name.find("desirable-") <= 2 && name.ends_with(".webp")) fs::remove(entry->path(), ignored);
+  }
   fs::create_directories(pictures, error);
   APO_CHECK(RunError, !error, pictures.string(), ": cannot create directory: ", error.message());
   ordered_json groups = {{"desirable", ordered_json::array()}, {"undesirable", ordered_json::array()}};

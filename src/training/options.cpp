@@ -26,7 +26,7 @@ void RunOptions::visit(config::Visitor& v) {
     "of the tensor library, in every program; 0: as OMP_NUM_THREADS says, else all cores; more than one pays on cores that nobody "
     "else uses. Environments have eval.threads, "
     "loading data.loader.workers",
-    at_least(0));
+    between(0, 1024));
 }
 
 void OptimizerOptions::visit(config::Visitor& v) {

@@ -1,10 +1,13 @@
 #include "training/run_directory.h"
 
+#include <algorithm>
 #include <array>
+#include <system_error>
 
 #include "apo/base/error.h"
 #include "apo/base/log.h"
 #include "apo/base/provenance.h"
+#include "apo/training/run_files.h"
 #include "training/checkpoint.h"
 
 namespace apo::training {
@@ -13,11 +16,60 @@ namespace {
 namespace fs = std::filesystem;
 
 // What a run writes; other files in the directory are somebody else's.
-constexpr std::array<const char*, 10> kWritten = {
-    "config.yaml", "metrics.jsonl",         "samples.jsonl", "tensorboard", "checkpoints",
-    "labels.json", "heaviest_samples.json", "heaviest",      "cached_reference.safetensors", "report.html"};
+const std::vector<std::string> kFiles = {"config.yaml",  "metrics.jsonl",         "samples.jsonl",
+                                         "labels.json",  "heaviest_samples.json", "cached_reference.safetensors",
+                                         "report.html"};
+const std::vector<std::string> kDirectories = {"tensorboard", "checkpoints", "heaviest"};
+constexpr const char* kCheckpoints = "checkpoints";
+
+std::vector<std::string> all_written() {
+  std::vector<std::string> names = kFiles;
+  names.insert(names.end(), kDirectories.begin(), kDirectories.end());
+  return names;
+}
+
+bool lies_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(fs::symlink_status(path, ignored));
+}
+
+std::vector<std::string> names_in(const fs::path& directory) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error))
+    names.push_back(entry->path().filename().string());
+  std::ranges::sort(names);
+  return names;
+}
+
+bool is_number(std::string_view text) {
+  return !text.empty() && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
+}
+
+// "step-12", and "step-12.partial" of a run that was killed while it saved.
+bool is_step(std::string_view name) {
+  if (name.ends_with(".partial")) name.remove_suffix(8);
+  return name.starts_with("step-") && is_number(name.substr(5));
+}
+
+std::string list(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
 
 }  // namespace
+
+bool is_run_file(const std::string& name, bool is_link) {
+  if (is_link || name == "checkpoints/latest") return is_link && name == "checkpoints/latest";
+  const fs::path path = name;
+  const std::string first = path.begin()->string(), file = path.filename().string();
+  if (first == name) return std::ranges::find(kFiles, name) != kFiles.end();
+  const std::string second = std::next(path.begin())->string();
+  if (first == "tensorboard") return second == file && file.starts_with("events.out.tfevents.");
+  if (first == "heaviest") return second == file && file.find("desirable-") <= 2 && file.ends_with(".webp");
+  return first == kCheckpoints && is_step(second);
+}
 
 RunDirectory::RunDirectory(const fs::path& path, ExistingRun existing) : path_(path) {
   APO_CHECK(ConfigError, !path.empty(),
@@ -26,38 +78,110 @@ RunDirectory::RunDirectory(const fs::path& path, ExistingRun existing) : path_(p
   APO_CHECK(ConfigError, !fs::exists(path, ignored) || fs::is_directory(path, ignored),
             "run.dir: ", path.string(), ": expected a directory, found a file");
   lock_ = std::make_unique<DirectoryLock>(path);  // first: a run that goes on is told as such
-  if (existing == ExistingRun::refuse)
-    for (const char* name : kWritten)
-      APO_CHECK(ConfigError, !fs::exists(path / name, ignored), "run.dir: ", path.string(),
-                " holds an earlier run (", name, "); --resume goes on with it, --overwrite deletes it");
-  if (existing != ExistingRun::resume) return;
-  resume_from_ = newest_checkpoint(path);
-  if (!resume_from_)
-    log_warn("run.dir: ", path.string(), ": nothing to resume (",
-             fs::exists(path / "config.yaml", ignored) ? "stopped before its first checkpoint" : "no run lies there",
-             "); beginning anew");
+  manifest_.emplace(path, concat("run.dir: ", path.string()));
+  if (existing == ExistingRun::resume) resume_from_ = newest_checkpoint(path);
+  if (!resume_from_) check_before_removal(existing);
+}
+
+void RunDirectory::check_before_removal(ExistingRun existing) const {
+  const std::string where = "run.dir: " + path_.string();
+  std::string used;
+  for (const std::string& name : all_written())
+    if (used.empty() && lies_there(path_ / name)) used = name;
+  if (existing == ExistingRun::refuse) {
+    APO_CHECK(ConfigError, used.empty() || !manifest_->found(), where, " holds an earlier run (", used,
+              "); --resume goes on with it, --overwrite deletes it");
+    APO_CHECK(ConfigError, used.empty(), where, " holds ", used, ", and no ", Manifest::kFile,
+              " says that a run wrote it. If it is a run of before there were such files, --resume goes on with it and "
+              "--overwrite does not delete it; otherwise choose another directory");
+  }
+  if (existing == ExistingRun::resume) {
+    std::vector<std::string> broken;
+    if (!fs::is_symlink(path_ / kCheckpoints)) broken = names_in(path_ / kCheckpoints);
+    std::erase_if(broken, [](const std::string& name) { return name == "latest" || name.ends_with(".partial"); });
+    APO_CHECK(ConfigError, broken.empty(), where, ": nothing to resume: checkpoints holds ", list(broken),
+              ", and none of them is a whole checkpoint of a run (step-N with its mark DONE); nothing was removed");
+    log_warn(where, ": nothing to resume (",
+             used.empty() ? "no run lies there" : "stopped before its first checkpoint", "); beginning anew");
+  }
+  manifest_->refuse_strangers(all_written());
 }
 
 void RunDirectory::begin(const std::string& config_yaml) {
   if (!resume_from_) {
-    for (const char* name : kWritten) {
-      std::error_code error;
-      fs::remove_all(path_ / name, error);
-      APO_CHECK(RunError, !error, (path_ / name).string(), ": cannot remove: ", error.message());
-    }
+    manifest_->refuse_strangers(all_written());
+    manifest_->remove(all_written());
   } else {
-    // what a killed process left half-written
-    std::error_code error;
-    for (fs::directory_iterator entry(path_ / "checkpoints", error), end; !error && entry != end;
-         entry.increment(error)) {
+    if (!manifest_->found()) manifest_->adopt(all_written(), is_run_file);
+    for (const std::string& name : kDirectories) {
       std::error_code ignored;
-      if (entry->path().extension() == ".partial") fs::remove_all(entry->path(), ignored);
+      const fs::file_status status = fs::symlink_status(path_ / name, ignored);
+      APO_CHECK(ConfigError, !fs::exists(status) || fs::is_directory(status), "run.dir: ", (path_ / name).string(),
+                ": expected a directory, found ",
+                fs::is_symlink(status) ? "a link, which is not followed for writing" : "something else");
+    }
+    // what a killed process left half-written, or had no time to list
+    for (const std::string& name : names_in(path_ / kCheckpoints)) {
+      const std::string below = concat(kCheckpoints, "/", name);
+      if (name.ends_with(".partial")) manifest_->remove({below});
+      manifest_->settle(below + "/");
+      const auto later = is_step(name) && below != concat(kCheckpoints, "/", resume_from_->filename().string()) &&
+                         !is_whole_directory(path_ / below);
+      if (later) manifest_->refuse_strangers({below});
     }
   }
+  std::vector<std::string> written = kFiles;
+  written.push_back(concat(kCheckpoints, "/latest@"));
+  manifest_->claim(written);
   const fs::path config = path_ / "config.yaml";
   std::error_code ignored;
   const bool goes_on = resume_from_ && fs::is_regular_file(config, ignored);
   write_file_atomic(config, with_provenance(config_yaml, goes_on ? read_file(config) : ""));
+}
+
+void RunDirectory::claim(const fs::path& file) { manifest_->claim({file.lexically_relative(path_).string()}); }
+
+void RunDirectory::fill(const std::string& name, const std::function<void()>& fill) {
+  manifest_->remove({name});
+  manifest_->claim({name + "/"});
+  fill();
+  manifest_->settle(name + "/");
+}
+
+fs::path RunDirectory::checkpoint(int64_t step, int64_t keep, const std::function<fs::path()>& save) {
+  const std::string name = concat(kCheckpoints, "/step-", step);
+  manifest_->remove({name, name + ".partial"});
+  manifest_->claim({name + "/"});
+  const fs::path path = save();
+  manifest_->settle(name + "/");
+  const std::vector<fs::path> all = whole_checkpoints(path_);
+  for (size_t i = static_cast<size_t>(keep); keep > 0 && i < all.size(); ++i) {
+    try {
+      manifest_->remove({concat(kCheckpoints, "/", all[i].filename().string())});
+    } catch (const RunError& error) {
+      log_warn("an old checkpoint stays: ", error.what());
+    }
+    if (lies_there(all[i])) log_warn(all[i].string(), ": holds files that the run did not write; they stay");
+  }
+  return path;
+}
+
+TrainingOptions relocated(TrainingOptions before, const TrainingOptions& now) {
+  const fs::path from = before.run.dir, to = now.run.dir;
+  const auto relocate = [&](std::string& path, const std::string& here) {
+    if (path.empty() || here.empty() || path == here) return;
+    const fs::path relative = fs::path(path).lexically_relative(from);
+    if (!relative.empty() && relative == fs::path(here).lexically_relative(to)) path = here;
+  };
+  relocate(before.policy.checkpoint, now.policy.checkpoint);
+  relocate(before.policy.adapter, now.policy.adapter);
+  const auto relocate_all = [&](std::vector<data::SourceOptions>& sources, const std::vector<data::SourceOptions>& here) {
+    if (sources.size() != here.size()) return;
+    for (size_t i = 0; i < sources.size(); ++i) relocate(sources[i].path, here[i].path);
+  };
+  relocate_all(before.data.expert, now.data.expert);
+  relocate_all(before.data.interactions, now.data.interactions);
+  return before;
 }
 
 }  // namespace apo::training

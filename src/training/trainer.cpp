@@ -10,14 +10,15 @@
 #include "apo/base/device.h"
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "apo/base/finishing.h"
 #include "apo/base/hash.h"
-#include "apo/base/interrupt.h"
 #include "apo/base/log.h"
 #include "apo/base/random.h"
 #include "apo/config/options.h"
 #include "apo/data/loader.h"
 #include "apo/models/reference.h"
 #include "apo/training/optimizer.h"
+#include "apo/training/run_files.h"
 #include "models/checkpoint_files.h"
 #include "models/mapped_file.h"
 #include "training/cached_reference.h"
@@ -66,6 +67,8 @@ class Run {
 
  private:
   void make_policy();
+  void remember_way_to_policy();
+  void find_policy_again();
   void open_files();
   std::unique_ptr<data::Loader> make_loader(int64_t first_position) const;
   void cache_reference();
@@ -77,9 +80,10 @@ class Run {
   void write(const Metrics& metrics, const std::vector<data::Sample>& samples, const BatchOutcome& outcome);
   void check_base() const;
   void checkpoint();
-  void show_heaviest_samples() const;
+  void show_heaviest_samples();
   TrainResult result() const;
 
+  std::optional<Finishing> finishing_;  // first: until all else is gone
   // in the order in which they are made
   const TrainingOptions& options_;
   const TrainHooks& hooks_;
@@ -113,7 +117,7 @@ Run::Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks&
   const auto& resume_from = directory_.resume_from();
   if (resume_from) {
     models::check_files(*resume_from);
-    check_same_run(read_options(*resume_from), options);
+    check_same_run(relocated(read_options(*resume_from), options), options);
     state_ = read_state(*resume_from);
     last_checkpoint_ = *resume_from;
   }
@@ -145,11 +149,13 @@ void Run::make_policy() {
     if (!start.policy.checkpoint.empty())
       state_.policy_checkpoint = fs::canonical(models::resolve_checkpoint(start.policy.checkpoint)).string();
     start.policy.checkpoint = state_.policy_checkpoint;
+    remember_way_to_policy();
   } else if (state_.policy_hash.empty()) {
     // the checkpoint has everything
     start.policy.checkpoint = (*resume_from / "policy").string();
     start.policy.adapter.clear();
   } else {
+    find_policy_again();
     start.policy.checkpoint = state_.policy_checkpoint;
   }
   policy_ = starting_policy(start, *dataset_, device_);
@@ -179,6 +185,24 @@ void Run::make_policy() {
   if (resume_from) restore_training(*resume_from, *optimizer_, device_);
 }
 
+void Run::remember_way_to_policy() {
+  if (state_.policy_checkpoint.empty()) return;
+  state_.policy_checkpoint_from_run =
+      fs::path(state_.policy_checkpoint).lexically_relative(fs::canonical(directory_.path())).string();
+}
+
+// Where it was; or, the run having been moved with it, as far from the run as it was; or where the config says.
+void Run::find_policy_again() {
+  std::error_code ignored;
+  if (state_.policy_checkpoint.empty() || fs::exists(state_.policy_checkpoint, ignored)) return;
+  const fs::path moved = fs::canonical(directory_.path()) / state_.policy_checkpoint_from_run;
+  const bool together = !state_.policy_checkpoint_from_run.empty() && fs::exists(moved, ignored);
+  if (!together && options_.policy.checkpoint.empty()) return;
+  state_.policy_checkpoint =
+      fs::canonical(together ? moved : models::resolve_checkpoint(options_.policy.checkpoint)).string();
+  remember_way_to_policy();
+}
+
 void Run::open_files() {
   directory_.begin(hooks_.config_yaml.empty() ? config::print(options_, /*comments=*/true)
                                               : hooks_.config_yaml);
@@ -192,8 +216,8 @@ void Run::open_files() {
   else if (resumed && fs::exists(directory_ / "samples.jsonl"))
     LineWriter(directory_ / "samples.jsonl", state_.samples_bytes);  // cuts what the checkpoint does not know
   if (options_.logging.tensorboard && state_.step < total_steps_)
-    events_ =
-        std::make_unique<EventFile>(directory_ / "tensorboard", resumed ? state_.step + 1 : 0, wall_time_s());
+    events_ = std::make_unique<EventFile>(directory_ / "tensorboard", resumed ? state_.step + 1 : 0, wall_time_s(),
+                                          [this](const fs::path& file) { directory_.claim(file); });
 }
 
 std::unique_ptr<data::Loader> Run::make_loader(int64_t first_position) const {
@@ -370,15 +394,18 @@ void Run::checkpoint() {
   check_base();
   state_.metrics_bytes = metrics_file_->size();
   if (samples_file_) state_.samples_bytes = samples_file_->size();
-  last_checkpoint_ = save_checkpoint(directory_.path(), state_, options_, *policy_, *optimizer_,
-                                     reference_.get(), options_.train.keep);
+  last_checkpoint_ = directory_.checkpoint(state_.step, options_.train.keep, [&] {
+    return save_checkpoint(directory_.path(), state_, options_, *policy_, *optimizer_, reference_.get(), /*keep=*/0);
+  });
   log_debug("saved ", last_checkpoint_.string());
 }
 
 // For the report. The run is trained and saved whatever becomes of its pictures.
-void Run::show_heaviest_samples() const {
+void Run::show_heaviest_samples() {
   try {
-    write_heaviest_samples(directory_.path(), state_.heaviest, state_.step, *dataset_);
+    directory_.fill("heaviest", [&] {
+      write_heaviest_samples(directory_.path(), state_.heaviest, state_.step, *dataset_);
+    });
   } catch (const std::exception& error) {
     log_warn("no pictures of the heaviest samples: ", error.what());
   }
@@ -392,6 +419,7 @@ TrainResult Run::result() const {
 }
 
 TrainResult Run::train() {
+  finishing_.emplace("a step, and saving a checkpoint");
   report_start();
   const int64_t first = state_.step;
   Progress progress("training", std::max<int64_t>(total_steps_ - first, 0));

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,7 +11,9 @@
 #include <vector>
 
 #include "apo/base/error.h"
+#include "apo/base/output.h"
 #include "support/child_process.h"
+#include "support/no_room.h"
 #include "support/temp_dir.h"
 
 namespace apo {
@@ -68,12 +71,13 @@ TEST(AtomicFile, ReplacesTheWholeFile) {
 }
 
 TEST(AtomicFile, AFullDiskLeavesTheOldFile) {
-  if (!fs::exists("/dev/full")) GTEST_SKIP() << "this system has no /dev/full";
   const TempDir dir;
   write_file_atomic(dir / "x", "old");
-  fs::create_symlink("/dev/full", dir / "x.partial");  // the temporary neighbour lies on a full device
-  EXPECT_EQ(error_of<RunError>([&] { write_file_atomic(dir / "x", "new"); }),
-            (dir / "x").string() + ": cannot write: No space left on device");
+  EXPECT_EQ(error_of<RunError>([&] {
+              const apo::testing::NoRoom no_room;
+              write_file_atomic(dir / "x", "new");
+            }),
+            (dir / "x").string() + ": cannot write: File too large");
   EXPECT_EQ(read_file(dir / "x"), "old");
   EXPECT_THAT(names_in(dir.path()), ElementsAre("x"));
 }
@@ -161,6 +165,56 @@ TEST(AtomicDirectory, SuddenDeathLeavesTheOldOneAndTheNextWriteWorks) {
   write_directory_atomic(dir / "d", [](const fs::path& staging) { std::ofstream(staging / "new") << "3"; });
   EXPECT_THAT(names_in(dir / "d"), ElementsAre("DONE", "new"));
   EXPECT_THAT(names_in(dir.path()), ElementsAre("d"));
+}
+
+TEST(AtomicDirectory, ItsMarkNamesItsFilesAndOnlyThoseAreReplaced) {
+  const TempDir dir;
+  const auto write = [&] {
+    write_directory_atomic(dir / "d", [](const fs::path& staging) {
+      fs::create_directories(staging / "policy");
+      std::ofstream(staging / "policy/weights") << "1";
+      std::ofstream(staging / "state.json") << "{}";
+    });
+  };
+  write();
+  EXPECT_EQ(read_file(dir / "d/DONE"), "policy/weights\nstate.json\n");
+  EXPECT_THAT(files_not_marked(dir / "d"), ElementsAre());
+  std::ofstream(dir / "d/policy/notes.txt") << "mine";
+  EXPECT_THAT(files_not_marked(dir / "d"), ElementsAre("policy/notes.txt"));
+  EXPECT_THAT(error_of<RunError>(write), HasSubstr("holds policy/notes.txt, which was not written with it"));
+  EXPECT_EQ(read_file(dir / "d/policy/notes.txt"), "mine");
+  EXPECT_THAT(names_in(dir.path()), ElementsAre("d"));
+}
+
+TEST(AtomicDirectory, ADirectoryOfOthersIsNoStagingDirectory) {
+  const TempDir dir;
+  fs::create_directories(dir / "d.partial");
+  std::ofstream(dir / "d.partial/theses.tex") << "mine";
+  EXPECT_THAT(error_of<RunError>([&] { write_directory_atomic(dir / "d", [](const fs::path&) {}); }),
+              HasSubstr("d.partial: in the way"));
+  EXPECT_EQ(read_file(dir / "d.partial/theses.tex"), "mine");
+}
+
+TEST(AtomicFile, LinksAreReplacedAndDevicesStay) {
+  const TempDir dir;
+  std::ofstream(dir / "victim") << "secret";
+  fs::create_symlink("victim", dir / "x.partial");
+  fs::create_symlink("victim", dir / "x");
+  write_file_atomic(dir / "x", "new");
+  EXPECT_EQ(read_file(dir / "victim"), "secret");
+  EXPECT_EQ(read_file(dir / "x"), "new");
+  EXPECT_FALSE(fs::is_symlink(dir / "x"));
+  EXPECT_THAT(error_of<RunError>([] { write_file_atomic("/dev/null", "new"); }), HasSubstr("/dev/null: cannot replace"));
+}
+
+TEST(LineWriter, LinksAndPipesAreNotFollowed) {
+  const TempDir dir;
+  std::ofstream(dir / "victim") << "secret";
+  fs::create_symlink("victim", dir / "metrics.jsonl");
+  EXPECT_THAT(error_of<RunError>([&] { LineWriter(dir / "metrics.jsonl", 0); }), HasSubstr("metrics.jsonl: cannot open for writing: it is a link"));
+  EXPECT_EQ(read_file(dir / "victim"), "secret");
+  ASSERT_EQ(::mkfifo((dir / "pipe").c_str(), 0600), 0);
+  EXPECT_THAT(error_of<RunError>([&] { LineWriter(dir / "pipe", 0); }), HasSubstr("pipe: cannot open for writing"));
 }
 
 TEST(AtomicDirectory, ATrailingSlashChangesNothing) {

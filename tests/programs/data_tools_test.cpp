@@ -37,7 +37,7 @@ TEST_F(DataTools, NeverReplaceARecording) {
   const std::string before = slurp(path("mine.hdf5"));
   for (const std::string command : {"stats", "label"})
     expect_error(run({command, path("mine.hdf5"), "--instruction", "lift", "--output", path("mine.hdf5")}), 2,
-                 "mine.hdf5 is a recording and would be replaced");
+                 "mine.hdf5: found a recording, which would be replaced");
   expect_error(run({"convert", path("mine.hdf5"), "--instruction", "lift", "--output", path("mine.hdf5")}), 2, "mine.hdf5");
   EXPECT_EQ(slurp(path("mine.hdf5")), before);
 }

@@ -43,7 +43,7 @@ TEST(Train, WritesWhatARunPromises) {
 
   EXPECT_EQ(result.steps, 6);
   EXPECT_EQ(result.checkpoint, runs / "run/checkpoints/step-6");
-  EXPECT_THAT(names_in(runs / "run"), ElementsAre(".lock", "checkpoints", "config.yaml", "heaviest",
+  EXPECT_THAT(names_in(runs / "run"), ElementsAre(".lock", "apo-manifest.json", "checkpoints", "config.yaml", "heaviest",
                                                   "heaviest_samples.json", "labels.json", "metrics.jsonl",
                                                   "samples.jsonl", "tensorboard"));
   EXPECT_THAT(names_in(runs / "run/checkpoints"), ElementsAre("latest", "step-4", "step-6"));

@@ -4,10 +4,12 @@
 #include <filesystem>
 #include <string_view>
 
+#include "apo/base/finishing.h"
+
 namespace apo {
 
 /// Writes to a temporary neighbour (`path`.partial); `commit` syncs it and renames it over `path`. Without `commit` the
-/// neighbour is removed and `path` is as it was.
+/// neighbour is removed and `path` is as it was. A link at either name is replaced, never followed.
 ///
 /// Errors  RunError naming the path and the system's reason (disk full, no permission)
 class AtomicFile {
@@ -22,6 +24,7 @@ class AtomicFile {
 
  private:
   std::filesystem::path path_, temporary_;
+  Unfinished unfinished_;
   int descriptor_ = -1;
 };
 

@@ -3,7 +3,7 @@
 
 namespace apo {
 
-/// From now on SIGINT and SIGTERM set a flag; a second one ends the process at once (exit code 130).
+/// From now on SIGINT, SIGTERM and SIGHUP set a flag; a second one ends the process at once (see finishing.h).
 void catch_interrupts();
 /// True once a signal arrived.
 bool interrupted();

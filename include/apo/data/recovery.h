@@ -1,6 +1,7 @@
 // What a recording that was killed leaves behind.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 
 namespace apo::data {
@@ -10,5 +11,12 @@ namespace apo::data {
 /// it is kept as far as it went, as a failed one (success false, outcome "interrupted").
 /// RunError if another process is writing the file.
 bool drop_unfinished_episode(const std::filesystem::path& path);
+
+/// True for a trajectory file of our own layout that a recording wrote or a conversion made; false for anything else.
+bool is_own_recording(const std::filesystem::path& path);
+
+/// Finished episodes in what a stopped recording left beside the trajectory file `path`. DataError if that is no
+/// journal.
+int64_t num_finished_in_journal(const std::filesystem::path& path);
 
 }  // namespace apo::data

@@ -1,0 +1,142 @@
+// Only what the manifest names is replaced or removed; the rest is named and stays.
+#include "base/manifest.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <unistd.h>
+
+#include <fstream>
+
+#include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "support/message_of.h"
+#include "support/temp_dir.h"
+
+namespace apo {
+namespace {
+
+namespace fs = std::filesystem;
+using apo::testing::message_of;
+using apo::testing::TempDir;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+void put(const fs::path& path, const std::string& text = "x") {
+  fs::create_directories(path.parent_path());
+  std::ofstream(path) << text;
+}
+
+TEST(Manifest, RemovesWhatItNamesAndNothingElse) {
+  const TempDir dir;
+  {
+    Manifest manifest(dir.path(), "run.dir");
+    EXPECT_FALSE(manifest.found());
+    manifest.claim({"metrics.jsonl", "checkpoints/step-2/"});
+    put(dir / "metrics.jsonl");
+    put(dir / "checkpoints/step-2/policy/weights");
+    manifest.settle("checkpoints/step-2/");
+  }
+  put(dir / "checkpoints/step-2/notes.txt");
+  put(dir / "checkpoints/005000/weights");
+  put(dir / "mine.txt");
+  Manifest manifest(dir.path(), "run.dir: here");
+  EXPECT_TRUE(manifest.found());
+  EXPECT_THAT(manifest.strangers({"metrics.jsonl", "checkpoints"}),
+              ElementsAre("checkpoints/005000/weights", "checkpoints/step-2/notes.txt"));
+  EXPECT_THAT(message_of<ConfigError>([&] { manifest.refuse_strangers({"metrics.jsonl", "checkpoints"}); }),
+              AllOf(HasSubstr("run.dir: here: in the way: checkpoints/005000/weights, checkpoints/step-2/notes.txt"),
+                    HasSubstr("nothing was removed")));
+  manifest.remove({"metrics.jsonl", "checkpoints"});
+  EXPECT_FALSE(fs::exists(dir / "metrics.jsonl"));
+  EXPECT_FALSE(fs::exists(dir / "checkpoints/step-2/policy"));
+  for (const char* kept : {"checkpoints/step-2/notes.txt", "checkpoints/005000/weights", "mine.txt"})
+    EXPECT_TRUE(fs::exists(dir / kept)) << kept;
+}
+
+TEST(Manifest, ADirectoryThatIsBeingWrittenIsVouchedForWhole) {
+  const TempDir dir;
+  Manifest(dir.path(), "run.dir").claim({"checkpoints/step-2/"});
+  put(dir / "checkpoints/step-2.partial/half");  // and then the process is killed
+  Manifest manifest(dir.path(), "run.dir");
+  EXPECT_THAT(manifest.strangers({"checkpoints"}), IsEmpty());
+  manifest.remove({"checkpoints/step-2", "checkpoints/step-2.partial"});
+  EXPECT_FALSE(fs::exists(dir / "checkpoints"));
+  put(dir / "checkpoints/step-2/mine");  // a name that was ours once
+  EXPECT_THAT(manifest.strangers({"checkpoints"}), ElementsAre("checkpoints/step-2/mine"));
+}
+
+TEST(Manifest, NothingIsClaimedThatIsThereAlready) {
+  const TempDir dir;
+  Manifest manifest(dir.path(), "run.dir");
+  put(dir / "results.json", "theirs");
+  put(dir / "round-1/interactions-correction-3.webp");
+  EXPECT_THAT(message_of<ConfigError>([&] { manifest.claim({"results.json"}); }), HasSubstr("in the way: results.json; no apo-manifest.json"));
+  EXPECT_THAT(message_of<ConfigError>([&] { manifest.claim({"round-1/interactions-correction-*"}); }),
+              HasSubstr("interactions-correction-3.webp"));
+  EXPECT_FALSE(fs::exists(dir / Manifest::kFile));
+  manifest.claim({"other.json"});
+  put(dir / "other.json");
+  manifest.claim({"other.json"});  // its own may be written again
+}
+
+TEST(Manifest, LinksAreStrangersEvenUnderANameOfOurs) {
+  const TempDir dir;
+  put(dir / "outside/secret");
+  Manifest manifest(dir.path(), "run.dir");
+  manifest.claim({"metrics.jsonl", "latest@"});
+  fs::create_symlink("outside/secret", dir / "metrics.jsonl");
+  fs::create_symlink("step-2", dir / "latest");
+  EXPECT_THAT(manifest.strangers({"metrics.jsonl", "latest"}), ElementsAre("metrics.jsonl"));
+  fs::create_symlink("outside", dir / "checkpoints");
+  EXPECT_THAT(message_of<ConfigError>([&] { manifest.claim({"checkpoints/step-2/"}); }),
+              AllOf(HasSubstr("in the way: checkpoints;"), HasSubstr("links are not followed")));
+  manifest.remove({"metrics.jsonl", "latest"});
+  EXPECT_TRUE(fs::exists(dir / "outside/secret"));
+  EXPECT_TRUE(fs::is_symlink(dir / "metrics.jsonl"));
+  EXPECT_FALSE(fs::is_symlink(dir / "latest"));
+}
+
+TEST(Manifest, OneBelowVouchesForItsOwnDirectory) {
+  const TempDir dir;
+  fs::create_directories(dir / "base/training");
+  Manifest inner(dir / "base/training", "run.dir");
+  inner.claim({"report.html"});
+  put(dir / "base/training/report.html");
+  put(dir / "base/training/notes.txt");
+  Manifest manifest(dir.path(), "run.dir");
+  EXPECT_THAT(manifest.strangers({"base"}), ElementsAre("base/training/notes.txt"));
+  // a name that leads out of its directory is no name of ours
+  put(dir / "base/training/apo-manifest.json", R"({"what": "apo-manifest", "entries": ["../../mine.txt"]})");
+  EXPECT_THAT(message_of<DataError>([&] { manifest.strangers({"base"}); }), HasSubstr("mine.txt"));
+}
+
+TEST(Manifest, SomethingElseOfThatNameIsAnError) {
+  const TempDir dir;
+  for (const char* text : {"", "[]", "{\"entries\": [\"config.yaml\"]}", "{\"what\": \"apo-manifest\", \"entries\": [3]}"}) {
+    put(dir / Manifest::kFile, text);
+    EXPECT_THAT(message_of<DataError>([&] { const Manifest manifest(dir.path(), "run.dir"); }), HasSubstr("apo-manifest.json: expected"))
+        << text;
+  }
+}
+
+TEST(Manifest, WhatCannotBeRemovedIsNamedTheMarkFirst) {
+  const TempDir dir;
+  Manifest manifest(dir.path(), "run.dir");
+  manifest.claim({"step-1/"});
+  write_directory_atomic(dir / "step-1", [](const fs::path& staging) { put(staging / "A"); });
+  manifest.settle("step-1/");
+  EXPECT_EQ(read_file(dir / "step-1/DONE"), "A\n");
+  fs::permissions(dir / "step-1", fs::perms::owner_read | fs::perms::owner_exec);
+  const bool protects = ::access((dir / "step-1").c_str(), W_OK) != 0;  // not from root
+  if (protects) {
+    EXPECT_THAT(message_of<RunError>([&] { manifest.remove({"step-1"}); }), HasSubstr("step-1/DONE: cannot remove"));
+  }
+  fs::permissions(dir / "step-1", fs::perms::owner_all);
+}
+
+}  // namespace
+}  // namespace apo
