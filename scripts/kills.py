@@ -208,6 +208,8 @@ def main():
     sent = getattr(signal, "SIG" + options.signal)
     with tempfile.TemporaryDirectory(prefix="apo-kills-") as temporary:
         for work, kills in ((training, options.training), (collecting, options.collecting), (loops, options.loops)):
+            if kills == 0:
+                continue
             directory = (options.directory or pathlib.Path(temporary)) / work.__name__
             directory.mkdir(parents=True)
             killer = Killer(directory, random.Random(f"{options.seed} {work.__name__}"), sent)
