@@ -16,6 +16,7 @@
 #include "apo/data/statistics.h"
 #include "apo/data/validate.h"
 #include "apo/data/webp.h"
+#include "apo/models/description.h"
 #include "apo/models/export.h"
 #include "apo/report/report.h"
 #include "app_main.h"
@@ -70,6 +71,7 @@ void add_data_options(CLI::App& command, DataArguments& arguments) {
 // The sources of the config, or the paths of the command line with the config's labels and filters.
 data::DataOptions data_options(const RunConfig& config, const DataArguments& arguments) {
   data::DataOptions options = config.training.data;
+  options.policy_gripper = config.training.policy.gripper;
   APO_CHECK(ConfigError,
             !arguments.paths.empty() ||
                 (arguments.format == data::TrajectoryFormat::automatic && arguments.instruction.empty() &&
@@ -90,6 +92,18 @@ data::DataOptions data_options(const RunConfig& config, const DataArguments& arg
 std::optional<data::DataOptions> data_options(const DataArguments& arguments) {
   const auto config = apps::read_config(arguments.config, apps::ConfigNeed::optional);
   return config ? std::optional(data_options(*config, arguments)) : std::nullopt;
+}
+
+// A checkpoint that is not there yet is no reason not to look at the data.
+data::PolicyInputs inputs_of(const models::PolicyOptions& policy) {
+  try {
+    return models::policy_inputs(policy);
+  } catch (const DataError& error) {
+    data::PolicyInputs inputs{policy.cameras, policy.state_keys, true};
+    inputs.gripper = policy.gripper;
+    inputs.unreadable = error.what();
+    return inputs;
+  }
 }
 
 void run_inspect(const DataArguments& arguments) {
@@ -120,8 +134,7 @@ void run_label(const DataArguments& arguments) {
 void run_validate(const DataArguments& arguments) {
   const auto config = apps::read_config(arguments.config, apps::ConfigNeed::optional);
   if (!config) return;
-  const models::PolicyOptions& policy = config->training.policy;
-  const data::PolicyInputs inputs{policy.cameras, policy.state_keys, !policy.checkpoint.empty()};
+  const data::PolicyInputs inputs = inputs_of(config->training.policy);
   const data::Validation result =
       data::validate(data_options(*config, arguments), arguments.paths.empty(), inputs);
   std::cout << (arguments.json ? to_json(result) : to_text(result)) << std::flush;
@@ -134,8 +147,10 @@ void run_validate(const DataArguments& arguments) {
 }
 
 void run_convert(const DataArguments& arguments) {
-  if (const auto options = data_options(arguments))
-    std::cout << to_text(data::convert(*options, arguments.to, arguments.output)) << std::flush;
+  auto options = data_options(arguments);
+  if (!options) return;
+  options->policy_gripper = {};   // files say what was recorded
+  std::cout << to_text(data::convert(*options, arguments.to, arguments.output)) << std::flush;
 }
 
 void run_contact_sheet(const DataArguments& arguments) {

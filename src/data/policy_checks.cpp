@@ -12,8 +12,9 @@ namespace apo::data {
 namespace {
 
 constexpr int64_t kFewest = 10;           // steps, too few to say anything
-constexpr double kMostlyOutside = 0.5;    // of a group's steps: clipping leaves nothing of them
+constexpr double kMostlyOutside = 0.5;    // of a group's steps, or of all: clipping leaves nothing of them
 constexpr double kOftenOutside = 0.1;     // q01..q99 leave 0.02 outside of what they were computed from
+constexpr double kOfTheLargest = 0.05;    // spread, in a dimension that the checkpoint knows as constant
 constexpr double kNearAnEnd = 0.25;       // of the gripper's range
 constexpr double kFarFromBothEnds = 0.1;  // of the commands, for a gripper that knows two
 constexpr double kTwoValued = 0.8;        // variance, as a share of that of two values
@@ -33,6 +34,12 @@ void tell(std::vector<Finding>& found, Severity severity, const Pieces&... piece
 }
 
 std::string range_text(double low, double high) { return concat(low, "..", high); }
+
+double largest_spread(const VectorStatistics& s) {
+  double largest = 0;
+  for (size_t j = 0; j < s.q01.size(); ++j) largest = std::max(largest, s.q99[j] - s.q01[j]);
+  return largest;
+}
 
 struct Commands {
   double low = 0, high = 0;
@@ -103,15 +110,23 @@ void PolicyComparison::about_dimension(const std::string& who, const Group& grou
   const double theirs = statistics_.q99[j] - statistics_.q01[j], ours = spread_of(group.sample, j);
   const std::string range = range_text(statistics_.q01[j], statistics_.q99[j]);
   if (theirs < kSmallestSpread) {
-    if (ours >= kSmallestSpread)
+    if (ours > kOfTheLargest * largest_spread(statistics_))
       tell(found, Severity::warning, "dimension ", j, ": never changed in what the checkpoint learned from (",
            statistics_.q01[j], "), and spreads over ", ours, " in the ", who, " steps");
     return;
   }
   if (statistics_.mask[j] && static_cast<double>(group.outside[j]) > kOftenOutside * static_cast<double>(n)) {
-    const bool mostly = static_cast<double>(group.outside[j]) > kMostlyOutside * static_cast<double>(n);
-    tell(found, mostly ? Severity::error : Severity::warning, "dimension ", j, ": ",
-         share(group.outside[j], n, concat(who, " steps").c_str()),
+    int64_t all = 0, all_outside = 0;
+    for (const auto& [actor, other] : groups_) {
+      all += other.sample.num_seen();
+      all_outside += other.outside[j];
+    }
+    const auto mostly = [](int64_t outside, int64_t steps) {
+      return steps >= kFewOfAnActor &&
+             static_cast<double>(outside) > kMostlyOutside * static_cast<double>(steps);
+    };
+    tell(found, mostly(group.outside[j], n) || mostly(all_outside, all) ? Severity::error : Severity::warning,
+         "dimension ", j, ": ", share(group.outside[j], n, concat(who, " steps").c_str()),
          " lie outside the checkpoint's q01..q99 (", range, ") and are clipped to it; theirs go from ",
          group.sample.min(j), " to ", group.sample.max(j));
   }

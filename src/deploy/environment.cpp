@@ -65,6 +65,8 @@ void EnvironmentOptions::visit(config::Visitor& v) {
   v("type", type, "registered environment; `tabletop` is the built-in one");
   v("tabletop", tabletop, "of the built-in environment");
   v("disruptions", disruptions, "what goes wrong with the world of an episode");
+  v("gripper", gripper, "where the gripper is in the environment's actions, and how its command is coded; a policy that "
+                        "codes it otherwise is understood");
 }
 
 void register_environment(const std::string& type, EnvironmentFactory factory) {
@@ -96,7 +98,16 @@ std::unique_ptr<Environment> make_environment(const EnvironmentOptions& options)
   APO_CHECK(RunError, environment != nullptr, "environment.type ", options.type,
             ": its factory made nothing");
   check_disruptions(*environment, options.disruptions, options.type);
-  return with_action_disruptions(std::move(environment), options.disruptions);
+  data::GripperOptions gripper = environment->gripper();
+  if (!options.gripper.dimension.empty()) gripper.dimension = options.gripper.dimension;
+  if (options.gripper.is_coded()) {
+    gripper.open = options.gripper.open;
+    gripper.closed = options.gripper.closed;
+  }
+  data::gripper_dimensions(options.gripper, environment->action_size(), "environment");
+  auto disrupted = with_action_disruptions(std::move(environment), options.disruptions);
+  disrupted->set_gripper(gripper);
+  return disrupted;
 }
 
 std::vector<std::string> available_disruptions(const EnvironmentOptions& options) {

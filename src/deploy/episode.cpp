@@ -24,7 +24,8 @@ Step next_step(Environment& environment, models::Policy& policy, InterventionSou
   Observation prepared = step.observation;
   policy.prepare(prepared);
   Decision decision =
-      decide(policy, {&prepared, 1}, environment.action_size(), decoding, [&](size_t) { return where; });
+      decide(policy, {&prepared, 1}, environment.action_size(), environment.gripper(), decoding,
+             [&](size_t) { return where; });
   result.num_clamped_tokens += decision.num_clamped_tokens;
   Action wanted = std::move(decision.actions[0]);
   std::optional<Intervention> intervention;

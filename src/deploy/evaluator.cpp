@@ -105,7 +105,8 @@ class LockStep {
       const Slot& s = slot(playing[k]);
       return concat("trial ", s.trial, " (seed ", options_.seed + s.trial, "), step ", s.steps);
     };
-    Decision decision = decide(policy_, observations, action_size(), decoding, where);
+    const int64_t size = action_size();
+    Decision decision = decide(policy_, observations, size, gripper_, decoding, where);
     num_clamped_tokens_ += decision.num_clamped_tokens;
     for (size_t k = 0; k < playing.size(); ++k) slot(playing[k]).action = std::move(decision.actions[k]);
   }
@@ -113,7 +114,10 @@ class LockStep {
   int64_t action_size() {
     if (action_size_ == 0) {
       const std::vector<int64_t> first = {0};
-      pool_.run(first, [&](int64_t, Environment& environment) { action_size_ = environment.action_size(); });
+      pool_.run(first, [&](int64_t, Environment& environment) {
+        action_size_ = environment.action_size();
+        gripper_ = environment.gripper();
+      });
     }
     return action_size_;
   }
@@ -170,6 +174,7 @@ class LockStep {
   std::vector<Slot> slots_;
   std::vector<Trial> trials_;
   int64_t action_size_ = 0, num_clamped_tokens_ = 0, begun_ = 0;
+  data::GripperOptions gripper_;   // of the environment
   std::mutex animations_mutex_;
   std::map<int64_t, std::string> animations_;
 };

@@ -100,7 +100,9 @@ int64_t score_dataset(models::Policy& policy, const std::string& path, const dat
                       int64_t batch_size, const fs::path& output) {
   APO_CHECK(ConfigError, batch_size >= 1, "scoring: expected a batch size of at least 1, found ", batch_size);
   check_output("output", output, json_lines("the scores of an earlier run", "log_prob"));
-  const data::Dataset dataset(all_steps_of(path, data));
+  data::DataOptions options = all_steps_of(path, data);
+  options.policy_gripper = policy.gripper();
+  const data::Dataset dataset(options);
   APO_CHECK(DataError, dataset.action_size() == policy.action_size(), path, ": expected actions of ",
             policy.action_size(), " numbers as the policy has, found ", dataset.action_size());
   policy.set_training(false);

@@ -6,6 +6,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
+#include "apo/models/description.h"
 
 namespace apo::deploy {
 namespace {
@@ -65,6 +66,7 @@ void Stages::demonstrate() {
   });
   data::SourceOptions source;
   source.path = output.string();
+  source.gripper = setup_.environment.gripper;
   expert_.push_back(source);
 }
 
@@ -136,9 +138,11 @@ json Stages::refine(const std::string& stage, training::TrainingOptions options,
     for (const std::string& file : recordings) {
       data::SourceOptions source;
       source.path = file;
+      source.gripper = setup_.environment.gripper;
       options.data.interactions.push_back(source);
     }
     json trained = train(options, dir);
+    options.data.policy_gripper = models::policy_inputs(options.policy).gripper;
     trained["labels"] = data::Dataset(options.data).counts();
     return trained;
   });

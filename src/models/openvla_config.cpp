@@ -8,6 +8,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
+#include "apo/models/description.h"
 #include "apo/models/policy.h"
 #include "apo/models/safetensors.h"
 #include "models/companions.h"
@@ -221,16 +222,30 @@ StatisticsSource find_statistics(const JsonFile& config, const fs::path& directo
   return {entries, (directory / "config.json").string() + ": norm_stats"};
 }
 
-void read_statistics(const StatisticsSource& source, const std::string& unnorm_key, OpenVlaConfig& config) {
-  json actions = json::object();  // the action alone: "proprio" may be all zeros
+void read_statistics(const StatisticsSource& source, const PolicyOptions& options, OpenVlaConfig& config) {
+  json actions = json::object();  // without "proprio", which may be all zeros
   for (const auto& [key, entry] : source.entries.items()) {
     actions[key] = json::object();
-    if (entry.is_object() && entry.contains("action")) actions[key]["action"] = entry.at("action");
+    for (const char* part : {"action", "gripper", "action_normalization"})
+      if (entry.is_object() && entry.contains(part)) actions[key][part] = entry.at(part);
   }
+  const std::string& unnorm_key = options.unnorm_key;
   config.dataset = unnorm_key.empty() && actions.size() == 1 ? actions.begin().key() : unnorm_key;
-  config.action = data::statistics_from_json(actions.dump(), unnorm_key, source.where).action;
-  config.companions["dataset_statistics.json"] =
-      json{{config.dataset, source.entries.at(config.dataset)}}.dump(2) + "\n";
+  data::DatasetStatistics statistics = data::statistics_from_json(actions.dump(), unnorm_key, source.where);
+  statistics.gripper = known_gripper(options, statistics, config.dataset);
+  if (options.action_normalization != data::ActionNormalization::automatic)
+    statistics.normalization = options.action_normalization;
+  config.action = statistics.action;
+  config.gripper = statistics.gripper;
+  config.action_normalization = statistics.normalization;
+
+  json entry = source.entries.at(config.dataset);
+  const json known = json::parse(data::to_json(statistics, "")).at("");
+  for (const char* part : {"gripper", "action_normalization"}) {
+    entry.erase(part);
+    if (known.contains(part)) entry[part] = known.at(part);
+  }
+  config.companions["dataset_statistics.json"] = json{{config.dataset, entry}}.dump(2) + "\n";
 }
 
 }  // namespace
@@ -284,7 +299,7 @@ OpenVlaConfig OpenVlaConfig::read(const fs::path& directory, const SafetensorsRe
     else
       config.companions[entry.path().filename().string()] = read_file(entry.path());
   }
-  read_statistics(find_statistics(file, directory, options, adapter), options.unnorm_key, config);
+  read_statistics(find_statistics(file, directory, options, adapter), options, config);
   return config;
 }
 

@@ -3,6 +3,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/log.h"
+#include "apo/models/description.h"
 #include "apo/models/safetensors.h"
 #include "models/dtype.h"
 #include "models/openvla_policy.h"
@@ -89,15 +90,18 @@ fs::path directory_of_weights(const fs::path& directory) {
   return fs::exists(directory / "adapter_config.json") ? base_of_adapter(directory) : directory;
 }
 
+// Where action statistics may lie beside an adapter; empty without one.
+fs::path directory_of_adapter(const PolicyOptions& options, const fs::path& directory, const fs::path& base) {
+  return !options.adapter.empty() ? fs::path(options.adapter) : base == directory ? fs::path() : directory;
+}
+
 }  // namespace
 
 std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::open(const PolicyOptions& options, const fs::path& directory,
                                                    const fs::path& base, const SafetensorsReader& weights,
                                                    at::Device device) {
-  const fs::path adapter = !options.adapter.empty() ? fs::path(options.adapter)
-                           : base == directory      ? fs::path()
-                                                    : directory;
-  OpenVlaConfig config = OpenVlaConfig::read(base, weights, options, adapter);
+  OpenVlaConfig config =
+      OpenVlaConfig::read(base, weights, options, directory_of_adapter(options, directory, base));
   const tokenizers::TextTokenizer tokenizer(find_tokenizer(base));
   APO_CHECK(DataError, tokenizer.size() == config.action_vocabulary, tokenizer.path().string(), ": has ",
             tokenizer.size(), " pieces; expected ", config.action_vocabulary, ", the vocabulary of ",
@@ -110,6 +114,18 @@ std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::open(const PolicyOptions& options,
       std::unique_ptr<OpenVlaPolicy>(new OpenVlaPolicy(std::move(config), tokenizer, options, base, device));
   check_tensors(*policy->network_, weights);
   return policy;
+}
+
+PolicyDescription OpenVlaPolicy::describe(const PolicyOptions& options, const fs::path& directory) {
+  const fs::path base = directory_of_weights(directory);
+  const OpenVlaConfig config = OpenVlaConfig::read(base, SafetensorsReader(base), options,
+                                                   directory_of_adapter(options, directory, base));
+  PolicyDescription description;
+  description.statistics.action = config.action;
+  description.statistics.gripper = config.gripper;
+  description.statistics.normalization = config.action_normalization;
+  description.image_size = config.image_size();
+  return description;
 }
 
 std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::load(const PolicyOptions& options, const fs::path& directory,

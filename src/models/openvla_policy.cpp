@@ -149,12 +149,12 @@ at::Tensor OpenVlaPolicy::features(const PolicyInput& input) const {
 ActionTokens OpenVlaPolicy::tokenize(std::span<const Action> actions) const {
   APO_CHECK(DataError, !actions.empty(), "actions: expected at least one");
   const auto batch = static_cast<int64_t>(actions.size());
-  at::Tensor normalized = at::empty({batch, action_size()}, at::kFloat);
-  float* out = normalized.data_ptr<float>();
+  at::Tensor normalized = at::empty({batch, action_size()}, at::kDouble);
+  double* out = normalized.data_ptr<double>();
   ActionTokens tokens;
   for (const Action& action : actions)
-    for (const float value :
-         data::normalize(config_.action, action, &tokens.num_clipped, kNormalizationEpsilon))
+    for (const double value : data::normalize(config_.action, action, &tokens.num_clipped,
+                                              kNormalizationEpsilon, config_.action_normalization))
       *out++ = value;
   const at::Tensor coded = bins_.encode(normalized);
   tokens.ids = at::cat({coded, at::full({batch, 1}, tokenizer_.eos(), at::kLong)}, 1).to(device_);

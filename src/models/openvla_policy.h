@@ -25,6 +25,8 @@ class OpenVlaPolicy final : public Policy {
   static std::unique_ptr<OpenVlaPolicy> load(const PolicyOptions& options,
                                              const std::filesystem::path& directory, at::Device device);
 
+  static PolicyDescription describe(const PolicyOptions& options, const std::filesystem::path& directory);
+
   /// The same without reading the weights: memory of the type that `options` name (auto: as stored) on `device`, for the
   /// caller to fill; no adapter. So the released size can be measured where its files are not.
   static std::unique_ptr<OpenVlaPolicy> load_unfilled(const PolicyOptions& options,
@@ -38,6 +40,7 @@ class OpenVlaPolicy final : public Policy {
   Score score(const PolicyInput& input, const ActionTokens& tokens, const ActionTokens* mismatched) override;
   at::Tensor act(const PolicyInput& input, const DecodeOptions& options) override;
   int64_t action_size() const override { return config_.action.size(); }
+  data::GripperOptions gripper() const override { return config_.gripper; }
   int64_t vocabulary_size() const override { return config_.shape.llama.vocabulary; }
   std::pair<int64_t, int64_t> action_token_range() const override {
     return {bins_.first_id(), bins_.last_id()};

@@ -96,14 +96,16 @@ at::Tensor Preprocessing::state(std::span<const Observation> observations) const
 }
 
 at::Tensor Preprocessing::normalize(std::span<const Action> actions, int64_t* num_clipped) const {
-  at::Tensor result = at::empty({static_cast<int64_t>(actions.size()), action_size()}, at::kFloat);
-  float* out = result.data_ptr<float>();
+  at::Tensor result = at::empty({static_cast<int64_t>(actions.size()), action_size()}, at::kDouble);
+  double* out = result.data_ptr<double>();
   for (const Action& action : actions) {
     APO_CHECK(DataError, static_cast<int64_t>(action.size()) == action_size(), "action: expected ",
               action_size(), " numbers, found ", action.size());
     for (size_t i = 0; i < action.size(); ++i)
       APO_CHECK(DataError, std::isfinite(action[i]), "action: dimension ", i, ": found ", action[i]);
-    for (const float value : data::normalize(statistics.action, action, num_clipped)) *out++ = value;
+    for (const double value :
+         data::normalize(statistics.action, action, num_clipped, 0, statistics.normalization))
+      *out++ = value;
   }
   return result;
 }

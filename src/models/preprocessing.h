@@ -34,7 +34,7 @@ struct Preprocessing {
   /// [B, D] float32, each number less its mean, over its standard deviation; undefined without state keys.
   /// DataError for a state that is missing, of another length, or not finite.
   at::Tensor state(std::span<const Observation> observations) const;
-  /// [B, A] float32 in [-1, 1]. DataError for another length or NaN.
+  /// [B, A] float64 in [-1, 1]. DataError for another length or NaN.
   at::Tensor normalize(std::span<const Action> actions, int64_t* num_clipped = nullptr) const;
   /// The inverse, [B][A].
   std::vector<Action> unnormalize(const at::Tensor& normalized) const;

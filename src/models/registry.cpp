@@ -7,6 +7,7 @@
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "apo/config/options.h"
+#include "apo/models/description.h"
 #include "apo/models/linear.h"
 #include "apo/models/policy.h"
 #include "apo/models/safetensors.h"
@@ -37,8 +38,10 @@ std::unique_ptr<Policy> refuse_fresh_openvla(const PolicyOptions&, const data::D
 Registry& registry() {
   static Registry instance;
   static const bool filled = [] {
-    instance.factories["small"] = {.create = SmallPolicy::create, .load = SmallPolicy::load};
-    instance.factories["openvla"] = {.create = refuse_fresh_openvla, .load = OpenVlaPolicy::load};
+    instance.factories["small"] = {
+        .create = SmallPolicy::create, .load = SmallPolicy::load, .describe = SmallPolicy::describe};
+    instance.factories["openvla"] = {
+        .create = refuse_fresh_openvla, .load = OpenVlaPolicy::load, .describe = OpenVlaPolicy::describe};
     return true;
   }();
   (void)filled;
@@ -133,6 +136,11 @@ void take_adapter(Policy& policy, const PolicyOptions& options, const fs::path& 
     tensor.set_requires_grad(name.find(".lora_") != std::string::npos);
 }
 
+PolicyFactory factory_of(const fs::path& directory) {
+  const fs::path config = directory / "config.json";
+  return find_factory<DataError>(JsonFile(config).text("model_type"), config.string() + ": model_type");
+}
+
 // What checkpoints/latest points to: a symbolic link to a directory, or a file that holds its name.
 fs::path read_latest(const fs::path& latest) {
   std::error_code ignored;
@@ -193,12 +201,19 @@ std::unique_ptr<Policy> make_policy(const PolicyOptions& given, const data::Data
   } else {
     directory = resolve_checkpoint(options.checkpoint);
     check_policy_files(directory);
-    const fs::path config = directory / "config.json";
-    policy = find_factory<DataError>(JsonFile(config).text("model_type"), config.string() + ": model_type")
-                 .load(options, directory, device);
+    policy = factory_of(directory).load(options, directory, device);
   }
   take_adapter(*policy, options, directory, seed);
   return policy;
+}
+
+std::optional<PolicyDescription> describe_policy(const PolicyOptions& given) {
+  if (given.checkpoint.empty()) return std::nullopt;
+  PolicyOptions options = given;
+  if (!options.adapter.empty()) options.adapter = resolve_adapter(options.adapter, "policy.adapter").string();
+  const fs::path directory = resolve_checkpoint(options.checkpoint);
+  const PolicyFactory factory = factory_of(directory);
+  return factory.describe ? std::optional(factory.describe(options, directory)) : std::nullopt;
 }
 
 std::unique_ptr<Policy> load_policy(const fs::path& path, at::Device device) {

@@ -7,6 +7,7 @@
 #include "apo/config/options.h"
 #include "apo/data/dataset.h"
 #include "apo/data/statistics.h"
+#include "apo/models/description.h"
 #include "apo/models/safetensors.h"
 #include "models/json_file.h"
 #include "models/small_policy.h"
@@ -43,7 +44,28 @@ void check_shape(const PolicyOptions& options) {
             options.width);
 }
 
+// What `save` wrote beside the weights, with what the options say instead.
+Preprocessing load_preprocessing(const PolicyOptions& options, const std::filesystem::path& directory) {
+  Preprocessing preprocessing = Preprocessing::load(directory, options.unnorm_key);
+  data::DatasetStatistics& statistics = preprocessing.statistics;
+  statistics.gripper = known_gripper(options, statistics, preprocessing.dataset);
+  if (options.action_normalization != data::ActionNormalization::automatic)
+    statistics.normalization = options.action_normalization;
+  return preprocessing;
+}
+
 }  // namespace
+
+PolicyDescription SmallPolicy::describe(const PolicyOptions& options, const std::filesystem::path& directory) {
+  const std::filesystem::path path = directory / "config.json";
+  const Vocabulary vocabulary(JsonFile(path).texts("vocabulary"), path.string() + ": vocabulary");
+  const Preprocessing preprocessing = load_preprocessing(options, directory);
+  return {.statistics = preprocessing.statistics,
+          .cameras = preprocessing.cameras,
+          .state_keys = preprocessing.state_keys,
+          .image_size = preprocessing.image_size,
+          .words = {vocabulary.words().begin() + 2, vocabulary.words().end()}};
+}
 
 std::unique_ptr<SmallPolicy> SmallPolicy::create(const PolicyOptions& options, const data::Dataset& dataset,
                                                  uint64_t seed, at::Device device) {
@@ -65,6 +87,8 @@ std::unique_ptr<SmallPolicy> SmallPolicy::create(const PolicyOptions& options, c
   check_names("policy.cameras", preprocessing.cameras, keys_of(first.images), unused);
   check_names("policy.state_keys", preprocessing.state_keys, keys_of(first.state), unused);
   preprocessing.statistics = data::compute_statistics(dataset, steps);
+  if (options.action_normalization != data::ActionNormalization::automatic)
+    preprocessing.statistics.normalization = options.action_normalization;
 
   Vocabulary vocabulary = Vocabulary::from_texts(dataset.instructions());
   SmallShape shape;
@@ -103,7 +127,7 @@ std::unique_ptr<SmallPolicy> SmallPolicy::load(const PolicyOptions& options,
   shape.action_size = json.integer("action_size", 1, 4096);
   shape.action_bins = json.integer("action_bins", 2, 1 << 20);
 
-  Preprocessing preprocessing = Preprocessing::load(directory, options.unnorm_key);
+  Preprocessing preprocessing = load_preprocessing(options, directory);
   const auto agree = [&](const char* what, int64_t in_config, int64_t in_preprocessing) {
     APO_CHECK(DataError, in_config == in_preprocessing, directory.string(), ": ", what, ": config.json says ",
               in_config, ", the preprocessing beside it ", in_preprocessing);

@@ -26,6 +26,7 @@ class SmallPolicy final : public Policy {
   /// What `save` wrote, without its adapter.
   static std::unique_ptr<SmallPolicy> load(const PolicyOptions& options,
                                            const std::filesystem::path& directory, at::Device device);
+  static PolicyDescription describe(const PolicyOptions& options, const std::filesystem::path& directory);
 
   void prepare(Observation& observation) const override { preprocessing_.prepare(observation); }
   PolicyInput encode(std::span<const Observation> observations) const override;
@@ -35,6 +36,7 @@ class SmallPolicy final : public Policy {
   Score score(const PolicyInput& input, const ActionTokens& tokens, const ActionTokens* mismatched) override;
   at::Tensor act(const PolicyInput& input, const DecodeOptions& options) override;
   int64_t action_size() const override { return network_->shape().action_size; }
+  data::GripperOptions gripper() const override { return preprocessing_.statistics.gripper; }
   int64_t vocabulary_size() const override { return network_->shape().action_bins; }
   std::pair<int64_t, int64_t> action_token_range() const override { return {0, vocabulary_size() - 1}; }
   NamedTensors named_parameters() const override;

@@ -146,7 +146,8 @@ void dry_run(const TrainingOptions& options, std::ostream& out) {
   check(options);
   const at::Device device = select_device(options.run.device);
   const LibrarySettings library(options.run);
-  const data::Dataset dataset(options.data);
+  const auto opened = open_data(options);
+  const data::Dataset& dataset = *opened;
   const data::PoolSampler sampler = make_sampler(options, dataset);
   print_data(options, dataset, sampler, out);
 

@@ -11,6 +11,8 @@
 
 #include "apo/base/error.h"
 #include "apo/base/log.h"
+#include "apo/data/validate.h"
+#include "apo/models/description.h"
 #include "apo/models/lora.h"
 #include "apo/data/sampler.h"
 #include "apo/objective/options.h"
@@ -74,6 +76,29 @@ data::PoolSampler make_sampler(const TrainingOptions& options, const data::Datas
   const bool segments = options.objective.type == objective::ObjectiveType::tpo;
   return {dataset, options.data.pools, options.train.batch_size, static_cast<uint64_t>(options.run.seed),
           segments ? data::Draw::segment_pairs : data::Draw::steps};
+}
+
+std::unique_ptr<data::Dataset> open_data(const TrainingOptions& options, const std::string& resumed) {
+  models::PolicyOptions policy = options.policy;
+  if (!resumed.empty()) {
+    policy.checkpoint = resumed;
+    policy.adapter.clear();
+  }
+  const data::PolicyInputs inputs = models::policy_inputs(policy);
+  data::DataOptions data = options.data;
+  data.policy_gripper = inputs.gripper;
+  auto dataset = std::make_unique<data::Dataset>(data);
+  if (!resumed.empty()) return dataset;
+  std::string wrong;
+  for (const data::Finding& finding : data::compare_with_policy(*dataset, inputs)) {
+    if (finding.severity == data::Severity::error && data.checks == data::DataChecks::error)
+      wrong += concat("\n  ", finding.message);
+    else if (finding.severity != data::Severity::note)
+      log_warn("the recordings and ", policy.checkpoint, ": ", finding.message);
+  }
+  APO_CHECK(DataError, wrong.empty(), "the recordings do not suit the policy ", policy.checkpoint, ":", wrong,
+            "\n`apo-data validate` with this config tells more; data.checks=warn trains on them as they are");
+  return dataset;
 }
 
 std::string fingerprint(const data::Dataset& dataset) {

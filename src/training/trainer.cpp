@@ -121,7 +121,7 @@ Run::Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks&
     state_ = read_state(*resume_from);
     last_checkpoint_ = *resume_from;
   }
-  dataset_ = std::make_unique<data::Dataset>(options.data);
+  dataset_ = open_data(options, resume_from ? (*resume_from / "policy").string() : "");
   const auto seed = static_cast<uint64_t>(options.run.seed);
   sampler_ = std::make_unique<data::PoolSampler>(make_sampler(options, *dataset_));
   total_steps_ = total_steps(options.train, *sampler_);

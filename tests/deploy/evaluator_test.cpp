@@ -52,6 +52,34 @@ TEST(Evaluate, CountsDecodedTokensThatAreNoActions) {
   EXPECT_THAT(eight.text(), Not(HasSubstr("no action tokens")));
 }
 
+class OpensWithOne : public FunctionPolicy {
+ public:
+  using FunctionPolicy::FunctionPolicy;
+  data::GripperOptions gripper() const override { return {.dimension = {0}, .open = 1.0, .closed = 0.0}; }
+};
+
+// An opening of 1 / 8 is 0.125 for the policy, and 1 - 2 / 8 = 0.75 where -1 opens and 1 closes: four strides to the flag
+// at 3, where 0.125 would lead nowhere in 12.
+TEST(Evaluate, AGripperThatThePolicyCodesOtherwiseIsRecoded) {
+  OpensWithOne policy([](const Observation&) { return Action{0.125f, 0}; });
+  EnvironmentOptions environment = walk_options();
+  const EvalOptions options{.trials = 1, .seed = 0};
+  EXPECT_EQ(evaluate(policy, environment, options).trials[0].outcome, "timeout");  // nobody knows the environment's
+  environment.gripper = {.dimension = {}, .open = -1.0, .closed = 1.0};
+  const EvalResult result = evaluate(policy, environment, options);
+  EXPECT_EQ(result.trials[0].outcome, "success");
+  EXPECT_EQ(result.trials[0].steps, 4);
+  const auto walk = make_environment(environment);
+  EXPECT_EQ(record_trial(policy, *walk, 0, 4).trial.steps, 4);
+  environment.gripper.dimension = {1};
+  EXPECT_THAT(message_of<ConfigError>([&] { evaluate(policy, environment, options); }),
+              HasSubstr("policy.gripper: dimension 0, 1 open, 0 closed; the environment's: dimension 1, -1 open, 1 closed; "
+                        "expected the same dimensions"));
+  environment.gripper.dimension = {2};
+  EXPECT_THAT(message_of<ConfigError>([&] { make_environment(environment); }),
+              HasSubstr("environment: gripper.dimension: expected from -2 to 1"));
+}
+
 TEST(Evaluate, WalksByHand) {
   FunctionPolicy policy(hesitant);
   const EvalResult result = evaluate(policy, walk_options(), {.trials = 6, .seed = 0, .parallel = 4});

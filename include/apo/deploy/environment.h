@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "apo/base/types.h"
+#include "apo/data/gripper.h"
 #include "apo/deploy/disruptions.h"
 #include "apo/simulation/tabletop.h"
 
@@ -72,6 +73,14 @@ class Environment {
   virtual std::string name() const = 0;
   /// The options that make this environment again, as YAML; written into recorded files.
   virtual std::string config() const { return ""; }
+
+  /// How actions code the gripper, as far as it is said (`environment.gripper`): what a policy decides that codes it
+  /// otherwise is recoded before it is executed.
+  const data::GripperOptions& gripper() const { return gripper_; }
+  void set_gripper(const data::GripperOptions& gripper) { gripper_ = gripper; }
+
+ private:
+  data::GripperOptions gripper_;
 };
 
 /// Config section `environment`.
@@ -79,6 +88,7 @@ struct EnvironmentOptions {
   std::string type = "tabletop";         ///< a registered environment
   simulation::TabletopOptions tabletop;  ///< of the built-in one
   DisruptionOptions disruptions;         ///< what goes wrong with the world
+  data::GripperOptions gripper;          ///< in its actions; what is left open is as the environment says
   void visit(config::Visitor& v);
 };
 

@@ -19,6 +19,8 @@
 #include <vector>
 
 #include "apo/base/types.h"
+#include "apo/data/gripper.h"
+#include "apo/data/normalization.h"
 #include "apo/models/lora.h"
 
 namespace apo::config {
@@ -30,6 +32,8 @@ struct DatasetStatistics;
 }  // namespace apo::data
 
 namespace apo::models {
+
+struct PolicyDescription;
 
 /// A batch of observations, ready for the network, on its device. Unused members stay undefined.
 struct PolicyInput {
@@ -71,6 +75,8 @@ struct PolicyOptions {
   std::string type = "small";        ///< which registered policy a fresh one is
   LoraOptions lora;                  ///< rank > 0: train an adapter, the base stays frozen; so does a loaded one
   std::string unnorm_key;            ///< which entry of the action statistics; empty: the only one
+  data::ActionNormalization action_normalization = data::ActionNormalization::automatic;
+  data::GripperOptions gripper;      ///< in the policy's actions; what is left open is as the checkpoint says
   std::vector<std::string> cameras;  ///< cameras used by a fresh policy; empty: all of the first episode, sorted
   std::vector<std::string> state_keys;  ///< proprioception used by a fresh policy; empty: none
   int64_t image_size = 64;           ///< square input of a fresh policy, pixels
@@ -115,6 +121,8 @@ class Policy {
   virtual at::Tensor act(const PolicyInput& input, const DecodeOptions& options = {}) = 0;
 
   virtual int64_t action_size() const = 0;                    ///< A
+  /// Where the gripper is in an action and how its command is coded, as far as that is known.
+  virtual data::GripperOptions gripper() const { return {}; }
   virtual int64_t vocabulary_size() const = 0;                ///< V, last dimension of the logits
   virtual std::pair<int64_t, int64_t> action_token_range() const = 0;  ///< [first, last] ids that code action bins
 
@@ -142,6 +150,8 @@ class Policy {
 struct PolicyFactory {
   std::function<std::unique_ptr<Policy>(const PolicyOptions&, const data::Dataset&, uint64_t seed, at::Device)> create;
   std::function<std::unique_ptr<Policy>(const PolicyOptions&, const std::filesystem::path&, at::Device)> load;
+  /// What can be said of a directory without reading weights (models/description.h); may be missing.
+  std::function<PolicyDescription(const PolicyOptions&, const std::filesystem::path&)> describe = nullptr;
 };
 /// Adds a kind of policy; a second one of the same name replaces it.
 void register_policy(const std::string& type, PolicyFactory factory);

@@ -1,0 +1,92 @@
+#include "apo/models/description.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+#include "apo/base/error.h"
+#include "apo/base/log.h"
+#include "models/vocabulary.h"
+
+namespace apo::models {
+namespace {
+
+// Data sets whose gripper is 1 open and 0 closed once they are prepared for OpenVLA.
+bool opens_with_one(const std::string& dataset) {
+  constexpr std::array<std::string_view, 4> known{"bridge_orig", "bridge_oxe", "fractal20220817_data",
+                                                  "droid"};
+  return dataset.starts_with("libero_") || std::find(known.begin(), known.end(), dataset) != known.end();
+}
+
+bool lie_in_unit_interval(const data::VectorStatistics& action, const std::vector<int64_t>& dimensions) {
+  return std::all_of(dimensions.begin(), dimensions.end(), [&action](int64_t d) {
+    const auto j = static_cast<size_t>(d);
+    return action.min[j] >= 0 && action.max[j] <= 1;
+  });
+}
+
+}  // namespace
+
+data::GripperOptions known_gripper(const PolicyOptions& options, const data::DatasetStatistics& found,
+                                   const std::string& dataset) {
+  data::GripperOptions gripper = found.gripper;
+  const std::vector<int64_t> unmasked = data::unmasked_dimensions(found.action);
+  const bool is_last = unmasked == std::vector<int64_t>{found.action.size() - 1};
+  if (gripper.dimension.empty() && !is_last) gripper.dimension = unmasked;
+  if (!gripper.is_coded() && opens_with_one(dataset) && !unmasked.empty() &&
+      lie_in_unit_interval(found.action, unmasked)) {
+    gripper.open = 1.0;
+    gripper.closed = 0.0;
+  }
+  data::GripperOptions wanted = options.gripper;
+  data::gripper_dimensions(wanted, found.action.size(), "policy");
+  if (wanted.dimension.empty()) wanted.dimension = gripper.dimension;
+  if (!wanted.is_coded()) {
+    wanted.open = gripper.open;
+    wanted.closed = gripper.closed;
+  }
+  if (options.gripper.is_coded() && gripper.is_coded() &&
+      (gripper.open != wanted.open || gripper.closed != wanted.closed))
+    log_warn("policy.gripper: ", data::to_text(wanted), "; the checkpoint's statistics '", dataset, "' say ",
+             data::to_text(gripper));
+  if (options.gripper.is_coded() && !unmasked.empty()) {
+    const auto j = static_cast<size_t>(unmasked.front());
+    const double low = std::min(*wanted.open, *wanted.closed), high = std::max(*wanted.open, *wanted.closed);
+    const double touch = 0.25 * (high - low);
+    if (found.action.q01[j] < low - touch || found.action.q99[j] > high + touch)
+      log_warn("policy.gripper: ", data::to_text(wanted), "; but the statistics '", dataset, "' have q01..q99 of ",
+               found.action.q01[j], "..", found.action.q99[j], " there");
+  }
+  return wanted;
+}
+
+data::PolicyInputs policy_inputs(const PolicyOptions& options) {
+  data::PolicyInputs inputs;
+  inputs.cameras = options.cameras;
+  inputs.state_keys = options.state_keys;
+  inputs.gripper = options.gripper;
+  inputs.of_checkpoint = !options.checkpoint.empty();
+  const std::optional<PolicyDescription> description = describe_policy(options);
+  if (!description) return inputs;
+  inputs.of_checkpoint = description->cameras.empty();
+  if (!description->cameras.empty()) {
+    inputs.cameras = description->cameras;
+    inputs.state_keys = description->state_keys;
+  }
+  inputs.action = description->statistics.action;
+  inputs.gripper = description->statistics.gripper;
+  inputs.image_size = description->image_size;
+  if (!description->words.empty())
+    inputs.unknown_words = [known =
+                                std::set<std::string>(description->words.begin(), description->words.end())](
+                               const std::string& instruction) {
+      std::vector<std::string> words = split_words(instruction);
+      std::erase_if(words, [&known](const std::string& word) { return known.contains(word); });
+      return words;
+    };
+  return inputs;
+}
+
+}  // namespace apo::models
