@@ -13,6 +13,7 @@
 
 #include "apo/base/error.h"
 #include "apo/data/trajectory.h"
+#include "data/guard.h"
 #include "input_file.h"
 
 namespace {
@@ -227,6 +228,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   // half a megabyte for each file opened: kept by HDF5 for the next one, it need not be mapped anew
   static const herr_t kept = H5set_free_list_limits(-1, -1, -1, -1, -1, -1);
   if (kept < 0) __builtin_trap();
+  static const bool here = (apo::data::hdf5::read_here(), true);
+  if (!here) __builtin_trap();
   const std::string& path = input.write(nullptr, 0);
   Bytes bytes(data, size);
   write_file(path, bytes);

@@ -37,6 +37,8 @@ void add_action_checks(const DataOptions& options, Checks& checks);
 void add_label_checks(const DataOptions& options, bool pools_needed, Checks& checks);
 /// shapes, pictures, lengths, duplicates, totals
 void add_file_checks(const DataOptions& options, const PolicyInputs& inputs, Checks& checks);
+/// hashes
+void add_hash_checks(Checks& checks);
 
 /// "recorded.hdf5 demo_3"; the path as the source named it.
 std::string place(const ScannedEpisode& episode);

@@ -15,6 +15,7 @@
 #include "data/extras.h"
 #include "data/layouts.h"
 #include "data/scan.h"
+#include "data/seal.h"
 
 namespace apo::data {
 namespace {
@@ -79,7 +80,7 @@ void Converter::begin_file(const ScannedFile& in) {
     for (const std::string& name : Group::open(in.file.path()).names())
       if (name != "data") leave_out(name);
     for (const std::string& name : source->attribute_names())
-      if (!known.contains(name)) leave_out("attribute data/" + name);
+      if (!known.contains(name) && !is_seal(name)) leave_out("attribute data/" + name);
   }
   std::string environment;
   if (source) environment = source->text_attribute("env_args").value_or("");
@@ -92,15 +93,17 @@ void Converter::begin_file(const ScannedFile& in) {
   write_info(*data_, info);
   environment_ = environment;
   if (!environment.empty() && environment.size() < kLongestAttribute) data_->set_attribute("env_args", environment);
+  seal_attributes(*data_, {"env_args", "policy", "policy_hash"});
   if (to_ == TrajectoryFormat::robomimic) data_->remove_attribute(kSchemaAttribute);
 }
 
 void Converter::list_unused(const Group& demo, const EpisodeRecord& record) {
   for (const std::string& name : demo.names())
-    if (!read_as_steps().contains(name) && name != "rewards" && name != "dones") leave_out("data/demo_*/" + name);
+    if (!read_as_steps().contains(name) && name != "rewards" && name != "dones" && !is_picture_hash(demo, name))
+      leave_out("data/demo_*/" + name);
   static const std::set<std::string> known{"num_samples", "task_description", "outcome", "success", "policy_hash", "ep_meta"};
   for (const std::string& key : demo.attribute_names())
-    if (!known.contains(key)) leave_out("attribute data/demo_*/" + key);
+    if (!known.contains(key) && !is_seal(key)) leave_out("attribute data/demo_*/" + key);
   for (const auto& [path, what] : record.unused)
     if (path.starts_with("obs/")) leave_out("data/demo_*/" + path);
 }
@@ -155,7 +158,10 @@ void Converter::write_demo(const ScannedEpisode& e, Episode episode, const std::
   }
   const bool own = to_ == TrajectoryFormat::apo;
   write_episode(*data_, number, episode, policy_hash, e.record.recorded, own ? e.record.neither : std::vector<bool>{});
-  if (to_ == TrajectoryFormat::robomimic) data_->group(concat("demo_", number)).remove("action_source");
+  if (to_ != TrajectoryFormat::robomimic) return;
+  Group demo = data_->group(concat("demo_", number));
+  demo.remove("action_source");
+  seal_episode(demo);
 }
 
 void Converter::list_lost_by_steps(const Episode& episode) {

@@ -11,6 +11,7 @@
 #include "apo/base/log.h"
 #include "data/demo_parts.h"
 #include "data/layouts.h"
+#include "data/seal.h"
 #include "data/stored_pictures.h"
 
 namespace apo::data {
@@ -31,6 +32,7 @@ struct State {
 struct Camera {
   std::string path;  // of its array
   StoredPictures stored;
+  std::vector<int64_t> hashes = {};  // of each step's picture; of ours only
 };
 
 struct Demo {
@@ -77,6 +79,7 @@ class DemoFile : public TrajectoryFile {
  private:
   std::vector<std::string> find_demos();
   std::vector<std::string> demo_names() const;
+  void check_total() const;
   Demo read_demo(const std::string& name) const;
   std::string instruction_for(const Group& demo, ReadNames& read) const;
   Candidates find_candidates(const Group& observations, int64_t steps, EpisodeRecord& record) const;
@@ -91,6 +94,7 @@ class DemoFile : public TrajectoryFile {
   Reading reading_;
   Group root_, data_;
   ImageOrientation orientation_;   // never automatic
+  int64_t version_;                // of our layout; 0 = not ours
   std::vector<std::string> left_out_;
   mutable std::atomic<bool> warned_of_last_row_ = false;
   mutable std::optional<std::set<std::string>> constants_;   // guarded by the library's lock
@@ -151,12 +155,25 @@ DemoFile::DemoFile(Group root, const fs::path& path, const Reading& reading)
       root_(std::move(root)),
       data_(root_.group("data")),
       orientation_(orientation_of(data_, reading)),
-      demos_(find_demos(), reading.lazily, [this](const std::string& name) { return read_demo(name); }) {}
+      version_(data_.integer_attribute(kSchemaAttribute).value_or(0)),
+      demos_(find_demos(), reading.lazily, [this](const std::string& name) { return read_demo(name); }) {
+  if (!reading.lazily && version_ >= kSealedVersion) check_total();
+}
+
+// An episode that a damaged name hides is missed.
+void DemoFile::check_total() const {
+  int64_t found = 0;
+  for (int64_t i = 0; i < demos_.size(); ++i) found += demos_.at(i)->record.num_steps();
+  const int64_t total = data_.integer_attribute("total").value_or(0);
+  APO_CHECK(DataError, found == total, data_.where(), ": expected ", total,
+            " steps in its episodes (attribute total), found ", found,
+            ": episodes are missing or the file is damaged");
+}
 
 std::vector<std::string> DemoFile::find_demos() {
-  const auto version = data_.integer_attribute(kSchemaAttribute);
-  APO_CHECK(DataError, !version || *version <= kSchemaVersion, data_.where(), ": expected schema version ",
-            kSchemaVersion, " or older, found ", version.value_or(0));
+  APO_CHECK(DataError, version_ <= kSchemaVersion, data_.where(), ": expected schema version ", kSchemaVersion,
+            " or older, found ", version_);
+  check_seal(data_, version_ >= kSealedVersion);
   std::vector<std::string> names = demo_names();
   std::erase_if(names, [this](const std::string& name) {
     if (!has_no_step(data_, name)) return false;
@@ -166,7 +183,7 @@ std::vector<std::string> DemoFile::find_demos() {
   for (const std::string& name : data_.names())
     if (!is_demo_name(name) && data_.is_group(name))
       left_out_.push_back(concat("data/", name, ": a group that is not named demo_N"));
-  APO_CHECK(DataError, version || !names.empty(), data_.where(),
+  APO_CHECK(DataError, version_ > 0 || !names.empty(), data_.where(),
             ": expected groups demo_0, demo_1, ... with steps, found ",
             left_out_.empty() ? "none" : left_out_[0]);
   return names;
@@ -184,6 +201,7 @@ Demo DemoFile::read_demo(const std::string& name) const {
   Demo demo;
   EpisodeRecord& record = demo.record;
   record.name = name;
+  check_seal(group, version_ >= kSealedVersion);
   record.actions = read_action_rows(group.array("actions"), -1, "floating-point actions [S, A] with S >= 1");
   expect_num_samples(group, record.num_steps());
   ReadNames read{"actions", "obs", "rewards", "dones"};  // the last two go into copies
@@ -194,6 +212,8 @@ Demo DemoFile::read_demo(const std::string& name) const {
   if (outcome == Kind::text) record.outcome = group.text_attribute("outcome").value_or("");
   if (outcome && outcome != Kind::text) record.unused["attribute outcome"] = "no text";
   read_observations(group, "data/" + name + "/obs", demo);
+  for (const auto& [name, camera] : demo.cameras)
+    if (!camera.hashes.empty()) read.insert(picture_hash_name(camera.path.substr(camera.path.rfind('/') + 1)));
   record.instruction = instruction_for(group, read);
   list_unread(group, "", read, record);
   for (const auto& [camera, size] : record.cameras) record.observation_names.push_back(camera);
@@ -279,6 +299,13 @@ void DemoFile::read_camera(const Array& array, const std::string& name, const st
   }
   APO_CHECK(DataError, fresh, array.where(), ": a second array for camera ", entry->first);
   record.cameras[entry->first] = stored.size;
+  const Group demo = data_.group(record.name);
+  if (const std::string hash = picture_hash_name(name); demo.has(hash)) {
+    const Array hashes = demo.array(hash);
+    hashes.expect(Kind::integer, 1, "a hash for each picture [S]");
+    expect_length(hashes, record.num_steps());
+    entry->second.hashes = hashes.integers();
+  }
   if (const std::string remark = stored.remark(); !remark.empty()) record.remarks["obs/" + name] = remark;
 }
 
@@ -357,9 +384,13 @@ Observation DemoFile::observation(int64_t episode, int64_t timestep) const {
   Observation observation = state(episode, timestep);
   const auto demo = demos_.at(episode);
   // the library's lock is held while bytes are read, not while they are decoded
-  for (const auto& [name, camera] : demo->cameras)
-    observation.images[name] =
-        turned(read_picture(root_.array(camera.path), camera.stored, timestep), orientation_);
+  for (const auto& [name, camera] : demo->cameras) {
+    const Array array = root_.array(camera.path);
+    const at::Tensor image = read_picture(array, camera.stored, timestep);
+    if (!camera.hashes.empty())
+      check_picture(image, camera.hashes.at(static_cast<size_t>(timestep)), array.where(), timestep);
+    observation.images[name] = turned(image, orientation_);
+  }
   return observation;
 }
 

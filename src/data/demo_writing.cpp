@@ -7,6 +7,7 @@
 
 #include "apo/base/error.h"
 #include "data/layouts.h"
+#include "data/seal.h"
 
 namespace apo::data {
 namespace {
@@ -27,11 +28,14 @@ void write_observations(Group& demo, const Episode& episode) {
     const int64_t height = image.size(0), width = image.size(1);
     const size_t bytes = static_cast<size_t>(height * width * 3);
     std::vector<uint8_t> pixels(bytes * episode.steps.size());
+    std::vector<int64_t> hashes;
     for (size_t i = 0; i < episode.steps.size(); ++i) {
       const at::Tensor plain = episode.steps[i].observation.images.at(name).contiguous();
       memcpy(pixels.data() + i * bytes, plain.const_data_ptr(), bytes);
+      hashes.push_back(picture_hash(plain));
     }
     observations.write(name + "_image", std::span<const uint8_t>(pixels), {steps, height, width, 3}, true);
+    demo.write(picture_hash_name(name + "_image"), std::span<const int64_t>(hashes), {steps});
   }
   for (const auto& [name, first] : episode.steps[0].observation.state) {
     const auto values = column<float>(episode, [&name = name](const Step& step, auto& out) {
@@ -88,6 +92,7 @@ void write_episode(Group& data, int64_t number, const Episode& episode, const st
   if (std::count(labels.begin(), labels.end(), -1) != steps) demo.write("desirable", labels, {steps});
   write_policy_actions(demo, episode);
   write_observations(demo, episode);
+  seal_episode(demo);
 }
 
 EpisodeRecord record_of(const Episode& episode, const std::string& name) {
@@ -125,6 +130,7 @@ void write_info(Group& data, const TrajectoryInfo& info) {
   data.set_attribute("policy", info.policy);
   data.set_attribute("policy_hash", info.policy_hash);
   data.set_attribute(kSchemaAttribute, kSchemaVersion);
+  seal_attributes(data, {"env_args", "policy", "policy_hash"});
 }
 
 }  // namespace apo::data

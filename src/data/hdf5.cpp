@@ -3,11 +3,10 @@
 #include <hdf5.h>
 
 #include <algorithm>
-#include <cctype>
 
 #include "apo/base/error.h"
 #include "apo/base/text.h"
-#include "data/hdf5_driver.h"
+#include "data/elsewhere.h"
 
 namespace apo::data::hdf5 {
 namespace {
@@ -55,19 +54,6 @@ std::optional<std::string> read_text(hid_t type, Read read) {
   return result.substr(0, end);
 }
 
-// "truncated file: eof = 4096, sblock->base_addr = 0, stored_eof = 8192" -> "the file is cut off: 4096 of 8192 bytes"
-std::optional<std::string> cut_off(const std::string& why) {
-  const auto number = [&why](const std::string& name) {
-    size_t at = why.find(name);
-    if (at == std::string::npos) return std::string();
-    at += name.size();
-    return why.substr(at, why.find_first_not_of("0123456789", at) - at);
-  };
-  const std::string bytes = number("truncated file: eof = "), all = number("stored_eof = ");
-  if (bytes.empty() || all.empty()) return std::nullopt;
-  return concat("the file is cut off: ", bytes, " of ", all, " bytes");
-}
-
 }  // namespace
 
 Kind kind_of(int64_t type) {
@@ -103,7 +89,8 @@ std::string reason() {
   return text.empty() ? "unknown reason" : text;
 }
 
-Session::Session() : lock_(library_mutex()) {
+Session::Session() : lock_(library_mutex(), std::defer_lock) {
+  if (!in_reading_process()) lock_.lock();
   // At the program's end HDF5 would complain of its own leaks, which damaged files cause; all of ours is closed by then.
   [[maybe_unused]] static const herr_t no_cleanup_at_exit = H5dont_atexit();
   H5E_auto2_t print = nullptr;
@@ -120,32 +107,25 @@ Handle::~Handle() {
   H5Idec_ref(id_);
 }
 
-bool natural_less(const std::string& a, const std::string& b) {
-  size_t i = 0, j = 0;
-  const auto digit = [](char c) { return c >= '0' && c <= '9'; };
-  while (i < a.size() && j < b.size()) {
-    if (digit(a[i]) && digit(b[j])) {
-      const auto number = [&digit](const std::string& text, size_t& at) {
-        while (at < text.size() && text[at] == '0') ++at;
-        const size_t begin = at;
-        while (at < text.size() && digit(text[at])) ++at;
-        return text.substr(begin, at - begin);
-      };
-      const std::string x = number(a, i), y = number(b, j);
-      if (x.size() != y.size()) return x.size() < y.size();
-      if (x != y) return x < y;
-    } else {
-      if (a[i] != b[j]) return a[i] < b[j];
-      ++i, ++j;
-    }
-  }
-  if (a.size() - i != b.size() - j) return a.size() - i < b.size() - j;
-  return a < b;
-}
-
-bool names_a_file(const fs::path& path) { return path.extension() == ".hdf5" || path.extension() == ".h5"; }
-
 // ---- Array ----
+
+Array::Array(std::shared_ptr<const GuardedFile> guard, std::string path, const Description& description)
+    : guard_(std::move(guard)),
+      file_(guard_->file()),
+      path_(std::move(path)),
+      kind_(static_cast<Kind>(description.first.at(0))),
+      is_signed_(description.first.at(1) != 0),
+      is_enumeration_(description.first.at(2) != 0),
+      holds_bytes_(description.first.at(3) != 0),
+      other_(description.second),
+      element_bytes_(description.first.at(4)),
+      shape_(description.first.begin() + 5, description.first.end()) {}
+
+Array::Description Array::description() const {
+  std::vector<int64_t> numbers{static_cast<int64_t>(kind_), is_signed_, is_enumeration_, holds_bytes_, element_bytes_};
+  numbers.insert(numbers.end(), shape_.begin(), shape_.end());
+  return {std::move(numbers), other_};
+}
 
 Array::Array(Handle handle, std::string file, std::string path)
     : handle_(std::move(handle)), file_(std::move(file)), path_(std::move(path)) {
@@ -186,6 +166,7 @@ void Array::expect(Kind kind, size_t rank, const char* what) const {
 
 // h5py's lzf, blosc and the like are plug-ins that a plain HDF5 lacks.
 void Array::check_filters() const {
+  if (guard_) return elsewhere<&Array::check_filters>();
   Session session;
   Handle creation(H5Dget_create_plist(handle_.id()));
   const int n = H5Pget_nfilters(creation.id());
@@ -232,6 +213,7 @@ void Array::read_all(int64_t memory_type, void* out, int64_t bytes) const {
 }
 
 std::vector<float> Array::floats() const {
+  if (guard_) return elsewhere<&Array::floats>();
   Session session;
   if (is_enumeration_) {
     const std::vector<int64_t> codes = integers();
@@ -245,6 +227,7 @@ std::vector<float> Array::floats() const {
 }
 
 std::vector<int64_t> Array::integers() const {
+  if (guard_) return elsewhere<&Array::integers>();
   Session session;
   const int64_t n = count();
   check_size(n * 8);
@@ -263,7 +246,23 @@ std::vector<int64_t> Array::integers() const {
   return values;
 }
 
+// In the reading process: row (or all, if it is negative) and size.
+void Array::answer_bytes(Unpacker& in, Packer& out) {
+  const Array& array = Elsewhere::find(in, static_cast<const Array*>(nullptr));
+  const auto row = in.take<int64_t>();
+  const std::span<uint8_t> bytes = out.room(in.take<uint64_t>());
+  row < 0 ? array.read_bytes(bytes) : array.read_row(row, bytes);
+}
+
+void Array::ask_bytes(int64_t row, std::span<uint8_t> bytes) const {
+  Packer arguments = Elsewhere::begin(*this);
+  arguments.put(row);
+  arguments.put<uint64_t>(bytes.size());
+  guard_->run(answer_bytes, arguments, where(), bytes);
+}
+
 void Array::read_row(int64_t row, std::span<uint8_t> bytes) const {
+  if (guard_) return ask_bytes(row, bytes);
   Session session;
   APO_ASSERT(row >= 0 && count_of_row(row) == static_cast<int64_t>(bytes.size()));
   read_selected(row, H5T_NATIVE_UINT8, bytes.data());
@@ -285,6 +284,7 @@ void Array::read_selected(int64_t row, int64_t memory_type, void* out) const {
 }
 
 void Array::read_bytes(std::span<uint8_t> bytes) const {
+  if (guard_) return ask_bytes(-1, bytes);
   Session session;
   APO_ASSERT(static_cast<int64_t>(bytes.size()) == count());
   check_size(count());
@@ -292,6 +292,7 @@ void Array::read_bytes(std::span<uint8_t> bytes) const {
 }
 
 std::string Array::text() const {
+  if (guard_) return as_utf8(elsewhere<&Array::text>(), where());
   Session session;
   APO_CHECK(DataError, kind_ == Kind::text && count() == 1, where(), ": expected one text, found ", describe());
   Handle type(H5Dget_type(handle_.id()));
@@ -307,26 +308,8 @@ std::string Array::text() const {
 Group::Group(Handle handle, std::string file, std::string path)
     : handle_(std::move(handle)), file_(std::move(file)), path_(std::move(path)) {}
 
-Group Group::open(const fs::path& path) {
-  Session session;
-  std::error_code error;
-  const auto status = fs::status(path, error);
-  APO_CHECK(DataError, fs::exists(status), path.string(), ": no such file");
-  APO_CHECK(DataError, fs::is_regular_file(status), path.string(), ": expected an HDF5 file, found a ",
-            fs::is_directory(status) ? "directory" : "special file");
-  const htri_t is_hdf5 = H5Fis_hdf5(path.c_str());
-  APO_CHECK(DataError, is_hdf5 >= 0, path.string(), ": cannot read: ", reason());
-  APO_CHECK(DataError, is_hdf5 > 0, path.string(), ": expected an HDF5 file, found ",
-            fs::file_size(path, error) == 0 ? "an empty file" : "other content");
-  const Handle access = reading_access();
-  Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.id()));
-  const std::string why = file.id() >= 0 ? "" : reason();
-  if (const auto cut = cut_off(why)) throw DataError(concat(path.string(), ": ", *cut));
-  APO_CHECK(DataError, file.id() >= 0, path.string(), why == kBeingWritten ? ": " : ": damaged HDF5 file: ", why);
-  Handle root(H5Gopen2(file.id(), "/", H5P_DEFAULT));
-  APO_CHECK(DataError, root.id() >= 0, path.string(), ": damaged HDF5 file: ", reason());
-  return Group(std::move(root), path.string(), "");
-}
+Group::Group(std::shared_ptr<const GuardedFile> guard, std::string path)
+    : guard_(std::move(guard)), file_(guard_->file()), path_(std::move(path)) {}
 
 std::string Group::path_of(const std::string& name) const { return name.empty() ? path_ : path_ + "/" + name; }
 
@@ -336,6 +319,7 @@ std::string Group::where(const std::string& name) const {
 }
 
 std::vector<std::string> Group::names() const {
+  if (guard_) return elsewhere<&Group::names>();
   Session session;
   std::vector<std::string> names;
   APO_CHECK(DataError, H5Literate(handle_.id(), H5_INDEX_NAME, H5_ITER_NATIVE, nullptr, iterate_names, &names) >= 0,
@@ -354,11 +338,13 @@ void Group::check_link(const std::string& name) const {
 }
 
 bool Group::has(const std::string& name) const {
+  if (guard_) return elsewhere<&Group::has>(name);
   Session session;
   return H5Lexists(handle_.id(), name.c_str(), H5P_DEFAULT) > 0;
 }
 
 bool Group::is_group(const std::string& name) const {
+  if (guard_) return elsewhere<&Group::is_group>(name);
   Session session;
   if (!has(name)) return false;
   check_link(name);
@@ -368,17 +354,29 @@ bool Group::is_group(const std::string& name) const {
   return H5Iget_type(object.id()) == H5I_GROUP;
 }
 
-Group Group::group(const std::string& name) const {
-  Session session;
+bool Group::check_group(const std::string& name) const {
+  if (guard_) return elsewhere<&Group::check_group>(name);
   APO_CHECK(DataError, has(name), where(name), ": expected a group, found nothing");
   APO_CHECK(DataError, is_group(name), where(name), ": expected a group, found a dataset");
+  return true;
+}
+
+Group Group::group(const std::string& name) const {
+  Session session;
+  check_group(name);
+  if (guard_) return Group(guard_, path_of(name));
   const Handle access = access_list(H5P_GROUP_ACCESS);
   Handle handle(H5Gopen2(handle_.id(), name.c_str(), access.id()));
   APO_CHECK(DataError, handle.id() >= 0, where(name), ": cannot open: ", reason());
   return Group(std::move(handle), file_, path_of(name));
 }
 
+std::pair<std::vector<int64_t>, std::string> Group::describe_array(const std::string& name) const {
+  return array(name).description();
+}
+
 Array Group::array(const std::string& name) const {
+  if (guard_) return Array(guard_, path_of(name), elsewhere<&Group::describe_array>(name));
   Session session;
   APO_CHECK(DataError, has(name), where(name), ": expected a dataset, found nothing");
   APO_CHECK(DataError, !is_group(name), where(name), ": expected a dataset, found a group");
@@ -405,6 +403,10 @@ std::pair<Handle, Handle> open_attribute(hid_t object, const std::string& name, 
 }  // namespace
 
 std::optional<std::string> Group::text_attribute(const std::string& name) const {
+  if (guard_) {
+    const auto text = elsewhere<&Group::text_attribute>(name);
+    return text ? std::optional(as_utf8(*text, where() + " attribute " + name)) : text;
+  }
   Session session;
   if (H5Aexists(handle_.id(), name.c_str()) <= 0) return std::nullopt;
   const std::string at = where() + " attribute " + name;
@@ -416,6 +418,7 @@ std::optional<std::string> Group::text_attribute(const std::string& name) const 
 }
 
 std::optional<int64_t> Group::integer_attribute(const std::string& name) const {
+  if (guard_) return elsewhere<&Group::integer_attribute>(name);
   Session session;
   if (H5Aexists(handle_.id(), name.c_str()) <= 0) return std::nullopt;
   const std::string at = where() + " attribute " + name;
@@ -432,6 +435,7 @@ std::optional<int64_t> Group::integer_attribute(const std::string& name) const {
 }
 
 std::vector<std::string> Group::attribute_names() const {
+  if (guard_) return elsewhere<&Group::attribute_names>();
   Session session;
   std::vector<std::string> names;
   H5Aiterate2(
@@ -445,6 +449,11 @@ std::vector<std::string> Group::attribute_names() const {
 }
 
 std::vector<std::pair<std::string, std::string>> Group::attributes() const {
+  if (guard_) {
+    auto attributes = elsewhere<&Group::attributes>();
+    for (auto& [name, text] : attributes) text = as_utf8(text, where() + " attribute " + name);
+    return attributes;
+  }
   Session session;
   std::vector<std::pair<std::string, std::string>> result;
   for (const std::string& name : attribute_names()) {
@@ -465,23 +474,4 @@ std::vector<std::pair<std::string, std::string>> Group::attributes() const {
   return result;
 }
 
-// ---- Group, writing ----
-
-Group Group::create(const fs::path& path) {
-  Session session;
-  Handle file(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT));
-  APO_CHECK(RunError, file.id() >= 0, path.string(), ": cannot create: ", reason());
-  Handle root(H5Gopen2(file.id(), "/", H5P_DEFAULT));
-  APO_CHECK(RunError, root.id() >= 0, path.string(), ": cannot create: ", reason());
-  return Group(std::move(root), path.string(), "");
-}
-
-Group Group::open_for_writing(const fs::path& path) {
-  Session session;
-  Handle file(H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT));
-  APO_CHECK(RunError, file.id() >= 0, path.string(), ": cannot open for writing: ", reason());
-  Handle root(H5Gopen2(file.id(), "/", H5P_DEFAULT));
-  APO_CHECK(RunError, root.id() >= 0, path.string(), ": cannot open for writing: ", reason());
-  return Group(std::move(root), path.string(), "");
-}
 }  // namespace apo::data::hdf5

@@ -2,6 +2,8 @@
 //
 // HDF5 1.10 is not thread-safe: every call here holds one process-wide lock (a `Session`), and nothing else in the
 // house may call HDF5. Whoever makes several calls that belong together holds a Session of its own around them.
+// What is read of a file opened with `Group::open` is read by another process (data/guard.h): bytes that make HDF5 crash
+// or loop are a DataError here. A function that reads begins with `if (guard_) return elsewhere<&Class::function>(...)`.
 #pragma once
 
 #include <cstdint>
@@ -46,6 +48,11 @@ class Handle {
   int64_t id_;
 };
 
+class GuardedFile;
+class Packer;
+class Unpacker;
+struct Elsewhere;   // makes calls in the reading process
+
 enum class Kind { integer, floating, text, other };
 
 /// One dataset, open for reading. Arrays are converted to the asked type by HDF5.
@@ -88,13 +95,22 @@ class Array {
 
  private:
   friend class Group;
+  friend struct Elsewhere;
   Array(Handle handle, std::string file, std::string path);
+  using Description = std::pair<std::vector<int64_t>, std::string>;   // all that is known without reading
+  Array(std::shared_ptr<const GuardedFile> guard, std::string path, const Description& description);
+  template <auto function, class... Arguments>
+  auto elsewhere(const Arguments&... arguments) const;
+  Description description() const;
+  static void answer_bytes(Unpacker& in, Packer& out);
+  void ask_bytes(int64_t row, std::span<uint8_t> bytes) const;
   int64_t count() const;
   int64_t count_of_row(int64_t row) const;
   void check_size(int64_t bytes) const;
   void read_selected(int64_t row, int64_t memory_type, void* out) const;
   void read_all(int64_t memory_type, void* out, int64_t bytes) const;
 
+  std::shared_ptr<const GuardedFile> guard_;   // or else the handle is this process's own
   Handle handle_;
   std::string file_, path_;
   Kind kind_ = Kind::other;
@@ -134,11 +150,15 @@ class Group {
   std::vector<std::string> attribute_names() const;
   /// All attributes that are text or single numbers, as text.
   std::vector<std::pair<std::string, std::string>> attributes() const;
+  /// The hash of these arrays of numbers and, with @ before the name, attributes (data/seal.h says how). DataError if one
+  /// is missing.
+  std::string content_hash(const std::vector<std::string>& names) const;
 
   /// Writing; RunError naming file, path and the library's reason.
   Group create_group(const std::string& name);
   void write(const std::string& name, std::span<const float> values, const std::vector<int64_t>& shape);
   void write(const std::string& name, std::span<const int8_t> values, const std::vector<int64_t>& shape);
+  void write(const std::string& name, std::span<const int64_t> values, const std::vector<int64_t>& shape);
   /// Chunked by rows; `gzip` 1-9 compresses, 0 does not.
   void write(const std::string& name, std::span<const uint8_t> values, const std::vector<int64_t>& shape,
              bool row_chunks = false, int gzip = 0);
@@ -154,13 +174,21 @@ class Group {
   void flush();
 
  private:
+  friend struct Elsewhere;
   Group(Handle handle, std::string file, std::string path);
+  Group(std::shared_ptr<const GuardedFile> guard, std::string path);
+  static Group open_here(const std::filesystem::path& path, const std::string& file);
+  template <auto function, class... Arguments>
+  auto elsewhere(const Arguments&... arguments) const;
+  bool check_group(const std::string& name) const;
+  std::pair<std::vector<int64_t>, std::string> describe_array(const std::string& name) const;
   std::string path_of(const std::string& name) const;
   void check_link(const std::string& name) const;
   void write_any(const std::string& name, int64_t file_type, int64_t memory_type, const void* values, size_t count,
                  const std::vector<int64_t>& shape, bool row_chunks, int gzip);
   void set_any(const std::string& name, int64_t type, const void* value);
 
+  std::shared_ptr<const GuardedFile> guard_;   // or else the handle is this process's own
   Handle handle_;
   std::string file_, path_;
 };
@@ -173,6 +201,8 @@ bool holds_bytes(int64_t type);
 std::string as_utf8(std::string text, const std::string& where);
 /// The order in which people count: digits compare as numbers.
 bool natural_less(const std::string& a, const std::string& b);
+/// Closes what the reading process has open of GuardedFile `number`.
+void forget_file(int64_t number);
 /// What HDF5 says of the last failure, in its own words.
 std::string reason();
 /// Syncs a file that was closed and renames it over `path`. RunError naming `path` and the system's reason.

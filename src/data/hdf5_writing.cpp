@@ -3,6 +3,7 @@
 #include <hdf5.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -12,6 +13,24 @@
 #include "data/hdf5.h"
 
 namespace apo::data::hdf5 {
+
+Group Group::create(const std::filesystem::path& path) {
+  Session session;
+  Handle file(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT));
+  APO_CHECK(RunError, file.id() >= 0, path.string(), ": cannot create: ", reason());
+  Handle root(H5Gopen2(file.id(), "/", H5P_DEFAULT));
+  APO_CHECK(RunError, root.id() >= 0, path.string(), ": cannot create: ", reason());
+  return Group(std::move(root), path.string(), "");
+}
+
+Group Group::open_for_writing(const std::filesystem::path& path) {
+  Session session;
+  Handle file(H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT));
+  APO_CHECK(RunError, file.id() >= 0, path.string(), ": cannot open for writing: ", reason());
+  Handle root(H5Gopen2(file.id(), "/", H5P_DEFAULT));
+  APO_CHECK(RunError, root.id() >= 0, path.string(), ": cannot open for writing: ", reason());
+  return Group(std::move(root), path.string(), "");
+}
 
 Group Group::create_group(const std::string& name) {
   Session session;
@@ -52,6 +71,10 @@ void Group::write(const std::string& name, std::span<const int8_t> values, const
   write_any(name, H5T_STD_I8LE, H5T_NATIVE_INT8, values.data(), values.size(), shape, false, 0);
 }
 
+void Group::write(const std::string& name, std::span<const int64_t> values, const std::vector<int64_t>& shape) {
+  write_any(name, H5T_STD_I64LE, H5T_NATIVE_INT64, values.data(), values.size(), shape, false, 0);
+}
+
 void Group::write(const std::string& name, std::span<const uint8_t> values, const std::vector<int64_t>& shape,
                   bool row_chunks, int gzip) {
   write_any(name, H5T_STD_U8LE, H5T_NATIVE_UINT8, values.data(), values.size(), shape, row_chunks, gzip);
@@ -59,9 +82,11 @@ void Group::write(const std::string& name, std::span<const uint8_t> values, cons
 
 namespace {
 
-Handle text_type() {
+// Of fixed length: what HDF5 1.10 does with texts of variable length does not hold against damaged files.
+Handle text_type(const std::string& text) {
   Handle type(H5Tcopy(H5T_C_S1));
-  H5Tset_size(type.id(), H5T_VARIABLE);
+  H5Tset_size(type.id(), std::max<size_t>(1, text.size()));
+  H5Tset_strpad(type.id(), H5T_STR_NULLPAD);
   H5Tset_cset(type.id(), H5T_CSET_UTF8);
   return type;
 }
@@ -70,9 +95,8 @@ Handle text_type() {
 
 void Group::write_text(const std::string& name, const std::string& text) {
   Session session;
-  const Handle type = text_type();
-  const char* value = text.c_str();
-  write_any(name, type.id(), type.id(), &value, 1, {}, false, 0);
+  const Handle type = text_type(text);
+  write_any(name, type.id(), type.id(), text.c_str(), 1, {}, false, 0);
 }
 
 void Group::set_any(const std::string& name, int64_t type, const void* value) {
@@ -88,9 +112,8 @@ void Group::set_attribute(const std::string& name, const std::string& text) {
   APO_CHECK(DataError, is_utf8(text), where(), " attribute ", name, ": expected UTF-8 text, found other bytes");
   APO_CHECK(DataError, text.size() < 60000, where(), " attribute ", name, ": expected at most 60000 bytes, found ",
             text.size());
-  const Handle type = text_type();
-  const char* value = text.c_str();
-  set_any(name, type.id(), &value);
+  const Handle type = text_type(text);
+  set_any(name, type.id(), text.c_str());
 }
 
 void Group::set_attribute(const std::string& name, int64_t value) {

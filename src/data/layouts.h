@@ -15,7 +15,7 @@
 namespace apo::data {
 
 /// The version of our layout that we write; larger ones are refused.
-inline constexpr int64_t kSchemaVersion = 1;
+inline constexpr int64_t kSchemaVersion = 2;
 inline constexpr const char* kSchemaAttribute = "apo_schema_version";
 /// HDF5 keeps attributes below 64 KiB only.
 inline constexpr size_t kLongestAttribute = 60000;

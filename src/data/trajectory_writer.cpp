@@ -14,6 +14,7 @@
 #include "apo/base/log.h"
 #include "apo/base/text.h"
 #include "apo/data/trajectory.h"
+#include "data/guard.h"
 #include "data/journal.h"
 #include "data/layouts.h"
 
@@ -26,6 +27,9 @@ namespace fs = std::filesystem;
 // the journal holds an eighth of it. All copying together then stays below nine times the final size.
 constexpr int64_t kSmallFileBytes = int64_t{8} << 20;
 constexpr int64_t kJournalShare = 8;
+// What bringing a journal in may cost of a processor before it counts as endless.
+constexpr int64_t kMergeSeconds = 20;
+constexpr int64_t kMergedASecond = int64_t{4} << 20;
 
 // What every step of a file must agree on.
 struct Schema {
@@ -93,7 +97,7 @@ void sync_file(const fs::path& path) {
 void copy_with_room(const fs::path& from, const fs::path& to, int64_t more_bytes) {
   constexpr int64_t kOverheadBytes = int64_t{1} << 20;   // of HDF5's own bookkeeping
   std::error_code error, ignored;
-  fs::remove(to, ignored);  // of a killed process, or a link that would lead elsewhere
+  fs::remove(to, ignored);  // of a killed process, which may still be writing it, or a link that would lead elsewhere
   fs::copy_file(from, to, error);
   std::string why = error.message();
   if (!error) {
@@ -176,7 +180,7 @@ void TrajectoryWriter::State::merge(bool sync) {
   if (!episodes.empty()) {
     std::error_code error;
     copy_with_room(path, partial(), journal->size());
-    {
+    hdf5::run_apart([&] {
       hdf5::Group root = hdf5::Group::open_for_writing(partial());
       hdf5::Group data = root.group("data");
       int64_t total = data.integer_attribute("total").value_or(0);
@@ -186,7 +190,7 @@ void TrajectoryWriter::State::merge(bool sync) {
       }
       data.set_attribute("total", total);
       data.flush();
-    }
+    }, path.string(), kMergeSeconds + journal->size() / kMergedASecond);
     if (sync) sync_file(partial());
     fs::rename(partial(), path, error);
     APO_CHECK(RunError, !error, path.string(), ": cannot replace: ", error.message());

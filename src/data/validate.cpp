@@ -97,6 +97,7 @@ Validation validate(const DataOptions& given, bool pools_needed, const PolicyInp
   CheckResult readable{"readable", "every file and episode can be read", {}};
   Checks checks;
   add_file_checks(options, inputs, checks);
+  add_hash_checks(checks);
   add_action_checks(options, checks);
   if (inputs.action) checks.push_back(std::make_unique<Policy>(inputs, options.checks));
   add_label_checks(options, pools_needed, checks);

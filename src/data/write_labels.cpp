@@ -9,11 +9,15 @@
 #include "apo/base/output.h"
 #include "apo/data/inspect.h"
 #include "data/extras.h"
+#include "data/guard.h"
+#include "data/seal.h"
 
 namespace apo::data {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr int64_t kReplaceSeconds = 20;   // of a processor, and a second more for each 4 MiB
 
 // 0 undesirable, 1 desirable (human corrections included), -2 neither, -1 where nothing was recorded.
 std::vector<int8_t> codes_of(const Dataset& dataset, int32_t f, int32_t e) {
@@ -34,14 +38,17 @@ void copy_with_labels(const Dataset& dataset, int32_t f, const fs::path& out) {
     error = std::make_error_code(std::errc::no_space_on_device);  // some systems call it an input/output error
   APO_CHECK(RunError, !error, out.string(), ": cannot write: ", error.message());
   fs::permissions(out, fs::perms::owner_write, fs::perm_options::add, error);
-  hdf5::Group data = hdf5::Group::open_for_writing(out).group("data");
-  for (int32_t e = 0; e < dataset.num_episodes(f); ++e) {
-    hdf5::Group demo = data.group(dataset.episode_name(f, e));
-    const std::vector<int8_t> codes = codes_of(dataset, f, e);
-    if (demo.has("desirable")) demo.remove("desirable");
-    demo.write("desirable", codes, {static_cast<int64_t>(codes.size())});
-  }
-  data.flush();
+  hdf5::run_apart([&] {
+    hdf5::Group data = hdf5::Group::open_for_writing(out).group("data");
+    for (int32_t e = 0; e < dataset.num_episodes(f); ++e) {
+      hdf5::Group demo = data.group(dataset.episode_name(f, e));
+      const std::vector<int8_t> codes = codes_of(dataset, f, e);
+      if (demo.has("desirable")) demo.remove("desirable");
+      demo.write("desirable", codes, {static_cast<int64_t>(codes.size())});
+      seal_array(demo, "desirable");
+    }
+    data.flush();
+  }, out.string(), kReplaceSeconds + static_cast<int64_t>(fs::file_size(out) >> 22));
 }
 
 // The numbers of a file's episodes, where all have one and no two the same; otherwise they are counted anew.
@@ -70,6 +77,7 @@ void rewrite_with_labels(const Dataset& dataset, int32_t f, const fs::path& out)
   write_info(data, info);
   if (const auto environment = reader.data() ? reader.data()->text_attribute("env_args") : std::nullopt)
     if (environment->size() < kLongestAttribute) data.set_attribute("env_args", *environment);
+  seal_attributes(data, {"env_args", "policy", "policy_hash"});
   const std::vector<int64_t> numbers = numbers_of(dataset, f);
   int64_t total = 0;
   for (int32_t e = 0; e < dataset.num_episodes(f); ++e) {

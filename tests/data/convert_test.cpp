@@ -8,6 +8,7 @@
 #include "apo/data/contact_sheet.h"
 #include "apo/data/inspect.h"
 #include "data/journal.h"
+#include "data/seal.h"
 #include "data/recordings.h"
 #include "support/temp_dir.h"
 
@@ -100,6 +101,7 @@ TEST(Convert, RewardsOfAnotherLengthAndOfAJournal) {
     demo.remove("rewards");
     demo.write("rewards", std::vector<float>{1, 2}, {2});
     demo.set_attribute("policy_hash", "its own hash");
+    seal_episode(demo);
     Journal journal(journal_path(dir / "a.hdf5"));
     journal.begin_episode(1, "lift", "another hash");
     journal.append(numbered_step(8));
@@ -169,7 +171,7 @@ TEST(Convert, RefusesWhatCannotBe) {
     hdf5::Group data = hdf5::Group::open_for_writing(a).group("data");
     data.create_group("demo_1").create_group("obs");
   }
-  EXPECT_THAT(data_error([&] { converted(a, TrajectoryFormat::apo, dir / "o.hdf5"); }), HasSubstr("/data/demo_1/actions"));
+  EXPECT_THAT(data_error([&] { converted(a, TrajectoryFormat::apo, dir / "o.hdf5"); }), HasSubstr("/data/demo_1: expected attribute content_hash"));
   EXPECT_FALSE(fs::exists(dir / "o.hdf5"));
   EXPECT_FALSE(fs::exists(dir / "o.hdf5.partial"));
 }

@@ -443,7 +443,7 @@ TEST(TrajectoryFile, NewerSchemaIsRefused) {
     hdf5::Group data = hdf5::Group::create(dir / "a.hdf5").create_group("data");
     data.set_attribute("apo_schema_version", int64_t{9});
   }
-  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "a.hdf5"); }), HasSubstr("expected schema version 1 or older, found 9"));
+  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "a.hdf5"); }), HasSubstr("expected schema version 2 or older, found 9"));
 }
 
 TEST(Hdf5, NaturalOrder) {

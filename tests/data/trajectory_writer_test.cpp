@@ -86,7 +86,7 @@ TEST(TrajectoryWriter, WritesWhatRobomimicReads) {
   const auto root = hdf5::Group::open(dir / "a.hdf5");
   const auto data = root.group("data");
   EXPECT_EQ(data.integer_attribute("total"), 6);
-  EXPECT_EQ(data.integer_attribute("apo_schema_version"), 1);
+  EXPECT_EQ(data.integer_attribute("apo_schema_version"), 2);
   const auto arguments = nlohmann::json::parse(data.text_attribute("env_args").value());
   EXPECT_EQ(arguments["env_name"], "tabletop");
   EXPECT_EQ(arguments["env_kwargs"]["config"], "task: lift\n");

@@ -7,6 +7,7 @@
 #include <ostream>
 
 #include "data/journal.h"
+#include "data/seal.h"
 #include "data/validations.h"
 
 namespace apo::data {
@@ -72,6 +73,7 @@ auto edited(Recording recording, std::function<void(hdf5::Group& demo)> edit, Op
     {
       hdf5::Group demo = hdf5::Group::open_for_writing(path).group("data").group("demo_0");
       edit(demo);
+      seal_episode(demo);
     }
     return validated({path}, options);
   };

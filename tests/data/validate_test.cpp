@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "data/scan.h"
+#include "data/seal.h"
 #include "data/validations.h"
 
 namespace apo::data {
@@ -28,7 +29,7 @@ TEST(Validate, GoodDataHaveNoFindings) {
   EXPECT_EQ(v.num_files, 2);
   EXPECT_EQ(v.num_episodes, 4);
   EXPECT_EQ(v.num_steps, 40);
-  EXPECT_EQ(v.checks.size(), 17u);
+  EXPECT_EQ(v.checks.size(), 18u);
   EXPECT_THAT(to_text(v), AllOf(HasSubstr("2 files, 4 episodes, 40 steps"), HasSubstr("verdict: good (0 errors, 0 warnings)")));
 }
 
@@ -55,6 +56,7 @@ std::string record_with_nan(const TempDir& dir) {
   actions[3 * 7 + 1] = NAN;
   demo.remove("actions");
   demo.write("actions", actions, {10, 7});
+  seal_episode(demo);
   return path;
 }
 
@@ -168,6 +170,7 @@ TEST(Validate, DemonstrationsGivenAsInteractions) {
     hdf5::Group demo = hdf5::Group::open_for_writing(path).group("data").group("demo_0");
     demo.remove("action_source");
     demo.write("action_source", std::vector<int8_t>(6, -1), {6});
+    seal_episode(demo);
   }
   EXPECT_THAT(found(validated({path}), "labels"), AllOf(HasSubstr("6 of 6 steps (100.0 %) are skipped"), Not(HasSubstr("expert's"))));
 }

@@ -9,6 +9,7 @@
 
 #include "apo/data/trajectory.h"
 #include "data/hdf5.h"
+#include "data/seal.h"
 #include "programs/tiny_loop.h"
 
 namespace apo::testing {
@@ -261,12 +262,14 @@ TEST_F(Faults, ANumberThatIsNoneIsNamed) {
     fs::copy_file(path("demos.hdf5"), path(name + ".hdf5"));
     data::hdf5::Group demo = data::hdf5::Group::open_for_writing(path(name + ".hdf5")).group("data").group("demo_1");
     const std::string array = name == "action" ? "actions" : "eef_height";
-    data::hdf5::Group group = name == "action" ? std::move(demo) : demo.group("obs");
+    data::hdf5::Group observations = demo.group("obs");
+    data::hdf5::Group& group = name == "action" ? demo : observations;
     const auto shape = group.array(array).shape();
     std::vector<float> values = group.array(array).floats();
     values.at(static_cast<size_t>(row * width)) = std::numeric_limits<float>::quiet_NaN();
     group.remove(array);
     group.write(array, values, shape);
+    data::seal_episode(demo);
   };
   spoil("action", 4, 7);
   spoil("state", 3, 1);

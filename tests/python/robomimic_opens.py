@@ -3,6 +3,7 @@
 
 usage: robomimic_opens.py APO-DATA LAYOUTS-DIRECTORY      (exit code 77: robomimic is not installed here)
 """
+import json
 import pathlib
 import subprocess
 import sys
@@ -52,12 +53,23 @@ def check_sequences(path):
     assert data.get_dataset_sequence_from_demo("demo_2", 0, ("dones",), seq_length=5)["dones"][-1] == 0
 
 
+def check_texts(path):
+    """Attributes are of fixed length: bytes to h5py, which json.loads takes too."""
+    with h5py.File(path) as file:
+        for group, name in ((file["data"], "env_args"), (file["data/demo_0"], "task_description")):
+            assert group.attrs.get_id(name).get_type().is_variable_str() == 0, name
+            assert isinstance(group.attrs[name], bytes), name
+        assert file["data/demo_0"].attrs["task_description"].decode() == "fit the nut"
+        json.loads(file["data"].attrs["env_args"])
+
+
 def main():
     program, layouts = sys.argv[1], pathlib.Path(sys.argv[2])
     with tempfile.TemporaryDirectory() as temporary:
         ours = pathlib.Path(temporary) / "ours.hdf5"
         convert(program, layouts / "sirius.hdf5", ours)
         check_sequences(ours)
+        check_texts(ours)
         check_info(ours)
         plain = pathlib.Path(temporary) / "plain.hdf5"
         convert(program, ours, plain, "--to", "robomimic")
