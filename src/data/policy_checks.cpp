@@ -137,7 +137,8 @@ void PolicyComparison::about_dimension(const std::string& who, const Group& grou
        " times the checkpoint's q01..q99 (", range, "): other units?");
 }
 
-void PolicyComparison::about_gripper(const std::string& who, const Group& group, size_t j,
+// A policy that decodes numbers may command anything between the ends; a person does not.
+void PolicyComparison::about_gripper(ActionSource actor, const Group& group, size_t j,
                                      std::vector<Finding>& found) const {
   const auto commands = commands_of(statistics_, inputs_.gripper, j);
   if (!commands) return;
@@ -148,9 +149,10 @@ void PolicyComparison::about_gripper(const std::string& who, const Group& group,
     return std::abs(command - commands->low) > near && std::abs(command - commands->high) > near;
   }));
   const bool beyond = low < commands->low - near || high > commands->high + near;
-  if (!beyond && !(commands->two_valued && between > kFarFromBothEnds * static_cast<double>(x.size())))
+  const bool by_hand = actor != ActionSource::policy;
+  if (!beyond && !(by_hand && commands->two_valued && between > kFarFromBothEnds * static_cast<double>(x.size())))
     return;
-  tell(found, Severity::error, "dimension ", j, " (gripper): the ", who, " steps command ",
+  tell(found, Severity::error, "dimension ", j, " (gripper): the ", actor_name(static_cast<size_t>(actor)), " steps command ",
        range_text(low, high), ", the checkpoint ", range_text(commands->low, commands->high),
        ": say how each is coded, `gripper: {open: .., closed: ..}` of the source and policy.gripper",
        inputs_.gripper.is_coded() ? concat(" (the policy's: ", to_text(inputs_.gripper), ")") : "");
@@ -191,7 +193,7 @@ std::vector<Finding> PolicyComparison::findings() const {
       const bool gripper =
           std::find(grippers_.begin(), grippers_.end(), static_cast<int64_t>(j)) != grippers_.end();
       if (gripper)
-        about_gripper(actor_name(actor), group, j, found);
+        about_gripper(static_cast<ActionSource>(actor), group, j, found);
       else
         about_dimension(actor_name(actor), group, j, found);
     }

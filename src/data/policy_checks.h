@@ -34,7 +34,7 @@ class PolicyComparison {
   void add(Group& group, const Action& action) const;
   void about_dimension(const std::string& who, const Group& group, size_t j,
                        std::vector<Finding>& found) const;
-  void about_gripper(const std::string& who, const Group& group, size_t j, std::vector<Finding>& found) const;
+  void about_gripper(ActionSource actor, const Group& group, size_t j, std::vector<Finding>& found) const;
   void about_starts(std::vector<Finding>& found) const;
   void about_pictures(std::vector<Finding>& found) const;
 

@@ -35,6 +35,7 @@ data::DataOptions all_steps_of(const std::string& path, const data::DataOptions&
   all.interactions.clear();
   all.filter.max_abs_action = std::numeric_limits<double>::infinity();
   all.filter.min_motion = 0;
+  all.labels.failed_demonstrations = data::FailedDemonstrations::keep;
   return all;
 }
 

@@ -45,7 +45,7 @@ struct LoaderOptions {
   void visit(config::Visitor& v);
 };
 
-/// What to do with data that do not suit the policy, or of which next to nothing is left: stop, or say so and go on.
+/// What to do with data that do not suit the policy: stop, or say so and go on.
 enum class DataChecks { error, warn };
 std::span<const std::pair<DataChecks, std::string_view>> enum_names(DataChecks);
 
