@@ -37,6 +37,10 @@ void skip_file(Unpacker& in) {
 
 std::string run(GuardedFile::Function function) { return GuardedFile("any.hdf5").run(function, Packer(), "any.hdf5: /data"); }
 
+void end_reading_process() {
+  if (const pid_t pid = hdf5::reading_process(); pid > 0) kill(pid, SIGSEGV);
+}
+
 TEST(Guard, CarriesValuesThereAndBack) {
   Packer arguments;
   arguments.put(std::vector<std::string>{"a", "", "ü"});
@@ -81,10 +85,10 @@ TEST(Guard, AFileGoesOnWhenAnotherOneEndedTheProcess) {
   data_error([] { run([](Unpacker&, Packer&) { raise(SIGSEGV); }); });
   EXPECT_TRUE(file->observation(0, 2).images.at("front").equal(numbered_step(2).observation.images.at("front")));
   // a process that somebody else ended is no fault of the file that comes next
-  kill(hdf5::reading_process(), SIGSEGV);
+  end_reading_process();
   EXPECT_NO_THROW(file->observation(0, 1));
   // but another file of the same name is not the one that was opened
-  kill(hdf5::reading_process(), SIGSEGV);
+  end_reading_process();
   std::filesystem::remove(dir / "good.hdf5");
   write_recording(dir / "good.hdf5", {"ph"});
   EXPECT_THAT(data_error([&] { file->observation(0, 1); }), HasSubstr("good.hdf5: was replaced or changed while it was read"));
@@ -94,7 +98,7 @@ TEST(Guard, HoldsNoLockOfThisProcess) {
   const TempDir dir;
   write_recording(dir / "good.hdf5", {"p"});
   write_file_atomic(dir / "lock", "");
-  if (hdf5::reading_process() > 0) kill(hdf5::reading_process(), SIGSEGV);
+  end_reading_process();
   const int ours = open((dir / "lock").c_str(), O_RDONLY), other = open((dir / "lock").c_str(), O_RDONLY);
   ASSERT_EQ(flock(ours, LOCK_EX | LOCK_NB), 0);
   const auto file = TrajectoryFile::open(dir / "good.hdf5");   // starts the process while the lock is held

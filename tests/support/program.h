@@ -55,7 +55,10 @@ class RunningProgram {
     }
   }
   pid_t pid() const { return pid_; }
-  void send(int signal) const { ::kill(pid_, signal); }
+  /// Nothing if the program has ended: kill(-1) would end every process of the machine.
+  void send(int signal) const {
+    if (pid_ > 0) ::kill(pid_, signal);
+  }
   bool running() {
     if (pid_ <= 0) return false;
     int status = 0;
