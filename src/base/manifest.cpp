@@ -179,7 +179,7 @@ void Manifest::settle(const std::string& entry) {
 void Manifest::remove(const std::vector<std::string>& names) {
   Found found = look(names);
   const auto is_mark = [](const std::string& file) { return fs::path(file).filename() == "DONE"; };
-  std::ranges::stable_partition(found.files, is_mark);
+  std::stable_partition(found.files.begin(), found.files.end(), is_mark);
   std::error_code error;
   std::set<fs::path> directories;
   for (const std::string& file : found.files) {
