@@ -69,7 +69,7 @@ void remove_staging(const fs::path& staging) {
   std::error_code ignored;
   const fs::file_status status = fs::symlink_status(staging, ignored);
   if (!fs::exists(status)) return;
-  APO_CHECK(RunError, fs::is_directory(status) && (fs::is_empty(staging) || fs::exists(staging / kBegun)), staging.string(),
+  APO_CHECK(RunError, fs::is_directory(status) && (fs::is_empty(staging) || fs::exists(staging / kBegun) || fs::exists(staging / kMark)), staging.string(),
             ": in the way, and not begun by this program; expected nothing there, or what an interrupted run left");
   fs::remove_all(staging);
 }

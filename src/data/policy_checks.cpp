@@ -152,7 +152,7 @@ void PolicyComparison::about_gripper(ActionSource actor, const Group& group, siz
   const bool by_hand = actor != ActionSource::policy;
   if (!beyond && !(by_hand && commands->two_valued && between > kFarFromBothEnds * static_cast<double>(x.size())))
     return;
-  tell(found, Severity::error, "dimension ", j, " (gripper): the ", actor_name(static_cast<size_t>(actor)), " steps command ",
+  tell(found, commands->two_valued ? Severity::error : Severity::warning, "dimension ", j, " (gripper): the ", actor_name(static_cast<size_t>(actor)), " steps command ",
        range_text(low, high), ", the checkpoint ", range_text(commands->low, commands->high),
        ": say how each is coded, `gripper: {open: .., closed: ..}` of the source and policy.gripper",
        inputs_.gripper.is_coded() ? concat(" (the policy's: ", to_text(inputs_.gripper), ")") : "");

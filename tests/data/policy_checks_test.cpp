@@ -32,7 +32,7 @@ PolicyInputs like_the_recordings() {
   return inputs;
 }
 
-const Strings kTwelve(12, "ppppphhhpp");
+const Strings kTwelve(12, "ppppphhhpp"), kByHand(12, "hhhhhhhhhh");
 
 std::string compared(const Recording& recording, const PolicyInputs& inputs,
                      const std::function<void(DataOptions&)>& change = nullptr) {
@@ -101,10 +101,12 @@ TEST(PolicyComparison, AGripperOfAnotherRangeIsAnError) {
                         "the last dimension, "
                         "1 open, 0 closed)"));
   // 0..1 lies within -1..1, but half of the commands are in its middle
-  const Recording zero_one{.episodes = kTwelve,
-                           .change = [](int64_t, Step& s) { s.action[6] = s.action[6] > 0; }};
+  Recording zero_one{.episodes = kByHand,
+                     .change = [](int64_t, Step& s) { s.action[6] = s.action[6] > 0; }};
   EXPECT_THAT(compared(zero_one, like_the_recordings()),
-              HasSubstr("error: dimension 6 (gripper): the policy steps command 0..1, the checkpoint -1..1"));
+              HasSubstr("error: dimension 6 (gripper): the human steps command 0..1, the checkpoint -1..1"));
+  zero_one.episodes = Strings(12, "pppppppppp");  // a policy may command what lies between
+  EXPECT_EQ(compared(zero_one, like_the_recordings()), "");
   PolicyInputs continuous = like_the_recordings();  // of any opening
   continuous.action->std[6] = 0.5;
   EXPECT_EQ(compared(zero_one, continuous), "");

@@ -65,6 +65,7 @@ data:
   expert: [{path: demos.hdf5}]
   interactions: [{path: interactions.hdf5}]
   filter: {min_motion: 0}
+  checks: warn
   augmentation: {enabled: false}
 objective: {type: apo, z0: mismatched}
 optimizer: {type: adam, learning_rate: 1.0e-3, weight_decay: 0}
