@@ -309,7 +309,7 @@ void write_loop_report(const fs::path& loop_dir) {
   page.body = words_on(page, summary) + page.body;
   page.body += section("Where it comes from",
                        origin_block(origins_of(loop_dir, summary)) + config_block("config", summary.config));
-  write_file_atomic(loop_dir / "report.html", render(page));
+  write_page(loop_dir, page);
 }
 
 }  // namespace apo::report

@@ -3,6 +3,8 @@
 #include <string_view>
 
 #include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "apo/base/output.h"
 #include "report/html.h"
 
 namespace apo::report {
@@ -162,15 +164,24 @@ std::string header(const Page& page) {
   return out + "</header>\n";
 }
 
+// Of this and of every earlier version's pages.
+constexpr const char* kBeginning =
+    "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n"
+    "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n";
+
 }  // namespace
 
 std::string render(const Page& page) {
-  return concat("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n",
-                "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n",
-                "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src '",
+  return concat(kBeginning, "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src '",
                 kStyleHash, "'; script-src '", kScriptHash, "'; base-uri 'none'; form-action 'none'\"/>\n<title>",
                 escape(page.title), "</title>\n<style>", kStyle, "</style>\n</head>\n<body>\n", header(page),
                 "<main>\n", page.body, "</main>\n<script>", kScript, "</script>\n</body>\n</html>\n");
+}
+
+void write_page(const std::filesystem::path& directory, const Page& page) {
+  const std::filesystem::path file = directory / "report.html";
+  check_kind("report", file, text_beginning("an earlier report", kBeginning));
+  write_file_atomic(file, render(page));
 }
 
 std::string section(const std::string& title, const std::string& content, const std::string& lead) {

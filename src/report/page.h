@@ -23,6 +23,8 @@ struct Page {
 
 /// The whole document. It loads nothing from anywhere and runs its own script alone, and tells the browser to refuse all else.
 std::string render(const Page& page);
+/// Writes directory/report.html. ConfigError if something else than such a document lies there.
+void write_page(const std::filesystem::path& directory, const Page& page);
 
 /// <section> with a heading and, below it, a plain sentence for who reads such a page for the first time;
 /// nothing if `content` is empty.

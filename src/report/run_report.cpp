@@ -163,7 +163,7 @@ void write_run_report(const fs::path& run_dir) {
     page.body += section("Throughput", draw(throughput) + throughput_sums(metrics));
   page.body += section("All numbers", numbers_table(metrics));
   page.body += section("Where it comes from", origin_block(read_provenance(config)) + config_block("config.yaml", config));
-  write_file_atomic(run_dir / "report.html", render(page));
+  write_page(run_dir, page);
 }
 
 void write_report(const fs::path& dir) {

@@ -100,6 +100,21 @@ TEST(RunReport, DrawsEveryMetric) {
   EXPECT_TRUE(says(page, "epoch 0.2"));
 }
 
+TEST(RunReport, ReplacesNoOtherPage) {
+  TempDir dir;
+  page_of(dir, full_line(1));
+  page_of(dir, full_line(1));  // its own
+  const std::string theirs = "<!DOCTYPE html>\n<html><body>my notes</body></html>\n";
+  write_file_atomic(dir / "report.html", theirs);
+  try {
+    write_run_report(dir.path());
+    ADD_FAILURE() << "replaced";
+  } catch (const ConfigError& error) {
+    EXPECT_TRUE(says(error.what(), "report.html: found another file")) << error.what();
+  }
+  EXPECT_EQ(read_file(dir / "report.html"), theirs);
+}
+
 TEST(RunReport, DrawsFieldsItDoesNotKnow) {
   TempDir dir;
   const std::string page =
