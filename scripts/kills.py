@@ -69,7 +69,8 @@ class Killer:
         self.directory, self.rng, self.sent = directory, rng, sent
         self.config = directory / "tiny.yaml"
         self.config.write_text(CONFIG)
-        self.slowest = 0.0
+        self.slowest = 0.0   # exit, s
+        self.whole = 0.0     # a process that is left alone, s
 
     def start(self, program, *arguments):
         with open(self.directory / "stderr", "wb") as stderr:
@@ -81,11 +82,12 @@ class Killer:
         if code != 0:
             raise Different(f"{program} ended with {code}: {(self.directory / 'stderr').read_text()[-2000:]}")
 
-    def kill(self, longest_s, program, *arguments):
+    def kill(self, program, *arguments):
         """True if it was killed, false if it had finished before."""
+        begin = time.monotonic()
         process = self.start(program, *arguments)
         try:
-            code = process.wait(self.rng.uniform(0, longest_s))
+            code = process.wait(self.rng.uniform(0, self.whole))
         except subprocess.TimeoutExpired:
             process.send_signal(self.sent)
             begin = time.monotonic()
@@ -96,12 +98,13 @@ class Killer:
             return code != 0
         if code != 0:
             raise Different(f"{program} ended with {code}: {(self.directory / 'stderr').read_text()[-2000:]}")
+        self.whole = 0.7 * self.whole + 0.3 * (time.monotonic() - begin)  # machines are not as fast at all times
         return False
 
-    def timed(self, program, *arguments):
+    def first(self, program, *arguments):
         begin = time.monotonic()
         self.run(program, *arguments)
-        return time.monotonic() - begin
+        self.whole = time.monotonic() - begin
 
 
 def no_leftovers(directory):
@@ -127,11 +130,11 @@ def training(killer, kills):
     arguments = [f"--set=data.expert=[{{path: {demos}}}]", "--set=objective.type=sft", "--set=train.max_steps=300",
                  "--set=train.checkpoint_every=5", "--set=data.pools={desirable: 1, intervention: 0, undesirable: 0}"]
     whole = killer.directory / "whole"
-    longest = killer.timed("apo-train", *arguments, f"--set=run.dir={whole}")
+    killer.first("apo-train", *arguments, f"--set=run.dir={whole}")
     finished = 0
     while kills > 0:
         run = killer.directory / f"killed-{finished}"
-        while kills > 0 and killer.kill(longest, "apo-train", *arguments, f"--set=run.dir={run}", "--resume"):
+        while kills > 0 and killer.kill("apo-train", *arguments, f"--set=run.dir={run}", "--resume"):
             kills -= 1
         killer.run("apo-train", *arguments, f"--set=run.dir={run}", "--resume")
         compare_runs(whole, run)
@@ -149,7 +152,7 @@ def collecting(killer, kills):
     arguments = [f"--set=policy.checkpoint={base}", "--set=deploy.collect.take_overs=0",
                  "--set=deploy.collect.episodes=40", "--set=deploy.collect.existing=append"]
     whole = killer.directory / "whole.hdf5"
-    longest = killer.timed("apo-collect", *arguments, "--output", whole)
+    killer.first("apo-collect", *arguments, "--output", whole)
 
     def content(recording):
         copy = killer.directory / "copy.hdf5"
@@ -162,7 +165,7 @@ def collecting(killer, kills):
     finished = 0
     while kills > 0:
         recording = killer.directory / "killed" / f"{finished}.hdf5"
-        while kills > 0 and killer.kill(longest, "apo-collect", *arguments, "--output", recording):
+        while kills > 0 and killer.kill("apo-collect", *arguments, "--output", recording):
             kills -= 1
         killer.run("apo-collect", *arguments, "--output", recording)
         expect_equal("the recording", expected, content(recording))
@@ -174,11 +177,11 @@ def collecting(killer, kills):
 def loops(killer, kills):
     whole = killer.directory / "whole"
     arguments = ["--set=refine.rounds=2"]
-    longest = killer.timed("apo-refine", *arguments, f"--set=run.dir={whole}")
+    killer.first("apo-refine", *arguments, f"--set=run.dir={whole}")
     finished = 0
     while kills > 0:
         loop = killer.directory / f"killed-{finished}"
-        while kills > 0 and killer.kill(longest, "apo-refine", *arguments, f"--set=run.dir={loop}", "--resume"):
+        while kills > 0 and killer.kill("apo-refine", *arguments, f"--set=run.dir={loop}", "--resume"):
             kills -= 1
             # and moved, as people do
             if loop.exists():
