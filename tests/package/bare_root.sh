@@ -12,6 +12,7 @@
 # python3-venv), to be used in place of making one. Exit code 77: not possible here.
 set -euo pipefail
 case "${1:-}" in -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+[ -z "${1:-}" ] || [ -d "$1" ] || { echo "skipped: no directory $1 (scripts/package.sh makes it)"; exit 77; }
 dist="$(cd "${1:?bare_root.sh: expected DIST (--help says more)}" && pwd)"
 wheel=("$dist"/apo-*.whl)
 [ -e "${wheel[0]}" ] || { echo "skipped: no wheel in $dist (scripts/package.sh makes one)"; exit 77; }
