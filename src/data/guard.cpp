@@ -12,8 +12,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <fstream>
 #include <new>
 #include <tuple>
 
@@ -23,6 +25,7 @@ namespace apo::data::hdf5 {
 namespace {
 
 constexpr int kSocket = 3;   // of the reading process
+constexpr uint64_t kMostMemory = uint64_t{8} << 30;   // more than the program had when the process began
 constexpr uint64_t kLongestMessage = uint64_t{1} << 20;
 std::atomic<int> limit_seconds = 20;
 bool is_reading_process = false, is_answering = false;
@@ -89,6 +92,17 @@ void limit_time(int64_t seconds) {
   ::setitimer(ITIMER_PROF, &limit, nullptr);
 }
 
+// What a damaged size asks for must not take the machine's memory: beyond the limit it is not given.
+void limit_memory() {
+  uint64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  rlimit limit{};
+  if (pages == 0 || ::getrlimit(RLIMIT_AS, &limit) != 0) return;
+  const rlim_t most = pages * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)) + kMostMemory;
+  limit.rlim_cur = std::min(limit.rlim_cur, most);   // RLIM_INFINITY is the largest
+  ::setrlimit(RLIMIT_AS, &limit);
+}
+
 bool answer(const Reply& reply, const std::string& bytes) {
   return send_all(kSocket, &reply, sizeof reply) && send_all(kSocket, bytes.data(), bytes.size());
 }
@@ -104,6 +118,7 @@ void stand_alone(int socket) {
   ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
   const rlimit no_core{0, 0};
   ::setrlimit(RLIMIT_CORE, &no_core);
+  limit_memory();
   ::prctl(PR_SET_NAME, "apo-reading");
   // nothing stays open here that the other process closes: locks, pipes, files that it removes
   const int null = ::open("/dev/null", O_RDWR);

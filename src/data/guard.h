@@ -28,8 +28,12 @@ class Packer {
  public:
   template <class T>
   void put(const T& value) {
-    static_assert(std::is_trivially_copyable_v<T>);
-    bytes_.append(reinterpret_cast<const char*>(&value), sizeof value);
+    if constexpr (requires { value.pack(*this); }) {
+      value.pack(*this);
+    } else {
+      static_assert(std::is_trivially_copyable_v<T>);
+      bytes_.append(reinterpret_cast<const char*>(&value), sizeof value);
+    }
   }
   void put(const std::string& text) {
     put<uint64_t>(text.size());
@@ -85,10 +89,14 @@ class Unpacker {
   }
   template <class T>
   T take_as(T*) {
-    static_assert(std::is_trivially_copyable_v<T>);
-    T value;
-    std::memcpy(&value, raw(sizeof value).data(), sizeof value);
-    return value;
+    if constexpr (requires(Unpacker& in) { T::unpack(in); }) {
+      return T::unpack(*this);
+    } else {
+      static_assert(std::is_trivially_copyable_v<T>);
+      T value;
+      std::memcpy(&value, raw(sizeof value).data(), sizeof value);
+      return value;
+    }
   }
   std::string take_as(std::string*) { return std::string(raw(take<uint64_t>())); }
   template <class T>

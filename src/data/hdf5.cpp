@@ -7,6 +7,7 @@
 #include "apo/base/error.h"
 #include "apo/base/text.h"
 #include "data/elsewhere.h"
+#include "data/listing.h"
 
 namespace apo::data::hdf5 {
 namespace {
@@ -117,12 +118,21 @@ Array::Array(std::shared_ptr<const GuardedFile> guard, std::string path, const D
       is_signed_(description.first.at(1) != 0),
       is_enumeration_(description.first.at(2) != 0),
       holds_bytes_(description.first.at(3) != 0),
+      filters_known_(description.first.at(4) != 0),
+      is_written_(description.first.at(5) != 0),
       other_(description.second),
-      element_bytes_(description.first.at(4)),
-      shape_(description.first.begin() + 5, description.first.end()) {}
+      element_bytes_(description.first.at(6)),
+      shape_(description.first.begin() + 7, description.first.end()) {}
 
 Array::Description Array::description() const {
-  std::vector<int64_t> numbers{static_cast<int64_t>(kind_), is_signed_, is_enumeration_, holds_bytes_, element_bytes_};
+  bool filters_known = true;
+  try {
+    check_filters();
+  } catch (const DataError&) {   // told when it is read
+    filters_known = false;
+  }
+  std::vector<int64_t> numbers{static_cast<int64_t>(kind_), is_signed_, is_enumeration_, holds_bytes_, filters_known,
+                               is_written(), element_bytes_};
   numbers.insert(numbers.end(), shape_.begin(), shape_.end());
   return {std::move(numbers), other_};
 }
@@ -166,7 +176,7 @@ void Array::expect(Kind kind, size_t rank, const char* what) const {
 
 // h5py's lzf, blosc and the like are plug-ins that a plain HDF5 lacks.
 void Array::check_filters() const {
-  if (guard_) return elsewhere<&Array::check_filters>();
+  if (guard_) return filters_known_ ? void() : elsewhere<&Array::check_filters>();
   Session session;
   Handle creation(H5Dget_create_plist(handle_.id()));
   const int n = H5Pget_nfilters(creation.id());
@@ -319,7 +329,13 @@ std::string Group::where(const std::string& name) const {
 }
 
 std::vector<std::string> Group::names() const {
-  if (guard_) return elsewhere<&Group::names>();
+  if (guard_) {
+    const Listing& here = listing();
+    if (here.is_large) return elsewhere<&Group::names>();
+    std::vector<std::string> names;
+    for (const Listing::Entry& entry : here.entries) names.push_back(entry.name);
+    return names;
+  }
   Session session;
   std::vector<std::string> names;
   APO_CHECK(DataError, H5Literate(handle_.id(), H5_INDEX_NAME, H5_ITER_NATIVE, nullptr, iterate_names, &names) >= 0,
@@ -338,13 +354,17 @@ void Group::check_link(const std::string& name) const {
 }
 
 bool Group::has(const std::string& name) const {
-  if (guard_) return elsewhere<&Group::has>(name);
+  if (guard_) return is_listed(name) ? listing().entry(name) != nullptr : elsewhere<&Group::has>(name);
   Session session;
   return H5Lexists(handle_.id(), name.c_str(), H5P_DEFAULT) > 0;
 }
 
 bool Group::is_group(const std::string& name) const {
-  if (guard_) return elsewhere<&Group::is_group>(name);
+  if (guard_) {
+    const Listing::Entry* entry = is_listed(name) ? listing().entry(name) : nullptr;
+    if (entry && entry->what != Listing::What::unknown) return entry->what == Listing::What::group;
+    return elsewhere<&Group::is_group>(name);
+  }
   Session session;
   if (!has(name)) return false;
   check_link(name);
@@ -355,7 +375,10 @@ bool Group::is_group(const std::string& name) const {
 }
 
 bool Group::check_group(const std::string& name) const {
-  if (guard_) return elsewhere<&Group::check_group>(name);
+  if (guard_) {
+    const Listing::Entry* entry = is_listed(name) ? listing().entry(name) : nullptr;
+    return (entry && entry->what == Listing::What::group) || elsewhere<&Group::check_group>(name);
+  }
   APO_CHECK(DataError, has(name), where(name), ": expected a group, found nothing");
   APO_CHECK(DataError, is_group(name), where(name), ": expected a group, found a dataset");
   return true;
@@ -376,7 +399,11 @@ std::pair<std::vector<int64_t>, std::string> Group::describe_array(const std::st
 }
 
 Array Group::array(const std::string& name) const {
-  if (guard_) return Array(guard_, path_of(name), elsewhere<&Group::describe_array>(name));
+  if (guard_) {
+    const Listing::Entry* entry = is_listed(name) ? listing().entry(name) : nullptr;
+    const bool known = entry && entry->what == Listing::What::array;
+    return Array(guard_, path_of(name), known ? entry->array : elsewhere<&Group::describe_array>(name));
+  }
   Session session;
   APO_CHECK(DataError, has(name), where(name), ": expected a dataset, found nothing");
   APO_CHECK(DataError, !is_group(name), where(name), ": expected a dataset, found a group");
@@ -404,7 +431,9 @@ std::pair<Handle, Handle> open_attribute(hid_t object, const std::string& name, 
 
 std::optional<std::string> Group::text_attribute(const std::string& name) const {
   if (guard_) {
-    const auto text = elsewhere<&Group::text_attribute>(name);
+    const Listing::Attribute* listed = listing().attribute(name);
+    if (!listed) return std::nullopt;
+    const auto text = listed->text ? listed->text : elsewhere<&Group::text_attribute>(name);
     return text ? std::optional(as_utf8(*text, where() + " attribute " + name)) : text;
   }
   Session session;
@@ -418,7 +447,11 @@ std::optional<std::string> Group::text_attribute(const std::string& name) const 
 }
 
 std::optional<int64_t> Group::integer_attribute(const std::string& name) const {
-  if (guard_) return elsewhere<&Group::integer_attribute>(name);
+  if (guard_) {
+    const Listing::Attribute* listed = listing().attribute(name);
+    if (!listed || listed->integer) return listed ? listed->integer : std::nullopt;
+    return elsewhere<&Group::integer_attribute>(name);
+  }
   Session session;
   if (H5Aexists(handle_.id(), name.c_str()) <= 0) return std::nullopt;
   const std::string at = where() + " attribute " + name;
@@ -432,46 +465,6 @@ std::optional<int64_t> Group::integer_attribute(const std::string& name) const {
   int64_t value = 0;
   APO_CHECK(DataError, H5Aread(attribute.id(), H5T_NATIVE_INT64, &value) >= 0, at, ": cannot read: ", reason());
   return value;
-}
-
-std::vector<std::string> Group::attribute_names() const {
-  if (guard_) return elsewhere<&Group::attribute_names>();
-  Session session;
-  std::vector<std::string> names;
-  H5Aiterate2(
-      handle_.id(), H5_INDEX_NAME, H5_ITER_INC, nullptr,
-      [](hid_t, const char* name, const H5A_info_t*, void* out) -> herr_t {
-        static_cast<std::vector<std::string>*>(out)->emplace_back(name);
-        return 0;
-      },
-      &names);
-  return names;
-}
-
-std::vector<std::pair<std::string, std::string>> Group::attributes() const {
-  if (guard_) {
-    auto attributes = elsewhere<&Group::attributes>();
-    for (auto& [name, text] : attributes) text = as_utf8(text, where() + " attribute " + name);
-    return attributes;
-  }
-  Session session;
-  std::vector<std::pair<std::string, std::string>> result;
-  for (const std::string& name : attribute_names()) {
-    Handle attribute(H5Aopen(handle_.id(), name.c_str(), H5P_DEFAULT));
-    Handle type(H5Aget_type(attribute.id()));
-    Handle space(H5Aget_space(attribute.id()));
-    if (H5Sget_simple_extent_npoints(space.id()) != 1) continue;
-    double number = 0;
-    const Kind kind = kind_of(type.id());
-    if (kind == Kind::text) {
-      result.emplace_back(name, *text_attribute(name));
-    } else if (kind == Kind::integer) {
-      result.emplace_back(name, concat(*integer_attribute(name)));
-    } else if (kind == Kind::floating && H5Aread(attribute.id(), H5T_NATIVE_DOUBLE, &number) >= 0) {
-      result.emplace_back(name, concat(number));
-    }
-  }
-  return result;
 }
 
 }  // namespace apo::data::hdf5

@@ -52,6 +52,7 @@ class GuardedFile;
 class Packer;
 class Unpacker;
 struct Elsewhere;   // makes calls in the reading process
+struct Listing;
 
 enum class Kind { integer, floating, text, other };
 
@@ -115,6 +116,7 @@ class Array {
   std::string file_, path_;
   Kind kind_ = Kind::other;
   bool is_signed_ = false, is_enumeration_ = false, holds_bytes_ = false;
+  bool filters_known_ = false, is_written_ = false;  // of a guarded array
   std::string other_;  // what it is, if it is of kind other
   int64_t element_bytes_ = 0;
   std::vector<int64_t> shape_;
@@ -181,6 +183,9 @@ class Group {
   template <auto function, class... Arguments>
   auto elsewhere(const Arguments&... arguments) const;
   bool check_group(const std::string& name) const;
+  Listing make_listing() const;
+  const Listing& listing() const;
+  bool is_listed(const std::string& name) const;
   std::pair<std::vector<int64_t>, std::string> describe_array(const std::string& name) const;
   std::string path_of(const std::string& name) const;
   void check_link(const std::string& name) const;
@@ -189,6 +194,7 @@ class Group {
   void set_any(const std::string& name, int64_t type, const void* value);
 
   std::shared_ptr<const GuardedFile> guard_;   // or else the handle is this process's own
+  mutable std::shared_ptr<const Listing> listing_;   // of a guarded group, once it was needed
   Handle handle_;
   std::string file_, path_;
 };

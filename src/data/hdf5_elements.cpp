@@ -9,6 +9,7 @@
 #include "apo/base/log.h"
 #include "apo/base/text.h"
 #include "data/elsewhere.h"
+#include "data/listing.h"
 
 namespace apo::data::hdf5 {
 namespace {
@@ -119,7 +120,7 @@ int64_t Array::count_of_row(int64_t row) const {
 }
 
 bool Array::is_written() const {
-  if (guard_) return elsewhere<&Array::is_written>();
+  if (guard_) return is_written_;
   Session session;
   return H5Dget_storage_size(handle_.id()) > 0;
 }
@@ -206,7 +207,10 @@ std::vector<std::string> Array::texts() const {
 }
 
 std::optional<Kind> Group::attribute_kind(const std::string& name) const {
-  if (guard_) return elsewhere<&Group::attribute_kind>(name);
+  if (guard_) {
+    const Listing::Attribute* listed = listing().attribute(name);
+    return listed ? std::optional(listed->kind) : std::nullopt;
+  }
   Session session;
   if (H5Aexists(handle_.id(), name.c_str()) <= 0) return std::nullopt;
   const Handle attribute(H5Aopen(handle_.id(), name.c_str(), H5P_DEFAULT));
@@ -216,7 +220,11 @@ std::optional<Kind> Group::attribute_kind(const std::string& name) const {
 }
 
 std::optional<double> Group::number_attribute(const std::string& name) const {
-  if (guard_) return elsewhere<&Group::number_attribute>(name);
+  if (guard_) {
+    const Listing::Attribute* listed = listing().attribute(name);
+    if (!listed || listed->number) return listed ? listed->number : std::nullopt;
+    return elsewhere<&Group::number_attribute>(name);
+  }
   const auto kind = attribute_kind(name);
   if (!kind) return std::nullopt;
   if (kind == Kind::integer) return static_cast<double>(*integer_attribute(name));
