@@ -195,6 +195,19 @@ std::vector<std::string> DemoFile::demo_names() const {
   return names;
 }
 
+// Pictures that were recorded with hashes are a camera's, whatever became of their array.
+void expect_hashed_cameras(const Group& group, const Demo& demo, ReadNames& read) {
+  ReadNames hashed;
+  for (const auto& [name, camera] : demo.cameras)
+    if (!camera.hashes.empty()) hashed.insert(picture_hash_name(camera.path.substr(camera.path.rfind('/') + 1)));
+  for (const std::string& name : group.names()) {
+    if (!is_picture_hash(group, name)) continue;
+    APO_CHECK(DataError, hashed.contains(name), group.where(name),
+              ": the pictures that it is of cannot be read as they were recorded: damaged");
+  }
+  read.insert(hashed.begin(), hashed.end());
+}
+
 Demo DemoFile::read_demo(const std::string& name) const {
   hdf5::Session session;
   const Group group = data_.group(name);
@@ -212,8 +225,7 @@ Demo DemoFile::read_demo(const std::string& name) const {
   if (outcome == Kind::text) record.outcome = group.text_attribute("outcome").value_or("");
   if (outcome && outcome != Kind::text) record.unused["attribute outcome"] = "no text";
   read_observations(group, "data/" + name + "/obs", demo);
-  for (const auto& [name, camera] : demo.cameras)
-    if (!camera.hashes.empty()) read.insert(picture_hash_name(camera.path.substr(camera.path.rfind('/') + 1)));
+  expect_hashed_cameras(group, demo, read);
   record.instruction = instruction_for(group, read);
   list_unread(group, "", read, record);
   for (const auto& [camera, size] : record.cameras) record.observation_names.push_back(camera);

@@ -145,6 +145,7 @@ Array::Array(Handle handle, std::string file, std::string path)
   APO_CHECK(DataError, type.id() >= 0 && space.id() >= 0 && creation.id() >= 0, where(), ": cannot read: ", reason());
   APO_CHECK(DataError, H5Pget_external_count(creation.id()) <= 0 && H5Pget_layout(creation.id()) != H5D_VIRTUAL,
             where(), ": its data are in another file, which is not followed");
+  APO_CHECK(DataError, is_plausible_number(type.id()), where(), ": damaged: a type of impossible numbers");
   const bool is_null = H5Sget_simple_extent_type(space.id()) == H5S_NULL;
   kind_ = is_null ? Kind::other : kind_of(type.id());
   is_enumeration_ = H5Tget_class(type.id()) == H5T_ENUM;
@@ -421,6 +422,7 @@ std::pair<Handle, Handle> open_attribute(hid_t object, const std::string& name, 
   Handle attribute(H5Aopen(object, name.c_str(), H5P_DEFAULT));
   APO_CHECK(DataError, attribute.id() >= 0, at, ": cannot open: ", reason());
   Handle type(H5Aget_type(attribute.id()));
+  APO_CHECK(DataError, is_plausible_number(type.id()), at, ": damaged: a type of impossible numbers");
   const Handle space(H5Aget_space(attribute.id()));
   APO_CHECK(DataError, kind_of(type.id()) == kind && H5Sget_simple_extent_npoints(space.id()) == 1, at, ": expected one ",
             what);

@@ -202,6 +202,8 @@ class Group {
 /// How the library's type is read, what one of kind other is called, and whether its elements are bytes.
 Kind kind_of(int64_t type);
 std::string describe_other(int64_t type);
+/// False if the number's bits would lie outside of its bytes, where HDF5 reads whatever is there.
+bool is_plausible_number(int64_t type);
 bool holds_bytes(int64_t type);
 /// The text, or what it is in UTF-8 if it is Latin-1, with a warning once a file. DataError naming `where` for other bytes.
 std::string as_utf8(std::string text, const std::string& where);

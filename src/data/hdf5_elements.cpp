@@ -57,6 +57,15 @@ std::string as_utf8(std::string text, const std::string& where) {
   return result;
 }
 
+bool is_plausible_number(int64_t type) {
+  const H5T_class_t kind = H5Tget_class(type);
+  if (kind == H5T_ENUM) return is_plausible_number(Handle(H5Tget_super(type)).id());
+  if (kind != H5T_INTEGER && kind != H5T_FLOAT) return true;
+  const int offset = H5Tget_offset(type);
+  const size_t bits = 8 * H5Tget_size(type), precision = H5Tget_precision(type);
+  return offset >= 0 && precision > 0 && precision <= bits && static_cast<size_t>(offset) <= bits - precision;
+}
+
 std::string describe_other(int64_t type) {
   const size_t bits = 8 * H5Tget_size(type);
   switch (H5Tget_class(type)) {

@@ -33,7 +33,8 @@ std::string content(const fs::path& path, const std::string& instruction = "") {
   ContentHash hash;
   for (int64_t e = 0; e < file->num_episodes(); ++e) {
     const EpisodeRecord record = file->episode(e);
-    for (const std::string& text : {record.name, record.instruction, record.outcome}) hash.add_text(text);
+    // the episode's name is not in its hash: it may be copied and counted anew
+    for (const std::string& text : {record.instruction, record.outcome}) hash.add_text(text);
     hash.add_number(record.success ? *record.success : -1);
     for (size_t t = 0; t < record.actions.size(); ++t) {
       add_action(hash, record.actions[t]);
