@@ -4,9 +4,10 @@
 #   scripts/fuzz.sh [SECONDS]                  all of them, SECONDS together (default 60), always the same way: for CI
 #   scripts/fuzz.sh --runs N [TARGET...]       N executions each, APO_JOBS (default 2) processes at a time;
 #                                              TARGET: config, episode, safetensors, tokenizer
-#   scripts/fuzz.sh --flips N [FROM]           N copies of whole files with one byte changed, each: recordings (of ours, and
-#                                              of every layout that is read), weights, JSON, configs; the changes FROM on
-#                                              (default 0). With the tests' own build (build/release), without clang
+#   scripts/fuzz.sh --flips N [FROM]           N copies of each of 22 whole files, with one byte changed: recordings (ours,
+#                                              and every layout that is read), each file of a checkpoint, weights, JSON, a
+#                                              config; the changes FROM on (default 0). With the tests' own build
+#                                              (build/release), without clang
 #   scripts/fuzz.sh --build                    only builds them
 #
 # What they find on the way is kept in build/fuzz/corpus/TARGET; an input that crashes is written to
@@ -14,13 +15,13 @@
 # (scripts/setup.sh --fuzz).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-case "${1:-}" in -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+case "${1:-}" in -h | --help) sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 targets=(config episode safetensors tokenizer)
 runs=0 seconds=0
 if [ "${1:-}" = --flips ]; then
   export APO_FLIPS="$2" APO_FLIPS_FROM="${3:-0}"
   bin="${APO_FLIPS_BUILD:-build/release}/bin"
-  for room in data; do
+  for room in data models config training; do
     "$bin/${room}_test" --gtest_filter='ByteFlips.*' --gtest_brief=1
   done
   exit 0

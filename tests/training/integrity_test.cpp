@@ -3,12 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <utility>
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/models/policy.h"
 #include "apo/models/safetensors.h"
 #include "apo/training/trainer.h"
+#include "models/checkpoint_files.h"
+#include "support/byte_flips.h"
 #include "support/message_of.h"
 #include "training/checkpoint.h"
 #include "training/recorded_runs.h"
@@ -96,6 +99,25 @@ TEST_F(Integrity, EveryFileOfACheckpointIsChecked) {
   }
   EXPECT_EQ(complaint_of_resuming(), "(nothing thrown)");
   EXPECT_EQ(complaint_of_loading(runs / "run"), "(nothing thrown)");
+}
+
+// Any byte of any file, before anything is made of it.
+TEST(ByteFlips, EachInACheckpointIsRefused) {
+  const RecordedRuns runs;
+  train(adapted(runs, "run"));
+  const fs::path checkpoint = runs / "run/checkpoints/step-6";
+  for (const std::string& file : files_in(checkpoint)) {
+    const std::string whole = read_file(checkpoint / file);
+    bool is_original = true;   // the first reading
+    const testing::FlipCounts counts = testing::flip_bytes(checkpoint / file, checkpoint / file, 200, [&]() -> std::string {
+      if (std::exchange(is_original, false)) return "whole";
+      read_state(checkpoint);
+      models::check_files(checkpoint);
+      return "not noticed";
+    }, [&file](size_t byte, const std::string& what) { ADD_FAILURE() << file << ", byte " << byte << ": " << what; });
+    EXPECT_GT(counts.refused, 0);
+    write_file_atomic(checkpoint / file, whole);
+  }
 }
 
 TEST_F(Integrity, AStateWithoutItsHashIsNoOlderState) {
