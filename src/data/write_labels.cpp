@@ -81,7 +81,7 @@ void rewrite_with_labels(const Dataset& dataset, int32_t f, const fs::path& out)
   const std::vector<int64_t> numbers = numbers_of(dataset, f);
   int64_t total = 0;
   for (int32_t e = 0; e < dataset.num_episodes(f); ++e) {
-    const EpisodeRecord& record = dataset.record(f, e);
+    const EpisodeRecord record = file.episode(e);  // as recorded, the gripper not recoded
     const std::vector<int8_t> codes = codes_of(dataset, f, e);
     const Extras extras = reader.read(record);
     for (const std::string& name : extras.of_another_shape)

@@ -194,6 +194,30 @@ TEST(Label, CopiesOfOtherLayoutsKeepRewardsAndTheEnvironment) {
   EXPECT_EQ(data.group("demo_0").array("desirable").integers(), std::vector<int64_t>(5, 1));
 }
 
+// The labels are those of the policy's coding; the copy goes on to be read with the source's.
+TEST(Label, CopiesOfOtherLayoutsKeepTheGrippersCommands) {
+  TempDir dir;
+  {
+    hdf5::Group data = hdf5::Group::create(dir / "r.hdf5").create_group("data");
+    data.set_attribute("task_description", "lift");
+    hdf5::Group demo = data.create_group("demo_0");
+    demo.write("actions", std::vector<float>{0.5f, -1, 0.5f, 1, 0.5f, 1}, {3, 2});
+    demo.write("policy_action", std::vector<float>{0.1f, 1, 0.1f, 1, 0.1f, -1}, {3, 2});
+    demo.write("policy_action_valid", std::vector<int8_t>{1, 1, 1}, {3});
+    demo.create_group("obs").write("front_image", std::vector<uint8_t>(36), {3, 2, 2, 3});
+  }
+  DataOptions options;
+  options.expert.push_back({.path = (dir / "r.hdf5").string(),
+                            .gripper = {.dimension = {}, .open = -1.0, .closed = 1.0}});
+  options.policy_gripper = {.dimension = {}, .open = 1.0, .closed = 0.0};
+  ASSERT_EQ(Dataset(options).record(0, 0).actions[0], (Action{0.5f, 1}));
+  write_labels(options, dir / "out.hdf5");
+  const EpisodeRecord copy = TrajectoryFile::open(dir / "out.hdf5")->episode(0);
+  EXPECT_EQ(copy.actions, (std::vector<Action>{{0.5f, -1}, {0.5f, 1}, {0.5f, 1}}));
+  EXPECT_EQ(copy.policy_actions[2], (Action{0.1f, -1}));
+  EXPECT_EQ(copy.desirable[1], true);
+}
+
 TEST(Label, CopiesWithALeftoverJournalKeepRewards) {
   TempDir dir;
   write_recording(dir / "a.hdf5", {"ppp"});
