@@ -147,9 +147,8 @@ void run_validate(const DataArguments& arguments) {
 }
 
 void run_convert(const DataArguments& arguments) {
-  auto options = data_options(arguments);
+  const auto options = data_options(arguments);
   if (!options) return;
-  options->policy_gripper = {};   // files say what was recorded
   std::cout << to_text(data::convert(*options, arguments.to, arguments.output)) << std::flush;
 }
 

@@ -10,6 +10,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/finishing.h"
+#include "apo/base/log.h"
 #include "apo/base/output.h"
 #include "apo/base/text.h"
 #include "data/extras.h"
@@ -250,12 +251,30 @@ void expect_target(TrajectoryFormat to, const fs::path& out) {
   check_writable(out);
 }
 
+// Without what grippers' commands mean, so that none is recoded.
+DataOptions as_recorded(DataOptions options, const fs::path& out) {
+  options.policy_gripper = {};
+  std::set<std::pair<double, double>> codings;
+  for (auto* sources : {&options.expert, &options.interactions})
+    for (SourceOptions& source : *sources) {
+      if (!source.gripper.is_coded()) continue;
+      codings.emplace(*source.gripper.open, *source.gripper.closed);
+      source.gripper.open.reset();
+      source.gripper.closed.reset();
+    }
+  if (codings.size() > 1)
+    log_warn(out.string(), ": grippers stay coded as in the sources, which differ: no one `gripper: {open: .., "
+             "closed: ..}` is true of all of it; convert them apart");
+  return options;
+}
+
 }  // namespace
 
-Conversion convert(const DataOptions& options, TrajectoryFormat to, const fs::path& out) {
-  APO_CHECK(ConfigError, !options.expert.empty() || !options.interactions.empty(),
+Conversion convert(const DataOptions& given, TrajectoryFormat to, const fs::path& out) {
+  APO_CHECK(ConfigError, !given.expert.empty() || !given.interactions.empty(),
             "no data to convert: give files, or a config with data.expert or data.interactions");
   expect_target(to, out);
+  const DataOptions options = as_recorded(given, out);
   Converter converter(to, out);
   try {
     scan(options, {.file = [&](const ScannedFile& in) { converter.begin_file(in); },

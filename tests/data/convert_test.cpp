@@ -49,6 +49,32 @@ void expect_same(const TrajectoryFile& a, const TrajectoryFile& b) {
   }
 }
 
+// The sources' codings differ from each other and from the policy's.
+TEST(Convert, KeepsTheGrippersCommands) {
+  TempDir dir;
+  const auto record = [&dir](const char* name, float command) {
+    TrajectoryWriter writer(dir / name, test_info());
+    writer.begin_episode("lift");
+    for (int64_t i = 0; i < 3; ++i) {
+      Step step = numbered_step(i, ActionSource::expert);
+      step.action[2] = command;
+      writer.append(step);
+    }
+    writer.end_episode(true, "");
+    return (dir / name).string();
+  };
+  DataOptions options;
+  options.expert = {
+      {.path = record("a.hdf5", 1), .gripper = {.dimension = {2}, .open = 1.0, .closed = 0.0}},
+      {.path = record("b.hdf5", -1), .gripper = {.dimension = {-1}, .open = -1.0, .closed = 1.0}}};
+  options.policy_gripper = {.dimension = {2}, .open = 0.25, .closed = 0.75};
+  convert(options, TrajectoryFormat::apo, dir / "out.hdf5");
+  const auto out = TrajectoryFile::open(dir / "out.hdf5");
+  ASSERT_EQ(out->num_episodes(), 2);
+  EXPECT_EQ(out->episode(0).actions[1][2], 1.0f);
+  EXPECT_EQ(out->episode(1).actions[1][2], -1.0f);
+}
+
 TEST(Convert, EveryLayoutToOurs) {
   for (const std::string name : {"libero.hdf5", "libero_opencv.hdf5", "mimicgen.hdf5", "sirius.hdf5", "robomimic.hdf5",
                                  "KITCHEN_SCENE10_close_the_top_drawer_demo.hdf5", "one_row_more.hdf5"}) {
