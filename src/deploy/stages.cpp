@@ -7,6 +7,7 @@
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "apo/models/description.h"
+#include "training/checkpoint.h"
 
 namespace apo::deploy {
 namespace {
@@ -101,9 +102,8 @@ training::TrainingOptions base_training(const RefineSetup& setup) {
 json Stages::train(training::TrainingOptions options, const fs::path& dir) {
   options.run.dir = dir.string();
   options.data.expert = expert_;
-  // a run directory without a whole checkpoint is one that was stopped before its first: nothing to go on
-  // from
-  const bool begun = fs::exists(dir / "checkpoints" / "latest");
+  // not by checkpoints/latest: copies that leave out links keep the checkpoints
+  const bool begun = training::newest_checkpoint(dir).has_value();
   if (!begun) state_.clear(dir.lexically_relative(dir_).string());
   const auto trained = training::train(options, begun ? ExistingRun::resume : ExistingRun::overwrite);
   return {{"checkpoint", relative(trained.checkpoint)},
