@@ -64,6 +64,7 @@ struct Dataset::State {
   int64_t num_episodes = 0;
   int64_t action_size = 0;
   GripperOptions gripper;
+  std::vector<std::string> cameras;
 
   void add_source(const SourceOptions& source, bool is_expert, const DataOptions& options);
   void add_episode(OpenFile& file, LabelledEpisode episode, LabelCounts& counts);
@@ -131,6 +132,7 @@ LabelRules label_rules(const DataOptions& options, const SourceOptions& source, 
 Dataset::Dataset(const DataOptions& options) : state_(std::make_shared<State>()) {
   state_->filter = options.filter;
   state_->gripper = gripper_of(options);
+  state_->cameras = options.policy_cameras;
   for (const SourceOptions& source : options.expert) state_->add_source(source, true, options);
   for (const SourceOptions& source : options.interactions) state_->add_source(source, false, options);
 }
@@ -219,9 +221,18 @@ Observation Dataset::state(const StepIndex& index) const {
   return file(index.file).state(index.episode, index.timestep);
 }
 
+Observation Dataset::observation(const StepIndex& index) const {
+  label(index);  // range
+  const auto& there = record(index.file, index.episode).cameras;
+  const bool all_there = std::all_of(state_->cameras.begin(), state_->cameras.end(),
+                                     [&there](const std::string& camera) { return there.contains(camera); });
+  return file(index.file).observation(index.episode, index.timestep,
+                                      all_there ? state_->cameras : std::vector<std::string>{});
+}
+
 Sample Dataset::sample(const StepIndex& index) const {
   Sample sample = sample_without_observation(index);
-  sample.observation = file(index.file).observation(index.episode, index.timestep);
+  sample.observation = observation(index);
   return sample;
 }
 

@@ -71,7 +71,8 @@ class DemoFile : public TrajectoryFile {
   TrajectoryFormat format() const override { return reading_.format; }
   int64_t num_episodes() const override { return demos_.size(); }
   EpisodeRecord episode(int64_t index) const override { return demos_.at(index)->record; }
-  Observation observation(int64_t episode, int64_t timestep) const override;
+  Observation observation(int64_t episode, int64_t timestep,
+                          const std::vector<std::string>& cameras) const override;
   Observation state(int64_t episode, int64_t timestep) const override;
   std::vector<std::pair<std::string, std::string>> attributes() const override;
   std::vector<std::string> left_out() const override { return left_out_; }
@@ -392,11 +393,13 @@ Observation DemoFile::state(int64_t episode, int64_t timestep) const {
   return observation;
 }
 
-Observation DemoFile::observation(int64_t episode, int64_t timestep) const {
+Observation DemoFile::observation(int64_t episode, int64_t timestep,
+                                  const std::vector<std::string>& cameras) const {
   Observation observation = state(episode, timestep);
   const auto demo = demos_.at(episode);
   // the library's lock is held while bytes are read, not while they are decoded
   for (const auto& [name, camera] : demo->cameras) {
+    if (!is_wanted(name, cameras)) continue;
     const Array array = root_.array(camera.path);
     const at::Tensor image = read_picture(array, camera.stored, timestep);
     if (!camera.hashes.empty())
@@ -427,6 +430,10 @@ std::vector<std::pair<std::string, std::string>> DemoFile::attributes() const {
 std::shared_ptr<TrajectoryFile> open_demos(Group root, const fs::path& path, const Reading& reading) {
   hdf5::Session session;
   return std::make_shared<DemoFile>(std::move(root), path, reading);
+}
+
+bool is_wanted(const std::string& camera, const std::vector<std::string>& cameras) {
+  return cameras.empty() || std::find(cameras.begin(), cameras.end(), camera) != cameras.end();
 }
 
 at::Tensor turned(const at::Tensor& image, ImageOrientation orientation) {

@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 #include <unordered_map>
+#include <utility>
 
 #include "data/checks.h"
 #include "data/layouts.h"
@@ -176,8 +177,10 @@ class Shapes : public Check {
 
 class Pictures : public Check {
  public:
-  explicit Pictures(const DataOptions& options)
-      : Check("pictures", "pictures show something and change with the motion"), options_(options) {}
+  Pictures(const DataOptions& options, const PolicyInputs& inputs)
+      : Check("pictures", "pictures show something and change with the motion"),
+        options_(options),
+        inputs_(inputs) {}
   void see_file(const ScannedFile& in) override {
     of_file_ = 0;
     if (in.file.format() != TrajectoryFormat::libero) return;
@@ -193,32 +196,21 @@ class Pictures : public Check {
   void see(const ScannedEpisode& e) override {
     if (of_file_++ >= kPicturesOfAFile || looked_ >= kPicturesInAll) return;
     ++looked_;
-    const int64_t last = e.record.num_steps() - 1;
-    Observation first, end;
-    try {
-      first = e.in.file.observation(e.index, 0);
-      end = e.in.file.observation(e.index, last);
-    } catch (const DataError& error) {
-      find(Severity::error, error.what());
-      return;
+    for (const auto& [camera, size] : e.record.cameras) {
+      try {
+        look_at(e, camera);
+      } catch (const DataError& error) {
+        find(is_seen(camera, inputs_) ? Severity::error : Severity::note, error.what());
+      }
     }
-    std::set<std::string> changing;
-    for (const auto& [camera, image] : first.images) {
-      const bool one_color = image.eq(image.select(0, 0).select(0, 0)).all().item<bool>();
-      if (one_color) note(camera, "is one color all over", place(e, 0));
-      else if (last >= kMotionForNewPicture && moved(e) && image.equal(end.images.at(camera)))
-        note(camera, "shows the same at the start and the end of an episode that moves", place(e));
-      else changing.insert(camera);
-    }
-    look_for_stale_frames(e, std::move(first), changing);
   }
   void finish() override {
     for (const auto& [what, seen] : odd_)
-      find(Severity::warning, "camera ", what.first, ' ', what.second, " in ", share(seen.first, looked_, "episodes looked at"),
+      find(severity(what.first), "camera ", what.first, ' ', what.second, " in ", share(seen.first, looked_, "episodes looked at"),
            " (first: ", seen.second, ")");
     for (const auto& [camera, frames] : frames_)
       if (frames.seen >= kFewFrames && static_cast<double>(frames.stale) > kStale * static_cast<double>(frames.seen))
-        find(Severity::warning, "camera ", camera, " repeats the frame before in ",
+        find(severity(camera), "camera ", camera, " repeats the frame before in ",
              share(frames.stale, frames.seen, "frames looked at"), " although the robot moves (first: ", frames.first,
              "): is it slower than the actions?");
     if (conventions_.size() > 1)
@@ -230,6 +222,23 @@ class Pictures : public Check {
     int64_t seen = 0, stale = 0;
     std::string first;
   };
+  Severity severity(const std::string& camera) const {
+    return is_seen(camera, inputs_) ? Severity::warning : Severity::note;
+  }
+  static at::Tensor picture(const ScannedEpisode& e, const std::string& camera, int64_t t) {
+    return e.in.file.observation(e.index, t, {camera}).images.at(camera);
+  }
+  void look_at(const ScannedEpisode& e, const std::string& camera) {
+    const int64_t last = e.record.num_steps() - 1;
+    const at::Tensor first = picture(e, camera, 0), end = picture(e, camera, last);
+    const bool one_color = first.eq(first.select(0, 0).select(0, 0)).all().item<bool>();
+    if (one_color)
+      note(camera, "is one color all over", place(e, 0));
+    else if (last >= kMotionForNewPicture && moved(e) && first.equal(end))
+      note(camera, "shows the same at the start and the end of an episode that moves", place(e));
+    else
+      look_for_stale_frames(e, camera, first);
+  }
   // Σ|a| without the grippers.
   double motion(const ScannedEpisode& e, size_t t) const {
     const Action& action = e.record.actions[t];
@@ -245,29 +254,21 @@ class Pictures : public Check {
     return sum > 1;
   }
   // Of the first frame there is none before: it counts as fresh.
-  void look_for_stale_frames(const ScannedEpisode& e, Observation before, const std::set<std::string>& cameras) {
+  void look_for_stale_frames(const ScannedEpisode& e, const std::string& camera, at::Tensor before) {
+    Frames& frames = frames_[camera];
+    ++frames.seen;
     const int64_t n = std::min(e.record.num_steps(), kFramesOfAnEpisode);
-    for (int64_t t = 0; t < n && !cameras.empty(); ++t) {
+    for (int64_t t = 1; t < n; ++t) {
       const auto i = static_cast<size_t>(t);
-      Observation now;
-      try {
-        now = t == 0 ? before : e.in.file.observation(e.index, t);
-      } catch (const DataError& error) {
-        find(Severity::error, error.what());
-        return;
-      }
-      for (const std::string& camera : cameras) {
-        // NaN moves nothing
-        if (t > 0 && !(motion(e, i - 1) >= options_.filter.min_motion && motion(e, i - 1) > 0)) continue;
-        Frames& frames = frames_[camera];
-        ++frames.seen;
-        if (t == 0 || !now.images.at(camera).equal(before.images.at(camera))) continue;
-        if (frames.stale++ == 0) frames.first = place(e, i);
-      }
-      before = std::move(now);
+      const at::Tensor now = picture(e, camera, t), earlier = std::exchange(before, now);
+      // NaN moves nothing
+      if (!(motion(e, i - 1) >= options_.filter.min_motion && motion(e, i - 1) > 0)) continue;
+      ++frames.seen;
+      if (now.equal(earlier) && frames.stale++ == 0) frames.first = place(e, i);
     }
   }
   const DataOptions& options_;
+  const PolicyInputs inputs_;
   std::map<std::string, Frames> frames_;
   void note(const std::string& camera, const char* what, const std::string& where) {
     ++odd_.try_emplace({camera, what}, 0, where).first->second.first;
@@ -359,7 +360,7 @@ class Totals : public Check {
 
 void add_file_checks(const DataOptions& options, const PolicyInputs& inputs, Checks& checks) {
   checks.push_back(std::make_unique<Shapes>(inputs));
-  checks.push_back(std::make_unique<Pictures>(options));
+  checks.push_back(std::make_unique<Pictures>(options, inputs));
   checks.push_back(std::make_unique<Lengths>());
   checks.push_back(std::make_unique<Duplicates>());
   checks.push_back(std::make_unique<Totals>());

@@ -77,6 +77,8 @@ EpisodeRecord record_of(const Episode& episode, const std::string& name);
 /// The attributes of `data` in our layout: schema version, env_args, policy, policy_hash; total is 0.
 void write_info(hdf5::Group& data, const TrajectoryInfo& info);
 
+/// Whether `cameras` names this one; empty: all.
+bool is_wanted(const std::string& camera, const std::vector<std::string>& cameras);
 /// The picture turned; automatic leaves it as stored.
 at::Tensor turned(const at::Tensor& image, ImageOrientation orientation);
 /// The group `data` of a file of data/demo_N; nothing for the layouts with one group a timestep.

@@ -118,7 +118,8 @@ class TimestepFile : public TrajectoryFile {
   TrajectoryFormat format() const override { return reading_.format; }
   int64_t num_episodes() const override { return episodes_.size(); }
   EpisodeRecord episode(int64_t index) const override { return episodes_.at(index)->record; }
-  Observation observation(int64_t episode, int64_t timestep) const override;
+  Observation observation(int64_t episode, int64_t timestep,
+                          const std::vector<std::string>& cameras) const override;
   Observation state(int64_t episode, int64_t timestep) const override {
     const auto kept = episodes_.at(episode);
     APO_ASSERT(timestep >= 0 && timestep < kept->record.num_steps());
@@ -198,10 +199,12 @@ TimestepEpisode TimestepFile::read_episode(const std::string& name) const {
   return episode;
 }
 
-Observation TimestepFile::observation(int64_t index, int64_t timestep) const {
+Observation TimestepFile::observation(int64_t index, int64_t timestep,
+                                      const std::vector<std::string>& cameras) const {
   Observation observation = state(index, timestep);
   const auto episode = episodes_.at(index);
   for (const auto& [camera, stored] : episode->cameras) {
+    if (!is_wanted(camera, cameras)) continue;
     const Array array =
         root_.array(episode->groups[static_cast<size_t>(timestep)] + "/" + camera + std::string(kImageEnd));
     observation.images[camera] = turned(read_picture(array, stored, -1), reading_.orientation);

@@ -86,11 +86,13 @@ class JournaledFile : public TrajectoryFile {
     if (index < file_->num_episodes()) return file_->episode(index);
     return record_of(at(index).episode, concat("demo_", at(index).number));
   }
-  Observation observation(int64_t episode, int64_t timestep) const override {
-    if (episode < file_->num_episodes()) return file_->observation(episode, timestep);
+  Observation observation(int64_t episode, int64_t timestep,
+                          const std::vector<std::string>& cameras) const override {
+    if (episode < file_->num_episodes()) return file_->observation(episode, timestep, cameras);
     const auto& steps = at(episode).episode.steps;
     APO_ASSERT(timestep >= 0 && timestep < static_cast<int64_t>(steps.size()));
     Observation observation = steps[static_cast<size_t>(timestep)].observation;
+    std::erase_if(observation.images, [&cameras](const auto& image) { return !is_wanted(image.first, cameras); });
     for (auto& [name, image] : observation.images) image = turned(image, orientation_).clone();
     return observation;
   }

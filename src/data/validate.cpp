@@ -10,6 +10,7 @@
 #include "apo/base/error.h"
 #include "apo/base/text.h"
 #include "data/checks.h"
+#include "data/layouts.h"
 #include "data/policy_checks.h"
 
 namespace apo::data {
@@ -71,6 +72,8 @@ int64_t Validation::count(Severity severity) const {
   return n;
 }
 
+bool is_seen(const std::string& camera, const PolicyInputs& inputs) { return is_wanted(camera, inputs.cameras); }
+
 std::string place(const ScannedEpisode& episode) {
   return concat(episode.in.file.path().filename().string(), ' ', episode.record.name);
 }
@@ -97,7 +100,7 @@ Validation validate(const DataOptions& given, bool pools_needed, const PolicyInp
   CheckResult readable{"readable", "every file and episode can be read", {}};
   Checks checks;
   add_file_checks(options, inputs, checks);
-  add_hash_checks(checks);
+  add_hash_checks(inputs, checks);
   add_action_checks(options, checks);
   if (inputs.action) checks.push_back(std::make_unique<Policy>(inputs, options.checks));
   add_label_checks(options, pools_needed, checks);

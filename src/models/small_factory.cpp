@@ -79,7 +79,7 @@ std::unique_ptr<SmallPolicy> SmallPolicy::create(const PolicyOptions& options, c
   preprocessing.image_size = options.image_size;
   preprocessing.state_keys = options.state_keys;
   if (!options.unnorm_key.empty()) preprocessing.dataset = options.unnorm_key;
-  const Observation first = dataset.sample(steps.front()).observation;
+  const Observation first = dataset.observation(steps.front());
   preprocessing.cameras = options.cameras.empty() ? keys_of(first.images) : options.cameras;
   APO_CHECK(DataError, !preprocessing.cameras.empty(), "a fresh policy needs a camera; the data has none");
   const std::string unused =

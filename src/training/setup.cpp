@@ -87,6 +87,7 @@ std::unique_ptr<data::Dataset> open_data(const TrainingOptions& options, const s
   const data::PolicyInputs inputs = models::policy_inputs(policy);
   data::DataOptions data = options.data;
   data.policy_gripper = inputs.gripper;
+  data.policy_cameras = inputs.cameras;
   auto dataset = std::make_unique<data::Dataset>(data);
   if (!resumed.empty()) return dataset;
   std::string wrong;
@@ -136,7 +137,7 @@ void check_observations(const data::Dataset& dataset, const models::Policy& poli
     if (std::exchange(last, {index.file, index.episode}) == std::pair(index.file, index.episode)) continue;
     if (!kinds.insert(dataset.record(index.file, index.episode).observation_names).second) continue;
     try {
-      Observation observation = dataset.sample(index).observation;
+      Observation observation = dataset.observation(index);
       policy.prepare(observation);
       policy.encode(std::span(&observation, 1));
     } catch (const Error& error) {

@@ -60,6 +60,8 @@ struct DataOptions {
   DataChecks checks = DataChecks::error;
   /// The policy's gripper, no key of `data`: whoever knows the policy says it here.
   GripperOptions policy_gripper = {};
+  /// Likewise: the cameras that it sees, of which alone pictures are read; empty: all.
+  std::vector<std::string> policy_cameras = {};
   void visit(config::Visitor& v);
 };
 
@@ -138,6 +140,9 @@ class Dataset {
   Sample sample_without_observation(const StepIndex& index) const;
   /// Proprioceptive state and instruction, without reading pictures; thread-safe.
   Observation state(const StepIndex& index) const;
+  /// Pictures of `policy_cameras`, state and instruction; thread-safe. All pictures of an episode that lacks one
+  /// of these cameras, so that whoever needs it can say what there is.
+  Observation observation(const StepIndex& index) const;
   /// The whole sample; thread-safe.
   Sample sample(const StepIndex& index) const;
 

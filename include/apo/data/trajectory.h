@@ -90,8 +90,10 @@ class TrajectoryFile {
   virtual int64_t num_episodes() const = 0;
   virtual EpisodeRecord episode(int64_t index) const = 0;
   /// Pictures, state and instruction of one step. Camera and state names are those of the file ("agentview_image" is
-  /// camera "agentview").
-  virtual Observation observation(int64_t episode, int64_t timestep) const = 0;
+  /// camera "agentview"). Pictures of other cameras than the named ones (empty: all) are not looked at; a named one that
+  /// the episode lacks is left out.
+  virtual Observation observation(int64_t episode, int64_t timestep,
+                                  const std::vector<std::string>& cameras = {}) const = 0;
   /// The same without reading pictures: images is empty.
   virtual Observation state(int64_t episode, int64_t timestep) const = 0;
   /// Attributes of the file as text (environment, policy, schema version), for `apo-data inspect`.
