@@ -30,7 +30,8 @@ struct State {
 };
 
 struct Camera {
-  std::string path;  // of its array
+  std::string name;  // of its array
+  Array array;
   StoredPictures stored;
   std::vector<int64_t> hashes = {};  // of each step's picture; of ours only
 };
@@ -84,9 +85,8 @@ class DemoFile : public TrajectoryFile {
   Demo read_demo(const std::string& name) const;
   std::string instruction_for(const Group& demo, ReadNames& read) const;
   Candidates find_candidates(const Group& observations, int64_t steps, EpisodeRecord& record) const;
-  void read_observations(const Group& demo, const std::string& path, Demo& out) const;
-  void read_camera(const Array& array, const std::string& name, const std::string& path,
-                   const StoredPictures& stored, Demo& out) const;
+  void read_observations(const Group& demo, Demo& out) const;
+  void read_camera(Array array, const std::string& name, const StoredPictures& stored, Demo& out) const;
   void read_state(const Array& array, const std::string& name, Demo& out) const;
   const std::set<std::string>& constants() const;
   std::set<std::string> find_constants() const;
@@ -200,7 +200,7 @@ std::vector<std::string> DemoFile::demo_names() const {
 void expect_hashed_cameras(const Group& group, const Demo& demo, ReadNames& read) {
   ReadNames hashed;
   for (const auto& [name, camera] : demo.cameras)
-    if (!camera.hashes.empty()) hashed.insert(picture_hash_name(camera.path.substr(camera.path.rfind('/') + 1)));
+    if (!camera.hashes.empty()) hashed.insert(picture_hash_name(camera.name));
   for (const std::string& name : group.names()) {
     if (!is_picture_hash(group, name)) continue;
     APO_CHECK(DataError, hashed.contains(name), group.where(name),
@@ -225,7 +225,7 @@ Demo DemoFile::read_demo(const std::string& name) const {
   const auto outcome = group.attribute_kind("outcome");
   if (outcome == Kind::text) record.outcome = group.text_attribute("outcome").value_or("");
   if (outcome && outcome != Kind::text) record.unused["attribute outcome"] = "no text";
-  read_observations(group, "data/" + name + "/obs", demo);
+  read_observations(group, demo);
   expect_hashed_cameras(group, demo, read);
   record.instruction = instruction_for(group, read);
   list_unread(group, "", read, record);
@@ -274,7 +274,7 @@ Candidates DemoFile::find_candidates(const Group& observations, int64_t steps, E
   return found;
 }
 
-void DemoFile::read_observations(const Group& demo, const std::string& path, Demo& out) const {
+void DemoFile::read_observations(const Group& demo, Demo& out) const {
   EpisodeRecord& record = out.record;
   const int64_t steps = record.num_steps();
   APO_CHECK(DataError, demo.has("obs") || !demo.has("states"), demo.where("obs"),
@@ -291,33 +291,36 @@ void DemoFile::read_observations(const Group& demo, const std::string& path, Dem
   // every array has the observation after the last action; ours are never written so
   const bool one_more =
       reading_.format != TrajectoryFormat::apo && !found.arrays.empty() && found.all_have(steps + 1);
-  for (const auto& [name, array] : found.arrays) {
+  for (auto& [name, array] : found.arrays) {
     if (!one_more) expect_length(array, steps);
     const auto pictures = found.pictures.find(name);
     pictures == found.pictures.end() ? read_state(array, name, out)
-                                     : read_camera(array, name, path, pictures->second, out);
+                                     : read_camera(std::move(array), name, pictures->second, out);
   }
   APO_CHECK(DataError, !record.cameras.empty() || found.bad_camera.empty(), found.bad_camera);
   if (one_more && !warned_of_last_row_.exchange(true))
     log_warn(demo.where("obs"), ": one row more than actions; the observation after the last action is not used");
 }
 
-void DemoFile::read_camera(const Array& array, const std::string& name, const std::string& path,
-                           const StoredPictures& stored, Demo& out) const {
+void DemoFile::read_camera(Array array, const std::string& name, const StoredPictures& stored,
+                           Demo& out) const {
   EpisodeRecord& record = out.record;
-  const auto [entry, fresh] = out.cameras.emplace(camera_name(name), Camera{path + "/" + name, stored});
-  if (!fresh && stored.encoded && !entry->second.stored.encoded) {  // kept beside the pictures themselves
-    record.unused["obs/" + name] = concat(array.describe(), ", a second array for camera ", entry->first);
+  const std::string camera = camera_name(name);
+  if (const auto other = out.cameras.find(camera); other != out.cameras.end()) {
+    APO_CHECK(DataError, stored.encoded && !other->second.stored.encoded, array.where(),
+              ": a second array for camera ", camera);
+    // kept beside the pictures themselves
+    record.unused["obs/" + name] = concat(array.describe(), ", a second array for camera ", camera);
     return;
   }
-  APO_CHECK(DataError, fresh, array.where(), ": a second array for camera ", entry->first);
-  record.cameras[entry->first] = stored.size;
+  Camera& entry = out.cameras.emplace(camera, Camera{name, std::move(array), stored}).first->second;
+  record.cameras[camera] = stored.size;
   const Group demo = data_.group(record.name);
   if (const std::string hash = picture_hash_name(name); demo.has(hash)) {
     const Array hashes = demo.array(hash);
     hashes.expect(Kind::integer, 1, "a hash for each picture [S]");
     expect_length(hashes, record.num_steps());
-    entry->second.hashes = hashes.integers();
+    entry.hashes = hashes.integers();
   }
   if (const std::string remark = stored.remark(); !remark.empty()) record.remarks["obs/" + name] = remark;
 }
@@ -400,10 +403,9 @@ Observation DemoFile::observation(int64_t episode, int64_t timestep,
   // the library's lock is held while bytes are read, not while they are decoded
   for (const auto& [name, camera] : demo->cameras) {
     if (!is_wanted(name, cameras)) continue;
-    const Array array = root_.array(camera.path);
-    const at::Tensor image = read_picture(array, camera.stored, timestep);
+    const at::Tensor image = read_picture(camera.array, camera.stored, timestep);
     if (!camera.hashes.empty())
-      check_picture(image, camera.hashes.at(static_cast<size_t>(timestep)), array.where(), timestep);
+      check_picture(image, camera.hashes.at(static_cast<size_t>(timestep)), camera.array.where(), timestep);
     observation.images[name] = turned(image, orientation_);
   }
   return observation;

@@ -28,6 +28,7 @@ constexpr int kSocket = 3;   // of the reading process
 constexpr uint64_t kMostMemory = uint64_t{8} << 30;   // more than the program had when the process began
 constexpr uint64_t kLongestMessage = uint64_t{1} << 20;
 std::atomic<int> limit_seconds = 20;
+std::atomic<int64_t> num_calls = 0;
 bool is_reading_process = false, is_answering = false;
 
 struct Request {
@@ -274,6 +275,7 @@ GuardedFile::~GuardedFile() {
 std::string GuardedFile::run(Function function, const Packer& arguments, const std::string& where,
                              std::span<uint8_t> into) const {
   Session session;
+  ++num_calls;
   APO_CHECK(DataError, broken_.empty(), where, ": damaged HDF5 file: ", broken_);
   Packer all;
   all.put(number_);
@@ -333,6 +335,7 @@ pid_t reading_process() {
   Session session;
   return process().pid();
 }
+int64_t calls_made() { return num_calls; }
 void set_reading_limit(int seconds) { limit_seconds = seconds; }
 
 }  // namespace apo::data::hdf5

@@ -164,6 +164,8 @@ bool answers_another_process();
 void read_here();
 /// The reading process, 0 before the first call; for tests.
 pid_t reading_process();
+/// How often it was asked for something; for tests.
+int64_t calls_made();
 /// How many seconds of a processor a call may cost before it counts as endless; for tests. 20 at first.
 void set_reading_limit(int seconds);
 

@@ -94,6 +94,15 @@ TEST(Guard, AFileGoesOnWhenAnotherOneEndedTheProcess) {
   EXPECT_THAT(data_error([&] { file->observation(0, 1); }), HasSubstr("good.hdf5: was replaced or changed while it was read"));
 }
 
+TEST(Guard, APictureIsOneCall) {
+  const TempDir dir;
+  write_recording(dir / "good.hdf5", {"pph"});
+  const auto file = TrajectoryFile::open(dir / "good.hdf5");
+  const int64_t before = hdf5::calls_made();
+  EXPECT_EQ(file->observation(0, 2).images.size(), 1u);
+  EXPECT_EQ(hdf5::calls_made() - before, 1);
+}
+
 TEST(Guard, HoldsNoLockOfThisProcess) {
   const TempDir dir;
   write_recording(dir / "good.hdf5", {"p"});
