@@ -337,7 +337,7 @@ void DemoFile::read_state(const Array& array, const std::string& name, Demo& out
       expect_state_finite(state.values, state.width, array.where());
     } else {
       state.values.assign(static_cast<size_t>(numbers), array.fill());
-      record.remarks["obs/" + name] = "never written, read as its fill value";
+      record.remarks["obs/" + name] = kUnwritten;
     }
   } catch (const DataError& error) {
     record.unused["obs/" + name] = concat(array.describe(), ", ", without_place(error.what(), array));

@@ -164,6 +164,8 @@ class Group {
   /// Chunked by rows; `gzip` 1-9 compresses, 0 does not.
   void write(const std::string& name, std::span<const uint8_t> values, const std::vector<int64_t>& shape,
              bool row_chunks = false, int gzip = 0);
+  /// An array of float32 that is never filled.
+  void make_unwritten(const std::string& name, const std::vector<int64_t>& shape);
   void write_text(const std::string& name, const std::string& text);
   void set_attribute(const std::string& name, const std::string& text);
   void set_attribute(const std::string& name, int64_t value);
