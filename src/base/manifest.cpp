@@ -8,6 +8,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "base/json_depth.h"
+#include "base/paths.h"
 
 namespace apo {
 namespace {
@@ -26,20 +27,6 @@ std::string name_of(std::string entry) {
 bool is_plain(const std::string& entry) {
   const fs::path path = name_of(entry);
   return !path.empty() && path.is_relative() && std::ranges::none_of(path, [](const fs::path& part) { return part == ".."; });
-}
-
-fs::file_status status_of(const fs::path& path) {
-  std::error_code ignored;
-  return fs::symlink_status(path, ignored);
-}
-
-std::vector<std::string> names_in(const fs::path& directory) {
-  std::vector<std::string> names;
-  std::error_code error;
-  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error))
-    names.push_back(entry->path().filename().string());
-  std::ranges::sort(names);
-  return names;
 }
 
 std::string list(const std::vector<std::string>& names) {
@@ -81,6 +68,12 @@ bool Manifest::vouches(const std::string& name, bool is_link) const {
   });
 }
 
+bool Manifest::knows(const std::string& directory) const {
+  return std::ranges::any_of(entries_, [&](const std::string& entry) {
+    return name_of(entry) == directory || entry.starts_with(directory + "/");
+  });
+}
+
 void Manifest::look(const std::string& name, const std::vector<const Manifest*>& above, Found& found) const {
   const fs::path path = directory_ / name;
   const fs::file_status status = status_of(path);
@@ -95,7 +88,10 @@ void Manifest::look(const std::string& name, const std::vector<const Manifest*>&
   }
   std::vector<const Manifest*> all = above;
   std::unique_ptr<Manifest> own;
-  if (fs::exists(status_of(path / kFile))) {
+  const auto is_ours = [&](const Manifest* manifest) {
+    return manifest->knows(path.lexically_relative(manifest->directory_).string());
+  };
+  if (lies_there(path / kFile) && std::ranges::any_of(above, is_ours)) {
     own = std::make_unique<Manifest>(path, owner_);
     all.push_back(own.get());
   }
@@ -181,20 +177,46 @@ void Manifest::remove(const std::vector<std::string>& names) {
   const auto is_mark = [](const std::string& file) { return fs::path(file).filename() == "DONE"; };
   std::stable_partition(found.files.begin(), found.files.end(), is_mark);
   std::error_code error;
-  std::set<fs::path> directories;
   for (const std::string& file : found.files) {
     fs::remove(directory_ / file, error);
     APO_CHECK(RunError, !error, (directory_ / file).string(), ": cannot remove: ", error.message());
-    for (fs::path above = fs::path(file).parent_path(); !above.empty(); above = above.parent_path()) directories.insert(above);
   }
+  remove_empty_directories(found.files);
+  if (forget(names)) write();
+}
+
+void Manifest::move(const std::vector<std::string>& names, const std::string& into) {
+  const Found found = look(names);
+  claim({into + "/"});
+  for (const std::string& file : found.files) {
+    const fs::path target = directory_ / into / file;
+    make_directory(target.parent_path());
+    std::error_code error;
+    fs::rename(directory_ / file, target, error);
+    APO_CHECK(RunError, !error, (directory_ / file).string(), ": cannot move to ", target.string(), ": ",
+              error.message());
+  }
+  remove_empty_directories(found.files);
+  forget(names);
+  settle(into + "/");
+}
+
+void Manifest::remove_empty_directories(const std::vector<std::string>& of_files) const {
+  std::set<fs::path> directories;
+  for (const std::string& file : of_files)
+    for (fs::path above = fs::path(file).parent_path(); !above.empty(); above = above.parent_path())
+      directories.insert(above);
+  std::error_code ignored;
   for (auto directory = directories.rbegin(); directory != directories.rend(); ++directory)
-    fs::remove(directory_ / *directory, error);  // stays if something else is in it
-  const size_t gone = std::erase_if(entries_, [&](const std::string& entry) {
-    return std::ranges::any_of(names, [&](const std::string& name) {
-      return name_of(entry) == name || entry.starts_with(name + "/");
-    });
-  });
-  if (gone > 0) write();
+    fs::remove(directory_ / *directory, ignored);  // stays if something else is in it
+}
+
+bool Manifest::forget(const std::vector<std::string>& names) {
+  return std::erase_if(entries_, [&](const std::string& entry) {
+           return std::ranges::any_of(names, [&](const std::string& name) {
+             return name_of(entry) == name || entry.starts_with(name + "/");
+           });
+         }) > 0;
 }
 
 void Manifest::adopt(const std::vector<std::string>& names,
