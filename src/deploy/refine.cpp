@@ -180,11 +180,11 @@ std::vector<std::string> all_written(const fs::path& dir) {
 }
 
 // The names that loops had before there were manifests.
-bool is_loop_file(const std::string& name, bool is_link) {
+bool is_loop_file(const fs::path& dir, const std::string& name, bool is_link) {
   constexpr std::string_view kTraining = "/training/";
   if (const size_t at = name.find(kTraining); at != std::string::npos) {
-    const std::string below = name.substr(at + kTraining.size());
-    return below == ".lock" || training::is_run_file(below, is_link);
+    const std::string run = name.substr(0, at + kTraining.size()), below = name.substr(run.size());
+    return below == ".lock" || training::is_run_file(dir / run, below, is_link);
   }
   if (is_link || name == "policy") return is_link && name == "policy";
   const std::string file = fs::path(name).filename().string();
@@ -230,7 +230,9 @@ void open_directory(const fs::path& dir, ExistingRun existing, const RefineSetup
   }
   if (goes_on && !manifest.found() && is_loop) {
     const LoopState ours(dir);  // DataError otherwise
-    manifest.adopt(all_written(dir), is_loop_file);
+    manifest.adopt(all_written(dir), [&dir](const std::string& name, bool is_link) {
+      return is_loop_file(dir, name, is_link);
+    });
   }
   manifest.refuse_strangers(goes_on ? kFiles : all_written(dir));
   if (goes_on && fs::exists(config)) check_resumed_config(config, setup);

@@ -46,11 +46,11 @@ int64_t size_bytes(const models::NamedTensors& tensors);
 /// True if a checkpoint holds this reference's parameters.
 bool is_stored(const models::Reference& reference);
 
-/// Writes `run_directory`/checkpoints/step-N, points checkpoints/latest at it, and removes all but the `keep` newest
-/// (0: none). Returns its path. RunError naming the file (disk full, no permission); older checkpoints are untouched.
+/// Writes `run_directory`/checkpoints/step-N and points checkpoints/latest at it. Returns its path. RunError naming the
+/// file (disk full, no permission); older checkpoints are untouched.
 std::filesystem::path save_checkpoint(const std::filesystem::path& run_directory, const TrainingState& state,
                                       const TrainingOptions& options, const models::Policy& policy,
-                                      const Adam& optimizer, const models::Reference* reference, int64_t keep);
+                                      const Adam& optimizer, const models::Reference* reference);
 
 /// Whole checkpoints, newest first.
 std::vector<std::filesystem::path> whole_checkpoints(const std::filesystem::path& run_directory);

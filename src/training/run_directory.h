@@ -22,11 +22,11 @@ class RunDirectory {
   /// another process holds it or it is not writable. Nothing is removed or written yet.
   RunDirectory(const std::filesystem::path& path, ExistingRun existing);
 
-  /// The checkpoint to go on from; none when the run begins (also one that stopped before its first
-  /// checkpoint).
+  /// The checkpoint to go on from; none when the run begins, also where --resume found none.
   const std::optional<std::filesystem::path>& resume_from() const { return resume_from_; }
-  /// Removes what an earlier run wrote (except on resuming) and writes config.yaml. A run from before manifests that
-  /// goes on gets one. ConfigError if something else lies where the run would write.
+  /// Removes what an earlier run wrote and writes config.yaml. On resuming nothing is removed: without a checkpoint, what
+  /// a run wrote from its first step on is moved to before-resume-N. A run from before manifests that goes on gets one.
+  /// ConfigError if something else lies where the run would write.
   void begin(const std::string& config_yaml);
 
   /// As Manifest::claim.
@@ -42,9 +42,13 @@ class RunDirectory {
   const std::filesystem::path& path() const { return path_; }
 
  private:
-  void check_before_removal(ExistingRun existing) const;
+  void check_before_removal() const;
+  std::vector<std::string> to_be_removed() const;
+  bool holds_steps() const;
+  void put_aside();
 
   std::filesystem::path path_;
+  ExistingRun existing_;
   std::unique_ptr<DirectoryLock> lock_;
   std::optional<Manifest> manifest_;
   std::optional<std::filesystem::path> resume_from_;

@@ -395,7 +395,7 @@ void Run::checkpoint() {
   state_.metrics_bytes = metrics_file_->size();
   if (samples_file_) state_.samples_bytes = samples_file_->size();
   last_checkpoint_ = directory_.checkpoint(state_.step, options_.train.keep, [&] {
-    return save_checkpoint(directory_.path(), state_, options_, *policy_, *optimizer_, reference_.get(), /*keep=*/0);
+    return save_checkpoint(directory_.path(), state_, options_, *policy_, *optimizer_, reference_.get());
   });
   log_debug("saved ", last_checkpoint_.string());
 }
