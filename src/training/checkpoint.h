@@ -34,7 +34,7 @@ struct TrainingState {
   std::string policy_checkpoint;       ///< directory that the starting policy came from; empty: fresh
   std::string policy_checkpoint_from_run;  ///< the same, as the way there from the run's directory; may be absent
   std::string policy_hash;             ///< of the starting policy; only where the reference is rebuilt from it
-  std::string frozen_hash;             ///< of what training leaves as it was; empty if nothing, or not known
+  std::string frozen_hash;             ///< of what training leaves as it was; empty if nothing, or an older checkpoint does not say
   std::string cached_reference_hash;   ///< of cached_reference.safetensors; empty without it
   bool reference_stored = false;
   std::map<std::string, double> metrics;  ///< of the last step

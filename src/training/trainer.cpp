@@ -174,13 +174,11 @@ void Run::make_policy() {
           ": these are not the weights that the run began with, and its reference is rebuilt from them");
     }
   }
-  if (state_.policy_hash.empty()) {  // else that one vouches for all of the weights
-    const std::string frozen_hash = models::frozen_parameter_hash(*policy_);
-    APO_CHECK(DataError, !resume_from || state_.frozen_hash.empty() || frozen_hash == state_.frozen_hash,
-              "policy.checkpoint: ", start.policy.checkpoint, ": cannot resume ", options_.run.dir,
-              ": the frozen weights beneath its adapter are not those that the run began with");
-    state_.frozen_hash = frozen_hash;
-  }
+  const std::string frozen_hash = models::frozen_parameter_hash(*policy_);
+  APO_CHECK(DataError, !resume_from || state_.frozen_hash.empty() || frozen_hash == state_.frozen_hash,
+            "policy.checkpoint: ", start.policy.checkpoint, ": cannot resume ", options_.run.dir,
+            ": the frozen weights beneath its adapter are not those that the run began with");
+  state_.frozen_hash = frozen_hash;
   optimizer_ = std::make_unique<Adam>(options_.optimizer, models::trainable_parameters(*policy_));
   if (resume_from) restore_training(*resume_from, *optimizer_, device_);
 }
@@ -385,7 +383,7 @@ void Run::check_base() const {
     if (file.change == models::FileChange::truncated) refuse(file, "was cut short");
     if (file.change == models::FileChange::replaced) refuse(file, "was replaced by another file");
   }
-  if (state_.frozen_hash.empty() || models::frozen_parameter_hash(*policy_) != state_.frozen_hash)
+  if (models::frozen_parameter_hash(*policy_) != state_.frozen_hash)
     refuse(changes.front(), "was written to");
   models::accept_mapped_files();
 }
