@@ -62,6 +62,10 @@ struct Candidates {
     return std::all_of(arrays.begin(), arrays.end(),
                        [rows](const auto& a) { return has_rows(a.second, rows); });
   }
+  bool any_has(int64_t rows) const {
+    return std::any_of(arrays.begin(), arrays.end(),
+                       [rows](const auto& a) { return has_rows(a.second, rows); });
+  }
 };
 
 class DemoFile : public TrajectoryFile {
@@ -288,14 +292,22 @@ void DemoFile::read_observations(const Group& demo, Demo& out) const {
       record.unused["obs/" + a.first] = concat(a.second.describe(), ", not one row for each action");
       return true;
     });
-  // every array has the observation after the last action; ours are never written so
+  // the observation after the last action is there, too; ours are never written so
   const bool one_more =
-      reading_.format != TrajectoryFormat::apo && !found.arrays.empty() && found.all_have(steps + 1);
+      reading_.format != TrajectoryFormat::apo && found.any_has(steps + 1) && !found.any_has(steps);
   for (auto& [name, array] : found.arrays) {
-    if (!one_more) expect_length(array, steps);
     const auto pictures = found.pictures.find(name);
-    pictures == found.pictures.end() ? read_state(array, name, out)
-                                     : read_camera(std::move(array), name, pictures->second, out);
+    const bool is_camera = pictures != found.pictures.end();
+    if (!has_rows(array, one_more ? steps + 1 : steps)) {
+      const std::string problem =
+          concat("expected ", steps, " rows, one for each action, found ", array.describe());
+      record.unused["obs/" + name] = problem;
+      if (is_camera && found.bad_camera.empty()) found.bad_camera = concat(array.where(), ": ", problem);
+    } else if (is_camera) {
+      read_camera(std::move(array), name, pictures->second, out);
+    } else {
+      read_state(array, name, out);
+    }
   }
   APO_CHECK(DataError, !record.cameras.empty() || found.bad_camera.empty(), found.bad_camera);
   if (one_more && !warned_of_last_row_.exchange(true))

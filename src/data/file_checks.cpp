@@ -89,7 +89,8 @@ class Shapes : public Check {
   // Why what the policy asks for is not there, if an array of that name is.
   std::string why_not(const std::string& wanted) const {
     for (const auto& [array, seen] : unused_)
-      if (array == "obs/" + wanted || (array.starts_with("obs/") && camera_name(array.substr(4)) == wanted))
+      if (array == "obs/" + wanted || array == concat("timestep_*/", wanted, "_obs") ||
+          (array.starts_with("obs/") && camera_name(array.substr(4)) == wanted))
         return concat("; ", array, " is not used: ", seen.first);
     return "";
   }
@@ -131,7 +132,7 @@ class Shapes : public Check {
   void about_unused() {
     std::string others;
     for (const auto& [array, seen] : unused_) {
-      if (array.starts_with("obs/"))
+      if (is_observation(array))
         find(Severity::note, array, " is not used: ", seen.first);
       else if (may_say_who_acted(array))
         find(Severity::warning, array, " is not read, and may say who acted: ", seen.first,

@@ -77,6 +77,8 @@ EpisodeRecord record_of(const Episode& episode, const std::string& name);
 /// The attributes of `data` in our layout: schema version, env_args, policy, policy_hash; total is 0.
 void write_info(hdf5::Group& data, const TrajectoryInfo& info);
 
+/// True for the paths in an episode of what belongs to its observations: obs/NAME, timestep_*/NAME.
+bool is_observation(std::string_view path);
 /// Whether `cameras` names this one; empty: all.
 bool is_wanted(const std::string& camera, const std::vector<std::string>& cameras);
 /// The picture turned; automatic leaves it as stored.

@@ -110,6 +110,23 @@ void expect_as_first(const Array& array, const std::string& camera, const Stored
             array.where(), ": expected pictures stored as in the first timestep, found ", array.describe());
 }
 
+// Of the cameras, those that every timestep so far stores alike; the last one of them must.
+void keep_as_first(const Group& timestep, std::map<std::string, StoredPictures>& cameras,
+                   EpisodeRecord& record) {
+  for (auto camera = cameras.begin(); camera != cameras.end();) {
+    const std::string name = camera->first + std::string(kImageEnd);
+    try {
+      expect_as_first(timestep.array(name), camera->first, camera->second);
+      ++camera;
+    } catch (const DataError& error) {
+      if (cameras.size() == 1) throw;
+      record.unused[concat("timestep_*/", name)] = error.what();
+      record.remarks.erase(concat("timestep_*/", name));
+      camera = cameras.erase(camera);
+    }
+  }
+}
+
 class TimestepFile : public TrajectoryFile {
  public:
   TimestepFile(Group root, const fs::path& path, const Reading& reading);
@@ -186,8 +203,7 @@ TimestepEpisode TimestepFile::read_episode(const std::string& name) const {
     record.sources.push_back(!interaction    ? ActionSource::expert
                              : is_human == 1 ? ActionSource::intervention
                                              : ActionSource::policy);
-    for (const auto& [camera, first] : episode.cameras)
-      expect_as_first(timestep.array(camera + std::string(kImageEnd)), camera, first);
+    keep_as_first(timestep, episode.cameras, record);
     episode.groups.push_back(name + "/" + step);
   }
   for (const auto& [camera, stored] : episode.cameras) {

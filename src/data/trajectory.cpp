@@ -177,10 +177,14 @@ std::shared_ptr<TrajectoryFile> open_trajectories(const fs::path& path, Reading 
   return std::make_shared<JournaledFile>(std::move(file), std::move(journal), reading);
 }
 
+bool is_observation(std::string_view path) {
+  return path.starts_with("obs/") || path.starts_with("timestep_*/");
+}
+
 std::string unused_observations(const EpisodeRecord& record) {
   std::string text;
   for (const auto& [array, what] : record.unused)
-    if (array.starts_with("obs/"))
+    if (is_observation(array))
       text += concat(text.empty() ? concat("; not used of ", record.name, ": ") : "; ", array, ": ", what);
   return text;
 }

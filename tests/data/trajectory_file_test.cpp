@@ -338,12 +338,6 @@ INSTANTIATE_TEST_SUITE_P(
                   replace(obs, "agentview_image", [&] { obs.write("agentview_image", pixels(48, 0), {4, 2, 2, 3}); });
                 },
                 "/obs/agentview_image: expected 3 rows, one for each action, found uint8 [4, 2, 2, 3]"},
-        BadDemo{"TooFewStates",
-                [](hdf5::Group& d) {
-                  hdf5::Group obs = d.group("obs");
-                  obs.write("gripper", ramp(2), {2});
-                },
-                "/obs/gripper: expected 3 rows, one for each action, found float32 [2]"},
         BadDemo{"UnknownSource",
                 [](hdf5::Group& d) {
                   d.write("action_source", std::vector<int8_t>{0, 1, 7}, {3});
