@@ -112,6 +112,25 @@ TEST(PolicyComparison, AGripperOfAnotherRangeIsAnError) {
   EXPECT_EQ(compared(zero_one, continuous), "");
 }
 
+// How far beyond the commands of a checkpoint that opens its gripper by any width.
+TEST(PolicyComparison, AGripperBeyondAnyOpeningIsAnErrorIfItIsFarOrTheCodingIsKnown) {
+  PolicyInputs continuous = like_the_recordings();  // -1..1
+  continuous.action->std[6] = 0.5;
+  const auto of_size = [&](float size) {
+    const auto change = [size](int64_t, Step& s) { s.action[6] *= size; };
+    return compared({.episodes = kTwelve, .change = change}, continuous,
+                    [](DataOptions& o) { o.filter.max_abs_action = 10; });
+  };
+  const std::string dimension = ": dimension 6 (gripper): the policy steps command ";
+  EXPECT_EQ(of_size(1.25f), "");
+  EXPECT_THAT(of_size(1.75f), AllOf(HasSubstr("warning" + dimension + "-1.75..1.75, the checkpoint -1..1"),
+                                    Not(HasSubstr("error: "))));
+  EXPECT_THAT(of_size(2.5f), HasSubstr("error" + dimension + "-2.5..2.5"));
+  continuous.gripper = {.dimension = {}, .open = -1.0, .closed = 1.0};
+  EXPECT_EQ(of_size(1.25f), "");
+  EXPECT_THAT(of_size(1.75f), HasSubstr("error" + dimension + "-1.75..1.75"));
+}
+
 TEST(PolicyComparison, AGripperThatIsSaidIsMapped) {
   // -1 opens in the recordings, which begin with it
   const auto said = [](DataOptions& o) {
