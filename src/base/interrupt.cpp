@@ -127,5 +127,10 @@ Unfinished::~Unfinished() {
   const std::lock_guard lock(work().mutex);
   work().unfinished.erase(id_);
 }
+void Unfinished::finish(const std::function<void()>& last) {
+  const std::lock_guard lock(work().mutex);
+  last();
+  work().unfinished.erase(id_);
+}
 
 }  // namespace apo

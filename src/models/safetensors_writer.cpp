@@ -80,6 +80,12 @@ std::vector<std::vector<TensorDeclaration>> shards_of(std::vector<TensorDeclarat
   return shards;
 }
 
+// The length of a header and its first byte, of a file that may have got no further.
+bool begins_as_safetensors(std::string_view head) {
+  constexpr std::string_view kUpperLength("\0\0\0\0", 4);
+  return head.size() >= 8 && head.substr(4, 4) == kUpperLength && (head.size() == 8 || head[8] == '{');
+}
+
 }  // namespace
 
 std::optional<at::ScalarType> scalar_type_of(std::string_view dtype) {
@@ -115,7 +121,7 @@ struct SafetensorsWriter::State {
 SafetensorsWriter::SafetensorsWriter(const fs::path& path, std::vector<TensorDeclaration> tensors,
                                      const std::map<std::string, std::string>& metadata) {
   const std::string text = header_of(path, tensors, metadata);
-  state_ = std::unique_ptr<State>(new State{.tensors = std::move(tensors), .file = AtomicFile(path)});
+  state_ = std::unique_ptr<State>(new State{.tensors = std::move(tensors), .file = AtomicFile(path, begins_as_safetensors)});
   std::string length;
   for (int i = 0; i < 8; ++i) length += static_cast<char>(text.size() >> (8 * i) & 0xff);
   state_->file.write(length);

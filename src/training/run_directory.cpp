@@ -151,6 +151,9 @@ void RunDirectory::begin(const std::string& config_yaml) {
       if (later) manifest_->refuse_strangers({below});
     }
   }
+  std::vector<std::string> half_written;
+  for (const std::string& name : kFiles) half_written.push_back(name + std::string(kPartial));
+  manifest_->remove(half_written);
   std::vector<std::string> written = kFiles;
   written.push_back(concat(kCheckpoints, "/latest@"));
   manifest_->claim(written);

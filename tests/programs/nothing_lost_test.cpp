@@ -68,6 +68,10 @@ TEST_F(NothingLost, OutputsOfAnotherKindStay) {
     const auto scored = run("apo-eval", {policy(), "--dataset", path("demos.hdf5"), "--output", path("scores.jsonl")});
     EXPECT_EQ(scored.exit_code, 0) << scored.err;
   }
+  spit(path("new.jsonl.partial"), "mine");
+  expect_error(run_program("apo-data", {"label", path("demos.hdf5"), "--output", path("new.jsonl")}), 2,
+               HasSubstr("new.jsonl.partial"));
+  EXPECT_EQ(slurp(path("new.jsonl.partial")), "mine");
   refused("apo-data", {"label", path("demos.hdf5"), "--output"}, "scores.jsonl");
   refused("apo-data", {"stats", path("demos.hdf5"), "--output"}, "labels.jsonl");
 }
@@ -76,13 +80,23 @@ TEST_F(NothingLost, ResultsOfOthersStay) {
   train_base();
   const auto evaluate = [&](const std::string& name) { return run("apo-eval", {policy(), "--output", path(name)}); };
   for (const auto& [name, text] : std::map<std::string, std::string>{
-           {"results.json", R"({"success_rate": 1})"}, {"disruptions.md", "my notes"}, {"trial-0.webp", "no picture"}}) {
+           {"results.json", R"({"success_rate": 1})"},
+           {"results.json.partial", R"({"success_rate": 1})"},
+           {"interrupted.json", R"({"mine": 1})"},
+           {"interrupted.json.partial", "mine"},
+           {"disruptions.md", "my notes"},
+           {"trial-0.webp", "no picture"},
+           {"trial-0.webp.partial", "no picture"}}) {
     fs::remove_all(path("evaluation"));
     fs::create_directories(path("evaluation"));
     spit(path("evaluation/" + name), text);
     expect_error(evaluate("evaluation"), 2, HasSubstr("evaluation/" + name));
     EXPECT_EQ(slurp(path("evaluation/" + name)), text);
   }
+  fs::remove_all(path("evaluation"));
+  fs::create_directories(path("evaluation"));
+  fs::create_symlink(path("demos.hdf5"), path("evaluation/interrupted.json"));
+  expect_error(evaluate("evaluation"), 2, HasSubstr("evaluation/interrupted.json"));
   fs::remove_all(path("evaluation"));
   EXPECT_EQ(evaluate("evaluation").exit_code, 0);
   const auto again = evaluate("evaluation");
@@ -91,7 +105,7 @@ TEST_F(NothingLost, ResultsOfOthersStay) {
 }
 
 TEST_F(NothingLost, WhatLiesBesideARecordingStays) {
-  for (const char* beside : {"new.hdf5.json", "new.hdf5.journal"}) {
+  for (const char* beside : {"new.hdf5.json", "new.hdf5.journal", "new.hdf5.partial", "new.hdf5.json.partial"}) {
     spit(path(beside), "mine");
     const auto refused = run("apo-collect", {"--demonstrations", "--output", path("new.hdf5")});
     EXPECT_NE(refused.exit_code, 0);

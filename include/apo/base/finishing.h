@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 
 #include "apo/base/interrupt.h"
@@ -32,6 +33,8 @@ class Unfinished {
  public:
   explicit Unfinished(const std::filesystem::path& path);
   ~Unfinished();
+  /// Runs `last`, which gives it its name: no signal removes the path meanwhile, nor from then on.
+  void finish(const std::function<void()>& last);
   Unfinished(const Unfinished&) = delete;
   Unfinished& operator=(const Unfinished&) = delete;
 
