@@ -36,6 +36,7 @@ Stages::Stages(const RefineSetup& setup)
     : setup_(setup),
       dir_(setup.training.run.dir),
       device_(select_device(setup.training.run.device)),
+      gripper_(make_environment(setup.environment)->gripper()),
       state_(dir_) {
   // also for deployments and evaluations: idle threads of the tensor library burn time where cores are scarce
   training::set_up_arithmetic(setup.training.run);
@@ -67,7 +68,7 @@ void Stages::demonstrate() {
   });
   data::SourceOptions source;
   source.path = output.string();
-  source.gripper = setup_.environment.gripper;
+  source.gripper = gripper_;
   expert_.push_back(source);
 }
 
@@ -138,7 +139,7 @@ json Stages::refine(const std::string& stage, training::TrainingOptions options,
     for (const std::string& file : recordings) {
       data::SourceOptions source;
       source.path = file;
-      source.gripper = setup_.environment.gripper;
+      source.gripper = gripper_;
       options.data.interactions.push_back(source);
     }
     json trained = train(options, dir);
