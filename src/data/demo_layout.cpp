@@ -381,6 +381,8 @@ std::set<std::string> DemoFile::find_constants() const {
         const bool fits = has_rows(array, actions.at(0)) || has_rows(array, actions.at(0) + 1) || has_rows(array, actions.at(0) - 1);
         votes[observation] += fits ? 1 : -1;
       }
+    } catch (const Interrupted&) {
+      throw;
     } catch (const std::exception&) {   // told when that episode is read
     }
   }

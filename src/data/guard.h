@@ -138,7 +138,8 @@ class GuardedFile {
 
   using Function = void (*)(Unpacker& in, Packer& out);
   /// Runs `function` on the packed arguments in the reading process. The error that it throws, or DataError naming
-  /// `where` if the process did not outlive it. With `into`, the result is exactly these bytes.
+  /// `where` if the process did not outlive it. A process that neither answers nor computes is told in the log; an
+  /// interrupt ends the wait for it (Interrupted). With `into`, the result is exactly these bytes.
   std::string run(Function function, const Packer& arguments, const std::string& where,
                   std::span<uint8_t> into = {}) const;
 
