@@ -107,6 +107,7 @@ class Array {
   void ask_bytes(int64_t row, std::span<uint8_t> bytes) const;
   int64_t count() const;
   int64_t count_of_row(int64_t row) const;
+  size_t room_of_row(int64_t row, size_t element_bytes) const;
   void check_size(int64_t bytes) const;
   void read_selected(int64_t row, int64_t memory_type, void* out) const;
   void read_all(int64_t memory_type, void* out, int64_t bytes) const;
@@ -164,8 +165,8 @@ class Group {
   /// Chunked by rows; `gzip` 1-9 compresses, 0 does not.
   void write(const std::string& name, std::span<const uint8_t> values, const std::vector<int64_t>& shape,
              bool row_chunks = false, int gzip = 0);
-  /// An array of float32 that is never filled.
-  void make_unwritten(const std::string& name, const std::vector<int64_t>& shape);
+  /// An array of float32, or of uint8, that is never filled.
+  void make_unwritten(const std::string& name, const std::vector<int64_t>& shape, bool bytes = false);
   void write_text(const std::string& name, const std::string& text);
   void set_attribute(const std::string& name, const std::string& text);
   void set_attribute(const std::string& name, int64_t value);

@@ -80,12 +80,12 @@ void Group::write(const std::string& name, std::span<const uint8_t> values, cons
   write_any(name, H5T_STD_U8LE, H5T_NATIVE_UINT8, values.data(), values.size(), shape, row_chunks, gzip);
 }
 
-void Group::make_unwritten(const std::string& name, const std::vector<int64_t>& shape) {
+void Group::make_unwritten(const std::string& name, const std::vector<int64_t>& shape, bool bytes) {
   Session session;
   const std::vector<hsize_t> sizes(shape.begin(), shape.end());
   const Handle space(H5Screate_simple(static_cast<int>(sizes.size()), sizes.data(), nullptr));
-  const Handle array(H5Dcreate2(handle_.id(), name.c_str(), H5T_IEEE_F32LE, space.id(), H5P_DEFAULT,
-                                H5P_DEFAULT, H5P_DEFAULT));
+  const Handle array(H5Dcreate2(handle_.id(), name.c_str(), bytes ? H5T_STD_U8LE : H5T_IEEE_F32LE, space.id(),
+                                H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
   APO_CHECK(RunError, array.id() >= 0, where(name), ": cannot create the dataset: ", reason());
 }
 

@@ -384,6 +384,22 @@ TEST(TrajectoryFile, ShapesThatTheFileCannotHoldAreRefused) {
                 AllOf(HasSubstr(name + ": /data/demo_0/actions: expected "), HasSubstr("the file holds 0")));
 }
 
+TEST(TrajectoryFile, ARowThatNoMemoryShouldHoldIsRefused) {
+  TempDir dir;
+  {
+    hdf5::Group root = hdf5::Group::create(dir / "a.hdf5");
+    root.make_unwritten("numbers", {2, int64_t{1} << 27});
+    root.make_unwritten("bytes", {2, int64_t{1} << 29}, true);
+    root.make_unwritten("few", {2, 3}, true);
+  }
+  const hdf5::Group root = hdf5::Group::open(dir / "a.hdf5");
+  EXPECT_THAT(data_error([&] { root.array("numbers").row_floats(0); }),
+              HasSubstr("a.hdf5: /numbers: too large to be read at once: float32 [2, 134217728]"));
+  EXPECT_THAT(data_error([&] { root.array("bytes").row_bytes(1); }),
+              HasSubstr("a.hdf5: /bytes: too large to be read at once: uint8 [2, 536870912]"));
+  EXPECT_EQ(root.array("few").row_bytes(1), std::vector<uint8_t>(3));
+}
+
 TEST(TrajectoryFile, DataInOtherFilesAreRefused) {
   for (const std::string name : {"external.hdf5", "virtual.hdf5"})
     EXPECT_THAT(data_error([&] { TrajectoryFile::open(golden(name)); }),
