@@ -51,6 +51,7 @@ at::Tensor Replayed::run(const Inputs& inputs, const std::vector<int64_t>& state
   Entry& entry = entry_of(inputs);
   if (entry.graph == nullptr) {
     if (entry.calls <= kCallsBefore) return body(inputs);
+    entry.inputs.clear();  // of a recording that threw
     for (const at::Tensor& input : inputs) entry.inputs.push_back(input.defined() ? input.clone() : input);
     entry.graph = record_graph(device_of(inputs), [&entry, body] { entry.result = body(entry.inputs); });
     if (entry.graph == nullptr) {
