@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "apo/base/error.h"
+#include "apo/base/text.h"
 #include "apo/config/options.h"
 
 namespace apo::deploy {
@@ -158,10 +159,8 @@ std::unique_ptr<InterventionSource> make_intervention_source(const InterventionO
   }
   if (!factory) {
     const std::vector<std::string> types = intervention_source_types();
-    std::string list;
-    for (const std::string& type : types) list += concat(list.empty() ? "" : ", ", type);
     const auto near = config::nearest(options.type, types);
-    throw ConfigError(concat("deploy.intervention.type: expected a registered source (", list, "), found ", options.type,
+    throw ConfigError(concat("deploy.intervention.type: expected a registered source (", join(types), "), found ", options.type,
                              near ? concat("; did you mean ", *near, "?") : std::string()));
   }
   auto source = factory(options);

@@ -9,6 +9,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
+#include "apo/base/text.h"
 #include "apo/config/options.h"
 #include "apo/training/run_files.h"
 #include "base/manifest.h"
@@ -205,9 +206,7 @@ void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
   allowed.training.run.threads = setup.training.run.threads;
   allowed.eval.threads = setup.eval.threads;
   allowed.training.logging = setup.training.logging;
-  std::string differences;
-  for (const std::string& difference : config::differences(allowed, setup))
-    differences += concat(differences.empty() ? "" : ", ", difference);
+  const std::string differences = join(config::differences(allowed, setup));
   APO_CHECK(ConfigError, differences.empty(), config.string(),
             ": the loop in this directory was begun with another config (", differences,
             "); only refine.rounds may grow, and threads and logging may change: expected the same, --overwrite or another "

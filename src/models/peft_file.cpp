@@ -13,6 +13,7 @@
 #include "apo/base/files.h"
 #include "apo/base/hash.h"
 #include "apo/base/log.h"
+#include "apo/base/text.h"
 #include "apo/models/safetensors.h"
 #include "models/checkpoint_files.h"
 #include "models/json_file.h"
@@ -39,11 +40,8 @@ bool is_set(const nlohmann::json& value) {
 // Enough of a value to recognise it.
 std::string shown(const nlohmann::json& value) {
   const auto is_text = [](const nlohmann::json& entry) { return entry.is_string(); };
-  if (value.is_array() && std::all_of(value.begin(), value.end(), is_text)) {
-    std::string list;
-    for (const nlohmann::json& entry : value) list += (list.empty() ? "" : ", ") + entry.get<std::string>();
-    return list.substr(0, 200);
-  }
+  if (value.is_array() && std::all_of(value.begin(), value.end(), is_text))
+    return join(value.get<std::vector<std::string>>()).substr(0, 200);
   if (value.is_structured()) return concat("a JSON ", value.type_name(), " of ", value.size());
   return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).substr(0, 80);
 }
@@ -305,10 +303,10 @@ fs::path resolve_adapter(const fs::path& path, const char* key) {
     if (is_adapter(entry.path())) inside.push_back(entry.path());
   std::ranges::sort(inside);
   if (inside.size() == 1) return inside.front();
-  std::string names;
-  for (const fs::path& place : inside) names += (names.empty() ? "" : ", ") + place.filename().string();
+  std::vector<std::string> names;
+  for (const fs::path& place : inside) names.push_back(place.filename().string());
   APO_CHECK(DataError, inside.empty(), key, ": ", path.string(), ": expected one adapter, found ",
-            inside.size(), ": ", names, "; name one of them");
+            inside.size(), ": ", join(names), "; name one of them");
   APO_CHECK(DataError, !fs::exists(path / "adapter_model.safetensors", ignored), key, ": ",
             (path / "adapter_config.json").string(),
             ": missing beside adapter_model.safetensors; it says rank and alpha");

@@ -7,6 +7,7 @@
 
 #include "apo/base/atomic_file.h"
 #include "apo/base/error.h"
+#include "apo/base/text.h"
 #include "apo/models/safetensors.h"
 #include "models/json_file.h"
 #include "models/safetensors_types.h"
@@ -101,9 +102,7 @@ std::string_view dtype_of(at::ScalarType type) {
 }
 
 std::string known_dtypes() {
-  std::string list;
-  for (const auto& [name, type] : kTypes) list += (list.empty() ? "" : ", ") + std::string(name);
-  return list;
+  return join(std::views::keys(kTypes));
 }
 
 int64_t TensorDeclaration::bytes() const {

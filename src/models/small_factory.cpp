@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "apo/base/error.h"
+#include "apo/base/text.h"
 #include "apo/config/options.h"
 #include "apo/data/dataset.h"
 #include "apo/data/statistics.h"
@@ -27,12 +28,10 @@ void check_names(const std::string& option, const std::vector<std::string>& want
                  const std::vector<std::string>& available, const std::string& unused) {
   for (const std::string& name : wanted) {
     if (std::find(available.begin(), available.end(), name) != available.end()) continue;
-    std::string list;
-    for (const std::string& candidate : available) list += (list.empty() ? "" : ", ") + candidate;
     const auto near = config::nearest(name, available);
     throw ConfigError(concat(option, ": the data has no \"", name, "\"",
                              near ? " (did you mean \"" + *near + "\"?)" : "",
-                             "; there are: ", list.empty() ? "none" : list, unused));
+                             "; there are: ", available.empty() ? "none" : join(available), unused));
   }
 }
 

@@ -123,13 +123,6 @@ std::string fingerprint(const data::Dataset& dataset) {
 }
 
 // One observation of every kind that the episodes have must suit the policy, before training meets it by chance.
-// "; not used: obs/depth (float32 [20, 8, 8, 1]), ..."
-std::string unused_of(const data::EpisodeRecord& record) {
-  std::string text;
-  for (const auto& [name, why] : record.unused) text += concat(text.empty() ? "; not used: " : ", ", name, " (", why, ")");
-  return text;
-}
-
 void check_observations(const data::Dataset& dataset, const models::Policy& policy, const std::string& checkpoint) {
   std::set<std::vector<std::string>> kinds;
   std::pair<int32_t, int32_t> last = {-1, -1};
@@ -144,7 +137,7 @@ void check_observations(const data::Dataset& dataset, const models::Policy& poli
       throw DataError(concat(dataset.file_path(index.file).string(), ": ",
                              dataset.episode_name(index.file, index.episode), ": does not suit the policy",
                              checkpoint.empty() ? "" : " " + checkpoint, ": ", error.what(),
-                             unused_of(dataset.record(index.file, index.episode))));
+                             data::unused_observations(dataset.record(index.file, index.episode))));
     }
   }
 }

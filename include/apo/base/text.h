@@ -11,7 +11,7 @@ namespace apo {
 template <std::ranges::input_range Words>
 std::string join(const Words& words, std::string_view separator = ", ") {
   std::string all;
-  for (const std::string_view word : words) {
+  for (const auto& word : words) {
     if (!all.empty()) all += separator;
     all += word;
   }
