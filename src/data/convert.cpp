@@ -94,7 +94,7 @@ void Converter::begin_file(const ScannedFile& in) {
   write_info(*data_, info);
   environment_ = environment;
   if (!environment.empty() && environment.size() < kLongestAttribute) data_->set_attribute("env_args", environment);
-  seal_attributes(*data_, {"env_args", "policy", "policy_hash"});
+  seal_info(*data_);
   if (to_ == TrajectoryFormat::robomimic) data_->remove_attribute(kSchemaAttribute);
 }
 

@@ -84,7 +84,7 @@ void Dataset::State::add_episode(OpenFile& file, LabelledEpisode episode, LabelC
   StepIndex index{static_cast<int32_t>(files.size()), static_cast<int32_t>(file.episodes.size()), 0};
   FilterTally& filter = filters.back();
   for (const LabelledStep& step : episode.steps) {
-    filter.imitable += step.filtered || step.label == StepLabel::desirable || step.label == StepLabel::intervention;
+    filter.imitable += step.is_imitable();
     if (step.filtered) ++filter.left_out[std::string(step.reason)];
     if (step.label != StepLabel::skipped) {
       const Pool pool = step.label == StepLabel::desirable      ? Pool::desirable
@@ -124,9 +124,7 @@ void Dataset::State::add_source(const SourceOptions& source, bool is_expert, con
 }
 
 LabelRules label_rules(const DataOptions& options, const SourceOptions& source, bool is_expert) {
-  const std::vector<int64_t> gripper = gripper_of(source, options).dimension;
-  return {is_expert, options.labels, options.filter, options.compatibility,
-          gripper.empty() ? std::vector<int64_t>{-1} : gripper};
+  return {is_expert, options.labels, options.filter, options.compatibility, gripper_of(source, options)};
 }
 
 Dataset::Dataset(const DataOptions& options) : state_(std::make_shared<State>()) {

@@ -3,13 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <map>
 #include <optional>
 #include <set>
 #include <unordered_map>
 #include <utility>
 
+#include "apo/base/hash.h"
 #include "data/checks.h"
 #include "data/layouts.h"
 #include "data/stored_pictures.h"
@@ -312,15 +312,9 @@ class Duplicates : public Check {
  public:
   Duplicates() : Check("duplicates", "no two episodes have the same actions") {}
   void see(const ScannedEpisode& e) override {
-    uint64_t hash = 1469598103934665603u;  // FNV-1a
-    for (const Action& action : e.record.actions) {
-      for (const float a : action) {
-        uint32_t bits = 0;
-        memcpy(&bits, &a, sizeof(bits));
-        hash = (hash ^ bits) * 1099511628211u;
-      }
-    }
-    const auto [other, fresh] = seen_.emplace(hash, place(e));
+    ContentHash hash;
+    for (const Action& action : e.record.actions) hash.add(action.data(), action.size() * sizeof(float));
+    const auto [other, fresh] = seen_.emplace(hash.text(), place(e));
     if (!fresh && count_++ == 0) first_ = concat(place(e), " and ", other->second);
   }
   void finish() override {
@@ -328,7 +322,7 @@ class Duplicates : public Check {
   }
 
  private:
-  std::unordered_map<uint64_t, std::string> seen_;
+  std::unordered_map<std::string, std::string> seen_;   // by the hash of an episode's actions
   int64_t count_ = 0;
   std::string first_;
 };

@@ -83,13 +83,15 @@ class Filters : public Check {
   void see(const ScannedEpisode& e) override {
     Source& source = sources_[e.in.source_number];
     const Action* before = nullptr;
+    const std::vector<int64_t> gripper =
+        gripper_dimensions(gripper_, static_cast<int64_t>(e.record.actions[0].size()));
     for (size_t t = 0; t < e.steps.size(); ++t) {
       const LabelledStep& step = e.steps[t];
-      source.imitable += step.filtered || step.label == StepLabel::desirable || step.label == StepLabel::intervention;
+      source.imitable += step.is_imitable();
       if (step.filtered) ++source.left_out[std::string(step.reason)];
       if (!e.record.recorded[t]) continue;
       const Action* last = std::exchange(before, &e.record.actions[t]);
-      if (last == nullptr || !gripper_differs(*last, *before, gripper_)) continue;
+      if (last == nullptr || !gripper_differs(*last, *before, gripper)) continue;
       ++source.changes;
       if (step.filtered && source.changes_left_out++ == 0) source.first = place(e, t);
     }
@@ -111,7 +113,7 @@ class Filters : public Check {
     std::map<std::string, int64_t> left_out;
   };
   DataOptions options_;
-  std::vector<int64_t> gripper_;
+  GripperOptions gripper_;
   std::map<int64_t, Source> sources_;
 };
 

@@ -2,22 +2,29 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <string>
 #include <vector>
 
 #include "apo/data/gripper.h"
+#include "apo/data/statistics.h"
 #include "data/checks.h"
 
 namespace apo::data {
 
-inline constexpr double kSmallestSpread = 1e-6;  // of q99 - q01, as in the statistics
 inline constexpr double kOtherUnits = 5;         // ratio of two spreads
 inline constexpr int64_t kFewSteps = 100;        // too few to compare sources by
 inline constexpr int64_t kFewOfAnActor = 30;     // too few to compare by who acts in one source
 
 inline bool is_finite(const Action& action) {
   return std::all_of(action.begin(), action.end(), [](float a) { return std::isfinite(a); });
+}
+
+/// Of an ActionSource, as a number.
+inline const char* actor_name(size_t actor) {
+  constexpr std::array<const char*, 3> names{"expert", "policy", "human"};
+  return names.at(actor);
 }
 
 /// Which dimensions are grippers, as far as the sources and the policy say.

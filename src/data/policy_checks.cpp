@@ -24,11 +24,6 @@ constexpr double kEnlarged = 2;           // pictures, by which factor
 constexpr double kSqueezed = 1.2;         // ratio of their sides
 constexpr size_t kMostWords = 10;         // named
 
-const char* actor_name(size_t actor) {
-  constexpr std::array<const char*, 3> names{"expert", "policy", "human"};
-  return names.at(actor);
-}
-
 template <class... Pieces>
 void tell(std::vector<Finding>& found, Severity severity, const Pieces&... pieces) {
   found.push_back({severity, concat(pieces...)});

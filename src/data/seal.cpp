@@ -109,11 +109,7 @@ void seal_array(Group& demo, const std::string& array) {
   seal(demo, names);
 }
 
-void seal_attributes(Group& data, const std::vector<std::string>& names) {
-  std::vector<std::string> marked;
-  for (const std::string& name : names) marked.push_back("@" + name);
-  seal(data, marked);
-}
+void seal_info(Group& data) { seal(data, {"@env_args", "@policy", "@policy_hash"}); }
 
 void check_seal(const Group& group, bool required) {
   const auto expected = group.text_attribute(kHash), of = group.text_attribute(kNames);

@@ -32,8 +32,8 @@ bool is_sealed(const hdf5::Group& demo);
 void seal_episode(hdf5::Group& demo);
 /// Replaces the hash after `array` was written into a sealed episode; does nothing to an unsealed one.
 void seal_array(hdf5::Group& demo, const std::string& array);
-/// Hashes these attributes of the group `data`.
-void seal_attributes(hdf5::Group& data, const std::vector<std::string>& names);
+/// Hashes what the group `data` says of where its episodes come from: env_args, policy, policy_hash.
+void seal_info(hdf5::Group& data);
 /// DataError naming the group if it does not hold what was hashed, or has no hash though it is `required`.
 void check_seal(const hdf5::Group& group, bool required);
 /// DataError naming the array and row if the picture is not the one that was hashed.

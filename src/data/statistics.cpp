@@ -16,7 +16,6 @@ namespace apo::data {
 namespace {
 
 using Json = nlohmann::json;
-constexpr double kSmallestSpread = 1e-6;
 constexpr double kReleasedEpsilon = 1e-8;
 
 // `columns` [D][N]; a dimension that does not vary is masked and named.

@@ -38,8 +38,8 @@ class WhoActed {
   WhoActed(const Group& demo, EpisodeRecord& record, ReadNames& read)
       : demo_(demo), record_(record), read_(read) {}
 
-  // True if some array said it.
-  bool run() {
+  // Changes nothing if no array says it.
+  void run() {
     find("policy_acting", policy_);
     find("user_acting", users_);
     for (const char* name : kHumanFlags) find(name, humans_);
@@ -56,11 +56,10 @@ class WhoActed {
       policy_.clear();
     }
     std::vector<Flags>& human = users_.empty() ? humans_ : users_;
-    if (human.empty() && policy_.empty()) return false;
+    if (human.empty() && policy_.empty()) return;
     if (!users_.empty()) expect_agreement();
     for (size_t i = 1; i < human.size(); ++i) expect_equal(human[0], human[i]);
     decide(human.empty() ? nullptr : &human[0], policy_.empty() ? nullptr : &policy_[0]);
-    return true;
   }
 
  private:

@@ -77,7 +77,7 @@ void rewrite_with_labels(const Dataset& dataset, int32_t f, const fs::path& out)
   write_info(data, info);
   if (const auto environment = reader.data() ? reader.data()->text_attribute("env_args") : std::nullopt)
     if (environment->size() < kLongestAttribute) data.set_attribute("env_args", *environment);
-  seal_attributes(data, {"env_args", "policy", "policy_hash"});
+  seal_info(data);
   const std::vector<int64_t> numbers = numbers_of(dataset, f);
   int64_t total = 0;
   for (int32_t e = 0; e < dataset.num_episodes(f); ++e) {

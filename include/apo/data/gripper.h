@@ -29,6 +29,9 @@ struct GripperOptions {
 /// "dimension 6, 0 open, 1 closed", for messages.
 std::string to_text(const GripperOptions& gripper);
 
+/// What `gripper` leaves open (its dimensions, its coding) is as `other` says.
+GripperOptions or_else(GripperOptions gripper, const GripperOptions& other);
+
 /// Which numbers of an action are grippers, counted from 0 and sorted; without `dimension` the last one, and none
 /// where an action is one number. ConfigError naming `where` (e.g. a file) for a dimension that there is not, one
 /// named twice, and `open` or `closed` alone or equal.

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "apo/data/gripper.h"
 #include "apo/data/trajectory.h"
 
 namespace apo::config {
@@ -56,7 +57,7 @@ struct LabelRules {
   LabelOptions labels = {};
   FilterOptions filter = {};
   DataCompatibility compatibility = DataCompatibility::paper;
-  std::vector<int64_t> gripper = {-1};  ///< dimensions that do not move the robot; below zero from the end
+  GripperOptions gripper = {};          ///< its dimensions do not move the robot
 };
 
 struct LabelledStep {
@@ -69,10 +70,14 @@ struct LabelledStep {
                                        ///< human's step belongs to; -1: neither
   bool window_cut_short = false;       ///< at a take-over: fewer than K policy steps came before it
   bool nothing_to_imitate = false;     ///< at a take-over: none of the human's steps is in the intervention pool
+  /// Would be imitated if there were no filters.
+  bool is_imitable() const {
+    return filtered || label == StepLabel::desirable || label == StepLabel::intervention;
+  }
 };
 
 /// Labels one episode, in this order: the K-step rule on the recorded steps, failed episodes, explicit labels, filters.
-/// Pure.
+/// Pure. ConfigError if the rules name a dimension of the gripper that actions have not.
 ///
 /// Steps that the file marks as skipped are as if they had not been recorded. A human's step after another's is a
 /// take-over whether the arm moves or not; the last K policy steps before it, but none before the previous intervention
@@ -92,8 +97,7 @@ struct LabelledStep {
 ///         by that are counted by `count_labels`.
 std::vector<LabelledStep> label_episode(const EpisodeRecord& episode, const LabelRules& rules);
 
-/// Whether the command to the gripper changed between two actions of one size; never for actions of one number.
-/// `gripper` as in LabelRules.
+/// Whether the command to the gripper changed between two actions. `gripper` as gripper_dimensions gives it.
 bool gripper_differs(const Action& before, const Action& action, std::span<const int64_t> gripper);
 
 /// Counts by "label: reason" over episodes, for reports; beside them "take-over: whole window",

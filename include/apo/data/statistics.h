@@ -28,12 +28,15 @@ struct DatasetStatistics {
   ActionNormalization normalization = ActionNormalization::quantiles;   ///< never automatic
 };
 
+/// Of q99 − q01: with less, a dimension never changes.
+inline constexpr double kSmallestSpread = 1e-6;
+
 /// Quantile `share` in [0, 1] of sorted, non-empty values, interpolating linearly as numpy.quantile does.
 double quantile(const std::vector<double>& sorted, double share);
 
 /// Over the given steps (usually the kept expert steps). Quantiles interpolate linearly, as numpy does.
-/// The gripper's dimensions (Dataset::gripper) and every dimension with q99 − q01 < 1e-6 get mask = false; the latter
-/// are named in a warning.
+/// The gripper's dimensions (Dataset::gripper) and those that never change get mask = false; the latter are told in
+/// the log.
 DatasetStatistics compute_statistics(const Dataset& dataset, const std::vector<StepIndex>& steps);
 
 /// OpenVLA's dataset_statistics.json: {name: {"action": {mean, std, min, max, q01, q99, mask}, "num_transitions",
