@@ -80,9 +80,9 @@ class Shapes : public Check {
                common.empty() ? "no camera is in all episodes" : concat("only ", joined(common, ", "), " in all"));
     if (!std::includes(common.begin(), common.end(), needed.begin(), needed.end()))
       find(Severity::error, what, ", and the policy needs ", joined(needed, ", "), why_not(needed, common),
-           inputs_.action ? " (the checkpoint's cameras)"
-           : named        ? " (policy.cameras)"
-                          : " (all of the first episode, unless policy.cameras names others)");
+           !named ? " (all of the first episode, unless policy.cameras names others)"
+           : are_the_checkpoints() ? " (the checkpoint's cameras)"
+                                   : " (policy.cameras)");
     else if (cameras_.size() > 1)
       find(named ? Severity::note : common.empty() ? Severity::error : Severity::warning, what);
   }
@@ -111,15 +111,21 @@ class Shapes : public Check {
       const Severity severity = used(state)              ? Severity::error
                                 : inputs_.of_checkpoint ? Severity::warning
                                                         : Severity::note;
-      const char* use = used(state)              ? inputs_.action ? " (the checkpoint needs it)" : " (policy.state_keys needs it)"
-                        : inputs_.of_checkpoint ? " (if the checkpoint's policy needs it, training stops)"
-                                                : " (not used: policy.state_keys does not name it)";
+      const char* use =
+          !used(state) ? inputs_.of_checkpoint ? " (if the checkpoint's policy needs it, training stops)"
+                                               : " (not used: policy.state_keys does not name it)"
+          : are_the_checkpoints() ? " (the checkpoint needs it)"
+                                  : " (policy.state_keys needs it)";
       if (widths.size() > 1) find(severity, "state ", state, " has several sizes: ", listed(widths), use);
       if (with_state_[state] < episodes_)
         find(severity, "state ", state, " is only in ", share(with_state_[state], episodes_, "episodes"), use);
     }
   }
-  const char* named_by() const { return inputs_.action ? " (the checkpoint's states)" : " (policy.state_keys)"; }
+  // Cameras and states that are known are the checkpoint's own, not the config's.
+  bool are_the_checkpoints() const { return inputs_.action && !inputs_.of_checkpoint; }
+  const char* named_by() const {
+    return are_the_checkpoints() ? " (the checkpoint's states)" : " (policy.state_keys)";
+  }
   void see_unused(const ScannedEpisode& e) {
     const auto keep = [&e](const std::map<std::string, std::string>& arrays,
                            std::map<std::string, Seen>& all) {

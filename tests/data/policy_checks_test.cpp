@@ -146,6 +146,21 @@ TEST(PolicyComparison, AGripperThatIsSaidIsMapped) {
                 "(the last dimension, 1 open, 0 closed)"));
 }
 
+// A checkpoint that takes any camera is shown the one that the config names.
+TEST(PolicyComparison, SaysWhoNeedsACameraOrAState) {
+  TempDir dir;
+  const std::string recording = record(dir, {.episodes = kTwelve});
+  PolicyInputs inputs = like_the_recordings();
+  inputs.cameras = {"top"};
+  inputs.state_keys = {"elbow"};
+  const auto shapes = [&] { return found(validated({recording}, nullptr, true, inputs), "shapes"); };
+  EXPECT_THAT(shapes(), AllOf(HasSubstr("the policy needs top (the checkpoint's cameras)"),
+                              HasSubstr("no episode has the state elbow (the checkpoint's states)")));
+  inputs.of_checkpoint = true;
+  EXPECT_THAT(shapes(), AllOf(HasSubstr("the policy needs top (policy.cameras)"),
+                              HasSubstr("no episode has the state elbow (policy.state_keys)")));
+}
+
 TEST(PolicyComparison, PicturesAndWords) {
   PolicyInputs inputs = like_the_recordings();
   inputs.image_size = 224;

@@ -58,9 +58,10 @@ std::vector<Finding> compare_with_policy(const Dataset& dataset, const PolicyInp
 /// cannot be read. `pools_needed`: an empty pool with a positive share is an error as for apo-train (with a config),
 /// else a note. What `inputs` needs and some episode lacks is an error; what nobody uses may differ (a note).
 ///
-/// Checks  readable, finite, shapes (action size, cameras, states), range, spread (q01 = q99), units, signs,
-///         constant (the policy's own actions), policy (the checkpoint's statistics), pools, windows (cut short), labels, instructions, pictures, lengths, duplicates,
-///         totals. docs/data.md says what each compares, with its thresholds.
+/// Checks  readable, shapes (action size, cameras, states), pictures, lengths, duplicates, totals, hashes,
+///         finite, range, spread (q01 = q99), units, signs, constant (the policy's own actions), policy (the
+///         checkpoint's statistics), pools, windows (cut short), filters, labels, instructions. docs/data.md
+///         says what each compares, with its thresholds.
 /// Errors  ConfigError if there is no source.
 Validation validate(const DataOptions& options, bool pools_needed, const PolicyInputs& inputs = {});
 
