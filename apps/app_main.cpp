@@ -34,7 +34,7 @@ constexpr const char* kReferenceTitle =
 
 constexpr const char* kExitCodes =
     "Exit codes:\n  0 done   2 wrong usage or config   3 wrong data or checkpoint   4 failure while running\n"
-    "  130 stopped by Ctrl-C or SIGTERM";
+    "  130 stopped by Ctrl-C, SIGTERM or SIGHUP";
 
 int fail(const CLI::App& app, ExitCode code, const std::string& message) {
   std::string_view whole = message;

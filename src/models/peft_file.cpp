@@ -199,18 +199,17 @@ at::Tensor read_part(const SafetensorsReader& reader, const fs::path& path, cons
 
 // Rank and scale of one layer, and that its tensors agree with both and with each other.
 void complete(PeftAdapter::Part& part, const std::string& layer, const Config& config, const fs::path& path) {
-  const double rank = config.rank.value(layer, static_cast<double>(config.options.rank));
-  part.rank = static_cast<int64_t>(std::min(rank, static_cast<double>(kLargestRank)));
-  part.alpha = config.alpha.value(layer, config.options.alpha);
-  APO_CHECK(DataError, part.a.size(0) == part.rank, path.string(), ": tensor ", part.name_a, ": expected ",
-            part.rank, " rows (r or rank_pattern of adapter_config.json), found ", part.a.sizes());
-  const bool fits = part.b.dim() == part.a.dim() && part.b.size(1) == part.rank &&
-                    part.b.numel() == part.b.size(0) * part.rank;
-  APO_CHECK(DataError, fits, path.string(), ": tensor ", part.name_b, ": expected [out, ", part.rank,
+  const double wanted = config.rank.value(layer, static_cast<double>(config.options.rank));
+  const auto rank = static_cast<int64_t>(std::min(wanted, static_cast<double>(kLargestRank)));
+  APO_CHECK(DataError, part.a.size(0) == rank, path.string(), ": tensor ", part.name_a, ": expected ",
+            rank, " rows (r or rank_pattern of adapter_config.json), found ", part.a.sizes());
+  const bool fits = part.b.dim() == part.a.dim() && part.b.size(1) == rank &&
+                    part.b.numel() == part.b.size(0) * rank;
+  APO_CHECK(DataError, fits, path.string(), ": tensor ", part.name_b, ": expected [out, ", rank,
             part.a.dim() == 4 ? ", 1, 1]" : "]", " beside ", part.name_a, " ", part.a.sizes(), ", found ",
             part.b.sizes());
-  const auto r = static_cast<double>(part.rank);
-  part.scale = part.alpha / (config.options.rslora ? std::sqrt(r) : r);
+  const auto r = static_cast<double>(rank);
+  part.scale = config.alpha.value(layer, config.options.alpha) / (config.options.rslora ? std::sqrt(r) : r);
 }
 
 }  // namespace

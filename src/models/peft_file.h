@@ -25,8 +25,6 @@ struct PeftAdapter {
     at::Tensor a;      ///< linear [rank, in], convolution [rank, in, Y, X]; the file's dtype
     at::Tensor b;      ///< linear [out, rank], convolution [out, rank, 1, 1]
     double scale = 1;  ///< alpha / rank, or alpha / sqrt(rank); alpha_pattern and rank_pattern considered
-    int64_t rank = 0;  ///< of this layer
-    double alpha = 0;  ///< of this layer
     std::string name_a, name_b;  ///< the tensors' names in the file, for messages
 
     /// The shape of the weight that it fits: [out, in] or [out, in, Y, X].

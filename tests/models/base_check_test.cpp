@@ -64,8 +64,6 @@ struct World {
       adapter.layers[layer] = {.a = random({4, 50}, 200 + i, 1 / std::sqrt(50.0)),
                                .b = random({60, 4}, 300 + i, size),
                                .scale = 2,
-                               .rank = 4,
-                               .alpha = 8,
                                .name_a = layer + "_a",
                                .name_b = layer + "_b"};
     }
