@@ -37,4 +37,7 @@ class LoopState {
   double seconds_ = 0;
 };
 
+/// DataError, which begins with `where`, unless `trained` is what a stage of training returns: a damaged state.json.
+void check_trained(const nlohmann::json& trained, const std::string& where);
+
 }  // namespace apo::deploy

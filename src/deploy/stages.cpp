@@ -79,6 +79,7 @@ Stages::Base Stages::base() {
   if (base.checkpoint.empty()) {
     base.trained = state_.run("base/training", {"base/training/"},
                               [&] { return train(base_training(setup_), dir / "training"); });
+    check_trained(base.trained, (dir_ / "state.json").string() + ": base/training");
     base.checkpoint = checkpoint_of(base.trained);
   }
   base.evaluation = evaluate("base", base.checkpoint, dir / "evaluation");
@@ -132,7 +133,7 @@ json Stages::deploy(const std::string& stage, const std::string& checkpoint, con
 json Stages::refine(const std::string& stage, training::TrainingOptions options,
                     const std::string& checkpoint, const std::vector<std::string>& recordings,
                     const fs::path& dir) {
-  return state_.run(stage, {dir.lexically_relative(dir_).string() + "/"}, [&] {
+  json result = state_.run(stage, {dir.lexically_relative(dir_).string() + "/"}, [&] {
     options.policy.checkpoint = checkpoint;
     if (checkpoint != setup_.training.policy.checkpoint) options.policy.adapter.clear();
     options.data.expert = expert_;
@@ -147,6 +148,8 @@ json Stages::refine(const std::string& stage, training::TrainingOptions options,
     trained["labels"] = data::Dataset(options.data).counts();
     return trained;
   });
+  check_trained(result, (dir_ / "state.json").string() + ": " + stage);
+  return result;
 }
 
 void Stages::link_policy(const std::string& checkpoint) const {
