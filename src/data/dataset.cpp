@@ -140,7 +140,8 @@ const LabelCounts& Dataset::counts() const { return state_->counts; }
 
 void Dataset::expect_enough_kept() const {
   for (const FilterTally& source : state_->filters)
-    if (const std::string message = mostly_filtered(source.path, source.imitable, source.left_out, state_->filter);
+    if (const std::string message =
+            mostly_filtered(source.path, source.imitable, source.left_out, state_->filter);
         !message.empty())
       throw DataError(message);
 }

@@ -176,8 +176,8 @@ void DemoFile::check_total() const {
 }
 
 std::vector<std::string> DemoFile::find_demos() {
-  APO_CHECK(DataError, version_ <= kSchemaVersion, data_.where(), ": expected schema version ", kSchemaVersion,
-            " or older, found ", version_);
+  APO_CHECK(DataError, version_ <= kSchemaVersion, data_.where(), ": expected schema version ",
+            kSchemaVersion, " or older, found ", version_);
   check_seal(data_, version_ >= kSealedVersion);
   std::vector<std::string> names = demo_names();
   std::erase_if(names, [this](const std::string& name) {
@@ -311,7 +311,8 @@ void DemoFile::read_observations(const Group& demo, Demo& out) const {
   }
   APO_CHECK(DataError, !record.cameras.empty() || found.bad_camera.empty(), found.bad_camera);
   if (one_more && !warned_of_last_row_.exchange(true))
-    log_warn(demo.where("obs"), ": one row more than actions; the observation after the last action is not used");
+    log_warn(demo.where("obs"),
+             ": one row more than actions; the observation after the last action is not used");
 }
 
 void DemoFile::read_camera(Array array, const std::string& name, const StoredPictures& stored,

@@ -25,13 +25,13 @@ using ReadNames = std::set<std::string>;
 ///   interventions, intervention, intervene_flag, is_intervention, complementary_info.is_intervention
 ///                                    robomimic, LeRobot, RLinf: 1 the human acted, 0 the policy did
 ///
-/// Those of one meaning must agree. Also looked for in `obs` and in a group complementary_info. Recorders that
-/// never fill policy_acting and user_acting leave zeros in both, which say nothing; nor do zeros in policy_acting
-/// alone, where user_acting has both values. Without any of them all steps are expert.
+/// Those of one meaning must agree. Also looked for in `obs` and in a group complementary_info. Recorders
+/// that never fill policy_acting and user_acting leave zeros in both, which say nothing; nor do zeros in
+/// policy_acting alone, where user_acting has both values. Without any of them all steps are expert.
 /// DataError naming array and row: other values, other lengths, contradictions.
 void read_who_acted(const hdf5::Group& demo, TrajectoryFormat format, EpisodeRecord& record, ReadNames& read);
-/// Fills `desirable`, `neither` and `policy_actions`; a policy_action that was never filled is not used. Follows
-/// `read_who_acted`.
+/// Fills `desirable`, `neither` and `policy_actions`; a policy_action that was never filled is not used.
+/// Follows `read_who_acted`.
 void read_choices(const hdf5::Group& demo, TrajectoryFormat format, EpisodeRecord& record, ReadNames& read);
 
 /// What the robot was asked to do, as an attribute or a text array of the episode or of `data`:

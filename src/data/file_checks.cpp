@@ -213,13 +213,15 @@ class Pictures : public Check {
   }
   void finish() override {
     for (const auto& [what, seen] : odd_)
-      find(severity(what.first), "camera ", what.first, ' ', what.second, " in ", share(seen.first, looked_, "episodes looked at"),
+      find(severity(what.first), "camera ", what.first, ' ', what.second, " in ",
+           share(seen.first, looked_, "episodes looked at"),
            " (first: ", seen.second, ")");
     for (const auto& [camera, frames] : frames_)
-      if (frames.seen >= kFewFrames && static_cast<double>(frames.stale) > kStale * static_cast<double>(frames.seen))
+      if (frames.seen >= kFewFrames &&
+          static_cast<double>(frames.stale) > kStale * static_cast<double>(frames.seen))
         find(severity(camera), "camera ", camera, " repeats the frame before in ",
-             share(frames.stale, frames.seen, "frames looked at"), " although the robot moves (first: ", frames.first,
-             "): is it slower than the actions?");
+             share(frames.stale, frames.seen, "frames looked at"), " although the robot moves (first: ",
+             frames.first, "): is it slower than the actions?");
     if (conventions_.size() > 1)
       find(Severity::note, "LIBERO files of both conventions (opengl, opencv): each is turned as it says");
   }
@@ -251,7 +253,8 @@ class Pictures : public Check {
     const Action& action = e.record.actions[t];
     double sum = 0;
     for (const float a : action) sum += std::abs(static_cast<double>(a));
-    for (const int64_t g : gripper_dimensions(gripper_of(e.in.source, options_), static_cast<int64_t>(action.size())))
+    const GripperOptions gripper = gripper_of(e.in.source, options_);
+    for (const int64_t g : gripper_dimensions(gripper, static_cast<int64_t>(action.size())))
       sum -= std::abs(static_cast<double>(action[static_cast<size_t>(g)]));
     return sum;
   }

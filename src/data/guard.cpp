@@ -74,8 +74,8 @@ int64_t processor_time(pid_t pid) {
 }
 
 // Waits for a process that works on a file. What computes without an end is ended by its limit of processor
-// time; what waits without an end, for a disk that does not answer or because somebody stopped it, only people
-// can judge.
+// time; what waits without an end, for a disk that does not answer or because somebody stopped it, only
+// people can judge.
 class Patience {
  public:
   Patience(pid_t pid, int64_t seconds, const std::string& where)
@@ -171,7 +171,8 @@ void stand_alone(int socket) {
   is_reading_process = true;
   // what the terminal sends to all is for the other process; this one ends with it
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGTSTP}) ::signal(signal, SIG_IGN);
-  for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGPROF, SIGALRM}) ::signal(signal, SIG_DFL);
+  for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGPROF, SIGALRM})
+    ::signal(signal, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
   ::pthread_sigmask(SIG_SETMASK, &none, nullptr);

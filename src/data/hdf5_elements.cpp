@@ -43,7 +43,7 @@ bool is_complex(hid_t type) {
 }  // namespace
 
 std::string as_utf8(std::string text, const std::string& where) {
-  if (is_utf8(text) || answers_another_process()) return text;   // the other process does it, which has a voice
+  if (is_utf8(text) || answers_another_process()) return text;  // whoever has a voice does it
   const bool latin1 =
       std::none_of(text.begin(), text.end(), [](unsigned char c) { return c >= 0x80 && c < 0xa0; });
   APO_CHECK(DataError, latin1, where, ": expected UTF-8 text, found other bytes");

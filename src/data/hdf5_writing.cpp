@@ -71,7 +71,8 @@ void Group::write(const std::string& name, std::span<const int8_t> values, const
   write_any(name, H5T_STD_I8LE, H5T_NATIVE_INT8, values.data(), values.size(), shape, false, 0);
 }
 
-void Group::write(const std::string& name, std::span<const int64_t> values, const std::vector<int64_t>& shape) {
+void Group::write(const std::string& name, std::span<const int64_t> values,
+                  const std::vector<int64_t>& shape) {
   write_any(name, H5T_STD_I64LE, H5T_NATIVE_INT64, values.data(), values.size(), shape, false, 0);
 }
 

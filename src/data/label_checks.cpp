@@ -60,8 +60,9 @@ class Windows : public Check {
   }
   void finish() override {
     if (nothing_to_imitate_ > 0)
-      find(Severity::warning, share(nothing_to_imitate_, take_overs_, "take-overs"), " have no human step that is imitated (first: ",
-           first_without_, "): what came before is undesirable, and nothing says what is better");
+      find(Severity::warning, share(nothing_to_imitate_, take_overs_, "take-overs"),
+           " have no human step that is imitated (first: ", first_without_,
+           "): what came before is undesirable, and nothing says what is better");
     if (cut_short_ == 0) return;
     find(2 * cut_short_ > take_overs_ ? Severity::warning : Severity::note, share(cut_short_, take_overs_, "take-overs"),
          " have fewer (first: ", first_, "): the human took over again within ", k_, " steps, or near the start");
@@ -98,11 +99,13 @@ class Filters : public Check {
   }
   void finish() override {
     for (const auto& [number, s] : sources_) {
-      if (const std::string message = mostly_filtered(s.name, s.imitable, s.left_out, options_.filter); !message.empty())
+      if (const std::string message = mostly_filtered(s.name, s.imitable, s.left_out, options_.filter);
+          !message.empty())
         find(Severity::error, message);
       if (s.changes_left_out > 0)
         find(Severity::warning, s.name, ": ", share(s.changes_left_out, s.changes, "changes of the gripper"),
-             " are left out (first: ", s.first, "): a policy learns neither to grasp nor to let go from what it does not see");
+             " are left out (first: ", s.first,
+             "): a policy learns neither to grasp nor to let go from what it does not see");
     }
   }
 

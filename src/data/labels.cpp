@@ -87,7 +87,8 @@ class Labeller {
     int64_t n = 0;
     for (; k < stream_.size() && n < options_.credit_actions; ++k, ++n) {
       if (episode_.sources[stream_[k]] != ActionSource::intervention) break;
-      for (size_t j = 0; j < mean.size(); ++j) mean[j] += static_cast<double>(episode_.actions[stream_[k]][j]);
+      for (size_t j = 0; j < mean.size(); ++j)
+        mean[j] += static_cast<double>(episode_.actions[stream_[k]][j]);
     }
     for (double& m : mean) m /= static_cast<double>(std::max<int64_t>(n, 1));
     return mean;
@@ -225,8 +226,8 @@ std::string mostly_filtered(const std::string& source, int64_t imitable,
     reasons += concat(reasons.empty() ? "" : ", ", n, ' ', reason);
   }
   if (all == 0 || static_cast<double>(all) <= filter.max_share * static_cast<double>(imitable)) return "";
-  return concat(source, ": filters leave out ", all, " of ", imitable, " steps that would be imitated (", reasons,
-                "), expected at most a share of ", filter.max_share,
+  return concat(source, ": filters leave out ", all, " of ", imitable, " steps that would be imitated (",
+                reasons, "), expected at most a share of ", filter.max_share,
                 " (data.filter.max_share): are the actions in other units than data.filter.min_motion ",
                 filter.min_motion, " and data.filter.max_abs_action ", filter.max_abs_action, " expect?");
 }

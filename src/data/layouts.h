@@ -68,8 +68,8 @@ class Episodes {
   mutable int64_t kept_ = -1;
 };
 
-/// Writes data/demo_`number`. `recorded` (empty = all) is false for steps that training leaves out (action_source -1),
-/// `neither` (empty = none) true for those that belong to no pool (desirable -2).
+/// Writes data/demo_`number`. `recorded` (empty = all) is false for steps that training leaves out
+/// (action_source -1), `neither` (empty = none) true for those that belong to no pool (desirable -2).
 void write_episode(hdf5::Group& data, int64_t number, const Episode& episode, const std::string& policy_hash,
                    const std::vector<bool>& recorded = {}, const std::vector<bool>& neither = {});
 /// The episode without its pictures.

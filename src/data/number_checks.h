@@ -63,8 +63,8 @@ class Numbers : public Check {
   virtual void add(const ScannedEpisode& e, size_t t, const Action& action) = 0;
 };
 
-/// What the statistics of the actions are computed from, and with them the normalisation: the expert sources' steps if
-/// there are any, else all. Both are gathered, for an expert source may come to nothing.
+/// What the statistics of the actions are computed from, and with them the normalisation: the expert sources'
+/// steps if there are any, else all. Both are gathered, for an expert source may come to nothing.
 class StatisticsSample {
  public:
   explicit StatisticsSample(size_t capacity = size_t{1} << 19) : all_(capacity), expert_(capacity) {}

@@ -147,8 +147,8 @@ void PolicyComparison::about_gripper(ActionSource actor, const Group& group, siz
   const double overshoot = std::max(commands->low - low, high - commands->high);
   const bool beyond = overshoot > near;
   const bool by_hand = actor != ActionSource::policy;
-  if (!beyond && !(by_hand && commands->two_valued && between > kFarFromBothEnds * static_cast<double>(x.size())))
-    return;
+  const bool far_from_both = between > kFarFromBothEnds * static_cast<double>(x.size());
+  if (!beyond && !(by_hand && commands->two_valued && far_from_both)) return;
   // a coding that nobody knows and of any opening may be wider here than there
   const bool wrong = commands->two_valued || inputs_.gripper.is_coded() || overshoot > kFarBeyond * range;
   tell(found, wrong ? Severity::error : Severity::warning, "dimension ", j, " (gripper): the ",

@@ -92,7 +92,8 @@ class JournaledFile : public TrajectoryFile {
     const auto& steps = at(episode).episode.steps;
     APO_ASSERT(timestep >= 0 && timestep < static_cast<int64_t>(steps.size()));
     Observation observation = steps[static_cast<size_t>(timestep)].observation;
-    std::erase_if(observation.images, [&cameras](const auto& image) { return !is_wanted(image.first, cameras); });
+    std::erase_if(observation.images,
+                  [&cameras](const auto& image) { return !is_wanted(image.first, cameras); });
     for (auto& [name, image] : observation.images) image = turned(image, orientation_).clone();
     return observation;
   }

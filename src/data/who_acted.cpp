@@ -76,8 +76,8 @@ class WhoActed {
       if (demo_.is_group(group)) add(demo_.group(group), group + "/", name);
   }
 
-  // policy_acting was never filled, but user_acting was. Where an array of interventions says that there are none,
-  // it is a demonstration in which the person pauses.
+  // policy_acting was never filled, but user_acting was. Where an array of interventions says that there are
+  // none, it is a demonstration in which the person pauses.
   bool leaves_steps_to_nobody() const {
     return !policy_.empty() && !any(policy_) && !users_.empty() && has(users_[0], 0) && has(users_[0], 1) &&
            (humans_.empty() || any(humans_));

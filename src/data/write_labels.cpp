@@ -92,7 +92,8 @@ void rewrite_with_labels(const Dataset& dataset, int32_t f, const fs::path& out)
       episode.steps[t].desirable = codes[t] >= 0 ? std::optional(codes[t] == 1) : std::nullopt;
       neither.push_back(codes[t] == -2);
     }
-    write_episode(data, numbers[static_cast<size_t>(e)], episode, extras.policy_hash, record.recorded, neither);
+    write_episode(data, numbers[static_cast<size_t>(e)], episode, extras.policy_hash, record.recorded,
+                  neither);
     total += record.num_steps();
   }
   data.set_attribute("total", total);

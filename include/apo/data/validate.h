@@ -50,8 +50,8 @@ struct PolicyInputs {
   std::function<std::vector<std::string>(const std::string& instruction)> unknown_words = nullptr;
 };
 
-/// Whether the recordings suit the checkpoint that goes on learning from them, for training before its first step:
-/// what the check "policy" of `validate` finds. Nothing without `inputs.action`.
+/// Whether the recordings suit the checkpoint that goes on learning from them, for training before its first
+/// step: what the check "policy" of `validate` finds. Nothing without `inputs.action`.
 std::vector<Finding> compare_with_policy(const Dataset& dataset, const PolicyInputs& inputs);
 
 /// Goes through every source of `options` once, in memory that does not grow with their size, and reads on behind what
