@@ -54,8 +54,10 @@ LogLevel log_level(const std::string& name) {
 std::string about() {
   const CudaState& cuda = cuda_state();
   const std::string mujoco = simulation::Tabletop::problem();
-  return concat(version(), "\ncommit    ", provenance().commit, "\nlibrary   ", own_file().string(), "\nLibTorch  ", TORCH_VERSION, " ",
-                file_of(reinterpret_cast<const void*>(&at::globalContext)).string(), "\nMuJoCo    ", mujoco.empty() ? "there" : mujoco, "\nGPU       ",
+  return concat(version(), "\ncommit    ", provenance().commit, "\nlibrary   ", own_file().string(),
+                "\nLibTorch  ", TORCH_VERSION, " ",
+                file_of(reinterpret_cast<const void*>(&at::globalContext)).string(), "\nMuJoCo    ",
+                mujoco.empty() ? "there" : mujoco, "\nGPU       ",
                 cuda.devices > 0 ? concat(cuda.devices, " usable") : cuda.problem);
 }
 

@@ -61,8 +61,8 @@ fs::path partial_of(const fs::path& path) { return path.string() + ".partial"; }
 
 void check_replaceable(const fs::path& path) {
   const fs::file_status status = status_of(path);
-  APO_CHECK(RunError, !fs::exists(status) || fs::is_regular_file(status) || fs::is_symlink(status), path.string(),
-            ": cannot replace: it is a directory or a device");
+  APO_CHECK(RunError, !fs::exists(status) || fs::is_regular_file(status) || fs::is_symlink(status),
+            path.string(), ": cannot replace: it is a directory or a device");
 }
 
 // RunError if `partial` is there and not what a killed process left.
@@ -73,7 +73,8 @@ void check_leftover(const fs::path& partial, const std::function<bool(std::strin
   const bool ours = fs::is_regular_file(status) &&
                     (fs::is_empty(partial, ignored) || (is_ours != nullptr && is_ours(head_of(partial))));
   APO_CHECK(RunError, ours, partial.string(), ": in the way, and not what an interrupted program left ",
-            fs::is_symlink(status) ? "(it is a link)" : "of this file", "; nothing was written. Move it away");
+            fs::is_symlink(status) ? "(it is a link)" : "of this file",
+            "; nothing was written. Move it away");
 }
 
 // The name that `path` is written under, free for it.
@@ -89,7 +90,8 @@ fs::path free_neighbor(const fs::path& path, const std::function<bool(std::strin
 std::vector<std::string> files_below(const fs::path& directory) {
   std::vector<std::string> files;
   for (const auto& entry : fs::recursive_directory_iterator(directory))
-    if (entry.is_symlink() || !entry.is_directory()) files.push_back(entry.path().lexically_relative(directory).string());
+    if (entry.is_symlink() || !entry.is_directory())
+      files.push_back(entry.path().lexically_relative(directory).string());
   std::erase(files, kBegun);
   std::ranges::sort(files);
   return files;
@@ -100,9 +102,11 @@ void remove_staging(const fs::path& staging) {
   const fs::file_status status = status_of(staging);
   if (!fs::exists(status)) return;
   // an empty one, too: of a process that was killed before it could write kBegun
-  const bool ours = fs::is_directory(status) && (lies_there(staging / kBegun) || files_not_marked(staging).empty());
-  APO_CHECK(RunError, ours, staging.string(),
-            ": in the way, and not begun by this program; expected nothing there, or what an interrupted run left");
+  const bool ours =
+      fs::is_directory(status) && (lies_there(staging / kBegun) || files_not_marked(staging).empty());
+  APO_CHECK(
+      RunError, ours, staging.string(),
+      ": in the way, and not begun by this program; expected nothing there, or what an interrupted run left");
   fs::remove_all(staging);
 }
 
@@ -110,10 +114,12 @@ void remove_staging(const fs::path& staging) {
 void remove_whole(const fs::path& path) {
   const fs::file_status status = status_of(path);
   if (!fs::exists(status)) return;
-  APO_CHECK(RunError, fs::is_directory(status), path.string(), ": expected a directory to replace, found something else");
+  APO_CHECK(RunError, fs::is_directory(status), path.string(),
+            ": expected a directory to replace, found something else");
   for (const std::string& file : files_not_marked(path))
-    throw RunError(concat(path.string(), ": holds ", file,
-                          ", which was not written with it, so it is not replaced; move it away, or write elsewhere"));
+    throw RunError(
+        concat(path.string(), ": holds ", file,
+               ", which was not written with it, so it is not replaced; move it away, or write elsewhere"));
   fs::remove(path / kMark);  // first: what is half removed is not whole
   fs::remove_all(path);
 }

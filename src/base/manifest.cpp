@@ -20,13 +20,15 @@ constexpr size_t kMostNamed = 8;
 
 // The name that an entry speaks of: without its mark.
 std::string name_of(std::string entry) {
-  while (!entry.empty() && (entry.back() == '/' || entry.back() == '*' || entry.back() == '@')) entry.pop_back();
+  while (!entry.empty() && (entry.back() == '/' || entry.back() == '*' || entry.back() == '@'))
+    entry.pop_back();
   return entry;
 }
 
 bool is_plain(const std::string& entry) {
   const fs::path path = name_of(entry);
-  return !path.empty() && path.is_relative() && std::ranges::none_of(path, [](const fs::path& part) { return part == ".."; });
+  return !path.empty() && path.is_relative() &&
+         std::ranges::none_of(path, [](const fs::path& part) { return part == ".."; });
 }
 
 std::string list(const std::vector<std::string>& names) {
@@ -37,19 +39,21 @@ std::string list(const std::vector<std::string>& names) {
 
 }  // namespace
 
-Manifest::Manifest(fs::path directory, std::string owner) : directory_(std::move(directory)), owner_(std::move(owner)) {
+Manifest::Manifest(fs::path directory, std::string owner)
+    : directory_(std::move(directory)), owner_(std::move(owner)) {
   const fs::path file = directory_ / kFile;
   const fs::file_status status = status_of(file);
   if (!fs::exists(status)) return;
   const char* expected = ": expected the names of what apo wrote into this directory";
   APO_CHECK(DataError, fs::is_regular_file(status), file.string(), expected, ", found no plain file");
   const auto json = nlohmann::json::parse(read_file(file), depth_guard(file.string()), false);
-  APO_CHECK(DataError, json.is_object() && json.value("what", nlohmann::json()) == kWhat && json.contains("entries") &&
-                           json["entries"].is_array(),
+  APO_CHECK(DataError,
+            json.is_object() && json.value("what", nlohmann::json()) == kWhat && json.contains("entries") &&
+                json["entries"].is_array(),
             file.string(), expected, ", found something else");
   for (const auto& entry : json["entries"]) {
-    APO_CHECK(DataError, entry.is_string() && is_plain(entry.get<std::string>()), file.string(), expected, ", found ",
-              entry.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    APO_CHECK(DataError, entry.is_string() && is_plain(entry.get<std::string>()), file.string(), expected,
+              ", found ", entry.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
     entries_.insert(entry.get<std::string>());
   }
   found_ = true;
@@ -127,11 +131,12 @@ void Manifest::refuse_strangers(const std::vector<std::string>& names) const {
   if (in_the_way.empty()) return;
   bool links = false;
   for (const std::string& name : in_the_way) links = links || fs::is_symlink(status_of(directory_ / name));
-  throw ConfigError(concat(owner_, ": in the way: ", list(in_the_way), "; ",
-                           found_ ? concat(kFile, " does not name ", in_the_way.size() == 1 ? "it" : "them")
-                                  : concat("no ", kFile, " says that apo wrote ", in_the_way.size() == 1 ? "it" : "them"),
-                           links ? ", and links are not followed" : "",
-                           ", so nothing was removed or replaced. Move it away, or choose another directory"));
+  throw ConfigError(
+      concat(owner_, ": in the way: ", list(in_the_way), "; ",
+             found_ ? concat(kFile, " does not name ", in_the_way.size() == 1 ? "it" : "them")
+                    : concat("no ", kFile, " says that apo wrote ", in_the_way.size() == 1 ? "it" : "them"),
+             links ? ", and links are not followed" : "",
+             ", so nothing was removed or replaced. Move it away, or choose another directory"));
 }
 
 void Manifest::claim(const std::vector<std::string>& entries) {
@@ -229,7 +234,8 @@ void Manifest::adopt(const std::vector<std::string>& names,
 }
 
 void Manifest::write() {
-  write_file_atomic(directory_ / kFile, nlohmann::json{{"what", kWhat}, {"entries", entries_}}.dump(1) + "\n");
+  write_file_atomic(directory_ / kFile,
+                    nlohmann::json{{"what", kWhat}, {"entries", entries_}}.dump(1) + "\n");
   found_ = true;
 }
 

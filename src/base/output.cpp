@@ -41,8 +41,9 @@ OutputKind text_beginning(const std::string& name, const std::string& beginning)
 }
 
 OutputKind webp_picture() {
-  return {"a WebP picture",
-          [](std::string_view head) { return head.starts_with("RIFF") && head.substr(0, 12).ends_with("WEBP"); }};
+  return {"a WebP picture", [](std::string_view head) {
+            return head.starts_with("RIFF") && head.substr(0, 12).ends_with("WEBP");
+          }};
 }
 
 OutputKind hdf5_file() {
@@ -63,7 +64,8 @@ void check_kind(const std::string& option, const fs::path& path, const OutputKin
   const fs::file_status status = fs::symlink_status(path, ignored);
   if (!fs::exists(status)) return;
   const std::string head = fs::is_regular_file(status) ? head_of(path) : "";
-  const bool replaceable = fs::is_regular_file(status) && (fs::file_size(path, ignored) == 0 || kind.is_this(head));
+  const bool replaceable =
+      fs::is_regular_file(status) && (fs::file_size(path, ignored) == 0 || kind.is_this(head));
   APO_CHECK(ConfigError, replaceable, option, ": ", path.string(), ": found ", found(status, head),
             ", which would be replaced; expected no file, or ", kind.name, "; choose another name");
 }

@@ -60,8 +60,9 @@ void EnvironmentOptions::visit(config::Visitor& v) {
   v("type", type, "registered environment; `tabletop` is the built-in one");
   v("tabletop", tabletop, "of the built-in environment");
   v("disruptions", disruptions, "what goes wrong with the world of an episode");
-  v("gripper", gripper, "where the gripper is in the environment's actions, and how its command is coded; a policy that "
-                        "codes it otherwise is understood");
+  v("gripper", gripper,
+    "where the gripper is in the environment's actions, and how its command is coded; a policy that "
+    "codes it otherwise is understood");
 }
 
 void register_environment(const std::string& type, EnvironmentFactory factory) {
@@ -87,8 +88,8 @@ std::unique_ptr<Environment> make_environment(const EnvironmentOptions& options)
     const auto found = known.factories.find(options.type);
     if (found != known.factories.end()) factory = found->second;
   }
-  APO_CHECK(ConfigError, factory, "environment.type: expected a registered environment (", join(environment_types()),
-            "), found ", options.type);
+  APO_CHECK(ConfigError, factory, "environment.type: expected a registered environment (",
+            join(environment_types()), "), found ", options.type);
   auto environment = factory(options);
   APO_CHECK(RunError, environment != nullptr, "environment.type ", options.type,
             ": its factory made nothing");

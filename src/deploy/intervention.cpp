@@ -135,7 +135,8 @@ std::unique_ptr<InterventionSource> make_scripted_human(const ScriptedHumanOptio
 std::unique_ptr<InterventionSource> make_no_human() { return std::make_unique<NoHuman>(); }
 
 void register_intervention_source(const std::string& type, InterventionFactory factory) {
-  APO_CHECK(ConfigError, !type.empty() && factory, "register_intervention_source: expected a name and a factory");
+  APO_CHECK(ConfigError, !type.empty() && factory,
+            "register_intervention_source: expected a name and a factory");
   Registry& known = registry();
   const std::lock_guard lock(known.mutex);
   known.factories[type] = std::move(factory);
@@ -160,11 +161,13 @@ std::unique_ptr<InterventionSource> make_intervention_source(const InterventionO
   if (!factory) {
     const std::vector<std::string> types = intervention_source_types();
     const auto near = config::nearest(options.type, types);
-    throw ConfigError(concat("deploy.intervention.type: expected a registered source (", join(types), "), found ", options.type,
+    throw ConfigError(concat("deploy.intervention.type: expected a registered source (", join(types),
+                             "), found ", options.type,
                              near ? concat("; did you mean ", *near, "?") : std::string()));
   }
   auto source = factory(options);
-  APO_CHECK(RunError, source != nullptr, "deploy.intervention.type ", options.type, ": its factory made nothing");
+  APO_CHECK(RunError, source != nullptr, "deploy.intervention.type ", options.type,
+            ": its factory made nothing");
   return source;
 }
 

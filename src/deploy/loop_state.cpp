@@ -45,9 +45,11 @@ void check_trained(const nlohmann::json& trained, const std::string& where) {
     return trained.contains(key) && (trained[key].*type)();
   };
   const bool whole = trained.is_object() && is("checkpoint", &nlohmann::json::is_string) &&
-                     is("objective", &nlohmann::json::is_string) && is("directory", &nlohmann::json::is_string) &&
-                     is("steps", &nlohmann::json::is_number) && is("seconds", &nlohmann::json::is_number);
-  APO_CHECK(DataError, whole, where, ": expected what a training of the loop came to: checkpoint, objective, directory, "
+                     is("objective", &nlohmann::json::is_string) &&
+                     is("directory", &nlohmann::json::is_string) && is("steps", &nlohmann::json::is_number) &&
+                     is("seconds", &nlohmann::json::is_number);
+  APO_CHECK(DataError, whole, where,
+            ": expected what a training of the loop came to: checkpoint, objective, directory, "
             "steps and seconds; found something else");
 }
 

@@ -104,10 +104,11 @@ class Loop {
   // of the policy in use at the end: a loop that goes on for more rounds draws them anew
   void animate() {
     if (result_.rounds.size() < 2 || setup_.refine.animations == 0) return;
-    animations_ = stages_.state().run(concat("animations/", setup_.refine.rounds), {"animations/"}, [&]() -> json {
-      stages_.state().clear("animations");
-      return draw_examples(stages_, result_.rounds.front(), promoted());
-    });
+    animations_ =
+        stages_.state().run(concat("animations/", setup_.refine.rounds), {"animations/"}, [&]() -> json {
+          stages_.state().clear("animations");
+          return draw_examples(stages_, result_.rounds.front(), promoted());
+        });
   }
 
   const RoundResult& promoted() const {
@@ -222,8 +223,9 @@ void open_directory(const fs::path& dir, ExistingRun existing, const RefineSetup
             ": run.dir is already used; expected an empty directory, --resume or --overwrite");
   const bool goes_on = is_used && existing == ExistingRun::resume;
   if (is_used && existing == ExistingRun::overwrite) {
-    APO_CHECK(ConfigError, is_loop || manifest.found(), dir.string(),
-              ": --overwrite: expected the directory of an earlier loop (with a state.json), found other files");
+    APO_CHECK(
+        ConfigError, is_loop || manifest.found(), dir.string(),
+        ": --overwrite: expected the directory of an earlier loop (with a state.json), found other files");
     manifest.refuse_strangers(all_written(dir));
     manifest.remove(all_written(dir));
   }
@@ -238,7 +240,8 @@ void open_directory(const fs::path& dir, ExistingRun existing, const RefineSetup
   std::vector<std::string> written = kFiles;
   written.emplace_back("policy@");
   manifest.claim(written);
-  write_file_atomic(config, with_provenance(config_yaml, goes_on && fs::exists(config) ? read_file(config) : ""));
+  write_file_atomic(config,
+                    with_provenance(config_yaml, goes_on && fs::exists(config) ? read_file(config) : ""));
   if (!goes_on || !is_loop) LoopState::create(dir);
 }
 
@@ -269,7 +272,8 @@ void RefineOptions::visit(config::Visitor& v) {
     "a refined policy is promoted if its success rate is not lower than the current policy's minus this",
     config::between(0, 1));
   v("keep_interactions", keep_interactions, "learn from all rounds' interactions; false: from the last round's only");
-  v("animations", animations, "trials drawn of each kind, newly solved ones and failures that remain; 0: none", config::at_least(0));
+  v("animations", animations,
+    "trials drawn of each kind, newly solved ones and failures that remain; 0: none", config::at_least(0));
   v("base", base, "how the base policy is trained from the demonstrations");
   v("comparison", comparison, "methods side by side on the same corrections");
 }

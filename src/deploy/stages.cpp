@@ -118,7 +118,8 @@ json Stages::train(training::TrainingOptions options, const fs::path& dir) {
 json Stages::deploy(const std::string& stage, const std::string& checkpoint, const CollectOptions& given,
                     const fs::path& output) {
   std::vector<std::string> writes = files_of_recording(output, dir_);
-  writes.push_back((output.parent_path() / output.stem()).lexically_relative(dir_).string() + "-correction-*");
+  writes.push_back((output.parent_path() / output.stem()).lexically_relative(dir_).string() +
+                   "-correction-*");
   return state_.run(stage, writes, [&]() -> json {
     fs::create_directories(output.parent_path());
     const auto policy = load(checkpoint);
@@ -164,7 +165,8 @@ EvalResult Stages::evaluate(const std::string& stage, const std::string& checkpo
   state_.run(stage + "/evaluation", {dir.lexically_relative(dir_).string() + "/"}, [&]() -> json {
     const auto policy = load(checkpoint);
     const EvalResult result = deploy::evaluate(*policy, setup_.environment, setup_.eval);
-    log_info(stage, ": success ", result.success.count, "/", result.success.total);  // a full disk loses no number
+    // a full disk loses no number
+    log_info(stage, ": success ", result.success.count, "/", result.success.total);
     write_results(result, setup_.environment, setup_.eval, dir);
     return {{"success_rate", result.success.rate}};
   });

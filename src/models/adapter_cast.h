@@ -17,8 +17,9 @@ struct AdapterCast {
   int64_t version_of_a = 0, version_of_b = 0;
 };
 
-/// The adapter of `layer` as `type`, times its scale. Kept between calls: where its numbers changed since (their version
-/// counters tell), those of all layers in that slot are cast together, in a few operations however many they are.
+/// The adapter of `layer` as `type`, times its scale. Kept between calls: where its numbers changed since
+/// (their version counters tell), those of all layers in that slot are cast together, in a few operations
+/// however many they are.
 const AdapterCast& cast_adapter(const Linear& layer, const LinearAdapter& adapter, at::ScalarType type);
 
 }  // namespace apo::models

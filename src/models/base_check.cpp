@@ -16,8 +16,8 @@ namespace {
 
 constexpr int64_t kBlock = 1 << 22;  // numbers compared at once
 constexpr size_t kMostLayers = 8;
-// A second adapter along the first, which is merged, has its share as well: 1.25 where it is 0.8 times as large. What is
-// refused must be 1 as exactly as can be measured.
+// A second adapter along the first, which is merged, has its share as well: 1.25 where it is 0.8 times as
+// large. What is refused must be 1 as exactly as can be measured.
 constexpr double kLargestError = 0.05, kNearOne = 0.03, kErrors = 3, kErrorsOfALayer = 4;
 constexpr double kLargestErrorToTell = 0.1, kShareToTell = 0.5;
 
@@ -192,8 +192,9 @@ void refuse_merged(const PeftAdapter& adapter, const std::function<at::Tensor(co
             " already: the weights hold its change ", found.share, " times (± ", found.standard_error, ")",
             kAlreadyMerged);
   if (found.standard_error < kLargestErrorToTell && found.share > kShareToTell)
-    log_warn(adapter.file.string(), ": the weights of ", where, " hold the adapter's change ", found.share, " times (± ",
-             found.standard_error, "), as where an earlier adapter of the same direction is merged into them; if it is this "
+    log_warn(adapter.file.string(), ": the weights of ", where, " hold the adapter's change ", found.share,
+             " times (± ", found.standard_error,
+             "), as where an earlier adapter of the same direction is merged into them; if it is this "
              "one, leave it away: it would count twice");
 }
 

@@ -51,8 +51,8 @@ data::GripperOptions known_gripper(const PolicyOptions& options, const data::Dat
     const double low = std::min(*wanted.open, *wanted.closed), high = std::max(*wanted.open, *wanted.closed);
     const double touch = 0.25 * (high - low);
     if (found.action.q01[j] < low - touch || found.action.q99[j] > high + touch)
-      log_warn("policy.gripper: ", data::to_text(wanted), "; but the statistics '", dataset, "' have q01..q99 of ",
-               found.action.q01[j], "..", found.action.q99[j], " there");
+      log_warn("policy.gripper: ", data::to_text(wanted), "; but the statistics '", dataset,
+               "' have q01..q99 of ", found.action.q01[j], "..", found.action.q99[j], " there");
   }
   return wanted;
 }

@@ -203,9 +203,10 @@ at::Tensor OpenVlaPolicy::act(const PolicyInput& input, const DecodeOptions& opt
   const std::pair<int64_t, int64_t> range = options_.action_tokens_only
                                                 ? action_token_range()
                                                 : std::pair<int64_t, int64_t>{0, vocabulary_size() - 1};
-  const auto decode = [this, has_features = input.features.defined(), range, choose](const Replayed::Inputs& in) {
-    return network_->decode(has_features ? in[0] : network_->picture_features(in[0]), in[1], in[2], action_size(),
-                            range, choose);
+  const auto decode = [this, has_features = input.features.defined(), range,
+                       choose](const Replayed::Inputs& in) {
+    return network_->decode(has_features ? in[0] : network_->picture_features(in[0]), in[1], in[2],
+                            action_size(), range, choose);
   };
   const Replayed::Inputs inputs{input.features.defined() ? input.features : input.images, input.prompt,
                                 input.prompt_mask};

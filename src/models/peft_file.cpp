@@ -122,7 +122,8 @@ Config read_config(const fs::path& path) {
   return config;
 }
 
-// What a tensor's name says: "base_model.model.<layer>.lora_A.weight", perhaps with the adapter's name before ".weight".
+// What a tensor's name says: "base_model.model.<layer>.lora_A.weight", perhaps with the adapter's name before
+// ".weight".
 struct TensorName {
   enum class Part { a, b, base, other } part = Part::other;
   std::string of;       // the layer, or of a base weight its own name
@@ -280,7 +281,8 @@ std::string adapter_hash(const PeftAdapter& adapter) {
 
 void warn_if_other_base(const fs::path& adapter_directory, const fs::path& base) {
   const JsonFile config(adapter_directory / "adapter_config.json");
-  if (!config.raw("base_model_name_or_path").is_string() || config.text("base_model_name_or_path").empty()) return;
+  if (!config.raw("base_model_name_or_path").is_string() || config.text("base_model_name_or_path").empty())
+    return;
   const fs::path named = adapter_directory / config.text("base_model_name_or_path");
   std::error_code ignored;
   if (!fs::exists(named, ignored) || fs::equivalent(named, base, ignored)) return;

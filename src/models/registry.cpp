@@ -63,7 +63,8 @@ PolicyFactory find_factory(const std::string& type, const std::string& where) {
                     near ? "; did you mean \"" + *near + "\"?" : "", " Valid: ", join(names)));
 }
 
-// What the config says of a loaded adapter beside its name. Its own rank, alpha and targets are those that train on.
+// What the config says of a loaded adapter beside its name. Its own rank, alpha and targets are those that
+// train on.
 void check_adapter(const LoraOptions& wanted, const LoraOptions& found, const fs::path& directory) {
   if (wanted.rank == 0) return;
   APO_CHECK(ConfigError, wanted.rank == found.rank, "policy.lora.rank: is ", wanted.rank,

@@ -35,7 +35,8 @@ Replayed::Entry& Replayed::entry_of(const Inputs& inputs) {
   const std::vector<int64_t> shapes = shapes_of(inputs);
   auto found = std::ranges::find(entries_, shapes, &Entry::shapes);
   if (found == entries_.end()) {
-    if (entries_.size() == kMostEntries) entries_.erase(std::ranges::min_element(entries_, {}, &Entry::last_call));
+    if (entries_.size() == kMostEntries)
+      entries_.erase(std::ranges::min_element(entries_, {}, &Entry::last_call));
     entries_.emplace_back().shapes = shapes;
     found = std::prev(entries_.end());
   }

@@ -120,7 +120,8 @@ struct SafetensorsWriter::State {
 SafetensorsWriter::SafetensorsWriter(const fs::path& path, std::vector<TensorDeclaration> tensors,
                                      const std::map<std::string, std::string>& metadata) {
   const std::string text = header_of(path, tensors, metadata);
-  state_ = std::unique_ptr<State>(new State{.tensors = std::move(tensors), .file = AtomicFile(path, begins_as_safetensors)});
+  state_ = std::unique_ptr<State>(
+      new State{.tensors = std::move(tensors), .file = AtomicFile(path, begins_as_safetensors)});
   std::string length;
   for (int i = 0; i < 8; ++i) length += static_cast<char>(text.size() >> (8 * i) & 0xff);
   state_->file.write(length);

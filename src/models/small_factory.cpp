@@ -55,7 +55,8 @@ Preprocessing load_preprocessing(const PolicyOptions& options, const std::filesy
 
 }  // namespace
 
-PolicyDescription SmallPolicy::describe(const PolicyOptions& options, const std::filesystem::path& directory) {
+PolicyDescription SmallPolicy::describe(const PolicyOptions& options,
+                                        const std::filesystem::path& directory) {
   const std::filesystem::path path = directory / "config.json";
   const Vocabulary vocabulary(JsonFile(path).texts("vocabulary"), path.string() + ": vocabulary");
   const Preprocessing preprocessing = load_preprocessing(options, directory);

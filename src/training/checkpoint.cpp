@@ -123,7 +123,8 @@ bool is_stored(const models::Reference& reference) {
 std::vector<fs::path> whole_checkpoints(const fs::path& run_directory) {
   std::vector<std::pair<int64_t, fs::path>> found;
   std::error_code error;
-  for (fs::directory_iterator entry(run_directory / "checkpoints", error), end; !error && entry != end; entry.increment(error))
+  for (fs::directory_iterator entry(run_directory / "checkpoints", error), end; !error && entry != end;
+       entry.increment(error))
     if (const auto step = models::step_of(entry->path()); step && is_whole_directory(entry->path()))
       found.emplace_back(*step, entry->path());
   std::ranges::sort(found, std::greater());

@@ -20,9 +20,10 @@ namespace {
 namespace fs = std::filesystem;
 
 // What a run writes; other files in the directory are somebody else's.
-const std::vector<std::string> kFiles = {"config.yaml",  "metrics.jsonl",         "samples.jsonl",
-                                         "labels.json",  "heaviest_samples.json", "cached_reference.safetensors",
-                                         "report.html"};
+const std::vector<std::string> kFiles = {
+    "config.yaml", "metrics.jsonl",         "samples.jsonl",
+    "labels.json", "heaviest_samples.json", "cached_reference.safetensors",
+    "report.html"};
 const std::vector<std::string> kDirectories = {"tensorboard", "checkpoints", "heaviest"};
 constexpr const char* kCheckpoints = "checkpoints";
 constexpr const char* kPutAside = "before-resume-";
@@ -75,15 +76,17 @@ void RunDirectory::check_before_removal() const {
     APO_CHECK(ConfigError, used.empty() || !manifest_->found(), where, " holds an earlier run (", used,
               "); --resume goes on with it, --overwrite deletes it");
     APO_CHECK(ConfigError, used.empty(), where, " holds ", used, ", and no ", Manifest::kFile,
-              " says that a run wrote it. If it is a run of before there were such files, --resume goes on with it and "
-              "--overwrite does not delete it; otherwise choose another directory");
+              " says that a run wrote it. If it is a run of before there were such files, --resume goes on "
+              "with it and --overwrite does not delete it; otherwise choose another directory");
   }
   if (existing_ == ExistingRun::resume) {
     std::vector<std::string> broken;
     if (!fs::is_symlink(path_ / kCheckpoints)) broken = names_in(path_ / kCheckpoints);
-    std::erase_if(broken, [](const std::string& name) { return name == "latest" || name.ends_with(kPartial); });
-    APO_CHECK(ConfigError, broken.empty(), where, ": nothing to resume: checkpoints holds ", join(broken),
-              ", and none of them is a whole checkpoint of a run (step-N with its mark DONE); nothing was removed");
+    std::erase_if(broken,
+                  [](const std::string& name) { return name == "latest" || name.ends_with(kPartial); });
+    APO_CHECK(
+        ConfigError, broken.empty(), where, ": nothing to resume: checkpoints holds ", join(broken),
+        ", and none of them is a whole checkpoint of a run (step-N with its mark DONE); nothing was removed");
     log_warn(where, ": nothing to resume (",
              used.empty() ? "no run lies there" : "the run there has no checkpoint", "); beginning anew");
   }
@@ -113,13 +116,15 @@ bool RunDirectory::holds_steps() const {
 }
 
 void RunDirectory::put_aside() {
-  manifest_->remove({kCheckpoints});  // none of which is a checkpoint: half of one, and a link that leads nowhere
+  // none of which is a checkpoint: half of one, and a link that leads nowhere
+  manifest_->remove({kCheckpoints});
   if (!holds_steps()) return;
   int number = 1;
   while (lies_there(path_ / concat(kPutAside, number))) ++number;
   const std::string name = concat(kPutAside, number);
   manifest_->move(all_written(), name);
-  log_warn("run.dir: ", path_.string(), ": what the run without a checkpoint wrote lies in ", (path_ / name).string());
+  log_warn("run.dir: ", path_.string(), ": what the run without a checkpoint wrote lies in ",
+           (path_ / name).string());
 }
 
 void RunDirectory::begin(const std::string& config_yaml) {
@@ -137,8 +142,8 @@ void RunDirectory::begin(const std::string& config_yaml) {
     for (const std::string& name : kDirectories) {
       std::error_code ignored;
       const fs::file_status status = fs::symlink_status(path_ / name, ignored);
-      APO_CHECK(ConfigError, !fs::exists(status) || fs::is_directory(status), "run.dir: ", (path_ / name).string(),
-                ": expected a directory, found ",
+      APO_CHECK(ConfigError, !fs::exists(status) || fs::is_directory(status),
+                "run.dir: ", (path_ / name).string(), ": expected a directory, found ",
                 fs::is_symlink(status) ? "a link, which is not followed for writing" : "something else");
     }
     // what a killed process left half-written, or had no time to list
@@ -146,7 +151,8 @@ void RunDirectory::begin(const std::string& config_yaml) {
       const std::string below = concat(kCheckpoints, "/", name);
       if (name.ends_with(kPartial)) manifest_->remove({below});
       manifest_->settle(below + "/");
-      const auto later = is_step(name) && below != concat(kCheckpoints, "/", resume_from_->filename().string()) &&
+      const auto later = is_step(name) &&
+                         below != concat(kCheckpoints, "/", resume_from_->filename().string()) &&
                          !is_whole_directory(path_ / below);
       if (later) manifest_->refuse_strangers({below});
     }
@@ -163,7 +169,9 @@ void RunDirectory::begin(const std::string& config_yaml) {
   write_file_atomic(config, with_provenance(config_yaml, goes_on ? read_file(config) : ""));
 }
 
-void RunDirectory::claim(const fs::path& file) { manifest_->claim({file.lexically_relative(path_).string()}); }
+void RunDirectory::claim(const fs::path& file) {
+  manifest_->claim({file.lexically_relative(path_).string()});
+}
 
 void RunDirectory::fill(const std::string& name, const std::function<void()>& fill) {
   manifest_->remove({name});
@@ -199,7 +207,8 @@ TrainingOptions relocated(TrainingOptions before, const TrainingOptions& now) {
   };
   relocate(before.policy.checkpoint, now.policy.checkpoint);
   relocate(before.policy.adapter, now.policy.adapter);
-  const auto relocate_all = [&](std::vector<data::SourceOptions>& sources, const std::vector<data::SourceOptions>& here) {
+  const auto relocate_all = [&](std::vector<data::SourceOptions>& sources,
+                                const std::vector<data::SourceOptions>& here) {
     if (sources.size() != here.size()) return;
     for (size_t i = 0; i < sources.size(); ++i) relocate(sources[i].path, here[i].path);
   };

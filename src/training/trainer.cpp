@@ -189,7 +189,8 @@ void Run::remember_way_to_policy() {
       fs::path(state_.policy_checkpoint).lexically_relative(fs::canonical(directory_.path())).string();
 }
 
-// Where it was; or, the run having been moved with it, as far from the run as it was; or where the config says.
+// Where it was; or, the run having been moved with it, as far from the run as it was; or where the config
+// says.
 void Run::find_policy_again() {
   std::error_code ignored;
   if (state_.policy_checkpoint.empty() || fs::exists(state_.policy_checkpoint, ignored)) return;
@@ -214,8 +215,9 @@ void Run::open_files() {
   else if (resumed && fs::exists(directory_ / "samples.jsonl"))
     LineWriter(directory_ / "samples.jsonl", state_.samples_bytes);  // cuts what the checkpoint does not know
   if (options_.logging.tensorboard && state_.step < total_steps_)
-    events_ = std::make_unique<EventFile>(directory_ / "tensorboard", resumed ? state_.step + 1 : 0, wall_time_s(),
-                                          [this](const fs::path& file) { directory_.claim(file); });
+    events_ =
+        std::make_unique<EventFile>(directory_ / "tensorboard", resumed ? state_.step + 1 : 0, wall_time_s(),
+                                    [this](const fs::path& file) { directory_.claim(file); });
 }
 
 std::unique_ptr<data::Loader> Run::make_loader(int64_t first_position) const {

@@ -3,8 +3,9 @@
 
 namespace apo {
 
-/// From now on SIGINT, SIGTERM and SIGHUP set a flag. What has not ended within a second of the first one is ended with
-/// exit code 130, unless something is Finishing (see finishing.h); a second one ends the process at once.
+/// From now on SIGINT, SIGTERM and SIGHUP set a flag. What has not ended within a second of the first one is
+/// ended with exit code 130, unless something is Finishing (see finishing.h); a second one ends the process
+/// at once.
 void catch_interrupts();
 /// True once a signal arrived.
 bool interrupted();

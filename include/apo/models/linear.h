@@ -28,8 +28,9 @@ struct LinearAdapter {
 /// The weight may also be the kernel of a convolution whose stride is its size, [out, channels, size, size]: a linear
 /// layer on patches. It keeps that shape for the checkpoint, and so do its adapters on disk.
 ///
-/// Numeric  the base's dtype throughout: beside a half-precision base, a float32 adapter is rounded to it for the products
-///          (as in the released program); its gradients are float32. With dropout the adapter runs in its own dtype
+/// Numeric  the base's dtype throughout: beside a half-precision base, a float32 adapter is rounded to it for
+///          the products (as in the released program); its gradients are float32. With dropout the adapter
+///          runs in its own dtype
 /// Gradient through everything that requires one; a frozen base costs no weight gradient
 class Linear {
  public:
