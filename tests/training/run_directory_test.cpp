@@ -107,6 +107,7 @@ TEST(RunDirectory, ARunThatHadNoStepJustBegins) {
   for (const char* name : {"metrics.jsonl", "samples.jsonl", "heaviest_samples.json", "report.html"})
     fs::remove(runs / "run" / name);
   put(runs / "run/metrics.jsonl", "");
+  put(runs / "run/cached_reference.safetensors");  // computed before the first step, and computed again
   ASSERT_TRUE(fs::exists(runs / "run/config.yaml") && fs::exists(runs / "run/labels.json"));
   EXPECT_EQ(train(saved_twice(runs, "run"), ExistingRun::resume).steps, 6);
   EXPECT_FALSE(fs::exists(runs / "run/before-resume-1"));
