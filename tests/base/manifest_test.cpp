@@ -136,7 +136,8 @@ TEST(Manifest, OneBelowThatNoEntrySpeaksOfVouchesForNothing) {
               ElementsAre("checkpoints/old/apo-manifest.json", "checkpoints/old/metrics.jsonl",
                           "methods/mine/apo-manifest.json", "methods/mine/metrics.jsonl"));
   manifest.remove({"checkpoints", "methods"});
-  for (const char* theirs : {"methods/mine", "checkpoints/old"}) EXPECT_TRUE(fs::exists(dir / theirs / "metrics.jsonl"));
+  for (const char* theirs : {"methods/mine", "checkpoints/old"})
+    EXPECT_TRUE(fs::exists(dir / theirs / "metrics.jsonl"));
   EXPECT_FALSE(fs::exists(dir / "methods/1-apo"));
 }
 
