@@ -4,9 +4,9 @@
 #   scripts/fuzz.sh [SECONDS]                  all of them, SECONDS together (default 60), always the same way: for CI
 #   scripts/fuzz.sh --runs N [TARGET...]       N executions each, APO_JOBS (default 2) processes at a time;
 #                                              TARGET: config, episode, safetensors, tokenizer
-#   scripts/fuzz.sh --flips N [FROM]           N copies of each of 22 whole files, with one byte changed: recordings (ours,
-#                                              and every layout that is read), each file of a checkpoint, weights, JSON, a
-#                                              config; the changes FROM on (default 0). With the tests' own build
+#   scripts/fuzz.sh --flips N [FROM]           N copies of each of 26 whole files, with one byte changed: recordings (ours,
+#                                              and every layout that is read), each file of a checkpoint, weights, a
+#                                              config, a loop's state, results, manifests; the changes FROM on (default 0). With the tests' own build
 #                                              (build/release), without clang
 #   scripts/fuzz.sh --build                    only builds them
 #
@@ -21,7 +21,7 @@ runs=0 seconds=0
 if [ "${1:-}" = --flips ]; then
   export APO_FLIPS="$2" APO_FLIPS_FROM="${3:-0}"
   bin="${APO_FLIPS_BUILD:-build/release}/bin"
-  for room in data models config training; do
+  for room in base config data models training deploy; do
     "$bin/${room}_test" --gtest_filter='ByteFlips.*' --gtest_brief=1
   done
   exit 0
