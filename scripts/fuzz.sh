@@ -6,8 +6,8 @@
 #                                              TARGET: config, episode, safetensors, tokenizer
 #   scripts/fuzz.sh --flips N [FROM]           N copies of each of 26 whole files, with one byte changed: recordings (ours,
 #                                              and every layout that is read), each file of a checkpoint, weights, a
-#                                              config, a loop's state, results, manifests; the changes FROM on (default 0). With the tests' own build
-#                                              (build/release), without clang
+#                                              config, a loop's state, results, manifests; the changes
+#                                              FROM on (default 0). With the tests' own build (build/release), no clang
 #   scripts/fuzz.sh --build                    only builds them
 #
 # What they find on the way is kept in build/fuzz/corpus/TARGET; an input that crashes is written to
