@@ -205,12 +205,18 @@ void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
   allowed.training.run.threads = setup.training.run.threads;
   allowed.eval.threads = setup.eval.threads;
   allowed.training.logging = setup.training.logging;
+  allowed.training.train.guard = setup.training.train.guard;
+  allowed.refine.base.train.guard = setup.refine.base.train.guard;
   std::string differences;
-  for (const std::string& difference : config::differences(allowed, setup))
+  for (const std::string& difference : config::differences(allowed, setup)) {
+    // a preset is no more than the values that it gives, and these are compared
+    if (difference.find("objective.preset: ") != std::string::npos) continue;
     differences += concat(differences.empty() ? "" : ", ", difference);
+  }
   APO_CHECK(ConfigError, differences.empty(), config.string(),
             ": the loop in this directory was begun with another config (", differences,
-            "); only refine.rounds may grow, and threads and logging may change: expected the same, --overwrite or another "
+            "); only refine.rounds may grow, and threads, logging and train.guard may change: expected the "
+            "same, --overwrite or another "
             "run.dir");
 }
 
