@@ -46,11 +46,12 @@ int main(int argc, char** argv) {
   app.add_option("--output", arguments.output, "HDF5 file to write")->type_name("FILE");
   app.add_flag("--demonstrations", arguments.demonstrations, "record the expert's demonstrations");
   apps::add_examples(
-      app, {{"apo-collect --config tabletop --demonstrations --output demos.hdf5", "the expert's demonstrations"},
-            {"apo-collect --config tabletop --set policy.checkpoint=runs/base --output interactions.hdf5",
-             "deploys the policy and records it with the take-overs"},
-            {"apo-collect --config tabletop --set policy.checkpoint=runs/base --set deploy.collect.existing=append --output "
-             "interactions.hdf5",
-             "goes on with a recording that was stopped"}});
+      app,
+      {{"apo-collect --config tabletop --demonstrations --output demos.hdf5", "the expert's demonstrations"},
+       {"apo-collect --config tabletop --set policy.checkpoint=runs/base --output interactions.hdf5",
+        "deploys the policy and records it with the take-overs"},
+       {"apo-collect --config tabletop --set policy.checkpoint=runs/base --set "
+        "deploy.collect.existing=append --output interactions.hdf5",
+        "goes on with a recording that was stopped"}});
   return apps::run_app(app, argc, argv, [&] { run_collect(arguments); });
 }

@@ -119,7 +119,8 @@ void run_label(const DataArguments& arguments) {
     for (const auto& file : data::write_labels(*options, arguments.write))
       std::cout << "labelled " << file.string() << "\n";
   if (arguments.output.empty() && !arguments.write.empty()) return;
-  if (!arguments.output.empty()) check_output("--output", arguments.output, json_lines("earlier label lines", "label"));
+  if (!arguments.output.empty())
+    check_output("--output", arguments.output, json_lines("earlier label lines", "label"));
   std::ostringstream lines;
   const data::LabelCounts counts = data::write_label_lines(*options, lines);
   if (arguments.output.empty()) {
@@ -171,7 +172,8 @@ void run_contact_sheet(const DataArguments& arguments) {
 void run_stats(const DataArguments& arguments) {
   const auto options = data_options(arguments);
   if (!options) return;
-  if (!arguments.output.empty()) check_output("--output", arguments.output, json_object("earlier statistics", "q01"));
+  if (!arguments.output.empty())
+    check_output("--output", arguments.output, json_object("earlier statistics", "q01"));
   const data::Dataset dataset(*options);
   dataset.expect_enough_kept();
   const auto statistics = data::compute_statistics(dataset, dataset.kept_steps(!options->expert.empty()));
@@ -318,10 +320,11 @@ int main(int argc, char** argv) {
   add_export(app, export_arguments);
   std::vector<std::string> report_directories;
   add_report(app, report_directories);
-  apps::add_examples(app, {{"apo-data inspect demos.hdf5", "what a file holds"},
-                           {"apo-data validate --config my.yaml", "is it fit for the training of this config?"},
-                           {"apo-data contact-sheet --config my.yaml --output sheet.webp", "who acted, what is learned"},
-                           {"apo-data COMMAND --help", "the options of one command"}});
+  apps::add_examples(
+      app, {{"apo-data inspect demos.hdf5", "what a file holds"},
+            {"apo-data validate --config my.yaml", "is it fit for the training of this config?"},
+            {"apo-data contact-sheet --config my.yaml --output sheet.webp", "who acted, what is learned"},
+            {"apo-data COMMAND --help", "the options of one command"}});
   return apps::run_app(app, argc, argv, [&] {
     if (app.got_subcommand("export")) return run_export(export_arguments);
     if (app.got_subcommand("report")) return run_report(report_directories);

@@ -47,8 +47,10 @@ void run_eval(EvalArguments arguments) {
       arguments.output.empty() ? config->training.run.dir + "/evaluation" : arguments.output;
   const bool scores = !arguments.dataset.empty();
   APO_CHECK(ConfigError, !scores || !arguments.output.empty(), "--dataset needs --output FILE");
-  APO_CHECK(ConfigError, scores || !arguments.sheet.empty() || !arguments.output.empty() || !config->training.run.dir.empty(),
-            "--output DIR, or run.dir in the config, is required: where results.json is written");
+  APO_CHECK(
+      ConfigError,
+      scores || !arguments.sheet.empty() || !arguments.output.empty() || !config->training.run.dir.empty(),
+      "--output DIR, or run.dir in the config, is required: where results.json is written");
   // what cannot be written is told before the work begins
   if (!arguments.sheet.empty())
     check_output("--sheet", arguments.sheet, webp_picture());
@@ -108,8 +110,8 @@ int main(int argc, char** argv) {
              "success in 500 trials"},
             {"apo-eval --config tabletop --set policy.checkpoint=runs/tabletop/policy --disruptions all",
              "and under each disruption, as a table"},
-            {"apo-eval --config tabletop --set policy.checkpoint=runs/tabletop/policy --dataset demos.hdf5 --output "
-             "scores.jsonl",
+            {"apo-eval --config tabletop --set policy.checkpoint=runs/tabletop/policy --dataset demos.hdf5 "
+             "--output scores.jsonl",
              "log-probabilities of recorded steps"}});
   return apps::run_app(app, argc, argv, [&] { run_eval(arguments); });
 }

@@ -16,8 +16,8 @@ using namespace apo;
 // "52% [45, 59]"
 std::string in_percent(const Rate& rate) {
   std::ostringstream text;
-  text << std::fixed << std::setprecision(0) << 100 * rate.rate << "% [" << 100 * rate.low << ", " << 100 * rate.high
-       << "]";
+  text << std::fixed << std::setprecision(0) << 100 * rate.rate << "% [" << 100 * rate.low << ", "
+       << 100 * rate.high << "]";
   return text.str();
 }
 
@@ -29,7 +29,8 @@ std::string what_happened(const deploy::RefineResult& result) {
   const deploy::RoundResult* in_use = &base;
   for (const auto& round : result.rounds)
     if (round.promoted) in_use = &round;
-  if (in_use == &base) return concat("success  ", before, ", and no refined policy was better: the base stays in use");
+  if (in_use == &base)
+    return concat("success  ", before, ", and no refined policy was better: the base stays in use");
   return concat("success  ", before, " before, ", in_percent(in_use->evaluation.success), " after (",
                 base.evaluation.success.total, " trials, 95% intervals)");
 }
@@ -69,7 +70,8 @@ struct RefineArguments {
 
 void merge(const RefineArguments& arguments) {
   if (!arguments.output.empty())
-    check_output("--output", arguments.output, text_beginning("the tables of an earlier --merge", "## After round"));
+    check_output("--output", arguments.output,
+                 text_beginning("the tables of an earlier --merge", "## After round"));
   const std::string tables = deploy::merge_comparisons(arguments.merge);
   if (arguments.output.empty())
     std::cout << tables;
@@ -110,8 +112,9 @@ int main(int argc, char** argv) {
       ->type_name("FILE")
       ->needs(merge);
   apps::add_examples(
-      app, {{"apo-refine --config tabletop", "the whole loop in the embedded simulator"},
-            {"apo-refine --config tabletop --set refine.rounds=2 --resume", "one more round of a finished loop"},
-            {"apo-refine --merge runs/comparison-1 --merge runs/comparison-2", "one table of two comparisons"}});
+      app,
+      {{"apo-refine --config tabletop", "the whole loop in the embedded simulator"},
+       {"apo-refine --config tabletop --set refine.rounds=2 --resume", "one more round of a finished loop"},
+       {"apo-refine --merge runs/comparison-1 --merge runs/comparison-2", "one table of two comparisons"}});
   return apps::run_app(app, argc, argv, [&] { run_refine(arguments); });
 }

@@ -73,8 +73,10 @@ int main(int argc, char** argv) {
   app.add_flag("--dry-run", arguments.dry_run,
                "check config and data, print pools, parameters, memory estimate and steps, and stop");
   apps::add_examples(
-      app, {{"apo-train --config tabletop_sft --dry-run", "is everything there? pools, parameters, memory, steps"},
-            {"apo-train --config tabletop_apo --set run.dir=runs/mine --set objective.beta=0.2", "a run with other options"},
-            {"apo-train --config runs/mine/config.yaml --resume", "goes on with a run that was stopped"}});
+      app,
+      {{"apo-train --config tabletop_sft --dry-run", "is everything there? pools, parameters, memory, steps"},
+       {"apo-train --config tabletop_apo --set run.dir=runs/mine --set objective.beta=0.2",
+        "a run with other options"},
+       {"apo-train --config runs/mine/config.yaml --resume", "goes on with a run that was stopped"}});
   return apps::run_app(app, argc, argv, [&] { run_train(arguments); });
 }

@@ -34,7 +34,7 @@ constexpr const char* kReferenceTitle =
 
 constexpr const char* kExitCodes =
     "Exit codes:\n  0 done   2 wrong usage or config   3 wrong data or checkpoint   4 failure while running\n"
-    "  130 stopped by Ctrl-C or SIGTERM";
+    "  130 stopped by Ctrl-C, SIGTERM or SIGHUP";
 
 int fail(const CLI::App& app, ExitCode code, const std::string& message) {
   std::string_view whole = message;
@@ -54,8 +54,10 @@ LogLevel log_level(const std::string& name) {
 std::string about() {
   const CudaState& cuda = cuda_state();
   const std::string mujoco = simulation::Tabletop::problem();
-  return concat(version(), "\ncommit    ", provenance().commit, "\nlibrary   ", own_file().string(), "\nLibTorch  ", TORCH_VERSION, " ",
-                file_of(reinterpret_cast<const void*>(&at::globalContext)).string(), "\nMuJoCo    ", mujoco.empty() ? "there" : mujoco, "\nGPU       ",
+  return concat(version(), "\ncommit    ", provenance().commit, "\nlibrary   ", own_file().string(),
+                "\nLibTorch  ", TORCH_VERSION, " ",
+                file_of(reinterpret_cast<const void*>(&at::globalContext)).string(), "\nMuJoCo    ",
+                mujoco.empty() ? "there" : mujoco, "\nGPU       ",
                 cuda.devices > 0 ? concat(cuda.devices, " usable") : cuda.problem);
 }
 

@@ -31,16 +31,18 @@ void add_existing_run_options(CLI::App& app, ExistingRunArguments& arguments);
 
 /// Whether a program can do without --config (defaults and overrides alone).
 enum class ConfigNeed { required, optional };
-/// Loads the plug-ins, reads the config, applies the overrides and sets the log level; with --print-config, --print-schema or
-/// --print-reference prints and returns nothing. ConfigError if a required --config is missing.
+/// Loads the plug-ins, reads the config, applies the overrides and sets the log level; with --print-config,
+/// --print-schema or --print-reference prints and returns nothing. ConfigError if a required --config is
+/// missing.
 std::optional<RunConfig> read_config(const ConfigArguments& arguments, ConfigNeed need = ConfigNeed::required);
 
 /// What `--help` shows below the options: command lines, each with what it does.
 using Examples = std::vector<std::pair<std::string, std::string>>;
 void add_examples(CLI::App& app, const Examples& examples);
 
-/// Parses the command line and runs `body`. Whatever is printed passes through `printable`. Errors become one message on stderr and the exit code:
-/// 0 done, 2 wrong usage or config, 3 wrong data or checkpoint, 4 failure while running, 130 interrupted.
+/// Parses the command line and runs `body`. Whatever is printed passes through `printable`. Errors become one
+/// message on stderr and the exit code: 0 done, 2 wrong usage or config, 3 wrong data or checkpoint, 4
+/// failure while running, 130 interrupted.
 int run_app(CLI::App& app, int argc, char** argv, const std::function<void()>& body);
 
 }  // namespace apo::apps

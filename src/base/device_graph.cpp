@@ -27,8 +27,8 @@ const GraphModule* load() {
     SharedLibrary library(find_beside({kModule, std::string("../lib/") + kModule}).value_or(kModule));
     GraphModuleFunction module = nullptr;
     library.find(module, kGraphModuleSymbol);
-    APO_CHECK(RunError, module()->version == version(), library.name(), ": expected the one of apo ", version(),
-              ", found that of ", module()->version);
+    APO_CHECK(RunError, module()->version == version(), library.name(), ": expected the one of apo ",
+              version(), ", found that of ", module()->version);
     library.keep();
     return module();
   } catch (const RunError& error) {

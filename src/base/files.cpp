@@ -20,6 +20,7 @@
 #include "apo/base/log.h"
 #include "apo/base/output.h"
 #include "base/open_file.h"
+#include "base/paths.h"
 
 namespace apo {
 namespace {
@@ -53,36 +54,72 @@ fs::path parent_of(const fs::path& path) {
 }
 
 constexpr const char* kMark = "DONE";
-constexpr const char* kBegun = ".apo-unfinished";   // in a staging directory of ours
+constexpr const char* kBegun = ".apo-unfinished";  // in a staging directory of ours
+constexpr size_t kHeadBytes = size_t{64} << 10;
+
+fs::path partial_of(const fs::path& path) { return path.string() + ".partial"; }
+
+void check_replaceable(const fs::path& path) {
+  const fs::file_status status = status_of(path);
+  APO_CHECK(RunError, !fs::exists(status) || fs::is_regular_file(status) || fs::is_symlink(status),
+            path.string(), ": cannot replace: it is a directory or a device");
+}
+
+// RunError if `partial` is there and not what a killed process left.
+void check_leftover(const fs::path& partial, const std::function<bool(std::string_view)>& is_ours) {
+  const fs::file_status status = status_of(partial);
+  if (!fs::exists(status)) return;
+  std::error_code ignored;
+  const bool ours = fs::is_regular_file(status) &&
+                    (fs::is_empty(partial, ignored) || (is_ours != nullptr && is_ours(head_of(partial))));
+  APO_CHECK(RunError, ours, partial.string(), ": in the way, and not what an interrupted program left ",
+            fs::is_symlink(status) ? "(it is a link)" : "of this file",
+            "; nothing was written. Move it away");
+}
+
+// The name that `path` is written under, free for it.
+fs::path free_neighbor(const fs::path& path, const std::function<bool(std::string_view)>& is_ours) {
+  check_replaceable(path);
+  const fs::path partial = partial_of(path);
+  check_leftover(partial, is_ours);
+  ::unlink(partial.c_str());
+  return partial;
+}
 
 // Files and links below a directory, relative to it.
 std::vector<std::string> files_below(const fs::path& directory) {
   std::vector<std::string> files;
   for (const auto& entry : fs::recursive_directory_iterator(directory))
-    if (entry.is_symlink() || !entry.is_directory()) files.push_back(entry.path().lexically_relative(directory).string());
+    if (entry.is_symlink() || !entry.is_directory())
+      files.push_back(entry.path().lexically_relative(directory).string());
+  std::erase(files, kBegun);
   std::ranges::sort(files);
   return files;
 }
 
 // What a killed process left; RunError for a directory of somebody else's.
 void remove_staging(const fs::path& staging) {
-  std::error_code ignored;
-  const fs::file_status status = fs::symlink_status(staging, ignored);
+  const fs::file_status status = status_of(staging);
   if (!fs::exists(status)) return;
-  APO_CHECK(RunError, fs::is_directory(status) && (fs::is_empty(staging) || fs::exists(staging / kBegun) || fs::exists(staging / kMark)), staging.string(),
-            ": in the way, and not begun by this program; expected nothing there, or what an interrupted run left");
+  // an empty one, too: of a process that was killed before it could write kBegun
+  const bool ours =
+      fs::is_directory(status) && (lies_there(staging / kBegun) || files_not_marked(staging).empty());
+  APO_CHECK(
+      RunError, ours, staging.string(),
+      ": in the way, and not begun by this program; expected nothing there, or what an interrupted run left");
   fs::remove_all(staging);
 }
 
 // Removes what the mark of an earlier directory names; RunError if there is anything else.
 void remove_whole(const fs::path& path) {
-  std::error_code ignored;
-  const fs::file_status status = fs::symlink_status(path, ignored);
+  const fs::file_status status = status_of(path);
   if (!fs::exists(status)) return;
-  APO_CHECK(RunError, fs::is_directory(status), path.string(), ": expected a directory to replace, found something else");
+  APO_CHECK(RunError, fs::is_directory(status), path.string(),
+            ": expected a directory to replace, found something else");
   for (const std::string& file : files_not_marked(path))
-    throw RunError(concat(path.string(), ": holds ", file,
-                          ", which was not written with it, so it is not replaced; move it away, or write elsewhere"));
+    throw RunError(
+        concat(path.string(), ": holds ", file,
+               ", which was not written with it, so it is not replaced; move it away, or write elsewhere"));
   fs::remove(path / kMark);  // first: what is half removed is not whole
   fs::remove_all(path);
 }
@@ -90,9 +127,8 @@ void remove_whole(const fs::path& path) {
 }  // namespace
 
 std::vector<std::string> files_not_marked(const fs::path& path) {
-  std::error_code ignored;
   std::set<std::string> named = {kMark};
-  if (fs::is_regular_file(fs::symlink_status(path / kMark, ignored))) {
+  if (fs::is_regular_file(status_of(path / kMark))) {
     std::istringstream lines(read_file(path / kMark));
     for (std::string line; std::getline(lines, line);) named.insert(line);
   }
@@ -108,13 +144,26 @@ int open_to_write(const fs::path& path, int flags, const char* failure) {
   return descriptor;
 }
 
-void check_writable(const fs::path& path) {
-  std::error_code error;
-  const fs::path parent = parent_of(path);
-  fs::create_directories(parent, error);
-  APO_CHECK(RunError, !error && fs::is_directory(parent), path.string(), ": cannot create the directory ", parent.string(),
-            error ? ": " + error.message() : std::string(": a file is in the way"));
-  const AtomicFile probe(path);
+std::string head_of(const fs::path& path) {
+  std::string head(kHeadBytes, '\0');
+  std::ifstream in(path, std::ios::binary);
+  in.read(head.data(), static_cast<std::streamsize>(head.size()));
+  head.resize(static_cast<size_t>(in.gcount()));
+  return head;
+}
+
+void check_writable(const fs::path& path, const OutputKind& leftover) {
+  make_directory(parent_of(path));
+  check_replaceable(path);
+  check_leftover(partial_of(path), leftover.is_this);
+  // under a name of its own: another process may be writing the partial file
+  fs::path probe = path.string() + ".check";
+  for (int i = 1; lies_there(probe); ++i) probe = concat(path.string(), ".check-", i);
+  const Unfinished unfinished(probe);
+  const int descriptor = ::open(probe.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  APO_CHECK(RunError, descriptor >= 0, path.string(), ": cannot create a file there: ", reason());
+  ::close(descriptor);
+  ::unlink(probe.c_str());
 }
 
 std::string read_file(const fs::path& path) {
@@ -127,13 +176,8 @@ std::string read_file(const fs::path& path) {
   return bytes;
 }
 
-AtomicFile::AtomicFile(const fs::path& path)
-    : path_(path), temporary_(path.string() + ".partial"), unfinished_(temporary_) {
-  std::error_code ignored;
-  const fs::file_status status = fs::symlink_status(path, ignored);
-  APO_CHECK(RunError, !fs::exists(status) || fs::is_regular_file(status) || fs::is_symlink(status), path.string(),
-            ": cannot replace: it is a directory or a device");
-  ::unlink(temporary_.c_str());  // of a killed process, or a link that would lead elsewhere
+AtomicFile::AtomicFile(const fs::path& path, const std::function<bool(std::string_view)>& is_ours)
+    : path_(path), temporary_(free_neighbor(path, is_ours)), unfinished_(temporary_) {
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   APO_CHECK(RunError, descriptor_ >= 0, path.string(), ": cannot create ", temporary_.filename().string(), ": ", reason());
 }
@@ -155,7 +199,7 @@ void AtomicFile::commit() {
 }
 
 void write_file_atomic(const fs::path& path, std::string_view bytes) {
-  AtomicFile file(path);
+  AtomicFile file(path, begun_like(bytes).is_this);
   file.write(bytes);
   file.commit();
 }
@@ -164,18 +208,20 @@ void write_directory_atomic(const fs::path& target, const std::function<void(con
   const fs::path path = target.has_filename() ? target : target.parent_path();  // "step-1/" is "step-1"
   const fs::path staging = path.string() + ".partial";
   remove_staging(staging);
-  const Unfinished unfinished(staging);
+  Unfinished unfinished(staging);
   try {
     fs::create_directories(staging);
     std::ofstream(staging / kBegun).flush();
     fill(staging);
-    fs::remove(staging / kBegun);
     for (const auto& entry : fs::recursive_directory_iterator(staging)) sync_path(entry.path());
     std::string names;
     for (const std::string& file : files_below(staging)) names += file + "\n";
     write_file_atomic(staging / kMark, names);
-    remove_whole(path);
-    fs::rename(staging, path);
+    fs::remove(staging / kBegun);
+    unfinished.finish([&] {
+      remove_whole(path);
+      fs::rename(staging, path);
+    });
     sync_path(parent_of(path));
   } catch (const fs::filesystem_error& error) {
     std::error_code ignored;
@@ -194,9 +240,7 @@ bool is_whole_directory(const fs::path& path) {
 }
 
 DirectoryLock::DirectoryLock(const fs::path& path) {
-  std::error_code error;
-  fs::create_directories(path, error);
-  APO_CHECK(RunError, !error, path.string(), ": cannot create directory: ", error.message());
+  make_directory(path);
   const fs::path file = path / ".lock";
   descriptor_ = open_to_write(file, O_RDWR | O_CREAT, "expected a writable directory");
   if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {

@@ -79,7 +79,8 @@ void watch(const std::string& program) {
     const std::string what = finishing_now();
     if (what.empty() && told.empty()) say(program + ": interrupted\n");
     if (what.empty()) end_process();
-    if (what != told) say(concat(program, ": stopping; finishing ", what, ". A second signal ends it at once.\n"));
+    if (what != told)
+      say(concat(program, ": stopping; finishing ", what, ". A second signal ends it at once.\n"));
     told = what;
     while (finishing_now() == what && num_signals < 2) std::this_thread::sleep_for(kTick);
     idle_since = Clock::now();
@@ -125,6 +126,11 @@ Unfinished::Unfinished(const fs::path& path) {
 }
 Unfinished::~Unfinished() {
   const std::lock_guard lock(work().mutex);
+  work().unfinished.erase(id_);
+}
+void Unfinished::finish(const std::function<void()>& last) {
+  const std::lock_guard lock(work().mutex);
+  last();
   work().unfinished.erase(id_);
 }
 

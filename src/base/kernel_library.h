@@ -1,5 +1,5 @@
-// The library of CUDA kernels (libapo_cuda.so), which links neither torch nor the rest of this library and is loaded when the
-// first tensor on a CUDA device arrives.
+// The library of CUDA kernels (libapo_cuda.so), which links neither torch nor the rest of this library and is
+// loaded when the first tensor on a CUDA device arrives.
 #pragma once
 
 #include <string>
@@ -13,8 +13,8 @@ struct KernelTable {
   std::string problem = {};  ///< why there is none
 };
 
-/// What the exported function `symbol` returns, beside our own code, in lib/ beside its folder, or where the loader looks.
-/// Null, with the reason, where it cannot be loaded or is of another version.
+/// What the exported function `symbol` returns, beside our own code, in lib/ beside its folder, or where the
+/// loader looks. Null, with the reason, where it cannot be loaded or is of another version.
 KernelTable<const char*> load_kernel_table(const char* symbol);
 
 template <class Table>

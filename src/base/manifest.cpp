@@ -8,6 +8,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "base/json_depth.h"
+#include "base/paths.h"
 
 namespace apo {
 namespace {
@@ -19,27 +20,15 @@ constexpr size_t kMostNamed = 8;
 
 // The name that an entry speaks of: without its mark.
 std::string name_of(std::string entry) {
-  while (!entry.empty() && (entry.back() == '/' || entry.back() == '*' || entry.back() == '@')) entry.pop_back();
+  while (!entry.empty() && (entry.back() == '/' || entry.back() == '*' || entry.back() == '@'))
+    entry.pop_back();
   return entry;
 }
 
 bool is_plain(const std::string& entry) {
   const fs::path path = name_of(entry);
-  return !path.empty() && path.is_relative() && std::ranges::none_of(path, [](const fs::path& part) { return part == ".."; });
-}
-
-fs::file_status status_of(const fs::path& path) {
-  std::error_code ignored;
-  return fs::symlink_status(path, ignored);
-}
-
-std::vector<std::string> names_in(const fs::path& directory) {
-  std::vector<std::string> names;
-  std::error_code error;
-  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error))
-    names.push_back(entry->path().filename().string());
-  std::ranges::sort(names);
-  return names;
+  return !path.empty() && path.is_relative() &&
+         std::ranges::none_of(path, [](const fs::path& part) { return part == ".."; });
 }
 
 std::string list(const std::vector<std::string>& names) {
@@ -50,19 +39,21 @@ std::string list(const std::vector<std::string>& names) {
 
 }  // namespace
 
-Manifest::Manifest(fs::path directory, std::string owner) : directory_(std::move(directory)), owner_(std::move(owner)) {
+Manifest::Manifest(fs::path directory, std::string owner)
+    : directory_(std::move(directory)), owner_(std::move(owner)) {
   const fs::path file = directory_ / kFile;
   const fs::file_status status = status_of(file);
   if (!fs::exists(status)) return;
   const char* expected = ": expected the names of what apo wrote into this directory";
   APO_CHECK(DataError, fs::is_regular_file(status), file.string(), expected, ", found no plain file");
   const auto json = nlohmann::json::parse(read_file(file), depth_guard(file.string()), false);
-  APO_CHECK(DataError, json.is_object() && json.value("what", nlohmann::json()) == kWhat && json.contains("entries") &&
-                           json["entries"].is_array(),
+  APO_CHECK(DataError,
+            json.is_object() && json.value("what", nlohmann::json()) == kWhat && json.contains("entries") &&
+                json["entries"].is_array(),
             file.string(), expected, ", found something else");
   for (const auto& entry : json["entries"]) {
-    APO_CHECK(DataError, entry.is_string() && is_plain(entry.get<std::string>()), file.string(), expected, ", found ",
-              entry.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    APO_CHECK(DataError, entry.is_string() && is_plain(entry.get<std::string>()), file.string(), expected,
+              ", found ", entry.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
     entries_.insert(entry.get<std::string>());
   }
   found_ = true;
@@ -81,6 +72,12 @@ bool Manifest::vouches(const std::string& name, bool is_link) const {
   });
 }
 
+bool Manifest::knows(const std::string& directory) const {
+  return std::ranges::any_of(entries_, [&](const std::string& entry) {
+    return name_of(entry) == directory || entry.starts_with(directory + "/");
+  });
+}
+
 void Manifest::look(const std::string& name, const std::vector<const Manifest*>& above, Found& found) const {
   const fs::path path = directory_ / name;
   const fs::file_status status = status_of(path);
@@ -95,7 +92,10 @@ void Manifest::look(const std::string& name, const std::vector<const Manifest*>&
   }
   std::vector<const Manifest*> all = above;
   std::unique_ptr<Manifest> own;
-  if (fs::exists(status_of(path / kFile))) {
+  const auto is_ours = [&](const Manifest* manifest) {
+    return manifest->knows(path.lexically_relative(manifest->directory_).string());
+  };
+  if (lies_there(path / kFile) && std::ranges::any_of(above, is_ours)) {
     own = std::make_unique<Manifest>(path, owner_);
     all.push_back(own.get());
   }
@@ -131,11 +131,12 @@ void Manifest::refuse_strangers(const std::vector<std::string>& names) const {
   if (in_the_way.empty()) return;
   bool links = false;
   for (const std::string& name : in_the_way) links = links || fs::is_symlink(status_of(directory_ / name));
-  throw ConfigError(concat(owner_, ": in the way: ", list(in_the_way), "; ",
-                           found_ ? concat(kFile, " does not name ", in_the_way.size() == 1 ? "it" : "them")
-                                  : concat("no ", kFile, " says that apo wrote ", in_the_way.size() == 1 ? "it" : "them"),
-                           links ? ", and links are not followed" : "",
-                           ", so nothing was removed or replaced. Move it away, or choose another directory"));
+  throw ConfigError(
+      concat(owner_, ": in the way: ", list(in_the_way), "; ",
+             found_ ? concat(kFile, " does not name ", in_the_way.size() == 1 ? "it" : "them")
+                    : concat("no ", kFile, " says that apo wrote ", in_the_way.size() == 1 ? "it" : "them"),
+             links ? ", and links are not followed" : "",
+             ", so nothing was removed or replaced. Move it away, or choose another directory"));
 }
 
 void Manifest::claim(const std::vector<std::string>& entries) {
@@ -181,20 +182,46 @@ void Manifest::remove(const std::vector<std::string>& names) {
   const auto is_mark = [](const std::string& file) { return fs::path(file).filename() == "DONE"; };
   std::stable_partition(found.files.begin(), found.files.end(), is_mark);
   std::error_code error;
-  std::set<fs::path> directories;
   for (const std::string& file : found.files) {
     fs::remove(directory_ / file, error);
     APO_CHECK(RunError, !error, (directory_ / file).string(), ": cannot remove: ", error.message());
-    for (fs::path above = fs::path(file).parent_path(); !above.empty(); above = above.parent_path()) directories.insert(above);
   }
+  remove_empty_directories(found.files);
+  if (forget(names)) write();
+}
+
+void Manifest::move(const std::vector<std::string>& names, const std::string& into) {
+  const Found found = look(names);
+  claim({into + "/"});
+  for (const std::string& file : found.files) {
+    const fs::path target = directory_ / into / file;
+    make_directory(target.parent_path());
+    std::error_code error;
+    fs::rename(directory_ / file, target, error);
+    APO_CHECK(RunError, !error, (directory_ / file).string(), ": cannot move to ", target.string(), ": ",
+              error.message());
+  }
+  remove_empty_directories(found.files);
+  forget(names);
+  settle(into + "/");
+}
+
+void Manifest::remove_empty_directories(const std::vector<std::string>& of_files) const {
+  std::set<fs::path> directories;
+  for (const std::string& file : of_files)
+    for (fs::path above = fs::path(file).parent_path(); !above.empty(); above = above.parent_path())
+      directories.insert(above);
+  std::error_code ignored;
   for (auto directory = directories.rbegin(); directory != directories.rend(); ++directory)
-    fs::remove(directory_ / *directory, error);  // stays if something else is in it
-  const size_t gone = std::erase_if(entries_, [&](const std::string& entry) {
-    return std::ranges::any_of(names, [&](const std::string& name) {
-      return name_of(entry) == name || entry.starts_with(name + "/");
-    });
-  });
-  if (gone > 0) write();
+    fs::remove(directory_ / *directory, ignored);  // stays if something else is in it
+}
+
+bool Manifest::forget(const std::vector<std::string>& names) {
+  return std::erase_if(entries_, [&](const std::string& entry) {
+           return std::ranges::any_of(names, [&](const std::string& name) {
+             return name_of(entry) == name || entry.starts_with(name + "/");
+           });
+         }) > 0;
 }
 
 void Manifest::adopt(const std::vector<std::string>& names,
@@ -207,7 +234,8 @@ void Manifest::adopt(const std::vector<std::string>& names,
 }
 
 void Manifest::write() {
-  write_file_atomic(directory_ / kFile, nlohmann::json{{"what", kWhat}, {"entries", entries_}}.dump(1) + "\n");
+  write_file_atomic(directory_ / kFile,
+                    nlohmann::json{{"what", kWhat}, {"entries", entries_}}.dump(1) + "\n");
   found_ = true;
 }
 

@@ -31,13 +31,4 @@ bool contains(const Range& range, double number) {
   return !range.max || number <= *range.max;
 }
 
-std::string join(std::span<const std::string_view> words, std::string_view separator) {
-  std::string out;
-  for (const std::string_view word : words) {
-    if (!out.empty()) out += separator;
-    out += word;
-  }
-  return out;
-}
-
 }  // namespace apo::config

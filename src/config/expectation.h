@@ -1,9 +1,7 @@
 // How a range reads in messages and references.
 #pragma once
 
-#include <span>
 #include <string>
-#include <string_view>
 
 #include "apo/config/options.h"
 
@@ -16,8 +14,5 @@ std::string number_text(double number);
 std::string range_text(const Range& range);
 
 bool contains(const Range& range, double number);
-
-/// "a, b, c"
-std::string join(std::span<const std::string_view> words, std::string_view separator = ", ");
 
 }  // namespace apo::config

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "apo/base/error.h"
+#include "apo/base/text.h"
 #include "apo/config/options.h"
 #include "config/expectation.h"
 #include "config/fields.h"

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "apo/base/error.h"
+#include "apo/base/text.h"
 #include "config/expectation.h"
 
 namespace apo::config {

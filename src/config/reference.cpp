@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apo/base/error.h"
+#include "apo/base/text.h"
 #include "config/expectation.h"
 #include "config/fields.h"
 #include "config/value.h"

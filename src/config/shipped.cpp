@@ -5,6 +5,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/location.h"
+#include "apo/base/text.h"
 #include "config/expectation.h"
 
 namespace apo::config {

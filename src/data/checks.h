@@ -38,7 +38,10 @@ void add_label_checks(const DataOptions& options, bool pools_needed, Checks& che
 /// shapes, pictures, lengths, duplicates, totals
 void add_file_checks(const DataOptions& options, const PolicyInputs& inputs, Checks& checks);
 /// hashes
-void add_hash_checks(Checks& checks);
+void add_hash_checks(const PolicyInputs& inputs, Checks& checks);
+
+/// Whether the policy sees this camera, as far as that is known: what is wrong with the others is a note.
+bool is_seen(const std::string& camera, const PolicyInputs& inputs);
 
 /// "recorded.hdf5 demo_3"; the path as the source named it.
 std::string place(const ScannedEpisode& episode);

@@ -83,7 +83,7 @@ Block block_of(const ScannedEpisode& e, const ContactSheetOptions& sheet) {
   block.title = concat(e.in.file.path().filename().string(), "  ", record.name);
   block.subtitle = concat("'", record.instruction, "'  ", record.num_steps(), " steps, ", ending, ", camera ", camera);
   for (const int64_t t : chosen_steps(e.steps, sheet.frames)) {
-    const at::Tensor image = e.in.file.observation(e.index, t).images.at(camera);
+    const at::Tensor image = e.in.file.observation(e.index, t, {camera}).images.at(camera);
     const int64_t width = std::clamp<int64_t>(sheet.size * image.size(1) / image.size(0), 1, 4 * sheet.size);
     const auto i = static_cast<size_t>(t);
     block.frames.push_back({t, resize(image, sheet.size, width), record.sources[i], e.steps[i].label,

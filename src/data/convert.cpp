@@ -94,13 +94,14 @@ void Converter::begin_file(const ScannedFile& in) {
   write_info(*data_, info);
   environment_ = environment;
   if (!environment.empty() && environment.size() < kLongestAttribute) data_->set_attribute("env_args", environment);
-  seal_attributes(*data_, {"env_args", "policy", "policy_hash"});
+  seal_info(*data_);
   if (to_ == TrajectoryFormat::robomimic) data_->remove_attribute(kSchemaAttribute);
 }
 
 void Converter::list_unused(const Group& demo, const EpisodeRecord& record) {
   for (const std::string& name : demo.names())
-    if (!read_as_steps().contains(name) && name != "rewards" && name != "dones" && !is_picture_hash(demo, name))
+    if (!read_as_steps().contains(name) && name != "rewards" && name != "dones" &&
+        !is_picture_hash(demo, name))
       leave_out("data/demo_*/" + name);
   static const std::set<std::string> known{"num_samples", "task_description", "outcome", "success", "policy_hash", "ep_meta"};
   for (const std::string& key : demo.attribute_names())
@@ -158,7 +159,8 @@ void Converter::write_demo(const ScannedEpisode& e, Episode episode, const std::
       leave_out("data/demo_*/action_source");
   }
   const bool own = to_ == TrajectoryFormat::apo;
-  write_episode(*data_, number, episode, policy_hash, e.record.recorded, own ? e.record.neither : std::vector<bool>{});
+  write_episode(*data_, number, episode, policy_hash, e.record.recorded,
+                own ? e.record.neither : std::vector<bool>{});
   if (to_ != TrajectoryFormat::robomimic) return;
   Group demo = data_->group(concat("demo_", number));
   demo.remove("action_source");
@@ -181,7 +183,8 @@ void Converter::list_lost_by_steps(const Episode& episode) {
 void Converter::write_timesteps(const ScannedEpisode& e, const Episode& episode) {
   const bool interaction = to_ == TrajectoryFormat::released_interaction;
   list_lost_by_steps(episode);
-  if (std::count(e.record.neither.begin(), e.record.neither.end(), true) > 0) leave_out("data/demo_*/desirable");
+  if (std::count(e.record.neither.begin(), e.record.neither.end(), true) > 0)
+    leave_out("data/demo_*/desirable");
   const auto& sources = e.record.sources;
   hdf5::Session session;
   fs::path path;
@@ -263,8 +266,8 @@ DataOptions as_recorded(DataOptions options, const fs::path& out) {
       source.gripper.closed.reset();
     }
   if (codings.size() > 1)
-    log_warn(out.string(), ": grippers stay coded as in the sources, which differ: no one `gripper: {open: .., "
-             "closed: ..}` is true of all of it; convert them apart");
+    log_warn(out.string(), ": grippers stay coded as in the sources, which differ: no one "
+             "`gripper: {open: .., closed: ..}` is true of all of it; convert them apart");
   return options;
 }
 

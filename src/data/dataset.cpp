@@ -64,6 +64,7 @@ struct Dataset::State {
   int64_t num_episodes = 0;
   int64_t action_size = 0;
   GripperOptions gripper;
+  std::vector<std::string> cameras;
 
   void add_source(const SourceOptions& source, bool is_expert, const DataOptions& options);
   void add_episode(OpenFile& file, LabelledEpisode episode, LabelCounts& counts);
@@ -83,7 +84,7 @@ void Dataset::State::add_episode(OpenFile& file, LabelledEpisode episode, LabelC
   StepIndex index{static_cast<int32_t>(files.size()), static_cast<int32_t>(file.episodes.size()), 0};
   FilterTally& filter = filters.back();
   for (const LabelledStep& step : episode.steps) {
-    filter.imitable += step.filtered || step.label == StepLabel::desirable || step.label == StepLabel::intervention;
+    filter.imitable += step.is_imitable();
     if (step.filtered) ++filter.left_out[std::string(step.reason)];
     if (step.label != StepLabel::skipped) {
       const Pool pool = step.label == StepLabel::desirable      ? Pool::desirable
@@ -123,14 +124,13 @@ void Dataset::State::add_source(const SourceOptions& source, bool is_expert, con
 }
 
 LabelRules label_rules(const DataOptions& options, const SourceOptions& source, bool is_expert) {
-  const std::vector<int64_t> gripper = gripper_of(source, options).dimension;
-  return {is_expert, options.labels, options.filter, options.compatibility,
-          gripper.empty() ? std::vector<int64_t>{-1} : gripper};
+  return {is_expert, options.labels, options.filter, options.compatibility, gripper_of(source, options)};
 }
 
 Dataset::Dataset(const DataOptions& options) : state_(std::make_shared<State>()) {
   state_->filter = options.filter;
   state_->gripper = gripper_of(options);
+  state_->cameras = options.policy_cameras;
   for (const SourceOptions& source : options.expert) state_->add_source(source, true, options);
   for (const SourceOptions& source : options.interactions) state_->add_source(source, false, options);
 }
@@ -140,7 +140,8 @@ const LabelCounts& Dataset::counts() const { return state_->counts; }
 
 void Dataset::expect_enough_kept() const {
   for (const FilterTally& source : state_->filters)
-    if (const std::string message = mostly_filtered(source.path, source.imitable, source.left_out, state_->filter);
+    if (const std::string message =
+            mostly_filtered(source.path, source.imitable, source.left_out, state_->filter);
         !message.empty())
       throw DataError(message);
 }
@@ -219,9 +220,18 @@ Observation Dataset::state(const StepIndex& index) const {
   return file(index.file).state(index.episode, index.timestep);
 }
 
+Observation Dataset::observation(const StepIndex& index) const {
+  label(index);  // range
+  const auto& there = record(index.file, index.episode).cameras;
+  const bool all_there = std::all_of(state_->cameras.begin(), state_->cameras.end(),
+                                     [&there](const std::string& camera) { return there.contains(camera); });
+  return file(index.file).observation(index.episode, index.timestep,
+                                      all_there ? state_->cameras : std::vector<std::string>{});
+}
+
 Sample Dataset::sample(const StepIndex& index) const {
   Sample sample = sample_without_observation(index);
-  sample.observation = file(index.file).observation(index.episode, index.timestep);
+  sample.observation = observation(index);
   return sample;
 }
 

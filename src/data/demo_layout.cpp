@@ -30,7 +30,8 @@ struct State {
 };
 
 struct Camera {
-  std::string path;  // of its array
+  std::string name;  // of its array
+  Array array;
   StoredPictures stored;
   std::vector<int64_t> hashes = {};  // of each step's picture; of ours only
 };
@@ -61,6 +62,10 @@ struct Candidates {
     return std::all_of(arrays.begin(), arrays.end(),
                        [rows](const auto& a) { return has_rows(a.second, rows); });
   }
+  bool any_has(int64_t rows) const {
+    return std::any_of(arrays.begin(), arrays.end(),
+                       [rows](const auto& a) { return has_rows(a.second, rows); });
+  }
 };
 
 class DemoFile : public TrajectoryFile {
@@ -71,7 +76,8 @@ class DemoFile : public TrajectoryFile {
   TrajectoryFormat format() const override { return reading_.format; }
   int64_t num_episodes() const override { return demos_.size(); }
   EpisodeRecord episode(int64_t index) const override { return demos_.at(index)->record; }
-  Observation observation(int64_t episode, int64_t timestep) const override;
+  Observation observation(int64_t episode, int64_t timestep,
+                          const std::vector<std::string>& cameras) const override;
   Observation state(int64_t episode, int64_t timestep) const override;
   std::vector<std::pair<std::string, std::string>> attributes() const override;
   std::vector<std::string> left_out() const override { return left_out_; }
@@ -83,9 +89,8 @@ class DemoFile : public TrajectoryFile {
   Demo read_demo(const std::string& name) const;
   std::string instruction_for(const Group& demo, ReadNames& read) const;
   Candidates find_candidates(const Group& observations, int64_t steps, EpisodeRecord& record) const;
-  void read_observations(const Group& demo, const std::string& path, Demo& out) const;
-  void read_camera(const Array& array, const std::string& name, const std::string& path,
-                   const StoredPictures& stored, Demo& out) const;
+  void read_observations(const Group& demo, Demo& out) const;
+  void read_camera(Array array, const std::string& name, const StoredPictures& stored, Demo& out) const;
   void read_state(const Array& array, const std::string& name, Demo& out) const;
   const std::set<std::string>& constants() const;
   std::set<std::string> find_constants() const;
@@ -171,8 +176,8 @@ void DemoFile::check_total() const {
 }
 
 std::vector<std::string> DemoFile::find_demos() {
-  APO_CHECK(DataError, version_ <= kSchemaVersion, data_.where(), ": expected schema version ", kSchemaVersion,
-            " or older, found ", version_);
+  APO_CHECK(DataError, version_ <= kSchemaVersion, data_.where(), ": expected schema version ",
+            kSchemaVersion, " or older, found ", version_);
   check_seal(data_, version_ >= kSealedVersion);
   std::vector<std::string> names = demo_names();
   std::erase_if(names, [this](const std::string& name) {
@@ -199,7 +204,7 @@ std::vector<std::string> DemoFile::demo_names() const {
 void expect_hashed_cameras(const Group& group, const Demo& demo, ReadNames& read) {
   ReadNames hashed;
   for (const auto& [name, camera] : demo.cameras)
-    if (!camera.hashes.empty()) hashed.insert(picture_hash_name(camera.path.substr(camera.path.rfind('/') + 1)));
+    if (!camera.hashes.empty()) hashed.insert(picture_hash_name(camera.name));
   for (const std::string& name : group.names()) {
     if (!is_picture_hash(group, name)) continue;
     APO_CHECK(DataError, hashed.contains(name), group.where(name),
@@ -224,7 +229,7 @@ Demo DemoFile::read_demo(const std::string& name) const {
   const auto outcome = group.attribute_kind("outcome");
   if (outcome == Kind::text) record.outcome = group.text_attribute("outcome").value_or("");
   if (outcome && outcome != Kind::text) record.unused["attribute outcome"] = "no text";
-  read_observations(group, "data/" + name + "/obs", demo);
+  read_observations(group, demo);
   expect_hashed_cameras(group, demo, read);
   record.instruction = instruction_for(group, read);
   list_unread(group, "", read, record);
@@ -273,7 +278,7 @@ Candidates DemoFile::find_candidates(const Group& observations, int64_t steps, E
   return found;
 }
 
-void DemoFile::read_observations(const Group& demo, const std::string& path, Demo& out) const {
+void DemoFile::read_observations(const Group& demo, Demo& out) const {
   EpisodeRecord& record = out.record;
   const int64_t steps = record.num_steps();
   APO_CHECK(DataError, demo.has("obs") || !demo.has("states"), demo.where("obs"),
@@ -287,36 +292,48 @@ void DemoFile::read_observations(const Group& demo, const std::string& path, Dem
       record.unused["obs/" + a.first] = concat(a.second.describe(), ", not one row for each action");
       return true;
     });
-  // every array has the observation after the last action; ours are never written so
+  // the observation after the last action is there, too; ours are never written so
   const bool one_more =
-      reading_.format != TrajectoryFormat::apo && !found.arrays.empty() && found.all_have(steps + 1);
-  for (const auto& [name, array] : found.arrays) {
-    if (!one_more) expect_length(array, steps);
+      reading_.format != TrajectoryFormat::apo && found.any_has(steps + 1) && !found.any_has(steps);
+  for (auto& [name, array] : found.arrays) {
     const auto pictures = found.pictures.find(name);
-    pictures == found.pictures.end() ? read_state(array, name, out)
-                                     : read_camera(array, name, path, pictures->second, out);
+    const bool is_camera = pictures != found.pictures.end();
+    if (!has_rows(array, one_more ? steps + 1 : steps)) {
+      const std::string problem =
+          concat("expected ", steps, " rows, one for each action, found ", array.describe());
+      record.unused["obs/" + name] = problem;
+      if (is_camera && found.bad_camera.empty()) found.bad_camera = concat(array.where(), ": ", problem);
+    } else if (is_camera) {
+      read_camera(std::move(array), name, pictures->second, out);
+    } else {
+      read_state(array, name, out);
+    }
   }
   APO_CHECK(DataError, !record.cameras.empty() || found.bad_camera.empty(), found.bad_camera);
   if (one_more && !warned_of_last_row_.exchange(true))
-    log_warn(demo.where("obs"), ": one row more than actions; the observation after the last action is not used");
+    log_warn(demo.where("obs"),
+             ": one row more than actions; the observation after the last action is not used");
 }
 
-void DemoFile::read_camera(const Array& array, const std::string& name, const std::string& path,
-                           const StoredPictures& stored, Demo& out) const {
+void DemoFile::read_camera(Array array, const std::string& name, const StoredPictures& stored,
+                           Demo& out) const {
   EpisodeRecord& record = out.record;
-  const auto [entry, fresh] = out.cameras.emplace(camera_name(name), Camera{path + "/" + name, stored});
-  if (!fresh && stored.encoded && !entry->second.stored.encoded) {  // kept beside the pictures themselves
-    record.unused["obs/" + name] = concat(array.describe(), ", a second array for camera ", entry->first);
+  const std::string camera = camera_name(name);
+  if (const auto other = out.cameras.find(camera); other != out.cameras.end()) {
+    APO_CHECK(DataError, stored.encoded && !other->second.stored.encoded, array.where(),
+              ": a second array for camera ", camera);
+    // kept beside the pictures themselves
+    record.unused["obs/" + name] = concat(array.describe(), ", a second array for camera ", camera);
     return;
   }
-  APO_CHECK(DataError, fresh, array.where(), ": a second array for camera ", entry->first);
-  record.cameras[entry->first] = stored.size;
+  Camera& entry = out.cameras.emplace(camera, Camera{name, std::move(array), stored}).first->second;
+  record.cameras[camera] = stored.size;
   const Group demo = data_.group(record.name);
   if (const std::string hash = picture_hash_name(name); demo.has(hash)) {
     const Array hashes = demo.array(hash);
     hashes.expect(Kind::integer, 1, "a hash for each picture [S]");
     expect_length(hashes, record.num_steps());
-    entry->second.hashes = hashes.integers();
+    entry.hashes = hashes.integers();
   }
   if (const std::string remark = stored.remark(); !remark.empty()) record.remarks["obs/" + name] = remark;
 }
@@ -333,7 +350,7 @@ void DemoFile::read_state(const Array& array, const std::string& name, Demo& out
       expect_state_finite(state.values, state.width, array.where());
     } else {
       state.values.assign(static_cast<size_t>(numbers), array.fill());
-      record.remarks["obs/" + name] = "never written, read as its fill value";
+      record.remarks["obs/" + name] = kUnwritten;
     }
   } catch (const DataError& error) {
     record.unused["obs/" + name] = concat(array.describe(), ", ", without_place(error.what(), array));
@@ -365,6 +382,8 @@ std::set<std::string> DemoFile::find_constants() const {
         const bool fits = has_rows(array, actions.at(0)) || has_rows(array, actions.at(0) + 1) || has_rows(array, actions.at(0) - 1);
         votes[observation] += fits ? 1 : -1;
       }
+    } catch (const Interrupted&) {
+      throw;
     } catch (const std::exception&) {   // told when that episode is read
     }
   }
@@ -392,15 +411,16 @@ Observation DemoFile::state(int64_t episode, int64_t timestep) const {
   return observation;
 }
 
-Observation DemoFile::observation(int64_t episode, int64_t timestep) const {
+Observation DemoFile::observation(int64_t episode, int64_t timestep,
+                                  const std::vector<std::string>& cameras) const {
   Observation observation = state(episode, timestep);
   const auto demo = demos_.at(episode);
   // the library's lock is held while bytes are read, not while they are decoded
   for (const auto& [name, camera] : demo->cameras) {
-    const Array array = root_.array(camera.path);
-    const at::Tensor image = read_picture(array, camera.stored, timestep);
+    if (!is_wanted(name, cameras)) continue;
+    const at::Tensor image = read_picture(camera.array, camera.stored, timestep);
     if (!camera.hashes.empty())
-      check_picture(image, camera.hashes.at(static_cast<size_t>(timestep)), array.where(), timestep);
+      check_picture(image, camera.hashes.at(static_cast<size_t>(timestep)), camera.array.where(), timestep);
     observation.images[name] = turned(image, orientation_);
   }
   return observation;
@@ -427,6 +447,10 @@ std::vector<std::pair<std::string, std::string>> DemoFile::attributes() const {
 std::shared_ptr<TrajectoryFile> open_demos(Group root, const fs::path& path, const Reading& reading) {
   hdf5::Session session;
   return std::make_shared<DemoFile>(std::move(root), path, reading);
+}
+
+bool is_wanted(const std::string& camera, const std::vector<std::string>& cameras) {
+  return cameras.empty() || std::find(cameras.begin(), cameras.end(), camera) != cameras.end();
 }
 
 at::Tensor turned(const at::Tensor& image, ImageOrientation orientation) {

@@ -11,6 +11,9 @@
 
 namespace apo::data {
 
+/// The remark on an array that was made and never filled.
+inline constexpr const char* kUnwritten = "never written, read as its fill value";
+
 /// Names of a demo's arrays and groups that are read.
 using ReadNames = std::set<std::string>;
 
@@ -22,12 +25,13 @@ using ReadNames = std::set<std::string>;
 ///   interventions, intervention, intervene_flag, is_intervention, complementary_info.is_intervention
 ///                                    robomimic, LeRobot, RLinf: 1 the human acted, 0 the policy did
 ///
-/// Those of one meaning must agree. Also looked for in `obs` and in a group complementary_info. Recorders that
-/// never fill policy_acting and user_acting leave zeros in both, which say nothing. Without any of them all
-/// steps are expert.
+/// Those of one meaning must agree. Also looked for in `obs` and in a group complementary_info. Recorders
+/// that never fill policy_acting and user_acting leave zeros in both, which say nothing; nor do zeros in
+/// policy_acting alone, where user_acting has both values. Without any of them all steps are expert.
 /// DataError naming array and row: other values, other lengths, contradictions.
 void read_who_acted(const hdf5::Group& demo, TrajectoryFormat format, EpisodeRecord& record, ReadNames& read);
-/// Fills `desirable`, `neither` and `policy_actions`. Follows `read_who_acted`.
+/// Fills `desirable`, `neither` and `policy_actions`; a policy_action that was never filled is not used.
+/// Follows `read_who_acted`.
 void read_choices(const hdf5::Group& demo, TrajectoryFormat format, EpisodeRecord& record, ReadNames& read);
 
 /// What the robot was asked to do, as an attribute or a text array of the episode or of `data`:
@@ -45,9 +49,10 @@ nlohmann::json json_attribute(const hdf5::Group& group, const char* name);
 /// The text of an entry, if that is what it is.
 std::optional<std::string> json_entry(const nlohmann::json& json, const char* key);
 
-/// Whole numbers [S] (or [S, 1], of any type), each one of `allowed`; one row more is left out where
-/// `one_more_will_do`.
-std::vector<int64_t> read_codes(const hdf5::Array& array, int64_t steps,
+/// Whole numbers [S] (or [S, 1], of any type) for the record's steps, each one of `allowed`; one row more is
+/// left out where `one_more_will_do`. An array that was made and never filled reads as its fill value, with a
+/// remark under `name`.
+std::vector<int64_t> read_codes(const hdf5::Array& array, const std::string& name, EpisodeRecord& record,
                                 std::initializer_list<int64_t> allowed, bool one_more_will_do = false);
 /// Floating-point [S, A]; of any S >= 1 if `steps` < 0.
 std::vector<Action> read_action_rows(const hdf5::Array& array, int64_t steps, const char* what);

@@ -130,7 +130,7 @@ void write_info(Group& data, const TrajectoryInfo& info) {
   data.set_attribute("policy", info.policy);
   data.set_attribute("policy_hash", info.policy_hash);
   data.set_attribute(kSchemaAttribute, kSchemaVersion);
-  seal_attributes(data, {"env_args", "policy", "policy_hash"});
+  seal_info(data);
 }
 
 }  // namespace apo::data

@@ -68,7 +68,8 @@ std::pair<int64_t, const Group*> Elsewhere::find_root(Unpacker& in) {
   auto& roots = open_files().roots;
   auto root = roots.find(number);
   if (root == roots.end()) {
-    APO_CHECK(DataError, identity.empty() || file_identity(path) == identity, file, ": was replaced or changed while it was read");
+    APO_CHECK(DataError, identity.empty() || file_identity(path) == identity, file,
+              ": was replaced or changed while it was read");
     root = roots.emplace(number, Group::open_here(path, file)).first;
   }
   return {number, &root->second};

@@ -122,10 +122,9 @@ std::optional<Encoding> encoding_of(std::span<const uint8_t> bytes) {
 }
 
 EncodedHeader read_encoded_header(std::span<const uint8_t> bytes, const std::string& where) {
-  const Encoding encoding = expect_encoding(bytes, where);
-  if (encoding == Encoding::jpeg) return {encoding, Jpeg(bytes, where).size(), false};
+  if (expect_encoding(bytes, where) == Encoding::jpeg) return {Jpeg(bytes, where).size(), false};
   const Png png(bytes, where);
-  return {encoding, png.size(), png.has_alpha()};
+  return {png.size(), png.has_alpha()};
 }
 
 at::Tensor decode_picture(std::span<const uint8_t> bytes, const std::string& where) {

@@ -18,7 +18,6 @@ enum class Encoding { jpeg, png };
 std::optional<Encoding> encoding_of(std::span<const uint8_t> bytes);
 
 struct EncodedHeader {
-  Encoding encoding = Encoding::jpeg;
   ImageSize size;
   bool has_alpha = false;
 };

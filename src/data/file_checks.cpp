@@ -3,12 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <map>
 #include <optional>
 #include <set>
 #include <unordered_map>
+#include <utility>
 
+#include "apo/base/hash.h"
 #include "data/checks.h"
 #include "data/layouts.h"
 #include "data/stored_pictures.h"
@@ -79,16 +80,17 @@ class Shapes : public Check {
                common.empty() ? "no camera is in all episodes" : concat("only ", joined(common, ", "), " in all"));
     if (!std::includes(common.begin(), common.end(), needed.begin(), needed.end()))
       find(Severity::error, what, ", and the policy needs ", joined(needed, ", "), why_not(needed, common),
-           inputs_.action ? " (the checkpoint's cameras)"
-           : named        ? " (policy.cameras)"
-                          : " (all of the first episode, unless policy.cameras names others)");
+           !named ? " (all of the first episode, unless policy.cameras names others)"
+           : are_the_checkpoints() ? " (the checkpoint's cameras)"
+                                   : " (policy.cameras)");
     else if (cameras_.size() > 1)
       find(named ? Severity::note : common.empty() ? Severity::error : Severity::warning, what);
   }
   // Why what the policy asks for is not there, if an array of that name is.
   std::string why_not(const std::string& wanted) const {
     for (const auto& [array, seen] : unused_)
-      if (array == "obs/" + wanted || (array.starts_with("obs/") && camera_name(array.substr(4)) == wanted))
+      if (array == "obs/" + wanted || array == concat("timestep_*/", wanted, "_obs") ||
+          (array.starts_with("obs/") && camera_name(array.substr(4)) == wanted))
         return concat("; ", array, " is not used: ", seen.first);
     return "";
   }
@@ -109,15 +111,21 @@ class Shapes : public Check {
       const Severity severity = used(state)              ? Severity::error
                                 : inputs_.of_checkpoint ? Severity::warning
                                                         : Severity::note;
-      const char* use = used(state)              ? inputs_.action ? " (the checkpoint needs it)" : " (policy.state_keys needs it)"
-                        : inputs_.of_checkpoint ? " (if the checkpoint's policy needs it, training stops)"
-                                                : " (not used: policy.state_keys does not name it)";
+      const char* use =
+          !used(state) ? inputs_.of_checkpoint ? " (if the checkpoint's policy needs it, training stops)"
+                                               : " (not used: policy.state_keys does not name it)"
+          : are_the_checkpoints() ? " (the checkpoint needs it)"
+                                  : " (policy.state_keys needs it)";
       if (widths.size() > 1) find(severity, "state ", state, " has several sizes: ", listed(widths), use);
       if (with_state_[state] < episodes_)
         find(severity, "state ", state, " is only in ", share(with_state_[state], episodes_, "episodes"), use);
     }
   }
-  const char* named_by() const { return inputs_.action ? " (the checkpoint's states)" : " (policy.state_keys)"; }
+  // Cameras and states that are known are the checkpoint's own, not the config's.
+  bool are_the_checkpoints() const { return inputs_.action && !inputs_.of_checkpoint; }
+  const char* named_by() const {
+    return are_the_checkpoints() ? " (the checkpoint's states)" : " (policy.state_keys)";
+  }
   void see_unused(const ScannedEpisode& e) {
     const auto keep = [&e](const std::map<std::string, std::string>& arrays,
                            std::map<std::string, Seen>& all) {
@@ -130,7 +138,7 @@ class Shapes : public Check {
   void about_unused() {
     std::string others;
     for (const auto& [array, seen] : unused_) {
-      if (array.starts_with("obs/"))
+      if (is_observation(array))
         find(Severity::note, array, " is not used: ", seen.first);
       else if (may_say_who_acted(array))
         find(Severity::warning, array, " is not read, and may say who acted: ", seen.first,
@@ -176,8 +184,10 @@ class Shapes : public Check {
 
 class Pictures : public Check {
  public:
-  explicit Pictures(const DataOptions& options)
-      : Check("pictures", "pictures show something and change with the motion"), options_(options) {}
+  Pictures(const DataOptions& options, const PolicyInputs& inputs)
+      : Check("pictures", "pictures show something and change with the motion"),
+        options_(options),
+        inputs_(inputs) {}
   void see_file(const ScannedFile& in) override {
     of_file_ = 0;
     if (in.file.format() != TrajectoryFormat::libero) return;
@@ -193,34 +203,25 @@ class Pictures : public Check {
   void see(const ScannedEpisode& e) override {
     if (of_file_++ >= kPicturesOfAFile || looked_ >= kPicturesInAll) return;
     ++looked_;
-    const int64_t last = e.record.num_steps() - 1;
-    Observation first, end;
-    try {
-      first = e.in.file.observation(e.index, 0);
-      end = e.in.file.observation(e.index, last);
-    } catch (const DataError& error) {
-      find(Severity::error, error.what());
-      return;
+    for (const auto& [camera, size] : e.record.cameras) {
+      try {
+        look_at(e, camera);
+      } catch (const DataError& error) {
+        find(is_seen(camera, inputs_) ? Severity::error : Severity::note, error.what());
+      }
     }
-    std::set<std::string> changing;
-    for (const auto& [camera, image] : first.images) {
-      const bool one_color = image.eq(image.select(0, 0).select(0, 0)).all().item<bool>();
-      if (one_color) note(camera, "is one color all over", place(e, 0));
-      else if (last >= kMotionForNewPicture && moved(e) && image.equal(end.images.at(camera)))
-        note(camera, "shows the same at the start and the end of an episode that moves", place(e));
-      else changing.insert(camera);
-    }
-    look_for_stale_frames(e, std::move(first), changing);
   }
   void finish() override {
     for (const auto& [what, seen] : odd_)
-      find(Severity::warning, "camera ", what.first, ' ', what.second, " in ", share(seen.first, looked_, "episodes looked at"),
+      find(severity(what.first), "camera ", what.first, ' ', what.second, " in ",
+           share(seen.first, looked_, "episodes looked at"),
            " (first: ", seen.second, ")");
     for (const auto& [camera, frames] : frames_)
-      if (frames.seen >= kFewFrames && static_cast<double>(frames.stale) > kStale * static_cast<double>(frames.seen))
-        find(Severity::warning, "camera ", camera, " repeats the frame before in ",
-             share(frames.stale, frames.seen, "frames looked at"), " although the robot moves (first: ", frames.first,
-             "): is it slower than the actions?");
+      if (frames.seen >= kFewFrames &&
+          static_cast<double>(frames.stale) > kStale * static_cast<double>(frames.seen))
+        find(severity(camera), "camera ", camera, " repeats the frame before in ",
+             share(frames.stale, frames.seen, "frames looked at"), " although the robot moves (first: ",
+             frames.first, "): is it slower than the actions?");
     if (conventions_.size() > 1)
       find(Severity::note, "LIBERO files of both conventions (opengl, opencv): each is turned as it says");
   }
@@ -230,12 +231,30 @@ class Pictures : public Check {
     int64_t seen = 0, stale = 0;
     std::string first;
   };
+  Severity severity(const std::string& camera) const {
+    return is_seen(camera, inputs_) ? Severity::warning : Severity::note;
+  }
+  static at::Tensor picture(const ScannedEpisode& e, const std::string& camera, int64_t t) {
+    return e.in.file.observation(e.index, t, {camera}).images.at(camera);
+  }
+  void look_at(const ScannedEpisode& e, const std::string& camera) {
+    const int64_t last = e.record.num_steps() - 1;
+    const at::Tensor first = picture(e, camera, 0), end = picture(e, camera, last);
+    const bool one_color = first.eq(first.select(0, 0).select(0, 0)).all().item<bool>();
+    if (one_color)
+      note(camera, "is one color all over", place(e, 0));
+    else if (last >= kMotionForNewPicture && moved(e) && first.equal(end))
+      note(camera, "shows the same at the start and the end of an episode that moves", place(e));
+    else
+      look_for_stale_frames(e, camera, first);
+  }
   // Σ|a| without the grippers.
   double motion(const ScannedEpisode& e, size_t t) const {
     const Action& action = e.record.actions[t];
     double sum = 0;
     for (const float a : action) sum += std::abs(static_cast<double>(a));
-    for (const int64_t g : gripper_dimensions(gripper_of(e.in.source, options_), static_cast<int64_t>(action.size())))
+    const GripperOptions gripper = gripper_of(e.in.source, options_);
+    for (const int64_t g : gripper_dimensions(gripper, static_cast<int64_t>(action.size())))
       sum -= std::abs(static_cast<double>(action[static_cast<size_t>(g)]));
     return sum;
   }
@@ -245,29 +264,21 @@ class Pictures : public Check {
     return sum > 1;
   }
   // Of the first frame there is none before: it counts as fresh.
-  void look_for_stale_frames(const ScannedEpisode& e, Observation before, const std::set<std::string>& cameras) {
+  void look_for_stale_frames(const ScannedEpisode& e, const std::string& camera, at::Tensor before) {
+    Frames& frames = frames_[camera];
+    ++frames.seen;
     const int64_t n = std::min(e.record.num_steps(), kFramesOfAnEpisode);
-    for (int64_t t = 0; t < n && !cameras.empty(); ++t) {
+    for (int64_t t = 1; t < n; ++t) {
       const auto i = static_cast<size_t>(t);
-      Observation now;
-      try {
-        now = t == 0 ? before : e.in.file.observation(e.index, t);
-      } catch (const DataError& error) {
-        find(Severity::error, error.what());
-        return;
-      }
-      for (const std::string& camera : cameras) {
-        // NaN moves nothing
-        if (t > 0 && !(motion(e, i - 1) >= options_.filter.min_motion && motion(e, i - 1) > 0)) continue;
-        Frames& frames = frames_[camera];
-        ++frames.seen;
-        if (t == 0 || !now.images.at(camera).equal(before.images.at(camera))) continue;
-        if (frames.stale++ == 0) frames.first = place(e, i);
-      }
-      before = std::move(now);
+      const at::Tensor now = picture(e, camera, t), earlier = std::exchange(before, now);
+      // NaN moves nothing
+      if (!(motion(e, i - 1) >= options_.filter.min_motion && motion(e, i - 1) > 0)) continue;
+      ++frames.seen;
+      if (now.equal(earlier) && frames.stale++ == 0) frames.first = place(e, i);
     }
   }
   const DataOptions& options_;
+  const PolicyInputs inputs_;
   std::map<std::string, Frames> frames_;
   void note(const std::string& camera, const char* what, const std::string& where) {
     ++odd_.try_emplace({camera, what}, 0, where).first->second.first;
@@ -310,15 +321,9 @@ class Duplicates : public Check {
  public:
   Duplicates() : Check("duplicates", "no two episodes have the same actions") {}
   void see(const ScannedEpisode& e) override {
-    uint64_t hash = 1469598103934665603u;  // FNV-1a
-    for (const Action& action : e.record.actions) {
-      for (const float a : action) {
-        uint32_t bits = 0;
-        memcpy(&bits, &a, sizeof(bits));
-        hash = (hash ^ bits) * 1099511628211u;
-      }
-    }
-    const auto [other, fresh] = seen_.emplace(hash, place(e));
+    ContentHash hash;
+    for (const Action& action : e.record.actions) hash.add(action.data(), action.size() * sizeof(float));
+    const auto [other, fresh] = seen_.emplace(hash.text(), place(e));
     if (!fresh && count_++ == 0) first_ = concat(place(e), " and ", other->second);
   }
   void finish() override {
@@ -326,7 +331,7 @@ class Duplicates : public Check {
   }
 
  private:
-  std::unordered_map<uint64_t, std::string> seen_;
+  std::unordered_map<std::string, std::string> seen_;   // by the hash of an episode's actions
   int64_t count_ = 0;
   std::string first_;
 };
@@ -359,7 +364,7 @@ class Totals : public Check {
 
 void add_file_checks(const DataOptions& options, const PolicyInputs& inputs, Checks& checks) {
   checks.push_back(std::make_unique<Shapes>(inputs));
-  checks.push_back(std::make_unique<Pictures>(options));
+  checks.push_back(std::make_unique<Pictures>(options, inputs));
   checks.push_back(std::make_unique<Lengths>());
   checks.push_back(std::make_unique<Duplicates>());
   checks.push_back(std::make_unique<Totals>());

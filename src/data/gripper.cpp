@@ -30,6 +30,15 @@ std::string to_text(const GripperOptions& gripper) {
   return out.str();
 }
 
+GripperOptions or_else(GripperOptions gripper, const GripperOptions& other) {
+  if (gripper.dimension.empty()) gripper.dimension = other.dimension;
+  if (!gripper.open && !gripper.closed && other.is_coded()) {  // half a coding stays, to be refused
+    gripper.open = other.open;
+    gripper.closed = other.closed;
+  }
+  return gripper;
+}
+
 std::vector<int64_t> gripper_dimensions(const GripperOptions& gripper, int64_t action_size,
                                         const std::string& where) {
   APO_CHECK(ConfigError, gripper.open.has_value() == gripper.closed.has_value(), where,
@@ -66,25 +75,17 @@ void recode_gripper(Action& action, std::span<const int64_t> dimensions, const G
 GripperOptions gripper_of(const DataOptions& options) {
   GripperOptions gripper = options.policy_gripper;
   for (const auto* sources : {&options.expert, &options.interactions})
-    for (const SourceOptions& source : *sources) {
-      if (gripper.dimension.empty()) gripper.dimension = source.gripper.dimension;
-      if (!gripper.is_coded() && source.gripper.is_coded()) {
-        gripper.open = source.gripper.open;
-        gripper.closed = source.gripper.closed;
-      }
-    }
+    for (const SourceOptions& source : *sources) gripper = or_else(gripper, source.gripper);
   return gripper;
 }
 
 GripperOptions gripper_of(const SourceOptions& source, const DataOptions& options) {
-  GripperOptions gripper = source.gripper;
-  if (gripper.dimension.empty()) gripper.dimension = gripper_of(options).dimension;
-  return gripper;
+  return or_else(source.gripper, gripper_of(options));
 }
 
 void recode_gripper(EpisodeRecord& episode, const SourceOptions& source, const DataOptions& options) {
   const GripperOptions to = gripper_of(options);
-  if (episode.actions.empty() || (!source.gripper.is_given() && !to.is_given())) return;
+  if (episode.actions.empty() || (source.gripper == GripperOptions{} && to == GripperOptions{})) return;
   const auto size = static_cast<int64_t>(episode.actions[0].size());
   const std::vector<int64_t> dimensions = gripper_dimensions(gripper_of(source, options), size, source.path);
   APO_CHECK(

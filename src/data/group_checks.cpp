@@ -22,9 +22,8 @@ size_t actor_of(const ScannedEpisode& e, size_t t) {
                         : static_cast<size_t>(e.record.sources[t]);
 }
 
-std::string actor_name(const std::string& source, size_t actor) {
-  constexpr std::array<const char*, kActors> names{"expert", "policy", "human"};
-  return concat(source, " (", names[actor], ")");
+std::string source_and_actor(const std::string& source, size_t actor) {
+  return concat(source, " (", actor_name(actor), ")");
 }
 
 class Units : public Numbers {
@@ -37,8 +36,7 @@ class Units : public Numbers {
   void see(const ScannedEpisode& e) override {
     Motion& motion = motions_[e.in.is_expert];
     for (const LabelledStep& step : e.steps) {
-      motion.steps +=
-          step.filtered || step.label == StepLabel::desirable || step.label == StepLabel::intervention;
+      motion.steps += step.is_imitable();
       motion.still += step.filtered && step.reason == "idle";
     }
     Numbers::see(e);
@@ -85,7 +83,8 @@ class Units : public Numbers {
     for (const auto& [number, source] : sources_)
       for (size_t a = 0; a < kActors; ++a)
         for (size_t b = a + 1; b < kActors; ++b)
-          compare(actor_name(source.name, a), source.actors[a], actor_name(source.name, b), source.actors[b],
+          compare(source_and_actor(source.name, a), source.actors[a],
+                  source_and_actor(source.name, b), source.actors[b],
                   kFewOfAnActor, false);
     if (!statistics_.of_experts()) return;
     // interactions are normalised by the experts' statistics, whatever single source of theirs looks like
@@ -215,7 +214,7 @@ class Signs : public Numbers {
       for (const auto& [state, actors] : source.motions) look_for_wrong_signs(source, state, actors);
       for (size_t a = 0; a < kActors; ++a)
         for (size_t b = a + 1; b < kActors; ++b)
-          compare_ranges(actor_name(source.name, a), source.actors[a], actor_name(source.name, b),
+          compare_ranges(source_and_actor(source.name, a), source.actors[a], source_and_actor(source.name, b),
                          source.actors[b]);
       look_at_handovers(source);
     }
@@ -237,7 +236,7 @@ class Signs : public Numbers {
       }
       for (size_t a = 0; a < kActors; ++a)
         if (actors[a][j].n >= kFewOfAnActor && actors[a][j].n < all.n && actors[a][j].value() < kBackwards)
-          tell(actor_name(source.name, a), actors[a][j]);
+          tell(source_and_actor(source.name, a), actors[a][j]);
     }
   }
   // A human who takes over in order to grasp changes it too, but one way and not when handing back.

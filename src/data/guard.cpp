@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -10,24 +11,33 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <new>
 #include <tuple>
 
+#include "apo/base/interrupt.h"
+#include "apo/base/log.h"
 #include "data/hdf5.h"
 
 namespace apo::data::hdf5 {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr int kSocket = 3;   // of the reading process
 constexpr uint64_t kMostMemory = uint64_t{8} << 30;   // more than the program had when the process began
 constexpr uint64_t kLongestMessage = uint64_t{1} << 20;
+constexpr int kTickMilliseconds = 100;
+constexpr auto kStandsStill = std::chrono::seconds(3);   // without computing: then an interrupt ends the wait
 std::atomic<int> limit_seconds = 20;
+std::atomic<int64_t> num_calls = 0;
 bool is_reading_process = false, is_answering = false;
 
 struct Request {
@@ -55,11 +65,60 @@ bool send_all(int socket, const void* data, size_t size) {
   return true;
 }
 
-bool receive_all(int socket, void* data, size_t size) {
+// Nanoseconds of a processor that a process has used; -1 if it is no more.
+int64_t processor_time(pid_t pid) {
+  clockid_t clock = {};
+  timespec time = {};
+  if (::clock_getcpuclockid(pid, &clock) != 0 || ::clock_gettime(clock, &time) != 0) return -1;
+  return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+}
+
+// Waits for a process that works on a file. What computes without an end is ended by its limit of processor
+// time; what waits without an end, for a disk that does not answer or because somebody stopped it, only
+// people can judge.
+class Patience {
+ public:
+  Patience(pid_t pid, int64_t seconds, const std::string& where)
+      : pid_(pid), seconds_(seconds), where_(where) {}
+
+  // Until there is something to receive. Interrupted.
+  void wait(int socket) {
+    pollfd answer{socket, POLLIN, 0};
+    while (::poll(&answer, 1, kTickMilliseconds) <= 0) look();
+  }
+
+ private:
+  void look() {
+    const Clock::time_point now = Clock::now();
+    if (const int64_t used = processor_time(pid_); used != used_) {
+      used_ = used;
+      since_ = now;
+    }
+    APO_CHECK(Interrupted, !interrupted() || now - since_ < kStandsStill, where_,
+              ": interrupted while it did not answer");
+    if (told_ || now - since_ < std::chrono::seconds(seconds_)) return;
+    told_ = true;
+    log_warn(where_, ": does not answer: process ", pid_, ", which works on it, has waited for ", seconds_,
+             " seconds; is its disk there? Ctrl-C ends the wait");
+  }
+
+  const pid_t pid_;
+  const int64_t seconds_;
+  const std::string& where_;
+  int64_t used_ = -1;
+  Clock::time_point since_ = Clock::now();   // when it was first seen to have used so much
+  bool told_ = false;
+};
+
+bool receive_all(int socket, void* data, size_t size, Patience* patience = nullptr) {
   char* bytes = static_cast<char*>(data);
   while (size > 0) {
-    const ssize_t n = ::recv(socket, bytes, size, MSG_WAITALL);
+    const ssize_t n = ::recv(socket, bytes, size, patience ? MSG_DONTWAIT : MSG_WAITALL);
     if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EAGAIN && patience) {
+      patience->wait(socket);
+      continue;
+    }
     if (n <= 0) return false;
     bytes += n;
     size -= static_cast<size_t>(n);
@@ -112,7 +171,8 @@ void stand_alone(int socket) {
   is_reading_process = true;
   // what the terminal sends to all is for the other process; this one ends with it
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGTSTP}) ::signal(signal, SIG_IGN);
-  for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGPROF, SIGALRM}) ::signal(signal, SIG_DFL);
+  for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGPROF, SIGALRM})
+    ::signal(signal, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
   ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
@@ -164,12 +224,32 @@ std::string reason_of_end(int status) {
   return concat("working with it ends the process that does it (", signal ? ::strsignal(signal) : "?", ")");
 }
 
+// How a process ended; 0 if it had to be killed. A process that waits for a disk may not even hear that.
+int wait_for_end(pid_t pid) {
+  int status = 0;
+  pid_t ended = 0;
+  for (int i = 0; i < 20 && (ended = ::waitpid(pid, &status, WNOHANG)) == 0; ++i) ::usleep(100 << (i / 2));
+  if (ended != 0) return status;
+  ::kill(pid, SIGKILL);
+  for (int i = 0; i < 100 && ::waitpid(pid, &status, WNOHANG) == 0; ++i) ::usleep(10'000);
+  return 0;
+}
+
+// Where no standard stream is, should it be closed: what is written to that must not get into a socket.
+int behind_standard_streams(int descriptor) {
+  if (descriptor < 0 || descriptor >= kSocket) return descriptor;
+  const int moved = ::fcntl(descriptor, F_DUPFD_CLOEXEC, kSocket);
+  ::close(descriptor);
+  return moved;
+}
+
 // A forked process that runs `work` and the socket to it.
 template <class Work>
 std::pair<pid_t, int> fork_with_socket(const Work& work) {
   int ends[2];
   APO_CHECK(RunError, ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0,
             "cannot start a process for HDF5 files: ", strerror(errno));
+  for (int& end : ends) end = behind_standard_streams(end);
   const pid_t pid = ::fork();
   if (pid == 0) work(ends[1]);
   const std::string why = strerror(errno);
@@ -184,19 +264,20 @@ class Process {
  public:
   ~Process() { end(); }
 
-  // False if the process ended meanwhile.
-  bool exchange(GuardedFile::Function function, std::string& arguments, Reply& reply, std::string& result,
-                std::span<uint8_t> into) {
+  // False if the process ended meanwhile. Interrupted, and any other error, after which the process is gone.
+  bool exchange(GuardedFile::Function function, const std::string& arguments, const std::string& where,
+                Reply& reply, std::string& result, std::span<uint8_t> into) {
     start();
     const Request request{reinterpret_cast<uint64_t>(function), arguments.size(), limit_seconds};
-    if (!send_all(socket_, &request, sizeof request) || !send_all(socket_, arguments.data(), arguments.size()) ||
-        !receive_all(socket_, &reply, sizeof reply))
+    if (!send_all(socket_, &request, sizeof request) ||
+        !send_all(socket_, arguments.data(), arguments.size()))
       return false;
-    if (reply.outcome == Outcome::good && !into.empty() && reply.length == into.size())
-      return receive_all(socket_, into.data(), into.size());
-    if (reply.length > kLongestReply) return false;
-    result.resize(reply.length);
-    return receive_all(socket_, result.data(), result.size());
+    try {
+      return receive(where, reply, result, into);
+    } catch (...) {  // half an answer may be under way
+      end();
+      throw;
+    }
   }
 
   // How the process ended by itself, as waitpid says it; 0 if it did not.
@@ -204,14 +285,7 @@ class Process {
     int status = 0;
     if (ours()) {
       ::close(socket_);
-      // it ends by itself at the socket's end, unless it hangs
-      pid_t ended = 0;
-      for (int i = 0; i < 20 && (ended = ::waitpid(pid_, &status, WNOHANG)) == 0; ++i) ::usleep(100 << (i / 2));
-      if (ended == 0) {
-        ::kill(pid_, SIGKILL);
-        while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {}
-        status = 0;
-      }
+      status = wait_for_end(pid_);   // it ends by itself at the socket's end, unless it hangs
     }
     pid_ = 0;
     return status;
@@ -222,6 +296,16 @@ class Process {
 
  private:
   static constexpr uint64_t kLongestReply = uint64_t{1} << 34;
+
+  bool receive(const std::string& where, Reply& reply, std::string& result, std::span<uint8_t> into) {
+    Patience patience(pid_, limit_seconds, where);
+    if (!receive_all(socket_, &reply, sizeof reply, &patience)) return false;
+    if (reply.outcome == Outcome::good && !into.empty() && reply.length == into.size())
+      return receive_all(socket_, into.data(), into.size(), &patience);
+    if (reply.length > kLongestReply) return false;
+    result.resize(reply.length);
+    return receive_all(socket_, result.data(), result.size(), &patience);
+  }
 
   // A fork of this process must not talk to what answers this one.
   bool ours() const { return pid_ > 0 && owner_ == ::getpid(); }
@@ -266,7 +350,8 @@ GuardedFile::~GuardedFile() {
     number.put(number_);
     Reply reply;
     std::string result;
-    if (process().running() && !process().exchange(forget, number.bytes(), reply, result, {})) process().end();
+    if (process().running() && !process().exchange(forget, number.bytes(), file_, reply, result, {}))
+      process().end();
   } catch (...) {  // it forgets everything at its end
   }
 }
@@ -274,6 +359,7 @@ GuardedFile::~GuardedFile() {
 std::string GuardedFile::run(Function function, const Packer& arguments, const std::string& where,
                              std::span<uint8_t> into) const {
   Session session;
+  ++num_calls;
   APO_CHECK(DataError, broken_.empty(), where, ": damaged HDF5 file: ", broken_);
   Packer all;
   all.put(number_);
@@ -284,7 +370,7 @@ std::string GuardedFile::run(Function function, const Packer& arguments, const s
   Reply reply{};
   std::string result;
   // what ended the process may have been another file's doing: once more in a fresh one
-  for (int attempt = 0; !process().exchange(function, all.bytes(), reply, result, into); ++attempt) {
+  for (int attempt = 0; !process().exchange(function, all.bytes(), where, reply, result, into); ++attempt) {
     const int status = process().end();
     const std::string why = reason_of_end(status);
     APO_CHECK(RunError, !why.empty(), where, ": the process that reads it was killed from outside");
@@ -312,10 +398,19 @@ void run_apart(const std::function<void()>& work, const std::string& file, int64
   });
   Reply reply{};
   std::string message;
-  bool whole = receive_all(socket, &reply, sizeof reply) && reply.length <= kLongestMessage;
-  if (whole) {
-    message.resize(reply.length);
-    whole = receive_all(socket, message.data(), message.size());
+  bool whole = false;
+  try {
+    Patience patience(pid, seconds, file);
+    whole = receive_all(socket, &reply, sizeof reply, &patience) && reply.length <= kLongestMessage;
+    if (whole) {
+      message.resize(reply.length);
+      whole = receive_all(socket, message.data(), message.size(), &patience);
+    }
+  } catch (...) {
+    ::close(socket);
+    ::kill(pid, SIGKILL);
+    wait_for_end(pid);
+    throw;
   }
   ::close(socket);
   int status = 0;
@@ -333,6 +428,7 @@ pid_t reading_process() {
   Session session;
   return process().pid();
 }
+int64_t calls_made() { return num_calls; }
 void set_reading_limit(int seconds) { limit_seconds = seconds; }
 
 }  // namespace apo::data::hdf5

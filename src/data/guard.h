@@ -1,10 +1,11 @@
 // Reading HDF5 files in a process of its own.
 //
-// A file's bytes are anybody's, and libhdf5 1.10 does not hold against all of them: changed ones make it read and write
-// outside its memory or never return. So the calls of `Group` and `Array` that read run in a forked process that does
-// nothing else and has nothing to lose. Where it dies or does not come to an end, the file is damaged (a DataError),
-// and the next call gets a fresh process. A call is the address of a function that both processes have, and packed
-// arguments; the other process answers with a packed result or with the error that the function threw.
+// A file's bytes are anybody's, and libhdf5 1.10 does not hold against all of them: changed ones make it read
+// and write outside its memory or never return. So the calls of `Group` and `Array` that read run in a forked
+// process that does nothing else and has nothing to lose. Where it dies or does not come to an end, the file
+// is damaged (a DataError), and the next call gets a fresh process. A call is the address of a function that
+// both processes have, and packed arguments; the other process answers with a packed result or with the error
+// that the function threw.
 #pragma once
 
 #include <sys/types.h>
@@ -70,8 +71,8 @@ class Packer {
   std::string bytes_;
 };
 
-/// Takes out what a Packer put in, in the same order. The other end is a copy of this process that may have been damaged
-/// by a file: lengths are checked (DataError).
+/// Takes out what a Packer put in, in the same order. The other end is a copy of this process that may have
+/// been damaged by a file: lengths are checked (DataError).
 class Unpacker {
  public:
   explicit Unpacker(std::string_view bytes) : bytes_(bytes) {}
@@ -137,8 +138,10 @@ class GuardedFile {
   GuardedFile& operator=(const GuardedFile&) = delete;
 
   using Function = void (*)(Unpacker& in, Packer& out);
-  /// Runs `function` on the packed arguments in the reading process. The error that it throws, or DataError naming
-  /// `where` if the process did not outlive it. With `into`, the result is exactly these bytes.
+  /// Runs `function` on the packed arguments in the reading process. The error that it throws, or DataError
+  /// naming `where` if the process did not outlive it. A process that neither answers nor computes is told in
+  /// the log; an interrupt ends the wait for it (Interrupted). With `into`, the result is exactly these
+  /// bytes.
   std::string run(Function function, const Packer& arguments, const std::string& where,
                   std::span<uint8_t> into = {}) const;
 
@@ -151,10 +154,12 @@ class GuardedFile {
   mutable std::string broken_;   // what ended the reading process
 };
 
-/// Runs `work`, which changes what is in `file`, in a forked process and waits for its end: the same protection for a file
-/// that is written into. The error that it throws; DataError if it does not outlive it or takes longer.
+/// Runs `work`, which changes what is in `file`, in a forked process and waits for its end: the same
+/// protection for a file that is written into. The error that it throws; DataError if it does not outlive it
+/// or takes longer.
 void run_apart(const std::function<void()>& work, const std::string& file, int64_t seconds);
-/// Device, inode, size and time of change: what tells a file from another one of its name. Empty if there is none.
+/// Device, inode, size and time of change: what tells a file from another one of its name. Empty if there is
+/// none.
 std::vector<int64_t> file_identity(const std::string& path);
 /// True in the reading process: one thread, and no locks of the other one's.
 bool in_reading_process();
@@ -164,6 +169,8 @@ bool answers_another_process();
 void read_here();
 /// The reading process, 0 before the first call; for tests.
 pid_t reading_process();
+/// How often it was asked for something; for tests.
+int64_t calls_made();
 /// How many seconds of a processor a call may cost before it counts as endless; for tests. 20 at first.
 void set_reading_limit(int seconds);
 

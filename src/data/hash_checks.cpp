@@ -1,4 +1,6 @@
 // Whether recordings hold what was recorded, where they have hashes.
+#include <map>
+
 #include "data/checks.h"
 #include "data/layouts.h"
 #include "data/seal.h"
@@ -9,7 +11,9 @@ namespace {
 // What is no picture is compared whenever an episode is read; pictures when they are.
 class Hashes : public Check {
  public:
-  Hashes() : Check("hashes", "every picture is the one that was recorded, where the file has hashes") {}
+  explicit Hashes(const PolicyInputs& inputs)
+      : Check("hashes", "every picture is the one that was recorded, where the file has hashes"),
+        inputs_(inputs) {}
   void see_file(const ScannedFile& in) override {
     data_.reset();
     try {
@@ -20,23 +24,36 @@ class Hashes : public Check {
   void see(const ScannedEpisode& e) override {
     try {
       if (!data_ || !data_->has(e.record.name) || !is_sealed(data_->group(e.record.name))) return;
-      for (int64_t t = 0; t < e.record.num_steps(); ++t) e.in.file.observation(e.index, t);
     } catch (const DataError& error) {
-      if (++damaged_ <= kMost) find(Severity::error, error.what());
+      return tell(Severity::error, error.what());
+    }
+    for (const auto& [camera, size] : e.record.cameras) {
+      try {
+        for (int64_t t = 0; t < e.record.num_steps(); ++t) e.in.file.observation(e.index, t, {camera});
+      } catch (const DataError& error) {
+        tell(is_seen(camera, inputs_) ? Severity::error : Severity::note, error.what());
+      }
     }
   }
   void finish() override {
-    if (damaged_ > kMost) find(Severity::error, "and ", damaged_ - kMost, " more episodes with damaged pictures");
+    for (const auto& [severity, n] : damaged_)
+      if (n > kMost) find(severity, "and damaged pictures in ", n - kMost, " more cameras of episodes");
   }
 
  private:
   static constexpr int64_t kMost = 8;
+  void tell(Severity severity, const std::string& message) {
+    if (++damaged_[severity] <= kMost) find(severity, message);
+  }
+  const PolicyInputs inputs_;
   std::optional<hdf5::Group> data_;
-  int64_t damaged_ = 0;
+  std::map<Severity, int64_t> damaged_;
 };
 
 }  // namespace
 
-void add_hash_checks(Checks& checks) { checks.push_back(std::make_unique<Hashes>()); }
+void add_hash_checks(const PolicyInputs& inputs, Checks& checks) {
+  checks.push_back(std::make_unique<Hashes>(inputs));
+}
 
 }  // namespace apo::data

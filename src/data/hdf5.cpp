@@ -131,8 +131,8 @@ Array::Description Array::description() const {
   } catch (const DataError&) {   // told when it is read
     filters_known = false;
   }
-  std::vector<int64_t> numbers{static_cast<int64_t>(kind_), is_signed_, is_enumeration_, holds_bytes_, filters_known,
-                               is_written(), element_bytes_};
+  std::vector<int64_t> numbers{static_cast<int64_t>(kind_), is_signed_,   is_enumeration_, holds_bytes_,
+                               filters_known,               is_written(), element_bytes_};
   numbers.insert(numbers.end(), shape_.begin(), shape_.end());
   return {std::move(numbers), other_};
 }

@@ -2,8 +2,9 @@
 //
 // HDF5 1.10 is not thread-safe: every call here holds one process-wide lock (a `Session`), and nothing else in the
 // house may call HDF5. Whoever makes several calls that belong together holds a Session of its own around them.
-// What is read of a file opened with `Group::open` is read by another process (data/guard.h): bytes that make HDF5 crash
-// or loop are a DataError here. A function that reads begins with `if (guard_) return elsewhere<&Class::function>(...)`.
+// What is read of a file opened with `Group::open` is read by another process (data/guard.h): bytes that make
+// HDF5 crash or loop are a DataError here. A function that reads begins with
+// `if (guard_) return elsewhere<&Class::function>(...)`.
 #pragma once
 
 #include <cstdint>
@@ -85,8 +86,8 @@ class Array {
   void read_row(int64_t row, std::span<uint8_t> bytes) const;
   /// The whole uint8 array.
   void read_bytes(std::span<uint8_t> bytes) const;
-  /// Row `row` along the first dimension, or all if `row` < 0, as numbers; or its bytes, of an array of uint8 or of one
-  /// that `holds_bytes`.
+  /// Row `row` along the first dimension, or all if `row` < 0, as numbers; or its bytes, of an array of uint8
+  /// or of one that `holds_bytes`.
   std::vector<float> row_floats(int64_t row) const;
   std::vector<uint8_t> row_bytes(int64_t row) const;
   float fill() const;
@@ -107,6 +108,7 @@ class Array {
   void ask_bytes(int64_t row, std::span<uint8_t> bytes) const;
   int64_t count() const;
   int64_t count_of_row(int64_t row) const;
+  size_t room_of_row(int64_t row, size_t element_bytes) const;
   void check_size(int64_t bytes) const;
   void read_selected(int64_t row, int64_t memory_type, void* out) const;
   void read_all(int64_t memory_type, void* out, int64_t bytes) const;
@@ -152,8 +154,8 @@ class Group {
   std::vector<std::string> attribute_names() const;
   /// All attributes that are text or single numbers, as text.
   std::vector<std::pair<std::string, std::string>> attributes() const;
-  /// The hash of these arrays of numbers and, with @ before the name, attributes (data/seal.h says how). DataError if one
-  /// is missing.
+  /// The hash of these arrays of numbers and, with @ before the name, attributes (data/seal.h says how).
+  /// DataError if one is missing.
   std::string content_hash(const std::vector<std::string>& names) const;
 
   /// Writing; RunError naming file, path and the library's reason.
@@ -164,6 +166,8 @@ class Group {
   /// Chunked by rows; `gzip` 1-9 compresses, 0 does not.
   void write(const std::string& name, std::span<const uint8_t> values, const std::vector<int64_t>& shape,
              bool row_chunks = false, int gzip = 0);
+  /// An array of float32, or of uint8, that is never filled.
+  void make_unwritten(const std::string& name, const std::vector<int64_t>& shape, bool bytes = false);
   void write_text(const std::string& name, const std::string& text);
   void set_attribute(const std::string& name, const std::string& text);
   void set_attribute(const std::string& name, int64_t value);
@@ -205,7 +209,8 @@ std::string describe_other(int64_t type);
 /// False if the number's bits would lie outside of its bytes, where HDF5 reads whatever is there.
 bool is_plausible_number(int64_t type);
 bool holds_bytes(int64_t type);
-/// The text, or what it is in UTF-8 if it is Latin-1, with a warning once a file. DataError naming `where` for other bytes.
+/// The text, or what it is in UTF-8 if it is Latin-1, with a warning once a file. DataError naming `where`
+/// for other bytes.
 std::string as_utf8(std::string text, const std::string& where);
 /// The order in which people count: digits compare as numbers.
 bool natural_less(const std::string& a, const std::string& b);

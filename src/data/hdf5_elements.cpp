@@ -43,7 +43,7 @@ bool is_complex(hid_t type) {
 }  // namespace
 
 std::string as_utf8(std::string text, const std::string& where) {
-  if (is_utf8(text) || answers_another_process()) return text;   // the other process does it, which has a voice
+  if (is_utf8(text) || answers_another_process()) return text;  // whoever has a voice does it
   const bool latin1 =
       std::none_of(text.begin(), text.end(), [](unsigned char c) { return c >= 0x80 && c < 0xa0; });
   APO_CHECK(DataError, latin1, where, ": expected UTF-8 text, found other bytes");
@@ -128,6 +128,14 @@ int64_t Array::count_of_row(int64_t row) const {
   return count() / shape_[0];
 }
 
+// What a damaged shape asks for is not made room for.
+size_t Array::room_of_row(int64_t row, size_t element_bytes) const {
+  const auto n = static_cast<size_t>(count_of_row(row));
+  APO_CHECK(DataError, n <= kLongestElement / element_bytes, where(),
+            ": too large to be read at once: ", describe());
+  return n;
+}
+
 bool Array::is_written() const {
   if (guard_) return is_written_;
   Session session;
@@ -146,7 +154,7 @@ float Array::fill() const {
 std::vector<float> Array::row_floats(int64_t row) const {
   if (guard_) return elsewhere<&Array::row_floats>(row);
   Session session;
-  std::vector<float> values(static_cast<size_t>(count_of_row(row)));
+  std::vector<float> values(room_of_row(row, sizeof(float)));
   read_selected(row, H5T_NATIVE_FLOAT, values.data());
   return values;
 }
@@ -156,7 +164,7 @@ std::vector<uint8_t> Array::row_bytes(int64_t row) const {
   Session session;
   check_filters();
   if (is_byte()) {
-    std::vector<uint8_t> bytes(static_cast<size_t>(count_of_row(row)));
+    std::vector<uint8_t> bytes(room_of_row(row, 1));
     read_selected(row, H5T_NATIVE_UINT8, bytes.data());
     return bytes;
   }

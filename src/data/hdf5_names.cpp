@@ -26,6 +26,8 @@ bool natural_less(const std::string& a, const std::string& b) {
   return a < b;
 }
 
-bool names_a_file(const std::filesystem::path& path) { return path.extension() == ".hdf5" || path.extension() == ".h5"; }
+bool names_a_file(const std::filesystem::path& path) {
+  return path.extension() == ".hdf5" || path.extension() == ".h5";
+}
 
 }  // namespace apo::data::hdf5

@@ -10,7 +10,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// "truncated file: eof = 4096, sblock->base_addr = 0, stored_eof = 8192" -> "the file is cut off: 4096 of 8192 bytes"
+// "truncated file: eof = 4096, sblock->base_addr = 0, stored_eof = 8192"
+// -> "the file is cut off: 4096 of 8192 bytes"
 std::optional<std::string> cut_off(const std::string& why) {
   const auto number = [&why](const std::string& name) {
     size_t at = why.find(name);

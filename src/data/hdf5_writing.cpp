@@ -71,13 +71,23 @@ void Group::write(const std::string& name, std::span<const int8_t> values, const
   write_any(name, H5T_STD_I8LE, H5T_NATIVE_INT8, values.data(), values.size(), shape, false, 0);
 }
 
-void Group::write(const std::string& name, std::span<const int64_t> values, const std::vector<int64_t>& shape) {
+void Group::write(const std::string& name, std::span<const int64_t> values,
+                  const std::vector<int64_t>& shape) {
   write_any(name, H5T_STD_I64LE, H5T_NATIVE_INT64, values.data(), values.size(), shape, false, 0);
 }
 
 void Group::write(const std::string& name, std::span<const uint8_t> values, const std::vector<int64_t>& shape,
                   bool row_chunks, int gzip) {
   write_any(name, H5T_STD_U8LE, H5T_NATIVE_UINT8, values.data(), values.size(), shape, row_chunks, gzip);
+}
+
+void Group::make_unwritten(const std::string& name, const std::vector<int64_t>& shape, bool bytes) {
+  Session session;
+  const std::vector<hsize_t> sizes(shape.begin(), shape.end());
+  const Handle space(H5Screate_simple(static_cast<int>(sizes.size()), sizes.data(), nullptr));
+  const Handle array(H5Dcreate2(handle_.id(), name.c_str(), bytes ? H5T_STD_U8LE : H5T_IEEE_F32LE, space.id(),
+                                H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+  APO_CHECK(RunError, array.id() >= 0, where(name), ": cannot create the dataset: ", reason());
 }
 
 namespace {

@@ -177,7 +177,8 @@ std::string numbers(const Json& list) {
 
 void print_source(const Json& source, std::ostream& out) {
   const auto line = [&out](const std::string& name, const std::string& text) {
-    out << "  " << std::left << std::setw(18) << printable(name) << (name.size() < 18 ? "" : " ") << printable(text) << '\n';
+    out << "  " << std::left << std::setw(18) << printable(name) << (name.size() < 18 ? "" : " ")
+        << printable(text) << '\n';
   };
   out << printable(source["path"].get<std::string>()) << " (" << source["kind"].get<std::string>() << ")\n";
   std::string formats;

@@ -194,7 +194,8 @@ std::vector<JournalEpisode> read_journal(const fs::path& journal) {
   if (!fs::exists(journal, ignored)) return episodes;
   const std::string bytes = read_file(journal);
   std::string_view rest = bytes;
-  if (rest.size() < kMagic.size() && kMagic.starts_with(rest)) return episodes;  // cut short right after it was made
+  // cut short right after it was made
+  if (rest.size() < kMagic.size() && kMagic.starts_with(rest)) return episodes;
   APO_CHECK(DataError, rest.starts_with(kMagic), journal.string(), ": expected a trajectory journal, found other content");
   rest.remove_prefix(kMagic.size());
   while (rest.size() >= sizeof(RecordHeader)) {

@@ -60,8 +60,9 @@ class Windows : public Check {
   }
   void finish() override {
     if (nothing_to_imitate_ > 0)
-      find(Severity::warning, share(nothing_to_imitate_, take_overs_, "take-overs"), " have no human step that is imitated (first: ",
-           first_without_, "): what came before is undesirable, and nothing says what is better");
+      find(Severity::warning, share(nothing_to_imitate_, take_overs_, "take-overs"),
+           " have no human step that is imitated (first: ", first_without_,
+           "): what came before is undesirable, and nothing says what is better");
     if (cut_short_ == 0) return;
     find(2 * cut_short_ > take_overs_ ? Severity::warning : Severity::note, share(cut_short_, take_overs_, "take-overs"),
          " have fewer (first: ", first_, "): the human took over again within ", k_, " steps, or near the start");
@@ -83,24 +84,28 @@ class Filters : public Check {
   void see(const ScannedEpisode& e) override {
     Source& source = sources_[e.in.source_number];
     const Action* before = nullptr;
+    const std::vector<int64_t> gripper =
+        gripper_dimensions(gripper_, static_cast<int64_t>(e.record.actions[0].size()));
     for (size_t t = 0; t < e.steps.size(); ++t) {
       const LabelledStep& step = e.steps[t];
-      source.imitable += step.filtered || step.label == StepLabel::desirable || step.label == StepLabel::intervention;
+      source.imitable += step.is_imitable();
       if (step.filtered) ++source.left_out[std::string(step.reason)];
       if (!e.record.recorded[t]) continue;
       const Action* last = std::exchange(before, &e.record.actions[t]);
-      if (last == nullptr || !gripper_differs(*last, *before, gripper_)) continue;
+      if (last == nullptr || !gripper_differs(*last, *before, gripper)) continue;
       ++source.changes;
       if (step.filtered && source.changes_left_out++ == 0) source.first = place(e, t);
     }
   }
   void finish() override {
     for (const auto& [number, s] : sources_) {
-      if (const std::string message = mostly_filtered(s.name, s.imitable, s.left_out, options_.filter); !message.empty())
+      if (const std::string message = mostly_filtered(s.name, s.imitable, s.left_out, options_.filter);
+          !message.empty())
         find(Severity::error, message);
       if (s.changes_left_out > 0)
         find(Severity::warning, s.name, ": ", share(s.changes_left_out, s.changes, "changes of the gripper"),
-             " are left out (first: ", s.first, "): a policy learns neither to grasp nor to let go from what it does not see");
+             " are left out (first: ", s.first,
+             "): a policy learns neither to grasp nor to let go from what it does not see");
     }
   }
 
@@ -111,7 +116,7 @@ class Filters : public Check {
     std::map<std::string, int64_t> left_out;
   };
   DataOptions options_;
-  std::vector<int64_t> gripper_;
+  GripperOptions gripper_;
   std::map<int64_t, Source> sources_;
 };
 

@@ -10,28 +10,18 @@
 namespace apo::data {
 namespace {
 
-// An action of one number moves the robot.
-std::vector<bool> gripper_dimensions(size_t size, std::span<const int64_t> gripper) {
-  std::vector<bool> dimensions(size, false);
-  for (const int64_t j : gripper) {
-    const int64_t place = j < 0 ? j + static_cast<int64_t>(size) : j;
-    if (size > 1 && place >= 0 && place < static_cast<int64_t>(size)) dimensions[static_cast<size_t>(place)] = true;
-  }
-  return dimensions;
-}
-
 // Why a filter leaves a step out; empty if none does. `before` is the recorded action before, or nullptr.
-std::string_view filtered(const Action& action, const Action* before, const LabelRules& rules) {
-  const std::vector<bool> gripper = gripper_dimensions(action.size(), rules.gripper);
+std::string_view filtered(const Action& action, const Action* before, const LabelRules& rules,
+                          const std::vector<int64_t>& gripper) {
   double motion = 0;
   for (size_t j = 0; j < action.size(); ++j) {
     const double size = std::abs(static_cast<double>(action[j]));
     if (size > rules.filter.max_abs_action) return "action out of range";
-    if (!gripper[j]) motion += size;
+    if (!std::binary_search(gripper.begin(), gripper.end(), static_cast<int64_t>(j))) motion += size;
   }
   if (!(motion < rules.filter.min_motion)) return "";
   const bool arm_alone = rules.compatibility == DataCompatibility::released_code;
-  return !arm_alone && before != nullptr && gripper_differs(*before, action, rules.gripper) ? "" : "idle";
+  return !arm_alone && before != nullptr && gripper_differs(*before, action, gripper) ? "" : "idle";
 }
 
 // One pass over an episode of interactions; `stream` are the steps that count.
@@ -97,7 +87,8 @@ class Labeller {
     int64_t n = 0;
     for (; k < stream_.size() && n < options_.credit_actions; ++k, ++n) {
       if (episode_.sources[stream_[k]] != ActionSource::intervention) break;
-      for (size_t j = 0; j < mean.size(); ++j) mean[j] += static_cast<double>(episode_.actions[stream_[k]][j]);
+      for (size_t j = 0; j < mean.size(); ++j)
+        mean[j] += static_cast<double>(episode_.actions[stream_[k]][j]);
     }
     for (double& m : mean) m /= static_cast<double>(std::max<int64_t>(n, 1));
     return mean;
@@ -184,6 +175,8 @@ std::vector<LabelledStep> label_episode(const EpisodeRecord& episode, const Labe
   APO_ASSERT(episode.sources.size() == n && episode.recorded.size() == n && episode.desirable.size() == n);
   APO_ASSERT(episode.neither.empty() || episode.neither.size() == n);
   const bool filters_first = rules.compatibility == DataCompatibility::released_code;
+  std::vector<int64_t> gripper;
+  if (n > 0) gripper = gripper_dimensions(rules.gripper, static_cast<int64_t>(episode.actions[0].size()));
   std::vector<LabelledStep> steps(n);
   std::vector<std::string_view> why(n);   // a filter leaves a step out
   std::vector<size_t> stream;             // the steps that count
@@ -191,7 +184,7 @@ std::vector<LabelledStep> label_episode(const EpisodeRecord& episode, const Labe
   for (size_t i = 0; i < n; ++i) {
     steps[i].reason = "marked skipped";
     if (!episode.recorded[i]) continue;
-    why[i] = filtered(episode.actions[i], std::exchange(before, &episode.actions[i]), rules);
+    why[i] = filtered(episode.actions[i], std::exchange(before, &episode.actions[i]), rules, gripper);
     if (why[i].empty() || !filters_first) {
       stream.push_back(i);
     } else {
@@ -219,10 +212,9 @@ std::vector<LabelledStep> label_episode(const EpisodeRecord& episode, const Labe
 
 bool gripper_differs(const Action& before, const Action& action, std::span<const int64_t> gripper) {
   APO_ASSERT(before.size() == action.size());
-  const std::vector<bool> dimensions = gripper_dimensions(action.size(), gripper);
-  for (size_t j = 0; j < action.size(); ++j)
-    if (dimensions[j] && before[j] != action[j]) return true;
-  return false;
+  return std::any_of(gripper.begin(), gripper.end(), [&](int64_t j) {
+    return before.at(static_cast<size_t>(j)) != action.at(static_cast<size_t>(j));
+  });
 }
 
 std::string mostly_filtered(const std::string& source, int64_t imitable,
@@ -234,8 +226,8 @@ std::string mostly_filtered(const std::string& source, int64_t imitable,
     reasons += concat(reasons.empty() ? "" : ", ", n, ' ', reason);
   }
   if (all == 0 || static_cast<double>(all) <= filter.max_share * static_cast<double>(imitable)) return "";
-  return concat(source, ": filters leave out ", all, " of ", imitable, " steps that would be imitated (", reasons,
-                "), expected at most a share of ", filter.max_share,
+  return concat(source, ": filters leave out ", all, " of ", imitable, " steps that would be imitated (",
+                reasons, "), expected at most a share of ", filter.max_share,
                 " (data.filter.max_share): are the actions in other units than data.filter.min_motion ",
                 filter.min_motion, " and data.filter.max_abs_action ", filter.max_abs_action, " expect?");
 }

@@ -68,8 +68,8 @@ class Episodes {
   mutable int64_t kept_ = -1;
 };
 
-/// Writes data/demo_`number`. `recorded` (empty = all) is false for steps that training leaves out (action_source -1),
-/// `neither` (empty = none) true for those that belong to no pool (desirable -2).
+/// Writes data/demo_`number`. `recorded` (empty = all) is false for steps that training leaves out
+/// (action_source -1), `neither` (empty = none) true for those that belong to no pool (desirable -2).
 void write_episode(hdf5::Group& data, int64_t number, const Episode& episode, const std::string& policy_hash,
                    const std::vector<bool>& recorded = {}, const std::vector<bool>& neither = {});
 /// The episode without its pictures.
@@ -77,6 +77,10 @@ EpisodeRecord record_of(const Episode& episode, const std::string& name);
 /// The attributes of `data` in our layout: schema version, env_args, policy, policy_hash; total is 0.
 void write_info(hdf5::Group& data, const TrajectoryInfo& info);
 
+/// True for the paths in an episode of what belongs to its observations: obs/NAME, timestep_*/NAME.
+bool is_observation(std::string_view path);
+/// Whether `cameras` names this one; empty: all.
+bool is_wanted(const std::string& camera, const std::vector<std::string>& cameras);
 /// The picture turned; automatic leaves it as stored.
 at::Tensor turned(const at::Tensor& image, ImageOrientation orientation);
 /// The group `data` of a file of data/demo_N; nothing for the layouts with one group a timestep.

@@ -58,7 +58,7 @@ Observation Loader::State::prepared(const StepIndex& index) {
     const auto found = cache.find(index);
     if (found != cache.end()) return *found->second;
   }
-  Observation observation = dataset.sample(index).observation;
+  Observation observation = dataset.observation(index);
   try {
     if (prepare) prepare(observation);
   } catch (const DataError& error) {

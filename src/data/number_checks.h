@@ -2,22 +2,29 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <string>
 #include <vector>
 
 #include "apo/data/gripper.h"
+#include "apo/data/statistics.h"
 #include "data/checks.h"
 
 namespace apo::data {
 
-inline constexpr double kSmallestSpread = 1e-6;  // of q99 - q01, as in the statistics
 inline constexpr double kOtherUnits = 5;         // ratio of two spreads
 inline constexpr int64_t kFewSteps = 100;        // too few to compare sources by
 inline constexpr int64_t kFewOfAnActor = 30;     // too few to compare by who acts in one source
 
 inline bool is_finite(const Action& action) {
   return std::all_of(action.begin(), action.end(), [](float a) { return std::isfinite(a); });
+}
+
+/// Of an ActionSource, as a number.
+inline const char* actor_name(size_t actor) {
+  constexpr std::array<const char*, 3> names{"expert", "policy", "human"};
+  return names.at(actor);
 }
 
 /// Which dimensions are grippers, as far as the sources and the policy say.
@@ -56,8 +63,8 @@ class Numbers : public Check {
   virtual void add(const ScannedEpisode& e, size_t t, const Action& action) = 0;
 };
 
-/// What the statistics of the actions are computed from, and with them the normalisation: the expert sources' steps if
-/// there are any, else all. Both are gathered, for an expert source may come to nothing.
+/// What the statistics of the actions are computed from, and with them the normalisation: the expert sources'
+/// steps if there are any, else all. Both are gathered, for an expert source may come to nothing.
 class StatisticsSample {
  public:
   explicit StatisticsSample(size_t capacity = size_t{1} << 19) : all_(capacity), expert_(capacity) {}

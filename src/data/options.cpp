@@ -51,10 +51,11 @@ void LabelOptions::visit(config::Visitor& v) {
 }
 
 void FilterOptions::visit(config::Visitor& v) {
-  v("max_abs_action", max_abs_action, "a step with a larger |a| in any dimension is not imitated", config::positive());
+  v("max_abs_action", max_abs_action, "a step with a larger |a| in any dimension is not imitated",
+    config::positive());
   v("min_motion", min_motion,
-    "an idle step is not imitated: the sum of |a| without the gripper is smaller, and the gripper's command is the one "
-    "before; 0 = none is idle",
+    "an idle step is not imitated: the sum of |a| without the gripper is smaller, and the gripper's command "
+    "is the one before; 0 = none is idle",
     config::at_least(0));
   v("max_share", max_share,
     "training and statistics refuse a source of which filters leave out more than this share; 1 = never",
@@ -100,16 +101,16 @@ void DataOptions::visit(config::Visitor& v) {
   v("expert", expert, "sources of demonstrations");
   v("interactions", interactions, "sources of deployments with human interventions");
   v("compatibility", compatibility,
-    "released-code filters first, as the authors' program does: a step that is left out takes no part in take-overs "
-    "and windows, undesirable steps are filtered, too, and a change of the gripper is no motion");
+    "released-code filters first, as the authors' program does: a step that is left out takes no part in "
+    "take-overs and windows, undesirable steps are filtered, too, and a change of the gripper is no motion");
   v("labels", labels, "who is desirable");
   v("filter", filter, "steps that training leaves out");
   v("pools", pools, "shares of a batch; they are normalised");
   v("augmentation", augmentation, "random changes of the pictures");
   v("loader", loader, "reading ahead");
   v("checks", checks,
-    "recordings that do not suit policy.checkpoint (`apo-data validate`, check policy): error stops, warn says so and "
-    "goes on");
+    "recordings that do not suit policy.checkpoint (`apo-data validate`, check policy): error stops, warn "
+    "says so and goes on");
 }
 
 }  // namespace apo::data

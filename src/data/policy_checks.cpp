@@ -16,17 +16,13 @@ constexpr double kMostlyOutside = 0.5;    // of a group's steps, or of all: clip
 constexpr double kOftenOutside = 0.1;     // q01..q99 leave 0.02 outside of what they were computed from
 constexpr double kOfTheLargest = 0.05;    // spread, in a dimension that the checkpoint knows as constant
 constexpr double kNearAnEnd = 0.25;       // of the gripper's range
+constexpr double kFarBeyond = 0.5;        // of the gripper's range: coded otherwise, whatever the coding is
 constexpr double kFarFromBothEnds = 0.1;  // of the commands, for a gripper that knows two
 constexpr double kTwoValued = 0.8;        // variance, as a share of that of two values
 constexpr int64_t kFewStarts = 3;         // episodes
 constexpr double kEnlarged = 2;           // pictures, by which factor
 constexpr double kSqueezed = 1.2;         // ratio of their sides
 constexpr size_t kMostWords = 10;         // named
-
-const char* actor_name(size_t actor) {
-  constexpr std::array<const char*, 3> names{"expert", "policy", "human"};
-  return names.at(actor);
-}
 
 template <class... Pieces>
 void tell(std::vector<Finding>& found, Severity severity, const Pieces&... pieces) {
@@ -143,17 +139,21 @@ void PolicyComparison::about_gripper(ActionSource actor, const Group& group, siz
   const auto commands = commands_of(statistics_, inputs_.gripper, j);
   if (!commands) return;
   const std::vector<double> x = group.sample.sorted_column(j);
-  const double low = quantile(x, 0.01), high = quantile(x, 0.99),
-               near = kNearAnEnd * (commands->high - commands->low);
+  const double low = quantile(x, 0.01), high = quantile(x, 0.99), range = commands->high - commands->low,
+               near = kNearAnEnd * range;
   const auto between = static_cast<double>(std::count_if(x.begin(), x.end(), [&](double command) {
     return std::abs(command - commands->low) > near && std::abs(command - commands->high) > near;
   }));
-  const bool beyond = low < commands->low - near || high > commands->high + near;
+  const double overshoot = std::max(commands->low - low, high - commands->high);
+  const bool beyond = overshoot > near;
   const bool by_hand = actor != ActionSource::policy;
-  if (!beyond && !(by_hand && commands->two_valued && between > kFarFromBothEnds * static_cast<double>(x.size())))
-    return;
-  tell(found, commands->two_valued ? Severity::error : Severity::warning, "dimension ", j, " (gripper): the ", actor_name(static_cast<size_t>(actor)), " steps command ",
-       range_text(low, high), ", the checkpoint ", range_text(commands->low, commands->high),
+  const bool far_from_both = between > kFarFromBothEnds * static_cast<double>(x.size());
+  if (!beyond && !(by_hand && commands->two_valued && far_from_both)) return;
+  // a coding that nobody knows and of any opening may be wider here than there
+  const bool wrong = commands->two_valued || inputs_.gripper.is_coded() || overshoot > kFarBeyond * range;
+  tell(found, wrong ? Severity::error : Severity::warning, "dimension ", j, " (gripper): the ",
+       actor_name(static_cast<size_t>(actor)), " steps command ", range_text(low, high), ", the checkpoint ",
+       range_text(commands->low, commands->high),
        ": say how each is coded, `gripper: {open: .., closed: ..}` of the source and policy.gripper",
        inputs_.gripper.is_coded() ? concat(" (the policy's: ", to_text(inputs_.gripper), ")") : "");
 }

@@ -21,22 +21,26 @@ std::string hdf5::Group::content_hash(const std::vector<std::string>& names) con
   for (const std::string& name : names) {
     hash.add_text(name);
     if (name.starts_with('@')) {
-      const auto found = std::find_if(all.begin(), all.end(), [&name](const auto& a) { return a.first == name.substr(1); });
-      APO_CHECK(DataError, found != all.end(), where(), ": expected attribute ", name.substr(1), ", found none");
+      const std::string attribute = name.substr(1);
+      const auto found =
+          std::find_if(all.begin(), all.end(), [&](const auto& a) { return a.first == attribute; });
+      APO_CHECK(DataError, found != all.end(), where(), ": expected attribute ", attribute, ", found none");
       hash.add_text(found->second);
       continue;
     }
     const Array array = this->array(name);
     // a picture of another name would not be compared
-    const std::string picture = "obs/" + name.substr(0, name.size() - std::min(name.size(), kPictureHash.size()));
-    APO_CHECK(DataError, !name.ends_with(kPictureHash) || name.find('/') != name.npos || has(picture), where(picture),
-              ": expected a dataset, found nothing");
+    const std::string picture =
+        "obs/" + name.substr(0, name.size() - std::min(name.size(), kPictureHash.size()));
+    APO_CHECK(DataError, !name.ends_with(kPictureHash) || name.find('/') != name.npos || has(picture),
+              where(picture), ": expected a dataset, found nothing");
     hash.add_text(array.describe());
     if (array.kind() == Kind::floating) {
       const std::vector<float> values = array.floats();
       hash.add(values.data(), values.size() * sizeof(float));
     } else {
-      APO_CHECK(DataError, array.kind() == Kind::integer, array.where(), ": expected numbers, found ", array.describe());
+      APO_CHECK(DataError, array.kind() == Kind::integer, array.where(), ": expected numbers, found ",
+                array.describe());
       for (const int64_t value : array.integers()) hash.add_number(value);
     }
   }
@@ -109,21 +113,19 @@ void seal_array(Group& demo, const std::string& array) {
   seal(demo, names);
 }
 
-void seal_attributes(Group& data, const std::vector<std::string>& names) {
-  std::vector<std::string> marked;
-  for (const std::string& name : names) marked.push_back("@" + name);
-  seal(data, marked);
-}
+void seal_info(Group& data) { seal(data, {"@env_args", "@policy", "@policy_hash"}); }
 
 void check_seal(const Group& group, bool required) {
   const auto expected = group.text_attribute(kHash), of = group.text_attribute(kNames);
-  APO_CHECK(DataError, expected.has_value() == of.has_value() && (expected || !required), group.where(), ": expected attribute ",
-            expected ? kNames : kHash, ", found none: damaged, or not written by these programs (the file says "
-            "apo_schema_version ", kSealedVersion, ", where every episode has one)");
+  APO_CHECK(DataError, expected.has_value() == of.has_value() && (expected || !required), group.where(),
+            ": expected attribute ", expected ? kNames : kHash,
+            ", found none: damaged, or not written by these programs (the file says apo_schema_version ",
+            kSealedVersion, ", where every episode has one)");
   if (!expected) return;
   const std::string found = group.content_hash(split(*of));
-  APO_CHECK(DataError, found == *expected, group.where(), ": damaged or changed since it was recorded: expected content_hash ",
-            *expected, ", found ", found);
+  APO_CHECK(DataError, found == *expected, group.where(),
+            ": damaged or changed since it was recorded: expected content_hash ", *expected, ", found ",
+            found);
 }
 
 void check_picture(const at::Tensor& image, int64_t hash, const std::string& array, int64_t row) {

@@ -16,7 +16,6 @@ namespace apo::data {
 namespace {
 
 using Json = nlohmann::json;
-constexpr double kSmallestSpread = 1e-6;
 constexpr double kReleasedEpsilon = 1e-8;
 
 // `columns` [D][N]; a dimension that does not vary is masked and named.
@@ -37,12 +36,14 @@ VectorStatistics describe(std::vector<std::vector<double>>& columns, const std::
     s.max.push_back(x.back());
     s.q01.push_back(quantile(x, 0.01));
     s.q99.push_back(quantile(x, 0.99));
-    const bool gripper = std::find(grippers.begin(), grippers.end(), static_cast<int64_t>(j)) != grippers.end();
+    const bool gripper =
+        std::find(grippers.begin(), grippers.end(), static_cast<int64_t>(j)) != grippers.end();
     const bool varies = s.q99[j] - s.q01[j] >= kSmallestSpread;
     s.mask.push_back(!gripper && varies);
     if (!gripper && !varies) constant += concat(constant.empty() ? "" : ", ", j);
   }
-  if (!constant.empty()) log_info(what, ": dimensions ", constant, " never change; they pass as they are, not normalized");
+  if (!constant.empty())
+    log_info(what, ": dimensions ", constant, " never change; they pass as they are, not normalized");
   return s;
 }
 
@@ -109,7 +110,8 @@ GripperOptions gripper_from_json(const Json& json, int64_t action_size, const st
     if (!d.is_number_integer()) wrong();
     gripper.dimension.push_back(d.get<int64_t>());
   }
-  for (const auto& [key, command] : {std::pair("open", &gripper.open), std::pair("closed", &gripper.closed)}) {
+  for (const auto& [key, command] :
+       {std::pair("open", &gripper.open), std::pair("closed", &gripper.closed)}) {
     if (!json.contains(key)) continue;
     if (!json[key].is_number()) wrong();
     *command = json[key].get<double>();
@@ -130,7 +132,8 @@ std::string_view name_of(ActionNormalization normalization) {
 
 ActionNormalization normalization_from_json(const Json& json, const std::string& where) {
   for (const auto& [candidate, name] : enum_names(ActionNormalization{}))
-    if (candidate != ActionNormalization::automatic && json.is_string() && json.get<std::string>() == name) return candidate;
+    if (candidate != ActionNormalization::automatic && json.is_string() && json.get<std::string>() == name)
+      return candidate;
   throw DataError(concat(where, ": expected quantiles or released-apo, found ", json.dump().substr(0, 80)));
 }
 
@@ -166,8 +169,10 @@ DatasetStatistics compute_statistics(const Dataset& dataset, const std::vector<S
   }
   statistics.num_transitions = static_cast<int64_t>(steps.size());
   statistics.gripper = dataset.gripper();
-  statistics.action = describe(actions, gripper_dimensions(statistics.gripper, dataset.action_size()), "action statistics");
-  for (auto& [name, columns] : states) statistics.state[name] = describe(columns, {}, "statistics of state " + name);
+  const std::vector<int64_t> grippers = gripper_dimensions(statistics.gripper, dataset.action_size());
+  statistics.action = describe(actions, grippers, "action statistics");
+  for (auto& [name, columns] : states)
+    statistics.state[name] = describe(columns, {}, "statistics of state " + name);
   return statistics;
 }
 
@@ -218,7 +223,8 @@ DatasetStatistics statistics_from_json(const std::string& text, const std::strin
   if (entry.contains("gripper"))
     statistics.gripper = gripper_from_json(entry["gripper"], statistics.action.size(), at + ".gripper");
   if (entry.contains("action_normalization"))
-    statistics.normalization = normalization_from_json(entry["action_normalization"], at + ".action_normalization");
+    statistics.normalization =
+        normalization_from_json(entry["action_normalization"], at + ".action_normalization");
   if (entry.contains("state") && entry["state"].is_object()) {
     for (const auto& [state, s] : entry["state"].items()) statistics.state[state] = vector_from_json(s, at + ".state." + state);
   } else if (entry.contains("proprio") && entry["proprio"].is_object()) {
@@ -232,8 +238,8 @@ DatasetStatistics statistics_from_json(const std::string& text, const std::strin
   return statistics;
 }
 
-std::vector<double> normalize(const VectorStatistics& s, const std::vector<float>& action, int64_t* num_clipped,
-                              double epsilon, ActionNormalization how) {
+std::vector<double> normalize(const VectorStatistics& s, const std::vector<float>& action,
+                              int64_t* num_clipped, double epsilon, ActionNormalization how) {
   APO_CHECK(DataError, static_cast<int64_t>(action.size()) == s.size(), "normalise: expected ", s.size(),
             " numbers as in the statistics, found ", action.size());
   const bool released = how == ActionNormalization::released_apo;

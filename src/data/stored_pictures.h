@@ -12,8 +12,9 @@
 
 namespace apo::data {
 
-/// Pictures [S, Y, X, C], [S, C, Y, X] with C = 3 or 4 (alpha, which is left out), of uint8 or of numbers 0..1;
-/// or JPEG or PNG: bytes of any number for each step, or [S, N] with what is behind a picture's end padded.
+/// Pictures [S, Y, X, C], [S, C, Y, X] with C = 3 or 4 (alpha, which is left out), of uint8 or of numbers
+/// 0..1; or JPEG or PNG: bytes of any number for each step, or [S, N] with what is behind a picture's end
+/// padded.
 struct StoredPictures {
   bool encoded = false;
   bool floating = false;
@@ -32,9 +33,10 @@ struct PictureFinding {
 
 /// What an array of observations is. Neither `pictures` nor `problem`: no pictures at all. `stacked`: the
 /// first dimension counts steps. `channels_last`: what writes this layout always writes [Y, X, 3].
-PictureFinding find_pictures(const std::string& name, const hdf5::Array& array, bool stacked, bool channels_last);
-/// [Y, X, 3] uint8: picture `row`, or the only one if `row` < 0. DataError naming the row: damaged, of another
-/// size than the array's first, numbers outside 0..1.
+PictureFinding find_pictures(const std::string& name, const hdf5::Array& array, bool stacked,
+                             bool channels_last);
+/// [Y, X, 3] uint8: picture `row`, or the only one if `row` < 0. DataError naming the row: damaged, of
+/// another size than the array's first, numbers outside 0..1.
 at::Tensor read_picture(const hdf5::Array& array, const StoredPictures& stored, int64_t row);
 /// "agentview_image", "agentview_rgb", "agentview_rgb_jpeg" -> "agentview"; other names stay.
 std::string camera_name(const std::string& dataset);

@@ -110,6 +110,23 @@ void expect_as_first(const Array& array, const std::string& camera, const Stored
             array.where(), ": expected pictures stored as in the first timestep, found ", array.describe());
 }
 
+// Of the cameras, those that every timestep so far stores alike; the last one of them must.
+void keep_as_first(const Group& timestep, std::map<std::string, StoredPictures>& cameras,
+                   EpisodeRecord& record) {
+  for (auto camera = cameras.begin(); camera != cameras.end();) {
+    const std::string name = camera->first + std::string(kImageEnd);
+    try {
+      expect_as_first(timestep.array(name), camera->first, camera->second);
+      ++camera;
+    } catch (const DataError& error) {
+      if (cameras.size() == 1) throw;
+      record.unused[concat("timestep_*/", name)] = error.what();
+      record.remarks.erase(concat("timestep_*/", name));
+      camera = cameras.erase(camera);
+    }
+  }
+}
+
 class TimestepFile : public TrajectoryFile {
  public:
   TimestepFile(Group root, const fs::path& path, const Reading& reading);
@@ -118,7 +135,8 @@ class TimestepFile : public TrajectoryFile {
   TrajectoryFormat format() const override { return reading_.format; }
   int64_t num_episodes() const override { return episodes_.size(); }
   EpisodeRecord episode(int64_t index) const override { return episodes_.at(index)->record; }
-  Observation observation(int64_t episode, int64_t timestep) const override;
+  Observation observation(int64_t episode, int64_t timestep,
+                          const std::vector<std::string>& cameras) const override;
   Observation state(int64_t episode, int64_t timestep) const override {
     const auto kept = episodes_.at(episode);
     APO_ASSERT(timestep >= 0 && timestep < kept->record.num_steps());
@@ -185,8 +203,7 @@ TimestepEpisode TimestepFile::read_episode(const std::string& name) const {
     record.sources.push_back(!interaction    ? ActionSource::expert
                              : is_human == 1 ? ActionSource::intervention
                                              : ActionSource::policy);
-    for (const auto& [camera, first] : episode.cameras)
-      expect_as_first(timestep.array(camera + std::string(kImageEnd)), camera, first);
+    keep_as_first(timestep, episode.cameras, record);
     episode.groups.push_back(name + "/" + step);
   }
   for (const auto& [camera, stored] : episode.cameras) {
@@ -198,10 +215,12 @@ TimestepEpisode TimestepFile::read_episode(const std::string& name) const {
   return episode;
 }
 
-Observation TimestepFile::observation(int64_t index, int64_t timestep) const {
+Observation TimestepFile::observation(int64_t index, int64_t timestep,
+                                      const std::vector<std::string>& cameras) const {
   Observation observation = state(index, timestep);
   const auto episode = episodes_.at(index);
   for (const auto& [camera, stored] : episode->cameras) {
+    if (!is_wanted(camera, cameras)) continue;
     const Array array =
         root_.array(episode->groups[static_cast<size_t>(timestep)] + "/" + camera + std::string(kImageEnd));
     observation.images[camera] = turned(read_picture(array, stored, -1), reading_.orientation);

@@ -86,11 +86,14 @@ class JournaledFile : public TrajectoryFile {
     if (index < file_->num_episodes()) return file_->episode(index);
     return record_of(at(index).episode, concat("demo_", at(index).number));
   }
-  Observation observation(int64_t episode, int64_t timestep) const override {
-    if (episode < file_->num_episodes()) return file_->observation(episode, timestep);
+  Observation observation(int64_t episode, int64_t timestep,
+                          const std::vector<std::string>& cameras) const override {
+    if (episode < file_->num_episodes()) return file_->observation(episode, timestep, cameras);
     const auto& steps = at(episode).episode.steps;
     APO_ASSERT(timestep >= 0 && timestep < static_cast<int64_t>(steps.size()));
     Observation observation = steps[static_cast<size_t>(timestep)].observation;
+    std::erase_if(observation.images,
+                  [&cameras](const auto& image) { return !is_wanted(image.first, cameras); });
     for (auto& [name, image] : observation.images) image = turned(image, orientation_).clone();
     return observation;
   }
@@ -175,10 +178,14 @@ std::shared_ptr<TrajectoryFile> open_trajectories(const fs::path& path, Reading 
   return std::make_shared<JournaledFile>(std::move(file), std::move(journal), reading);
 }
 
+bool is_observation(std::string_view path) {
+  return path.starts_with("obs/") || path.starts_with("timestep_*/");
+}
+
 std::string unused_observations(const EpisodeRecord& record) {
   std::string text;
   for (const auto& [array, what] : record.unused)
-    if (array.starts_with("obs/"))
+    if (is_observation(array))
       text += concat(text.empty() ? concat("; not used of ", record.name, ": ") : "; ", array, ": ", what);
   return text;
 }

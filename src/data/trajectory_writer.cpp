@@ -97,7 +97,8 @@ void sync_file(const fs::path& path) {
 void copy_with_room(const fs::path& from, const fs::path& to, int64_t more_bytes) {
   constexpr int64_t kOverheadBytes = int64_t{1} << 20;   // of HDF5's own bookkeeping
   std::error_code error, ignored;
-  fs::remove(to, ignored);  // of a killed process, which may still be writing it, or a link that would lead elsewhere
+  // of a killed process, which may still be writing it, or a link that would lead elsewhere
+  fs::remove(to, ignored);
   fs::copy_file(from, to, error);
   std::string why = error.message();
   if (!error) {

@@ -10,6 +10,7 @@
 #include "apo/base/error.h"
 #include "apo/base/text.h"
 #include "data/checks.h"
+#include "data/layouts.h"
 #include "data/policy_checks.h"
 
 namespace apo::data {
@@ -42,7 +43,8 @@ class Policy : public Check {
   }
   void finish() override {
     for (const Finding& finding : comparison_.findings())
-      find(checks_ == DataChecks::warn ? std::min(finding.severity, Severity::warning) : finding.severity, finding.message);
+      find(checks_ == DataChecks::warn ? std::min(finding.severity, Severity::warning) : finding.severity,
+           finding.message);
   }
 
  private:
@@ -71,6 +73,10 @@ int64_t Validation::count(Severity severity) const {
   return n;
 }
 
+bool is_seen(const std::string& camera, const PolicyInputs& inputs) {
+  return is_wanted(camera, inputs.cameras);
+}
+
 std::string place(const ScannedEpisode& episode) {
   return concat(episode.in.file.path().filename().string(), ' ', episode.record.name);
 }
@@ -97,7 +103,7 @@ Validation validate(const DataOptions& given, bool pools_needed, const PolicyInp
   CheckResult readable{"readable", "every file and episode can be read", {}};
   Checks checks;
   add_file_checks(options, inputs, checks);
-  add_hash_checks(checks);
+  add_hash_checks(inputs, checks);
   add_action_checks(options, checks);
   if (inputs.action) checks.push_back(std::make_unique<Policy>(inputs, options.checks));
   add_label_checks(options, pools_needed, checks);
@@ -129,9 +135,10 @@ Validation validate(const DataOptions& given, bool pools_needed, const PolicyInp
         {Severity::error, concat("and ", unreadable - static_cast<int64_t>(kMostErrors), " more that cannot be read")});
   result.checks.push_back(std::move(readable));
   if (!inputs.unreadable.empty())
-    result.checks.push_back({"policy",
-                             std::string(kPolicyQuestion),
-                             {{Severity::warning, "not compared, the checkpoint cannot be read: " + inputs.unreadable}}});
+    result.checks.push_back(
+        {"policy",
+         std::string(kPolicyQuestion),
+         {{Severity::warning, "not compared, the checkpoint cannot be read: " + inputs.unreadable}}});
   for (const auto& check : checks) {
     check->finish();
     // a question is not answered by files without episodes
@@ -147,7 +154,8 @@ std::string to_text(const Validation& validation) {
   for (const CheckResult& check : validation.checks) {
     out << std::left << std::setw(9) << verdict(check) << std::setw(14) << check.name << check.question << '\n';
     for (const Finding& finding : check.findings)
-      out << std::string(9, ' ') << std::setw(14) << to_string(finding.severity) << printable(finding.message) << '\n';
+      out << std::string(9, ' ') << std::setw(14) << to_string(finding.severity) << printable(finding.message)
+          << '\n';
   }
   const int64_t errors = validation.count(Severity::error), warnings = validation.count(Severity::warning);
   out << "\nverdict: "

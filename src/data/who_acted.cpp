@@ -25,10 +25,12 @@ struct Flags {
   std::vector<int64_t> values;
 };
 
+bool has(const Flags& flags, int64_t value) {
+  return std::find(flags.values.begin(), flags.values.end(), value) != flags.values.end();
+}
+
 bool any(const std::vector<Flags>& arrays) {
-  return std::any_of(arrays.begin(), arrays.end(), [](const Flags& flags) {
-    return std::find(flags.values.begin(), flags.values.end(), 1) != flags.values.end();
-  });
+  return std::any_of(arrays.begin(), arrays.end(), [](const Flags& flags) { return has(flags, 1); });
 }
 
 class WhoActed {
@@ -36,8 +38,8 @@ class WhoActed {
   WhoActed(const Group& demo, EpisodeRecord& record, ReadNames& read)
       : demo_(demo), record_(record), read_(read) {}
 
-  // True if some array said it.
-  bool run() {
+  // Changes nothing if no array says it.
+  void run() {
     find("policy_acting", policy_);
     find("user_acting", users_);
     for (const char* name : kHumanFlags) find(name, humans_);
@@ -49,12 +51,15 @@ class WhoActed {
       users_.clear();
       if (!any(humans_)) humans_.clear();
     }
+    if (leaves_steps_to_nobody()) {
+      record_.remarks["policy_acting"] = "zeros alone, also where user_acting is 0, which says who acted";
+      policy_.clear();
+    }
     std::vector<Flags>& human = users_.empty() ? humans_ : users_;
-    if (human.empty() && policy_.empty()) return false;
+    if (human.empty() && policy_.empty()) return;
     if (!users_.empty()) expect_agreement();
     for (size_t i = 1; i < human.size(); ++i) expect_equal(human[0], human[i]);
     decide(human.empty() ? nullptr : &human[0], policy_.empty() ? nullptr : &policy_[0]);
-    return true;
   }
 
  private:
@@ -62,13 +67,20 @@ class WhoActed {
     const auto add = [&](const Group& group, const std::string& within, const std::string& array) {
       if (!group.has(array) || group.is_group(array)) return;
       const Array found = group.array(array);
-      out.push_back({found.where(), read_codes(found, record_.num_steps(), {0, 1}, true)});
+      out.push_back({found.where(), read_codes(found, within + array, record_, {0, 1}, true)});
       read_.insert(within + array);
     };
     add(demo_, "", name);
     add(demo_, "", concat(kMore, ".", name));
     for (const std::string group : {kMore, "obs"})
       if (demo_.is_group(group)) add(demo_.group(group), group + "/", name);
+  }
+
+  // policy_acting was never filled, but user_acting was. Where an array of interventions says that there are
+  // none, it is a demonstration in which the person pauses.
+  bool leaves_steps_to_nobody() const {
+    return !policy_.empty() && !any(policy_) && !users_.empty() && has(users_[0], 0) && has(users_[0], 1) &&
+           (humans_.empty() || any(humans_));
   }
 
   void expect_equal(const Flags& a, const Flags& b) const {
@@ -138,8 +150,9 @@ std::vector<Action> read_action_rows(const Array& array, int64_t steps, const ch
   return actions;
 }
 
-std::vector<int64_t> read_codes(const Array& array, int64_t steps, std::initializer_list<int64_t> allowed,
-                                bool one_more_will_do) {
+std::vector<int64_t> read_codes(const Array& array, const std::string& name, EpisodeRecord& record,
+                                std::initializer_list<int64_t> allowed, bool one_more_will_do) {
+  const int64_t steps = record.num_steps();
   const auto& shape = array.shape();
   const bool column = shape.size() == 2 && shape[1] == 1;
   APO_CHECK(
@@ -147,8 +160,14 @@ std::vector<int64_t> read_codes(const Array& array, int64_t steps, std::initiali
       (shape.size() == 1 || column) && (array.kind() == Kind::integer || array.kind() == Kind::floating),
       array.where(), ": expected numbers [S], found ", array.describe());
   if (!one_more_will_do || !has_rows(array, steps + 1)) expect_length(array, steps);
-  std::vector<float> values = array.floats();
-  values.resize(static_cast<size_t>(steps));
+  std::vector<float> values;
+  if (array.is_written()) {
+    values = array.floats();
+    values.resize(static_cast<size_t>(steps));
+  } else {
+    values.assign(static_cast<size_t>(steps), array.fill());
+    record.remarks[name] = kUnwritten;
+  }
   std::vector<int64_t> codes;
   for (size_t i = 0; i < values.size(); ++i) {
     const auto code = std::find_if(allowed.begin(), allowed.end(),
@@ -169,14 +188,14 @@ void read_who_acted(const Group& demo, TrajectoryFormat format, EpisodeRecord& r
   record.sources.assign(static_cast<size_t>(steps), ActionSource::expert);
   if (format == TrajectoryFormat::apo || demo.has("action_source")) {
     read.insert("action_source");
-    const auto codes = read_codes(demo.array("action_source"), steps, {-1, 0, 1, 2});
+    const auto codes = read_codes(demo.array("action_source"), "action_source", record, {-1, 0, 1, 2});
     for (size_t i = 0; i < codes.size(); ++i) {
       record.recorded[i] = codes[i] >= 0;
       record.sources[i] = codes[i] >= 0 ? static_cast<ActionSource>(codes[i]) : ActionSource::policy;
     }
   } else if (format == TrajectoryFormat::sirius || demo.has("action_modes")) {
     read.insert("action_modes");
-    const auto codes = read_codes(demo.array("action_modes"), steps, {-1, 0, 1});
+    const auto codes = read_codes(demo.array("action_modes"), "action_modes", record, {-1, 0, 1});
     for (size_t i = 0; i < codes.size(); ++i) record.sources[i] = static_cast<ActionSource>(codes[i] + 1);
   } else {
     WhoActed(demo, record, read).run();
@@ -189,7 +208,7 @@ void read_choices(const Group& demo, TrajectoryFormat format, EpisodeRecord& rec
   record.policy_actions.assign(static_cast<size_t>(steps), std::nullopt);
   if (demo.has("desirable")) {
     read.insert("desirable");
-    const auto codes = read_codes(demo.array("desirable"), steps, {-2, -1, 0, 1});
+    const auto codes = read_codes(demo.array("desirable"), "desirable", record, {-2, -1, 0, 1});
     record.neither.assign(codes.size(), false);
     for (size_t i = 0; i < codes.size(); ++i) {
       if (codes[i] >= 0) record.desirable[i] = codes[i] == 1;
@@ -197,7 +216,7 @@ void read_choices(const Group& demo, TrajectoryFormat format, EpisodeRecord& rec
     }
   } else if (format == TrajectoryFormat::sirius && demo.has("intv_labels")) {
     read.insert("intv_labels");
-    const auto codes = read_codes(demo.array("intv_labels"), steps, {-10, -1, 0, 1});
+    const auto codes = read_codes(demo.array("intv_labels"), "intv_labels", record, {-10, -1, 0, 1});
     for (size_t i = 0; i < codes.size(); ++i)
       if (codes[i] == -10) record.desirable[i] = false;
   }
@@ -205,11 +224,16 @@ void read_choices(const Group& demo, TrajectoryFormat format, EpisodeRecord& rec
   if (!wanted) return;
   const auto& [array, name] = *wanted;
   read.insert({name, "policy_action_valid"});
+  if (!array.is_written()) {
+    record.unused[name] = concat(array.describe(), ", never written");
+    return;
+  }
   const auto actions = read_action_rows(array, steps, "floating-point actions [S, A]");
   APO_CHECK(DataError, actions[0].size() == record.actions[0].size(), array.where(), ": expected ",
             record.actions[0].size(), " columns as in actions, found ", actions[0].size());
   std::vector<int64_t> valid;
-  if (demo.has("policy_action_valid")) valid = read_codes(demo.array("policy_action_valid"), steps, {0, 1});
+  if (demo.has("policy_action_valid"))
+    valid = read_codes(demo.array("policy_action_valid"), "policy_action_valid", record, {0, 1});
   for (size_t i = 0; i < actions.size(); ++i) {
     if (valid.empty() ? record.sources[i] != ActionSource::intervention : valid[i] == 0) continue;
     for (const float a : actions[i])

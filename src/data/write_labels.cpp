@@ -77,7 +77,7 @@ void rewrite_with_labels(const Dataset& dataset, int32_t f, const fs::path& out)
   write_info(data, info);
   if (const auto environment = reader.data() ? reader.data()->text_attribute("env_args") : std::nullopt)
     if (environment->size() < kLongestAttribute) data.set_attribute("env_args", *environment);
-  seal_attributes(data, {"env_args", "policy", "policy_hash"});
+  seal_info(data);
   const std::vector<int64_t> numbers = numbers_of(dataset, f);
   int64_t total = 0;
   for (int32_t e = 0; e < dataset.num_episodes(f); ++e) {
@@ -92,7 +92,8 @@ void rewrite_with_labels(const Dataset& dataset, int32_t f, const fs::path& out)
       episode.steps[t].desirable = codes[t] >= 0 ? std::optional(codes[t] == 1) : std::nullopt;
       neither.push_back(codes[t] == -2);
     }
-    write_episode(data, numbers[static_cast<size_t>(e)], episode, extras.policy_hash, record.recorded, neither);
+    write_episode(data, numbers[static_cast<size_t>(e)], episode, extras.policy_hash, record.recorded,
+                  neither);
     total += record.num_steps();
   }
   data.set_attribute("total", total);

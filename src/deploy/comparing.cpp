@@ -136,7 +136,7 @@ class Comparing {
     if (name != "base") {
       entry["training"] = trained["directory"];
       entry["train_seconds"] = result.train_seconds;
-      entry["labels"] = trained["labels"];
+      if (trained.contains("labels")) entry["labels"] = trained["labels"];
     }
     methods_.push_back(std::move(entry));
     result_.comparison.results.push_back(std::move(result));

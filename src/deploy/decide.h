@@ -20,8 +20,8 @@ struct Decision {
   int64_t num_clamped_tokens = 0;  ///< decoded tokens of all of them that were no action tokens
 };
 /// Decides for each observation (prepared already), in one forward pass. `where(i)` describes observation i in
-/// messages, e.g. "trial 3, step 12". RunError as check_action. `gripper` is how those who execute the actions code it:
-/// where the policy codes it otherwise, its commands are recoded.
+/// messages, e.g. "trial 3, step 12". RunError as check_action. `gripper` is how those who execute the
+/// actions code it: where the policy codes it otherwise, its commands are recoded.
 Decision decide(models::Policy& policy, std::span<const Observation> observations, int64_t action_size,
                 const data::GripperOptions& gripper, const models::DecodeOptions& options,
                 const std::function<std::string(size_t)>& where);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "apo/base/error.h"
+#include "apo/base/text.h"
 #include "apo/config/options.h"
 #include "deploy/action_disruptions.h"
 #include "deploy/tabletop_environment.h"
@@ -43,19 +44,13 @@ std::vector<std::string> disruptions_of(const Environment& environment) {
   return names;
 }
 
-std::string list(const std::vector<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text;
-}
-
 // A disruption that nobody would carry out must not pass for one that harmed nothing.
 void check_disruptions(const Environment& environment, DisruptionOptions options, const std::string& type) {
   const std::vector<std::string> available = disruptions_of(environment);
   options.for_each([&](const std::string& name, const auto& section) {
     APO_CHECK(ConfigError, section.probability == 0 || std::ranges::find(available, name) != available.end(),
               "environment.disruptions.", name, ".probability is ", section.probability, ", but environment.type ", type,
-              " cannot be disrupted so; expected 0 (available: ", list(available), ")");
+              " cannot be disrupted so; expected 0 (available: ", join(available), ")");
   });
 }
 
@@ -65,8 +60,9 @@ void EnvironmentOptions::visit(config::Visitor& v) {
   v("type", type, "registered environment; `tabletop` is the built-in one");
   v("tabletop", tabletop, "of the built-in environment");
   v("disruptions", disruptions, "what goes wrong with the world of an episode");
-  v("gripper", gripper, "where the gripper is in the environment's actions, and how its command is coded; a policy that "
-                        "codes it otherwise is understood");
+  v("gripper", gripper,
+    "where the gripper is in the environment's actions, and how its command is coded; a policy that "
+    "codes it otherwise is understood");
 }
 
 void register_environment(const std::string& type, EnvironmentFactory factory) {
@@ -92,18 +88,13 @@ std::unique_ptr<Environment> make_environment(const EnvironmentOptions& options)
     const auto found = known.factories.find(options.type);
     if (found != known.factories.end()) factory = found->second;
   }
-  APO_CHECK(ConfigError, factory, "environment.type: expected a registered environment (", list(environment_types()),
-            "), found ", options.type);
+  APO_CHECK(ConfigError, factory, "environment.type: expected a registered environment (",
+            join(environment_types()), "), found ", options.type);
   auto environment = factory(options);
   APO_CHECK(RunError, environment != nullptr, "environment.type ", options.type,
             ": its factory made nothing");
   check_disruptions(*environment, options.disruptions, options.type);
-  data::GripperOptions gripper = environment->gripper();
-  if (!options.gripper.dimension.empty()) gripper.dimension = options.gripper.dimension;
-  if (options.gripper.is_coded()) {
-    gripper.open = options.gripper.open;
-    gripper.closed = options.gripper.closed;
-  }
+  const data::GripperOptions gripper = data::or_else(options.gripper, environment->gripper());
   data::gripper_dimensions(options.gripper, environment->action_size(), "environment");
   auto disrupted = with_action_disruptions(std::move(environment), options.disruptions);
   disrupted->set_gripper(gripper);
@@ -128,7 +119,7 @@ EnvironmentOptions disrupted_by(const EnvironmentOptions& options, const std::st
   const auto near = config::nearest(disruption, available);
   throw ConfigError(concat("unknown disruption ", disruption, " for environment.type ", options.type,
                            near ? concat("; did you mean ", *near, "?") : std::string(), " (available: none, ",
-                           list(available), ")"));
+                           join(available), ")"));
 }
 
 std::vector<std::string> chosen_disruptions(const EnvironmentOptions& options, const std::vector<std::string>& names) {

@@ -51,8 +51,9 @@ class LockStep {
     int64_t next = 0, finished = 0;
     for (uint64_t tick = 0; finished < options_.trials; ++tick) {
       if (interrupted())
-        throw InterruptedEvaluation(concat("interrupted after ", finished, " of ", options_.trials, " trials"),
-                                    first_trials(playing));
+        throw InterruptedEvaluation(
+            concat("interrupted after ", finished, " of ", options_.trials, " trials"),
+            first_trials(playing));
       std::vector<int64_t> begun;
       for (const int64_t i : free) {
         if (next == options_.trials) break;
@@ -73,7 +74,8 @@ class LockStep {
         ++finished;
       }
       std::erase_if(playing, [&](int64_t i) { return slot(i).over; });
-      progress.update(finished);  // of success nothing yet: trials that succeed are over before those that time out
+      // of success nothing yet: trials that succeed are over before those that time out
+      progress.update(finished);
     }
     return result();
   }

@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "apo/base/error.h"
+#include "apo/base/text.h"
 #include "apo/config/options.h"
 
 namespace apo::deploy {
@@ -134,7 +135,8 @@ std::unique_ptr<InterventionSource> make_scripted_human(const ScriptedHumanOptio
 std::unique_ptr<InterventionSource> make_no_human() { return std::make_unique<NoHuman>(); }
 
 void register_intervention_source(const std::string& type, InterventionFactory factory) {
-  APO_CHECK(ConfigError, !type.empty() && factory, "register_intervention_source: expected a name and a factory");
+  APO_CHECK(ConfigError, !type.empty() && factory,
+            "register_intervention_source: expected a name and a factory");
   Registry& known = registry();
   const std::lock_guard lock(known.mutex);
   known.factories[type] = std::move(factory);
@@ -158,14 +160,14 @@ std::unique_ptr<InterventionSource> make_intervention_source(const InterventionO
   }
   if (!factory) {
     const std::vector<std::string> types = intervention_source_types();
-    std::string list;
-    for (const std::string& type : types) list += concat(list.empty() ? "" : ", ", type);
     const auto near = config::nearest(options.type, types);
-    throw ConfigError(concat("deploy.intervention.type: expected a registered source (", list, "), found ", options.type,
+    throw ConfigError(concat("deploy.intervention.type: expected a registered source (", join(types),
+                             "), found ", options.type,
                              near ? concat("; did you mean ", *near, "?") : std::string()));
   }
   auto source = factory(options);
-  APO_CHECK(RunError, source != nullptr, "deploy.intervention.type ", options.type, ": its factory made nothing");
+  APO_CHECK(RunError, source != nullptr, "deploy.intervention.type ", options.type,
+            ": its factory made nothing");
   return source;
 }
 

@@ -16,7 +16,7 @@ LoopState::LoopState(const std::filesystem::path& dir)
   APO_CHECK(DataError, json.is_object() && json.contains("stages") && json["stages"].is_object(), path_.string(),
             ": expected the state of a refinement loop, an object with \"stages\"; found something else");
   stages_ = json["stages"];
-  seconds_ = json.value("seconds", 0.0);
+  if (json.contains("seconds") && json["seconds"].is_number()) seconds_ = json["seconds"].get<double>();
 }
 
 void LoopState::create(const std::filesystem::path& dir) {
@@ -38,6 +38,19 @@ nlohmann::json LoopState::run(const std::string& stage, const std::vector<std::s
   stages_[stage] = result;
   write_file_atomic(path_, nlohmann::json{{"stages", stages_}, {"seconds", seconds_}}.dump(1));
   return result;
+}
+
+void check_trained(const nlohmann::json& trained, const std::string& where) {
+  const auto is = [&](const char* key, bool (nlohmann::json::*type)() const noexcept) {
+    return trained.contains(key) && (trained[key].*type)();
+  };
+  const bool whole = trained.is_object() && is("checkpoint", &nlohmann::json::is_string) &&
+                     is("objective", &nlohmann::json::is_string) &&
+                     is("directory", &nlohmann::json::is_string) && is("steps", &nlohmann::json::is_number) &&
+                     is("seconds", &nlohmann::json::is_number);
+  APO_CHECK(DataError, whole, where,
+            ": expected what a training of the loop came to: checkpoint, objective, directory, "
+            "steps and seconds; found something else");
 }
 
 void LoopState::clear(const std::string& directory) {

@@ -11,7 +11,8 @@
 
 namespace apo::deploy {
 
-/// state.json of a loop: stage name -> what the stage returned. What the stages write is entered in the manifest.
+/// state.json of a loop: stage name -> what the stage returned. What the stages write is entered in the
+/// manifest.
 class LoopState {
  public:
   /// Reads `dir`/state.json if there is one. DataError naming the file if it is damaged.
@@ -36,5 +37,9 @@ class LoopState {
   nlohmann::json stages_ = nlohmann::json::object();
   double seconds_ = 0;
 };
+
+/// DataError, which begins with `where`, unless `trained` is what a stage of training returns: a damaged
+/// state.json.
+void check_trained(const nlohmann::json& trained, const std::string& where);
 
 }  // namespace apo::deploy

@@ -9,6 +9,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
+#include "apo/base/text.h"
 #include "apo/config/options.h"
 #include "apo/training/run_files.h"
 #include "base/manifest.h"
@@ -103,10 +104,11 @@ class Loop {
   // of the policy in use at the end: a loop that goes on for more rounds draws them anew
   void animate() {
     if (result_.rounds.size() < 2 || setup_.refine.animations == 0) return;
-    animations_ = stages_.state().run(concat("animations/", setup_.refine.rounds), {"animations/"}, [&]() -> json {
-      stages_.state().clear("animations");
-      return draw_examples(stages_, result_.rounds.front(), promoted());
-    });
+    animations_ =
+        stages_.state().run(concat("animations/", setup_.refine.rounds), {"animations/"}, [&]() -> json {
+          stages_.state().clear("animations");
+          return draw_examples(stages_, result_.rounds.front(), promoted());
+        });
   }
 
   const RoundResult& promoted() const {
@@ -180,11 +182,11 @@ std::vector<std::string> all_written(const fs::path& dir) {
 }
 
 // The names that loops had before there were manifests.
-bool is_loop_file(const std::string& name, bool is_link) {
+bool is_loop_file(const fs::path& dir, const std::string& name, bool is_link) {
   constexpr std::string_view kTraining = "/training/";
   if (const size_t at = name.find(kTraining); at != std::string::npos) {
-    const std::string below = name.substr(at + kTraining.size());
-    return below == ".lock" || training::is_run_file(below, is_link);
+    const std::string run = name.substr(0, at + kTraining.size()), below = name.substr(run.size());
+    return below == ".lock" || training::is_run_file(dir / run, below, is_link);
   }
   if (is_link || name == "policy") return is_link && name == "policy";
   const std::string file = fs::path(name).filename().string();
@@ -207,17 +209,16 @@ void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
   allowed.training.logging = setup.training.logging;
   allowed.training.train.guard = setup.training.train.guard;
   allowed.refine.base.train.guard = setup.refine.base.train.guard;
-  std::string differences;
-  for (const std::string& difference : config::differences(allowed, setup)) {
-    // a preset is no more than the values that it gives, and these are compared
-    if (difference.find("objective.preset: ") != std::string::npos) continue;
-    differences += concat(differences.empty() ? "" : ", ", difference);
-  }
+  std::vector<std::string> changed = config::differences(allowed, setup);
+  // a preset is no more than the values that it gives, and these are compared
+  std::erase_if(changed, [](const std::string& difference) {
+    return difference.find("objective.preset: ") != std::string::npos;
+  });
+  const std::string differences = join(changed);
   APO_CHECK(ConfigError, differences.empty(), config.string(),
             ": the loop in this directory was begun with another config (", differences,
             "); only refine.rounds may grow, and threads, logging and train.guard may change: expected the "
-            "same, --overwrite or another "
-            "run.dir");
+            "same, --overwrite or another run.dir");
 }
 
 // Decides what happens to a directory that is already used; afterwards config.yaml lies in it.
@@ -229,21 +230,25 @@ void open_directory(const fs::path& dir, ExistingRun existing, const RefineSetup
             ": run.dir is already used; expected an empty directory, --resume or --overwrite");
   const bool goes_on = is_used && existing == ExistingRun::resume;
   if (is_used && existing == ExistingRun::overwrite) {
-    APO_CHECK(ConfigError, is_loop || manifest.found(), dir.string(),
-              ": --overwrite: expected the directory of an earlier loop (with a state.json), found other files");
+    APO_CHECK(
+        ConfigError, is_loop || manifest.found(), dir.string(),
+        ": --overwrite: expected the directory of an earlier loop (with a state.json), found other files");
     manifest.refuse_strangers(all_written(dir));
     manifest.remove(all_written(dir));
   }
   if (goes_on && !manifest.found() && is_loop) {
     const LoopState ours(dir);  // DataError otherwise
-    manifest.adopt(all_written(dir), is_loop_file);
+    manifest.adopt(all_written(dir), [&dir](const std::string& name, bool is_link) {
+      return is_loop_file(dir, name, is_link);
+    });
   }
   manifest.refuse_strangers(goes_on ? kFiles : all_written(dir));
   if (goes_on && fs::exists(config)) check_resumed_config(config, setup);
   std::vector<std::string> written = kFiles;
   written.emplace_back("policy@");
   manifest.claim(written);
-  write_file_atomic(config, with_provenance(config_yaml, goes_on && fs::exists(config) ? read_file(config) : ""));
+  write_file_atomic(config,
+                    with_provenance(config_yaml, goes_on && fs::exists(config) ? read_file(config) : ""));
   if (!goes_on || !is_loop) LoopState::create(dir);
 }
 
@@ -274,7 +279,8 @@ void RefineOptions::visit(config::Visitor& v) {
     "a refined policy is promoted if its success rate is not lower than the current policy's minus this",
     config::between(0, 1));
   v("keep_interactions", keep_interactions, "learn from all rounds' interactions; false: from the last round's only");
-  v("animations", animations, "trials drawn of each kind, newly solved ones and failures that remain; 0: none", config::at_least(0));
+  v("animations", animations,
+    "trials drawn of each kind, newly solved ones and failures that remain; 0: none", config::at_least(0));
   v("base", base, "how the base policy is trained from the demonstrations");
   v("comparison", comparison, "methods side by side on the same corrections");
 }

@@ -7,6 +7,7 @@
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "apo/models/description.h"
+#include "training/checkpoint.h"
 
 namespace apo::deploy {
 namespace {
@@ -35,6 +36,7 @@ Stages::Stages(const RefineSetup& setup)
     : setup_(setup),
       dir_(setup.training.run.dir),
       device_(select_device(setup.training.run.device)),
+      gripper_(make_environment(setup.environment)->gripper()),
       state_(dir_) {
   // also for deployments and evaluations: idle threads of the tensor library burn time where cores are scarce
   training::set_up_arithmetic(setup.training.run);
@@ -66,7 +68,7 @@ void Stages::demonstrate() {
   });
   data::SourceOptions source;
   source.path = output.string();
-  source.gripper = setup_.environment.gripper;
+  source.gripper = gripper_;
   expert_.push_back(source);
 }
 
@@ -77,6 +79,7 @@ Stages::Base Stages::base() {
   if (base.checkpoint.empty()) {
     base.trained = state_.run("base/training", {"base/training/"},
                               [&] { return train(base_training(setup_), dir / "training"); });
+    check_trained(base.trained, (dir_ / "state.json").string() + ": base/training");
     base.checkpoint = checkpoint_of(base.trained);
   }
   base.evaluation = evaluate("base", base.checkpoint, dir / "evaluation");
@@ -101,9 +104,8 @@ training::TrainingOptions base_training(const RefineSetup& setup) {
 json Stages::train(training::TrainingOptions options, const fs::path& dir) {
   options.run.dir = dir.string();
   options.data.expert = expert_;
-  // a run directory without a whole checkpoint is one that was stopped before its first: nothing to go on
-  // from
-  const bool begun = fs::exists(dir / "checkpoints" / "latest");
+  // not by checkpoints/latest: copies that leave out links keep the checkpoints
+  const bool begun = training::newest_checkpoint(dir).has_value();
   if (!begun) state_.clear(dir.lexically_relative(dir_).string());
   const auto trained = training::train(options, begun ? ExistingRun::resume : ExistingRun::overwrite);
   return {{"checkpoint", relative(trained.checkpoint)},
@@ -116,7 +118,8 @@ json Stages::train(training::TrainingOptions options, const fs::path& dir) {
 json Stages::deploy(const std::string& stage, const std::string& checkpoint, const CollectOptions& given,
                     const fs::path& output) {
   std::vector<std::string> writes = files_of_recording(output, dir_);
-  writes.push_back((output.parent_path() / output.stem()).lexically_relative(dir_).string() + "-correction-*");
+  writes.push_back((output.parent_path() / output.stem()).lexically_relative(dir_).string() +
+                   "-correction-*");
   return state_.run(stage, writes, [&]() -> json {
     fs::create_directories(output.parent_path());
     const auto policy = load(checkpoint);
@@ -131,14 +134,14 @@ json Stages::deploy(const std::string& stage, const std::string& checkpoint, con
 json Stages::refine(const std::string& stage, training::TrainingOptions options,
                     const std::string& checkpoint, const std::vector<std::string>& recordings,
                     const fs::path& dir) {
-  return state_.run(stage, {dir.lexically_relative(dir_).string() + "/"}, [&] {
+  json result = state_.run(stage, {dir.lexically_relative(dir_).string() + "/"}, [&] {
     options.policy.checkpoint = checkpoint;
     if (checkpoint != setup_.training.policy.checkpoint) options.policy.adapter.clear();
     options.data.expert = expert_;
     for (const std::string& file : recordings) {
       data::SourceOptions source;
       source.path = file;
-      source.gripper = setup_.environment.gripper;
+      source.gripper = gripper_;
       options.data.interactions.push_back(source);
     }
     json trained = train(options, dir);
@@ -146,6 +149,8 @@ json Stages::refine(const std::string& stage, training::TrainingOptions options,
     trained["labels"] = data::Dataset(options.data).counts();
     return trained;
   });
+  check_trained(result, (dir_ / "state.json").string() + ": " + stage);
+  return result;
 }
 
 void Stages::link_policy(const std::string& checkpoint) const {
@@ -160,7 +165,8 @@ EvalResult Stages::evaluate(const std::string& stage, const std::string& checkpo
   state_.run(stage + "/evaluation", {dir.lexically_relative(dir_).string() + "/"}, [&]() -> json {
     const auto policy = load(checkpoint);
     const EvalResult result = deploy::evaluate(*policy, setup_.environment, setup_.eval);
-    log_info(stage, ": success ", result.success.count, "/", result.success.total);  // a full disk loses no number
+    // a full disk loses no number
+    log_info(stage, ": success ", result.success.count, "/", result.success.total);
     write_results(result, setup_.environment, setup_.eval, dir);
     return {{"success_rate", result.success.rate}};
   });

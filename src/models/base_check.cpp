@@ -9,13 +9,17 @@
 #include <vector>
 
 #include "apo/base/error.h"
+#include "apo/base/log.h"
 
 namespace apo::models {
 namespace {
 
 constexpr int64_t kBlock = 1 << 22;  // numbers compared at once
 constexpr size_t kMostLayers = 8;
-constexpr double kLargestError = 0.1, kFarthest = 0.3, kFarthestOfALayer = 0.5;
+// A second adapter along the first, which is merged, has its share as well: 1.25 where it is 0.8 times as
+// large. What is refused must be 1 as exactly as can be measured.
+constexpr double kLargestError = 0.05, kNearOne = 0.03, kErrors = 3, kErrorsOfALayer = 4;
+constexpr double kLargestErrorToTell = 0.1, kShareToTell = 0.5;
 
 // What a comparison of two tensors that may have been rounded to other types gathers block by block.
 class Comparison {
@@ -169,8 +173,9 @@ MergedShare merged_share(const PeftAdapter& adapter,
     const OfLayer found = share_of(adapter.layers.at(layer), weight(layer));
     weighted += found.weight * found.share;
     weights += found.weight;
+    const double error = 1 / std::sqrt(found.weight);
     result.everywhere =
-        result.everywhere && (std::abs(found.share - 1) < kFarthestOfALayer || found.weight < 4);
+        result.everywhere && std::abs(found.share - 1) <= std::max(kNearOne, kErrorsOfALayer * error);
   }
   if (!(weights > 0)) return result;
   result.share = weighted / weights;
@@ -181,11 +186,16 @@ MergedShare merged_share(const PeftAdapter& adapter,
 void refuse_merged(const PeftAdapter& adapter, const std::function<at::Tensor(const std::string&)>& weight,
                    const std::string& where) {
   const MergedShare found = merged_share(adapter, weight);
-  const bool merged =
-      found.everywhere && found.standard_error < kLargestError && std::abs(found.share - 1) < kFarthest;
+  const bool merged = found.everywhere && found.standard_error < kLargestError &&
+                      std::abs(found.share - 1) <= std::max(kNearOne, kErrors * found.standard_error);
   APO_CHECK(DataError, !merged, adapter.file.string(), ": this adapter is merged into ", where,
             " already: the weights hold its change ", found.share, " times (± ", found.standard_error, ")",
             kAlreadyMerged);
+  if (found.standard_error < kLargestErrorToTell && found.share > kShareToTell)
+    log_warn(adapter.file.string(), ": the weights of ", where, " hold the adapter's change ", found.share,
+             " times (± ", found.standard_error,
+             "), as where an earlier adapter of the same direction is merged into them; if it is this "
+             "one, leave it away: it would count twice");
 }
 
 }  // namespace apo::models

@@ -26,7 +26,7 @@ void refuse_marked(const PeftAdapter& adapter, const std::map<std::string, std::
 struct MergedShare {
   double share = 0;
   double standard_error = 0;  ///< infinite where the weights say nothing about it
-  bool everywhere = false;    ///< each of the layers looked at says the same: merged
+  bool everywhere = false;    ///< each of the layers looked at says 1, within its own error
 };
 
 /// Every singular direction u_i, v_i of the change D = scale · B A with singular value s_i is looked for in
@@ -38,7 +38,9 @@ struct MergedShare {
 MergedShare merged_share(const PeftAdapter& adapter,
                          const std::function<at::Tensor(const std::string&)>& weight);
 
-/// DataError if the weights carry the adapter's change already, as far as it can be seen.
+/// DataError if the weights carry the adapter's change already: once, as exactly as can be measured, in each
+/// layer looked at. A warning that says the share where they carry much of it: another adapter in the same
+/// direction may be merged.
 void refuse_merged(const PeftAdapter& adapter,
                    const std::function<at::Tensor(const std::string&)>& weight, const std::string& where);
 

@@ -71,12 +71,9 @@ std::vector<fs::path> neighbors(const fs::path& checkpoint) {
   std::error_code error;
   for (fs::directory_iterator entry(checkpoint.parent_path(), error), end; !error && entry != end;
        entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    int64_t step = 0;
-    if (!name.starts_with("step-") || name == checkpoint.filename() || !is_whole_directory(entry->path()))
-      continue;
-    if (std::from_chars(name.data() + 5, name.data() + name.size(), step).ptr == name.data() + name.size())
-      found.emplace_back(step, entry->path());
+    const auto step = step_of(entry->path());
+    if (step && entry->path().filename() != checkpoint.filename() && is_whole_directory(entry->path()))
+      found.emplace_back(*step, entry->path());
   }
   std::ranges::sort(found, std::greater());
   std::vector<fs::path> paths;
@@ -85,6 +82,18 @@ std::vector<fs::path> neighbors(const fs::path& checkpoint) {
 }
 
 }  // namespace
+
+std::optional<int64_t> step_of(const fs::path& checkpoint) {
+  constexpr std::string_view kBefore = "step-";
+  const std::string name = checkpoint.filename().string();
+  if (!name.starts_with(kBefore) || name.find_first_not_of("0123456789", kBefore.size()) != std::string::npos)
+    return {};
+  int64_t step = 0;
+  const char* end = name.data() + name.size();
+  const auto [rest, error] = std::from_chars(name.data() + kBefore.size(), end, step);
+  if (error != std::errc()) return {};
+  return step;
+}
 
 ordered_json file_hashes(const fs::path& directory) {
   std::vector<std::string> names;

@@ -5,12 +5,17 @@
 // place. Older ones have neither.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
 namespace apo::models {
+
+/// N of a path that ends in step-N; nothing for other names.
+std::optional<int64_t> step_of(const std::filesystem::path& checkpoint);
 
 /// The object under "files" for everything below `directory` as it lies there now, state.json excepted.
 nlohmann::ordered_json file_hashes(const std::filesystem::path& directory);

@@ -40,13 +40,8 @@ data::GripperOptions known_gripper(const PolicyOptions& options, const data::Dat
     gripper.open = 1.0;
     gripper.closed = 0.0;
   }
-  data::GripperOptions wanted = options.gripper;
-  data::gripper_dimensions(wanted, found.action.size(), "policy");
-  if (wanted.dimension.empty()) wanted.dimension = gripper.dimension;
-  if (!wanted.is_coded()) {
-    wanted.open = gripper.open;
-    wanted.closed = gripper.closed;
-  }
+  data::gripper_dimensions(options.gripper, found.action.size(), "policy");
+  const data::GripperOptions wanted = data::or_else(options.gripper, gripper);
   if (options.gripper.is_coded() && gripper.is_coded() &&
       (gripper.open != wanted.open || gripper.closed != wanted.closed))
     log_warn("policy.gripper: ", data::to_text(wanted), "; the checkpoint's statistics '", dataset, "' say ",
@@ -56,8 +51,8 @@ data::GripperOptions known_gripper(const PolicyOptions& options, const data::Dat
     const double low = std::min(*wanted.open, *wanted.closed), high = std::max(*wanted.open, *wanted.closed);
     const double touch = 0.25 * (high - low);
     if (found.action.q01[j] < low - touch || found.action.q99[j] > high + touch)
-      log_warn("policy.gripper: ", data::to_text(wanted), "; but the statistics '", dataset, "' have q01..q99 of ",
-               found.action.q01[j], "..", found.action.q99[j], " there");
+      log_warn("policy.gripper: ", data::to_text(wanted), "; but the statistics '", dataset,
+               "' have q01..q99 of ", found.action.q01[j], "..", found.action.q99[j], " there");
   }
   return wanted;
 }

@@ -1,5 +1,5 @@
-// Element-by-element steps of a Llama: one kernel each on CUDA, where the library of kernels is there and takes the tensors'
-// type, and a few operations elsewhere. Nothing is recorded for a backward pass.
+// Element-by-element steps of a Llama: one kernel each on CUDA, where the library of kernels is there and
+// takes the tensors' type, and a few operations elsewhere. Nothing is recorded for a backward pass.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -10,7 +10,8 @@ namespace apo::models {
 
 /// heads cos + turned sin, where the halves (x, y) of a head turn into (-y, x).
 ///
-/// Shapes   heads [B, H, T, size]; cos, sin [B or 1, 1, T, size], whose halves are equal; returns [B, H, T, size]
+/// Shapes   heads [B, H, T, size]; cos, sin [B or 1, 1, T, size], whose halves are equal; returns
+///          [B, H, T, size]
 /// direction  1; -1 turns back, which is also the gradient
 at::Tensor rotate(const at::Tensor& heads, const at::Tensor& cos, const at::Tensor& sin, double direction);
 

@@ -74,7 +74,8 @@ void check_output(const fs::path& output, const Sources& sources, bool overwrite
   APO_CHECK(ConfigError, fs::exists(output / "config.json", ignored), "output: ", output.string(),
             " is not empty and no checkpoint (it has no config.json); it is not replaced");
   const std::vector<std::string> others = files_not_marked(output);
-  APO_CHECK(ConfigError, others.empty(), "output: ", output.string(), " holds ", others.empty() ? "" : others.front(),
+  APO_CHECK(ConfigError, others.empty(), "output: ", output.string(), " holds ",
+            others.empty() ? "" : others.front(),
             ", which no export names in its mark DONE; it is not replaced. Move it away, or write elsewhere");
 }
 
@@ -109,7 +110,8 @@ void for_blocks(int64_t rows, int64_t row_size, Work work) {
   for (int64_t begin = 0; begin < rows; begin += count) work(begin, std::min(count, rows - begin));
 }
 
-// What of an adapter's change D reaches the file: Σ (W' − W) D and Σ D², W' and W rounded to the type that is written.
+// What of an adapter's change D reaches the file: Σ (W' − W) D and Σ D², W' and W rounded to the type that is
+// written.
 struct Survival {
   double kept = 0, total = 0;
   void add(const at::Tensor& with, const at::Tensor& without, const at::Tensor& change) {

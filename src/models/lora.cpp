@@ -10,6 +10,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/random.h"
+#include "apo/base/text.h"
 #include "apo/config/options.h"
 #include "apo/models/linear.h"
 #include "apo/models/policy.h"
@@ -57,10 +58,8 @@ std::vector<Linear*> target_layers(const AdapterSlots& slots, const std::string&
   }
   for (size_t i = 0; i < targets.size(); ++i) {
     if (used[i]) continue;
-    std::string list;
-    for (const std::string& name : available) list += (list.empty() ? "" : ", ") + name;
     throw ConfigError(concat("policy.lora.target_modules: no linear layer is called \"", targets[i],
-                             "\"; there are: ", list));
+                             "\"; there are: ", join(available)));
   }
   APO_CHECK(ConfigError, !layers.empty(),
             "policy.lora.target_modules: expected \"all-linear\" or names of layers, found \"",

@@ -114,7 +114,8 @@ class MappedFiles {
       else if (::stat(file->path_.c_str(), &there) == 0 &&
                (there.st_ino != now.st_ino || there.st_dev != now.st_dev))
         found.push_back({file->path_, FileChange::replaced});
-      else if (!same_time(now.st_mtim, file->known_.st_mtim) || now.st_size != file->known_.st_size)
+      else if (!same_time(now.st_mtim, file->known_.st_mtim) ||
+               !same_time(now.st_ctim, file->known_.st_ctim) || now.st_size != file->known_.st_size)
         found.push_back({file->path_, FileChange::written});
     }
     std::ranges::sort(found, {}, &ChangedFile::path);

@@ -37,7 +37,7 @@ class MappedFile {
 };
 
 enum class FileChange {
-  written,    ///< its time of change is another: what it holds may be, too
+  written,    ///< its times of change are others: what it holds may be, too
   truncated,  ///< shorter than what is mapped: not to be read
   replaced    ///< the path leads to another file
 };

@@ -181,8 +181,8 @@ struct StatisticsSource {
   std::string where;
 };
 
-// openpi's norm_stats.json: of what its own transforms make of the actions (differences to the state, padded to the model's
-// width), with no mask of what is normalised.
+// openpi's norm_stats.json: of what its own transforms make of the actions (differences to the state, padded
+// to the model's width), with no mask of what is normalised.
 void refuse_openpi(const JsonFile& file) {
   const json& inner = file.raw("norm_stats");
   const json nothing = json::object();

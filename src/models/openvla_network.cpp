@@ -39,12 +39,13 @@ at::Tensor prefix_validity(const at::Tensor& prompt, const at::Tensor& prompt_ma
                  1);
 }
 
-// 0 where `visible` [B, T, keys], else -inf: [B, 1, T, keys]. Rows lie a multiple of 8 numbers apart, which is how
-// attention kernels read a mask without copying it first.
+// 0 where `visible` [B, T, keys], else -inf: [B, 1, T, keys]. Rows lie a multiple of 8 numbers apart, which
+// is how attention kernels read a mask without copying it first.
 at::Tensor additive(const at::Tensor& visible, at::ScalarType type) {
   const int64_t keys = visible.size(2);
-  at::Tensor mask = at::zeros({visible.size(0), visible.size(1), (keys + 7) / 8 * 8}, visible.options().dtype(type))
-                        .narrow(2, 0, keys);
+  at::Tensor mask =
+      at::zeros({visible.size(0), visible.size(1), (keys + 7) / 8 * 8}, visible.options().dtype(type))
+          .narrow(2, 0, keys);
   return mask.masked_fill_(visible.logical_not(), -std::numeric_limits<double>::infinity()).unsqueeze(1);
 }
 

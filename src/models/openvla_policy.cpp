@@ -9,6 +9,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
+#include "apo/base/text.h"
 #include "apo/models/safetensors.h"
 #include "models/choose_token.h"
 #include "models/copy.h"
@@ -46,8 +47,7 @@ OpenVlaPolicy::OpenVlaPolicy(OpenVlaConfig config, const tokenizers::TextTokeniz
 const std::string& OpenVlaPolicy::camera_of(const Observation& observation) const {
   const std::vector<std::string>& wanted = options_.cameras;
   if (!wanted.empty() && observation.images.contains(wanted.front())) return wanted.front();
-  std::string list;
-  for (const auto& [name, image] : observation.images) list += (list.empty() ? "" : ", ") + name;
+  const std::string list = join(std::views::keys(observation.images));
   APO_CHECK(DataError, wanted.empty(), "observation: the policy needs the camera \"", wanted.front(),
             "\"; there are: ", list.empty() ? "none" : list);
   APO_CHECK(DataError, observation.images.size() == 1,
@@ -203,9 +203,10 @@ at::Tensor OpenVlaPolicy::act(const PolicyInput& input, const DecodeOptions& opt
   const std::pair<int64_t, int64_t> range = options_.action_tokens_only
                                                 ? action_token_range()
                                                 : std::pair<int64_t, int64_t>{0, vocabulary_size() - 1};
-  const auto decode = [this, has_features = input.features.defined(), range, choose](const Replayed::Inputs& in) {
-    return network_->decode(has_features ? in[0] : network_->picture_features(in[0]), in[1], in[2], action_size(),
-                            range, choose);
+  const auto decode = [this, has_features = input.features.defined(), range,
+                       choose](const Replayed::Inputs& in) {
+    return network_->decode(has_features ? in[0] : network_->picture_features(in[0]), in[1], in[2],
+                            action_size(), range, choose);
   };
   const Replayed::Inputs inputs{input.features.defined() ? input.features : input.images, input.prompt,
                                 input.prompt_mask};

@@ -13,6 +13,7 @@
 #include "apo/base/files.h"
 #include "apo/base/hash.h"
 #include "apo/base/log.h"
+#include "apo/base/text.h"
 #include "apo/models/safetensors.h"
 #include "models/checkpoint_files.h"
 #include "models/json_file.h"
@@ -39,11 +40,8 @@ bool is_set(const nlohmann::json& value) {
 // Enough of a value to recognise it.
 std::string shown(const nlohmann::json& value) {
   const auto is_text = [](const nlohmann::json& entry) { return entry.is_string(); };
-  if (value.is_array() && std::all_of(value.begin(), value.end(), is_text)) {
-    std::string list;
-    for (const nlohmann::json& entry : value) list += (list.empty() ? "" : ", ") + entry.get<std::string>();
-    return list.substr(0, 200);
-  }
+  if (value.is_array() && std::all_of(value.begin(), value.end(), is_text))
+    return join(value.get<std::vector<std::string>>()).substr(0, 200);
   if (value.is_structured()) return concat("a JSON ", value.type_name(), " of ", value.size());
   return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).substr(0, 80);
 }
@@ -124,7 +122,8 @@ Config read_config(const fs::path& path) {
   return config;
 }
 
-// What a tensor's name says: "base_model.model.<layer>.lora_A.weight", perhaps with the adapter's name before ".weight".
+// What a tensor's name says: "base_model.model.<layer>.lora_A.weight", perhaps with the adapter's name before
+// ".weight".
 struct TensorName {
   enum class Part { a, b, base, other } part = Part::other;
   std::string of;       // the layer, or of a base weight its own name
@@ -201,18 +200,17 @@ at::Tensor read_part(const SafetensorsReader& reader, const fs::path& path, cons
 
 // Rank and scale of one layer, and that its tensors agree with both and with each other.
 void complete(PeftAdapter::Part& part, const std::string& layer, const Config& config, const fs::path& path) {
-  const double rank = config.rank.value(layer, static_cast<double>(config.options.rank));
-  part.rank = static_cast<int64_t>(std::min(rank, static_cast<double>(kLargestRank)));
-  part.alpha = config.alpha.value(layer, config.options.alpha);
-  APO_CHECK(DataError, part.a.size(0) == part.rank, path.string(), ": tensor ", part.name_a, ": expected ",
-            part.rank, " rows (r or rank_pattern of adapter_config.json), found ", part.a.sizes());
-  const bool fits = part.b.dim() == part.a.dim() && part.b.size(1) == part.rank &&
-                    part.b.numel() == part.b.size(0) * part.rank;
-  APO_CHECK(DataError, fits, path.string(), ": tensor ", part.name_b, ": expected [out, ", part.rank,
+  const double wanted = config.rank.value(layer, static_cast<double>(config.options.rank));
+  const auto rank = static_cast<int64_t>(std::min(wanted, static_cast<double>(kLargestRank)));
+  APO_CHECK(DataError, part.a.size(0) == rank, path.string(), ": tensor ", part.name_a, ": expected ",
+            rank, " rows (r or rank_pattern of adapter_config.json), found ", part.a.sizes());
+  const bool fits = part.b.dim() == part.a.dim() && part.b.size(1) == rank &&
+                    part.b.numel() == part.b.size(0) * rank;
+  APO_CHECK(DataError, fits, path.string(), ": tensor ", part.name_b, ": expected [out, ", rank,
             part.a.dim() == 4 ? ", 1, 1]" : "]", " beside ", part.name_a, " ", part.a.sizes(), ", found ",
             part.b.sizes());
-  const auto r = static_cast<double>(part.rank);
-  part.scale = part.alpha / (config.options.rslora ? std::sqrt(r) : r);
+  const auto r = static_cast<double>(rank);
+  part.scale = config.alpha.value(layer, config.options.alpha) / (config.options.rslora ? std::sqrt(r) : r);
 }
 
 }  // namespace
@@ -283,7 +281,8 @@ std::string adapter_hash(const PeftAdapter& adapter) {
 
 void warn_if_other_base(const fs::path& adapter_directory, const fs::path& base) {
   const JsonFile config(adapter_directory / "adapter_config.json");
-  if (!config.raw("base_model_name_or_path").is_string() || config.text("base_model_name_or_path").empty()) return;
+  if (!config.raw("base_model_name_or_path").is_string() || config.text("base_model_name_or_path").empty())
+    return;
   const fs::path named = adapter_directory / config.text("base_model_name_or_path");
   std::error_code ignored;
   if (!fs::exists(named, ignored) || fs::equivalent(named, base, ignored)) return;
@@ -305,10 +304,10 @@ fs::path resolve_adapter(const fs::path& path, const char* key) {
     if (is_adapter(entry.path())) inside.push_back(entry.path());
   std::ranges::sort(inside);
   if (inside.size() == 1) return inside.front();
-  std::string names;
-  for (const fs::path& place : inside) names += (names.empty() ? "" : ", ") + place.filename().string();
+  std::vector<std::string> names;
+  for (const fs::path& place : inside) names.push_back(place.filename().string());
   APO_CHECK(DataError, inside.empty(), key, ": ", path.string(), ": expected one adapter, found ",
-            inside.size(), ": ", names, "; name one of them");
+            inside.size(), ": ", join(names), "; name one of them");
   APO_CHECK(DataError, !fs::exists(path / "adapter_model.safetensors", ignored), key, ": ",
             (path / "adapter_config.json").string(),
             ": missing beside adapter_model.safetensors; it says rank and alpha");

@@ -105,10 +105,11 @@ void PolicyOptions::visit(config::Visitor& v) {
   v("lora", lora, "low-rank adapter: what training changes instead of the weights");
   v("unnorm_key", unnorm_key, "which entry of the action statistics; empty: the only one");
   v("action_normalization", action_normalization,
-    "quantiles: q01..q99 to [-1, 1] but for the gripper; released-apo: of all dimensions, as the authors' program; auto: "
-    "as the checkpoint says, else quantiles");
-  v("gripper", gripper, "where the gripper is in the policy's actions, and how its command is coded; what is left open is "
-                        "as the checkpoint says");
+    "quantiles: q01..q99 to [-1, 1] but for the gripper; released-apo: of all dimensions, as the authors' "
+    "program; auto: as the checkpoint says, else quantiles");
+  v("gripper", gripper,
+    "where the gripper is in the policy's actions, and how its command is coded; what is left open is "
+    "as the checkpoint says");
   v("cameras", cameras,
     "cameras of a fresh policy; empty: all of the first episode. Of an OpenVLA: the one that it sees");
   v("state_keys", state_keys, "proprioception of a fresh policy; empty: none");

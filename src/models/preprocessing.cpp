@@ -6,6 +6,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "apo/base/text.h"
 #include "apo/data/transforms.h"
 #include "models/json_file.h"
 
@@ -16,9 +17,7 @@ constexpr double kSmallestDeviation = 1e-6;  // a state that never changes is on
 
 template <class Map>
 std::string names_of(const Map& map) {
-  std::string list;
-  for (const auto& [name, value] : map) list += (list.empty() ? "" : ", ") + name;
-  return list.empty() ? "none" : list;
+  return map.empty() ? "none" : join(std::views::keys(map));
 }
 
 const at::Tensor& picture(const Observation& observation, const std::string& camera) {

@@ -53,10 +53,11 @@ struct AdaptedProduct : torch::autograd::Function<AdaptedProduct> {
   using Optional = std::optional<at::Tensor>;
 
   // Without `context`, nothing is recorded.
-  // Scaled A and B bring the scale twice, and addmm_ takes it off once: no gradient needs a multiplication of its own.
+  // Scaled A and B bring the scale twice, and addmm_ takes it off once: no gradient needs a multiplication of
+  // its own.
   static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight,
-                            const Optional& bias, const Optional& a, const Optional& b, const Optional& scaled_a,
-                            const Optional& scaled_b, double scale) {
+                            const Optional& bias, const Optional& a, const Optional& b,
+                            const Optional& scaled_a, const Optional& scaled_b, double scale) {
     at::Tensor output = product(input, weight, bias), reduced;
     const Optional &left = scaled_b ? scaled_b : b, &right = scaled_a ? scaled_a : a;
     if (a) {
@@ -99,7 +100,8 @@ struct AdaptedProduct : torch::autograd::Function<AdaptedProduct> {
     }
     if (context->needs_input_grad(0)) {
       result[0] = product(gradient, weight.t(), std::nullopt);
-      if (a.defined()) result[0].view({-1, result[0].size(-1)}).addmm_(of_reduced, a, 1, is_scaled ? 1 / scale : 1);
+      if (a.defined())
+        result[0].view({-1, result[0].size(-1)}).addmm_(of_reduced, a, 1, is_scaled ? 1 / scale : 1);
     }
     if (context->needs_input_grad(1)) result[1] = at::mm(rows.t(), as_rows(input));
     if (has_bias != 0 && context->needs_input_grad(2)) result[2] = rows.sum(0);

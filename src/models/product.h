@@ -15,9 +15,10 @@ struct LowRank {
   at::Tensor scaled_a, scaled_b;  ///< scale · A and scale · B in the input's type, where A and B have another
 };
 
-/// Whether `adapted_product` may and should stand for the plain composition: tensors of one type on one device (the
-/// adapter's scaled ones, where there are), no autocast, and an adapter or a large weight. Does not depend on what requires a gradient, so that a policy, its copy and
-/// its frozen snapshot give the same numbers.
+/// Whether `adapted_product` may and should stand for the plain composition: tensors of one type on one
+/// device (the adapter's scaled ones, where there are), no autocast, and an adapter or a large weight. Does
+/// not depend on what requires a gradient, so that a policy, its copy and its frozen snapshot give the same
+/// numbers.
 bool can_fuse(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
               const LowRank& update);
 

@@ -6,6 +6,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
+#include "apo/base/text.h"
 #include "apo/config/options.h"
 #include "apo/models/description.h"
 #include "apo/models/linear.h"
@@ -56,17 +57,14 @@ PolicyFactory find_factory(const std::string& type, const std::string& where) {
   const auto found = all.factories.find(type);
   if (found != all.factories.end()) return found->second;
   std::vector<std::string> names;
-  std::string list;
-  for (const auto& [name, factory] : all.factories) {
-    names.push_back(name);
-    list += (list.empty() ? "" : ", ") + name;
-  }
+  for (const auto& [name, factory] : all.factories) names.push_back(name);
   const auto near = config::nearest(type, names);
   throw Kind(concat(where, ": no kind of policy is called \"", type, "\"",
-                    near ? "; did you mean \"" + *near + "\"?" : "", " Valid: ", list));
+                    near ? "; did you mean \"" + *near + "\"?" : "", " Valid: ", join(names)));
 }
 
-// What the config says of a loaded adapter beside its name. Its own rank, alpha and targets are those that train on.
+// What the config says of a loaded adapter beside its name. Its own rank, alpha and targets are those that
+// train on.
 void check_adapter(const LoraOptions& wanted, const LoraOptions& found, const fs::path& directory) {
   if (wanted.rank == 0) return;
   APO_CHECK(ConfigError, wanted.rank == found.rank, "policy.lora.rank: is ", wanted.rank,
@@ -162,10 +160,10 @@ void register_policy(const std::string& type, PolicyFactory factory) {
 }
 
 fs::path resolve_checkpoint(const fs::path& path) {
-  std::string looked;
+  std::vector<std::string> looked;
   std::error_code ignored;
   const auto is_policy = [&](const fs::path& directory) {
-    looked += (looked.empty() ? "" : ", ") + (directory / "config.json").string();
+    looked.push_back((directory / "config.json").string());
     return fs::is_regular_file(directory / "config.json", ignored);
   };
   refuse_missing(path, concat(path.string(), ": no such checkpoint"));
@@ -176,14 +174,14 @@ fs::path resolve_checkpoint(const fs::path& path) {
   for (const fs::path& latest : {path, path / "latest", path / "checkpoints" / "latest"}) {
     const fs::path step = read_latest(latest);
     if (step.empty()) {
-      if (latest != path) looked += ", " + latest.string();
+      if (latest != path) looked.push_back(latest.string());
       continue;
     }
     if (step == path) continue;
     if (is_policy(step / "policy")) return step / "policy";
     if (is_policy(step)) return step;
   }
-  throw DataError(concat(path.string(), ": no policy here; looked for ", looked));
+  throw DataError(concat(path.string(), ": no policy here; looked for ", join(looked)));
 }
 
 std::unique_ptr<Policy> make_policy(const PolicyOptions& given, const data::Dataset* dataset, uint64_t seed,

@@ -35,7 +35,8 @@ Replayed::Entry& Replayed::entry_of(const Inputs& inputs) {
   const std::vector<int64_t> shapes = shapes_of(inputs);
   auto found = std::ranges::find(entries_, shapes, &Entry::shapes);
   if (found == entries_.end()) {
-    if (entries_.size() == kMostEntries) entries_.erase(std::ranges::min_element(entries_, {}, &Entry::last_call));
+    if (entries_.size() == kMostEntries)
+      entries_.erase(std::ranges::min_element(entries_, {}, &Entry::last_call));
     entries_.emplace_back().shapes = shapes;
     found = std::prev(entries_.end());
   }
@@ -51,6 +52,7 @@ at::Tensor Replayed::run(const Inputs& inputs, const std::vector<int64_t>& state
   Entry& entry = entry_of(inputs);
   if (entry.graph == nullptr) {
     if (entry.calls <= kCallsBefore) return body(inputs);
+    entry.inputs.clear();  // of a recording that threw
     for (const at::Tensor& input : inputs) entry.inputs.push_back(input.defined() ? input.clone() : input);
     entry.graph = record_graph(device_of(inputs), [&entry, body] { entry.result = body(entry.inputs); });
     if (entry.graph == nullptr) {

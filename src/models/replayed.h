@@ -1,5 +1,5 @@
-// One computation without gradient, repeated with other numbers in tensors of the same shapes: recorded on the device when it
-// comes again, and replayed from then on.
+// One computation without gradient, repeated with other numbers in tensors of the same shapes: recorded on
+// the device when it comes again, and replayed from then on.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -19,9 +19,10 @@ class Replayed {
   using Inputs = std::vector<at::Tensor>;  ///< on one device; undefined ones stay so
   using Body = std::function<at::Tensor(const Inputs&)>;
 
-  /// What `body` gives for `inputs`, in a tensor of its own. From the third time on that the inputs' shapes and types come, it
-  /// is the device's recording that runs (`record_graph` says what a body must not do), and `body` itself does where nothing
-  /// can be recorded. `state` stands for all else that the body reads: where it is another, every recording is thrown away.
+  /// What `body` gives for `inputs`, in a tensor of its own. From the third time on that the inputs' shapes
+  /// and types come, it is the device's recording that runs (`record_graph` says what a body must not do),
+  /// and `body` itself does where nothing can be recorded. `state` stands for all else that the body reads:
+  /// where it is another, every recording is thrown away.
   at::Tensor run(const Inputs& inputs, const std::vector<int64_t>& state, const Body& body);
   /// Gives back the recordings and their memory.
   void clear() { entries_.clear(); }

@@ -7,6 +7,7 @@
 
 #include "apo/base/atomic_file.h"
 #include "apo/base/error.h"
+#include "apo/base/text.h"
 #include "apo/models/safetensors.h"
 #include "models/json_file.h"
 #include "models/safetensors_types.h"
@@ -80,6 +81,12 @@ std::vector<std::vector<TensorDeclaration>> shards_of(std::vector<TensorDeclarat
   return shards;
 }
 
+// The length of a header and its first byte, of a file that may have got no further.
+bool begins_as_safetensors(std::string_view head) {
+  constexpr std::string_view kUpperLength("\0\0\0\0", 4);
+  return head.size() >= 8 && head.substr(4, 4) == kUpperLength && (head.size() == 8 || head[8] == '{');
+}
+
 }  // namespace
 
 std::optional<at::ScalarType> scalar_type_of(std::string_view dtype) {
@@ -95,9 +102,7 @@ std::string_view dtype_of(at::ScalarType type) {
 }
 
 std::string known_dtypes() {
-  std::string list;
-  for (const auto& [name, type] : kTypes) list += (list.empty() ? "" : ", ") + std::string(name);
-  return list;
+  return join(std::views::keys(kTypes));
 }
 
 int64_t TensorDeclaration::bytes() const {
@@ -115,7 +120,8 @@ struct SafetensorsWriter::State {
 SafetensorsWriter::SafetensorsWriter(const fs::path& path, std::vector<TensorDeclaration> tensors,
                                      const std::map<std::string, std::string>& metadata) {
   const std::string text = header_of(path, tensors, metadata);
-  state_ = std::unique_ptr<State>(new State{.tensors = std::move(tensors), .file = AtomicFile(path)});
+  state_ = std::unique_ptr<State>(
+      new State{.tensors = std::move(tensors), .file = AtomicFile(path, begins_as_safetensors)});
   std::string length;
   for (int i = 0; i < 8; ++i) length += static_cast<char>(text.size() >> (8 * i) & 0xff);
   state_->file.write(length);

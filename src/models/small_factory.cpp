@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "apo/base/error.h"
+#include "apo/base/text.h"
 #include "apo/config/options.h"
 #include "apo/data/dataset.h"
 #include "apo/data/statistics.h"
@@ -27,12 +28,10 @@ void check_names(const std::string& option, const std::vector<std::string>& want
                  const std::vector<std::string>& available, const std::string& unused) {
   for (const std::string& name : wanted) {
     if (std::find(available.begin(), available.end(), name) != available.end()) continue;
-    std::string list;
-    for (const std::string& candidate : available) list += (list.empty() ? "" : ", ") + candidate;
     const auto near = config::nearest(name, available);
     throw ConfigError(concat(option, ": the data has no \"", name, "\"",
                              near ? " (did you mean \"" + *near + "\"?)" : "",
-                             "; there are: ", list.empty() ? "none" : list, unused));
+                             "; there are: ", available.empty() ? "none" : join(available), unused));
   }
 }
 
@@ -56,7 +55,8 @@ Preprocessing load_preprocessing(const PolicyOptions& options, const std::filesy
 
 }  // namespace
 
-PolicyDescription SmallPolicy::describe(const PolicyOptions& options, const std::filesystem::path& directory) {
+PolicyDescription SmallPolicy::describe(const PolicyOptions& options,
+                                        const std::filesystem::path& directory) {
   const std::filesystem::path path = directory / "config.json";
   const Vocabulary vocabulary(JsonFile(path).texts("vocabulary"), path.string() + ": vocabulary");
   const Preprocessing preprocessing = load_preprocessing(options, directory);
@@ -79,7 +79,7 @@ std::unique_ptr<SmallPolicy> SmallPolicy::create(const PolicyOptions& options, c
   preprocessing.image_size = options.image_size;
   preprocessing.state_keys = options.state_keys;
   if (!options.unnorm_key.empty()) preprocessing.dataset = options.unnorm_key;
-  const Observation first = dataset.sample(steps.front()).observation;
+  const Observation first = dataset.observation(steps.front());
   preprocessing.cameras = options.cameras.empty() ? keys_of(first.images) : options.cameras;
   APO_CHECK(DataError, !preprocessing.cameras.empty(), "a fresh policy needs a camera; the data has none");
   const std::string unused =

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <vector>
@@ -15,6 +14,7 @@
 #include "apo/config/options.h"
 #include "apo/models/safetensors.h"
 #include "base/json_depth.h"
+#include "base/paths.h"
 #include "models/checkpoint_files.h"
 #include "training/random_state.h"
 
@@ -58,17 +58,6 @@ ordered_json to_json(const TrainingState& state, const ScheduleOptions& schedule
           {"metrics", state.metrics},
           {"cached_reference_hash", state.cached_reference_hash},
           {"heaviest", to_json(state.heaviest)}};
-}
-
-// N of "step-N"; nothing for other names.
-std::optional<int64_t> step_of(const fs::path& directory) {
-  const std::string name = directory.filename().string();
-  if (!name.starts_with("step-")) return {};
-  int64_t step = 0;
-  const char* end = name.data() + name.size();
-  const auto [rest, error] = std::from_chars(name.data() + 5, end, step);
-  if (error != std::errc() || rest != end || step < 0) return {};
-  return step;
 }
 
 void point_latest_at(const fs::path& checkpoint) {
@@ -144,8 +133,9 @@ bool is_stored(const models::Reference& reference) {
 std::vector<fs::path> whole_checkpoints(const fs::path& run_directory) {
   std::vector<std::pair<int64_t, fs::path>> found;
   std::error_code error;
-  for (fs::directory_iterator entry(run_directory / "checkpoints", error), end; !error && entry != end; entry.increment(error))
-    if (const auto step = step_of(entry->path()); step && is_whole_directory(entry->path()))
+  for (fs::directory_iterator entry(run_directory / "checkpoints", error), end; !error && entry != end;
+       entry.increment(error))
+    if (const auto step = models::step_of(entry->path()); step && is_whole_directory(entry->path()))
       found.emplace_back(*step, entry->path());
   std::ranges::sort(found, std::greater());
   std::vector<fs::path> paths;
@@ -155,11 +145,9 @@ std::vector<fs::path> whole_checkpoints(const fs::path& run_directory) {
 
 fs::path save_checkpoint(const fs::path& run_directory, const TrainingState& state,
                          const TrainingOptions& options, const models::Policy& policy, const Adam& optimizer,
-                         const models::Reference* reference, int64_t keep) {
+                         const models::Reference* reference) {
   const fs::path directory = run_directory / "checkpoints", path = directory / concat("step-", state.step);
-  std::error_code error;
-  fs::create_directories(directory, error);
-  APO_CHECK(RunError, !error, directory.string(), ": cannot create directory: ", error.message());
+  make_directory(directory);
   write_directory_atomic(path, [&](const fs::path& staging) {
     fs::create_directories(staging / "policy");
     policy.save(staging / "policy");
@@ -175,11 +163,6 @@ fs::path save_checkpoint(const fs::path& run_directory, const TrainingState& sta
     write_file_atomic(staging / "state.json", models::sealed(json));
   });
   point_latest_at(path);
-  const std::vector<fs::path> all = whole_checkpoints(run_directory);
-  for (size_t i = static_cast<size_t>(keep); keep > 0 && i < all.size(); ++i) {
-    fs::remove_all(all[i], error);
-    if (error) log_warn(all[i].string(), ": cannot remove this old checkpoint: ", error.message());
-  }
   return path;
 }
 

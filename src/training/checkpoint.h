@@ -32,9 +32,11 @@ struct TrainingState {
   int64_t samples_bytes = 0;           ///< of samples.jsonl
   std::string data_fingerprint;        ///< of the pools that batches are drawn from
   std::string policy_checkpoint;       ///< directory that the starting policy came from; empty: fresh
-  std::string policy_checkpoint_from_run;  ///< the same, as the way there from the run's directory; may be absent
+  std::string policy_checkpoint_from_run;  ///< the same, as the way there from the run's directory; may be
+                                           ///< absent
   std::string policy_hash;             ///< of the starting policy; only where the reference is rebuilt from it
-  std::string frozen_hash;             ///< of what training leaves as it was; empty if nothing, or not known
+  std::string frozen_hash;             ///< of what training leaves as it was; empty if nothing, or an older
+                                       ///< checkpoint does not say
   std::string cached_reference_hash;   ///< of cached_reference.safetensors; empty without it
   bool reference_stored = false;
   std::map<std::string, double> metrics;  ///< of the last step
@@ -46,11 +48,11 @@ int64_t size_bytes(const models::NamedTensors& tensors);
 /// True if a checkpoint holds this reference's parameters.
 bool is_stored(const models::Reference& reference);
 
-/// Writes `run_directory`/checkpoints/step-N, points checkpoints/latest at it, and removes all but the `keep` newest
-/// (0: none). Returns its path. RunError naming the file (disk full, no permission); older checkpoints are untouched.
+/// Writes `run_directory`/checkpoints/step-N and points checkpoints/latest at it. Returns its path. RunError
+/// naming the file (disk full, no permission); older checkpoints are untouched.
 std::filesystem::path save_checkpoint(const std::filesystem::path& run_directory, const TrainingState& state,
                                       const TrainingOptions& options, const models::Policy& policy,
-                                      const Adam& optimizer, const models::Reference* reference, int64_t keep);
+                                      const Adam& optimizer, const models::Reference* reference);
 
 /// Whole checkpoints, newest first.
 std::vector<std::filesystem::path> whole_checkpoints(const std::filesystem::path& run_directory);

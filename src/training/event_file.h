@@ -2,6 +2,7 @@
 // summaries.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -20,6 +21,8 @@ std::string tfrecord(std::string_view bytes);
 /// Appends scalars to a new file `directory`/events.out.tfevents.*.
 class EventFile {
  public:
+  static constexpr size_t kHeadBytes = 42;  ///< what a file of a run's first process holds before any scalar
+
   /// `first_step` > 0 (a resumed run) tells TensorBoard to forget what older files say from that step on.
   /// RunError naming the file if it cannot be written. `begins` hears the name before there is such a file.
   EventFile(const std::filesystem::path& directory, int64_t first_step, double wall_time_s,

@@ -231,7 +231,8 @@ bool Learner::drops_out() const {
   return slots == nullptr || (!slots->active().empty() && slots->options(slots->active()).dropout > 0);
 }
 
-// Nothing to do where its log-probabilities were kept. The policy, if it is scored next, then drops the same units.
+// Nothing to do where its log-probabilities were kept. The policy, if it is scored next, then drops the same
+// units.
 void Learner::score_reference(MicroBatch& batch, bool mismatched, bool policy_follows) {
   if (batch.objective.reference_token_log_probs.defined()) return;
   std::optional<GeneratorScope> same_dropout;

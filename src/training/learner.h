@@ -44,7 +44,8 @@ struct BatchOutcome {
 /// measured first in a pass without gradient, with the same dropout as the second; logits of the reference
 /// and of mismatched actions are kept in between ([B, T, V] each). The whole batch at once needs one pass.
 ///
-/// Dropout, where it is on, falls on the same units of policy and reference: equal policies have rewards of 0.
+/// Dropout, where it is on, falls on the same units of policy and reference: equal policies have rewards of
+/// 0.
 ///
 /// A pair is never split: for dpo and tpo a micro-batch ends between pairs, and is larger than asked for where one pair
 /// alone is.

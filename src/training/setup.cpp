@@ -87,6 +87,7 @@ std::unique_ptr<data::Dataset> open_data(const TrainingOptions& options, const s
   const data::PolicyInputs inputs = models::policy_inputs(policy);
   data::DataOptions data = options.data;
   data.policy_gripper = inputs.gripper;
+  data.policy_cameras = inputs.cameras;
   auto dataset = std::make_unique<data::Dataset>(data);
   if (!resumed.empty()) return dataset;
   std::string wrong;
@@ -122,13 +123,6 @@ std::string fingerprint(const data::Dataset& dataset) {
 }
 
 // One observation of every kind that the episodes have must suit the policy, before training meets it by chance.
-// "; not used: obs/depth (float32 [20, 8, 8, 1]), ..."
-std::string unused_of(const data::EpisodeRecord& record) {
-  std::string text;
-  for (const auto& [name, why] : record.unused) text += concat(text.empty() ? "; not used: " : ", ", name, " (", why, ")");
-  return text;
-}
-
 void check_observations(const data::Dataset& dataset, const models::Policy& policy, const std::string& checkpoint) {
   std::set<std::vector<std::string>> kinds;
   std::pair<int32_t, int32_t> last = {-1, -1};
@@ -136,14 +130,14 @@ void check_observations(const data::Dataset& dataset, const models::Policy& poli
     if (std::exchange(last, {index.file, index.episode}) == std::pair(index.file, index.episode)) continue;
     if (!kinds.insert(dataset.record(index.file, index.episode).observation_names).second) continue;
     try {
-      Observation observation = dataset.sample(index).observation;
+      Observation observation = dataset.observation(index);
       policy.prepare(observation);
       policy.encode(std::span(&observation, 1));
     } catch (const Error& error) {
       throw DataError(concat(dataset.file_path(index.file).string(), ": ",
                              dataset.episode_name(index.file, index.episode), ": does not suit the policy",
                              checkpoint.empty() ? "" : " " + checkpoint, ": ", error.what(),
-                             unused_of(dataset.record(index.file, index.episode))));
+                             data::unused_observations(dataset.record(index.file, index.episode))));
     }
   }
 }

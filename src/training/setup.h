@@ -19,9 +19,10 @@ int64_t total_steps(const TrainOptions& train, const data::PoolSampler& sampler)
 /// nothing for an objective that compares pairs.
 data::PoolSampler make_sampler(const TrainingOptions& options, const data::Dataset& dataset);
 
-/// The recordings, grippers coded as the policy's, compared with the checkpoint that is refined: warnings are told.
-/// DataError with what does not suit, unless data.checks is warn.
-/// `resumed`: a run's own checkpoint, whose policy is the one that goes on; it was compared when the run began.
+/// The recordings, grippers coded as the policy's, compared with the checkpoint that is refined: warnings are
+/// told. DataError with what does not suit, unless data.checks is warn.
+/// `resumed`: a run's own checkpoint, whose policy is the one that goes on; it was compared when the run
+/// began.
 std::unique_ptr<data::Dataset> open_data(const TrainingOptions& options, const std::string& resumed = "");
 
 /// A hash of everything that decides which samples a batch holds: steps, labels, actions.

@@ -177,13 +177,11 @@ void Run::make_policy() {
           ": these are not the weights that the run began with, and its reference is rebuilt from them");
     }
   }
-  if (state_.policy_hash.empty()) {  // else that one vouches for all of the weights
-    const std::string frozen_hash = models::frozen_parameter_hash(*policy_);
-    APO_CHECK(DataError, !resume_from || state_.frozen_hash.empty() || frozen_hash == state_.frozen_hash,
-              "policy.checkpoint: ", start.policy.checkpoint, ": cannot resume ", options_.run.dir,
-              ": the frozen weights beneath its adapter are not those that the run began with");
-    state_.frozen_hash = frozen_hash;
-  }
+  const std::string frozen_hash = models::frozen_parameter_hash(*policy_);
+  APO_CHECK(DataError, !resume_from || state_.frozen_hash.empty() || frozen_hash == state_.frozen_hash,
+            "policy.checkpoint: ", start.policy.checkpoint, ": cannot resume ", options_.run.dir,
+            ": the frozen weights beneath its adapter are not those that the run began with");
+  state_.frozen_hash = frozen_hash;
   optimizer_ = std::make_unique<Adam>(options_.optimizer, models::trainable_parameters(*policy_));
   if (resume_from) restore_training(*resume_from, *optimizer_, device_);
 }
@@ -194,7 +192,8 @@ void Run::remember_way_to_policy() {
       fs::path(state_.policy_checkpoint).lexically_relative(fs::canonical(directory_.path())).string();
 }
 
-// Where it was; or, the run having been moved with it, as far from the run as it was; or where the config says.
+// Where it was; or, the run having been moved with it, as far from the run as it was; or where the config
+// says.
 void Run::find_policy_again() {
   std::error_code ignored;
   if (state_.policy_checkpoint.empty() || fs::exists(state_.policy_checkpoint, ignored)) return;
@@ -221,8 +220,9 @@ void Run::open_files() {
   guard_ = make_guard(options_, *policy_, *dataset_);
   if (guard_ && resumed) guard_->replay(directory_ / "metrics.jsonl");
   if (options_.logging.tensorboard && state_.step < total_steps_)
-    events_ = std::make_unique<EventFile>(directory_ / "tensorboard", resumed ? state_.step + 1 : 0, wall_time_s(),
-                                          [this](const fs::path& file) { directory_.claim(file); });
+    events_ =
+        std::make_unique<EventFile>(directory_ / "tensorboard", resumed ? state_.step + 1 : 0, wall_time_s(),
+                                    [this](const fs::path& file) { directory_.claim(file); });
 }
 
 std::unique_ptr<data::Loader> Run::make_loader(int64_t first_position) const {
@@ -394,7 +394,7 @@ void Run::check_base() const {
     if (file.change == models::FileChange::truncated) refuse(file, "was cut short");
     if (file.change == models::FileChange::replaced) refuse(file, "was replaced by another file");
   }
-  if (state_.frozen_hash.empty() || models::frozen_parameter_hash(*policy_) != state_.frozen_hash)
+  if (models::frozen_parameter_hash(*policy_) != state_.frozen_hash)
     refuse(changes.front(), "was written to");
   models::accept_mapped_files();
 }
@@ -405,7 +405,7 @@ void Run::checkpoint() {
   if (samples_file_) state_.samples_bytes = samples_file_->size();
   // the one that an alarm names stays
   last_checkpoint_ = directory_.checkpoint(state_.step, alarm_.empty() ? options_.train.keep : 0, [&] {
-    return save_checkpoint(directory_.path(), state_, options_, *policy_, *optimizer_, reference_.get(), /*keep=*/0);
+    return save_checkpoint(directory_.path(), state_, options_, *policy_, *optimizer_, reference_.get());
   });
   log_debug("saved ", last_checkpoint_.string());
 }

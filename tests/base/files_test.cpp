@@ -190,15 +190,64 @@ TEST(AtomicDirectory, ADirectoryOfOthersIsNoStagingDirectory) {
   const TempDir dir;
   fs::create_directories(dir / "d.partial");
   std::ofstream(dir / "d.partial/theses.tex") << "mine";
-  EXPECT_THAT(error_of<RunError>([&] { write_directory_atomic(dir / "d", [](const fs::path&) {}); }),
-              HasSubstr("d.partial: in the way"));
-  EXPECT_EQ(read_file(dir / "d.partial/theses.tex"), "mine");
+  const auto expect_refused = [&] {
+    EXPECT_THAT(error_of<RunError>([&] { write_directory_atomic(dir / "d", [](const fs::path&) {}); }),
+                HasSubstr("d.partial: in the way"));
+    EXPECT_EQ(read_file(dir / "d.partial/theses.tex"), "mine");
+  };
+  expect_refused();
+  for (const char* mark : {"", "other.tex\n"}) {
+    std::ofstream(dir / "d.partial/DONE") << mark;
+    expect_refused();
+  }
+}
+
+// Wherever it was killed: before its first file, between its files, while it wrote its mark, before the last renaming.
+TEST(AtomicDirectory, WhatAKilledProcessLeftIsReplaced) {
+  const TempDir dir;
+  for (const std::vector<const char*>& files : std::vector<std::vector<const char*>>{
+           {}, {".apo-unfinished", "a"}, {".apo-unfinished", "a", "DONE.partial"}, {".apo-unfinished", "a", "DONE"}, {"a", "DONE"}}) {
+    fs::create_directories(dir / "d.partial");
+    for (const char* file : files) std::ofstream(dir / "d.partial" / file) << (std::string(file) == "DONE" ? "a\n" : "x");
+    write_directory_atomic(dir / "d", [](const fs::path& staging) { std::ofstream(staging / "b") << "new"; });
+    EXPECT_THAT(names_in(dir.path()), ElementsAre("d"));
+    EXPECT_THAT(names_in(dir / "d"), ElementsAre("DONE", "b"));
+  }
+}
+
+TEST(AtomicFile, ANeighborOfOthersStays) {
+  const TempDir dir;
+  const auto write = [&] { return error_of<RunError>([&] { write_file_atomic(dir / "x.json", "{\n \"stages\": 1}"); }); };
+  for (const char* theirs : {"mine", "{\"mine\": 1}", "{\n \"mine\": 1}"}) {
+    std::ofstream(dir / "x.json.partial") << theirs;
+    EXPECT_THAT(write(), AllOf(HasSubstr("x.json.partial: in the way"), HasSubstr("nothing was written")));
+    EXPECT_EQ(read_file(dir / "x.json.partial"), theirs);
+  }
+  for (const char* ours : {"", "{\n", "{\n \"stages\": {\"base"}) {
+    std::ofstream(dir / "x.json.partial") << ours;
+    EXPECT_EQ(write(), "");
+    EXPECT_THAT(names_in(dir.path()), ElementsAre("x.json"));
+  }
+  fs::create_symlink("x.json", dir / "x.json.partial");
+  EXPECT_THAT(write(), HasSubstr("it is a link"));
+  EXPECT_TRUE(fs::is_symlink(dir / "x.json.partial"));
+}
+
+TEST(CheckWritable, TouchesNothing) {
+  const TempDir dir;
+  for (const char* name : {"x.hdf5.check", "x.hdf5.check-1"}) std::ofstream(dir / name) << "mine";
+  std::ofstream(dir / "x.hdf5.partial") << "\x89HDF of a conversion that was killed";
+  check_writable(dir / "x.hdf5");
+  EXPECT_THAT(names_in(dir.path()), ElementsAre("x.hdf5.check", "x.hdf5.check-1", "x.hdf5.partial"));
+  EXPECT_EQ(read_file(dir / "x.hdf5.check"), "mine");
+  std::ofstream(dir / "x.hdf5.partial") << "mine";
+  EXPECT_THAT(error_of<RunError>([&] { check_writable(dir / "x.hdf5"); }), HasSubstr("x.hdf5.partial: in the way"));
+  EXPECT_EQ(read_file(dir / "x.hdf5.partial"), "mine");
 }
 
 TEST(AtomicFile, LinksAreReplacedAndDevicesStay) {
   const TempDir dir;
   std::ofstream(dir / "victim") << "secret";
-  fs::create_symlink("victim", dir / "x.partial");
   fs::create_symlink("victim", dir / "x");
   write_file_atomic(dir / "x", "new");
   EXPECT_EQ(read_file(dir / "victim"), "secret");

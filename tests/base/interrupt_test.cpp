@@ -89,6 +89,24 @@ TEST(Interrupt, ASecondSignalEndsWhatIsFinishing) {
   EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
 }
 
+// The process ends while the directory gets its name: it is not emptied on the way.
+TEST(Interrupt, WhatIsBeingRenamedStays) {
+  const TempDir dir;
+  EXPECT_EQ(exit_code_of_child([&] {
+              catch_interrupts();
+              std::filesystem::create_directories(dir / "step-4.partial");
+              std::ofstream(dir / "step-4.partial/weights") << "whole";
+              Unfinished directory(dir / "step-4.partial");
+              directory.finish([] {
+                ::raise(SIGINT);
+                ::raise(SIGINT);
+              });
+              return 7;
+            }),
+            130);
+  EXPECT_TRUE(std::filesystem::exists(dir / "step-4.partial/weights"));
+}
+
 TEST(Interrupt, NohupIsRespected) {
   EXPECT_EQ(exit_code_of_child([] {
               ::signal(SIGHUP, SIG_IGN);

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+#include <vector>
+
 namespace apo {
 namespace {
 
@@ -46,6 +49,12 @@ TEST(UnfinishedCharacter, IsWhatGoesOnBehindTheEnd) {
   EXPECT_EQ(unfinished_character("a\xe7\xae"), 2u);
   EXPECT_EQ(unfinished_character("\xf0\x9f\xa4"), 3u);
   EXPECT_EQ(unfinished_character("\x80\x80\x80\x80"), 0u) << "begins none";
+}
+
+TEST(Join, PutsTheSeparatorBetween) {
+  EXPECT_EQ(join(std::vector<std::string>{}), "");
+  EXPECT_EQ(join(std::vector<std::string>{"one"}), "one");
+  EXPECT_EQ(join(std::vector<std::string_view>{"one", "two", "three"}, " | "), "one | two | three");
 }
 
 }  // namespace

@@ -106,16 +106,12 @@ TEST_P(BadLayoutTest, WrongTypes) {
 }
 
 TEST_P(BadLayoutTest, WrongLengths) {
+  const int64_t rows = at().steps + 1;
   EXPECT_THAT(message([&](auto&, auto& obs) {
-                obs.remove(at().camera);
-                obs.write(at().camera, pixels(at().steps + 1), {at().steps + 1, 8, 8, 3});
+                replace_the_only_camera(obs, [&] { obs.write(at().camera, pixels(rows), {rows, 8, 8, 3}); });
               }),
-              HasSubstr("rows, one for each action, found uint8"));
-  EXPECT_THAT(message([&](auto&, auto& obs) {
-                obs.remove(at().state);
-                obs.write(at().state, std::vector<float>(2), {2, 1});
-              }),
-              AllOf(HasSubstr(at().state), HasSubstr("rows, one for each action, found float32 [2, 1]")));
+              AllOf(HasSubstr(std::string("/obs/") + at().camera),
+                    HasSubstr(concat("expected ", at().steps, " rows, one for each action, found uint8"))));
   EXPECT_THAT(message([](auto& demo, auto&) { demo.set_attribute("num_samples", int64_t{3}); }),
               HasSubstr("/actions: expected 3 rows (attribute num_samples), found"));
 }
@@ -132,6 +128,31 @@ TEST_P(BadLayoutTest, EpisodesWithoutStepsAreLeftOut) {
   EXPECT_EQ(file->num_episodes(), whole->num_episodes() - 1);
   EXPECT_EQ(file->episode(0).name, "demo_1");
   EXPECT_THAT(file->left_out(), ::testing::ElementsAre("data/demo_0: no step"));
+}
+
+// A camera that is filmed at half the rate, and a state that was cut short.
+TEST_P(BadLayoutTest, OtherLengthsAreNotUsed) {
+  fs::copy_file(layout(at().file), path_);
+  const int64_t rows = at().steps / 2;
+  {
+    hdf5::Group obs = hdf5::Group::open_for_writing(path_).group("data").group("demo_0").group("obs");
+    obs.write("top_image", pixels(rows), {rows, 8, 8, 3});
+    obs.remove(at().state);
+    obs.write(at().state, std::vector<float>(2), {2, 1});
+  }
+  const EpisodeRecord whole =
+      TrajectoryFile::open(layout(at().file), TrajectoryFormat::automatic, "do it")->episode(0);
+  const EpisodeRecord record = TrajectoryFile::open(path_, TrajectoryFormat::automatic, "do it")->episode(0);
+  EXPECT_EQ(record.cameras, whole.cameras);
+  EXPECT_EQ(record.states.size() + 1, whole.states.size());
+  const std::string expected = concat("expected ", at().steps, " rows, one for each action, found ");
+  EXPECT_EQ(record.unused.at("obs/top_image"), concat(expected, "uint8 [", rows, ", 8, 8, 3]"));
+  EXPECT_EQ(record.unused.at(std::string("obs/") + at().state), expected + "float32 [2, 1]");
+  // an error for who asks for it
+  const DataOptions options = options_for_paths({path_.string()}, TrajectoryFormat::automatic, "do it");
+  EXPECT_THAT(to_text(validate(options, false, {.cameras = {"top"}, .state_keys = {at().state}})),
+              AllOf(HasSubstr("the policy needs top; obs/top_image is not used: " + expected),
+                    HasSubstr(concat("state ", at().state, " is only in "))));
 }
 
 // A state that nobody asks for makes no file unusable.

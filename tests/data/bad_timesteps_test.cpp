@@ -166,6 +166,27 @@ TEST(BadTimesteps, MixedCamerasAreTold) {
   EXPECT_THAT(to_text(validate(options, false)), AllOf(HasSubstr("mixed cameras: "), HasSubstr("third+wrist (first: a.hdf5 demo_1)")));
 }
 
+TEST(BadTimesteps, ACameraThatIsNotStoredAlikeIsNotUsed) {
+  TempDir dir;
+  fs::copy_file(layout("released_demo.hdf5"), dir / "a.hdf5");
+  {
+    Group demo = Group::open_for_writing(dir / "a.hdf5").group("demo_0");
+    for (const std::string& name : demo.names()) {
+      const bool first = name == "timestep_0";
+      Group step = demo.group(name);
+      step.write("wrist_obs", kPixels, {first ? 8 : 4, first ? 8 : 16, 3});
+    }
+  }
+  const auto file = TrajectoryFile::open(dir / "a.hdf5", TrajectoryFormat::automatic, "do it");
+  EXPECT_EQ(file->episode(0).observation_names, std::vector<std::string>{"third"});
+  EXPECT_EQ(file->observation(0, 1).images.size(), 1u);
+  const std::vector<std::string> paths{(dir / "a.hdf5").string()};
+  const DataOptions options = options_for_paths(paths, TrajectoryFormat::automatic, "do it");
+  EXPECT_THAT(to_text(validate(options, false, {.cameras = {"wrist"}})),
+              AllOf(HasSubstr("the policy needs wrist; timestep_*/wrist_obs is not used: "),
+                    HasSubstr("expected the first timestep's size 8x8, found uint8 [4, 16, 3]")));
+}
+
 // Every reader that hands numbers on refuses NaN by name; steps that the file marks as skipped are not looked at.
 TEST(BadTimesteps, NumbersThatAreNone) {
   TempDir dir;

@@ -7,6 +7,7 @@
 
 #include "apo/data/contact_sheet.h"
 #include "apo/data/inspect.h"
+#include "data/canvas.h"
 #include "data/journal.h"
 #include "data/seal.h"
 #include "data/recordings.h"
@@ -242,6 +243,52 @@ TEST(ContactSheet, BordersSayWhoActedAndStripsTheLabel) {
   EXPECT_EQ(pixel(sheet, top + 68 + 1, 10), (std::vector<int>{235, 85, 85}));  // undesirable
   EXPECT_EQ(pixel(sheet, top + 68 + 1, 10 + 58 + 6), (std::vector<int>{255, 196, 90}));
   EXPECT_EQ(pixel(sheet, top + 4, 14), pixel(numbered_step(0).observation.images["front"], 0, 0));
+}
+
+// Whether the sheet shows this drawing with its upper left corner at (y, x).
+bool shows(const at::Tensor& sheet, int64_t y, int64_t x, const Canvas& drawing) {
+  const at::Tensor& image = drawing.image();
+  return sheet.narrow(0, y, image.size(0)).narrow(1, x, image.size(1)).equal(image);
+}
+
+TEST(ContactSheet, ASkippedFrameSaysWhy) {
+  TempDir dir;
+  {
+    TrajectoryWriter writer(dir / "a.hdf5", test_info());
+    writer.begin_episode("lift");
+    for (int64_t i = 0; i < 2; ++i) {
+      Step step = numbered_step(i);
+      if (i == 0) step.action = {0.01f, 0.0f, 1.0f};
+      if (i == 1) step.action = {1.5f, 0.0f, 1.0f};
+      writer.append(step);
+    }
+    writer.end_episode(true, "");
+  }
+  const at::Tensor sheet = contact_sheet(options_for_paths({(dir / "a.hdf5").string()}), {.size = 60});
+  const int64_t strip = 10 + 26 + 10 + 28 + 68 + 1;
+  const auto text = [](const char* reason) {
+    Canvas drawing(11, 58, {120, 120, 128});
+    drawing.write(2, 3, reason, {12, 12, 14});
+    return drawing;
+  };
+  EXPECT_TRUE(shows(sheet, strip, 10, text("0 idle")));
+  EXPECT_TRUE(shows(sheet, strip, 10 + 58 + 6, text("1 action")));  // out of range, as far as there is room
+}
+
+TEST(ContactSheet, TheHeadSaysKAndWhoseItIs) {
+  TempDir dir;
+  write_recording(dir / "a.hdf5", {"ph"});
+  DataOptions options = options_for_paths({(dir / "a.hdf5").string()});
+  const auto head = [](const std::string& text) {
+    Canvas drawing(7, Canvas::text_width(text), {24, 24, 27});
+    drawing.write(0, 0, text, {160, 160, 170});
+    return drawing;
+  };
+  EXPECT_TRUE(shows(contact_sheet(options, {}), 26, 10, head("K = 10  (the defaults)")));
+  options.labels.steps_before_intervention = 7;
+  options.compatibility = DataCompatibility::released_code;
+  EXPECT_TRUE(shows(contact_sheet(options, {.config = "my.yaml"}), 26, 10,
+                    head("K = 7, released code  (my.yaml)")));
 }
 
 TEST(ContactSheet, LongEpisodesAreThinnedOutButNoTakeOverIsLost) {

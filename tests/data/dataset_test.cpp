@@ -103,6 +103,24 @@ TEST(Dataset, GivesWholeSamples) {
   EXPECT_EQ(dataset.sample({1, 0, 5}).source, ActionSource::intervention);
 }
 
+TEST(Dataset, GivesThePicturesThatThePolicySees) {
+  TempDir dir;
+  write_damaged_wrist(dir / "a.hdf5");
+  DataOptions options;
+  options.expert.push_back({.path = (dir / "a.hdf5").string()});
+  const auto cameras = [&](std::vector<std::string> seen) {
+    options.policy_cameras = std::move(seen);
+    std::vector<std::string> names;
+    for (const auto& [camera, image] : Dataset(options).sample({0, 0, 1}).observation.images)
+      names.push_back(camera);
+    return names;
+  };
+  const std::vector<std::string> both{"front", "wrist"};
+  EXPECT_EQ(cameras({"front"}), std::vector<std::string>{"front"});
+  EXPECT_EQ(cameras({}), both);
+  EXPECT_EQ(cameras({"front", "top"}), both);  // for the message of who needs top
+}
+
 TEST(Dataset, LimitAndInstructionOfASource) {
   TempDir dir;
   DataOptions options = two_sources(dir);

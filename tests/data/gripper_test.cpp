@@ -41,6 +41,17 @@ TEST(Gripper, SaysWhatIsWrong) {
             "x.hdf5: gripper: expected open and closed to differ, found 1 for both");
 }
 
+TEST(Gripper, WhatOneLeavesOpenIsAsTheOtherSays) {
+  const GripperOptions coded{.dimension = {}, .open = 1.0, .closed = 0.0}, placed{.dimension = {6}};
+  const GripperOptions both{.dimension = {6}, .open = 1.0, .closed = 0.0};
+  EXPECT_EQ(or_else(coded, placed), both);
+  EXPECT_EQ(or_else(placed, coded), both);
+  EXPECT_EQ(or_else(both, {.dimension = {0}, .open = -1.0, .closed = 1.0}), both);
+  EXPECT_EQ(or_else({}, {}), GripperOptions{});
+  const GripperOptions half{.dimension = {}, .open = 1.0, .closed = {}};   // is not filled up, but refused
+  EXPECT_EQ(or_else(half, both), (GripperOptions{.dimension = {6}, .open = 1.0, .closed = {}}));
+}
+
 TEST(Gripper, IsReadFromAConfig) {
   const auto read = [](const std::string& text) {
     return config::load<DataOptions>(config::Document::from_text(text)).expert.at(0).gripper;

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "apo/base/files.h"
+#include "apo/base/interrupt.h"
 #include "data/hdf5.h"
 #include "recordings.h"
 #include "support/child_process.h"
@@ -78,6 +79,54 @@ TEST(Guard, WhatDoesNotEndIsADamagedFile) {
   hdf5::set_reading_limit(20);
 }
 
+// A stale network disk looks the same: no answer, and no processor time that would run out.
+TEST(Guard, WhatDoesNotAnswerIsTold) {
+  const TempDir dir;
+  write_recording(dir / "good.hdf5", {"pp"});
+  const auto file = TrajectoryFile::open(dir / "good.hdf5");
+  const pid_t pid = hdf5::reading_process();
+  ASSERT_GT(pid, 0);
+  hdf5::set_reading_limit(1);
+  ASSERT_EQ(kill(pid, SIGSTOP), 0);
+  std::thread later([pid] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2500));
+    kill(pid, SIGCONT);
+  });
+  ::testing::internal::CaptureStderr();
+  const Observation observation = file->observation(0, 1);
+  const std::string told = ::testing::internal::GetCapturedStderr();
+  later.join();
+  hdf5::set_reading_limit(20);
+  EXPECT_EQ(observation.images.size(), 1u);
+  EXPECT_EQ(hdf5::reading_process(), pid);
+  const std::string line = concat("good.hdf5: /data/demo_0/obs/front_image: does not answer: process ", pid);
+  EXPECT_THAT(told, HasSubstr(line));
+  EXPECT_EQ(told.find(line), told.rfind(line));   // once
+}
+
+TEST(Guard, AnInterruptEndsTheWaitForWhatDoesNotAnswer) {
+  const TempDir dir;
+  write_recording(dir / "good.hdf5", {"pp"});
+  const auto file = TrajectoryFile::open(dir / "good.hdf5");
+  ASSERT_GT(hdf5::reading_process(), 0);
+  set_interrupted(true);
+  EXPECT_NO_THROW(file->observation(0, 0));   // what answers is not given up
+  ASSERT_EQ(kill(hdf5::reading_process(), SIGSTOP), 0);
+  const std::string message = message_of<Interrupted>([&] { file->observation(0, 1); });
+  set_interrupted(false);
+  EXPECT_THAT(message, HasSubstr("/data/demo_0/obs/front_image: interrupted while it did not answer"));
+  EXPECT_EQ(file->observation(0, 1).images.size(), 1u);   // in a fresh process
+}
+
+TEST(Guard, WorksWithoutStandardStreams) {
+  const TempDir dir;
+  write_recording(dir / "good.hdf5", {"pp"});
+  EXPECT_EQ(exit_code_of_child([&] {
+    for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) close(standard);
+    return TrajectoryFile::open(dir / "good.hdf5")->observation(0, 1).images.size() == 1 ? 0 : 1;
+  }), 0);
+}
+
 TEST(Guard, AFileGoesOnWhenAnotherOneEndedTheProcess) {
   const TempDir dir;
   write_recording(dir / "good.hdf5", {"pph"});
@@ -92,6 +141,15 @@ TEST(Guard, AFileGoesOnWhenAnotherOneEndedTheProcess) {
   std::filesystem::remove(dir / "good.hdf5");
   write_recording(dir / "good.hdf5", {"ph"});
   EXPECT_THAT(data_error([&] { file->observation(0, 1); }), HasSubstr("good.hdf5: was replaced or changed while it was read"));
+}
+
+TEST(Guard, APictureIsOneCall) {
+  const TempDir dir;
+  write_recording(dir / "good.hdf5", {"pph"});
+  const auto file = TrajectoryFile::open(dir / "good.hdf5");
+  const int64_t before = hdf5::calls_made();
+  EXPECT_EQ(file->observation(0, 2).images.size(), 1u);
+  EXPECT_EQ(hdf5::calls_made() - before, 1);
 }
 
 TEST(Guard, HoldsNoLockOfThisProcess) {

@@ -137,12 +137,15 @@ TEST(Labels, TheGripperIsComparedWithTheRecordedStepBefore) {
 TEST(Labels, TheGripperIsWhereTheRulesSay) {
   EpisodeRecord record = gripper_record(ActionSource::policy, "---", {0, 0, 0});
   record.actions = {{1, 0, 0, -1}, {0, 0, 0, -1}, {0, 0, 0.3f, 1}};   // hand, arm, arm, a mode
-  LabelRules rules{.gripper = {0, 3}};
+  LabelRules rules{.gripper = {.dimension = {0, 3}}};
   EXPECT_EQ(letters(label_episode(record, rules)), ".dd");   // the hand moved; the arm moved
-  rules.gripper = {0, -1};
+  rules.gripper.dimension = {0, -1};
   EXPECT_EQ(letters(label_episode(record, rules)), ".dd");
-  rules.gripper = {0};                                       // the mode is taken for a motion of one
+  rules.gripper.dimension = {0};                             // the mode is taken for a motion of one
   EXPECT_EQ(letters(label_episode(record, rules)), "ddd");
+  rules.gripper.dimension = {4};
+  EXPECT_EQ(config_error([&] { label_episode(record, rules); }),
+            "gripper: gripper.dimension: expected from -4 to 3 (actions have 4 numbers), found 4");
   record.actions = {{0.01f}, {0.2f}, {0.02f}};               // one number moves the robot
   EXPECT_EQ(letters(label_episode(record, {})), ".d.");
 }

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <map>
+#include <set>
 
 #include "data/recordings.h"
 #include "support/temp_dir.h"
@@ -118,6 +119,28 @@ TEST(Loader, ThrowsInTheCallerWhatAWorkerThrew) {
     Loader loader(dataset, sampler, options, 1, 0, [](Observation&) { throw DataError("no such camera"); });
     EXPECT_THAT(data_error([&] { loader.next(); }), HasSubstr("no such camera"));
   }
+}
+
+TEST(Loader, ReadsNoPicturesButThoseThatThePolicySees) {
+  TempDir dir;
+  write_damaged_wrist(dir / "a.hdf5");
+  DataOptions options;
+  options.expert.push_back({.path = (dir / "a.hdf5").string()});
+  options.pools = {.desirable = 1, .intervention = 0, .undesirable = 0};
+  options.augmentation.enabled = false;
+  const auto cameras_of_a_pass = [&] {
+    const Dataset dataset(options);
+    const PoolSampler sampler(dataset, options.pools, 6, 1);
+    Loader loader(dataset, sampler, options, 1, 0, nullptr);
+    std::set<std::string> cameras;
+    for (const Sample& sample : loader.next().samples)
+      for (const auto& [camera, image] : sample.observation.images) cameras.insert(camera);
+    return cameras;
+  };
+  EXPECT_THAT(data_error([&] { cameras_of_a_pass(); }),
+              HasSubstr("wrist_image row 3: expected numbers 0..1, found a value of 1.5"));
+  options.policy_cameras = {"front"};
+  EXPECT_EQ(cameras_of_a_pass(), std::set<std::string>{"front"});
 }
 
 TEST(Loader, StopsWhileWorkersAreBusy) {

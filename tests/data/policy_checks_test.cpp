@@ -112,6 +112,25 @@ TEST(PolicyComparison, AGripperOfAnotherRangeIsAnError) {
   EXPECT_EQ(compared(zero_one, continuous), "");
 }
 
+// How far beyond the commands of a checkpoint that opens its gripper by any width.
+TEST(PolicyComparison, AGripperBeyondAnyOpeningIsAnErrorIfItIsFarOrTheCodingIsKnown) {
+  PolicyInputs continuous = like_the_recordings();  // -1..1
+  continuous.action->std[6] = 0.5;
+  const auto of_size = [&](float size) {
+    const auto change = [size](int64_t, Step& s) { s.action[6] *= size; };
+    return compared({.episodes = kTwelve, .change = change}, continuous,
+                    [](DataOptions& o) { o.filter.max_abs_action = 10; });
+  };
+  const std::string dimension = ": dimension 6 (gripper): the policy steps command ";
+  EXPECT_EQ(of_size(1.25f), "");
+  EXPECT_THAT(of_size(1.75f), AllOf(HasSubstr("warning" + dimension + "-1.75..1.75, the checkpoint -1..1"),
+                                    Not(HasSubstr("error: "))));
+  EXPECT_THAT(of_size(2.5f), HasSubstr("error" + dimension + "-2.5..2.5"));
+  continuous.gripper = {.dimension = {}, .open = -1.0, .closed = 1.0};
+  EXPECT_EQ(of_size(1.25f), "");
+  EXPECT_THAT(of_size(1.75f), HasSubstr("error" + dimension + "-1.75..1.75"));
+}
+
 TEST(PolicyComparison, AGripperThatIsSaidIsMapped) {
   // -1 opens in the recordings, which begin with it
   const auto said = [](DataOptions& o) {
@@ -125,6 +144,21 @@ TEST(PolicyComparison, AGripperThatIsSaidIsMapped) {
       compared({.episodes = kTwelve}, libero(), turned_round),
       HasSubstr("warning: gripper: 12 of 12 episodes (100.0 %) begin with it closed, as the policy codes it "
                 "(the last dimension, 1 open, 0 closed)"));
+}
+
+// A checkpoint that takes any camera is shown the one that the config names.
+TEST(PolicyComparison, SaysWhoNeedsACameraOrAState) {
+  TempDir dir;
+  const std::string recording = record(dir, {.episodes = kTwelve});
+  PolicyInputs inputs = like_the_recordings();
+  inputs.cameras = {"top"};
+  inputs.state_keys = {"elbow"};
+  const auto shapes = [&] { return found(validated({recording}, nullptr, true, inputs), "shapes"); };
+  EXPECT_THAT(shapes(), AllOf(HasSubstr("the policy needs top (the checkpoint's cameras)"),
+                              HasSubstr("no episode has the state elbow (the checkpoint's states)")));
+  inputs.of_checkpoint = true;
+  EXPECT_THAT(shapes(), AllOf(HasSubstr("the policy needs top (policy.cameras)"),
+                              HasSubstr("no episode has the state elbow (policy.state_keys)")));
 }
 
 TEST(PolicyComparison, PicturesAndWords) {

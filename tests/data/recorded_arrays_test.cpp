@@ -306,6 +306,7 @@ TEST(RecordedPictures, OfOneGroupATimestep) {
   EXPECT_THAT(file->left_out(), ElementsAre("demo_1: no step", "notes: a group that is not named demo_N"));
   EXPECT_TRUE(file->observation(0, 1).images.at("third").equal(scene(1)));
   EXPECT_TRUE(file->observation(0, 1).images.at("wrist").equal(scene(1)));
+  EXPECT_EQ(file->observation(0, 1, {"wrist"}).images.size(), 1u);
   EXPECT_EQ(file->episode(0).unused,
             (std::map<std::string, std::string>{{"timestep_*/depth_obs", "float32 [8, 8]"}}));
 }

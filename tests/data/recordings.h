@@ -75,6 +75,25 @@ inline void write_recording(const std::filesystem::path& path, const std::vector
   }
 }
 
+/// A robomimic file of one demonstration of six steps: a camera front, and a camera wrist whose row 3 is no picture.
+inline void write_damaged_wrist(const std::filesystem::path& path) {
+  hdf5::Group data = hdf5::Group::create(path).create_group("data");
+  data.set_attribute("task_description", "lift the cube");
+  hdf5::Group demo = data.create_group("demo_0");
+  std::vector<float> actions, wrist;
+  std::vector<uint8_t> front;
+  for (int i = 0; i < 6; ++i) actions.insert(actions.end(), {0.5f, 0.1f * static_cast<float>(i), 1.0f});
+  for (int i = 0; i < 6 * 48; ++i) {
+    front.push_back(static_cast<uint8_t>(i % 251));
+    wrist.push_back(static_cast<float>(i % 100) / 100.0f);
+  }
+  wrist[3 * 48] = 1.5f;
+  demo.write("actions", actions, {6, 3});
+  hdf5::Group obs = demo.create_group("obs");
+  obs.write("front_image", front, {6, 4, 4, 3});
+  obs.write("wrist_image", wrist, {6, 4, 4, 3});
+}
+
 inline std::string data_error(const std::function<void()>& act) { return message_of<DataError>(act); }
 inline std::string config_error(const std::function<void()>& act) {
   return message_of<ConfigError>(act);

@@ -267,6 +267,19 @@ TEST(Validate, Pictures) {
   EXPECT_EQ(found(validated({layouts + "libero.hdf5"}), "pictures"), "");
 }
 
+TEST(Validate, APictureOfACameraThatNobodyNeedsIsANote) {
+  TempDir dir;
+  write_damaged_wrist(dir / "a.hdf5");
+  const auto pictures = [&](const PolicyInputs& inputs) {
+    return found(validated({(dir / "a.hdf5").string()}, nullptr, false, inputs), "pictures");
+  };
+  const std::string wrong = "wrist_image row 3: expected numbers 0..1, found a value of 1.5";
+  EXPECT_THAT(pictures({}), AllOf(HasSubstr("error: "), HasSubstr(wrong)));
+  EXPECT_THAT(pictures({.cameras = {"wrist"}}), AllOf(HasSubstr("error: "), HasSubstr(wrong)));
+  EXPECT_THAT(pictures({.cameras = {"front"}}),
+              AllOf(HasSubstr("note: "), HasSubstr(wrong), Not(HasSubstr("error: "))));
+}
+
 TEST(Validate, LengthsAndDuplicates) {
   const Validation v = of({.episodes = {"ppphhp", "pph", "pphhpp", "pphhpp"}});
   EXPECT_THAT(found(v, "lengths"), HasSubstr("warning: 1 of 4 episodes (25.0 %) are shorter (first: a.hdf5 demo_1)"));

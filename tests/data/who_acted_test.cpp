@@ -153,6 +153,70 @@ TEST_F(WhoActedTest, ZerosAloneSayNothing) {
             "php");
 }
 
+// A person's arrays are filled, the policy's is not.
+TEST_F(WhoActedTest, ZerosOfThePolicyAloneSayNothing) {
+  const EpisodeRecord record = read(4, [](auto& demo) {
+    add(demo, "policy_acting", {0, 0, 0, 0});
+    add(demo, "user_acting", {0, 1, 1, 0});
+  });
+  EXPECT_EQ(letters(record), "phhp");
+  EXPECT_THAT(record.remarks.at("policy_acting"), HasSubstr("user_acting is 0, which says who acted"));
+  EXPECT_EQ(letters(read(4,
+                         [](auto& demo) {
+                           add(demo, "interventions", {0, 1, 1, 0});
+                           add(demo, "policy_acting", {0, 0, 0, 0});
+                           add(demo, "user_acting", {0, 1, 1, 0});
+                         })),
+            "phhp");
+  // a demonstration in which the person pauses
+  EXPECT_EQ(letters(read(4,
+                         [](auto& demo) {
+                           add(demo, "interventions", {0, 0, 0, 0});
+                           add(demo, "policy_acting", {0, 0, 0, 0});
+                           add(demo, "user_acting", {0, 1, 1, 0});
+                         })),
+            "sees");
+}
+
+// h5py reads zeros from an array that was made and never filled.
+TEST_F(WhoActedTest, WhatWasNeverWrittenIsItsFillValue) {
+  const std::vector<std::pair<std::string, std::string>> names{{"action_source", "eee"},
+                                                               {"action_modes", "ppp"},
+                                                               {"policy_acting", "eee"},
+                                                               {"user_acting", "ppp"},
+                                                               {"interventions", "ppp"},
+                                                               {"intervention", "ppp"},
+                                                               {"intervene_flag", "ppp"},
+                                                               {"is_intervention", "ppp"},
+                                                               {"complementary_info.is_intervention", "ppp"},
+                                                               {"desirable", "eee"},
+                                                               {"policy_action_valid", "eee"}};
+  for (const auto& [name, expected] : names) {
+    const EpisodeRecord record = read(3, [&name = name](auto& demo) {
+      demo.make_unwritten(name, {3});
+      if (name == "policy_action_valid") demo.write("policy_action", Numbers(9, 0.5f), {3, 3});
+    });
+    EXPECT_EQ(letters(record), expected) << name;
+    EXPECT_TRUE(record.remarks.contains(name)) << name;
+    EXPECT_EQ(record.desirable[1], name == "desirable" ? std::optional(false) : std::nullopt) << name;
+    EXPECT_EQ(record.policy_actions[1], std::nullopt) << name;
+  }
+  const auto in_obs = [](auto& demo) { demo.group("obs").make_unwritten("user_acting", {3}); };
+  EXPECT_EQ(letters(read(3, in_obs)), "ppp");
+  EXPECT_THAT(error(3, [](auto& demo) { demo.make_unwritten("intervention", {2}); }),
+              HasSubstr("/data/demo_0/intervention: expected 3 rows"));
+}
+
+// Zeros are no action that the policy wanted.
+TEST_F(WhoActedTest, APolicyActionThatWasNeverWrittenIsNotUsed) {
+  const EpisodeRecord record = read(2, [](auto& demo) {
+    add(demo, "intervention", {0, 1});
+    demo.make_unwritten("policy_action", {2, 3});
+  });
+  EXPECT_EQ(record.policy_actions[1], std::nullopt);
+  EXPECT_EQ(record.unused.at("policy_action"), "float32 [2, 3], never written");
+}
+
 TEST_F(WhoActedTest, OursComesFirstThenSirius) {
   EXPECT_EQ(letters(read(3,
                          [](auto& demo) {

@@ -64,8 +64,6 @@ struct World {
       adapter.layers[layer] = {.a = random({4, 50}, 200 + i, 1 / std::sqrt(50.0)),
                                .b = random({60, 4}, 300 + i, size),
                                .scale = 2,
-                               .rank = 4,
-                               .alpha = 8,
                                .name_a = layer + "_a",
                                .name_b = layer + "_b"};
     }
@@ -106,6 +104,19 @@ TEST(MergedShare, IsOneOnceMergedAndZeroBefore) {
                     HasSubstr("would count twice")));
   world.merge();
   EXPECT_NEAR(world.share().share, 2, 4 * after.standard_error);
+}
+
+// A second round that went on in the direction of the first, which is merged, is no first round applied twice.
+TEST(MergedShare, AnAdapterAlongAMergedOneIsToldAndTaken) {
+  World world(0.1);
+  world.merge();
+  for (auto& [layer, part] : world.adapter.layers) part.b = part.b * 0.8;
+  EXPECT_NEAR(world.share().share, 1.25, 4 * world.share().standard_error);
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(world.complaint(), kFits);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(), AllOf(HasSubstr("hold the adapter's change 1.2"), HasSubstr("twice")));
+  for (auto& [layer, part] : world.adapter.layers) part.b = part.b / 0.8;
+  EXPECT_THAT(world.complaint(), HasSubstr("already"));
 }
 
 // By hand: W = diag(3, 0), D = 2 · (1, 0)ᵀ(1, 0): u·W v = 3, s = 2: share 3 / 2.

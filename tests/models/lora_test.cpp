@@ -9,6 +9,7 @@
 #include "apo/base/files.h"
 #include "apo/models/linear.h"
 #include "apo/models/safetensors.h"
+#include "models/adapter_cast.h"
 #include "models/small_world.h"
 #include "support/temp_dir.h"
 
@@ -96,17 +97,17 @@ TEST(Linear, AChangedAdapterIsCastAnew) {
   const at::Tensor x = at::full({1, 1}, 2, at::kBFloat16);
   LinearAdapter& adapter = linear.adapters[0];
   EXPECT_EQ(linear(x).item<float>(), 16);
-  EXPECT_TRUE(neighbour.adapters[0].cast.a.defined());  // all layers of the slot together
-  const at::Tensor first = adapter.cast.a, of_neighbour = neighbour.adapters[0].cast.a;
+  EXPECT_TRUE(neighbour.adapters[0].cast != nullptr);  // all layers of the slot together
+  const at::Tensor first = adapter.cast->a, of_neighbour = neighbour.adapters[0].cast->a;
   EXPECT_EQ(linear(x).item<float>(), 16);
-  EXPECT_TRUE(adapter.cast.a.is_same(first));
+  EXPECT_TRUE(adapter.cast->a.is_same(first));
   adapter.a.fill_(1);
   EXPECT_EQ(linear(x).item<float>(), 6);
   adapter.b.mul_(2);
   EXPECT_EQ(linear(x).item<float>(), 11);
   adapter.a = at::full({1, 1}, 4.0);
   EXPECT_EQ(linear(x).item<float>(), 41);
-  EXPECT_TRUE(neighbour.adapters[0].cast.a.is_same(of_neighbour));
+  EXPECT_TRUE(neighbour.adapters[0].cast->a.is_same(of_neighbour));
   EXPECT_EQ(first.item<float>(), 1.5);  // what a graph may still hold stays as it was
 }
 

@@ -59,6 +59,15 @@ TEST_F(Mapped, AChangeIsSeenUntilItIsAccepted) {
   EXPECT_THAT(changes(), IsEmpty());
 }
 
+TEST_F(Mapped, AChangeWhoseTimeWasSetBackIsSeen) {
+  const MappedFile file(path);
+  const auto before = fs::last_write_time(path);
+  ::usleep(50'000);  // more than the clock's grain
+  write_byte(path, 'y');
+  fs::last_write_time(path, before);
+  EXPECT_THAT(changes(), ElementsAre(std::pair("weights", FileChange::written)));
+}
+
 TEST_F(Mapped, TruncationReplacementAndRemovalAreToldApart) {
   {
     const MappedFile file(path);

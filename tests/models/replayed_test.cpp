@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <stdexcept>
+
 namespace apo::models {
 namespace {
 
@@ -98,6 +100,16 @@ TEST_F(ReplayedTest, WhereNothingCanBeRecordedTheBodyRuns) {
   for (int i = 0; i < 5; ++i) EXPECT_TRUE(run(i, 1).equal(at::full({2}, 2.0 * i)));
   EXPECT_EQ(bodies, 5);
   EXPECT_EQ(log.recorded, 0);
+}
+
+TEST_F(ReplayedTest, ARecordingThatThrewLeavesNothing) {
+  set_graph_recorder([](const std::function<void()>&) -> std::unique_ptr<DeviceGraph> { throw std::runtime_error("no"); });
+  for (int i = 0; i < 2; ++i) run(1, 1);
+  EXPECT_THROW(run(1, 1), std::runtime_error);
+  SetUp();
+  body = [](const Replayed::Inputs& inputs) { return at::full({1}, static_cast<int64_t>(inputs.size())); };
+  EXPECT_EQ(run(1, 1).item<int64_t>(), 2);
+  EXPECT_EQ(log.recorded, 1);
 }
 
 }  // namespace

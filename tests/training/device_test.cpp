@@ -298,7 +298,7 @@ TEST_F(CheckpointOnDevice, BringsWeightsMomentsAndStreamsBack) {
   TrainingState state;
   state.step = 1;
   state.reference_stored = true;
-  const auto checkpoint = save_checkpoint(run.path(), state, {}, *both.device, optimizer, &reference, 0);
+  const auto checkpoint = save_checkpoint(run.path(), state, {}, *both.device, optimizer, &reference);
   const double expected = step(*both.device, reference, optimizer);
 
   // another process

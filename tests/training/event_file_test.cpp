@@ -141,5 +141,11 @@ TEST(EventFile, NamesAFileThatItCannotWrite) {
   }
 }
 
+TEST(EventFile, WithoutScalarsIsItsHead) {
+  const TempDir directory;
+  const EventFile file(directory.path(), 0, 1.5);
+  EXPECT_EQ(std::filesystem::file_size(file.path()), EventFile::kHeadBytes);
+}
+
 }  // namespace
 }  // namespace apo::training

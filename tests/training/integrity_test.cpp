@@ -200,6 +200,13 @@ class MappedPolicy : public apo::testing::LinearPolicy {
                        },
                    .load = nullptr});
   }
+  // Equal, as every policy of seed 1 is before its first update, and too large a reference to be stored.
+  std::unique_ptr<models::Policy> clone() const override {
+    auto copy = std::make_unique<MappedPolicy>();
+    copy->frozen_ = is_large ? at::zeros({1}).expand({kLargestStoredReferenceBytes}) : frozen_;
+    return copy;
+  }
+  static inline bool is_large = false;
   models::NamedTensors named_parameters() const override {
     auto all = LinearPolicy::named_parameters();
     all.emplace_back("base", frozen_);
@@ -254,6 +261,19 @@ TEST_F(ChangingBase, ATouchedOneIsTheSame) {
       complaint([&] { fs::last_write_time(base, fs::last_write_time(base) + std::chrono::seconds(2)); }),
       "(nothing thrown)");
   EXPECT_TRUE(fs::exists(runs / "run/checkpoints/step-6/DONE"));
+}
+
+TEST_F(ChangingBase, ATouchedOneIsTheSameBeneathAReferenceThatIsNotStored) {
+  MappedPolicy::is_large = true;
+  options.objective = runs.options("run").objective;
+  EXPECT_EQ(
+      complaint([&] { fs::last_write_time(base, fs::last_write_time(base) + std::chrono::seconds(2)); }),
+      "(nothing thrown)");
+  MappedPolicy::is_large = false;
+  const TrainingState state = read_state(runs / "run/checkpoints/step-6");
+  EXPECT_FALSE(state.reference_stored);
+  EXPECT_NE(state.policy_hash, "");
+  EXPECT_NE(state.frozen_hash, "");
 }
 
 TEST_F(ChangingBase, ATruncatedOrReplacedOneIsNamed) {

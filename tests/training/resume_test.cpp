@@ -231,11 +231,16 @@ TEST(Resume, BeginsAnewWhereThereIsNoCheckpoint) {
   const int status = in_child([&] {
     TrainingOptions evaluated = options;
     evaluated.train.eval_every = 1;
-    train(evaluated, ExistingRun::refuse, after_each_step([](int64_t) { kill(getpid(), SIGKILL); }));
+    train(evaluated, ExistingRun::refuse, after_each_step([](int64_t step) {
+            if (step == 3) kill(getpid(), SIGKILL);
+          }));
   });
   ASSERT_TRUE(WIFSIGNALED(status));
+  const auto before = read_file(runs / "killed/metrics.jsonl");
+  EXPECT_EQ(metrics_of(runs / "killed").size(), 2u);
   train(options, ExistingRun::resume);
   expect_same_run(runs / "whole", runs / "killed", "step-6");
+  EXPECT_EQ(read_file(runs / "killed/before-resume-1/metrics.jsonl"), before);
   train(runs.options("fresh"), ExistingRun::resume);  // an unused directory
   expect_same_run(runs / "whole", runs / "fresh", "step-6");
 }

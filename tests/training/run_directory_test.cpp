@@ -72,6 +72,46 @@ TEST(RunDirectory, ItsOwnCheckpointsWithoutTheirMarksStay) {
   EXPECT_EQ(train(saved_twice(runs, "run"), ExistingRun::overwrite).steps, 6);
 }
 
+// As somebody does who needs room on the disk.
+TEST(RunDirectory, ResumingWithoutCheckpointsKeepsWhatWasWritten) {
+  const RecordedRuns runs;
+  train(saved_twice(runs, "run"));
+  fs::remove_all(runs / "run/checkpoints");
+  put(runs / "run/notes.txt");
+  auto before = contents(runs / "run");
+  for (const char* stays : {"apo-manifest.json", "notes.txt"}) before.erase(stays);
+  for (const char* number : {"1", "2"}) {
+    ::testing::internal::CaptureStderr();
+    EXPECT_EQ(train(saved_twice(runs, "run"), ExistingRun::resume).steps, 6);
+    const std::string told = ::testing::internal::GetCapturedStderr();
+    EXPECT_THAT(told, HasSubstr("the run there has no checkpoint"));
+    EXPECT_THAT(told, HasSubstr("lies in " + (runs / "run/before-resume-").string() + number));
+    fs::remove_all(runs / "run/checkpoints");
+  }
+  EXPECT_EQ(contents(runs / "run/before-resume-1"), before);
+  EXPECT_EQ(metrics_of(runs / "run/before-resume-2").size(), 6u);
+  EXPECT_EQ(metrics_of(runs / "run").size(), 6u);
+  put(runs / "run/before-resume-1/notes.txt");
+  EXPECT_THAT(message_of<ConfigError>([&] { train(saved_twice(runs, "run"), ExistingRun::overwrite); }),
+              HasSubstr("in the way: before-resume-1/notes.txt"));
+  fs::remove(runs / "run/before-resume-1/notes.txt");
+  EXPECT_EQ(train(saved_twice(runs, "run"), ExistingRun::overwrite).steps, 6);
+  EXPECT_FALSE(fs::exists(runs / "run/before-resume-1"));
+  EXPECT_EQ(read_file(runs / "run/notes.txt"), "theirs");
+}
+
+TEST(RunDirectory, ARunThatHadNoStepJustBegins) {
+  const RecordedRuns runs;
+  train(saved_twice(runs, "run"));
+  for (const char* name : {"checkpoints", "heaviest", "tensorboard"}) fs::remove_all(runs / "run" / name);
+  for (const char* name : {"metrics.jsonl", "samples.jsonl", "heaviest_samples.json", "report.html"})
+    fs::remove(runs / "run" / name);
+  put(runs / "run/metrics.jsonl", "");
+  ASSERT_TRUE(fs::exists(runs / "run/config.yaml") && fs::exists(runs / "run/labels.json"));
+  EXPECT_EQ(train(saved_twice(runs, "run"), ExistingRun::resume).steps, 6);
+  EXPECT_FALSE(fs::exists(runs / "run/before-resume-1"));
+}
+
 TEST(RunDirectory, OverwritingStopsAtFilesOfOthers) {
   const RecordedRuns runs;
   train(saved_twice(runs, "run"));
@@ -149,6 +189,7 @@ TEST(RunDirectory, ARunFromBeforeManifestsIsResumedAndNeverDeleted) {
   put(runs / "run/checkpoints/step-6.partial/half");  // killed while it saved
   put(runs / "run/checkpoints/step-6/DONE", "");      // the mark of that time
   put(runs / "run/checkpoints/best/weights");
+  for (const char* file : {"DONE", "weights"}) put(runs / "run/checkpoints/step-4" / file);  // another program's
   const auto before = contents(runs / "run");
   longer.train.max_steps = 8;
   for (const ExistingRun existing : {ExistingRun::refuse, ExistingRun::overwrite})
@@ -158,8 +199,9 @@ TEST(RunDirectory, ARunFromBeforeManifestsIsResumedAndNeverDeleted) {
   EXPECT_FALSE(fs::exists(runs / "run/checkpoints/step-6.partial"));
   EXPECT_EQ(metrics_of(runs / "run").size(), 8u);
   EXPECT_THAT(message_of<ConfigError>([&] { train(longer, ExistingRun::overwrite); }),
-              HasSubstr("in the way: checkpoints/best/weights; apo-manifest.json"));
-  fs::remove_all(runs / "run/checkpoints/best");
+              HasSubstr("in the way: checkpoints/best/weights, checkpoints/step-4/DONE, checkpoints/step-4/weights; "
+                        "apo-manifest.json"));
+  for (const char* theirs : {"best", "step-4"}) fs::remove_all(runs / "run/checkpoints" / theirs);
   EXPECT_EQ(train(longer, ExistingRun::overwrite).steps, 8);
 }
 

@@ -2,19 +2,24 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string_view>
 
 #include "apo/base/finishing.h"
 
 namespace apo {
 
-/// Writes to a temporary neighbour (`path`.partial); `commit` syncs it and renames it over `path`. Without `commit` the
-/// neighbour is removed and `path` is as it was. A link at either name is replaced, never followed.
+/// Writes to a temporary neighbor (`path`.partial); `commit` syncs it and renames it over `path`. Without
+/// `commit` the neighbor is removed and `path` is as it was. A link at `path` is replaced, never followed.
 ///
-/// Errors  RunError naming the path and the system's reason (disk full, no permission)
+/// Errors  RunError naming the path and the system's reason (disk full, no permission), or the neighbor that
+///         lies there already and is not what a killed process left
 class AtomicFile {
  public:
-  explicit AtomicFile(const std::filesystem::path& path);
+  /// `is_ours` says by its first bytes (64 KiB at most) whether a neighbor was left by a killed process, and
+  /// is replaced; an empty one is.
+  explicit AtomicFile(const std::filesystem::path& path,
+                      const std::function<bool(std::string_view)>& is_ours = nullptr);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;

@@ -15,8 +15,9 @@ std::string read_file(const std::filesystem::path& path);
 /// RunError naming the path and the system's reason (disk full, no permission); `path` is then unchanged.
 void write_file_atomic(const std::filesystem::path& path, std::string_view bytes);
 
-/// Fills a directory through `fill(staging directory)`, syncs its files, adds the mark `DONE`, which names them, and renames
-/// it to `path`: a free one, or one with nothing beside what its mark names. A throw leaves all as it was (RunError).
+/// Fills a directory through `fill(staging directory)`, syncs its files, adds the mark `DONE`, which names
+/// them, and renames it to `path`: a free one, or one with nothing beside what its mark names. A throw leaves
+/// all as it was (RunError).
 void write_directory_atomic(const std::filesystem::path& path,
                             const std::function<void(const std::filesystem::path& staging)>& fill);
 /// True if `path` is a directory that was committed whole.

@@ -1,10 +1,22 @@
 // What a text is made of.
 #pragma once
 
+#include <ranges>
 #include <string>
 #include <string_view>
 
 namespace apo {
+
+/// The words, of which none is empty, with `separator` between them.
+template <std::ranges::input_range Words>
+std::string join(const Words& words, std::string_view separator = ", ") {
+  std::string all;
+  for (const auto& word : words) {
+    if (!all.empty()) all += separator;
+    all += word;
+  }
+  return all;
+}
 
 /// Whether the bytes are UTF-8: whole characters, none longer than it need be, no surrogates, nothing beyond
 /// U+10FFFF.

@@ -17,12 +17,12 @@ struct ContactSheetOptions {
   int64_t frames = 24;        ///< of an episode at most: evenly spaced, every take-over among them
   int64_t columns = 8;
   int64_t size = 96;          ///< height of a frame in pixels
-  std::string config = {};    ///< where the labels' options come from, written on the sheet; empty = the defaults
+  std::string config = {};    ///< where the labels' options come from, for the head; empty = the defaults
 };
 
 /// [Y, X, 3] uint8. Each frame's border is the color of who acted (green expert, blue policy, orange human, as in
-/// the report), the strip below it that of its label with the timestep and the label written on it, of a skipped step the reason; a legend on top explains both and says
-/// K and the config that it comes from.
+/// the report), the strip below it that of its label with the timestep and the label written on it, of a
+/// skipped step the reason; a legend on top explains both and says K and the config that it comes from.
 /// Errors  DataError as TrajectoryFile::open, and naming the valid ones for an unknown camera or episode; ConfigError
 ///         if there is no source, an option is out of range, or the sheet would be larger than a WebP picture can be.
 at::Tensor contact_sheet(const DataOptions& options, const ContactSheetOptions& sheet);

@@ -24,7 +24,8 @@ struct Conversion {
 /// episode, `out` is a directory). Pictures lie upright in what is written, wherever their source says how they lay;
 /// episodes of ours and robomimic's are numbered anew from demo_0.
 ///
-/// Actions are those that were recorded: no gripper is recoded, whatever the sources and the policy say of its coding.
+/// Actions are those that were recorded: no gripper is recoded, whatever the sources and the policy say of
+/// its coding.
 /// Nothing is lost silently: arrays, groups and attributes that the new layout has no place for are listed.
 /// Reads one episode at a time; what was written before an error is removed.
 /// Errors  ConfigError if there is no source, `to` is another layout, `out` exists or is of the wrong kind (a file name

@@ -26,7 +26,7 @@ struct SourceOptions {
   std::string instruction = {};                           ///< overrides the file's
   int64_t limit = 0;                                      ///< first so many episodes of each file; 0 = all
   ImageOrientation image_orientation = ImageOrientation::automatic;
-  GripperOptions gripper = {};                            ///< where it is in an action, and how its command is coded
+  GripperOptions gripper = {};                            ///< where it is in an action, and how it is coded
   void visit(config::Visitor& v);
 };
 
@@ -60,18 +60,21 @@ struct DataOptions {
   DataChecks checks = DataChecks::error;
   /// The policy's gripper, no key of `data`: whoever knows the policy says it here.
   GripperOptions policy_gripper = {};
+  /// Likewise: the cameras that it sees, of which alone pictures are read; empty: all.
+  std::vector<std::string> policy_cameras = {};
   void visit(config::Visitor& v);
 };
 
 /// What decides the labels of `source`'s episodes.
 LabelRules label_rules(const DataOptions& options, const SourceOptions& source, bool is_expert);
-/// The gripper as training and scoring see it: the policy's; what that leaves open is as the first source says that says
-/// it, demonstrations first.
+/// The gripper as training and scoring see it: the policy's; what that leaves open is as the first source
+/// says that says it, demonstrations first.
 GripperOptions gripper_of(const DataOptions& options);
 /// The gripper in a source's own actions: what the source leaves open is as above.
 GripperOptions gripper_of(const SourceOptions& source, const DataOptions& options);
-/// Brings the actions of an episode of `source` (and what the policy wanted) into the coding of gripper_of(options),
-/// where both are known. ConfigError naming the source where both name dimensions that differ.
+/// Brings the actions of an episode of `source` (and what the policy wanted) into the coding of
+/// gripper_of(options), where both are known. ConfigError naming the source where both name dimensions that
+/// differ.
 void recode_gripper(EpisodeRecord& episode, const SourceOptions& source, const DataOptions& options);
 
 /// Where a sample comes from.
@@ -104,8 +107,9 @@ enum class Pool { desirable, intervention, undesirable };
 
 class Dataset {
  public:
-  /// Opens and labels every source, grippers recoded (recode_gripper). DataError as TrajectoryFile::open; also for a source that matches no file, for
-  /// files that disagree about the action's size, and for NaN in an action that the filters keep.
+  /// Opens and labels every source, grippers recoded (recode_gripper). DataError as TrajectoryFile::open;
+  /// also for a source that matches no file, for files that disagree about the action's size, and for NaN in
+  /// an action that the filters keep.
   explicit Dataset(const DataOptions& options);
 
   const std::vector<StepIndex>& pool(Pool pool) const;
@@ -114,8 +118,8 @@ class Dataset {
   /// Steps by "label: reason" for each kind of source: "expert/desirable: demonstration", "interactions/...", as
   /// count_labels.
   const LabelCounts& counts() const;
-  /// DataError naming the source, its counts and the filter if filters leave out more than data.filter.max_share of the
-  /// steps of a source that would be imitated.
+  /// DataError naming the source, its counts and the filter if filters leave out more than
+  /// data.filter.max_share of the steps of a source that would be imitated.
   void expect_enough_kept() const;
   int64_t num_files() const;
   int64_t num_episodes() const;
@@ -138,6 +142,9 @@ class Dataset {
   Sample sample_without_observation(const StepIndex& index) const;
   /// Proprioceptive state and instruction, without reading pictures; thread-safe.
   Observation state(const StepIndex& index) const;
+  /// Pictures of `policy_cameras`, state and instruction; thread-safe. All pictures of an episode that lacks
+  /// one of these cameras, so that whoever needs it can say what there is.
+  Observation observation(const StepIndex& index) const;
   /// The whole sample; thread-safe.
   Sample sample(const StepIndex& index) const;
 

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "apo/data/gripper.h"
 #include "apo/data/trajectory.h"
 
 namespace apo::config {
@@ -39,14 +40,14 @@ struct LabelOptions {
 /// What is imitated: steps that a filter leaves out are in neither the desirable nor the intervention pool.
 struct FilterOptions {
   double max_abs_action = 1.0;   ///< a step with a larger |a| in any dimension is out of range
-  double min_motion = 0.05;      ///< idle: Σ|a| without the gripper is smaller, and the gripper's command did not change
-  double max_share = 0.9;        ///< of a source's steps; leaving out more is refused (Dataset::expect_enough_kept)
+  double min_motion = 0.05;      ///< idle: Σ|a| without the gripper is smaller, and the gripper stays
+  double max_share = 0.9;        ///< of a source's steps; more is refused (Dataset::expect_enough_kept)
   void visit(config::Visitor& v);
 };
 
-/// Where filters stand. `paper`: take-overs and windows are decided on what was recorded, and filters thin out what is
-/// imitated. `released_code`: filters first, so that a step that is left out takes no part in anything; they look at
-/// the arm alone and thin out the undesirable steps, too.
+/// Where filters stand. `paper`: take-overs and windows are decided on what was recorded, and filters thin
+/// out what is imitated. `released_code`: filters first, so that a step that is left out takes no part in
+/// anything; they look at the arm alone and thin out the undesirable steps, too.
 enum class DataCompatibility { paper, released_code };
 std::span<const std::pair<DataCompatibility, std::string_view>> enum_names(DataCompatibility);
 
@@ -56,54 +57,59 @@ struct LabelRules {
   LabelOptions labels = {};
   FilterOptions filter = {};
   DataCompatibility compatibility = DataCompatibility::paper;
-  std::vector<int64_t> gripper = {-1};  ///< dimensions that do not move the robot; below zero from the end
+  GripperOptions gripper = {};          ///< its dimensions do not move the robot
 };
 
 struct LabelledStep {
   StepLabel label = StepLabel::skipped;
-  std::string_view reason;             ///< why, a short static text, e.g. "before take-over", "explicit", "idle"
+  std::string_view reason;             ///< why, a short static text: "before take-over", "explicit", "idle"
   std::vector<float> dimension_credit; ///< [A] in [0, 1]; empty = all one (no human action known)
   bool filtered = false;               ///< would be imitated, but a filter leaves it out
   bool take_over = false;              ///< the human's first step of an intervention
   int32_t take_over_number = -1;       ///< the episode's take-over (0, 1, ..) that a step before it leads to, and that a
                                        ///< human's step belongs to; -1: neither
   bool window_cut_short = false;       ///< at a take-over: fewer than K policy steps came before it
-  bool nothing_to_imitate = false;     ///< at a take-over: none of the human's steps is in the intervention pool
+  bool nothing_to_imitate = false;     ///< at a take-over: no human step of it is in the intervention pool
+  /// Would be imitated if there were no filters.
+  bool is_imitable() const {
+    return filtered || label == StepLabel::desirable || label == StepLabel::intervention;
+  }
 };
 
-/// Labels one episode, in this order: the K-step rule on the recorded steps, failed episodes, explicit labels, filters.
-/// Pure.
+/// Labels one episode, in this order: the K-step rule on the recorded steps, failed episodes, explicit
+/// labels, filters.
+/// Pure. ConfigError if the rules name a dimension of the gripper that actions have not.
 ///
-/// Steps that the file marks as skipped are as if they had not been recorded. A human's step after another's is a
-/// take-over whether the arm moves or not; the last K policy steps before it, but none before the previous intervention
-/// or the episode's start, become undesirable. A filter leaves a desirable or intervention step out where |a| exceeds
-/// `max_abs_action`, or where it is idle: the arm moves less than `min_motion` and every dimension of the gripper is as
-/// in the recorded step before (the first step has none). Undesirable steps are never filtered: a robot that
-/// freezes is what a person corrects. NaN passes the filters (Dataset refuses it).
-/// An explicit label takes its step's place in the count of K, that of being neither as well; an explicitly desirable
-/// human step stays in the intervention pool. `undesirable-tail`: of a failed episode's policy steps after the last intervention, the last K
-/// become undesirable and the others are dropped.
+/// Steps that the file marks as skipped are as if they had not been recorded. A human's step after another's
+/// is a take-over whether the arm moves or not; the last K policy steps before it, but none before the
+/// previous intervention or the episode's start, become undesirable. A filter leaves a desirable or
+/// intervention step out where |a| exceeds `max_abs_action`, or where it is idle: the arm moves less than
+/// `min_motion` and every dimension of the gripper is as in the recorded step before (the first step has
+/// none). Undesirable steps are never filtered: a robot that freezes is what a person corrects. NaN passes
+/// the filters (Dataset refuses it).
+/// An explicit label takes its step's place in the count of K, that of being neither as well; an explicitly
+/// desirable human step stays in the intervention pool. `undesirable-tail`: of a failed episode's policy
+/// steps after the last intervention, the last K become undesirable and the others are dropped.
 /// dimension_credit of an undesirable step: c_j = min(1, |a_j − h_j|), h the mean of the human's first
 /// `credit_actions` recorded actions of the take-over that made it undesirable.
-/// With `released_code` the filters come first, and "recorded" above reads "kept": a human who does not move takes
-/// nothing over.
+/// With `released_code` the filters come first, and "recorded" above reads "kept": a human who does not move
+/// takes nothing over.
 /// Source  APO paper, section on preference labels; released dataset/balance_apo_dataset.py.
 /// Differs the released code reaches over the episode's start and into expert data; here never. Windows cut short
 ///         by that are counted by `count_labels`.
 std::vector<LabelledStep> label_episode(const EpisodeRecord& episode, const LabelRules& rules);
 
-/// Whether the command to the gripper changed between two actions of one size; never for actions of one number.
-/// `gripper` as in LabelRules.
+/// Whether the command to the gripper changed between two actions. `gripper` as gripper_dimensions gives it.
 bool gripper_differs(const Action& before, const Action& action, std::span<const int64_t> gripper);
 
 /// Counts by "label: reason" over episodes, for reports; beside them "take-over: whole window",
-/// "take-over: window cut short" and "take-over: nothing to imitate" count take-overs, which are no label (the third
-/// counts some of the first two again).
+/// "take-over: window cut short" and "take-over: nothing to imitate" count take-overs, which are no label
+/// (the third counts some of the first two again).
 using LabelCounts = std::map<std::string, int64_t>;
 void count_labels(std::span<const LabelledStep> steps, LabelCounts& counts);
 
-/// Why a source of which filters leave out `left_out` (by reason) of `imitable` steps must not be learned from; empty if
-/// that is no more than `max_share` of them.
+/// Why a source of which filters leave out `left_out` (by reason) of `imitable` steps must not be learned
+/// from; empty if that is no more than `max_share` of them.
 std::string mostly_filtered(const std::string& source, int64_t imitable,
                             const std::map<std::string, int64_t>& left_out, const FilterOptions& filter);
 

@@ -12,11 +12,12 @@ namespace apo::data {
 /// RunError if another process is writing the file.
 bool drop_unfinished_episode(const std::filesystem::path& path);
 
-/// True for a trajectory file of our own layout that a recording wrote or a conversion made; false for anything else.
+/// True for a trajectory file of our own layout that a recording wrote or a conversion made; false for
+/// anything else.
 bool is_own_recording(const std::filesystem::path& path);
 
-/// Finished episodes in what a stopped recording left beside the trajectory file `path`. DataError if that is no
-/// journal.
+/// Finished episodes in what a stopped recording left beside the trajectory file `path`. DataError if that is
+/// no journal.
 int64_t num_finished_in_journal(const std::filesystem::path& path);
 
 }  // namespace apo::data

@@ -30,9 +30,10 @@ namespace apo::data {
 /// mimicgen  robomimic's with datagen_info; rewards, dones and next_obs may be missing.
 /// sirius    robomimic's with action_modes (-1 demonstration, 0 policy, 1 intervention; floating-point, too) and
 ///           perhaps intv_labels, whose -10 (before an intervention) is read as an explicit undesirable label.
-/// In all of them but sirius, arrays such as interventions, policy_acting, user_acting, intervention or intervene_flag
-/// say who acted. Pictures may be uint8 or 0..1, [Y, X, 3] or [3, Y, X], with alpha (left out), or JPEG or PNG; other
-/// arrays of observations and states with NaN are not used (EpisodeRecord::unused), an error only for who needs them.
+/// In all of them but sirius, arrays such as interventions, policy_acting, user_acting, intervention or
+/// intervene_flag say who acted. Pictures may be uint8 or 0..1, [Y, X, 3] or [3, Y, X], with alpha (left
+/// out), or JPEG or PNG; other arrays of observations and states with NaN are not used
+/// (EpisodeRecord::unused), an error only for who needs them.
 /// Of these and robomimic, observations with one row more than the actions are read without the last row.
 enum class TrajectoryFormat { automatic, apo, released_demo, released_interaction, robomimic, libero, mimicgen, sirius };
 std::span<const std::pair<TrajectoryFormat, std::string_view>> enum_names(TrajectoryFormat);
@@ -57,15 +58,15 @@ struct EpisodeRecord {
   std::vector<ActionSource> sources;               ///< [S]
   std::vector<bool> recorded;                      ///< [S] false: the file marks the step as skipped (is_human 0)
   std::vector<std::optional<bool>> desirable;      ///< [S] explicit labels; nullopt = unlabelled
-  std::vector<bool> neither;                       ///< [S] or empty: explicitly in no pool (desirable -2), yet recorded
+  std::vector<bool> neither;                       ///< [S] or empty: in no pool (desirable -2), yet recorded
   std::vector<std::optional<Action>> policy_actions;  ///< [S] what the policy wanted while a human acted
   std::vector<std::string> observation_names;      ///< cameras and states that every step has, sorted
   std::map<std::string, ImageSize> cameras;        ///< those that every step has, with their size
   std::map<std::string, int64_t> states;           ///< those that every step has, with their count of numbers
   std::optional<bool> success;
   std::string outcome;
-  std::map<std::string, std::string> unused;       ///< arrays that are not read, by path in the episode: what and why
-  std::map<std::string, std::string> remarks;      ///< arrays that are read in another form than they are stored in
+  std::map<std::string, std::string> unused;       ///< arrays not read, by path in the episode: what and why
+  std::map<std::string, std::string> remarks;      ///< arrays read in another form than they are stored in
   int64_t num_steps() const { return static_cast<int64_t>(actions.size()); }
 };
 
@@ -90,13 +91,16 @@ class TrajectoryFile {
   virtual int64_t num_episodes() const = 0;
   virtual EpisodeRecord episode(int64_t index) const = 0;
   /// Pictures, state and instruction of one step. Camera and state names are those of the file ("agentview_image" is
-  /// camera "agentview").
-  virtual Observation observation(int64_t episode, int64_t timestep) const = 0;
+  /// camera "agentview"). Pictures of other cameras than the named ones (empty: all) are not looked at; a
+  /// named one that the episode lacks is left out.
+  virtual Observation observation(int64_t episode, int64_t timestep,
+                                  const std::vector<std::string>& cameras = {}) const = 0;
   /// The same without reading pictures: images is empty.
   virtual Observation state(int64_t episode, int64_t timestep) const = 0;
   /// Attributes of the file as text (environment, policy, schema version), for `apo-data inspect`.
   virtual std::vector<std::pair<std::string, std::string>> attributes() const = 0;
-  /// What lies where episodes do and is none, with the reason: groups of other names, episodes without a step.
+  /// What lies where episodes do and is none, with the reason: groups of other names, episodes without a
+  /// step.
   virtual std::vector<std::string> left_out() const { return {}; }
 };
 

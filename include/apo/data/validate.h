@@ -50,17 +50,18 @@ struct PolicyInputs {
   std::function<std::vector<std::string>(const std::string& instruction)> unknown_words = nullptr;
 };
 
-/// Whether the recordings suit the checkpoint that goes on learning from them, for training before its first step:
-/// what the check "policy" of `validate` finds. Nothing without `inputs.action`.
+/// Whether the recordings suit the checkpoint that goes on learning from them, for training before its first
+/// step: what the check "policy" of `validate` finds. Nothing without `inputs.action`.
 std::vector<Finding> compare_with_policy(const Dataset& dataset, const PolicyInputs& inputs);
 
 /// Goes through every source of `options` once, in memory that does not grow with their size, and reads on behind what
 /// cannot be read. `pools_needed`: an empty pool with a positive share is an error as for apo-train (with a config),
 /// else a note. What `inputs` needs and some episode lacks is an error; what nobody uses may differ (a note).
 ///
-/// Checks  readable, finite, shapes (action size, cameras, states), range, spread (q01 = q99), units, signs,
-///         constant (the policy's own actions), policy (the checkpoint's statistics), pools, windows (cut short), labels, instructions, pictures, lengths, duplicates,
-///         totals. docs/data.md says what each compares, with its thresholds.
+/// Checks  readable, shapes (action size, cameras, states), pictures, lengths, duplicates, totals, hashes,
+///         finite, range, spread (q01 = q99), units, signs, constant (the policy's own actions), policy (the
+///         checkpoint's statistics), pools, windows (cut short), filters, labels, instructions. docs/data.md
+///         says what each compares, with its thresholds.
 /// Errors  ConfigError if there is no source.
 Validation validate(const DataOptions& options, bool pools_needed, const PolicyInputs& inputs = {});
 

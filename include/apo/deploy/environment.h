@@ -74,9 +74,10 @@ class Environment {
   /// The options that make this environment again, as YAML; written into recorded files.
   virtual std::string config() const { return ""; }
 
-  /// How actions code the gripper, as far as it is said (`environment.gripper`): what a policy decides that codes it
-  /// otherwise is recoded before it is executed.
+  /// How actions code the gripper, as far as it is said (`environment.gripper`): what a policy decides that
+  /// codes it otherwise is recoded before it is executed.
   const data::GripperOptions& gripper() const { return gripper_; }
+  /// For an environment's constructor: what its actions code. environment.gripper of the config wins.
   void set_gripper(const data::GripperOptions& gripper) { gripper_ = gripper; }
 
  private:

@@ -29,9 +29,10 @@ std::optional<PolicyDescription> describe_policy(const PolicyOptions& options);
 /// What `data` is to be read and compared for: cameras, states, action statistics and gripper of the policy.
 data::PolicyInputs policy_inputs(const PolicyOptions& options);
 
-/// What a checkpoint's gripper is: of the options, else of `found`, else of the mask and of a known `dataset`: those of
-/// OpenVLA's training mixtures and its LIBERO checkpoints are 1 open, 0 closed.
-/// ConfigError for options that name no dimension of the action; a warning where they differ from what was found.
+/// What a checkpoint's gripper is: of the options, else of `found`, else of the mask and of a known
+/// `dataset`: those of OpenVLA's training mixtures and its LIBERO checkpoints are 1 open, 0 closed.
+/// ConfigError for options that name no dimension of the action; a warning where they differ from what was
+/// found.
 data::GripperOptions known_gripper(const PolicyOptions& options, const data::DatasetStatistics& found,
                                    const std::string& dataset);
 

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -11,12 +12,7 @@
 
 namespace apo::models {
 
-/// An adapter in another type, times its scale, and the numbers that it was made of.
-struct AdapterCast {
-  at::Tensor a, b;        ///< scale · A, scale · B; undefined: none yet
-  at::Tensor of_a, of_b;  ///< the adapter's own tensors
-  uint32_t version_of_a = 0, version_of_b = 0;
-};
+struct AdapterCast;
 
 /// One slot's part of a linear layer: y += scale · B (A x).
 struct LinearAdapter {
@@ -24,7 +20,7 @@ struct LinearAdapter {
   at::Tensor a;      ///< [rank, in]
   at::Tensor b;      ///< [out, rank]
   double scale = 1;  ///< alpha / rank, or alpha / sqrt(rank)
-  mutable AdapterCast cast = {};  ///< made where it is needed, see models/adapter_cast.h
+  mutable std::shared_ptr<const AdapterCast> cast = nullptr;  ///< in another type: made where it is needed
 };
 
 /// y = W x + bias, plus the adapter of the active slot where this layer carries one.
@@ -32,8 +28,9 @@ struct LinearAdapter {
 /// The weight may also be the kernel of a convolution whose stride is its size, [out, channels, size, size]: a linear
 /// layer on patches. It keeps that shape for the checkpoint, and so do its adapters on disk.
 ///
-/// Numeric  the base's dtype throughout: beside a half-precision base, a float32 adapter is rounded to it for the products
-///          (as in the released program); its gradients are float32. With dropout the adapter runs in its own dtype
+/// Numeric  the base's dtype throughout: beside a half-precision base, a float32 adapter is rounded to it for
+///          the products (as in the released program); its gradients are float32. With dropout the adapter
+///          runs in its own dtype
 /// Gradient through everything that requires one; a frozen base costs no weight gradient
 class Linear {
  public:

@@ -91,12 +91,13 @@ void add_adapter(AdapterSlots& slots, const std::string& name, const LoraOptions
 void copy_adapter(AdapterSlots& slots, const std::string& from, const std::string& to);
 
 /// Reads a PEFT adapter directory (adapter_config.json, adapter_model.safetensors) into the new slot `name`; which
-/// layers carry an adapter is read off the tensors' names. Its tensors are float32 and require a gradient; its own
-/// lora_dropout is that of another run and does not count.
-/// DataError naming file, key or tensor: missing, of another shape, for a layer that this policy lacks, a kind of
-/// adapter that is not plain LoRA (dora, trained biases, modules_to_save), or a copy of a base weight that differs from
-/// this policy's.
-void load_adapter(Policy& policy, const std::string& name, const std::filesystem::path& directory, double dropout = 0);
+/// layers carry an adapter is read off the tensors' names. Its tensors are float32 and require a gradient;
+/// its own lora_dropout is that of another run and does not count.
+/// DataError naming file, key or tensor: missing, of another shape, for a layer that this policy lacks, a
+/// kind of adapter that is not plain LoRA (dora, trained biases, modules_to_save), or a copy of a base weight
+/// that differs from this policy's.
+void load_adapter(Policy& policy, const std::string& name, const std::filesystem::path& directory,
+                  double dropout = 0);
 /// Writes slot `name` in PEFT's layout into an existing directory.
 void save_adapter(const AdapterSlots& slots, const std::string& name, const std::filesystem::path& directory,
                   const std::string& base_model);

@@ -73,7 +73,7 @@ struct PolicyOptions {
   std::string checkpoint;            ///< directory of weights; empty: a fresh policy of `type`, made for the data
   std::string adapter;               ///< PEFT adapter directory to start from; empty: none
   std::string type = "small";        ///< which registered policy a fresh one is
-  LoraOptions lora;                  ///< rank > 0: train an adapter, the base stays frozen; so does a loaded one
+  LoraOptions lora;                  ///< rank > 0: train an adapter, the base stays frozen; a loaded one, too
   std::string unnorm_key;            ///< which entry of the action statistics; empty: the only one
   data::ActionNormalization action_normalization = data::ActionNormalization::automatic;
   data::GripperOptions gripper;      ///< in the policy's actions; what is left open is as the checkpoint says
@@ -157,12 +157,13 @@ struct PolicyFactory {
 void register_policy(const std::string& type, PolicyFactory factory);
 
 /// The policy of the config: loaded from `options.checkpoint` (its config.json names the type), or fresh for
-/// `dataset` (may be null only with a checkpoint). An adapter in the checkpoint or in `options.adapter` is active and is
-/// what trains, with its own rank, alpha and targets, on a frozen base; lora.rank, if not 0, must be its rank. With
-/// lora.merge it is active on a base that is not frozen (`merge_adapter` makes it part of the weights). Without one,
-/// lora.rank > 0 adds a fresh adapter, and 0 none.
-/// DataError naming file and tensor for a checkpoint that is missing, truncated, not as training wrote it (where its state has
-/// hashes) or does not fit, or that has the adapter merged into it already; ConfigError for another rank, or lora.merge with a rank.
+/// `dataset` (may be null only with a checkpoint). An adapter in the checkpoint or in `options.adapter` is
+/// active and is what trains, with its own rank, alpha and targets, on a frozen base; lora.rank, if not 0,
+/// must be its rank. With lora.merge it is active on a base that is not frozen (`merge_adapter` makes it part
+/// of the weights). Without one, lora.rank > 0 adds a fresh adapter, and 0 none.
+/// DataError naming file and tensor for a checkpoint that is missing, truncated, not as training wrote it
+/// (where its state has hashes) or does not fit, or that has the adapter merged into it already; ConfigError
+/// for another rank, or lora.merge with a rank.
 std::unique_ptr<Policy> make_policy(const PolicyOptions& options, const data::Dataset* dataset, uint64_t seed,
                                     at::Device device);
 /// The policy in a directory, a training checkpoint or a run, with its adapter active.

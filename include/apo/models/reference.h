@@ -37,8 +37,8 @@ class Reference {
   Reference(const Reference&) = delete;
   Reference& operator=(const Reference&) = delete;
 
-  /// As Policy::score, without gradient, in the mode that the policy is in: dropout that is on in one alone would be
-  /// taken for a difference between the two. With the same random streams both drop the same.
+  /// As Policy::score, without gradient, in the mode that the policy is in: dropout that is on in one alone
+  /// would be taken for a difference between the two. With the same random streams both drop the same.
   Score score(const PolicyInput& input, const ActionTokens& tokens, const ActionTokens* mismatched = nullptr);
   ReferenceMode mode() const { return mode_; }
   /// The snapshot's parameters (adapter slot or full copy), for checkpoints: resuming must not take a new snapshot.

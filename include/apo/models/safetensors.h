@@ -83,7 +83,8 @@ class SafetensorsWriter {
 /// `one_file_without_index` a single shard is `model.safetensors` alone, as transformers writes it.
 class ShardedSafetensorsWriter {
  public:
-  /// `metadata` joins that of every shard. ConfigError if max_shard_bytes < 1; other errors as SafetensorsWriter.
+  /// `metadata` joins that of every shard. ConfigError if max_shard_bytes < 1; other errors as
+  /// SafetensorsWriter.
   ShardedSafetensorsWriter(const std::filesystem::path& directory, std::vector<TensorDeclaration> tensors,
                            int64_t max_shard_bytes, bool one_file_without_index = false,
                            const std::map<std::string, std::string>& metadata = {});

@@ -1,4 +1,5 @@
-// CUDA graphs by LibTorch, whose allocator keeps the memory of a recording. A library of its own (graph_module.h).
+// CUDA graphs by LibTorch, whose allocator keeps the memory of a recording. A library of its own
+// (graph_module.h).
 #include "base/cuda/graph_module.h"
 
 #include <ATen/cuda/CUDAGraph.h>

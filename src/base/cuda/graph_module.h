@@ -1,5 +1,5 @@
-// What the library that records CUDA graphs (libapo_cuda_graph.so) hands to whoever loads it. It is the one part that needs
-// LibTorch's CUDA half to be there, and is loaded after it.
+// What the library that records CUDA graphs (libapo_cuda_graph.so) hands to whoever loads it. It is the one
+// part that needs LibTorch's CUDA half to be there, and is loaded after it.
 #pragma once
 
 #include <functional>

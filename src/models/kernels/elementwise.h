@@ -1,5 +1,5 @@
-// Element-by-element steps of a Llama as single kernels: what the library of CUDA kernels hands to whoever loads it. Plain
-// pointers and sizes, no tensors, so that CUDA sources compile in a second.
+// Element-by-element steps of a Llama as single kernels: what the library of CUDA kernels hands to whoever
+// loads it. Plain pointers and sizes, no tensors, so that CUDA sources compile in a second.
 #pragma once
 
 #include <math.h>
@@ -12,7 +12,8 @@ namespace apo::models {
 
 enum class KernelNumber { float32, bfloat16 };
 
-/// Heads [batch, length, heads, size] turned by the angles of their positions; strides in numbers, the last one 1.
+/// Heads [batch, length, heads, size] turned by the angles of their positions; strides in numbers, the last
+/// one 1.
 struct RotationJob {
   KernelNumber type = KernelNumber::float32;
   const void *heads = nullptr, *cos = nullptr, *sin = nullptr;
@@ -34,10 +35,12 @@ struct GatedJob {
   void *gate_gradient = nullptr, *up_gradient = nullptr;
 };
 
-/// How many numbers a thread takes at a time: sizes, strides and addresses must be whole multiples of these 16 bytes.
+/// How many numbers a thread takes at a time: sizes, strides and addresses must be whole multiples of these
+/// 16 bytes.
 inline constexpr int64_t kKernelBytes = 16;
 
-/// Each launch is queued on `stream` (a cudaStream_t) of the current device and returns null, or what went wrong.
+/// Each launch is queued on `stream` (a cudaStream_t) of the current device and returns null, or what went
+/// wrong.
 struct CudaElementwise {
   const char* version;
   const char* (*rotate)(const RotationJob&, void* stream);

@@ -1,0 +1,100 @@
+// One changed byte anywhere in what loops, evaluations and recordings keep as JSON: refused, or read.
+#include <gmock/gmock.h>
+
+#include <nlohmann/json.hpp>
+
+#include "apo/base/log.h"
+#include "apo/deploy/collector.h"
+#include "apo/deploy/evaluator.h"
+#include "deploy/loop_state.h"
+#include "deploy/results.h"
+#include "support/byte_flips.h"
+#include "support/temp_dir.h"
+
+namespace apo::deploy {
+namespace {
+
+using apo::testing::flip_bytes;
+using apo::testing::FlipCounts;
+using apo::testing::TempDir;
+using nlohmann::json;
+
+void ignore(size_t, const std::string&) {}
+
+TEST(ByteFlips, NoneInTheStateOfALoopEndsTheProgram) {
+  const TempDir dir, flipped;
+  const json trained = {{"checkpoint", "base/training/checkpoints/step-4"},
+                        {"objective", "sft"},
+                        {"directory", "base/training"},
+                        {"steps", 4},
+                        {"seconds", 1.5}};
+  {
+    LoopState state(dir.path());
+    state.run("base/training", {}, [&] { return trained; });
+    state.run("base/evaluation", {}, [] { return json{{"success_rate", 0.25}}; });
+  }
+  set_log_level(LogLevel::warn);  // a line for each stage that is kept
+  const FlipCounts counts = flip_bytes(
+      dir / "state.json", flipped / "state.json", 3000,
+      [&] {
+        LoopState state(flipped.path());
+        std::string all = std::to_string(state.seconds());
+        for (const char* stage : {"base/training", "base/evaluation"}) {
+          if (!state.finished(stage)) continue;
+          const json result = state.run(stage, {}, [] { return json(); });
+          if (std::string(stage) == "base/training") check_trained(result, "state.json");
+          all += result.dump();
+        }
+        return all;
+      },
+      ignore);
+  set_log_level(LogLevel::info);
+  EXPECT_GT(counts.refused, 0);
+  EXPECT_GT(counts.different, 0);  // numbers that no hash vouches for
+}
+
+TEST(ByteFlips, NoneInResultsEndsTheProgram) {
+  const TempDir dir;
+  EvalResult result = summarize_trials({{.trial = 0, .seed = 7, .success = true, .unaided = true, .outcome = "success", .steps = 9,
+                                         .facts = {{"layout", "swapped"}}},
+                                        {.trial = 1, .seed = 8, .success = false, .unaided = false, .outcome = "fell", .steps = 12,
+                                         .facts = {{"layout", "line"}}}});
+  result.policy_hash = "0123456789abcdef";
+  EvalResult disrupted = result;
+  result.disruptions.push_back({.disruption = "lighting", .result = disrupted, .against_none = {}});
+  write_file_atomic(dir / "whole.json", result.json());
+  const FlipCounts counts = flip_bytes(
+      dir / "whole.json", dir / "flipped.json", 3000,
+      [&] {
+        const EvalResult read = EvalResult::from_json(read_file(dir / "flipped.json"), "flipped.json");
+        return read.json() + read.text() + read.disruption_markdown();
+      },
+      ignore);
+  EXPECT_GT(counts.refused, 0);
+  EXPECT_GT(counts.different, 0);
+}
+
+TEST(ByteFlips, NoneInTheSummaryOfARecordingEndsTheProgram) {
+  const TempDir dir;
+  CollectionSummary summary;
+  summary.episodes = summary.recorded = 3;
+  summary.take_overs = 2;
+  summary.take_overs_by_reason = {{"off course", 1}, {"wrong object", 1}};
+  summary.outcomes = {{"success", 2}, {"fell", 1}};
+  summary.steps = {{"policy", 20}, {"intervention", 9}};
+  summary.seconds = 1.25;
+  summary.take_overs_by_episode = {{"off course"}, {}, {"wrong object"}};
+  write_file_atomic(dir / "whole.json", summary.json());
+  const FlipCounts counts = flip_bytes(
+      dir / "whole.json", dir / "flipped.json", 3000,
+      [&] {
+        const auto read = CollectionSummary::from_json(read_file(dir / "flipped.json"), "flipped.json");
+        return read.json() + read.text();
+      },
+      ignore);
+  EXPECT_GT(counts.refused, 0);
+  EXPECT_GT(counts.different, 0);
+}
+
+}  // namespace
+}  // namespace apo::deploy

@@ -1,0 +1,78 @@
+// What a loop hands from stage to stage.
+#include "deploy/stages.h"
+
+#include <gtest/gtest.h>
+
+#include "deploy/fakes.h"
+#include "support/temp_dir.h"
+#include "training/checkpoint.h"
+
+namespace apo::deploy {
+namespace {
+
+using apo::testing::TempDir;
+
+const data::GripperOptions kGripper = {.dimension = {1}, .open = 0.5, .closed = -0.5};
+
+// An environment that says itself what its actions code, as plug-ins do.
+class CodedWalk : public testing::Walk {
+ public:
+  CodedWalk() { set_gripper(kGripper); }
+  std::optional<Action> expert_action() const override {
+    const bool even = step_count() % 2 == 0;
+    return Action{even ? 0.75f : 1.0f, even ? 0.5f : -0.5f};
+  }
+  std::string name() const override { return "coded walk"; }
+};
+
+RefineSetup tiny_setup(const std::string& dir) {
+  register_environment("coded-walk", [](const EnvironmentOptions&) { return std::make_unique<CodedWalk>(); });
+  RefineSetup setup;
+  setup.environment.type = "coded-walk";
+  setup.training.run.dir = dir;
+  setup.training.run.device = "cpu";
+  setup.training.run.threads = 1;
+  models::PolicyOptions& policy = setup.training.policy;
+  policy.image_size = 16;
+  policy.width = 16;
+  policy.layers = 1;
+  policy.heads = 2;
+  policy.channels = 4;
+  policy.action_bins = 16;
+  policy.state_keys = {"position"};
+  setup.training.data.filter.min_motion = 0;
+  setup.training.data.checks = data::DataChecks::warn;
+  setup.training.data.loader = {.workers = 0, .prefetch = 1};
+  setup.refine.base.augmentation.enabled = false;
+  setup.refine.base.train.batch_size = 4;
+  setup.refine.base.train.max_steps = 1;
+  setup.deploy.demonstrations.episodes = 3;
+  setup.deploy.demonstrations.action_noise = 0;
+  setup.deploy.collect.take_overs = 0;
+  setup.deploy.collect.episodes = 2;
+  setup.deploy.intervention.scripted.calm_steps = 0;
+  setup.deploy.intervention.scripted.patience_steps = 1;
+  setup.eval.trials = 2;
+  setup.eval.parallel = 1;
+  setup.eval.threads = 1;
+  return setup;
+}
+
+TEST(Stages, RecordingsHaveTheGripperThatTheEnvironmentSays) {
+  const TempDir dir;
+  const RefineSetup setup = tiny_setup(dir.path());
+  Stages stages(setup);
+  stages.demonstrate();
+  const Stages::Base base = stages.base();
+  const std::string recording = dir / "round-1/interactions.hdf5";
+  stages.deploy("round-1/deployment", base.checkpoint, setup.deploy.collect, recording);
+  stages.refine("round-1/training", base_training(setup), base.checkpoint, {recording}, dir / "round-1/training");
+  const auto trained_on = training::read_options(dir / "round-1/training/checkpoints/step-1").data;
+  ASSERT_EQ(trained_on.expert.size(), 1u);
+  EXPECT_EQ(trained_on.expert[0].gripper, kGripper);
+  ASSERT_EQ(trained_on.interactions.size(), 1u);
+  EXPECT_EQ(trained_on.interactions[0].gripper, kGripper);
+}
+
+}  // namespace
+}  // namespace apo::deploy
