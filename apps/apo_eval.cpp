@@ -7,6 +7,7 @@
 #include "apo/base/finishing.h"
 #include "apo/base/output.h"
 #include "apo/deploy/outputs.h"
+#include "apo/models/description.h"
 
 namespace {
 
@@ -74,6 +75,7 @@ void run_eval(EvalArguments arguments) {
                                           select_device(config->training.run.device));
   if (scores) {
     data::DataOptions data = config->training.data;
+    data.policy_cameras = models::policy_inputs(config->training.policy).cameras;
     deploy::score_dataset(*policy, arguments.dataset, data, config->training.train.batch_size, arguments.output);
     std::cout << "scores " << arguments.output << "\n";
     return;

@@ -207,8 +207,12 @@ void expect_hashed_cameras(const Group& group, const Demo& demo, ReadNames& read
     if (!camera.hashes.empty()) hashed.insert(picture_hash_name(camera.name));
   for (const std::string& name : group.names()) {
     if (!is_picture_hash(group, name)) continue;
+    std::string why;
+    for (const auto& [array, what] : demo.record.unused)
+      if (array.starts_with("obs/") && picture_hash_name(array.substr(4)) == name)
+        why = concat(" (", what, ")");
     APO_CHECK(DataError, hashed.contains(name), group.where(name),
-              ": the pictures that it is of cannot be read as they were recorded: damaged");
+              ": the pictures that it is of cannot be read as they were recorded: damaged", why);
   }
   read.insert(hashed.begin(), hashed.end());
 }

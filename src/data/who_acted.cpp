@@ -206,7 +206,11 @@ void read_choices(const Group& demo, TrajectoryFormat format, EpisodeRecord& rec
   const int64_t steps = record.num_steps();
   record.desirable.assign(static_cast<size_t>(steps), std::nullopt);
   record.policy_actions.assign(static_cast<size_t>(steps), std::nullopt);
-  if (demo.has("desirable")) {
+  if (demo.has("desirable") && !demo.array("desirable").is_written()) {
+    // its zeros, if anybody meant them, would call every step a mistake
+    read.insert("desirable");
+    record.unused["desirable"] = concat(demo.array("desirable").describe(), ", never written");
+  } else if (demo.has("desirable")) {
     read.insert("desirable");
     const auto codes = read_codes(demo.array("desirable"), "desirable", record, {-2, -1, 0, 1});
     record.neither.assign(codes.size(), false);

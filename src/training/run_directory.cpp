@@ -1,7 +1,7 @@
 #include "training/run_directory.h"
 
 #include <algorithm>
-#include <array>
+#include <set>
 #include <system_error>
 
 #include "apo/base/error.h"
@@ -108,8 +108,9 @@ bool RunDirectory::holds_steps() const {
     const uintmax_t size = fs::file_size(file, error);
     return !error && size > bytes;
   };
+  static const std::set<std::string> kBefore = {"config.yaml", "labels.json", "cached_reference.safetensors"};
   for (const std::string& name : kFiles)
-    if (name != "config.yaml" && name != "labels.json" && is_larger(path_ / name, 0)) return true;
+    if (!kBefore.contains(name) && is_larger(path_ / name, 0)) return true;
   for (const std::string& name : names_in(path_ / "tensorboard"))
     if (is_larger(path_ / "tensorboard" / name, EventFile::kHeadBytes)) return true;
   return !names_in(path_ / "heaviest").empty();

@@ -133,6 +133,8 @@ void check_observations(const data::Dataset& dataset, const models::Policy& poli
       Observation observation = dataset.observation(index);
       policy.prepare(observation);
       policy.encode(std::span(&observation, 1));
+    } catch (const Interrupted&) {
+      throw;
     } catch (const Error& error) {
       throw DataError(concat(dataset.file_path(index.file).string(), ": ",
                              dataset.episode_name(index.file, index.episode), ": does not suit the policy",

@@ -15,9 +15,11 @@ using apo::testing::TempDir;
 TEST(ByteFlips, NoneInAManifestEndsTheProgram) {
   const TempDir dir, run;
   Manifest(dir.path(), "run.dir")
-      .claim({"config.yaml", "checkpoints/latest@", "checkpoints/step-2/", "tensorboard/events.*", "policy/weights"});
+      .claim({"config.yaml", "checkpoints/latest@", "checkpoints/step-2/", "tensorboard/events.*",
+              "policy/weights"});
   const std::vector<std::string> names = {"config.yaml", "checkpoints", "tensorboard", "policy"};
-  for (const char* file : {"config.yaml", "tensorboard/events.1", "checkpoints/step-2/a", "policy/weights", "policy/mine"}) {
+  for (const char* file :
+       {"config.yaml", "tensorboard/events.1", "checkpoints/step-2/a", "policy/weights", "policy/mine"}) {
     std::filesystem::create_directories((run / file).parent_path());
     std::ofstream(run / file) << "x";
   }

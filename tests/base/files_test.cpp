@@ -202,13 +202,18 @@ TEST(AtomicDirectory, ADirectoryOfOthersIsNoStagingDirectory) {
   }
 }
 
-// Wherever it was killed: before its first file, between its files, while it wrote its mark, before the last renaming.
+// Killed before its first file, between its files, while it wrote its mark, or before the last renaming.
 TEST(AtomicDirectory, WhatAKilledProcessLeftIsReplaced) {
   const TempDir dir;
-  for (const std::vector<const char*>& files : std::vector<std::vector<const char*>>{
-           {}, {".apo-unfinished", "a"}, {".apo-unfinished", "a", "DONE.partial"}, {".apo-unfinished", "a", "DONE"}, {"a", "DONE"}}) {
+  for (const std::vector<const char*>& files :
+       std::vector<std::vector<const char*>>{{},
+                                             {".apo-unfinished", "a"},
+                                             {".apo-unfinished", "a", "DONE.partial"},
+                                             {".apo-unfinished", "a", "DONE"},
+                                             {"a", "DONE"}}) {
     fs::create_directories(dir / "d.partial");
-    for (const char* file : files) std::ofstream(dir / "d.partial" / file) << (std::string(file) == "DONE" ? "a\n" : "x");
+    for (const char* file : files)
+      std::ofstream(dir / "d.partial" / file) << (std::string(file) == "DONE" ? "a\n" : "x");
     write_directory_atomic(dir / "d", [](const fs::path& staging) { std::ofstream(staging / "b") << "new"; });
     EXPECT_THAT(names_in(dir.path()), ElementsAre("d"));
     EXPECT_THAT(names_in(dir / "d"), ElementsAre("DONE", "b"));
@@ -217,7 +222,9 @@ TEST(AtomicDirectory, WhatAKilledProcessLeftIsReplaced) {
 
 TEST(AtomicFile, ANeighborOfOthersStays) {
   const TempDir dir;
-  const auto write = [&] { return error_of<RunError>([&] { write_file_atomic(dir / "x.json", "{\n \"stages\": 1}"); }); };
+  const auto write = [&] {
+    return error_of<RunError>([&] { write_file_atomic(dir / "x.json", "{\n \"stages\": 1}"); });
+  };
   for (const char* theirs : {"mine", "{\"mine\": 1}", "{\n \"mine\": 1}"}) {
     std::ofstream(dir / "x.json.partial") << theirs;
     EXPECT_THAT(write(), AllOf(HasSubstr("x.json.partial: in the way"), HasSubstr("nothing was written")));
@@ -241,7 +248,8 @@ TEST(CheckWritable, TouchesNothing) {
   EXPECT_THAT(names_in(dir.path()), ElementsAre("x.hdf5.check", "x.hdf5.check-1", "x.hdf5.partial"));
   EXPECT_EQ(read_file(dir / "x.hdf5.check"), "mine");
   std::ofstream(dir / "x.hdf5.partial") << "mine";
-  EXPECT_THAT(error_of<RunError>([&] { check_writable(dir / "x.hdf5"); }), HasSubstr("x.hdf5.partial: in the way"));
+  EXPECT_THAT(error_of<RunError>([&] { check_writable(dir / "x.hdf5"); }),
+              HasSubstr("x.hdf5.partial: in the way"));
   EXPECT_EQ(read_file(dir / "x.hdf5.partial"), "mine");
 }
 

@@ -136,7 +136,8 @@ TEST(Manifest, OneBelowThatNoEntrySpeaksOfVouchesForNothing) {
               ElementsAre("checkpoints/old/apo-manifest.json", "checkpoints/old/metrics.jsonl",
                           "methods/mine/apo-manifest.json", "methods/mine/metrics.jsonl"));
   manifest.remove({"checkpoints", "methods"});
-  for (const char* theirs : {"methods/mine", "checkpoints/old"}) EXPECT_TRUE(fs::exists(dir / theirs / "metrics.jsonl"));
+  for (const char* theirs : {"methods/mine", "checkpoints/old"})
+    EXPECT_TRUE(fs::exists(dir / theirs / "metrics.jsonl"));
   EXPECT_FALSE(fs::exists(dir / "methods/1-apo"));
 }
 
@@ -176,9 +177,9 @@ TEST(Manifest, WhatCannotBeRemovedIsNamedTheMarkFirst) {
   write_directory_atomic(dir / "step-1", [](const fs::path& staging) { put(staging / "A"); });
   manifest.settle("step-1/");
   EXPECT_EQ(read_file(dir / "step-1/DONE"), "A\n");
-  fs::permissions(dir.path(), fs::perms::owner_all | fs::perms::others_exec);
-  fs::permissions(dir / "step-1", fs::perms::owner_read | fs::perms::owner_exec | fs::perms::others_read |
-                                      fs::perms::others_exec);
+  constexpr auto kAllMayLook = static_cast<fs::perms>(0555);
+  fs::permissions(dir.path(), fs::perms::owner_all | kAllMayLook);
+  fs::permissions(dir / "step-1", kAllMayLook);
   const int code = exit_code_of_child([&] {
     if (::geteuid() == 0 && ::setuid(65534) != 0) return 77;  // root may remove everything
     const std::string message = message_of<RunError>([&] { manifest.remove({"step-1"}); });

@@ -257,6 +257,30 @@ TEST(BadLayouts, MixedCamerasAreTold) {
   EXPECT_THAT(data_error([&] { convert(options, TrajectoryFormat::apo, dir / "o.hdf5"); }), HasSubstr("demo_1: expected actions of 7, camera agentview 8x8"));
 }
 
+// Of a recording of ours nothing is left out for its length: it was not written so.
+TEST(BadLayouts, ACameraOfOursOfAnotherLengthIsDamage) {
+  TempDir dir;
+  {
+    TrajectoryWriter writer(dir / "a.hdf5", test_info());
+    writer.begin_episode("lift");
+    for (int64_t i = 0; i < 4; ++i) {
+      Step step = numbered_step(i);
+      step.observation.images["wrist"] = step.observation.images["front"];
+      writer.append(step);
+    }
+    writer.end_episode(true, "");
+  }
+  {
+    hdf5::Group demo = hdf5::Group::open_for_writing(dir / "a.hdf5").group("data").group("demo_0");
+    hdf5::Group obs = demo.group("obs");
+    obs.remove("wrist_image");
+    obs.write("wrist_image", std::vector<uint8_t>(180), {2, 6, 5, 3});
+  }
+  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "a.hdf5"); }),
+              HasSubstr("/data/demo_0/wrist_image_hash: the pictures that it is of cannot be read as they were "
+                        "recorded: damaged (expected 4 rows, one for each action, found uint8 [2, 6, 5, 3])"));
+}
+
 TEST(BadLayouts, AGroupThatContainsItself) {
   TempDir dir;
   fs::copy_file(layout("robomimic.hdf5"), dir / "a.hdf5");

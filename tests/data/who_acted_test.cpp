@@ -189,7 +189,6 @@ TEST_F(WhoActedTest, WhatWasNeverWrittenIsItsFillValue) {
                                                                {"intervene_flag", "ppp"},
                                                                {"is_intervention", "ppp"},
                                                                {"complementary_info.is_intervention", "ppp"},
-                                                               {"desirable", "eee"},
                                                                {"policy_action_valid", "eee"}};
   for (const auto& [name, expected] : names) {
     const EpisodeRecord record = read(3, [&name = name](auto& demo) {
@@ -198,7 +197,7 @@ TEST_F(WhoActedTest, WhatWasNeverWrittenIsItsFillValue) {
     });
     EXPECT_EQ(letters(record), expected) << name;
     EXPECT_TRUE(record.remarks.contains(name)) << name;
-    EXPECT_EQ(record.desirable[1], name == "desirable" ? std::optional(false) : std::nullopt) << name;
+    EXPECT_EQ(record.desirable[1], std::nullopt) << name;
     EXPECT_EQ(record.policy_actions[1], std::nullopt) << name;
   }
   const auto in_obs = [](auto& demo) { demo.group("obs").make_unwritten("user_acting", {3}); };
@@ -207,14 +206,17 @@ TEST_F(WhoActedTest, WhatWasNeverWrittenIsItsFillValue) {
               HasSubstr("/data/demo_0/intervention: expected 3 rows"));
 }
 
-// Zeros are no action that the policy wanted.
-TEST_F(WhoActedTest, APolicyActionThatWasNeverWrittenIsNotUsed) {
+// Zeros are no action that the policy wanted, and no word on every step.
+TEST_F(WhoActedTest, APolicyActionAndLabelsThatWereNeverWrittenAreNotUsed) {
   const EpisodeRecord record = read(2, [](auto& demo) {
     add(demo, "intervention", {0, 1});
+    demo.make_unwritten("desirable", {2});
     demo.make_unwritten("policy_action", {2, 3});
   });
   EXPECT_EQ(record.policy_actions[1], std::nullopt);
   EXPECT_EQ(record.unused.at("policy_action"), "float32 [2, 3], never written");
+  EXPECT_EQ(record.desirable[1], std::nullopt);
+  EXPECT_EQ(record.unused.at("desirable"), "float32 [2], never written");
 }
 
 TEST_F(WhoActedTest, OursComesFirstThenSirius) {

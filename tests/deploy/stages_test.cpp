@@ -66,7 +66,8 @@ TEST(Stages, RecordingsHaveTheGripperThatTheEnvironmentSays) {
   const Stages::Base base = stages.base();
   const std::string recording = dir / "round-1/interactions.hdf5";
   stages.deploy("round-1/deployment", base.checkpoint, setup.deploy.collect, recording);
-  stages.refine("round-1/training", base_training(setup), base.checkpoint, {recording}, dir / "round-1/training");
+  stages.refine("round-1/training", base_training(setup), base.checkpoint, {recording},
+                dir / "round-1/training");
   const auto trained_on = training::read_options(dir / "round-1/training/checkpoints/step-1").data;
   ASSERT_EQ(trained_on.expert.size(), 1u);
   EXPECT_EQ(trained_on.expert[0].gripper, kGripper);

@@ -106,7 +106,7 @@ TEST(MergedShare, IsOneOnceMergedAndZeroBefore) {
   EXPECT_NEAR(world.share().share, 2, 4 * after.standard_error);
 }
 
-// A second round that went on in the direction of the first, which is merged, is no first round applied twice.
+// A second round that went on in the direction of the first, which is merged, is not the first applied twice.
 TEST(MergedShare, AnAdapterAlongAMergedOneIsToldAndTaken) {
   World world(0.1);
   world.merge();
@@ -114,7 +114,8 @@ TEST(MergedShare, AnAdapterAlongAMergedOneIsToldAndTaken) {
   EXPECT_NEAR(world.share().share, 1.25, 4 * world.share().standard_error);
   ::testing::internal::CaptureStderr();
   EXPECT_EQ(world.complaint(), kFits);
-  EXPECT_THAT(::testing::internal::GetCapturedStderr(), AllOf(HasSubstr("hold the adapter's change 1.2"), HasSubstr("twice")));
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              AllOf(HasSubstr("hold the adapter's change 1.2"), HasSubstr("twice")));
   for (auto& [layer, part] : world.adapter.layers) part.b = part.b / 0.8;
   EXPECT_THAT(world.complaint(), HasSubstr("already"));
 }

@@ -103,7 +103,8 @@ TEST_F(ReplayedTest, WhereNothingCanBeRecordedTheBodyRuns) {
 }
 
 TEST_F(ReplayedTest, ARecordingThatThrewLeavesNothing) {
-  set_graph_recorder([](const std::function<void()>&) -> std::unique_ptr<DeviceGraph> { throw std::runtime_error("no"); });
+  set_graph_recorder(
+      [](const std::function<void()>&) -> std::unique_ptr<DeviceGraph> { throw std::runtime_error("no"); });
   for (int i = 0; i < 2; ++i) run(1, 1);
   EXPECT_THROW(run(1, 1), std::runtime_error);
   SetUp();

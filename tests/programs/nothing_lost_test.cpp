@@ -105,7 +105,8 @@ TEST_F(NothingLost, ResultsOfOthersStay) {
 }
 
 TEST_F(NothingLost, WhatLiesBesideARecordingStays) {
-  for (const char* beside : {"new.hdf5.json", "new.hdf5.journal", "new.hdf5.partial", "new.hdf5.json.partial"}) {
+  for (const char* beside :
+       {"new.hdf5.json", "new.hdf5.journal", "new.hdf5.partial", "new.hdf5.json.partial"}) {
     spit(path(beside), "mine");
     const auto refused = run("apo-collect", {"--demonstrations", "--output", path("new.hdf5")});
     EXPECT_NE(refused.exit_code, 0);
@@ -223,7 +224,8 @@ TEST_F(NothingLost, AMovedLoopGoesOn) {
 
 // zip, object stores and rsync without -l leave out links.
 TEST_F(NothingLost, ALoopWithoutItsLinksKeepsItsCheckpoints) {
-  const std::vector<std::string> only_base = {set("run.dir=" + path("loop")), set("refine.rounds=0"), "--resume"};
+  const std::vector<std::string> only_base = {set("run.dir=" + path("loop")), set("refine.rounds=0"),
+                                              "--resume"};
   ASSERT_EQ(run("apo-refine", only_base).exit_code, 0);
   // as killed after the last checkpoint of the training
   json state = json::parse(slurp(path("loop/state.json")));

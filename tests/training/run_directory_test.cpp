@@ -107,6 +107,7 @@ TEST(RunDirectory, ARunThatHadNoStepJustBegins) {
   for (const char* name : {"metrics.jsonl", "samples.jsonl", "heaviest_samples.json", "report.html"})
     fs::remove(runs / "run" / name);
   put(runs / "run/metrics.jsonl", "");
+  put(runs / "run/cached_reference.safetensors");  // computed before the first step, and computed again
   ASSERT_TRUE(fs::exists(runs / "run/config.yaml") && fs::exists(runs / "run/labels.json"));
   EXPECT_EQ(train(saved_twice(runs, "run"), ExistingRun::resume).steps, 6);
   EXPECT_FALSE(fs::exists(runs / "run/before-resume-1"));
@@ -189,7 +190,8 @@ TEST(RunDirectory, ARunFromBeforeManifestsIsResumedAndNeverDeleted) {
   put(runs / "run/checkpoints/step-6.partial/half");  // killed while it saved
   put(runs / "run/checkpoints/step-6/DONE", "");      // the mark of that time
   put(runs / "run/checkpoints/best/weights");
-  for (const char* file : {"DONE", "weights"}) put(runs / "run/checkpoints/step-4" / file);  // another program's
+  for (const char* file : {"DONE", "weights"})
+    put(runs / "run/checkpoints/step-4" / file);  // another program's
   const auto before = contents(runs / "run");
   longer.train.max_steps = 8;
   for (const ExistingRun existing : {ExistingRun::refuse, ExistingRun::overwrite})
@@ -198,9 +200,10 @@ TEST(RunDirectory, ARunFromBeforeManifestsIsResumedAndNeverDeleted) {
   EXPECT_EQ(train(longer, ExistingRun::resume).steps, 8);
   EXPECT_FALSE(fs::exists(runs / "run/checkpoints/step-6.partial"));
   EXPECT_EQ(metrics_of(runs / "run").size(), 8u);
-  EXPECT_THAT(message_of<ConfigError>([&] { train(longer, ExistingRun::overwrite); }),
-              HasSubstr("in the way: checkpoints/best/weights, checkpoints/step-4/DONE, checkpoints/step-4/weights; "
-                        "apo-manifest.json"));
+  EXPECT_THAT(
+      message_of<ConfigError>([&] { train(longer, ExistingRun::overwrite); }),
+      HasSubstr("in the way: checkpoints/best/weights, checkpoints/step-4/DONE, checkpoints/step-4/weights; "
+                "apo-manifest.json"));
   for (const char* theirs : {"best", "step-4"}) fs::remove_all(runs / "run/checkpoints" / theirs);
   EXPECT_EQ(train(longer, ExistingRun::overwrite).steps, 8);
 }
