@@ -18,13 +18,13 @@ namespace apo::training {
 
 /// The signs are means over the last `kWindow` steps that have the metric, r in nats:
 ///
-///   preferred falls   r_D < −1 without an anchor; or r_D < −0.15 a token, lower in each quarter of the window
+///   preferred falls   r_D < −1 without an anchor; or r_D < −0.15 a token, lower in each quarter of a window
 ///   rejected falls    r_U < −4 a token
 ///   z0 clamped        z0 at its lower clamp in more than half of the steps, where that is below 0 (apo)
 ///
-/// They are hints. Of the small policy's runs with all weights that ended in ruin one was seen in each within a
-/// few hundred steps; with an adapter, or at low rates, it was ruined at r_U from −1 to −9 nats for 7 tokens,
-/// with r_D near 0, where none of them speaks. Only an evaluation sees that.
+/// They are hints. Of the small policy's runs with all weights that ended in ruin one was seen in each within
+/// a few hundred steps; with an adapter it was ruined at r_U from −1 to −9 nats for 7 tokens, with r_D near 0,
+/// where none of them speaks. Only an evaluation sees that.
 class Guard {
  public:
   static constexpr size_t kWindow = 20;
