@@ -23,7 +23,7 @@ namespace apo::training {
 ///   z0 clamped        z0 at its lower clamp in more than half of the steps, where that is below 0 (apo)
 ///
 /// They are hints. Of the small policy's runs with all weights that ended in ruin one was seen in each within
-/// a few hundred steps; with an adapter it was ruined at r_U from −1 to −9 nats for 7 tokens, with r_D near 0,
+/// a few hundred steps; with an adapter it was ruined at r_U from −1 to −9 nats of 7 tokens, with r_D at 0,
 /// where none of them speaks. Only an evaluation sees that.
 class Guard {
  public:
