@@ -54,6 +54,9 @@ void run_train(const TrainArguments& arguments) {
   } catch (const Interrupted&) {
     write_report(options.run.dir);
     throw;
+  } catch (const training::Stopped&) {
+    write_report(options.run.dir);
+    throw;
   }
 }
 

@@ -17,6 +17,7 @@ import torch
 SAMPLES, TOKENS, VOCABULARY = 6, 4, 9
 FIRST_BIN, LAST_BIN = 2, 8  # id 0 is the end token
 RELEASED = {"type": "apo", "compatibility": "released-code"}
+WHOLE_BATCH = {"group_size": 0}
 
 
 def make_input(seed, desirable):
@@ -73,6 +74,8 @@ def paper(x, policy_logits, options):
     """Written sample by sample and token by token, unlike the library."""
     sigma, beta = options.get("label_smoothing_bins", 0.0), options.get("beta", 0.1)
     kind, estimator = options["type"], options.get("z0", "shifted-labels")
+    robust = kind in ("apo", "kto") and options.get("preset", "robust") == "robust"
+    reduction, anchor = options.get("reduction", "mean" if robust else "sum"), options.get("sft_weight", 0.2 if robust else 0)
     batch = len(x["desirable"])
 
     def label(token):
@@ -120,17 +123,20 @@ def paper(x, policy_logits, options):
         w = float(x["action_l1"][i]) / sum(float(x["action_l1"][j]) for j in group)
         if weights.get("normalization") == "mean":
             w *= len(group)
+        elif weights.get("group_size", 8) > 0:
+            w *= batch / weights.get("group_size", 8)
         lam = 1 - math.exp(-weights.get("eta_desirable", 1) * w) if good else math.exp(-weights.get("eta_undesirable", 1) * w)
         if kind == "kto" or weights.get("type") == "uniform":
             lam = 1.0
         value = torch.sigmoid(beta * (reward - z0)) if good else torch.sigmoid(beta * (z0 - reward))
         loss = loss + lam * (1 - value)
         rewards.append(float(reward.detach())), lambdas.append(lam), losses.append(1 - float(value.detach()))
-    if options.get("reduction") == "mean":
-        loss = loss / batch
-    if options.get("sft_weight"):
+    loss = loss / batch
+    if anchor:
         good = [i for i in range(batch) if x["desirable"][i]]
-        loss = loss - options["sft_weight"] * sum(policy[i][t] for i in good for t in range(TOKENS)) / (len(good) * TOKENS)
+        loss = loss - anchor * sum(policy[i][t] for i in good for t in range(TOKENS)) / (len(good) * TOKENS)
+    if reduction == "sum":
+        loss = loss * batch
     return loss, dict(z0=z0, z0_unclamped=kl, reward=rewards, sample_loss=losses, **{"lambda": lambdas})
 
 
@@ -151,12 +157,16 @@ def main():
     plan = [("released code, mixed batch", RELEASED, 1, mixed),
             ("released code, one undesirable sample", RELEASED, 2, lonely),
             ("released code, no undesirable sample", RELEASED, 3, good_only),
-            ("paper", {"type": "apo"}, 4, mixed),
+            ("paper", {"type": "apo", "preset": "paper", "weights": WHOLE_BATCH}, 4, mixed),
             ("paper with every refinement", refined, 5, mixed),
-            ("uniform weights, clamped baseline", {"type": "apo", "kl_min": -0.25, "kl_max": 0.25,
+            ("uniform weights, clamped baseline", {"type": "apo", "preset": "paper", "kl_min": -0.25, "kl_max": 0.25,
                                                    "weights": {"type": "uniform"}}, 6, mixed),
-            ("kto", {"type": "kto", "z0": "mismatched", "reduction": "mean"}, 7, mixed),
-            ("sft with smooth labels", {"type": "sft", "label_smoothing_bins": 1.0}, 8, mixed)]
+            ("kto", {"type": "kto", "preset": "paper", "z0": "mismatched", "reduction": "mean"}, 7, mixed),
+            ("sft with smooth labels", {"type": "sft", "label_smoothing_bins": 1.0}, 8, mixed),
+            ("robust", {"type": "apo"}, 9, mixed),
+            ("paper in groups of 8", {"type": "apo", "preset": "paper"}, 10, mixed),
+            ("anchored sum in groups of 4", {"type": "apo", "reduction": "sum", "weights": {"group_size": 4}}, 11, mixed),
+            ("robust kto", {"type": "kto", "z0": "exact"}, 12, mixed)]
     cases = []
     for name, options, seed, desirable in plan:
         x = make_input(seed, [bool(d) for d in desirable])

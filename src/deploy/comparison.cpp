@@ -62,8 +62,7 @@ MethodResult read_result(const ordered_json& object, const std::string& where) {
 
 void MethodOptions::visit(config::Visitor& v) {
   v("name", name, "in tables and directories; not \"base\"");
-  v("objective", objective,
-    "as the top-level section; its defaults are the paper's, not the top-level section's");
+  v("objective", objective, "as the top-level section, whose values are no defaults here");
   v("pools", pools, "as data.pools");
   v("interactions", interactions, "false: learns from the expert data alone, a control");
   v("learning_rate", learning_rate, "null: optimizer.learning_rate", config::positive());

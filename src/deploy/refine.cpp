@@ -207,11 +207,18 @@ void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
   allowed.training.run.threads = setup.training.run.threads;
   allowed.eval.threads = setup.eval.threads;
   allowed.training.logging = setup.training.logging;
-  const std::string differences = join(config::differences(allowed, setup));
+  allowed.training.train.guard = setup.training.train.guard;
+  allowed.refine.base.train.guard = setup.refine.base.train.guard;
+  std::vector<std::string> changed = config::differences(allowed, setup);
+  // a preset is no more than the values that it gives, and these are compared
+  std::erase_if(changed, [](const std::string& difference) {
+    return difference.find("objective.preset: ") != std::string::npos;
+  });
+  const std::string differences = join(changed);
   APO_CHECK(ConfigError, differences.empty(), config.string(),
             ": the loop in this directory was begun with another config (", differences,
-            "); only refine.rounds may grow, and threads and logging may change: expected the same, --overwrite or another "
-            "run.dir");
+            "); only refine.rounds may grow, and threads, logging and train.guard may change: expected the "
+            "same, --overwrite or another run.dir");
 }
 
 // Decides what happens to a directory that is already used; afterwards config.yaml lies in it.

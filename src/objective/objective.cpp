@@ -68,9 +68,18 @@ at::Tensor sft_loss(const at::Tensor& policy, const ObjectiveInput& input, const
   return -weighted.sum() / tokens.masked_fill(tokens.eq(0), 1).to(policy.scalar_type());
 }
 
+// What a preference loss is a sum over in the whole batch: samples or pairs. 1 where there are none.
+at::Tensor num_terms(const ObjectiveOptions& options, const BatchStatistics& whole_batch) {
+  using S = BatchStatistics;
+  const at::Tensor terms = options.needs_pairs()
+                               ? whole_batch[S::num_pairs]
+                               : whole_batch[S::num_desirable] + whole_batch[S::num_undesirable];
+  return terms.clamp_min(1);
+}
+
 at::Tensor detached(const at::Tensor& tensor) { return tensor.defined() ? tensor.detach() : tensor; }
 
-// L of apo and kto without the anchor; fills in what belongs to it.
+// L of apo and kto without reduction and anchor; fills in what belongs to it.
 at::Tensor preference_loss(const ObjectiveInput& input, const ObjectiveOptions& options,
                            const BatchStatistics& whole_batch, const TokenScores& scores,
                            ObjectiveOutput& out) {
@@ -90,16 +99,10 @@ at::Tensor preference_loss(const ObjectiveInput& input, const ObjectiveOptions& 
   const at::Tensor margin = (reward - baseline.z0.to(type)) * options.beta;
   const at::Tensor sample_loss = at::sigmoid(at::where(input.desirable, -margin, margin));
   out.reward = reward.detach(), out.sample_loss = sample_loss.detach();
-  at::Tensor loss = (sample_loss * out.lambda).sum();
-  if (options.reduction == Reduction::mean) {
-    using S = BatchStatistics;
-    const at::Tensor samples = whole_batch[S::num_desirable] + whole_batch[S::num_undesirable];
-    loss = loss / samples.clamp_min(1).to(type);
-  }
-  return loss;
+  return (sample_loss * out.lambda).sum();
 }
 
-// L of dpo and tpo without the anchor.
+// L of dpo and tpo without reduction and anchor.
 at::Tensor paired_loss(const ObjectiveInput& input, const ObjectiveOptions& options,
                        const BatchStatistics& whole_batch, const TokenScores& scores, ObjectiveOutput& out) {
   return pair_loss(input, options, whole_batch, (scores.policy - scores.reference.detach()).sum(-1), out);
@@ -186,7 +189,8 @@ ObjectiveOutput evaluate(const ObjectiveInput& given, const ObjectiveOptions& op
 
   const bool imitates = !options.needs_reference();
   at::Tensor imitation;
-  if (imitates || options.sft_weight > 0) {
+  const double anchor = options.anchor();
+  if (imitates || anchor > 0) {
     imitation = sft_loss(scores.policy, input, options, whole);
     out.sft_loss = imitation.detach();
   }
@@ -197,7 +201,11 @@ ObjectiveOutput evaluate(const ObjectiveInput& given, const ObjectiveOptions& op
   }
   out.loss = options.needs_pairs() ? paired_loss(input, options, whole, scores, out)
                                    : preference_loss(input, options, whole, scores, out);
-  if (imitation.defined()) out.loss = out.loss + imitation * options.sft_weight;
+  // the anchor stands beside one term of the sum, so that the two reductions differ by a factor alone
+  const at::Tensor terms = num_terms(options, whole).to(out.loss.scalar_type());
+  const bool mean = options.reduction_used() == Reduction::mean;
+  if (mean) out.loss = out.loss / terms;
+  if (imitation.defined()) out.loss = out.loss + (mean ? imitation * anchor : imitation * anchor * terms);
   return out;
 }
 

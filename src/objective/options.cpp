@@ -12,6 +12,15 @@ namespace {
 template <class E>
 using Name = std::pair<E, std::string_view>;
 
+// A key whose default is what others decide: shown as what holds, kept where something else is said.
+template <class T, class... More>
+void visit_decided(config::Visitor& v, std::string_view name, std::optional<T>& value, T decided,
+                   std::string_view doc, More... more) {
+  const T before = decided;
+  v(name, decided, doc, more...);
+  if (decided != before) value = decided;
+}
+
 }  // namespace
 
 std::span<const Name<ObjectiveType>> enum_names(ObjectiveType) {
@@ -35,6 +44,11 @@ std::span<const Name<Z0Estimator>> enum_names(Z0Estimator) {
 std::span<const Name<Compatibility>> enum_names(Compatibility) {
   static constexpr std::array<Name<Compatibility>, 2> kNames = {
       {{Compatibility::paper, "paper"}, {Compatibility::released_code, "released-code"}}};
+  return kNames;
+}
+std::span<const Name<Preset>> enum_names(Preset) {
+  static constexpr std::array<Name<Preset>, 2> kNames = {
+      {{Preset::robust, "robust"}, {Preset::paper, "paper"}}};
   return kNames;
 }
 std::span<const Name<WeightType>> enum_names(WeightType) {
@@ -61,8 +75,12 @@ std::span<const Name<Credit>> enum_names(Credit) {
 void WeightOptions::visit(config::Visitor& v) {
   v("type", type, "adaptive: lambda from the policy's action error; uniform: lambda = 1");
   v("normalization", normalization,
-    "sum: weights of a group add up to 1 (the paper's; depends on the batch size); mean: to the group's "
-    "size");
+    "sum: weights of a group (desirable, undesirable) add up to 1 in as many samples as group_size says (the "
+    "paper's); mean: to the group's size");
+  v("group_size", group_size,
+    "normalization sum: both groups' samples in which their weights add up to 1, so that the balance of the "
+    "two does not depend on the batch size; 8: the authors' micro-batch; 0: the whole batch",
+    config::at_least(0));
   v("eta_desirable", eta_desirable, "lambda_D = 1 - exp(-eta_D w); larger counts desirable samples more",
     config::at_least(0));
   v("eta_undesirable", eta_undesirable, "lambda_U = exp(-eta_U w); larger counts undesirable samples less",
@@ -74,6 +92,13 @@ void ObjectiveOptions::visit(config::Visitor& v) {
     "apo (Action Preference Optimization, arXiv 2506.07127; not Anchored Preference Optimization), kto, sft, "
     "weighted-bc, dpo (the human's action against the policy's at the same step), tpo (the human's whole correction "
     "against the policy's steps before it)");
+  v("compatibility", compatibility,
+    "paper, or released-code: the authors' program to float32 rounding (apo; implies preset: paper)");
+  // after the two that decide it, before those that it decides
+  visit_decided(v, "preset", preset, preset_used(),
+                "defaults of sft_weight and reduction. robust: 0.2 and mean for apo and kto, so that the "
+                "policy keeps what it can do; paper: the bare published loss, 0 and sum. The other types are "
+                "the same in both");
   v("beta", beta, "temperature of the reward, > 0; larger saturates sooner and stays nearer to the reference",
     config::positive());
   v("z0", z0,
@@ -81,14 +106,16 @@ void ObjectiveOptions::visit(config::Visitor& v) {
     "none");
   v("kl_min", kl_min, "lower clamp of z0, nats (apo; kto clamps at 0)");
   v("kl_max", kl_max, "upper clamp of z0, nats (apo; kto has none)");
-  v("compatibility", compatibility,
-    "paper, or released-code: the authors' program to float32 rounding (apo)");
   v("weights", weights, "how much each sample counts (apo)");
-  v("reduction", reduction,
-    "of the preference loss: sum over the batch (the paper's), or mean over its samples (dpo, tpo: pairs); sft and "
-    "weighted-bc always take the mean");
-  v("sft_weight", sft_weight, "anchor: weight of the mean cross-entropy on the desirable samples; 0: none",
-    config::at_least(0));
+  visit_decided(
+      v, "reduction", reduction, reduction_used(),
+      "of the loss: mean over the batch's samples (dpo, tpo: pairs), or sum (the paper's). Default: "
+      "mean for apo and kto with preset robust, else sum. sft and weighted-bc always take the mean");
+  visit_decided(v, "sft_weight", sft_weight, anchor(),
+                "anchor: weight of the mean cross-entropy on the desirable samples beside one sample's "
+                "preference loss (dpo, tpo: one pair's), whatever reduction says; 0: none; larger keeps more "
+                "of what the policy can do. Default: 0.2 for apo and kto with preset robust, else 0",
+                config::at_least(0));
   v("label_smoothing_bins", label_smoothing_bins,
     "sigma of the Gaussian over neighbouring action bins, in rewards and cross-entropy alike; 0: hard labels",
     config::at_least(0));
@@ -106,12 +133,17 @@ void check(const ObjectiveOptions& options) {
   APO_CHECK(ConfigError, options.weights.eta_desirable >= 0 && options.weights.eta_undesirable >= 0,
             "objective.weights.eta_desirable, eta_undesirable: expected numbers >= 0, found ",
             options.weights.eta_desirable, " and ", options.weights.eta_undesirable);
-  APO_CHECK(ConfigError, options.sft_weight >= 0, "objective.sft_weight: expected a number >= 0, found ",
-            options.sft_weight);
+  APO_CHECK(ConfigError, options.weights.group_size >= 0,
+            "objective.weights.group_size: expected a number >= 0, found ", options.weights.group_size);
+  APO_CHECK(ConfigError, std::isfinite(options.anchor()) && options.anchor() >= 0,
+            "objective.sft_weight: expected a number >= 0, found ", options.anchor());
   APO_CHECK(ConfigError, options.label_smoothing_bins >= 0 && std::isfinite(options.label_smoothing_bins),
             "objective.label_smoothing_bins: expected a number >= 0, found ", options.label_smoothing_bins);
   if (options.statistics_are_global()) return;
-  APO_CHECK(ConfigError, options.reduction == Reduction::sum,
+  APO_CHECK(ConfigError, options.preset_used() == Preset::paper,
+            "objective.preset: compatibility released-code is the authors' program, which has no anchor; "
+            "expected paper, found robust (objective.sft_weight adds an anchor to it)");
+  APO_CHECK(ConfigError, options.reduction_used() == Reduction::sum,
             "objective.reduction: compatibility released-code sums over the batch; expected sum, found mean");
   APO_CHECK(ConfigError, options.weights.normalization == WeightNormalization::sum,
             "objective.weights.normalization: compatibility released-code has weights that add up to one; "

@@ -35,9 +35,8 @@ at::Tensor pair_loss(const ObjectiveInput& input, const ObjectiveOptions& option
                             side_sum(reward, input.pair, input.desirable.bitwise_not());
   // −log σ(x) = log(1 + e^−x); linear in −x only where the rest is below float64's resolution
   const at::Tensor loss_of_pair = at::softplus(margin * -options.beta, 1, kLinearFrom);
-  at::Tensor loss = loss_of_pair.masked_fill(whole.bitwise_not(), 0).sum();
+  const at::Tensor loss = loss_of_pair.masked_fill(whole.bitwise_not(), 0).sum();
   const at::Tensor pairs = whole_batch[BatchStatistics::num_pairs].clamp_min(1).to(type);
-  if (options.reduction == Reduction::mean) loss = loss / pairs;
 
   const at::Tensor place = input.pair.clamp_min(0);
   const at::Tensor counts = input.pair.ge(0).bitwise_and(whole.gather(0, place));  // [B] by sample

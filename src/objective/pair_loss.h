@@ -9,7 +9,7 @@ namespace apo::objective {
 /// p).
 at::Tensor whole_pairs(const ObjectiveInput& input);
 
-/// Σ_pairs −log σ(β(R⁺ − R⁻)) [/ pairs of the whole batch with reduction: mean], R± = Σ r of the side's
+/// Σ_pairs −log σ(β(R⁺ − R⁻)) over this input's pairs, whatever `reduction` says; R± = Σ r of the side's
 /// samples. Fills in reward, weight, lambda, sample_loss, lambda_*, num_pairs and preferred_pairs. `reward`
 /// is r, [B].
 at::Tensor pair_loss(const ObjectiveInput& input, const ObjectiveOptions& options,

@@ -34,6 +34,14 @@ struct Curve {
   bool dashed = false;
 };
 
+/// Values below which a curve of this ink should not come.
+struct Zone {
+  double below = 0;
+  std::string name;  ///< in the legend
+  std::string note;  ///< under the chart, where the zone is in the frame
+  Ink ink;
+};
+
 /// Curves over steps. Few values (fewer than 60 of a curve) are drawn as they are, up to 30 with a mark each;
 /// more are smoothed by a centred mean with the single values pale behind it, and the chart says so. A value
 /// far outside (beyond the 0.5 and 99.5 percentiles and all smoothed values) may lie outside the frame; the
@@ -45,6 +53,7 @@ struct LineChart {
   ValueAxis y;
   std::vector<Curve> curves;
   bool smooth = true;
+  std::optional<Zone> zone = {};  ///< shaded as far as it is in the frame, which it does not widen
 };
 /// The chart, or nothing if no curve has a finite value.
 std::string draw(const LineChart& chart);

@@ -143,6 +143,17 @@ std::string draw_curve(const Plan& plan, const Prepared& prepared) {
   return out + "</g>\n";
 }
 
+bool is_in_frame(const std::optional<Zone>& zone, const Plan& plan) {
+  return zone && !plan.y.log && plan.y.low < zone->below;
+}
+
+std::string draw_zone(const Plan& plan, const Zone& zone) {
+  const double top = plan.frame.y(std::min(plan.y.share(zone.below), 1.0));
+  return concat("<g class=\"", ink_class(zone.ink), "\"><rect class=\"band\" x=\"", px(plan.frame.left),
+                "\" y=\"", px(top), "\" width=\"", px(plan.frame.right - plan.frame.left), "\" height=\"",
+                px(plan.frame.bottom - top), "\"/></g>\n");
+}
+
 std::vector<std::string> notes_of(const LineChart& chart, const std::vector<Prepared>& curves,
                                   const Plan& plan) {
   size_t least = std::numeric_limits<size_t>::max(), most = 0, longest = 0;
@@ -161,6 +172,7 @@ std::vector<std::string> notes_of(const LineChart& chart, const std::vector<Prep
       }
   }
   std::vector<std::string> notes = {chart.note};
+  if (is_in_frame(chart.zone, plan)) notes.push_back(chart.zone->note);
   if (most > 1) {
     const std::string window = least == most ? format_count(static_cast<int64_t>(most))
                                              : concat(format_count(static_cast<int64_t>(least)), " to ",
@@ -197,11 +209,14 @@ std::string draw(const LineChart& chart) {
   drawing += concat("<svg x=\"", left, "\" y=\"", top, "\" width=\"", width, "\" height=\"", height,
                     "\" viewBox=\"", left, " ", top, " ", width, " ", height, "\">\n");
   std::vector<LegendEntry> legend;
+  if (is_in_frame(chart.zone, plan)) drawing += draw_zone(plan, *chart.zone);
   for (const Prepared& prepared : curves) {
     drawing += draw_curve(plan, prepared);
     const auto mark = prepared.curve->dashed ? LegendEntry::Mark::dashed : LegendEntry::Mark::line;
     legend.push_back({prepared.curve->name, prepared.curve->ink, mark});
   }
+  if (is_in_frame(chart.zone, plan))
+    legend.push_back({chart.zone->name, chart.zone->ink, LegendEntry::Mark::box});
   drawing +=
       concat("<line class=\"cursor\" y1=\"", px(frame.top), "\" y2=\"", px(frame.bottom), "\"/></svg>\n");
   return figure(chart.title, legend, "lines", drawing, notes_of(chart, curves, plan));

@@ -43,9 +43,15 @@ SampleText sample_text(std::string_view config) {
     text.lambda = "what its pair’s loss was multiplied with";
     text.weight = "its share of the batch: all pairs have the same, and divide it among their samples";
   } else if (type == "apo" && !uniform) {
-    text.weight = config_value(config, "objective.weights.normalization") == "mean"
-                      ? "its action error beside the mean of its group in the batch, which λ comes from"
-                      : "its share of its group’s action error in the batch, which λ comes from";
+    const std::string size = config_value(config, "objective.weights.group_size");
+    if (config_value(config, "objective.weights.normalization") == "mean")
+      text.weight = "its action error beside the mean of its group in the batch, which λ comes from";
+    else if (size.empty() || size == "0" ||
+             config_value(config, "objective.compatibility") == "released-code")
+      text.weight = "its share of its group’s action error in the batch, which λ comes from";
+    else
+      text.weight = "its share of its group’s action error in " + size +
+                    " samples of the batch’s mix, which λ comes from";
   } else if (type == "apo" || type == "kto") {
     text.tie = "All samples weigh the same";
   }

@@ -27,6 +27,9 @@ struct Panel {
   Unit unit = Unit::as_is;
 };
 
+// Where train.guard warns of desirable rewards without an anchor.
+constexpr double kDangerNats = -1;
+
 // hue 0: desirable, hue 1: undesirable, hue 6: the baseline both are compared with
 const std::vector<Panel>& learning_panels() {
   static const std::vector<Panel> kPanels = {
@@ -38,7 +41,8 @@ const std::vector<Panel>& learning_panels() {
       {"Loss without weights",
        "mean loss of a sample",
        "For apo and kto it begins at 0.5, where the policy is its own reference. It falls where desirable "
-       "rewards stand above the baseline z0 and undesirable ones below, and rises where z0 outruns the desirable "
+       "rewards stand above the baseline z0 and undesirable ones below, and rises where z0 outruns the "
+       "desirable "
        "ones, though both groups are told apart.",
        {{"unweighted_loss", "unweighted_loss", 5}}},
       {"Imitation",
@@ -48,14 +52,15 @@ const std::vector<Panel>& learning_panels() {
       {"Reward",
        "log-probability gained (nats)",
        "How much likelier the recorded actions have become since training began: desirable ones should rise "
-       "over "
-       "undesirable ones.",
+       "over undesirable ones, and not fall themselves.",
        {{"reward_desirable", "desirable", 0},
         {"reward_undesirable", "undesirable", 1},
         {"z0", "z0, the KL baseline", 6, true}}},
       {"Reward margin",
        "desirable − undesirable (nats)",
-       "How far the two groups are told apart; higher is better.",
+       "How far the two groups are told apart. It grows as well where both fall and the policy forgets what "
+       "it "
+       "could do: look at the rewards first.",
        {{"reward_margin", "reward_margin", 3}}},
       {"KL baseline z0",
        "z0 (nats)",
@@ -159,8 +164,9 @@ std::string draw_panel(const Panel& panel, const Metrics& metrics) {
   chart.note = panel.note;
   if (panel.title == "Loss" && metrics["z0"].size() > 0 && metrics["reward_margin"].size() > 0)
     chart.note +=
-        " Compared with the baseline z0 it need not fall: z0 and the weights move with the policy. What was learned "
-        "shows in the reward margin.";
+        " Compared with the baseline z0 it need not fall: z0 and the weights move with the policy. What was "
+        "learned "
+        "shows in the rewards.";
   chart.y = {
       .label = std::string(panel.label), .from_zero = panel.from_zero, .log_if_wide = panel.log_if_wide};
   chart.smooth = panel.smooth;
@@ -171,6 +177,15 @@ std::string draw_panel(const Panel& panel, const Metrics& metrics) {
       if (std::isfinite(value)) largest = std::max(largest, std::abs(value));
     chart.curves.push_back({std::string(line.name), series, {line.hue}, line.dashed});
   }
+  if (panel.title == "Reward" && metrics["reward_desirable"].size() > 0)
+    chart.zone = {.below = kDangerNats,
+                  .name = "no place for desirable ones",
+                  .note =
+                      "Shaded: below −1 nat. A desirable curve there means that the policy forgets what it "
+                      "could do. An undesirable one belongs there, but below about −4 nats for each token of "
+                      "an action it takes others along. Above, a policy may be lost all the same: only an "
+                      "evaluation tells.",
+                  .ink = {0}};
   const auto [divisor, unit] = readable(panel.unit, largest);
   if (!unit.empty()) {
     chart.y.label += concat(" (", unit, ")");

@@ -47,7 +47,8 @@ std::vector<Tile> run_tiles(const Metrics& metrics, const std::string& config) {
   if (metrics["step_seconds"].size() > 0)
     tiles.push_back({"time in steps", format_duration(metrics.sum("step_seconds")), "sum of step_seconds"});
   add_final(metrics, "loss", "loss", tiles);
-  add_final(metrics, "reward_margin", "reward margin (nats)", tiles);
+  add_final(metrics, "reward_desirable", "reward, desirable (nats)", tiles);
+  add_final(metrics, "reward_undesirable", "reward, undesirable (nats)", tiles);
   add_final(metrics, "action_l1_desirable", "action error, desirable", tiles);
   for (const auto& [field, series] : metrics.fields)
     if (field.starts_with("eval/") && field.find("success") != std::string::npos) {

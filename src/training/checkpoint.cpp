@@ -104,6 +104,16 @@ HeaviestSamples heaviest_of(const ordered_json& json, const fs::path& path) {
   return heaviest;
 }
 
+// What options meant before there were groups: weights of the whole batch, an anchor beside the whole sum.
+void as_before_groups(TrainingOptions& options) {
+  objective::ObjectiveOptions& o = options.objective;
+  if (o.needs_action_l1() && o.statistics_are_global() &&
+      o.weights.normalization == objective::WeightNormalization::sum)
+    o.weights.group_size = 0;
+  if (o.needs_reference() && o.reduction_used() == objective::Reduction::sum)
+    o.sft_weight = o.anchor() / static_cast<double>(options.train.batch_size);
+}
+
 bool is_below(std::string_view key, std::string_view section) {
   return key == section || (key.starts_with(section) && key[section.size()] == '.');
 }
@@ -195,7 +205,10 @@ TrainingState read_state(const fs::path& checkpoint) {
 
 TrainingOptions read_options(const fs::path& checkpoint) {
   try {
-    return config::load<TrainingOptions>(config::Document::from_file(checkpoint / "config.yaml"));
+    auto options = config::load<TrainingOptions>(config::Document::from_file(checkpoint / "config.yaml"));
+    if (read_file(checkpoint / "config.yaml").find("group_size:") == std::string::npos)
+      as_before_groups(options);
+    return options;
   } catch (const ConfigError& error) {
     throw DataError(concat(checkpoint.string(), ": damaged checkpoint: ", error.what()));
   }
@@ -224,8 +237,10 @@ void restore_reference(const fs::path& checkpoint, const models::Reference& refe
 }
 
 void check_same_run(const TrainingOptions& before, const TrainingOptions& now) {
-  static constexpr std::array<std::string_view, 6> kFree = {
-      "run.dir", "train.keep", "train.checkpoint_every", "train.eval_every", "logging", "data.loader"};
+  // a preset is no more than the values that it gives, and these are compared
+  static constexpr std::array<std::string_view, 8> kFree = {
+      "run.dir", "train.keep",  "train.checkpoint_every", "train.eval_every", "train.guard",
+      "logging", "data.loader", "objective.preset"};
   static constexpr std::array<std::string_view, 3> kEqualUpToRounding = {"run.device", "run.threads",
                                                                          "train.micro_batch_size"};
   static constexpr std::array<std::string_view, 2> kDuration = {"train.max_steps", "train.epochs"};

@@ -14,6 +14,7 @@
 #include "apo/models/reference.h"
 #include "apo/training/trainer.h"
 #include "training/checkpoint.h"
+#include "training/guard.h"
 #include "training/learner.h"
 #include "training/setup.h"
 
@@ -159,6 +160,11 @@ void dry_run(const TrainingOptions& options, std::ostream& out) {
   out << "policy       " << parameters.all << " parameters, " << parameters.trained << " trained, on "
       << device.str() << "\n";
   print_parts(*policy, out);
+
+  const auto counts = sampler.counts();
+  if (const std::string text = balance_text(options.objective, counts); !text.empty())
+    out << "objective    " << text << "\n";
+  warn_of_balance(options.objective, counts);
 
   const MemoryEstimate memory = estimate_memory(options, dataset, sampler, *policy);
   out << "memory       "

@@ -50,6 +50,7 @@ void ScheduleOptions::visit(config::Visitor& v) {
 }
 
 void TrainOptions::visit(config::Visitor& v) {
+  static constexpr std::array<std::string_view, 3> kGuards = {"warn", "stop", "off"};
   v("batch_size", batch_size, "samples an update", at_least(1));
   v("micro_batch_size", micro_batch_size,
     "samples in memory at once; 0: the whole batch; smaller needs less memory and more time, same result",
@@ -61,6 +62,12 @@ void TrainOptions::visit(config::Visitor& v) {
   v("keep", keep, "newest checkpoints kept; 0: all", at_least(0));
   v("eval_every", eval_every, "steps between evaluations in the environment (and one at the end); 0: none",
     at_least(0));
+  v.choice(
+      "guard", guard, kGuards,
+      "when a run with a reference shows signs of forgetting what the policy could do (desirable actions "
+      "become unlikely, undesirable ones fall without end, z0 stays at its lower clamp). warn: say so "
+      "once; stop: save a checkpoint and end with exit code 4; off: do not look. Hints only: an "
+      "evaluation sees more");
 }
 
 void LoggingOptions::visit(config::Visitor& v) {

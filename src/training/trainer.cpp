@@ -24,6 +24,7 @@
 #include "training/cached_reference.h"
 #include "training/checkpoint.h"
 #include "training/event_file.h"
+#include "training/guard.h"
 #include "training/heaviest.h"
 #include "training/learner.h"
 #include "training/random_state.h"
@@ -102,6 +103,8 @@ class Run {
   std::unique_ptr<data::Loader> loader_;
   std::unique_ptr<LineWriter> metrics_file_, samples_file_;
   std::unique_ptr<EventFile> events_;
+  std::optional<Guard> guard_;
+  std::string alarm_;  // of a guard that stops
   int64_t total_steps_ = 0;
   fs::path last_checkpoint_;
   bool stop_ = false;                                     // an evaluation was interrupted
@@ -214,6 +217,8 @@ void Run::open_files() {
         std::make_unique<LineWriter>(directory_ / "samples.jsonl", resumed ? state_.samples_bytes : 0);
   else if (resumed && fs::exists(directory_ / "samples.jsonl"))
     LineWriter(directory_ / "samples.jsonl", state_.samples_bytes);  // cuts what the checkpoint does not know
+  guard_ = make_guard(options_, *policy_, *dataset_);
+  if (guard_ && resumed) guard_->replay(directory_ / "metrics.jsonl");
   if (options_.logging.tensorboard && state_.step < total_steps_)
     events_ =
         std::make_unique<EventFile>(directory_ / "tensorboard", resumed ? state_.step + 1 : 0, wall_time_s(),
@@ -265,6 +270,9 @@ void Run::report_start() const {
            dataset_->pool(data::Pool::undesirable).size(), " undesirable; a batch takes ", counts[0], " + ",
            counts[1], " + ", counts[2]);
   log_info("policy: ", parameters.all, " parameters, ", parameters.trained, " trained, on ", device_.str());
+  if (const std::string text = balance_text(options_.objective, counts); !text.empty())
+    log_info("objective: ", text);
+  warn_of_balance(options_.objective, counts);
   if (state_.step > 0)
     log_info(options_.run.dir, ": going on after step ", state_.step, " of ", total_steps_);
   else
@@ -328,6 +336,7 @@ void Run::take_step() {
     evaluate(metrics);
   state_.heaviest.add(state_.step, total_steps_, batch.samples, outcome);
   write(metrics, batch.samples, outcome);
+  alarm_ = watch(guard_, metrics, options_);
 }
 
 void Run::evaluate(Metrics& metrics) {
@@ -367,8 +376,8 @@ void Run::write(const Metrics& metrics, const std::vector<data::Sample>& samples
   if (events_) events_->add_scalars(state_.step, wall_time_s(), scalars);
   if (state_.step % options_.logging.every == 0 || state_.step == total_steps_)
     log_info("step ", state_.step, "/", total_steps_, "  ",
-             summary(metrics, {"loss", "z0", "reward_margin", "action_l1_desirable", "grad_norm",
-                               "learning_rate", "samples_per_second"}));
+             summary(metrics, {"loss", "z0", "reward_desirable", "reward_undesirable", "action_l1_desirable",
+                               "grad_norm", "learning_rate", "samples_per_second"}));
 }
 
 // The adapter that is saved means nothing on another base than the one that it is trained on.
@@ -394,7 +403,8 @@ void Run::checkpoint() {
   check_base();
   state_.metrics_bytes = metrics_file_->size();
   if (samples_file_) state_.samples_bytes = samples_file_->size();
-  last_checkpoint_ = directory_.checkpoint(state_.step, options_.train.keep, [&] {
+  // the one that an alarm names stays
+  last_checkpoint_ = directory_.checkpoint(state_.step, alarm_.empty() ? options_.train.keep : 0, [&] {
     return save_checkpoint(directory_.path(), state_, options_, *policy_, *optimizer_, reference_.get());
   });
   log_debug("saved ", last_checkpoint_.string());
@@ -430,9 +440,15 @@ TrainResult Run::train() {
                     summary(Metrics(state_.metrics.begin(), state_.metrics.end()), {"loss"}));
     const int64_t every = options_.train.checkpoint_every;
     const bool stop = stop_ || interrupted();
-    if (stop || state_.step == total_steps_ || (every > 0 && state_.step % every == 0)) {
+    if (stop || !alarm_.empty() || state_.step == total_steps_ || (every > 0 && state_.step % every == 0)) {
       checkpoint();
       saved = state_.step;
+    }
+    if (!alarm_.empty()) {
+      progress.finish();
+      show_heaviest_samples();
+      throw Stopped(concat(alarm_, "\ntrain.guard: stop: saved ", last_checkpoint_.string(),
+                           "; --resume goes on from there"));
     }
     if (stop && state_.step < total_steps_) {
       progress.finish();

@@ -43,9 +43,9 @@ std::vector<ObjectiveOptions> all_objectives() {
   for (const auto type : {ObjectiveType::apo, ObjectiveType::kto, ObjectiveType::sft,
                           ObjectiveType::weighted_bc, ObjectiveType::dpo, ObjectiveType::tpo})
     for (const auto z0 : all_estimators()) {
-      const ObjectiveOptions plain{.type = type, .beta = 0.7, .z0 = z0};
+      const ObjectiveOptions plain{.type = type, .beta = 0.7, .z0 = z0, .preset = Preset::paper};
       if (!plain.uses_z0() && z0 != Z0Estimator::none) continue;
-      std::vector<ObjectiveOptions> variants(plain.uses_z0() ? 7 : 4, plain);
+      std::vector<ObjectiveOptions> variants(plain.uses_z0() ? 9 : 4, plain);
       variants[1].label_smoothing_bins = 1.2;
       variants[2].reduction = Reduction::mean;
       if (plain.needs_reference()) variants[3].sft_weight = 0.3;
@@ -53,6 +53,8 @@ std::vector<ObjectiveOptions> all_objectives() {
         variants[4].credit = Credit::dimension;
         variants[5].weights.type = WeightType::uniform;
         variants[6].weights.normalization = WeightNormalization::mean;
+        variants[7].preset = Preset::robust;
+        variants[8].weights.group_size = 0;
       }
       all.insert(all.end(), variants.begin(), variants.end());
       if (type == ObjectiveType::apo)

@@ -28,10 +28,10 @@ std::vector<ObjectiveOptions> all_options() {
   for (const auto type :
        {ObjectiveType::apo, ObjectiveType::kto, ObjectiveType::sft, ObjectiveType::weighted_bc})
     for (const auto z0 : all_estimators()) {
-      const ObjectiveOptions plain{.type = type, .beta = 0.7, .z0 = z0};
+      const ObjectiveOptions plain{.type = type, .beta = 0.7, .z0 = z0, .preset = Preset::paper};
       const bool preference = plain.needs_reference();
       if (!preference && z0 != Z0Estimator::none) continue;
-      std::vector<ObjectiveOptions> variants(8, plain);
+      std::vector<ObjectiveOptions> variants(10, plain);
       variants[1].sft_weight = 0.3;
       variants[2].label_smoothing_bins = 1.2;
       variants[3].credit = Credit::dimension;
@@ -46,6 +46,8 @@ std::vector<ObjectiveOptions> all_options() {
                      .sft_weight = 0.3,
                      .label_smoothing_bins = 1.2,
                      .credit = Credit::dimension};
+      variants[8].preset = Preset::robust;
+      variants[9].weights.group_size = type == ObjectiveType::apo ? 0 : 3;
       all.insert(all.end(), variants.begin(), variants.end());
       if (type == ObjectiveType::apo)
         all.push_back({.beta = 0.7, .z0 = z0, .compatibility = Compatibility::released_code});
@@ -104,6 +106,42 @@ TEST(Statistics, PartsOfABatchAddUpToTheWhole) {
       EXPECT_LT(distance(at::cat({a.reward, b.reward}), expected.reward), 1e-12);
       EXPECT_NEAR(number(a.z0), number(expected.z0), 1e-12);
       EXPECT_NEAR(number(a.lambda_desirable + b.lambda_desirable), number(expected.lambda_desirable), 1e-12);
+    }
+  }
+}
+
+// One meaning of every key whatever the reduction: the sum is the mean times what the mean divides by, in
+// losses and in gradients, for a batch at once and in parts.
+TEST(Reduction, SumIsTheMeanTimesTheNumberOfTerms) {
+  const ObjectiveInput input = random_batch({.samples = 7});
+  std::vector<ObjectiveOptions> all;
+  for (const ObjectiveOptions& options : all_options())
+    if (options.needs_reference() && options.statistics_are_global()) all.push_back(options);
+  for (const auto type : {ObjectiveType::dpo, ObjectiveType::tpo})
+    for (const double anchor : {0.0, 0.3}) all.push_back({.type = type, .beta = 0.7, .sft_weight = anchor});
+  for (ObjectiveOptions options : all) {
+    SCOPED_TRACE(describe(options));
+    const auto gradient_and_loss = [&](Reduction reduction, bool in_parts) {
+      options.reduction = reduction;
+      ObjectiveInput x = input;
+      x.policy_logits = leaf(input.policy_logits);
+      x.pair = at::tensor({0, 0, 0, 1, -1, 1, 1}, at::kLong);  // a pair in each part
+      ObjectiveInput first = samples(x, 0, 3), second = samples(x, 3, 7);
+      first.pair = x.pair.slice(0, 0, 3), second.pair = x.pair.slice(0, 3, 7);
+      BatchStatistics whole = measure(first, options);
+      whole += measure(second, options);
+      const at::Tensor loss =
+          in_parts ? evaluate(first, options, whole).loss + evaluate(second, options, whole).loss
+                   : apo_loss(x, options).loss;
+      loss.backward();
+      return std::pair{x.policy_logits.grad(), number(loss)};
+    };
+    const double terms = options.needs_pairs() ? 2 : 7;
+    const auto [gradient, loss] = gradient_and_loss(Reduction::mean, false);
+    for (const bool in_parts : {false, true}) {
+      const auto [sum_gradient, sum] = gradient_and_loss(Reduction::sum, in_parts);
+      EXPECT_NEAR(sum, terms * loss, 1e-12 * std::max(1.0, sum));
+      EXPECT_LT(distance(sum_gradient, gradient * terms), 1e-12);
     }
   }
 }
@@ -168,7 +206,7 @@ class Golden : public ::testing::Test {
 
 TEST_F(Golden, AnIndependentProgramGivesTheSameNumbers) {
   const int64_t tokens = golden_["tokens"], vocabulary = golden_["vocabulary"];
-  ASSERT_EQ(golden_["cases"].size(), 8u);
+  ASSERT_EQ(golden_["cases"].size(), 12u);
   for (const auto& golden : golden_["cases"]) {
     SCOPED_TRACE(golden["name"].get<std::string>());
     // JSON is YAML: the options go the way that a user's configuration goes

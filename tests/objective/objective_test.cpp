@@ -8,7 +8,6 @@
 #include <cmath>
 
 #include "apo/objective/kl_baseline.h"
-#include "apo/objective/weights.h"
 #include "objective/batch.h"
 
 namespace apo::objective {
@@ -29,6 +28,9 @@ at::Tensor where_on_meta(const at::Tensor& condition, const at::Tensor& a, const
                    a.options().dtype(at::result_type(a, b)));
 }
 TORCH_LIBRARY_IMPL(aten, Meta, library) { library.impl("where.self", TORCH_FN(where_on_meta)); }
+
+// The bare published loss, whose weights add up to one in the batch as it is: small enough for a pencil.
+const ObjectiveOptions kPaper{.preset = Preset::paper, .weights = {.group_size = 0}};
 
 // Two samples, two tokens, two words: small enough for a pencil.
 ObjectiveInput pencil_batch() {
@@ -54,7 +56,9 @@ TEST(Objective, ByHand) {
   // L = 0.632120559 * 0.190743 + 0.367879441 * 0.679623 = 0.120573 + 0.250019 = 0.370592
   ObjectiveInput input = pencil_batch();
   input.policy_logits.set_requires_grad(true);
-  const ObjectiveOutput out = apo_loss(input, {.beta = 1.0});
+  ObjectiveOptions options = kPaper;
+  options.beta = 1.0;
+  const ObjectiveOutput out = apo_loss(input, options);
   const double loss_a = 1 / (1 + 3 * std::sqrt(2.0)),
                loss_b = 1.5 * std::sqrt(2.0) / (1 + 1.5 * std::sqrt(2.0));
   const double lambda_a = 1 - std::exp(-1.0), lambda_b = std::exp(-1.0);
@@ -112,55 +116,6 @@ TEST(Objective, GradientRaisesDesirableAndLowersUndesirableTokens) {
       }
     }
   }
-}
-
-TEST(Weights, AddUpToOneInTheirGroupAndLambdaIsAFraction) {
-  const ObjectiveInput input = random_batch({.samples = 12});
-  for (const auto type : {WeightType::adaptive, WeightType::uniform}) {
-    const ObjectiveOutput out = apo_loss(input, {.weights = {.type = type}});
-    EXPECT_NEAR(number(out.weight.masked_select(input.desirable).sum()), 1, 1e-12);
-    EXPECT_NEAR(number(out.weight.masked_select(input.desirable.logical_not()).sum()), 1, 1e-12);
-    EXPECT_GE(number(out.lambda.min()), 0);
-    EXPECT_LE(number(out.lambda.max()), 1);
-  }
-}
-
-TEST(Weights, FollowTheActionError) {
-  // desirable l = 0.1, 0.3: w = 1/4, 3/4; undesirable l = 0.2, 0.2: w = 1/2, 1/2
-  ObjectiveInput input = random_batch({.samples = 4});
-  input.action_l1 = at::tensor({0.1, 0.2, 0.3, 0.2}, at::kDouble);
-  input.desirable = at::tensor({1, 0, 1, 0}, at::kLong).to(at::kBool);
-  const ObjectiveOutput sum = apo_loss(input, {.weights = {.eta_desirable = 2.0, .eta_undesirable = 3.0}});
-  EXPECT_LT(distance(sum.weight, at::tensor({0.25, 0.5, 0.75, 0.5}, at::kDouble)), 1e-12);
-  EXPECT_LT(distance(sum.lambda,
-                     at::tensor({1 - std::exp(-0.5), std::exp(-1.5), 1 - std::exp(-1.5), std::exp(-1.5)},
-                                at::kDouble)),
-            1e-12);
-  EXPECT_NEAR(number(sum.lambda_desirable), 2 - std::exp(-0.5) - std::exp(-1.5), 1e-12);
-  EXPECT_NEAR(number(sum.lambda_undesirable), 2 * std::exp(-1.5), 1e-12);
-  // mean: scaled by the group's size, 2
-  const ObjectiveOutput mean = apo_loss(input, {.weights = {.normalization = WeightNormalization::mean}});
-  EXPECT_LT(distance(mean.weight, at::tensor({0.5, 1.0, 1.5, 1.0}, at::kDouble)), 1e-12);
-  EXPECT_LT(distance(mean.lambda.select(0, 1), at::tensor(std::exp(-1.0), at::kDouble)), 1e-12);
-  // uniform: lambda = 1
-  const ObjectiveOutput uniform = apo_loss(input, {.weights = {.type = WeightType::uniform}});
-  EXPECT_EQ(number(uniform.lambda.min()), 1);
-  EXPECT_LT(distance(uniform.weight, at::full({4}, 0.5, at::kDouble)), 1e-12);
-}
-
-TEST(Weights, NoErrorAtAllMeansEqualWeights) {
-  ObjectiveInput input = random_batch({.samples = 6});  // 4 desirable, 2 undesirable
-  input.action_l1.zero_();
-  const ObjectiveOutput out = apo_loss(input, {});
-  EXPECT_LT(distance(out.weight, at::where(input.desirable, 0.25, 0.5)), 1e-12);
-}
-
-TEST(Weights, TinyErrorsKeepTheirPrecision) {
-  // lambda_D = 1 - exp(-1e-10) = 1e-10; written as a difference it would be off by 1e-7 of itself
-  ObjectiveInput input = random_batch({.samples = 2});
-  input.desirable.fill_(true);
-  input.action_l1 = at::tensor({1e-10, 1.0}, at::kDouble);
-  EXPECT_NEAR(number(apo_loss(input, {}).lambda[0]) / 1e-10, 1, 1e-9);
 }
 
 TEST(KlBaseline, UsesTheNeighboursLabels) {
@@ -248,29 +203,28 @@ TEST(ReleasedCode, LeavesTheEndTokenOutOfUndesirableRewardsAndOfZ0) {
   }
 }
 
-TEST(ReleasedCode, WeightsHaveTheirEpsilon) {
-  // desirable l = 0 and 0: (0 + 1e-4) / (0 + 1e-4) = 1 each; undesirable l = 0.1: 1
-  ObjectiveInput input = random_batch({.samples = 3});
-  input.action_l1 = at::tensor({0.0, 0.0, 0.1}, at::kDouble);
-  const ObjectiveOutput out = apo_loss(input, {.compatibility = Compatibility::released_code});
-  EXPECT_LT(distance(out.weight, at::ones({3})), 1e-12);
-}
-
 TEST(Reduction, MeanDividesByTheNumberOfSamples) {
   const ObjectiveInput input = random_batch();
-  const double sum = number(apo_loss(input, {}).loss);
-  EXPECT_NEAR(number(apo_loss(input, {.reduction = Reduction::mean}).loss), sum / 6, 1e-12);
+  const double sum = number(apo_loss(input, kPaper).loss);
+  ObjectiveOptions mean = kPaper;
+  mean.reduction = Reduction::mean;
+  EXPECT_NEAR(number(apo_loss(input, mean).loss), sum / 6, 1e-12);
 }
 
-TEST(Anchor, AddsTheMeanCrossEntropyOfDesirableSamples) {
+TEST(Anchor, AddsTheMeanCrossEntropyOfDesirableSamplesBesideOneSamplesLoss) {
   const ObjectiveInput input = random_batch();
-  const ObjectiveOutput plain = apo_loss(input, {}), anchored = apo_loss(input, {.sft_weight = 0.25});
+  const ObjectiveOutput plain = apo_loss(input, {.preset = Preset::paper});
   // mean over the unmasked tokens of samples 0, 1, 3, 4: 4 * 4 - 1 masked
   const at::Tensor good = plain.log_prob.masked_select(input.desirable);
   const double cross_entropy = -number(good.sum()) / 15;
-  EXPECT_NEAR(number(anchored.loss), number(plain.loss) + 0.25 * cross_entropy, 1e-12);
-  EXPECT_NEAR(number(anchored.sft_loss), cross_entropy, 1e-12);
   EXPECT_FALSE(plain.sft_loss.defined());
+  for (const auto& [reduction, samples] : {std::pair{Reduction::mean, 1.0}, std::pair{Reduction::sum, 6.0}}) {
+    const ObjectiveOutput anchored = apo_loss(input, {.reduction = reduction, .sft_weight = 0.25});
+    EXPECT_NEAR(number(anchored.loss), samples * (number(plain.loss) / 6 + 0.25 * cross_entropy), 1e-12);
+    EXPECT_NEAR(number(anchored.sft_loss), cross_entropy, 1e-12);
+  }
+  // the default
+  EXPECT_NEAR(number(apo_loss(input).loss), number(plain.loss) / 6 + 0.2 * cross_entropy, 1e-12);
 }
 
 TEST(Sft, IsTheMeanCrossEntropyOfDesirableSamples) {

@@ -77,6 +77,25 @@ TEST_F(Loop, AnotherObjectiveAndAnotherKBySetAlone) {
   EXPECT_THAT(slurp(path("kto/config.yaml")), HasSubstr("steps_before_intervention: 3"));
 }
 
+// A z0 that is held at -0.5 is at its lower clamp in every step: a sign that needs no luck.
+TEST_F(Loop, AGuardThatStopsSavesAndReportsAndLetsOneGoOn) {
+  train_base();
+  collect_interactions();
+  std::vector<std::string> clamped = {set("objective.kl_min=-0.5"), set("objective.kl_max=-0.5"),
+                                      set("train.max_steps=22"), set("train.guard=stop")};
+  const auto dry = run("apo-train", apo("guarded", {"--dry-run"}));
+  EXPECT_THAT(dry.out, HasSubstr("objective    the undesirable samples weigh 1.32 times the desirable ones"));
+  const auto stopped = run("apo-train", apo("guarded", clamped));
+  EXPECT_EQ(stopped.exit_code, 4) << stopped.err;
+  EXPECT_THAT(stopped.err, HasSubstr("step 20: z0 is at its lower clamp"));
+  EXPECT_THAT(stopped.err, HasSubstr("saved " + path("guarded/checkpoints/step-20")));
+  EXPECT_TRUE(std::filesystem::exists(path("guarded/report.html")));
+  clamped.emplace_back("--resume");
+  const auto resumed = run("apo-train", apo("guarded", clamped));
+  EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
+  EXPECT_EQ(lines(path("guarded/metrics.jsonl")).size(), 22u);
+}
+
 TEST_F(Loop, ScoresADatasetLineByLine) {
   train_base();
   const auto scored = run("apo-eval", {set("policy.checkpoint=" + path("base")), "--dataset", path("demos.hdf5"),

@@ -76,6 +76,31 @@ TEST(LineChart, BreaksTheLineAtGapsAndMarksLoneValues) {
   EXPECT_EQ(occurrences(html, "<circle"), 1);    // 11
 }
 
+// The frame of an axis from -20 to 0: labels of three characters, left = 18 + 9 + 8.6 * 3 = 52.8; -1 is at 10
+// + 220 / 20 = 21, the bottom at 230.
+TEST(LineChart, ShadesAZoneAsFarAsItIsInTheFrame) {
+  LineChart chart;
+  chart.title = "Reward";
+  chart.curves.push_back({"desirable", {{0, 1, 2}, {0, -10, -20}}, {0}, false});
+  chart.zone = {.below = -1, .name = "no place for it", .note = "Shaded: below -1.", .ink = {0}};
+  std::string html = draw(chart);
+  EXPECT_EQ(markup_fault(html), "");
+  EXPECT_EQ(attribute_after(html, "<rect class=\"band\"", "x"), "52.8");
+  EXPECT_EQ(attribute_after(html, "<rect class=\"band\"", "y"), "21.0");
+  EXPECT_EQ(attribute_after(html, "<rect class=\"band\"", "height"), "209.0");
+  EXPECT_TRUE(says(html, "no place for it"));
+  EXPECT_TRUE(says(html, "Shaded: below -1."));
+  // wholly below it, the frame is full; wholly above it, there is nothing to shade or to say
+  chart.curves[0].series.y = {-10, -15, -20};
+  html = draw(chart);
+  EXPECT_EQ(attribute_after(html, "<rect class=\"band\"", "y"), "10.0");
+  EXPECT_EQ(attribute_after(html, "<rect class=\"band\"", "height"), "220.0");
+  chart.curves[0].series.y = {0, 1, 2};
+  html = draw(chart);
+  EXPECT_EQ(occurrences(html, "<rect"), 0);
+  EXPECT_FALSE(says(html, "Shaded") || says(html, "no place"));
+}
+
 TEST(LineChart, IsNothingWithoutFiniteValues) {
   LineChart chart;
   chart.title = "t";

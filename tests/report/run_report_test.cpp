@@ -100,6 +100,22 @@ TEST(RunReport, DrawsEveryMetric) {
   EXPECT_TRUE(says(page, "epoch 0.2"));
 }
 
+// The margin of this run grows from 0 to 19 nats while both groups fall.
+TEST(RunReport, ShadesWhereDesirableActionsAreLost) {
+  TempDir dir;
+  std::string metrics;
+  for (int step = 1; step <= 20; ++step)
+    metrics += concat("{\"step\":", step, ",\"z0\":-1,\"reward_desirable\":", 1 - step,
+                      ",\"reward_undesirable\":", 2 - 2 * step, ",\"reward_margin\":", step - 1, "}\n");
+  const std::string page = page_of(dir, metrics);
+  EXPECT_EQ(occurrences(page, "<rect class=\"band\""), 1);
+  EXPECT_TRUE(says(page, "no place for desirable ones"));
+  EXPECT_TRUE(says(page, "Shaded: below −1 nat."));
+  EXPECT_TRUE(says(page, "<dt>reward, desirable (nats)</dt><dd class=\"value\">-19</dd>"));
+  EXPECT_TRUE(says(page, "<dt>reward, undesirable (nats)</dt><dd class=\"value\">-38</dd>"));
+  EXPECT_FALSE(says(page_of(dir, full_line(1) + full_line(2)), "Shaded"));
+}
+
 TEST(RunReport, ReplacesNoOtherPage) {
   TempDir dir;
   page_of(dir, full_line(1));
@@ -376,6 +392,11 @@ TEST(RunReport, ExplainsTheWeightsOfItsObjective) {
   EXPECT_TRUE(says(page(objective_config("apo")), "; w: its share of its group’s action error in the batch, which λ"));
   EXPECT_TRUE(says(page("objective:\n  type: apo\n  weights:\n    normalization: mean\n"),
                    "; w: its action error beside the mean of its group in the batch, which λ comes from;"));
+  for (const auto& [more, words] : std::vector<std::pair<std::string, std::string>>{
+           {"    group_size: 8\n",
+            "its share of its group’s action error in 8 samples of the batch’s mix, which λ"},
+           {"    group_size: 0\n", "its share of its group’s action error in the batch, which λ"}})
+    EXPECT_TRUE(says(page(("objective:\n  type: apo\n  weights:\n" + more).c_str()), words)) << more;
   for (const char* config : {"objective:\n  type: apo\n  weights:\n    type: uniform\n", "objective:\n  type: kto\n"}) {
     const std::string uniform = page(config);
     EXPECT_FALSE(shows_weight(uniform) || says(uniform, "; w: ")) << config;

@@ -160,6 +160,31 @@ TEST_F(Integrity, OlderCheckpointsGoOn) {
   EXPECT_EQ(metrics_of(runs / "older"), metrics_of(runs / "run"));
 }
 
+// A config without groups is from before there were any: its weights were those of the whole batch.
+TEST_F(Integrity, ARunFromBeforeGroupsGoesOnAsItWas) {
+  TrainingOptions stopped = adapted(runs, "ungrouped");
+  stopped.objective.preset = objective::Preset::paper;
+  stopped.objective.weights.group_size = 0;
+  train(stopped);
+  for (const char* step : {"step-6", "step-4"}) fs::remove_all(runs / "ungrouped/checkpoints" / step);
+  const fs::path directory = runs / "ungrouped/checkpoints/step-2";
+  auto state = nlohmann::ordered_json::parse(read_file(directory / "state.json"));
+  state["version"] = 1;
+  for (const char* key : {"hash", "files"}) state.erase(key);
+  write_file_atomic(directory / "state.json", state.dump());
+  std::istringstream lines(read_file(directory / "config.yaml"));
+  std::string older;
+  for (std::string line; std::getline(lines, line);)
+    if (line.find("group_size:") == std::string::npos && line.find("preset:") == std::string::npos)
+      older += line + "\n";
+  write_file_atomic(directory / "config.yaml", older);
+  TrainingOptions grouped = stopped;
+  grouped.objective.weights.group_size = 8;
+  EXPECT_THAT(message_of<ConfigError>([&] { train(grouped, ExistingRun::resume); }),
+              HasSubstr("objective.weights.group_size: 0 -> 8"));
+  EXPECT_EQ(train(stopped, ExistingRun::resume).steps, 6);
+}
+
 // A policy that keeps its weights in the file, as large ones do.
 class MappedPolicy : public apo::testing::LinearPolicy {
  public:

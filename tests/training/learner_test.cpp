@@ -100,7 +100,8 @@ TEST(Learner, TheStartingPolicyHasNoRewardAndHalfTheLoss) {
   // π = π_ref: r = 0, z0 = 0, 1 − v = ½ for every sample; L = Σ λ / 2
   Pair pair(/*moved=*/false);
   std::vector<data::Sample> samples = batch_of(9);
-  const BatchOutcome out = Learner(pair.policy, &pair.reference, {}, 4, false).learn(samples);
+  const ObjectiveOptions paper = {.preset = objective::Preset::paper};
+  const BatchOutcome out = Learner(pair.policy, &pair.reference, paper, 4, false).learn(samples);
   EXPECT_EQ(out.reward.abs().max().item<double>(), 0);
   EXPECT_EQ(out.z0, 0);
   EXPECT_TRUE(at::equal(out.sample_loss, at::full({9}, 0.5, at::kDouble)));

@@ -11,13 +11,15 @@ namespace apo::training {
 
 inline std::vector<std::pair<std::string, objective::ObjectiveOptions>> objectives() {
   using namespace objective;
-  return {{"paper", {}},
+  return {{"paper", {.preset = Preset::paper}},
+          {"robust", {}},
           {"mismatched", {.z0 = Z0Estimator::mismatched}},
           {"exact", {.z0 = Z0Estimator::exact, .reduction = Reduction::mean}},
           {"no z0, uniform", {.z0 = Z0Estimator::none, .weights = {.type = WeightType::uniform}}},
           {"released code", {.compatibility = Compatibility::released_code}},
           {"anchored, by dimension, smoothed",
            {.z0 = Z0Estimator::exact,
+            .reduction = Reduction::sum,
             .sft_weight = 0.2,
             .label_smoothing_bins = 1.5,
             .credit = Credit::dimension}},

@@ -97,7 +97,9 @@ TEST(Train, WritesWhatARunPromises) {
 
 TEST(Train, SamplesAddUpToTheMetrics) {
   const RecordedRuns runs;
-  train(runs.options("run"));
+  TrainingOptions options = runs.options("run");
+  options.objective.preset = objective::Preset::paper;
+  train(options);
   const auto metrics = json_lines(runs / "run/metrics.jsonl");
   const auto samples = json_lines(runs / "run/samples.jsonl");
   ASSERT_EQ(samples.size(), 6u * 8u);

@@ -121,10 +121,11 @@ struct ObjectiveOutput {
 
 /// The loss of this input as part of the batch that `whole_batch` describes.
 ///
-/// apo, kto: L = Σ_i λ_i σ(∓β(r_i − z0)) [/ n with reduction: mean] + sft_weight · L_sft;  sft: L = L_sft,
-/// the mean cross-entropy over the tokens of all desirable samples;  weighted-bc: the same with a weight for
-/// each sample;  dpo, tpo: L = Σ_pairs −log σ(β(R⁺ − R⁻)) [/ pairs with reduction: mean] + sft_weight · L_sft, where R⁺
-/// and R⁻ sum r over the pair's preferred and rejected samples.
+/// apo, kto: L = Σ_i λ_i σ(∓β(r_i − z0)) / n + sft_weight · L_sft with reduction mean, n times that with sum;
+/// n are the samples of the whole batch;  sft: L = L_sft, the mean cross-entropy over the tokens of all
+/// desirable samples;  weighted-bc: the same with a weight for each sample;  dpo, tpo: as apo with Σ_pairs
+/// −log σ(β(R⁺ − R⁻)) and n pairs (1 if there are none), where R⁺ and R⁻ sum r over the pair's preferred and
+/// rejected samples.
 ///
 /// Gradient to policy_logits only; z0, w, λ and the reference are constants.
 /// Cost     no device synchronisation except the check of token ids on the CPU.

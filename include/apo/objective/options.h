@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -22,9 +23,14 @@ enum class Z0Estimator { shifted_labels, mismatched, exact, none };
 /// Whose definition of APO: the paper's (and ours), or the authors' program to float32 rounding. "paper",
 /// "released-code".
 enum class Compatibility { paper, released_code };
+/// What `sft_weight` and `reduction` are where nobody sets them. "robust": apo and kto have an anchor of 0.2,
+/// which holds what the policy can do already, and take the mean; "paper": the bare published loss, without
+/// an anchor and summed over the batch. The other objectives are the same in both.
+enum class Preset { robust, paper };
 /// "adaptive": λ from the policy's action error; "uniform": λ = 1.
 enum class WeightType { adaptive, uniform };
-/// What the weights w of one group add up to. "sum": 1, "mean": the group's size (batch-size free).
+/// What the weights w of one group (desirable, undesirable) add up to. "sum": 1 in as many samples as
+/// `WeightOptions::group_size` says; "mean": the number of the group's samples in the batch.
 enum class WeightNormalization { sum, mean };
 /// "sum" over the batch, or "mean" (divided by the number of samples).
 enum class Reduction { sum, mean };
@@ -35,6 +41,7 @@ enum class Credit { sample, dimension };
 std::span<const std::pair<ObjectiveType, std::string_view>> enum_names(ObjectiveType);
 std::span<const std::pair<Z0Estimator, std::string_view>> enum_names(Z0Estimator);
 std::span<const std::pair<Compatibility, std::string_view>> enum_names(Compatibility);
+std::span<const std::pair<Preset, std::string_view>> enum_names(Preset);
 std::span<const std::pair<WeightType, std::string_view>> enum_names(WeightType);
 std::span<const std::pair<WeightNormalization, std::string_view>> enum_names(WeightNormalization);
 std::span<const std::pair<Reduction, std::string_view>> enum_names(Reduction);
@@ -44,12 +51,15 @@ std::span<const std::pair<Credit, std::string_view>> enum_names(Credit);
 struct WeightOptions {
   WeightType type = WeightType::adaptive;
   WeightNormalization normalization = WeightNormalization::sum;
+  int64_t group_size = 8;  ///< Σ w = 1 in so many samples of both groups; 0: the batch. normalization "sum"
   double eta_desirable = 1.0;
   double eta_undesirable = 1.0;
   void visit(config::Visitor& v);
 };
 
-/// The `objective` section of a configuration. Defaults are the paper's.
+/// The `objective` section of a configuration. Its defaults are those of a configuration that says nothing:
+/// `preset`, `reduction` and `sft_weight`, where they are unset, are what `preset_used`, `reduction_used` and
+/// `anchor` say.
 struct ObjectiveOptions {
   ObjectiveType type = ObjectiveType::apo;
   double beta = 0.1;
@@ -57,12 +67,22 @@ struct ObjectiveOptions {
   double kl_min = -5.0;
   double kl_max = 5.0;
   Compatibility compatibility = Compatibility::paper;
+  std::optional<Preset> preset{};
   WeightOptions weights{};
-  Reduction reduction = Reduction::sum;
-  double sft_weight = 0.0;
+  std::optional<Reduction> reduction{};
+  std::optional<double> sft_weight{};  ///< >= 0, beside one sample's preference loss (dpo, tpo: one pair's)
   double label_smoothing_bins = 0.0;
   Credit credit = Credit::sample;
   void visit(config::Visitor& v);
+
+  /// `preset`; unset: paper with compatibility "released-code", else robust.
+  Preset preset_used() const {
+    return preset.value_or(statistics_are_global() ? Preset::robust : Preset::paper);
+  }
+  /// `reduction`; unset: mean for apo and kto with the robust preset, else sum.
+  Reduction reduction_used() const { return reduction.value_or(holds() ? Reduction::mean : Reduction::sum); }
+  /// `sft_weight`; unset: 0.2 for apo and kto with the robust preset, else 0.
+  double anchor() const { return sft_weight.value_or(holds() ? kRobustAnchor : 0.0); }
 
   /// True for the objectives that compare with a reference policy.
   bool needs_reference() const { return uses_z0() || needs_pairs(); }
@@ -83,6 +103,10 @@ struct ObjectiveOptions {
   bool statistics_are_global() const {
     return !(type == ObjectiveType::apo && compatibility == Compatibility::released_code);
   }
+
+ private:
+  static constexpr double kRobustAnchor = 0.2;
+  bool holds() const { return uses_z0() && preset_used() == Preset::robust; }
 };
 
 /// ConfigError naming the keys of `objective` that contradict each other.

@@ -54,6 +54,7 @@ struct TrainOptions {
   int64_t checkpoint_every = 500;      ///< steps; a checkpoint is always written at the end; 0: only there
   int64_t keep = 3;                    ///< newest checkpoints kept; 0: all
   int64_t eval_every = 0;              ///< steps between evaluations, and one at the end; 0: none
+  std::string guard = "warn";          ///< warn | stop | off: what to do when a run seems to forget
   void visit(config::Visitor& v);
 };
 

@@ -8,6 +8,7 @@
 #include <map>
 #include <string>
 
+#include "apo/base/error.h"
 #include "apo/training/options.h"
 
 namespace apo::training {
@@ -30,19 +31,26 @@ struct TrainResult {
   double seconds = 0;                       ///< of this process
 };
 
+/// train.guard is stop and a sign of forgetting was seen: a checkpoint was saved, and the message names the
+/// last whole one from before that (exit code 4).
+struct Stopped : RunError {
+  using RunError::RunError;
+};
+
 /// Trains. Writes run.dir config.yaml, metrics.jsonl, samples.jsonl, tensorboard/, checkpoints/.
 ///
 /// Resuming gives the same numbers as never having stopped: bit-equal on the CPU.
 /// Errors  ConfigError: run directory used and `existing` is refuse; resume with other options (names the keys);
 ///         empty pool. DataError: data or checkpoint. RunError: run directory in use or not writable; non-finite loss or
 ///         gradient (the last good checkpoint is kept, the step and the samples are named).
-///         Interrupted: SIGINT/SIGTERM, after saving.
+///         Stopped: train.guard, after saving; resuming goes on all the same. Interrupted: SIGINT/SIGTERM,
+///         after saving.
 TrainResult train(const TrainingOptions& options, ExistingRun existing = ExistingRun::refuse,
                   const TrainHooks& hooks = {});
 
 /// Validates config and data without training and writes what it found to `out`: pools, labels by reason, parameters
-/// (all, trained), memory estimate by part (weights, reference, gradients, optimizer, activations), steps and epochs.
-/// Touches no run directory.
+/// (all, trained), how much undesirable samples weigh, memory estimate by part (weights, reference,
+/// gradients, optimizer, activations), steps and epochs. Touches no run directory.
 void dry_run(const TrainingOptions& options, std::ostream& out);
 
 /// learning_rate(step), step counted from 0.
