@@ -144,6 +144,16 @@ int open_to_write(const fs::path& path, int flags, const char* failure) {
   return descriptor;
 }
 
+bool take_lock(int descriptor, int operation) {
+  constexpr int kTries = 50;
+  constexpr useconds_t kWait = 10'000;
+  for (int i = 0;; ++i) {
+    if (::flock(descriptor, operation | LOCK_NB) == 0) return true;
+    if (errno != EWOULDBLOCK || i == kTries) return false;
+    ::usleep(kWait);
+  }
+}
+
 std::string head_of(const fs::path& path) {
   std::string head(kHeadBytes, '\0');
   std::ifstream in(path, std::ios::binary);
@@ -243,7 +253,7 @@ DirectoryLock::DirectoryLock(const fs::path& path) {
   make_directory(path);
   const fs::path file = path / ".lock";
   descriptor_ = open_to_write(file, O_RDWR | O_CREAT, "expected a writable directory");
-  if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+  if (!take_lock(descriptor_, LOCK_EX)) {
     char holder[16] = {};
     const ssize_t n = ::pread(descriptor_, holder, sizeof(holder) - 1, 0);
     ::close(descriptor_);

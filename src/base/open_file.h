@@ -10,6 +10,10 @@ namespace apo {
 /// nobody reads does not stop the program: both fail. RunError naming the path: "PATH: `failure`: reason".
 int open_to_write(const std::filesystem::path& path, int flags, const char* failure);
 
+/// flock(2) with `operation` (LOCK_EX or LOCK_SH), asked for again for half a second while another process holds
+/// it: one that was killed may leave a child that for a moment holds what it held. False, with errno, without it.
+bool take_lock(int descriptor, int operation);
+
 /// The first bytes of a file, 64 KiB at most; none if it cannot be read.
 std::string head_of(const std::filesystem::path& path);
 

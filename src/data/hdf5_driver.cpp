@@ -12,6 +12,7 @@
 #include <tuple>
 
 #include "apo/base/error.h"
+#include "base/open_file.h"
 
 namespace apo::data::hdf5 {
 namespace {
@@ -88,7 +89,7 @@ herr_t refuse_write(H5FD_t*, H5FD_mem_t, hid_t, haddr_t, size_t, const void*) { 
 
 // HDF5 asks for it while it opens a file, unless HDF5_USE_FILE_LOCKING says no; whoever writes a file holds it alone.
 herr_t lock(H5FD_t* file, hbool_t) {
-  if (::flock(of(file)->descriptor, LOCK_SH | LOCK_NB) == 0 || errno != EWOULDBLOCK) return 0;  // some disks have no locks
+  if (take_lock(of(file)->descriptor, LOCK_SH) || errno != EWOULDBLOCK) return 0;  // some disks have no locks
   return fail(kBeingWritten);
 }
 

@@ -13,6 +13,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/data/recovery.h"
+#include "base/open_file.h"
 
 namespace apo::data {
 namespace {
@@ -169,10 +170,8 @@ void apply(uint32_t type, Unpacker in, const fs::path& path, std::vector<Journal
 
 int open_and_lock(const fs::path& path) {
   for (;;) {
-    const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0644);
-    APO_CHECK(RunError, descriptor >= 0, path.string(), ": cannot create: ",
-              errno == ELOOP ? "it is a link, which is not followed" : strerror(errno));
-    if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+    const int descriptor = open_to_write(path, O_RDWR | O_CREAT | O_APPEND, "cannot create");
+    if (!take_lock(descriptor, LOCK_EX)) {
       ::close(descriptor);
       throw RunError(concat(path.string(), ": another process is writing this trajectory file"));
     }

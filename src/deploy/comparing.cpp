@@ -225,6 +225,7 @@ training::TrainingOptions training_of(const MethodOptions& method, const trainin
   options.data.pools = method.pools;
   if (!method.interactions) options.data.interactions.clear();
   options.optimizer.learning_rate = method.learning_rate.value_or(options.optimizer.learning_rate);
+  options.train.batch_size = method.batch_size.value_or(options.train.batch_size);
   return options;
 }
 

@@ -66,6 +66,7 @@ void MethodOptions::visit(config::Visitor& v) {
   v("pools", pools, "as data.pools");
   v("interactions", interactions, "false: learns from the expert data alone, a control");
   v("learning_rate", learning_rate, "null: optimizer.learning_rate", config::positive());
+  v("batch_size", batch_size, "null: train.batch_size", config::at_least(1));
 }
 
 void ComparisonOptions::visit(config::Visitor& v) {

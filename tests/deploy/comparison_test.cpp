@@ -54,6 +54,27 @@ Comparison comparison(int64_t seed = 1) {
   return c;
 }
 
+TEST(Comparison, AMethodTrainsAsTheTopLevelButForWhatItSays) {
+  training::TrainingOptions top;
+  top.optimizer.learning_rate = 0.5;
+  top.train.batch_size = 48;
+  top.data.interactions.resize(1);
+  MethodOptions method;
+  method.objective.type = objective::ObjectiveType::kto;
+  method.pools = {.desirable = 0.25, .intervention = 0.25, .undesirable = 0.5};
+  training::TrainingOptions options = training_of(method, top);
+  EXPECT_EQ(options.objective.type, objective::ObjectiveType::kto);
+  EXPECT_EQ(options.data.pools.undesirable, 0.5);
+  EXPECT_EQ(options.optimizer.learning_rate, 0.5);
+  EXPECT_EQ(options.train.batch_size, 48);
+  EXPECT_EQ(options.data.interactions.size(), 1u);
+  method.learning_rate = 0.25, method.batch_size = 8, method.interactions = false;
+  options = training_of(method, top);
+  EXPECT_EQ(options.optimizer.learning_rate, 0.25);
+  EXPECT_EQ(options.train.batch_size, 8);
+  EXPECT_TRUE(options.data.interactions.empty());
+}
+
 TEST(Comparison, SurvivesJson) {
   const Comparison before = comparison();
   const Comparison after = Comparison::from_json(before.json(), "x");

@@ -25,6 +25,7 @@ struct MethodOptions {
   data::PoolOptions pools;
   bool interactions = true;               ///< false: learns from the expert data alone, a control
   std::optional<double> learning_rate;    ///< unset: optimizer.learning_rate
+  std::optional<int64_t> batch_size;      ///< unset: train.batch_size
   void visit(config::Visitor& v);
 };
 
