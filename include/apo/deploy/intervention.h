@@ -28,7 +28,8 @@ namespace apo::deploy {
 /// What the human does in place of the policy in this step.
 struct Intervention {
   Action action;       ///< environment units
-  std::string reason;  ///< why the human took over; the same during one take-over
+  std::string reason;  ///< why the human took over; the same during one take-over, and recorded beside it
+  int64_t steps_held = 0;  ///< in the first step of a take-over: for so many steps before it the reason had held
 };
 
 /// Asked before every step. Returning an intervention takes over (or keeps control), nullopt leaves the step
