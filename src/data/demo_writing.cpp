@@ -67,7 +67,8 @@ std::vector<RecordedTakeOver> take_overs_of(const Episode& episode) {
     const auto& take_over = episode.steps[i].take_over;
     const auto timestep = static_cast<int64_t>(i);
     if (take_over)
-      take_overs.push_back({timestep, take_over->reason, std::clamp<int64_t>(timestep - take_over->steps_held, 0, timestep)});
+      take_overs.push_back(
+          {timestep, take_over->reason, std::clamp<int64_t>(timestep - take_over->steps_held, 0, timestep)});
   }
   return take_overs;
 }

@@ -154,7 +154,7 @@ class Group {
   std::vector<std::string> attribute_names() const;
   /// All attributes that are text or single numbers, as text.
   std::vector<std::pair<std::string, std::string>> attributes() const;
-  /// The hash of these arrays of numbers or texts and, with @ before the name, attributes (data/seal.h says how).
+  /// The hash of these arrays of numbers or texts and, with @ before it, attributes (data/seal.h says how).
   /// DataError if one is missing.
   std::string content_hash(const std::vector<std::string>& names) const;
 

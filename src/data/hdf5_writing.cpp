@@ -116,7 +116,8 @@ void Group::write_texts(const std::string& name, const std::vector<std::string>&
   std::string bytes(length * texts.size(), '\0');
   for (size_t i = 0; i < texts.size(); ++i) texts[i].copy(&bytes[i * length], length);
   const Handle type = text_type(length);
-  write_any(name, type.id(), type.id(), bytes.data(), texts.size(), {static_cast<int64_t>(texts.size())}, false, 0);
+  write_any(name, type.id(), type.id(), bytes.data(), texts.size(), {static_cast<int64_t>(texts.size())},
+            false, 0);
 }
 
 void Group::set_any(const std::string& name, int64_t type, const void* value) {

@@ -208,7 +208,8 @@ void print_source(const Json& source, std::ostream& out) {
   line("success", listed(source["success"]));
   if (!source["outcomes"].empty()) line("outcomes", listed(source["outcomes"]));
   line("labels", "");
-  for (const auto& [name, n] : source["labels"].items()) out << "    " << std::setw(40) << std::left << printable(name) << n << '\n';
+  for (const auto& [name, n] : source["labels"].items())
+    out << "    " << std::setw(40) << std::left << printable(name) << n << '\n';
   line("pools", listed(source["pools"]));
   std::string cameras, states;
   for (const auto& [name, sizes] : source["cameras"].items()) {

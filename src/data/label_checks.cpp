@@ -91,11 +91,11 @@ class Windows : public Check {
       if (!reason.empty()) known += concat(known.empty() ? "" : ", ", reason);
     for (const std::string& reason : named_)
       if (!recorded_.contains(reason))
-        find(Severity::note, "data.labels.undesirable_reasons: no take-over was recorded with the reason '", reason,
-             "' (recorded: ", known.empty() ? "none" : known, ")");
+        find(Severity::note, "data.labels.undesirable_reasons: no take-over was recorded with the reason '",
+             reason, "' (recorded: ", known.empty() ? "none" : known, ")");
   }
 
-  int64_t k_, take_overs_ = 0, cut_short_ = 0, nothing_to_imitate_ = 0;   // of take-overs that make negatives
+  int64_t k_, take_overs_ = 0, cut_short_ = 0, nothing_to_imitate_ = 0;  // of take-overs that make negatives
   std::vector<std::string> named_;
   std::set<std::string> recorded_;
   std::map<std::string, int64_t> without_;

@@ -31,7 +31,8 @@ class Labeller {
            std::vector<LabelledStep>& steps)
       : episode_(episode),
         options_(rules.labels),
-        reasons_count_(rules.compatibility == DataCompatibility::paper || !options_.undesirable_reasons.empty()),
+        reasons_count_(rules.compatibility == DataCompatibility::paper ||
+                       !options_.undesirable_reasons.empty()),
         stream_(stream),
         steps_(steps) {}
 
@@ -84,7 +85,8 @@ class Labeller {
     LabelledStep& first = steps_[stream_[k]];
     first.take_over = true;
     first.no_negatives = !negatives;
-    first.window_cut_short = negatives && static_cast<int64_t>(window_.size()) < options_.steps_before_intervention;
+    first.window_cut_short =
+        negatives && static_cast<int64_t>(window_.size()) < options_.steps_before_intervention;
     window_.clear();
     ++num_take_overs_;
   }
@@ -92,7 +94,8 @@ class Labeller {
   bool makes_negatives(const std::string& reason) const {
     const auto& named = options_.undesirable_reasons;
     if (reason.empty()) return true;
-    if (named.empty()) return std::find(kReasonsOfTime.begin(), kReasonsOfTime.end(), reason) == kReasonsOfTime.end();
+    if (named.empty())
+      return std::find(kReasonsOfTime.begin(), kReasonsOfTime.end(), reason) == kReasonsOfTime.end();
     return std::find(named.begin(), named.end(), reason) != named.end();
   }
 
@@ -100,8 +103,8 @@ class Labeller {
     mark(i, StepLabel::undesirable, "before take-over");
     steps_[i].take_over_number = num_take_overs_;
     for (size_t j = 0; j < human.size(); ++j)
-      steps_[i].dimension_credit.push_back(
-          static_cast<float>(std::min(1.0, std::abs(static_cast<double>(episode_.actions[i][j]) - human[j]))));
+      steps_[i].dimension_credit.push_back(static_cast<float>(
+          std::min(1.0, std::abs(static_cast<double>(episode_.actions[i][j]) - human[j]))));
   }
 
   // Over the human's first `credit_actions` actions from step `k` of the stream on.

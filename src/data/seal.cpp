@@ -41,8 +41,8 @@ std::string hdf5::Group::content_hash(const std::vector<std::string>& names) con
       const std::vector<float> values = array.floats();
       hash.add(values.data(), values.size() * sizeof(float));
     } else {
-      APO_CHECK(DataError, array.kind() == Kind::integer, array.where(), ": expected numbers or texts, found ",
-                array.describe());
+      APO_CHECK(DataError, array.kind() == Kind::integer, array.where(),
+                ": expected numbers or texts, found ", array.describe());
       for (const int64_t value : array.integers()) hash.add_number(value);
     }
   }

@@ -26,8 +26,8 @@ void read_take_overs(const Group& demo, EpisodeRecord& record, ReadNames& read) 
   const std::vector<int64_t> timesteps = read_steps(steps, -1);
   const auto n = static_cast<int64_t>(timesteps.size());
   texts.expect(Kind::text, 1, "a text for each take-over [N]");
-  APO_CHECK(DataError, has_rows(texts, n), texts.where(), ": expected ", n, " rows, one for each take-over, found ",
-            texts.describe());
+  APO_CHECK(DataError, has_rows(texts, n), texts.where(), ": expected ", n,
+            " rows, one for each take-over, found ", texts.describe());
   const std::vector<std::string> reasons = texts.texts();
   std::vector<int64_t> since = timesteps;
   if (demo.has(kTakeOverSince)) {
@@ -36,11 +36,11 @@ void read_take_overs(const Group& demo, EpisodeRecord& record, ReadNames& read) 
   }
   for (size_t i = 0; i < timesteps.size(); ++i) {
     const int64_t t = timesteps[i], after = i == 0 ? -1 : timesteps[i - 1];
-    APO_CHECK(DataError, t > after && t < record.num_steps(), steps.where(), " row ", i, ": expected a step from ",
-              after + 1, " to ", record.num_steps() - 1, ", found ", t);
+    APO_CHECK(DataError, t > after && t < record.num_steps(), steps.where(), " row ", i,
+              ": expected a step from ", after + 1, " to ", record.num_steps() - 1, ", found ", t);
     const auto step = static_cast<size_t>(t);
-    APO_CHECK(DataError, !record.recorded[step] || record.sources[step] == ActionSource::intervention, steps.where(),
-              " row ", i, ": expected a step of the human, found ", t, ", at which the ",
+    APO_CHECK(DataError, !record.recorded[step] || record.sources[step] == ActionSource::intervention,
+              steps.where(), " row ", i, ": expected a step of the human, found ", t, ", at which the ",
               to_string(record.sources[step]), " acts");
     APO_CHECK(DataError, since[i] >= 0 && since[i] <= t, demo.where(kTakeOverSince), " row ", i,
               ": expected a step from 0 to ", t, ", found ", since[i]);

@@ -73,7 +73,8 @@ void expect_step(const Step& step, const std::string& where) {
     const std::string& reason = step.take_over->reason;
     APO_CHECK(DataError, step.source == ActionSource::intervention, where,
               ": expected a take-over at a step of the human, found one of the ", to_string(step.source));
-    APO_CHECK(DataError, reason.size() <= kLongestReason && reason.find('\0') == reason.npos && is_utf8(reason), where,
+    APO_CHECK(DataError,
+              reason.size() <= kLongestReason && reason.find('\0') == reason.npos && is_utf8(reason), where,
               ": expected why the human took over as UTF-8 text without NUL of at most ", kLongestReason,
               " bytes, found ", reason.size() > kLongestReason ? concat(reason.size()) : "other bytes");
     APO_CHECK(DataError, step.take_over->steps_held >= 0, where,

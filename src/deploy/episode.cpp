@@ -12,8 +12,8 @@
 namespace apo::deploy {
 namespace {
 
-// The next step up to its execution: what is seen, what the policy wants, what the human does about it. Each step of the
-// human says why.
+// The next step up to its execution: what is seen, what the policy wants, what the human does about it. Each
+// step of the human says why.
 Step next_step(Environment& environment, models::Policy& policy, InterventionSource* human,
                const EpisodeSetup& setup, EpisodeResult& result) {
   Step step;
@@ -36,7 +36,8 @@ Step next_step(Environment& environment, models::Policy& policy, InterventionSou
     step.source = ActionSource::intervention;
     step.action = std::move(intervention->action);
     if (setup.record_policy_action) step.policy_action = std::move(wanted);
-    step.take_over = TakeOver{std::move(intervention->reason), std::max<int64_t>(intervention->steps_held, 0)};
+    step.take_over =
+        TakeOver{std::move(intervention->reason), std::max<int64_t>(intervention->steps_held, 0)};
   } else {
     step.action = std::move(wanted);
   }

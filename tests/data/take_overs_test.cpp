@@ -75,7 +75,7 @@ TEST(TakeOvers, OfAnOpenRecordingAndOfOneThatWasKilled) {
   leave_journal(path, 1);
   EXPECT_EQ(TrajectoryFile::open(path)->episode(1).take_overs, kTakeOvers);
   {
-    TrajectoryWriter writer(path, test_info());   // brings the journal in
+    TrajectoryWriter writer(path, test_info());  // brings the journal in
     append_all(writer);
     writer.end_episode(true, "success");
   }
@@ -100,7 +100,8 @@ TEST(TakeOvers, AreSealed) {
     demo.remove("take_over_reason");
     demo.write_texts("take_over_reason", {"wrong object", "late"});
   }
-  EXPECT_THAT(data_error([&] { TrajectoryFile::open(path); }), HasSubstr("damaged or changed since it was recorded"));
+  EXPECT_THAT(data_error([&] { TrajectoryFile::open(path); }),
+              HasSubstr("damaged or changed since it was recorded"));
 }
 
 TEST(TakeOvers, ComeAlongInCopies) {
@@ -111,7 +112,7 @@ TEST(TakeOvers, ComeAlongInCopies) {
   EXPECT_TRUE(ours.left_out.empty());
   write_labels(options, dir / "labelled.hdf5");
   leave_journal(path, 1);
-  write_labels(options, dir / "rewritten.hdf5");   // a file with a journal is written anew
+  write_labels(options, dir / "rewritten.hdf5");  // a file with a journal is written anew
   for (const char* copy : {"ours.hdf5", "labelled.hdf5", "rewritten.hdf5"})
     EXPECT_EQ(TrajectoryFile::open(dir / copy)->episode(0).take_overs, kTakeOvers) << copy;
   EXPECT_EQ(TrajectoryFile::open(dir / "rewritten.hdf5")->episode(1).take_overs, kTakeOvers);
@@ -120,11 +121,13 @@ TEST(TakeOvers, ComeAlongInCopies) {
 TEST(TakeOvers, AreListedWhereALayoutHasNoPlaceForThem) {
   TempDir dir;
   const DataOptions options = options_for_paths({record_reasons(dir).string()});
-  const auto lost = ::testing::Contains(std::pair<const std::string, int64_t>{"data/demo_*/take_over_reason", 1});
+  const auto lost =
+      ::testing::Contains(std::pair<const std::string, int64_t>{"data/demo_*/take_over_reason", 1});
   EXPECT_THAT(convert(options, TrajectoryFormat::robomimic, dir / "r.hdf5").left_out, lost);
   EXPECT_THAT(convert(options, TrajectoryFormat::released_interaction, dir / "steps").left_out, lost);
   const auto demo = hdf5::Group::open(dir / "r.hdf5").group("data").group("demo_0");
-  for (const char* name : {"take_over_timestep", "take_over_reason", "take_over_since"}) EXPECT_FALSE(demo.has(name));
+  for (const char* name : {"take_over_timestep", "take_over_reason", "take_over_since"})
+    EXPECT_FALSE(demo.has(name));
 }
 
 TEST(TakeOvers, TheWriterRefusesWhatCannotBe) {
@@ -133,19 +136,22 @@ TEST(TakeOvers, TheWriterRefusesWhatCannotBe) {
   writer.begin_episode("lift");
   Step step = numbered_step(0, ActionSource::policy);
   step.take_over = TakeOver{"stuck", 0};
-  EXPECT_THAT(data_error([&] { writer.append(step); }),
-              HasSubstr("/data/demo_0 step 0: expected a take-over at a step of the human, found one of the policy"));
+  EXPECT_THAT(
+      data_error([&] { writer.append(step); }),
+      HasSubstr("/data/demo_0 step 0: expected a take-over at a step of the human, found one of the policy"));
   step.source = ActionSource::intervention;
   for (const std::string& reason : {std::string("\xff"), std::string("a\0b", 3), std::string(1001, 'x')}) {
     step.take_over = TakeOver{reason, 0};
-    EXPECT_THAT(data_error([&] { writer.append(step); }), HasSubstr("step 0: expected why the human took over as UTF-8"));
+    EXPECT_THAT(data_error([&] { writer.append(step); }),
+                HasSubstr("step 0: expected why the human took over as UTF-8"));
   }
   step.take_over = TakeOver{"stuck", -1};
   EXPECT_THAT(data_error([&] { writer.append(step); }), HasSubstr("found -1"));
-  step.take_over = TakeOver{std::string(1000, 'x'), 100};   // held before the recording began
+  step.take_over = TakeOver{std::string(1000, 'x'), 100};  // held before the recording began
   writer.append(step);
   writer.end_episode(true, "");
-  EXPECT_EQ(TrajectoryFile::open(dir / "a.hdf5")->episode(0).take_overs, (TakeOvers{{0, std::string(1000, 'x'), 0}}));
+  EXPECT_EQ(TrajectoryFile::open(dir / "a.hdf5")->episode(0).take_overs,
+            (TakeOvers{{0, std::string(1000, 'x'), 0}}));
 }
 
 // A recorder of somebody else's: the policy acts in steps 0 to 2, a person in 3 and 4.
@@ -163,7 +169,8 @@ fs::path record_foreign(const fs::path& path, const std::vector<int64_t>& timest
 TEST(TakeOvers, OfOtherRecorders) {
   TempDir dir;
   const auto read = [](const fs::path& path) { return TrajectoryFile::open(path)->episode(0); };
-  EXPECT_EQ(read(record_foreign(dir / "a.hdf5", {3}, {"grasped air"})).take_overs, (TakeOvers{{3, "grasped air", 3}}));
+  EXPECT_EQ(read(record_foreign(dir / "a.hdf5", {3}, {"grasped air"})).take_overs,
+            (TakeOvers{{3, "grasped air", 3}}));
   const EpisodeRecord half = read(record_foreign(dir / "b.hdf5", {3}, {}));
   EXPECT_TRUE(half.take_overs.empty());
   EXPECT_TRUE(half.unused.contains("take_over_timestep"));
@@ -178,10 +185,14 @@ TEST(TakeOvers, OfOtherRecorders) {
       {{3}, {"x"}, {1, 2}, "take_over_since: expected 1 rows, one for each take-over, found int64 [2]"},
       {{6}, {"x"}, {}, "take_over_timestep row 0: expected a step from 0 to 5, found 6"},
       {{4, 3}, {"x", "y"}, {}, "take_over_timestep row 1: expected a step from 5 to 5, found 3"},
-      {{2}, {"x"}, {}, "take_over_timestep row 0: expected a step of the human, found 2, at which the policy acts"},
+      {{2},
+       {"x"},
+       {},
+       "take_over_timestep row 0: expected a step of the human, found 2, at which the policy acts"},
       {{3}, {"x"}, {4}, "take_over_since row 0: expected a step from 0 to 3, found 4"}};
   for (size_t i = 0; i < bad.size(); ++i) {
-    const fs::path path = record_foreign(dir / concat("bad", i, ".hdf5"), bad[i].timesteps, bad[i].reasons, bad[i].since);
+    const fs::path path =
+        record_foreign(dir / concat("bad", i, ".hdf5"), bad[i].timesteps, bad[i].reasons, bad[i].since);
     EXPECT_THAT(data_error([&] { read(path); }), HasSubstr(bad[i].message));
   }
 }
@@ -193,7 +204,7 @@ TEST(TakeOvers, BelongToTheHumansStepsThatFollow) {
     const RecordedTakeOver* found = find_take_over(record, t);
     return found == nullptr ? "none" : found->reason;
   };
-  for (const int64_t t : {2, 3, 5}) EXPECT_EQ(reason(t), "stuck") << t;   // what was not recorded ends nothing
+  for (const int64_t t : {2, 3, 5}) EXPECT_EQ(reason(t), "stuck") << t;  // what was not recorded ends nothing
   for (const int64_t t : {0, 1, 6, 8}) EXPECT_EQ(reason(t), "none") << t;
 }
 
@@ -230,11 +241,13 @@ TEST(TakeOverLabels, AReasonThatNobodyRecordedCountsAsBefore) {
   LabelRules rules{.labels = {.steps_before_intervention = 2, .undesirable_reasons = {"wrong object"}}};
   EXPECT_EQ(letters(label_episode(episode_record("ppph"), rules)), "duui");
   EXPECT_EQ(letters(label_episode(taken_over("ppph", {{3, "", 3}}), rules)), "duui");
-  EXPECT_EQ(letters(label_episode(taken_over("pppphpph", {{7, "late", 7}}), rules)), "dduui..i");   // the second alone
+  EXPECT_EQ(letters(label_episode(taken_over("pppphpph", {{7, "late", 7}}), rules)),
+            "dduui..i");  // the second alone
 }
 
 TEST(TakeOverLabels, TheListSaysWhich) {
-  LabelRules rules{.labels = {.steps_before_intervention = 2, .undesirable_reasons = {"wrong object", "stuck"}}};
+  LabelRules rules{
+      .labels = {.steps_before_intervention = 2, .undesirable_reasons = {"wrong object", "stuck"}}};
   const auto of = [&rules](const char* reason) {
     return letters(label_episode(taken_over("pppphhp", {{4, reason, 4}}), rules));
   };
@@ -248,10 +261,11 @@ TEST(TakeOverLabels, StepsAtWhichTheReasonHeldAreNotDesirable) {
   const EpisodeRecord stuck = taken_over("phppppppph", {{1, "off course", 1}, {9, "stuck", 4}});
   EXPECT_EQ(letters(label_episode(stuck, rules)), "uidd.....i");
   EXPECT_EQ(label_episode(stuck, rules)[4].reason, "before take-over, stuck");
-  rules.labels.undesirable_reasons = {"stuck"};   // a mistake after all
+  rules.labels.undesirable_reasons = {"stuck"};  // a mistake after all
   EXPECT_EQ(letters(label_episode(stuck, rules)), ".idd...uui");
   // never beyond the human's step before
-  EXPECT_EQ(letters(label_episode(taken_over("pphpph", {{5, "stuck", 0}}), {.labels = {.steps_before_intervention = 1}})),
+  EXPECT_EQ(letters(label_episode(taken_over("pphpph", {{5, "stuck", 0}}),
+                                  {.labels = {.steps_before_intervention = 1}})),
             "dui..i");
 }
 
@@ -265,15 +279,17 @@ TEST(TakeOverLabels, ExplicitLabelsWin) {
 TEST(TakeOverLabels, TheTailOfAFailedEpisodeHasNoReason) {
   EpisodeRecord record = taken_over("ppphppp", {{3, "stuck", 3}});
   record.success = false;
-  LabelRules rules{.labels = {.steps_before_intervention = 2, .failed_episodes = FailedEpisodes::undesirable_tail}};
+  LabelRules rules{
+      .labels = {.steps_before_intervention = 2, .failed_episodes = FailedEpisodes::undesirable_tail}};
   EXPECT_EQ(letters(label_episode(record, rules)), "d..i.uu");
 }
 
 TEST(TakeOverLabels, TheReleasedCodeKnowsNoReasonsUnlessSomeAreNamed) {
-  LabelRules rules{.labels = {.steps_before_intervention = 2}, .compatibility = DataCompatibility::released_code};
+  LabelRules rules{.labels = {.steps_before_intervention = 2},
+                   .compatibility = DataCompatibility::released_code};
   const EpisodeRecord record = taken_over("pppppH-hp", {{5, "stuck", 1}});
   EXPECT_EQ(letters(label_episode(record, rules)), "ddduu..id");
-  rules.labels.undesirable_reasons = {"wrong object"};   // the human's first step that moves belongs to it
+  rules.labels.undesirable_reasons = {"wrong object"};  // the human's first step that moves belongs to it
   EXPECT_EQ(letters(label_episode(taken_over("pppppHhp", {{5, "stuck", 1}}), rules)), "d.....id");
 }
 
@@ -305,24 +321,31 @@ TEST(TakeOverLabels, InspectCountsByReason) {
   EXPECT_EQ(json["take_overs_without_negatives"], 1);
   EXPECT_EQ(json["take_overs_by_reason"], (nlohmann::json{{"stuck", 1}, {"wrong object", 1}}));
   EXPECT_EQ(json["labels"]["skipped: before take-over, stuck"], 3);
-  EXPECT_THAT(inspect_text(options), HasSubstr("2 (window cut short: 0, nothing to imitate: 0, no negatives: 1)\n"));
+  EXPECT_THAT(inspect_text(options),
+              HasSubstr("2 (window cut short: 0, nothing to imitate: 0, no negatives: 1)\n"));
   EXPECT_THAT(inspect_text(options), HasSubstr("reasons           stuck 1, wrong object 1\n"));
-  const auto nobody = nlohmann::json::parse(
-      inspect_json(options_for_paths({record(dir, {.name = "b.hdf5"})})))["sources"][0];
+  const auto nobody =
+      nlohmann::json::parse(inspect_json(options_for_paths({record(dir, {.name = "b.hdf5"})})))["sources"][0];
   EXPECT_EQ(nobody["take_overs_by_reason"], (nlohmann::json{{"not recorded", 2}}));
-  EXPECT_THAT(inspect_text(options_for_paths({(dir / "b.hdf5").string()})), ::testing::Not(HasSubstr("reasons ")));
+  EXPECT_THAT(inspect_text(options_for_paths({(dir / "b.hdf5").string()})),
+              ::testing::Not(HasSubstr("reasons ")));
 }
 
 TEST(TakeOverLabels, ValidateTellsWhatMakesNoNegativesAndWhatNobodyRecorded) {
   EXPECT_EQ(found(of(with_reasons("wrong object", "off course")), "windows"), "");
-  EXPECT_EQ(found(of(with_reasons("wrong object", "stuck")), "windows"),
-            "note: 1 of 2 take-overs (50.0 %) make no negatives (stuck 1; data.labels.undesirable_reasons)\n");
-  EXPECT_EQ(found(of(with_reasons("wrong object", "off course"),
-                     [](DataOptions& o) { o.labels.undesirable_reasons = {"wrong object", "off corse"}; }),
-                  "windows"),
-            "note: 1 of 2 take-overs (50.0 %) make no negatives (off course 1; data.labels.undesirable_reasons)\n"
-            "note: data.labels.undesirable_reasons: no take-over was recorded with the reason 'off corse' (recorded: off "
-            "course, wrong object)\n");
+  EXPECT_EQ(
+      found(of(with_reasons("wrong object", "stuck")), "windows"),
+      "note: 1 of 2 take-overs (50.0 %) make no negatives (stuck 1; data.labels.undesirable_reasons)\n");
+  EXPECT_EQ(
+      found(of(with_reasons("wrong object", "off course"),
+               [](DataOptions& o) {
+                 o.labels.undesirable_reasons = {"wrong object", "off corse"};
+               }),
+            "windows"),
+      "note: 1 of 2 take-overs (50.0 %) make no negatives (off course 1; data.labels.undesirable_reasons)\n"
+      "note: data.labels.undesirable_reasons: no take-over was recorded with the reason 'off corse' "
+      "(recorded: off "
+      "course, wrong object)\n");
 }
 
 TEST(TakeOverLabels, StoredLabelsAreReadAsTheyWere) {

@@ -29,8 +29,8 @@ using Action = std::vector<float>;
 
 /// Why a human took over.
 struct TakeOver {
-  std::string reason;       ///< "wrong object"; empty: the human gave none
-  int64_t steps_held = 0;   ///< for so many steps before the take-over the reason had held already
+  std::string reason;      ///< "wrong object"; empty: the human gave none
+  int64_t steps_held = 0;  ///< for so many steps before the take-over the reason had held already
 };
 
 /// One recorded timestep.

@@ -35,7 +35,7 @@ inline constexpr std::array<std::string_view, 2> kReasonsOfTime{"out of patience
 
 struct LabelOptions {
   int64_t steps_before_intervention = 10;                  ///< K
-  std::vector<std::string> undesirable_reasons = {};       ///< of take-overs that make negatives; empty: all but kReasonsOfTime
+  std::vector<std::string> undesirable_reasons = {};  ///< that make negatives; empty: all but kReasonsOfTime
   FailedEpisodes failed_episodes = FailedEpisodes::drop;   ///< steps after the last intervention of a failed episode
   FailedDemonstrations failed_demonstrations = FailedDemonstrations::drop;   ///< of expert sources
   int64_t credit_actions = 3;   ///< dimension credit: the human's first so many actions of a take-over are averaged
@@ -67,13 +67,13 @@ struct LabelRules {
 
 struct LabelledStep {
   StepLabel label = StepLabel::skipped;
-  std::string reason;                  ///< why, in short: "before take-over", "before take-over, stuck", "idle"
+  std::string reason;  ///< why, in short: "before take-over", "before take-over, stuck", "idle"
   std::vector<float> dimension_credit; ///< [A] in [0, 1]; empty = all one (no human action known)
   bool filtered = false;               ///< would be imitated, but a filter leaves it out
   bool take_over = false;              ///< the human's first step of an intervention
   int32_t take_over_number = -1;       ///< the episode's take-over (0, 1, ..) that a step before it leads to, and that a
                                        ///< human's step belongs to; -1: neither
-  bool no_negatives = false;           ///< at a take-over: nothing before it is undesirable, for its recorded reason
+  bool no_negatives = false;  ///< at a take-over: nothing before it is undesirable, for its recorded reason
   bool window_cut_short = false;       ///< at another take-over: fewer than K policy steps came before it
   bool nothing_to_imitate = false;     ///< at a take-over: no human step of it is in the intervention pool
   /// Would be imitated if there were no filters.
@@ -93,9 +93,10 @@ struct LabelledStep {
 /// `min_motion` and every dimension of the gripper is as in the recorded step before (the first step has
 /// none). Undesirable steps are never filtered: a robot that freezes is what a person corrects. NaN passes
 /// the filters (Dataset refuses it).
-/// A take-over whose recorded reason is not among `undesirable_reasons` makes no negatives: the K steps before it are in
-/// no pool. Nor are, before any take-over, the policy's steps before the window at which its recorded reason held
-/// already. A take-over without a recorded reason, or with an empty one, makes negatives.
+/// A take-over whose recorded reason is not among `undesirable_reasons` makes no negatives: the K steps
+/// before it are in no pool. Nor are, before any take-over, the policy's steps before the window at which its
+/// recorded reason held already. A take-over without a recorded reason, or with an empty one, makes
+/// negatives.
 /// An explicit label takes its step's place in the count of K, that of being neither as well; an explicitly
 /// desirable human step stays in the intervention pool. `undesirable-tail`: of a failed episode's policy
 /// steps after the last intervention, the last K become undesirable and the others are dropped.

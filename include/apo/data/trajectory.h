@@ -52,9 +52,9 @@ struct ImageSize {
 
 /// Why a human took over at one step, as it was recorded.
 struct RecordedTakeOver {
-  int64_t timestep = 0;   ///< the human's first step
-  std::string reason;     ///< "wrong object"; empty: the human gave none
-  int64_t since = 0;      ///< first step at which the reason held, timestep at most
+  int64_t timestep = 0;  ///< the human's first step
+  std::string reason;    ///< "wrong object"; empty: the human gave none
+  int64_t since = 0;     ///< first step at which the reason held, timestep at most
   bool operator==(const RecordedTakeOver&) const = default;
 };
 
@@ -68,7 +68,7 @@ struct EpisodeRecord {
   std::vector<std::optional<bool>> desirable;      ///< [S] explicit labels; nullopt = unlabelled
   std::vector<bool> neither;                       ///< [S] or empty: in no pool (desirable -2), yet recorded
   std::vector<std::optional<Action>> policy_actions;  ///< [S] what the policy wanted while a human acted
-  std::vector<RecordedTakeOver> take_overs;        ///< those whose reason is recorded, by timestep
+  std::vector<RecordedTakeOver> take_overs;           ///< those whose reason is recorded, by timestep
   std::vector<std::string> observation_names;      ///< cameras and states that every step has, sorted
   std::map<std::string, ImageSize> cameras;        ///< those that every step has, with their size
   std::map<std::string, int64_t> states;           ///< those that every step has, with their count of numbers
@@ -124,9 +124,9 @@ struct TrajectoryInfo {
   std::string policy_hash;               ///< content hash of its weights
 };
 
-/// Writes our own layout (robomimic's plus action_source, desirable, policy_action, take_over_*), crash-safe: after
-/// `end_episode` returns, that episode is readable whatever happens to the process; steps of an unfinished episode are
-/// flushed at least every `flush_every` steps and readable too.
+/// Writes our own layout (robomimic's plus action_source, desirable, policy_action, take_over_*),
+/// crash-safe: after `end_episode` returns, that episode is readable whatever happens to the process; steps
+/// of an unfinished episode are flushed at least every `flush_every` steps and readable too.
 class TrajectoryWriter {
  public:
   /// Appends when `path` exists and is ours; RunError if another process writes it, DataError if it is not ours.
@@ -136,8 +136,9 @@ class TrajectoryWriter {
   TrajectoryWriter& operator=(const TrajectoryWriter&) = delete;
 
   void begin_episode(const std::string& instruction);
-  /// Cameras, state names and sizes must be those of the file's first step. DataError naming the step otherwise, and for
-  /// a take-over at a step that is not the human's, or whose reason is not UTF-8, holds a NUL or is beyond 1000 bytes.
+  /// Cameras, state names and sizes must be those of the file's first step. DataError naming the step
+  /// otherwise, and for a take-over at a step that is not the human's, or whose reason is not UTF-8, holds a
+  /// NUL or is beyond 1000 bytes.
   void append(const Step& step);
   void end_episode(std::optional<bool> success, const std::string& outcome);
   /// Removes the unfinished episode (nothing worth keeping happened).
