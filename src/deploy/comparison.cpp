@@ -80,8 +80,8 @@ void ComparisonOptions::visit(config::Visitor& v) {
     "objective");
   v("episodes", episodes, "of each method's next deployment, on the same seeds", config::at_least(1));
   v("take_overs", take_overs,
-    "end each method's next deployment after so many take-overs, so that all learn from as many; `episodes` is "
-    "then the most; 0 = `episodes` alone count",
+    "end each method's next deployment after so many take-overs, so that all learn from as many; `episodes` "
+    "is then the most; 0 = `episodes` alone count",
     config::at_least(0));
   v("against", against, "methods that every other one is tested against; base: before any refinement");
 }
