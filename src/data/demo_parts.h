@@ -35,7 +35,7 @@ void read_who_acted(const hdf5::Group& demo, TrajectoryFormat format, EpisodeRec
 void read_choices(const hdf5::Group& demo, TrajectoryFormat format, EpisodeRecord& record, ReadNames& read);
 /// Fills `take_overs` where both take_over_timestep and take_over_reason are there; take_over_since may be
 /// missing. Follows `read_who_acted`. DataError naming array and row: other lengths, steps that do not grow,
-/// are not the human's or lie outside of the episode, a reason that holds only later.
+/// are not the human's or lie outside of the episode, a reason that holds only later or is beyond 1000 bytes.
 void read_take_overs(const hdf5::Group& demo, EpisodeRecord& record, ReadNames& read);
 
 /// What the robot was asked to do, as an attribute or a text array of the episode or of `data`:

@@ -44,6 +44,8 @@ void read_take_overs(const Group& demo, EpisodeRecord& record, ReadNames& read) 
               to_string(record.sources[step]), " acts");
     APO_CHECK(DataError, since[i] >= 0 && since[i] <= t, demo.where(kTakeOverSince), " row ", i,
               ": expected a step from 0 to ", t, ", found ", since[i]);
+    APO_CHECK(DataError, reasons[i].size() <= kLongestReason, texts.where(), " row ", i, ": expected at most",
+              " ", kLongestReason, " bytes, found ", reasons[i].size());
     record.take_overs.push_back({t, reasons[i], since[i]});
   }
 }

@@ -166,6 +166,12 @@ fs::path record_foreign(const fs::path& path, const std::vector<int64_t>& timest
   return path;
 }
 
+TEST(TakeOvers, AsH5pyWritesThem) {
+  const auto file = TrajectoryFile::open(APO_SOURCE_DIR "/tests/data/goldens/layouts/take_overs.hdf5");
+  EXPECT_EQ(file->episode(0).take_overs, (TakeOvers{{2, "grasped air", 2}, {6, "stuck", 6}}));
+  EXPECT_TRUE(file->episode(0).unused.empty());
+}
+
 TEST(TakeOvers, OfOtherRecorders) {
   TempDir dir;
   const auto read = [](const fs::path& path) { return TrajectoryFile::open(path)->episode(0); };
@@ -189,6 +195,7 @@ TEST(TakeOvers, OfOtherRecorders) {
        {"x"},
        {},
        "take_over_timestep row 0: expected a step of the human, found 2, at which the policy acts"},
+      {{3}, {std::string(1001, 'x')}, {}, "take_over_reason row 0: expected at most 1000 bytes, found 1001"},
       {{3}, {"x"}, {4}, "take_over_since row 0: expected a step from 0 to 3, found 4"}};
   for (size_t i = 0; i < bad.size(); ++i) {
     const fs::path path =
