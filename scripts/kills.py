@@ -32,9 +32,12 @@ environment: {type: tabletop, tabletop: {image_size: 32}}
 deploy:
   demonstrations: {episodes: 6, habit: 1.0}
   collect: {take_overs: 2, episodes: 8}
-  intervention: {scripted: {patience_steps: 12}}
+  intervention: {scripted: {patience_steps: 12, ignore: [stuck]}}
 eval: {trials: 4, parallel: 4, threads: 1}
-data: {filter: {min_motion: 0}, augmentation: {shift_px: 1, brightness: 0.1}}
+data:
+  labels: {undesirable_reasons: [wrong object, off course, out of patience]}
+  filter: {min_motion: 0}
+  augmentation: {shift_px: 1, brightness: 0.1}
 optimizer: {learning_rate: 1.0e-3}
 train: {batch_size: 8, max_steps: 6, checkpoint_every: 2}
 refine:

@@ -204,6 +204,18 @@ def ours():
         data.attrs["total"] = 15
 
 
+def take_overs():
+    """Why a person took over, as h5py writes texts by itself: of any length. Nobody says since when."""
+    with h5py.File(OUT / "take_overs.hdf5", "w") as file:
+        demo = file.create_group("data/demo_0")
+        demo.attrs["task_description"] = "fit the nut"
+        demo["actions"] = actions(7, 95)
+        demo["interventions"] = np.array([0, 0, 1, 1, 0, 0, 1], bool)
+        demo["take_over_timestep"] = np.array([2, 6], np.int32)
+        demo["take_over_reason"] = ["grasped air", "stuck"]
+        demo["obs/front_image"] = scenes(7)
+
+
 def released_timestep(group, t, seed):
     step = group.create_group(f"timestep_{t}")
     step["action"] = actions(6, seed)[t % 6]
@@ -261,6 +273,7 @@ def main():
     lzf()
     lzf_timesteps()
     ours()
+    take_overs()
     released()
     for name in ("apo", "released_demo", "released_interaction", "robomimic", "libero", "mimicgen", "sirius"):
         packed_oddly(name + ".hdf5")

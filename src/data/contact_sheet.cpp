@@ -34,7 +34,7 @@ struct Frame {
   at::Tensor image;   // resized
   ActionSource source = ActionSource::policy;
   StepLabel label = StepLabel::skipped;
-  std::string_view reason;
+  std::string reason;
 };
 
 struct Block {
@@ -127,8 +127,9 @@ void draw_frame(Canvas& canvas, int64_t y, int64_t x, const Frame& frame) {
   const int64_t strip = y + height + 2 * kBorder + 1;
   canvas.fill(strip, x, kStrip, width + 2 * kBorder, color_of(frame.label));
   // a skipped step says why, as far as there is room
-  std::string text = concat(frame.timestep, ' ',
-                            frame.label == StepLabel::skipped ? frame.reason : to_string(frame.label));
+  std::string text =
+      concat(frame.timestep, ' ',
+             frame.label == StepLabel::skipped ? std::string_view(frame.reason) : to_string(frame.label));
   while (!text.empty() && Canvas::text_width(text) > width + 2 * kBorder - 4) text.pop_back();
   canvas.write(strip + 2, x + 3, text, kInk);
 }

@@ -28,8 +28,10 @@ bool keeps_demos(TrajectoryFormat to) { return to == TrajectoryFormat::apo || to
 
 // Arrays of data/demo_N that the reader turns into steps; the others are looked for here or listed as left out.
 const std::set<std::string>& read_as_steps() {
-  static const std::set<std::string> names{"actions",     "obs",         "action_source", "action_modes",       "intv_labels",
-                                           "desirable",   "policy_action", "policy_action_valid"};
+  static const std::set<std::string> names{
+      "actions",         "obs",           "action_source", "action_modes",
+      "intv_labels",     "desirable",     "policy_action", "policy_action_valid",
+      kTakeOverTimestep, kTakeOverReason, kTakeOverSince};
   return names;
 }
 
@@ -151,9 +153,11 @@ void Converter::write_demo(const ScannedEpisode& e, Episode episode, const std::
       wanted = wanted || step.policy_action;
       step.desirable.reset();
       step.policy_action.reset();
+      step.take_over.reset();
     }
     if (labels) leave_out("data/demo_*/desirable");
     if (wanted) leave_out("data/demo_*/policy_action");
+    if (!e.record.take_overs.empty()) leave_out("data/demo_*/take_over_reason");
     const auto& sources = e.record.sources;
     if (std::count(sources.begin(), sources.end(), ActionSource::expert) != e.record.num_steps())
       leave_out("data/demo_*/action_source");
@@ -175,6 +179,8 @@ void Converter::list_lost_by_steps(const Episode& episode) {
   if (any([](const Step& step) { return step.reward != 0; })) leave_out("data/demo_*/rewards");
   if (any([](const Step& step) { return step.desirable.has_value(); })) leave_out("data/demo_*/desirable");
   if (any([](const Step& step) { return step.policy_action.has_value(); })) leave_out("data/demo_*/policy_action");
+  if (any([](const Step& step) { return step.take_over.has_value(); }))
+    leave_out("data/demo_*/take_over_reason");
   if (episode.success) leave_out("attribute data/demo_*/success");
   if (!episode.outcome.empty()) leave_out("attribute data/demo_*/outcome");
 }

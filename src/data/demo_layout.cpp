@@ -229,6 +229,7 @@ Demo DemoFile::read_demo(const std::string& name) const {
   ReadNames read{"actions", "obs", "rewards", "dones"};  // the last two go into copies
   read_who_acted(group, reading_.format, record, read);
   read_choices(group, reading_.format, record, read);
+  read_take_overs(group, record, read);
   record.success = read_success(group);
   const auto outcome = group.attribute_kind("outcome");
   if (outcome == Kind::text) record.outcome = group.text_attribute("outcome").value_or("");

@@ -33,6 +33,10 @@ void read_who_acted(const hdf5::Group& demo, TrajectoryFormat format, EpisodeRec
 /// Fills `desirable`, `neither` and `policy_actions`; a policy_action that was never filled is not used.
 /// Follows `read_who_acted`.
 void read_choices(const hdf5::Group& demo, TrajectoryFormat format, EpisodeRecord& record, ReadNames& read);
+/// Fills `take_overs` where both take_over_timestep and take_over_reason are there; take_over_since may be
+/// missing. Follows `read_who_acted`. DataError naming array and row: other lengths, steps that do not grow,
+/// are not the human's or lie outside of the episode, a reason that holds only later or is beyond 1000 bytes.
+void read_take_overs(const hdf5::Group& demo, EpisodeRecord& record, ReadNames& read);
 
 /// What the robot was asked to do, as an attribute or a text array of the episode or of `data`:
 /// task_description, language_instruction, language, lang; then ep_meta, problem_info, and for LIBERO the

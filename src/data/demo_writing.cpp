@@ -61,6 +61,34 @@ void write_policy_actions(Group& demo, const Episode& episode) {
   demo.write("policy_action_valid", valid, {steps});
 }
 
+std::vector<RecordedTakeOver> take_overs_of(const Episode& episode) {
+  std::vector<RecordedTakeOver> take_overs;
+  for (size_t i = 0; i < episode.steps.size(); ++i) {
+    const auto& take_over = episode.steps[i].take_over;
+    const auto timestep = static_cast<int64_t>(i);
+    if (take_over)
+      take_overs.push_back(
+          {timestep, take_over->reason, std::clamp<int64_t>(timestep - take_over->steps_held, 0, timestep)});
+  }
+  return take_overs;
+}
+
+void write_take_overs(Group& demo, const Episode& episode) {
+  const std::vector<RecordedTakeOver> take_overs = take_overs_of(episode);
+  if (take_overs.empty()) return;
+  std::vector<int64_t> timesteps, since;
+  std::vector<std::string> reasons;
+  for (const RecordedTakeOver& take_over : take_overs) {
+    timesteps.push_back(take_over.timestep);
+    since.push_back(take_over.since);
+    reasons.push_back(take_over.reason);
+  }
+  const auto n = static_cast<int64_t>(take_overs.size());
+  demo.write(kTakeOverTimestep, std::span<const int64_t>(timesteps), {n});
+  demo.write_texts(kTakeOverReason, reasons);
+  demo.write(kTakeOverSince, std::span<const int64_t>(since), {n});
+}
+
 }  // namespace
 
 void write_episode(Group& data, int64_t number, const Episode& episode, const std::string& policy_hash,
@@ -91,6 +119,7 @@ void write_episode(Group& data, int64_t number, const Episode& episode, const st
     if (neither[i]) labels[i] = -2;
   if (std::count(labels.begin(), labels.end(), -1) != steps) demo.write("desirable", labels, {steps});
   write_policy_actions(demo, episode);
+  write_take_overs(demo, episode);
   write_observations(demo, episode);
   seal_episode(demo);
 }
@@ -108,6 +137,7 @@ EpisodeRecord record_of(const Episode& episode, const std::string& name) {
     record.desirable.push_back(step.desirable);
     record.policy_actions.push_back(step.policy_action);
   }
+  record.take_overs = take_overs_of(episode);
   if (episode.steps.empty()) return record;
   for (const auto& [name, image] : episode.steps[0].observation.images) record.cameras[name] = {image.size(0), image.size(1)};
   for (const auto& [name, values] : episode.steps[0].observation.state)

@@ -54,6 +54,9 @@ Episode read_episode(const TrajectoryFile& file, int64_t index, const EpisodeRec
     step.done = t < extras.dones.size() ? extras.dones[t] != 0 : t + 1 == record.actions.size();
     episode.steps.push_back(std::move(step));
   }
+  for (const RecordedTakeOver& take_over : record.take_overs)
+    episode.steps.at(static_cast<size_t>(take_over.timestep)).take_over =
+        TakeOver{take_over.reason, take_over.timestep - take_over.since};
   return episode;
 }
 

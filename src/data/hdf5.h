@@ -154,7 +154,7 @@ class Group {
   std::vector<std::string> attribute_names() const;
   /// All attributes that are text or single numbers, as text.
   std::vector<std::pair<std::string, std::string>> attributes() const;
-  /// The hash of these arrays of numbers and, with @ before the name, attributes (data/seal.h says how).
+  /// The hash of these arrays of numbers or texts and, with @ before it, attributes (data/seal.h says how).
   /// DataError if one is missing.
   std::string content_hash(const std::vector<std::string>& names) const;
 
@@ -169,6 +169,8 @@ class Group {
   /// An array of float32, or of uint8, that is never filled.
   void make_unwritten(const std::string& name, const std::vector<int64_t>& shape, bool bytes = false);
   void write_text(const std::string& name, const std::string& text);
+  /// [N] texts of one fixed length.
+  void write_texts(const std::string& name, const std::vector<std::string>& texts);
   void set_attribute(const std::string& name, const std::string& text);
   void set_attribute(const std::string& name, int64_t value);
   void link_soft(const std::string& name, const std::string& target);

@@ -93,9 +93,9 @@ void Group::make_unwritten(const std::string& name, const std::vector<int64_t>& 
 namespace {
 
 // Of fixed length: what HDF5 1.10 does with texts of variable length does not hold against damaged files.
-Handle text_type(const std::string& text) {
+Handle text_type(size_t length) {
   Handle type(H5Tcopy(H5T_C_S1));
-  H5Tset_size(type.id(), std::max<size_t>(1, text.size()));
+  H5Tset_size(type.id(), std::max<size_t>(1, length));
   H5Tset_strpad(type.id(), H5T_STR_NULLPAD);
   H5Tset_cset(type.id(), H5T_CSET_UTF8);
   return type;
@@ -105,8 +105,19 @@ Handle text_type(const std::string& text) {
 
 void Group::write_text(const std::string& name, const std::string& text) {
   Session session;
-  const Handle type = text_type(text);
+  const Handle type = text_type(text.size());
   write_any(name, type.id(), type.id(), text.c_str(), 1, {}, false, 0);
+}
+
+void Group::write_texts(const std::string& name, const std::vector<std::string>& texts) {
+  Session session;
+  size_t length = 1;
+  for (const std::string& text : texts) length = std::max(length, text.size());
+  std::string bytes(length * texts.size(), '\0');
+  for (size_t i = 0; i < texts.size(); ++i) texts[i].copy(&bytes[i * length], length);
+  const Handle type = text_type(length);
+  write_any(name, type.id(), type.id(), bytes.data(), texts.size(), {static_cast<int64_t>(texts.size())},
+            false, 0);
 }
 
 void Group::set_any(const std::string& name, int64_t type, const void* value) {
@@ -122,7 +133,7 @@ void Group::set_attribute(const std::string& name, const std::string& text) {
   APO_CHECK(DataError, is_utf8(text), where(), " attribute ", name, ": expected UTF-8 text, found other bytes");
   APO_CHECK(DataError, text.size() < 60000, where(), " attribute ", name, ": expected at most 60000 bytes, found ",
             text.size());
-  const Handle type = text_type(text);
+  const Handle type = text_type(text.size());
   set_any(name, type.id(), text.c_str());
 }
 

@@ -23,7 +23,7 @@ using Json = nlohmann::ordered_json;
 
 // What one source holds, gathered episode by episode.
 struct SourceTally {
-  std::map<std::string, int64_t> formats, by_source, outcomes, instructions;
+  std::map<std::string, int64_t> formats, by_source, outcomes, instructions, by_reason;
   std::map<std::string, int64_t> success{{"success", 0}, {"failure", 0}, {"unknown", 0}};
   std::map<std::string, std::set<std::string>> cameras;
   std::map<std::string, int64_t> states;
@@ -41,6 +41,13 @@ struct SourceTally {
   void add(const ScannedEpisode& e);
   void add_steps(const ScannedEpisode& e);
 };
+
+constexpr const char* kNotRecorded = "not recorded";
+
+std::string reason_of(const EpisodeRecord& record, int64_t timestep) {
+  const RecordedTakeOver* take_over = find_take_over(record, timestep);
+  return take_over == nullptr ? kNotRecorded : take_over->reason.empty() ? "none given" : take_over->reason;
+}
 
 void SourceTally::add_file(const ScannedFile& in) {
   ++formats[std::string(to_string(in.file.format()))];
@@ -77,6 +84,7 @@ void SourceTally::add_steps(const ScannedEpisode& e) {
   for (size_t t = 0; t < e.steps.size(); ++t) {
     ++by_label[static_cast<size_t>(e.steps[t].label)];
     ++by_source[record.recorded[t] ? std::string(to_string(record.sources[t])) : "marked skipped"];
+    if (e.steps[t].take_over) ++by_reason[reason_of(record, static_cast<int64_t>(t))];
     const bool finite = std::all_of(record.actions[t].begin(), record.actions[t].end(), [](float a) { return std::isfinite(a); });
     if (finite && record.recorded[t]) actions.add(record.actions[t]);
   }
@@ -97,21 +105,25 @@ Json action_numbers(const SourceTally& tally) {
 
 // Counts by "label: reason", and the take-overs beside them.
 void add_labels(const SourceTally& tally, Json& json) {
-  int64_t whole = 0, cut_short = 0, nothing_to_imitate = 0;
+  int64_t whole = 0, cut_short = 0, no_negatives = 0, nothing_to_imitate = 0;
   json["labels"] = Json::object();
   for (const auto& [name, n] : tally.labels) {
     if (name == "take-over: whole window") {
       whole = n;
     } else if (name == "take-over: window cut short") {
       cut_short = n;
+    } else if (name == "take-over: no negatives") {
+      no_negatives = n;
     } else if (name == "take-over: nothing to imitate") {
       nothing_to_imitate = n;
     } else {
       json["labels"][name] = n;
     }
   }
-  json["take_overs"] = whole + cut_short;
+  json["take_overs"] = whole + cut_short + no_negatives;
+  json["take_overs_by_reason"] = tally.by_reason;
   json["windows_cut_short"] = cut_short;
+  json["take_overs_without_negatives"] = no_negatives;
   json["take_overs_with_nothing_to_imitate"] = nothing_to_imitate;
 }
 
@@ -186,12 +198,18 @@ void print_source(const Json& source, std::ostream& out) {
   line("size", concat(source["files"], " files, ", source["episodes"], " episodes, ", source["steps"], " steps"));
   line("layout", formats);
   line("steps by source", listed(source["steps_by_source"]));
+  const auto no_negatives = source["take_overs_without_negatives"].get<int64_t>();
   line("take-overs", concat(source["take_overs"], " (window cut short: ", source["windows_cut_short"],
-                            ", nothing to imitate: ", source["take_overs_with_nothing_to_imitate"], ")"));
+                            ", nothing to imitate: ", source["take_overs_with_nothing_to_imitate"],
+                            no_negatives > 0 ? concat(", no negatives: ", no_negatives) : "", ")"));
+  if (const Json& reasons = source["take_overs_by_reason"];
+      std::ssize(reasons) > (reasons.contains(kNotRecorded) ? 1 : 0))
+    line("reasons", listed(reasons));
   line("success", listed(source["success"]));
   if (!source["outcomes"].empty()) line("outcomes", listed(source["outcomes"]));
   line("labels", "");
-  for (const auto& [name, n] : source["labels"].items()) out << "    " << std::setw(40) << std::left << name << n << '\n';
+  for (const auto& [name, n] : source["labels"].items())
+    out << "    " << std::setw(40) << std::left << printable(name) << n << '\n';
   line("pools", listed(source["pools"]));
   std::string cameras, states;
   for (const auto& [name, sizes] : source["cameras"].items()) {

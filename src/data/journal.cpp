@@ -72,6 +72,7 @@ class Unpacker {
     return value;
   }
   std::string text() { return std::string(take(number<uint64_t>())); }
+  bool at_end() const { return bytes_.empty(); }
   std::string_view take(uint64_t n) {
     APO_CHECK(DataError, n <= bytes_.size(), path_.string(), ": damaged journal");
     const std::string_view part = bytes_.substr(0, n);
@@ -112,6 +113,9 @@ void pack_step(const Step& step, Packer& out) {
     out.number<int64_t>(plain.size(1));
     out.text({static_cast<const char*>(plain.const_data_ptr()), static_cast<size_t>(plain.numel())});
   }
+  if (!step.take_over) return;
+  out.text(step.take_over->reason);
+  out.number<int64_t>(step.take_over->steps_held);
 }
 
 Step unpack_step(Unpacker in, const std::string& instruction, const fs::path& path) {
@@ -140,6 +144,9 @@ Step unpack_step(Unpacker in, const std::string& instruction, const fs::path& pa
     memcpy(image.data_ptr(), pixels.data(), pixels.size());
     step.observation.images[name] = image;
   }
+  if (in.at_end()) return step;
+  step.take_over.emplace().reason = in.text();
+  step.take_over->steps_held = in.number<int64_t>();
   return step;
 }
 

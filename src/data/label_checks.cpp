@@ -47,12 +47,19 @@ class Pools : public Check {
 
 class Windows : public Check {
  public:
-  explicit Windows(int64_t k)
-      : Check("windows", concat("before each take-over lie K = ", k, " policy steps (data.labels.steps_before_intervention)")),
-        k_(k) {}
+  explicit Windows(const LabelOptions& labels)
+      : Check("windows", concat("before each take-over lie K = ", labels.steps_before_intervention,
+                                " policy steps (data.labels.steps_before_intervention)")),
+        k_(labels.steps_before_intervention),
+        named_(labels.undesirable_reasons) {}
   void see(const ScannedEpisode& e) override {
+    for (const RecordedTakeOver& take_over : e.record.take_overs) recorded_.insert(take_over.reason);
     for (size_t t = 0; t < e.steps.size(); ++t) {
       if (!e.steps[t].take_over) continue;
+      if (e.steps[t].no_negatives) {
+        ++without_[find_take_over(e.record, static_cast<int64_t>(t))->reason];
+        continue;
+      }
       ++take_overs_;
       if (e.steps[t].nothing_to_imitate && nothing_to_imitate_++ == 0) first_without_ = place(e, t);
       if (e.steps[t].window_cut_short && cut_short_++ == 0) first_ = place(e, t);
@@ -63,13 +70,35 @@ class Windows : public Check {
       find(Severity::warning, share(nothing_to_imitate_, take_overs_, "take-overs"),
            " have no human step that is imitated (first: ", first_without_,
            "): what came before is undesirable, and nothing says what is better");
+    about_reasons();
     if (cut_short_ == 0) return;
     find(2 * cut_short_ > take_overs_ ? Severity::warning : Severity::note, share(cut_short_, take_overs_, "take-overs"),
          " have fewer (first: ", first_, "): the human took over again within ", k_, " steps, or near the start");
   }
 
  private:
-  int64_t k_, take_overs_ = 0, cut_short_ = 0, nothing_to_imitate_ = 0;
+  void about_reasons() {
+    int64_t without = 0;
+    std::string all, known;
+    for (const auto& [reason, n] : without_) {
+      without += n;
+      all += concat(all.empty() ? "" : ", ", reason, ' ', n);
+    }
+    if (without > 0)
+      find(Severity::note, share(without, without + take_overs_, "take-overs"), " make no negatives (", all,
+           "; data.labels.undesirable_reasons)");
+    for (const std::string& reason : recorded_)
+      if (!reason.empty()) known += concat(known.empty() ? "" : ", ", reason);
+    for (const std::string& reason : named_)
+      if (!recorded_.contains(reason))
+        find(Severity::note, "data.labels.undesirable_reasons: no take-over was recorded with the reason '",
+             reason, "' (recorded: ", known.empty() ? "none" : known, ")");
+  }
+
+  int64_t k_, take_overs_ = 0, cut_short_ = 0, nothing_to_imitate_ = 0;  // of take-overs that make negatives
+  std::vector<std::string> named_;
+  std::set<std::string> recorded_;
+  std::map<std::string, int64_t> without_;
   std::string first_, first_without_;
 };
 
@@ -227,7 +256,7 @@ class Instructions : public Check {
 
 void add_label_checks(const DataOptions& options, bool pools_needed, Checks& checks) {
   checks.push_back(std::make_unique<Pools>(options.pools, pools_needed));
-  checks.push_back(std::make_unique<Windows>(options.labels.steps_before_intervention));
+  checks.push_back(std::make_unique<Windows>(options.labels));
   checks.push_back(std::make_unique<Filters>(options));
   checks.push_back(std::make_unique<Labels>(pools_needed));
   checks.push_back(std::make_unique<Instructions>());

@@ -27,9 +27,14 @@ std::string_view filtered(const Action& action, const Action* before, const Labe
 // One pass over an episode of interactions; `stream` are the steps that count.
 class Labeller {
  public:
-  Labeller(const EpisodeRecord& episode, const LabelOptions& options, const std::vector<size_t>& stream,
+  Labeller(const EpisodeRecord& episode, const LabelRules& rules, const std::vector<size_t>& stream,
            std::vector<LabelledStep>& steps)
-      : episode_(episode), options_(options), stream_(stream), steps_(steps) {}
+      : episode_(episode),
+        options_(rules.labels),
+        reasons_count_(rules.compatibility == DataCompatibility::paper ||
+                       !options_.undesirable_reasons.empty()),
+        stream_(stream),
+        steps_(steps) {}
 
   void run() {
     for (size_t k = 0; k < stream_.size(); ++k) {
@@ -55,9 +60,9 @@ class Labeller {
   }
 
  private:
-  void mark(size_t i, StepLabel label, std::string_view reason) {
+  void mark(size_t i, StepLabel label, std::string reason) {
     steps_[i].label = label;
-    steps_[i].reason = reason;
+    steps_[i].reason = std::move(reason);
   }
   size_t window_begin() const {
     const auto length = static_cast<size_t>(options_.steps_before_intervention);
@@ -65,20 +70,41 @@ class Labeller {
   }
 
   void take_over(size_t k) {
+    const RecordedTakeOver* why =
+        reasons_count_ ? find_take_over(episode_, static_cast<int64_t>(stream_[k])) : nullptr;
+    const bool negatives = why == nullptr || makes_negatives(why->reason);
     const std::vector<double> human = mean_human_action(k);
-    for (size_t w = window_begin(); w < window_.size(); ++w) {
-      const size_t i = window_[w];
-      mark(i, StepLabel::undesirable, "before take-over");
-      steps_[i].take_over_number = num_take_overs_;
-      for (size_t j = 0; j < human.size(); ++j)
-        steps_[i].dimension_credit.push_back(
-            static_cast<float>(std::min(1.0, std::abs(static_cast<double>(episode_.actions[i][j]) - human[j]))));
+    for (size_t w = 0; w < window_.size(); ++w) {
+      const bool inside = w >= window_begin();
+      if (inside && negatives)
+        blame(window_[w], human);
+      else if (why != nullptr && (inside || static_cast<int64_t>(window_[w]) >= why->since))
+        mark(window_[w], StepLabel::skipped,
+             why->reason.empty() ? "before take-over" : concat("before take-over, ", why->reason));
     }
     LabelledStep& first = steps_[stream_[k]];
     first.take_over = true;
-    first.window_cut_short = static_cast<int64_t>(window_.size()) < options_.steps_before_intervention;
+    first.no_negatives = !negatives;
+    first.window_cut_short =
+        negatives && static_cast<int64_t>(window_.size()) < options_.steps_before_intervention;
     window_.clear();
     ++num_take_overs_;
+  }
+
+  bool makes_negatives(const std::string& reason) const {
+    const auto& named = options_.undesirable_reasons;
+    if (reason.empty()) return true;
+    if (named.empty())
+      return std::find(kReasonsOfTime.begin(), kReasonsOfTime.end(), reason) == kReasonsOfTime.end();
+    return std::find(named.begin(), named.end(), reason) != named.end();
+  }
+
+  void blame(size_t i, const std::vector<double>& human) {
+    mark(i, StepLabel::undesirable, "before take-over");
+    steps_[i].take_over_number = num_take_overs_;
+    for (size_t j = 0; j < human.size(); ++j)
+      steps_[i].dimension_credit.push_back(static_cast<float>(
+          std::min(1.0, std::abs(static_cast<double>(episode_.actions[i][j]) - human[j]))));
   }
 
   // Over the human's first `credit_actions` actions from step `k` of the stream on.
@@ -105,6 +131,7 @@ class Labeller {
 
   const EpisodeRecord& episode_;
   const LabelOptions& options_;
+  const bool reasons_count_;
   const std::vector<size_t>& stream_;
   std::vector<LabelledStep>& steps_;
   std::vector<size_t> window_;   // policy steps since the last intervention or the episode's start
@@ -200,7 +227,7 @@ std::vector<LabelledStep> label_episode(const EpisodeRecord& episode, const Labe
       steps[i].reason = failed ? "failed demonstration" : "demonstration";
     }
   } else {
-    Labeller(episode, rules.labels, stream, steps).run();
+    Labeller(episode, rules, stream, steps).run();
   }
   for (const size_t i : stream) {
     apply_explicit(episode, i, rules.is_expert, steps[i]);
@@ -235,7 +262,10 @@ std::string mostly_filtered(const std::string& source, int64_t imitable,
 void count_labels(std::span<const LabelledStep> steps, LabelCounts& counts) {
   for (const LabelledStep& step : steps) {
     ++counts[concat(to_string(step.label), ": ", step.reason)];
-    if (step.take_over) ++counts[step.window_cut_short ? "take-over: window cut short" : "take-over: whole window"];
+    if (step.take_over)
+      ++counts[step.no_negatives       ? "take-over: no negatives"
+               : step.window_cut_short ? "take-over: window cut short"
+                                       : "take-over: whole window"];
     if (step.nothing_to_imitate) ++counts["take-over: nothing to imitate"];
   }
 }

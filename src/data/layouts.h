@@ -17,6 +17,12 @@ namespace apo::data {
 /// The version of our layout that we write; larger ones are refused.
 inline constexpr int64_t kSchemaVersion = 2;
 inline constexpr const char* kSchemaAttribute = "apo_schema_version";
+/// Arrays [N] of an episode with N take-overs whose reason is known: the human's first step, the text, and
+/// the first step at which it held.
+inline constexpr const char* kTakeOverTimestep = "take_over_timestep";
+inline constexpr const char* kTakeOverReason = "take_over_reason";
+inline constexpr const char* kTakeOverSince = "take_over_since";
+inline constexpr size_t kLongestReason = 1000;
 /// HDF5 keeps attributes below 64 KiB only.
 inline constexpr size_t kLongestAttribute = 60000;
 

@@ -39,6 +39,10 @@ std::span<const std::pair<FailedDemonstrations, std::string_view>> enum_names(Fa
 void LabelOptions::visit(config::Visitor& v) {
   v("steps_before_intervention", steps_before_intervention,
     "K: so many of the policy's own steps before each take-over become undesirable; 0 = none", config::at_least(0));
+  v("undesirable_reasons", undesirable_reasons,
+    "take-overs that were recorded with another reason than these make no negatives: the K steps before them "
+    "are in no "
+    "pool; empty = every reason but \"out of patience\" and \"stuck\"");
   v("failed_episodes", failed_episodes,
     "the policy's steps after the last intervention of a failed episode: keep them desirable, drop them, or make the "
     "last K undesirable and drop the others");

@@ -35,12 +35,14 @@ std::string hdf5::Group::content_hash(const std::vector<std::string>& names) con
     APO_CHECK(DataError, !name.ends_with(kPictureHash) || name.find('/') != name.npos || has(picture),
               where(picture), ": expected a dataset, found nothing");
     hash.add_text(array.describe());
-    if (array.kind() == Kind::floating) {
+    if (array.kind() == Kind::text) {
+      for (const std::string& text : array.texts()) hash.add_text(text);
+    } else if (array.kind() == Kind::floating) {
       const std::vector<float> values = array.floats();
       hash.add(values.data(), values.size() * sizeof(float));
     } else {
-      APO_CHECK(DataError, array.kind() == Kind::integer, array.where(), ": expected numbers, found ",
-                array.describe());
+      APO_CHECK(DataError, array.kind() == Kind::integer, array.where(),
+                ": expected numbers or texts, found ", array.describe());
       for (const int64_t value : array.integers()) hash.add_number(value);
     }
   }

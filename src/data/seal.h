@@ -8,7 +8,8 @@
 //   the same two of the group data       over attributes of the file
 //
 // Of each: its name; an attribute's value as text, or an array's type and shape ("float32 [12, 7]") and its
-// values as little-endian float32 or int64; texts with their length before them (ContentHash::add_text).
+// values as little-endian float32 or int64, or as texts; texts with their length before them
+// (ContentHash::add_text).
 // Pictures are in it by their hashes. What others add to a file is not named and not looked at.
 #pragma once
 

@@ -178,6 +178,18 @@ std::shared_ptr<TrajectoryFile> open_trajectories(const fs::path& path, Reading 
   return std::make_shared<JournaledFile>(std::move(file), std::move(journal), reading);
 }
 
+const RecordedTakeOver* find_take_over(const EpisodeRecord& record, int64_t timestep) {
+  const RecordedTakeOver* last = nullptr;
+  for (const RecordedTakeOver& take_over : record.take_overs)
+    if (take_over.timestep <= timestep) last = &take_over;
+  if (last == nullptr) return nullptr;
+  for (int64_t t = last->timestep; t <= timestep; ++t) {
+    const auto i = static_cast<size_t>(t);
+    if (record.recorded[i] && record.sources[i] != ActionSource::intervention) return nullptr;
+  }
+  return last;
+}
+
 bool is_observation(std::string_view path) {
   return path.starts_with("obs/") || path.starts_with("timestep_*/");
 }

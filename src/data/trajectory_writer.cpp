@@ -69,6 +69,17 @@ void expect_step(const Step& step, const std::string& where) {
     for (const float a : *step.policy_action)
       APO_CHECK(DataError, std::isfinite(a), where, ": expected a finite policy_action, found ", a);
   }
+  if (step.take_over) {
+    const std::string& reason = step.take_over->reason;
+    APO_CHECK(DataError, step.source == ActionSource::intervention, where,
+              ": expected a take-over at a step of the human, found one of the ", to_string(step.source));
+    APO_CHECK(DataError,
+              reason.size() <= kLongestReason && reason.find('\0') == reason.npos && is_utf8(reason), where,
+              ": expected why the human took over as UTF-8 text without NUL of at most ", kLongestReason,
+              " bytes, found ", reason.size() > kLongestReason ? concat(reason.size()) : "other bytes");
+    APO_CHECK(DataError, step.take_over->steps_held >= 0, where,
+              ": expected 0 or more steps in which the reason had held, found ", step.take_over->steps_held);
+  }
   for (const auto& [name, image] : step.observation.images) {
     expect_name(name, where + ", camera");
     APO_CHECK(DataError, image.defined() && image.dim() == 3 && image.size(2) == 3 && image.numel() > 0 &&

@@ -50,6 +50,7 @@ class ActionDisruptions : public Environment {
   double control_hz() const override { return inner_->control_hz(); }
   at::Tensor render(int64_t size) override { return inner_->render(size); }
   std::optional<std::string> concern() const override { return inner_->concern(); }
+  int64_t concern_steps() const override { return inner_->concern_steps(); }
   std::optional<Action> expert_action() const override { return inner_->expert_action(); }
   Action idle_action() const override { return inner_->idle_action(); }
   std::vector<std::string> disruptions() const override { return inner_->disruptions(); }

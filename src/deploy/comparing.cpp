@@ -51,6 +51,7 @@ class Comparing {
     stages_.link_policy(base_.checkpoint);
     result_.comparison.seed = setup_.training.run.seed;
     result_.comparison.eval_seed = setup_.eval.seed;
+    result_.comparison.take_overs = options_.take_overs;
     result_.comparison.against = options_.against;
     result_.rounds.push_back({.round = 0,
                               .policy = base_.checkpoint,
@@ -79,7 +80,7 @@ class Comparing {
                                     const fs::path& recording) {
     CollectOptions collecting = setup_.deploy.collect;
     collecting.seed += deployment_seed(setup_.training.run.seed, round + 1);
-    collecting.take_overs = 0;
+    collecting.take_overs = options_.take_overs;
     collecting.episodes = options_.episodes;
     const json deployed = stages_.deploy(stage, checkpoint, collecting, recording);
     return CollectionSummary::from_json(deployed.dump(), stage);
@@ -127,6 +128,8 @@ class Comparing {
     }
     result.take_overs = deployed.take_overs_by_episode;
     result.lost = deployed.lost;
+    const auto human = deployed.steps.find(std::string(to_string(ActionSource::intervention)));
+    result.human_steps = human == deployed.steps.end() ? 0 : human->second;
     json entry = {{"method", name},
                   {"round", round},
                   {"objective", result.objective},

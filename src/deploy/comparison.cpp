@@ -17,6 +17,10 @@ namespace {
 
 using nlohmann::ordered_json;
 
+// absent from older files
+constexpr const char* kHumanSteps = "human_steps";
+constexpr const char* kTakeOvers = "take_overs";
+
 std::vector<int> numbers(const std::vector<bool>& bits) { return {bits.begin(), bits.end()}; }
 
 // A member of a JSON object, read into its type; DataError otherwise.
@@ -55,6 +59,7 @@ MethodResult read_result(const ordered_json& object, const std::string& where) {
             result.success.size(), " trials as in success, found ", result.unaided.size());
   result.take_overs = member<std::vector<std::vector<std::string>>>(object, "take_overs", where);
   result.lost = member<int64_t>(object, "lost", where);
+  if (object.contains(kHumanSteps)) result.human_steps = member<int64_t>(object, kHumanSteps, where);
   return result;
 }
 
@@ -74,6 +79,10 @@ void ComparisonOptions::visit(config::Visitor& v) {
     "what is refined side by side from the same corrections; none: no comparison, only the top-level "
     "objective");
   v("episodes", episodes, "of each method's next deployment, on the same seeds", config::at_least(1));
+  v("take_overs", take_overs,
+    "end each method's next deployment after so many take-overs, so that all learn from as many; `episodes` "
+    "is then the most; 0 = `episodes` alone count",
+    config::at_least(0));
   v("against", against, "methods that every other one is tested against; base: before any refinement");
 }
 
@@ -99,7 +108,7 @@ void check(const ComparisonOptions& options) {
 
 std::string Comparison::json() const {
   ordered_json all = ordered_json::array();
-  for (const MethodResult& r : results)
+  for (const MethodResult& r : results) {
     all.push_back({{"method", r.method},
                    {"round", r.round},
                    {"objective", r.objective},
@@ -110,8 +119,13 @@ std::string Comparison::json() const {
                    {"unaided", numbers(r.unaided)},
                    {"take_overs", r.take_overs},
                    {"lost", r.lost}});
-  const ordered_json object = {
-      {"seed", seed}, {"eval_seed", eval_seed}, {"against", against}, {"results", all}};
+    if (r.human_steps) all.back()[kHumanSteps] = *r.human_steps;
+  }
+  const ordered_json object = {{"seed", seed},
+                               {"eval_seed", eval_seed},
+                               {kTakeOvers, take_overs},
+                               {"against", against},
+                               {"results", all}};
   return object.dump() + "\n";
 }
 
@@ -121,6 +135,7 @@ Comparison Comparison::from_json(const std::string& json, const std::string& whe
   Comparison comparison;
   comparison.seed = member<int64_t>(object, "seed", where);
   comparison.eval_seed = member<int64_t>(object, "eval_seed", where);
+  if (object.contains(kTakeOvers)) comparison.take_overs = member<int64_t>(object, kTakeOvers, where);
   comparison.against = member<std::vector<std::string>>(object, "against", where);
   const auto results = member<ordered_json>(object, "results", where);
   APO_CHECK(DataError, results.is_array() && !results.empty(), where,
@@ -131,10 +146,10 @@ Comparison Comparison::from_json(const std::string& json, const std::string& whe
 }
 
 PairedTest paired_test(const std::vector<bool>& first, const std::vector<bool>& second) {
-  APO_ASSERT(first.size() == second.size());
+  const size_t pairs = std::min(first.size(), second.size());
   PairedTest test;
-  test.pairs = std::ssize(first);
-  for (size_t i = 0; i < first.size(); ++i) {
+  test.pairs = static_cast<int64_t>(pairs);
+  for (size_t i = 0; i < pairs; ++i) {
     test.only_first += first[i] && !second[i];
     test.only_second += second[i] && !first[i];
   }

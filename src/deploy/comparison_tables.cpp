@@ -68,14 +68,15 @@ PairedTest pooled_test(const Row& row, const Row& other, const Bits& bits, Units
   int64_t sum = 0, pairs = 0;
   for (size_t loop = 0; loop < row.size(); ++loop) {
     const std::vector<bool> first = bits(*row[loop]), second = bits(*other[loop]);
-    const size_t begin = units == Units::seeds ? 0 : balance.size();
-    balance.resize(begin + first.size());
-    for (size_t i = 0; i < first.size(); ++i) {
+    const size_t begin = units == Units::seeds ? 0 : balance.size(),
+                 n = std::min(first.size(), second.size());
+    balance.resize(begin + n);
+    for (size_t i = 0; i < n; ++i) {
       const int64_t more = int64_t{first[i]} - int64_t{second[i]};
       balance[begin + i] += more;
       sum += more;
     }
-    pairs += std::ssize(first);
+    pairs += static_cast<int64_t>(n);
   }
   PairedTest test;
   test.pairs = pairs;
@@ -103,7 +104,8 @@ std::string escaped(const std::string& text) {
 // All loops as one: rows by round and method, checked to belong together.
 class Merged {
  public:
-  Merged(std::span<const Comparison> loops, std::span<const std::string> names) : against_(loops[0].against) {
+  Merged(std::span<const Comparison> loops, std::span<const std::string> names)
+      : against_(loops[0].against), take_overs_(loops[0].take_overs) {
     for (size_t i = 0; i < loops.size(); ++i) {
       check_alike(loops[0], loops[i], names[0], names[i]);
       for (const MethodResult& result : loops[i].results) add(result);
@@ -131,9 +133,11 @@ class Merged {
                           const std::string& name) {
     const auto describe = [](const Comparison& loop) {
       std::string text = concat("eval.seed ", loop.eval_seed);
-      for (const MethodResult& r : loop.results)
-        text += concat("; ", r.method, " after round ", r.round, " with ", r.success.size(), " trials and ",
-                       r.take_overs.size(), " episodes");
+      for (const MethodResult& r : loop.results) {
+        text += concat("; ", r.method, " after round ", r.round, " with ", r.success.size(), " trials and ");
+        text += loop.take_overs > 0 ? concat(loop.take_overs, " take-overs")
+                                    : concat(r.take_overs.size(), " episodes");
+      }
       return text;
     };
     const std::string expected = describe(first), found = describe(other);
@@ -178,7 +182,8 @@ class Merged {
     TableRows episodes = {{"method", "episodes with a take-over", "each base"}};
     for (const auto& [name, row] : others) trials[0].push_back(concat("success against ", escaped(name)));
     for (const std::string& kind : kinds) episodes[0].push_back(escaped(kind));
-    episodes[0].push_back("lost");
+    for (const char* column : {"lost", "episodes", "take-overs", "human steps"})
+      episodes[0].emplace_back(column);
     for (const auto& [name, row] : others) {
       episodes[0].push_back(concat("take-overs against ", escaped(name)));
       if (!kinds.empty()) episodes[0].push_back(concat(escaped(kinds[0]), " against ", escaped(name)));
@@ -192,8 +197,11 @@ class Merged {
     }
     return concat("## After ", round, round == 1 ? " round" : " rounds", "\n\n", num_loops,
                   num_loops == 1 ? " base" : " freshly trained bases", ", ", num_trials,
-                  " trials of each policy.\n\n", markdown_table(trials), "\nThe next deployment: ", num_episodes,
-                  " episodes of each policy under the human's eyes.\n\n", markdown_table(episodes), "\n");
+                  " trials of each policy.\n\n", markdown_table(trials), "\nThe next deployment: ",
+                  take_overs_ > 0 ? concat(take_overs_, " take-overs") : concat(num_episodes, " episodes"),
+                  " of each policy under the human's eyes",
+                  take_overs_ > 0 ? ", or as many episodes as allowed" : "", ".\n\n",
+                  markdown_table(episodes), "\n");
   }
 
   static std::vector<std::string> trial_row(const Row& row,
@@ -212,6 +220,8 @@ class Merged {
     int64_t lost = 0, total = 0;
     for (const MethodResult* result : row) lost += result->lost, total += std::ssize(result->take_overs);
     cells.push_back(fixed(total > 0 ? static_cast<double>(lost) / static_cast<double>(total) : 0, 3));
+    cells.push_back(concat(total));
+    add_human(row, cells);
     for (const auto& [name, other] : others) {
       cells.push_back(test_cell(row, *other, corrected, Units::episodes));
       if (!kinds.empty()) cells.push_back(test_cell(row, *other, for_reason(kinds[0]), Units::episodes));
@@ -219,7 +229,21 @@ class Merged {
     return cells;
   }
 
+  // What the human did in all loops: take-overs and steps.
+  static void add_human(const Row& row, std::vector<std::string>& cells) {
+    int64_t take_overs = 0, steps = 0;
+    bool known = true;
+    for (const MethodResult* result : row) {
+      for (const auto& reasons : result->take_overs) take_overs += std::ssize(reasons);
+      known = known && result->human_steps.has_value();
+      steps += result->human_steps.value_or(0);
+    }
+    cells.push_back(concat(take_overs));
+    cells.push_back(known ? concat(steps) : "–");
+  }
+
   std::vector<std::string> against_, methods_;
+  int64_t take_overs_ = 0;
   std::map<Key, Row> rows_;
 };
 

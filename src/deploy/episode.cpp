@@ -12,9 +12,10 @@
 namespace apo::deploy {
 namespace {
 
-// The next step up to its execution: what is seen, what the policy wants, what the human does about it.
+// The next step up to its execution: what is seen, what the policy wants, what the human does about it. Each
+// step of the human says why.
 Step next_step(Environment& environment, models::Policy& policy, InterventionSource* human,
-               const EpisodeSetup& setup, EpisodeResult& result, std::string& reason) {
+               const EpisodeSetup& setup, EpisodeResult& result) {
   Step step;
   step.observation = environment.observe();
   const std::string where = concat(setup.where, ", step ", environment.step_count());
@@ -35,7 +36,8 @@ Step next_step(Environment& environment, models::Policy& policy, InterventionSou
     step.source = ActionSource::intervention;
     step.action = std::move(intervention->action);
     if (setup.record_policy_action) step.policy_action = std::move(wanted);
-    reason = std::move(intervention->reason);
+    step.take_over =
+        TakeOver{std::move(intervention->reason), std::max<int64_t>(intervention->steps_held, 0)};
   } else {
     step.action = std::move(wanted);
   }
@@ -57,10 +59,11 @@ EpisodeResult play_episode(Environment& environment, models::Policy& policy, Int
       result.interrupted = true;
       return result;
     }
-    std::string reason;
-    Step step = next_step(environment, policy, human, setup, result, reason);
+    Step step = next_step(environment, policy, human, setup, result);
     if (step.source == ActionSource::intervention && last == ActionSource::policy)
-      result.take_over_reasons.push_back(reason);
+      result.take_over_reasons.push_back(step.take_over->reason);
+    else
+      step.take_over.reset();
     if (step.source == ActionSource::policy && last == ActionSource::intervention) ++result.hand_backs;
     last = step.source;
     if (hooks.decided) hooks.decided(step.source);

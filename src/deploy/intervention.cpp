@@ -26,6 +26,10 @@ Registry& registry() {
   return *instance;
 }
 
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
 class NoHuman : public InterventionSource {
  public:
   std::optional<Intervention> decide(Environment&, const Observation&, const Action&) override {
@@ -37,34 +41,41 @@ class ScriptedHuman : public InterventionSource {
  public:
   explicit ScriptedHuman(const ScriptedHumanOptions& options) : options_(options) {}
 
-  void reset(uint64_t) override {
-    reason_.clear();
-    held_ = acted_ = 0;
-  }
+  void reset(uint64_t) override { forget(); }
 
   std::optional<Intervention> decide(Environment& environment, const Observation&, const Action&) override {
     const std::optional<std::string> concern = concern_about(environment);
     if (acting()) {
       if (!may_hand_back(concern)) return act(environment);
-      reason_.clear();
-      held_ = acted_ = 0;
+      forget();
       return std::nullopt;
     }
     if (environment.step_count() < options_.calm_steps || !concern) {
-      held_ = 0;
+      forget();
       return std::nullopt;
     }
     ++held_;
+    same_ = *concern == last_ ? same_ + 1 : 1;
+    last_ = *concern;
     if (held_ < reaction_to(*concern)) return std::nullopt;
     reason_ = *concern;
-    return act(environment);
+    Intervention first = act(environment);
+    // out of patience is a clock, which had not struck before
+    if (reason_ != kOutOfPatience) first.steps_held = std::max(same_ - 1, environment.concern_steps());
+    return first;
   }
 
  private:
   bool acting() const { return !reason_.empty(); }
+  void forget() {
+    reason_.clear();
+    last_.clear();
+    held_ = same_ = acted_ = 0;
+  }
 
   std::optional<std::string> concern_about(const Environment& environment) const {
     auto concern = environment.concern();
+    if (concern && contains(options_.ignore, *concern)) concern.reset();
     if (!concern && options_.patience_steps > 0 && environment.step_count() >= options_.patience_steps)
       concern = kOutOfPatience;
     return concern;
@@ -76,8 +87,7 @@ class ScriptedHuman : public InterventionSource {
 
   int64_t reaction_to(const std::string& concern) const {
     if (concern == kOutOfPatience) return 1;
-    const auto& urgent = options_.at_once;
-    return std::find(urgent.begin(), urgent.end(), concern) != urgent.end() ? 1 : options_.reaction_steps;
+    return contains(options_.at_once, concern) ? 1 : options_.reaction_steps;
   }
 
   Intervention act(Environment& environment) {
@@ -93,6 +103,8 @@ class ScriptedHuman : public InterventionSource {
   ScriptedHumanOptions options_;
   std::string reason_;  // of the running take-over; empty while the policy acts
   int64_t held_ = 0;    // steps in a row with a concern
+  std::string last_;    // the concern of the last of them
+  int64_t same_ = 0;    // steps in a row with that one
   int64_t acted_ = 0;   // steps of the running take-over
 };
 
@@ -108,6 +120,7 @@ void ScriptedHumanOptions::visit(config::Visitor& v) {
   v("reaction_steps", reaction_steps,
     "steps in a row with a concern before the human takes over; more come later", config::at_least(1));
   v("at_once", at_once, "concerns that are answered in the first step");
+  v("ignore", ignore, "concerns that do not trouble the human");
   v("calm_steps", calm_steps, "steps at the episode's start without a take-over", config::at_least(0));
   v("patience_steps", patience_steps,
     "take over after so many steps of an episode, whatever happens (reason \"out of patience\"); 0: never",

@@ -43,12 +43,14 @@ void count_record(const data::EpisodeRecord& record, CollectionSummary& summary)
   ++summary.recorded;
   bool corrected = false, was_human = false;
   std::vector<std::string>& reasons = summary.take_overs_by_episode.emplace_back();
-  for (const ActionSource source : record.sources) {
+  for (int64_t t = 0; t < record.num_steps(); ++t) {
+    const ActionSource source = record.sources[static_cast<size_t>(t)];
     const bool human = source == ActionSource::intervention;
     if (human && !was_human) {
+      const data::RecordedTakeOver* take_over = data::find_take_over(record, t);
       ++summary.take_overs;
-      ++summary.take_overs_by_reason["unknown"];
-      reasons.emplace_back("unknown");
+      reasons.push_back(take_over != nullptr ? take_over->reason : "unknown");
+      ++summary.take_overs_by_reason[reasons.back()];
     }
     if (!human && was_human) ++summary.hand_backs;
     corrected |= human;

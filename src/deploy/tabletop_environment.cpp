@@ -15,9 +15,15 @@ class TabletopEnvironment : public Environment {
     simulation::renderer_name();  // a machine that cannot draw is told now, not after files were begun
   }
 
-  void reset(uint64_t seed) override { table_.reset(seed); }
+  void reset(uint64_t seed) override {
+    table_.reset(seed);
+    states_ = {table_.state()};
+  }
   Observation observe() override { return table_.observe(); }
-  void step(const Action& action) override { table_.step(action); }
+  void step(const Action& action) override {
+    table_.step(action);
+    states_.push_back(table_.state());
+  }
 
   bool done() const override { return table_.success() || table_.failed(); }
   bool success() const override { return table_.success(); }
@@ -30,7 +36,10 @@ class TabletopEnvironment : public Environment {
   double control_hz() const override { return simulation::kControlRateHz; }
   at::Tensor render(int64_t size) override { return table_.render(static_cast<int>(size)); }
 
-  std::optional<std::string> concern() const override { return simulation::tabletop_concern(table_.state()); }
+  std::optional<std::string> concern() const override { return simulation::tabletop_concern(states_); }
+  int64_t concern_steps() const override {
+    return simulation::tabletop_concern(states_.back()) ? 0 : simulation::steps_stuck(states_);
+  }
   std::optional<Action> expert_action() const override { return simulation::scripted_expert(table_.state()); }
   Facts facts() const override {
     const simulation::TabletopState state = table_.state();
@@ -50,6 +59,7 @@ class TabletopEnvironment : public Environment {
  private:
   EnvironmentOptions options_;
   simulation::Tabletop table_;
+  std::vector<simulation::TabletopState> states_ = {table_.state()};  // of the running episode
 };
 
 }  // namespace

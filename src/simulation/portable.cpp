@@ -141,6 +141,34 @@ std::optional<std::string> tabletop_concern(const TabletopState& state) {
   return std::nullopt;
 }
 
+int64_t steps_stuck(std::span<const TabletopState> states) {
+  constexpr double kBlockUnmoved = 0.005;
+  // For how many steps all was as it is now, but for so much.
+  const auto steps_alike = [&states](double radius, double fingers) {
+    const TabletopState& now = states.back();
+    const auto alike = [&](const TabletopState& state) {
+      return (position(state.hand) - position(now.hand)).norm() < radius &&
+             (position(state.target_block()) - position(now.target_block())).norm() < kBlockUnmoved &&
+             std::abs(state.opening - now.opening) < fingers;
+    };
+    int64_t steps = 0;
+    while (steps + 1 < std::ssize(states) && alike(states[states.size() - 2 - static_cast<size_t>(steps)]))
+      ++steps;
+    return steps;
+  };
+  if (states.empty()) return 0;
+  constexpr double kAnyFingers = 1;
+  if (const int64_t long_since = steps_alike(0.035, kAnyFingers); long_since >= 16) return long_since;
+  const int64_t at_rest = steps_alike(0.02, 0.015);
+  return at_rest >= 8 ? at_rest : 0;
+}
+
+std::optional<std::string> tabletop_concern(std::span<const TabletopState> states) {
+  if (states.empty()) return std::nullopt;
+  const auto concern = tabletop_concern(states.back());
+  return !concern && steps_stuck(states) > 0 ? "stuck" : concern;
+}
+
 Action scripted_expert(const TabletopState& state) {
   return state.task == TabletopTask::push ? push_expert(state) : pick_expert(state);
 }

@@ -168,13 +168,53 @@ TEST(Comparison, TablesPoolTheLoops) {
   EXPECT_THAT(
       text, HasSubstr("| a\\|b | 0.875 [0.53, 0.98] | 0.75 / 1.00 | 0.000 [0.00, 0.49] | +62.5, p = 0.25 |"));
   // deployments: 3 of 3 and 1 of 3, the base's commonest reason first; 4 discordant episodes: p = 2 / 16
-  EXPECT_THAT(text, HasSubstr("| each base | wrong object | off course | lost | take-overs against base | "
-                              "wrong object against base |"));
+  EXPECT_THAT(text, HasSubstr("| each base | wrong object | off course | lost | episodes | take-overs | "
+                              "human steps | take-overs against base | wrong object against base |"));
   EXPECT_THAT(
       text,
       HasSubstr(
           "| a\\|b | 0.333 [0.10, 0.70] | 0.33 / 0.33 | 0.000 [0.00, 0.39] | 0.333 [0.10, 0.70] | 0.333 | "
-          "−66.7, p = 0.12 | −66.7, p = 0.12 |"));
+          "6 | 2 | – | −66.7, p = 0.12 | −66.7, p = 0.12 |"));
+}
+
+// Deployments that end with their take-overs: each method's has a length of its own.
+TEST(Comparison, TakeOversMayEndTheDeployments) {
+  std::vector<Comparison> loops = {comparison(1), comparison(2)};
+  for (Comparison& loop : loops) {
+    loop.take_overs = 3;
+    for (MethodResult& method : loop.results) method.human_steps = 20;
+  }
+  for (int i = 0; i < 2; ++i) loops[0].results[1].take_overs.push_back({"off course"});
+  const std::vector<std::string> names = {"one", "two"};
+  const std::string text = comparison_markdown(loops, names);
+  EXPECT_THAT(text,
+              HasSubstr("The next deployment: 3 take-overs of each policy under the human's eyes, or as many "
+                        "episodes as allowed."));
+  // 3 of 5 and 1 of 3 episodes; the tests are over the three seeds of each loop that both came to
+  EXPECT_THAT(text,
+              HasSubstr("| a\\|b | 0.500 [0.22, 0.78] | 0.60 / 0.33 | 0.000 [0.00, 0.32] | "
+                        "0.500 [0.22, 0.78] | 0.250 | 8 | 4 | 40 | −66.7, p = 0.12 | −66.7, p = 0.12 |"));
+  const Comparison after = Comparison::from_json(loops[0].json(), "x");
+  EXPECT_EQ(after.take_overs, 3);
+  EXPECT_EQ(after.results[0].human_steps, 20);
+  loops[1].take_overs = 4;
+  EXPECT_THAT(message_of<DataError>([&] { comparison_markdown(loops, names); }), HasSubstr("4 take-overs"));
+}
+
+TEST(McNemar, ComparesWhatBothHave) {
+  EXPECT_EQ(paired_test({true, true, true, true}, {false, true}).pairs, 2);
+  EXPECT_EQ(paired_test({true}, {false, true, true}).only_second, 0);
+}
+
+TEST(Comparison, OlderFilesDoNotSayWhatTheHumanDid) {
+  std::string text = comparison().json();
+  EXPECT_THAT(text, Not(HasSubstr("human_steps")));
+  const std::string key = "\"take_overs\":0,";
+  ASSERT_NE(text.find(key), text.npos);
+  text.erase(text.find(key), key.size());
+  const Comparison older = Comparison::from_json(text, "x");
+  EXPECT_EQ(older.take_overs, 0);
+  EXPECT_FALSE(older.results[0].human_steps);
 }
 
 TEST(Comparison, LoopsMustBeAlike) {

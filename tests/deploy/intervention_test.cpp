@@ -45,6 +45,14 @@ TEST(Concern, OffCourseLowOverNothing) {
   EXPECT_EQ(tabletop_concern(table_with_hand(0, 0.02, 0.063)), std::nullopt);  // 4.3 cm above: too late
 }
 
+TEST(Concern, StuckComesAfterTheOthers) {
+  const std::vector<simulation::TabletopState> hovers(9, table_with_hand(0, 0.08, 0.05));
+  EXPECT_EQ(tabletop_concern(hovers), "stuck");
+  EXPECT_EQ(tabletop_concern(std::span(hovers).subspan(1)), std::nullopt);  // 7 steps
+  EXPECT_EQ(tabletop_concern(std::vector(9, table_with_hand(0, 0.02, 0.08))), "off course");
+  EXPECT_EQ(tabletop_concern(std::vector(9, table_with_hand(0, -0.08, 0.05))), "wrong object");
+}
+
 // Steps the environment by `stride` and asks the human before each step; returns the steps in which it acted.
 std::string plan(InterventionSource& human, Walk& walk, const std::vector<float>& strides) {
   std::string acted;
@@ -147,6 +155,62 @@ TEST(ScriptedHuman, LosesPatienceOnlyIfToldTo) {
   const auto patient = make_scripted_human({});
   patient->reset(0);
   EXPECT_EQ(plan(*patient, walk, {0, 0, 0, 0, 0, 0, 0, 0}), "........");
+}
+
+// What the human tells beside the action at the first step of a take-over, after these strides.
+std::optional<Intervention> first_take_over(Walk& walk, const ScriptedHumanOptions& options,
+                                            const std::vector<float>& strides) {
+  const auto human = make_scripted_human(options);
+  human->reset(0);
+  for (const float stride : strides) {
+    if (auto intervention = human->decide(walk, walk.observe(), {stride, 0})) return intervention;
+    walk.step({stride, 0});
+  }
+  return std::nullopt;
+}
+
+TEST(ScriptedHuman, TellsForHowLongTheReasonHadHeld) {
+  Walk walk;
+  walk.reset(0);
+  EXPECT_EQ(first_take_over(walk, {.calm_steps = 0}, {-0.6f, 0, 0, 0, 0})->steps_held, 3);
+  walk.reset(0);  // off course twice, then the wrong object
+  const auto changed = first_take_over(walk, {.calm_steps = 0}, {-0.6f, 0, -1, 0});
+  EXPECT_EQ(changed->reason, "wrong object");
+  EXPECT_EQ(changed->steps_held, 0);
+  walk.reset(2);
+  EXPECT_EQ(first_take_over(walk, {.patience_steps = 4}, {0, 0, 0, 0, 0})->steps_held, 0);
+}
+
+// Stuck from its sixth step on, as is seen in the tenth.
+class Mired : public Walk {
+ public:
+  std::optional<std::string> concern() const override {
+    return step_count() >= 9 ? std::optional<std::string>("stuck") : std::nullopt;
+  }
+  int64_t concern_steps() const override { return step_count() >= 9 ? step_count() - 5 : 0; }
+};
+
+TEST(ScriptedHuman, AnswersAHandThatIsStuckAtOnce) {
+  Mired walk;
+  walk.reset(0);
+  const std::vector<float> nothing(20, 0);
+  const auto intervention = first_take_over(walk, {}, nothing);
+  ASSERT_TRUE(intervention);
+  EXPECT_EQ(walk.step_count(), 9);
+  EXPECT_EQ(intervention->reason, "stuck");
+  EXPECT_EQ(intervention->steps_held, 4);
+  walk.reset(0);
+  EXPECT_EQ(first_take_over(walk, {.at_once = {}}, nothing)->steps_held, 7);  // three steps later
+}
+
+TEST(ScriptedHuman, IgnoresWhatItIsToldTo) {
+  Mired walk;
+  walk.reset(0);
+  const std::vector<float> nothing(12, 0);
+  EXPECT_FALSE(first_take_over(walk, {.ignore = {"stuck"}}, nothing));
+  walk.reset(0);
+  EXPECT_EQ(first_take_over(walk, {.ignore = {"stuck"}, .patience_steps = 10}, nothing)->reason,
+            "out of patience");
 }
 
 TEST(ScriptedHuman, NeedsAnExpert) {

@@ -77,7 +77,8 @@ expect "an installation that cannot be written to" 0 "0.1" "chmod -R a-w /venv &
 expect "the library for others" 0 "libapo.so" 'ls $(python -c "import apo; print(apo.prefix)")/lib'
 
 short='--set refine.base.train.max_steps=4 --set train.max_steps=6 --set eval.trials=4 --set deploy.collect.take_overs=2
-  --set deploy.collect.episodes=8 --set deploy.demonstrations.episodes=6 --set deploy.intervention.scripted.patience_steps=12'
+  --set deploy.collect.episodes=8 --set deploy.demonstrations.episodes=6 --set deploy.intervention.scripted.patience_steps=12
+  --set "data.labels.undesirable_reasons=[wrong object, off course, out of patience]"'
 [ "${2:-}" = --loop ] && short=
 here "cd /root && apo-refine --config tabletop ${short//$'\n'/ }" || fail "the loop failed"
 here 'test -s /root/runs/tabletop/report.html && test -s /root/runs/tabletop/summary.json' || fail "the loop left no report"

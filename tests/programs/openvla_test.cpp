@@ -59,11 +59,12 @@ environment: {type: tabletop, tabletop: {image_size: 32, max_steps: 40}}
 deploy:
   collect: {take_overs: 2, episodes: 4}
   demonstrations: {episodes: 2}
-  intervention: {scripted: {patience_steps: 12}}
+  intervention: {scripted: {patience_steps: 12, ignore: [stuck]}}
 eval: {trials: 2, parallel: 2}
 data:
   expert: [{path: demos.hdf5}]
   interactions: [{path: interactions.hdf5}]
+  labels: {undesirable_reasons: [wrong object, off course, out of patience]}
   filter: {min_motion: 0}
   checks: warn
   augmentation: {enabled: false}

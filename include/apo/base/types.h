@@ -27,6 +27,12 @@ struct Observation {
 /// One action in the environment's units, [A]; by convention within [-1, 1] with the gripper last.
 using Action = std::vector<float>;
 
+/// Why a human took over.
+struct TakeOver {
+  std::string reason;      ///< "wrong object"; empty: the human gave none
+  int64_t steps_held = 0;  ///< for so many steps before the take-over the reason had held already
+};
+
 /// One recorded timestep.
 struct Step {
   Observation observation;
@@ -34,6 +40,7 @@ struct Step {
   ActionSource source = ActionSource::policy;      ///< who chose it
   std::optional<Action> policy_action;             ///< what the policy wanted while a human acted
   std::optional<bool> desirable;                   ///< an explicit label from the file; wins over the K-step rule
+  std::optional<TakeOver> take_over = {};          ///< at the human's first step: why, where that is recorded
   float reward = 0;
   bool done = false;
 };

@@ -1,6 +1,7 @@
 // Who is desirable: the policy's own last K steps before each take-over become undesirable.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <span>
@@ -29,8 +30,12 @@ std::span<const std::pair<FailedEpisodes, std::string_view>> enum_names(FailedEp
 enum class FailedDemonstrations { drop, keep };
 std::span<const std::pair<FailedDemonstrations, std::string_view>> enum_names(FailedDemonstrations);
 
+/// Reasons of take-overs that say no more than that time passed: no step before one was the mistake.
+inline constexpr std::array<std::string_view, 2> kReasonsOfTime{"out of patience", "stuck"};
+
 struct LabelOptions {
   int64_t steps_before_intervention = 10;                  ///< K
+  std::vector<std::string> undesirable_reasons = {};  ///< that make negatives; empty: all but kReasonsOfTime
   FailedEpisodes failed_episodes = FailedEpisodes::drop;   ///< steps after the last intervention of a failed episode
   FailedDemonstrations failed_demonstrations = FailedDemonstrations::drop;   ///< of expert sources
   int64_t credit_actions = 3;   ///< dimension credit: the human's first so many actions of a take-over are averaged
@@ -62,13 +67,14 @@ struct LabelRules {
 
 struct LabelledStep {
   StepLabel label = StepLabel::skipped;
-  std::string_view reason;             ///< why, a short static text: "before take-over", "explicit", "idle"
+  std::string reason;  ///< why, in short: "before take-over", "before take-over, stuck", "idle"
   std::vector<float> dimension_credit; ///< [A] in [0, 1]; empty = all one (no human action known)
   bool filtered = false;               ///< would be imitated, but a filter leaves it out
   bool take_over = false;              ///< the human's first step of an intervention
   int32_t take_over_number = -1;       ///< the episode's take-over (0, 1, ..) that a step before it leads to, and that a
                                        ///< human's step belongs to; -1: neither
-  bool window_cut_short = false;       ///< at a take-over: fewer than K policy steps came before it
+  bool no_negatives = false;  ///< at a take-over: nothing before it is undesirable, for its recorded reason
+  bool window_cut_short = false;       ///< at another take-over: fewer than K policy steps came before it
   bool nothing_to_imitate = false;     ///< at a take-over: no human step of it is in the intervention pool
   /// Would be imitated if there were no filters.
   bool is_imitable() const {
@@ -87,13 +93,17 @@ struct LabelledStep {
 /// `min_motion` and every dimension of the gripper is as in the recorded step before (the first step has
 /// none). Undesirable steps are never filtered: a robot that freezes is what a person corrects. NaN passes
 /// the filters (Dataset refuses it).
+/// A take-over whose recorded reason is not among `undesirable_reasons` makes no negatives: the K steps
+/// before it are in no pool. Nor are, before any take-over, the policy's steps before the window at which its
+/// recorded reason held already. A take-over without a recorded reason, or with an empty one, makes
+/// negatives.
 /// An explicit label takes its step's place in the count of K, that of being neither as well; an explicitly
 /// desirable human step stays in the intervention pool. `undesirable-tail`: of a failed episode's policy
 /// steps after the last intervention, the last K become undesirable and the others are dropped.
 /// dimension_credit of an undesirable step: c_j = min(1, |a_j − h_j|), h the mean of the human's first
 /// `credit_actions` recorded actions of the take-over that made it undesirable.
 /// With `released_code` the filters come first, and "recorded" above reads "kept": a human who does not move
-/// takes nothing over.
+/// takes nothing over; reasons are looked at only where `undesirable_reasons` names any.
 /// Source  APO paper, section on preference labels; released dataset/balance_apo_dataset.py.
 /// Differs the released code reaches over the episode's start and into expert data; here never. Windows cut short
 ///         by that are counted by `count_labels`.
@@ -103,8 +113,8 @@ std::vector<LabelledStep> label_episode(const EpisodeRecord& episode, const Labe
 bool gripper_differs(const Action& before, const Action& action, std::span<const int64_t> gripper);
 
 /// Counts by "label: reason" over episodes, for reports; beside them "take-over: whole window",
-/// "take-over: window cut short" and "take-over: nothing to imitate" count take-overs, which are no label
-/// (the third counts some of the first two again).
+/// "take-over: window cut short", "take-over: no negatives" and "take-over: nothing to imitate" count
+/// take-overs, which are no label (the last counts some of the others again).
 using LabelCounts = std::map<std::string, int64_t>;
 void count_labels(std::span<const LabelledStep> steps, LabelCounts& counts);
 

@@ -50,6 +50,14 @@ struct ImageSize {
   auto operator<=>(const ImageSize&) const = default;
 };
 
+/// Why a human took over at one step, as it was recorded.
+struct RecordedTakeOver {
+  int64_t timestep = 0;  ///< the human's first step
+  std::string reason;    ///< "wrong object"; empty: the human gave none
+  int64_t since = 0;     ///< first step at which the reason held, timestep at most
+  bool operator==(const RecordedTakeOver&) const = default;
+};
+
 /// One episode without its pictures.
 struct EpisodeRecord {
   std::string name;                                ///< group in the file, e.g. "demo_3"
@@ -60,6 +68,7 @@ struct EpisodeRecord {
   std::vector<std::optional<bool>> desirable;      ///< [S] explicit labels; nullopt = unlabelled
   std::vector<bool> neither;                       ///< [S] or empty: in no pool (desirable -2), yet recorded
   std::vector<std::optional<Action>> policy_actions;  ///< [S] what the policy wanted while a human acted
+  std::vector<RecordedTakeOver> take_overs;           ///< those whose reason is recorded, by timestep
   std::vector<std::string> observation_names;      ///< cameras and states that every step has, sorted
   std::map<std::string, ImageSize> cameras;        ///< those that every step has, with their size
   std::map<std::string, int64_t> states;           ///< those that every step has, with their count of numbers
@@ -69,6 +78,9 @@ struct EpisodeRecord {
   std::map<std::string, std::string> remarks;      ///< arrays read in another form than they are stored in
   int64_t num_steps() const { return static_cast<int64_t>(actions.size()); }
 };
+
+/// Why the human took over who acts at `timestep`; nullptr: the policy acts, or the file does not say.
+const RecordedTakeOver* find_take_over(const EpisodeRecord& record, int64_t timestep);
 
 /// What of an episode's observations is not used and why, for the end of an error; empty if all is.
 std::string unused_observations(const EpisodeRecord& record);
@@ -112,9 +124,9 @@ struct TrajectoryInfo {
   std::string policy_hash;               ///< content hash of its weights
 };
 
-/// Writes our own layout (robomimic's plus action_source, desirable, policy_action), crash-safe: after
-/// `end_episode` returns, that episode is readable whatever happens to the process; steps of an unfinished episode are
-/// flushed at least every `flush_every` steps and readable too.
+/// Writes our own layout (robomimic's plus action_source, desirable, policy_action, take_over_*),
+/// crash-safe: after `end_episode` returns, that episode is readable whatever happens to the process; steps
+/// of an unfinished episode are flushed at least every `flush_every` steps and readable too.
 class TrajectoryWriter {
  public:
   /// Appends when `path` exists and is ours; RunError if another process writes it, DataError if it is not ours.
@@ -124,7 +136,9 @@ class TrajectoryWriter {
   TrajectoryWriter& operator=(const TrajectoryWriter&) = delete;
 
   void begin_episode(const std::string& instruction);
-  /// Cameras, state names and sizes must be those of the file's first step.
+  /// Cameras, state names and sizes must be those of the file's first step. DataError naming the step
+  /// otherwise, and for a take-over at a step that is not the human's, or whose reason is not UTF-8, holds a
+  /// NUL or is beyond 1000 bytes.
   void append(const Step& step);
   void end_episode(std::optional<bool> success, const std::string& outcome);
   /// Removes the unfinished episode (nothing worth keeping happened).

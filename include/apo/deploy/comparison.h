@@ -33,6 +33,7 @@ struct MethodOptions {
 struct ComparisonOptions {
   std::vector<MethodOptions> methods;          ///< none: no comparison, the loop refines as the top-level sections say
   int64_t episodes = 200;                      ///< of each method's next deployment, on the same seeds
+  int64_t take_overs = 0;                      ///< it ends after so many, too; 0: after `episodes` alone
   std::vector<std::string> against = {"base"}; ///< methods that every other one is tested against
   void visit(config::Visitor& v);
 };
@@ -50,12 +51,14 @@ struct MethodResult {
   std::vector<bool> success, unaided;                 ///< by trial
   std::vector<std::vector<std::string>> take_overs;   ///< by episode of the next deployment: why the human took over
   int64_t lost = 0;                                   ///< of those episodes, in spite of the human
+  std::optional<int64_t> human_steps;                 ///< recorded there; older files do not say
 };
 
 /// What one loop compared (comparison.json in its directory).
 struct Comparison {
   int64_t seed = 0;                  ///< run.seed
   int64_t eval_seed = 0;             ///< trial i of every method was reset with eval_seed + i
+  int64_t take_overs = 0;            ///< that ended each next deployment; 0: it had its number of episodes
   std::vector<std::string> against;
   std::vector<MethodResult> results; ///< by round, in the methods' order, base first
 
@@ -70,7 +73,7 @@ struct PairedTest {
   double difference = 0;   ///< share of the first minus share of the second
   double p = 1;            ///< two-sided
 };
-/// The vectors are of one length, pair by pair.
+/// Seed by seed; of a longer vector the end is left out, for only one of the two was there.
 PairedTest paired_test(const std::vector<bool>& first, const std::vector<bool>& second);
 
 /// How much less the m outcomes of each seed tell than m independent ones: outcomes[loop][seed], m loops.
@@ -86,8 +89,9 @@ double design_effect(std::span<const std::vector<bool>> outcomes);
 /// pooled over `loops` (freshly trained bases), intervals are Wilson's 95 %, tests are McNemar's. Trials have the
 /// same seeds in every loop: their intervals are those of the effective sample size n / design_effect, and in the
 /// tests a seed counts once, by the sign of its sum over loops. Deployments have their own seeds in each loop:
-/// there every episode counts.
-/// DataError naming `names` (one a loop) where two loops have other methods, trials, seeds or episodes.
+/// there every episode counts, and a test is over the seeds that both methods' deployments came to.
+/// DataError naming `names` (one a loop) where two loops have other methods, trials or seeds, or next
+/// deployments of another number of episodes (or of take-overs, where these end them).
 std::string comparison_markdown(std::span<const Comparison> loops, std::span<const std::string> names);
 
 /// The tables of several loops' directories. DataError as above, or where one holds no whole comparison.

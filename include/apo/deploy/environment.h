@@ -57,9 +57,12 @@ class Environment {
   /// The view for people, [size, size, 3] uint8 RGB, row 0 at the top.
   virtual at::Tensor render(int64_t size) = 0;
 
-  /// Why a watching human would step in now ("wrong object", "off course"); nullopt while all is well or
-  /// where nobody can tell. The scripted human watches this.
+  /// Why a watching human would step in now ("wrong object", "off course", "stuck"); nullopt while all is
+  /// well or where nobody can tell. The scripted human watches this.
   virtual std::optional<std::string> concern() const { return std::nullopt; }
+  /// For how many steps before now what `concern` says has held, where that could not be told at once: a hand
+  /// that is stuck was so already when it looked well.
+  virtual int64_t concern_steps() const { return 0; }
   /// What an expert would do now; nullopt where there is none. The scripted human and demonstrations use it.
   virtual std::optional<Action> expert_action() const { return std::nullopt; }
   /// An action that does nothing, executed while delayed actions are on their way: zeros unless overridden.

@@ -28,7 +28,9 @@ namespace apo::deploy {
 /// What the human does in place of the policy in this step.
 struct Intervention {
   Action action;       ///< environment units
-  std::string reason;  ///< why the human took over; the same during one take-over
+  std::string reason;  ///< why the human took over; the same during one take-over, and recorded beside it
+  int64_t steps_held =
+      0;  ///< in the first step of a take-over: for so many steps before it the reason had held
 };
 
 /// Asked before every step. Returning an intervention takes over (or keeps control), nullopt leaves the step
@@ -49,7 +51,9 @@ std::span<const std::pair<HandBack, std::string_view>> enum_names(HandBack);
 /// The scripted human (config section `deploy.intervention.scripted`).
 struct ScriptedHumanOptions {
   int64_t reaction_steps = 4;  ///< steps in a row with a concern before the human takes over
-  std::vector<std::string> at_once = {"wrong object"};  ///< concerns that are answered in the first step
+  std::vector<std::string> at_once = {"wrong object",
+                                      "stuck"};         ///< concerns that are answered in the first step
+  std::vector<std::string> ignore = {};                 ///< concerns that do not trouble the human
   int64_t calm_steps = 3;                               ///< steps at the episode's start without a take-over
   int64_t patience_steps = 0;            ///< take over after so many steps of an episode; 0: never
   HandBack hand_back = HandBack::never;  ///< never: the human finishes the episode

@@ -142,4 +142,13 @@ Action scripted_expert(const TabletopState& state);
 /// correction.
 std::optional<std::string> tabletop_concern(const TabletopState& state);
 
+/// For how many steps the hand has been stuck; 0: it is not. `states` are an episode's since its reset, with
+/// the present one at the end. Stuck is a hand that stayed within 2 cm of where it is for 8 steps and moved
+/// its fingers by less than 1.5 cm, or within 3.5 cm for 16 steps, while the named block was not moved by 5
+/// mm.
+int64_t steps_stuck(std::span<const TabletopState> states);
+
+/// As above for the last of `states`; else "stuck" where the hand is.
+std::optional<std::string> tabletop_concern(std::span<const TabletopState> states);
+
 }  // namespace apo::simulation
