@@ -7,6 +7,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "deploy/comparing.h"
 #include "deploy/fakes.h"
 #include "support/temp_dir.h"
 
