@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <string_view>
+#include <vector>
 
 #include "apo/base/atomic_file.h"
 #include "apo/base/error.h"
@@ -102,7 +104,9 @@ std::string_view dtype_of(at::ScalarType type) {
 }
 
 std::string known_dtypes() {
-  return join(std::views::keys(kTypes));
+  std::vector<std::string_view> names;
+  for (const auto& [name, type] : kTypes) names.push_back(name);
+  return join(names);
 }
 
 int64_t TensorDeclaration::bytes() const {
