@@ -2,6 +2,8 @@
 #include <hdf5.h>
 
 #include "apo/base/error.h"
+#include "base/lfs_pointer.h"
+#include "base/open_file.h"
 #include "data/guard.h"
 #include "data/hdf5_driver.h"
 
@@ -43,6 +45,7 @@ Group Group::open_here(const fs::path& path, const std::string& name) {
   std::error_code error;
   const htri_t is_hdf5 = H5Fis_hdf5(path.c_str());
   APO_CHECK(DataError, is_hdf5 >= 0, name, ": cannot read: ", reason());
+  if (is_hdf5 == 0) refuse_lfs_pointer(name, head_of(path));
   APO_CHECK(DataError, is_hdf5 > 0, name, ": expected an HDF5 file, found ",
             fs::file_size(path, error) == 0 ? "an empty file" : "other content");
   const Handle access = reading_access();

@@ -209,6 +209,9 @@ TEST(TrajectoryFile, RefusesWhatIsNoTrajectoryFile) {
   EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "empty.hdf5"); }), HasSubstr("expected an HDF5 file, found an empty file"));
   std::ofstream(dir / "text.hdf5") << std::string(5000, 'x');
   EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "text.hdf5"); }), HasSubstr("expected an HDF5 file, found other content"));
+  write_file_atomic(dir / "lfs.hdf5", "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 5\n");
+  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "lfs.hdf5"); }),
+              HasSubstr("lfs.hdf5: found a Git LFS pointer"));
   hdf5::Group::create(dir / "bare.hdf5");
   EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "bare.hdf5"); }), HasSubstr("expected a known layout"));
   hdf5::Group::create(dir / "wrong.hdf5").create_group("episodes").create_group("first");
