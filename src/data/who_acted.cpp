@@ -206,13 +206,13 @@ void read_choices(const Group& demo, TrajectoryFormat format, EpisodeRecord& rec
   const int64_t steps = record.num_steps();
   record.desirable.assign(static_cast<size_t>(steps), std::nullopt);
   record.policy_actions.assign(static_cast<size_t>(steps), std::nullopt);
-  if (demo.has("desirable") && !demo.array("desirable").is_written()) {
-    // its zeros, if anybody meant them, would call every step a mistake
+  if (demo.has("desirable")) {
     read.insert("desirable");
-    record.unused["desirable"] = concat(demo.array("desirable").describe(), ", never written");
-  } else if (demo.has("desirable")) {
-    read.insert("desirable");
-    const auto codes = read_codes(demo.array("desirable"), "desirable", record, {-2, -1, 0, 1});
+    const Array labels = demo.array("desirable");
+    // the zeros of an array never written, if anybody meant them, would call every step a mistake
+    if (!labels.is_written()) record.unused["desirable"] = concat(labels.describe(), ", never written");
+    const auto codes = labels.is_written() ? read_codes(labels, "desirable", record, {-2, -1, 0, 1})
+                                           : std::vector<int64_t>();
     record.neither.assign(codes.size(), false);
     for (size_t i = 0; i < codes.size(); ++i) {
       if (codes[i] >= 0) record.desirable[i] = codes[i] == 1;
