@@ -11,6 +11,7 @@
 #include "apo/base/log.h"
 #include "apo/objective/weights.h"
 #include "base/json_depth.h"
+#include "models/checkpoint_files.h"
 #include "training/checkpoint.h"
 
 namespace apo::training {
@@ -29,9 +30,8 @@ double value_of(const Metrics& metrics, std::string_view name) {
 
 // The newest whole checkpoint of at most this step.
 std::string checkpoint_before(const TrainingOptions& options, int64_t step) {
-  constexpr std::string_view kName = "step-";
   for (const std::filesystem::path& path : whole_checkpoints(options.run.dir))
-    if (std::stoll(path.filename().string().substr(kName.size())) <= step)
+    if (models::step_of(path) <= step)
       return "The last whole checkpoint before that is " + path.string();
   return concat("No checkpoint was written before that",
                 options.policy.checkpoint.empty() ? "" : "; the run began from " + options.policy.checkpoint);
