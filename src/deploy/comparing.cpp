@@ -68,25 +68,29 @@ class Comparing {
   // The corrections that every method learns from.
   void first_deployment() {
     const fs::path recording = stages_.dir() / "round-1" / "interactions.hdf5";
-    CollectOptions collecting = setup_.deploy.collect;
+    const DeployOptions deploying = setup_of_round(setup_, 1).deploy;
+    CollectOptions collecting = deploying.collect;
     collecting.seed += deployment_seed(setup_.training.run.seed, 1);
-    corrections_ = stages_.deploy("round-1/deployment", base_.checkpoint, collecting, recording);
+    corrections_ =
+        stages_.deploy("round-1/deployment", base_.checkpoint, deploying.intervention, collecting, recording);
     for (const MethodOptions& method : options_.methods)
       standings_[method.name] = {base_.checkpoint, {recording.string()}};
   }
 
-  // Every policy's deployment after a round has the same seeds.
+  // Every policy's deployment after a round has the same seeds. It is the next round's.
   CollectionSummary next_deployment(const std::string& stage, const std::string& checkpoint, int64_t round,
                                     const fs::path& recording) {
-    CollectOptions collecting = setup_.deploy.collect;
+    const DeployOptions deploying = setup_of_round(setup_, round + 1).deploy;
+    CollectOptions collecting = deploying.collect;
     collecting.seed += deployment_seed(setup_.training.run.seed, round + 1);
     collecting.take_overs = options_.take_overs;
     collecting.episodes = options_.episodes;
-    const json deployed = stages_.deploy(stage, checkpoint, collecting, recording);
+    const json deployed = stages_.deploy(stage, checkpoint, deploying.intervention, collecting, recording);
     return CollectionSummary::from_json(deployed.dump(), stage);
   }
 
   void add_round(int64_t round) {
+    const training::TrainingOptions training = setup_of_round(setup_, round).training;
     const CollectionSummary of_base =
         next_deployment(concat("base/deployment-", round), base_.checkpoint, round,
                         stages_.dir() / "base" / concat("deployment-", round, ".hdf5"));
@@ -98,7 +102,7 @@ class Comparing {
       const fs::path dir = stages_.dir() / stage;
       log_info("round ", round, ": ", method.name);
       const json trained = stages_.refine(
-          stage + "/training", training_of(method, setup_.training), standing.checkpoint,
+          stage + "/training", training_of(method, training), standing.checkpoint,
           method.interactions ? standing.recordings : std::vector<std::string>(), dir / "training");
       standing.checkpoint = stages_.checkpoint_of(trained);
       const EvalResult evaluation = stages_.evaluate(stage, standing.checkpoint, dir / "evaluation");

@@ -58,15 +58,16 @@ class Loop {
     const std::string name = concat("round-", round);
     const fs::path dir = dir_ / name;
     const fs::path interactions = dir / "interactions.hdf5";
-    CollectOptions collecting = setup_.deploy.collect;
+    const RefineSetup now = setup_of_round(setup_, round);
+    CollectOptions collecting = now.deploy.collect;
     collecting.seed += deployment_seed(setup_.training.run.seed, round);
-    const json deployed = stages_.deploy(name + "/deployment", current_, collecting, interactions);
+    const json deployed = stages_.deploy(name + "/deployment", current_, now.deploy.intervention, collecting, interactions);
     const CollectionSummary deployment = CollectionSummary::from_json(deployed.dump(), name + "/deployment");
     if (!setup_.refine.keep_interactions) interactions_.clear();
     interactions_.push_back(interactions.string());
 
     const json trained =
-        stages_.refine(name + "/training", setup_.training, current_, interactions_, dir / "training");
+        stages_.refine(name + "/training", now.training, current_, interactions_, dir / "training");
     const std::string checkpoint = stages_.checkpoint_of(trained);
     const EvalResult evaluation = stages_.evaluate(name, checkpoint, dir / "evaluation");
     const bool promoted = evaluation.success.rate >= current_successes_.rate - setup_.refine.promotion_tolerance;
@@ -140,8 +141,8 @@ class Loop {
   RefineResult result_;
 };
 
-// Everything that can be known to be wrong before hours have passed.
-void check_setup(const RefineSetup& setup) {
+// One setup: the config's, or that of a later round.
+void check_sections(const RefineSetup& setup) {
   const auto checked = [](const std::string& where, const training::TrainingOptions& options) {
     try {
       training::check(options);
@@ -163,6 +164,19 @@ void check_setup(const RefineSetup& setup) {
     APO_CHECK(ConfigError, method.interactions || (method.pools.intervention == 0 && method.pools.undesirable == 0), where,
               "interactions: false leaves the expert data alone; expected pools.intervention and pools.undesirable 0, found ",
               method.pools.intervention, " and ", method.pools.undesirable);
+  }
+}
+
+// Everything that can be known to be wrong before hours have passed.
+void check_setup(const RefineSetup& setup) {
+  check_sections(setup_of_round(setup, 1));
+  for (size_t i = 0; i < setup.refine.later.size(); ++i) {
+    try {
+      check_sections(setup_of_round(setup, setup.refine.later[i].from_round));
+    } catch (const ConfigError& error) {
+      const std::string what = error.what(), where = concat("refine.later[", i, "]");
+      throw ConfigError(what.starts_with(where) ? what : concat(where, ": ", what));
+    }
   }
 }
 
@@ -281,6 +295,7 @@ void RefineOptions::visit(config::Visitor& v) {
   v("keep_interactions", keep_interactions, "learn from all rounds' interactions; false: from the last round's only");
   v("animations", animations,
     "trials drawn of each kind, newly solved ones and failures that remain; 0: none", config::at_least(0));
+  v("later", later, "what is different from some round on");
   v("base", base, "how the base policy is trained from the demonstrations");
   v("comparison", comparison, "methods side by side on the same corrections");
 }

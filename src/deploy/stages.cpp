@@ -28,6 +28,21 @@ std::vector<std::string> files_of_recording(const fs::path& output, const fs::pa
   return {name, name + ".json", name + ".journal", name + ".journal.new"};
 }
 
+// Without any pool left, training says what is missing.
+void leave_out_empty_pools(const data::Dataset& dataset, training::TrainingOptions& options,
+                           const std::string& stage) {
+  const auto leave_out = [&](double& share, data::Pool pool, const char* name) {
+    if (share <= 0 || !dataset.pool(pool).empty()) return;
+    log_warn(stage, ": no ", name, " step in the recordings of this loop: trained without data.pools.", name, " (",
+             share, ")");
+    share = 0;
+  };
+  data::PoolOptions& pools = options.data.pools;
+  if (pools.desirable <= 0 || options.objective.type == objective::ObjectiveType::tpo) return;
+  leave_out(pools.intervention, data::Pool::intervention, "intervention");
+  leave_out(pools.undesirable, data::Pool::undesirable, "undesirable");
+}
+
 }  // namespace
 
 int64_t deployment_seed(int64_t seed, int64_t round) { return 1'000'000 + 100'000 * seed + 20'000 * round; }
@@ -115,8 +130,8 @@ json Stages::train(training::TrainingOptions options, const fs::path& dir) {
           {"seconds", trained.seconds}};
 }
 
-json Stages::deploy(const std::string& stage, const std::string& checkpoint, const CollectOptions& given,
-                    const fs::path& output) {
+json Stages::deploy(const std::string& stage, const std::string& checkpoint,
+                    const InterventionOptions& intervention, const CollectOptions& given, const fs::path& output) {
   std::vector<std::string> writes = files_of_recording(output, dir_);
   writes.push_back((output.parent_path() / output.stem()).lexically_relative(dir_).string() +
                    "-correction-*");
@@ -124,7 +139,7 @@ json Stages::deploy(const std::string& stage, const std::string& checkpoint, con
     fs::create_directories(output.parent_path());
     const auto policy = load(checkpoint);
     const auto environment = make_environment(setup_.environment);
-    const auto human = make_intervention_source(setup_.deploy.intervention);
+    const auto human = make_intervention_source(intervention);
     CollectOptions options = given;
     options.existing = ExistingFile::overwrite;
     return json::parse(collect(*environment, *policy, *human, options, output).json());
@@ -144,9 +159,12 @@ json Stages::refine(const std::string& stage, training::TrainingOptions options,
       source.gripper = gripper_;
       options.data.interactions.push_back(source);
     }
+    data::DataOptions labeled = options.data;
+    labeled.policy_gripper = models::policy_inputs(options.policy).gripper;
+    const data::Dataset dataset(labeled);
+    leave_out_empty_pools(dataset, options, stage);
     json trained = train(options, dir);
-    options.data.policy_gripper = models::policy_inputs(options.policy).gripper;
-    trained["labels"] = data::Dataset(options.data).counts();
+    trained["labels"] = dataset.counts();
     return trained;
   });
   check_trained(result, (dir_ / "state.json").string() + ": " + stage);

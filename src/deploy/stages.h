@@ -45,8 +45,11 @@ class Stages {
   Base base();
   /// Deploys and records. What is returned is a CollectionSummary's.
   nlohmann::json deploy(const std::string& stage, const std::string& checkpoint,
-                        const CollectOptions& options, const std::filesystem::path& output);
-  /// Refines `checkpoint` as `options` say, on the expert data and these recordings. Returns checkpoint,
+                        const InterventionOptions& intervention, const CollectOptions& options,
+                        const std::filesystem::path& output);
+  /// Refines `checkpoint` as `options` say, on the expert data and these recordings, without the pools that
+  /// they leave empty: a policy that was never taken over, or only for mere time, gives no corrections or no
+  /// undesirable steps, and the loop goes on without. Returns checkpoint,
   /// objective, directory, steps, seconds and labels (steps by label and reason).
   nlohmann::json refine(const std::string& stage, training::TrainingOptions options,
                         const std::string& checkpoint, const std::vector<std::string>& recordings,

@@ -126,7 +126,7 @@ std::string table_of_methods(const std::vector<Method>& methods) {
   const auto tests = tests_of(methods);
   Table table{{"method", "success", "unaided", "episodes with a take-over"}, {}};
   for (const std::string& reason : reasons) table.head.push_back(reason);
-  table.head.push_back("lost");
+  for (const char* column : {"lost", "episodes", "take-overs", "human steps"}) table.head.emplace_back(column);
   for (const auto& [of, method] : tests) table.head.push_back(concat(of, " against ", method));
   table.head.push_back("training time");
   for (const Method& method : methods) {
@@ -136,6 +136,11 @@ std::string table_of_methods(const std::vector<Method>& methods) {
                                     share_text(evaluation.unaided), share_text(deployment.corrected)};
     for (const std::string& reason : reasons) row.push_back(share_text(deployment.corrected_for(reason)));
     row.push_back(share_text(deployment.lost_share()));
+    row.push_back(deployment.episodes ? concat(*deployment.episodes) : "–");
+    row.push_back(deployment.take_overs ? concat(*deployment.take_overs) : "–");
+    const auto human = deployment.steps.find("intervention");
+    const int64_t human_steps = human == deployment.steps.end() ? 0 : human->second;
+    row.push_back(deployment.steps.empty() ? "–" : concat(human_steps));
     for (const auto& test : tests) row.push_back(test_text(method, test));
     row.push_back(method.train_seconds ? format_duration(*method.train_seconds) : "–");
     table.rows.push_back(std::move(row));

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "apo/base/error.h"
 #include "deploy/fakes.h"
 #include "support/temp_dir.h"
 #include "training/checkpoint.h"
@@ -65,7 +66,8 @@ TEST(Stages, RecordingsHaveTheGripperThatTheEnvironmentSays) {
   stages.demonstrate();
   const Stages::Base base = stages.base();
   const std::string recording = dir / "round-1/interactions.hdf5";
-  stages.deploy("round-1/deployment", base.checkpoint, setup.deploy.collect, recording);
+  stages.deploy("round-1/deployment", base.checkpoint, setup.deploy.intervention, setup.deploy.collect,
+                recording);
   stages.refine("round-1/training", base_training(setup), base.checkpoint, {recording},
                 dir / "round-1/training");
   const auto trained_on = training::read_options(dir / "round-1/training/checkpoints/step-1").data;
@@ -73,6 +75,35 @@ TEST(Stages, RecordingsHaveTheGripperThatTheEnvironmentSays) {
   EXPECT_EQ(trained_on.expert[0].gripper, kGripper);
   ASSERT_EQ(trained_on.interactions.size(), 1u);
   EXPECT_EQ(trained_on.interactions[0].gripper, kGripper);
+}
+
+// A human who takes over for mere time leaves no undesirable step, a policy that is never taken over no correction.
+TEST(Stages, PoolsThatADeploymentLeavesEmptyAreLeftOut) {
+  const TempDir dir;
+  RefineSetup setup = tiny_setup(dir.path());
+  Stages stages(setup);
+  stages.demonstrate();
+  const Stages::Base base = stages.base();
+  training::TrainingOptions options = base_training(setup);
+  options.objective = {};  // apo
+  options.data.pools = {.desirable = 0.5, .intervention = 0.25, .undesirable = 0.25};
+  const auto pools_used = [&](const std::string& round, const InterventionOptions& human) {
+    const std::string recording = dir / (round + "/interactions.hdf5");
+    stages.deploy(round + "/deployment", base.checkpoint, human, setup.deploy.collect, recording);
+    stages.refine(round + "/training", options, base.checkpoint, {recording}, dir / (round + "/training"));
+    return training::read_options(dir / (round + "/training/checkpoints/step-1")).data.pools;
+  };
+  const data::PoolOptions impatient = pools_used("round-1", setup.deploy.intervention);
+  EXPECT_EQ(impatient.desirable, 0.5);
+  EXPECT_EQ(impatient.intervention, 0.25);
+  EXPECT_EQ(impatient.undesirable, 0);
+  const data::PoolOptions nobody = pools_used("round-2", {.type = "none"});
+  EXPECT_EQ(nobody.desirable, 0.5);
+  EXPECT_EQ(nobody.intervention, 0);
+  EXPECT_EQ(nobody.undesirable, 0);
+  // an objective that learns from corrections alone has nothing left to learn from
+  options.data.pools = {.desirable = 0, .intervention = 1, .undesirable = 0};
+  EXPECT_THROW(pools_used("round-3", {.type = "none"}), ConfigError);
 }
 
 }  // namespace

@@ -255,5 +255,30 @@ TEST_F(Loop, OverwriteTakesNothingThatTheLoopDidNotWrite) {
   EXPECT_EQ(slurp(path("loop/notes.txt")), "keep me");
 }
 
+TEST_F(Loop, ALaterRoundMayHaveAnotherHumanAndObjective) {
+  const std::string later =
+      "refine.later=[{from_round: 2, set: ['deploy.intervention.type=none', 'train.max_steps=2', "
+      "'data.pools={desirable: 1, intervention: 0, undesirable: 0}']}]";
+  const auto done = run("apo-refine", {set("refine.rounds=2"), set(later), set("run.dir=" + path("loop"))});
+  ASSERT_EQ(done.exit_code, 0) << done.err;
+  const json rounds = json::parse(slurp(path("loop/summary.json")))["rounds"];
+  ASSERT_EQ(rounds.size(), 3u);
+  EXPECT_EQ(rounds[1]["deployment"]["take_overs"], 2);
+  EXPECT_EQ(rounds[2]["deployment"]["take_overs"], 0);
+  EXPECT_EQ(lines(path("loop/round-1/training/metrics.jsonl")).size(), 6u);
+  EXPECT_EQ(lines(path("loop/round-2/training/metrics.jsonl")).size(), 2u);
+}
+
+TEST_F(Loop, AWrongLaterOptionIsToldBeforeTheFirstStep) {
+  const auto key = run("apo-refine", {set("refine.later=[{set: [eval.trials=3]}]"), set("run.dir=" + path("loop"))});
+  EXPECT_EQ(key.exit_code, 2);
+  EXPECT_THAT(key.err, HasSubstr("refine.later[0].set[0]: expected a key of deploy.intervention"));
+  const auto pools = run("apo-refine", {set("refine.later=[{set: ['train.batch_size=1']}]"),
+                                        set("run.dir=" + path("loop"))});
+  EXPECT_EQ(pools.exit_code, 2);
+  EXPECT_THAT(pools.err, HasSubstr("refine.later[0]: "));
+  EXPECT_FALSE(std::filesystem::exists(path("loop/config.yaml")));
+}
+
 }  // namespace
 }  // namespace apo::testing

@@ -38,6 +38,14 @@ struct BaseOptions {
   void visit(config::Visitor& v);
 };
 
+/// What is different from some round on (an entry of config section `refine.later`), as
+/// `{from_round: 2, set: ["deploy.intervention.scripted.patience_steps=28"]}`.
+struct LaterOptions {
+  int64_t from_round = 2;           ///< and in all rounds after it; of several entries, the last one wins
+  std::vector<std::string> set;     ///< "key=value" as for --set, of the sections that `setup_of_round` names
+  void visit(config::Visitor& v);
+};
+
 /// Config section `refine`.
 struct RefineOptions {
   int64_t rounds = 1;                ///< deploy, label, refine, evaluate
@@ -45,6 +53,7 @@ struct RefineOptions {
                                      ///< policy's minus this
   bool keep_interactions = true;     ///< learn from the interactions of all rounds; false: of the last round only
   int64_t animations = 3;            ///< trials drawn of each kind: newly solved ones, failures that remain
+  std::vector<LaterOptions> later;
   BaseOptions base;
   ComparisonOptions comparison;
   RefineOptions();                   ///< base.objective.type is sft
@@ -60,6 +69,11 @@ struct RefineSetup {
   RefineOptions refine;
   void visit(config::Visitor& v);
 };
+
+/// The setup as `refine.later` makes it in this round. ConfigError naming refine.later[i].set[k] for what is no
+/// key=value, no key, no value of that key, or not of deploy.intervention, deploy.collect, data.labels, data.pools,
+/// objective, optimizer, schedule and train: policy, environment and evaluation stay the same in all rounds.
+RefineSetup setup_of_round(const RefineSetup& setup, int64_t round);
 
 /// One line of the result: round 0 is the base.
 struct RoundResult {
