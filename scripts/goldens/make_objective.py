@@ -75,7 +75,7 @@ def paper(x, policy_logits, options):
     sigma, beta = options.get("label_smoothing_bins", 0.0), options.get("beta", 0.1)
     kind, estimator = options["type"], options.get("z0", "shifted-labels")
     robust = kind in ("apo", "kto") and options.get("preset", "robust") == "robust"
-    reduction, anchor = options.get("reduction", "mean" if robust else "sum"), options.get("sft_weight", 0.2 if robust else 0)
+    reduction, anchor = options.get("reduction", "mean" if robust else "sum"), options.get("sft_weight", 1 if robust else 0)
     batch = len(x["desirable"])
 
     def label(token):

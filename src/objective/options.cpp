@@ -96,7 +96,7 @@ void ObjectiveOptions::visit(config::Visitor& v) {
     "paper, or released-code: the authors' program to float32 rounding (apo; implies preset: paper)");
   // after the two that decide it, before those that it decides
   visit_decided(v, "preset", preset, preset_used(),
-                "defaults of sft_weight and reduction. robust: 0.2 and mean for apo and kto, so that the "
+                "defaults of sft_weight and reduction. robust: 1 and mean for apo and kto, so that the "
                 "policy keeps what it can do; paper: the bare published loss, 0 and sum. The other types are "
                 "the same in both");
   v("beta", beta, "temperature of the reward, > 0; larger saturates sooner and stays nearer to the reference",
@@ -114,7 +114,7 @@ void ObjectiveOptions::visit(config::Visitor& v) {
   visit_decided(v, "sft_weight", sft_weight, anchor(),
                 "anchor: weight of the mean cross-entropy on the desirable samples beside one sample's "
                 "preference loss (dpo, tpo: one pair's), whatever reduction says; 0: none; larger keeps more "
-                "of what the policy can do. Default: 0.2 for apo and kto with preset robust, else 0",
+                "of what the policy can do. Default: 1 for apo and kto with preset robust, else 0",
                 config::at_least(0));
   v("label_smoothing_bins", label_smoothing_bins,
     "sigma of the Gaussian over neighbouring action bins, in rewards and cross-entropy alike; 0: hard labels",

@@ -77,7 +77,7 @@ std::string Guard::preferred() const {
       " nats below the reference's on average over ", kWindow, " steps",
       held ? concat("; set a larger objective.sft_weight than ", options_.anchor(),
                     ", a lower optimizer.learning_rate, or more of data.pools.desirable")
-           : ", and no anchor holds it; set objective.preset: robust (or objective.sft_weight: 0.2), or a "
+           : ", and no anchor holds it; set objective.preset: robust (or objective.sft_weight: 1), or a "
              "lower optimizer.learning_rate");
 }
 
@@ -87,7 +87,7 @@ std::string Guard::rejected() const {
   return concat("the undesirable actions are pushed down without end: their log-probability is ",
                 rounded(-mean), " nats below the reference's on average over ", kWindow, " steps, more than ",
                 rounded(-kRejectedNatsAToken), " a token, and takes others' along; set ",
-                options_.anchor() > 0 ? "a larger objective.sft_weight" : "objective.sft_weight: 0.2",
+                options_.anchor() > 0 ? "a larger objective.sft_weight" : "objective.sft_weight: 1",
                 ", a larger objective.beta, a lower optimizer.learning_rate, or fewer steps");
 }
 
@@ -95,7 +95,7 @@ std::string Guard::clamped() const {
   if (!(at_clamp_.mean() > kMostClamped)) return "";
   return concat("z0 is at its lower clamp, objective.kl_min: ", options_.kl_min, ", in more than half of ",
                 kWindow, " steps: the policy moves away from all recorded actions; set ",
-                options_.anchor() > 0 ? "a larger objective.sft_weight" : "objective.sft_weight: 0.2",
+                options_.anchor() > 0 ? "a larger objective.sft_weight" : "objective.sft_weight: 1",
                 ", a lower optimizer.learning_rate, or objective.z0: exact");
 }
 
@@ -170,7 +170,7 @@ void warn_of_balance(const objective::ObjectiveOptions& options, const std::arra
   if (!(balance > kLargestBalance) || options.anchor() > 0) return;
   log_warn("objective: ", balance_text(options, counts),
            ": nothing holds what the policy can do already; set objective.preset: robust (or "
-           "objective.sft_weight: 0.2). objective.weights.group_size: 8 (the authors' balance), larger "
+           "objective.sft_weight: 1). objective.weights.group_size: 8 (the authors' balance), larger "
            "objective.weights.eta_desirable and eta_undesirable, and a smaller data.pools.undesirable lower "
            "the first number");
 }

@@ -33,7 +33,7 @@ TEST(ObjectiveOptions, DefaultsHoldWhatThePolicyCanDo) {
   EXPECT_EQ(options.weights.group_size, 8);
   EXPECT_EQ(options.preset_used(), Preset::robust);
   EXPECT_EQ(options.reduction_used(), Reduction::mean);
-  EXPECT_EQ(options.anchor(), 0.2);
+  EXPECT_EQ(options.anchor(), 1);
   EXPECT_EQ(options.label_smoothing_bins, 0);
   EXPECT_EQ(options.credit, Credit::sample);
   // who writes C++ gets what who writes YAML gets

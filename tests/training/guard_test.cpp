@@ -79,7 +79,7 @@ TEST(Guard, SeesThePreferredActionsFallWithoutAnAnchor) {
   EXPECT_EQ(signs[0].first, 113);
   EXPECT_THAT(signs[0].second,
               AllOf(HasSubstr("desirable actions become unlikely"), HasSubstr("1.1 nats"),
-                    HasSubstr("objective.sft_weight: 0.2"), HasSubstr("objective.preset: robust")));
+                    HasSubstr("objective.sft_weight: 1"), HasSubstr("objective.preset: robust")));
   // with an anchor only where it goes on falling, below -0.15 a token: -1.05
   EXPECT_THAT(told(kAnchored, 90, [](int64_t) { return Signs{.desirable = -1.5}; }), IsEmpty());
   const auto falling = [](int64_t step) { return Signs{.desirable = -0.05 * static_cast<double>(step)}; };
@@ -260,7 +260,7 @@ TEST(Balance, IsToldBeforeTheFirstStep) {
   const std::string balanced = errors_of([&] { dry_run(options, out); });
   EXPECT_THAT(out.str(),
               AllOf(HasSubstr("objective    the undesirable samples weigh 1.32 times the desirable ones"),
-                    HasSubstr("of 2 and 6 in a batch"), HasSubstr("anchor 0.2")));
+                    HasSubstr("of 2 and 6 in a batch"), HasSubstr("anchor 1")));
   EXPECT_THAT(balanced, Not(HasSubstr("nothing holds")));
   EXPECT_THAT(errors_of([&] { train(options); }), HasSubstr("weigh 1.32 times"));
   // the published loss over whole batches of 48

@@ -23,7 +23,7 @@ enum class Z0Estimator { shifted_labels, mismatched, exact, none };
 /// Whose definition of APO: the paper's (and ours), or the authors' program to float32 rounding. "paper",
 /// "released-code".
 enum class Compatibility { paper, released_code };
-/// What `sft_weight` and `reduction` are where nobody sets them. "robust": apo and kto have an anchor of 0.2,
+/// What `sft_weight` and `reduction` are where nobody sets them. "robust": apo and kto have an anchor of 1,
 /// which holds what the policy can do already, and take the mean; "paper": the bare published loss, without
 /// an anchor and summed over the batch. The other objectives are the same in both.
 enum class Preset { robust, paper };
@@ -81,7 +81,7 @@ struct ObjectiveOptions {
   }
   /// `reduction`; unset: mean for apo and kto with the robust preset, else sum.
   Reduction reduction_used() const { return reduction.value_or(holds() ? Reduction::mean : Reduction::sum); }
-  /// `sft_weight`; unset: 0.2 for apo and kto with the robust preset, else 0.
+  /// `sft_weight`; unset: 1 for apo and kto with the robust preset, else 0.
   double anchor() const { return sft_weight.value_or(holds() ? kRobustAnchor : 0.0); }
 
   /// True for the objectives that compare with a reference policy.
@@ -105,7 +105,7 @@ struct ObjectiveOptions {
   }
 
  private:
-  static constexpr double kRobustAnchor = 0.2;
+  static constexpr double kRobustAnchor = 1;
   bool holds() const { return uses_z0() && preset_used() == Preset::robust; }
 };
 
