@@ -224,7 +224,7 @@ TEST(Anchor, AddsTheMeanCrossEntropyOfDesirableSamplesBesideOneSamplesLoss) {
     EXPECT_NEAR(number(anchored.sft_loss), cross_entropy, 1e-12);
   }
   // the default
-  EXPECT_NEAR(number(apo_loss(input).loss), number(plain.loss) / 6 + 0.2 * cross_entropy, 1e-12);
+  EXPECT_NEAR(number(apo_loss(input).loss), number(plain.loss) / 6 + cross_entropy, 1e-12);
 }
 
 TEST(Sft, IsTheMeanCrossEntropyOfDesirableSamples) {

@@ -50,15 +50,15 @@ struct Decided {
 // What a preset means for each type, and that what is written wins.
 const std::vector<Decided>& decided() {
   static const std::vector<Decided> kAll = {
-      {"{type: apo}", Preset::robust, Reduction::mean, 0.2},
-      {"{type: kto}", Preset::robust, Reduction::mean, 0.2},
-      {"{type: apo, preset: robust}", Preset::robust, Reduction::mean, 0.2},
+      {"{type: apo}", Preset::robust, Reduction::mean, 1},
+      {"{type: kto}", Preset::robust, Reduction::mean, 1},
+      {"{type: apo, preset: robust}", Preset::robust, Reduction::mean, 1},
       {"{type: apo, preset: paper}", Preset::paper, Reduction::sum, 0},
       {"{type: kto, preset: paper}", Preset::paper, Reduction::sum, 0},
       {"{type: kto, preset: paper, reduction: mean}", Preset::paper, Reduction::mean, 0},
       {"{type: apo, preset: paper, sft_weight: 0.1}", Preset::paper, Reduction::sum, 0.1},
       {"{type: apo, sft_weight: 0}", Preset::robust, Reduction::mean, 0},
-      {"{reduction: sum, type: apo}", Preset::robust, Reduction::sum, 0.2},
+      {"{reduction: sum, type: apo}", Preset::robust, Reduction::sum, 1},
       {"{type: dpo}", Preset::robust, Reduction::sum, 0},
       {"{type: tpo, preset: paper, sft_weight: 0.2}", Preset::paper, Reduction::sum, 0.2},
       {"{type: sft}", Preset::robust, Reduction::sum, 0},
@@ -66,7 +66,7 @@ const std::vector<Decided>& decided() {
       {"{type: apo, compatibility: released-code}", Preset::paper, Reduction::sum, 0},
       {"{type: apo, compatibility: released-code, sft_weight: 0.2}", Preset::paper, Reduction::sum, 0.2},
       {"{type: kto, compatibility: released-code}", Preset::robust, Reduction::mean,
-       0.2},  // it is apo's alone
+       1},  // it is apo's alone
   };
   return kAll;
 }

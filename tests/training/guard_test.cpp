@@ -86,7 +86,7 @@ TEST(Guard, SeesThePreferredActionsFallWithoutAnAnchor) {
   const auto anchored = told(kAnchored, 400, falling);
   ASSERT_EQ(anchored.size(), 1u);
   EXPECT_EQ(anchored[0].first, 31);  // the mean of steps 12 to 31 is -1.075
-  EXPECT_THAT(anchored[0].second, HasSubstr("a larger objective.sft_weight than 0.2"));
+  EXPECT_THAT(anchored[0].second, HasSubstr("a larger objective.sft_weight than 1"));
 }
 
 TEST(Guard, SeesTheRejectedActionsFallWithoutEnd) {
