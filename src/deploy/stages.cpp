@@ -159,12 +159,15 @@ json Stages::refine(const std::string& stage, training::TrainingOptions options,
       source.gripper = gripper_;
       options.data.interactions.push_back(source);
     }
-    data::DataOptions labeled = options.data;
-    labeled.policy_gripper = models::policy_inputs(options.policy).gripper;
-    const data::Dataset dataset(labeled);
-    leave_out_empty_pools(dataset, options, stage);
+    const auto labels = [&] {
+      data::DataOptions labeled = options.data;
+      labeled.policy_gripper = models::policy_inputs(options.policy).gripper;
+      const data::Dataset dataset(labeled);
+      leave_out_empty_pools(dataset, options, stage);
+      return dataset.counts();
+    }();
     json trained = train(options, dir);
-    trained["labels"] = dataset.counts();
+    trained["labels"] = labels;
     return trained;
   });
   check_trained(result, (dir_ / "state.json").string() + ": " + stage);
