@@ -23,8 +23,8 @@ class Imperfections {
   int64_t delay_steps() const { return options_.delay_steps; }
   /// Whether this episode's needless take-over is due, `step` steps after the calm ones.
   bool needless(int64_t step) const { return step == needless_step_; }
-  /// What he does in step `step` (from 0) of the take-over where the expert would do `expert`; `executed` is the
-  /// action before it.
+  /// What he does in step `step` (from 0) of the take-over where the expert would do `expert`; `executed` is
+  /// the action before it.
   Action spoiled(Action expert, int64_t step, const Environment& environment, const Action& executed);
 
  private:

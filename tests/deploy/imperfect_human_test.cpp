@@ -44,7 +44,10 @@ class Watched : public Walk {
   Action expert = {1.0f, 0.5f, -0.5f, 0.25f};
 
  private:
-  char now() const { return concerns_.at(static_cast<size_t>(step_count())); }
+  char now() const {
+    const auto step = static_cast<size_t>(step_count());
+    return step < concerns_.size() ? concerns_[step] : '.';
+  }
   std::string concerns_;
 };
 
@@ -168,7 +171,7 @@ TEST(ImperfectHuman, TremblesInXYZWithinTheRange) {
   for (const Action& action : play(*shaky, "...w....................").human) x.insert(action[0]);
   EXPECT_EQ(*x.rbegin(), 1.0f);
   EXPECT_GE(*x.begin(), -1.0f);
-  EXPECT_GT(x.size(), 5u);
+  EXPECT_GE(x.size(), 3u);
 }
 
 TEST(ImperfectHuman, TakesOverNeedlesslyInOneOfTheFirstStepsAfterTheCalmOnes) {
@@ -219,6 +222,7 @@ const ImperfectionOptions kEverything{.delay_steps = 1,
                                       .hesitation_steps = 1,
                                       .tremor = 0.3,
                                       .needless_probability = 0.5,
+                                      .needless_steps = 3,
                                       .wrong_probability = 0.5,
                                       .wrong_steps = 2};
 
@@ -250,10 +254,12 @@ TEST(ImperfectHuman, IsRecordedTheSameAfterAStop) {
   const apo::testing::TempDir dir;
   Walk walk;
   testing::FunctionPolicy policy(testing::hesitant);
-  const auto human = make_scripted_human(imperfect(kEverything));
+  ScriptedHumanOptions options = imperfect(kEverything);
+  options.calm_steps = 0;
+  const auto human = make_scripted_human(options);
   collect(walk, policy, *human, {.take_overs = 0, .episodes = 8}, dir / "once.hdf5");
   collect(walk, policy, *human, {.take_overs = 0, .episodes = 3}, dir / "twice.hdf5");
-  collect(walk, policy, *make_scripted_human(imperfect(kEverything)),
+  collect(walk, policy, *make_scripted_human(options),
           {.take_overs = 0, .episodes = 8, .existing = ExistingFile::append}, dir / "twice.hdf5");
   const auto once = data::TrajectoryFile::open(dir / "once.hdf5");
   const auto twice = data::TrajectoryFile::open(dir / "twice.hdf5");
