@@ -4,15 +4,18 @@
 #include <array>
 #include <map>
 #include <mutex>
+#include <utility>
 
 #include "apo/base/error.h"
 #include "apo/base/text.h"
 #include "apo/config/options.h"
+#include "deploy/imperfections.h"
 
 namespace apo::deploy {
 namespace {
 
 constexpr const char* kOutOfPatience = "out of patience";
+constexpr const char* kNeedless = "needless";
 
 struct Registry {
   std::mutex mutex;
@@ -39,38 +42,71 @@ class NoHuman : public InterventionSource {
 
 class ScriptedHuman : public InterventionSource {
  public:
-  explicit ScriptedHuman(const ScriptedHumanOptions& options) : options_(options) {}
+  explicit ScriptedHuman(const ScriptedHumanOptions& options)
+      : options_(options), imperfections_(options.imperfect) {}
 
-  void reset(uint64_t) override { forget(); }
+  void reset(uint64_t seed) override {
+    forget();
+    executed_.clear();
+    imperfections_.reset(seed);
+  }
 
-  std::optional<Intervention> decide(Environment& environment, const Observation&, const Action&) override {
+  std::optional<Intervention> decide(Environment& environment, const Observation&,
+                                     const Action& policy_action) override {
+    if (executed_.empty()) executed_ = policy_action;
     const std::optional<std::string> concern = concern_about(environment);
-    if (acting()) {
-      if (!may_hand_back(concern)) return act(environment);
-      forget();
-      return std::nullopt;
-    }
-    if (environment.step_count() < options_.calm_steps || !concern) {
-      forget();
-      return std::nullopt;
-    }
-    ++held_;
-    same_ = *concern == last_ ? same_ + 1 : 1;
-    last_ = *concern;
-    if (held_ < reaction_to(*concern)) return std::nullopt;
-    reason_ = *concern;
-    Intervention first = act(environment);
-    // out of patience is a clock, which had not struck before
-    if (reason_ != kOutOfPatience) first.steps_held = std::max(same_ - 1, environment.concern_steps());
-    return first;
+    std::optional<Intervention> intervention =
+        acting() ? go_on(environment, concern) : watch(environment, concern);
+    executed_ = intervention ? intervention->action : policy_action;
+    return intervention;
   }
 
  private:
   bool acting() const { return !reason_.empty(); }
   void forget() {
     reason_.clear();
+    intent_.reset();
     last_.clear();
     held_ = same_ = acted_ = 0;
+  }
+
+  std::optional<Intervention> go_on(Environment& environment, const std::optional<std::string>& concern) {
+    if (!may_hand_back(concern)) return act(environment);
+    forget();
+    return std::nullopt;
+  }
+
+  std::optional<Intervention> watch(Environment& environment, const std::optional<std::string>& concern) {
+    const int64_t step = environment.step_count();
+    if (step < options_.calm_steps) {
+      forget();
+      return std::nullopt;
+    }
+    notice(concern);
+    if (!intent_) decide_to_take_over(step, concern);
+    if (!intent_ || step < due_) return std::nullopt;
+    reason_ = *std::exchange(intent_, std::nullopt);
+    imperfections_.begin_take_over();
+    Intervention first = act(environment);
+    // out of patience is a clock, which had not struck before; what has passed or never was holds for no step
+    if (reason_ == last_ && reason_ != kOutOfPatience)
+      first.steps_held = std::max(same_ - 1, environment.concern_steps());
+    return first;
+  }
+
+  void notice(const std::optional<std::string>& concern) {
+    held_ = concern ? held_ + 1 : 0;
+    same_ = concern ? (*concern == last_ ? same_ + 1 : 1) : 0;
+    last_ = concern.value_or("");
+  }
+
+  void decide_to_take_over(int64_t step, const std::optional<std::string>& concern) {
+    if (concern && held_ >= reaction_to(*concern))
+      intent_ = *concern;
+    else if (!concern && imperfections_.needless(step - options_.calm_steps))
+      intent_ = kNeedless;
+    // his own clock and whim need no reaction
+    due_ = step + (intent_ == kOutOfPatience || intent_ == kNeedless ? 0 : imperfections_.delay_steps());
   }
 
   std::optional<std::string> concern_about(const Environment& environment) const {
@@ -96,16 +132,19 @@ class ScriptedHuman : public InterventionSource {
               environment.step_count(), ": the scripted human would take over (", reason_,
               "), but the environment has no expert; expected Environment::expert_action or "
               "intervention.type none");
-    ++acted_;
-    return {std::move(*action), reason_};
+    return {imperfections_.spoiled(std::move(*action), acted_++, environment, executed_), reason_};
   }
 
   ScriptedHumanOptions options_;
-  std::string reason_;  // of the running take-over; empty while the policy acts
-  int64_t held_ = 0;    // steps in a row with a concern
-  std::string last_;    // the concern of the last of them
-  int64_t same_ = 0;    // steps in a row with that one
-  int64_t acted_ = 0;   // steps of the running take-over
+  Imperfections imperfections_;
+  std::string reason_;                 // of the running take-over; empty while the policy acts
+  std::optional<std::string> intent_;  // of the take-over that he has decided on and not yet begun
+  int64_t due_ = 0;                    // the step in which he begins it
+  Action executed_;                    // the action before; in the first step what the policy wants
+  int64_t held_ = 0;                   // steps in a row with a concern
+  std::string last_;                   // the concern of the last of them
+  int64_t same_ = 0;                   // steps in a row with that one
+  int64_t acted_ = 0;                  // steps of the running take-over
 };
 
 }  // namespace
@@ -128,6 +167,7 @@ void ScriptedHumanOptions::visit(config::Visitor& v) {
   v("hand_back", hand_back,
     "never: the human finishes the episode; when-safe: gives back once there is no concern");
   v("min_steps", min_steps, "steps of a take-over before handing back", config::at_least(1));
+  v("imperfect", imperfect, "what makes the human imperfect");
 }
 
 void InterventionOptions::visit(config::Visitor& v) {

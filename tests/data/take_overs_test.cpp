@@ -244,6 +244,14 @@ TEST(TakeOverLabels, MereTimeMakesNoNegatives) {
   EXPECT_EQ(letters(label_episode(taken_over("pppphhp", {{4, "wrong object", 4}}), rules)), "dduuiid");
 }
 
+TEST(TakeOverLabels, AHumanWhoTakesOverNeedlesslyDoesNotKnowIt) {
+  LabelRules rules{.labels = {.steps_before_intervention = 2}};
+  const EpisodeRecord needless = taken_over("pppphhp", {{4, "needless", 4}});
+  EXPECT_EQ(letters(label_episode(needless, rules)), "dduuiid");  // wrong negatives, as of a real person
+  rules.labels.undesirable_reasons = {"wrong object"};
+  EXPECT_EQ(letters(label_episode(needless, rules)), "dd..iid");
+}
+
 TEST(TakeOverLabels, AReasonThatNobodyRecordedCountsAsBefore) {
   LabelRules rules{.labels = {.steps_before_intervention = 2, .undesirable_reasons = {"wrong object"}}};
   EXPECT_EQ(letters(label_episode(episode_record("ppph"), rules)), "duui");
