@@ -92,7 +92,7 @@ TEST(Onset, NeverLongerThanMaxWindow) {
   EXPECT_EQ(labels_of("llllllR", rules(1)), "dddddui");
   EpisodeRecord record = moves("rrrrrrR");
   record.take_overs = {{6, "off course", 0}};
-  EXPECT_EQ(labels_of(record, rules(4)), "dduuuui");
+  EXPECT_EQ(labels_of(record, rules(4)), "..uuuui");
 }
 
 TEST(Onset, ACorrectionWithoutADirectionFallsBackToKAndIsCounted) {
@@ -124,7 +124,7 @@ TEST(Onset, TheGripperIsNoDirection) {
 
 TEST(Onset, WhatThePolicyWantedAtTheCorrectionTellsAStandstillFromAgreement) {
   EpisodeRecord record = moves("rrrooRR");
-  EXPECT_EQ(labels_of(record, rules()), "dddduii");   // a step without motion goes against nothing
+  EXPECT_EQ(labels_of(record, rules()), "ddd.uii");   // a step without motion goes against nothing
   record.policy_actions[5] = record.policy_actions[6] = action_of('o');
   const auto steps = label_episode(record, rules());
   EXPECT_EQ(steps[5].window_steps, 2);
