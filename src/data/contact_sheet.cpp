@@ -94,7 +94,8 @@ Block block_of(const ScannedEpisode& e, const ContactSheetOptions& sheet) {
 
 // "K = 10 (the defaults)"
 std::string rule_text(const DataOptions& options, const ContactSheetOptions& sheet) {
-  return concat("K = ", options.labels.steps_before_intervention,
+  return concat(options.labels.window == LabelWindow::onset ? "onset, else " : "",
+                "K = ", options.labels.steps_before_intervention,
                 options.compatibility == DataCompatibility::released_code ? ", released code" : "", "  (",
                 sheet.config.empty() ? "the defaults" : sheet.config, ")");
 }

@@ -30,6 +30,7 @@ struct SourceTally {
   std::map<std::string, std::string> unused, remarks;  // of the first episode that has them
   std::vector<std::string> left_out;
   LabelCounts labels;
+  std::map<int64_t, int64_t> windows;   // of take-overs that make negatives, by length
   std::array<int64_t, 4> by_label{};
   ActionSample actions;
   int64_t files = 0, episodes = 0, steps = 0;
@@ -84,6 +85,7 @@ void SourceTally::add_steps(const ScannedEpisode& e) {
   for (size_t t = 0; t < e.steps.size(); ++t) {
     ++by_label[static_cast<size_t>(e.steps[t].label)];
     ++by_source[record.recorded[t] ? std::string(to_string(record.sources[t])) : "marked skipped"];
+    if (e.steps[t].take_over && !e.steps[t].no_negatives) ++windows[e.steps[t].window_steps];
     if (e.steps[t].take_over) ++by_reason[reason_of(record, static_cast<int64_t>(t))];
     const bool finite = std::all_of(record.actions[t].begin(), record.actions[t].end(), [](float a) { return std::isfinite(a); });
     if (finite && record.recorded[t]) actions.add(record.actions[t]);
@@ -103,9 +105,23 @@ Json action_numbers(const SourceTally& tally) {
   return json;
 }
 
+// How long windows are: quartiles and the number of take-overs by length.
+void add_windows(const SourceTally& tally, Json& json) {
+  std::vector<double> lengths;
+  json["windows_by_steps"] = Json::object();
+  for (const auto& [steps, n] : tally.windows) {
+    lengths.insert(lengths.end(), static_cast<size_t>(n), static_cast<double>(steps));
+    json["windows_by_steps"][std::to_string(steps)] = n;
+  }
+  json["window_steps"] = Json::object();
+  if (lengths.empty()) return;
+  for (const auto& [name, q] : {std::pair{"min", 0.0}, {"q25", 0.25}, {"median", 0.5}, {"q75", 0.75}, {"max", 1.0}})
+    json["window_steps"][name] = quantile(lengths, q);
+}
+
 // Counts by "label: reason", and the take-overs beside them.
 void add_labels(const SourceTally& tally, Json& json) {
-  int64_t whole = 0, cut_short = 0, no_negatives = 0, nothing_to_imitate = 0;
+  int64_t whole = 0, cut_short = 0, no_negatives = 0, nothing_to_imitate = 0, no_onset = 0;
   json["labels"] = Json::object();
   for (const auto& [name, n] : tally.labels) {
     if (name == "take-over: whole window") {
@@ -116,6 +132,8 @@ void add_labels(const SourceTally& tally, Json& json) {
       no_negatives = n;
     } else if (name == "take-over: nothing to imitate") {
       nothing_to_imitate = n;
+    } else if (name == "take-over: onset not found") {
+      no_onset = n;
     } else {
       json["labels"][name] = n;
     }
@@ -125,6 +143,8 @@ void add_labels(const SourceTally& tally, Json& json) {
   json["windows_cut_short"] = cut_short;
   json["take_overs_without_negatives"] = no_negatives;
   json["take_overs_with_nothing_to_imitate"] = nothing_to_imitate;
+  json["take_overs_without_onset"] = no_onset;
+  add_windows(tally, json);
 }
 
 Json describe(const SourceOptions& source, bool is_expert, const DataOptions& options) {
@@ -187,7 +207,7 @@ std::string numbers(const Json& list) {
   return out.str();
 }
 
-void print_source(const Json& source, std::ostream& out) {
+void print_source(const Json& source, bool by_onset, std::ostream& out) {
   const auto line = [&out](const std::string& name, const std::string& text) {
     out << "  " << std::left << std::setw(18) << printable(name) << (name.size() < 18 ? "" : " ")
         << printable(text) << '\n';
@@ -202,6 +222,14 @@ void print_source(const Json& source, std::ostream& out) {
   line("take-overs", concat(source["take_overs"], " (window cut short: ", source["windows_cut_short"],
                             ", nothing to imitate: ", source["take_overs_with_nothing_to_imitate"],
                             no_negatives > 0 ? concat(", no negatives: ", no_negatives) : "", ")"));
+  if (const Json& w = source["window_steps"]; by_onset && !w.empty()) {
+    line("windows", concat("by onset (not found: ", source["take_overs_without_onset"], "), steps: min ", w["min"],
+                           ", quartiles ", w["q25"], ' ', w["median"], ' ', w["q75"], ", max ", w["max"]));
+    std::string by_steps;
+    for (const auto& [steps, n] : source["windows_by_steps"].items())
+      by_steps += concat(by_steps.empty() ? "" : ", ", steps, ": ", n.get<int64_t>());
+    line("  take-overs", concat("by steps: ", by_steps));
+  }
   if (const Json& reasons = source["take_overs_by_reason"];
       std::ssize(reasons) > (reasons.contains(kNotRecorded) ? 1 : 0))
     line("reasons", listed(reasons));
@@ -242,7 +270,7 @@ std::string inspect_text(const DataOptions& options) {
   const Json json = inspect(options);
   std::ostringstream out;
   for (const Json& source : json["sources"]) {
-    print_source(source, out);
+    print_source(source, options.labels.window == LabelWindow::onset, out);
     out << '\n';
   }
   const Json& total = json["total"];

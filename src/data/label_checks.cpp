@@ -48,8 +48,11 @@ class Pools : public Check {
 class Windows : public Check {
  public:
   explicit Windows(const LabelOptions& labels)
-      : Check("windows", concat("before each take-over lie K = ", labels.steps_before_intervention,
-                                " policy steps (data.labels.steps_before_intervention)")),
+      : Check("windows", labels.window == LabelWindow::onset
+                             ? std::string("before each take-over the mistake's onset is found (data.labels.window)")
+                             : concat("before each take-over lie K = ", labels.steps_before_intervention,
+                                      " policy steps (data.labels.steps_before_intervention)")),
+        by_onset_(labels.window == LabelWindow::onset),
         k_(labels.steps_before_intervention),
         named_(labels.undesirable_reasons) {}
   void see(const ScannedEpisode& e) override {
@@ -62,6 +65,7 @@ class Windows : public Check {
       }
       ++take_overs_;
       if (e.steps[t].nothing_to_imitate && nothing_to_imitate_++ == 0) first_without_ = place(e, t);
+      if (e.steps[t].onset_not_found && no_onset_++ == 0) first_no_onset_ = place(e, t);
       if (e.steps[t].window_cut_short && cut_short_++ == 0) first_ = place(e, t);
     }
   }
@@ -71,9 +75,16 @@ class Windows : public Check {
            " have no human step that is imitated (first: ", first_without_,
            "): what came before is undesirable, and nothing says what is better");
     about_reasons();
+    if (no_onset_ > 0)
+      find(2 * no_onset_ > take_overs_ ? Severity::warning : Severity::note,
+           share(no_onset_, take_overs_, "take-overs"), " have no onset that actions tell (first: ", first_no_onset_,
+           "): the human's first actions (data.labels.credit_actions) move less than data.filter.min_motion; the last ",
+           k_, " policy steps are undesirable (data.labels.steps_before_intervention)");
     if (cut_short_ == 0) return;
     find(2 * cut_short_ > take_overs_ ? Severity::warning : Severity::note, share(cut_short_, take_overs_, "take-overs"),
-         " have fewer (first: ", first_, "): the human took over again within ", k_, " steps, or near the start");
+         " have ", by_onset_ ? "too few policy steps" : "fewer", " (first: ", first_,
+         by_onset_ ? std::string("): the human acted from the start on, or took over again at once")
+                   : concat("): the human took over again within ", k_, " steps, or near the start"));
   }
 
  private:
@@ -95,11 +106,12 @@ class Windows : public Check {
              reason, "' (recorded: ", known.empty() ? "none" : known, ")");
   }
 
-  int64_t k_, take_overs_ = 0, cut_short_ = 0, nothing_to_imitate_ = 0;  // of take-overs that make negatives
+  bool by_onset_;
+  int64_t k_, take_overs_ = 0, cut_short_ = 0, no_onset_ = 0, nothing_to_imitate_ = 0;  // of take-overs that make negatives
   std::vector<std::string> named_;
   std::set<std::string> recorded_;
   std::map<std::string, int64_t> without_;
-  std::string first_, first_without_;
+  std::string first_, first_without_, first_no_onset_;
 };
 
 class Filters : public Check {

@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
+#include <optional>
 #include <utility>
 
 #include "apo/base/error.h"
+#include "data/onset.h"
 
 namespace apo::data {
 namespace {
@@ -28,9 +31,11 @@ std::string_view filtered(const Action& action, const Action* before, const Labe
 class Labeller {
  public:
   Labeller(const EpisodeRecord& episode, const LabelRules& rules, const std::vector<size_t>& stream,
-           std::vector<LabelledStep>& steps)
+           const std::vector<int64_t>& gripper, std::vector<LabelledStep>& steps)
       : episode_(episode),
         options_(rules.labels),
+        min_motion_(rules.filter.min_motion),
+        gripper_(gripper),
         reasons_count_(rules.compatibility == DataCompatibility::paper ||
                        !options_.undesirable_reasons.empty()),
         stream_(stream),
@@ -64,9 +69,17 @@ class Labeller {
     steps_[i].label = label;
     steps_[i].reason = std::move(reason);
   }
+  // The last K steps.
   size_t window_begin() const {
     const auto length = static_cast<size_t>(options_.steps_before_intervention);
     return window_.size() - std::min(window_.size(), length);
+  }
+  // The estimated length of the window before step `k` of the stream; nullopt: it is K.
+  std::optional<int64_t> onset_window(size_t k, const RecordedTakeOver* why) const {
+    if (options_.window != LabelWindow::onset) return std::nullopt;
+    std::optional<int64_t> since;
+    if (why != nullptr) since = why->since;
+    return estimate_window({episode_, window_, human_steps(k), gripper_, since, min_motion_, options_.max_window});
   }
 
   void take_over(size_t k) {
@@ -74,8 +87,10 @@ class Labeller {
         reasons_count_ ? find_take_over(episode_, static_cast<int64_t>(stream_[k])) : nullptr;
     const bool negatives = why == nullptr || makes_negatives(why->reason);
     const std::vector<double> human = mean_human_action(k);
+    const std::optional<int64_t> estimated = onset_window(k, why);
+    const size_t begin = estimated ? window_.size() - static_cast<size_t>(*estimated) : window_begin();
     for (size_t w = 0; w < window_.size(); ++w) {
-      const bool inside = w >= window_begin();
+      const bool inside = w >= begin;
       if (inside && negatives)
         blame(window_[w], human);
       else if (why != nullptr && (inside || static_cast<int64_t>(window_[w]) >= why->since))
@@ -85,8 +100,10 @@ class Labeller {
     LabelledStep& first = steps_[stream_[k]];
     first.take_over = true;
     first.no_negatives = !negatives;
+    first.window_steps = static_cast<int32_t>(window_.size() - begin);
+    first.onset_not_found = options_.window == LabelWindow::onset && !estimated;
     first.window_cut_short =
-        negatives && static_cast<int64_t>(window_.size()) < options_.steps_before_intervention;
+        negatives && std::ssize(window_) < (estimated ? 1 : options_.steps_before_intervention);
     window_.clear();
     ++num_take_overs_;
   }
@@ -107,16 +124,21 @@ class Labeller {
           std::min(1.0, std::abs(static_cast<double>(episode_.actions[i][j]) - human[j]))));
   }
 
-  // Over the human's first `credit_actions` actions from step `k` of the stream on.
+  // The human's first `credit_actions` steps from step `k` of the stream on.
+  std::span<const size_t> human_steps(size_t k) const {
+    const size_t first = k;
+    while (k < stream_.size() && static_cast<int64_t>(k - first) < options_.credit_actions &&
+           episode_.sources[stream_[k]] == ActionSource::intervention)
+      ++k;
+    return {stream_.data() + first, k - first};
+  }
+
   std::vector<double> mean_human_action(size_t k) const {
     std::vector<double> mean(episode_.actions[stream_[k]].size(), 0.0);
-    int64_t n = 0;
-    for (; k < stream_.size() && n < options_.credit_actions; ++k, ++n) {
-      if (episode_.sources[stream_[k]] != ActionSource::intervention) break;
-      for (size_t j = 0; j < mean.size(); ++j)
-        mean[j] += static_cast<double>(episode_.actions[stream_[k]][j]);
-    }
-    for (double& m : mean) m /= static_cast<double>(std::max<int64_t>(n, 1));
+    const std::span<const size_t> human = human_steps(k);
+    for (const size_t i : human)
+      for (size_t j = 0; j < mean.size(); ++j) mean[j] += static_cast<double>(episode_.actions[i][j]);
+    for (double& m : mean) m /= static_cast<double>(std::max<size_t>(human.size(), 1));
     return mean;
   }
 
@@ -131,6 +153,8 @@ class Labeller {
 
   const EpisodeRecord& episode_;
   const LabelOptions& options_;
+  const double min_motion_;
+  const std::vector<int64_t>& gripper_;
   const bool reasons_count_;
   const std::vector<size_t>& stream_;
   std::vector<LabelledStep>& steps_;
@@ -227,7 +251,7 @@ std::vector<LabelledStep> label_episode(const EpisodeRecord& episode, const Labe
       steps[i].reason = failed ? "failed demonstration" : "demonstration";
     }
   } else {
-    Labeller(episode, rules, stream, steps).run();
+    Labeller(episode, rules, stream, gripper, steps).run();
   }
   for (const size_t i : stream) {
     apply_explicit(episode, i, rules.is_expert, steps[i]);
@@ -267,6 +291,7 @@ void count_labels(std::span<const LabelledStep> steps, LabelCounts& counts) {
                : step.window_cut_short ? "take-over: window cut short"
                                        : "take-over: whole window"];
     if (step.nothing_to_imitate) ++counts["take-over: nothing to imitate"];
+    if (step.onset_not_found) ++counts["take-over: onset not found"];
   }
 }
 

@@ -36,9 +36,19 @@ std::span<const std::pair<FailedDemonstrations, std::string_view>> enum_names(Fa
   return names;
 }
 
+std::span<const std::pair<LabelWindow, std::string_view>> enum_names(LabelWindow) {
+  static constexpr std::array<std::pair<LabelWindow, std::string_view>, 2> names{
+      {{LabelWindow::steps, "steps"}, {LabelWindow::onset, "onset"}}};
+  return names;
+}
+
 void LabelOptions::visit(config::Visitor& v) {
   v("steps_before_intervention", steps_before_intervention,
     "K: so many of the policy's own steps before each take-over become undesirable; 0 = none", config::at_least(0));
+  v("window", window,
+    "which steps those are: the last K, or (onset) those since the mistake began, estimated from the direction of the "
+    "human's first actions; K where they have none");
+  v("max_window", max_window, "of window onset: no window is longer than so many steps", config::at_least(1));
   v("undesirable_reasons", undesirable_reasons,
     "take-overs that were recorded with another reason than these make no negatives: the K steps before them "
     "are in no "

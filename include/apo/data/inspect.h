@@ -12,7 +12,8 @@
 namespace apo::data {
 
 /// Everything about the sources of `options`, as one JSON object: `sources`, one object each (path, kind, format,
-/// files, episodes, steps, steps_by_source, labels by "label: reason", take_overs, windows_cut_short, pools, success,
+/// files, episodes, steps, steps_by_source, labels by "label: reason", take_overs, windows_cut_short, window_steps {min, q25,
+/// median, q75, max}, windows_by_steps (take-overs by the length of their window), take_overs_without_onset, pools, success,
 /// outcomes, action {size, min, max, q01, q99}, cameras, states, instructions, attributes), and `total` (files,
 /// episodes, steps, pools). Counts are in steps unless they say otherwise; action numbers are over all recorded steps.
 /// Errors as Dataset; ConfigError if there is no source.

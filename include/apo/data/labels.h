@@ -30,11 +30,20 @@ std::span<const std::pair<FailedEpisodes, std::string_view>> enum_names(FailedEp
 enum class FailedDemonstrations { drop, keep };
 std::span<const std::pair<FailedDemonstrations, std::string_view>> enum_names(FailedDemonstrations);
 
+/// Which of the policy's steps before a take-over become undesirable.
+enum class LabelWindow {
+  steps,  ///< the last K
+  onset,  ///< those since the mistake began, as far as the recorded actions tell
+};
+std::span<const std::pair<LabelWindow, std::string_view>> enum_names(LabelWindow);
+
 /// Reasons of take-overs that say no more than that time passed: no step before one was the mistake.
 inline constexpr std::array<std::string_view, 2> kReasonsOfTime{"out of patience", "stuck"};
 
 struct LabelOptions {
   int64_t steps_before_intervention = 10;                  ///< K
+  LabelWindow window = LabelWindow::steps;
+  int64_t max_window = 20;   ///< of `onset`: no window is longer
   std::vector<std::string> undesirable_reasons = {};  ///< that make negatives; empty: all but kReasonsOfTime
   FailedEpisodes failed_episodes = FailedEpisodes::drop;   ///< steps after the last intervention of a failed episode
   FailedDemonstrations failed_demonstrations = FailedDemonstrations::drop;   ///< of expert sources
@@ -75,6 +84,8 @@ struct LabelledStep {
                                        ///< human's step belongs to; -1: neither
   bool no_negatives = false;  ///< at a take-over: nothing before it is undesirable, for its recorded reason
   bool window_cut_short = false;       ///< at another take-over: fewer than K policy steps came before it
+  int32_t window_steps = 0;            ///< at a take-over: policy steps before it that its window holds
+  bool onset_not_found = false;        ///< at a take-over, with `onset`: the correction has no direction, K it is
   bool nothing_to_imitate = false;     ///< at a take-over: no human step of it is in the intervention pool
   /// Would be imitated if there were no filters.
   bool is_imitable() const {
@@ -97,6 +108,12 @@ struct LabelledStep {
 /// before it are in no pool. Nor are, before any take-over, the policy's steps before the window at which its
 /// recorded reason held already. A take-over without a recorded reason, or with an empty one, makes
 /// negatives.
+/// With `window: onset` the K steps above are those since the mistake began: going back from the take-over, a
+/// step belongs to it while its action goes against the human's first `credit_actions` ones (their mean, without
+/// the gripper; a negative scalar product), or is nearer to what the policy wanted there, where that is recorded.
+/// One step in between that does neither ends nothing. Steps at which the take-over's recorded reason held belong
+/// to it, too. One step at least, `max_window` at most. A human who moves less than `min_motion` gives no
+/// direction: then it is the last K steps (`onset_not_found`). A window found so is cut short only if it is empty.
 /// An explicit label takes its step's place in the count of K, that of being neither as well; an explicitly
 /// desirable human step stays in the intervention pool. `undesirable-tail`: of a failed episode's policy
 /// steps after the last intervention, the last K become undesirable and the others are dropped.
@@ -114,7 +131,7 @@ bool gripper_differs(const Action& before, const Action& action, std::span<const
 
 /// Counts by "label: reason" over episodes, for reports; beside them "take-over: whole window",
 /// "take-over: window cut short", "take-over: no negatives" and "take-over: nothing to imitate" count
-/// take-overs, which are no label (the last counts some of the others again).
+/// take-overs, which are no label (the last counts some of the others again, as "take-over: onset not found" does).
 using LabelCounts = std::map<std::string, int64_t>;
 void count_labels(std::span<const LabelledStep> steps, LabelCounts& counts);
 
