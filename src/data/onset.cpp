@@ -8,8 +8,8 @@
 namespace apo::data {
 namespace {
 
-constexpr double kNoMotion = 1e-3;   // Σ|mean| of a human who does not move, whatever the filters say
-constexpr int64_t kPause = 1;        // agreeing steps in a row that do not end a mistake
+constexpr double kNoMotion = 1e-3;  // Σ|mean| of a human who does not move, whatever the filters say
+constexpr int64_t kPause = 1;       // agreeing steps in a row that do not end a mistake
 
 // The numbers of an action that move the robot.
 std::vector<double> motion(const Action& action, std::span<const int64_t> gripper) {

@@ -23,8 +23,8 @@ bool may_change(std::string_view key) {
 
 void check_key(const std::string& where, const std::string& text) {
   const size_t equals = text.find('=');
-  APO_CHECK(ConfigError, equals != std::string::npos && equals > 0, where, ": expected key=value, found \"", text,
-            "\"");
+  APO_CHECK(ConfigError, equals != std::string::npos && equals > 0, where, ": expected key=value, found \"",
+            text, "\"");
   std::vector<std::string> sections(kSections.begin(), kSections.end());
   APO_CHECK(ConfigError, may_change(text.substr(0, equals)), where, ": expected a key of ", join(sections),
             ", found ", text.substr(0, equals), ", which is the same in all rounds");

@@ -1,5 +1,5 @@
-// data.labels.window onset by hand. One letter a step: the policy goes right (r), left (l), not at all (o) or up (u);
-// the human goes right (R), not at all (O).
+// data.labels.window onset by hand. One letter a step: the policy goes right (r), left (l), not at all (o) or
+// up (u); the human goes right (R), not at all (O).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/types.h>
@@ -22,11 +22,16 @@ using ::testing::HasSubstr;
 
 Action action_of(char letter) {
   switch (letter) {
-    case 'r': return {0.5f, 0.1f, 1.0f};
-    case 'l': return {-0.5f, 0.1f, 1.0f};
-    case 'u': return {0.1f, 0.8f, 1.0f};
-    case 'R': return {0.6f, 0.0f, -1.0f};
-    default: return {0.0f, 0.0f, 1.0f};
+    case 'r':
+      return {0.5f, 0.1f, 1.0f};
+    case 'l':
+      return {-0.5f, 0.1f, 1.0f};
+    case 'u':
+      return {0.1f, 0.8f, 1.0f};
+    case 'R':
+      return {0.6f, 0.0f, -1.0f};
+    default:
+      return {0.0f, 0.0f, 1.0f};
   }
 }
 
@@ -49,7 +54,8 @@ LabelRules rules(int64_t max_window = 20, int64_t k = 3) {
 // d desirable, u undesirable, i intervention, . skipped
 std::string labels_of(const EpisodeRecord& record, const LabelRules& rules) {
   std::string text;
-  for (const LabelledStep& step : label_episode(record, rules)) text += "dui."[static_cast<size_t>(step.label)];
+  for (const LabelledStep& step : label_episode(record, rules))
+    text += "dui."[static_cast<size_t>(step.label)];
   return text;
 }
 
@@ -96,9 +102,9 @@ TEST(Onset, NeverLongerThanMaxWindow) {
 }
 
 TEST(Onset, ACorrectionWithoutADirectionFallsBackToKAndIsCounted) {
-  const auto steps = label_episode(moves("rllllORRrllR"), {.labels = {.steps_before_intervention = 3,
-                                                                   .window = LabelWindow::onset,
-                                                                   .credit_actions = 1}});
+  const auto steps = label_episode(
+      moves("rllllORRrllR"),
+      {.labels = {.steps_before_intervention = 3, .window = LabelWindow::onset, .credit_actions = 1}});
   EXPECT_TRUE(steps[5].onset_not_found);
   EXPECT_EQ(steps[5].window_steps, 3);
   EXPECT_FALSE(steps[11].onset_not_found);
@@ -118,17 +124,17 @@ TEST(Onset, ACorrectionWithoutADirectionFallsBackToKAndIsCounted) {
 TEST(Onset, TheGripperIsNoDirection) {
   EpisodeRecord record = moves("rrrllR");
   for (size_t i = 0; i < 5; ++i) record.actions[i][2] = 1;
-  record.actions[5] = {0.01f, 0.0f, -1.0f};   // the hand opens and hardly moves
+  record.actions[5] = {0.01f, 0.0f, -1.0f};  // the hand opens and hardly moves
   EXPECT_TRUE(label_episode(record, rules())[5].onset_not_found);
 }
 
 TEST(Onset, WhatThePolicyWantedAtTheCorrectionTellsAStandstillFromAgreement) {
   EpisodeRecord record = moves("rrrooRR");
-  EXPECT_EQ(labels_of(record, rules()), "ddd.uii");   // a step without motion goes against nothing
+  EXPECT_EQ(labels_of(record, rules()), "ddd.uii");  // a step without motion goes against nothing
   record.policy_actions[5] = record.policy_actions[6] = action_of('o');
   const auto steps = label_episode(record, rules());
   EXPECT_EQ(steps[5].window_steps, 2);
-  record = moves("rrruuRR");   // the policy goes up, the human right: no scalar product is negative
+  record = moves("rrruuRR");  // the policy goes up, the human right: no scalar product is negative
   record.policy_actions[5] = action_of('u');
   EXPECT_EQ(labels_of(record, rules()), "ddduuii");
 }
@@ -139,14 +145,12 @@ TEST(Onset, ARecordedReasonHeldIsPartOfTheMistake) {
   EXPECT_EQ(labels_of(record, rules()), "ddduuuuui");
   record.take_overs[0].since = 8;
   EXPECT_EQ(labels_of(record, rules()), "dddddddui");
-  record.take_overs[0].reason = "stuck";   // makes no negatives
+  record.take_overs[0].reason = "stuck";  // makes no negatives
   EXPECT_EQ(labels_of(record, rules()), "ddddddd.i");
   EXPECT_EQ(label_episode(record, rules())[8].window_steps, 1);
 }
 
-TEST(Onset, StepsThatAreMarkedSkippedAreAsIfNotRecorded) {
-  EXPECT_EQ(labels_of("rrllsslRR"), "dduu..uii");
-}
+TEST(Onset, StepsThatAreMarkedSkippedAreAsIfNotRecorded) { EXPECT_EQ(labels_of("rrllsslRR"), "dduu..uii"); }
 
 TEST(Onset, NothingBeforeTheHuman) {
   const auto steps = label_episode(moves("RRll"), rules());

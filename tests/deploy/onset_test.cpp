@@ -1,4 +1,5 @@
-// How well data.labels.window onset finds the step at which a policy went wrong, against the truth of the simulation.
+// How well data.labels.window onset finds the step at which a policy went wrong, against the truth of the
+// simulation.
 //
 // Recordings of the tabletop are measured, too: replayed from the seed of their first episode.
 //   APO_ONSET_RECORDINGS="FILE SEED ..." build/release/bin/deploy_test --gtest_filter=Onset.OfRecordings
@@ -37,8 +38,8 @@ bool points_away(const Action& action, const Action& expert) {
 
 struct Played {
   data::EpisodeRecord record;
-  std::vector<bool> wrong;   // of each step
-  std::optional<int64_t> turn = {};   // where the policy is scripted: its first step for the other block
+  std::vector<bool> wrong;           // of each step
+  std::optional<int64_t> turn = {};  // where the policy is scripted: its first step for the other block
 };
 
 void add(Played& played, const TabletopState& state, const Action& action, ActionSource source,
@@ -53,7 +54,7 @@ void add(Played& played, const TabletopState& state, const Action& action, Actio
 
 // For each length of the window, how far its beginning is from the truth.
 struct Tally {
-  std::array<int64_t, kLongest + 1> near{};   // [K]; 0: by onset
+  std::array<int64_t, kLongest + 1> near{};  // [K]; 0: by onset
   std::array<int64_t, kLongest + 1> distance{};
   int64_t take_overs = 0, not_found = 0;
 
@@ -64,7 +65,8 @@ struct Tally {
       if (!steps[t].take_over) continue;
       int64_t available = 0;
       const auto is_policy = [&](size_t i) { return played.record.sources[i] == ActionSource::policy; };
-      while (available < static_cast<int64_t>(t) && is_policy(t - 1 - static_cast<size_t>(available))) ++available;
+      while (available < static_cast<int64_t>(t) && is_policy(t - 1 - static_cast<size_t>(available)))
+        ++available;
       if (available == 0) continue;
       // the first step of the last run that is wrong, a single right step aside
       int64_t truth = 0;
@@ -96,10 +98,11 @@ struct Tally {
   }
   void print(const std::string& what) const {
     std::cout << what << ": " << take_overs << " take-overs, onset not found " << not_found
-              << "; share within 3 steps of the truth, mean distance\n" << std::fixed;
+              << "; share within 3 steps of the truth, mean distance\n"
+              << std::fixed;
     for (int64_t k = 0; k <= kLongest; ++k)
-      std::cout << (k == 0 ? "onset " : "K = " + std::to_string(k)) << '\t' << std::setprecision(1) << 100 * share(k)
-                << " %\t" << std::setprecision(2) << mean(k) << '\n';
+      std::cout << (k == 0 ? "onset " : "K = " + std::to_string(k)) << '\t' << std::setprecision(1)
+                << 100 * share(k) << " %\t" << std::setprecision(2) << mean(k) << '\n';
   }
 };
 
@@ -107,7 +110,7 @@ struct Tally {
 Played play(uint64_t seed) {
   std::mt19937_64 random(seed);
   std::normal_distribution<float> noise(0.0f, 0.1f);
-  const auto turn = static_cast<int64_t>(random() % 13);               // the first step for the wrong block
+  const auto turn = static_cast<int64_t>(random() % 13);  // the first step for the wrong block
   const auto take_over = turn + 3 + static_cast<int64_t>(random() % 13);
   Tabletop table;
   table.reset(seed);
@@ -134,7 +137,7 @@ TEST(Onset, OfAPolicyThatTurnsToTheWrongBlockIsFoundMoreOftenThanByAnyFixedWindo
   tally.print("scripted");
   EXPECT_EQ(tally.take_overs, 200);
   EXPECT_EQ(tally.not_found, 0);
-  EXPECT_GE(tally.share(0), 0.8);   // 0.84 as of writing
+  EXPECT_GE(tally.share(0), 0.8);  // 0.84 as of writing
   EXPECT_GT(tally.share(0), tally.best_share() + 0.1);
 }
 
