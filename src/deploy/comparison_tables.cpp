@@ -95,6 +95,20 @@ std::string test_cell(const Row& row, const Row& other, const Bits& bits, Units 
                 p_text(test.p));
 }
 
+// "+2.8 [−8.5, 14.0]": the difference in success, bases as the units.
+std::string over_bases_cell(const Row& row, const Row& other) {
+  if (row.front()->method == other.front()->method) return "–";
+  std::vector<double> differences;
+  for (size_t loop = 0; loop < row.size(); ++loop)
+    differences.push_back(100 * paired_test(row[loop]->success, other[loop]->success).difference);
+  const auto points = [](double value) {
+    return concat(value < 0 ? "−" : "", fixed(std::min(100.0, std::abs(value)), 1));
+  };
+  const MeanOverBases over = mean_over_bases(differences);
+  return concat(over.mean < 0 ? "" : "+", points(over.mean), " [", points(over.low), ", ", points(over.high),
+                "]");
+}
+
 std::string escaped(const std::string& text) {
   std::string out;
   for (const char c : text) out += c == '|' ? std::string("\\|") : std::string(1, c);
@@ -180,7 +194,10 @@ class Merged {
     const std::vector<std::string> kinds = reasons(round);
     TableRows trials = {{"method", "success", "each base", "unaided"}};
     TableRows episodes = {{"method", "episodes with a take-over", "each base"}};
-    for (const auto& [name, row] : others) trials[0].push_back(concat("success against ", escaped(name)));
+    for (const auto& [name, row] : others) {
+      trials[0].push_back(concat("success against ", escaped(name)));
+      if (row->size() > 1) trials[0].push_back(concat("against ", escaped(name), ", over bases"));
+    }
     for (const std::string& kind : kinds) episodes[0].push_back(escaped(kind));
     for (const char* column : {"lost", "episodes", "take-overs", "human steps"})
       episodes[0].emplace_back(column);
@@ -208,7 +225,10 @@ class Merged {
                                             const std::vector<std::pair<std::string, const Row*>>& others) {
     std::vector<std::string> cells = {escaped(row[0]->method), rate_cell(row, success, Units::seeds),
                                       loops_cell(row, success), rate_cell(row, unaided, Units::seeds)};
-    for (const auto& [name, other] : others) cells.push_back(test_cell(row, *other, success, Units::seeds));
+    for (const auto& [name, other] : others) {
+      cells.push_back(test_cell(row, *other, success, Units::seeds));
+      if (row.size() > 1) cells.push_back(over_bases_cell(row, *other));
+    }
     return cells;
   }
 
@@ -258,7 +278,9 @@ const char* const kSeveralLoops =
     "are); they leave out the spread between bases. Differences are in points (hundredths), with the "
     "two-sided p of McNemar's exact test over the common seeds, not corrected for the number of tests. "
     "In the test of success each seed counts once, for the method that succeeded there with more of "
-    "the bases; where both did with as many, it does not count.\n";
+    "the bases; where both did with as many, it does not count. Over bases: the mean of the bases' "
+    "differences "
+    "with Student's 95 % interval, which alone says what to expect of another base.\n";
 
 }  // namespace
 

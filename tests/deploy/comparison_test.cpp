@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
@@ -157,6 +158,21 @@ TEST(Comparison, IntervalsAreThoseOfTheEffectiveTrials) {
                          HasSubstr("| apo | 0.500 [0.43, 0.57] |"), Not(HasSubstr("bases"))));
 }
 
+TEST(MeanOverBases, ByHand) {
+  // mean 2.75, deviations −4.75, 10.45, −1.75, −3.95: s² = 150.41 / 3, half = 3.182 * 7.081 / 2
+  const MeanOverBases four = mean_over_bases(std::vector<double>{-2.0, 13.2, 1.0, -1.2});
+  EXPECT_NEAR(four.mean, 2.75, 1e-12);
+  EXPECT_NEAR(four.low, 2.75 - 11.266, 1e-3);
+  EXPECT_NEAR(four.high, 2.75 + 11.266, 1e-3);
+  // of 22 and more from a formula: close to the table's last
+  std::vector<double> many(40);
+  for (size_t i = 0; i < many.size(); ++i) many[i] = i % 2 == 0 ? 1 : -1;
+  EXPECT_NEAR(mean_over_bases(many).high, 2.0227 * std::sqrt(40.0 / 39 / 40), 1e-3);
+  const MeanOverBases one = mean_over_bases(std::vector<double>{0.5});
+  EXPECT_EQ(one.mean, 0.5);
+  EXPECT_TRUE(std::isinf(one.low) && std::isinf(one.high));
+}
+
 TEST(Comparison, TablesPoolTheLoops) {
   const std::vector<Comparison> loops = {comparison(1), comparison(2)};
   const std::vector<std::string> names = {"one", "two"};
@@ -167,7 +183,11 @@ TEST(Comparison, TablesPoolTheLoops) {
   // is worse: p = 2 / 2^3
   EXPECT_THAT(text, HasSubstr("| base | 0.250 [0.05, 0.70] | 0.25 / 0.25 |"));
   EXPECT_THAT(
-      text, HasSubstr("| a\\|b | 0.875 [0.53, 0.98] | 0.75 / 1.00 | 0.000 [0.00, 0.49] | +62.5, p = 0.25 |"));
+      text,
+      HasSubstr("| a\\|b | 0.875 [0.53, 0.98] | 0.75 / 1.00 | 0.000 [0.00, 0.49] | +62.5, p = 0.25 |"
+                " +62.5 [−96.3, 100.0] |"));  // 50 and 75: 62.5 ± 12.706 * 17.68 / 1.414, points end at 100
+  EXPECT_THAT(text, HasSubstr("| success against base | against base, over bases |"));
+  EXPECT_THAT(comparison_markdown({loops.data(), 1}, {names.data(), 1}), Not(HasSubstr("over bases")));
   // deployments: 3 of 3 and 1 of 3, the base's commonest reason first; 4 discordant episodes: p = 2 / 16
   EXPECT_THAT(text, HasSubstr("| each base | wrong object | off course | lost | episodes | take-overs | "
                               "human steps | take-overs against base | wrong object against base |"));

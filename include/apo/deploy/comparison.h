@@ -76,6 +76,13 @@ struct PairedTest {
 /// Seed by seed; of a longer vector the end is left out, for only one of the two was there.
 PairedTest paired_test(const std::vector<bool>& first, const std::vector<bool>& second);
 
+/// A mean over freshly trained bases with its 95 % interval, bases as the units.
+struct MeanOverBases {
+  double mean = 0, low = 0, high = 0;
+};
+/// Student's t: mean ± t(0.975, n - 1) s / sqrt(n), s² with n - 1. One value: low and high are infinite.
+MeanOverBases mean_over_bases(std::span<const double> values);
+
 /// How much less the m outcomes of each seed tell than m independent ones: outcomes[loop][seed], m loops.
 ///
 ///   deff = 1 + (m - 1) ICC,   ICC = (MSB - MSW) / (MSB + (m - 1) MSW),   clamped to [1, m]
