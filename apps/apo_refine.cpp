@@ -71,7 +71,7 @@ struct RefineArguments {
 void merge(const RefineArguments& arguments) {
   if (!arguments.output.empty())
     check_output("--output", arguments.output,
-                 text_beginning("the tables of an earlier --merge", "## After round"));
+                 text_beginning("the tables of an earlier --merge", "## After "));
   const std::string tables = deploy::merge_comparisons(arguments.merge);
   if (arguments.output.empty())
     std::cout << tables;

@@ -99,6 +99,14 @@ TEST_F(Comparing, MergesLoopsIntoOneTable) {
       run_program("apo-refine", {"--merge", path("1"), path("2"), "--output", path("tables.md")});
   ASSERT_EQ(merged.exit_code, 0) << merged.err;
   EXPECT_THAT(slurp(path("tables.md")), HasSubstr("2 freshly trained bases, 4 trials"));
+  // once more, as when a comparison goes on; what is no such table stays
+  const std::string tables = slurp(path("tables.md"));
+  EXPECT_EQ(run_program("apo-refine", {"--merge", path("1"), path("2"), "--output", path("tables.md")}).exit_code, 0);
+  EXPECT_EQ(slurp(path("tables.md")), tables);
+  spit(path("notes.md"), "## My notes\n");
+  const auto notes = run_program("apo-refine", {"--merge", path("1"), "--output", path("notes.md")});
+  EXPECT_EQ(notes.exit_code, 2);
+  EXPECT_EQ(slurp(path("notes.md")), "## My notes\n");
   const auto missing = run_program("apo-refine", {"--merge", path("1"), path("3")});
   EXPECT_EQ(missing.exit_code, 3);
   EXPECT_THAT(missing.err, HasSubstr("3/comparison.json"));
