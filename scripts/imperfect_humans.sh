@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Compares objectives on the corrections of imperfect humans and writes one table over all bases.
+# Compares objectives on the corrections of imperfect humans and writes their tables, each over all bases.
 #
 #   scripts/imperfect_humans.sh [--base DIR] [--output FILE] [--human NAME ...] [--set KEY=VALUE ...] SEED...
 #
 #   --base DIR      start from the bases of a comparison, DIR/SEED; else the perfect human's run trains new ones
-#   --output FILE   the table; runs/imperfect_humans/imperfect_humans.md by default
+#   --output FILE   the tables; runs/imperfect_humans/imperfect_humans.md by default
 #   --human NAME    only this one, and others named so; all by default: perfect, delay-4, tremor-0.3, hesitation-4,
 #                   needless-0.3, wrong-0.3, hesitation-4-filtered (idle steps are not imitated)
 #
@@ -54,72 +54,13 @@ for name in "${humans[@]}"; do
   done
 done
 
-python3 - "$results" "$output" "${seeds[*]}" "${humans[@]}" <<'END_OF_PROGRAM'
-import json, math, pathlib, sys
-
-found, output, seeds, humans = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3].split(), sys.argv[4:]
-
-def design_effect(bases):
-    """As apo::deploy::design_effect: 1 + (m - 1) ICC of the m outcomes of each trial seed, within [1, m]."""
-    m, k = len(bases), len(bases[0])
-    if m < 2 or k < 2:
-        return max(1, m)
-    shares = [sum(base[trial] for base in bases) / m for trial in range(k)]
-    mean = sum(shares) / k
-    between = m * sum((share - mean) ** 2 for share in shares) / (k - 1)
-    within = m * sum(share * (1 - share) for share in shares) / (k * (m - 1))
-    spread = between + (m - 1) * within
-    return m if spread < 1e-12 else min(max(1 + (m - 1) * (between - within) / spread, 1), m)
-
-def cell(bases, perfect):
-    k, n = sum(map(sum, bases)), sum(map(len, bases))
-    z = 1.959964 * math.sqrt(design_effect(bases))
-    middle, half = (k + z * z / 2) / (n + z * z), z * math.sqrt(k * (n - k) / n + z * z / 4) / (n + z * z)
-    text = f"{k / n:.3f} [{max(middle - half, 0):.2f}, {min(middle + half, 1):.2f}]"
-    if perfect and perfect is not bases:
-        points = 100 * (k / n - sum(map(sum, perfect)) / sum(map(len, perfect)))
-        text += f", {points:+.1f}".replace("-", "−")
-    return text
-
-def read(human):
-    """Method -> for each base its trials; and how the human took over, over all bases."""
-    trials, reasons, steps, settings = {}, {}, 0, set()
-    for seed in seeds:
-        directory = found / human / seed
-        comparison = json.loads((directory / "comparison.json").read_text())
-        settings.add(comparison["eval_seed"])
-        for result in comparison["results"]:
-            trials.setdefault(result["method"], []).append(result["success"])
-        summary = json.loads((directory / "round-1" / "interactions.hdf5.json").read_text())
-        for reason, count in summary["take_overs_by_reason"].items():
-            reasons[reason] = reasons.get(reason, 0) + count
-        steps += summary["steps"].get("intervention", 0)
-    if len(settings) > 1 or len({len(base) for bases in trials.values() for base in bases}) > 1:
-        sys.exit(f"imperfect_humans.sh: {found / human}: expected the same trials of all bases, found others")
-    if any(len(bases) != len(seeds) for bases in trials.values()):
-        sys.exit(f"imperfect_humans.sh: {found / human}: expected the same methods of all bases, found others")
-    return trials, reasons, steps
-
-rows = {human: read(human) for human in humans}
-methods = [method for method in rows[humans[0]][0] if method != "base"]
-perfect = rows.get("perfect", ({}, {}, 0))[0]
-lines = ["| human | " + " | ".join(methods) + " | take-overs | human steps |",
-         "| --- " * (len(methods) + 3) + "|"]
-base = rows[humans[0]][0].get("base")
-if base:
-    lines.append(f"| (base) | {' | '.join([cell(base, None)] * len(methods))} | – | – |")
-for human, (trials, reasons, steps) in rows.items():
-    cells = [cell(trials[method], perfect.get(method)) for method in methods]
-    took_over = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
-    lines.append(f"| {human} | {' | '.join(cells)} | {took_over} | {steps} |")
-lines += ["", f"Success of {len(seeds)} base{'s' * (len(seeds) > 1)}, {len(perfect.get(methods[0], [[]])[0])} trials each, "
-          "with Wilson's 95 % interval, then the difference to the perfect human in points." if perfect else
-          "Success with Wilson's 95 % interval."]
-if len(seeds) > 1:
-    lines[-1] += (" All bases are tried on the same seeds: the intervals are those of the effective number of trials "
-                  "(Kish's design effect), and leave out the spread between bases.")
-output.parent.mkdir(parents=True, exist_ok=True)
-output.write_text("\n".join(lines) + "\n")
-print("\n".join(lines))
-END_OF_PROGRAM
-echo "table  $output"
+# each human's table beneath its name, without that of the next deployment, one episode
+mkdir -p "$(dirname "$output")"
+for name in "${humans[@]}"; do
+  "$program" --merge "${seeds[@]/#/$results/$name/}" --output "$results/$name.md" > /dev/null
+  printf '# %s\n\n' "$name"
+  sed '/^The next deployment/,/^$/d; /^| method | episodes/,/^$/d' "$results/$name.md"
+  printf '\n'
+done > "$output.partial"
+mv "$output.partial" "$output"
+echo "tables  $output"

@@ -38,7 +38,7 @@ class TabletopEnvironment : public Environment {
 
   std::optional<std::string> concern() const override { return simulation::tabletop_concern(states_); }
   int64_t concern_steps() const override {
-    return simulation::tabletop_concern(states_.back()) ? 0 : simulation::steps_stuck(states_);
+    return concern() == "stuck" ? simulation::steps_stuck(states_) : 0;
   }
   std::optional<Action> expert_action() const override { return simulation::scripted_expert(table_.state()); }
   Facts facts() const override {

@@ -52,6 +52,9 @@ std::vector<Word> tabletop_words(const LoopSummary& summary) {
   std::vector<Word> words = {
       {"wrong object", "The hand went to, or moved, the block that the instruction does not name."},
       {"off course", "The hand came down too far beside the block that the instruction names."},
+      {"grasped air", "The fingers closed on nothing."},
+      {"passed by", "The hand was over the named block and went on past it."},
+      {"stuck", "The hand stayed where it was and nothing came of it."},
       {"off the table", "A block fell off the table."},
       {"target", "The color of the block that the instruction names."},
       {"layout", "Where the blocks lie. habit: red on the right of the picture; swapped: red on the left."}};

@@ -95,9 +95,11 @@ void TabletopOptions::visit(config::Visitor& v) {
   v("task", task, "pick: lift the named block; push: bring it into the zone in the middle");
   v("image_size", image_size, "pixels of a side of the camera picture", config::between(16, 1024));
   v("max_steps", max_steps, "control steps (20 a second) after which an episode ends", config::at_least(1));
-  v("habit", habit, "probability that the red block lies on the right; 1 in the demonstrations", config::between(0, 1));
+  v("habit", habit, "probability that the red block lies on the right; 1 in the demonstrations",
+    config::between(0, 1));
   v("action_noise", action_noise,
-    "standard deviation of the noise on executed x, y, z, in units of action; the recorded action stays clean",
+    "standard deviation of the noise on executed x, y, z, in units of action; the recorded action stays "
+    "clean",
     config::at_least(0));
 }
 
@@ -123,7 +125,9 @@ bool achieved_with_other(const TabletopState& state) {
   return state.task == TabletopTask::push ? in_zone(other) : other.z() > 0.045;
 }
 
-bool off_table(const TabletopState& state) { return std::min(state.blocks[0][2], state.blocks[1][2]) < -0.02; }
+bool off_table(const TabletopState& state) {
+  return std::min(state.blocks[0][2], state.blocks[1][2]) < -0.02;
+}
 
 bool near_wrong(const TabletopState& state) {
   const Position hand = position(state.hand), other = position(state.other_block());
@@ -137,7 +141,8 @@ std::optional<std::string> tabletop_concern(const TabletopState& state) {
   const Position hand = position(state.hand);
   const double above = hand.z() - state.target_block()[2];
   const double high = state.task == TabletopTask::push ? 0.06 : 0.07;  // a pushing hand comes along lower
-  if (above > 0.045 && above < high && (approach_point(state) - hand.head<2>()).norm() > 0.05) return "off course";
+  if (above > 0.045 && above < high && (approach_point(state) - hand.head<2>()).norm() > 0.05)
+    return "off course";
   return std::nullopt;
 }
 
@@ -163,9 +168,29 @@ int64_t steps_stuck(std::span<const TabletopState> states) {
   return at_rest >= 8 ? at_rest : 0;
 }
 
+bool grasped_air(const TabletopState& state) {
+  constexpr double kEmpty = 0.02;  // closing on a block they come to 3 cm for a moment, and end at 4.4
+  return state.task == TabletopTask::pick && state.opening < kEmpty;
+}
+
+bool passed_by(std::span<const TabletopState> states) {
+  constexpr double kNear = 0.05, kAway = 0.04;
+  if (states.empty() || states.back().task != TabletopTask::pick) return false;
+  const Eigen::Vector2d block = position(states.back().target_block()).head<2>();
+  const auto distance = [&block](const TabletopState& state) {
+    return (position(state.hand).head<2>() - block).norm();
+  };
+  double closest = kNear;
+  for (const TabletopState& state : states) closest = std::min(closest, distance(state));
+  return closest < kNear && distance(states.back()) > closest + kAway;
+}
+
 std::optional<std::string> tabletop_concern(std::span<const TabletopState> states) {
   if (states.empty()) return std::nullopt;
   const auto concern = tabletop_concern(states.back());
+  if (concern == "wrong object") return concern;
+  if (grasped_air(states.back())) return "grasped air";
+  if (passed_by(states)) return "passed by";
   return !concern && steps_stuck(states) > 0 ? "stuck" : concern;
 }
 

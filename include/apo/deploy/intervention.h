@@ -65,14 +65,14 @@ struct ImperfectionOptions {
 /// The scripted human (config section `deploy.intervention.scripted`).
 struct ScriptedHumanOptions {
   int64_t reaction_steps = 4;  ///< steps in a row with a concern before the human takes over
-  std::vector<std::string> at_once = {"wrong object",
-                                      "stuck"};         ///< concerns that are answered in the first step
-  std::vector<std::string> ignore = {};                 ///< concerns that do not trouble the human
-  int64_t calm_steps = 3;                               ///< steps at the episode's start without a take-over
-  int64_t patience_steps = 0;            ///< take over after so many steps of an episode; 0: never
-  HandBack hand_back = HandBack::never;  ///< never: the human finishes the episode
-  int64_t min_steps = 5;                 ///< of a take-over before handing back
-  ImperfectionOptions imperfect{};       ///< no human is perfect; this one is unless told otherwise
+  std::vector<std::string> at_once = {"wrong object", "grasped air", "passed by",
+                                      "stuck"};  ///< concerns that are answered in the first step
+  std::vector<std::string> ignore = {};          ///< concerns that do not trouble the human
+  int64_t calm_steps = 3;                        ///< steps at the episode's start without a take-over
+  int64_t patience_steps = 0;                    ///< take over after so many steps of an episode; 0: never
+  HandBack hand_back = HandBack::never;          ///< never: the human finishes the episode
+  int64_t min_steps = 5;                         ///< of a take-over before handing back
+  ImperfectionOptions imperfect{};               ///< no human is perfect; this one is unless told otherwise
   void visit(config::Visitor& v);
 };
 

@@ -148,7 +148,13 @@ std::optional<std::string> tabletop_concern(const TabletopState& state);
 /// mm.
 int64_t steps_stuck(std::span<const TabletopState> states);
 
-/// As above for the last of `states`; else "stuck" where the hand is.
+/// pick: the fingers are closer together than around a block (less than 2 cm apart).
+bool grasped_air(const TabletopState& state);
+
+/// pick: the hand was within 5 cm of where the named block lies now, seen from above, and is 4 cm farther away from it again.
+bool passed_by(std::span<const TabletopState> states);
+
+/// The first that holds at the end of `states`: "wrong object", "grasped air", "passed by", "off course", "stuck".
 std::optional<std::string> tabletop_concern(std::span<const TabletopState> states);
 
 }  // namespace apo::simulation
