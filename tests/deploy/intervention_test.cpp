@@ -19,6 +19,7 @@ simulation::TabletopState table_with_hand(double x, double y, double z) {
   state.blocks = {{{0.0, 0.08, 0.02}, {0.0, -0.08, 0.02}}};
   state.target = 0;
   state.hand = {x, y, z};
+  state.opening = 0.11;
   return state;
 }
 
