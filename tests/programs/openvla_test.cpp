@@ -59,7 +59,7 @@ environment: {type: tabletop, tabletop: {image_size: 32, max_steps: 40}}
 deploy:
   collect: {take_overs: 2, episodes: 4}
   demonstrations: {episodes: 2}
-  intervention: {scripted: {patience_steps: 12, ignore: [stuck]}}
+  intervention: {scripted: {patience_steps: 12, ignore: [stuck, grasped air, passed by]}}
 eval: {trials: 2, parallel: 2}
 data:
   expert: [{path: demos.hdf5}]

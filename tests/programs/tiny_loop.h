@@ -18,7 +18,7 @@ environment: {type: tabletop, tabletop: {image_size: 32}}
 deploy:
   demonstrations: {episodes: 6, habit: 1.0}
   collect: {take_overs: 2, episodes: 8}
-  intervention: {scripted: {patience_steps: 12, ignore: [stuck]}}   # a policy of a few updates goes nowhere
+  intervention: {scripted: {patience_steps: 12, ignore: [stuck, grasped air, passed by]}}   # a policy of a few updates goes nowhere
 eval: {trials: 4, parallel: 4}
 data:
   labels: {undesirable_reasons: [wrong object, off course, out of patience]}

@@ -29,7 +29,7 @@ environment: {type: tabletop, tabletop: {image_size: 32}}
 deploy:
   demonstrations: {episodes: 6, habit: 1.0}
   collect: {take_overs: 2, episodes: 8, animations: 1}
-  intervention: {scripted: {patience_steps: 12, ignore: [stuck]}}
+  intervention: {scripted: {patience_steps: 12, ignore: [stuck, grasped air, passed by]}}
 eval: {trials: 4, parallel: 4, threads: 1}
 data:
   labels: {undesirable_reasons: [wrong object, off course, out of patience]}

@@ -33,7 +33,7 @@ environment: {type: tabletop, tabletop: {image_size: 32}}
 deploy:
   demonstrations: {episodes: 3, habit: 1.0}
   collect: {take_overs: 2, episodes: 8}
-  intervention: {scripted: {patience_steps: 12, ignore: [stuck]}}
+  intervention: {scripted: {patience_steps: 12, ignore: [stuck, grasped air, passed by]}}
 eval: {trials: 2, parallel: 2, threads: 1}
 data: {labels: {undesirable_reasons: [wrong object, off course, out of patience]}, filter: {min_motion: 0}}
 schedule: {type: constant}
