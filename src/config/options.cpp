@@ -85,6 +85,22 @@ void apply_override(Value& root, std::string_view text, const Source& source) {
   descend(root, split_key(text.substr(0, equals), source.name), source) = std::move(value);
 }
 
+// `above` wins key by key; a list and an empty section (its defaults) win whole.
+void overlay(Value& below, Value above) {
+  if (below.kind != Value::Kind::map || above.kind != Value::Kind::map) {
+    below = std::move(above);
+    return;
+  }
+  for (Key& key : above.members) {
+    if (Key* same = below.find(key.name)) {
+      same->source = key.source, same->line = key.line;
+      overlay(same->value, std::move(key.value));
+    } else {
+      below.members.push_back(std::move(key));
+    }
+  }
+}
+
 std::string joined_lines(const std::vector<std::string>& lines) {
   constexpr size_t kMostLines = 20;
   std::string out;
@@ -98,42 +114,76 @@ std::string joined_lines(const std::vector<std::string>& lines) {
 struct Document::State {
   std::deque<Source> sources;  // values point to them
   Value root;
+
+  Value parse(std::string_view text, const std::string& name, const fs::path& base, const fs::path& directory,
+              int depth);
+  Value parse_file(const fs::path& path, const fs::path& base, int depth);
 };
 
-Document::Document(std::unique_ptr<State> state) : state_(std::move(state)) {}
-Document::~Document() = default;
-Document::Document(Document&&) noexcept = default;
+// What the text says, above what the file says that it extends. `directory` is where that file is looked for.
+Value Document::State::parse(std::string_view text, const std::string& name, const fs::path& base,
+                             const fs::path& directory, int depth) {
+  constexpr int kMostFiles = 8;
+  const Source& source =
+      sources.emplace_back(Source{.name = name, .base = fs::absolute(base.empty() ? "." : base)});
+  Value value = parse_yaml(text, source);
+  APO_CHECK(ConfigError, value.kind == Value::Kind::map || value.kind == Value::Kind::null,
+            location(*value.source, value.line), ": expected sections (key: value), found ", shown(value));
+  const Key* key = value.find("extends");
+  if (key == nullptr) return value;
+  const std::string where = location(source, key->line) + ": extends: ";
+  APO_CHECK(ConfigError, key->value.kind == Value::Kind::text && !key->value.text.empty(), where,
+            "expected the path of a config, found ", shown(key->value));
+  APO_CHECK(ConfigError, depth + 1 < kMostFiles, where, "expected a chain of at most ", kMostFiles,
+            " configs, found a longer one (does one extend itself?)");
+  const fs::path file = key->value.text;
+  APO_CHECK(ConfigError, fs::is_regular_file(directory / file), where,
+            "expected the path of a config, found '", file.string(), "', and there is no file ",
+            (directory / file).lexically_normal().string());
+  Value below = parse_file((directory / file).lexically_normal(), (base / file).parent_path(), depth + 1);
+  std::erase_if(value.members, [](const Key& member) { return member.name == "extends"; });
+  overlay(below, std::move(value));
+  return below;
+}
 
-Document Document::from_file(const fs::path& path, const std::vector<std::string>& overrides) {
+Value Document::State::parse_file(const fs::path& path, const fs::path& base, int depth) {
   std::error_code ignored;
   const uintmax_t bytes = fs::is_regular_file(path, ignored) ? fs::file_size(path, ignored) : 0;
-  APO_CHECK(ConfigError, bytes <= kLargestBytes, path.string(), ": expected a config of at most ", kLargestBytes,
-            " bytes, found ", bytes);
+  APO_CHECK(ConfigError, bytes <= kLargestBytes, path.string(), ": expected a config of at most ",
+            kLargestBytes, " bytes, found ", bytes);
   std::string text;
   try {
     text = read_file(path);
   } catch (const DataError& error) {
     throw ConfigError(error.what());
   }
-  return from_text(text, overrides, path.parent_path(), path.string());
+  return parse(text, path.string(), base, path.parent_path(), depth);
+}
+
+Document::Document(std::unique_ptr<State> state, const std::vector<std::string>& overrides)
+    : state_(std::move(state)) {
+  for (const std::string& text : overrides) {
+    APO_CHECK(ConfigError, is_utf8(text), "--set: expected UTF-8 text, found other bytes");
+    state_->sources.push_back({.name = "--set " + text, .base = fs::current_path(), .is_override = true});
+    if (state_->root.kind == Value::Kind::null) state_->root.kind = Value::Kind::map;
+    apply_override(state_->root, text, state_->sources.back());
+  }
+}
+Document::~Document() = default;
+Document::Document(Document&&) noexcept = default;
+
+Document Document::from_file(const fs::path& path, const std::vector<std::string>& overrides,
+                             const std::optional<fs::path>& base) {
+  auto state = std::make_unique<State>();
+  state->root = state->parse_file(path, base.value_or(path.parent_path()), 0);
+  return {std::move(state), overrides};
 }
 
 Document Document::from_text(std::string_view text, const std::vector<std::string>& overrides,
                              const fs::path& base, std::string_view name) {
   auto state = std::make_unique<State>();
-  state->sources.push_back({.name = std::string(name), .base = fs::absolute(base.empty() ? "." : base)});
-  state->root = parse_yaml(text, state->sources.back());
-  const Value& root = state->root;
-  APO_CHECK(ConfigError, root.kind == Value::Kind::map || root.kind == Value::Kind::null,
-            location(*root.source, root.line), ": expected sections (key: value), found ", shown(root));
-  for (const std::string& text_of_override : overrides) {
-    APO_CHECK(ConfigError, is_utf8(text_of_override), "--set: expected UTF-8 text, found other bytes");
-    state->sources.push_back(
-        {.name = "--set " + text_of_override, .base = fs::current_path(), .is_override = true});
-    if (state->root.kind == Value::Kind::null) state->root.kind = Value::Kind::map;
-    apply_override(state->root, text_of_override, state->sources.back());
-  }
-  return Document(std::move(state));
+  state->root = state->parse(text, std::string(name), base, base, 0);
+  return {std::move(state), overrides};
 }
 
 void Document::read(const VisitFunction& visit) const {

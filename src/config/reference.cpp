@@ -161,6 +161,7 @@ constexpr std::string_view kTableHead =
 std::string json_schema(const VisitFunction& visit) {
   Json out = {{"$schema", "https://json-schema.org/draft/2020-12/schema"}};
   out.update(object_schema(fields_of(visit, true).children));
+  out["properties"]["extends"] = {{"type", "string"}, {"description", "a config whose keys hold where this one says nothing else"}};
   return out.dump(2) + "\n";
 }
 

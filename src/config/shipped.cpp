@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "apo/base/error.h"
-#include "apo/base/files.h"
 #include "apo/base/location.h"
 #include "apo/base/text.h"
 #include "config/expectation.h"
@@ -59,8 +58,7 @@ Document open_config(const std::string& file_or_name, const std::vector<std::str
                              "), found '", file_or_name, "'",
                              suggestion ? concat(" (did you mean '", *suggestion, "'?)") : ""));
   }
-  const fs::path file = *directory() / (file_or_name + ".yaml");
-  return Document::from_text(read_file(file), overrides, "configs", file.string());
+  return Document::from_file(*directory() / (file_or_name + ".yaml"), overrides, "configs");
 }
 
 }  // namespace apo::config

@@ -2,6 +2,7 @@
 #include <fstream>
 
 #include "config/robot_options.h"
+#include "support/message_of.h"
 #include "support/temp_dir.h"
 
 namespace apo::config {
@@ -258,6 +259,53 @@ TEST(Read, FilesAreNamedAsTheyWereGiven) {
       EXPECT_THAT(error.what(), HasSubstr(missing.string() + ": "));
     }
   }
+}
+
+TEST(Extends, WhatTheFileSaysHoldsWhereThisOneSaysNothing) {
+  const apo::testing::TempDir dir;
+  std::filesystem::create_directories(dir / "shared");
+  std::ofstream(dir / "shared/base.yaml") << "seed: 1\ncheckpoint: policy\nsizes: [1]\nobjective: "
+                                             "{beta: 0.5, kl_max: 3}\nexpert: [{path: a}, {path: b}]\n";
+  std::ofstream(dir / "middle.yaml") << "extends: shared/base.yaml\nseed: 2\nobjective: {kl_max: 4}\n";
+  std::ofstream(dir / "run.yaml") << "extends: middle.yaml\nexpert: [{path: c}]\n";
+  const auto run = load<RobotOptions>(Document::from_file(dir / "run.yaml", {"objective.beta=0.25"}));
+  EXPECT_EQ(run.seed, 2);
+  EXPECT_EQ(run.objective.beta, 0.25) << "an override wins over all files";
+  EXPECT_EQ(run.objective.kl_max, 4) << "key by key";
+  ASSERT_EQ(run.expert.size(), 1u) << "a list wins whole";
+  EXPECT_EQ(run.expert[0].path, (dir / "c").string());
+  EXPECT_EQ(run.checkpoint, (dir / "shared/policy").string()) << "relative to the file that says it";
+  EXPECT_EQ(run.sizes, std::vector<int64_t>{1});
+  std::ofstream(dir / "run.yaml") << "extends: middle.yaml\nobjective:\n";
+  EXPECT_EQ(load<RobotOptions>(Document::from_file(dir / "run.yaml")).objective, ObjectiveOptions())
+      << "an empty section takes its defaults";
+  EXPECT_EQ(load<RobotOptions>(Document::from_file(dir / "run.yaml", {}, "/elsewhere")).checkpoint,
+            "/elsewhere/shared/policy");
+}
+
+TEST(Extends, ErrorsNameTheFileInWhichTheyAre) {
+  const apo::testing::TempDir dir;
+  const auto error = [&dir](const std::string& text) {
+    std::ofstream(dir / "run.yaml") << text;
+    return apo::testing::message_of<ConfigError>(
+        [&dir] { load<RobotOptions>(Document::from_file(dir / "run.yaml")); });
+  };
+  std::ofstream(dir / "base.yaml") << "\nsed: 1\n";
+  EXPECT_EQ(error("extends: base.yaml\n"),
+            (dir / "base.yaml").string() + ":2: unknown key 'sed' (did you mean 'seed'?)");
+  const std::string first = (dir / "run.yaml").string() + ":1: extends: ";
+  EXPECT_EQ(error("extends: bas.yaml\n"),
+            first + "expected the path of a config, found 'bas.yaml', and there is no file " +
+                (dir / "bas.yaml").string());
+  EXPECT_EQ(error("extends: [base.yaml]\n"), first + "expected the path of a config, found a list");
+  EXPECT_EQ(error("extends:\n"), first + "expected the path of a config, found nothing (null)");
+  EXPECT_EQ(error("extends: .\n"), first + "expected the path of a config, found '.', and there is no file " +
+                                       (dir.path() / "").string());
+  EXPECT_THAT(error("extends: run.yaml\n"),
+              HasSubstr("expected a chain of at most 8 configs, found a longer one"));
+  std::ofstream(dir / "base.yaml") << "- 1\n";
+  EXPECT_THAT(error("extends: base.yaml\n"),
+              HasSubstr("base.yaml:1: expected sections (key: value), found a list"));
 }
 
 TEST(Read, DocumentsCanBeReadTwice) {

@@ -20,7 +20,7 @@ TEST(JsonSchema, DescribesEveryKindOfField) {
   EXPECT_EQ(schema["type"], "object");
   EXPECT_EQ(schema["additionalProperties"], false);
   const Json& properties = schema["properties"];
-  EXPECT_EQ(properties.size(), 9u);
+  EXPECT_EQ(properties.size(), 9u + 1) << "and extends";
   EXPECT_EQ(properties["instruction"], Json::parse(R"({"type": "string", "default": "1e3",
       "description": "what the robot shall do"})"));
   EXPECT_EQ(properties["max_steps"],

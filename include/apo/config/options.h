@@ -131,12 +131,18 @@ class Visitor {
 using VisitFunction = std::function<void(Visitor&)>;
 
 /// A YAML text with its overrides applied, ready to be read into structs.
+///
+/// `extends: FILE` (relative to the text's own file) on the top level says that everything FILE says holds too, where
+/// the text does not say otherwise: key by key; lists win whole, and an empty section takes its defaults. FILE may extend
+/// another. Relative paths stay relative to the file that they are written in.
 class Document {
  public:
   /// `overrides` are "key.path=value" with YAML values ("data.expert=[{path: demos}]"); later ones win. A numeric part
   /// addresses a list's element ("data.expert.0.limit=5").
+  /// With `base`, relative paths are relative to it instead of the file's directory.
   /// ConfigError naming file and line for an unreadable file or bad YAML (duplicate keys included).
-  static Document from_file(const std::filesystem::path& path, const std::vector<std::string>& overrides = {});
+  static Document from_file(const std::filesystem::path& path, const std::vector<std::string>& overrides = {},
+                            const std::optional<std::filesystem::path>& base = {});
   /// The same from a text; relative paths are relative to `base`.
   static Document from_text(std::string_view text, const std::vector<std::string>& overrides = {},
                             const std::filesystem::path& base = ".", std::string_view name = "<text>");
@@ -149,7 +155,7 @@ class Document {
 
  private:
   struct State;
-  explicit Document(std::unique_ptr<State> state);
+  Document(std::unique_ptr<State> state, const std::vector<std::string>& overrides);
   std::unique_ptr<State> state_;
 };
 
