@@ -35,6 +35,7 @@ def make_input(seed, desirable):
         "reference_logits": policy + 0.5 * logits(),
         "tokens": tokens,
         "desirable": torch.tensor(desirable),
+        "held": torch.tensor(desirable) & (torch.arange(batch) % 3 != 0),
         "action_l1": torch.rand(batch, generator=random) * 0.4,
         "dimension_credit": torch.rand(batch, TOKENS, generator=random),
         "mismatched_policy_logits": logits(),
@@ -76,6 +77,7 @@ def paper(x, policy_logits, options):
     kind, estimator = options["type"], options.get("z0", "shifted-labels")
     robust = kind in ("apo", "kto") and options.get("preset", "robust") == "robust"
     reduction, anchor = options.get("reduction", "mean" if robust else "sum"), options.get("sft_weight", 1 if robust else 0)
+    hold = options.get("reference_kl_weight", 3 if robust else 0)
     batch = len(x["desirable"])
 
     def label(token):
@@ -91,11 +93,21 @@ def paper(x, policy_logits, options):
     def token_score(logits, token):
         return (label(int(token)) * (logits - torch.logsumexp(logits, 0))).sum()
 
+    def reference_kl():
+        """Mean over the held samples' tokens of KL(reference || policy)."""
+        held, total = [i for i in range(batch) if x["held"][i]], 0
+        for i in held:
+            for t in range(TOKENS):
+                p_ref = reference_logits[i, t].softmax(0)
+                total = total + sum(p_ref[v] * (p_ref[v].log() - policy_logits[i, t].log_softmax(0)[v]) for v in range(VOCABULARY))
+        return total / max(len(held) * TOKENS, 1)
+
     reference_logits = x["reference_logits"].double()
     policy = [[token_score(policy_logits[i, t], x["tokens"][i, t]) for t in range(TOKENS)] for i in range(batch)]
     if kind in ("sft", "weighted-bc"):
         good = [i for i in range(batch) if x["desirable"][i]]
-        return -sum(policy[i][t] for i in good for t in range(TOKENS)) / (len(good) * TOKENS), {}
+        loss = -sum(policy[i][t] for i in good for t in range(TOKENS)) / (len(good) * TOKENS)
+        return loss + hold * reference_kl(), {}
     reference = [[token_score(reference_logits[i, t], x["tokens"][i, t]) for t in range(TOKENS)] for i in range(batch)]
 
     kl = torch.zeros((), dtype=torch.float64)
@@ -135,6 +147,7 @@ def paper(x, policy_logits, options):
     if anchor:
         good = [i for i in range(batch) if x["desirable"][i]]
         loss = loss - anchor * sum(policy[i][t] for i in good for t in range(TOKENS)) / (len(good) * TOKENS)
+    loss = loss + hold * reference_kl()
     if reduction == "sum":
         loss = loss * batch
     return loss, dict(z0=z0, z0_unclamped=kl, reward=rewards, sample_loss=losses, **{"lambda": lambdas})
@@ -166,7 +179,9 @@ def main():
             ("robust", {"type": "apo"}, 9, mixed),
             ("paper in groups of 8", {"type": "apo", "preset": "paper"}, 10, mixed),
             ("anchored sum in groups of 4", {"type": "apo", "reduction": "sum", "weights": {"group_size": 4}}, 11, mixed),
-            ("robust kto", {"type": "kto", "z0": "exact"}, 12, mixed)]
+            ("robust kto", {"type": "kto", "z0": "exact"}, 12, mixed),
+            ("anchored alone", {"type": "apo", "reference_kl_weight": 0}, 13, mixed),
+            ("held sft", {"type": "sft", "reference_kl_weight": 0.7}, 14, mixed)]
     cases = []
     for name, options, seed, desirable in plan:
         x = make_input(seed, [bool(d) for d in desirable])

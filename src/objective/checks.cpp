@@ -48,6 +48,11 @@ void check_reference_log_probs(ObjectiveInput& input, const ObjectiveOptions& op
             "objective.z0: exact compares whole distributions, which kept log-probabilities of the "
             "reference do not have; expected shifted-labels, mismatched or none");
   check_floating("reference_token_log_probs", input.reference_token_log_probs, shape, logits);
+  APO_CHECK(ConfigError, options.hold() == 0,
+            "objective.reference_kl_weight: compares whole distributions, which kept log-probabilities of "
+            "the reference do "
+            "not have; expected 0, found ",
+            options.hold());
   // masked positions are nobody's, whatever was kept of them
   input.reference_token_log_probs = input.reference_token_log_probs.masked_fill(input.mask.bitwise_not(), 0);
   if (options.needs_mismatched_tokens())
@@ -128,7 +133,7 @@ ObjectiveInput completed(const ObjectiveInput& given, const ObjectiveOptions& op
   check_like("mask", input.mask, shape, at::kBool, logits);
   input.end_token = filled(input.end_token, shape, false, logits);
   check_like("end_token", input.end_token, shape, at::kBool, logits);
-  if (!options.needs_reference()) input.desirable = filled(input.desirable, samples, true, logits);
+  if (options.imitates()) input.desirable = filled(input.desirable, samples, true, logits);
   check_like("desirable", input.desirable, samples, at::kBool, logits);
   if (options.type == ObjectiveType::weighted_bc) {
     check_floating("sample_weight", input.sample_weight, samples, logits);
@@ -140,6 +145,10 @@ ObjectiveInput completed(const ObjectiveInput& given, const ObjectiveOptions& op
   }
   if (options.needs_pairs()) check_pairs(input.pair, samples, logits);
   if (!options.needs_reference()) return input;
+  if (options.hold() > 0) {
+    if (!input.held.defined()) input.held = input.desirable;
+    check_like("held", input.held, samples, at::kBool, logits);
+  }
 
   if (input.reference_token_log_probs.defined() || input.reference_mismatched_log_probs.defined())
     check_reference_log_probs(input, options, shape);

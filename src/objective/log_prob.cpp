@@ -59,7 +59,9 @@ void run(const at::Tensor& where, const Job& job, void (*on_cpu)(const Job&),
 }
 
 // Elsewhere, and on CUDA without our kernels, the plain composition does the same.
-bool has_row_kernels(const at::Tensor& where) { return where.is_cpu() || (where.is_cuda() && cuda_kernels_are_there()); }
+bool has_row_kernels(const at::Tensor& where) {
+  return where.is_cpu() || (where.is_cuda() && cuda_kernels_are_there());
+}
 
 struct ScoreRows : torch::autograd::Function<ScoreRows> {
   static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context,
@@ -111,6 +113,29 @@ struct ScoreRows : torch::autograd::Function<ScoreRows> {
                     .logits_gradient = logits_gradient.mutable_data_ptr()},
         cpu_score_gradient, launch_score_gradient);
     return {logits_gradient, {}, {}, {}, {}, {}};
+  }
+};
+
+struct ReferenceKl : torch::autograd::Function<ReferenceKl> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& policy_logits,
+                            const at::Tensor& reference_logits, const at::Tensor& mask) {
+    context->save_for_backward({policy_logits, reference_logits, mask});
+    return token_kl(reference_logits, policy_logits, mask);
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& gradients) {
+    APO_CHECK(RunError, !at::GradMode::is_enabled(),
+              "objective: token_reference_kl has no second derivative; call backward without create_graph");
+    const auto saved = context->get_saved_variables();
+    const at::Tensor unread = saved[2].bitwise_not().unsqueeze(-1);
+    const auto probabilities = [&unread](const at::Tensor& logits) {
+      const auto type = logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+      return at::softmax(logits.to(type).masked_fill(unread, 0), -1);  // [B, T, V]
+    };
+    const at::Tensor gradient =
+        (probabilities(saved[0]).sub_(probabilities(saved[1]))).mul_(gradients[0].unsqueeze(-1));
+    return {gradient.to(saved[0].scalar_type()), {}, {}};
   }
 };
 
@@ -166,8 +191,7 @@ at::Tensor token_kl(const at::Tensor& policy_logits, const at::Tensor& reference
   if (mask.defined()) check_like("mask", mask, shape, at::kBool, policy_logits);
   const at::Tensor unmasked =
       mask.defined() ? mask.contiguous() : at::ones(shape, policy_logits.options().dtype(at::kBool));
-  if (!has_row_kernels(policy_logits))
-    return plain::token_kl(policy_logits, reference_logits, unmasked);
+  if (!has_row_kernels(policy_logits)) return plain::token_kl(policy_logits, reference_logits, unmasked);
   const at::Tensor policy = with_contiguous_rows(policy_logits),
                    reference = with_contiguous_rows(reference_logits);
   const at::Tensor kl = at::empty(shape, sum_options(policy));
@@ -178,6 +202,19 @@ at::Tensor token_kl(const at::Tensor& policy_logits, const at::Tensor& reference
             .kl = kl.mutable_data_ptr()},
       cpu_kl, launch_kl);
   return kl;
+}
+
+at::Tensor token_reference_kl(const at::Tensor& policy_logits, const at::Tensor& reference_logits,
+                              const at::Tensor& mask) {
+  check_logits("policy_logits", policy_logits);
+  const at::Tensor unmasked = mask.defined()
+                                  ? mask
+                                  : at::ones(policy_logits.sizes().slice(0, 2),
+                                             policy_logits.options().dtype(at::kBool).requires_grad(false));
+  check_like("mask", unmasked, policy_logits.sizes().slice(0, 2), at::kBool, policy_logits);
+  check_like("reference_logits", reference_logits, policy_logits.sizes(), policy_logits.scalar_type(),
+             policy_logits);
+  return ReferenceKl::apply(policy_logits, reference_logits.detach(), unmasked);
 }
 
 at::Tensor greedy_tokens(const at::Tensor& logits, int64_t first_action_token, int64_t last_action_token) {

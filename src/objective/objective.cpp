@@ -2,6 +2,8 @@
 
 #include <torch/types.h>
 
+#include <tuple>
+
 #include "apo/objective/kl_baseline.h"
 #include "apo/objective/log_prob.h"
 #include "apo/objective/weights.h"
@@ -31,6 +33,9 @@ at::Tensor imitation_weight(const ObjectiveInput& input, const ObjectiveOptions&
       .to(type);
 }
 
+// [B, T] which tokens are held to the reference.
+at::Tensor held_mask(const ObjectiveInput& input) { return input.mask.bitwise_and(input.held.unsqueeze(-1)); }
+
 BatchStatistics measure_terms(const ObjectiveInput& input, const ObjectiveOptions& options,
                               const at::Tensor& kl) {
   const at::NoGradGuard no_grad;
@@ -53,9 +58,10 @@ BatchStatistics measure_terms(const ObjectiveInput& input, const ObjectiveOption
   const at::Tensor num_pairs = options.needs_pairs() ? whole_pairs(input).sum().to(at::kDouble) : zero;
   const at::Tensor sft_tokens =
       (imitation_weight(input, options, at::kDouble) * input.mask.sum(-1).to(at::kDouble)).sum();
+  const at::Tensor held_tokens = options.hold() > 0 ? held_mask(input).sum().to(at::kDouble) : zero;
   // in the order of BatchStatistics::Index
   return {at::stack({desirable.sum(), undesirable.sum(), l1_desirable, l1_undesirable, kl_sum, kl_square_sum,
-                     kl_count, sft_tokens, num_pairs})};
+                     kl_count, sft_tokens, num_pairs, held_tokens})};
 }
 
 // Mean cross-entropy over the imitated tokens of the whole batch; this input's share of it.
@@ -66,6 +72,12 @@ at::Tensor sft_loss(const at::Tensor& policy, const ObjectiveInput& input, const
   const at::Tensor weighted = (policy * weight).masked_fill(weight.eq(0), 0);
   const at::Tensor tokens = whole_batch[BatchStatistics::sft_tokens];
   return -weighted.sum() / tokens.masked_fill(tokens.eq(0), 1).to(policy.scalar_type());
+}
+
+// Mean KL(reference‖policy) over the held tokens of the whole batch; this input's share of it.
+at::Tensor hold_loss(const at::Tensor& reference_kl, const BatchStatistics& whole_batch) {
+  const at::Tensor tokens = whole_batch[BatchStatistics::held_tokens];
+  return reference_kl.sum() / tokens.clamp_min(1).to(reference_kl.scalar_type());
 }
 
 // What a preference loss is a sum over in the whole batch: samples or pairs. 1 where there are none.
@@ -133,27 +145,30 @@ TokenScores score(const ObjectiveInput& given, const ObjectiveOptions& options) 
   const ObjectiveInput input = completed(given, options);
   const LabelSmoothing smoothing{options.label_smoothing_bins, input.first_action_token,
                                  input.last_action_token};
-  if (!options.needs_reference())
-    return {.policy = token_log_probs(input.policy_logits, input.tokens, input.mask, smoothing),
-            .reference = {},
-            .kl = {}};
+  TokenScores scores;
+  if (options.hold() > 0)
+    scores.reference_kl = token_reference_kl(input.policy_logits, input.reference_logits, held_mask(input));
   const bool kept = input.reference_token_log_probs.defined();
-  if (kept || !options.uses_z0() || options.z0 != Z0Estimator::shifted_labels) {
-    const at::Tensor policy = token_log_probs(input.policy_logits, input.tokens, input.mask, smoothing);
+  if (!options.needs_reference() || kept || !options.uses_z0() || options.z0 != Z0Estimator::shifted_labels) {
+    scores.policy = token_log_probs(input.policy_logits, input.tokens, input.mask, smoothing);
+    if (!options.needs_reference()) return scores;
     const at::NoGradGuard no_grad;
-    return {.policy = policy,
-            .reference = kept ? input.reference_token_log_probs
-                              : token_log_probs(input.reference_logits, input.tokens, input.mask, smoothing),
-            .kl = kl_terms(input, options)};
+    scores.reference = kept ? input.reference_token_log_probs
+                            : token_log_probs(input.reference_logits, input.tokens, input.mask, smoothing);
+    scores.kl = kl_terms(input, options);
+    return scores;
   }
   // shifted labels: both sets of labels in one pass over each policy's logits
   const at::Tensor shifted_mask = counted_mismatched(input, options);
-  const auto [policy, policy_shifted] = token_log_probs(input.policy_logits, input.tokens, input.mask,
-                                                        input.mismatched_tokens, shifted_mask, smoothing);
+  at::Tensor policy_shifted;
+  std::tie(scores.policy, policy_shifted) = token_log_probs(input.policy_logits, input.tokens, input.mask,
+                                                            input.mismatched_tokens, shifted_mask, smoothing);
   const at::NoGradGuard no_grad;
   const auto [reference, reference_shifted] = token_log_probs(
       input.reference_logits, input.tokens, input.mask, input.mismatched_tokens, shifted_mask, smoothing);
-  return {.policy = policy, .reference = reference, .kl = policy_shifted - reference_shifted};
+  scores.reference = reference;
+  scores.kl = policy_shifted - reference_shifted;
+  return scores;
 }
 
 ReferenceLogProbs reference_log_probs(const ObjectiveInput& given, const ObjectiveOptions& options) {
@@ -187,25 +202,30 @@ ObjectiveOutput evaluate(const ObjectiveInput& given, const ObjectiveOptions& op
   out.log_prob = out.token_log_probs.sum(-1);
   if (scores.reference.defined()) out.reference_log_prob = out.reference_token_log_probs.sum(-1);
 
-  const bool imitates = !options.needs_reference();
-  at::Tensor imitation;
-  const double anchor = options.anchor();
-  if (imitates || anchor > 0) {
-    imitation = sft_loss(scores.policy, input, options, whole);
+  const double anchor = options.imitates() ? 1 : options.anchor();
+  at::Tensor held_to;  // what stands beside one term of the preference loss
+  if (anchor > 0) {
+    const at::Tensor imitation = sft_loss(scores.policy, input, options, whole);
     out.sft_loss = imitation.detach();
+    held_to = imitation * anchor;
   }
-  if (imitates) {
+  if (scores.reference_kl.defined()) {
+    const at::Tensor hold = hold_loss(scores.reference_kl, whole);
+    out.reference_kl = hold.detach();
+    held_to = held_to.defined() ? held_to + hold * options.hold() : hold * options.hold();
+  }
+  if (options.imitates()) {
     describe_imitation(input, options, whole, scores, out);
-    out.loss = imitation;
+    out.loss = held_to;
     return out;
   }
   out.loss = options.needs_pairs() ? paired_loss(input, options, whole, scores, out)
                                    : preference_loss(input, options, whole, scores, out);
-  // the anchor stands beside one term of the sum, so that the two reductions differ by a factor alone
+  // beside one term of the sum, so that the two reductions differ by a factor alone
   const at::Tensor terms = num_terms(options, whole).to(out.loss.scalar_type());
   const bool mean = options.reduction_used() == Reduction::mean;
   if (mean) out.loss = out.loss / terms;
-  if (imitation.defined()) out.loss = out.loss + (mean ? imitation * anchor : imitation * anchor * terms);
+  if (held_to.defined()) out.loss = out.loss + (mean ? held_to : held_to * terms);
   return out;
 }
 

@@ -24,13 +24,12 @@ void visit_decided(config::Visitor& v, std::string_view name, std::optional<T>& 
 }  // namespace
 
 std::span<const Name<ObjectiveType>> enum_names(ObjectiveType) {
-  static constexpr std::array<Name<ObjectiveType>, 6> kNames = {
-      {{ObjectiveType::apo, "apo"},
-       {ObjectiveType::kto, "kto"},
-       {ObjectiveType::sft, "sft"},
-       {ObjectiveType::weighted_bc, "weighted-bc"},
-       {ObjectiveType::dpo, "dpo"},
-       {ObjectiveType::tpo, "tpo"}}};
+  static constexpr std::array<Name<ObjectiveType>, 6> kNames = {{{ObjectiveType::apo, "apo"},
+                                                                 {ObjectiveType::kto, "kto"},
+                                                                 {ObjectiveType::sft, "sft"},
+                                                                 {ObjectiveType::weighted_bc, "weighted-bc"},
+                                                                 {ObjectiveType::dpo, "dpo"},
+                                                                 {ObjectiveType::tpo, "tpo"}}};
   return kNames;
 }
 std::span<const Name<Z0Estimator>> enum_names(Z0Estimator) {
@@ -90,15 +89,18 @@ void WeightOptions::visit(config::Visitor& v) {
 void ObjectiveOptions::visit(config::Visitor& v) {
   v("type", type,
     "apo (Action Preference Optimization, arXiv 2506.07127; not Anchored Preference Optimization), kto, sft, "
-    "weighted-bc, dpo (the human's action against the policy's at the same step), tpo (the human's whole correction "
+    "weighted-bc, dpo (the human's action against the policy's at the same step), tpo (the human's whole "
+    "correction "
     "against the policy's steps before it)");
   v("compatibility", compatibility,
     "paper, or released-code: the authors' program to float32 rounding (apo; implies preset: paper)");
   // after the two that decide it, before those that it decides
-  visit_decided(v, "preset", preset, preset_used(),
-                "defaults of sft_weight and reduction. robust: 1 and mean for apo and kto, so that the "
-                "policy keeps what it can do; paper: the bare published loss, 0 and sum. The other types are "
-                "the same in both");
+  visit_decided(
+      v, "preset", preset, preset_used(),
+      "defaults of sft_weight, reference_kl_weight and reduction. robust: 1, 3 and mean for apo and kto, so "
+      "that the "
+      "policy keeps what it can do; paper: the bare published loss, 0, 0 and sum. The other types are "
+      "the same in both");
   v("beta", beta, "temperature of the reward, > 0; larger saturates sooner and stays nearer to the reference",
     config::positive());
   v("z0", z0,
@@ -116,6 +118,15 @@ void ObjectiveOptions::visit(config::Visitor& v) {
                 "preference loss (dpo, tpo: one pair's), whatever reduction says; 0: none; larger keeps more "
                 "of what the policy can do. Default: 1 for apo and kto with preset robust, else 0",
                 config::at_least(0));
+  visit_decided(
+      v, "reference_kl_weight", reference_kl_weight, hold(),
+      "hold: weight of the mean KL(reference || policy) a token on the desirable samples that are no "
+      "corrections (demonstrations, the policy's own good steps) beside one sample's preference loss (dpo, "
+      "tpo: "
+      "one pair's; sft, weighted-bc: the cross-entropy), whatever reduction says; 0: none; larger keeps more "
+      "of "
+      "what the policy does, and learns less. Default: 3 for apo and kto with preset robust, else 0",
+      config::at_least(0));
   v("label_smoothing_bins", label_smoothing_bins,
     "sigma of the Gaussian over neighbouring action bins, in rewards and cross-entropy alike; 0: hard labels",
     config::at_least(0));
@@ -137,6 +148,8 @@ void check(const ObjectiveOptions& options) {
             "objective.weights.group_size: expected a number >= 0, found ", options.weights.group_size);
   APO_CHECK(ConfigError, std::isfinite(options.anchor()) && options.anchor() >= 0,
             "objective.sft_weight: expected a number >= 0, found ", options.anchor());
+  APO_CHECK(ConfigError, std::isfinite(options.hold()) && options.hold() >= 0,
+            "objective.reference_kl_weight: expected a number >= 0, found ", options.hold());
   APO_CHECK(ConfigError, options.label_smoothing_bins >= 0 && std::isfinite(options.label_smoothing_bins),
             "objective.label_smoothing_bins: expected a number >= 0, found ", options.label_smoothing_bins);
   if (options.statistics_are_global()) return;

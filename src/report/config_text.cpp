@@ -51,10 +51,11 @@ std::string config_value(std::string_view yaml, std::string_view key) {
 }
 
 std::string config_digest(std::string_view yaml) {
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kShown = {{
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 8> kShown = {{
       {"objective.z0", "z0"},
       {"objective.beta", "β"},
       {"objective.sft_weight", "sft weight"},
+      {"objective.reference_kl_weight", "reference KL weight"},
       {"objective.credit", "credit"},
       {"optimizer.learning_rate", "learning rate"},
       {"train.batch_size", "batch size"},

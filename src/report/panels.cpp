@@ -49,6 +49,11 @@ const std::vector<Panel>& learning_panels() {
        "cross-entropy of a token (nats)",
        "How surprised the policy is by the desirable actions; lower is better.",
        {{"sft_loss", "sft_loss", 5}}},
+      {"What is kept",
+       "KL(reference ‖ policy) of a token (nats)",
+       "How much of what the reference does on demonstrations and good steps of its own the policy has given up; 0 is "
+       "nothing.",
+       {{"reference_kl", "reference_kl", 3}}},
       {"Reward",
        "log-probability gained (nats)",
        "How much likelier the recorded actions have become since training began: desirable ones should rise "

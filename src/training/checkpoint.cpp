@@ -206,8 +206,10 @@ TrainingState read_state(const fs::path& checkpoint) {
 TrainingOptions read_options(const fs::path& checkpoint) {
   try {
     auto options = config::load<TrainingOptions>(config::Document::from_file(checkpoint / "config.yaml"));
-    if (read_file(checkpoint / "config.yaml").find("group_size:") == std::string::npos)
-      as_before_groups(options);
+    const std::string text = read_file(checkpoint / "config.yaml");
+    if (text.find("group_size:") == std::string::npos) as_before_groups(options);
+    // from before there was a hold
+    if (text.find("reference_kl_weight:") == std::string::npos) options.objective.reference_kl_weight = 0;
     return options;
   } catch (const ConfigError& error) {
     throw DataError(concat(checkpoint.string(), ": damaged checkpoint: ", error.what()));

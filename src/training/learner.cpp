@@ -53,7 +53,7 @@ ObjectiveInput slice(const ObjectiveInput& whole, int64_t begin, int64_t end) {
   ObjectiveInput part = whole;
   for (at::Tensor* tensor :
        {&part.policy_logits, &part.reference_logits, &part.tokens, &part.mask, &part.end_token,
-        &part.desirable, &part.action_l1, &part.dimension_credit, &part.sample_weight,
+        &part.desirable, &part.action_l1, &part.dimension_credit, &part.sample_weight, &part.held,
         &part.mismatched_tokens, &part.mismatched_mask, &part.mismatched_end_token,
         &part.mismatched_policy_logits, &part.mismatched_reference_logits, &part.reference_token_log_probs,
         &part.reference_mismatched_log_probs, &part.pair})
@@ -127,6 +127,7 @@ void describe(const std::vector<ObjectiveOutput>& outputs, BatchOutcome& outcome
   outcome.lambda_desirable = total(&ObjectiveOutput::lambda_desirable);
   outcome.lambda_undesirable = total(&ObjectiveOutput::lambda_undesirable);
   outcome.sft_loss = total(&ObjectiveOutput::sft_loss);
+  outcome.reference_kl = total(&ObjectiveOutput::reference_kl);
   outcome.num_pairs = total(&ObjectiveOutput::num_pairs);
   outcome.pair_accuracy = total(&ObjectiveOutput::preferred_pairs) / outcome.num_pairs;  // none: NaN
   outcome.token_log_probs = collect(outputs, &ObjectiveOutput::token_log_probs);
@@ -194,6 +195,13 @@ Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
   in.mask = whole.tokens.mask;
   in.end_token = whole.tokens.end_token;
   in.desirable = at::tensor(desirable, at::kByte).to(at::kBool).to(device);
+  if (options_.hold() > 0) {
+    // corrections are there to change what the policy does
+    std::vector<uint8_t> held;
+    for (const data::Sample& sample : samples)
+      held.push_back(sample.desirable && sample.source != ActionSource::intervention);
+    in.held = at::tensor(held, at::kByte).to(at::kBool).to(device);
+  }
   std::tie(in.first_action_token, in.last_action_token) = policy_.action_token_range();
   if (options_.credit == objective::Credit::dimension)
     in.dimension_credit = token_credit(samples, whole.tokens.dimension);

@@ -25,6 +25,7 @@ struct BatchOutcome {
   bool z0_clamped = false;
   double lambda_desirable = kAbsent, lambda_undesirable = kAbsent;  ///< Σ λ of each group
   double sft_loss = kAbsent;
+  double reference_kl = kAbsent;  ///< mean KL(reference‖policy) a held token, nats
   double num_pairs = kAbsent;        ///< of dpo and tpo
   double pair_accuracy = kAbsent;    ///< share of the pairs whose preferred side has the larger reward
   double num_unpaired = kAbsent;     ///< human steps (tpo: and steps before a take-over) that are in no pair

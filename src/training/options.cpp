@@ -97,6 +97,10 @@ void check(const TrainingOptions& options) {
                 options.objective.z0 != objective::Z0Estimator::exact,
             "reference.mode: cached keeps log-probabilities of recorded tokens, but objective.z0: exact compares whole "
             "distributions; expected objective.z0 shifted-labels, mismatched or none, or reference.mode copy or adapter");
+  APO_CHECK(ConfigError, options.reference.mode != models::ReferenceMode::cached || options.objective.hold() == 0,
+            "reference.mode: cached keeps log-probabilities of recorded tokens, but objective.reference_kl_weight compares "
+            "whole distributions; expected objective.reference_kl_weight: 0, or reference.mode copy or adapter, found ",
+            options.objective.hold());
   APO_CHECK(ConfigError,
             options.reference.mode != models::ReferenceMode::cached || !options.objective.needs_reference() ||
                 options.policy.lora.dropout == 0,

@@ -85,6 +85,7 @@ Metrics step_metrics(const StepFacts& facts, const std::vector<data::Sample>& sa
           {"z0_standard_error", outcome.z0_standard_error},
           {"z0_clamped", has_z0 ? static_cast<double>(outcome.z0_clamped) : kAbsent},
           {"sft_loss", outcome.sft_loss},
+          {"reference_kl", outcome.reference_kl},
           {"num_clipped_actions", static_cast<double>(outcome.num_clipped_actions)},
           {"num_clamped_tokens", static_cast<double>(outcome.num_clamped_tokens)},
           {"num_pairs", outcome.num_pairs},

@@ -40,6 +40,7 @@ inline ObjectiveInput random_batch(const BatchShape& shape = {}) {
   input.mask = at::ones({batch, tokens}, at::kBool);
   if (tokens > 2) input.mask[0][1] = false;
   input.desirable = at::arange(batch, at::kLong).remainder(3).ne(2);
+  input.held = input.desirable.bitwise_and(at::arange(batch, at::kLong).ne(1));
   input.action_l1 = at::rand({batch}, random, at::kFloat) + 0.01;
   input.dimension_credit = at::rand({batch, tokens}, random, at::kFloat);
   input.sample_weight = at::rand({batch}, random, at::kFloat);
@@ -56,7 +57,7 @@ template <class F>
 ObjectiveInput transformed(ObjectiveInput input, F&& function) {
   for (at::Tensor* tensor :
        {&input.policy_logits, &input.reference_logits, &input.tokens, &input.mask, &input.end_token,
-        &input.desirable, &input.action_l1, &input.dimension_credit, &input.sample_weight,
+        &input.desirable, &input.held, &input.action_l1, &input.dimension_credit, &input.sample_weight,
         &input.mismatched_tokens, &input.mismatched_mask, &input.mismatched_end_token,
         &input.mismatched_policy_logits, &input.mismatched_reference_logits})
     if (tensor->defined()) *tensor = function(*tensor);

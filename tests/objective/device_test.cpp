@@ -45,12 +45,13 @@ std::vector<ObjectiveOptions> all_objectives() {
     for (const auto z0 : all_estimators()) {
       const ObjectiveOptions plain{.type = type, .beta = 0.7, .z0 = z0, .preset = Preset::paper};
       if (!plain.uses_z0() && z0 != Z0Estimator::none) continue;
-      std::vector<ObjectiveOptions> variants(plain.uses_z0() ? 9 : 4, plain);
+      std::vector<ObjectiveOptions> variants(plain.uses_z0() ? 10 : 5, plain);
       variants[1].label_smoothing_bins = 1.2;
       variants[2].reduction = Reduction::mean;
-      if (plain.needs_reference()) variants[3].sft_weight = 0.3;
+      if (!plain.imitates()) variants[3].sft_weight = 0.3;
+      variants[4].reference_kl_weight = 0.6;
       if (plain.uses_z0()) {
-        variants[4].credit = Credit::dimension;
+        variants[9].credit = Credit::dimension;
         variants[5].weights.type = WeightType::uniform;
         variants[6].weights.normalization = WeightNormalization::mean;
         variants[7].preset = Preset::robust;
@@ -105,6 +106,7 @@ void expect_same_objective(const ObjectiveInput& host, const ObjectiveOptions& o
            {"lambda_desirable", &ObjectiveOutput::lambda_desirable},
            {"lambda_undesirable", &ObjectiveOutput::lambda_undesirable},
            {"sft_loss", &ObjectiveOutput::sft_loss},
+           {"reference_kl", &ObjectiveOutput::reference_kl},
            {"num_pairs", &ObjectiveOutput::num_pairs},
            {"preferred_pairs", &ObjectiveOutput::preferred_pairs}})
     expect_same(found.*member, expected.*member, name);
@@ -119,14 +121,14 @@ TEST_F(Device, InputsThatMayBeLeftOutAreFilledInThere) {
     ObjectiveInput input = batch_for(options);
     input.mask = input.end_token = input.dimension_credit = at::Tensor();
     input.mismatched_tokens = input.mismatched_mask = input.mismatched_end_token = at::Tensor();
-    if (!options.needs_reference()) input.desirable = at::Tensor();
+    if (options.imitates()) input.desirable = at::Tensor();
     expect_same_objective(input, options);
   }
 }
 
 TEST_F(Device, KeptLogProbabilitiesStandForTheReferenceThere) {
   for (const auto z0 : {Z0Estimator::shifted_labels, Z0Estimator::mismatched, Z0Estimator::none}) {
-    const ObjectiveOptions options{.z0 = z0};
+    const ObjectiveOptions options{.z0 = z0, .reference_kl_weight = 0};
     ObjectiveInput input = batch_for(options);
     const ReferenceLogProbs kept = reference_log_probs(input, options),
                             there = reference_log_probs(on_device(input), options);

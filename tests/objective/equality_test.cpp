@@ -29,9 +29,9 @@ std::vector<ObjectiveOptions> all_options() {
        {ObjectiveType::apo, ObjectiveType::kto, ObjectiveType::sft, ObjectiveType::weighted_bc})
     for (const auto z0 : all_estimators()) {
       const ObjectiveOptions plain{.type = type, .beta = 0.7, .z0 = z0, .preset = Preset::paper};
-      const bool preference = plain.needs_reference();
+      const bool preference = !plain.imitates();
       if (!preference && z0 != Z0Estimator::none) continue;
-      std::vector<ObjectiveOptions> variants(10, plain);
+      std::vector<ObjectiveOptions> variants(11, plain);
       variants[1].sft_weight = 0.3;
       variants[2].label_smoothing_bins = 1.2;
       variants[3].credit = Credit::dimension;
@@ -44,10 +44,12 @@ std::vector<ObjectiveOptions> all_options() {
                      .weights = {.normalization = WeightNormalization::mean},
                      .reduction = Reduction::mean,
                      .sft_weight = 0.3,
+                     .reference_kl_weight = 0.4,
                      .label_smoothing_bins = 1.2,
                      .credit = Credit::dimension};
       variants[8].preset = Preset::robust;
       variants[9].weights.group_size = type == ObjectiveType::apo ? 0 : 3;
+      variants[10].reference_kl_weight = 0.6;
       all.insert(all.end(), variants.begin(), variants.end());
       if (type == ObjectiveType::apo)
         all.push_back({.beta = 0.7, .z0 = z0, .compatibility = Compatibility::released_code});
@@ -116,9 +118,10 @@ TEST(Reduction, SumIsTheMeanTimesTheNumberOfTerms) {
   const ObjectiveInput input = random_batch({.samples = 7});
   std::vector<ObjectiveOptions> all;
   for (const ObjectiveOptions& options : all_options())
-    if (options.needs_reference() && options.statistics_are_global()) all.push_back(options);
+    if (!options.imitates() && options.statistics_are_global()) all.push_back(options);
   for (const auto type : {ObjectiveType::dpo, ObjectiveType::tpo})
-    for (const double anchor : {0.0, 0.3}) all.push_back({.type = type, .beta = 0.7, .sft_weight = anchor});
+    for (const double held : {0.0, 0.3})
+      all.push_back({.type = type, .beta = 0.7, .sft_weight = held, .reference_kl_weight = held});
   for (ObjectiveOptions options : all) {
     SCOPED_TRACE(describe(options));
     const auto gradient_and_loss = [&](Reduction reduction, bool in_parts) {
@@ -206,7 +209,7 @@ class Golden : public ::testing::Test {
 
 TEST_F(Golden, AnIndependentProgramGivesTheSameNumbers) {
   const int64_t tokens = golden_["tokens"], vocabulary = golden_["vocabulary"];
-  ASSERT_EQ(golden_["cases"].size(), 12u);
+  ASSERT_EQ(golden_["cases"].size(), 14u);
   for (const auto& golden : golden_["cases"]) {
     SCOPED_TRACE(golden["name"].get<std::string>());
     // JSON is YAML: the options go the way that a user's configuration goes
@@ -225,6 +228,7 @@ TEST_F(Golden, AnIndependentProgramGivesTheSameNumbers) {
     input.tokens = listed(given["tokens"], {batch, tokens}, at::kLong);
     input.end_token = input.tokens.eq(0);
     input.desirable = listed(given["desirable"], {batch}, at::kBool);
+    input.held = listed(given["held"], {batch}, at::kBool);
     input.action_l1 = listed(given["action_l1"], {batch}, at::kFloat);
     input.dimension_credit = listed(given["dimension_credit"], {batch, tokens}, at::kFloat);
     if (options.z0 == Z0Estimator::mismatched) {
@@ -242,7 +246,7 @@ TEST_F(Golden, AnIndependentProgramGivesTheSameNumbers) {
     EXPECT_LT(distance(input.policy_logits.grad(),
                        listed(expected["policy_logits_gradient"], {batch, tokens, vocabulary}, type)),
               tolerance);
-    if (!options.needs_reference()) continue;
+    if (options.imitates()) continue;
     EXPECT_NEAR(number(out.z0), expected["z0"].get<double>(), tolerance);
     EXPECT_NEAR(number(out.z0_unclamped), expected["z0_unclamped"].get<double>(), tolerance);
     EXPECT_LT(distance(out.reward, listed(expected["reward"], {batch}, type)), 2 * tolerance);

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "apo/objective/kl_baseline.h"
+#include "apo/objective/log_prob.h"
 #include "objective/batch.h"
 
 namespace apo::objective {
@@ -219,12 +220,68 @@ TEST(Anchor, AddsTheMeanCrossEntropyOfDesirableSamplesBesideOneSamplesLoss) {
   const double cross_entropy = -number(good.sum()) / 15;
   EXPECT_FALSE(plain.sft_loss.defined());
   for (const auto& [reduction, samples] : {std::pair{Reduction::mean, 1.0}, std::pair{Reduction::sum, 6.0}}) {
-    const ObjectiveOutput anchored = apo_loss(input, {.reduction = reduction, .sft_weight = 0.25});
+    const ObjectiveOutput anchored =
+        apo_loss(input, {.reduction = reduction, .sft_weight = 0.25, .reference_kl_weight = 0});
     EXPECT_NEAR(number(anchored.loss), samples * (number(plain.loss) / 6 + 0.25 * cross_entropy), 1e-12);
     EXPECT_NEAR(number(anchored.sft_loss), cross_entropy, 1e-12);
   }
   // the default
-  EXPECT_NEAR(number(apo_loss(input).loss), number(plain.loss) / 6 + cross_entropy, 1e-12);
+  const ObjectiveOutput robust = apo_loss(input);
+  EXPECT_NEAR(number(robust.loss), number(plain.loss) / 6 + cross_entropy + 3 * number(robust.reference_kl), 1e-12);
+}
+
+TEST(Hold, AddsTheMeanReferenceKlOfHeldTokensBesideOneSamplesLoss) {
+  // by hand: KL(reference‖policy) of A's tokens, (1/2, 1/2) against (3/4, 1/4) and (3/4, 1/4) against (1/2, 1/2):
+  // ln(2/3) / 2 + ln 2 / 2 = ln(4/3) / 2;   3/4 ln(3/2) + 1/4 ln(1/2) = 3/4 ln 3 - ln 2
+  ObjectiveInput input = pencil_batch();
+  const double kl = (std::log(4.0 / 3) / 2 + 0.75 * std::log(3.0) - std::log(2.0)) / 2;
+  const ObjectiveOutput plain = apo_loss(input, kPaper);
+  EXPECT_FALSE(plain.reference_kl.defined());
+  for (const auto& [reduction, samples] : {std::pair{Reduction::mean, 1.0}, std::pair{Reduction::sum, 2.0}}) {
+    ObjectiveOptions held = kPaper;
+    held.reduction = reduction, held.reference_kl_weight = 0.25;
+    const ObjectiveOutput out = apo_loss(input, held);  // without `held`: the desirable sample
+    EXPECT_NEAR(number(out.reference_kl), kl, 1e-12);
+    EXPECT_NEAR(number(out.loss), samples * (number(plain.loss) / 2 + 0.25 * kl), 1e-12);
+  }
+  // nothing is held where nobody says so, or where no token counts
+  ObjectiveOptions held = kPaper;
+  held.reference_kl_weight = 0.25;
+  input.held = at::zeros({2}, at::kBool);
+  EXPECT_NEAR(number(apo_loss(input, held).loss), number(plain.loss), 1e-12);
+  input.held = at::ones({2}, at::kBool);
+  input.mask = at::tensor({1, 0, 0, 0}, at::kLong).view({2, 2}).to(at::kBool);
+  EXPECT_NEAR(number(apo_loss(input, held).reference_kl), std::log(4.0 / 3) / 2, 1e-12);
+}
+
+TEST(Hold, PullsTheHeldSamplesToTheReferenceAndNoOthers) {
+  ObjectiveInput input = random_batch();
+  input.policy_logits.set_requires_grad(true);
+  const at::Tensor kl = token_reference_kl(input.policy_logits, input.reference_logits,
+                                           input.mask.bitwise_and(input.held.unsqueeze(-1)));
+  kl.sum().backward();
+  const at::Tensor expected =
+      (at::softmax(input.policy_logits.detach(), -1) - at::softmax(input.reference_logits, -1)) *
+      input.mask.bitwise_and(input.held.unsqueeze(-1)).unsqueeze(-1);
+  EXPECT_LT(distance(input.policy_logits.grad(), expected), 1e-12);
+  // where nothing is read, nothing reaches: not even NaN
+  input.policy_logits = input.policy_logits.detach().clone();
+  input.policy_logits[1] = std::nan(""), input.reference_logits[1] = std::nan("");  // sample 1 is not held
+  input.policy_logits.set_requires_grad(true);
+  token_reference_kl(input.policy_logits, input.reference_logits, input.mask.bitwise_and(input.held.unsqueeze(-1)))
+      .sum()
+      .backward();
+  EXPECT_LT(distance(input.policy_logits.grad(), expected), 1e-12);
+}
+
+TEST(Hold, BehaviourCloningCanHaveOne) {
+  const ObjectiveInput input = random_batch();
+  for (const ObjectiveType type : {ObjectiveType::sft, ObjectiveType::weighted_bc}) {
+    const ObjectiveOutput plain = apo_loss(input, {.type = type});
+    const ObjectiveOutput held = apo_loss(input, {.type = type, .reference_kl_weight = 0.5});
+    EXPECT_NEAR(number(held.loss), number(plain.loss) + 0.5 * number(held.reference_kl), 1e-12);
+    EXPECT_GT(number(held.reference_kl), 0.1);
+  }
 }
 
 TEST(Sft, IsTheMeanCrossEntropyOfDesirableSamples) {
@@ -387,7 +444,7 @@ TEST(Objective, KeptReferenceLogProbsEqualItsLogits) {
   for (const Z0Estimator z0 : {Z0Estimator::shifted_labels, Z0Estimator::mismatched, Z0Estimator::none})
     for (const Compatibility compatibility : {Compatibility::paper, Compatibility::released_code}) {
       if (compatibility == Compatibility::released_code && z0 != Z0Estimator::shifted_labels) continue;
-      const ObjectiveOptions options{.z0 = z0, .compatibility = compatibility};
+      const ObjectiveOptions options{.z0 = z0, .compatibility = compatibility, .reference_kl_weight = 0};
       ObjectiveInput with_logits = random_batch();
       with_logits.policy_logits.set_requires_grad(true);
       const ObjectiveOutput expected = apo_loss(with_logits, options);
@@ -418,8 +475,10 @@ TEST(Objective, KeptReferenceLogProbsKnowNoWholeDistribution) {
   input.reference_token_log_probs = at::zeros_like(input.tokens, at::kDouble);
   EXPECT_THAT(message_of<ConfigError>([&] { apo_loss(input, {.z0 = Z0Estimator::exact}); }),
               AllOf(HasSubstr("objective.z0"), HasSubstr("shifted-labels, mismatched or none")));
+  EXPECT_THAT(message_of<ConfigError>([&] { apo_loss(input, {.z0 = Z0Estimator::none, .reference_kl_weight = 0.1}); }),
+              AllOf(HasSubstr("objective.reference_kl_weight"), HasSubstr("expected 0, found 0.1")));
   input.reference_token_log_probs = at::zeros({1, 1}, at::kDouble);
-  EXPECT_THAT(message_of<RunError>([&] { apo_loss(input, {.z0 = Z0Estimator::none}); }),
+  EXPECT_THAT(message_of<RunError>([&] { apo_loss(input, {.z0 = Z0Estimator::none, .reference_kl_weight = 0}); }),
               HasSubstr("reference_token_log_probs"));
   // the next sample's alone are not enough
   input = random_batch();
@@ -432,16 +491,16 @@ TEST(Objective, KeptReferenceLogProbsKnowNoWholeDistribution) {
 TEST(Objective, KeptReferenceLogProbsAreReadWhereTokensCount) {
   for (const Z0Estimator z0 : {Z0Estimator::shifted_labels, Z0Estimator::mismatched}) {
     ObjectiveInput input = random_batch();
-    const ReferenceLogProbs kept = reference_log_probs(input, {.z0 = z0});
+    const ReferenceLogProbs kept = reference_log_probs(input, {.z0 = z0, .reference_kl_weight = 0});
     input.reference_token_log_probs = kept.tokens;
     input.reference_mismatched_log_probs = kept.mismatched;
-    const ObjectiveOutput expected = apo_loss(input, {.z0 = z0});
+    const ObjectiveOutput expected = apo_loss(input, {.z0 = z0, .reference_kl_weight = 0});
     ASSERT_FALSE(input.mask.all().item<bool>());
     const double nan = std::nan("");
     input.reference_token_log_probs = kept.tokens.masked_fill(input.mask.bitwise_not(), nan);
     input.reference_mismatched_log_probs = kept.mismatched.masked_fill(
         (z0 == Z0Estimator::mismatched ? input.mismatched_mask : input.mismatched_mask.bitwise_and(input.mask)).bitwise_not(), nan);
-    const ObjectiveOutput found = apo_loss(input, {.z0 = z0});
+    const ObjectiveOutput found = apo_loss(input, {.z0 = z0, .reference_kl_weight = 0});
     EXPECT_EQ(number(found.loss), number(expected.loss));
     EXPECT_EQ(number(found.z0), number(expected.z0));
   }

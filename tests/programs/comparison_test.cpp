@@ -120,13 +120,13 @@ TEST_F(Comparing, WrongMethodsAreRefusedBeforeAnythingRuns) {
 
   const auto refused = [&](const std::string& method, std::vector<std::string> more = {}) {
     more.insert(more.end(), {set("run.dir=" + path("loop")),
-                             set("refine.comparison.methods=[{name: a}, {name: b, " + method + "}]")});
+                             set("refine.comparison.methods=[{name: a, objective: {reference_kl_weight: 0}}, {name: b, " + method + "}]")});
     const auto done = run("apo-refine", more);
     EXPECT_EQ(done.exit_code, 2) << method;
     return done.err;
   };
   const char* where = "refine.comparison.methods[1] (b): ";
-  EXPECT_THAT(refused("objective: {z0: exact}", {set("reference.mode=cached")}),
+  EXPECT_THAT(refused("objective: {z0: exact, reference_kl_weight: 0}", {set("reference.mode=cached")}),
               AllOf(HasSubstr(where), HasSubstr("reference.mode")));
   EXPECT_THAT(refused("objective: {type: sft}, interactions: false"), AllOf(HasSubstr(where), HasSubstr("interactions")));
   EXPECT_THAT(refused("objective: {type: dpo}, pools: {desirable: 1, intervention: 0, undesirable: 0}"),

@@ -43,6 +43,7 @@ const char* kFields[] = {"loss",
                          "z0_standard_error",
                          "z0_clamped",
                          "sft_loss",
+                         "reference_kl",
                          "num_clipped_actions",
                          "num_clamped_tokens",
                          "num_pairs",
@@ -199,7 +200,8 @@ TEST(RunReport, LeavesOutWhatIsNullOrMissing) {
   EXPECT_EQ(occurrences(page, "data-name="), 1);
   EXPECT_TRUE(says(page, "data-x=\"1 3\" data-y=\"2 1\""));
   EXPECT_TRUE(says(page,
-                   "Without values in this run, and not drawn: unweighted_loss, sft_loss, reward_desirable, "
+                   "Without values in this run, and not drawn: unweighted_loss, sft_loss, reference_kl, "
+                   "reward_desirable, "
                    "reward_undesirable, z0, reward_margin, z0_unclamped"));
 }
 

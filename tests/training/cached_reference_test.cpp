@@ -28,6 +28,7 @@ constexpr const char* kFile = "cached_reference.safetensors";
 
 TrainingOptions cached(TrainingOptions options) {
   options.reference.mode = models::ReferenceMode::cached;
+  options.objective.reference_kl_weight = 0;
   return options;
 }
 
@@ -56,6 +57,7 @@ TEST(CachedReference, EqualsASecondPolicy) {
                           micro_batch));
       const RecordedRuns runs;
       TrainingOptions options = runs.options("copy");
+      options.objective.reference_kl_weight = 0;
       options.objective.type = type;
       options.objective.z0 = z0;
       options.data.augmentation = {.enabled = true, .shift_px = 1};
@@ -134,6 +136,11 @@ TEST(CachedReference, SaysWhatItCannotDo) {
   EXPECT_FALSE(fs::exists(runs / "run"));
 
   options.objective.z0 = Z0Estimator::none;
+  options.objective.reference_kl_weight = 0.5;
+  EXPECT_THAT(message_of<ConfigError>([&] { train(options); }),
+              AllOf(HasSubstr("reference.mode: cached"), HasSubstr("objective.reference_kl_weight"), HasSubstr("found 0.5")));
+  EXPECT_FALSE(fs::exists(runs / "run"));
+  options.objective.reference_kl_weight = 0;
   options.policy.lora = {.rank = 2, .dropout = 0.1};
   EXPECT_THAT(
       message_of<ConfigError>([&] { train(options); }),

@@ -394,6 +394,29 @@ TEST(Resume, EqualsForTheBuiltInPolicy) {
   }
 }
 
+// Without the key nothing was held: the run goes on as it was, or says which key is different now.
+TEST(Resume, ARunFromBeforeThereWasAHoldHadNone) {
+  const RecordedRuns runs;
+  TrainingOptions options = runs.options("run");
+  options.objective.reference_kl_weight = 0;
+  train_interrupted_at(options, 3);
+  const fs::path config = runs / "run/checkpoints/step-3/config.yaml";
+  const std::string text = read_file(config);
+  const size_t begin = text.find("  reference_kl_weight:");
+  ASSERT_NE(begin, std::string::npos);
+  write_file_atomic(config, std::string(text).erase(begin, text.find('\n', begin) + 1 - begin));
+  const fs::path state_file = runs / "run/checkpoints/step-3/state.json";
+  auto state = nlohmann::json::parse(read_file(state_file));
+  state["version"] = 1;
+  for (const char* key : {"hash", "files"}) state.erase(key);
+  write_file_atomic(state_file, state.dump());
+  TrainingOptions held = options;
+  held.objective.reference_kl_weight = {};
+  EXPECT_THAT(message_of<ConfigError>([&] { train(held, ExistingRun::resume); }),
+              HasSubstr("objective.reference_kl_weight: 0 -> 3"));
+  EXPECT_EQ(train(options, ExistingRun::resume).steps, 6);
+}
+
 // An adapter means nothing on other weights; the reference may come from the base (adapter) or from the past (cached).
 TEST(Resume, RefusesAnotherBaseBeneathTheAdapter) {
   for (const auto mode : {models::ReferenceMode::adapter, models::ReferenceMode::cached}) {
@@ -401,6 +424,7 @@ TEST(Resume, RefusesAnotherBaseBeneathTheAdapter) {
     TrainingOptions options = built_in(runs, "run", 2), other = built_in(runs, "other", 2);
     for (TrainingOptions* each : {&options, &other}) {
       each->reference.mode = mode;
+      each->objective.reference_kl_weight = 0;
       each->policy.lora.dropout = 0;
     }
     other.run.seed = 8;

@@ -48,6 +48,14 @@ std::pair<at::Tensor, at::Tensor> token_log_probs(const at::Tensor& logits, cons
 at::Tensor token_kl(const at::Tensor& policy_logits, const at::Tensor& reference_logits,
                     const at::Tensor& mask = {});
 
+/// KL(reference‖policy) of the token distributions: Σ_v p_ref,v (log p_ref,v − log p_v), what the policy lacks of the
+/// reference; never negative.
+///
+/// Shapes   as token_kl
+/// Gradient to policy_logits, once: softmax(policy) − softmax(reference).
+at::Tensor token_reference_kl(const at::Tensor& policy_logits, const at::Tensor& reference_logits,
+                              const at::Tensor& mask = {});
+
 /// The most likely token of each position, among vocabulary ids first..last (negative: the whole vocabulary).
 ///
 /// Shapes   logits [B, T, V];  returns [B, T] int64 vocabulary ids

@@ -26,6 +26,7 @@ struct ObjectiveInput {
   at::Tensor mask{};       ///< [B, T] bool, the positions that count; undefined: all
   at::Tensor end_token{};  ///< [B, T] bool, which of them is the end token; undefined: none
   at::Tensor desirable{};  ///< [B] bool; undefined for sft: all
+  at::Tensor held{};       ///< [B] bool, where `reference_kl_weight` holds the policy to the reference; undefined: desirable
   at::Tensor action_l1{};  ///< [B] float, l_i: mean |greedy − recorded| action, in normalised units
   at::Tensor dimension_credit{};  ///< [B, T] float in [0, 1] for `credit: dimension`; undefined: all 1
   at::Tensor sample_weight{};     ///< [B] float >= 0 for type weighted-bc
@@ -55,6 +56,7 @@ struct TokenScores {
   at::Tensor
       policy;  ///< [B, T] token log-probs (of smoothed labels with label_smoothing_bins), differentiable
   at::Tensor reference;  ///< [B, T] the same under the reference; undefined where no reference is needed
+  at::Tensor reference_kl;  ///< [B, T] KL(reference‖policy), differentiable, 0 where not held; undefined without a hold
   at::Tensor kl;         ///< [B, T] the terms that z0 averages, detached; undefined where there is no z0
 };
 TokenScores score(const ObjectiveInput& input, const ObjectiveOptions& options);
@@ -81,6 +83,7 @@ struct BatchStatistics {
     kl_count,    ///< Σ and Σ² over samples of their z0 terms, samples
     sft_tokens,  ///< tokens that are imitated (weighted-bc: Σ of their weights)
     num_pairs,   ///< pairs that have both sides
+    held_tokens,  ///< tokens that are held to the reference
     kSize
   };
   at::Tensor sums{};  ///< [kSize] float64, on the input's device; undefined: an empty batch
@@ -115,14 +118,16 @@ struct ObjectiveOutput {
   at::Tensor lambda_desirable;    ///< [] Σ λ over this input's desirable samples
   at::Tensor lambda_undesirable;  ///< [] Σ λ over this input's undesirable samples
   at::Tensor sft_loss;  ///< [] this input's share of the mean cross-entropy; undefined when not computed
+  at::Tensor reference_kl;  ///< [] this input's share of the mean KL(reference‖policy) a held token; undefined without a hold
   at::Tensor num_pairs;        ///< [] this input's pairs; undefined but for dpo and tpo
   at::Tensor preferred_pairs;  ///< [] those of them with R(preferred) > R(rejected)
 };
 
 /// The loss of this input as part of the batch that `whole_batch` describes.
 ///
-/// apo, kto: L = Σ_i λ_i σ(∓β(r_i − z0)) / n + sft_weight · L_sft with reduction mean, n times that with sum;
-/// n are the samples of the whole batch;  sft: L = L_sft, the mean cross-entropy over the tokens of all
+/// apo, kto: L = Σ_i λ_i σ(∓β(r_i − z0)) / n + sft_weight · L_sft + reference_kl_weight · L_kl with reduction mean, n
+/// times that with sum; n are the samples of the whole batch, L_kl the mean KL(reference‖policy) over the tokens of the
+/// held samples;  sft: L = L_sft + reference_kl_weight · L_kl, with the mean cross-entropy over the tokens of all
 /// desirable samples;  weighted-bc: the same with a weight for each sample;  dpo, tpo: as apo with Σ_pairs
 /// −log σ(β(R⁺ − R⁻)) and n pairs (1 if there are none), where R⁺ and R⁻ sum r over the pair's preferred and
 /// rejected samples.
@@ -133,7 +138,7 @@ struct ObjectiveOutput {
 /// shape,
 ///          type or device; DataError for token ids outside the vocabulary.
 /// Source   APO, arXiv 2506.07127; released trainer/ddp_robotic_trainer.py @ f16f05f. DPO, arXiv 2305.18290; TPO,
-///          arXiv 2411.19309.
+///          arXiv 2411.19309. L_kl: learning without forgetting, arXiv 1606.09282 (its distillation loss at temperature 1).
 /// Differs  docs/objective.md, "Paper, released code, and we".
 ObjectiveOutput evaluate(const ObjectiveInput& input, const ObjectiveOptions& options,
                          const BatchStatistics& whole_batch);

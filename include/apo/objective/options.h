@@ -23,9 +23,9 @@ enum class Z0Estimator { shifted_labels, mismatched, exact, none };
 /// Whose definition of APO: the paper's (and ours), or the authors' program to float32 rounding. "paper",
 /// "released-code".
 enum class Compatibility { paper, released_code };
-/// What `sft_weight` and `reduction` are where nobody sets them. "robust": apo and kto have an anchor of 1,
-/// which holds what the policy can do already, and take the mean; "paper": the bare published loss, without
-/// an anchor and summed over the batch. The other objectives are the same in both.
+/// What `sft_weight`, `reference_kl_weight` and `reduction` are where nobody sets them. "robust": apo and kto have 1 and
+/// 3, which hold what the policy can do already, and take the mean; "paper": the bare published loss, with neither and
+/// summed over the batch. The other objectives are the same in both.
 enum class Preset { robust, paper };
 /// "adaptive": λ from the policy's action error; "uniform": λ = 1.
 enum class WeightType { adaptive, uniform };
@@ -58,8 +58,8 @@ struct WeightOptions {
 };
 
 /// The `objective` section of a configuration. Its defaults are those of a configuration that says nothing:
-/// `preset`, `reduction` and `sft_weight`, where they are unset, are what `preset_used`, `reduction_used` and
-/// `anchor` say.
+/// `preset`, `reduction`, `sft_weight` and `reference_kl_weight`, where they are unset, are what `preset_used`,
+/// `reduction_used`, `anchor` and `hold` say.
 struct ObjectiveOptions {
   ObjectiveType type = ObjectiveType::apo;
   double beta = 0.1;
@@ -71,6 +71,7 @@ struct ObjectiveOptions {
   WeightOptions weights{};
   std::optional<Reduction> reduction{};
   std::optional<double> sft_weight{};  ///< >= 0, beside one sample's preference loss (dpo, tpo: one pair's)
+  std::optional<double> reference_kl_weight{};  ///< >= 0, beside the same; of KL(reference‖policy) on held samples
   double label_smoothing_bins = 0.0;
   Credit credit = Credit::sample;
   void visit(config::Visitor& v);
@@ -80,12 +81,16 @@ struct ObjectiveOptions {
     return preset.value_or(statistics_are_global() ? Preset::robust : Preset::paper);
   }
   /// `reduction`; unset: mean for apo and kto with the robust preset, else sum.
-  Reduction reduction_used() const { return reduction.value_or(holds() ? Reduction::mean : Reduction::sum); }
+  Reduction reduction_used() const { return reduction.value_or(robust() ? Reduction::mean : Reduction::sum); }
   /// `sft_weight`; unset: 1 for apo and kto with the robust preset, else 0.
-  double anchor() const { return sft_weight.value_or(holds() ? kRobustAnchor : 0.0); }
+  double anchor() const { return sft_weight.value_or(robust() ? kRobustAnchor : 0.0); }
+  /// `reference_kl_weight`; unset: 3 for apo and kto with the robust preset, else 0.
+  double hold() const { return reference_kl_weight.value_or(robust() ? kRobustHold : 0.0); }
 
-  /// True for the objectives that compare with a reference policy.
-  bool needs_reference() const { return uses_z0() || needs_pairs(); }
+  /// True for behaviour cloning: no preferences.
+  bool imitates() const { return type == ObjectiveType::sft || type == ObjectiveType::weighted_bc; }
+  /// True for what compares with a reference policy.
+  bool needs_reference() const { return !imitates() || hold() > 0; }
   /// True for the objectives whose samples are labelled one by one; `z0` and `credit` are theirs.
   bool uses_z0() const { return type == ObjectiveType::apo || type == ObjectiveType::kto; }
   /// True for the objectives that compare pairs: `ObjectiveInput::pair` is theirs.
@@ -105,8 +110,8 @@ struct ObjectiveOptions {
   }
 
  private:
-  static constexpr double kRobustAnchor = 1;
-  bool holds() const { return uses_z0() && preset_used() == Preset::robust; }
+  static constexpr double kRobustAnchor = 1, kRobustHold = 3;
+  bool robust() const { return uses_z0() && preset_used() == Preset::robust; }
 };
 
 /// ConfigError naming the keys of `objective` that contradict each other.
