@@ -69,16 +69,22 @@ bool Guard::Series::falls() const {
 
 std::string Guard::preferred() const {
   const double mean = desirable_.mean();
-  const bool held = options_.anchor() > 0;
+  const bool held = options_.anchor() > 0 || options_.hold() > 0;
   const bool fallen = !held && mean < kPreferredNats;
   if (!fallen && !(mean < kPreferredNatsAToken * tokens_ && desirable_.falls())) return "";
   return concat(
       "the desirable actions become unlikely: their log-probability is ", rounded(-mean),
       " nats below the reference's on average over ", kWindow, " steps",
-      held ? concat("; set a larger objective.sft_weight than ", options_.anchor(),
-                    ", a lower optimizer.learning_rate, or more of data.pools.desirable")
-           : ", and no anchor holds it; set objective.preset: robust (or objective.sft_weight: 1), or a "
+      held ? concat("; set a larger objective.reference_kl_weight than ", options_.hold(),
+                    " or objective.sft_weight than ", options_.anchor(), ", a lower optimizer.learning_rate, or more of data.pools.desirable")
+           : ", and nothing holds it; set objective.preset: robust (or objective.sft_weight: 1), or a "
              "lower optimizer.learning_rate");
+}
+
+// What holds the policy where it holds too little.
+std::string_view Guard::firmer() const {
+  if (options_.hold() > 0) return "a larger objective.reference_kl_weight";
+  return options_.anchor() > 0 ? "objective.reference_kl_weight: 3" : "objective.sft_weight: 1";
 }
 
 std::string Guard::rejected() const {
@@ -87,7 +93,7 @@ std::string Guard::rejected() const {
   return concat("the undesirable actions are pushed down without end: their log-probability is ",
                 rounded(-mean), " nats below the reference's on average over ", kWindow, " steps, more than ",
                 rounded(-kRejectedNatsAToken), " a token, and takes others' along; set ",
-                options_.anchor() > 0 ? "a larger objective.sft_weight" : "objective.sft_weight: 1",
+                firmer(),
                 ", a larger objective.beta, a lower optimizer.learning_rate, or fewer steps");
 }
 
@@ -95,7 +101,7 @@ std::string Guard::clamped() const {
   if (!(at_clamp_.mean() > kMostClamped)) return "";
   return concat("z0 is at its lower clamp, objective.kl_min: ", options_.kl_min, ", in more than half of ",
                 kWindow, " steps: the policy moves away from all recorded actions; set ",
-                options_.anchor() > 0 ? "a larger objective.sft_weight" : "objective.sft_weight: 1",
+                firmer(),
                 ", a lower optimizer.learning_rate, or objective.z0: exact");
 }
 
@@ -161,13 +167,13 @@ std::string balance_text(const objective::ObjectiveOptions& options, const std::
   out.precision(3);
   out << "the undesirable samples weigh " << balance
       << " times the desirable ones (sum of lambda_U : lambda_D, to be expected of " << undesirable << " and "
-      << desirable << " in a batch); anchor " << options.anchor();
+      << desirable << " in a batch); anchor " << options.anchor() << ", hold " << options.hold();
   return out.str();
 }
 
 void warn_of_balance(const objective::ObjectiveOptions& options, const std::array<int64_t, 3>& counts) {
   const double balance = objective::expected_balance(options, counts[0] + counts[1], counts[2]);
-  if (!(balance > kLargestBalance) || options.anchor() > 0) return;
+  if (!(balance > kLargestBalance) || options.anchor() > 0 || options.hold() > 0) return;
   log_warn("objective: ", balance_text(options, counts),
            ": nothing holds what the policy can do already; set objective.preset: robust (or "
            "objective.sft_weight: 1). objective.weights.group_size: 8 (the authors' balance), larger "

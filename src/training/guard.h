@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "apo/data/dataset.h"
@@ -52,6 +53,7 @@ class Guard {
   };
   std::string preferred() const;
   std::string rejected() const;
+  std::string_view firmer() const;
   std::string clamped() const;
 
   objective::ObjectiveOptions options_;

@@ -91,8 +91,8 @@ TEST(RunReport, DrawsEveryMetric) {
   const std::string page = page_of(dir, metrics);
   for (const char* field : kFields) EXPECT_TRUE(says(page, std::string("<td>") + field + "</td>")) << field;
   // 27 fields and one of the evaluation: a curve each (z0 has two), in 10 + 7 + 1 charts
-  EXPECT_EQ(occurrences(page, "data-name="), 29);
-  EXPECT_EQ(occurrences(page, "<svg class=\"chart lines\""), 18);
+  EXPECT_EQ(occurrences(page, "data-name="), 30);
+  EXPECT_EQ(occurrences(page, "<svg class=\"chart lines\""), 19);
   for (const char* axis : {"log-probability gained (nats)", "samples / s", "time (ms)", "memory (MiB)",
                            ">step</text>", "share of trials", "gradient norm"})
     EXPECT_TRUE(says(page, axis)) << axis;

@@ -86,7 +86,7 @@ TEST(Guard, SeesThePreferredActionsFallWithoutAnAnchor) {
   const auto anchored = told(kAnchored, 400, falling);
   ASSERT_EQ(anchored.size(), 1u);
   EXPECT_EQ(anchored[0].first, 31);  // the mean of steps 12 to 31 is -1.075
-  EXPECT_THAT(anchored[0].second, HasSubstr("a larger objective.sft_weight than 1"));
+  EXPECT_THAT(anchored[0].second, HasSubstr("a larger objective.reference_kl_weight than 3 or objective.sft_weight than 1"));
 }
 
 TEST(Guard, SeesTheRejectedActionsFallWithoutEnd) {
@@ -98,7 +98,9 @@ TEST(Guard, SeesTheRejectedActionsFallWithoutEnd) {
     ASSERT_EQ(signs.size(), 1u);
     EXPECT_EQ(signs[0].first, 38);  // the mean of 19 to 38 is -28.5
     EXPECT_THAT(signs[0].second, AllOf(HasSubstr("undesirable actions are pushed down"),
-                                       HasSubstr("4 a token"), HasSubstr("objective.sft_weight")));
+                                       HasSubstr("4 a token"),
+                                       HasSubstr(options.hold() > 0 ? "a larger objective.reference_kl_weight"
+                                                                    : "objective.sft_weight: 1")));
   }
 }
 
