@@ -95,6 +95,18 @@ std::string test_cell(const Row& row, const Row& other, const Bits& bits, Units 
                 p_text(test.p));
 }
 
+// Of the trials in which the base succeeded (or did not), the share in which this one does. "–" for the base itself.
+std::string among_cell(const Row& row, const Row* base, bool base_succeeded) {
+  if (base == nullptr || row.front()->method == base->front()->method) return "–";
+  int64_t successes = 0, total = 0;
+  for (size_t loop = 0; loop < row.size(); ++loop) {
+    const std::vector<bool>&now = row[loop]->success, &before = (*base)[loop]->success;
+    for (size_t i = 0; i < std::min(now.size(), before.size()); ++i)
+      if (before[i] == base_succeeded) ++total, successes += now[i] ? 1 : 0;
+  }
+  return total == 0 ? "–" : fixed(static_cast<double>(successes) / static_cast<double>(total), 2);
+}
+
 // "+2.8 [−8.5, 14.0]": the difference in success, bases as the units.
 std::string over_bases_cell(const Row& row, const Row& other) {
   if (row.front()->method == other.front()->method) return "–";
@@ -179,20 +191,24 @@ class Merged {
     return sorted;
   }
 
+  const Row* row_of(const std::string& method, int64_t round) const {
+    const auto place = std::find(methods_.begin(), methods_.end(), method);
+    const auto row = rows_.find({round, static_cast<size_t>(place - methods_.begin())});
+    return row != rows_.end() ? &row->second : nullptr;
+  }
+
   std::vector<std::pair<std::string, const Row*>> opponents(int64_t round) const {
     std::vector<std::pair<std::string, const Row*>> found;
-    for (const std::string& name : against_) {
-      const auto place = std::find(methods_.begin(), methods_.end(), name);
-      const auto row = rows_.find({round, static_cast<size_t>(place - methods_.begin())});
-      if (row != rows_.end()) found.emplace_back(name, &row->second);
-    }
+    for (const std::string& name : against_)
+      if (const Row* row = row_of(name, round)) found.emplace_back(name, row);
     return found;
   }
 
   std::string section(int64_t round) const {
     const auto others = opponents(round);
+    const Row* base = row_of("base", round);
     const std::vector<std::string> kinds = reasons(round);
-    TableRows trials = {{"method", "success", "each base", "unaided"}};
+    TableRows trials = {{"method", "success", "each base", "unaided", "kept", "learned"}};
     TableRows episodes = {{"method", "episodes with a take-over", "each base"}};
     for (const auto& [name, row] : others) {
       trials[0].push_back(concat("success against ", escaped(name)));
@@ -209,7 +225,7 @@ class Merged {
     for (const auto& [key, row] : rows_) {
       if (key.first != round) continue;
       num_loops = row.size(), num_trials = row[0]->success.size(), num_episodes = row[0]->take_overs.size();
-      trials.push_back(trial_row(row, others));
+      trials.push_back(trial_row(row, base, others));
       episodes.push_back(episode_row(row, kinds, others));
     }
     return concat("## After ", round, round == 1 ? " round" : " rounds", "\n\n", num_loops,
@@ -221,10 +237,11 @@ class Merged {
                   markdown_table(episodes), "\n");
   }
 
-  static std::vector<std::string> trial_row(const Row& row,
+  static std::vector<std::string> trial_row(const Row& row, const Row* base,
                                             const std::vector<std::pair<std::string, const Row*>>& others) {
     std::vector<std::string> cells = {escaped(row[0]->method), rate_cell(row, success, Units::seeds),
-                                      loops_cell(row, success), rate_cell(row, unaided, Units::seeds)};
+                                      loops_cell(row, success), rate_cell(row, unaided, Units::seeds),
+                                      among_cell(row, base, true), among_cell(row, base, false)};
     for (const auto& [name, other] : others) {
       cells.push_back(test_cell(row, *other, success, Units::seeds));
       if (row.size() > 1) cells.push_back(over_bases_cell(row, *other));
@@ -268,11 +285,13 @@ class Merged {
 };
 
 const char* const kOneLoop =
-    "Success and take-overs are shares of all trials or episodes, with Wilson's 95 % interval. "
+    "Success and take-overs are shares of all trials or episodes, with Wilson's 95 % interval. Kept and learned: the share "
+    "of successes among the trials that the base masters, and among the others. "
     "Differences are in points (hundredths), with the two-sided p of McNemar's exact test over the "
     "common seeds, not corrected for the number of tests.\n";
 const char* const kSeveralLoops =
-    "Success and take-overs are shares of all trials or episodes, with Wilson's 95 % interval. All "
+    "Success and take-overs are shares of all trials or episodes, with Wilson's 95 % interval. Kept and learned: the share "
+    "of successes among the trials that the base masters, and among the others. All "
     "bases are tried on the same seeds, so the intervals of success are as wide as the effective "
     "number of trials makes them (Kish's design effect, from how alike the bases' outcomes on a seed "
     "are); they leave out the spread between bases. Differences are in points (hundredths), with the "

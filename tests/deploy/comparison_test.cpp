@@ -184,7 +184,7 @@ TEST(Comparison, TablesPoolTheLoops) {
   EXPECT_THAT(text, HasSubstr("| base | 0.250 [0.05, 0.70] | 0.25 / 0.25 |"));
   EXPECT_THAT(
       text,
-      HasSubstr("| a\\|b | 0.875 [0.53, 0.98] | 0.75 / 1.00 | 0.000 [0.00, 0.49] | +62.5, p = 0.25 |"
+      HasSubstr("| a\\|b | 0.875 [0.53, 0.98] | 0.75 / 1.00 | 0.000 [0.00, 0.49] | 1.00 | 0.83 | +62.5, p = 0.25 |"
                 " +62.5 [−96.3, 100.0] |"));  // 50 and 75: 62.5 ± 12.706 * 17.68 / 1.414, points end at 100
   EXPECT_THAT(text, HasSubstr("| success against base | against base, over bases |"));
   EXPECT_THAT(comparison_markdown({loops.data(), 1}, {names.data(), 1}), Not(HasSubstr("over bases")));
