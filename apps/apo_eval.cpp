@@ -19,7 +19,25 @@ struct EvalArguments {
   std::string output;
   std::string disruptions;
   std::string sheet;
+  std::vector<std::string> merge;
 };
+
+// NAME=DIR of each
+void merge(const EvalArguments& arguments) {
+  std::vector<std::pair<std::string, std::string>> named;
+  for (const std::string& text : arguments.merge) {
+    const size_t equals = text.find('=');
+    APO_CHECK(ConfigError, equals != std::string::npos && equals > 0 && equals + 1 < text.size(),
+              "--merge: expected NAME=DIR, found '", text, "'");
+    named.emplace_back(text.substr(0, equals), text.substr(equals + 1));
+  }
+  if (!arguments.output.empty()) check_output("--output", arguments.output, text_beginning("the table of an earlier --merge", "| disruption |"));
+  const std::string table = deploy::merge_evaluations(named);
+  if (arguments.output.empty())
+    std::cout << table;
+  else
+    write_file_atomic(arguments.output, table);
+}
 
 constexpr int64_t kTilePixels = 128, kSheetSteps = 30;
 
@@ -42,6 +60,7 @@ deploy::EvalResult evaluate(models::Policy& policy, const RunConfig& config, con
 void run_eval(EvalArguments arguments) {
   if (!arguments.disruptions.empty())
     arguments.config.overrides.push_back("eval.disruptions=[" + arguments.disruptions + "]");
+  if (!arguments.merge.empty()) return merge(arguments);
   const auto config = apps::read_config(arguments.config);
   if (!config) return;
   const std::string directory =
@@ -98,12 +117,17 @@ int main(int argc, char** argv) {
   apps::add_config_options(app, arguments.config);
   app.add_option("--dataset", arguments.dataset, "score this HDF5 file, directory or glob instead")->type_name("PATH");
   app.add_option("--output", arguments.output,
-                 "directory for results.json (default run.dir/evaluation); with --dataset the JSON lines file")
+                 "directory for results.json (default run.dir/evaluation); with --dataset the JSON lines file, with --merge the "
+                 "table's")
       ->type_name("PATH");
   app.add_option("--disruptions", arguments.disruptions,
                  "names separated by commas, or all: the same trials under each of environment.disruptions, as a table "
                  "(eval.disruptions)")
       ->type_name("LIST");
+  app.add_option("--merge", arguments.merge,
+                 "instead of evaluating: print the results of several evaluations as one table, e.g. of several policies "
+                 "under disruptions; directories of one name are bases of one policy")
+      ->type_name("NAME=DIR");
   app.add_option("--sheet", arguments.sheet,
                  "draw an animation of what the disruptions look like, and evaluate nothing")
       ->type_name("FILE.webp");
@@ -114,6 +138,7 @@ int main(int argc, char** argv) {
              "and under each disruption, as a table"},
             {"apo-eval --config tabletop --set policy.checkpoint=runs/tabletop/policy --dataset demos.hdf5 "
              "--output scores.jsonl",
-             "log-probabilities of recorded steps"}});
+             "log-probabilities of recorded steps"},
+            {"apo-eval --merge base=runs/a/evaluation --merge apo=runs/b/evaluation", "one table of two evaluations"}});
   return apps::run_app(app, argc, argv, [&] { run_eval(arguments); });
 }

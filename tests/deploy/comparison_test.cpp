@@ -8,8 +8,12 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "apo/base/proportions.h"
+#include "apo/deploy/evaluator.h"
 #include "deploy/comparing.h"
 #include "deploy/fakes.h"
+#include "deploy/results.h"
+#include "deploy/table.h"
 #include "support/temp_dir.h"
 
 namespace apo::deploy {
@@ -290,6 +294,57 @@ TEST(ComparisonOptions, NamesAreCheckedFirst) {
   options.methods[0].objective.beta = -1;
   EXPECT_THAT(message_of<ConfigError>([&] { check(options); }),
               HasSubstr("refine.comparison.methods[0].objective.beta"));
+}
+
+EvalResult tried(const std::vector<bool>& undisrupted, const std::vector<bool>& noisy) {
+  const auto result = [](const std::vector<bool>& success) {
+    std::vector<Trial> trials(success.size());
+    for (size_t i = 0; i < success.size(); ++i) {
+      trials[i].seed = 40 + i;
+      trials[i].success = success[i];
+    }
+    return summarize_trials(std::move(trials));
+  };
+  EvalResult all = result(undisrupted);
+  all.disruptions.push_back({.disruption = "action_noise", .result = result(noisy), .against_none = {}});
+  return all;
+}
+
+TEST(Evaluations, OfSeveralPoliciesAndBasesBecomeOneTable) {
+  const apo::testing::TempDir dir;
+  const auto write = [&dir](const std::string& name, const EvalResult& result) {
+    std::filesystem::create_directories(dir / name);
+    write_file_atomic(dir / name / "results.json", result.json());
+    return (dir / name).string();
+  };
+  const std::string a1 = write("a1", tried({true, false, true, true}, {false, false, false, true})),
+                    a2 = write("a2", tried({true, false, true, true}, {false, false, false, true})),
+                    b1 = write("b1", tried({true, true, true, true}, {true, true, true, true})),
+                    b2 = write("b2", tried({true, true, true, true}, {true, true, false, true}));
+  // a's bases agree in every trial: 6 of 8, worth 3 of 4
+  const Rate three = wilson(3, 4);
+  const std::string table = merge_evaluations(std::vector<std::pair<std::string, std::string>>{
+      {"a", a1}, {"b", b1}, {"a", a2}, {"b", b2}});
+  EXPECT_THAT(table, HasSubstr("| disruption | a | b |"));
+  EXPECT_THAT(table, HasSubstr(concat("| none | 0.750 [", fixed(three.low, 2), ", ", fixed(three.high, 2), "] (0.75 / 0.75) | 1.000 [")));
+  EXPECT_THAT(table, HasSubstr("| action_noise | 0.250 ["));
+  EXPECT_THAT(table, HasSubstr("(1.00 / 0.75) |\n"));
+  EXPECT_THAT(table, HasSubstr("4 trials of each of 2 bases"));
+  // one base: no bases to list
+  EXPECT_THAT(merge_evaluations(std::vector<std::pair<std::string, std::string>>{{"a", a1}}),
+              HasSubstr(concat("| none | 0.750 [", fixed(three.low, 2), ", ", fixed(three.high, 2), "] |\n")));
+
+  using Named = std::vector<std::pair<std::string, std::string>>;
+  const auto refused = [](const Named& named) {
+    return message_of<DataError>([&] { merge_evaluations(named); });
+  };
+  EXPECT_THAT(refused({{"a", a1}, {"a", a2}, {"b", b1}}), HasSubstr("as many directories of b as of a, 2, found 1"));
+  const std::string other = write("other", summarize_trials(std::vector<Trial>(4)));
+  EXPECT_THAT(refused({{"a", a1}, {"b", other}}),
+              AllOf(HasSubstr(other + "/results.json"), HasSubstr("same disruptions and trial seeds as in " + a1)));
+  EXPECT_THAT(refused({{"a", write("empty", summarize_trials({}))}}), HasSubstr("expected trials, found none"));
+  write_file_atomic(dir / "other/results.json", "{}");
+  EXPECT_THAT(refused({{"a", other}}), HasSubstr(other + "/results.json: expected the result of an evaluation"));
 }
 
 }  // namespace

@@ -53,6 +53,7 @@ TEST_F(NothingLost, OutputsOfAnotherKindStay) {
     refused("apo-data", {"stats", path("demos.hdf5"), "--output"}, name);
     refused("apo-eval", {policy(), "--dataset", path("demos.hdf5"), "--output"}, name);
     refused("apo-refine", {"--merge", path("base"), "--output"}, name);
+    refused("apo-eval", {"--merge", "base=" + path("base"), "--output"}, name);
   }
   for (const char* name : {"notes.txt", "other.json", "folder"}) {
     refused("apo-collect", {"--demonstrations", set("deploy.demonstrations.existing=overwrite"), "--output"}, name);

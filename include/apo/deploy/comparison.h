@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "apo/data/dataset.h"
@@ -103,5 +104,11 @@ std::string comparison_markdown(std::span<const Comparison> loops, std::span<con
 
 /// The tables of several loops' directories. DataError as above, or where one holds no whole comparison.
 std::string merge_comparisons(std::span<const std::string> directories);
+
+/// Success of several policies, undisrupted and under each disruption, as a Markdown table: a column for each name, pooled
+/// over its directories (one a base, each with a results.json of `apo-eval`), with intervals as in `comparison_markdown`.
+/// DataError naming the file that is damaged or has other trials or disruptions than the first, or the name with another
+/// number of directories.
+std::string merge_evaluations(std::span<const std::pair<std::string, std::string>> named_directories);
 
 }  // namespace apo::deploy

@@ -1,0 +1,106 @@
+// Evaluations of several policies side by side, each perhaps of several bases.
+#include <algorithm>
+#include <cmath>
+
+#include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "apo/base/proportions.h"
+#include "apo/deploy/comparison.h"
+#include "apo/deploy/evaluator.h"
+#include "deploy/table.h"
+
+namespace apo::deploy {
+namespace {
+
+// One evaluation: its undisrupted trials, then those of each disruption.
+struct Conditions {
+  std::vector<std::string> names;
+  std::vector<std::vector<bool>> success;
+  std::vector<uint64_t> seeds;  // of the trials, the same under each
+};
+
+std::vector<bool> successes(const EvalResult& result) {
+  std::vector<bool> out;
+  for (const Trial& trial : result.trials) out.push_back(trial.success);
+  return out;
+}
+
+Conditions read(const std::string& directory) {
+  const std::string file = directory + "/results.json";
+  const EvalResult result = EvalResult::from_json(read_file(file), file);
+  Conditions conditions{.names = {"none"}, .success = {successes(result)}, .seeds = {}};
+  for (const Trial& trial : result.trials) conditions.seeds.push_back(trial.seed);
+  for (const DisruptedResult& disrupted : result.disruptions) {
+    conditions.names.push_back(disrupted.disruption);
+    conditions.success.push_back(successes(disrupted.result));
+  }
+  return conditions;
+}
+
+struct Column {
+  std::string name;
+  std::vector<Conditions> bases;
+};
+
+// "0.838 [0.80, 0.87] (0.83 / 0.86 / 0.81)"; the bases' rates only where there are several.
+std::string cell(const Column& column, size_t condition) {
+  std::vector<std::vector<bool>> outcomes;
+  int64_t count = 0, total = 0;
+  std::string each;
+  for (const Conditions& base : column.bases) {
+    const std::vector<bool>& success = base.success[condition];
+    const auto n = std::count(success.begin(), success.end(), true);
+    count += n, total += std::ssize(success);
+    each += concat(each.empty() ? "" : " / ",
+                   fixed(static_cast<double>(n) / static_cast<double>(success.size()), 2));
+    outcomes.push_back(success);
+  }
+  const Rate rate = wilson(count, total, kQuantile95 * std::sqrt(design_effect(outcomes)));
+  const std::string pooled =
+      concat(fixed(rate.rate, 3), " [", fixed(rate.low, 2), ", ", fixed(rate.high, 2), "]");
+  return column.bases.size() > 1 ? concat(pooled, " (", each, ")") : pooled;
+}
+
+}  // namespace
+
+std::string merge_evaluations(std::span<const std::pair<std::string, std::string>> named_directories) {
+  APO_ASSERT(!named_directories.empty());
+  std::vector<Column> columns;
+  const std::string& first_directory = named_directories.front().second;
+  const Conditions first = read(first_directory);
+  for (const auto& [name, directory] : named_directories) {
+    Conditions conditions = read(directory);
+    APO_CHECK(DataError, !conditions.seeds.empty(), directory, "/results.json: expected trials, found none");
+    APO_CHECK(DataError, conditions.names == first.names && conditions.seeds == first.seeds, directory,
+              "/results.json: expected the same disruptions and trial seeds as in ", first_directory,
+              "/results.json, found others");
+    for (const std::vector<bool>& success : conditions.success)
+      APO_CHECK(DataError, success.size() == conditions.seeds.size(), directory,
+                "/results.json: expected as many trials under each disruption as without, ",
+                conditions.seeds.size(), ", found ", success.size());
+    auto column = std::ranges::find(columns, name, &Column::name);
+    if (column == columns.end()) column = columns.insert(column, {.name = name, .bases = {}});
+    column->bases.push_back(std::move(conditions));
+  }
+  const size_t num_bases = columns.front().bases.size();
+  TableRows rows = {{"disruption"}};
+  for (const Column& column : columns) {
+    APO_CHECK(DataError, column.bases.size() == num_bases, "--merge: expected as many directories of ",
+              column.name, " as of ", columns.front().name, ", ", num_bases, ", found ", column.bases.size());
+    rows[0].push_back(column.name);
+  }
+  for (size_t condition = 0; condition < first.names.size(); ++condition) {
+    rows.push_back({first.names[condition]});
+    for (const Column& column : columns) rows.back().push_back(cell(column, condition));
+  }
+  return concat(
+      markdown_table(rows), "\nSuccess in ", first.seeds.size(), " trials",
+      num_bases > 1
+          ? concat(" of each of ", num_bases,
+                   " bases with Wilson's 95 % interval at the effective number of trials (all bases are "
+                   "tried on the same seeds: Kish's design effect), then each base; the intervals leave "
+                   "out the spread between bases.\n")
+          : std::string(" with Wilson's 95 % interval.\n"));
+}
+
+}  // namespace apo::deploy
