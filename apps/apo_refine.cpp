@@ -28,7 +28,7 @@ std::string what_happened(const deploy::RefineResult& result) {
   if (result.rounds.size() == 1) return concat("success  ", before, " of the base, not refined");
   const deploy::RoundResult* in_use = &base;
   for (const auto& round : result.rounds)
-    if (round.promoted) in_use = &round;
+    if (round.promotion.promoted) in_use = &round;
   if (in_use == &base)
     return concat("success  ", before, ", and no refined policy was better: the base stays in use");
   return concat("success  ", before, " before, ", in_percent(in_use->evaluation.success), " after (",
@@ -48,7 +48,7 @@ void print_rounds(const deploy::RefineResult& result, const std::string& dir) {
       take_overs << "-";
     std::cout << std::left << std::setw(7) << (round.round == 0 ? "base" : std::to_string(round.round)) << std::setw(21)
               << interval.str() << std::setw(9) << std::fixed << std::setprecision(2) << round.evaluation.unaided.rate
-              << std::setw(32) << take_overs.str() << (round.promoted ? "promoted" : "not promoted") << "\n";
+              << std::setw(32) << take_overs.str() << (round.promotion.promoted ? "promoted" : "not promoted") << "\n";
   }
   std::cout << "\npolicy   " << result.policy << "\nnumbers  " << dir << "/summary.json\n"
             << what_happened(result) << "; open " << dir << "/report.html\n";

@@ -55,7 +55,7 @@ class Comparing {
     result_.comparison.against = options_.against;
     result_.rounds.push_back({.round = 0,
                               .policy = base_.checkpoint,
-                              .promoted = true,
+                              .promotion = {},
                               .evaluation = base_.evaluation,
                               .deployment = {}});
     write();

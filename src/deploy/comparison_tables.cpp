@@ -57,11 +57,6 @@ std::string loops_cell(const Row& row, const Bits& bits) {
   return text;
 }
 
-std::string p_text(double p) {
-  if (p < 0.001) return "p < 0.001";
-  return concat("p = ", fixed(p, p < 0.1 ? 3 : 2));
-}
-
 // A unit counts once, for whichever of the two did it in more loops.
 PairedTest pooled_test(const Row& row, const Row& other, const Bits& bits, Units units) {
   std::vector<int64_t> balance;  // by unit: how much more often the first did it

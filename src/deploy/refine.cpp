@@ -17,6 +17,7 @@
 #include "deploy/comparing.h"
 #include "deploy/examples.h"
 #include "deploy/loop_state.h"
+#include "deploy/promotion.h"
 #include "deploy/stages.h"
 
 namespace apo::deploy {
@@ -49,8 +50,8 @@ class Loop {
     current_ = base.checkpoint;
     rounds_.push_back(round_json(0, current_, true, base.trained, base.evaluation));
     result_.rounds.push_back(
-        {.round = 0, .policy = current_, .promoted = true, .evaluation = base.evaluation, .deployment = {}});
-    current_successes_ = base.evaluation.success;
+        {.round = 0, .policy = current_, .promotion = {}, .evaluation = base.evaluation, .deployment = {}});
+    in_use_ = base.evaluation;
     write_summary();
   }
 
@@ -70,20 +71,23 @@ class Loop {
         stages_.refine(name + "/training", now.training, current_, interactions_, dir / "training");
     const std::string checkpoint = stages_.checkpoint_of(trained);
     const EvalResult evaluation = stages_.evaluate(name, checkpoint, dir / "evaluation");
-    const bool promoted = evaluation.success.rate >= current_successes_.rate - setup_.refine.promotion_tolerance;
-    if (promoted) {
+    const Promotion promotion = judge_promotion(evaluation, in_use_, setup_.refine.promotion_tolerance);
+    if (promotion.promoted) {
+      log_info(name, ": promoted, ", promotion_text(promotion));
       current_ = checkpoint;
-      current_successes_ = evaluation.success;
+      in_use_ = evaluation;
     } else {
-      log_warn(name, ": success ", evaluation.success.rate, " is below the current policy's ", current_successes_.rate,
-               ": not promoted, ", current_, " stays deployed");
+      log_warn(name, ": not promoted, ", promotion_text(promotion), "; ", current_, " stays deployed");
     }
-    json entry = round_json(round, checkpoint, promoted, trained, evaluation);
+    json entry = round_json(round, checkpoint, promotion.promoted, trained, evaluation);
+    entry["promotion"] = {{"difference", promotion.test.difference}, {"only_refined", promotion.test.only_first},
+                          {"only_in_use", promotion.test.only_second}, {"pairs", promotion.test.pairs},
+                          {"p", promotion.test.p}, {"tolerance", promotion.tolerance}};
     entry["deployment"] = deployed;
     rounds_.push_back(entry);
     result_.rounds.push_back({.round = round,
                               .policy = checkpoint,
-                              .promoted = promoted,
+                              .promotion = promotion,
                               .evaluation = evaluation,
                               .deployment = deployment});
     write_summary();
@@ -136,7 +140,7 @@ class Loop {
   Stages stages_;
   std::vector<std::string> interactions_;
   std::string current_;       // checkpoint of the promoted policy
-  Rate current_successes_;
+  EvalResult in_use_;         // its evaluation
   json rounds_ = json::array(), animations_ = json::array();
   RefineResult result_;
 };

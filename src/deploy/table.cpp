@@ -4,6 +4,7 @@
 #include <iomanip>
 #include <sstream>
 
+#include "apo/base/error.h"
 #include "apo/base/text.h"
 
 namespace apo::deploy {
@@ -40,6 +41,11 @@ std::string fixed(double value, int digits) {
   std::ostringstream out;
   out << std::fixed << std::setprecision(digits) << value;
   return out.str();
+}
+
+std::string p_text(double p) {
+  if (p < 0.001) return "p < 0.001";
+  return concat("p = ", fixed(p, p < 0.1 ? 3 : 2));
 }
 
 }  // namespace apo::deploy

@@ -172,6 +172,14 @@ std::string numbers_table(const LoopSummary& summary) {
   add_row(
       rounds, "promoted", [](const Round& r) { return std::string(r.promoted ? "yes" : "no"); }, table);
   add_row(
+      rounds, "success against the policy in use",
+      [](const Round& r) {
+        return r.promotion ? concat(r.promotion->difference < 0 ? "−" : "+",
+                                    format_fixed(100 * std::abs(r.promotion->difference), 1), " points, ", p_text(r.promotion->p))
+                           : std::string("–");
+      },
+      table);
+  add_row(
       rounds, "success", [&](const Round& r) { return share_cell(evaluation(r).success); }, table);
   add_row(
       rounds, "unaided success", [&](const Round& r) { return share_cell(evaluation(r).unaided); }, table);

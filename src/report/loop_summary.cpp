@@ -87,6 +87,9 @@ Round read_round(const Field& field, int64_t position) {
   round.policy = field["policy"].text();
   round.objective = field["objective"].text();
   round.promoted = field["promoted"].boolean(true);
+  if (const Field promotion = field["promotion"]; promotion.present())
+    round.promotion = {.method = "the policy in use", .of = "success",
+                       .difference = promotion["difference"].number().value_or(0), .p = promotion["p"].number().value_or(1)};
   round.training = field["training"].inner_path();
   round.train_seconds = field["train_seconds"].number();
   if (field["evaluation"].present()) round.evaluation = read_evaluation(field["evaluation"]);

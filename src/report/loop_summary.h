@@ -50,10 +50,18 @@ struct Trial {
   std::map<std::string, std::string> facts;  ///< "layout" -> "swapped"
 };
 
+/// A paired test against another method on the same seeds.
+struct PairedDifference {
+  std::string method, of;  ///< the other one; what was counted: "success", "take-overs", a reason
+  double difference = 0;   ///< share of the one minus share of the other
+  double p = 1;            ///< two-sided, McNemar's exact test
+};
+
 struct Round {
   int64_t round = 0;  ///< 0 is the base
   std::string policy, objective;
   bool promoted = true;
+  std::optional<PairedDifference> promotion;  ///< success against the policy that was in use; older files do not say
   std::string training;  ///< directory relative to the loop's; empty: not trained
   std::optional<double> train_seconds;
   std::optional<Evaluation> evaluation;
@@ -62,13 +70,6 @@ struct Round {
   std::map<int64_t, Trial> trials;        ///< by seed; empty where the evaluation's results.json is not there
 
   std::string name() const;  ///< "base", "round 1"
-};
-
-/// A paired test against another method on the same seeds.
-struct PairedDifference {
-  std::string method, of;  ///< the other one; what was counted: "success", "take-overs", a reason
-  double difference = 0;   ///< share of the one minus share of the other
-  double p = 1;            ///< two-sided, McNemar's exact test
 };
 
 /// One of several methods that started from the same base, after one of its rounds. All have the corrections of the

@@ -185,6 +185,9 @@ TEST_F(Loop, RefineRunsAllStagesAndResumes) {
   // the promoted policy is not worse than the base
   const auto rate = [&](int round) { return summary["rounds"][round]["evaluation"]["success_rate"].get<double>(); };
   EXPECT_EQ(summary["rounds"][1]["promoted"].get<bool>(), rate(1) >= rate(0));
+  const auto& promotion = summary["rounds"][1]["promotion"];
+  EXPECT_NEAR(promotion["difference"].get<double>(), rate(1) - rate(0), 1e-12);
+  EXPECT_FALSE(summary["rounds"][0].contains("promotion"));
 
   const auto again = run("apo-refine", {set("run.dir=" + path("loop")), "--resume"});
   ASSERT_EQ(again.exit_code, 0) << again.err;

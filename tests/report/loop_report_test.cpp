@@ -65,6 +65,7 @@ json full_summary() {
       {{"round", 2},
        {"policy", "two"},
        {"promoted", false},
+       {"promotion", {{"difference", -0.05}, {"only_refined", 3}, {"only_in_use", 13}, {"pairs", 200}, {"p", 0.0213}, {"tolerance", 0}}},
        {"training", nullptr},
        {"objective", "apo"},
        {"train_seconds", 27.0},
@@ -156,6 +157,7 @@ TEST(LoopReport, ShowsEveryPart) {
   EXPECT_TRUE(says(page, "take-overs in 100 episodes"));
   EXPECT_TRUE(says(page, ">30 in 90</text>"));
   EXPECT_TRUE(says(page, "<td>106/200 = 53.0% [46.1, 59.8]</td>"));
+  EXPECT_TRUE(says(page, "<td>success against the policy in use</td><td>–</td><td>–</td><td>−5.0 points, p = 0.021</td>"));
   EXPECT_TRUE(
       says(page, "<td>labels, policy/undesirable: before take-over</td><td>–</td><td>180</td><td>–</td>"));
 }

@@ -75,11 +75,18 @@ struct RefineSetup {
 /// objective, optimizer, schedule and train: policy, environment and evaluation stay the same in all rounds.
 RefineSetup setup_of_round(const RefineSetup& setup, int64_t round);
 
+/// Why a refined policy took the place of the one in use, or did not.
+struct Promotion {
+  bool promoted = true;
+  PairedTest test{};        ///< success of the refined policy (first) and of the one in use (second) on the same seeds
+  double tolerance = 0;     ///< promoted: `test.difference` is at least minus this
+};
+
 /// One line of the result: round 0 is the base.
 struct RoundResult {
   int64_t round = 0;
   std::string policy;        ///< checkpoint that was evaluated
-  bool promoted = true;
+  Promotion promotion;       ///< of round 0: promoted without a test
   EvalResult evaluation;
   CollectionSummary deployment;   ///< of the policy before this round; empty for round 0
 };
