@@ -136,11 +136,14 @@ Value Document::State::parse(std::string_view text, const std::string& name, con
             "expected the path of a config, found ", shown(key->value));
   APO_CHECK(ConfigError, depth + 1 < kMostFiles, where, "expected a chain of at most ", kMostFiles,
             " configs, found a longer one (does one extend itself?)");
-  const fs::path file = key->value.text;
-  APO_CHECK(ConfigError, fs::is_regular_file(directory / file), where,
-            "expected the path of a config, found '", file.string(), "', and there is no file ",
-            (directory / file).lexically_normal().string());
-  Value below = parse_file((directory / file).lexically_normal(), (base / file).parent_path(), depth + 1);
+  // the path as written, not shortened: beyond a linked folder ".." is where the system goes
+  const fs::path relative = key->value.text, file = directory / relative;
+  std::error_code ignored;
+  const bool readable = key->value.text.find('\0') == std::string::npos && fs::is_regular_file(file, ignored);
+  APO_CHECK(ConfigError, readable, where, "expected the path of a config, found '", key->value.text.c_str(),
+            "', and there is no file ", file.string(),
+            fs::exists(file.string() + ".yaml", ignored) ? concat(" (did you mean ", relative.string(), ".yaml?)") : "");
+  Value below = parse_file(file, (base / relative).parent_path(), depth + 1);
   std::erase_if(value.members, [](const Key& member) { return member.name == "extends"; });
   overlay(below, std::move(value));
   return below;

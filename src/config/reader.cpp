@@ -91,13 +91,19 @@ void Reader::wrong(const Value& value, std::string_view key, std::string_view ex
 
 void Reader::report_unknown(const UnknownKey& unknown) {
   const std::string where = location(*unknown.key->source, unknown.key->line);
+  if (unknown.key->name == "extends") {
+    problems_.push_back(where + ": extends: expected at the top of a file, not in a section or in --set");
+    return;
+  }
+  std::vector<std::string> siblings = unknown.siblings;
+  if (unknown.prefix.empty()) siblings.emplace_back("extends");
   // "objectve: {beta: 1}" can only mean one key: suggest that one
   std::string whole = unknown.prefix + unknown.key->name;
   const Value* value = &unknown.key->value;
   for (; value->kind == Value::Kind::map && value->members.size() == 1; value = &value->members[0].value)
     whole += "." + value->members[0].name;
   std::string name = unknown.prefix + unknown.key->name;
-  std::optional<std::string> suggestion = nearest(unknown.key->name, unknown.siblings);
+  std::optional<std::string> suggestion = nearest(unknown.key->name, siblings);
   if (suggestion) {
     suggestion = unknown.prefix + *suggestion;
     const std::string renamed = *suggestion + whole.substr(name.size());
@@ -117,7 +123,7 @@ void Reader::report_unknown(const UnknownKey& unknown) {
   } else if (suggestion) {
     hint = concat(" (did you mean '", *suggestion, "'?)");
   } else {
-    const std::vector<std::string_view> valid(unknown.siblings.begin(), unknown.siblings.end());
+    const std::vector<std::string_view> valid(siblings.begin(), siblings.end());
     hint = concat(" (valid here: ", valid.empty() ? "nothing" : join(valid), ")");
   }
   problems_.push_back(concat(where, ": unknown key '", name, "'", hint));

@@ -19,6 +19,7 @@
 #include "deploy/loop_state.h"
 #include "deploy/promotion.h"
 #include "deploy/stages.h"
+#include "training/checkpoint.h"
 
 namespace apo::deploy {
 namespace {
@@ -217,7 +218,11 @@ bool is_loop_file(const fs::path& dir, const std::string& name, bool is_link) {
 // A stopped loop goes on with the config that it was begun with; of any number of rounds with more of them; faster or
 // slower, and more or less talkative.
 void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
-  const auto before = config::load<RefineSetup>(config::Document::from_file(config));
+  auto before = config::load<RefineSetup>(config::Document::from_file(config));
+  const std::string text = read_file(config);
+  training::as_before_the_hold(text, before.training.objective);
+  training::as_before_the_hold(text, before.refine.base.objective);
+  for (MethodOptions& method : before.refine.comparison.methods) training::as_before_the_hold(text, method.objective);
   RefineSetup allowed = before;
   allowed.training = training::relocated(before.training, setup.training);
   allowed.training.run.dir = setup.training.run.dir;  // it may have been moved

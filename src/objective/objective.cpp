@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include <limits>
 #include <tuple>
 
 #include "apo/objective/kl_baseline.h"
@@ -211,7 +212,8 @@ ObjectiveOutput evaluate(const ObjectiveInput& given, const ObjectiveOptions& op
   }
   if (scores.reference_kl.defined()) {
     const at::Tensor hold = hold_loss(scores.reference_kl, whole);
-    out.reference_kl = hold.detach();
+    const at::Tensor nobody = whole[BatchStatistics::held_tokens].eq(0);
+    out.reference_kl = hold.detach().masked_fill(nobody, std::numeric_limits<double>::quiet_NaN());
     held_to = held_to.defined() ? held_to + hold * options.hold() : hold * options.hold();
   }
   if (options.imitates()) {

@@ -203,13 +203,16 @@ TrainingState read_state(const fs::path& checkpoint) {
   return state;
 }
 
+void as_before_the_hold(std::string_view config_yaml, objective::ObjectiveOptions& options) {
+  if (config_yaml.find("reference_kl_weight:") == std::string_view::npos) options.reference_kl_weight = 0;
+}
+
 TrainingOptions read_options(const fs::path& checkpoint) {
   try {
     auto options = config::load<TrainingOptions>(config::Document::from_file(checkpoint / "config.yaml"));
     const std::string text = read_file(checkpoint / "config.yaml");
     if (text.find("group_size:") == std::string::npos) as_before_groups(options);
-    // from before there was a hold
-    if (text.find("reference_kl_weight:") == std::string::npos) options.objective.reference_kl_weight = 0;
+    as_before_the_hold(text, options.objective);
     return options;
   } catch (const ConfigError& error) {
     throw DataError(concat(checkpoint.string(), ": damaged checkpoint: ", error.what()));

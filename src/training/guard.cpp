@@ -31,8 +31,7 @@ double value_of(const Metrics& metrics, std::string_view name) {
 // The newest whole checkpoint of at most this step.
 std::string checkpoint_before(const TrainingOptions& options, int64_t step) {
   for (const std::filesystem::path& path : whole_checkpoints(options.run.dir))
-    if (models::step_of(path) <= step)
-      return "The last whole checkpoint before that is " + path.string();
+    if (models::step_of(path) <= step) return "The last whole checkpoint before that is " + path.string();
   return concat("No checkpoint was written before that",
                 options.policy.checkpoint.empty() ? "" : "; the run began from " + options.policy.checkpoint);
 }
@@ -75,16 +74,20 @@ std::string Guard::preferred() const {
   return concat(
       "the desirable actions become unlikely: their log-probability is ", rounded(-mean),
       " nats below the reference's on average over ", kWindow, " steps",
-      held ? concat("; set a larger objective.reference_kl_weight than ", options_.hold(),
-                    " or objective.sft_weight than ", options_.anchor(), ", a lower optimizer.learning_rate, or more of data.pools.desirable")
-           : ", and nothing holds it; set objective.preset: robust (or objective.sft_weight: 1), or a "
-             "lower optimizer.learning_rate");
+      held ? concat("; set ", firmer(), ", a lower optimizer.learning_rate, or more of data.pools.desirable")
+           : concat(", and nothing holds it; set ", firmer(), ", or a lower optimizer.learning_rate"));
 }
 
-// What holds the policy where it holds too little.
-std::string_view Guard::firmer() const {
-  if (options_.hold() > 0) return "a larger objective.reference_kl_weight";
-  return options_.anchor() > 0 ? "objective.reference_kl_weight: 3" : "objective.sft_weight: 1";
+// What holds the policy, or holds it more firmly.
+std::string Guard::firmer() const {
+  if (!can_hold_ || options_.needs_pairs())
+    return options_.anchor() > 0 ? concat("a larger objective.sft_weight than ", options_.anchor())
+                                 : "objective.sft_weight: 1";
+  if (options_.hold() > 0) return concat("a larger objective.reference_kl_weight than ", options_.hold());
+  objective::ObjectiveOptions robust;
+  robust.preset = objective::Preset::robust;
+  return concat(options_.uses_z0() && options_.anchor() == 0 ? "objective.preset: robust or " : "",
+                "objective.reference_kl_weight: ", robust.hold());
 }
 
 std::string Guard::rejected() const {
@@ -92,16 +95,14 @@ std::string Guard::rejected() const {
   if (!(mean < kRejectedNatsAToken * tokens_)) return "";
   return concat("the undesirable actions are pushed down without end: their log-probability is ",
                 rounded(-mean), " nats below the reference's on average over ", kWindow, " steps, more than ",
-                rounded(-kRejectedNatsAToken), " a token, and takes others' along; set ",
-                firmer(),
+                rounded(-kRejectedNatsAToken), " a token, and takes others' along; set ", firmer(),
                 ", a larger objective.beta, a lower optimizer.learning_rate, or fewer steps");
 }
 
 std::string Guard::clamped() const {
   if (!(at_clamp_.mean() > kMostClamped)) return "";
   return concat("z0 is at its lower clamp, objective.kl_min: ", options_.kl_min, ", in more than half of ",
-                kWindow, " steps: the policy moves away from all recorded actions; set ",
-                firmer(),
+                kWindow, " steps: the policy moves away from all recorded actions; set ", firmer(),
                 ", a lower optimizer.learning_rate, or objective.z0: exact");
 }
 
@@ -138,10 +139,11 @@ void Guard::replay(const std::filesystem::path& metrics_file) {
 
 std::optional<Guard> make_guard(const TrainingOptions& options, const models::Policy& policy,
                                 const data::Dataset& dataset) {
-  if (options.train.guard == "off" || !options.objective.needs_reference()) return {};
+  if (options.train.guard == "off" || options.objective.imitates()) return {};
   const std::vector<Action> action = {
       dataset.sample_without_observation(dataset.kept_steps().front()).action};
-  return Guard(options.objective, policy.tokenize(action).mask.sum().item<double>());
+  const bool can_hold = options.reference.mode != models::ReferenceMode::cached;
+  return Guard(options.objective, policy.tokenize(action).mask.sum().item<double>(), can_hold);
 }
 
 std::string watch(std::optional<Guard>& guard, const Metrics& metrics, const TrainingOptions& options) {

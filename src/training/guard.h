@@ -7,7 +7,6 @@
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "apo/data/dataset.h"
@@ -30,8 +29,9 @@ class Guard {
  public:
   static constexpr size_t kWindow = 20;
 
-  /// `tokens`: of one action.
-  Guard(const objective::ObjectiveOptions& options, double tokens) : options_(options), tokens_(tokens) {}
+  /// `tokens`: of one action; `can_hold`: whether objective.reference_kl_weight is there to be recommended.
+  Guard(const objective::ObjectiveOptions& options, double tokens, bool can_hold = true)
+      : options_(options), tokens_(tokens), can_hold_(can_hold) {}
 
   /// What this step shows that none before it did, each sign once in a run: what is seen and which keys
   /// change it. Reads reward_desirable, reward_undesirable, z0 and z0_clamped; NaN and absent ones are left
@@ -53,11 +53,12 @@ class Guard {
   };
   std::string preferred() const;
   std::string rejected() const;
-  std::string_view firmer() const;
+  std::string firmer() const;
   std::string clamped() const;
 
   objective::ObjectiveOptions options_;
   double tokens_;
+  bool can_hold_;
   Series desirable_, undesirable_, at_clamp_;
 };
 

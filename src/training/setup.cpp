@@ -151,7 +151,7 @@ bool trains_adapter(models::Policy& policy) {
 
 std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, const data::Dataset& dataset,
                                                 at::Device device) {
-  if (options.objective.needs_reference() && options.policy.checkpoint.empty())
+  if (!options.objective.imitates() && options.policy.checkpoint.empty())
     log_warn("policy.checkpoint is empty: policy and reference know nothing yet, and a preference between recorded steps "
              "teaches little from there; train by imitation first (objective.type sft) and begin from its run directory");
   auto policy =
@@ -162,7 +162,7 @@ std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, 
   }
   if (options.policy.lora.dropout > 0 && options.objective.needs_reference() && trains_adapter(*policy))
     log_warn("policy.lora.dropout: ", options.policy.lora.dropout,
-             ": a preference compares the policy with its reference, "
+             ": the objective compares the policy with its reference, "
              "and dropout is noise in both; they drop the same units, so that equal policies have rewards of "
              "0, but 0 is "
              "better for every objective with a reference");

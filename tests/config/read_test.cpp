@@ -300,7 +300,29 @@ TEST(Extends, ErrorsNameTheFileInWhichTheyAre) {
   EXPECT_EQ(error("extends: [base.yaml]\n"), first + "expected the path of a config, found a list");
   EXPECT_EQ(error("extends:\n"), first + "expected the path of a config, found nothing (null)");
   EXPECT_EQ(error("extends: .\n"), first + "expected the path of a config, found '.', and there is no file " +
-                                       (dir.path() / "").string());
+                                       (dir / ".").string());
+  // what is found is what is read: beyond a linked folder, too
+  std::filesystem::create_directories(dir / "real/sub");
+  std::filesystem::create_directory_symlink("real/sub", dir / "link");
+  std::ofstream(dir / "real/base.yaml") << "seed: 11\n";
+  std::ofstream(dir / "real/sub/child.yaml") << "extends: ../base.yaml\n";
+  EXPECT_EQ(load<RobotOptions>(Document::from_file(dir / "link/child.yaml")).seed, 11);
+  EXPECT_THAT(error("extends: " + std::string(300, 'x') + "\n"), HasSubstr("and there is no file"));
+  std::filesystem::create_symlink("loop", dir / "loop");
+  EXPECT_THAT(error("extends: loop\n"), HasSubstr(first));
+  EXPECT_THAT(error("extends: base\n"), HasSubstr("(did you mean base.yaml?)"));
+  // the later file is where a key was said
+  std::ofstream(dir / "base.yaml") << "nonsense: {a: 1}\n";
+  EXPECT_EQ(
+      error("extends: base.yaml\n\nnonsense: {a: 2}\n").substr(0, (dir / "run.yaml").string().size() + 3),
+      (dir / "run.yaml").string() + ":3:");
+  const auto elsewhere = [](const std::string& text, const std::vector<std::string>& overrides) {
+    return apo::testing::message_of<ConfigError>([&] { read(text, overrides); });
+  };
+  for (const std::string& message :
+       {elsewhere("", {"extends=base.yaml"}), elsewhere("objective: {extends: base.yaml}", {})})
+    EXPECT_THAT(message, HasSubstr("extends: expected at the top of a file, not in a section or in --set"));
+  EXPECT_THAT(elsewhere("extend: base.yaml", {}), HasSubstr("did you mean 'extends'?"));
   EXPECT_THAT(error("extends: run.yaml\n"),
               HasSubstr("expected a chain of at most 8 configs, found a longer one"));
   std::ofstream(dir / "base.yaml") << "- 1\n";

@@ -185,7 +185,7 @@ TEST(Comparison, TablesPoolTheLoops) {
   // base: the same 1 of 4 in both, worth 1 of 4; the other: 3 of 4 and 4 of 4, so 7 of 8 (its design effect is 1,
   // see above), and never unaided, worth 0 of 4. Seeds 0 and 1 are better with both bases, seed 3 with one, none
   // is worse: p = 2 / 2^3
-  EXPECT_THAT(text, HasSubstr("| base | 0.250 [0.05, 0.70] | 0.25 / 0.25 |"));
+  EXPECT_THAT(text, HasSubstr("| base | 0.250 [0.05, 0.70] | 0.25 / 0.25 | 0.000 [0.00, 0.49] | – | – |"));
   EXPECT_THAT(
       text,
       HasSubstr("| a\\|b | 0.875 [0.53, 0.98] | 0.75 / 1.00 | 0.000 [0.00, 0.49] | 1.00 | 0.83 | +62.5, p = 0.25 |"

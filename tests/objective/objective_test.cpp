@@ -284,6 +284,18 @@ TEST(Hold, BehaviourCloningCanHaveOne) {
   }
 }
 
+TEST(Hold, StandsBesideOnePair) {
+  ObjectiveInput input = random_batch();
+  input.pair = at::tensor({0, -1, 0, 1, -1, 1}, at::kLong);  // two pairs
+  for (const ObjectiveType type : {ObjectiveType::dpo, ObjectiveType::tpo})
+    for (const auto& [reduction, pairs] : {std::pair{Reduction::mean, 1.0}, std::pair{Reduction::sum, 2.0}}) {
+      const ObjectiveOutput plain = apo_loss(input, {.type = type, .reduction = reduction});
+      const ObjectiveOutput held = apo_loss(input, {.type = type, .reduction = reduction, .reference_kl_weight = 0.5});
+      EXPECT_NEAR(number(held.loss), number(plain.loss) + pairs * 0.5 * number(held.reference_kl), 1e-12);
+      EXPECT_GT(number(held.reference_kl), 0.1);
+    }
+}
+
 TEST(Sft, IsTheMeanCrossEntropyOfDesirableSamples) {
   ObjectiveInput input = random_batch();
   input.reference_logits = input.action_l1 = at::Tensor();

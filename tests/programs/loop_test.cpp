@@ -238,6 +238,18 @@ TEST_F(Loop, MoreRoundsGoOnAsIfMeantFromTheBeginning) {
   EXPECT_EQ(other.exit_code, 2);
   EXPECT_THAT(other.err, ::testing::AllOf(HasSubstr("objective.beta: 0.1 -> 0.3"), HasSubstr("only refine.rounds may grow"),
                                           ::testing::Not(HasSubstr("refine.rounds: "))));
+
+  // begun before there was a hold: it had none, and does not get one
+  std::string old = slurp(path("continued/config.yaml"));
+  for (size_t at = old.find("reference_kl_weight:"); at != std::string::npos; at = old.find("reference_kl_weight:"))
+    old.erase(old.rfind('\n', at), old.find('\n', at) - old.rfind('\n', at));
+  spit(path("continued/config.yaml"), old);
+  const auto held = refine("continued", "2", {"--resume"});
+  EXPECT_EQ(held.exit_code, 2);
+  EXPECT_THAT(held.err, HasSubstr("objective.reference_kl_weight: 0 -> 3"));
+  EXPECT_EQ(slurp(path("continued/config.yaml")), old);
+  const auto as_it_was = refine("continued", "2", {"--resume", set("objective.reference_kl_weight=0")});
+  EXPECT_EQ(as_it_was.exit_code, 0) << as_it_was.err;
 }
 
 TEST_F(Loop, OverwriteTakesNothingThatTheLoopDidNotWrite) {

@@ -90,7 +90,7 @@ TEST(RunReport, DrawsEveryMetric) {
   for (int step = 1; step <= 20; ++step) metrics += full_line(step);
   const std::string page = page_of(dir, metrics);
   for (const char* field : kFields) EXPECT_TRUE(says(page, std::string("<td>") + field + "</td>")) << field;
-  // 27 fields and one of the evaluation: a curve each (z0 has two), in 10 + 7 + 1 charts
+  // 28 fields and one of the evaluation: a curve each (z0 has two), in 11 + 7 + 1 charts
   EXPECT_EQ(occurrences(page, "data-name="), 30);
   EXPECT_EQ(occurrences(page, "<svg class=\"chart lines\""), 19);
   for (const char* axis : {"log-probability gained (nats)", "samples / s", "time (ms)", "memory (MiB)",

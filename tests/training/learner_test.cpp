@@ -60,6 +60,36 @@ std::vector<at::Tensor> gradients_of(const LinearPolicy& policy) {
   return gradients;
 }
 
+TEST(Learner, HoldsDemonstrationsAndThePolicysOwnGoodSteps) {
+  Pair pair;
+  std::vector<data::Sample> batch = batch_of(5);  // expert, intervention, undesirable, expert, intervention
+  batch[4].source = ActionSource::policy;         // a good step of its own
+  const ObjectiveOptions options{.z0 = Z0Estimator::none, .reference_kl_weight = 0.5};
+  std::vector<data::Sample> held = {batch[0], batch[3], batch[4]};
+  std::vector<Observation> observations;
+  std::vector<Action> actions;
+  for (const data::Sample& sample : held) {
+    observations.push_back(sample.observation);
+    actions.push_back(sample.action);
+  }
+  const auto input = pair.policy.encode(observations);
+  const auto tokens = pair.policy.tokenize(actions);
+  const at::Tensor log_policy =
+                       at::log_softmax(pair.policy.score(input, tokens, nullptr).logits.detach(), -1),
+                   log_reference = at::log_softmax(pair.reference.score(input, tokens, nullptr).logits, -1);
+  const double expected = (log_reference.exp() * (log_reference - log_policy)).sum(-1).mean().item<double>();
+  const BatchOutcome outcome = Learner(pair.policy, &pair.reference, options, 0, false).learn(batch);
+  EXPECT_GT(expected, 1e-3);
+  EXPECT_NEAR(outcome.reference_kl, expected, 1e-6 * std::max(1.0, expected));
+  // nothing is held: the objective has no such thing
+  Pair other;
+  std::vector<data::Sample> second = batch_of(5);
+  EXPECT_TRUE(std::isnan(
+      Learner(other.policy, &other.reference, {.z0 = Z0Estimator::none, .reference_kl_weight = 0}, 0, false)
+          .learn(second)
+          .reference_kl));
+}
+
 TEST(Learner, MicroBatchesEqualTheWholeBatch) {
   for (const auto& [name, options] : objectives()) {
     for (const int64_t micro : {1, 3, 8, 11}) {
@@ -225,8 +255,11 @@ TEST(Learner, CountsPredictedTokensThatAreNoActions) {
     }
     std::vector<data::Sample> samples = batch_of(5), same = batch_of(5);
     const ObjectiveOptions released = {.compatibility = objective::Compatibility::released_code};
-    EXPECT_EQ(Learner(pair.policy, &pair.reference, released, micro_batch, false).learn(samples).num_clamped_tokens, 10);
-    EXPECT_EQ(Learner(pair.policy, &pair.reference, {}, micro_batch, false).learn(same).num_clamped_tokens, 0);
+    EXPECT_EQ(
+        Learner(pair.policy, &pair.reference, released, micro_batch, false).learn(samples).num_clamped_tokens,
+        10);
+    EXPECT_EQ(Learner(pair.policy, &pair.reference, {}, micro_batch, false).learn(same).num_clamped_tokens,
+              0);
   }
 }
 
@@ -248,7 +281,8 @@ TEST(Learner, ComparesTheHumansActionWithThePolicys) {
   std::vector<data::Sample> samples = batch_of(9);
   samples[7].policy_action.clear();
   const BatchOutcome out =
-      Learner(pair.policy, &pair.reference, {.type = ObjectiveType::dpo, .beta = 0.7}, 0, false).learn(samples);
+      Learner(pair.policy, &pair.reference, {.type = ObjectiveType::dpo, .beta = 0.7}, 0, false)
+          .learn(samples);
   ASSERT_EQ(samples.size(), 11u);
   EXPECT_EQ(samples[2].action, sample(1).policy_action);  // right after the human's
   EXPECT_EQ(samples[2].source, ActionSource::policy);
@@ -271,7 +305,8 @@ TEST(Learner, ComparesWholeSegments) {
   for (data::Sample& s : samples)
     if (s.take_over_number >= 0) s.take_over_number = 0;
   const BatchOutcome out =
-      Learner(pair.policy, &pair.reference, {.type = ObjectiveType::tpo, .beta = 0.7}, 0, false).learn(samples);
+      Learner(pair.policy, &pair.reference, {.type = ObjectiveType::tpo, .beta = 0.7}, 0, false)
+          .learn(samples);
   ASSERT_EQ(samples.size(), 6u);  // 0 3 | 1 4 | 2 5
   const auto r = [&](int64_t i) { return out.reward[i].item<double>(); };
   EXPECT_NEAR(out.loss, std::log1p(std::exp(-0.7 * (r(2) + r(3) - r(4) - r(5)))), 1e-5);
@@ -284,7 +319,8 @@ TEST(Learner, TheStartingPolicyPrefersNothing) {
     Pair pair(/*moved=*/false);
     std::vector<data::Sample> samples = batch_of(9);
     const BatchOutcome out =
-        Learner(pair.policy, &pair.reference, {.type = type, .reduction = Reduction::mean}, 4, false).learn(samples);
+        Learner(pair.policy, &pair.reference, {.type = type, .reduction = Reduction::mean}, 4, false)
+            .learn(samples);
     EXPECT_EQ(out.num_pairs, 3);
     EXPECT_EQ(out.pair_accuracy, 0);
     EXPECT_NEAR(out.loss, std::log(2.0), 1e-6);

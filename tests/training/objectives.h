@@ -27,7 +27,9 @@ inline std::vector<std::pair<std::string, objective::ObjectiveOptions>> objectiv
           {"sft", {.type = ObjectiveType::sft}},
           {"weighted-bc", {.type = ObjectiveType::weighted_bc}},
           {"dpo", {.type = ObjectiveType::dpo, .beta = 0.7, .reduction = Reduction::mean}},
-          {"tpo, anchored", {.type = ObjectiveType::tpo, .beta = 0.7, .sft_weight = 0.2}}};
+          {"tpo, anchored and held",
+           {.type = ObjectiveType::tpo, .beta = 0.7, .sft_weight = 0.2, .reference_kl_weight = 0.4}},
+          {"sft, held", {.type = ObjectiveType::sft, .reference_kl_weight = 0.4}}};
 }
 
 }  // namespace apo::training

@@ -49,7 +49,7 @@ at::Tensor token_kl(const at::Tensor& policy_logits, const at::Tensor& reference
                     const at::Tensor& mask = {});
 
 /// KL(reference‖policy) of the token distributions: Σ_v p_ref,v (log p_ref,v − log p_v), what the policy lacks of the
-/// reference; never negative.
+/// reference; never negative, and infinite where the policy rules out what the reference allows.
 ///
 /// Shapes   as token_kl
 /// Gradient to policy_logits, once: softmax(policy) − softmax(reference).

@@ -118,7 +118,8 @@ struct ObjectiveOutput {
   at::Tensor lambda_desirable;    ///< [] Σ λ over this input's desirable samples
   at::Tensor lambda_undesirable;  ///< [] Σ λ over this input's undesirable samples
   at::Tensor sft_loss;  ///< [] this input's share of the mean cross-entropy; undefined when not computed
-  at::Tensor reference_kl;  ///< [] this input's share of the mean KL(reference‖policy) a held token; undefined without a hold
+  at::Tensor reference_kl;  ///< [] this input's share of the mean KL(reference‖policy) a held token; NaN where none
+                            ///< is, undefined without a hold
   at::Tensor num_pairs;        ///< [] this input's pairs; undefined but for dpo and tpo
   at::Tensor preferred_pairs;  ///< [] those of them with R(preferred) > R(rejected)
 };
