@@ -1,13 +1,13 @@
 // apo-eval: seeded trials of a policy in the environment, or its log-probabilities on recorded steps.
 #include <iostream>
 
-#include "app_main.h"
 #include "apo/base/device.h"
 #include "apo/base/files.h"
 #include "apo/base/finishing.h"
 #include "apo/base/output.h"
 #include "apo/deploy/outputs.h"
 #include "apo/models/description.h"
+#include "app_main.h"
 
 namespace {
 
@@ -31,7 +31,9 @@ void merge(const EvalArguments& arguments) {
               "--merge: expected NAME=DIR, found '", text, "'");
     named.emplace_back(text.substr(0, equals), text.substr(equals + 1));
   }
-  if (!arguments.output.empty()) check_output("--output", arguments.output, text_beginning("the table of an earlier --merge", "| disruption |"));
+  if (!arguments.output.empty())
+    check_output("--output", arguments.output,
+                 text_beginning("the table of an earlier --merge", "| disruption |"));
   const std::string table = deploy::merge_evaluations(named);
   if (arguments.output.empty())
     std::cout << table;
@@ -51,7 +53,8 @@ deploy::EvalResult evaluate(models::Policy& policy, const RunConfig& config, con
     if (trials == 0) throw;
     const std::string file = directory + "/interrupted.json";
     std::cout << error.finished.text() << "interrupted: these are the first " << trials << " of "
-              << config.eval.trials << " trials, in " << file << "\n" << std::flush;
+              << config.eval.trials << " trials, in " << file << "\n"
+              << std::flush;
     write_file_atomic(file, error.finished.json());
     throw;
   }
@@ -81,21 +84,23 @@ void run_eval(EvalArguments arguments) {
   if (!arguments.sheet.empty()) {
     const std::vector<std::string> all = {"all"};
     const auto& chosen = config->eval.disruptions.empty() ? all : config->eval.disruptions;
-    deploy::draw_disruptions(config->environment, chosen, static_cast<uint64_t>(config->eval.seed), kTilePixels,
-                             kSheetSteps, arguments.sheet);
+    deploy::draw_disruptions(config->environment, chosen, static_cast<uint64_t>(config->eval.seed),
+                             kTilePixels, kSheetSteps, arguments.sheet);
     std::cout << "sheet " << arguments.sheet << ": none";
-    for (const std::string& name : deploy::chosen_disruptions(config->environment, chosen)) std::cout << ", " << name;
+    for (const std::string& name : deploy::chosen_disruptions(config->environment, chosen))
+      std::cout << ", " << name;
     std::cout << "\n";
     return;
   }
-  APO_CHECK(ConfigError, !config->training.policy.checkpoint.empty(),
-            arguments.config.config, ": policy.checkpoint: expected the policy to evaluate, found nothing");
+  APO_CHECK(ConfigError, !config->training.policy.checkpoint.empty(), arguments.config.config,
+            ": policy.checkpoint: expected the policy to evaluate, found nothing");
   const auto policy = models::make_policy(config->training.policy, nullptr, config->training.run.seed,
                                           select_device(config->training.run.device));
   if (scores) {
     data::DataOptions data = config->training.data;
     data.policy_cameras = models::policy_inputs(config->training.policy).cameras;
-    deploy::score_dataset(*policy, arguments.dataset, data, config->training.train.batch_size, arguments.output);
+    deploy::score_dataset(*policy, arguments.dataset, data, config->training.train.batch_size,
+                          arguments.output);
     std::cout << "scores " << arguments.output << "\n";
     return;
   }
@@ -110,27 +115,36 @@ void run_eval(EvalArguments arguments) {
 
 int main(int argc, char** argv) {
   CLI::App app(
-      "Evaluates policy.checkpoint: seeded trials in the environment (success with Wilson intervals, results.json, "
-      "animations; with --disruptions a table), or with --dataset the log-probability of every recorded step.",
+      "Evaluates policy.checkpoint: seeded trials in the environment (success with Wilson intervals, "
+      "results.json, "
+      "animations; with --disruptions a table), or with --dataset the log-probability of every recorded "
+      "step.",
       "apo-eval");
   EvalArguments arguments;
   apps::add_config_options(app, arguments.config);
-  app.add_option("--dataset", arguments.dataset, "score this HDF5 file, directory or glob instead")->type_name("PATH");
+  auto* dataset =
+      app.add_option("--dataset", arguments.dataset, "score this HDF5 file, directory or glob instead")
+          ->type_name("PATH");
   app.add_option("--output", arguments.output,
-                 "directory for results.json (default run.dir/evaluation); with --dataset the JSON lines file, with --merge the "
+                 "directory for results.json (default run.dir/evaluation); with --dataset the JSON lines "
+                 "file, with --merge the "
                  "table's")
       ->type_name("PATH");
-  app.add_option("--disruptions", arguments.disruptions,
-                 "names separated by commas, or all: the same trials under each of environment.disruptions, as a table "
-                 "(eval.disruptions)")
-      ->type_name("LIST");
-  app.add_option("--merge", arguments.merge,
-                 "instead of evaluating: print the results of several evaluations as one table, e.g. of several policies "
-                 "under disruptions; directories of one name are bases of one policy")
-      ->type_name("NAME=DIR");
+  auto* disruptions = app.add_option("--disruptions", arguments.disruptions,
+                                     "names separated by commas, or all: the same trials under each of "
+                                     "environment.disruptions, as a table "
+                                     "(eval.disruptions)")
+                          ->type_name("LIST");
+  auto* merge = app.add_option("--merge", arguments.merge,
+                               "instead of evaluating: print the results of several evaluations as one "
+                               "table, e.g. of several policies "
+                               "under disruptions; directories of one name are bases of one policy")
+                    ->type_name("NAME=DIR");
   app.add_option("--sheet", arguments.sheet,
                  "draw an animation of what the disruptions look like, and evaluate nothing")
-      ->type_name("FILE.webp");
+      ->type_name("FILE.webp")
+      ->excludes(merge);
+  merge->excludes(dataset)->excludes(disruptions);
   apps::add_examples(
       app, {{"apo-eval --config tabletop --set policy.checkpoint=runs/tabletop/policy --set eval.trials=500",
              "success in 500 trials"},
@@ -139,6 +153,7 @@ int main(int argc, char** argv) {
             {"apo-eval --config tabletop --set policy.checkpoint=runs/tabletop/policy --dataset demos.hdf5 "
              "--output scores.jsonl",
              "log-probabilities of recorded steps"},
-            {"apo-eval --merge base=runs/a/evaluation --merge apo=runs/b/evaluation", "one table of two evaluations"}});
+            {"apo-eval --merge base=runs/a/evaluation --merge apo=runs/b/evaluation",
+             "one table of two evaluations"}});
   return apps::run_app(app, argc, argv, [&] { run_eval(arguments); });
 }

@@ -29,7 +29,7 @@ namespace {
 constexpr const char* kReferenceTitle =
     "# Every key of the config\n\nAll programs read one YAML file with these sections; each uses those that "
     "concern it. "
-    "Paths are relative to the file (in `--set`: to the working directory). `extends: FILE` at the top: what FILE says holds "
+    "Paths are relative to the file (in `--set`: to the working directory). `extends: FILE` (or the name of a shipped config) at the top: what FILE says holds "
     "too, where this one does not say otherwise (key by key; a list wins whole, an empty section takes its defaults). This page is the output of "
     "`apo-train --print-reference`; `--print-schema` prints the same as a JSON schema for editors.\n\n";
 

@@ -7,6 +7,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/text.h"
+#include "apo/config/shipped.h"
 #include "config/reader.h"
 #include "config/value.h"
 
@@ -87,7 +88,7 @@ void apply_override(Value& root, std::string_view text, const Source& source) {
 
 // `above` wins key by key; a list and an empty section (its defaults) win whole.
 void overlay(Value& below, Value above) {
-  if (below.kind != Value::Kind::map || above.kind != Value::Kind::map) {
+  if (below.kind != Value::Kind::map || above.kind != Value::Kind::map || above.members.empty()) {
     below = std::move(above);
     return;
   }
@@ -140,12 +141,14 @@ Value Document::State::parse(std::string_view text, const std::string& name, con
   const fs::path relative = key->value.text, file = directory / relative;
   std::error_code ignored;
   const bool readable = key->value.text.find('\0') == std::string::npos && fs::is_regular_file(file, ignored);
-  APO_CHECK(ConfigError, readable, where, "expected the path of a config, found '", key->value.text.c_str(),
-            "', and there is no file ", file.string(),
+  const std::optional<fs::path> shipped = readable ? std::nullopt : shipped_config(key->value.text);
+  APO_CHECK(ConfigError, readable || shipped, where, "expected the path of a config or the name of a shipped one, found '",
+            key->value.text.c_str(), "', and there is no file ", file.string(),
             fs::exists(file.string() + ".yaml", ignored) ? concat(" (did you mean ", relative.string(), ".yaml?)") : "");
-  Value below = parse_file(file, (base / relative).parent_path(), depth + 1);
+  Value below = readable ? parse_file(file, (base / relative).parent_path(), depth + 1)
+                         : parse_file(*shipped, kShippedBase, depth + 1);
   std::erase_if(value.members, [](const Key& member) { return member.name == "extends"; });
-  overlay(below, std::move(value));
+  if (!value.members.empty()) overlay(below, std::move(value));
   return below;
 }
 

@@ -45,6 +45,11 @@ std::vector<std::string> shipped_configs() {
   return names;
 }
 
+std::optional<fs::path> shipped_config(const std::string& name) {
+  if (!looks_like_a_name(name) || !is_shipped(name)) return {};
+  return *directory() / (name + ".yaml");
+}
+
 Document open_config(const std::string& file_or_name, const std::vector<std::string>& overrides) {
   // a folder of that name is no config: runs/, data/
   if (!looks_like_a_name(file_or_name) || (fs::exists(file_or_name) && !fs::is_directory(file_or_name)))
@@ -58,7 +63,7 @@ Document open_config(const std::string& file_or_name, const std::vector<std::str
                              "), found '", file_or_name, "'",
                              suggestion ? concat(" (did you mean '", *suggestion, "'?)") : ""));
   }
-  return Document::from_file(*directory() / (file_or_name + ".yaml"), overrides, "configs");
+  return Document::from_file(*shipped_config(file_or_name), overrides, kShippedBase);
 }
 
 }  // namespace apo::config

@@ -116,12 +116,6 @@ std::string over_bases_cell(const Row& row, const Row& other) {
                 "]");
 }
 
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) out += c == '|' ? std::string("\\|") : std::string(1, c);
-  return out;
-}
-
 // All loops as one: rows by round and method, checked to belong together.
 class Merged {
  public:

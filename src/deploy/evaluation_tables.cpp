@@ -1,6 +1,7 @@
 // Evaluations of several policies side by side, each perhaps of several bases.
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
@@ -16,23 +17,19 @@ namespace {
 struct Conditions {
   std::vector<std::string> names;
   std::vector<std::vector<bool>> success;
+  std::string environment;      // its config; older files do not say
   std::vector<uint64_t> seeds;  // of the trials, the same under each
 };
-
-std::vector<bool> successes(const EvalResult& result) {
-  std::vector<bool> out;
-  for (const Trial& trial : result.trials) out.push_back(trial.success);
-  return out;
-}
 
 Conditions read(const std::string& directory) {
   const std::string file = directory + "/results.json";
   const EvalResult result = EvalResult::from_json(read_file(file), file);
-  Conditions conditions{.names = {"none"}, .success = {successes(result)}, .seeds = {}};
+  Conditions conditions{
+      .names = {"none"}, .success = {result.successes()}, .environment = result.environment, .seeds = {}};
   for (const Trial& trial : result.trials) conditions.seeds.push_back(trial.seed);
   for (const DisruptedResult& disrupted : result.disruptions) {
     conditions.names.push_back(disrupted.disruption);
-    conditions.success.push_back(successes(disrupted.result));
+    conditions.success.push_back(disrupted.result.successes());
   }
   return conditions;
 }
@@ -66,11 +63,16 @@ std::string cell(const Column& column, size_t condition) {
 std::string merge_evaluations(std::span<const std::pair<std::string, std::string>> named_directories) {
   APO_ASSERT(!named_directories.empty());
   std::vector<Column> columns;
+  std::set<std::string> known;
   const std::string& first_directory = named_directories.front().second;
   const Conditions first = read(first_directory);
   for (const auto& [name, directory] : named_directories) {
     Conditions conditions = read(directory);
     APO_CHECK(DataError, !conditions.seeds.empty(), directory, "/results.json: expected trials, found none");
+    APO_CHECK(ConfigError, known.insert(directory).second, "--merge: expected each directory once, found ",
+              directory, " twice");
+    APO_CHECK(DataError, conditions.environment == first.environment, directory,
+              "/results.json: expected the environment of ", first_directory, "/results.json, found another");
     APO_CHECK(DataError, conditions.names == first.names && conditions.seeds == first.seeds, directory,
               "/results.json: expected the same disruptions and trial seeds as in ", first_directory,
               "/results.json, found others");
@@ -85,9 +87,9 @@ std::string merge_evaluations(std::span<const std::pair<std::string, std::string
   const size_t num_bases = columns.front().bases.size();
   TableRows rows = {{"disruption"}};
   for (const Column& column : columns) {
-    APO_CHECK(DataError, column.bases.size() == num_bases, "--merge: expected as many directories of ",
+    APO_CHECK(ConfigError, column.bases.size() == num_bases, "--merge: expected as many directories of ",
               column.name, " as of ", columns.front().name, ", ", num_bases, ", found ", column.bases.size());
-    rows[0].push_back(column.name);
+    rows[0].push_back(escaped(column.name));
   }
   for (size_t condition = 0; condition < first.names.size(); ++condition) {
     rows.push_back({first.names[condition]});

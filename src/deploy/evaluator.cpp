@@ -212,12 +212,6 @@ EvalResult run_trials(models::Policy& policy, const EnvironmentOptions& environm
   return result;
 }
 
-std::vector<bool> successes(const EvalResult& result) {
-  std::vector<bool> bits;
-  for (const Trial& trial : result.trials) bits.push_back(trial.success);
-  return bits;
-}
-
 }  // namespace
 
 EvalResult evaluate(models::Policy& policy, const EnvironmentOptions& environment,
@@ -241,7 +235,7 @@ EvalResult evaluate(models::Policy& policy, const EnvironmentOptions& environmen
       throw InterruptedEvaluation(concat(disruption, ": ", error.what()), std::move(result));
     }
     disrupted.result.policy_hash = result.policy_hash;
-    disrupted.against_none = paired_test(successes(disrupted.result), successes(result));
+    disrupted.against_none = paired_test(disrupted.result.successes(), result.successes());
     result.disruptions.push_back(std::move(disrupted));
   }
   return result;

@@ -6,19 +6,9 @@
 #include "deploy/table.h"
 
 namespace apo::deploy {
-namespace {
-
-std::vector<bool> successes(const EvalResult& result) {
-  std::vector<bool> out;
-  for (const Trial& trial : result.trials) out.push_back(trial.success);
-  return out;
-}
-
-}  // namespace
-
 Promotion judge_promotion(const EvalResult& refined, const EvalResult& in_use, double tolerance) {
   Promotion promotion;
-  promotion.test = paired_test(successes(refined), successes(in_use));
+  promotion.test = paired_test(refined.successes(), in_use.successes());
   promotion.tolerance = tolerance;
   promotion.promoted = promotion.test.difference >= -tolerance;
   return promotion;
@@ -27,8 +17,8 @@ Promotion judge_promotion(const EvalResult& refined, const EvalResult& in_use, d
 std::string promotion_text(const Promotion& promotion) {
   const PairedTest& test = promotion.test;
   return concat(test.difference < 0 ? "−" : "+", fixed(100 * std::abs(test.difference), 1),
-                " points against the policy in use (", test.only_first, " trials won, ", test.only_second, " lost of ",
-                test.pairs, ", ", p_text(test.p), ")");
+                " points against the policy in use (", test.only_first, " trials won, ", test.only_second,
+                " lost of ", test.pairs, ", ", p_text(test.p), ")");
 }
 
 }  // namespace apo::deploy

@@ -7,7 +7,8 @@
 namespace apo::deploy {
 
 /// The rule: on the trials that both were evaluated on (the same seeds), the refined policy succeeds in a share that is not
-/// lower than the other's minus `tolerance`. The test beside it says how much of the difference may be chance; it does not
+/// lower than the other's minus `tolerance`, a share. Of unequal numbers of trials the end is left out (`paired_test`); without
+/// any, it is promoted. The test beside it says how much of the difference may be chance; it does not
 /// decide.
 Promotion judge_promotion(const EvalResult& refined, const EvalResult& in_use, double tolerance);
 

@@ -199,12 +199,20 @@ std::string EvalResult::disruption_markdown() const {
                 "the pairs of trials.\n");
 }
 
+std::vector<bool> EvalResult::successes() const {
+  std::vector<bool> out;
+  for (const Trial& trial : trials) out.push_back(trial.success);
+  return out;
+}
+
 EvalResult EvalResult::from_json(const std::string& json, const std::string& where) {
   const auto object = deploy::json::parse(json, depth_guard<deploy::json>(where), false);
   APO_CHECK(DataError, object.is_object(), where, ": expected a JSON object, found something else");
   try {
     auto result = read_result(object);
     read_disruptions(object, result);
+    if (const auto config = object.find("config"); config != object.end() && config->is_object())
+      result.environment = config->value("environment", "");
     return result;
   } catch (const nlohmann::json::exception& error) {
     throw DataError(concat(where, ": expected the result of an evaluation: ", error.what()));

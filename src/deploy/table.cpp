@@ -48,4 +48,10 @@ std::string p_text(double p) {
   return concat("p = ", fixed(p, p < 0.1 ? 3 : 2));
 }
 
+std::string escaped(const std::string& text) {
+  std::string out;
+  for (const char c : text) out += c == '|' ? std::string("\\|") : std::string(1, c);
+  return out;
+}
+
 }  // namespace apo::deploy

@@ -14,6 +14,8 @@ std::string markdown_table(const TableRows& rows);
 std::string aligned_table(const TableRows& rows);
 /// With so many digits after the point.
 std::string fixed(double value, int digits);
+/// A cell that holds no border of a table.
+std::string escaped(const std::string& text);
 /// "p = 0.31", "p = 0.012", "p < 0.001".
 std::string p_text(double p);
 

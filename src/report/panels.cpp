@@ -50,7 +50,7 @@ const std::vector<Panel>& learning_panels() {
        "How surprised the policy is by the desirable actions; lower is better.",
        {{"sft_loss", "sft_loss", 5}}},
       {"What is kept",
-       "KL(reference ‖ policy) of a token (nats)",
+       "KL to the reference (nats a token)",
        "How much of what the reference does on demonstrations and good steps of its own the policy has given up; 0 is "
        "nothing.",
        {{"reference_kl", "reference_kl", 3}}},

@@ -80,7 +80,7 @@ std::string Guard::preferred() const {
 
 // What holds the policy, or holds it more firmly.
 std::string Guard::firmer() const {
-  if (!can_hold_ || options_.needs_pairs())
+  if (!can_hold_ || options_.needs_pairs() || !options_.statistics_are_global())
     return options_.anchor() > 0 ? concat("a larger objective.sft_weight than ", options_.anchor())
                                  : "objective.sft_weight: 1";
   if (options_.hold() > 0) return concat("a larger objective.reference_kl_weight than ", options_.hold());
@@ -177,8 +177,8 @@ void warn_of_balance(const objective::ObjectiveOptions& options, const std::arra
   const double balance = objective::expected_balance(options, counts[0] + counts[1], counts[2]);
   if (!(balance > kLargestBalance) || options.anchor() > 0 || options.hold() > 0) return;
   log_warn("objective: ", balance_text(options, counts),
-           ": nothing holds what the policy can do already; set objective.preset: robust (or "
-           "objective.sft_weight: 1). objective.weights.group_size: 8 (the authors' balance), larger "
+           ": nothing holds what the policy can do already; set objective.sft_weight: 1 (objective.preset: robust has "
+           "it, too). objective.weights.group_size: 8 (the authors' balance), larger "
            "objective.weights.eta_desirable and eta_undesirable, and a smaller data.pools.undesirable lower "
            "the first number");
 }

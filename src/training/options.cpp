@@ -64,7 +64,7 @@ void TrainOptions::visit(config::Visitor& v) {
     at_least(0));
   v.choice(
       "guard", guard, kGuards,
-      "when a run with a reference shows signs of forgetting what the policy could do (desirable actions "
+      "when a run that learns preferences shows signs of forgetting what the policy could do (desirable actions "
       "become unlikely, undesirable ones fall without end, z0 stays at its lower clamp). warn: say so "
       "once; stop: save a checkpoint and end with exit code 4; off: do not look. Hints only: an "
       "evaluation sees more");

@@ -279,6 +279,8 @@ TEST(Extends, WhatTheFileSaysHoldsWhereThisOneSaysNothing) {
   std::ofstream(dir / "run.yaml") << "extends: middle.yaml\nobjective:\n";
   EXPECT_EQ(load<RobotOptions>(Document::from_file(dir / "run.yaml")).objective, ObjectiveOptions())
       << "an empty section takes its defaults";
+  std::ofstream(dir / "run.yaml") << "extends: middle.yaml\nobjective: {}\n";
+  EXPECT_EQ(load<RobotOptions>(Document::from_file(dir / "run.yaml")).objective, ObjectiveOptions());
   EXPECT_EQ(load<RobotOptions>(Document::from_file(dir / "run.yaml", {}, "/elsewhere")).checkpoint,
             "/elsewhere/shared/policy");
 }
@@ -295,11 +297,11 @@ TEST(Extends, ErrorsNameTheFileInWhichTheyAre) {
             (dir / "base.yaml").string() + ":2: unknown key 'sed' (did you mean 'seed'?)");
   const std::string first = (dir / "run.yaml").string() + ":1: extends: ";
   EXPECT_EQ(error("extends: bas.yaml\n"),
-            first + "expected the path of a config, found 'bas.yaml', and there is no file " +
+            first + "expected the path of a config or the name of a shipped one, found 'bas.yaml', and there is no file " +
                 (dir / "bas.yaml").string());
   EXPECT_EQ(error("extends: [base.yaml]\n"), first + "expected the path of a config, found a list");
   EXPECT_EQ(error("extends:\n"), first + "expected the path of a config, found nothing (null)");
-  EXPECT_EQ(error("extends: .\n"), first + "expected the path of a config, found '.', and there is no file " +
+  EXPECT_EQ(error("extends: .\n"), first + "expected the path of a config or the name of a shipped one, found '.', and there is no file " +
                                        (dir / ".").string());
   // what is found is what is read: beyond a linked folder, too
   std::filesystem::create_directories(dir / "real/sub");

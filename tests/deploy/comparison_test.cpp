@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
@@ -338,7 +339,17 @@ TEST(Evaluations, OfSeveralPoliciesAndBasesBecomeOneTable) {
   const auto refused = [](const Named& named) {
     return message_of<DataError>([&] { merge_evaluations(named); });
   };
-  EXPECT_THAT(refused({{"a", a1}, {"a", a2}, {"b", b1}}), HasSubstr("as many directories of b as of a, 2, found 1"));
+  const auto misused = [](const Named& named) {
+    return message_of<ConfigError>([&] { merge_evaluations(named); });
+  };
+  EXPECT_THAT(misused({{"a", a1}, {"a", a2}, {"b", b1}}), HasSubstr("as many directories of b as of a, 2, found 1"));
+  EXPECT_THAT(misused({{"a", a1}, {"a", a1}}), HasSubstr("each directory once, found " + a1 + " twice"));
+  EXPECT_THAT(merge_evaluations(Named{{"a|b", a1}}), HasSubstr("| disruption | a\\|b |"));
+  auto pushed = nlohmann::json::parse(tried({true, false, true, true}, {false, false, false, true}).json());
+  pushed["config"] = {{"environment", "task: push"}, {"eval", ""}};
+  std::filesystem::create_directories(dir / "pushed");
+  write_file_atomic(dir / "pushed/results.json", pushed.dump());
+  EXPECT_THAT(refused({{"a", a1}, {"b", (dir / "pushed").string()}}), HasSubstr("expected the environment of " + a1));
   const std::string other = write("other", summarize_trials(std::vector<Trial>(4)));
   EXPECT_THAT(refused({{"a", a1}, {"b", other}}),
               AllOf(HasSubstr(other + "/results.json"), HasSubstr("same disruptions and trial seeds as in " + a1)));

@@ -132,7 +132,7 @@ using VisitFunction = std::function<void(Visitor&)>;
 
 /// A YAML text with its overrides applied, ready to be read into structs.
 ///
-/// `extends: FILE` (relative to the text's own file) on the top level says that everything FILE says holds too, where
+/// `extends: FILE` (relative to the text's own file, or the name of a shipped config) on the top level says that everything FILE says holds too, where
 /// the text does not say otherwise: key by key; lists win whole, and an empty section takes its defaults. FILE may extend
 /// another. Relative paths stay relative to the file that they are written in.
 class Document {

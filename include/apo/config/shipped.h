@@ -1,6 +1,8 @@
 // The configs that come with the programs, found by name: `--config tabletop`.
 #pragma once
 
+#include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +12,12 @@ namespace apo::config {
 
 /// Names of the shipped configs, sorted; empty where none are installed beside the library.
 std::vector<std::string> shipped_configs();
+
+/// The file of the shipped config of that name; nothing where there is none.
+std::optional<std::filesystem::path> shipped_config(const std::string& name);
+
+/// What relative paths in a shipped config are relative to: as if it lay there, wherever it is installed.
+inline constexpr const char* kShippedBase = "configs";
 
 /// `file_or_name` is a file, or the name of a shipped config ("tabletop"). A shipped config's relative paths
 /// are as if it lay in ./configs, so that `runs/tabletop` lies in the working directory, wherever the config

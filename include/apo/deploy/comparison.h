@@ -107,8 +107,8 @@ std::string merge_comparisons(std::span<const std::string> directories);
 
 /// Success of several policies, undisrupted and under each disruption, as a Markdown table: a column for each name, pooled
 /// over its directories (one a base, each with a results.json of `apo-eval`), with intervals as in `comparison_markdown`.
-/// DataError naming the file that is damaged or has other trials or disruptions than the first, or the name with another
-/// number of directories.
+/// ConfigError for a name with another number of directories than the first, or a directory that is named twice. DataError
+/// naming the file that is missing, damaged, or has another environment, other trials or other disruptions than the first.
 std::string merge_evaluations(std::span<const std::pair<std::string, std::string>> named_directories);
 
 }  // namespace apo::deploy

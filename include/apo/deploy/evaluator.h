@@ -62,10 +62,12 @@ struct EvalResult {
   int64_t num_clamped_tokens = 0;               ///< decoded tokens that were no action tokens and counted as the nearest
   double seconds = 0, steps_per_second = 0;
   std::string policy_hash;
+  std::string environment;                    ///< its config as text, of a result that was read; older files do not say
   std::vector<Trial> trials;                  ///< in trial order
   std::map<int64_t, std::string> animations;  ///< trial -> WebP file content
   std::vector<DisruptedResult> disruptions;   ///< the same trials, disrupted; what stands above is then undisrupted
 
+  std::vector<bool> successes() const;        ///< by trial
   /// One object with these names (without the animations' content).
   std::string json() const;
   static EvalResult from_json(const std::string& json, const std::string& where);

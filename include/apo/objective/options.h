@@ -87,7 +87,7 @@ struct ObjectiveOptions {
   /// `reference_kl_weight`; unset: 3 for apo and kto with the robust preset, else 0.
   double hold() const { return reference_kl_weight.value_or(robust() ? kRobustHold : 0.0); }
 
-  /// True for behaviour cloning: no preferences.
+  /// True for behavior cloning: no preferences.
   bool imitates() const { return type == ObjectiveType::sft || type == ObjectiveType::weighted_bc; }
   /// True for what compares with a reference policy.
   bool needs_reference() const { return !imitates() || hold() > 0; }
