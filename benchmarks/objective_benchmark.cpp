@@ -61,10 +61,11 @@ void threads(benchmark::internal::Benchmark* benchmark) {
 
 BENCHMARK(plain)->Apply(threads);
 BENCHMARK(token_log_probs_alone)->Apply(threads);
-BENCHMARK_CAPTURE(apo, shifted_labels, at::kFloat, {})->Apply(threads);
-BENCHMARK_CAPTURE(apo, exact, at::kFloat, {.z0 = Z0Estimator::exact})->Apply(threads);
-BENCHMARK_CAPTURE(apo, smooth_labels, at::kFloat, {.label_smoothing_bins = 3.0})->Apply(threads);
-BENCHMARK_CAPTURE(apo, bfloat16, at::kBFloat16, {})->Apply(threads);
+BENCHMARK_CAPTURE(apo, shifted_labels, at::kFloat, {.reference_kl_weight = 0})->Apply(threads);
+BENCHMARK_CAPTURE(apo, held, at::kFloat, {})->Apply(threads);
+BENCHMARK_CAPTURE(apo, exact, at::kFloat, {.z0 = Z0Estimator::exact, .reference_kl_weight = 0})->Apply(threads);
+BENCHMARK_CAPTURE(apo, smooth_labels, at::kFloat, {.reference_kl_weight = 0, .label_smoothing_bins = 3.0})->Apply(threads);
+BENCHMARK_CAPTURE(apo, bfloat16, at::kBFloat16, {.reference_kl_weight = 0})->Apply(threads);
 
 }  // namespace
 }  // namespace apo::objective
