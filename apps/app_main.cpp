@@ -160,7 +160,9 @@ int run_app(CLI::App& app, int argc, char** argv, const std::function<void()>& b
   catch_interrupts(app.get_name());
   try {
     body();
-    return static_cast<int>(ExitCode::done);
+    std::cout.flush();
+    return std::cout ? static_cast<int>(ExitCode::done)
+                     : fail(app, ExitCode::run, "standard output: what was printed could not be written");
   } catch (const Error& error) {
     return fail(app, error.exit_code(), error.what());
   } catch (const Bug& bug) {

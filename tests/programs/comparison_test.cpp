@@ -104,6 +104,9 @@ TEST_F(Comparing, MergesLoopsIntoOneTable) {
   EXPECT_EQ(run_program("apo-refine", {"--merge", path("1"), path("2"), "--output", path("tables.md")}).exit_code, 0);
   EXPECT_EQ(slurp(path("tables.md")), tables);
   spit(path("notes.md"), "## My notes\n");
+  // a table that reaches nobody is none
+  const std::string lost = std::string("'" APO_BINARY_DIR "/bin/apo-refine' --merge '") + path("1") + "' > /dev/full 2> /dev/null";
+  EXPECT_EQ(WEXITSTATUS(std::system(lost.c_str())), 4);
   const auto notes = run_program("apo-refine", {"--merge", path("1"), "--output", path("notes.md")});
   EXPECT_EQ(notes.exit_code, 2);
   EXPECT_EQ(slurp(path("notes.md")), "## My notes\n");
