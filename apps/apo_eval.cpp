@@ -61,9 +61,9 @@ deploy::EvalResult evaluate(models::Policy& policy, const RunConfig& config, con
 }
 
 void run_eval(EvalArguments arguments) {
+  if (!arguments.merge.empty()) return merge(arguments);
   if (!arguments.disruptions.empty())
     arguments.config.overrides.push_back("eval.disruptions=[" + arguments.disruptions + "]");
-  if (!arguments.merge.empty()) return merge(arguments);
   const auto config = apps::read_config(arguments.config);
   if (!config) return;
   const std::string directory =
@@ -116,9 +116,8 @@ void run_eval(EvalArguments arguments) {
 int main(int argc, char** argv) {
   CLI::App app(
       "Evaluates policy.checkpoint: seeded trials in the environment (success with Wilson intervals, "
-      "results.json, "
-      "animations; with --disruptions a table), or with --dataset the log-probability of every recorded "
-      "step.",
+      "results.json, animations; with --disruptions a table), or with --dataset the log-probability of every "
+      "recorded step.",
       "apo-eval");
   EvalArguments arguments;
   apps::add_config_options(app, arguments.config);
@@ -127,18 +126,15 @@ int main(int argc, char** argv) {
           ->type_name("PATH");
   app.add_option("--output", arguments.output,
                  "directory for results.json (default run.dir/evaluation); with --dataset the JSON lines "
-                 "file, with --merge the "
-                 "table's")
+                 "file, with --merge the table's")
       ->type_name("PATH");
   auto* disruptions = app.add_option("--disruptions", arguments.disruptions,
                                      "names separated by commas, or all: the same trials under each of "
-                                     "environment.disruptions, as a table "
-                                     "(eval.disruptions)")
+                                     "environment.disruptions, as a table (eval.disruptions)")
                           ->type_name("LIST");
   auto* merge = app.add_option("--merge", arguments.merge,
                                "instead of evaluating: print the results of several evaluations as one "
-                               "table, e.g. of several policies "
-                               "under disruptions; directories of one name are bases of one policy")
+                               "table, e.g. of several policies under disruptions; directories of one name are bases of one policy")
                     ->type_name("NAME=DIR");
   app.add_option("--sheet", arguments.sheet,
                  "draw an animation of what the disruptions look like, and evaluate nothing")
