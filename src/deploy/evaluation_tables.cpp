@@ -65,9 +65,10 @@ std::string merge_evaluations(std::span<const std::pair<std::string, std::string
   std::vector<Column> columns;
   std::set<std::string> known;
   const std::string& first_directory = named_directories.front().second;
-  const Conditions first = read(first_directory);
+  Conditions first;
   for (const auto& [name, directory] : named_directories) {
     Conditions conditions = read(directory);
+    if (columns.empty()) first = conditions;
     APO_CHECK(DataError, !conditions.seeds.empty(), directory, "/results.json: expected trials, found none");
     APO_CHECK(ConfigError, known.insert(directory).second, "--merge: expected each directory once, found ",
               directory, " twice");

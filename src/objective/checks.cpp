@@ -50,8 +50,7 @@ void check_reference_log_probs(ObjectiveInput& input, const ObjectiveOptions& op
   check_floating("reference_token_log_probs", input.reference_token_log_probs, shape, logits);
   APO_CHECK(ConfigError, options.hold() == 0,
             "objective.reference_kl_weight: compares whole distributions, which kept log-probabilities of "
-            "the reference do "
-            "not have; expected 0, found ",
+            "the reference do not have; expected 0, found ",
             options.hold());
   // masked positions are nobody's, whatever was kept of them
   input.reference_token_log_probs = input.reference_token_log_probs.masked_fill(input.mask.bitwise_not(), 0);
