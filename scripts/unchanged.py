@@ -113,8 +113,8 @@ def record(build, directory):
         run(f"config_{program}", program, *(["inspect"] if program == "apo-data" else []), *table, "--print-config")
 
 
-def text_of(path, directory):
-    text = path.read_text(errors="replace").replace(str(directory), "DIR")
+def text_of(text, directory):
+    text = re.sub(r"[^\s'\"]*/bin/(apo-\w+)", r"\1", text.replace(str(directory), "DIR"))
     text = re.sub(r"\[\d\d:\d\d:\d\d(\.\d+)?\]", "[TIME]", text)
     text = re.sub(r"\d{4}-\d\d-\d\d[T ][\d:.]+(Z|[+-]\d\d:?\d\d)?", "DATE", text)
     text = re.sub(r"\b(\d+ h )?(\d+ min )?\d+(\.\d+)? (m?s|min|h)\b", "DURATION", text)
@@ -125,7 +125,7 @@ def text_of(path, directory):
 def values(path, directory):
     """The file as [(where, value)]; numbers of JSON stay numbers."""
     if path.suffix not in (".json", ".jsonl"):
-        return [(f"line {i}", line) for i, line in enumerate(text_of(path, directory).splitlines(), 1)]
+        return [(f"line {i}", line) for i, line in enumerate(text_of(path.read_text(errors="replace"), directory).splitlines(), 1)]
     found = []
 
     def walk(where, value):
@@ -137,7 +137,7 @@ def values(path, directory):
             for i, inner in enumerate(value):
                 walk(f"{where}/{i}", inner)
         else:
-            found.append((where, value.replace(str(directory), "DIR") if isinstance(value, str) else value))
+            found.append((where, text_of(value, directory) if isinstance(value, str) else value))
 
     text = path.read_text()
     for i, part in enumerate(text.splitlines() if path.suffix == ".jsonl" else [text]):

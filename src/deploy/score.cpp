@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <tuple>
 #include <nlohmann/json.hpp>
 #include <system_error>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "apo/base/output.h"
 #include "apo/deploy/evaluator.h"
 #include "apo/objective/log_prob.h"
+#include "apo/objective/objective.h"
 
 namespace apo::deploy {
 namespace {
@@ -56,13 +58,19 @@ ScoredBatch score_batch(models::Policy& policy, const std::vector<data::Sample>&
     actions.push_back(sample.action);
   }
   const models::ActionTokens tokens = policy.tokenize(actions);
-  const at::Tensor logits = policy.score(policy.encode(observations), tokens).logits;
+  const models::Score score = policy.score(policy.encode(observations), tokens);
+  objective::Batch asked{.tokens = tokens.ids, .mask = tokens.mask};
+  std::tie(asked.first_action_token, asked.last_action_token) = policy.action_token_range();
+  objective::ObjectiveOptions plain;
+  plain.type = objective::ObjectiveType::sft;
+  const objective::TokenScores scores =
+      objective::score(asked, plain, score, {}, {.statistics = false, .greedy = true}).scores;
   ScoredBatch batch;
-  batch.predicted = models::greedy_action_tokens(policy, logits, tokens);
+  batch.predicted = models::greedy_action_tokens(policy, scores.greedy, tokens);
   batch.action_l1 = models::action_l1(policy, batch.predicted, tokens).to(at::kDouble).cpu();
   if (tokens.end_token.defined())
-    batch.predicted = at::where(tokens.end_token, objective::greedy_tokens(logits), batch.predicted);
-  batch.token_log_probs = objective::token_log_probs(logits, tokens.ids, tokens.mask);
+    batch.predicted = at::where(tokens.end_token, objective::greedy_tokens(score.logits), batch.predicted);
+  batch.token_log_probs = scores.policy;
   batch.log_prob = batch.token_log_probs.to(at::kDouble).sum(1).cpu();
   batch.predicted_actions = policy.to_actions(batch.predicted);
   batch.token_log_probs = batch.token_log_probs.to(at::kDouble).cpu();

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "apo/base/error.h"
-#include "models/activation_checkpoint.h"
+#include "base/checkpointed.h"
 #include "models/elementwise.h"
 
 namespace apo::models {

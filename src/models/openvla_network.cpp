@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "apo/base/error.h"
-#include "models/activation_checkpoint.h"
+#include "base/checkpointed.h"
 
 namespace apo::models {
 namespace {

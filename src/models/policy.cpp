@@ -143,17 +143,13 @@ std::string frozen_parameter_hash(const Policy& policy) {
   return hash_of(policy, [](const at::Tensor& tensor) { return !tensor.requires_grad(); });
 }
 
-at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& logits, const ActionTokens& tokens,
-                                bool whole_vocabulary, int64_t* num_clamped) {
+at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& greedy, const ActionTokens& tokens,
+                                int64_t* num_clamped) {
   const at::NoGradGuard no_grad;
   const auto [first, last] = policy.action_token_range();
   at::Tensor is_action = tokens.mask;
   if (tokens.end_token.defined()) is_action = is_action.logical_and(tokens.end_token.logical_not());
-  const at::Tensor greedy = whole_vocabulary
-                                ? logits.argmax(-1)
-                                : logits.narrow(-1, first, last - first + 1).argmax(-1) + first;
-  if (whole_vocabulary && num_clamped != nullptr)
-    *num_clamped += count_outside(greedy.masked_select(is_action), first, last);
+  if (num_clamped != nullptr) *num_clamped += count_outside(greedy.masked_select(is_action), first, last);
   // the released program decodes an id that is no action's as the end of the range that lies nearer
   return at::where(is_action, greedy.clamp(first, last), tokens.ids);
 }

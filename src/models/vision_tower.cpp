@@ -2,7 +2,7 @@
 
 #include <torch/types.h>
 
-#include "models/activation_checkpoint.h"
+#include "base/checkpointed.h"
 
 namespace apo::models {
 namespace {

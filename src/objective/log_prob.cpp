@@ -186,9 +186,9 @@ at::Tensor token_kl(const at::Tensor& policy_logits, const at::Tensor& reference
   const at::NoGradGuard no_grad;
   check_logits("policy_logits", policy_logits);
   check_like("reference_logits", reference_logits, policy_logits.sizes(), policy_logits.scalar_type(),
-             policy_logits);
+             policy_logits.device());
   const auto shape = policy_logits.sizes().slice(0, 2);
-  if (mask.defined()) check_like("mask", mask, shape, at::kBool, policy_logits);
+  if (mask.defined()) check_like("mask", mask, shape, at::kBool, policy_logits.device());
   const at::Tensor unmasked =
       mask.defined() ? mask.contiguous() : at::ones(shape, policy_logits.options().dtype(at::kBool));
   if (!has_row_kernels(policy_logits)) return plain::token_kl(policy_logits, reference_logits, unmasked);
@@ -211,9 +211,9 @@ at::Tensor token_reference_kl(const at::Tensor& policy_logits, const at::Tensor&
                                   ? mask
                                   : at::ones(policy_logits.sizes().slice(0, 2),
                                              policy_logits.options().dtype(at::kBool).requires_grad(false));
-  check_like("mask", unmasked, policy_logits.sizes().slice(0, 2), at::kBool, policy_logits);
+  check_like("mask", unmasked, policy_logits.sizes().slice(0, 2), at::kBool, policy_logits.device());
   check_like("reference_logits", reference_logits, policy_logits.sizes(), policy_logits.scalar_type(),
-             policy_logits);
+             policy_logits.device());
   return ReferenceKl::apply(policy_logits, reference_logits.detach(), unmasked);
 }
 
@@ -229,6 +229,13 @@ at::Tensor greedy_tokens(const at::Tensor& logits, int64_t first_action_token, i
       logits.size(-1), ", found ", first_action_token, "..", last_action_token);
   return logits.narrow(-1, first_action_token, last_action_token - first_action_token + 1).argmax(-1) +
          first_action_token;
+}
+
+at::Tensor greedy_tokens(const Logits& logits, int64_t first_action_token, int64_t last_action_token) {
+  const at::NoGradGuard no_grad;
+  return logits.read([=](const Logits::Piece& piece) {
+    return greedy_tokens(piece.logits, first_action_token, last_action_token);
+  });
 }
 
 }  // namespace apo::objective

@@ -3,79 +3,45 @@
 #include <torch/types.h>
 
 #include <limits>
-#include <tuple>
 
-#include "apo/objective/kl_baseline.h"
-#include "apo/objective/log_prob.h"
 #include "apo/objective/weights.h"
+#include "apo/objective/z0.h"
 #include "objective/checks.h"
-#include "objective/kl_terms.h"
 #include "objective/pair_loss.h"
 
 namespace apo::objective {
 namespace {
 
 // r = Σ_t log π − log π_ref over the tokens that count, [B]; masked ones are 0 already.
-at::Tensor reward_of(at::Tensor log_ratio, const ObjectiveInput& input, const ObjectiveOptions& options) {
-  const at::Tensor undesirable = input.desirable.bitwise_not().unsqueeze(-1);
-  if (drops_end_token(options))
-    log_ratio = log_ratio.masked_fill(input.end_token.bitwise_and(undesirable), 0);
-  if (options.credit == Credit::dimension && input.dimension_credit.defined()) {
-    const at::Tensor credit = input.dimension_credit.detach().to(log_ratio.scalar_type());
+at::Tensor reward_of(at::Tensor log_ratio, const Batch& batch, const ObjectiveOptions& options) {
+  const at::Tensor undesirable = batch.desirable.bitwise_not().unsqueeze(-1);
+  if (options.released_code())
+    log_ratio = log_ratio.masked_fill(batch.end_token.bitwise_and(undesirable), 0);
+  if (options.credit == Credit::dimension && batch.dimension_credit.defined()) {
+    const at::Tensor credit = batch.dimension_credit.detach().to(log_ratio.scalar_type());
     log_ratio = at::where(undesirable, log_ratio * credit, log_ratio);
   }
   return log_ratio.sum(-1);
 }
 
 // How much each sample is imitated, [B]: what the anchor, sft and weighted-bc average over.
-at::Tensor imitation_weight(const ObjectiveInput& input, const ObjectiveOptions& options,
+at::Tensor imitation_weight(const Batch& batch, const ObjectiveOptions& options,
                             at::ScalarType type) {
-  return (options.type == ObjectiveType::weighted_bc ? input.sample_weight.detach() : input.desirable)
+  return (options.type == ObjectiveType::weighted_bc ? batch.sample_weight.detach() : batch.desirable)
       .to(type);
 }
 
-// [B, T] which tokens are held to the reference.
-at::Tensor held_mask(const ObjectiveInput& input) { return input.mask.bitwise_and(input.held.unsqueeze(-1)); }
-
-BatchStatistics measure_terms(const ObjectiveInput& input, const ObjectiveOptions& options,
-                              const at::Tensor& kl) {
-  const at::NoGradGuard no_grad;
-  const at::Tensor desirable = input.desirable.to(at::kDouble);
-  const at::Tensor undesirable = 1 - desirable;
-  const at::Tensor zero = at::zeros({}, desirable.options());
-  at::Tensor l1_desirable = zero, l1_undesirable = zero, kl_sum = zero, kl_square_sum = zero, kl_count = zero;
-  if (input.action_l1.defined()) {
-    // a NaN of one group must not reach the other's sum
-    const at::Tensor l = input.action_l1.to(at::kDouble);
-    l1_desirable = at::where(input.desirable, l, zero).sum();
-    l1_undesirable = at::where(input.desirable, zero, l).sum();
-  }
-  if (kl.defined()) {
-    const at::Tensor sample_kl = kl.to(at::kDouble).sum(-1);  // [B]
-    kl_sum = sample_kl.sum();
-    kl_square_sum = sample_kl.square().sum();
-    kl_count = at::ones_like(desirable).sum();
-  }
-  const at::Tensor num_pairs = options.needs_pairs() ? whole_pairs(input).sum().to(at::kDouble) : zero;
-  const at::Tensor sft_tokens =
-      (imitation_weight(input, options, at::kDouble) * input.mask.sum(-1).to(at::kDouble)).sum();
-  const at::Tensor held_tokens = options.hold() > 0 ? held_mask(input).sum().to(at::kDouble) : zero;
-  // in the order of BatchStatistics::Index
-  return {at::stack({desirable.sum(), undesirable.sum(), l1_desirable, l1_undesirable, kl_sum, kl_square_sum,
-                     kl_count, sft_tokens, num_pairs, held_tokens})};
-}
-
-// Mean cross-entropy over the imitated tokens of the whole batch; this input's share of it.
-at::Tensor sft_loss(const at::Tensor& policy, const ObjectiveInput& input, const ObjectiveOptions& options,
+// Mean cross-entropy over the imitated tokens of the whole batch; this batch's share of it.
+at::Tensor sft_loss(const at::Tensor& policy, const Batch& batch, const ObjectiveOptions& options,
                     const BatchStatistics& whole_batch) {
-  const at::Tensor weight = imitation_weight(input, options, policy.scalar_type()).unsqueeze(-1);  // [B, 1]
+  const at::Tensor weight = imitation_weight(batch, options, policy.scalar_type()).unsqueeze(-1);  // [B, 1]
   // samples that are not imitated leave no trace, not even 0 · inf
   const at::Tensor weighted = (policy * weight).masked_fill(weight.eq(0), 0);
   const at::Tensor tokens = whole_batch[BatchStatistics::sft_tokens];
   return -weighted.sum() / tokens.masked_fill(tokens.eq(0), 1).to(policy.scalar_type());
 }
 
-// Mean KL(reference‖policy) over the held tokens of the whole batch; this input's share of it.
+// Mean KL(reference‖policy) over the held tokens of the whole batch; this batch's share of it.
 at::Tensor hold_loss(const at::Tensor& reference_kl, const BatchStatistics& whole_batch) {
   const at::Tensor tokens = whole_batch[BatchStatistics::held_tokens];
   return reference_kl.sum() / tokens.clamp_min(1).to(reference_kl.scalar_type());
@@ -93,41 +59,41 @@ at::Tensor num_terms(const ObjectiveOptions& options, const BatchStatistics& who
 at::Tensor detached(const at::Tensor& tensor) { return tensor.defined() ? tensor.detach() : tensor; }
 
 // L of apo and kto without reduction and anchor; fills in what belongs to it.
-at::Tensor preference_loss(const ObjectiveInput& input, const ObjectiveOptions& options,
+at::Tensor preference_loss(const Batch& batch, const ObjectiveOptions& options,
                            const BatchStatistics& whole_batch, const TokenScores& scores,
                            ObjectiveOutput& out) {
   const auto type = scores.policy.scalar_type();
   // z0, w, λ: constants
-  const KlBaseline baseline = kl_baseline(options, whole_batch);
-  const SampleWeights weights = sample_weights(input.action_l1, input.desirable, options, whole_batch);
-  out.z0 = baseline.z0, out.z0_unclamped = baseline.unclamped;
-  out.z0_standard_error = baseline.standard_error, out.z0_clamped = baseline.clamped;
+  const Z0 z0 = z0_of(options, whole_batch);
+  const SampleWeights weights = sample_weights(batch.action_l1, batch.desirable, options, whole_batch);
+  out.z0 = z0.value, out.z0_unclamped = z0.unclamped;
+  out.z0_standard_error = z0.standard_error, out.z0_clamped = z0.clamped;
   const at::Tensor none = at::zeros({}, weights.lambda.options());
-  out.lambda_desirable = at::where(input.desirable, weights.lambda, none).sum();
-  out.lambda_undesirable = at::where(input.desirable, none, weights.lambda).sum();
+  out.lambda_desirable = at::where(batch.desirable, weights.lambda, none).sum();
+  out.lambda_undesirable = at::where(batch.desirable, none, weights.lambda).sum();
   out.weight = weights.weight.to(type), out.lambda = weights.lambda.to(type);
 
-  const at::Tensor reward = reward_of(scores.policy - scores.reference.detach(), input, options);  // [B]
+  const at::Tensor reward = reward_of(scores.policy - scores.reference.detach(), batch, options);  // [B]
   // 1 − v = 1 − σ(±β(r − z0)) = σ(∓β(r − z0)): minus for desirable samples
-  const at::Tensor margin = (reward - baseline.z0.to(type)) * options.beta;
-  const at::Tensor sample_loss = at::sigmoid(at::where(input.desirable, -margin, margin));
+  const at::Tensor margin = (reward - z0.value.to(type)) * options.beta;
+  const at::Tensor sample_loss = at::sigmoid(at::where(batch.desirable, -margin, margin));
   out.reward = reward.detach(), out.sample_loss = sample_loss.detach();
   return (sample_loss * out.lambda).sum();
 }
 
 // L of dpo and tpo without reduction and anchor.
-at::Tensor paired_loss(const ObjectiveInput& input, const ObjectiveOptions& options,
+at::Tensor paired_loss(const Batch& batch, const ObjectiveOptions& options,
                        const BatchStatistics& whole_batch, const TokenScores& scores, ObjectiveOutput& out) {
-  return pair_loss(input, options, whole_batch, (scores.policy - scores.reference.detach()).sum(-1), out);
+  return pair_loss(batch, options, whole_batch, (scores.policy - scores.reference.detach()).sum(-1), out);
 }
 
 // L of sft and weighted-bc: the reports that a preference loss has, in their terms.
-void describe_imitation(const ObjectiveInput& input, const ObjectiveOptions& options,
+void describe_imitation(const Batch& batch, const ObjectiveOptions& options,
                         const BatchStatistics& whole_batch, const TokenScores& scores, ObjectiveOutput& out) {
   const auto type = scores.policy.scalar_type();
-  const at::Tensor tokens = input.mask.sum(-1).clamp_min(1).to(type);
+  const at::Tensor tokens = batch.mask.sum(-1).clamp_min(1).to(type);
   out.sample_loss = -scores.policy.detach().sum(-1) / tokens;
-  out.lambda = imitation_weight(input, options, type);
+  out.lambda = imitation_weight(batch, options, type);
   const at::Tensor total = whole_batch[BatchStatistics::sft_tokens];
   out.weight = out.lambda * tokens / total.masked_fill(total.eq(0), 1).to(type);
 }
@@ -142,61 +108,55 @@ BatchStatistics& BatchStatistics::operator+=(const BatchStatistics& other) {
 
 at::Tensor BatchStatistics::operator[](Index index) const { return sums.select(0, index); }
 
-TokenScores score(const ObjectiveInput& given, const ObjectiveOptions& options) {
-  const ObjectiveInput input = completed(given, options);
-  const LabelSmoothing smoothing{options.label_smoothing_bins, input.first_action_token,
-                                 input.last_action_token};
-  TokenScores scores;
-  if (options.hold() > 0)
-    scores.reference_kl = token_reference_kl(input.policy_logits, input.reference_logits, held_mask(input));
-  const bool kept = input.reference_token_log_probs.defined();
-  if (!options.needs_reference() || kept || !options.uses_z0() || options.z0 != Z0Estimator::shifted_labels) {
-    scores.policy = token_log_probs(input.policy_logits, input.tokens, input.mask, smoothing);
-    if (!options.needs_reference()) return scores;
-    const at::NoGradGuard no_grad;
-    scores.reference = kept ? input.reference_token_log_probs
-                            : token_log_probs(input.reference_logits, input.tokens, input.mask, smoothing);
-    scores.kl = kl_terms(input, options);
-    return scores;
+Batch Batch::slice(int64_t begin, int64_t end) const {
+  Batch part = *this;
+  for (at::Tensor* tensor :
+       {&part.tokens, &part.mask, &part.end_token, &part.desirable, &part.held, &part.action_l1, &part.dimension_credit,
+        &part.sample_weight, &part.pair, &part.mismatched_tokens, &part.mismatched_mask, &part.mismatched_end_token})
+    if (tensor->defined()) *tensor = tensor->slice(0, begin, end);
+  return part;
+}
+
+BatchStatistics measure(const ScoredBatch& scored) {
+  const at::NoGradGuard no_grad;
+  const Batch& batch = scored.batch;
+  const ObjectiveOptions& options = scored.options;
+  const at::Tensor& kl = scored.scores.kl;
+  check_action_l1(batch, options);
+  const at::Tensor desirable = batch.desirable.to(at::kDouble);
+  const at::Tensor undesirable = 1 - desirable;
+  const at::Tensor zero = at::zeros({}, desirable.options());
+  at::Tensor l1_desirable = zero, l1_undesirable = zero, kl_sum = zero, kl_square_sum = zero, kl_count = zero;
+  if (batch.action_l1.defined()) {
+    // a NaN of one group must not reach the other's sum
+    const at::Tensor l = batch.action_l1.to(at::kDouble);
+    l1_desirable = at::where(batch.desirable, l, zero).sum();
+    l1_undesirable = at::where(batch.desirable, zero, l).sum();
   }
-  // shifted labels: both sets of labels in one pass over each policy's logits
-  const at::Tensor shifted_mask = counted_mismatched(input, options);
-  at::Tensor policy_shifted;
-  std::tie(scores.policy, policy_shifted) = token_log_probs(input.policy_logits, input.tokens, input.mask,
-                                                            input.mismatched_tokens, shifted_mask, smoothing);
-  const at::NoGradGuard no_grad;
-  const auto [reference, reference_shifted] = token_log_probs(
-      input.reference_logits, input.tokens, input.mask, input.mismatched_tokens, shifted_mask, smoothing);
-  scores.reference = reference;
-  scores.kl = policy_shifted - reference_shifted;
-  return scores;
+  if (kl.defined()) {
+    const at::Tensor sample_kl = kl.to(at::kDouble).sum(-1);  // [B]
+    kl_sum = sample_kl.sum();
+    kl_square_sum = sample_kl.square().sum();
+    kl_count = at::ones_like(desirable).sum();
+  }
+  const at::Tensor num_pairs = options.needs_pairs() ? whole_pairs(batch).sum().to(at::kDouble) : zero;
+  const at::Tensor sft_tokens =
+      (imitation_weight(batch, options, at::kDouble) * batch.mask.sum(-1).to(at::kDouble)).sum();
+  const at::Tensor held_tokens = options.hold() > 0 ? held_mask(batch).sum().to(at::kDouble) : zero;
+  // in the order of BatchStatistics::Index
+  return {at::stack({desirable.sum(), undesirable.sum(), l1_desirable, l1_undesirable, kl_sum, kl_square_sum,
+                     kl_count, sft_tokens, num_pairs, held_tokens})};
 }
 
-ReferenceLogProbs reference_log_probs(const ObjectiveInput& given, const ObjectiveOptions& options) {
-  const at::NoGradGuard no_grad;
-  const ObjectiveInput input = completed(given, options);
-  return {.tokens = token_log_probs(
-              input.reference_logits, input.tokens, input.mask,
-              {options.label_smoothing_bins, input.first_action_token, input.last_action_token}),
-          .mismatched = reference_kl_terms(input, options)};
-}
-
-BatchStatistics measure(const ObjectiveInput& input, const ObjectiveOptions& options) {
-  return measure_terms(completed(input, options), options, kl_terms(input, options));
-}
-
-BatchStatistics measure(const ObjectiveInput& input, const ObjectiveOptions& options,
-                        const TokenScores& scores) {
-  return measure_terms(completed(input, options), options, scores.kl);
-}
-
-ObjectiveOutput evaluate(const ObjectiveInput& given, const ObjectiveOptions& options,
-                         const BatchStatistics& whole_batch, const TokenScores& scores) {
-  const ObjectiveInput input = completed(given, options);
+ObjectiveOutput evaluate(const ScoredBatch& scored, const BatchStatistics& whole_batch) {
+  const Batch& batch = scored.batch;
+  const ObjectiveOptions& options = scored.options;
+  const TokenScores& scores = scored.scores;
+  check_action_l1(batch, options);
   APO_CHECK(RunError, whole_batch.sums.defined() && whole_batch.sums.numel() == BatchStatistics::kSize,
             "objective: the batch's statistics: expected ", int64_t{BatchStatistics::kSize},
             " sums from measure, found ", whole_batch.sums.defined() ? whole_batch.sums.numel() : 0);
-  const BatchStatistics whole{whole_batch.sums.to(input.policy_logits.device(), at::kDouble)};
+  const BatchStatistics whole{whole_batch.sums.to(batch.tokens.device(), at::kDouble)};
   ObjectiveOutput out;
   out.token_log_probs = scores.policy.detach();
   out.reference_token_log_probs = detached(scores.reference);
@@ -206,7 +166,7 @@ ObjectiveOutput evaluate(const ObjectiveInput& given, const ObjectiveOptions& op
   const double anchor = options.imitates() ? 1 : options.anchor();
   at::Tensor held_to;  // what stands beside one term of the preference loss
   if (anchor > 0) {
-    const at::Tensor imitation = sft_loss(scores.policy, input, options, whole);
+    const at::Tensor imitation = sft_loss(scores.policy, batch, options, whole);
     out.sft_loss = imitation.detach();
     held_to = imitation * anchor;
   }
@@ -217,12 +177,12 @@ ObjectiveOutput evaluate(const ObjectiveInput& given, const ObjectiveOptions& op
     held_to = held_to.defined() ? held_to + hold * options.hold() : hold * options.hold();
   }
   if (options.imitates()) {
-    describe_imitation(input, options, whole, scores, out);
+    describe_imitation(batch, options, whole, scores, out);
     out.loss = held_to;
     return out;
   }
-  out.loss = options.needs_pairs() ? paired_loss(input, options, whole, scores, out)
-                                   : preference_loss(input, options, whole, scores, out);
+  out.loss = options.needs_pairs() ? paired_loss(batch, options, whole, scores, out)
+                                   : preference_loss(batch, options, whole, scores, out);
   // beside one term of the sum, so that the two reductions differ by a factor alone
   const at::Tensor terms = num_terms(options, whole).to(out.loss.scalar_type());
   const bool mean = options.reduction_used() == Reduction::mean;
@@ -231,17 +191,38 @@ ObjectiveOutput evaluate(const ObjectiveInput& given, const ObjectiveOptions& op
   return out;
 }
 
+ScoredBatch score(const ObjectiveInput& input, const ObjectiveOptions& options, Reading reading) {
+  const Score policy{input.policy_logits, input.mismatched_policy_logits};
+  ReferenceScores reference;
+  const bool needs_z0 = reading.statistics && options.uses_z0() && options.z0 != Z0Estimator::none;
+  if (options.needs_reference() && (reading.loss || needs_z0)) {
+    check_logits("policy_logits", policy.logits);
+    const auto like = [&](const char* name, const at::Tensor& tensor) {
+      check_like(name, tensor, input.policy_logits.sizes(), input.policy_logits.scalar_type(),
+                 input.policy_logits.device());
+    };
+    like("reference_logits", input.reference_logits);
+    if (options.needs_mismatched_logits()) {
+      like("mismatched_policy_logits", input.mismatched_policy_logits);
+      like("mismatched_reference_logits", input.mismatched_reference_logits);
+    }
+    reference = reference_scores(input, options, {input.reference_logits, input.mismatched_reference_logits});
+  }
+  return score(static_cast<const Batch&>(input), options, policy, reference, reading);
+}
+
+BatchStatistics measure(const ObjectiveInput& input, const ObjectiveOptions& options) {
+  return measure(score(input, options, {.loss = false}));
+}
+
 ObjectiveOutput evaluate(const ObjectiveInput& input, const ObjectiveOptions& options,
                          const BatchStatistics& whole_batch) {
-  // the statistics hold z0 already: no need to estimate it once more
-  ObjectiveOptions without_z0 = options;
-  without_z0.z0 = Z0Estimator::none;
-  return evaluate(input, options, whole_batch, score(input, without_z0));
+  return evaluate(score(input, options, {.statistics = false}), whole_batch);
 }
 
 ObjectiveOutput apo_loss(const ObjectiveInput& input, const ObjectiveOptions& options) {
-  const TokenScores scores = score(input, options);
-  return evaluate(input, options, measure(input, options, scores), scores);
+  const ScoredBatch scored = score(input, options);
+  return evaluate(scored, measure(scored));
 }
 
 }  // namespace apo::objective

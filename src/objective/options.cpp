@@ -148,7 +148,7 @@ void check(const ObjectiveOptions& options) {
             "objective.reference_kl_weight: expected a number >= 0, found ", options.hold());
   APO_CHECK(ConfigError, options.label_smoothing_bins >= 0 && std::isfinite(options.label_smoothing_bins),
             "objective.label_smoothing_bins: expected a number >= 0, found ", options.label_smoothing_bins);
-  if (options.statistics_are_global()) return;
+  if (!options.released_code()) return;
   APO_CHECK(ConfigError, options.preset_used() == Preset::paper,
             "objective.preset: compatibility released-code is the authors' program, which has no anchor; "
             "expected paper, found robust (objective.sft_weight adds an anchor to it)");

@@ -12,7 +12,7 @@ namespace {
 at::Tensor group_weight(const at::Tensor& l, const at::Tensor& total, const at::Tensor& n,
                         const at::Tensor& batch, const ObjectiveOptions& options) {
   constexpr double kReleasedEpsilon = 1e-4;
-  if (!options.statistics_are_global()) return (l + kReleasedEpsilon) / (total + kReleasedEpsilon);
+  if (options.released_code()) return (l + kReleasedEpsilon) / (total + kReleasedEpsilon);
   const at::Tensor equal = n.clamp_min(1).reciprocal();
   const at::Tensor some_error = total.gt(0);
   const at::Tensor weight = at::where(some_error, l / total.masked_fill(some_error.bitwise_not(), 1), equal);
@@ -56,7 +56,7 @@ double expected_balance(const ObjectiveOptions& options, int64_t num_desirable, 
   double sum_desirable = 1, sum_undesirable = 1;  // Σ w of each group
   if (weights.normalization == WeightNormalization::mean)
     sum_desirable = desirable, sum_undesirable = undesirable;
-  else if (options.statistics_are_global() && weights.group_size > 0)
+  else if (!options.released_code() && weights.group_size > 0)
     sum_desirable = sum_undesirable = (desirable + undesirable) / static_cast<double>(weights.group_size);
   const double lambda_desirable = -std::expm1(-weights.eta_desirable * sum_desirable / desirable);
   const double lambda_undesirable = std::exp(-weights.eta_undesirable * sum_undesirable / undesirable);

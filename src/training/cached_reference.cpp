@@ -13,21 +13,21 @@ std::string mismatched_name(int64_t position) { return concat(position, ".mismat
 
 }  // namespace
 
-void CachedReference::add(const objective::ReferenceLogProbs& batch) {
+void CachedReference::add(const objective::ReferenceScores& batch) {
   const auto kept = [](const at::Tensor& tensor) { return tensor.defined() ? tensor.to(at::kCPU) : tensor; };
   batches_.push_back({kept(batch.tokens), kept(batch.mismatched)});
 }
 
-objective::ReferenceLogProbs CachedReference::batch(int64_t position, at::Device device) const {
+objective::ReferenceScores CachedReference::batch(int64_t position, at::Device device) const {
   APO_ASSERT(position >= 0 && position < num_batches());
-  const objective::ReferenceLogProbs& batch = batches_[static_cast<size_t>(position)];
+  const objective::ReferenceScores& batch = batches_[static_cast<size_t>(position)];
   return {batch.tokens.to(device), batch.mismatched.defined() ? batch.mismatched.to(device) : at::Tensor()};
 }
 
 void CachedReference::write(const std::filesystem::path& file) const {
   models::NamedTensors tensors;
   for (int64_t i = 0; i < num_batches(); ++i) {
-    const objective::ReferenceLogProbs& batch = batches_[static_cast<size_t>(i)];
+    const objective::ReferenceScores& batch = batches_[static_cast<size_t>(i)];
     tensors.emplace_back(tokens_name(i), batch.tokens);
     if (batch.mismatched.defined()) tensors.emplace_back(mismatched_name(i), batch.mismatched);
   }

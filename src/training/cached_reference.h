@@ -17,9 +17,9 @@ namespace apo::training {
 class CachedReference {
  public:
   /// Of the batch after the last one added.
-  void add(const objective::ReferenceLogProbs& batch);
+  void add(const objective::ReferenceScores& batch);
   /// On the device they are needed on. Bug for a position that is not there.
-  objective::ReferenceLogProbs batch(int64_t position, at::Device device) const;
+  objective::ReferenceScores batch(int64_t position, at::Device device) const;
   int64_t num_batches() const { return static_cast<int64_t>(batches_.size()); }
 
   /// RunError naming the file (disk full).
@@ -28,7 +28,7 @@ class CachedReference {
   static CachedReference read(const std::filesystem::path& file);
 
  private:
-  std::vector<objective::ReferenceLogProbs> batches_;
+  std::vector<objective::ReferenceScores> batches_;
 };
 
 }  // namespace apo::training

@@ -107,7 +107,7 @@ HeaviestSamples heaviest_of(const ordered_json& json, const fs::path& path) {
 // What options meant before there were groups: weights of the whole batch, an anchor beside the whole sum.
 void as_before_groups(TrainingOptions& options) {
   objective::ObjectiveOptions& o = options.objective;
-  if (o.needs_action_l1() && o.statistics_are_global() &&
+  if (o.needs_action_l1() && !o.released_code() &&
       o.weights.normalization == objective::WeightNormalization::sum)
     o.weights.group_size = 0;
   if (o.needs_reference() && o.reduction_used() == objective::Reduction::sum)

@@ -53,7 +53,7 @@ std::optional<int64_t> known_activations(const models::Policy& policy, const std
 }
 
 // Bytes of activations and logits for one micro-batch: what the policy says, or measured on a forward and backward pass of a few
-// samples of the run's own data and scaled up; the reference's logits, which are kept beside them, are added.
+// samples of the run's own data and scaled up; the reference's logits are added where they are kept beside them.
 int64_t measure_activations(const TrainingOptions& options, const data::Dataset& dataset,
                             const data::PoolSampler& sampler, models::Policy& policy,
                             int64_t gradient_bytes) {
@@ -82,11 +82,8 @@ int64_t measure_activations(const TrainingOptions& options, const data::Dataset&
     num_tokens = learner.learn(samples).mask.size(1);
   }
   int64_t bytes = std::max<int64_t>(memory->peak_bytes() - gradient_bytes, 0) * micro_batch / measured;
-  if (options.objective.needs_reference() && options.reference.mode != models::ReferenceMode::cached) {
-    const bool mismatched = options.objective.needs_mismatched_logits();
-    bytes += options.train.batch_size * num_tokens * policy.vocabulary_size() * int64_t{sizeof(float)} *
-             (mismatched ? 3 : 1);
-  }
+  if (options.objective.compares_distributions())
+    bytes += options.train.batch_size * num_tokens * policy.vocabulary_size() * int64_t{sizeof(float)};
   return bytes;
 }
 

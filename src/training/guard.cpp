@@ -80,7 +80,7 @@ std::string Guard::preferred() const {
 
 // What holds the policy, or holds it more firmly.
 std::string Guard::firmer() const {
-  if (!can_hold_ || options_.needs_pairs() || !options_.statistics_are_global())
+  if (!can_hold_ || options_.needs_pairs() || options_.released_code())
     return options_.anchor() > 0 ? concat("a larger objective.sft_weight than ", options_.anchor())
                                  : "objective.sft_weight: 1";
   if (options_.hold() > 0) return concat("a larger objective.reference_kl_weight than ", options_.hold());

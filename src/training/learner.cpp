@@ -15,7 +15,6 @@ namespace apo::training {
 namespace {
 
 using objective::BatchStatistics;
-using objective::ObjectiveInput;
 using objective::ObjectiveOutput;
 
 // bfloat16 arithmetic for linear layers, convolutions and attention while it lives.
@@ -45,21 +44,20 @@ class AutocastScope {
   at::ScalarType dtype_ = at::kFloat;
 };
 
-at::Tensor rows(const at::Tensor& tensor, int64_t begin, int64_t end) {
-  return tensor.defined() ? tensor.slice(0, begin, end) : tensor;
-}
+// Training mode as given while it lives.
+class TrainingMode {
+ public:
+  TrainingMode(models::Policy& policy, bool training) : policy_(policy), before_(policy.training()) {
+    policy_.set_training(training);
+  }
+  ~TrainingMode() { policy_.set_training(before_); }
+  TrainingMode(const TrainingMode&) = delete;
+  TrainingMode& operator=(const TrainingMode&) = delete;
 
-ObjectiveInput slice(const ObjectiveInput& whole, int64_t begin, int64_t end) {
-  ObjectiveInput part = whole;
-  for (at::Tensor* tensor :
-       {&part.policy_logits, &part.reference_logits, &part.tokens, &part.mask, &part.end_token,
-        &part.desirable, &part.action_l1, &part.dimension_credit, &part.sample_weight, &part.held,
-        &part.mismatched_tokens, &part.mismatched_mask, &part.mismatched_end_token,
-        &part.mismatched_policy_logits, &part.mismatched_reference_logits, &part.reference_token_log_probs,
-        &part.reference_mismatched_log_probs, &part.pair})
-    *tensor = rows(*tensor, begin, end);
-  return part;
-}
+ private:
+  models::Policy& policy_;
+  bool before_;
+};
 
 at::Tensor rolled(const at::Tensor& tensor) { return tensor.defined() ? tensor.roll(-1, 0) : tensor; }
 
@@ -88,14 +86,6 @@ at::Tensor imitation_weights(const std::vector<data::Sample>& samples) {
     if (samples[i].desirable)
       weights[static_cast<int64_t>(i)] = is_intervention(samples[i]) ? intervention_weight : 1;
   return weights;
-}
-
-// A stand-in for logits that nothing reads, of the reference's type: no memory behind it.
-at::Tensor shape_only(const models::ActionTokens& tokens, const at::Tensor& reference_logits,
-                      int64_t vocabulary_size) {
-  const at::ScalarType scalar = reference_logits.defined() ? reference_logits.scalar_type() : at::kFloat;
-  const at::TensorOptions type = at::TensorOptions(scalar).device(tokens.ids.device());
-  return at::zeros({1}, type).expand({tokens.ids.size(0), tokens.ids.size(1), vocabulary_size});
 }
 
 double number(const at::Tensor& tensor) { return tensor.defined() ? tensor.item<double>() : kAbsent; }
@@ -143,22 +133,22 @@ void describe(const std::vector<ObjectiveOutput>& outputs, BatchOutcome& outcome
 
 }  // namespace
 
-// The whole batch without its logits.
+// The whole batch.
 struct Learner::Prepared {
   models::PolicyInput input;
   models::ActionTokens tokens, mismatched;
-  ObjectiveInput objective;
+  objective::Batch batch;
   std::vector<int64_t> pair;  // of dpo and tpo
   int64_t num_unpaired = 0;
   int64_t num_clipped_actions = 0;
 };
 
-// Some of its samples, with logits as they become known.
+// Some of its samples, and what policy and reference say of them.
 struct Learner::MicroBatch {
   models::PolicyInput input;
   models::ActionTokens tokens, mismatched;
-  ObjectiveInput objective;
-  int64_t num_clamped_tokens = 0;
+  objective::Batch batch;
+  objective::ReferenceScores reference;
 };
 
 Learner::Learner(models::Policy& policy, models::Reference* reference,
@@ -189,7 +179,7 @@ Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
   whole.tokens = policy_.tokenize(actions);
   whole.num_clipped_actions = whole.tokens.num_clipped;
 
-  ObjectiveInput& in = whole.objective;
+  objective::Batch& in = whole.batch;
   const at::Device device = whole.tokens.ids.device();
   in.tokens = whole.tokens.ids;
   in.mask = whole.tokens.mask;
@@ -217,19 +207,21 @@ Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
   return whole;
 }
 
-void Learner::score_policy(MicroBatch& batch, bool mismatched) {
+objective::ScoredBatch Learner::score_policy(const MicroBatch& batch, objective::Reading reading,
+                                             int64_t* num_clamped_tokens) {
   models::Score score;
   {
     const AutocastScope autocast(policy_.device().type(), bfloat16_);
-    score = policy_.score(batch.input, batch.tokens, mismatched ? &batch.mismatched : nullptr);
+    // always the same forward, so that dropout falls on the same units in the first pass and the second
+    score = policy_.score(batch.input, batch.tokens,
+                          options_.needs_mismatched_logits() ? &batch.mismatched : nullptr);
   }
-  batch.objective.policy_logits = score.logits;
-  if (mismatched) batch.objective.mismatched_policy_logits = score.mismatched_logits.detach();
-  const bool whole_vocabulary = options_.compatibility == objective::Compatibility::released_code;
-  batch.num_clamped_tokens = 0;
-  const at::Tensor predicted = models::greedy_action_tokens(policy_, score.logits, batch.tokens, whole_vocabulary,
-                                                            &batch.num_clamped_tokens);
-  batch.objective.action_l1 = models::action_l1(policy_, predicted, batch.tokens);
+  reading.greedy = true;
+  objective::ScoredBatch scored = objective::score(batch.batch, options_, score, batch.reference, reading);
+  const at::Tensor predicted =
+      models::greedy_action_tokens(policy_, scored.scores.greedy, batch.tokens, num_clamped_tokens);
+  scored.batch.action_l1 = models::action_l1(policy_, predicted, batch.tokens);
+  return scored;
 }
 
 // Whether the networks draw at random. Policies without slots may, whatever they are.
@@ -239,114 +231,90 @@ bool Learner::drops_out() const {
   return slots == nullptr || (!slots->active().empty() && slots->options(slots->active()).dropout > 0);
 }
 
-// Nothing to do where its log-probabilities were kept. The policy, if it is scored next, then drops the same
-// units.
-void Learner::score_reference(MicroBatch& batch, bool mismatched, bool policy_follows) {
-  if (batch.objective.reference_token_log_probs.defined()) return;
+// Nothing to do where its scores were kept. The policy, if it is scored next, then drops the same units.
+void Learner::score_reference(MicroBatch& batch, bool policy_follows) {
+  if (batch.reference.tokens.defined()) return;
   std::optional<GeneratorScope> same_dropout;
   if (policy_follows && drops_out()) same_dropout.emplace(policy_.device());
   const AutocastScope autocast(policy_.device().type(), bfloat16_);
-  const models::Score score =
-      reference_->score(batch.input, batch.tokens, mismatched ? &batch.mismatched : nullptr);
-  batch.objective.reference_logits = score.logits;
-  batch.objective.mismatched_reference_logits = score.mismatched_logits;
+  const models::Score score = reference_->score(
+      batch.input, batch.tokens, options_.needs_mismatched_logits() ? &batch.mismatched : nullptr);
+  batch.reference = objective::reference_scores(batch.batch, options_, score);
 }
 
-objective::BatchStatistics Learner::first_pass(std::vector<MicroBatch>& batches) {
+BatchStatistics Learner::first_pass(std::vector<MicroBatch>& batches) {
   const at::NoGradGuard no_grad;
   // dropout falls on the same units again in the second pass
   const GeneratorScope same_dropout(policy_.device());
-  const bool mismatched = options_.needs_mismatched_logits();
-  const bool needs_logits =
+  const bool needs_policy =
       (options_.uses_z0() && options_.z0 != objective::Z0Estimator::none) || options_.needs_action_l1();
   BatchStatistics statistics;
   for (MicroBatch& batch : batches) {
-    if (options_.needs_reference()) score_reference(batch, mismatched, /*policy_follows=*/needs_logits);
-    if (needs_logits)
-      score_policy(batch, mismatched);
-    else
-      batch.objective.policy_logits =
-          shape_only(batch.tokens, batch.objective.reference_logits, policy_.vocabulary_size());
-    statistics += objective::measure(batch.objective, options_);
-    batch.objective.policy_logits = at::Tensor();
+    if (options_.needs_reference()) score_reference(batch, /*policy_follows=*/needs_policy);
+    statistics += objective::measure(
+        needs_policy ? score_policy(batch, {.loss = false})
+                     : objective::score(batch.batch, options_, {}, {}, {.loss = false}));
   }
   return statistics;
 }
 
-std::vector<Learner::MicroBatch> Learner::split(const Prepared& whole, int64_t size) const {
+std::vector<Learner::MicroBatch> Learner::split(const Prepared& whole, int64_t size,
+                                                const objective::ReferenceScores* kept) const {
   std::vector<MicroBatch> batches;
   for (int64_t begin = 0, end = 0; begin < size; begin = end) {
     end = micro_batch_end(whole.pair, begin, size, micro_batch_size_);
-    MicroBatch batch = {whole.input.slice(begin, end),
-                        whole.tokens.slice(begin, end),
-                        {},
-                        slice(whole.objective, begin, end),
-                        0};
+    MicroBatch batch = {whole.input.slice(begin, end), whole.tokens.slice(begin, end), {}, whole.batch.slice(begin, end), {}};
+    if (kept != nullptr) {
+      batch.reference.tokens = kept->tokens.slice(0, begin, end);
+      if (kept->mismatched.defined()) batch.reference.mismatched = kept->mismatched.slice(0, begin, end);
+    }
     // pairs are numbered from 0 in each part
-    if (!whole.pair.empty()) batch.objective.pair = pair_tensor(whole.pair, begin, end).to(batch.tokens.ids.device());
+    if (!whole.pair.empty()) batch.batch.pair = pair_tensor(whole.pair, begin, end).to(batch.tokens.ids.device());
     if (whole.mismatched.ids.defined()) batch.mismatched = whole.mismatched.slice(begin, end);
     batches.push_back(std::move(batch));
   }
   return batches;
 }
 
-objective::ReferenceLogProbs Learner::reference_log_probs(std::vector<data::Sample>& samples) {
-  APO_ASSERT(!samples.empty() && options_.needs_reference());
+objective::ReferenceScores Learner::reference_scores(std::vector<data::Sample>& samples) {
+  APO_ASSERT(!samples.empty() && options_.needs_reference() && !options_.compares_distributions());
   const at::NoGradGuard no_grad;
-  const bool was_training = policy_.training();
-  policy_.set_training(false);
+  const TrainingMode evaluation(policy_, false);
   std::vector<at::Tensor> tokens, mismatched;
   const Prepared whole = prepare(samples);  // may add samples
-  for (MicroBatch& batch : split(whole, static_cast<int64_t>(samples.size()))) {
-    score_policy(batch, options_.needs_mismatched_logits());
-    batch.objective.reference_logits = batch.objective.policy_logits;
-    batch.objective.mismatched_reference_logits = batch.objective.mismatched_policy_logits;
-    const objective::ReferenceLogProbs part = objective::reference_log_probs(batch.objective, options_);
+  for (const MicroBatch& batch : split(whole, static_cast<int64_t>(samples.size()), nullptr)) {
+    const AutocastScope autocast(policy_.device().type(), bfloat16_);
+    const models::Score score = policy_.score(batch.input, batch.tokens,
+                                              options_.needs_mismatched_logits() ? &batch.mismatched : nullptr);
+    const objective::ReferenceScores part = objective::reference_scores(batch.batch, options_, score);
     tokens.push_back(part.tokens);
     if (part.mismatched.defined()) mismatched.push_back(part.mismatched);
   }
-  policy_.set_training(was_training);
-  return {at::cat(tokens), mismatched.empty() ? at::Tensor() : at::cat(mismatched)};
+  return {at::cat(tokens), mismatched.empty() ? at::Tensor() : at::cat(mismatched), {}};
 }
 
-BatchOutcome Learner::learn(std::vector<data::Sample>& samples, const objective::ReferenceLogProbs* kept) {
+BatchOutcome Learner::learn(std::vector<data::Sample>& samples, const objective::ReferenceScores* kept) {
   APO_ASSERT(!samples.empty());
   APO_ASSERT(kept != nullptr || reference_ != nullptr || !options_.needs_reference());
-  Prepared whole = prepare(samples);
-  if (kept != nullptr) {
-    whole.objective.reference_token_log_probs = kept->tokens;
-    whole.objective.reference_mismatched_log_probs = kept->mismatched;
-  }
-  std::vector<MicroBatch> batches = split(whole, static_cast<int64_t>(samples.size()));
+  const Prepared whole = prepare(samples);
+  std::vector<MicroBatch> batches = split(whole, static_cast<int64_t>(samples.size()), kept);
 
+  // the whole batch at once: one reading of the logits gives statistics and loss
+  const bool at_once = batches.size() == 1;
+  BatchStatistics statistics;
+  if (at_once && options_.needs_reference()) score_reference(batches.front(), /*policy_follows=*/true);
+  if (!at_once) statistics = first_pass(batches);
   std::vector<ObjectiveOutput> outputs;
   std::vector<at::Tensor> action_l1;
   int64_t num_clamped_tokens = 0;
-  if (batches.size() == 1) {
-    // the whole batch at once: one reading of the logits gives statistics and loss
-    MicroBatch& batch = batches.front();
-    const bool mismatched = options_.needs_mismatched_logits();
-    if (options_.needs_reference()) score_reference(batch, mismatched, /*policy_follows=*/true);
-    score_policy(batch, mismatched);
-    const objective::TokenScores scores = objective::score(batch.objective, options_);
-    const BatchStatistics statistics = objective::measure(batch.objective, options_, scores);
-    outputs.push_back(objective::evaluate(batch.objective, options_, statistics, scores));
+  for (MicroBatch& batch : batches) {
+    const objective::ScoredBatch scored = score_policy(batch, {.statistics = at_once}, &num_clamped_tokens);
+    if (at_once) statistics = objective::measure(scored);
+    outputs.push_back(objective::evaluate(scored, statistics));
     outputs.back().loss.backward();
-    action_l1.push_back(batch.objective.action_l1);
-    num_clamped_tokens = batch.num_clamped_tokens;
-  } else {
-    const BatchStatistics statistics = first_pass(batches);
-    // the same forward as in the first pass, so that dropout falls on the same units
-    const bool mismatched = options_.needs_mismatched_logits();
-    for (MicroBatch& batch : batches) {
-      score_policy(batch, mismatched);
-      outputs.push_back(objective::evaluate(batch.objective, options_, statistics));
-      outputs.back().loss.backward();
-      outputs.back().loss = outputs.back().loss.detach();  // frees the graph
-      action_l1.push_back(batch.objective.action_l1);
-      num_clamped_tokens += batch.num_clamped_tokens;
-      batch = {};
-    }
+    outputs.back().loss = outputs.back().loss.detach();  // frees the graph
+    action_l1.push_back(scored.batch.action_l1);
+    batch = {};
   }
 
   BatchOutcome outcome;

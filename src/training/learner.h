@@ -42,8 +42,8 @@ struct BatchOutcome {
 /// Runs batches in micro-batches whose gradients add up to the whole batch's.
 ///
 /// z0 and the weights of a sample depend on the whole batch. With several micro-batches they are therefore
-/// measured first in a pass without gradient, with the same dropout as the second; logits of the reference
-/// and of mismatched actions are kept in between ([B, T, V] each). The whole batch at once needs one pass.
+/// measured first in a pass without gradient, with the same dropout as the second; of the reference are kept in between
+/// its token scores and, where distributions are compared, its logits. The whole batch at once needs one pass.
 ///
 /// Dropout, where it is on, falls on the same units of policy and reference: equal policies have rewards of
 /// 0.
@@ -62,22 +62,23 @@ class Learner {
 
   /// The samples' pictures are moved out. For dpo and tpo `samples` are put in the order of their pairs, and for dpo
   /// the rejected action of each pair is added as a sample of its own (training/pairs.h); the outcome has their order.
-  /// `kept`: what `reference_log_probs` found for the same samples, [B, T] on the policy's device; it is then read in
+  /// `kept`: what `reference_scores` found for the same samples, [B, T] on the policy's device; it is then read in
   /// place of the reference. Bug if an objective that needs a reference is given neither.
-  BatchOutcome learn(std::vector<data::Sample>& samples, const objective::ReferenceLogProbs* kept = nullptr);
+  BatchOutcome learn(std::vector<data::Sample>& samples, const objective::ReferenceScores* kept = nullptr);
 
   /// What `learn` reads of the reference for these samples, from the policy as it stands: before the first update the two
   /// are one. In evaluation mode (dropout off), without gradient; the samples' pictures are moved out.
-  objective::ReferenceLogProbs reference_log_probs(std::vector<data::Sample>& samples);
+  objective::ReferenceScores reference_scores(std::vector<data::Sample>& samples);
 
  private:
   struct Prepared;
   struct MicroBatch;
   Prepared prepare(std::vector<data::Sample>& samples) const;
-  std::vector<MicroBatch> split(const Prepared& whole, int64_t size) const;
-  void score_policy(MicroBatch& batch, bool mismatched);
+  std::vector<MicroBatch> split(const Prepared& whole, int64_t size, const objective::ReferenceScores* kept) const;
+  objective::ScoredBatch score_policy(const MicroBatch& batch, objective::Reading reading,
+                                      int64_t* num_clamped_tokens = nullptr);
   bool drops_out() const;
-  void score_reference(MicroBatch& batch, bool mismatched, bool policy_follows);
+  void score_reference(MicroBatch& batch, bool policy_follows);
   objective::BatchStatistics first_pass(std::vector<MicroBatch>& batches);
 
   models::Policy& policy_;

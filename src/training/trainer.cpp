@@ -253,7 +253,7 @@ void Run::cache_reference() {
   for (int64_t i = 0; i < total_steps_; ++i) {
     if (interrupted()) throw Interrupted("the reference's log-probabilities were not all computed; nothing was trained");
     data::Batch batch = loader->next();
-    cached_reference_->add(learner_->reference_log_probs(batch.samples));
+    cached_reference_->add(learner_->reference_scores(batch.samples));
     progress.update(i + 1);
   }
   progress.finish();
@@ -309,7 +309,7 @@ void Run::take_step() {
   data::Batch batch = loader_->next();
   APO_ASSERT(batch.position == state_.step);
   optimizer_->zero_gradients();
-  objective::ReferenceLogProbs kept;
+  objective::ReferenceScores kept;
   if (cached_reference_) kept = cached_reference_->batch(batch.position, device_);
   const BatchOutcome outcome = learner_->learn(batch.samples, cached_reference_ ? &kept : nullptr);
   const double gradient_norm = optimizer_->gradient_norm();

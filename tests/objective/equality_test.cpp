@@ -85,7 +85,7 @@ TEST(Gradient, EqualsTheNumericalOneForEveryObjective) {
 TEST(Statistics, PartsOfABatchAddUpToTheWhole) {
   const ObjectiveInput input = random_batch({.samples = 7});
   for (const ObjectiveOptions& options : all_options()) {
-    if (!options.statistics_are_global()) continue;
+    if (options.released_code()) continue;
     SCOPED_TRACE(describe(options));
     ObjectiveInput whole = input, parts = input;
     whole.policy_logits = leaf(input.policy_logits), parts.policy_logits = leaf(input.policy_logits);
@@ -118,7 +118,7 @@ TEST(Reduction, SumIsTheMeanTimesTheNumberOfTerms) {
   const ObjectiveInput input = random_batch({.samples = 7});
   std::vector<ObjectiveOptions> all;
   for (const ObjectiveOptions& options : all_options())
-    if (!options.imitates() && options.statistics_are_global()) all.push_back(options);
+    if (!options.imitates() && !options.released_code()) all.push_back(options);
   for (const auto type : {ObjectiveType::dpo, ObjectiveType::tpo})
     for (const double held : {0.0, 0.3})
       all.push_back({.type = type, .beta = 0.7, .sft_weight = held, .reference_kl_weight = held});

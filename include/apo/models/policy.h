@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "apo/base/logits.h"
 #include "apo/base/types.h"
 #include "apo/data/gripper.h"
 #include "apo/data/normalization.h"
@@ -57,11 +58,7 @@ struct ActionTokens {
   ActionTokens slice(int64_t begin, int64_t end) const;
 };
 
-/// What `score` returns: logits at the positions that predict the given tokens.
-struct Score {
-  at::Tensor logits;              ///< [B, T, V] float32, teacher-forced on `tokens`
-  at::Tensor mismatched_logits;   ///< [B, T', V] float32, teacher-forced on `mismatched`; undefined if none was given
-};
+using apo::Score;
 
 struct DecodeOptions {
   double temperature = 0;   ///< 0: greedy; otherwise softmax(logits / temperature) is sampled
@@ -176,12 +173,11 @@ std::string parameter_hash(const Policy& policy);
 /// The same of those alone that do not train: of the base beneath an adapter. Empty where all of them train.
 std::string frozen_parameter_hash(const Policy& policy);
 
-/// What `logits` [B, T, V] make most probable, teacher forced: among the action tokens where `tokens` has one, elsewhere
-/// (end token, padding) as in `tokens`. [B, T] ids, without gradient. `whole_vocabulary`: among all tokens, as the released
-/// program does; an id below or above the action tokens' counts as the first or last of them, and `num_clamped`, if
-/// given, grows by how many there were.
-at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& logits, const ActionTokens& tokens,
-                                bool whole_vocabulary = false, int64_t* num_clamped = nullptr);
+/// The action that `greedy` [B, T], the most likely ids teacher forced, stands for: an id below or above the action
+/// tokens' counts as the first or last of them (`num_clamped`, if given, grows by how many there were), and where `tokens`
+/// has no action token (end token, padding) its own id stays. [B, T] ids.
+at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& greedy, const ActionTokens& tokens,
+                                int64_t* num_clamped = nullptr);
 /// How many of the decoded `ids` ([B, T], of `act`) are no action tokens, for which `to_actions` takes the nearest one.
 /// What follows the first action_size() ids of a row (end token, padding) codes no action and does not count.
 int64_t count_clamped_tokens(const Policy& policy, const at::Tensor& ids);

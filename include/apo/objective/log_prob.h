@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "apo/base/logits.h"
+
 namespace apo::objective {
 
 /// Spreads a label over the neighbouring action bins: q_v ∝ exp(−(v − token)² / 2σ²) within 6σ and within the
@@ -63,5 +65,7 @@ at::Tensor token_reference_kl(const at::Tensor& policy_logits, const at::Tensor&
 /// Gradient none.
 at::Tensor greedy_tokens(const at::Tensor& logits, int64_t first_action_token = -1,
                          int64_t last_action_token = -1);
+/// The same of logits that may be made piece by piece.
+at::Tensor greedy_tokens(const Logits& logits, int64_t first_action_token = -1, int64_t last_action_token = -1);
 
 }  // namespace apo::objective

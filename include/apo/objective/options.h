@@ -78,7 +78,7 @@ struct ObjectiveOptions {
 
   /// `preset`; unset: paper with compatibility "released-code", else robust.
   Preset preset_used() const {
-    return preset.value_or(statistics_are_global() ? Preset::robust : Preset::paper);
+    return preset.value_or(released_code() ? Preset::paper : Preset::robust);
   }
   /// `reduction`; unset: mean for apo and kto with the robust preset, else sum.
   Reduction reduction_used() const { return reduction.value_or(robust() ? Reduction::mean : Reduction::sum); }
@@ -93,7 +93,7 @@ struct ObjectiveOptions {
   bool needs_reference() const { return !imitates() || hold() > 0; }
   /// True for the objectives whose samples are labelled one by one; `z0` and `credit` are theirs.
   bool uses_z0() const { return type == ObjectiveType::apo || type == ObjectiveType::kto; }
-  /// True for the objectives that compare pairs: `ObjectiveInput::pair` is theirs.
+  /// True for the objectives that compare pairs: `Batch::pair` is theirs.
   bool needs_pairs() const { return type == ObjectiveType::dpo || type == ObjectiveType::tpo; }
   /// True when the trainer must supply `mismatched_tokens` and, for "mismatched", their logits.
   bool needs_mismatched_tokens() const {
@@ -101,12 +101,14 @@ struct ObjectiveOptions {
   }
   /// True when the trainer must supply logits that were teacher-forced on `mismatched_tokens`.
   bool needs_mismatched_logits() const { return uses_z0() && z0 == Z0Estimator::mismatched; }
+  /// True for what compares whole distributions with the reference's, not log-probabilities alone.
+  bool compares_distributions() const { return hold() > 0 || (uses_z0() && z0 == Z0Estimator::exact); }
   /// True when `action_l1` decides the weights.
   bool needs_action_l1() const { return type == ObjectiveType::apo && weights.type == WeightType::adaptive; }
-  /// True when the statistics are those of the batch of all ranks; false when each rank's batch stands alone, as in
-  /// the released code. Whoever runs several ranks sums or does not sum them accordingly.
-  bool statistics_are_global() const {
-    return !(type == ObjectiveType::apo && compatibility == Compatibility::released_code);
+  /// True for the authors' program, bit for bit what it computes: its statistics are each rank's own, not those of the batch
+  /// of all ranks (whoever runs several ranks leaves them alone), and it reads the end token in desirable rewards only.
+  bool released_code() const {
+    return type == ObjectiveType::apo && compatibility == Compatibility::released_code;
   }
 
  private:

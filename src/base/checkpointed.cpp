@@ -1,4 +1,4 @@
-#include "models/activation_checkpoint.h"
+#include "base/checkpointed.h"
 
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -8,7 +8,7 @@
 #include <memory>
 #include <mutex>
 
-namespace apo::models {
+namespace apo {
 namespace {
 
 // The default generator's state, put back on destruction if `restore` was called.
@@ -115,4 +115,4 @@ at::Tensor checkpointed(const std::function<at::Tensor(const at::Tensor&)>& laye
   return Recomputed::apply(x, trigger, again);
 }
 
-}  // namespace apo::models
+}  // namespace apo

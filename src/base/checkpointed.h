@@ -5,7 +5,7 @@
 
 #include <functional>
 
-namespace apo::models {
+namespace apo {
 
 /// layer(x); if `enabled` and a gradient is wanted, only x is kept and the layer runs again in the backward
 /// pass, with the random draws (dropout) and autocast state of the first time. What `layer` refers to must
@@ -15,4 +15,4 @@ namespace apo::models {
 at::Tensor checkpointed(const std::function<at::Tensor(const at::Tensor&)>& layer, const at::Tensor& x,
                         bool enabled);
 
-}  // namespace apo::models
+}  // namespace apo
