@@ -70,7 +70,7 @@ void train_step(benchmark::State& state) {
   }
   for (auto _ : state) {
     for (at::Tensor& parameter : parameters) parameter.mutable_grad() = at::Tensor();
-    const at::Tensor log_probs = policy->score(batch.input, batch.tokens, nullptr).logits.log_softmax(-1);
+    const at::Tensor log_probs = policy->score(batch.input, batch.tokens, nullptr).logits.whole().log_softmax(-1);
     const at::Tensor targets = at::embedding(batch.labels, batch.tokens.ids);
     const at::Tensor loss = -(targets * log_probs).sum(-1).mean();
     loss.backward();

@@ -119,9 +119,9 @@ at::Tensor OpenVlaNetwork::logits(const at::Tensor& rows, int64_t begin, int64_t
   return at::cat(blocks, -1);
 }
 
-std::vector<at::Tensor> OpenVlaNetwork::score(const at::Tensor& features, const at::Tensor& prompt,
-                                              const at::Tensor& prompt_mask,
-                                              std::span<const at::Tensor> answers) const {
+std::vector<Logits> OpenVlaNetwork::score(const at::Tensor& features, const at::Tensor& prompt,
+                                          const at::Tensor& prompt_mask,
+                                          std::span<const at::Tensor> answers) const {
   std::vector<at::Tensor> sequence{prefix(features, prompt)};
   const int64_t begin = sequence[0].size(1);  // length of the prefix
   std::vector<int64_t> lengths;  // of what follows it: every token but an answer's last predicts one
@@ -154,16 +154,21 @@ std::vector<at::Tensor> OpenVlaNetwork::score(const at::Tensor& features, const 
       llama_.run(x, rotation, additive_mask(visible, x.scalar_type()), begin - 1, activation_checkpointing);
 
   // row 0 stands for the prefix's last token, which predicts every answer's first
-  std::vector<at::Tensor> logits;
+  const int64_t vocabulary = shape_.llama.vocabulary;
+  const auto head = [this, vocabulary](const at::Tensor& rows) { return logits(rows, 0, vocabulary); };
+  // an adapter on the head is another one by the time that pieces are read
+  const int64_t piece_bytes =
+      llama_.head.adapters.empty() ? logits_piece_bytes : std::numeric_limits<int64_t>::max();
+  std::vector<Logits> scores;
   int64_t row = 1;
   const at::Tensor first = hidden.narrow(1, 0, 1);
   for (const int64_t length : lengths) {
     const at::Tensor rows =
         row == 1 ? hidden.narrow(1, 0, length + 1) : at::cat({first, hidden.narrow(1, row, length)}, 1);
-    logits.push_back(this->logits(rows, 0, shape_.llama.vocabulary));
+    scores.emplace_back(rows, vocabulary, head, piece_bytes);
     row += length;
   }
-  return logits;
+  return scores;
 }
 
 at::Tensor OpenVlaNetwork::decode(const at::Tensor& features, const at::Tensor& prompt,

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "apo/base/logits.h"
 #include "models/layers.h"
 #include "models/llama.h"
 #include "models/vision_tower.h"
@@ -54,7 +55,7 @@ class OpenVlaNetwork {
   /// Logits [B, T, V] float32 that predict each answer ([B, T] ids), teacher forced.
   /// `features` [B, patches, width]; `prompt` [B, L] ids with the begin token first and padding next to it;
   /// `prompt_mask` [B, L] false at padding, undefined: none.
-  std::vector<at::Tensor> score(const at::Tensor& features, const at::Tensor& prompt,
+  std::vector<Logits> score(const at::Tensor& features, const at::Tensor& prompt,
                                 const at::Tensor& prompt_mask, std::span<const at::Tensor> answers) const;
   /// Decodes `steps` tokens among the ids [first, last]; `choose` picks columns [B] out of logits [B, last - first + 1]
   /// float32. Without gradient, with a key-value cache. Returns [B, steps] ids.
@@ -63,6 +64,7 @@ class OpenVlaNetwork {
                     const std::function<at::Tensor(const at::Tensor&)>& choose) const;
 
   bool activation_checkpointing = false;
+  int64_t logits_piece_bytes = Logits::kPieceBytes;  ///< of what `score` makes at once
 
  private:
   at::Tensor prefix(const at::Tensor& features, const at::Tensor& prompt) const;

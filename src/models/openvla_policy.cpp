@@ -192,9 +192,9 @@ Score OpenVlaPolicy::score(const PolicyInput& input, const ActionTokens& tokens,
               answer.defined() && answer.dim() == 2 && answer.size(0) == input.size() && answer.size(1) >= 1,
               "action tokens: expected ids [", input.size(), ", at least 1], found ",
               answer.defined() ? concat(answer.sizes()) : "nothing");
-  const std::vector<at::Tensor> logits =
+  const std::vector<Logits> logits =
       network_->score(features(input), input.prompt, input.prompt_mask, answers);
-  return {.logits = logits[0], .mismatched_logits = mismatched != nullptr ? logits[1] : at::Tensor()};
+  return {.logits = logits[0], .mismatched_logits = mismatched != nullptr ? logits[1] : Logits()};
 }
 
 at::Tensor OpenVlaPolicy::act(const PolicyInput& input, const DecodeOptions& options) {

@@ -232,17 +232,18 @@ void time_phases(Trainer& trainer, const std::vector<data::Sample>& samples, int
     });
     part("reference", [&] {
       const models::Score of_reference = trainer.reference.score(input, tokens, &other);
-      in.reference_logits = of_reference.logits;
-      in.mismatched_reference_logits = of_reference.mismatched_logits;
+      in.reference_logits = of_reference.logits.whole();
+      in.mismatched_reference_logits = of_reference.mismatched_logits.whole();
     });
     part("policy", [&] {
       score = policy.score(input, tokens, &other);
-      in.policy_logits = score.logits;
-      in.mismatched_policy_logits = score.mismatched_logits.detach();
+      in.policy_logits = score.logits.whole();
+      in.mismatched_policy_logits = score.mismatched_logits.whole().detach();
     });
-    part("objective", [&] {
+    const auto [first_bin, last_bin] = policy.action_token_range();
+    part("objective", [&, first_bin = first_bin, last_bin = last_bin] {
       in.action_l1 =
-          models::action_l1(policy, models::greedy_action_tokens(policy, score.logits, tokens), tokens);
+          models::action_l1(policy, models::greedy_action_tokens(policy, objective::greedy_tokens(score.logits, first_bin, last_bin), tokens), tokens);
       loss = objective::apo_loss(in, trainer.options).loss;
     });
     part("backward", [&] { loss.backward(); });
@@ -305,7 +306,7 @@ double distance_to_greedy(Policy& policy, const PolicyInput& input, const at::Te
   ActionTokens tokens;
   tokens.ids = ids;
   const auto [low, high] = policy.action_token_range();
-  const at::Tensor logits = policy.score(input, tokens).logits.narrow(-1, low, high + 1 - low);
+  const at::Tensor logits = policy.score(input, tokens).logits.whole().narrow(-1, low, high + 1 - low);
   const at::Tensor chosen = logits.gather(-1, (ids - low).unsqueeze(-1)).squeeze(-1);
   return ((logits.amax(-1) - chosen).max() / logits.std()).item<double>();
 }

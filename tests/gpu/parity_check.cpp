@@ -63,7 +63,7 @@ class Golden {
     ActionTokens tokens;
     tokens.ids = base_.tensor("answer_ids").to(device);
     Answers answers;
-    answers.logits = policy->score(in, tokens).logits;
+    answers.logits = policy->score(in, tokens).logits.whole();
     answers.log_probs = answers.logits.log_softmax(-1).gather(-1, tokens.ids.unsqueeze(-1)).squeeze(-1);
     answers.log_probs.sum().neg().backward();
     for (const auto& [name, linear] : policy->adapter_slots()->layers())

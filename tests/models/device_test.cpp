@@ -67,12 +67,12 @@ void expect_same_scores(const Both& both, const std::vector<Observation>& seen,
     if (policy.device() == simulated_device()) expect_all_there(input, own);
     const Score found = policy.score(input, own, &other);
     for (auto& [name, tensor] : policy.named_parameters()) tensor.mutable_grad() = at::Tensor();
-    (found.logits.square().mean() + found.mismatched_logits.cos().mean()).backward();
+    (found.logits.whole().square().mean() + found.mismatched_logits.whole().cos().mean()).backward();
     return found;
   };
   const Score host = score(*both.host), device = score(*both.device);
-  expect_near(device.logits, host.logits, tolerance, "logits");
-  expect_near(device.mismatched_logits, host.mismatched_logits, tolerance, "mismatched logits");
+  expect_near(device.logits.whole(), host.logits.whole(), tolerance, "logits");
+  expect_near(device.mismatched_logits.whole(), host.mismatched_logits.whole(), tolerance, "mismatched logits");
   const NamedTensors expected = both.host->named_parameters(), found = both.device->named_parameters();
   int64_t gradients = 0;
   double largest = 0;
@@ -96,11 +96,15 @@ void expect_same_decisions(const Both& both, const std::vector<Observation>& see
     EXPECT_EQ(count_clamped_tokens(*both.device, device), count_clamped_tokens(*both.host, host));
   }
   for (const bool whole_vocabulary : {false, true}) {
+    const auto most_likely = [](const Policy& policy, const at::Tensor& logits, bool whole) {
+      const auto [first, last] = policy.action_token_range();
+      return whole ? logits.argmax(-1) : logits.narrow(-1, first, last - first + 1).argmax(-1) + first;
+    };
     const auto greedy = [&](Policy& policy, int64_t* clamped) {
       const at::NoGradGuard no_grad;
       const ActionTokens tokens = policy.tokenize(acted);
       const Score score = policy.score(policy.encode(seen), tokens);
-      const at::Tensor ids = greedy_action_tokens(policy, score.logits, tokens, whole_vocabulary, clamped);
+      const at::Tensor ids = greedy_action_tokens(policy, most_likely(policy, score.logits.whole(), whole_vocabulary), tokens, clamped);
       return std::pair(ids, action_l1(policy, ids, tokens));
     };
     int64_t clamped = 0, clamped_there = 0;
@@ -155,7 +159,7 @@ TEST_F(SmallPolicyOnDevice, ScoringNeverWaitsAndEncodingWaitsOnlyToCopy) {
     EXPECT_THAT(use.waits(), ::testing::ElementsAre(::testing::Pair("copy to the device", 5)));
   }
   const DeviceUse use;
-  both.device->score(input, tokens).logits.sum().backward();
+  both.device->score(input, tokens).logits.whole().sum().backward();
   EXPECT_THAT(use.waits(), IsEmpty());
 }
 
@@ -179,8 +183,8 @@ TEST_F(SmallPolicyOnDevice, ItsReferenceIsThereAndScoresTheSame) {
       EXPECT_EQ(tensor.device(), simulated_device()) << name;
     const auto seen = observations(4, 3);
     const auto acted = actions(4, 3);
-    expect_near(device.score(both.device->encode(seen), both.device->tokenize(acted)).logits,
-                host.score(both.host->encode(seen), both.host->tokenize(acted)).logits, 1e-5, "logits");
+    expect_near(device.score(both.device->encode(seen), both.device->tokenize(acted)).logits.whole(),
+                host.score(both.host->encode(seen), both.host->tokenize(acted)).logits.whole(), 1e-5, "logits");
   }
 }
 
@@ -200,11 +204,11 @@ TEST_F(SmallPolicyOnDevice, DropoutDrawsFromTheDevicesStream) {
   const ActionTokens tokens = both.device->tokenize(acted);
   at::Generator stream = at::globalContext().defaultGenerator(simulated_device());
   const at::Tensor host_state = at::detail::getDefaultCPUGenerator().get_state(), state = stream.get_state();
-  const at::Tensor first = both.device->score(input, tokens).logits,
-                   second = both.device->score(input, tokens).logits;
+  const at::Tensor first = both.device->score(input, tokens).logits.whole(),
+                   second = both.device->score(input, tokens).logits.whole();
   EXPECT_FALSE(at::equal(first, second));
   stream.set_state(state);
-  EXPECT_TRUE(at::equal(both.device->score(input, tokens).logits, first));
+  EXPECT_TRUE(at::equal(both.device->score(input, tokens).logits.whole(), first));
   EXPECT_TRUE(at::equal(at::detail::getDefaultCPUGenerator().get_state(), host_state));
 }
 
@@ -296,7 +300,7 @@ TEST_F(OpenVlaOnDevice, RecomputedBlocksDropTheSameUnits) {
     at::Generator stream = at::globalContext().defaultGenerator(simulated_device());
     stream.set_current_seed(3);
     policy->score(policy->encode(golden().observations()), policy->tokenize(golden().actions()))
-        .logits.square()
+        .logits.whole().square()
         .mean()
         .backward();
     std::vector<at::Tensor> found;
@@ -315,7 +319,7 @@ TEST_F(OpenVlaOnDevice, ScoringNeverWaits) {
   const PolicyInput input = both.device->encode(golden().observations());
   const ActionTokens tokens = both.device->tokenize(golden().actions());
   const DeviceUse use;
-  both.device->score(input, tokens).logits.sum().backward();
+  both.device->score(input, tokens).logits.whole().sum().backward();
   EXPECT_THAT(use.waits(), IsEmpty());
 }
 

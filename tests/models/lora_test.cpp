@@ -44,7 +44,7 @@ struct Scored {
       : input(policy.encode(observations(1, 4))), tokens(policy.tokenize(actions(1, 4))) {}
   PolicyInput input;
   ActionTokens tokens;
-  at::Tensor logits(Policy& policy) const { return policy.score(input, tokens).logits.detach(); }
+  at::Tensor logits(Policy& policy) const { return policy.score(input, tokens).logits.whole().detach(); }
 };
 
 // W = [[1, 2]], bias 1, A = [[1, -1]], B = [[2]], alpha 3, rank 1: x = (3, 1) gives
@@ -178,7 +178,7 @@ TEST(Lora, ScaleIsAlphaOverRankOrItsRoot) {
 TEST(Lora, OnlyTheAdapterTrains) {
   const auto policy = adapted_policy();
   const Scored scored(*policy);
-  policy->score(scored.input, scored.tokens, nullptr).logits.square().sum().backward();
+  policy->score(scored.input, scored.tokens, nullptr).logits.whole().square().sum().backward();
   for (const auto& [name, tensor] : policy->named_parameters()) {
     if (name.find(".lora_") == std::string::npos) {
       EXPECT_FALSE(tensor.grad().defined()) << name;

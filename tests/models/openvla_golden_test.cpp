@@ -37,7 +37,7 @@ INSTANTIATE_TEST_SUITE_P(All, OpenVlaGoldens,
 
 TEST_P(OpenVlaGoldens, ScoresLikeTransformers) {
   const ActionTokens tokens = golden.tokens(*policy);
-  const at::Tensor logits = policy->score(golden.input(), tokens).logits.detach();
+  const at::Tensor logits = policy->score(golden.input(), tokens).logits.whole().detach();
   const at::Tensor expected = results.tensor("answer_logits");
   ASSERT_EQ(logits.sizes(), expected.sizes());
   EXPECT_LT(difference(logits, expected), 1e-4);
@@ -76,7 +76,7 @@ INSTANTIATE_TEST_SUITE_P(All, OpenVlaAdapterGoldens,
 
 TEST_P(OpenVlaAdapterGoldens, GradientsLikePeft) {
   const ActionTokens tokens = golden.tokens(*policy);
-  const at::Tensor logits = policy->score(golden.input(), tokens).logits;
+  const at::Tensor logits = policy->score(golden.input(), tokens).logits.whole();
   log_probs(logits, tokens.ids).sum().neg().backward();
   int64_t compared = 0, without = 0;
   for (const auto& [name, linear] : policy->adapter_slots()->layers()) {

@@ -77,12 +77,12 @@ TEST(OpenVlaShape, AllLinearAdaptersOfRank32HaveTheReleasedSize) {
 TEST(OpenVla, ASampleScoresAloneAsInABatchOfUnequalPrompts) {
   const auto policy = golden().policy("adapter_old");
   const ActionTokens tokens = golden().tokens(*policy);
-  const at::Tensor together = policy->score(policy->encode(golden().observations()), tokens).logits.detach();
+  const at::Tensor together = policy->score(policy->encode(golden().observations()), tokens).logits.whole().detach();
   for (int64_t i = 0; i < together.size(0); ++i) {
     const Observation one = golden().observations()[static_cast<size_t>(i)];
     const PolicyInput input = policy->encode(std::span(&one, 1));
     EXPECT_FALSE(input.prompt_mask.defined());
-    const at::Tensor alone = policy->score(input, tokens.slice(i, i + 1)).logits.detach();
+    const at::Tensor alone = policy->score(input, tokens.slice(i, i + 1)).logits.whole().detach();
     EXPECT_LT(difference(alone[0], together[i]), 2e-5) << i;
   }
 }
@@ -94,9 +94,9 @@ TEST(OpenVla, ASecondAnswerScoresAsIfItWereAlone) {
   ActionTokens other = tokens;
   other.ids = tokens.ids.roll(-1, 0);
   const Score both = policy->score(input, tokens, &other);
-  EXPECT_LT(difference(both.logits, policy->score(input, tokens).logits), 2e-5);
-  EXPECT_LT(difference(both.mismatched_logits, policy->score(input, other).logits), 2e-5);
-  EXPECT_GT(difference(both.logits, both.mismatched_logits), 0.1);
+  EXPECT_LT(difference(both.logits.whole(), policy->score(input, tokens).logits.whole()), 2e-5);
+  EXPECT_LT(difference(both.mismatched_logits.whole(), policy->score(input, other).logits.whole()), 2e-5);
+  EXPECT_GT(difference(both.logits.whole(), both.mismatched_logits.whole()), 0.1);
 }
 
 TEST(OpenVla, DecodedTokensAreTheArgmaxOfScoringThem) {
@@ -104,7 +104,7 @@ TEST(OpenVla, DecodedTokensAreTheArgmaxOfScoringThem) {
   const PolicyInput input = policy->encode(golden().observations());
   ActionTokens tokens;
   tokens.ids = policy->act(input);
-  EXPECT_TRUE(policy->score(input, tokens).logits.argmax(-1).equal(tokens.ids));
+  EXPECT_TRUE(policy->score(input, tokens).logits.whole().argmax(-1).equal(tokens.ids));
 }
 
 TEST(OpenVla, SamplingIsRepeatableAndFollowsTheTemperature) {
@@ -118,7 +118,7 @@ TEST(OpenVla, SamplingIsRepeatableAndFollowsTheTemperature) {
 
 std::map<std::string, at::Tensor> gradients(Policy& policy, const PolicyInput& input,
                                             const ActionTokens& tokens) {
-  const at::Tensor logits = policy.score(input, tokens).logits;
+  const at::Tensor logits = policy.score(input, tokens).logits.whole();
   logits.log_softmax(-1).gather(-1, tokens.ids.unsqueeze(-1)).sum().backward();
   std::map<std::string, at::Tensor> found;
   for (auto& [name, tensor] : trainable_parameters(policy)) {
@@ -133,7 +133,7 @@ TEST(OpenVla, RecomputedActivationsGiveTheSameGradients) {
   const auto recomputing = golden().policy("adapter_old", {.activation_checkpointing = true});
   const PolicyInput input = plain->encode(golden().observations());
   const ActionTokens tokens = golden().tokens(*plain);
-  EXPECT_TRUE(plain->score(input, tokens).logits.equal(recomputing->score(input, tokens).logits));
+  EXPECT_TRUE(plain->score(input, tokens).logits.whole().equal(recomputing->score(input, tokens).logits.whole()));
   const auto expected = gradients(*plain, input, tokens), found = gradients(*recomputing, input, tokens);
   ASSERT_EQ(expected.size(), found.size());
   EXPECT_GT(expected.size(), 20u);
@@ -163,16 +163,16 @@ TEST(OpenVla, AdapterReferenceEqualsAFullCopy) {
   const ActionTokens tokens = golden().tokens(*policy);
   ActionTokens other = tokens;
   other.ids = tokens.ids.roll(-1, 0);
-  const at::Tensor before = policy->score(input, tokens).logits.detach();
+  const at::Tensor before = policy->score(input, tokens).logits.whole().detach();
   {
     const at::NoGradGuard no_grad;
     for (auto& [name, tensor] : trainable_parameters(*policy)) at::Tensor(tensor).mul_(1.5);
   }
   const Score of_copy = copy.score(input, tokens, &other), of_adapter = adapter.score(input, tokens, &other);
-  EXPECT_TRUE(of_copy.logits.equal(of_adapter.logits));
-  EXPECT_TRUE(of_copy.mismatched_logits.equal(of_adapter.mismatched_logits));
-  EXPECT_LT(difference(of_adapter.logits, before), 2e-5);
-  EXPECT_GT(difference(policy->score(input, tokens).logits, before), 0.1);
+  EXPECT_TRUE(of_copy.logits.whole().equal(of_adapter.logits.whole()));
+  EXPECT_TRUE(of_copy.mismatched_logits.whole().equal(of_adapter.mismatched_logits.whole()));
+  EXPECT_LT(difference(of_adapter.logits.whole(), before), 2e-5);
+  EXPECT_GT(difference(policy->score(input, tokens).logits.whole(), before), 0.1);
 }
 
 // Towers that nobody changes run once; the answer is that of running them every time.
@@ -186,8 +186,8 @@ TEST(OpenVla, FixedPictureFeaturesAreComputedOnce) {
   EXPECT_TRUE(always.images.defined());
   EXPECT_FALSE(always.features.defined());
   const ActionTokens tokens = golden().tokens(*language);
-  EXPECT_TRUE(language->score(once, tokens).logits.equal(everything->score(always, tokens).logits));  // B = 0
-  EXPECT_TRUE(language->score(once.slice(1, 3), tokens.slice(1, 3)).logits.defined());
+  EXPECT_TRUE(language->score(once, tokens).logits.whole().equal(everything->score(always, tokens).logits.whole()));  // B = 0
+  EXPECT_TRUE(language->score(once.slice(1, 3), tokens.slice(1, 3)).logits.whole().defined());
 }
 
 TEST(OpenVla, BFloat16StaysClose) {
@@ -196,7 +196,7 @@ TEST(OpenVla, BFloat16StaysClose) {
   const ActionTokens tokens = golden().tokens(*exact);
   const auto log_probs = [&](Policy& policy) {
     return policy.score(policy.encode(golden().observations()), tokens)
-        .logits.log_softmax(-1)
+        .logits.whole().log_softmax(-1)
         .gather(-1, tokens.ids.unsqueeze(-1))
         .detach();
   };
@@ -239,33 +239,33 @@ TEST(OpenVla, TheSavedAdapterLoadsWithItsBase) {
   const auto again = make_policy(options, nullptr, 0, at::kCPU);
   const ActionTokens tokens = golden().tokens(*policy);
   EXPECT_TRUE(
-      policy->score(golden().input(), tokens).logits.equal(again->score(golden().input(), tokens).logits));
+      policy->score(golden().input(), tokens).logits.whole().equal(again->score(golden().input(), tokens).logits.whole()));
   EXPECT_EQ(policy->to_actions(tokens.ids), again->to_actions(tokens.ids));
 }
 
 TEST(OpenVla, TheMergedWeightsLoadAsACheckpointOfTheirOwn) {
   const auto policy = golden().policy("adapter_old");
   const ActionTokens tokens = golden().tokens(*policy);
-  const at::Tensor unmerged = policy->score(golden().input(), tokens).logits.detach();
+  const at::Tensor unmerged = policy->score(golden().input(), tokens).logits.whole().detach();
   merge_adapter(*policy);
-  EXPECT_LT(difference(policy->score(golden().input(), tokens).logits, unmerged), 1e-4);
+  EXPECT_LT(difference(policy->score(golden().input(), tokens).logits.whole(), unmerged), 1e-4);
   const apo::testing::TempDir directory;
   policy->save(directory.path());
   const auto again = load_policy(directory.path(), at::kCPU);
-  EXPECT_LT(difference(again->score(golden().input(), tokens).logits, unmerged), 1e-4);
+  EXPECT_LT(difference(again->score(golden().input(), tokens).logits.whole(), unmerged), 1e-4);
 }
 
 TEST(OpenVla, ACloneIsIndependent) {
   const auto policy = golden().policy("adapter_new");
   const auto copy = policy->clone();
   const ActionTokens tokens = golden().tokens(*policy);
-  const at::Tensor before = policy->score(golden().input(), tokens).logits.detach();
-  EXPECT_TRUE(copy->score(golden().input(), tokens).logits.equal(before));
+  const at::Tensor before = policy->score(golden().input(), tokens).logits.whole().detach();
+  EXPECT_TRUE(copy->score(golden().input(), tokens).logits.whole().equal(before));
   {
     const at::NoGradGuard no_grad;
     for (auto& [name, tensor] : policy->named_parameters()) at::Tensor(tensor).mul_(1.1);
   }
-  EXPECT_TRUE(copy->score(golden().input(), tokens).logits.equal(before));
+  EXPECT_TRUE(copy->score(golden().input(), tokens).logits.whole().equal(before));
 }
 
 // The recorded picture is cropped and resampled once in evaluation; training sees all of it.
@@ -297,26 +297,22 @@ TEST(OpenVla, RecomputesBlocksThatDoNotTrain) {
   }
 }
 
-// By hand: a word wins everywhere. Among action tokens alone the second best counts; the released program takes the
-// word for the nearer end of the range, here its first id.
+// By hand: an action token stands for itself; the released program takes a word for the nearer end of the range.
 TEST(OpenVla, GreedyActionTokensByHand) {
   const auto policy = golden().policy();
   const auto [first, last] = policy->action_token_range();
   const ActionTokens tokens = golden().tokens(*policy);
-  at::Tensor logits = at::zeros({tokens.ids.size(0), tokens.ids.size(1), policy->vocabulary_size()});
-  logits.select(-1, 5).fill_(2);
-  logits.select(-1, first + 7).fill_(1);
-  int64_t clamped_among = 0, clamped_all = 0;
-  const at::Tensor among = greedy_action_tokens(*policy, logits, tokens, /*whole_vocabulary=*/false, &clamped_among),
-                   all = greedy_action_tokens(*policy, logits, tokens, /*whole_vocabulary=*/true, &clamped_all);
-  EXPECT_EQ(clamped_among, 0);
-  EXPECT_EQ(clamped_all, 7 * tokens.ids.size(0));  // the end token's place does not count
-  EXPECT_TRUE(among.narrow(1, 0, 7).eq(first + 7).all().item<bool>());
-  EXPECT_TRUE(all.narrow(1, 0, 7).eq(first).all().item<bool>());
-  EXPECT_TRUE(among.select(1, 7).equal(tokens.ids.select(1, 7)));
-  logits.select(-1, last + 1).fill_(3);
-  EXPECT_TRUE(
-      greedy_action_tokens(*policy, logits, tokens, true).narrow(1, 0, 7).eq(last).all().item<bool>());
+  const auto says = [&](int64_t id, int64_t* clamped) {
+    return greedy_action_tokens(*policy, at::full_like(tokens.ids, id), tokens, clamped);
+  };
+  int64_t clamped = 0;
+  EXPECT_TRUE(says(first + 7, &clamped).narrow(1, 0, 7).eq(first + 7).all().item<bool>());
+  EXPECT_EQ(clamped, 0);
+  const at::Tensor below = says(5, &clamped);
+  EXPECT_EQ(clamped, 7 * tokens.ids.size(0));  // the end token's place does not count
+  EXPECT_TRUE(below.narrow(1, 0, 7).eq(first).all().item<bool>());
+  EXPECT_TRUE(below.select(1, 7).equal(tokens.ids.select(1, 7)));
+  EXPECT_TRUE(says(last + 1, nullptr).narrow(1, 0, 7).eq(last).all().item<bool>());
 }
 
 TEST(OpenVla, CountsDecodedTokensThatAreNoActions) {
@@ -361,7 +357,7 @@ TEST(OpenVla, KnowsWhatItsActivationsTake) {
     at::Tensor logits;
     {
       const c10::DebugInfoGuard follow(c10::DebugInfoKind::PROFILER_STATE, memory);
-      logits = policy->score(input, tokens).logits;
+      logits = policy->score(input, tokens).logits.whole();
     }
     const auto estimate = static_cast<double>(policy->activation_bytes(input, tokens).value());
     const double ratio = static_cast<double>(memory->live) / estimate;

@@ -46,13 +46,13 @@ TEST(Reference, AdapterAndCopyGiveTheNumbersOfTheStart) {
   for (int step = 0; step < 3; ++step) {
     for (Reference* reference : {&copy, &adapter}) {
       const Score score = reference->score(scored.input, scored.tokens, &scored.other);
-      EXPECT_TRUE(score.logits.equal(start.logits)) << step;
-      EXPECT_TRUE(score.mismatched_logits.equal(start.mismatched_logits)) << step;
-      EXPECT_FALSE(score.logits.requires_grad());
-      EXPECT_TRUE(reference->score(scored.input, scored.tokens).logits.allclose(start.logits, 1e-4, 1e-5));
+      EXPECT_TRUE(score.logits.whole().equal(start.logits.whole())) << step;
+      EXPECT_TRUE(score.mismatched_logits.whole().equal(start.mismatched_logits.whole())) << step;
+      EXPECT_FALSE(score.logits.whole().requires_grad());
+      EXPECT_TRUE(reference->score(scored.input, scored.tokens).logits.whole().allclose(start.logits.whole(), 1e-4, 1e-5));
     }
     testing::descend(*policy, scored.input, scored.tokens, 0.1);
-    EXPECT_GT(testing::difference(policy->score(scored.input, scored.tokens, nullptr).logits, start.logits),
+    EXPECT_GT(testing::difference(policy->score(scored.input, scored.tokens, nullptr).logits.whole(), start.logits.whole()),
               1e-3);
   }
 }
@@ -60,11 +60,11 @@ TEST(Reference, AdapterAndCopyGiveTheNumbersOfTheStart) {
 TEST(Reference, OfAFullPolicyDoesNotFollowIt) {
   const auto policy = small_policy();
   const Scored scored(*policy);
-  const at::Tensor start = policy->score(scored.input, scored.tokens, nullptr).logits.detach();
+  const at::Tensor start = policy->score(scored.input, scored.tokens, nullptr).logits.whole().detach();
   Reference reference(*policy, {});
   EXPECT_EQ(reference.mode(), ReferenceMode::copy);
   testing::descend(*policy, scored.input, scored.tokens, 0.1);
-  EXPECT_TRUE(reference.score(scored.input, scored.tokens).logits.equal(start));
+  EXPECT_TRUE(reference.score(scored.input, scored.tokens).logits.whole().equal(start));
 }
 
 TEST(Reference, AutomaticSharesTheBaseOfAnAdapter) {
@@ -90,19 +90,19 @@ TEST(Reference, NeverTrains) {
 TEST(Reference, DropsWhatThePolicyDrops) {
   const auto policy = adapted_policy(/*dropout=*/0.5);
   const Scored scored(*policy);
-  const at::Tensor calm = policy->score(scored.input, scored.tokens, nullptr).logits;
+  const at::Tensor calm = policy->score(scored.input, scored.tokens, nullptr).logits.whole();
   for (const ReferenceMode mode : {ReferenceMode::copy, ReferenceMode::adapter}) {
     policy->set_training(false);
     Reference reference(*policy, {mode});
-    EXPECT_TRUE(reference.score(scored.input, scored.tokens).logits.equal(calm));
+    EXPECT_TRUE(reference.score(scored.input, scored.tokens).logits.whole().equal(calm));
     policy->set_training(true);
     at::manual_seed(3);
-    const at::Tensor dropped = reference.score(scored.input, scored.tokens).logits;
+    const at::Tensor dropped = reference.score(scored.input, scored.tokens).logits.whole();
     EXPECT_FALSE(dropped.equal(calm));
     EXPECT_TRUE(policy->training());
     EXPECT_EQ(policy->adapter_slots()->active(), kTrainedSlot);
     at::manual_seed(3);
-    EXPECT_TRUE(policy->score(scored.input, scored.tokens, nullptr).logits.equal(dropped));
+    EXPECT_TRUE(policy->score(scored.input, scored.tokens, nullptr).logits.whole().equal(dropped));
   }
 }
 
@@ -135,7 +135,7 @@ TEST(Reference, ComesBackFromItsParameters) {
   for (const ReferenceMode mode : {ReferenceMode::copy, ReferenceMode::adapter}) {
     const auto policy = adapted_policy();
     const Scored scored(*policy);
-    const at::Tensor start = policy->score(scored.input, scored.tokens, nullptr).logits.detach();
+    const at::Tensor start = policy->score(scored.input, scored.tokens, nullptr).logits.whole().detach();
     NamedTensors stored;
     {
       const Reference reference(*policy, {mode});
@@ -150,7 +150,7 @@ TEST(Reference, ComesBackFromItsParameters) {
       ASSERT_EQ(target[i].first, stored[i].first);
       at::Tensor(target[i].second).copy_(stored[i].second);
     }
-    EXPECT_TRUE(resumed.score(scored.input, scored.tokens).logits.equal(start));
+    EXPECT_TRUE(resumed.score(scored.input, scored.tokens).logits.whole().equal(start));
   }
 }
 

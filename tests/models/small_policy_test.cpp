@@ -26,10 +26,10 @@ TEST(SmallPolicy, ARowOfABatchIsThatObservationAlone) {
   const auto policy = small_policy();
   const auto seen = observations(1, 5);
   const auto acted = actions(1, 5);
-  const at::Tensor batch = policy->score(policy->encode(seen), policy->tokenize(acted), nullptr).logits;
+  const at::Tensor batch = policy->score(policy->encode(seen), policy->tokenize(acted), nullptr).logits.whole();
   for (size_t i = 0; i < seen.size(); ++i) {
     const at::Tensor alone =
-        policy->score(policy->encode({&seen[i], 1}), policy->tokenize({&acted[i], 1}), nullptr).logits;
+        policy->score(policy->encode({&seen[i], 1}), policy->tokenize({&acted[i], 1}), nullptr).logits.whole();
     EXPECT_LT(difference(batch[static_cast<int64_t>(i)], alone[0]), 1e-5) << i;
   }
 }
@@ -44,13 +44,13 @@ TEST(SmallPolicy, PromptPaddingChangesNothing) {
   padded.prompt_mask = at::cat({at::ones({3, 4}, at::kBool), at::zeros({3, 2}, at::kBool)}, 1);
   const ActionTokens tokens = policy->tokenize(actions(2, 3));
   EXPECT_LT(
-      difference(policy->score(plain, tokens, nullptr).logits, policy->score(padded, tokens, nullptr).logits),
+      difference(policy->score(plain, tokens, nullptr).logits.whole(), policy->score(padded, tokens, nullptr).logits.whole()),
       1e-5);
   EXPECT_TRUE(policy->act(plain, {}).equal(policy->act(padded, {})));
   // and the mask is what does it
   padded.prompt_mask = at::ones({3, 6}, at::kBool);
   EXPECT_GT(
-      difference(policy->score(plain, tokens, nullptr).logits, policy->score(padded, tokens, nullptr).logits),
+      difference(policy->score(plain, tokens, nullptr).logits.whole(), policy->score(padded, tokens, nullptr).logits.whole()),
       1e-3);
 }
 
@@ -60,9 +60,9 @@ TEST(SmallPolicy, MismatchedLogitsEqualASeparateCall) {
     const PolicyInput input = policy->encode(observations(3, 4, padded));
     const ActionTokens own = policy->tokenize(actions(3, 4)), other = policy->tokenize(actions(4, 4));
     const Score both = policy->score(input, own, &other);
-    EXPECT_LT(difference(both.logits, policy->score(input, own, nullptr).logits), 1e-5);
-    EXPECT_LT(difference(both.mismatched_logits, policy->score(input, other, nullptr).logits), 1e-5);
-    EXPECT_GT(difference(both.logits, both.mismatched_logits), 1e-3);
+    EXPECT_LT(difference(both.logits.whole(), policy->score(input, own, nullptr).logits.whole()), 1e-5);
+    EXPECT_LT(difference(both.mismatched_logits.whole(), policy->score(input, other, nullptr).logits.whole()), 1e-5);
+    EXPECT_GT(difference(both.logits.whole(), both.mismatched_logits.whole()), 1e-3);
     EXPECT_FALSE(policy->score(input, own, nullptr).mismatched_logits.defined());
   }
 }
@@ -71,12 +71,12 @@ TEST(SmallPolicy, ATokenIsPredictedFromWhatStandsBeforeIt) {
   const auto policy = small_policy();
   const PolicyInput input = policy->encode(observations(5, 2));
   const ActionTokens tokens = policy->tokenize(actions(5, 2));
-  const at::Tensor before = policy->score(input, tokens, nullptr).logits;
+  const at::Tensor before = policy->score(input, tokens, nullptr).logits.whole();
   for (int64_t t = 0; t < 3; ++t) {
     ActionTokens changed = tokens;
     changed.ids = tokens.ids.clone();
     changed.ids.select(1, t).copy_((tokens.ids.select(1, t) + 5).remainder(16));
-    const at::Tensor after = policy->score(input, changed, nullptr).logits;
+    const at::Tensor after = policy->score(input, changed, nullptr).logits.whole();
     EXPECT_TRUE(after.narrow(1, 0, t + 1).equal(before.narrow(1, 0, t + 1))) << t;
     if (t < 2) {
       EXPECT_GT(difference(after.select(1, t + 1), before.select(1, t + 1)), 1e-3) << t;
@@ -89,7 +89,7 @@ TEST(SmallPolicy, EveryInputMatters) {
   const ActionTokens tokens = policy->tokenize(actions(6, 1));
   const Observation base = observation(6);
   const auto logits = [&](const Observation& seen) {
-    return policy->score(policy->encode({&seen, 1}), tokens, nullptr).logits;
+    return policy->score(policy->encode({&seen, 1}), tokens, nullptr).logits.whole();
   };
   const at::Tensor before = logits(base);
   for (const char* camera : {"front", "wrist"}) {
@@ -116,7 +116,7 @@ TEST(SmallPolicy, GreedyDecodingIsTheArgmaxOfTeacherForcing) {
     EXPECT_FALSE(decoded.requires_grad());
     ActionTokens tokens;
     tokens.ids = decoded;
-    EXPECT_TRUE(policy->score(input, tokens, nullptr).logits.argmax(-1).equal(decoded)) << seed;
+    EXPECT_TRUE(policy->score(input, tokens, nullptr).logits.whole().argmax(-1).equal(decoded)) << seed;
   }
 }
 
@@ -144,7 +144,7 @@ TEST(SmallPolicy, SamplingFollowsTheSoftmax) {
   many.state = one.state.expand({4000, -1});
   const at::Tensor ids = policy->act(many, {.temperature = 2, .seed = 3});
   const at::Tensor shares = at::bincount(ids.select(1, 0), {}, 16).to(at::kFloat) / 4000;
-  const at::Tensor logits = policy->score(one, policy->tokenize(actions(1, 1)), nullptr).logits[0][0];
+  const at::Tensor logits = policy->score(one, policy->tokenize(actions(1, 1)), nullptr).logits.whole()[0][0];
   const at::Tensor expected = (logits / 2).softmax(-1).detach();
   const at::Tensor deviation = (expected * (1 - expected) / 4000).sqrt() + 1e-6;
   EXPECT_LT(((shares - expected).abs() / deviation).max().item<double>(), 4);
@@ -220,8 +220,8 @@ TEST(SmallPolicy, SlicesAreRows) {
   const auto policy = small_policy();
   const PolicyInput input = policy->encode(observations(12, 6));
   const ActionTokens tokens = policy->tokenize(actions(12, 6));
-  const at::Tensor whole = policy->score(input, tokens, nullptr).logits;
-  const at::Tensor part = policy->score(input.slice(2, 5), tokens.slice(2, 5), nullptr).logits;
+  const at::Tensor whole = policy->score(input, tokens, nullptr).logits.whole();
+  const at::Tensor part = policy->score(input.slice(2, 5), tokens.slice(2, 5), nullptr).logits.whole();
   EXPECT_EQ(input.slice(2, 5).size(), 3);
   EXPECT_LT(difference(part, whole.narrow(0, 2, 3)), 1e-5);
   EXPECT_THAT(message_of<DataError>([&] { input.slice(3, 7); }), HasSubstr("[0, 6], found [3, 7)"));
@@ -230,7 +230,7 @@ TEST(SmallPolicy, SlicesAreRows) {
 TEST(SmallPolicy, GradientsReachEveryParameter) {
   const auto policy = small_policy();
   const PolicyInput input = policy->encode(observations(13, 6));
-  policy->score(input, policy->tokenize(actions(13, 6)), nullptr).logits.square().sum().backward();
+  policy->score(input, policy->tokenize(actions(13, 6)), nullptr).logits.whole().square().sum().backward();
   for (const auto& [name, tensor] : policy->named_parameters()) {
     ASSERT_TRUE(tensor.grad().defined()) << name;
     EXPECT_GT(tensor.grad().abs().max().item<double>(), 0) << name;
@@ -263,12 +263,12 @@ TEST(SmallPolicy, ACloneIsEqualAndIndependent) {
   const PolicyInput input = policy->encode(observations(15, 4));
   const ActionTokens tokens = policy->tokenize(actions(15, 4));
   const auto copy = policy->clone();
-  const at::Tensor before = policy->score(input, tokens, nullptr).logits;
-  EXPECT_TRUE(copy->score(input, tokens).logits.equal(before));
+  const at::Tensor before = policy->score(input, tokens, nullptr).logits.whole();
+  EXPECT_TRUE(copy->score(input, tokens).logits.whole().equal(before));
   EXPECT_EQ(parameter_hash(*copy), parameter_hash(*policy));
   testing::descend(*policy, input, tokens, 0.1);
-  EXPECT_TRUE(copy->score(input, tokens).logits.equal(before));
-  EXPECT_GT(difference(policy->score(input, tokens, nullptr).logits, before), 1e-3);
+  EXPECT_TRUE(copy->score(input, tokens).logits.whole().equal(before));
+  EXPECT_GT(difference(policy->score(input, tokens, nullptr).logits.whole(), before), 1e-3);
   EXPECT_NE(parameter_hash(*copy), parameter_hash(*policy));
 }
 
@@ -291,7 +291,7 @@ TEST(SmallPolicy, ComesBackFromItsDirectoryBitEqual) {
   const auto acted = actions(16, 1);
   EXPECT_TRUE(policy->tokenize(acted).ids.equal(loaded->tokenize(acted).ids));
   EXPECT_TRUE(policy->score(mine, policy->tokenize(acted), nullptr)
-                  .logits.equal(loaded->score(theirs, loaded->tokenize(acted)).logits));
+                  .logits.whole().equal(loaded->score(theirs, loaded->tokenize(acted)).logits.whole()));
   EXPECT_EQ(policy->to_actions(policy->act(mine, {})), loaded->to_actions(loaded->act(theirs)));
   EXPECT_EQ(trainable_parameters(*loaded).size(), loaded->named_parameters().size());
 }

@@ -131,7 +131,7 @@ inline double descend(Policy& policy, const PolicyInput& input, const ActionToke
   const NamedTensors parameters = trainable_parameters(policy);
   for (const auto& [name, tensor] : parameters) tensor.mutable_grad() = at::Tensor();
   const at::Tensor loss =
-      -policy.score(input, tokens).logits.log_softmax(-1).gather(-1, tokens.ids.unsqueeze(-1)).mean();
+      -policy.score(input, tokens).logits.whole().log_softmax(-1).gather(-1, tokens.ids.unsqueeze(-1)).mean();
   loss.backward();
   const at::NoGradGuard no_grad;
   for (const auto& [name, tensor] : parameters)

@@ -69,6 +69,21 @@ inline ObjectiveInput samples(const ObjectiveInput& input, int64_t begin, int64_
   return transformed(input, [&](const at::Tensor& tensor) { return tensor.slice(0, begin, end); });
 }
 
+/// What is kept of the input's reference, and the loss with it in place of the reference's logits.
+inline ReferenceScores kept_of(const ObjectiveInput& input, const ObjectiveOptions& options) {
+  return reference_scores(input, options, {input.reference_logits, input.mismatched_reference_logits});
+}
+inline ScoredBatch score_with(const ReferenceScores& kept, const ObjectiveInput& input, const ObjectiveOptions& options,
+                              Reading reading = {}) {
+  return score(static_cast<const Batch&>(input), options, {input.policy_logits, input.mismatched_policy_logits}, kept,
+               reading);
+}
+inline ObjectiveOutput loss_with(const ReferenceScores& kept, const ObjectiveInput& input,
+                                 const ObjectiveOptions& options) {
+  const ScoredBatch scored = score_with(kept, input, options);
+  return evaluate(scored, measure(scored));
+}
+
 inline double number(const at::Tensor& tensor) { return tensor.item<double>(); }
 
 /// The largest absolute difference; NaN counts as infinitely far.

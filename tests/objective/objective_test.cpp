@@ -7,13 +7,15 @@
 
 #include <cmath>
 
-#include "apo/objective/kl_baseline.h"
 #include "objective/batch.h"
 #include "objective/pencil_batch.h"
 
 namespace apo::objective {
 namespace {
 
+using testing::kept_of;
+using testing::loss_with;
+using testing::score_with;
 using testing::all_estimators;
 using ::testing::AllOf;
 using testing::distance;
@@ -104,7 +106,7 @@ TEST(Objective, GradientRaisesDesirableAndLowersUndesirableTokens) {
   }
 }
 
-TEST(KlBaseline, UsesTheNeighboursLabels) {
+TEST(Z0, UsesTheNeighboursLabels) {
   // rolling inside equals the trainer's rolling; another pairing does not
   const ObjectiveInput given = random_batch();
   ObjectiveInput rolled = given, wrong = given;
@@ -115,7 +117,7 @@ TEST(KlBaseline, UsesTheNeighboursLabels) {
   EXPECT_NE(number(apo_loss(wrong, {}).z0_unclamped), z0);
 }
 
-TEST(KlBaseline, EstimatorsByHand) {
+TEST(Z0, EstimatorsByHand) {
   const ObjectiveInput input = pencil_batch();
   // exact: A: KL((3/4, 1/4) | (1/2, 1/2)) + KL((1/2, 1/2) | (3/4, 1/4)) = 0.13081204 + 0.14384104; B:
   // 0.13081204
@@ -133,7 +135,7 @@ TEST(KlBaseline, EstimatorsByHand) {
               (2 * std::log(2.0) + std::log(4.0 / 3)) / 2, 1e-12);
 }
 
-TEST(KlBaseline, IsClampedAndSaysSo) {
+TEST(Z0, IsClampedAndSaysSo) {
   ObjectiveInput input = pencil_batch();  // z0 = -(ln 2) / 2 = -0.3466
   const ObjectiveOutput low = apo_loss(input, {.kl_min = -0.1});
   EXPECT_DOUBLE_EQ(number(low.z0), -0.1);
@@ -147,22 +149,26 @@ TEST(KlBaseline, IsClampedAndSaysSo) {
             0.1);
 }
 
-TEST(KlBaseline, OnePassEqualsItsDefinition) {
+// Statistics and loss may be read apart, as micro-batches do, or in one reading.
+TEST(Z0, OneReadingEqualsTwo) {
   const ObjectiveInput input = random_batch({.vocabulary = 67, .type = at::kFloat});
   for (const auto z0 : all_estimators())
     for (const auto compatibility : {Compatibility::paper, Compatibility::released_code}) {
       const ObjectiveOptions options{.z0 = z0, .compatibility = compatibility, .label_smoothing_bins = 2.0};
-      const at::Tensor fused = score(input, options).kl, defined = kl_terms(input, options);
-      ASSERT_EQ(fused.defined(), z0 != Z0Estimator::none);
-      if (fused.defined()) {
-        EXPECT_TRUE(at::equal(fused, defined));
+      const ScoredBatch both = score(input, options), statistics = score(input, options, {.loss = false}),
+                        loss = score(input, options, {.statistics = false});
+      ASSERT_EQ(both.scores.kl.defined(), z0 != Z0Estimator::none);
+      EXPECT_FALSE(loss.scores.kl.defined());
+      EXPECT_FALSE(statistics.scores.policy.defined());
+      if (both.scores.kl.defined()) {
+        EXPECT_TRUE(at::equal(both.scores.kl, statistics.scores.kl));
       }
-      EXPECT_TRUE(
-          at::equal(measure(input, options).sums, measure(input, options, score(input, options)).sums));
+      EXPECT_TRUE(at::equal(both.scores.policy, loss.scores.policy));
+      EXPECT_TRUE(at::equal(measure(both).sums, measure(statistics).sums));
     }
 }
 
-TEST(KlBaseline, TheExactOneIsNeverNegative) {
+TEST(Z0, TheExactOneIsNeverNegative) {
   for (uint64_t seed = 0; seed < 20; ++seed) {
     ObjectiveInput input = random_batch({.type = at::kFloat, .seed = seed});
     input.reference_logits = input.policy_logits + 1e-4 * input.reference_logits;
@@ -362,12 +368,12 @@ TEST(Objective, GradientFlowsToThePolicyAlone) {
 
 TEST(Objective, ReferenceScoresOfTheCallersOwnAreConstantsToo) {
   const ObjectiveInput input = random_batch();
-  TokenScores scores = score(input, {});
-  scores.reference = leaf(scores.reference);
-  scores.policy = leaf(scores.policy);
-  evaluate(input, {}, measure(input, {}), scores).loss.backward();
-  EXPECT_TRUE(scores.policy.grad().defined());
-  EXPECT_FALSE(scores.reference.grad().defined());
+  ScoredBatch scored = score(input, {});
+  scored.scores.reference = leaf(scored.scores.reference);
+  scored.scores.policy = leaf(scored.scores.policy);
+  evaluate(scored, measure(input, {})).loss.backward();
+  EXPECT_TRUE(scored.scores.policy.grad().defined());
+  EXPECT_FALSE(scored.scores.reference.grad().defined());
 }
 
 // What is kept of a reference stands for its logits: same loss, same gradient, whatever z0 reads of it.
@@ -381,57 +387,57 @@ TEST(Objective, KeptReferenceLogProbsEqualItsLogits) {
       const ObjectiveOutput expected = apo_loss(with_logits, options);
       expected.loss.backward();
 
-      const ReferenceLogProbs kept = reference_log_probs(with_logits, options);
+      const ReferenceScores kept = kept_of(with_logits, options);
       EXPECT_EQ(kept.mismatched.defined(), z0 != Z0Estimator::none);
+      EXPECT_FALSE(kept.logits.defined());
       ObjectiveInput without = random_batch();
       without.policy_logits.set_requires_grad(true);
-      without.reference_logits = at::Tensor();
-      without.mismatched_reference_logits = at::Tensor();
-      without.reference_token_log_probs = kept.tokens;
-      without.reference_mismatched_log_probs = kept.mismatched;
-      const ObjectiveOutput found = apo_loss(without, options);
+      const ObjectiveOutput found = loss_with(kept, without, options);
       found.loss.backward();
       EXPECT_NEAR(number(found.loss), number(expected.loss), 1e-12);
       EXPECT_NEAR(number(found.z0), number(expected.z0), 1e-12);
       EXPECT_LT(distance(found.reward, expected.reward), 1e-12);
       EXPECT_LT(distance(without.policy_logits.grad(), with_logits.policy_logits.grad()), 1e-12);
       // and through the statistics of parts, as micro-batches have them
-      EXPECT_NEAR(number(evaluate(without, options, measure(without, options)).loss), number(expected.loss),
-                  1e-12);
+      const BatchStatistics whole = measure(score_with(kept, without, options, {.loss = false}));
+      EXPECT_NEAR(number(evaluate(score_with(kept, without, options, {.statistics = false}), whole).loss),
+                  number(expected.loss), 1e-12);
     }
 }
 
 TEST(Objective, KeptReferenceLogProbsKnowNoWholeDistribution) {
-  ObjectiveInput input = random_batch();
-  input.reference_token_log_probs = at::zeros_like(input.tokens, at::kDouble);
-  EXPECT_THAT(message_of<ConfigError>([&] { apo_loss(input, {.z0 = Z0Estimator::exact}); }),
+  const ObjectiveInput input = random_batch();
+  ReferenceScores kept{.tokens = at::zeros_like(input.tokens, at::kDouble)};
+  EXPECT_THAT(message_of<ConfigError>([&] { loss_with(kept, input, {.z0 = Z0Estimator::exact}); }),
               AllOf(HasSubstr("objective.z0"), HasSubstr("shifted-labels, mismatched or none")));
-  EXPECT_THAT(message_of<ConfigError>([&] { apo_loss(input, {.z0 = Z0Estimator::none, .reference_kl_weight = 0.1}); }),
+  EXPECT_THAT(message_of<ConfigError>([&] {
+                loss_with(kept, input, {.z0 = Z0Estimator::none, .reference_kl_weight = 0.1});
+              }),
               AllOf(HasSubstr("objective.reference_kl_weight"), HasSubstr("expected 0, found 0.1")));
-  input.reference_token_log_probs = at::zeros({1, 1}, at::kDouble);
-  EXPECT_THAT(message_of<RunError>([&] { apo_loss(input, {.z0 = Z0Estimator::none, .reference_kl_weight = 0}); }),
+  kept.tokens = at::zeros({1, 1}, at::kDouble);
+  EXPECT_THAT(message_of<RunError>([&] {
+                loss_with(kept, input, {.z0 = Z0Estimator::none, .reference_kl_weight = 0});
+              }),
               HasSubstr("reference_token_log_probs"));
   // the next sample's alone are not enough
-  input = random_batch();
-  input.reference_mismatched_log_probs = at::zeros_like(input.tokens, at::kDouble);
-  EXPECT_THAT(message_of<RunError>([&] { apo_loss(input, {.z0 = Z0Estimator::mismatched}); }),
+  kept = {.mismatched = at::zeros_like(input.tokens, at::kDouble)};
+  EXPECT_THAT(message_of<RunError>([&] { loss_with(kept, input, {.z0 = Z0Estimator::mismatched}); }),
               AllOf(HasSubstr("reference_token_log_probs"), HasSubstr("found nothing")));
 }
 
 // Whatever is kept at positions that do not count, it reaches nothing.
 TEST(Objective, KeptReferenceLogProbsAreReadWhereTokensCount) {
   for (const Z0Estimator z0 : {Z0Estimator::shifted_labels, Z0Estimator::mismatched}) {
-    ObjectiveInput input = random_batch();
-    const ReferenceLogProbs kept = reference_log_probs(input, {.z0 = z0, .reference_kl_weight = 0});
-    input.reference_token_log_probs = kept.tokens;
-    input.reference_mismatched_log_probs = kept.mismatched;
-    const ObjectiveOutput expected = apo_loss(input, {.z0 = z0, .reference_kl_weight = 0});
+    const ObjectiveInput input = random_batch();
+    const ObjectiveOptions options{.z0 = z0, .reference_kl_weight = 0};
+    ReferenceScores kept = kept_of(input, options);
+    const ObjectiveOutput expected = loss_with(kept, input, options);
     ASSERT_FALSE(input.mask.all().item<bool>());
     const double nan = std::nan("");
-    input.reference_token_log_probs = kept.tokens.masked_fill(input.mask.bitwise_not(), nan);
-    input.reference_mismatched_log_probs = kept.mismatched.masked_fill(
+    kept.tokens = kept.tokens.masked_fill(input.mask.bitwise_not(), nan);
+    kept.mismatched = kept.mismatched.masked_fill(
         (z0 == Z0Estimator::mismatched ? input.mismatched_mask : input.mismatched_mask.bitwise_and(input.mask)).bitwise_not(), nan);
-    const ObjectiveOutput found = apo_loss(input, {.z0 = z0, .reference_kl_weight = 0});
+    const ObjectiveOutput found = loss_with(kept, input, options);
     EXPECT_EQ(number(found.loss), number(expected.loss));
     EXPECT_EQ(number(found.z0), number(expected.z0));
   }

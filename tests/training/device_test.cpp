@@ -77,7 +77,7 @@ BatchOutcome learn(models::Policy& policy, const ObjectiveOptions& options, Refe
   CachedReference cached;
   if (mode == ReferenceMode::cached && options.needs_reference()) {
     std::vector<data::Sample> samples = batch_of(7);
-    cached.add(Learner(policy, nullptr, options, micro_batch_size, false).reference_log_probs(samples));
+    cached.add(Learner(policy, nullptr, options, micro_batch_size, false).reference_scores(samples));
   } else if (mode != ReferenceMode::cached) {
     reference.emplace(policy, models::ReferenceOptions{.mode = mode});
   }

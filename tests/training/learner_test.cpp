@@ -75,8 +75,8 @@ TEST(Learner, HoldsDemonstrationsAndThePolicysOwnGoodSteps) {
   const auto input = pair.policy.encode(observations);
   const auto tokens = pair.policy.tokenize(actions);
   const at::Tensor log_policy =
-                       at::log_softmax(pair.policy.score(input, tokens, nullptr).logits.detach(), -1),
-                   log_reference = at::log_softmax(pair.reference.score(input, tokens, nullptr).logits, -1);
+                       at::log_softmax(pair.policy.score(input, tokens, nullptr).logits.whole().detach(), -1),
+                   log_reference = at::log_softmax(pair.reference.score(input, tokens, nullptr).logits.whole(), -1);
   const double expected = (log_reference.exp() * (log_reference - log_policy)).sum(-1).mean().item<double>();
   const BatchOutcome outcome = Learner(pair.policy, &pair.reference, options, 0, false).learn(batch);
   EXPECT_GT(expected, 1e-3);
