@@ -128,6 +128,18 @@ struct ReferenceKl : torch::autograd::Function<ReferenceKl> {
     APO_CHECK(RunError, !at::GradMode::is_enabled(),
               "objective: token_reference_kl has no second derivative; call backward without create_graph");
     const auto saved = context->get_saved_variables();
+    if (saved[0].is_cpu() && has_row_kernels(saved[0])) {
+      const at::Tensor policy = with_contiguous_rows(saved[0]), reference = with_contiguous_rows(saved[1]),
+                       mask = saved[2].contiguous(),
+                       upstream = gradients[0].to(sum_options(policy).dtype().toScalarType()).contiguous();
+      const at::Tensor gradient = at::empty(policy.sizes(), policy.options());
+      cpu_kl_gradient({.policy = rows_of(policy),
+                       .reference = rows_of(reference),
+                       .mask = mask.const_data_ptr<bool>(),
+                       .kl_gradient = upstream.const_data_ptr(),
+                       .policy_gradient = gradient.mutable_data_ptr()});
+      return {gradient, {}, {}};
+    }
     const at::Tensor unread = saved[2].bitwise_not().unsqueeze(-1);
     const auto probabilities = [&unread](const at::Tensor& logits) {
       const auto type = logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;

@@ -142,6 +142,27 @@ APO_INLINE void kl_of_rows(const KlJob& job, int64_t begin, int64_t end) {
   }
 }
 
+template <class T>
+APO_INLINE void kl_gradient_of_rows(const KlGradientJob& job, int64_t begin, int64_t end) {
+  using A = Sum<T>;
+  const int64_t width = job.policy.width;
+  for (int64_t r = begin; r < end; ++r) {
+    T* out = static_cast<T*>(job.policy_gradient) + r * width;
+    const A g = static_cast<const A*>(job.kl_gradient)[r];
+    if (!job.mask[r] || g == A(0)) {
+      std::fill_n(out, width, T{});
+      continue;
+    }
+    const T* policy = row_of<T>(job.policy, r);
+    const T* reference = row_of<T>(job.reference, r);
+    const A policy_normalizer = log_normalizer_of(policy, width);
+    const A reference_normalizer = log_normalizer_of(reference, width);
+    for (int64_t v = 0; v < width; ++v)
+      store(out[v], softmax_gradient(load(reference[v]), reference_normalizer, g) -
+                        softmax_gradient(load(policy[v]), policy_normalizer, g));
+  }
+}
+
 #define APO_FOR_ELEMENT(element, function, ...) \
   switch (element) {                            \
     case Element::float32:                      \
@@ -153,15 +174,20 @@ APO_INLINE void kl_of_rows(const KlJob& job, int64_t begin, int64_t end) {
   }
 
 // One set of entry points an instruction set; everything above is inlined into them.
-#define APO_ROW_KERNELS(NAME, TARGET)                                                      \
-  struct NAME {                                                                            \
-    TARGET static void run(const ScoreJob& job, int64_t begin, int64_t end){               \
-        APO_FOR_ELEMENT(job.logits.element, scores_of_rows, job, begin, end)} TARGET       \
-        static void run(const GradientJob& job, int64_t begin, int64_t end){               \
-            APO_FOR_ELEMENT(job.logits.element, gradient_of_rows, job, begin, end)} TARGET \
-        static void run(const KlJob& job, int64_t begin, int64_t end) {                    \
-      APO_FOR_ELEMENT(job.policy.element, kl_of_rows, job, begin, end)                     \
-    }                                                                                      \
+#define APO_ROW_KERNELS(NAME, TARGET)                                           \
+  struct NAME {                                                                 \
+    TARGET static void run(const ScoreJob& job, int64_t begin, int64_t end) {   \
+      APO_FOR_ELEMENT(job.logits.element, scores_of_rows, job, begin, end)      \
+    }                                                                           \
+    TARGET static void run(const GradientJob& job, int64_t begin, int64_t end) { \
+      APO_FOR_ELEMENT(job.logits.element, gradient_of_rows, job, begin, end)    \
+    }                                                                           \
+    TARGET static void run(const KlJob& job, int64_t begin, int64_t end) {      \
+      APO_FOR_ELEMENT(job.policy.element, kl_of_rows, job, begin, end)          \
+    }                                                                           \
+    TARGET static void run(const KlGradientJob& job, int64_t begin, int64_t end) { \
+      APO_FOR_ELEMENT(job.policy.element, kl_gradient_of_rows, job, begin, end) \
+    }                                                                           \
   };
 APO_ROW_KERNELS(Baseline, )
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -204,5 +230,6 @@ void for_all_rows(const Job& job, int64_t count, int64_t width) {
 void cpu_scores(const ScoreJob& job) { for_all_rows(job, job.logits.count, job.logits.width); }
 void cpu_score_gradient(const GradientJob& job) { for_all_rows(job, job.logits.count, job.logits.width); }
 void cpu_kl(const KlJob& job) { for_all_rows(job, job.policy.count, job.policy.width); }
+void cpu_kl_gradient(const KlGradientJob& job) { for_all_rows(job, job.policy.count, job.policy.width); }
 
 }  // namespace apo::objective

@@ -1,4 +1,3 @@
-#include <c10/core/Allocator.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
 #include <torch/types.h>
 
@@ -13,6 +12,7 @@
 #include "apo/base/error.h"
 #include "apo/models/reference.h"
 #include "apo/training/trainer.h"
+#include "base/peak_memory.h"
 #include "training/checkpoint.h"
 #include "training/guard.h"
 #include "training/learner.h"
@@ -20,23 +20,6 @@
 
 namespace apo::training {
 namespace {
-
-// Follows this thread's tensor allocations on one device.
-class PeakMemory : public c10::MemoryReportingInfoBase {
- public:
-  explicit PeakMemory(at::DeviceType device) : device_(device) {}
-  void reportMemoryUsage(void*, int64_t alloc_size, size_t, size_t, at::Device device) override {
-    if (device.type() != device_) return;
-    now_ += alloc_size;
-    peak_ = std::max(peak_, now_);
-  }
-  bool memoryProfilingEnabled() const override { return true; }
-  int64_t peak_bytes() const { return peak_; }
-
- private:
-  at::DeviceType device_;
-  int64_t now_ = 0, peak_ = 0;
-};
 
 struct MemoryEstimate {
   int64_t weights = 0, reference = 0, gradients = 0, optimizer = 0, activations = 0;

@@ -17,7 +17,7 @@ class Logits {
   /// random; what it refers to must live until then.
   using Head = std::function<at::Tensor(const at::Tensor& hidden)>;
   /// Logits of at most so many bytes are made at once, all others in pieces of at most that size.
-  static constexpr int64_t kPieceBytes = int64_t{64} << 20;
+  static constexpr int64_t kPieceBytes = int64_t{32} << 20;
 
   Logits() = default;
   /// [B, T, V], there already. (A tensor is given where logits are wanted.)

@@ -54,7 +54,7 @@ at::Tensor token_kl(const at::Tensor& policy_logits, const at::Tensor& reference
 /// reference; never negative, and infinite where the policy rules out what the reference allows.
 ///
 /// Shapes   as token_kl
-/// Gradient to policy_logits, once (no second derivatives): softmax(policy) − softmax(reference), in two [B, T, V] tensors.
+/// Gradient to policy_logits, once (no second derivatives): softmax(policy) − softmax(reference).
 /// Errors   RunError naming the tensor for wrong shapes, types or devices
 at::Tensor token_reference_kl(const at::Tensor& policy_logits, const at::Tensor& reference_logits,
                               const at::Tensor& mask = {});

@@ -53,9 +53,19 @@ struct KlJob {
   void* kl = nullptr;           ///< [count]
 };
 
+/// d Σ kl_gradient · KL(reference‖policy) / d policy logits = kl_gradient · (π − π_ref); writes every element (zeros where
+/// masked).
+struct KlGradientJob {
+  LogitRows policy, reference;  ///< of the same element type
+  const bool* mask = nullptr;   ///< [count]
+  const void* kl_gradient = nullptr;  ///< [count]
+  void* policy_gradient = nullptr;    ///< [count, width], the logits' type
+};
+
 void cpu_scores(const ScoreJob& job);
 void cpu_score_gradient(const GradientJob& job);
 void cpu_kl(const KlJob& job);
+void cpu_kl_gradient(const KlGradientJob& job);  // (on other devices: two softmaxes)
 
 /// Whether the CUDA kernels can be loaded; where they cannot, a warning says why, once.
 bool cuda_kernels_are_there();
