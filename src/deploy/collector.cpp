@@ -43,7 +43,7 @@ class CorrectionPictures {
     take(last_);
     const fs::path path =
         output_.parent_path() / concat(output_.stem().string(), "-correction-", episode, ".webp");
-    data::write_animation(path, frames_, environment_.control_hz() / 2);
+    data::write_animation(path, frames_, environment_.spec().control_hz / 2);
     --left_;
   }
 
@@ -109,8 +109,8 @@ CollectionSummary collect(Environment& environment, models::Policy& policy, Inte
                           const CollectOptions& options, const fs::path& output) {
   CollectionSummary summary = prepare_output(output, options.existing);
   if (finished(summary, options)) return summary;
-  data::TrajectoryWriter writer(output, {.environment_name = environment.name(),
-                                         .environment_config = environment.config(),
+  data::TrajectoryWriter writer(output, {.environment_name = environment.spec().name,
+                                         .environment_config = environment.spec().config,
                                          .policy = "policy",
                                          .policy_hash = models::parameter_hash(policy)});
   const auto start = std::chrono::steady_clock::now();

@@ -109,8 +109,8 @@ TEST(PlayEpisode, AnEpisodeWithATakeOverIsNotFlawless) {
   Walk walk;
   FunctionPolicy policy(hesitant);
   struct Eager : InterventionSource {
-    std::optional<Intervention> decide(Environment& environment, const Observation&, const Action&) override {
-      if (environment.step_count() > 0) return std::nullopt;
+    std::optional<Intervention> decide(const Moment& moment) override {
+      if (moment.step > 0) return std::nullopt;
       return Intervention{{1, 0}, "eager"};
     }
   } eager;
@@ -176,7 +176,7 @@ TEST(Collect, AHumanGetsMoreTime) {
   const apo::testing::TempDir dir;
   // The human strides 0.25 and needs 20 steps from -1 to 4; the policy alone would have 12.
   struct Slow : Walk {
-    std::optional<Action> expert_action() const override { return Action{0.25f, 0}; }
+    std::optional<Action> expert() override { return Action{0.25f, 0}; }
   } slow;
   FunctionPolicy policy(hesitant);
   const auto human = make_scripted_human(kQuickHuman);
@@ -369,7 +369,7 @@ TEST(Collect, NamesEpisodeAndStepOfABadAction) {
   EXPECT_THAT(message, HasSubstr("expected an action of 2 numbers from the policy, found 1"));
 
   struct Clumsy : InterventionSource {
-    std::optional<Intervention> decide(Environment&, const Observation&, const Action&) override {
+    std::optional<Intervention> decide(const Moment&) override {
       return Intervention{{1, 2, 3}, "because"};
     }
   } clumsy;

@@ -46,7 +46,7 @@ class Plugin : public ::testing::Test {
 // The expert takes at most 9 steps; a policy of two updates is slow after 15 in every episode that it does
 // not solve.
 TEST_F(Plugin, TheExampleRunsThroughTheWholeLoop) {
-  const auto result = refine({"--plugin", plugin("reach")});
+  const auto result = refine({"--plugin", plugin("reach"), "--plugin", plugin("impatient")});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const json summary = json::parse(slurp(dir_ / "loop/summary.json"));
   EXPECT_EQ(summary["environment"], "reach");
@@ -70,7 +70,7 @@ TEST_F(Plugin, WithoutItItsNamesAreUnknown) {
 }
 
 TEST_F(Plugin, ACommandLineTakesSeveral) {
-  const auto result = run_program("apo-train", {"--plugin", plugin("reach"), "--plugin", plugin("policy"),
+  const auto result = run_program("apo-train", {"--plugin", plugin("reach"), "--plugin", plugin("impatient"),
                                                 "--print-config", "--config", dir_ / "reach.yaml"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.out, HasSubstr("type: impatient"));
