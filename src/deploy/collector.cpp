@@ -133,13 +133,11 @@ CollectionSummary collect(Environment& environment, models::Policy& policy, Inte
     pictures.begin();
     EpisodeResult episode;
     try {
-      episode = play_episode(environment, policy, &human,
-                             {.seed = static_cast<uint64_t>(options.seed + index),
-                              .max_steps_with_human = options.max_steps_with_human,
-                              .temperature = options.temperature,
-                              .record_policy_action = options.record_policy_action,
-                              .where = concat("episode ", index)},
-                             hooks);
+      Rollout rollout(environment.spec(), static_cast<uint64_t>(options.seed + index),
+                      {.max_steps_with_human = options.max_steps_with_human,
+                       .record_policy_action = options.record_policy_action,
+                       .where = concat("episode ", index)});
+      episode = play_episode(environment, rollout, policy, &human, options.temperature, hooks);
     } catch (...) {
       if (begun) writer.discard_episode();
       throw;

@@ -84,7 +84,8 @@ void EnvironmentOptions::visit(config::Visitor& v) {
   else
     v.no_section(type, kind.factory
                            ? concat("environment.type is ", type, ", which has no options of its own")
-                           : concat("environment.type is ", type, ", which nobody registered"));
+                           : concat("environment.type is ", type,
+                                    ", which is not registered (--plugin FILE adds those of FILE)"));
   for (const auto& [other, unused] : kinds)
     if (other != type) v.no_section(other, concat("environment.type is ", type));
   v("disruptions", disruptions, "what goes wrong with the world of an episode");

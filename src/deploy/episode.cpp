@@ -25,28 +25,23 @@ EpisodeResult play(Environment& environment, Rollout& rollout, const Actor& acto
   return result;
 }
 
-EpisodeResult play_episode(Environment& environment, models::Policy& policy, InterventionSource* human,
-                           const EpisodeSetup& setup, const EpisodeHooks& hooks) {
-  if (human) human->reset(setup.seed);
+EpisodeResult play_episode(Environment& environment, Rollout& rollout, models::Policy& policy,
+                           InterventionSource* human, double temperature, const EpisodeHooks& hooks) {
+  if (human) human->reset(rollout.seed());
   int64_t num_clamped_tokens = 0;
-  const auto expert = [&] { return environment.expert(); };
   // Each step: what is seen, what the policy wants, what the human does about it.
-  const auto actor = [&](Rollout& rollout) {
+  const auto actor = [&](Rollout& playing) {
     Observation seen = environment.observe();
-    if (rollout.needs_decision()) {
+    if (playing.needs_decision()) {
       Observation prepared = seen;
       policy.prepare(prepared);
-      Rollout* const one = &rollout;
-      num_clamped_tokens += decide(policy, {&prepared, 1}, {&one, 1}, setup.temperature);
+      Rollout* const one = &playing;
+      num_clamped_tokens += decide(policy, {&prepared, 1}, {&one, 1}, temperature);
     }
     std::optional<Intervention> intervention;
-    if (human) intervention = human->decide(rollout.moment(seen, expert));
-    return rollout.act(std::move(seen), std::move(intervention));
+    if (human) intervention = human->decide(playing.moment(seen, [&] { return environment.expert(); }));
+    return playing.act(std::move(seen), std::move(intervention));
   };
-  Rollout rollout(environment.spec(), setup.seed,
-                  {.max_steps_with_human = setup.max_steps_with_human,
-                   .record_policy_action = setup.record_policy_action,
-                   .where = setup.where});
   EpisodeResult result = play(environment, rollout, actor, hooks);
   result.num_clamped_tokens = num_clamped_tokens;
   return result;

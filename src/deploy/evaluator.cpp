@@ -242,10 +242,10 @@ RecordedTrial record_trial(models::Policy& policy, Environment& environment, uin
     recorded.frames.push_back(human ? data::with_border(frame, source) : frame);
   };
   policy.set_training(false);
+  Rollout rollout(environment.spec(), seed,
+                  {.max_steps_with_human = 70, .record_policy_action = false, .where = concat("seed ", seed)});
   const EpisodeResult episode =
-      play_episode(environment, policy, human,
-                   {.seed = seed, .record_policy_action = false, .where = concat("seed ", seed)},
-                   {.decided = draw, .stepped = {}});
+      play_episode(environment, rollout, policy, human, 0, {.decided = draw, .stepped = {}});
   if (episode.interrupted) throw Interrupted(concat("interrupted while drawing the episode of seed ", seed));
   draw(last);
   recorded.take_overs = std::ssize(episode.take_over_reasons);

@@ -94,13 +94,14 @@ TEST(PlayEpisode, RewardsTheStepThatAchievesAndMarksTheLast) {
                                  rewards.push_back(step.reward);
                                  dones.push_back(step.done);
                                }};
-  play_episode(walk, policy, nullptr, {.seed = 0, .where = "here"}, hooks);  // reaches the flag in 4 steps
+  Rollout there(walk.spec(), 0), fallen(walk.spec(), 1);
+  play_episode(walk, there, policy, nullptr, 0, hooks);  // reaches the flag in 4 steps
   EXPECT_EQ(rewards, (std::vector<float>{0, 0, 0, 1}));
   EXPECT_EQ(dones, (std::vector<bool>{false, false, false, true}));
   EXPECT_EQ(order, "dsdsdsds");
   rewards.clear();
   dones.clear();
-  play_episode(walk, policy, nullptr, {.seed = 1, .where = "here"}, hooks);  // falls after 8
+  play_episode(walk, fallen, policy, nullptr, 0, hooks);  // falls after 8
   EXPECT_EQ(rewards, std::vector<float>(8, 0));
   EXPECT_TRUE(dones.back());
 }
@@ -114,7 +115,8 @@ TEST(PlayEpisode, AnEpisodeWithATakeOverIsNotFlawless) {
       return Intervention{{1, 0}, "eager"};
     }
   } eager;
-  const EpisodeResult result = play_episode(walk, policy, &eager, {.seed = 0, .where = "here"}, {});
+  Rollout rollout(walk.spec(), 0);
+  const EpisodeResult result = play_episode(walk, rollout, policy, &eager, 0, {});
   EXPECT_TRUE(result.success);
   EXPECT_FALSE(result.flawless);
   EXPECT_EQ(result.take_over_reasons, std::vector<std::string>{"eager"});

@@ -78,7 +78,7 @@ TEST_F(OwnOptions, OfAnotherKindAreAnError) {
   EXPECT_THAT(refused("{type: walk, walk: {pace: 1}}"),
               HasSubstr("environment.type is walk, which has no options of its own"));
   EXPECT_THAT(refused("{type: dune, dune: {height: 1}}"),
-              HasSubstr("environment.type is dune, which nobody registered"));
+              HasSubstr("environment.type is dune, which is not registered (--plugin FILE"));
   // a base config's section is set aside by emptying it
   EXPECT_EQ(read("{tabletop: {image_size: 32}}", {"type=hill", "tabletop="}).type, "hill");
 }
