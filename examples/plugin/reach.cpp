@@ -1,5 +1,6 @@
 // An environment of one's own for the shipped programs, with one option: a dot should reach a square.
-//   apo-collect --plugin build/libreach.so --set environment.type=reach --demonstrations --output demos.hdf5
+//   apo-collect --plugin build/libreach.so --config mine.yaml --demonstrations --output demos.hdf5
+// where mine.yaml says environment: {type: reach, reach: {near: 0.1}}
 #include <apo/base/plugin.h>
 #include <apo/base/random.h>
 #include <apo/deploy/environment.h>

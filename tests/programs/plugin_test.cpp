@@ -73,9 +73,9 @@ TEST_F(Plugin, AnEnvironmentHasOptionsOfItsOwn) {
   const auto steps_to = [&](const std::string& near) {
     const std::string output = dir_ / ("near-" + near + ".hdf5");
     const auto result = run_program(
-        "apo-collect", {"--plugin", plugin("reach"), "--set", "environment.type=reach", "--set",
-                        "environment.reach.near=" + near, "--set", "deploy.demonstrations.episodes=4",
-                        "--demonstrations", "--output", output});
+        "apo-collect", {"--plugin", plugin("reach"), "--plugin", plugin("impatient"), "--config",
+                        dir_ / "reach.yaml", "--set", "environment.reach.near=" + near, "--demonstrations",
+                        "--output", output});
     EXPECT_EQ(result.exit_code, 0) << result.err;
     return json::parse(slurp(output + ".json"))["steps"]["expert"].get<int64_t>();
   };
@@ -86,7 +86,7 @@ TEST_F(Plugin, AnEnvironmentHasOptionsOfItsOwn) {
     more.emplace_back("--print-config");
     return refine(more);
   };
-  EXPECT_THAT(print({"--set", "environment.reach.near=0.25"}).out, HasSubstr("  reach:\n    near: 0.25\n"));
+  EXPECT_THAT(print({"--set", "environment.reach.near=0.25"}).out, HasSubstr("  reach:  # of this environment\n    near: 0.25  # this"));
   const auto foreign = print({"--set", "environment.tabletop.image_size=32"});
   EXPECT_EQ(foreign.exit_code, 2);
   EXPECT_EQ(foreign.err,
