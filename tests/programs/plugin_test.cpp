@@ -86,7 +86,8 @@ TEST_F(Plugin, AnEnvironmentHasOptionsOfItsOwn) {
     more.emplace_back("--print-config");
     return refine(more);
   };
-  EXPECT_THAT(print({"--set", "environment.reach.near=0.25"}).out, HasSubstr("  reach:  # of this environment\n    near: 0.25  # this"));
+  EXPECT_THAT(print({"--set", "environment.reach.near=0.25"}).out,
+              HasSubstr("  reach:  # of this environment\n    near: 0.25  # this"));
   const auto foreign = print({"--set", "environment.tabletop.image_size=32"});
   EXPECT_EQ(foreign.exit_code, 2);
   EXPECT_EQ(foreign.err,
