@@ -266,6 +266,16 @@ void Reader::section(std::string_view name, std::string_view, const std::functio
   leave();
 }
 
+void Reader::no_section(std::string_view name, std::string_view why) {
+  const Key* key = frames_.back().map ? frames_.back().map->find(name) : nullptr;
+  if (!key) return;
+  frames_.back().visited.emplace_back(name);
+  const Value& found = key->value;
+  const bool nothing = found.kind == Value::Kind::map && found.members.empty();
+  if (found.kind != Value::Kind::null && !nothing)
+    wrong(found, dotted(name), concat("no such section where ", why));
+}
+
 void Reader::list(std::string_view name, std::string_view, size_t, const std::function<void(size_t)>& resize,
                   const std::function<void(size_t, Visitor&)>& visit_element) {
   const std::vector<Value>* found = items(name, "sections");

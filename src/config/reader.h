@@ -15,6 +15,7 @@ class Reader : public Visitor {
   /// `root` is a map or null.
   explicit Reader(const Value& root);
 
+  void no_section(std::string_view name, std::string_view why) override;
   /// Reports the unknown keys of the top level; to be called once after the visit.
   void end();
   /// One line for each thing that is wrong, in the order of the visit.

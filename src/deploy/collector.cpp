@@ -43,7 +43,7 @@ class CorrectionPictures {
     take(last_);
     const fs::path path =
         output_.parent_path() / concat(output_.stem().string(), "-correction-", episode, ".webp");
-    data::write_animation(path, frames_, environment_.control_hz() / 2);
+    data::write_animation(path, frames_, environment_.spec().control_hz / 2);
     --left_;
   }
 
@@ -109,8 +109,8 @@ CollectionSummary collect(Environment& environment, models::Policy& policy, Inte
                           const CollectOptions& options, const fs::path& output) {
   CollectionSummary summary = prepare_output(output, options.existing);
   if (finished(summary, options)) return summary;
-  data::TrajectoryWriter writer(output, {.environment_name = environment.name(),
-                                         .environment_config = environment.config(),
+  data::TrajectoryWriter writer(output, {.environment_name = environment.spec().name,
+                                         .environment_config = environment.spec().config,
                                          .policy = "policy",
                                          .policy_hash = models::parameter_hash(policy)});
   const auto start = std::chrono::steady_clock::now();
@@ -133,13 +133,11 @@ CollectionSummary collect(Environment& environment, models::Policy& policy, Inte
     pictures.begin();
     EpisodeResult episode;
     try {
-      episode = play_episode(environment, policy, &human,
-                             {.seed = static_cast<uint64_t>(options.seed + index),
-                              .max_steps_with_human = options.max_steps_with_human,
-                              .temperature = options.temperature,
-                              .record_policy_action = options.record_policy_action,
-                              .where = concat("episode ", index)},
-                             hooks);
+      Rollout rollout(environment.spec(), static_cast<uint64_t>(options.seed + index),
+                      {.max_steps_with_human = options.max_steps_with_human,
+                       .record_policy_action = options.record_policy_action,
+                       .where = concat("episode ", index)});
+      episode = play_episode(environment, rollout, policy, &human, options.temperature, hooks);
     } catch (...) {
       if (begun) writer.discard_episode();
       throw;

@@ -2,39 +2,37 @@
 
 #include <torch/types.h>
 
-#include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "apo/base/error.h"
 
 namespace apo::deploy {
 
-void check_action(const Action& action, int64_t size, const char* who, const std::string& where) {
-  APO_CHECK(RunError, static_cast<int64_t>(action.size()) == size, where, ": expected an action of ", size,
-            " numbers from the ", who, ", found ", action.size());
-  for (size_t d = 0; d < action.size(); ++d)
-    APO_CHECK(RunError, std::isfinite(action[d]), where, ": expected a finite action from the ", who,
-              ", found dimension ", d, " = ", action[d]);
-}
-
-Decision decide(models::Policy& policy, std::span<const Observation> observations, int64_t action_size,
-                const data::GripperOptions& gripper, const models::DecodeOptions& options,
-                const std::function<std::string(size_t)>& where) {
+int64_t decide(models::Policy& policy, std::span<const Observation> seen, std::span<Rollout* const> rollouts,
+               double temperature) {
   const at::NoGradGuard no_gradient;
-  const at::Tensor ids = policy.act(policy.encode(observations), options);
-  Decision decision{.actions = policy.to_actions(ids),
-                    .num_clamped_tokens = models::count_clamped_tokens(policy, ids)};
-  std::vector<Action>& actions = decision.actions;
-  APO_CHECK(RunError, actions.size() == observations.size(), where(0), ": expected ", observations.size(),
+  models::DecodeOptions options{.temperature = temperature};
+  for (const Rollout* rollout : rollouts) options.seeds.push_back(rollout->decision_seed());
+  const at::Tensor ids = policy.act(policy.encode(seen), options);
+  std::vector<Action> actions = policy.to_actions(ids);
+  APO_CHECK(RunError, actions.size() == rollouts.size(), rollouts[0]->where(), ": expected ", rollouts.size(),
             " actions from the policy, found ", actions.size());
-  for (size_t i = 0; i < actions.size(); ++i) check_action(actions[i], action_size, "policy", where(i));
-  const data::GripperOptions own = policy.gripper();
-  const std::vector<int64_t> from = data::gripper_dimensions(own, action_size, "policy");
+  const EnvironmentSpec& spec = rollouts[0]->spec();
+  for (size_t i = 0; i < actions.size(); ++i)
+    check_action(actions[i], spec.action_size, "policy", rollouts[i]->where());
+  const data::GripperOptions own = policy.gripper(), &theirs = spec.gripper;
+  const std::vector<int64_t> from = data::gripper_dimensions(own, spec.action_size, "policy");
   const std::vector<int64_t> to =
-      gripper.dimension.empty() ? from : data::gripper_dimensions(gripper, action_size, "environment");
+      theirs.dimension.empty() ? from : data::gripper_dimensions(theirs, spec.action_size, "environment");
   APO_CHECK(ConfigError, own.dimension.empty() || from == to, "policy.gripper: ", data::to_text(own),
-            "; the environment's: ", data::to_text(gripper), "; expected the same dimensions");
-  for (Action& action : actions) data::recode_gripper(action, to, own, gripper);
-  return decision;
+            "; the environment's: ", data::to_text(theirs), "; expected the same dimensions");
+  for (size_t i = 0; i < actions.size(); ++i) {
+    data::recode_gripper(actions[i], to, own, theirs);
+    rollouts[i]->decided({std::move(actions[i])});
+  }
+  return models::count_clamped_tokens(policy, ids);
 }
 
 }  // namespace apo::deploy

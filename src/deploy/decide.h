@@ -2,28 +2,20 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <span>
-#include <string>
-#include <vector>
 
 #include "apo/base/types.h"
+#include "apo/deploy/rollout.h"
 #include "apo/models/policy.h"
 
 namespace apo::deploy {
 
-/// RunError naming `where` unless `action` has `size` finite numbers. `who` is "policy", "human" or "expert".
-void check_action(const Action& action, int64_t size, const char* who, const std::string& where);
-
-struct Decision {
-  std::vector<Action> actions;     ///< one for each observation
-  int64_t num_clamped_tokens = 0;  ///< decoded tokens of all of them that were no action tokens
-};
-/// Decides for each observation (prepared already), in one forward pass. `where(i)` describes observation i in
-/// messages, e.g. "trial 3, step 12". RunError as check_action. `gripper` is how those who execute the
-/// actions code it: where the policy codes it otherwise, its commands are recoded.
-Decision decide(models::Policy& policy, std::span<const Observation> observations, int64_t action_size,
-                const data::GripperOptions& gripper, const models::DecodeOptions& options,
-                const std::function<std::string(size_t)>& where);
+/// Asks `policy` once for all of these episodes of equal environments and tells each its actions. `seen` are
+/// their observations, prepared already. Where the policy codes the gripper otherwise than the environment,
+/// its commands are recoded. What is drawn at a temperature > 0 depends on each episode's seed and step
+/// alone. Returns how many of the decoded tokens were no action tokens. Errors: RunError as check_action;
+/// ConfigError if the grippers of policy and environment are at different places.
+int64_t decide(models::Policy& policy, std::span<const Observation> seen, std::span<Rollout* const> rollouts,
+               double temperature);
 
 }  // namespace apo::deploy

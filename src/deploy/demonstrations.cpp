@@ -4,17 +4,18 @@
 #include <chrono>
 #include <iterator>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
-#include "apo/base/interrupt.h"
 #include "apo/base/log.h"
 #include "apo/base/random.h"
 #include "apo/config/options.h"
 #include "apo/data/trajectory.h"
 #include "apo/deploy/collector.h"
-#include "deploy/decide.h"
+#include "apo/simulation/tabletop.h"
+#include "deploy/episode.h"
 #include "deploy/recording.h"
 
 namespace apo::deploy {
@@ -25,55 +26,38 @@ namespace fs = std::filesystem;
 // After so many attempts the share of successes is looked at.
 constexpr int64_t kAttemptsBeforeGivingUp = 50;
 
-// The expert's next step, clean, and what is executed instead of it.
-std::pair<Step, Action> demonstrated_step(Environment& environment, const DemonstrationOptions& options,
-                                          int64_t attempt, Random& random) {
-  const std::string where = concat("attempt ", attempt, ", step ", environment.step_count());
-  std::optional<Action> action = environment.expert_action();
-  APO_CHECK(RunError, action.has_value(), "environment ", environment.name(), ", ", where,
-            ": has no expert to demonstrate the task (Environment::expert_action)");
-  check_action(*action, environment.action_size(), "expert", where);
-  Step step;
-  step.observation = environment.observe();
-  step.source = ActionSource::expert;
-  step.action = *action;
-  Action executed = std::move(*action);
-  const auto noisy = std::min(static_cast<size_t>(options.noise_dimensions), executed.size());
-  for (size_t d = 0; d < noisy; ++d)
-    executed[d] += static_cast<float>(options.action_noise * random.normal());
-  return {std::move(step), std::move(executed)};
-}
-
 struct Attempt {
   std::vector<Step> steps;
-  bool success = false, interrupted = false;
-  std::string outcome = "timeout";
+  EpisodeResult result;
 };
 
 Attempt demonstrate(Environment& environment, const DemonstrationOptions& options, int64_t index) {
-  environment.reset(static_cast<uint64_t>(options.seed + index));
-  Random random(static_cast<uint64_t>(options.seed), "demonstration noise", static_cast<uint64_t>(index));
   Attempt attempt;
-  while (!environment.done() && std::ssize(attempt.steps) < options.max_steps) {
-    if (interrupted()) {
-      attempt.interrupted = true;
-      return attempt;
-    }
-    auto [step, executed] = demonstrated_step(environment, options, index, random);
-    environment.step(executed);
-    step.reward = environment.success() ? 1.0f : 0.0f;
-    step.done = environment.done();
-    attempt.steps.push_back(std::move(step));
-  }
-  attempt.success = environment.success() && !attempt.steps.empty();
-  if (environment.done()) attempt.outcome = environment.outcome();
+  Random random(static_cast<uint64_t>(options.seed), "demonstration noise", static_cast<uint64_t>(index));
+  const auto actor = [&environment](Rollout& rollout) {
+    std::optional<Action> action = environment.expert();
+    APO_CHECK(RunError, action.has_value(), "environment ", environment.spec().name, ", ", rollout.where(),
+              ": has no expert to demonstrate the task (Environment::expert)");
+    return rollout.demonstrate(environment.observe(), std::move(*action));
+  };
+  const EpisodeHooks hooks{.decided = {},
+                           .stepped = [&](const Step& step) { attempt.steps.push_back(step); },
+                           .disturbed = [&](Action& executed) {
+                             const auto noisy =
+                                 std::min(static_cast<size_t>(options.noise_dimensions), executed.size());
+                             for (size_t d = 0; d < noisy; ++d)
+                               executed[d] += static_cast<float>(options.action_noise * random.normal());
+                           }};
+  Rollout rollout(environment.spec(), static_cast<uint64_t>(options.seed + index),
+                  {.max_steps = options.max_steps, .where = concat("attempt ", index)});
+  attempt.result = play(environment, rollout, actor, hooks);
   return attempt;
 }
 
 void record(const Attempt& attempt, data::TrajectoryWriter& writer) {
   writer.begin_episode(attempt.steps.front().observation.instruction);
   for (const Step& step : attempt.steps) writer.append(step);
-  writer.end_episode(true, attempt.outcome);
+  writer.end_episode(true, attempt.result.outcome);
 }
 
 }  // namespace
@@ -94,8 +78,8 @@ CollectionSummary collect_demonstrations(Environment& environment, const Demonst
                                          const fs::path& output) {
   CollectionSummary summary = prepare_output(output, options.existing);
   if (summary.recorded >= options.episodes) return summary;
-  data::TrajectoryWriter writer(output, {.environment_name = environment.name(),
-                                         .environment_config = environment.config(),
+  data::TrajectoryWriter writer(output, {.environment_name = environment.spec().name,
+                                         .environment_config = environment.spec().config,
                                          .policy = "expert",
                                          .policy_hash = ""});
   const auto start = std::chrono::steady_clock::now();
@@ -103,12 +87,12 @@ CollectionSummary collect_demonstrations(Environment& environment, const Demonst
   Progress progress("demonstrations", options.episodes);
   while (summary.recorded < options.episodes) {
     const Attempt attempt = demonstrate(environment, options, summary.episodes);
-    if (attempt.interrupted)
+    if (attempt.result.interrupted)
       throw Interrupted(
           concat("interrupted; ", output.string(), " holds ", summary.recorded, " demonstrations"));
     ++summary.episodes;
-    ++summary.outcomes[attempt.outcome];
-    if (attempt.success) {
+    ++summary.outcomes[attempt.result.outcome];
+    if (attempt.result.success && !attempt.steps.empty()) {
       record(attempt, writer);
       ++summary.recorded;
       ++summary.alone;
@@ -124,7 +108,7 @@ CollectionSummary collect_demonstrations(Environment& environment, const Demonst
               summary.episodes < kAttemptsBeforeGivingUp || 10 * summary.recorded >= summary.episodes,
               "demonstrations: only ", summary.recorded, " of ", summary.episodes,
               " attempts of the expert succeeded; expected at least one in ten (environment ",
-              environment.name(), ")");
+              environment.spec().name, ")");
   }
   return summary;
 }
@@ -132,7 +116,8 @@ CollectionSummary collect_demonstrations(Environment& environment, const Demonst
 CollectionSummary collect_demonstrations(const EnvironmentOptions& environment,
                                          const DemonstrationOptions& options, const fs::path& output) {
   EnvironmentOptions demonstrating = environment;
-  if (options.habit) demonstrating.tabletop.habit = *options.habit;
+  if (options.habit && environment.type == "tabletop")
+    demonstrating.of<simulation::TabletopOptions>().habit = *options.habit;
   return collect_demonstrations(*make_environment(demonstrating), options, output);
 }
 

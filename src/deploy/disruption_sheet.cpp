@@ -2,10 +2,12 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "apo/base/error.h"
 #include "apo/data/webp.h"
 #include "apo/deploy/evaluator.h"
+#include "deploy/episode.h"
 
 namespace apo::deploy {
 namespace {
@@ -15,12 +17,18 @@ constexpr int64_t kGap = 2;  // pixels between tiles
 
 std::vector<at::Tensor> film(const EnvironmentOptions& options, uint64_t seed, int64_t size, int64_t steps) {
   const auto environment = make_environment(options);
-  environment->reset(seed);
-  std::vector<at::Tensor> frames = {environment->render(size)};
-  for (int64_t i = 0; i < steps; ++i) {
-    if (!environment->done()) environment->step(environment->expert_action().value_or(environment->idle_action()));
-    frames.push_back(environment->render(size));
-  }
+  std::vector<at::Tensor> frames;
+  const auto draw = [&] { frames.push_back(environment->render(size)); };
+  const auto actor = [&](Rollout& rollout) {
+    return rollout.demonstrate({}, environment->expert().value_or(environment->spec().idle));
+  };
+  Rollout rollout(environment->spec(), seed, {.max_steps = steps, .where = "sheet of disruptions"});
+  const EpisodeHooks hooks{.decided = [&](ActionSource) { draw(); }, .stepped = {}};
+  if (steps == 0)
+    environment->reset(seed);
+  else if (play(*environment, rollout, actor, hooks).interrupted)
+    throw Interrupted("interrupted while drawing the sheet of disruptions");
+  while (std::ssize(frames) <= steps) draw();  // what comes after the end looks as the end does
   return frames;
 }
 
@@ -41,7 +49,8 @@ void draw_disruptions(const EnvironmentOptions& environment, const std::vector<s
     const int64_t y = k / columns * (size + kGap), x = k % columns * (size + kGap);
     for (size_t i = 0; i < frames.size(); ++i) sheets[i].narrow(0, y, size).narrow(1, x, size).copy_(frames[i]);
   }
-  data::write_animation(path, sheets, make_environment(disrupted_by(environment, "none"))->control_hz() / 2);
+  const auto undisrupted = make_environment(disrupted_by(environment, "none"));
+  data::write_animation(path, sheets, undisrupted->spec().control_hz / 2);
 }
 
 }  // namespace apo::deploy

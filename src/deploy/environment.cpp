@@ -8,35 +8,47 @@
 #include "apo/base/error.h"
 #include "apo/base/text.h"
 #include "apo/config/options.h"
-#include "deploy/action_disruptions.h"
+#include "apo/simulation/tabletop.h"
 #include "deploy/tabletop_environment.h"
 
 namespace apo::deploy {
 namespace {
 
+struct Kind {
+  EnvironmentFactory factory;
+  config::AnyOptions own;
+  std::string doc;
+};
+
 struct Registry {
   std::mutex mutex;
-  std::map<std::string, EnvironmentFactory> factories;
+  std::map<std::string, Kind> kinds;
 };
 
 Registry& registry() {
   static Registry* instance = [] {
     auto* made = new Registry;
-    made->factories["tabletop"] = [](const EnvironmentOptions& options) {
-      return make_tabletop_environment(options);
-    };
+    made->kinds["tabletop"] = {[](const auto& options) { return make_tabletop_environment(options); },
+                               config::AnyOptions(simulation::TabletopOptions()),
+                               "of the built-in environment"};
     return made;
   }();
   return *instance;
 }
 
-// Done around every environment, by with_action_disruptions.
+std::map<std::string, Kind> known_kinds() {
+  Registry& known = registry();
+  const std::lock_guard lock(known.mutex);
+  return known.kinds;
+}
+
+// Done for every environment, by whoever plays its episodes (Rollout).
 bool is_of_actions(const std::string& disruption) {
   return disruption == "action_noise" || disruption == "action_delay";
 }
 
 std::vector<std::string> disruptions_of(const Environment& environment) {
-  const std::vector<std::string> own = environment.disruptions();
+  const std::vector<std::string>& own = environment.spec().disruptions;
   std::vector<std::string> names;
   DisruptionOptions().for_each([&](const std::string& name, const auto&) {
     if (is_of_actions(name) || std::ranges::find(own, name) != own.end()) names.push_back(name);
@@ -49,56 +61,74 @@ void check_disruptions(const Environment& environment, DisruptionOptions options
   const std::vector<std::string> available = disruptions_of(environment);
   options.for_each([&](const std::string& name, const auto& section) {
     APO_CHECK(ConfigError, section.probability == 0 || std::ranges::find(available, name) != available.end(),
-              "environment.disruptions.", name, ".probability is ", section.probability, ", but environment.type ", type,
+              "environment.disruptions.", name, ".probability is ", section.probability,
+              ", but environment.type ", type,
               " cannot be disrupted so; expected 0 (available: ", join(available), ")");
   });
 }
 
 }  // namespace
 
+Environment::Environment(EnvironmentSpec spec) : spec_(std::move(spec)) {
+  if (spec_.idle.empty())
+    spec_.idle.assign(static_cast<size_t>(std::max<int64_t>(spec_.action_size, 0)), 0.0f);
+}
+
 void EnvironmentOptions::visit(config::Visitor& v) {
   v("type", type, "registered environment; `tabletop` is the built-in one");
-  v("tabletop", tabletop, "of the built-in environment");
+  std::map<std::string, Kind> kinds = known_kinds();
+  Kind& kind = kinds[type];
+  if (!own.is_like(kind.own)) own = kind.own;
+  if (own.has_value())
+    v(type, own, kind.doc);
+  else
+    v.no_section(type, kind.factory
+                           ? concat("environment.type is ", type, ", which has no options of its own")
+                           : concat("environment.type is ", type,
+                                    ", which is not registered (--plugin FILE adds those of FILE)"));
+  for (const auto& [other, unused] : kinds)
+    if (other != type) v.no_section(other, concat("environment.type is ", type));
   v("disruptions", disruptions, "what goes wrong with the world of an episode");
   v("gripper", gripper,
     "where the gripper is in the environment's actions, and how its command is coded; a policy that "
     "codes it otherwise is understood");
 }
 
-void register_environment(const std::string& type, EnvironmentFactory factory) {
+void register_environment(const std::string& type, EnvironmentFactory factory, config::AnyOptions own,
+                          const std::string& doc) {
   APO_CHECK(ConfigError, !type.empty() && factory, "register_environment: expected a name and a factory");
+  APO_CHECK(
+      ConfigError,
+      type.find('.') == std::string::npos && type != "type" && type != "disruptions" && type != "gripper",
+      "register_environment: expected a name that can be a key beside environment.type, .disruptions and "
+      ".gripper, found ",
+      type);
   Registry& known = registry();
   std::lock_guard lock(known.mutex);
-  known.factories[type] = std::move(factory);
+  known.kinds[type] = {std::move(factory), std::move(own), doc};
 }
 
 std::vector<std::string> environment_types() {
-  Registry& known = registry();
-  std::lock_guard lock(known.mutex);
   std::vector<std::string> types;
-  for (const auto& [type, factory] : known.factories) types.push_back(type);
+  for (const auto& [type, kind] : known_kinds()) types.push_back(type);
   return types;
 }
 
 std::unique_ptr<Environment> make_environment(const EnvironmentOptions& options) {
-  EnvironmentFactory factory;
-  {
-    Registry& known = registry();
-    std::lock_guard lock(known.mutex);
-    const auto found = known.factories.find(options.type);
-    if (found != known.factories.end()) factory = found->second;
-  }
-  APO_CHECK(ConfigError, factory, "environment.type: expected a registered environment (",
+  const std::map<std::string, Kind> kinds = known_kinds();
+  const auto kind = kinds.find(options.type);
+  APO_CHECK(ConfigError, kind != kinds.end(), "environment.type: expected a registered environment (",
             join(environment_types()), "), found ", options.type);
-  auto environment = factory(options);
+  auto environment = kind->second.factory(options);
   APO_CHECK(RunError, environment != nullptr, "environment.type ", options.type,
             ": its factory made nothing");
   check_disruptions(*environment, options.disruptions, options.type);
-  const data::GripperOptions gripper = data::or_else(options.gripper, environment->gripper());
-  data::gripper_dimensions(options.gripper, environment->action_size(), "environment");
-  auto disrupted = with_action_disruptions(std::move(environment), options.disruptions);
-  disrupted->set_gripper(gripper);
-  return disrupted;
+  EnvironmentSpec& spec = environment->spec_;
+  data::gripper_dimensions(options.gripper, spec.action_size, "environment");
+  spec.gripper = data::or_else(options.gripper, spec.gripper);
+  spec.action_noise = options.disruptions.action_noise;
+  spec.action_delay = options.disruptions.action_delay;
+  return environment;
 }
 
 std::vector<std::string> available_disruptions(const EnvironmentOptions& options) {
@@ -118,11 +148,12 @@ EnvironmentOptions disrupted_by(const EnvironmentOptions& options, const std::st
   if (known) return changed;
   const auto near = config::nearest(disruption, available);
   throw ConfigError(concat("unknown disruption ", disruption, " for environment.type ", options.type,
-                           near ? concat("; did you mean ", *near, "?") : std::string(), " (available: none, ",
-                           join(available), ")"));
+                           near ? concat("; did you mean ", *near, "?") : std::string(),
+                           " (available: none, ", join(available), ")"));
 }
 
-std::vector<std::string> chosen_disruptions(const EnvironmentOptions& options, const std::vector<std::string>& names) {
+std::vector<std::string> chosen_disruptions(const EnvironmentOptions& options,
+                                            const std::vector<std::string>& names) {
   std::vector<std::string> chosen;
   const auto choose = [&](const std::string& name) {
     if (std::ranges::find(chosen, name) == chosen.end()) chosen.push_back(name);

@@ -4,14 +4,16 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
+#include <iterator>
 #include <mutex>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "apo/base/error.h"
 #include "apo/base/interrupt.h"
 #include "apo/base/log.h"
-#include "apo/base/random.h"
 #include "apo/config/options.h"
 #include "apo/data/webp.h"
 #include "apo/deploy/outputs.h"
@@ -26,12 +28,20 @@ namespace {
 // One place in the lock-step: an environment and the trial that it is playing.
 struct Slot {
   int64_t trial = -1;  ///< -1: idle
-  int64_t steps = 0;
-  bool over = false;
-  Observation observation;  ///< prepared for the policy
-  Action action;
-  std::vector<at::Tensor> frames;
+  std::optional<Rollout> rollout = {};
+  Observation observation = {};  ///< prepared for the policy, where it is asked
+  std::vector<at::Tensor> frames = {};
 };
+
+Trial trial_of(int64_t trial, uint64_t seed, EpisodeResult played) {
+  return {.trial = trial,
+          .seed = seed,
+          .success = played.success,
+          .unaided = played.flawless,
+          .outcome = std::move(played.outcome),
+          .steps = played.steps,
+          .facts = std::move(played.facts)};
+}
 
 // All trials of one evaluation. An environment that has finished a trial takes the next one at once, so that
 // the batches stay full.
@@ -49,7 +59,7 @@ class LockStep {
     std::vector<int64_t> free(slots_.size()), playing;
     std::iota(free.begin(), free.end(), 0);
     int64_t next = 0, finished = 0;
-    for (uint64_t tick = 0; finished < options_.trials; ++tick) {
+    while (finished < options_.trials) {
       if (interrupted())
         throw InterruptedEvaluation(
             concat("interrupted after ", finished, " of ", options_.trials, " trials"),
@@ -57,23 +67,18 @@ class LockStep {
       std::vector<int64_t> begun;
       for (const int64_t i : free) {
         if (next == options_.trials) break;
-        slot(i) = Slot();
-        slot(i).trial = next++;
+        slot(i) = {.trial = next++};
         begun_ = next;
         begun.push_back(i);
       }
       begin(begun);
       playing.insert(playing.end(), begun.begin(), begun.end());
       std::sort(playing.begin(), playing.end());
-      decide_all(playing, tick);
-      advance(playing);
-      free.clear();
-      for (const int64_t i : playing) {
-        if (!slot(i).over) continue;
-        free.push_back(i);
-        ++finished;
-      }
-      std::erase_if(playing, [&](int64_t i) { return slot(i).over; });
+      decide_for(those(playing, [](const Rollout& r) { return !r.over() && r.needs_decision(); }));
+      advance(those(playing, [](const Rollout& r) { return !r.over(); }));
+      free = those(playing, &Rollout::over);
+      finished += std::ssize(free);
+      playing = those(playing, [](const Rollout& r) { return !r.over(); });
       // of success nothing yet: trials that succeed are over before those that time out
       progress.update(finished);
     }
@@ -84,73 +89,60 @@ class LockStep {
   Slot& slot(int64_t i) { return slots_[static_cast<size_t>(i)]; }
   bool drawn(const Slot& slot) const { return slot.trial < options_.animations; }
 
-  void observe(Slot& slot, Environment& environment) {
-    slot.observation = environment.observe();
-    policy_.prepare(slot.observation);
+  std::vector<int64_t> those(const std::vector<int64_t>& slots,
+                             const std::function<bool(const Rollout&)>& are) {
+    std::vector<int64_t> found;
+    std::ranges::copy_if(slots, std::back_inserter(found), [&](int64_t i) { return are(*slot(i).rollout); });
+    return found;
+  }
+
+  // What follows a reset or a step.
+  void go_on(Slot& slot, Environment& environment) {
+    if (slot.rollout->over()) {
+      end(slot, environment);
+    } else if (slot.rollout->needs_decision()) {
+      slot.observation = environment.observe();
+      policy_.prepare(slot.observation);
+    }
   }
 
   void begin(const std::vector<int64_t>& begun) {
     pool_.run(begun, [&](int64_t i, Environment& environment) {
-      const uint64_t seed = static_cast<uint64_t>(options_.seed + slot(i).trial);
-      environment.reset(seed);
-      observe(slot(i), environment);
+      const auto seed = static_cast<uint64_t>(options_.seed + slot(i).trial);
+      slot(i).rollout.emplace(environment.spec(), seed,
+                              RolloutOptions{.max_steps = options_.max_steps,
+                                             .where = concat("trial ", slot(i).trial, " (seed ", seed, ")")});
+      slot(i).rollout->begin(environment.reset(seed));
+      go_on(slot(i), environment);
     });
   }
 
-  void decide_all(const std::vector<int64_t>& playing, uint64_t tick) {
+  void decide_for(const std::vector<int64_t>& asking) {
+    if (asking.empty()) return;
     std::vector<Observation> observations;
-    for (const int64_t i : playing) observations.push_back(std::move(slot(i).observation));
-    const models::DecodeOptions decoding{
-        .temperature = options_.temperature,
-        .seed = mix_seed(static_cast<uint64_t>(options_.seed), "decode", tick)};
-    const auto where = [&](size_t k) {
-      const Slot& s = slot(playing[k]);
-      return concat("trial ", s.trial, " (seed ", options_.seed + s.trial, "), step ", s.steps);
-    };
-    const int64_t size = action_size();
-    Decision decision = decide(policy_, observations, size, gripper_, decoding, where);
-    num_clamped_tokens_ += decision.num_clamped_tokens;
-    for (size_t k = 0; k < playing.size(); ++k) slot(playing[k]).action = std::move(decision.actions[k]);
-  }
-
-  int64_t action_size() {
-    if (action_size_ == 0) {
-      const std::vector<int64_t> first = {0};
-      pool_.run(first, [&](int64_t, Environment& environment) {
-        action_size_ = environment.action_size();
-        gripper_ = environment.gripper();
-      });
+    std::vector<Rollout*> rollouts;
+    for (const int64_t i : asking) {
+      observations.push_back(std::move(slot(i).observation));
+      rollouts.push_back(&*slot(i).rollout);
     }
-    return action_size_;
+    num_clamped_tokens_ += decide(policy_, observations, rollouts, options_.temperature);
   }
 
   void advance(const std::vector<int64_t>& playing) {
     pool_.run(playing, [&](int64_t i, Environment& environment) {
       Slot& s = slot(i);
       if (drawn(s)) s.frames.push_back(environment.render(options_.animation_size));
-      environment.step(s.action);
-      ++s.steps;
-      const int64_t limit = options_.max_steps > 0 ? options_.max_steps : environment.max_steps();
-      s.over = environment.done() || s.steps >= limit;
-      if (s.over)
-        end(s, environment);
-      else
-        observe(s, environment);
+      Step step = s.rollout->act({});
+      s.rollout->happened(environment.step(s.rollout->executed(step.action)), step);
+      go_on(s, environment);
     });
   }
 
   void end(Slot& s, Environment& environment) {
-    trials_[static_cast<size_t>(s.trial)] = {
-        .trial = s.trial,
-        .seed = static_cast<uint64_t>(options_.seed + s.trial),
-        .success = environment.success(),
-        .unaided = environment.flawless(),
-        .outcome = environment.done() ? environment.outcome() : "timeout",
-        .steps = s.steps,
-        .facts = environment.facts()};
+    trials_[static_cast<size_t>(s.trial)] = trial_of(s.trial, s.rollout->seed(), s.rollout->result());
     if (!drawn(s)) return;
     s.frames.push_back(environment.render(options_.animation_size));
-    std::string animation = data::encode_animation(s.frames, environment.control_hz() / 2);
+    std::string animation = data::encode_animation(s.frames, environment.spec().control_hz / 2);
     std::lock_guard lock(animations_mutex_);
     animations_[s.trial] = std::move(animation);
   }
@@ -175,8 +167,7 @@ class LockStep {
   EnvironmentPool pool_;
   std::vector<Slot> slots_;
   std::vector<Trial> trials_;
-  int64_t action_size_ = 0, num_clamped_tokens_ = 0, begun_ = 0;
-  data::GripperOptions gripper_;   // of the environment
+  int64_t num_clamped_tokens_ = 0, begun_ = 0;
   std::mutex animations_mutex_;
   std::map<int64_t, std::string> animations_;
 };
@@ -251,20 +242,14 @@ RecordedTrial record_trial(models::Policy& policy, Environment& environment, uin
     recorded.frames.push_back(human ? data::with_border(frame, source) : frame);
   };
   policy.set_training(false);
+  Rollout rollout(environment.spec(), seed,
+                  {.max_steps_with_human = 70, .record_policy_action = false, .where = concat("seed ", seed)});
   const EpisodeResult episode =
-      play_episode(environment, policy, human,
-                   {.seed = seed, .record_policy_action = false, .where = concat("seed ", seed)},
-                   {.decided = draw, .stepped = {}});
+      play_episode(environment, rollout, policy, human, 0, {.decided = draw, .stepped = {}});
   if (episode.interrupted) throw Interrupted(concat("interrupted while drawing the episode of seed ", seed));
   draw(last);
   recorded.take_overs = std::ssize(episode.take_over_reasons);
-  recorded.trial = {.trial = 0,
-                    .seed = seed,
-                    .success = episode.success,
-                    .unaided = episode.flawless,
-                    .outcome = episode.outcome,
-                    .steps = episode.steps,
-                    .facts = episode.facts};
+  recorded.trial = trial_of(0, seed, episode);
   return recorded;
 }
 

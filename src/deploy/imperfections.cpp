@@ -29,13 +29,13 @@ void check(const ImperfectionOptions& options) {
   expect(options.wrong_steps >= 1, "wrong_steps", "1 step or more", options.wrong_steps);
 }
 
-std::vector<int64_t> grippers(const Environment& environment, const Action& action) {
-  return data::gripper_dimensions(environment.gripper(), std::ssize(action), environment.name());
+std::vector<int64_t> grippers(const EnvironmentSpec& spec, const Action& action) {
+  return data::gripper_dimensions(spec.gripper, std::ssize(action), spec.name);
 }
 
 // The first `count` numbers of an action that are no grippers: x, y, z.
-std::vector<size_t> motion(const Environment& environment, const Action& action, size_t count) {
-  const std::vector<int64_t> not_those = grippers(environment, action);
+std::vector<size_t> motion(const EnvironmentSpec& spec, const Action& action, size_t count) {
+  const std::vector<int64_t> not_those = grippers(spec, action);
   std::vector<size_t> dimensions;
   for (size_t d = 0; d < std::min(count, action.size()); ++d)
     if (!std::ranges::binary_search(not_those, static_cast<int64_t>(d))) dimensions.push_back(d);
@@ -43,9 +43,9 @@ std::vector<size_t> motion(const Environment& environment, const Action& action,
 }
 
 // The arm stands still, the gripper's command stays.
-Action stopped(const Environment& environment, const Action& executed) {
-  Action action = environment.idle_action();
-  for (const int64_t d : grippers(environment, action)) {
+Action stopped(const EnvironmentSpec& spec, const Action& executed) {
+  Action action = spec.idle;
+  for (const int64_t d : grippers(spec, action)) {
     const auto g = static_cast<size_t>(d);
     if (g < executed.size()) action[g] = executed[g];
   }
@@ -71,13 +71,13 @@ void Imperfections::begin_take_over() {
   wrong_ = options_.wrong_probability > 0 && wrong_random_.uniform() < options_.wrong_probability;
 }
 
-Action Imperfections::spoiled(Action expert, int64_t step, const Environment& environment,
+Action Imperfections::spoiled(Action expert, int64_t step, const EnvironmentSpec& spec,
                               const Action& executed) {
-  if (step < options_.hesitation_steps) return stopped(environment, executed);
+  if (step < options_.hesitation_steps) return stopped(spec, executed);
   if (wrong_ && step < options_.hesitation_steps + options_.wrong_steps)
-    for (const size_t d : motion(environment, expert, 2)) expert[d] = -expert[d];
+    for (const size_t d : motion(spec, expert, 2)) expert[d] = -expert[d];
   if (options_.tremor == 0) return expert;
-  for (const size_t d : motion(environment, expert, 3)) {
+  for (const size_t d : motion(spec, expert, 3)) {
     const float limit = std::max(1.0f, std::abs(expert[d]));
     expert[d] += static_cast<float>(options_.tremor * tremor_random_.normal());
     expert[d] = std::clamp(expert[d], -limit, limit);

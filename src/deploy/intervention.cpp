@@ -35,9 +35,7 @@ bool contains(const std::vector<std::string>& names, const std::string& name) {
 
 class NoHuman : public InterventionSource {
  public:
-  std::optional<Intervention> decide(Environment&, const Observation&, const Action&) override {
-    return std::nullopt;
-  }
+  std::optional<Intervention> decide(const Moment&) override { return std::nullopt; }
 };
 
 class ScriptedHuman : public InterventionSource {
@@ -51,13 +49,11 @@ class ScriptedHuman : public InterventionSource {
     imperfections_.reset(seed);
   }
 
-  std::optional<Intervention> decide(Environment& environment, const Observation&,
-                                     const Action& policy_action) override {
-    if (executed_.empty()) executed_ = policy_action;
-    const std::optional<std::string> concern = concern_about(environment);
-    std::optional<Intervention> intervention =
-        acting() ? go_on(environment, concern) : watch(environment, concern);
-    executed_ = intervention ? intervention->action : policy_action;
+  std::optional<Intervention> decide(const Moment& moment) override {
+    if (executed_.empty()) executed_ = moment.policy_action;
+    const std::optional<std::string> concern = concern_in(moment);
+    std::optional<Intervention> intervention = acting() ? go_on(moment, concern) : watch(moment, concern);
+    executed_ = intervention ? intervention->action : moment.policy_action;
     return intervention;
   }
 
@@ -70,14 +66,14 @@ class ScriptedHuman : public InterventionSource {
     held_ = same_ = acted_ = 0;
   }
 
-  std::optional<Intervention> go_on(Environment& environment, const std::optional<std::string>& concern) {
-    if (!may_hand_back(concern)) return act(environment);
+  std::optional<Intervention> go_on(const Moment& moment, const std::optional<std::string>& concern) {
+    if (!may_hand_back(concern)) return act(moment);
     forget();
     return std::nullopt;
   }
 
-  std::optional<Intervention> watch(Environment& environment, const std::optional<std::string>& concern) {
-    const int64_t step = environment.step_count();
+  std::optional<Intervention> watch(const Moment& moment, const std::optional<std::string>& concern) {
+    const int64_t step = moment.step;
     if (step < options_.calm_steps) {
       forget();
       return std::nullopt;
@@ -87,10 +83,10 @@ class ScriptedHuman : public InterventionSource {
     if (!intent_ || step < due_) return std::nullopt;
     reason_ = *std::exchange(intent_, std::nullopt);
     imperfections_.begin_take_over();
-    Intervention first = act(environment);
+    Intervention first = act(moment);
     // out of patience is a clock, which had not struck before; what has passed or never was holds for no step
     if (reason_ == last_ && reason_ != kOutOfPatience)
-      first.steps_held = std::max(same_ - 1, environment.concern_steps());
+      first.steps_held = std::max(same_ - 1, moment.concern_steps);
     return first;
   }
 
@@ -109,10 +105,10 @@ class ScriptedHuman : public InterventionSource {
     due_ = step + (intent_ == kOutOfPatience || intent_ == kNeedless ? 0 : imperfections_.delay_steps());
   }
 
-  std::optional<std::string> concern_about(const Environment& environment) const {
-    auto concern = environment.concern();
+  std::optional<std::string> concern_in(const Moment& moment) const {
+    auto concern = moment.concern;
     if (concern && contains(options_.ignore, *concern)) concern.reset();
-    if (!concern && options_.patience_steps > 0 && environment.step_count() >= options_.patience_steps)
+    if (!concern && options_.patience_steps > 0 && moment.step >= options_.patience_steps)
       concern = kOutOfPatience;
     return concern;
   }
@@ -126,13 +122,12 @@ class ScriptedHuman : public InterventionSource {
     return contains(options_.at_once, concern) ? 1 : options_.reaction_steps;
   }
 
-  Intervention act(Environment& environment) {
-    std::optional<Action> action = environment.expert_action();
-    APO_CHECK(RunError, action.has_value(), "environment ", environment.name(), ", step ",
-              environment.step_count(), ": the scripted human would take over (", reason_,
-              "), but the environment has no expert; expected Environment::expert_action or "
-              "intervention.type none");
-    return {imperfections_.spoiled(std::move(*action), acted_++, environment, executed_), reason_};
+  Intervention act(const Moment& moment) {
+    std::optional<Action> action = moment.expert ? moment.expert() : std::nullopt;
+    APO_CHECK(RunError, action.has_value(), "environment ", moment.spec.name, ", step ", moment.step,
+              ": the scripted human would take over (", reason_,
+              "), but the environment has no expert; expected Environment::expert or intervention.type none");
+    return {imperfections_.spoiled(std::move(*action), acted_++, moment.spec, executed_), reason_};
   }
 
   ScriptedHumanOptions options_;

@@ -51,7 +51,7 @@ Stages::Stages(const RefineSetup& setup)
     : setup_(setup),
       dir_(setup.training.run.dir),
       device_(select_device(setup.training.run.device)),
-      gripper_(make_environment(setup.environment)->gripper()),
+      gripper_(make_environment(setup.environment)->spec().gripper),
       state_(dir_) {
   // also for deployments and evaluations: idle threads of the tensor library burn time where cores are scarce
   training::set_up_arithmetic(setup.training.run);

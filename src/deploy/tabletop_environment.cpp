@@ -4,6 +4,7 @@
 
 #include "apo/config/options.h"
 #include "apo/simulation/rendering.h"
+#include "apo/simulation/tabletop.h"
 
 namespace apo::deploy {
 namespace {
@@ -11,55 +12,52 @@ namespace {
 class TabletopEnvironment : public Environment {
  public:
   explicit TabletopEnvironment(const EnvironmentOptions& options)
-      : options_(options), table_(options.tabletop, options.disruptions.scene) {
+      : Environment({.name = "tabletop",
+                     .config = config::print(options),
+                     .action_size = simulation::kActionSize,
+                     .max_steps = options.of<simulation::TabletopOptions>().max_steps,
+                     .control_hz = simulation::kControlRateHz,
+                     .disruptions = simulation::scene_disruption_names()}),
+        table_(options.of<simulation::TabletopOptions>(), options.disruptions.scene),
+        scene_(options.disruptions.scene) {
     simulation::renderer_name();  // a machine that cannot draw is told now, not after files were begun
   }
 
-  void reset(uint64_t seed) override {
+  Situation reset(uint64_t seed) override {
     table_.reset(seed);
     states_ = {table_.state()};
+    return situation();
   }
   Observation observe() override { return table_.observe(); }
-  void step(const Action& action) override {
+  Situation step(const Action& action) override {
     table_.step(action);
     states_.push_back(table_.state());
+    return situation();
   }
-
-  bool done() const override { return table_.success() || table_.failed(); }
-  bool success() const override { return table_.success(); }
-  bool flawless() const override { return table_.success() && !table_.ever_near_wrong(); }
-  std::string outcome() const override { return done() ? table_.outcome() : "running"; }
-
-  int64_t action_size() const override { return simulation::kActionSize; }
-  int64_t step_count() const override { return table_.state().num_steps; }
-  int64_t max_steps() const override { return options_.tabletop.max_steps; }
-  double control_hz() const override { return simulation::kControlRateHz; }
   at::Tensor render(int64_t size) override { return table_.render(static_cast<int>(size)); }
-
-  std::optional<std::string> concern() const override { return simulation::tabletop_concern(states_); }
-  int64_t concern_steps() const override {
-    return concern() == "stuck" ? simulation::steps_stuck(states_) : 0;
-  }
-  std::optional<Action> expert_action() const override { return simulation::scripted_expert(table_.state()); }
-  Facts facts() const override {
-    const simulation::TabletopState state = table_.state();
-    Facts facts = {{"target", state.target == 0 ? "red" : "blue"},
-                   {"layout", state.habit ? "habit" : "swapped"}};
-    const std::vector<std::string> met = table_.disrupted_by();
-    simulation::SceneDisruptionOptions disruptions = options_.disruptions.scene;
-    disruptions.for_each([&](const std::string& name, const auto& section) {
-      if (section.probability > 0) facts[name] = std::ranges::find(met, name) != met.end() ? "yes" : "no";
-    });
-    return facts;
-  }
-  std::vector<std::string> disruptions() const override { return simulation::scene_disruption_names(); }
-  std::string name() const override { return "tabletop"; }
-  std::string config() const override { return config::print(options_); }
+  std::optional<Action> expert() override { return simulation::scripted_expert(table_.state()); }
 
  private:
-  EnvironmentOptions options_;
+  Situation situation() {
+    const simulation::TabletopState& state = states_.back();
+    Situation now{.done = table_.success() || table_.failed(),
+                  .success = table_.success(),
+                  .troubled = table_.ever_near_wrong(),
+                  .outcome = table_.outcome(),
+                  .concern = simulation::tabletop_concern(states_)};
+    if (now.concern == "stuck") now.concern_steps = simulation::steps_stuck(states_);
+    now.facts = {{"target", state.target == 0 ? "red" : "blue"},
+                 {"layout", state.habit ? "habit" : "swapped"}};
+    const std::vector<std::string> met = table_.disrupted_by();
+    scene_.for_each([&](const std::string& name, const auto& section) {
+      if (section.probability > 0) now.facts[name] = std::ranges::find(met, name) != met.end() ? "yes" : "no";
+    });
+    return now;
+  }
+
   simulation::Tabletop table_;
-  std::vector<simulation::TabletopState> states_ = {table_.state()};  // of the running episode
+  simulation::SceneDisruptionOptions scene_;
+  std::vector<simulation::TabletopState> states_;  // of the running episode
 };
 
 }  // namespace

@@ -7,8 +7,8 @@
 
 namespace apo::deploy {
 
-/// Of `options.tabletop` and the disruptions of the scene. RunError without MuJoCo or anything that draws;
-/// ConfigError as rendering.h says.
+/// Of `environment.tabletop` and the disruptions of the scene. RunError without MuJoCo or anything that
+/// draws; ConfigError as rendering.h says.
 std::unique_ptr<Environment> make_tabletop_environment(const EnvironmentOptions& options);
 
 }  // namespace apo::deploy

@@ -377,5 +377,21 @@ TEST(Nearest, FindsSlipsOfTheFingerOnly) {
   EXPECT_EQ(nearest(std::string(100000, 'a'), keys), std::nullopt);
 }
 
+struct Elsewhere {
+  void visit(Visitor& v) { v.no_section("other", "kind is mine"); }
+};
+
+TEST(Read, ASectionThatBelongsElsewhereIsRefusedUnlessEmpty) {
+  const auto said = [](const std::string& text) {
+    return apo::testing::message_of<ConfigError>([&] { load<Elsewhere>(Document::from_text(text)); });
+  };
+  EXPECT_EQ(said("other: {beta: 1}"),
+            "<text>:1: other: expected no such section where kind is mine, found a section");
+  EXPECT_EQ(said("other: 3"), "<text>:1: other: expected no such section where kind is mine, found '3'");
+  for (const char* empty : {"", "other:", "other: {}"})
+    EXPECT_NO_THROW(load<Elsewhere>(Document::from_text(empty)));
+  EXPECT_EQ(print(Elsewhere()), "");
+}
+
 }  // namespace
 }  // namespace apo::config

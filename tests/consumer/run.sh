@@ -29,11 +29,12 @@ snippet cpp >"$scratch/readme/main.cpp"
 cmake -S "$scratch/readme" -B "$scratch/readme/build" -G Ninja -DCMAKE_PREFIX_PATH="$scratch/site/apo"
 cmake --build "$scratch/readme/build" -j 2
 "$scratch/readme/build/mine"
-# the example of a plug-in, in a program of the installation
+# the example of an environment with an option of its own, in a program of the installation
 cmake -S "$here/../../examples/plugin" -B "$scratch/plugin" -G Ninja -DCMAKE_PREFIX_PATH="$scratch/site/apo"
 cmake --build "$scratch/plugin" -j 2
-"$scratch/site/apo/bin/apo-collect" --plugin "$scratch/plugin/libreach.so" --set environment.type=reach --set deploy.demonstrations.episodes=2 \
-  --demonstrations --config tabletop --output "$scratch/demonstrations.hdf5"
+printf 'environment: {type: reach, reach: {near: 0.2}}\n' >"$scratch/reach.yaml"
+"$scratch/site/apo/bin/apo-collect" --plugin "$scratch/plugin/libreach.so" --config "$scratch/reach.yaml" \
+  --set deploy.demonstrations.episodes=2 --demonstrations --output "$scratch/demonstrations.hdf5"
 # another installation's library, put before ours
 mkdir "$scratch/other"
 sed 's/0\.1\.0/0.0.9/g' "$scratch/site/apo/lib/libapo.so" >"$scratch/other/libapo.so"

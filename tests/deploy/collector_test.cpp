@@ -94,13 +94,14 @@ TEST(PlayEpisode, RewardsTheStepThatAchievesAndMarksTheLast) {
                                  rewards.push_back(step.reward);
                                  dones.push_back(step.done);
                                }};
-  play_episode(walk, policy, nullptr, {.seed = 0, .where = "here"}, hooks);  // reaches the flag in 4 steps
+  Rollout there(walk.spec(), 0), fallen(walk.spec(), 1);
+  play_episode(walk, there, policy, nullptr, 0, hooks);  // reaches the flag in 4 steps
   EXPECT_EQ(rewards, (std::vector<float>{0, 0, 0, 1}));
   EXPECT_EQ(dones, (std::vector<bool>{false, false, false, true}));
   EXPECT_EQ(order, "dsdsdsds");
   rewards.clear();
   dones.clear();
-  play_episode(walk, policy, nullptr, {.seed = 1, .where = "here"}, hooks);  // falls after 8
+  play_episode(walk, fallen, policy, nullptr, 0, hooks);  // falls after 8
   EXPECT_EQ(rewards, std::vector<float>(8, 0));
   EXPECT_TRUE(dones.back());
 }
@@ -109,12 +110,13 @@ TEST(PlayEpisode, AnEpisodeWithATakeOverIsNotFlawless) {
   Walk walk;
   FunctionPolicy policy(hesitant);
   struct Eager : InterventionSource {
-    std::optional<Intervention> decide(Environment& environment, const Observation&, const Action&) override {
-      if (environment.step_count() > 0) return std::nullopt;
+    std::optional<Intervention> decide(const Moment& moment) override {
+      if (moment.step > 0) return std::nullopt;
       return Intervention{{1, 0}, "eager"};
     }
   } eager;
-  const EpisodeResult result = play_episode(walk, policy, &eager, {.seed = 0, .where = "here"}, {});
+  Rollout rollout(walk.spec(), 0);
+  const EpisodeResult result = play_episode(walk, rollout, policy, &eager, 0, {});
   EXPECT_TRUE(result.success);
   EXPECT_FALSE(result.flawless);
   EXPECT_EQ(result.take_over_reasons, std::vector<std::string>{"eager"});
@@ -176,7 +178,7 @@ TEST(Collect, AHumanGetsMoreTime) {
   const apo::testing::TempDir dir;
   // The human strides 0.25 and needs 20 steps from -1 to 4; the policy alone would have 12.
   struct Slow : Walk {
-    std::optional<Action> expert_action() const override { return Action{0.25f, 0}; }
+    std::optional<Action> expert() override { return Action{0.25f, 0}; }
   } slow;
   FunctionPolicy policy(hesitant);
   const auto human = make_scripted_human(kQuickHuman);
@@ -369,7 +371,7 @@ TEST(Collect, NamesEpisodeAndStepOfABadAction) {
   EXPECT_THAT(message, HasSubstr("expected an action of 2 numbers from the policy, found 1"));
 
   struct Clumsy : InterventionSource {
-    std::optional<Intervention> decide(Environment&, const Observation&, const Action&) override {
+    std::optional<Intervention> decide(const Moment&) override {
       return Intervention{{1, 2, 3}, "because"};
     }
   } clumsy;

@@ -10,6 +10,8 @@
 #include "apo/base/files.h"
 #include "apo/config/options.h"
 #include "apo/deploy/evaluator.h"
+#include "apo/deploy/rollout.h"
+#include "apo/simulation/tabletop.h"
 #include "deploy/fakes.h"
 #include "support/temp_dir.h"
 
@@ -23,54 +25,68 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-// A walk that notes what is executed.
-class Noting : public Walk {
+// A walk without an end.
+class Endless : public Walk {
  public:
-  void step(const Action& action) override {
-    executed().push_back(action);
-    Walk::step(action);
-  }
-  static std::vector<Action>& executed() {
-    static std::vector<Action> actions;
-    return actions;
+  Situation situation() const override {
+    Situation now = Walk::situation();
+    now.done = false;
+    return now;
   }
 };
 
-EnvironmentOptions noting() {
-  register_environment("noting", [](const EnvironmentOptions&) { return std::make_unique<Noting>(); });
+EnvironmentOptions endless() {
+  register_environment("endless", [](const EnvironmentOptions&) { return std::make_unique<Endless>(); });
   EnvironmentOptions options;
-  options.type = "noting";
-  Noting::executed().clear();
+  options.type = "endless";
   return options;
 }
 
+struct Played {
+  std::vector<Action> executed;
+  Facts facts;
+};
+
+// What is executed of these actions in the episode of `seed`.
+Played play(Environment& environment, uint64_t seed, const std::vector<Action>& commanded) {
+  Played played;
+  Rollout rollout(environment.spec(), seed);
+  rollout.begin(environment.reset(seed));
+  for (const Action& action : commanded) {
+    rollout.decided({action});
+    Step step = rollout.act({});
+    EXPECT_EQ(step.action, action) << "what is recorded stays clean";
+    played.executed.push_back(rollout.executed(step.action));
+    rollout.happened(environment.step(played.executed.back()), step);
+  }
+  played.facts = rollout.result().facts;
+  return played;
+}
+
 TEST(ActionDelay, ShiftsActionsByItsSteps) {
-  EnvironmentOptions options = noting();
+  EnvironmentOptions options = endless();
   options.disruptions.action_delay = {.probability = 1, .steps = 3};
   const auto environment = make_environment(options);
-  for (const uint64_t seed : {1, 2}) {
-    Noting::executed().clear();
-    environment->reset(seed);  // nothing is left over from the episode before
-    for (int i = 1; i <= 6; ++i) environment->step({0.1f * static_cast<float>(i), -0.5f});
-    const std::vector<Action>& executed = Noting::executed();
-    ASSERT_EQ(executed.size(), 6u);
-    for (int i = 0; i < 3; ++i) EXPECT_EQ(executed[i], (Action{0, 0})) << "idle until the first one is due";
-    for (int i = 3; i < 6; ++i) EXPECT_EQ(executed[i], (Action{0.1f * static_cast<float>(i - 2), -0.5f}));
+  std::vector<Action> commanded;
+  for (int i = 1; i <= 6; ++i) commanded.push_back({0.1f * static_cast<float>(i), -0.5f});
+  for (const uint64_t seed : {1, 2}) {  // nothing is left over from the episode before
+    const Played played = play(*environment, seed, commanded);
+    ASSERT_EQ(played.executed.size(), 6u);
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(played.executed[i], (Action{0, 0})) << "idle until one is due";
+    for (int i = 3; i < 6; ++i) EXPECT_EQ(played.executed[i], commanded[i - 3]);
+    EXPECT_EQ(played.facts.at("action_delay"), "yes");
+    EXPECT_EQ(played.facts.count("action_noise"), 0u);
+    EXPECT_EQ(played.facts.at("start"), "line");
   }
-  EXPECT_EQ(environment->facts().at("action_delay"), "yes");
-  EXPECT_EQ(environment->facts().count("action_noise"), 0u);
-  EXPECT_EQ(environment->facts().at("start"), "line");
 }
 
 TEST(ActionNoise, HasTheStatedSpreadOnTheStatedDimensions) {
-  EnvironmentOptions options = noting();
+  EnvironmentOptions options = endless();
   options.disruptions.action_noise = {.probability = 1, .std = 0.2, .dimensions = 1};
   const auto environment = make_environment(options);
   double sum = 0, squares = 0;
   constexpr int kSteps = 4000;
-  environment->reset(7);
-  for (int i = 0; i < kSteps; ++i) environment->step({0.1f, 0.3f});
-  for (const Action& action : Noting::executed()) {
+  for (const Action& action : play(*environment, 7, std::vector<Action>(kSteps, {0.1f, 0.3f})).executed) {
     EXPECT_EQ(action[1], 0.3f);
     EXPECT_LE(std::abs(action[0]), 1);
     sum += action[0] - 0.1;
@@ -82,57 +98,55 @@ TEST(ActionNoise, HasTheStatedSpreadOnTheStatedDimensions) {
 }
 
 TEST(ActionNoise, StaysWithinTheActionsRange) {
-  EnvironmentOptions options = noting();
+  EnvironmentOptions options = endless();
   options.disruptions.action_noise = {.probability = 1, .std = 2, .dimensions = 5};  // more than there are
   const auto environment = make_environment(options);
-  environment->reset(1);
-  for (int i = 0; i < 100; ++i) environment->step({0, 3});
-  for (const Action& action : Noting::executed()) {
+  for (const Action& action : play(*environment, 1, std::vector<Action>(100, {0, 3})).executed) {
     EXPECT_LE(std::abs(action[0]), 1);
     EXPECT_LE(std::abs(action[1]), 3);
   }
 }
 
 TEST(ActionNoise, BelongsToTheSeed) {
-  EnvironmentOptions options = noting();
+  EnvironmentOptions options = endless();
   options.disruptions.action_noise = {.probability = 0.5};
   const auto environment = make_environment(options);
-  const auto play = [&](uint64_t seed) {
-    Noting::executed().clear();
-    environment->reset(seed);
-    for (int i = 0; i < 5; ++i) environment->step({0, 0});
-    return Noting::executed();
-  };
+  const std::vector<Action> still(5, {0, 0});
   int noisy = 0;
   for (uint64_t seed = 0; seed < 200; ++seed) {
-    const auto once = play(seed);
-    EXPECT_EQ(once, play(seed));
-    const bool disrupted = once.front()[0] != 0;
-    EXPECT_EQ(environment->facts().at("action_noise"), disrupted ? "yes" : "no");
+    const Played once = play(*environment, seed, still);
+    EXPECT_EQ(once.executed, play(*environment, seed, still).executed);
+    const bool disrupted = once.executed.front()[0] != 0;
+    EXPECT_EQ(once.facts.at("action_noise"), disrupted ? "yes" : "no");
     noisy += disrupted;
   }
   EXPECT_NEAR(noisy, 100, 29);  // four standard deviations
-  EXPECT_NE(play(1), play(4));
+  EXPECT_NE(play(*environment, 1, still).executed, play(*environment, 4, still).executed);
 }
 
 TEST(Disruptions, NoneAddsNothing) {
-  const auto environment = make_environment(noting());
-  EXPECT_NE(dynamic_cast<Noting*>(environment.get()), nullptr) << "nothing stands between";
+  const auto environment = make_environment(endless());
+  EXPECT_NE(dynamic_cast<Endless*>(environment.get()), nullptr) << "nothing stands between";
+  const std::vector<Action> commanded = {{0.5f, 2}, {-3, 0}};
+  const Played played = play(*environment, 3, commanded);
+  EXPECT_EQ(played.executed, commanded);
+  EXPECT_EQ(played.facts, (Facts{{"start", "line"}}));
 }
 
 TEST(Disruptions, WhatAnEnvironmentCannotDoIsAnError) {
-  EnvironmentOptions options = noting();
+  EnvironmentOptions options = endless();
   options.disruptions.scene.lighting.probability = 0.5;
   EXPECT_THAT(message_of<ConfigError>([&] { make_environment(options); }),
-              AllOf(HasSubstr("environment.disruptions.lighting.probability is 0.5"), HasSubstr("noting"),
+              AllOf(HasSubstr("environment.disruptions.lighting.probability is 0.5"), HasSubstr("endless"),
                     HasSubstr("action_noise, action_delay")));
   EXPECT_THAT(available_disruptions(options), ElementsAre("action_noise", "action_delay"));
 }
 
 TEST(Disruptions, NamesAreCheckedWithASuggestion) {
-  const EnvironmentOptions options = noting();
+  const EnvironmentOptions options = endless();
   EXPECT_THAT(message_of<ConfigError>([&] { disrupted_by(options, "action_dealy"); }),
-              AllOf(HasSubstr("action_dealy"), HasSubstr("did you mean action_delay?"), HasSubstr("noting")));
+              AllOf(HasSubstr("action_dealy"), HasSubstr("did you mean action_delay?"),
+                    HasSubstr("endless")));
   EXPECT_THAT(message_of<ConfigError>([&] { disrupted_by(options, "lighting"); }), HasSubstr("unknown disruption lighting"))
       << "known in the config, but not to this environment";
   EXPECT_THAT(chosen_disruptions(options, {"none", "action_delay", "all"}), ElementsAre("action_delay", "action_noise"));
@@ -149,11 +163,11 @@ TEST(Disruptions, OfTheTabletop) {
   options.disruptions.scene.lighting.probability = 1;
   options.disruptions.action_delay.probability = 1;
   const auto environment = make_environment(options);
-  environment->reset(3);
-  EXPECT_EQ(environment->facts().at("lighting"), "yes");
-  EXPECT_EQ(environment->facts().at("action_delay"), "yes");
-  EXPECT_EQ(environment->facts().count("background"), 0u);
-  EXPECT_THAT(environment->config(), AllOf(HasSubstr("task: pick"), HasSubstr("brightness: 0.4")));
+  const Facts facts = play(*environment, 3, {}).facts;
+  EXPECT_EQ(facts.at("lighting"), "yes");
+  EXPECT_EQ(facts.at("action_delay"), "yes");
+  EXPECT_EQ(facts.count("background"), 0u);
+  EXPECT_THAT(environment->spec().config, AllOf(HasSubstr("task: pick"), HasSubstr("brightness: 0.4")));
 }
 
 TEST(Disruptions, ReadFromYaml) {

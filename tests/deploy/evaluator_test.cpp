@@ -11,6 +11,7 @@
 
 #include "apo/base/files.h"
 #include "apo/base/interrupt.h"
+#include "apo/base/random.h"
 #include "apo/config/options.h"
 #include "deploy/fakes.h"
 #include "deploy/pool.h"
@@ -114,6 +115,34 @@ TEST(Evaluate, OutcomesDoNotDependOnParallelOrThreads) {
       evaluate(policy, walk_options(), {.trials = 23, .seed = 5, .parallel = 50, .threads = 2});
   expect_same_trials(one, seven);
   expect_same_trials(one, all);
+}
+
+// A policy whose strides are drawn, each row's from its own seed.
+class Dicing : public FunctionPolicy {
+ public:
+  Dicing() : FunctionPolicy([](const Observation&) { return Action{0, 0}; }) {}
+  at::Tensor act(const models::PolicyInput& input, const models::DecodeOptions& options) override {
+    EXPECT_EQ(options.temperature, 0.7);
+    EXPECT_EQ(std::ssize(options.seeds), input.size());
+    at::Tensor ids = at::full({input.size(), 2}, 3, at::kLong);
+    for (int64_t b = 0; b < input.size(); ++b)
+      ids[b][0] = static_cast<int64_t>(Random(options.seeds[static_cast<size_t>(b)]).below(8));
+    return ids;
+  }
+};
+
+TEST(Evaluate, WhatIsDrawnDependsOnTheTrialAlone) {
+  Dicing policy;
+  EvalOptions options{.trials = 24, .seed = 5, .parallel = 1, .temperature = 0.7};
+  const EvalResult one = evaluate(policy, walk_options(), options);
+  options.parallel = 4;
+  expect_same_trials(one, evaluate(policy, walk_options(), options));
+  EXPECT_GT(one.outcomes.size(), 1u);
+  // the same trial of another evaluation, and of a recording
+  options.trials = 3;
+  options.seed = 8;
+  const EvalResult later = evaluate(policy, walk_options(), options);
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(later.trials[i].steps, one.trials[i + 3].steps) << i;
 }
 
 TEST(Evaluate, DecidesForAllEnvironmentsInOneForwardPass) {

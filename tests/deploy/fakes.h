@@ -12,6 +12,7 @@
 
 #include "apo/base/error.h"
 #include "apo/deploy/environment.h"
+#include "apo/deploy/intervention.h"
 #include "apo/models/policy.h"
 #include "support/message_of.h"
 
@@ -24,12 +25,19 @@ using apo::testing::message_of;
 /// falls ("fell"). With seed % 5 == 4 it takes an unlucky first step back of 1.
 class Walk : public Environment {
  public:
-  void reset(uint64_t seed) override {
+  explicit Walk(int64_t action_size = 2)
+      : Environment({.name = "walk",
+                     .config = "walk: true",
+                     .action_size = action_size,
+                     .max_steps = 12,
+                     .control_hz = 10}) {}
+  Situation reset(uint64_t seed) override {
     goal_ = 3.0 + static_cast<double>(seed % 3);
     position_ = seed % 5 == 4 ? -1.0 : 0.0;
     seed_ = seed;
     steps_ = 0;
     troubled_ = false;
+    return situation();
   }
   Observation observe() override {
     Observation observation;
@@ -39,33 +47,30 @@ class Walk : public Environment {
     observation.instruction = "walk to the flag";
     return observation;
   }
-  void step(const Action& action) override {
+  Situation step(const Action& action) override {
     position_ += action[0];
     ++steps_;
-    troubled_ |= concern().has_value();
+    troubled_ |= situation().concern.has_value();
+    return situation();
   }
-  bool done() const override { return success() || position_ <= -4; }
-  bool success() const override { return position_ >= goal_; }
-  bool flawless() const override { return success() && !troubled_; }
-  std::string outcome() const override { return success() ? "success" : done() ? "fell" : "running"; }
-  int64_t action_size() const override { return 2; }
-  int64_t step_count() const override { return steps_; }
-  int64_t max_steps() const override { return 12; }
-  double control_hz() const override { return 10; }
   at::Tensor render(int64_t size) override {
     return at::full({size, size, 3}, static_cast<int64_t>(position_ * 10) + 100, at::kByte);
   }
-  std::optional<std::string> concern() const override {
-    if (position_ < -1.5) return "wrong object";
-    if (position_ < -0.5) return "off course";
-    return std::nullopt;
-  }
-  std::optional<Action> expert_action() const override {
+  std::optional<Action> expert() override {
     return has_expert ? std::optional<Action>(Action{1.0f, 0.25f}) : std::nullopt;
   }
-  Facts facts() const override { return {{"start", seed_ % 5 == 4 ? "back" : "line"}}; }
-  std::string name() const override { return "walk"; }
-  std::string config() const override { return "walk: true"; }
+
+  virtual Situation situation() const {
+    const bool success = position_ >= goal_, fell = position_ <= -4;
+    Situation now{.done = success || fell,
+                  .success = success,
+                  .troubled = troubled_,
+                  .outcome = success ? "success" : "fell",
+                  .facts = {{"start", seed_ % 5 == 4 ? "back" : "line"}}};
+    if (position_ < -0.5) now.concern = position_ < -1.5 ? "wrong object" : "off course";
+    return now;
+  }
+  int64_t step_count() const { return steps_; }
 
   bool has_expert = true;
 
@@ -75,6 +80,19 @@ class Walk : public Environment {
   int64_t steps_ = 0;
   bool troubled_ = false;
 };
+
+/// What the human does in the step before which `walk` stands, where the policy wants `wanted`.
+inline std::optional<Intervention> ask(InterventionSource& human, Walk& walk, const Action& wanted) {
+  const Observation seen = walk.observe();
+  const Situation now = walk.situation();
+  return human.decide({.spec = walk.spec(),
+                       .observation = seen,
+                       .policy_action = wanted,
+                       .step = walk.step_count(),
+                       .concern = now.concern,
+                       .concern_steps = now.concern_steps,
+                       .expert = [&] { return walk.expert(); }});
+}
 
 inline EnvironmentOptions walk_options() {
   register_environment("walk", [](const EnvironmentOptions&) { return std::make_unique<Walk>(); });

@@ -24,30 +24,29 @@ using testing::Walk;
 // Actions are x, y, z, gripper. One letter a step: o(ff course), w(rong object), s(tuck), or nothing.
 class Watched : public Walk {
  public:
-  explicit Watched(std::string concerns) : concerns_(std::move(concerns)) {}
-  int64_t action_size() const override { return 4; }
-  std::optional<std::string> concern() const override {
-    switch (now()) {
+  explicit Watched(std::string concerns) : Walk(4), concerns_(std::move(concerns)) {}
+  Situation situation() const override {
+    Situation now = Walk::situation();
+    now.concern.reset();
+    const auto step = static_cast<size_t>(step_count());
+    switch (step < concerns_.size() ? concerns_[step] : '.') {
       case 'o':
-        return "off course";
+        now.concern = "off course";
+        break;
       case 'w':
-        return "wrong object";
+        now.concern = "wrong object";
+        break;
       case 's':
-        return "stuck";
-      default:
-        return std::nullopt;
+        now.concern = "stuck";
+        now.concern_steps = step_count() - 2;
     }
+    return now;
   }
-  int64_t concern_steps() const override { return now() == 's' ? step_count() - 2 : 0; }
-  std::optional<Action> expert_action() const override { return expert; }
+  std::optional<Action> expert() override { return best; }
 
-  Action expert = {1.0f, 0.5f, -0.5f, 0.25f};
+  Action best = {1.0f, 0.5f, -0.5f, 0.25f};
 
  private:
-  char now() const {
-    const auto step = static_cast<size_t>(step_count());
-    return step < concerns_.size() ? concerns_[step] : '.';
-  }
   std::string concerns_;
 };
 
@@ -62,13 +61,13 @@ struct Played {
 Played play(InterventionSource& human, const std::string& concerns, uint64_t seed = 0,
             std::optional<Action> expert = {}, int64_t closes = 100) {
   Watched environment(concerns);
-  if (expert) environment.expert = *expert;
+  if (expert) environment.best = *expert;
   environment.reset(seed);
   human.reset(seed);
   Played played;
   for (size_t step = 0; step < concerns.size(); ++step) {
     Action action = {0, 0, 0, static_cast<int64_t>(step) < closes ? -1.0f : 1.0f};
-    auto intervention = human.decide(environment, environment.observe(), action);
+    auto intervention = testing::ask(human, environment, action);
     played.who += intervention ? 'H' : '.';
     if (intervention) {
       if (!played.first) played.first = intervention;

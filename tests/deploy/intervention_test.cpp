@@ -4,12 +4,14 @@
 #include <gtest/gtest.h>
 
 #include "apo/config/options.h"
+#include "apo/simulation/tabletop.h"
 #include "deploy/fakes.h"
 
 namespace apo::deploy {
 namespace {
 
 using ::testing::HasSubstr;
+using testing::ask;
 using testing::message_of;
 using testing::Walk;
 
@@ -58,7 +60,7 @@ TEST(Concern, StuckComesAfterTheOthers) {
 std::string plan(InterventionSource& human, Walk& walk, const std::vector<float>& strides) {
   std::string acted;
   for (const float stride : strides) {
-    const auto intervention = human.decide(walk, walk.observe(), {stride, 0});
+    const auto intervention = ask(human, walk, {stride, 0});
     acted += intervention ? 'H' : '.';
     walk.step(intervention ? intervention->action : Action{stride, 0});
   }
@@ -101,7 +103,7 @@ TEST(ScriptedHuman, GivesItsReasonAndActsByTheExpert) {
   const auto human = make_scripted_human({.calm_steps = 0});
   human->reset(0);
   walk.step({-2, 0});
-  const auto intervention = human->decide(walk, walk.observe(), {0, 0});
+  const auto intervention = ask(*human, walk, {0, 0});
   ASSERT_TRUE(intervention);
   EXPECT_EQ(intervention->reason, "wrong object");
   EXPECT_EQ(intervention->action, (Action{1.0f, 0.25f}));
@@ -149,7 +151,7 @@ TEST(ScriptedHuman, LosesPatienceOnlyIfToldTo) {
   const auto human = make_scripted_human({.patience_steps = 4});
   human->reset(0);
   EXPECT_EQ(plan(*human, walk, {0, 0, 0, 0}), "....");
-  const auto intervention = human->decide(walk, walk.observe(), {0, 0});
+  const auto intervention = ask(*human, walk, {0, 0});
   ASSERT_TRUE(intervention);
   EXPECT_EQ(intervention->reason, "out of patience");
   walk.reset(2);
@@ -164,7 +166,7 @@ std::optional<Intervention> first_take_over(Walk& walk, const ScriptedHumanOptio
   const auto human = make_scripted_human(options);
   human->reset(0);
   for (const float stride : strides) {
-    if (auto intervention = human->decide(walk, walk.observe(), {stride, 0})) return intervention;
+    if (auto intervention = ask(*human, walk, {stride, 0})) return intervention;
     walk.step({stride, 0});
   }
   return std::nullopt;
@@ -185,10 +187,14 @@ TEST(ScriptedHuman, TellsForHowLongTheReasonHadHeld) {
 // Stuck from its sixth step on, as is seen in the tenth.
 class Mired : public Walk {
  public:
-  std::optional<std::string> concern() const override {
-    return step_count() >= 9 ? std::optional<std::string>("stuck") : std::nullopt;
+  Situation situation() const override {
+    Situation now = Walk::situation();
+    now.concern.reset();
+    if (step_count() < 9) return now;
+    now.concern = "stuck";
+    now.concern_steps = step_count() - 5;
+    return now;
   }
-  int64_t concern_steps() const override { return step_count() >= 9 ? step_count() - 5 : 0; }
 };
 
 TEST(ScriptedHuman, AnswersAHandThatIsStuckAtOnce) {
@@ -221,7 +227,7 @@ TEST(ScriptedHuman, NeedsAnExpert) {
   const auto human = make_scripted_human({.calm_steps = 0});
   human->reset(0);
   walk.step({-2, 0});
-  const std::string message = message_of<RunError>([&] { human->decide(walk, walk.observe(), {0, 0}); });
+  const std::string message = message_of<RunError>([&] { ask(*human, walk, {0, 0}); });
   EXPECT_THAT(message, HasSubstr("walk"));
   EXPECT_THAT(message, HasSubstr("step 1"));
   EXPECT_THAT(message, HasSubstr("expert"));

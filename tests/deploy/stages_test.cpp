@@ -18,12 +18,14 @@ const data::GripperOptions kGripper = {.dimension = {1}, .open = 0.5, .closed = 
 // An environment that says itself what its actions code, as plug-ins do.
 class CodedWalk : public testing::Walk {
  public:
-  CodedWalk() { set_gripper(kGripper); }
-  std::optional<Action> expert_action() const override {
+  CodedWalk() {
+    spec_.name = "coded walk";
+    spec_.gripper = kGripper;
+  }
+  std::optional<Action> expert() override {
     const bool even = step_count() % 2 == 0;
     return Action{even ? 0.75f : 1.0f, even ? 0.5f : -0.5f};
   }
-  std::string name() const override { return "coded walk"; }
 };
 
 RefineSetup tiny_setup(const std::string& dir) {

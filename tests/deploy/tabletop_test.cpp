@@ -22,11 +22,10 @@ using testing::FunctionPolicy;
 class Whispering : public Environment {
  public:
   explicit Whispering(const EnvironmentOptions& options)
-      : table_(make_environment({.type = "tabletop", .tabletop = options.tabletop, .disruptions = scene_only(options)})),
-        twin_(options.tabletop, options.disruptions.scene) {}
-  void reset(uint64_t seed) override {
-    table_->reset(seed);
+      : Whispering(make_environment({.disruptions = {.scene = options.disruptions.scene}}), options) {}
+  Situation reset(uint64_t seed) override {
     twin_.reset(seed);
+    return table_->reset(seed);
   }
   Observation observe() override {
     Observation observation = table_->observe();
@@ -36,31 +35,16 @@ class Whispering : public Environment {
     observation.state["wrong"] = simulation::scripted_expert(state);
     return observation;
   }
-  void step(const Action& action) override {
-    table_->step(action);
+  Situation step(const Action& action) override {
     twin_.step(action);
+    return table_->step(action);
   }
-  bool done() const override { return table_->done(); }
-  bool success() const override { return table_->success(); }
-  bool flawless() const override { return table_->flawless(); }
-  std::string outcome() const override { return table_->outcome(); }
-  int64_t action_size() const override { return table_->action_size(); }
-  int64_t step_count() const override { return table_->step_count(); }
-  int64_t max_steps() const override { return table_->max_steps(); }
-  double control_hz() const override { return table_->control_hz(); }
   at::Tensor render(int64_t size) override { return table_->render(size); }
-  std::optional<std::string> concern() const override { return table_->concern(); }
-  std::optional<Action> expert_action() const override { return table_->expert_action(); }
-  Facts facts() const override { return table_->facts(); }
-  std::vector<std::string> disruptions() const override { return table_->disruptions(); }
-  std::string name() const override { return table_->name(); }
+  std::optional<Action> expert() override { return table_->expert(); }
 
  private:
-  static DisruptionOptions scene_only(const EnvironmentOptions& options) {
-    DisruptionOptions disruptions;
-    disruptions.scene = options.disruptions.scene;
-    return disruptions;
-  }
+  Whispering(std::unique_ptr<Environment> table, const EnvironmentOptions& options)
+      : Environment(table->spec()), table_(std::move(table)), twin_({}, options.disruptions.scene) {}
 
   std::unique_ptr<Environment> table_;
   simulation::Tabletop twin_;

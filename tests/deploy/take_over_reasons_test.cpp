@@ -18,9 +18,9 @@ using testing::Walk;
 
 // Takes over in step 1 and, for as long as it is asked without a reason, in step 3.
 struct Twice : InterventionSource {
-  std::optional<Intervention> decide(Environment& environment, const Observation&, const Action&) override {
-    if (environment.step_count() == 1) return Intervention{{1, 0}, "slow start", 5};
-    if (environment.step_count() >= 3) return Intervention{{1, 0}, ""};
+  std::optional<Intervention> decide(const Moment& moment) override {
+    if (moment.step == 1) return Intervention{{1, 0}, "slow start", 5};
+    if (moment.step >= 3) return Intervention{{1, 0}, ""};
     return std::nullopt;
   }
 };

@@ -88,7 +88,8 @@ void expect_same_scores(const Both& both, const std::vector<Observation>& seen,
 
 void expect_same_decisions(const Both& both, const std::vector<Observation>& seen,
                            const std::vector<Action>& acted) {
-  for (const DecodeOptions& options : {DecodeOptions{}, DecodeOptions{.temperature = 1.5, .seed = 11}}) {
+  const std::vector<uint64_t> seeds(seen.size(), 11);
+  for (const DecodeOptions& options : {DecodeOptions{}, DecodeOptions{.temperature = 1.5, .seeds = seeds}}) {
     const at::Tensor host = both.host->act(both.host->encode(seen), options),
                      device = both.device->act(both.device->encode(seen), options);
     expect_near(device, host, 0, "ids");

@@ -110,10 +110,12 @@ TEST(OpenVla, DecodedTokensAreTheArgmaxOfScoringThem) {
 TEST(OpenVla, SamplingIsRepeatableAndFollowsTheTemperature) {
   const auto policy = golden().policy("adapter_old");
   const PolicyInput input = policy->encode(golden().observations());
-  const at::Tensor first = policy->act(input, {.temperature = 1, .seed = 3});
-  EXPECT_TRUE(first.equal(policy->act(input, {.temperature = 1, .seed = 3})));
-  EXPECT_FALSE(first.equal(policy->act(input, {.temperature = 1, .seed = 4})));
-  EXPECT_TRUE(policy->act(input, {.temperature = 1e-4, .seed = 3}).equal(policy->act(input)));
+  const auto rows = static_cast<size_t>(input.size());
+  const std::vector<uint64_t> three(rows, 3), four(rows, 4);
+  const at::Tensor first = policy->act(input, {.temperature = 1, .seeds = three});
+  EXPECT_TRUE(first.equal(policy->act(input, {.temperature = 1, .seeds = three})));
+  EXPECT_FALSE(first.equal(policy->act(input, {.temperature = 1, .seeds = four})));
+  EXPECT_TRUE(policy->act(input, {.temperature = 1e-4, .seeds = three}).equal(policy->act(input)));
 }
 
 std::map<std::string, at::Tensor> gradients(Policy& policy, const PolicyInput& input,

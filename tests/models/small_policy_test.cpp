@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <numeric>
 
 #include "apo/base/files.h"
 #include "models/small_world.h"
@@ -120,16 +121,38 @@ TEST(SmallPolicy, GreedyDecodingIsTheArgmaxOfTeacherForcing) {
   }
 }
 
+// Of the rows' sampling streams.
+std::vector<uint64_t> seeds(uint64_t first, size_t rows) {
+  std::vector<uint64_t> out(rows);
+  std::iota(out.begin(), out.end(), 1000 * first);
+  return out;
+}
+
 TEST(SmallPolicy, SamplingDependsOnItsSeedAlone) {
   const auto policy = small_policy();
   const PolicyInput input = policy->encode(observations(7, 8));
-  const at::Tensor first = policy->act(input, {.temperature = 1, .seed = 11});
+  const at::Tensor first = policy->act(input, {.temperature = 1, .seeds = seeds(11, 8)});
   at::manual_seed(5);  // the global stream has no part in it
-  EXPECT_TRUE(policy->act(input, {.temperature = 1, .seed = 11}).equal(first));
-  EXPECT_FALSE(policy->act(input, {.temperature = 1, .seed = 12}).equal(first));
-  EXPECT_TRUE(policy->act(input, {.temperature = 1e-4, .seed = 11}).equal(policy->act(input, {})));
+  EXPECT_TRUE(policy->act(input, {.temperature = 1, .seeds = seeds(11, 8)}).equal(first));
+  EXPECT_FALSE(policy->act(input, {.temperature = 1, .seeds = seeds(12, 8)}).equal(first));
+  EXPECT_TRUE(policy->act(input, {.temperature = 1e-4, .seeds = seeds(11, 8)}).equal(policy->act(input, {})));
   EXPECT_THAT(message_of<ConfigError>([&] { policy->act(input, {.temperature = -1}); }),
               HasSubstr("temperature"));
+}
+
+TEST(SmallPolicy, SamplingOfARowDependsOnNoOtherRow) {
+  const auto policy = small_policy();
+  const std::vector<Observation> seen = observations(7, 8);
+  const std::vector<uint64_t> all = seeds(11, 8);
+  const at::Tensor together = policy->act(policy->encode(seen), {.temperature = 1, .seeds = all});
+  for (size_t b = 0; b < 8; ++b) {
+    const PolicyInput one = policy->encode({&seen[b], 1});
+    const at::Tensor alone = policy->act(one, {.temperature = 1, .seeds = {all[b]}});
+    EXPECT_TRUE(alone[0].equal(together[static_cast<int64_t>(b)])) << b;
+  }
+  const PolicyInput input = policy->encode(seen);
+  EXPECT_THAT(message_of<ConfigError>([&] { policy->act(input, {.temperature = 1, .seeds = {1}}); }),
+              HasSubstr("expected 8 seeds, one a row, found 1"));
 }
 
 // The first token's shares over 4,000 equal rows are those of softmax(logits / temperature), within 4
@@ -142,7 +165,7 @@ TEST(SmallPolicy, SamplingFollowsTheSoftmax) {
   many.images = one.images.expand({4000, -1, -1, -1, -1});
   many.prompt = one.prompt.expand({4000, -1});
   many.state = one.state.expand({4000, -1});
-  const at::Tensor ids = policy->act(many, {.temperature = 2, .seed = 3});
+  const at::Tensor ids = policy->act(many, {.temperature = 2, .seeds = seeds(3, 4000)});
   const at::Tensor shares = at::bincount(ids.select(1, 0), {}, 16).to(at::kFloat) / 4000;
   const at::Tensor logits = policy->score(one, policy->tokenize(actions(1, 1)), nullptr).logits.whole()[0][0];
   const at::Tensor expected = (logits / 2).softmax(-1).detach();

@@ -46,7 +46,7 @@ class Plugin : public ::testing::Test {
 // The expert takes at most 9 steps; a policy of two updates is slow after 15 in every episode that it does
 // not solve.
 TEST_F(Plugin, TheExampleRunsThroughTheWholeLoop) {
-  const auto result = refine({"--plugin", plugin("reach")});
+  const auto result = refine({"--plugin", plugin("reach"), "--plugin", plugin("impatient")});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const json summary = json::parse(slurp(dir_ / "loop/summary.json"));
   EXPECT_EQ(summary["environment"], "reach");
@@ -69,8 +69,34 @@ TEST_F(Plugin, WithoutItItsNamesAreUnknown) {
   EXPECT_FALSE(std::filesystem::exists(dir_ / "loop/config.yaml"));
 }
 
+TEST_F(Plugin, AnEnvironmentHasOptionsOfItsOwn) {
+  const auto steps_to = [&](const std::string& near) {
+    const std::string output = dir_ / ("near-" + near + ".hdf5");
+    const auto result = run_program(
+        "apo-collect", {"--plugin", plugin("reach"), "--plugin", plugin("impatient"), "--config",
+                        dir_ / "reach.yaml", "--set", "environment.reach.near=" + near, "--demonstrations",
+                        "--output", output});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return json::parse(slurp(output + ".json"))["steps"]["expert"].get<int64_t>();
+  };
+  EXPECT_LT(steps_to("0.15"), steps_to("0.06"));
+  const std::vector<std::string> both = {"--plugin", plugin("reach"), "--plugin", plugin("impatient")};
+  const auto print = [&](std::vector<std::string> more) {
+    more.insert(more.end(), both.begin(), both.end());
+    more.emplace_back("--print-config");
+    return refine(more);
+  };
+  EXPECT_THAT(print({"--set", "environment.reach.near=0.25"}).out,
+              HasSubstr("  reach:  # of this environment\n    near: 0.25  # this"));
+  const auto foreign = print({"--set", "environment.tabletop.image_size=32"});
+  EXPECT_EQ(foreign.exit_code, 2);
+  EXPECT_EQ(foreign.err,
+            "apo-refine: --set environment.tabletop.image_size=32: environment.tabletop: expected no such section "
+            "where environment.type is reach, found a section\n");
+}
+
 TEST_F(Plugin, ACommandLineTakesSeveral) {
-  const auto result = run_program("apo-train", {"--plugin", plugin("reach"), "--plugin", plugin("policy"),
+  const auto result = run_program("apo-train", {"--plugin", plugin("reach"), "--plugin", plugin("impatient"),
                                                 "--print-config", "--config", dir_ / "reach.yaml"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.out, HasSubstr("type: impatient"));

@@ -98,6 +98,9 @@ class Visitor {
   /// A file or directory. In YAML relative to the config file, in `--set` relative to the working directory; after
   /// reading it is absolute. Empty stays empty.
   void path(std::string_view name, std::string& value, std::string_view doc) { path_field(name, value, doc); }
+  /// A section that belongs elsewhere: an error unless it is left out or empty. `why` ends the sentence
+  /// "expected no such section where ...".
+  virtual void no_section(std::string_view name, std::string_view why) {}
   template <Visitable T>
   void operator()(std::string_view name, T& value, std::string_view doc) {
     section(name, doc, [&value](Visitor& v) { value.visit(v); });

@@ -22,7 +22,7 @@ struct ActionNoiseOptions {
   void visit(config::Visitor& v);
 };
 
-/// Actions take effect later; until the first one does, nothing is done (Environment::idle_action).
+/// Actions take effect later; until the first one does, nothing is done (EnvironmentSpec::idle).
 struct ActionDelayOptions {
   double probability = 0;
   int64_t steps = 2;  ///< control steps between a decision and its effect

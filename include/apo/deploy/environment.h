@@ -1,28 +1,28 @@
 // Where a policy acts: a simulated task or a robot, behind one interface.
 //
-// To plug in your own, derive from Environment and register it under a name:
+// To plug in your own, derive from Environment and register it, with options of its own or without:
 //   deploy::register_environment("my-robot", [](const deploy::EnvironmentOptions&) { return ...; });
-// Collection, evaluation, refinement and serving then work with `environment.type: my-robot`.
+//   deploy::register_environment<MyOptions, MyRobot>("my-robot");
+// Collection, evaluation, refinement and serving then work with `environment.type: my-robot`, and MyOptions
+// are read from `environment.my-robot`.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
+#include <concepts>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "apo/base/types.h"
+#include "apo/config/any_options.h"
 #include "apo/data/gripper.h"
 #include "apo/deploy/disruptions.h"
-#include "apo/simulation/tabletop.h"
-
-namespace apo::config {
-class Visitor;
-}
 
 namespace apo::deploy {
 
@@ -30,78 +30,116 @@ namespace apo::deploy {
 /// Results are also counted by each of these.
 using Facts = std::map<std::string, std::string>;
 
-/// One task instance. An instance is used by one thread, the one that made it.
-class Environment {
- public:
-  virtual ~Environment() = default;
+/// What stays as it is for as long as an environment lives.
+struct EnvironmentSpec {
+  std::string name = "";
+  std::string config = "";  ///< the options that make it again, as YAML; written into recorded files
+  int64_t action_size = 0;  ///< A
+  int64_t max_steps = 0;    ///< steps that a policy has for the task
+  double control_hz = 0;    ///< steps a second of real or simulated time
+  Action idle = {};         ///< [A]: does nothing, executed while delayed actions are on their way; {}: zeros
+  /// Those of `environment.disruptions` that the environment carries out itself, as its factory was given
+  /// them, by their names there ("lighting", ...). Noise and delay of actions are done for every environment
+  /// (Rollout).
+  std::vector<std::string> disruptions = {};
+  /// How actions code the gripper, as far as it is said: what a policy decides that codes it otherwise is
+  /// recoded before it is executed. `environment.gripper` of the config wins.
+  data::GripperOptions gripper = {};
+  ActionNoiseOptions action_noise = {};  ///< of the config, as make_environment says
+  ActionDelayOptions action_delay = {};
+};
 
-  /// Starts the episode that belongs to `seed`: equal seeds and actions give equal episodes.
-  virtual void reset(uint64_t seed) = 0;
-  virtual Observation observe() = 0;
-  /// Executes one action, [action_size()].
-  virtual void step(const Action& action) = 0;
-
+/// How an episode stands after its reset or a step.
+struct Situation {
   /// The task is decided: achieved or failed beyond repair. Running out of time is not decided here: whoever
   /// runs the episode stops it (`max_steps`) and calls it "timeout".
-  virtual bool done() const = 0;
-  virtual bool success() const = 0;
-  /// Success without ever having been where a watching human would have stepped in ("unaided").
-  virtual bool flawless() const { return success(); }
-  /// One or two words: "success", "wrong object", ...; "running" while not decided.
-  virtual std::string outcome() const = 0;
-
-  virtual int64_t action_size() const = 0;
-  virtual int64_t step_count() const = 0;  ///< steps since the reset
-  virtual int64_t max_steps() const = 0;   ///< steps that a policy has for the task
-  virtual double control_hz() const = 0;   ///< steps a second of real or simulated time
-  /// The view for people, [size, size, 3] uint8 RGB, row 0 at the top.
-  virtual at::Tensor render(int64_t size) = 0;
-
+  bool done = false;
+  bool success = false;
+  /// The episode has been where a watching human would have stepped in; a success without is "unaided".
+  bool troubled = false;
+  /// Of what is done, one or two words: "wrong object"; "": "success" or "failure".
+  std::string outcome = "";
   /// Why a watching human would step in now ("wrong object", "off course", "stuck"); nullopt while all is
   /// well or where nobody can tell. The scripted human watches this.
-  virtual std::optional<std::string> concern() const { return std::nullopt; }
+  std::optional<std::string> concern = {};
   /// For how many steps before now what `concern` says has held, where that could not be told at once: a hand
   /// that is stuck was so already when it looked well.
-  virtual int64_t concern_steps() const { return 0; }
-  /// What an expert would do now; nullopt where there is none. The scripted human and demonstrations use it.
-  virtual std::optional<Action> expert_action() const { return std::nullopt; }
-  /// An action that does nothing, executed while delayed actions are on their way: zeros unless overridden.
-  virtual Action idle_action() const { return Action(static_cast<size_t>(action_size()), 0.0f); }
-  virtual Facts facts() const { return {}; }
+  int64_t concern_steps = 0;
+  Facts facts = {};
+};
 
-  /// Those of `environment.disruptions` that the environment carries out itself, as its factory was given them, by
-  /// their names there ("lighting", ...). Noise and delay of actions are done for every environment around it.
-  virtual std::vector<std::string> disruptions() const { return {}; }
+/// One task instance, used by one thread, the one that made it. Each virtual is one message where the task runs
+/// elsewhere. What an implementation throws ends the episode and passes through; by convention RunError.
+class Environment {
+ public:
+  explicit Environment(EnvironmentSpec spec);
+  virtual ~Environment() = default;
 
-  virtual std::string name() const = 0;
-  /// The options that make this environment again, as YAML; written into recorded files.
-  virtual std::string config() const { return ""; }
+  const EnvironmentSpec& spec() const { return spec_; }
+  /// Starts the episode that belongs to `seed`: equal seeds and actions give equal episodes.
+  virtual Situation reset(uint64_t seed) = 0;
+  virtual Observation observe() = 0;
+  /// Executes one action, [A] in the units of `spec`.
+  virtual Situation step(const Action& action) = 0;
+  /// The view for people, [size, size, 3] uint8 RGB, row 0 at the top.
+  virtual at::Tensor render(int64_t size) = 0;
+  /// What an expert would do now, [A], for the scripted human and demonstrations; nullopt: there is none.
+  virtual std::optional<Action> expert() { return std::nullopt; }
 
-  /// How actions code the gripper, as far as it is said (`environment.gripper`): what a policy decides that
-  /// codes it otherwise is recoded before it is executed.
-  const data::GripperOptions& gripper() const { return gripper_; }
-  /// For an environment's constructor: what its actions code. environment.gripper of the config wins.
-  void set_gripper(const data::GripperOptions& gripper) { gripper_ = gripper; }
-
- private:
-  data::GripperOptions gripper_;
+ protected:
+  EnvironmentSpec spec_;  ///< for constructors
+  friend std::unique_ptr<Environment> make_environment(const struct EnvironmentOptions& options);
 };
 
 /// Config section `environment`.
 struct EnvironmentOptions {
-  std::string type = "tabletop";         ///< a registered environment
-  simulation::TabletopOptions tabletop;  ///< of the built-in one
-  DisruptionOptions disruptions;         ///< what goes wrong with the world
-  data::GripperOptions gripper;          ///< in its actions; what is left open is as the environment says
+  std::string type = "tabletop";       ///< a registered environment
+  config::AnyOptions own = {};         ///< `environment.TYPE`; nothing: the defaults of the kind
+  DisruptionOptions disruptions = {};  ///< what goes wrong with the world
+  data::GripperOptions gripper = {};   ///< in its actions; what is left open is as the environment says
+
+  /// The options of the kind, to read and to change: `options.of<simulation::TabletopOptions>().habit = 1`.
+  /// Defaults where none or those of another kind are held.
+  template <config::Visitable T>
+  T& of() {
+    if (!own.get<T>()) own = config::AnyOptions(T());
+    return *own.get<T>();
+  }
+  template <config::Visitable T>
+  T of() const {
+    const T* held = own.get<T>();
+    return held ? *held : T();
+  }
+  /// Keys of another kind than `type` are an error.
   void visit(config::Visitor& v);
 };
 
 using EnvironmentFactory = std::function<std::unique_ptr<Environment>(const EnvironmentOptions&)>;
-/// Adds a kind of environment; a second one of the same name replaces it. Thread-safe.
-void register_environment(const std::string& type, EnvironmentFactory factory);
-/// The environment of the config, its actions disrupted if the config says so.
-/// ConfigError naming the registered ones for an unknown type; naming the disruption if it has a probability and
-/// the environment does not carry it out.
+/// Adds a kind of environment; a second one of the same name replaces it. Thread-safe. `own` are the defaults
+/// of its own options and `doc` what they are, for people. ConfigError for a name that is empty, has a dot in
+/// it or is a key of the section (type, disruptions, gripper).
+void register_environment(const std::string& type, EnvironmentFactory factory, config::AnyOptions own = {},
+                          const std::string& doc = "");
+/// A kind with options of its own: `make(own, options)` makes one.
+template <config::Visitable Own, class Make>
+void register_environment(const std::string& type, Make make,
+                          const std::string& doc = "of this environment") {
+  register_environment(
+      type,
+      [make = std::move(make)](const EnvironmentOptions& options) {
+        return make(options.of<Own>(), options);
+      },
+      config::AnyOptions(Own()), doc);
+}
+/// The same of a class that is made of its options: `register_environment<MyOptions, MyRobot>("my-robot")`.
+template <config::Visitable Own, std::derived_from<Environment> Made>
+void register_environment(const std::string& type) {
+  register_environment<Own>(type, [](const Own& own, const auto&) { return std::make_unique<Made>(own); });
+}
+
+/// The environment of the config; its spec says how the config disrupts its actions, and how they code the
+/// gripper. ConfigError naming the registered ones for an unknown type; naming the disruption if it has a
+/// probability and the environment does not carry it out.
 std::unique_ptr<Environment> make_environment(const EnvironmentOptions& options);
 /// Names of the registered environments, sorted.
 std::vector<std::string> environment_types();
@@ -111,8 +149,9 @@ std::vector<std::string> available_disruptions(const EnvironmentOptions& options
 /// The same environment with that disruption in every episode and no other; "none": without any.
 /// ConfigError naming the available ones, and the nearest, for another name.
 EnvironmentOptions disrupted_by(const EnvironmentOptions& options, const std::string& disruption);
-/// The names of a list as it stands in a config: each checked as above, "all" replaced by every available one, "none"
-/// and repetitions left out.
-std::vector<std::string> chosen_disruptions(const EnvironmentOptions& options, const std::vector<std::string>& names);
+/// The names of a list as it stands in a config: each checked as above, "all" replaced by every available
+/// one, "none" and repetitions left out.
+std::vector<std::string> chosen_disruptions(const EnvironmentOptions& options,
+                                            const std::vector<std::string>& names);
 
 }  // namespace apo::deploy

@@ -85,7 +85,8 @@ struct DisruptedResult {
 };
 
 /// Runs the trials. What happens in a trial depends on its seed and the policy's actions alone, not on
-/// `parallel` or `threads` (a network may round differently in batches of different sizes).
+/// `parallel` or `threads`, at any temperature (a network may round differently in batches of different
+/// sizes).
 /// With `options.disruptions` the trials are run undisrupted first, whatever `environment.disruptions` says, and then
 /// once with each disruption alone in every episode, of the magnitudes in `environment.disruptions`.
 /// Errors  ConfigError: unknown environment or disruption. RunError naming trial and step: an action of a wrong size or not

@@ -33,6 +33,17 @@ struct Intervention {
       0;  ///< in the first step of a take-over: for so many steps before it the reason had held
 };
 
+/// What there is to know before a step; its references hold for the call.
+struct Moment {
+  const EnvironmentSpec& spec;         ///< of what is acted in
+  const Observation& observation;      ///< what is seen
+  const Action& policy_action;         ///< what the policy wants, [A]
+  int64_t step = 0;                    ///< steps made before this one
+  std::optional<std::string> concern;  ///< Situation::concern and concern_steps
+  int64_t concern_steps = 0;
+  std::function<std::optional<Action>()> expert;  ///< what an expert would do, [A]; nullopt: there is none
+};
+
 /// Asked before every step. Returning an intervention takes over (or keeps control), nullopt leaves the step
 /// to the policy (or hands back).
 class InterventionSource {
@@ -40,8 +51,7 @@ class InterventionSource {
   virtual ~InterventionSource() = default;
   /// A new episode begins.
   virtual void reset(uint64_t seed) {}
-  virtual std::optional<Intervention> decide(Environment& environment, const Observation& observation,
-                                             const Action& policy_action) = 0;
+  virtual std::optional<Intervention> decide(const Moment& moment) = 0;
 };
 
 /// When the scripted human gives control back.
@@ -91,8 +101,8 @@ std::vector<std::string> intervention_source_types();
 /// The source of the config. ConfigError naming the registered ones for an unknown type.
 std::unique_ptr<InterventionSource> make_intervention_source(const InterventionOptions& options);
 
-/// Watches Environment::concern() and acts by Environment::expert_action(). RunError when a concern calls for
-/// an expert that the environment does not have.
+/// Watches what is of concern and acts by the expert. RunError when a concern calls for an expert that there
+/// is not.
 std::unique_ptr<InterventionSource> make_scripted_human(const ScriptedHumanOptions& options);
 /// Never takes over.
 std::unique_ptr<InterventionSource> make_no_human();

@@ -62,7 +62,7 @@ using apo::Score;
 
 struct DecodeOptions {
   double temperature = 0;   ///< 0: greedy; otherwise softmax(logits / temperature) is sampled
-  uint64_t seed = 0;        ///< of the sampling stream
+  std::vector<uint64_t> seeds = {};  ///< of each row's sampling stream, [B]; not read where greedy
 };
 
 /// How a policy is made or loaded (config section `policy`).
@@ -114,7 +114,8 @@ class Policy {
   /// the same observations: the observation is encoded once for both.
   virtual Score score(const PolicyInput& input, const ActionTokens& tokens,
                       const ActionTokens* mismatched = nullptr) = 0;
-  /// Decodes action tokens, [B, T] int64, without gradient, with a key-value cache.
+  /// Decodes action tokens, [B, T] int64, without gradient, with a key-value cache. What is drawn for a row
+  /// depends on its seed and observation alone, not on the other rows.
   virtual at::Tensor act(const PolicyInput& input, const DecodeOptions& options = {}) = 0;
 
   virtual int64_t action_size() const = 0;                    ///< A

@@ -1,0 +1,102 @@
+// One episode, whoever owns the clock: who acts in each step, what is executed of it, and when time is up.
+//
+//   deploy::Rollout rollout(environment.spec(), seed, {.max_steps_with_human = 70});
+//   rollout.begin(environment.reset(seed));
+//   while (!rollout.over()) {
+//     Observation seen = environment.observe();
+//     if (rollout.needs_decision()) rollout.decided(actions of the policy, one or a chunk);
+//     auto correction = human.decide(rollout.moment(seen, expert));
+//     Step step = rollout.act(std::move(seen), std::move(correction));
+//     rollout.happened(environment.step(rollout.executed(step.action)), step);
+//   }
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apo/base/random.h"
+#include "apo/base/types.h"
+#include "apo/deploy/environment.h"
+#include "apo/deploy/intervention.h"
+
+namespace apo::deploy {
+
+struct RolloutOptions {
+  int64_t max_steps = 0;             ///< 0: the environment's
+  int64_t max_steps_with_human = 0;  ///< once a human took over; never less than without
+  bool record_policy_action = true;  ///< keep what the policy wanted while a human acts
+  std::string where = "episode";     ///< what messages call it, "episode 3"
+};
+
+struct EpisodeResult {
+  bool success = false;
+  bool flawless = false;  ///< success, no take-over, and never where a watching human would have stepped in
+  std::string outcome;    ///< the environment's, or "timeout"
+  int64_t steps = 0;
+  std::vector<std::string> take_over_reasons;  ///< one for each take-over
+  int64_t hand_backs = 0;
+  int64_t num_clamped_tokens = 0;  ///< decoded tokens that were no action tokens, where they are counted
+  Facts facts;
+  bool interrupted = false;  ///< a signal arrived: the episode is not finished
+};
+
+/// Counts take-overs and hand-backs, plays chunks of actions, delays and disturbs what is executed as the
+/// spec says. Everything in it depends on the seed, the situations and the actions alone.
+class Rollout {
+ public:
+  Rollout(EnvironmentSpec spec, uint64_t seed, RolloutOptions options = {});
+
+  const EnvironmentSpec& spec() const { return spec_; }
+  uint64_t seed() const { return seed_; }
+  int64_t steps() const { return steps_; }  ///< made so far: the number of the next one
+  std::string where() const;                ///< "episode 3, step 12", for messages
+
+  /// The environment was reset.
+  void begin(const Situation& situation) { situation_ = situation; }
+  /// The task is decided or time is up.
+  bool over() const;
+
+  /// Nothing is left of what the policy decided, or a human acted since: it has to be asked before `act`.
+  bool needs_decision() const { return chunk_.empty(); }
+  /// For the sampling of that decision: of the episode's seed and this step, whoever is asked along with it.
+  uint64_t decision_seed() const;
+  /// The policy's actions for this step and those after it, at least one of [A].
+  void decided(std::vector<Action> chunk);
+  /// What there is to know for who may take over, in this step; refers to `seen` and to the rollout.
+  Moment moment(const Observation& seen, std::function<std::optional<Action>()> expert) const;
+
+  /// The step that the human takes, or, without an intervention, the policy. RunError as check_action.
+  Step act(Observation seen, std::optional<Intervention> intervention = {});
+  /// The step that the expert takes. RunError as check_action.
+  Step demonstrate(Observation seen, Action expert);
+  /// What is executed in this step where `commanded` is wanted: noise and delay of the spec. Once a step.
+  Action executed(const Action& commanded);
+  /// What came of it; completes `step`: reward 1 where the task is achieved, done where the episode is over.
+  void happened(const Situation& situation, Step& step);
+
+  EpisodeResult result() const;
+
+ private:
+  Action with_noise(Action action);
+
+  EnvironmentSpec spec_;
+  uint64_t seed_;
+  RolloutOptions options_;
+  Situation situation_;
+  int64_t steps_ = 0, hand_backs_ = 0;
+  std::vector<std::string> take_over_reasons_;
+  ActionSource last_ = ActionSource::policy;
+  std::deque<Action> chunk_;  // decided and not yet acted, the next one first
+  Random noise_;
+  bool noisy_, delayed_;
+  std::deque<Action> coming_;  // acted and not yet executed, oldest first
+};
+
+/// RunError naming `where` unless `action` has `size` finite numbers. `who` is "policy", "human" or "expert".
+void check_action(const Action& action, int64_t size, const char* who, const std::string& where);
+
+}  // namespace apo::deploy

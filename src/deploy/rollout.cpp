@@ -1,0 +1,130 @@
+#include "apo/deploy/rollout.h"
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <utility>
+
+#include "apo/base/error.h"
+
+namespace apo::deploy {
+
+void check_action(const Action& action, int64_t size, const char* who, const std::string& where) {
+  APO_CHECK(RunError, std::ssize(action) == size, where, ": expected an action of ", size,
+            " numbers from the ", who, ", found ", action.size());
+  for (size_t d = 0; d < action.size(); ++d)
+    APO_CHECK(RunError, std::isfinite(action[d]), where, ": expected a finite action from the ", who,
+              ", found dimension ", d, " = ", action[d]);
+}
+
+Rollout::Rollout(EnvironmentSpec spec, uint64_t seed, RolloutOptions options)
+    : spec_(std::move(spec)),
+      seed_(seed),
+      options_(std::move(options)),
+      noise_(seed, "disruption/action_noise"),
+      noisy_(noise_.uniform() < spec_.action_noise.probability),
+      delayed_(Random(seed, "disruption/action_delay").uniform() < spec_.action_delay.probability),
+      coming_(delayed_ ? static_cast<size_t>(spec_.action_delay.steps) : 0, spec_.idle) {}
+
+std::string Rollout::where() const { return concat(options_.where, ", step ", steps_); }
+
+bool Rollout::over() const {
+  const int64_t alone = options_.max_steps > 0 ? options_.max_steps : spec_.max_steps;
+  const bool corrected = !take_over_reasons_.empty();
+  return situation_.done || steps_ >= (corrected ? std::max(alone, options_.max_steps_with_human) : alone);
+}
+
+uint64_t Rollout::decision_seed() const { return mix_seed(seed_, "decode", static_cast<uint64_t>(steps_)); }
+
+void Rollout::decided(std::vector<Action> chunk) {
+  APO_CHECK(RunError, !chunk.empty(), where(), ": expected at least one action from the policy, found none");
+  for (const Action& action : chunk) check_action(action, spec_.action_size, "policy", where());
+  chunk_.assign(std::make_move_iterator(chunk.begin()), std::make_move_iterator(chunk.end()));
+}
+
+Moment Rollout::moment(const Observation& seen, std::function<std::optional<Action>()> expert) const {
+  APO_ASSERT(!needs_decision());
+  return {.spec = spec_,
+          .observation = seen,
+          .policy_action = chunk_.front(),
+          .step = steps_,
+          .concern = situation_.concern,
+          .concern_steps = situation_.concern_steps,
+          .expert = std::move(expert)};
+}
+
+Step Rollout::act(Observation seen, std::optional<Intervention> intervention) {
+  APO_ASSERT(!needs_decision());
+  Action wanted = std::move(chunk_.front());
+  chunk_.pop_front();
+  Step step;
+  step.observation = std::move(seen);
+  if (!intervention) {
+    step.action = std::move(wanted);
+    if (last_ == ActionSource::intervention) ++hand_backs_;
+    last_ = ActionSource::policy;
+    return step;
+  }
+  check_action(intervention->action, spec_.action_size, "human", where());
+  chunk_.clear();  // decided for where the policy would have come to
+  step.source = ActionSource::intervention;
+  step.action = std::move(intervention->action);
+  if (options_.record_policy_action) step.policy_action = std::move(wanted);
+  if (last_ != ActionSource::intervention) {
+    take_over_reasons_.push_back(intervention->reason);
+    step.take_over =
+        TakeOver{std::move(intervention->reason), std::max<int64_t>(intervention->steps_held, 0)};
+  }
+  last_ = ActionSource::intervention;
+  return step;
+}
+
+Step Rollout::demonstrate(Observation seen, Action expert) {
+  check_action(expert, spec_.action_size, "expert", where());
+  Step step;
+  step.observation = std::move(seen);
+  step.source = ActionSource::expert;
+  step.action = std::move(expert);
+  return step;
+}
+
+Action Rollout::executed(const Action& commanded) {
+  if (!delayed_) return noisy_ ? with_noise(commanded) : commanded;
+  coming_.push_back(commanded);
+  Action due = std::move(coming_.front());
+  coming_.pop_front();
+  return noisy_ ? with_noise(std::move(due)) : due;
+}
+
+Action Rollout::with_noise(Action action) {
+  const auto noisy = std::min(static_cast<size_t>(spec_.action_noise.dimensions), action.size());
+  for (size_t d = 0; d < noisy; ++d) {
+    const float limit = std::max(1.0f, std::abs(action[d]));
+    action[d] += static_cast<float>(spec_.action_noise.std * noise_.normal());
+    action[d] = std::clamp(action[d], -limit, limit);
+  }
+  return action;
+}
+
+void Rollout::happened(const Situation& situation, Step& step) {
+  situation_ = situation;
+  ++steps_;
+  step.done = over();
+  step.reward = situation_.success ? 1.0f : 0.0f;
+}
+
+EpisodeResult Rollout::result() const {
+  EpisodeResult result{.success = situation_.success,
+                       .flawless = situation_.success && !situation_.troubled && take_over_reasons_.empty(),
+                       .outcome = situation_.done ? situation_.outcome : "timeout",
+                       .steps = steps_,
+                       .take_over_reasons = take_over_reasons_,
+                       .hand_backs = hand_backs_,
+                       .facts = situation_.facts};
+  if (result.outcome.empty()) result.outcome = result.success ? "success" : "failure";
+  if (spec_.action_noise.probability > 0) result.facts["action_noise"] = noisy_ ? "yes" : "no";
+  if (spec_.action_delay.probability > 0) result.facts["action_delay"] = delayed_ ? "yes" : "no";
+  return result;
+}
+
+}  // namespace apo::deploy
