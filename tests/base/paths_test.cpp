@@ -48,7 +48,8 @@ TEST(PutInPlace, ReplacesOrSaysWhy) {
     EXPECT_EQ(read_file(dir / "a"), "new");
     EXPECT_FALSE(lies_there(dir / "a.partial"));
   }
-  EXPECT_THAT(message_of<RunError>([&] { put_in_place(dir / "none", dir / "a"); }), HasSubstr("none: cannot sync to disk"));
+  EXPECT_THAT(message_of<RunError>([&] { put_in_place(dir / "none", dir / "a"); }),
+              HasSubstr("none: cannot sync to disk"));
   EXPECT_THAT(message_of<RunError>([&] { put_in_place(dir / "none", dir / "a", Sync::no); }),
               HasSubstr((dir / "a").string() + ": cannot write: "));
   EXPECT_EQ(read_file(dir / "a"), "new");
