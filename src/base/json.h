@@ -1,5 +1,5 @@
-// JSON of files and datasets: parsed with a bound on its nesting, and read value by value, so that a wrong one
-// is named.
+// JSON of files and datasets: parsed with a bound on its nesting, and read value by value, so that a wrong
+// one is named.
 #pragma once
 
 #include <cmath>
@@ -18,7 +18,7 @@
 
 namespace apo {
 
-/// More than any file of ours or of others has. Printing or freeing what was read takes stack for every level.
+/// More than any file of ours or of others has. Printing or freeing what was read takes stack for each level.
 inline constexpr int kDeepestJson = 64;
 
 /// The JSON of a file or dataset, which messages call `where`; nlohmann::ordered_json where the order of the
@@ -48,9 +48,9 @@ inline constexpr bool kIsMap = false;
 template <class T>
 inline constexpr bool kIsMap<std::map<std::string, T>> = true;
 
-/// A value and where it stands: "runs/loop/summary.json: rounds[1].evaluation.trials". It may be absent, as null
-/// is. What is of another kind than asked for is a DataError "FILE: KEY: expected WHAT, found ...". The JSON must
-/// outlive it.
+/// A value and where it stands: "runs/loop/summary.json: rounds[1].evaluation.trials". It may be absent, as
+/// null is. What is of another kind than asked for is a DataError "FILE: KEY: expected WHAT, found ...". The
+/// JSON must outlive it.
 template <class Json>
 class BasicJsonField {
  public:

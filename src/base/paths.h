@@ -24,7 +24,8 @@ void sync_to_disk(const std::filesystem::path& path);
 enum class Sync { yes, no };
 /// Renames `partial`, which was written whole, over `path`; `Sync::yes`: flushed to the disk before, and its
 /// directory after. RunError naming `path` and the reason.
-void put_in_place(const std::filesystem::path& partial, const std::filesystem::path& path, Sync sync = Sync::yes);
+void put_in_place(const std::filesystem::path& partial, const std::filesystem::path& path,
+                  Sync sync = Sync::yes);
 /// Makes `link` one to `target`, at once: nobody sees none. RunError naming it and the reason, such as a
 /// directory in the way.
 void replace_link(const std::filesystem::path& link, const std::filesystem::path& target);
