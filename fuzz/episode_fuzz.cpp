@@ -63,8 +63,9 @@ class Writer {
     write_text(path, value, bytes_.below(2) != 0);
   }
   void attribute(const std::string& path, const std::string& name) {
-    const uint64_t kind = bytes_.below(8);
+    const uint64_t kind = bytes_.below(9);
     if (kind == 7) return;
+    if (kind == 8) return nested_attribute(path, name);
     const hid_t object = H5Oopen(file_, path.c_str(), H5P_DEFAULT);
     if (object < 0) return;
     const std::array<hid_t, 4> numbers{H5T_NATIVE_INT64, H5T_NATIVE_UINT8, H5T_NATIVE_DOUBLE, H5T_NATIVE_INT8};
@@ -86,6 +87,23 @@ class Writer {
   }
 
  private:
+  // JSON that is nested more deeply than an input is long.
+  void nested_attribute(const std::string& path, const std::string& name) {
+    const size_t levels = size_t{1} << bytes_.below(20);
+    const std::string text = "{\"env_kwargs\": {\"config\": " + std::string(levels, '[') + std::string(levels, ']') + "}}";
+    const hid_t object = H5Oopen(file_, path.c_str(), H5P_DEFAULT);
+    if (object < 0) return;
+    const hid_t type = string_type(true), space = H5Screate(H5S_SCALAR);
+    const hid_t attribute = H5Acreate2(object, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT);
+    const char* value = text.c_str();
+    if (attribute >= 0) {
+      H5Awrite(attribute, type, static_cast<const void*>(&value));
+      H5Aclose(attribute);
+    }
+    H5Sclose(space);
+    H5Tclose(type);
+    H5Oclose(object);
+  }
   static void close_group(hid_t group) {
     if (group >= 0) H5Gclose(group);
   }

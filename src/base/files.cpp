@@ -29,30 +29,6 @@ namespace fs = std::filesystem;
 
 std::string reason() { return strerror(errno); }
 
-void write_all(int descriptor, std::string_view bytes, const fs::path& path) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::write(descriptor, bytes.data(), bytes.size());
-    if (n < 0 && errno == EINTR) continue;
-    APO_CHECK(RunError, n > 0, path.string(), ": cannot write: ", reason());
-    bytes.remove_prefix(static_cast<size_t>(n));
-  }
-}
-
-// Flushes a file or directory to disk.
-void sync_path(const fs::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  APO_CHECK(RunError, descriptor >= 0, path.string(), ": cannot open to sync: ", reason());
-  const int result = ::fsync(descriptor);
-  const std::string why = reason();
-  ::close(descriptor);
-  APO_CHECK(RunError, result == 0, path.string(), ": cannot sync to disk: ", why);
-}
-
-fs::path parent_of(const fs::path& path) {
-  const fs::path parent = path.parent_path();
-  return parent.empty() ? fs::path(".") : parent;
-}
-
 constexpr const char* kMark = "DONE";
 constexpr const char* kBegun = ".apo-unfinished";  // in a staging directory of ours
 constexpr size_t kHeadBytes = size_t{64} << 10;
@@ -144,6 +120,15 @@ int open_to_write(const fs::path& path, int flags, const char* failure) {
   return descriptor;
 }
 
+void write_all(int descriptor, std::string_view& rest, const fs::path& path) {
+  while (!rest.empty()) {
+    const ssize_t n = ::write(descriptor, rest.data(), rest.size());
+    if (n < 0 && errno == EINTR) continue;
+    APO_CHECK(RunError, n > 0, path.string(), ": cannot write: ", reason());
+    rest.remove_prefix(static_cast<size_t>(n));
+  }
+}
+
 bool take_lock(int descriptor, int operation) {
   constexpr int kTries = 50;
   constexpr useconds_t kWait = 10'000;
@@ -205,7 +190,7 @@ void AtomicFile::commit() {
   APO_CHECK(RunError, ::rename(temporary_.c_str(), path_.c_str()) == 0, path_.string(), ": cannot replace: ", reason());
   ::close(descriptor_);
   descriptor_ = -1;
-  sync_path(parent_of(path_));
+  sync_to_disk(parent_of(path_));
 }
 
 void write_file_atomic(const fs::path& path, std::string_view bytes) {
@@ -223,7 +208,7 @@ void write_directory_atomic(const fs::path& target, const std::function<void(con
     fs::create_directories(staging);
     std::ofstream(staging / kBegun).flush();
     fill(staging);
-    for (const auto& entry : fs::recursive_directory_iterator(staging)) sync_path(entry.path());
+    for (const auto& entry : fs::recursive_directory_iterator(staging)) sync_to_disk(entry.path());
     std::string names;
     for (const std::string& file : files_below(staging)) names += file + "\n";
     write_file_atomic(staging / kMark, names);
@@ -232,7 +217,7 @@ void write_directory_atomic(const fs::path& target, const std::function<void(con
       remove_whole(path);
       fs::rename(staging, path);
     });
-    sync_path(parent_of(path));
+    sync_to_disk(parent_of(path));
   } catch (const fs::filesystem_error& error) {
     std::error_code ignored;
     fs::remove_all(staging, ignored);
@@ -289,9 +274,9 @@ LineWriter::~LineWriter() {
 }
 
 void LineWriter::append(std::string_view line) {
-  std::string whole(line);
-  whole += '\n';
-  write_all(descriptor_, whole, path_);
+  const std::string whole = std::string(line) + '\n';
+  std::string_view rest = whole;
+  write_all(descriptor_, rest, path_);
   size_ += static_cast<int64_t>(whole.size());
 }
 

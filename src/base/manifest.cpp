@@ -1,13 +1,11 @@
 #include "base/manifest.h"
 
-#include <nlohmann/json.hpp>
-
 #include <algorithm>
 #include <memory>
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
-#include "base/json_depth.h"
+#include "base/json.h"
 #include "base/paths.h"
 
 namespace apo {
@@ -46,14 +44,14 @@ Manifest::Manifest(fs::path directory, std::string owner)
   if (!fs::exists(status)) return;
   const char* expected = ": expected the names of what apo wrote into this directory";
   APO_CHECK(DataError, fs::is_regular_file(status), file.string(), expected, ", found no plain file");
-  const auto json = nlohmann::json::parse(read_file(file), depth_guard(file.string()), false);
+  const auto json = parse_if_json(read_file(file), file.string()).value_or(nullptr);
   APO_CHECK(DataError,
             json.is_object() && json.value("what", nlohmann::json()) == kWhat && json.contains("entries") &&
                 json["entries"].is_array(),
             file.string(), expected, ", found something else");
   for (const auto& entry : json["entries"]) {
     APO_CHECK(DataError, entry.is_string() && is_plain(entry.get<std::string>()), file.string(), expected,
-              ", found ", entry.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+              ", found ", json_excerpt(entry));
     entries_.insert(entry.get<std::string>());
   }
   found_ = true;

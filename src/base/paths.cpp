@@ -1,5 +1,10 @@
 #include "base/paths.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <system_error>
 
@@ -30,6 +35,35 @@ void make_directory(const fs::path& directory) {
   fs::create_directories(directory, error);
   APO_CHECK(RunError, !error && fs::is_directory(directory, error), directory.string(),
             ": cannot create directory: ", error ? error.message() : "a file is in the way");
+}
+
+fs::path parent_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+void sync_to_disk(const fs::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const bool good = descriptor >= 0 && ::fsync(descriptor) == 0;
+  const std::string why = strerror(errno);
+  if (descriptor >= 0) ::close(descriptor);
+  APO_CHECK(RunError, good, path.string(), ": cannot sync to disk: ", why);
+}
+
+void put_in_place(const fs::path& partial, const fs::path& path, Sync sync) {
+  if (sync == Sync::yes) sync_to_disk(partial);
+  std::error_code error;
+  fs::rename(partial, path, error);
+  APO_CHECK(RunError, !error, path.string(), ": cannot write: ", error.message());
+  if (sync == Sync::yes) sync_to_disk(parent_of(path));
+}
+
+void replace_link(const fs::path& link, const fs::path& target) {
+  const fs::path partial = link.string() + ".partial";
+  std::error_code error;
+  fs::remove(partial, error);
+  fs::create_symlink(target, partial, error);
+  if (!error) fs::rename(partial, link, error);
+  APO_CHECK(RunError, !error, link.string(), ": cannot point it at ", target.string(), ": ", error.message());
 }
 
 }  // namespace apo

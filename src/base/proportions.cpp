@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iomanip>
+#include <sstream>
 
 #include "apo/base/error.h"
 
@@ -31,6 +33,13 @@ double mcnemar_exact(int64_t only_first, int64_t only_second) {
     tail += std::exp(log_factorial(n) - log_factorial(k) - log_factorial(n - k) -
                      static_cast<double>(n) * std::log(2.0));
   return std::min(1.0, 2 * tail);
+}
+
+std::string p_text(double p) {
+  if (p < 0.001) return "p < 0.001";
+  std::ostringstream out;
+  out << "p = " << std::fixed << std::setprecision(p < 0.1 ? 3 : 2) << p;
+  return out.str();
 }
 
 }  // namespace apo

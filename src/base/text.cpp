@@ -51,13 +51,21 @@ std::string hexadecimal(uint32_t value, int digits) {
 
 }  // namespace
 
-bool is_utf8(std::string_view text) {
-  while (!text.empty()) {
-    const size_t length = first_character(text).length;
-    if (length == 0) return false;
-    text.remove_prefix(length);
-  }
-  return true;
+size_t character_size(std::string_view text) { return text.empty() ? 0 : first_character(text).length; }
+
+size_t utf8_size(std::string_view text) {
+  size_t size = 0;
+  while (const size_t length = character_size(text.substr(size))) size += length;
+  return size;
+}
+
+bool is_utf8(std::string_view text) { return utf8_size(text) == text.size(); }
+
+std::string shortened(std::string_view text, size_t longest) {
+  constexpr std::string_view kLeftOut = "...";
+  if (text.size() <= longest) return std::string(text);
+  text = text.substr(0, longest - kLeftOut.size());
+  return concat(text.substr(0, text.size() - unfinished_character(text)), kLeftOut);
 }
 
 std::string printable(std::string_view text, NewLines lines) {

@@ -5,6 +5,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/text.h"
+#include "base/json.h"
 #include "config/expectation.h"
 #include "config/fields.h"
 #include "config/value.h"
@@ -66,7 +67,7 @@ std::string_view json_type(Type type) {
 // One value of `field`, null where JSON has no such number.
 Json json_value(const Field& field, const std::string& text) {
   if (json_type(field.type) != "string")
-    return Json::parse(text, nullptr, false).is_discarded() ? Json() : Json::parse(text);
+    return parse_if_json<Json>(text, field.name).value_or(nullptr);
   static const Source kPrinted = {.name = "<printed>", .base = {}};
   return parse_yaml(text, kPrinted).text;
 }

@@ -6,8 +6,10 @@
 #include <yaml-cpp/parser.h>
 
 #include <algorithm>
+#include <charconv>
 #include <map>
 #include <optional>
+#include <ranges>
 #include <sstream>
 
 #include "apo/base/error.h"
@@ -238,9 +240,7 @@ std::string shown(const Value& value) {
       break;
   }
   if (value.text.size() <= kLongest) return concat(value.quoted ? "the text '" : "'", value.text, "'");
-  size_t end = kLongest;
-  while (end > 0 && (static_cast<unsigned char>(value.text[end]) & 0xc0) == 0x80) --end;  // whole characters
-  return concat("'", value.text.substr(0, end), "...'");
+  return concat("'", shortened(value.text, kLongest + 3), "'");
 }
 
 Value parse_yaml(std::string_view text, const Source& source) {
@@ -266,6 +266,25 @@ Value parse_yaml(std::string_view text, const Source& source) {
   nothing.source = &source;
   nothing.line = 1;
   return nothing;
+}
+
+bool is_written(std::string_view yaml, std::string_view key) {
+  const Source source = {.name = "<text>", .base = {}};
+  const Value root = parse_yaml(yaml, source);
+  const Value* value = &root;
+  for (const auto& part : std::views::split(key, '.')) {
+    const std::string_view name(part.begin(), part.end());
+    size_t i = 0;
+    const bool is_index = std::from_chars(name.data(), name.data() + name.size(), i).ec == std::errc();
+    if (value->kind == Value::Kind::list && is_index && i < value->items.size()) {
+      value = &value->items[i];
+      continue;
+    }
+    const Key* found = value->find(name);
+    if (found == nullptr) return false;
+    value = &found->value;
+  }
+  return true;
 }
 
 }  // namespace apo::config

@@ -52,4 +52,8 @@ std::string shown(const Value& value);
 /// not UTF-8, or more than a config can sensibly be (depth, aliases, size).
 Value parse_yaml(std::string_view text, const Source& source);
 
+/// Whether the YAML gives `key` ("objective.beta", in a list "methods.0.name") a value, be it null: for files
+/// from before there was such a key. ConfigError for what is not YAML.
+bool is_written(std::string_view yaml, std::string_view key);
+
 }  // namespace apo::config

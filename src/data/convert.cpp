@@ -13,6 +13,7 @@
 #include "apo/base/log.h"
 #include "apo/base/output.h"
 #include "apo/base/text.h"
+#include "base/paths.h"
 #include "data/extras.h"
 #include "data/layouts.h"
 #include "data/scan.h"
@@ -197,9 +198,7 @@ void Converter::write_timesteps(const ScannedEpisode& e, const Episode& episode)
   std::optional<Group> group;
   if (interaction) {
     path = out_ / concat("episode_", result.num_episodes, ".hdf5");
-    std::error_code error;
-    fs::create_directories(out_, error);
-    APO_CHECK(RunError, !error, out_.string(), ": cannot create: ", error.message());
+    make_directory(out_);
     group = Group::create(path).create_group("data");
     std::string text = episode.instruction;
     std::replace(text.begin(), text.end(), ' ', '_');
@@ -238,7 +237,7 @@ void Converter::finish() {
   root_->flush();
   data_.reset();
   root_.reset();
-  hdf5::put_in_place(partial(), out_);
+  put_in_place(partial(), out_);
   result.written.push_back(out_);
 }
 

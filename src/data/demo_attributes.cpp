@@ -6,7 +6,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/text.h"
-#include "base/json_depth.h"
+#include "base/json.h"
 #include "data/demo_parts.h"
 
 namespace apo::data {
@@ -57,7 +57,7 @@ std::string instruction_in_name(const fs::path& path) {
   constexpr std::string_view kEnd = "_demo";
   std::string text = path.stem().string();
   if (text.size() <= kEnd.size() || !text.ends_with(kEnd)) return "";
-  text.resize(text.size() - kEnd.size());
+  text.erase(text.size() - kEnd.size());
   if (const size_t scene = text.find("SCENE"); scene != std::string::npos) {
     const size_t end = text.find_first_not_of("0123456789", scene + 5);
     if (end != std::string::npos && text[end] == '_') text = text.substr(end + 1);
@@ -78,8 +78,7 @@ std::optional<double> number_in(const std::string& text) {
 nlohmann::json json_attribute(const Group& group, const char* name) {
   if (group.attribute_kind(name) != Kind::text) return {};
   const auto text = group.text_attribute(name);
-  return nlohmann::json::parse(text.value_or(""), depth_guard(concat(group.where(), " attribute ", name)),
-                               false);
+  return parse_if_json(text.value_or(""), concat(group.where(), " attribute ", name)).value_or(nullptr);
 }
 
 std::optional<std::string> json_entry(const nlohmann::json& json, const char* key) {

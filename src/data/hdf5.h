@@ -220,8 +220,6 @@ bool natural_less(const std::string& a, const std::string& b);
 void forget_file(int64_t number);
 /// What HDF5 says of the last failure, in its own words.
 std::string reason();
-/// Syncs a file that was closed and renames it over `path`. RunError naming `path` and the system's reason.
-void put_in_place(const std::filesystem::path& partial, const std::filesystem::path& path);
 /// Whether the path names a trajectory file, by its ending (*.hdf5, *.h5), and no directory of them.
 bool names_a_file(const std::filesystem::path& path);
 

@@ -1,12 +1,7 @@
 // Writing through the wrapper: groups, arrays, attributes and links.
-#include <fcntl.h>
 #include <hdf5.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
 
 #include "apo/base/error.h"
 #include "apo/base/text.h"
@@ -164,14 +159,6 @@ void Group::remove(const std::string& name) {
 void Group::flush() {
   Session session;
   APO_CHECK(RunError, H5Fflush(handle_.id(), H5F_SCOPE_LOCAL) >= 0, file_, ": cannot write: ", reason());
-}
-
-void put_in_place(const std::filesystem::path& partial, const std::filesystem::path& path) {
-  const int descriptor = ::open(partial.c_str(), O_RDONLY | O_CLOEXEC);
-  const bool good = descriptor >= 0 && ::fsync(descriptor) == 0 && std::rename(partial.c_str(), path.c_str()) == 0;
-  const std::string why = std::strerror(errno);
-  if (descriptor >= 0) ::close(descriptor);
-  APO_CHECK(RunError, good, path.string(), ": cannot write: ", why);
 }
 
 void Group::remove_attribute(const std::string& name) {

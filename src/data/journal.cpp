@@ -279,18 +279,18 @@ void Journal::discard_episode() { add_record(kDiscard, ""); }
 
 void Journal::flush() {
   std::string_view rest = buffer_;
-  while (!rest.empty()) {
-    const ssize_t n = ::write(descriptor_, rest.data(), rest.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) {
-      const std::string why = strerror(errno);
-      buffer_.erase(0, buffer_.size() - rest.size());  // a later flush goes on where this one stopped
-      throw RunError(concat(path_.string(), ": cannot write: ", why));
-    }
-    rest.remove_prefix(static_cast<size_t>(n));
-    size_ += n;
+  const auto forget_written = [&] {
+    const size_t written = buffer_.size() - rest.size();
+    buffer_.erase(0, written);
+    size_ += static_cast<int64_t>(written);
+  };
+  try {
+    write_all(descriptor_, rest, path_);
+  } catch (...) {
+    forget_written();  // a later flush goes on where this one stopped
+    throw;
   }
-  buffer_.clear();
+  forget_written();
 }
 
 void Journal::cut(int64_t bytes) {

@@ -2,7 +2,6 @@
 
 #include <torch/types.h>
 
-#include <chrono>
 #include <condition_variable>
 #include <map>
 #include <mutex>
@@ -10,6 +9,7 @@
 #include <unordered_map>
 
 #include "apo/base/error.h"
+#include "base/stopwatch.h"
 
 namespace apo::data {
 namespace {
@@ -133,7 +133,7 @@ Loader::~Loader() {
 
 Batch Loader::next() {
   State& s = *state_;
-  const auto begin = std::chrono::steady_clock::now();
+  const Stopwatch stopwatch;
   Batch batch;
   if (s.threads.empty()) {
     batch = s.make(s.next_wanted++);
@@ -151,7 +151,7 @@ Batch Loader::next() {
     batch = std::move(s.ready.at(position));
     s.ready.erase(position);
   }
-  batch.data_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  batch.data_seconds = stopwatch.seconds();
   return batch;
 }
 

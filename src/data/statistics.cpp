@@ -10,7 +10,8 @@
 
 #include "apo/base/error.h"
 #include "apo/base/log.h"
-#include "base/json_depth.h"
+#include "apo/base/text.h"
+#include "base/json.h"
 
 namespace apo::data {
 namespace {
@@ -51,44 +52,30 @@ Json to_json(const VectorStatistics& s) {
   return {{"mean", s.mean}, {"std", s.std}, {"min", s.min}, {"max", s.max}, {"q01", s.q01}, {"q99", s.q99}, {"mask", s.mask}};
 }
 
-std::vector<double> numbers(const Json& json, const char* key, size_t size, const std::string& where) {
-  APO_CHECK(DataError, json.contains(key), where, ".", key, ": missing");
-  const Json& list = json[key];
-  APO_CHECK(DataError, list.is_array() && !list.empty() && (size == 0 || list.size() == size), where, ".", key,
-            ": expected ", size ? concat(size, " numbers") : "numbers", ", found ", list.dump().substr(0, 80));
-  std::vector<double> values;
-  for (const Json& x : list) {
-    APO_CHECK(DataError, x.is_number(), where, ".", key, ": expected numbers, found ", x.dump().substr(0, 80));
-    values.push_back(x.get<double>());
-  }
+// `size` of them; 0: any number but none.
+std::vector<double> numbers(const JsonField& field, size_t size) {
+  auto values = field.get<std::vector<double>>();
+  field.expect(size == 0 ? !values.empty() : values.size() == size, size ? concat(size, " numbers") : "numbers");
   return values;
 }
 
-VectorStatistics vector_from_json(const Json& json, const std::string& where) {
-  APO_CHECK(DataError, json.is_object(), where, ": expected an object with q01, q99, ..., found ", json.type_name());
+VectorStatistics vector_from_json(const JsonField& json) {
+  json.expect(json.raw().is_object(), "an object with q01, q99, ...");
   VectorStatistics s;
-  s.q01 = numbers(json, "q01", 0, where);
+  s.q01 = numbers(json["q01"], 0);
   const size_t size = s.q01.size();
-  s.q99 = numbers(json, "q99", size, where);
-  s.mean = numbers(json, "mean", size, where);
-  s.std = numbers(json, "std", size, where);
-  s.min = numbers(json, "min", size, where);
-  s.max = numbers(json, "max", size, where);
-  s.mask.assign(size, true);
-  if (json.contains("mask")) {
-    const Json& mask = json["mask"];
-    APO_CHECK(DataError, mask.is_array() && mask.size() == size, where, ".mask: expected ", size, " booleans, found ",
-              mask.dump().substr(0, 80));
-    for (size_t j = 0; j < size; ++j) {
-      APO_CHECK(DataError, mask[j].is_boolean(), where, ".mask: expected booleans, found ", mask[j].dump());
-      s.mask[j] = mask[j].get<bool>();
-    }
-  }
+  s.q99 = numbers(json["q99"], size);
+  s.mean = numbers(json["mean"], size);
+  s.std = numbers(json["std"], size);
+  s.min = numbers(json["min"], size);
+  s.max = numbers(json["max"], size);
+  s.mask = json["mask"].get_or(std::vector<bool>(size, true));
+  json["mask"].expect(s.mask.size() == size, concat(size, " booleans"));
   for (size_t j = 0; j < size; ++j) {
-    APO_CHECK(DataError, !s.mask[j] || s.q99[j] >= s.q01[j], where, ": dimension ", j,
+    APO_CHECK(DataError, !s.mask[j] || s.q99[j] >= s.q01[j], json.place(), ": dimension ", j,
               ": expected q99 not below q01, found q01 ", s.q01[j], " and q99 ", s.q99[j]);
     if (s.mask[j] && s.q99[j] == s.q01[j])
-      log_warn(where, ": dimension ", j, ": q01 = q99 = ", s.q01[j], ": every action becomes this number there");
+      log_warn(json.place(), ": dimension ", j, ": q01 = q99 = ", s.q01[j], ": every action becomes this number there");
   }
   return s;
 }
@@ -99,25 +86,12 @@ Json to_json(const GripperOptions& gripper) {
   return json;
 }
 
-GripperOptions gripper_from_json(const Json& json, int64_t action_size, const std::string& where) {
-  GripperOptions gripper;
-  const auto wrong = [&] {
-    throw DataError(concat(where, ": expected {dimension: [integers], open: number, closed: number}, found ",
-                           json.dump().substr(0, 80)));
-  };
-  if (!json.is_object() || !json.contains("dimension") || !json["dimension"].is_array()) wrong();
-  for (const Json& d : json["dimension"]) {
-    if (!d.is_number_integer()) wrong();
-    gripper.dimension.push_back(d.get<int64_t>());
-  }
-  for (const auto& [key, command] :
-       {std::pair("open", &gripper.open), std::pair("closed", &gripper.closed)}) {
-    if (!json.contains(key)) continue;
-    if (!json[key].is_number()) wrong();
-    *command = json[key].get<double>();
-  }
+GripperOptions gripper_from_json(const JsonField& json, int64_t action_size) {
+  GripperOptions gripper{.dimension = json["dimension"].get<std::vector<int64_t>>(),
+                         .open = json["open"].find<double>(),
+                         .closed = json["closed"].find<double>()};
   try {
-    gripper_dimensions(gripper, action_size, where);
+    gripper_dimensions(gripper, action_size, json.place());
   } catch (const ConfigError& error) {
     throw DataError(error.what());
   }
@@ -130,11 +104,10 @@ std::string_view name_of(ActionNormalization normalization) {
   return "unknown";
 }
 
-ActionNormalization normalization_from_json(const Json& json, const std::string& where) {
+ActionNormalization normalization_from_json(const JsonField& json) {
   for (const auto& [candidate, name] : enum_names(ActionNormalization{}))
-    if (candidate != ActionNormalization::automatic && json.is_string() && json.get<std::string>() == name)
-      return candidate;
-  throw DataError(concat(where, ": expected quantiles or released-apo, found ", json.dump().substr(0, 80)));
+    if (candidate != ActionNormalization::automatic && json.raw() == name) return candidate;
+  json.fail("quantiles or released-apo");
 }
 
 }  // namespace
@@ -207,34 +180,28 @@ std::string to_json(const DatasetStatistics& statistics, const std::string& name
 }
 
 DatasetStatistics statistics_from_json(const std::string& text, const std::string& name, const std::string& where) {
-  const Json json = Json::parse(text, depth_guard<Json>(where), false);
-  APO_CHECK(DataError, json.is_object() && !json.empty(), where, ": expected a JSON object of action statistics, found ",
-            json.is_discarded() ? "text that is not JSON" : json.type_name());
-  std::string names;
-  for (const auto& [key, value] : json.items()) names += (names.empty() ? "" : ", ") + key;
+  const Json json = parse_json(text, where);
+  const JsonField root(&json, where);
+  root.expect(json.is_object() && !json.empty(), "an object of action statistics");
+  std::vector<std::string> names;
+  for (const auto& [key, value] : json.items()) names.push_back(key);
   const std::string key = name.empty() && json.size() == 1 ? json.begin().key() : name;
-  APO_CHECK(DataError, !key.empty(), where, ": holds several statistics, name one with unnorm_key (valid: ", names, ")");
-  APO_CHECK(DataError, json.contains(key), where, ": no statistics '", key, "' (valid: ", names, ")");
-  const Json& entry = json[key];
-  const std::string at = where + ": " + key;
-  APO_CHECK(DataError, entry.is_object() && entry.contains("action"), at, ".action: missing");
+  APO_CHECK(DataError, !key.empty(), where, ": holds several statistics, name one with unnorm_key (valid: ", join(names), ")");
+  APO_CHECK(DataError, json.contains(key), where, ": no statistics '", key, "' (valid: ", join(names), ")");
+  const JsonField entry = root[key];
   DatasetStatistics statistics;
-  statistics.action = vector_from_json(entry["action"], at + ".action");
-  if (entry.contains("gripper"))
-    statistics.gripper = gripper_from_json(entry["gripper"], statistics.action.size(), at + ".gripper");
-  if (entry.contains("action_normalization"))
-    statistics.normalization =
-        normalization_from_json(entry["action_normalization"], at + ".action_normalization");
-  if (entry.contains("state") && entry["state"].is_object()) {
-    for (const auto& [state, s] : entry["state"].items()) statistics.state[state] = vector_from_json(s, at + ".state." + state);
-  } else if (entry.contains("proprio") && entry["proprio"].is_object()) {
-    statistics.state["proprio"] = vector_from_json(entry["proprio"], at + ".proprio");
+  statistics.action = vector_from_json(entry["action"]);
+  if (entry["gripper"].present())
+    statistics.gripper = gripper_from_json(entry["gripper"], statistics.action.size());
+  if (entry["action_normalization"].present())
+    statistics.normalization = normalization_from_json(entry["action_normalization"]);
+  if (entry["state"].raw().is_object()) {
+    for (const auto& [state, s] : entry["state"].entries()) statistics.state[state] = vector_from_json(s);
+  } else if (entry["proprio"].raw().is_object()) {
+    statistics.state["proprio"] = vector_from_json(entry["proprio"]);
   }
-  const auto count = [&entry](const char* what) {
-    return entry.contains(what) && entry[what].is_number_integer() ? entry[what].get<int64_t>() : int64_t{0};
-  };
-  statistics.num_transitions = count("num_transitions");
-  statistics.num_trajectories = count("num_trajectories");
+  statistics.num_transitions = entry["num_transitions"].get_or(int64_t{0});
+  statistics.num_trajectories = entry["num_trajectories"].get_or(int64_t{0});
   return statistics;
 }
 

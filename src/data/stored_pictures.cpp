@@ -31,7 +31,7 @@ template <class Ends>
 bool strip(std::string& name, const Ends& ends) {
   for (const std::string_view end : ends) {
     if (name.size() <= end.size() || !name.ends_with(end)) continue;
-    name.resize(name.size() - end.size());
+    name.erase(name.size() - end.size());
     return true;
   }
   return false;

@@ -14,6 +14,7 @@
 #include "apo/base/log.h"
 #include "apo/base/text.h"
 #include "apo/data/trajectory.h"
+#include "base/paths.h"
 #include "data/guard.h"
 #include "data/journal.h"
 #include "data/layouts.h"
@@ -95,14 +96,6 @@ void expect_step(const Step& step, const std::string& where) {
   }
 }
 
-void sync_file(const fs::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  const bool good = descriptor >= 0 && ::fsync(descriptor) == 0;
-  const std::string why = strerror(errno);
-  if (descriptor >= 0) ::close(descriptor);
-  APO_CHECK(RunError, good, path.string(), ": cannot sync to disk: ", why);
-}
-
 // Copies the file to `to` with room for `more_bytes`, so that a full disk is found before HDF5 writes into it: HDF5 can
 // neither finish nor close a file that does not fit. `to` is removed if that fails.
 void copy_with_room(const fs::path& from, const fs::path& to, int64_t more_bytes) {
@@ -121,7 +114,7 @@ void copy_with_room(const fs::path& from, const fs::path& to, int64_t more_bytes
     why = strerror(result);
   }
   fs::remove(to, ignored);
-  const auto space = fs::space(from.parent_path().empty() ? fs::path(".") : from.parent_path(), ignored);
+  const auto space = fs::space(parent_of(from), ignored);
   throw RunError(concat(from.string(), ": cannot grow (its recorded episodes stay in ", journal_path(from).filename().string(),
                         "): ", why, "; ", space.available >> 20, " MiB are free"));
 }
@@ -163,8 +156,7 @@ void TrajectoryWriter::State::create() {
     write_info(data, info);
     data.flush();
   }
-  fs::rename(partial(), path, error);
-  APO_CHECK(RunError, !error, path.string(), ": cannot create: ", error.message());
+  put_in_place(partial(), path, Sync::no);
 }
 
 // Reads what an existing file holds, without its journal.
@@ -190,7 +182,6 @@ void TrajectoryWriter::State::merge(bool sync) {
   std::vector<JournalEpisode> episodes = read_journal(journal_path(path));
   std::erase_if(episodes, [this](const auto& e) { return in_file.count(concat("demo_", e.number)) > 0; });
   if (!episodes.empty()) {
-    std::error_code error;
     copy_with_room(path, partial(), journal->size());
     hdf5::run_apart([&] {
       hdf5::Group root = hdf5::Group::open_for_writing(partial());
@@ -203,9 +194,7 @@ void TrajectoryWriter::State::merge(bool sync) {
       data.set_attribute("total", total);
       data.flush();
     }, path.string(), kMergeSeconds + journal->size() / kMergedASecond);
-    if (sync) sync_file(partial());
-    fs::rename(partial(), path, error);
-    APO_CHECK(RunError, !error, path.string(), ": cannot replace: ", error.message());
+    put_in_place(partial(), path, sync ? Sync::yes : Sync::no);
     for (const JournalEpisode& e : episodes) {
       in_file.insert(concat("demo_", e.number));
       next_number = std::max(next_number, e.number + 1);
@@ -232,8 +221,7 @@ TrajectoryWriter::TrajectoryWriter(const fs::path& path, const TrajectoryInfo& i
   s.info = info;
   s.flush_every = std::max<int64_t>(1, flush_every);
   std::error_code error;
-  if (!path.parent_path().empty()) fs::create_directories(path.parent_path(), error);
-  APO_CHECK(RunError, !error, path.string(), ": cannot create its directory: ", error.message());
+  make_directory(parent_of(path));
   s.journal = std::make_unique<Journal>(journal_path(path));
   const bool left_behind = s.journal->size() > 0 && fs::file_size(journal_path(path), error) > 0;
   try {

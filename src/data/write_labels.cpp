@@ -8,6 +8,7 @@
 #include "apo/base/log.h"
 #include "apo/base/output.h"
 #include "apo/data/inspect.h"
+#include "base/paths.h"
 #include "data/extras.h"
 #include "data/guard.h"
 #include "data/seal.h"
@@ -34,7 +35,7 @@ std::vector<int8_t> codes_of(const Dataset& dataset, int32_t f, int32_t e) {
 void copy_with_labels(const Dataset& dataset, int32_t f, const fs::path& out) {
   std::error_code error;
   fs::copy_file(dataset.file_path(f), out, fs::copy_options::overwrite_existing, error);
-  if (error && fs::space(out.parent_path().empty() ? "." : out.parent_path()).available < fs::file_size(dataset.file_path(f)))
+  if (error && fs::space(parent_of(out)).available < fs::file_size(dataset.file_path(f)))
     error = std::make_error_code(std::errc::no_space_on_device);  // some systems call it an input/output error
   APO_CHECK(RunError, !error, out.string(), ": cannot write: ", error.message());
   fs::permissions(out, fs::perms::owner_write, fs::perm_options::add, error);
@@ -128,9 +129,6 @@ std::vector<fs::path> write_labels(const DataOptions& options, const fs::path& o
   for (const fs::path& path : paths)
     APO_CHECK(ConfigError, !fs::exists(path), path.string(), ": exists already; copies are never written over a file");
   for (size_t i = 0; i < paths.size(); ++i) {
-    std::error_code error;
-    if (!paths[i].parent_path().empty()) fs::create_directories(paths[i].parent_path(), error);
-    APO_CHECK(RunError, !error, paths[i].string(), ": cannot create its directory: ", error.message());
     const auto f = static_cast<int32_t>(i);
     const fs::path partial = paths[i].string() + ".partial";
     check_writable(paths[i]);
@@ -138,9 +136,10 @@ std::vector<fs::path> write_labels(const DataOptions& options, const fs::path& o
     try {
       const bool ours = dataset.file(f).format() == TrajectoryFormat::apo && !fs::exists(journal_path(dataset.file_path(f)));
       ours ? copy_with_labels(dataset, f, partial) : rewrite_with_labels(dataset, f, partial);
-      hdf5::put_in_place(partial, paths[i]);
+      put_in_place(partial, paths[i]);
     } catch (...) {
-      fs::remove(partial, error);
+      std::error_code ignored;
+      fs::remove(partial, ignored);
       throw;
     }
   }

@@ -13,7 +13,7 @@
 #include "apo/base/files.h"
 #include "apo/base/proportions.h"
 #include "apo/config/options.h"
-#include "base/json_depth.h"
+#include "base/json.h"
 
 namespace apo::deploy {
 namespace {
@@ -26,43 +26,28 @@ constexpr const char* kTakeOvers = "take_overs";
 
 std::vector<int> numbers(const std::vector<bool>& bits) { return {bits.begin(), bits.end()}; }
 
-// A member of a JSON object, read into its type; DataError otherwise.
-template <class T>
-T member(const ordered_json& object, const char* name, const std::string& where) {
-  const auto found = object.find(name);
-  APO_CHECK(DataError, found != object.end(), where, ": expected the key ", name);
-  try {
-    return found->template get<T>();
-  } catch (const nlohmann::json::exception&) {
-    std::string text = found->dump();
-    if (text.size() > 60) text = text.substr(0, 57) + "...";
-    throw DataError(concat(where, ": ", name, ": expected another kind of value, found ", text));
-  }
+std::vector<bool> bits(const JsonField& list) {
+  std::vector<bool> bits;
+  for (const JsonField& bit : list.list()) bits.push_back(bit.integer(0, 1) == 1);
+  return bits;
 }
 
-std::vector<bool> bits(const ordered_json& object, const char* name, const std::string& where) {
-  const auto values = member<std::vector<int>>(object, name, where);
-  for (const int value : values)
-    APO_CHECK(DataError, value == 0 || value == 1, where, ": ", name, ": expected 0 and 1, found ", value);
-  return {values.begin(), values.end()};
-}
-
-MethodResult read_result(const ordered_json& object, const std::string& where) {
-  APO_CHECK(DataError, object.is_object(), where, ": expected an object, found something else");
+MethodResult read_result(const JsonField& object) {
   MethodResult result;
-  result.method = member<std::string>(object, "method", where);
-  result.round = member<int64_t>(object, "round", where);
-  result.objective = member<std::string>(object, "objective", where);
-  result.policy = member<std::string>(object, "policy", where);
-  result.steps = member<int64_t>(object, "steps", where);
-  result.train_seconds = member<double>(object, "train_seconds", where);
-  result.success = bits(object, "success", where);
-  result.unaided = bits(object, "unaided", where);
-  APO_CHECK(DataError, result.success.size() == result.unaided.size(), where, ": unaided: expected ",
-            result.success.size(), " trials as in success, found ", result.unaided.size());
-  result.take_overs = member<std::vector<std::vector<std::string>>>(object, "take_overs", where);
-  result.lost = member<int64_t>(object, "lost", where);
-  if (object.contains(kHumanSteps)) result.human_steps = member<int64_t>(object, kHumanSteps, where);
+  result.method = object["method"].get<std::string>();
+  result.round = object["round"].get<int64_t>();
+  result.objective = object["objective"].get<std::string>();
+  result.policy = object["policy"].get<std::string>();
+  result.steps = object["steps"].get<int64_t>();
+  result.train_seconds = object["train_seconds"].get<double>();
+  object["success"].expect(object["success"].present(), "a list");
+  result.success = bits(object["success"]);
+  result.unaided = bits(object["unaided"]);
+  object["unaided"].expect(result.success.size() == result.unaided.size(),
+                           concat(result.success.size(), " trials as in success"));
+  result.take_overs = object["take_overs"].get<std::vector<std::vector<std::string>>>();
+  result.lost = object["lost"].get<int64_t>();
+  result.human_steps = object[kHumanSteps].find<int64_t>();
   return result;
 }
 
@@ -133,18 +118,15 @@ std::string Comparison::json() const {
 }
 
 Comparison Comparison::from_json(const std::string& json, const std::string& where) {
-  const auto object = ordered_json::parse(json, depth_guard<ordered_json>(where), false);
-  APO_CHECK(DataError, object.is_object(), where, ": expected a JSON object, found something else");
+  const auto parsed = parse_json(json, where);
+  const JsonField object(&parsed, where);
   Comparison comparison;
-  comparison.seed = member<int64_t>(object, "seed", where);
-  comparison.eval_seed = member<int64_t>(object, "eval_seed", where);
-  if (object.contains(kTakeOvers)) comparison.take_overs = member<int64_t>(object, kTakeOvers, where);
-  comparison.against = member<std::vector<std::string>>(object, "against", where);
-  const auto results = member<ordered_json>(object, "results", where);
-  APO_CHECK(DataError, results.is_array() && !results.empty(), where,
-            ": results: expected a list of results");
-  for (size_t i = 0; i < results.size(); ++i)
-    comparison.results.push_back(read_result(results[i], concat(where, ": results[", i, "]")));
+  comparison.seed = object["seed"].get<int64_t>();
+  comparison.eval_seed = object["eval_seed"].get<int64_t>();
+  comparison.take_overs = object[kTakeOvers].get_or(comparison.take_overs);
+  comparison.against = object["against"].get<std::vector<std::string>>();
+  for (const JsonField& result : object["results"].list()) comparison.results.push_back(read_result(result));
+  object["results"].expect(!comparison.results.empty(), "a list of results");
   return comparison;
 }
 

@@ -6,6 +6,7 @@
 
 #include "apo/base/error.h"
 #include "apo/data/webp.h"
+#include "base/paths.h"
 
 namespace apo::deploy {
 namespace {
@@ -75,7 +76,7 @@ class Examples {
            std::optional<bool> evaluated) {
     const uint64_t seed = trial.trial.seed;
     const fs::path path = stages_.dir() / "animations" / concat(name, "-", seed, ".webp");
-    fs::create_directories(path.parent_path());
+    make_directory(path.parent_path());
     data::write_animation(path, trial.frames, kFramesPerSecond);
     environment_->reset(seed);
     const bool success = trial.trial.success;

@@ -1,22 +1,20 @@
 #include "deploy/loop_state.h"
 
-#include <chrono>
-
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
-#include "base/json_depth.h"
+#include "base/json.h"
+#include "base/stopwatch.h"
 
 namespace apo::deploy {
 
 LoopState::LoopState(const std::filesystem::path& dir)
     : path_(dir / "state.json"), manifest_(dir, "run.dir: " + dir.string()) {
   if (!std::filesystem::exists(path_)) return;
-  const auto json = nlohmann::json::parse(read_file(path_), depth_guard(path_.string()), false);
-  APO_CHECK(DataError, json.is_object() && json.contains("stages") && json["stages"].is_object(), path_.string(),
-            ": expected the state of a refinement loop, an object with \"stages\"; found something else");
-  stages_ = json["stages"];
-  if (json.contains("seconds") && json["seconds"].is_number()) seconds_ = json["seconds"].get<double>();
+  const JsonFile json(path_);
+  stages_ = json["stages"].raw();
+  json["stages"].expect(stages_.is_object(), "an object, as in the state of a refinement loop");
+  seconds_ = json["seconds"].get_or(seconds_);
 }
 
 void LoopState::create(const std::filesystem::path& dir) {
@@ -31,10 +29,10 @@ nlohmann::json LoopState::run(const std::string& stage, const std::vector<std::s
   }
   log_info(stage);
   manifest_.claim(writes);
-  const auto begin = std::chrono::steady_clock::now();
+  const Stopwatch stopwatch;
   nlohmann::json result = work();
   for (const std::string& entry : writes) manifest_.settle(entry);
-  seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  seconds_ += stopwatch.seconds();
   stages_[stage] = result;
   write_file_atomic(path_, nlohmann::json{{"stages", stages_}, {"seconds", seconds_}}.dump(1));
   return result;

@@ -30,7 +30,7 @@ bool is_ours(const fs::path& path, Read&& read) {
 void make_directory_of(const fs::path& output) {
   APO_CHECK(ConfigError, !output.empty() && output.has_filename(),
             "output: expected the path of an HDF5 file, found \"", output.string(), "\"");
-  if (output.has_parent_path()) make_directory(output.parent_path());
+  make_directory(parent_of(output));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "apo/base/error.h"
+#include "apo/base/proportions.h"
 #include "deploy/table.h"
 
 namespace apo::deploy {

@@ -218,11 +218,14 @@ bool is_loop_file(const fs::path& dir, const std::string& name, bool is_link) {
 // A stopped loop goes on with the config that it was begun with; of any number of rounds with more of them; faster or
 // slower, and more or less talkative.
 void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
-  auto before = config::load<RefineSetup>(config::Document::from_file(config));
   const std::string text = read_file(config);
-  training::as_before_the_hold(text, before.training.objective);
-  training::as_before_the_hold(text, before.refine.base.objective);
-  for (MethodOptions& method : before.refine.comparison.methods) training::as_before_the_hold(text, method.objective);
+  auto before =
+      config::load<RefineSetup>(config::Document::from_text(text, {}, config.parent_path(), config.string()));
+  training::as_before_the_hold(text, "objective", before.training.objective);
+  training::as_before_the_hold(text, "refine.base.objective", before.refine.base.objective);
+  std::vector<MethodOptions>& methods = before.refine.comparison.methods;
+  for (size_t i = 0; i < methods.size(); ++i)
+    training::as_before_the_hold(text, concat("refine.comparison.methods.", i, ".objective"), methods[i].objective);
   RefineSetup allowed = before;
   allowed.training = training::relocated(before.training, setup.training);
   allowed.training.run.dir = setup.training.run.dir;  // it may have been moved

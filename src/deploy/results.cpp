@@ -12,7 +12,7 @@
 #include "apo/deploy/outputs.h"
 #include "apo/base/log.h"
 #include "apo/config/options.h"
-#include "base/json_depth.h"
+#include "base/json.h"
 #include "base/provenance_json.h"
 #include "deploy/table.h"
 
@@ -206,8 +206,7 @@ std::vector<bool> EvalResult::successes() const {
 }
 
 EvalResult EvalResult::from_json(const std::string& json, const std::string& where) {
-  const auto object = deploy::json::parse(json, depth_guard<deploy::json>(where), false);
-  APO_CHECK(DataError, object.is_object(), where, ": expected a JSON object, found something else");
+  const auto object = parse_json<deploy::json>(json, where);
   try {
     auto result = read_result(object);
     read_disruptions(object, result);

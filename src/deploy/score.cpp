@@ -5,12 +5,10 @@
 #include <limits>
 #include <tuple>
 #include <nlohmann/json.hpp>
-#include <system_error>
 #include <vector>
 
+#include "apo/base/atomic_file.h"
 #include "apo/base/error.h"
-#include "apo/base/files.h"
-#include "apo/base/finishing.h"
 #include "apo/base/log.h"
 #include "apo/base/output.h"
 #include "apo/deploy/evaluator.h"
@@ -108,7 +106,8 @@ json line_of(const data::Dataset& dataset, const data::Sample& sample, const Sco
 int64_t score_dataset(models::Policy& policy, const std::string& path, const data::DataOptions& data,
                       int64_t batch_size, const fs::path& output) {
   APO_CHECK(ConfigError, batch_size >= 1, "scoring: expected a batch size of at least 1, found ", batch_size);
-  check_output("output", output, json_lines("the scores of an earlier run", "log_prob"));
+  const OutputKind scores = json_lines("the scores of an earlier run", "log_prob");
+  check_output("output", output, scores);
   data::DataOptions options = all_steps_of(path, data);
   options.policy_gripper = policy.gripper();
   const data::Dataset dataset(options);
@@ -116,35 +115,21 @@ int64_t score_dataset(models::Policy& policy, const std::string& path, const dat
             policy.action_size(), " numbers as the policy has, found ", dataset.action_size());
   policy.set_training(false);
   const std::vector<data::StepIndex> steps = dataset.kept_steps();
-  const fs::path partial = output.string() + ".partial";
-  std::error_code error;
-  fs::remove(partial, error);
-  const Unfinished unfinished(partial);
-  try {
-    LineWriter lines(partial);
-    Progress progress("score", std::ssize(steps));
-    for (int64_t begin = 0; begin < std::ssize(steps); begin += batch_size) {
-      if (interrupted())
-        throw Interrupted(concat("interrupted after ", begin, " of ", steps.size(), " steps"));
-      std::vector<data::Sample> samples;
-      const int64_t end = std::min(begin + batch_size, std::ssize(steps));
-      for (int64_t i = begin; i < end; ++i) samples.push_back(dataset.sample(steps[static_cast<size_t>(i)]));
-      const ScoredBatch batch = score_batch(policy, samples);
-      std::string text;
-      for (int64_t row = 0; row < std::ssize(samples); ++row)
-        text += line_of(dataset, samples[static_cast<size_t>(row)], batch, row)
-                    .dump(-1, ' ', false, json::error_handler_t::replace) +
-                "\n";
-      text.pop_back();  // the writer ends the last line
-      lines.append(text);
-      progress.update(end);
-    }
-  } catch (...) {
-    fs::remove(partial, error);
-    throw;
+  AtomicFile file(output, scores.is_this);
+  Progress progress("score", std::ssize(steps));
+  for (int64_t begin = 0; begin < std::ssize(steps); begin += batch_size) {
+    if (interrupted()) throw Interrupted(concat("interrupted after ", begin, " of ", steps.size(), " steps"));
+    std::vector<data::Sample> samples;
+    const int64_t end = std::min(begin + batch_size, std::ssize(steps));
+    for (int64_t i = begin; i < end; ++i) samples.push_back(dataset.sample(steps[static_cast<size_t>(i)]));
+    const ScoredBatch batch = score_batch(policy, samples);
+    for (int64_t row = 0; row < std::ssize(samples); ++row)
+      file.write(line_of(dataset, samples[static_cast<size_t>(row)], batch, row)
+                     .dump(-1, ' ', false, json::error_handler_t::replace) +
+                 "\n");
+    progress.update(end);
   }
-  fs::rename(partial, output, error);
-  APO_CHECK(RunError, !error, output.string(), ": cannot be written: ", error.message());
+  file.commit();
   return std::ssize(steps);
 }
 

@@ -7,6 +7,7 @@
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "apo/models/description.h"
+#include "base/paths.h"
 #include "training/checkpoint.h"
 
 namespace apo::deploy {
@@ -136,7 +137,7 @@ json Stages::deploy(const std::string& stage, const std::string& checkpoint,
   writes.push_back((output.parent_path() / output.stem()).lexically_relative(dir_).string() +
                    "-correction-*");
   return state_.run(stage, writes, [&]() -> json {
-    fs::create_directories(output.parent_path());
+    make_directory(output.parent_path());
     const auto policy = load(checkpoint);
     const auto environment = make_environment(setup_.environment);
     const auto human = make_intervention_source(intervention);
@@ -175,11 +176,7 @@ json Stages::refine(const std::string& stage, training::TrainingOptions options,
 }
 
 void Stages::link_policy(const std::string& checkpoint) const {
-  const fs::path link = dir_ / "policy", temporary = dir_ / "policy.partial";
-  std::error_code ignored;
-  fs::remove(temporary, ignored);
-  fs::create_directory_symlink(relative(checkpoint), temporary);
-  fs::rename(temporary, link);
+  replace_link(dir_ / "policy", relative(checkpoint));
 }
 
 EvalResult Stages::evaluate(const std::string& stage, const std::string& checkpoint, const fs::path& dir) {

@@ -5,7 +5,7 @@
 
 #include "apo/base/error.h"
 #include "apo/deploy/collector.h"
-#include "base/json_depth.h"
+#include "base/json.h"
 
 namespace apo::deploy {
 namespace {
@@ -47,25 +47,12 @@ std::string CollectionSummary::json() const {
 }
 
 CollectionSummary CollectionSummary::from_json(const std::string& json, const std::string& where) {
-  const auto object = nlohmann::json::parse(json, depth_guard(where), false);
-  APO_CHECK(DataError, object.is_object(), where, ": expected a JSON object, found something else");
+  const auto parsed = parse_json(json, where);
+  const JsonField object(&parsed, where);
   CollectionSummary summary;
-  for_each_field(summary, [&](const char* name, auto& value) {
-    APO_CHECK(DataError, object.contains(name), where, ": expected the key ", name);
-    try {
-      object.at(name).get_to(value);
-    } catch (const nlohmann::json::exception&) {
-      throw DataError(
-          concat(where, ": ", name, ": expected a count or counts by name, found ", object[name].dump()));
-    }
-  });
-  try {
-    summary.num_clamped_tokens = object.value(kClampedTokens, int64_t{0});
-    if (object.contains(kByEpisode)) object[kByEpisode].get_to(summary.take_overs_by_episode);
-  } catch (const nlohmann::json::exception&) {
-    throw DataError(concat(where, ": expected a number as ", kClampedTokens, " and lists of reasons, one an episode, as ",
-                           kByEpisode));
-  }
+  for_each_field(summary, [&]<class T>(const char* name, T& value) { value = object[name].get<T>(); });
+  summary.num_clamped_tokens = object[kClampedTokens].get_or(summary.num_clamped_tokens);
+  summary.take_overs_by_episode = object[kByEpisode].get_or(summary.take_overs_by_episode);
   return summary;
 }
 

@@ -43,11 +43,6 @@ std::string fixed(double value, int digits) {
   return out.str();
 }
 
-std::string p_text(double p) {
-  if (p < 0.001) return "p < 0.001";
-  return concat("p = ", fixed(p, p < 0.1 ? 3 : 2));
-}
-
 std::string escaped(const std::string& text) {
   std::string out;
   for (const char c : text) out += c == '|' ? std::string("\\|") : std::string(1, c);

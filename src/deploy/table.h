@@ -16,7 +16,5 @@ std::string aligned_table(const TableRows& rows);
 std::string fixed(double value, int digits);
 /// A cell that holds no border of a table.
 std::string escaped(const std::string& text);
-/// "p = 0.31", "p = 0.012", "p < 0.001".
-std::string p_text(double p);
 
 }  // namespace apo::deploy

@@ -11,7 +11,7 @@
 #include "apo/base/log.h"
 #include "apo/models/linear.h"
 #include "apo/models/safetensors.h"
-#include "models/json_file.h"
+#include "base/json.h"
 
 namespace apo::models {
 namespace {

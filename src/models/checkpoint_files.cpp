@@ -9,7 +9,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/hash.h"
-#include "base/json_depth.h"
+#include "base/json.h"
 
 namespace apo::models {
 namespace {
@@ -30,39 +30,30 @@ std::string seal_of(std::string_view text, const std::string& hash) {
   return content_hash(open);
 }
 
-void check_file(const fs::path& path, const ordered_json& expected) {
+void check_file(const fs::path& path, const JsonField& expected) {
   std::error_code error;
   const uintmax_t bytes = fs::file_size(path, error);
   APO_CHECK(DataError, !error, path.string(), ": missing; expected the file that training wrote here");
-  const auto wanted = expected.at("bytes").get<uintmax_t>();
+  const auto wanted = expected["bytes"].get<uintmax_t>();
   APO_CHECK(DataError, bytes == wanted, path.string(), ": damaged: expected the ", wanted,
             " bytes that training wrote, found ", bytes);
-  const std::string hash = file_hash(path);
-  APO_CHECK(DataError, hash == expected.at("hash").get<std::string>(), path.string(),
+  const std::string hash = file_hash(path), written = expected["hash"].get<std::string>();
+  APO_CHECK(DataError, hash == written, path.string(),
             ": damaged: expected the bytes that "
             "training wrote (hash ",
-            expected.at("hash").get<std::string>(), "), found others (", hash,
+            written, "), found others (", hash,
             "); if they were changed on purpose, copy the directory `policy` elsewhere and name that");
 }
 
 void check_these_files(const fs::path& checkpoint, std::string_view below) {
   const fs::path path = checkpoint / kState;
-  const std::string text = read_file(path);
-  const ordered_json state =
-      ordered_json::parse(text, depth_guard<ordered_json>(path.string()), /*allow_exceptions=*/false);
-  APO_CHECK(DataError, state.is_object(), path.string(), ": expected a JSON object, found ",
-            state.is_discarded() ? "no JSON" : state.type_name());
-  const bool versioned = state.contains("version") && state["version"].is_number_integer();
-  const bool has_hashes = versioned && state["version"].get<int64_t>() >= kFirstSealedVersion;
-  check_seal(path, text, has_hashes);
+  const JsonFile state(path);
+  const bool has_hashes = state["version"].get_or<int64_t>(0) >= kFirstSealedVersion;
+  check_seal(path, read_file(path), has_hashes);
   if (!has_hashes) return;
-  try {
-    for (const auto& [name, expected] : state.at("files").items())
-      if (name.starts_with(below)) check_file(checkpoint / name, expected);
-  } catch (const nlohmann::json::exception&) {
-    throw DataError(
-        concat(path.string(), ": files: expected the size and hash of each file, found something else"));
-  }
+  state["files"].expect(state["files"].present(), "the size and hash of each file");
+  for (const auto& [name, expected] : state["files"].entries())
+    if (name.starts_with(below)) check_file(checkpoint / name, expected);
 }
 
 // The step-N beside this one that are committed, newest first.
@@ -117,10 +108,10 @@ std::string sealed(const ordered_json& state) {
 }
 
 void check_seal(const fs::path& path, std::string_view text, bool must) {
-  const ordered_json state = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
-  const bool has = state.is_object() && state.contains("hash") && state["hash"].is_string();
+  const auto state = parse_if_json(text, path.string());
+  const bool has = state && state->is_object() && state->contains("hash") && state->at("hash").is_string();
   if (!has && !must) return;
-  const std::string hash = has ? state["hash"].get<std::string>() : "";
+  const std::string hash = has ? state->at("hash").get<std::string>() : "";
   APO_CHECK(DataError, has && seal_of(text, hash) == hash, path.string(),
             ": damaged: expected the text that training wrote, found another (its own hash does not fit)");
 }

@@ -18,7 +18,7 @@
 #include "models/checkpoint_files.h"
 #include "models/companions.h"
 #include "models/dtype.h"
-#include "models/json_file.h"
+#include "base/json.h"
 #include "models/peft_file.h"
 
 namespace apo::models {
@@ -234,12 +234,11 @@ class Exporter {
   // The copied config.json, changed only where it would be wrong.
   void write_config(const fs::path& path) const {
     if (statistics_.empty() && !type_) return;
-    const JsonFile checked(path);
-    auto json = nlohmann::ordered_json::parse(read_file(path));
+    nlohmann::ordered_json json = OrderedJsonFile(path).root().raw();
     if (!statistics_.empty() && (json.contains("norm_stats") || json.value("model_type", "") == "openvla")) {
       const JsonFile entries(statistics_);
       if (!json["norm_stats"].is_object()) json["norm_stats"] = nlohmann::ordered_json::object();
-      for (const std::string& key : entries.keys()) json["norm_stats"][key] = entries.raw(key);
+      for (const auto& [key, entry] : entries.root().entries()) json["norm_stats"][key] = entry.raw();
     }
     if (type_) {
       const auto set_type = [this](nlohmann::ordered_json& config) {

@@ -1,39 +1,38 @@
-// Small JSON files of a checkpoint: every complaint names the file and the key.
+// A checkpoint's JSON file, asked key by key.
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "base/json.h"
+
 namespace apo::models {
 
-/// A JSON object in a file, read field by field. DataError naming file, key, what was expected and what was
+/// apo::JsonFile with the questions of config.json. DataError naming file, key, what was expected and what was
 /// found.
-class JsonFile {
+class JsonFile : public apo::JsonFile {
  public:
-  explicit JsonFile(const std::filesystem::path& path);
-
-  const std::filesystem::path& path() const { return path_; }
-  bool has(const std::string& key) const { return json_.contains(key); }
-  std::vector<std::string> keys() const;
-  int64_t integer(const std::string& key, int64_t min, int64_t max) const;
-  double number(const std::string& key) const;
-  bool boolean(const std::string& key, bool fallback) const;
-  std::string text(const std::string& key) const;
-  std::vector<std::string> texts(const std::string& key) const;
-  /// The raw value, null if absent.
-  const nlohmann::json& raw(const std::string& key) const;
-  [[noreturn]] void fail(const std::string& key, const std::string& expected) const;
-
- private:
-  const nlohmann::json& need(const std::string& key, const std::string& expected) const;
-  std::filesystem::path path_;
-  nlohmann::json json_;
+  using apo::JsonFile::BasicJsonFile;
+  bool has(const std::string& key) const { return (*this)[key].present(); }
+  std::vector<std::string> keys() const {
+    std::vector<std::string> keys;
+    for (const auto& [key, value] : root().entries()) keys.push_back(key);
+    return keys;
+  }
+  int64_t integer(const std::string& key, int64_t min, int64_t max) const {
+    return (*this)[key].integer(min, max);
+  }
+  bool boolean(const std::string& key, bool fallback) const { return (*this)[key].get_or(fallback); }
+  std::string text(const std::string& key) const { return (*this)[key].get<std::string>(); }
+  std::vector<std::string> texts(const std::string& key) const {
+    return (*this)[key].get<std::vector<std::string>>();
+  }
+  const nlohmann::json& raw(const std::string& key) const { return (*this)[key].raw(); }
+  [[noreturn]] void fail(const std::string& key, const std::string& expected) const {
+    (*this)[key].fail(expected);
+  }
 };
-
-/// Writes JSON, indented, atomically.
-void write_json(const std::filesystem::path& path, const nlohmann::ordered_json& json);
 
 }  // namespace apo::models

@@ -10,19 +10,19 @@
 #include <set>
 
 #include "apo/base/error.h"
-#include "apo/base/files.h"
 #include "apo/base/hash.h"
 #include "apo/base/log.h"
 #include "apo/base/text.h"
 #include "apo/models/safetensors.h"
+#include "base/json.h"
 #include "models/checkpoint_files.h"
-#include "models/json_file.h"
 #include "models/missing_path.h"
 
 namespace apo::models {
 namespace {
 
 namespace fs = std::filesystem;
+using nlohmann::ordered_json;
 
 constexpr size_t kLongestLayerName = 1000;  // of real models about 100; patterns are matched against it
 constexpr int64_t kLargestRank = 65536;
@@ -32,56 +32,49 @@ constexpr const char* kMergeWithPeft =
     "adapter).merge_and_unload()"
     ".save_pretrained(DIR), and give DIR as policy.checkpoint";
 
-bool is_set(const nlohmann::json& value) {
+bool is_set(const ordered_json& value) {
   if (value.is_null() || (value.is_boolean() && !value.get<bool>())) return false;
   return !value.is_structured() || !value.empty();
 }
 
 // Enough of a value to recognise it.
-std::string shown(const nlohmann::json& value) {
-  const auto is_text = [](const nlohmann::json& entry) { return entry.is_string(); };
-  if (value.is_array() && std::all_of(value.begin(), value.end(), is_text))
-    return join(value.get<std::vector<std::string>>()).substr(0, 200);
-  if (value.is_structured()) return concat("a JSON ", value.type_name(), " of ", value.size());
-  return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).substr(0, 80);
+std::string shown(const OrderedJsonField& value) {
+  const auto is_text = [](const auto& entry) { return entry.is_string(); };
+  if (value.raw().is_array() && std::ranges::all_of(value.raw(), is_text))
+    return shortened(join(value.get<std::vector<std::string>>()), 200);
+  return json_excerpt(value.raw());
 }
 
 // Only plain LoRA: what else the file asks for would be silently left out.
-void refuse_other_kinds(const JsonFile& json) {
-  if (json.text("peft_type") != "LORA") json.fail("peft_type", "\"LORA\"");
+void refuse_other_kinds(const OrderedJsonFile& json) {
+  json["peft_type"].expect(json["peft_type"].raw() == "LORA", "\"LORA\"");
   for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias", "use_qalora", "modules_to_save",
                           "megatron_config", "layer_replication", "trainable_token_indices",
                           "target_parameters", "alora_invocation_tokens", "arrow_config"})
-    if (is_set(json.raw(key)))
-      throw DataError(concat(json.path().string(), ": ", key, ": expected nothing, found ",
-                             shown(json.raw(key)), kMergeWithPeft));
-  if (json.has("bias") && json.text("bias") != "none")
-    throw DataError(concat(json.path().string(), ": bias: expected \"none\", found ", shown(json.raw("bias")),
+    if (is_set(json[key].raw()))
+      throw DataError(concat(json.path().string(), ": ", key, ": expected nothing, found ", shown(json[key]),
+                             kMergeWithPeft));
+  if (json["bias"].get_or<std::string>("none") != "none")
+    throw DataError(concat(json.path().string(), ": bias: expected \"none\", found ", shown(json["bias"]),
                            kMergeWithPeft));
-  const nlohmann::json& init = json.raw("init_lora_weights");
+  const ordered_json& init = json["init_lora_weights"].raw();
   const std::set<std::string> plain{"gaussian", "eva", "orthogonal"};
-  if (!init.is_null() && !init.is_boolean() && !(init.is_string() && plain.contains(init.get<std::string>())))
-    json.fail("init_lora_weights",
-              "true, false, \"gaussian\", \"eva\" or \"orthogonal\" (the others change the base)");
+  json["init_lora_weights"].expect(
+      init.is_null() || init.is_boolean() || (init.is_string() && plain.contains(init.get<std::string>())),
+      "true, false, \"gaussian\", \"eva\" or \"orthogonal\" (the others change the base)");
 }
 
 // One of PEFT's patterns: the last part or parts of layer names -> a number for those layers. The first that matches counts.
 class Pattern {
  public:
-  Pattern(const fs::path& path, const nlohmann::ordered_json& config, const char* key) {
-    if (!config.contains(key) || config.at(key).is_null()) return;
-    const auto fail = [&](const std::string& name, const char* expected) {
-      throw DataError(
-          concat(path.string(), ": ", key, ": ", name, name.empty() ? "" : ": ", "expected ", expected));
-    };
-    if (!config.at(key).is_object()) fail("", "an object of layer names and numbers");
-    for (const auto& [name, value] : config.at(key).items()) {
-      if (!value.is_number() || !(value.get<double>() > 0) || !std::isfinite(value.get<double>()))
-        fail(name, "a number > 0");
+  explicit Pattern(const OrderedJsonField& config) {
+    for (const auto& [name, field] : config.entries()) {
+      const auto value = field.get<double>();
+      field.expect(value > 0, "a number > 0");
       try {
-        entries_.emplace_back(std::regex("(.*\\.)?(" + name + ")"), value.get<double>());
+        entries_.emplace_back(std::regex("(.*\\.)?(" + name + ")"), value);
       } catch (const std::regex_error&) {
-        fail(name, "a layer name or a regular expression");
+        field.fail("a layer name or a regular expression as its name");
       }
     }
   }
@@ -102,23 +95,20 @@ struct Config {
 };
 
 Config read_config(const fs::path& path) {
-  const JsonFile json(path);
+  const OrderedJsonFile json(path);  // the order of the patterns counts
   refuse_other_kinds(json);
-  const auto ordered = nlohmann::ordered_json::parse(read_file(path));  // the order of the patterns counts
   Config config{.options = {},
-                .base_model = {},
-                .rank = Pattern(path, ordered, "rank_pattern"),
-                .alpha = Pattern(path, ordered, "alpha_pattern")};
+                .base_model = json["base_model_name_or_path"].get_or<std::string>(),
+                .rank = Pattern(json["rank_pattern"]),
+                .alpha = Pattern(json["alpha_pattern"])};
   LoraOptions& options = config.options;
-  options.rank = json.integer("r", 1, kLargestRank);
-  options.alpha = json.number("lora_alpha");
-  if (!(options.alpha > 0) || !std::isfinite(options.alpha)) json.fail("lora_alpha", "a number > 0");
-  options.dropout = json.has("lora_dropout") ? json.number("lora_dropout") : 0;
-  if (!(options.dropout >= 0 && options.dropout < 1)) json.fail("lora_dropout", "a number from 0 to below 1");
-  options.rslora = json.boolean("use_rslora", false);
-  if (json.raw("init_lora_weights") == "gaussian") options.init = "gaussian";
-  if (!json.raw("base_model_name_or_path").is_null())
-    config.base_model = json.text("base_model_name_or_path");
+  options.rank = json["r"].integer(1, kLargestRank);
+  options.alpha = json["lora_alpha"].get<double>();
+  json["lora_alpha"].expect(options.alpha > 0, "a number > 0");
+  options.dropout = json["lora_dropout"].get_or(0.0);
+  json["lora_dropout"].expect(options.dropout >= 0 && options.dropout < 1, "a number from 0 to below 1");
+  options.rslora = json["use_rslora"].get_or(false);
+  if (json["init_lora_weights"].raw() == "gaussian") options.init = "gaussian";
   return config;
 }
 
@@ -281,9 +271,9 @@ std::string adapter_hash(const PeftAdapter& adapter) {
 
 void warn_if_other_base(const fs::path& adapter_directory, const fs::path& base) {
   const JsonFile config(adapter_directory / "adapter_config.json");
-  if (!config.raw("base_model_name_or_path").is_string() || config.text("base_model_name_or_path").empty())
-    return;
-  const fs::path named = adapter_directory / config.text("base_model_name_or_path");
+  const auto base_model = config["base_model_name_or_path"].get_or<std::string>();
+  if (base_model.empty()) return;
+  const fs::path named = adapter_directory / base_model;
   std::error_code ignored;
   if (!fs::exists(named, ignored) || fs::equivalent(named, base, ignored)) return;
   log_warn(adapter_directory.string(), ": this adapter was trained on ", named.lexically_normal().string(),
@@ -324,11 +314,11 @@ fs::path base_of_adapter(const fs::path& directory) {
   };
   if (holds_weights(directory)) return directory;
   const JsonFile config(directory / "adapter_config.json");
-  const fs::path base = directory / config.text("base_model_name_or_path");  // itself where it is absolute
+  const fs::path base = directory / config["base_model_name_or_path"].get<std::string>();  // itself where it is absolute
   if (!holds_weights(base))
-    config.fail("base_model_name_or_path",
-                "a directory with weights here (a name on a hub is none: download the base, and give it as "
-                "policy.checkpoint with this directory as policy.adapter)");
+    config["base_model_name_or_path"].fail(
+        "a directory with weights here (a name on a hub is none: download the base, and give it as "
+        "policy.checkpoint with this directory as policy.adapter)");
   return base;
 }
 

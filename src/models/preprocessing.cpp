@@ -8,7 +8,7 @@
 #include "apo/base/files.h"
 #include "apo/base/text.h"
 #include "apo/data/transforms.h"
-#include "models/json_file.h"
+#include "base/json.h"
 
 namespace apo::models {
 namespace {
@@ -134,14 +134,14 @@ void Preprocessing::save(const std::filesystem::path& directory) const {
 Preprocessing Preprocessing::load(const std::filesystem::path& directory, const std::string& unnorm_key) {
   const JsonFile file(directory / "preprocessor_config.json");
   Preprocessing preprocessing;
-  preprocessing.cameras = file.texts("cameras");
-  if (preprocessing.cameras.empty()) file.fail("cameras", "at least one camera");
-  preprocessing.image_size = file.integer("image_size", 16, 4096);
-  preprocessing.state_keys = file.texts("state_keys");
-  if (file.text("interpolation") != "bilinear") file.fail("interpolation", "\"bilinear\"");
+  preprocessing.cameras = file["cameras"].get<std::vector<std::string>>();
+  file["cameras"].expect(!preprocessing.cameras.empty(), "at least one camera");
+  preprocessing.image_size = file["image_size"].integer(16, 4096);
+  preprocessing.state_keys = file["state_keys"].get<std::vector<std::string>>();
+  file["interpolation"].expect(file["interpolation"].raw() == "bilinear", "\"bilinear\"");
   const auto path = directory / "dataset_statistics.json";
   preprocessing.statistics = data::statistics_from_json(read_file(path), unnorm_key, path.string());
-  preprocessing.dataset = unnorm_key.empty() ? JsonFile(path).keys().at(0) : unnorm_key;
+  preprocessing.dataset = unnorm_key.empty() ? JsonFile(path).root().entries().at(0).first : unnorm_key;
   for (const std::string& key : preprocessing.state_keys)
     APO_CHECK(DataError, preprocessing.statistics.state.contains(key), path.string(),
               ": no statistics of the state \"", key,

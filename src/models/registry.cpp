@@ -15,7 +15,7 @@
 #include "models/adapter_file.h"
 #include "models/base_check.h"
 #include "models/checkpoint_files.h"
-#include "models/json_file.h"
+#include "base/json.h"
 #include "models/missing_path.h"
 #include "models/openvla_policy.h"
 #include "models/small_policy.h"
@@ -136,7 +136,7 @@ void take_adapter(Policy& policy, const PolicyOptions& options, const fs::path& 
 
 PolicyFactory factory_of(const fs::path& directory) {
   const fs::path config = directory / "config.json";
-  return find_factory<DataError>(JsonFile(config).text("model_type"), config.string() + ": model_type");
+  return find_factory<DataError>(JsonFile(config)["model_type"].get<std::string>(), config.string() + ": model_type");
 }
 
 // What checkpoints/latest points to: a symbolic link to a directory, or a file that holds its name.

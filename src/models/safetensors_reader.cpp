@@ -12,7 +12,7 @@
 #include "apo/base/log.h"
 #include "apo/models/safetensors.h"
 #include "base/lfs_pointer.h"
-#include "models/json_file.h"
+#include "base/json.h"
 #include "models/mapped_file.h"
 #include "models/safetensors_types.h"
 
@@ -55,7 +55,7 @@ json parse_header(const std::string& where, const char* begin, const char* end) 
 uint64_t unsigned_number(const json& value, const std::string& where, const char* field) {
   APO_CHECK(DataError, value.is_number_unsigned(), where, ": ", field,
             ": expected whole numbers from 0, found ",
-            value.dump(-1, ' ', false, json::error_handler_t::replace).substr(0, 80));
+            json_excerpt(value));
   return value.get<uint64_t>();
 }
 
@@ -78,7 +78,7 @@ Entry parse_entry(const json& value, const std::string& where, uint64_t data_beg
   for (const json& size : value["shape"]) {
     const uint64_t extent = unsigned_number(size, where, "shape");
     APO_CHECK(DataError, extent <= INT64_MAX && !__builtin_mul_overflow(bytes, extent, &bytes), where,
-              ": shape: larger than any file: ", value["shape"].dump().substr(0, 200));
+              ": shape: larger than any file: ", json_excerpt(value["shape"]));
     entry.shape.push_back(static_cast<int64_t>(extent));
   }
 
@@ -150,16 +150,12 @@ Contents read_one_file(const fs::path& path) {
 
 Contents read_shards(const fs::path& index) {
   const JsonFile file(index);
-  const json& weights = file.raw("weight_map");
-  if (!weights.is_object()) file.fail("weight_map", "an object that names each tensor's shard");
+  file["weight_map"].expect(file["weight_map"].raw().is_object(), "an object that names each tensor's shard");
   std::map<std::string, Contents> shards;
   Contents all;
-  for (const auto& [name, value] : weights.items()) {
-    APO_CHECK(DataError, value.is_string(), index.string(), ": weight_map: ", name, ": expected a file name");
-    const auto shard = value.get<std::string>();
-    APO_CHECK(DataError, !shard.empty() && fs::path(shard).filename() == shard && shard != "..",
-              index.string(), ": weight_map: ", name, ": expected a file beside the index, found \"", shard,
-              "\"");
+  for (const auto& [name, field] : file["weight_map"].entries()) {
+    const auto shard = field.get<std::string>();
+    field.expect(!shard.empty() && fs::path(shard).filename() == shard && shard != "..", "a file beside the index");
     const fs::path path = index.parent_path() / shard;
     if (!shards.contains(shard)) {
       APO_CHECK(DataError, fs::exists(path), index.string(), ": the shard ", shard, " of the tensor ", name,
@@ -181,9 +177,10 @@ void warn_of_second_set(const fs::path& directory) {
   static std::set<fs::path> told;
   bool same = false;
   try {
-    const json weights = JsonFile(directory / "model.safetensors.index.json").raw("weight_map");
-    same = weights.is_object() && std::all_of(weights.begin(), weights.end(),
-                                              [](const json& shard) { return shard == "model.safetensors"; });
+    const JsonFile index(directory / "model.safetensors.index.json");
+    const json& weights = index["weight_map"].raw();
+    same = weights.is_object() &&
+           std::ranges::all_of(weights, [](const json& shard) { return shard == "model.safetensors"; });
   } catch (const DataError&) {
     // it is not read, so that it does not matter what it is
   }

@@ -11,7 +11,7 @@
 #include "apo/base/error.h"
 #include "apo/base/text.h"
 #include "apo/models/safetensors.h"
-#include "models/json_file.h"
+#include "base/json.h"
 #include "models/safetensors_types.h"
 
 namespace apo::models {

@@ -38,8 +38,4 @@ Interval paired_interval(const Pairs& pairs) {
           difference + reach(after.high - after.value, before.value - before.low)};
 }
 
-std::string p_text(double p) {
-  return p < 0.001 ? "p < 0.001" : concat("p = ", format_fixed(p, p < 0.1 ? 3 : 2));
-}
-
 }  // namespace apo::report

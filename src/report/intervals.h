@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "apo/base/proportions.h"
 #include "report/chart.h"
 
 namespace apo::report {
@@ -33,8 +34,5 @@ struct Pairs {
 /// with a, b the distances under the root above. Needs total() > 0.
 /// Source  Newcombe 1998, Stat. Med. 17, 2635-2650 (paired proportions), method 10.
 Interval paired_interval(const Pairs& pairs);
-
-/// "p = 0.31", "p = 0.012", "p < 0.001".
-std::string p_text(double p);
 
 }  // namespace apo::report

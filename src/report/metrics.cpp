@@ -11,9 +11,9 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
-#include "base/json_depth.h"
+#include "apo/base/text.h"
+#include "base/json.h"
 #include "report/html.h"
-#include "report/json_field.h"
 
 namespace apo::report {
 namespace {
@@ -64,19 +64,13 @@ std::string quote_not_finite(std::string_view line) {
 }
 
 std::optional<json> parse_line(std::string_view line) {
-  const auto parse = [](std::string_view text) { return json::parse(text, depth_guard("a line"), false); };
   try {
-    json value = parse(line);
-    if (value.is_discarded()) value = parse(quote_not_finite(line));
-    if (value.is_object()) return value;
+    std::optional<json> value = parse_if_json(line, "a line");
+    if (!value) value = parse_if_json(quote_not_finite(line), "a line");
+    if (value && value->is_object()) return value;
   } catch (const DataError&) {  // nested without end: no line of ours
   }
   return std::nullopt;
-}
-
-// The start of what a file holds, for an error message.
-std::string excerpt(std::string_view text) {
-  return text.size() <= 60 ? std::string(text) : std::string(text.substr(0, 57)) + "...";
 }
 
 struct Reading {
@@ -178,7 +172,7 @@ Metrics read_metrics(const std::filesystem::path& path) {
       break;
     }
     const std::string where = concat(path.string(), ":", number);
-    APO_CHECK(DataError, object.has_value(), where, ": expected one JSON object, found ", excerpt(line));
+    APO_CHECK(DataError, object.has_value(), where, ": expected one JSON object, found ", shortened(line, 60));
     add_line(*object, where, reading);
   }
   Metrics metrics = as_columns(reading);

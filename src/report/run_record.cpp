@@ -4,9 +4,9 @@
 #include <cmath>
 
 #include "apo/base/error.h"
+#include "base/json.h"
 #include "report/config_text.h"
 #include "report/html.h"
-#include "report/json_field.h"
 #include "report/objective_text.h"
 #include "report/picture.h"
 
@@ -21,19 +21,19 @@ struct HeavySample {
   std::optional<double> weight, lambda, reward, action_l1;
 };
 
-HeavySample read_sample(const Field& field) {
+HeavySample read_sample(const JsonField& field) {
   HeavySample sample;
-  sample.file = fs::path(field["file"].text()).filename().string();
-  sample.episode = field["episode"].text();
-  sample.source = field["source"].text();
-  sample.instruction = field["instruction"].text();
+  sample.file = fs::path(field["file"].get_or<std::string>()).filename().string();
+  sample.episode = field["episode"].get_or<std::string>();
+  sample.source = field["source"].get_or<std::string>();
+  sample.instruction = field["instruction"].get_or<std::string>();
   sample.picture = field["picture"].inner_path();
   sample.timestep = field["timestep"].count().value_or(0);
   sample.step = field["step"].count().value_or(0);
-  sample.weight = field["weight"].number();
-  sample.lambda = field["lambda"].number();
-  sample.reward = field["reward"].number();
-  sample.action_l1 = field["action_l1"].number();
+  sample.weight = field["weight"].find<double>();
+  sample.lambda = field["lambda"].find<double>();
+  sample.reward = field["reward"].find<double>();
+  sample.action_l1 = field["action_l1"].find<double>();
   return sample;
 }
 
@@ -99,7 +99,7 @@ std::optional<RunLabels> read_labels(const fs::path& run_dir) {
   std::error_code ignored;
   if (!fs::exists(run_dir / "labels.json", ignored)) return std::nullopt;
   const JsonFile file(run_dir / "labels.json");
-  const Field root = file.root();
+  const JsonField root = file.root();
   return RunLabels{.files = root["files"].count().value_or(0),
                    .episodes = root["episodes"].count().value_or(0),
                    .labels = root["labels"].counts(),
@@ -140,7 +140,7 @@ std::set<std::string> instructions(const fs::path& run_dir) {
   const JsonFile file(run_dir / "heaviest_samples.json");
   std::set<std::string> found;
   for (const char* group : {"desirable", "undesirable"})
-    for (const Field& field : file.root()[group].list()) found.insert(field["instruction"].text());
+    for (const JsonField& field : file.root()[group].list()) found.insert(field["instruction"].get_or<std::string>());
   found.erase("");
   return found;
 }
@@ -150,13 +150,13 @@ std::string heaviest_samples(const fs::path& run_dir, std::string_view config,
   std::error_code ignored;
   if (!fs::exists(run_dir / "heaviest_samples.json", ignored)) return "";
   const JsonFile file(run_dir / "heaviest_samples.json");
-  const Field root = file.root();
+  const JsonField root = file.root();
   const SampleText text = sample_text(config);
   Group desirable{"Desirable", text.desirable, "those that the policy predicted worst", false, {}};
   Group undesirable{
       "Undesirable", text.undesirable, "those that the policy still predicted best", text.wanted, {}};
-  for (const Field& field : root["desirable"].list()) desirable.samples.push_back(read_sample(field));
-  for (const Field& field : root["undesirable"].list()) undesirable.samples.push_back(read_sample(field));
+  for (const JsonField& field : root["desirable"].list()) desirable.samples.push_back(read_sample(field));
+  for (const JsonField& field : root["undesirable"].list()) undesirable.samples.push_back(read_sample(field));
   const std::string out = draw(desirable, text, run_dir, notes) + draw(undesirable, text, run_dir, notes);
   if (out.empty()) return "";
   const auto has_reward = [](const HeavySample& sample) { return sample.reward.has_value(); };

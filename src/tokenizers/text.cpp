@@ -7,45 +7,25 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "apo/base/text.h"
 #include "base/lfs_pointer.h"
-#include "tokenizers/utf8.h"
 
 namespace apo::tokenizers {
 namespace {
 
-// Enough of a text to recognise it, cut between characters.
-std::string excerpt(std::string_view text) {
-  constexpr size_t kLongest = 80;
-  if (text.size() <= kLongest) return std::string(text);
-  size_t end = kLongest;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
-  return std::string(text.substr(0, end)) + "...";
+constexpr size_t kLongestExcerpt = 80;
+
+// DataError "WHAT: expected UTF-8, ..." unless it is.
+void check_utf8(const char* what, std::string_view text) {
+  const size_t bad = utf8_size(text);
+  if (bad == text.size()) return;
+  throw DataError(concat(what, ": expected UTF-8, found the byte ", static_cast<int>(static_cast<unsigned char>(text[bad])),
+                         " at position ", bad));
 }
 
 bool is_blank(std::string_view text) { return text.find_first_not_of(" \t\r\n") == std::string_view::npos; }
 
 }  // namespace
-
-std::optional<size_t> first_invalid_utf8(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  for (size_t i = 0; i < text.size();) {
-    const unsigned char lead = byte(i);
-    const size_t length = lead < 0x80                   ? 1
-                          : lead >= 0xc2 && lead < 0xe0 ? 2
-                          : lead >= 0xe0 && lead < 0xf0 ? 3
-                          : lead >= 0xf0 && lead < 0xf5 ? 4
-                                                        : 0;
-    if (length == 0 || length > text.size() - i) return i;
-    for (size_t k = 1; k < length; ++k)
-      if ((byte(i + k) & 0xc0) != 0x80) return i;
-    // overlong forms, surrogates, and beyond U+10FFFF
-    if ((lead == 0xe0 && byte(i + 1) < 0xa0) || (lead == 0xed && byte(i + 1) >= 0xa0) ||
-        (lead == 0xf0 && byte(i + 1) < 0x90) || (lead == 0xf4 && byte(i + 1) >= 0x90))
-      return i;
-    i += length;
-  }
-  return std::nullopt;
-}
 
 struct TextTokenizer::State {
   std::filesystem::path path;
@@ -67,13 +47,10 @@ TextTokenizer::TextTokenizer(const std::filesystem::path& model) {
 }
 
 std::vector<int64_t> TextTokenizer::encode(std::string_view text) const {
-  const std::optional<size_t> bad = first_invalid_utf8(text);
-  APO_CHECK(DataError, !bad, "text: expected UTF-8, found the byte ",
-            bad ? static_cast<int>(static_cast<unsigned char>(text[*bad])) : 0, " at position ",
-            bad.value_or(0));
+  check_utf8("text", text);
   std::vector<int> ids;
   const auto status = state_->processor.Encode(text, &ids);
-  APO_CHECK(DataError, status.ok(), state_->path.string(), ": cannot encode \"", excerpt(text),
+  APO_CHECK(DataError, status.ok(), state_->path.string(), ": cannot encode \"", shortened(text, kLongestExcerpt),
             "\": ", status.ToString());
   return {ids.begin(), ids.end()};
 }
@@ -117,10 +94,7 @@ std::vector<int64_t> openvla_prompt(const TextTokenizer& tokenizer, std::string_
       DataError, !is_blank(instruction),
       "instruction: expected what the robot is asked to do, found an empty text (a data source may give one: "
       "`instruction:`)");
-  const std::optional<size_t> bad = first_invalid_utf8(instruction);
-  APO_CHECK(DataError, !bad, "instruction: expected UTF-8, found the byte ",
-            bad ? static_cast<int>(static_cast<unsigned char>(instruction[*bad])) : 0, " at position ",
-            bad.value_or(0));
+  check_utf8("instruction", instruction);
   const std::optional<int64_t> space = tokenizer.id("\u2581");
   APO_CHECK(DataError, tokenizer.bos() >= 0 && space, tokenizer.path().string(),
             ": OpenVLA's prompt needs the ", tokenizer.bos() < 0 ? "begin token" : "piece \"\u2581\"",
@@ -135,7 +109,7 @@ std::vector<int64_t> openvla_prompt(const TextTokenizer& tokenizer, std::string_
     ids.push_back(id);
   if (ids.back() != *space) ids.push_back(*space);
   APO_CHECK(DataError, static_cast<int64_t>(ids.size()) <= options.max_tokens, "instruction \"",
-            excerpt(instruction), "\": expected a prompt of at most ", options.max_tokens, " tokens, found ",
+            shortened(instruction, kLongestExcerpt), "\": expected a prompt of at most ", options.max_tokens, " tokens, found ",
             ids.size());
   return ids;
 }

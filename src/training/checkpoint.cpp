@@ -13,8 +13,9 @@
 #include "apo/base/log.h"
 #include "apo/config/options.h"
 #include "apo/models/safetensors.h"
-#include "base/json_depth.h"
+#include "base/json.h"
 #include "base/paths.h"
+#include "config/value.h"
 #include "models/checkpoint_files.h"
 #include "training/random_state.h"
 
@@ -60,47 +61,23 @@ ordered_json to_json(const TrainingState& state, const ScheduleOptions& schedule
           {"heaviest", to_json(state.heaviest)}};
 }
 
-void point_latest_at(const fs::path& checkpoint) {
-  const fs::path latest = checkpoint.parent_path() / "latest", temporary = latest.string() + ".partial";
-  std::error_code error;
-  fs::remove(temporary, error);
-  fs::create_symlink(checkpoint.filename(), temporary, error);
-  if (!error) fs::rename(temporary, latest, error);
-  APO_CHECK(RunError, !error, latest.string(), ": cannot point it at ", checkpoint.filename().string(), ": ",
-            error.message());
-}
-
-template <class T>
-T value_of(const ordered_json& json, const char* key, const fs::path& path) {
-  try {
-    return json.at(key).get<T>();
-  } catch (const nlohmann::json::exception&) {
-    throw DataError(concat(path.string(), ": ", key, ": ",
-                           json.contains(key) ? "found " + json.at(key).dump() : "missing",
-                           "; expected what training writes there"));
-  }
-}
-
-HeaviestSamples heaviest_of(const ordered_json& json, const fs::path& path) {
+HeaviestSamples heaviest_of(const JsonField& json) {
   HeaviestSamples heaviest;
   std::vector<WeighedSample> samples;
-  for (const ordered_json& entry : value_of<std::vector<ordered_json>>(json, "samples", path)) {
+  json["samples"].expect(json["samples"].present(), "a list");
+  for (const JsonField& entry : json["samples"].list()) {
     WeighedSample s;
-    s.index = {value_of<int32_t>(entry, "file", path), value_of<int32_t>(entry, "episode", path),
-               value_of<int32_t>(entry, "timestep", path)};
-    const int source = value_of<int>(entry, "source", path);
-    APO_CHECK(DataError, source >= 0 && source <= static_cast<int>(ActionSource::intervention), path.string(),
-              ": source: expected 0, 1 or 2, found ", source);
-    s.source = static_cast<ActionSource>(source);
-    s.desirable = value_of<bool>(entry, "desirable", path);
-    s.step = value_of<int64_t>(entry, "step", path);
-    s.lambda = value_of<double>(entry, "lambda", path);
-    s.weight = value_of<double>(entry, "weight", path);
-    s.reward = entry.contains("reward") && entry["reward"].is_null() ? kAbsent : value_of<double>(entry, "reward", path);
-    s.action_l1 = value_of<double>(entry, "action_l1", path);
+    s.index = {entry["file"].get<int32_t>(), entry["episode"].get<int32_t>(), entry["timestep"].get<int32_t>()};
+    s.source = static_cast<ActionSource>(entry["source"].integer(0, static_cast<int>(ActionSource::intervention)));
+    s.desirable = entry["desirable"].get<bool>();
+    s.step = entry["step"].get<int64_t>();
+    s.lambda = entry["lambda"].get<double>();
+    s.weight = entry["weight"].get<double>();
+    s.reward = entry["reward"].get_or(kAbsent);
+    s.action_l1 = entry["action_l1"].get<double>();
     samples.push_back(s);
   }
-  heaviest.restore(value_of<int64_t>(json, "from_step", path), std::move(samples));
+  heaviest.restore(json["from_step"].get<int64_t>(), std::move(samples));
   return heaviest;
 }
 
@@ -162,7 +139,7 @@ fs::path save_checkpoint(const fs::path& run_directory, const TrainingState& sta
     json["files"] = models::file_hashes(staging);
     write_file_atomic(staging / "state.json", models::sealed(json));
   });
-  point_latest_at(path);
+  replace_link(directory / "latest", path.filename());
   return path;
 }
 
@@ -174,45 +151,39 @@ std::optional<fs::path> newest_checkpoint(const fs::path& run_directory) {
 
 TrainingState read_state(const fs::path& checkpoint) {
   const fs::path path = checkpoint / "state.json";
-  const std::string text = read_file(path);
-  const ordered_json json =
-      ordered_json::parse(text, depth_guard<ordered_json>(path.string()), /*allow_exceptions=*/false);
-  APO_CHECK(DataError, json.is_object(), path.string(), ": expected a JSON object, found ",
-            json.is_discarded() ? "no JSON" : json.type_name());
-  const auto version = value_of<int64_t>(json, "version", path);
-  APO_CHECK(DataError, version >= kOldestStateVersion && version <= kStateVersion, path.string(),
-            ": version: expected ", kOldestStateVersion, " to ", kStateVersion, ", found ", version);
-  models::check_seal(path, text, /*must=*/version == kStateVersion);
+  const JsonFile json(path);
+  const int64_t version = json["version"].integer(kOldestStateVersion, kStateVersion);
+  models::check_seal(path, read_file(path), /*must=*/version == kStateVersion);
   TrainingState state;
-  state.step = value_of<int64_t>(json, "step", path);
-  state.metrics_bytes = value_of<int64_t>(json, "metrics_bytes", path);
-  state.samples_bytes = value_of<int64_t>(json, "samples_bytes", path);
-  state.data_fingerprint = value_of<std::string>(json, "data_fingerprint", path);
-  state.policy_checkpoint = value_of<std::string>(json, "policy_checkpoint", path);
-  const char* from_run = "policy_checkpoint_from_run";
-  if (json.contains(from_run)) state.policy_checkpoint_from_run = value_of<std::string>(json, from_run, path);
-  state.policy_hash = value_of<std::string>(json, "policy_hash", path);
-  if (json.contains("frozen_hash")) state.frozen_hash = value_of<std::string>(json, "frozen_hash", path);
-  if (json.contains("cached_reference_hash"))
-    state.cached_reference_hash = value_of<std::string>(json, "cached_reference_hash", path);
-  state.reference_stored = value_of<bool>(json, "reference_stored", path);
-  const auto metrics = value_of<ordered_json>(json, "metrics", path);
-  for (const auto& [name, metric] : metrics.items())
-    if (metric.is_number()) state.metrics[name] = metric.get<double>();
-  if (json.contains("heaviest")) state.heaviest = heaviest_of(json["heaviest"], path);
+  state.step = json["step"].get<int64_t>();
+  state.metrics_bytes = json["metrics_bytes"].get<int64_t>();
+  state.samples_bytes = json["samples_bytes"].get<int64_t>();
+  state.data_fingerprint = json["data_fingerprint"].get<std::string>();
+  state.policy_checkpoint = json["policy_checkpoint"].get<std::string>();
+  state.policy_checkpoint_from_run = json["policy_checkpoint_from_run"].get_or(state.policy_checkpoint_from_run);
+  state.policy_hash = json["policy_hash"].get<std::string>();
+  state.frozen_hash = json["frozen_hash"].get_or<std::string>();
+  state.cached_reference_hash = json["cached_reference_hash"].get_or<std::string>();
+  state.reference_stored = json["reference_stored"].get<bool>();
+  json["metrics"].expect(json["metrics"].present(), "the numbers of the last step");
+  for (const auto& [name, metric] : json["metrics"].entries())
+    if (metric.raw().is_number()) state.metrics[name] = metric.get<double>();
+  if (json["heaviest"].present()) state.heaviest = heaviest_of(json["heaviest"]);
   return state;
 }
 
-void as_before_the_hold(std::string_view config_yaml, objective::ObjectiveOptions& options) {
-  if (config_yaml.find("reference_kl_weight:") == std::string_view::npos) options.reference_kl_weight = 0;
+void as_before_the_hold(std::string_view config_yaml, std::string_view section,
+                        objective::ObjectiveOptions& options) {
+  if (!config::is_written(config_yaml, concat(section, ".reference_kl_weight"))) options.reference_kl_weight = 0;
 }
 
 TrainingOptions read_options(const fs::path& checkpoint) {
   try {
-    auto options = config::load<TrainingOptions>(config::Document::from_file(checkpoint / "config.yaml"));
-    const std::string text = read_file(checkpoint / "config.yaml");
-    if (text.find("group_size:") == std::string::npos) as_before_groups(options);
-    as_before_the_hold(text, options.objective);
+    const fs::path file = checkpoint / "config.yaml";
+    const std::string text = read_file(file);
+    auto options = config::load<TrainingOptions>(config::Document::from_text(text, {}, checkpoint, file.string()));
+    if (!config::is_written(text, "objective.weights.group_size")) as_before_groups(options);
+    as_before_the_hold(text, "objective", options.objective);
     return options;
   } catch (const ConfigError& error) {
     throw DataError(concat(checkpoint.string(), ": damaged checkpoint: ", error.what()));

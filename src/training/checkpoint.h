@@ -61,8 +61,10 @@ std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::pa
 
 /// DataError naming file and key.
 TrainingState read_state(const std::filesystem::path& checkpoint);
-/// What the `objective` of a config meant that was written before `reference_kl_weight` existed: nothing was held.
-void as_before_the_hold(std::string_view config_yaml, objective::ObjectiveOptions& options);
+/// What an objective meant, `section` of a config, that was written before `reference_kl_weight` existed: nothing
+/// was held.
+void as_before_the_hold(std::string_view config_yaml, std::string_view section,
+                        objective::ObjectiveOptions& options);
 /// Those of a run from before objective.weights.group_size or reference_kl_weight say in today's keys what they meant
 /// then.
 TrainingOptions read_options(const std::filesystem::path& checkpoint);

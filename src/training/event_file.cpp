@@ -9,6 +9,8 @@
 #include <bit>
 
 #include "apo/base/error.h"
+#include "base/open_file.h"
+#include "base/paths.h"
 
 namespace apo::training {
 namespace {
@@ -86,9 +88,7 @@ std::string tfrecord(std::string_view bytes) {
 
 EventFile::EventFile(const std::filesystem::path& directory, int64_t first_step, double wall_time_s,
                      const std::function<void(const std::filesystem::path&)>& begins) {
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  APO_CHECK(RunError, !error, directory.string(), ": cannot create directory: ", error.message());
+  make_directory(directory);
   std::array<char, 256> host{};
   ::gethostname(host.data(), host.size() - 1);
   // TensorBoard reads files in the order of their names; a second run within the same second comes after the
@@ -96,7 +96,7 @@ EventFile::EventFile(const std::filesystem::path& directory, int64_t first_step,
   for (int64_t attempt = 0; descriptor_ < 0; ++attempt) {
     path_ = directory /
             concat("events.out.tfevents.", static_cast<int64_t>(wall_time_s), ".", host.data(), ".", attempt);
-    if (std::filesystem::exists(std::filesystem::symlink_status(path_, error))) continue;
+    if (lies_there(path_)) continue;
     if (begins) begins(path_);
     descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     APO_CHECK(RunError, descriptor_ >= 0 || errno == EEXIST, path_.string(),
@@ -136,12 +136,7 @@ void EventFile::add_scalars(int64_t step, double wall_time_s,
 void EventFile::write(const std::string& event) {
   const std::string record = tfrecord(event);
   std::string_view rest = record;
-  while (!rest.empty()) {
-    const ssize_t n = ::write(descriptor_, rest.data(), rest.size());
-    if (n < 0 && errno == EINTR) continue;
-    APO_CHECK(RunError, n > 0, path_.string(), ": cannot write: ", strerror(errno));
-    rest.remove_prefix(static_cast<size_t>(n));
-  }
+  write_all(descriptor_, rest, path_);
 }
 
 }  // namespace apo::training

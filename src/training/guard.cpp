@@ -4,13 +4,12 @@
 
 #include <cmath>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "apo/base/error.h"
 #include "apo/base/log.h"
 #include "apo/objective/weights.h"
-#include "base/json_depth.h"
+#include "base/json.h"
 #include "models/checkpoint_files.h"
 #include "training/checkpoint.h"
 
@@ -128,10 +127,10 @@ std::vector<std::string> Guard::add(const Metrics& metrics) {
 void Guard::replay(const std::filesystem::path& metrics_file) {
   std::ifstream file(metrics_file);
   for (std::string line; std::getline(file, line);) {
-    const nlohmann::json json = nlohmann::json::parse(line, depth_guard(metrics_file.string()), false);
-    if (!json.is_object()) continue;
+    const auto json = parse_if_json(line, metrics_file.string());
+    if (!json || !json->is_object()) continue;
     Metrics metrics;
-    for (const auto& [name, value] : json.items())
+    for (const auto& [name, value] : json->items())
       if (value.is_number()) metrics.emplace_back(name, value.get<double>());
     add(metrics);
   }

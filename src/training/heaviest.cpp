@@ -11,6 +11,7 @@
 #include "apo/base/files.h"
 #include "apo/data/transforms.h"
 #include "apo/data/webp.h"
+#include "base/paths.h"
 
 namespace apo::training {
 namespace {
@@ -104,8 +105,7 @@ void write_heaviest_samples(const fs::path& run_directory, const HeaviestSamples
     std::error_code ignored;
     if (name.find("desirable-") <= 2 && name.ends_with(".webp")) fs::remove(entry->path(), ignored);
   }
-  fs::create_directories(pictures, error);
-  APO_CHECK(RunError, !error, pictures.string(), ": cannot create directory: ", error.message());
+  make_directory(pictures);
   ordered_json groups = {{"desirable", ordered_json::array()}, {"undesirable", ordered_json::array()}};
   for (const WeighedSample& entry : heaviest.samples()) {
     check_index(entry.index, dataset);

@@ -19,6 +19,7 @@
 #include "apo/models/reference.h"
 #include "apo/training/optimizer.h"
 #include "apo/training/run_files.h"
+#include "base/stopwatch.h"
 #include "models/checkpoint_files.h"
 #include "models/mapped_file.h"
 #include "training/cached_reference.h"
@@ -36,13 +37,9 @@ namespace apo::training {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
 
 constexpr double kManyClipped = 0.1;
 
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
 double wall_time_s() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
@@ -88,7 +85,7 @@ class Run {
   // in the order in which they are made
   const TrainingOptions& options_;
   const TrainHooks& hooks_;
-  Clock::time_point begin_ = Clock::now();
+  Stopwatch stopwatch_;
   at::Device device_;
   LibrarySettings library_;
   RunDirectory directory_;
@@ -305,7 +302,7 @@ void Run::check_finite(double loss, double gradient_norm, const std::vector<data
 }
 
 void Run::take_step() {
-  const Clock::time_point begin = Clock::now();
+  const Stopwatch stopwatch;
   data::Batch batch = loader_->next();
   APO_ASSERT(batch.position == state_.step);
   optimizer_->zero_gradients();
@@ -327,7 +324,7 @@ void Run::take_step() {
        .epoch = static_cast<double>(state_.step) / static_cast<double>(sampler_->batches_per_epoch()),
        .grad_norm = gradient_norm,
        .learning_rate = rate,
-       .step_seconds = seconds_since(begin),
+       .step_seconds = stopwatch.seconds(),
        .data_seconds = batch.data_seconds,
        .memory_bytes = memory_bytes(device_)},
       batch.samples, outcome);
@@ -425,7 +422,7 @@ TrainResult Run::result() const {
   return {.steps = state_.step,
           .checkpoint = last_checkpoint_,
           .metrics = state_.metrics,
-          .seconds = seconds_since(begin_)};
+          .seconds = stopwatch_.seconds()};
 }
 
 TrainResult Run::train() {

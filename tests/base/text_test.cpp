@@ -57,5 +57,22 @@ TEST(Join, PutsTheSeparatorBetween) {
   EXPECT_EQ(join(std::vector<std::string_view>{"one", "two", "three"}, " | "), "one | two | three");
 }
 
+TEST(Utf8Size, IsWhereTheFirstBadByteStands) {
+  EXPECT_EQ(utf8_size(""), 0u);
+  EXPECT_EQ(utf8_size("a\u00fc\u20ac\U0001f916"), 10u);
+  EXPECT_EQ(utf8_size("ab\xff" "c"), 2u);
+  EXPECT_EQ(utf8_size("a\u00fc\xe2\x82"), 3u);  // cut
+  EXPECT_EQ(character_size("\u20ac and more"), 3u);
+  EXPECT_EQ(character_size("\x82"), 0u);
+  EXPECT_EQ(character_size(""), 0u);
+}
+
+TEST(Shortened, CutsNoCharacter) {
+  EXPECT_EQ(shortened("12345678", 8), "12345678");
+  EXPECT_EQ(shortened("123456789", 8), "12345...");
+  EXPECT_EQ(shortened("1234\u00fc678", 8), "1234...");
+  EXPECT_EQ(shortened("12\u20ac\u20ac\u20ac", 8), "12\u20ac...");
+}
+
 }  // namespace
 }  // namespace apo

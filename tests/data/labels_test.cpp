@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include "apo/base/error.h"
 #include "apo/base/random.h"
 #include "data/recordings.h"
 
@@ -156,7 +157,7 @@ TEST(Labels, ACorrectionThatIsOneGraspCounts) {
   for (size_t i = 0; i < 40; ++i) record.actions[i] = {i < 20 || i >= 30 ? 0.4f : i < 25 ? 0.1f : 0.0f, 0, i < 25 ? -1.0f : 1.0f};
   record.success = true;
   const auto steps = label_episode(record, {});   // K = 10
-  EXPECT_EQ(letters(steps), std::string(15, 'd') + std::string(10, 'u') + "i...." + std::string(10, 'd'));
+  EXPECT_EQ(letters(steps), concat(std::string(15, 'd'), std::string(10, 'u'), "i....", std::string(10, 'd')));
   EXPECT_TRUE(steps[25].take_over);
   EXPECT_FALSE(steps[25].nothing_to_imitate);
   for (size_t i = 15; i < 25; ++i) EXPECT_EQ(steps[i].dimension_credit[2], 1.0f) << i;   // |-1 - 1| = 2, at most 1

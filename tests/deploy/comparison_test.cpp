@@ -95,18 +95,18 @@ TEST(Comparison, BadJsonSaysWhatIsWrong) {
   const auto message = [](const std::string& text) {
     return message_of<DataError>([&] { Comparison::from_json(text, "runs/1/comparison.json"); });
   };
-  EXPECT_THAT(message("[]"), HasSubstr("runs/1/comparison.json: expected a JSON object"));
-  EXPECT_THAT(message("{"), HasSubstr("expected a JSON object"));
-  EXPECT_THAT(message("{}"), HasSubstr("expected the key seed"));
+  EXPECT_THAT(message("[]"), HasSubstr("runs/1/comparison.json: expected an object, found []"));
+  EXPECT_THAT(message("{"), HasSubstr("runs/1/comparison.json:1: expected JSON"));
+  EXPECT_THAT(message("{}"), HasSubstr("runs/1/comparison.json: seed: expected a whole number, found nothing"));
   std::string text = comparison().json();
   const auto replaced = [&](const std::string& from, const std::string& to) {
     std::string other = text;
     return other.replace(other.find(from), from.size(), to);
   };
   EXPECT_THAT(message(replaced("\"success\":[0", "\"success\":[2")),
-              HasSubstr("results[0]: success: expected 0 and 1"));
+              HasSubstr("results[0].success[0]: expected an integer from 0 to 1, found 2"));
   EXPECT_THAT(message(replaced("\"unaided\":[0,", "\"unaided\":[")), HasSubstr("expected 4 trials"));
-  EXPECT_THAT(message(replaced("\"lost\":1", "\"lost\":\"one\"")), HasSubstr("results[0]: lost"));
+  EXPECT_THAT(message(replaced("\"lost\":1", "\"lost\":\"one\"")), HasSubstr("results[0].lost: expected a whole number, found \"one\""));
   EXPECT_THAT(message(replaced("\"results\":[", "\"results\":[],\"more\":[")), HasSubstr("results"));
 }
 

@@ -243,10 +243,10 @@ TEST_F(PeftFile, RefusesBadNumbers) {
            {"lora_dropout", 1, "lora_dropout: expected a number from 0"},
            {"base_model_name_or_path", 3, "base_model_name_or_path: expected a text"},
            {"rank_pattern", {2}, "rank_pattern: expected an object"},
-           {"rank_pattern", {{"proj", 0}}, "rank_pattern: proj: expected a number > 0"},
+           {"rank_pattern", {{"proj", 0}}, "rank_pattern.proj: expected a number > 0"},
            {"alpha_pattern",
             {{"(", 2}},
-            "alpha_pattern: (: expected a layer name or a regular expression"}}) {
+            "alpha_pattern.(: expected a layer name or a regular expression"}}) {
     const auto before = config_;
     config_[key] = value;
     EXPECT_THAT(complaint(), AllOf(HasSubstr("adapter_config.json"), HasSubstr(text))) << key;

@@ -159,7 +159,7 @@ TEST_F(Checkpoint, NamesAWrongConfig) {
   std::ofstream(directory_ / "config.json", std::ios::trunc) << "{\"model_type\": " << bomb << "}";
   EXPECT_THAT(complaint(), HasSubstr("config.json: JSON nested too deeply, beyond 64 levels"));
   std::ofstream(directory_ / "config.json", std::ios::trunc) << "{";
-  EXPECT_THAT(complaint(), HasSubstr("config.json: not JSON"));
+  EXPECT_THAT(complaint(), HasSubstr("config.json:1: expected JSON, found the end of the file"));
 }
 
 TEST(MakePolicy, SuggestsTheTypeThatWasMeant) {

@@ -489,7 +489,7 @@ TEST(BadSummary, NamesTheKeyThatIsWrong) {
             where + "rounds: expected a list with at least one round, found []");
   EXPECT_EQ(error_of(dir, "{\"rounds\": [3]}"), where + "rounds[0]: expected an object, found 3");
   EXPECT_EQ(error_of(dir, with("/rounds/1/evaluation/trials", "many")),
-            where + "rounds[1].evaluation.trials: expected a number, found \"many\"");
+            where + "rounds[1].evaluation.trials: expected a whole number, at least 0, found \"many\"");
   EXPECT_EQ(error_of(dir, with("/rounds/1/evaluation/successes", -1)),
             where + "rounds[1].evaluation.successes: expected a whole number, at least 0, found -1");
   EXPECT_EQ(error_of(dir, with("/rounds/1/evaluation/successes", 201)),

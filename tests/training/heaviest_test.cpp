@@ -201,7 +201,7 @@ TEST(HeaviestSamplesOfARun, BeginAnewAfterACheckpointWithoutThem) {
     read_state(state.parent_path());
     FAIL() << "no error";
   } catch (const DataError& error) {
-    EXPECT_THAT(error.what(), HasSubstr("file: found \"x\""));
+    EXPECT_THAT(error.what(), HasSubstr("heaviest.samples[0].file: expected a whole number, found \"x\""));
   }
 }
 

@@ -326,10 +326,10 @@ TEST(Resume, NamesADamagedCheckpointsFile) {
   };
   const std::string state = read_file(checkpoint / "state.json");
   write_file_atomic(checkpoint / "state.json", state.substr(0, state.size() / 2));
-  EXPECT_THAT(message(), HasSubstr((checkpoint / "state.json").string() + ": expected a JSON object"));
+  EXPECT_THAT(message(), HasSubstr((checkpoint / "state.json").string() + ":"));
   // of an older run: without hashes
   write_file_atomic(checkpoint / "state.json", R"({"version": 1, "step": "three"})");
-  EXPECT_THAT(message(), HasSubstr("state.json: step: found \"three\""));
+  EXPECT_THAT(message(), HasSubstr("state.json: step: expected a whole number, found \"three\""));
   write_file_atomic(checkpoint / "state.json", state);
   for (const char* file :
        {"training_state.safetensors", "reference.safetensors", "policy/model.safetensors"}) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace apo {
 
@@ -24,5 +25,8 @@ Rate wilson(int64_t count, int64_t total, double z = kQuantile95);
 /// binomial(only_first + only_second, 1/2). 1 if there is no such pair.
 /// Source  McNemar 1947; the exact form is the sign test on the discordant pairs.
 double mcnemar_exact(int64_t only_first, int64_t only_second);
+
+/// How a table says a p-value: "p = 0.31", "p = 0.012", "p < 0.001".
+std::string p_text(double p);
 
 }  // namespace apo

@@ -21,6 +21,12 @@ std::string join(const Words& words, std::string_view separator = ", ") {
 /// Whether the bytes are UTF-8: whole characters, none longer than it need be, no surrogates, nothing beyond
 /// U+10FFFF.
 bool is_utf8(std::string_view text);
+/// Where the first byte stands that belongs to no such character; the size of the text if all do.
+size_t utf8_size(std::string_view text);
+/// Bytes of the character that `text` begins with, 0 if it begins with none.
+size_t character_size(std::string_view text);
+/// At most so many bytes (3 or more) of a text, "..." in place of what was left out; no character is cut.
+std::string shortened(std::string_view text, size_t longest);
 
 enum class NewLines { escaped, kept };
 /// The text as it may stand on a terminal: what would move the cursor, begin an escape sequence, break the
