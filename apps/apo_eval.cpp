@@ -34,7 +34,7 @@ void merge(const EvalArguments& arguments) {
   if (!arguments.output.empty())
     check_output("--output", arguments.output,
                  text_beginning("the table of an earlier --merge", "| disruption |"));
-  const std::string table = deploy::merge_evaluations(named);
+  const std::string table = loop::merge_evaluations(named);
   if (arguments.output.empty())
     std::cout << table;
   else

@@ -22,11 +22,11 @@ std::string in_percent(const Rate& rate) {
 }
 
 // The last line: success before and after.
-std::string what_happened(const deploy::RefineResult& result) {
-  const deploy::RoundResult& base = result.rounds.front();
+std::string what_happened(const loop::RefineResult& result) {
+  const loop::RoundResult& base = result.rounds.front();
   const std::string before = in_percent(base.evaluation.success);
   if (result.rounds.size() == 1) return concat("success  ", before, " of the base, not refined");
-  const deploy::RoundResult* in_use = &base;
+  const loop::RoundResult* in_use = &base;
   for (const auto& round : result.rounds)
     if (round.promotion.promoted) in_use = &round;
   if (in_use == &base)
@@ -35,7 +35,7 @@ std::string what_happened(const deploy::RefineResult& result) {
                 base.evaluation.success.total, " trials, 95% intervals)");
 }
 
-void print_rounds(const deploy::RefineResult& result, const std::string& dir) {
+void print_rounds(const loop::RefineResult& result, const std::string& dir) {
   std::cout << "\nround  success              unaided  take-overs in deployment        policy\n";
   for (const auto& round : result.rounds) {
     const auto& success = round.evaluation.success;
@@ -54,10 +54,10 @@ void print_rounds(const deploy::RefineResult& result, const std::string& dir) {
             << what_happened(result) << "; open " << dir << "/report.html\n";
 }
 
-void print_comparison(const deploy::RefineResult& result, const std::string& dir) {
+void print_comparison(const loop::RefineResult& result, const std::string& dir) {
   const std::string name = dir + "/comparison.json";
   std::cout << "\n"
-            << deploy::comparison_markdown({&result.comparison, 1}, {&name, 1}) << "\nnumbers  " << dir
+            << loop::comparison_markdown({&result.comparison, 1}, {&name, 1}) << "\nnumbers  " << dir
             << "/comparison.json\ntables   " << dir << "/comparison.md\nopen     " << dir << "/report.html\n";
 }
 
@@ -72,7 +72,7 @@ void merge(const RefineArguments& arguments) {
   if (!arguments.output.empty())
     check_output("--output", arguments.output,
                  text_beginning("the tables of an earlier --merge", "## After "));
-  const std::string tables = deploy::merge_comparisons(arguments.merge);
+  const std::string tables = loop::merge_comparisons(arguments.merge);
   if (arguments.output.empty())
     std::cout << tables;
   else
@@ -84,7 +84,7 @@ void run_refine(const RefineArguments& arguments) {
   const auto config = apps::read_config(arguments.config);
   if (!config) return;
   const std::string& dir = config->training.run.dir;
-  const auto result = deploy::refine(*config, arguments.existing.value(), config::print(*config));
+  const auto result = loop::refine(*config, arguments.existing.value(), config::print(*config));
   try {
     report::write_loop_report(dir);
   } catch (const std::exception& error) {  // the loop itself is done

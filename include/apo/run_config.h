@@ -1,13 +1,13 @@
 // The roof: every room's options as the one config file that all programs read.
 #pragma once
 
-#include "apo/deploy/refine.h"
+#include "apo/loop/refine.h"
 
 namespace apo {
 
 /// The whole config: run, policy, reference, data, objective, optimizer, schedule, train, logging, environment, deploy,
 /// eval, refine. Each program uses the sections that concern it.
-struct RunConfig : deploy::RefineSetup {
+struct RunConfig : loop::RefineSetup {
   void visit(config::Visitor& v);
 };
 

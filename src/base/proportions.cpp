@@ -1,8 +1,11 @@
 #include "apo/base/proportions.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <iomanip>
+#include <limits>
+#include <numeric>
 #include <sstream>
 
 #include "apo/base/error.h"
@@ -40,6 +43,63 @@ std::string p_text(double p) {
   std::ostringstream out;
   out << "p = " << std::fixed << std::setprecision(p < 0.1 ? 3 : 2) << p;
   return out.str();
+}
+
+PairedTest paired_test(const std::vector<bool>& first, const std::vector<bool>& second) {
+  const size_t pairs = std::min(first.size(), second.size());
+  PairedTest test;
+  test.pairs = static_cast<int64_t>(pairs);
+  for (size_t i = 0; i < pairs; ++i) {
+    test.only_first += first[i] && !second[i];
+    test.only_second += second[i] && !first[i];
+  }
+  if (test.pairs > 0)
+    test.difference =
+        static_cast<double>(test.only_first - test.only_second) / static_cast<double>(test.pairs);
+  test.p = mcnemar_exact(test.only_first, test.only_second);
+  return test;
+}
+
+MeanOverBases mean_over_bases(std::span<const double> values) {
+  APO_ASSERT(!values.empty());
+  // t(0.975) of 1, 2, ... degrees of freedom; beyond, within 0.005 of 1.96 + 2.5 / them
+  static constexpr std::array kQuantiles = {12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365,
+                                            2.306,  2.262, 2.228, 2.201, 2.179, 2.160, 2.145,
+                                            2.131,  2.120, 2.110, 2.101, 2.093, 2.086};
+  const auto n = static_cast<double>(values.size());
+  const double mean = std::accumulate(values.begin(), values.end(), 0.0) / n;
+  if (values.size() < 2) {
+    constexpr double kInfinite = std::numeric_limits<double>::infinity();
+    return {.mean = mean, .low = -kInfinite, .high = kInfinite};
+  }
+  double squares = 0;
+  for (const double value : values) squares += (value - mean) * (value - mean);
+  const size_t freedom = values.size() - 1;
+  const double t =
+      freedom <= kQuantiles.size() ? kQuantiles[freedom - 1] : 1.96 + 2.5 / static_cast<double>(freedom);
+  const double half = t * std::sqrt(squares / static_cast<double>(freedom) / n);
+  return {.mean = mean, .low = mean - half, .high = mean + half};
+}
+
+double design_effect(std::span<const std::vector<bool>> outcomes) {
+  const auto m = static_cast<double>(outcomes.size());
+  const size_t num_seeds = outcomes.empty() ? 0 : outcomes[0].size();
+  for (const std::vector<bool>& loop : outcomes) APO_ASSERT(loop.size() == num_seeds);
+  if (outcomes.size() < 2 || num_seeds < 2) return std::max(1.0, m);
+  double mean = 0, between = 0, within = 0;
+  for (const std::vector<bool>& loop : outcomes) mean += static_cast<double>(std::count(loop.begin(), loop.end(), true));
+  mean /= m * static_cast<double>(num_seeds);
+  for (size_t seed = 0; seed < num_seeds; ++seed) {
+    double share = 0;
+    for (const std::vector<bool>& loop : outcomes) share += (loop[seed] ? 1 : 0) / m;
+    between += m * (share - mean) * (share - mean);
+    within += m * share * (1 - share);
+  }
+  between /= static_cast<double>(num_seeds - 1);
+  within /= static_cast<double>(num_seeds) * (m - 1);
+  const double spread = between + (m - 1) * within;
+  if (spread < 1e-12) return m;  // one and the same outcome everywhere
+  return std::clamp(1 + (m - 1) * (between - within) / spread, 1.0, m);
 }
 
 }  // namespace apo

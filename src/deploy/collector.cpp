@@ -159,4 +159,10 @@ CollectionSummary collect(Environment& environment, models::Policy& policy, Inte
   return summary;
 }
 
+void DeployOptions::visit(config::Visitor& v) {
+  v("intervention", intervention, "who may take over");
+  v("collect", collect, "when a deployment ends and what is recorded");
+  v("demonstrations", demonstrations, "the expert's demonstrations");
+}
+
 }  // namespace apo::deploy

@@ -6,7 +6,7 @@
 #include "apo/base/log.h"
 #include "apo/deploy/collector.h"
 #include "apo/deploy/evaluator.h"
-#include "deploy/loop_state.h"
+#include "loop/loop_state.h"
 #include "deploy/results.h"
 #include "support/byte_flips.h"
 #include "support/temp_dir.h"

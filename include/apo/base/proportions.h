@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
+#include <vector>
 
 namespace apo {
 
@@ -25,6 +27,31 @@ Rate wilson(int64_t count, int64_t total, double z = kQuantile95);
 /// binomial(only_first + only_second, 1/2). 1 if there is no such pair.
 /// Source  McNemar 1947; the exact form is the sign test on the discordant pairs.
 double mcnemar_exact(int64_t only_first, int64_t only_second);
+
+/// Two methods on the same seeds: what only one of them did.
+struct PairedTest {
+  int64_t only_first = 0, only_second = 0, pairs = 0;
+  double difference = 0;   ///< share of the first minus share of the second
+  double p = 1;            ///< two-sided
+};
+/// Seed by seed; of a longer vector the end is left out, for only one of the two was there.
+PairedTest paired_test(const std::vector<bool>& first, const std::vector<bool>& second);
+
+/// A mean over freshly trained bases with its 95 % interval, bases as the units.
+struct MeanOverBases {
+  double mean = 0, low = 0, high = 0;
+};
+/// Student's t: mean ± t(0.975, n - 1) s / sqrt(n), s² with n - 1. One value: low and high are infinite.
+MeanOverBases mean_over_bases(std::span<const double> values);
+
+/// How much less the m outcomes of each seed tell than m independent ones: outcomes[loop][seed], m loops.
+///
+///   deff = 1 + (m - 1) ICC,   ICC = (MSB - MSW) / (MSB + (m - 1) MSW),   clamped to [1, m]
+///
+/// with the mean squares between and within seeds of a one-way analysis of variance. m where every outcome is the
+/// same or there is but one seed; 1 for one loop. n trials are worth n / deff independent ones.
+/// Source  Kish 1965 (design effect); Rao & Scott 1992 (proportions at the effective sample size).
+double design_effect(std::span<const std::vector<bool>> outcomes);
 
 /// How a table says a p-value: "p = 0.31", "p = 0.012", "p < 0.001".
 std::string p_text(double p);

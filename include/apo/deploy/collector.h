@@ -101,4 +101,12 @@ CollectionSummary collect_demonstrations(const EnvironmentOptions& environment,
                                          const DemonstrationOptions& options,
                                          const std::filesystem::path& output);
 
+/// Config section `deploy`: how a policy is deployed under a human's eyes.
+struct DeployOptions {
+  InterventionOptions intervention;
+  CollectOptions collect;
+  DemonstrationOptions demonstrations;
+  void visit(config::Visitor& v);
+};
+
 }  // namespace apo::deploy

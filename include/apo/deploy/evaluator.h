@@ -15,7 +15,6 @@
 
 #include "apo/base/proportions.h"
 #include "apo/data/dataset.h"
-#include "apo/deploy/comparison.h"
 #include "apo/deploy/environment.h"
 #include "apo/deploy/intervention.h"
 #include "apo/models/policy.h"

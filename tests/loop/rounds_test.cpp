@@ -4,9 +4,9 @@
 
 #include "apo/base/error.h"
 #include "apo/config/options.h"
-#include "apo/deploy/refine.h"
+#include "apo/loop/refine.h"
 
-namespace apo::deploy {
+namespace apo::loop {
 namespace {
 
 using ::testing::AllOf;
@@ -66,4 +66,4 @@ TEST(Rounds, WhatIsWrongIsNamed) {
 }
 
 }  // namespace
-}  // namespace apo::deploy
+}  // namespace apo::loop

@@ -9,7 +9,7 @@
 
 #include "base/manifest.h"
 
-namespace apo::deploy {
+namespace apo::loop {
 
 /// state.json of a loop: stage name -> what the stage returned. What the stages write is entered in the
 /// manifest.
@@ -42,4 +42,4 @@ class LoopState {
 /// state.json.
 void check_trained(const nlohmann::json& trained, const std::string& where);
 
-}  // namespace apo::deploy
+}  // namespace apo::loop

@@ -1,4 +1,4 @@
-#include "apo/deploy/comparison.h"
+#include "apo/loop/comparison.h"
 
 #include <algorithm>
 #include <array>
@@ -15,7 +15,7 @@
 #include "apo/config/options.h"
 #include "base/json.h"
 
-namespace apo::deploy {
+namespace apo::loop {
 namespace {
 
 using nlohmann::ordered_json;
@@ -130,42 +130,6 @@ Comparison Comparison::from_json(const std::string& json, const std::string& whe
   return comparison;
 }
 
-PairedTest paired_test(const std::vector<bool>& first, const std::vector<bool>& second) {
-  const size_t pairs = std::min(first.size(), second.size());
-  PairedTest test;
-  test.pairs = static_cast<int64_t>(pairs);
-  for (size_t i = 0; i < pairs; ++i) {
-    test.only_first += first[i] && !second[i];
-    test.only_second += second[i] && !first[i];
-  }
-  if (test.pairs > 0)
-    test.difference =
-        static_cast<double>(test.only_first - test.only_second) / static_cast<double>(test.pairs);
-  test.p = mcnemar_exact(test.only_first, test.only_second);
-  return test;
-}
-
-MeanOverBases mean_over_bases(std::span<const double> values) {
-  APO_ASSERT(!values.empty());
-  // t(0.975) of 1, 2, ... degrees of freedom; beyond, within 0.005 of 1.96 + 2.5 / them
-  static constexpr std::array kQuantiles = {12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365,
-                                            2.306,  2.262, 2.228, 2.201, 2.179, 2.160, 2.145,
-                                            2.131,  2.120, 2.110, 2.101, 2.093, 2.086};
-  const auto n = static_cast<double>(values.size());
-  const double mean = std::accumulate(values.begin(), values.end(), 0.0) / n;
-  if (values.size() < 2) {
-    constexpr double kInfinite = std::numeric_limits<double>::infinity();
-    return {.mean = mean, .low = -kInfinite, .high = kInfinite};
-  }
-  double squares = 0;
-  for (const double value : values) squares += (value - mean) * (value - mean);
-  const size_t freedom = values.size() - 1;
-  const double t =
-      freedom <= kQuantiles.size() ? kQuantiles[freedom - 1] : 1.96 + 2.5 / static_cast<double>(freedom);
-  const double half = t * std::sqrt(squares / static_cast<double>(freedom) / n);
-  return {.mean = mean, .low = mean - half, .high = mean + half};
-}
-
 std::string merge_comparisons(std::span<const std::string> directories) {
   std::vector<Comparison> loops;
   std::vector<std::string> names;
@@ -179,4 +143,4 @@ std::string merge_comparisons(std::span<const std::string> directories) {
   return comparison_markdown(loops, names);
 }
 
-}  // namespace apo::deploy
+}  // namespace apo::loop

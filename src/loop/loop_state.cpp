@@ -1,4 +1,4 @@
-#include "deploy/loop_state.h"
+#include "loop/loop_state.h"
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
@@ -6,7 +6,7 @@
 #include "base/json.h"
 #include "base/stopwatch.h"
 
-namespace apo::deploy {
+namespace apo::loop {
 
 LoopState::LoopState(const std::filesystem::path& dir)
     : path_(dir / "state.json"), manifest_(dir, "run.dir: " + dir.string()) {
@@ -56,4 +56,4 @@ void LoopState::clear(const std::string& directory) {
   manifest_.claim({directory + "/"});
 }
 
-}  // namespace apo::deploy
+}  // namespace apo::loop

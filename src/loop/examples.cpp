@@ -1,4 +1,4 @@
-#include "deploy/examples.h"
+#include "loop/examples.h"
 
 #include <torch/types.h>
 
@@ -8,7 +8,7 @@
 #include "apo/data/webp.h"
 #include "base/paths.h"
 
-namespace apo::deploy {
+namespace apo::loop {
 namespace {
 
 namespace fs = std::filesystem;
@@ -26,8 +26,8 @@ class Examples {
         after_(current.evaluation.trials),
         base_(stages.load(base.policy)),
         current_(stages.load(current.policy)),
-        human_(make_intervention_source(stages.setup().deploy.intervention)),
-        environment_(make_environment(stages.setup().environment)) {}
+        human_(deploy::make_intervention_source(stages.setup().deploy.intervention)),
+        environment_(deploy::make_environment(stages.setup().environment)) {}
 
   json draw() {
     if (refined_) draw_solved();
@@ -44,7 +44,7 @@ class Examples {
     for (size_t i = 0; i < pairs() && count < most(); ++i) {
       if (before_[i].success || !after_[i].success) continue;
       const uint64_t seed = before_[i].seed;
-      const RecordedTrial corrected = record_trial(*base_, *environment_, seed, kSize, human_.get());
+      const deploy::RecordedTrial corrected = deploy::record_trial(*base_, *environment_, seed, kSize, human_.get());
       if (corrected.take_overs == 0 && with_human) continue;
       ++count;
       add("solved", "failure", play(*base_, seed), "the base policy", before_[i].success);
@@ -67,12 +67,12 @@ class Examples {
 
   int64_t most() const { return stages_.setup().refine.animations; }
   size_t pairs() const { return std::min(before_.size(), after_.size()); }
-  RecordedTrial play(models::Policy& policy, uint64_t seed) {
-    return record_trial(policy, *environment_, seed, kSize);
+  deploy::RecordedTrial play(models::Policy& policy, uint64_t seed) {
+    return deploy::record_trial(policy, *environment_, seed, kSize);
   }
 
   // `who` acted alone, and how this ended in the evaluation; nobody alone: a person took over.
-  void add(const char* kind, const char* name, const RecordedTrial& trial, const std::string& who,
+  void add(const char* kind, const char* name, const deploy::RecordedTrial& trial, const std::string& who,
            std::optional<bool> evaluated) {
     const uint64_t seed = trial.trial.seed;
     const fs::path path = stages_.dir() / "animations" / concat(name, "-", seed, ".webp");
@@ -97,8 +97,8 @@ class Examples {
   const bool refined_;  // the policy in use is not the base
   const std::vector<Trial>&before_, &after_;
   std::unique_ptr<models::Policy> base_, current_;
-  std::unique_ptr<InterventionSource> human_;
-  std::unique_ptr<Environment> environment_;
+  std::unique_ptr<deploy::InterventionSource> human_;
+  std::unique_ptr<deploy::Environment> environment_;
   std::string chosen_;
   json drawn_ = json::array();
 };
@@ -109,4 +109,4 @@ json draw_examples(const Stages& stages, const RoundResult& base, const RoundRes
   return Examples(stages, base, current).draw();
 }
 
-}  // namespace apo::deploy
+}  // namespace apo::loop

@@ -1,4 +1,4 @@
-#include "apo/deploy/comparison.h"
+#include "apo/loop/comparison.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,13 +11,13 @@
 #include "apo/base/files.h"
 #include "apo/base/proportions.h"
 #include "apo/deploy/evaluator.h"
-#include "deploy/comparing.h"
+#include "loop/comparing.h"
 #include "deploy/fakes.h"
 #include "deploy/results.h"
 #include "deploy/table.h"
 #include "support/temp_dir.h"
 
-namespace apo::deploy {
+namespace apo::loop {
 namespace {
 
 using ::testing::AllOf;
@@ -327,13 +327,13 @@ TEST(Evaluations, OfSeveralPoliciesAndBasesBecomeOneTable) {
   const std::string table = merge_evaluations(std::vector<std::pair<std::string, std::string>>{
       {"a", a1}, {"b", b1}, {"a", a2}, {"b", b2}});
   EXPECT_THAT(table, HasSubstr("| disruption | a | b |"));
-  EXPECT_THAT(table, HasSubstr(concat("| none | 0.750 [", fixed(three.low, 2), ", ", fixed(three.high, 2), "] (0.75 / 0.75) | 1.000 [")));
+  EXPECT_THAT(table, HasSubstr(concat("| none | 0.750 [", deploy::fixed(three.low, 2), ", ", deploy::fixed(three.high, 2), "] (0.75 / 0.75) | 1.000 [")));
   EXPECT_THAT(table, HasSubstr("| action_noise | 0.250 ["));
   EXPECT_THAT(table, HasSubstr("(1.00 / 0.75) |\n"));
   EXPECT_THAT(table, HasSubstr("4 trials of each of 2 bases"));
   // one base: no bases to list
   EXPECT_THAT(merge_evaluations(std::vector<std::pair<std::string, std::string>>{{"a", a1}}),
-              HasSubstr(concat("| none | 0.750 [", fixed(three.low, 2), ", ", fixed(three.high, 2), "] |\n")));
+              HasSubstr(concat("| none | 0.750 [", deploy::fixed(three.low, 2), ", ", deploy::fixed(three.high, 2), "] |\n")));
 
   using Named = std::vector<std::pair<std::string, std::string>>;
   const auto refused = [](const Named& named) {
@@ -359,4 +359,4 @@ TEST(Evaluations, OfSeveralPoliciesAndBasesBecomeOneTable) {
 }
 
 }  // namespace
-}  // namespace apo::deploy
+}  // namespace apo::loop

@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "apo/deploy/refine.h"
+#include "apo/loop/refine.h"
 #include "apo/models/policy.h"
-#include "deploy/loop_state.h"
+#include "loop/loop_state.h"
 
-namespace apo::deploy {
+namespace apo::loop {
 
 /// Seed of the first episode of a deployment: far from those of evaluation and demonstrations, apart for each
 /// round of each loop for five rounds; the sixth of a run.seed has the seeds of the first of the next run.seed.
@@ -73,4 +73,4 @@ class Stages {
 /// What summary.json says of an evaluation.
 nlohmann::json evaluation_json(const EvalResult& evaluation);
 
-}  // namespace apo::deploy
+}  // namespace apo::loop

@@ -1,4 +1,4 @@
-#include "deploy/stages.h"
+#include "loop/stages.h"
 
 #include <torch/types.h>
 
@@ -10,7 +10,7 @@
 #include "base/paths.h"
 #include "training/checkpoint.h"
 
-namespace apo::deploy {
+namespace apo::loop {
 namespace {
 
 namespace fs = std::filesystem;
@@ -52,7 +52,7 @@ Stages::Stages(const RefineSetup& setup)
     : setup_(setup),
       dir_(setup.training.run.dir),
       device_(select_device(setup.training.run.device)),
-      gripper_(make_environment(setup.environment)->spec().gripper),
+      gripper_(deploy::make_environment(setup.environment)->spec().gripper),
       state_(dir_) {
   // also for deployments and evaluations: idle threads of the tensor library burn time where cores are scarce
   training::set_up_arithmetic(setup.training.run);
@@ -79,8 +79,8 @@ void Stages::demonstrate() {
   const fs::path output = dir_ / "demonstrations.hdf5";
   state_.run("demonstrations", files_of_recording(output, dir_), [&]() -> json {
     DemonstrationOptions options = setup_.deploy.demonstrations;
-    options.existing = ExistingFile::overwrite;
-    return json::parse(collect_demonstrations(setup_.environment, options, output).json());
+    options.existing = deploy::ExistingFile::overwrite;
+    return json::parse(deploy::collect_demonstrations(setup_.environment, options, output).json());
   });
   data::SourceOptions source;
   source.path = output.string();
@@ -139,11 +139,11 @@ json Stages::deploy(const std::string& stage, const std::string& checkpoint,
   return state_.run(stage, writes, [&]() -> json {
     make_directory(output.parent_path());
     const auto policy = load(checkpoint);
-    const auto environment = make_environment(setup_.environment);
-    const auto human = make_intervention_source(intervention);
+    const auto environment = deploy::make_environment(setup_.environment);
+    const auto human = deploy::make_intervention_source(intervention);
     CollectOptions options = given;
-    options.existing = ExistingFile::overwrite;
-    return json::parse(collect(*environment, *policy, *human, options, output).json());
+    options.existing = deploy::ExistingFile::overwrite;
+    return json::parse(deploy::collect(*environment, *policy, *human, options, output).json());
   });
 }
 
@@ -185,7 +185,7 @@ EvalResult Stages::evaluate(const std::string& stage, const std::string& checkpo
     const EvalResult result = deploy::evaluate(*policy, setup_.environment, setup_.eval);
     // a full disk loses no number
     log_info(stage, ": success ", result.success.count, "/", result.success.total);
-    write_results(result, setup_.environment, setup_.eval, dir);
+    deploy::write_results(result, setup_.environment, setup_.eval, dir);
     return {{"success_rate", result.success.rate}};
   });
   const fs::path file = dir / "results.json";
@@ -210,4 +210,4 @@ json evaluation_json(const EvalResult& evaluation) {
           {"seconds", evaluation.seconds}};
 }
 
-}  // namespace apo::deploy
+}  // namespace apo::loop

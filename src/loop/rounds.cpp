@@ -6,9 +6,9 @@
 #include "apo/base/error.h"
 #include "apo/base/text.h"
 #include "apo/config/options.h"
-#include "apo/deploy/refine.h"
+#include "apo/loop/refine.h"
 
-namespace apo::deploy {
+namespace apo::loop {
 namespace {
 
 constexpr std::array<std::string_view, 8> kSections = {
@@ -59,4 +59,4 @@ RefineSetup setup_of_round(const RefineSetup& setup, int64_t round) {
   return now;
 }
 
-}  // namespace apo::deploy
+}  // namespace apo::loop

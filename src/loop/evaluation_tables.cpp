@@ -6,11 +6,11 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/proportions.h"
-#include "apo/deploy/comparison.h"
+#include "apo/loop/comparison.h"
 #include "apo/deploy/evaluator.h"
 #include "deploy/table.h"
 
-namespace apo::deploy {
+namespace apo::loop {
 namespace {
 
 // One evaluation: its undisrupted trials, then those of each disruption.
@@ -23,11 +23,11 @@ struct Conditions {
 
 Conditions read(const std::string& directory) {
   const std::string file = directory + "/results.json";
-  const EvalResult result = EvalResult::from_json(read_file(file), file);
+  const deploy::EvalResult result = deploy::EvalResult::from_json(read_file(file), file);
   Conditions conditions{
       .names = {"none"}, .success = {result.successes()}, .environment = result.environment, .seeds = {}};
-  for (const Trial& trial : result.trials) conditions.seeds.push_back(trial.seed);
-  for (const DisruptedResult& disrupted : result.disruptions) {
+  for (const deploy::Trial& trial : result.trials) conditions.seeds.push_back(trial.seed);
+  for (const deploy::DisruptedResult& disrupted : result.disruptions) {
     conditions.names.push_back(disrupted.disruption);
     conditions.success.push_back(disrupted.result.successes());
   }
@@ -49,12 +49,12 @@ std::string cell(const Column& column, size_t condition) {
     const auto n = std::count(success.begin(), success.end(), true);
     count += n, total += std::ssize(success);
     each += concat(each.empty() ? "" : " / ",
-                   fixed(static_cast<double>(n) / static_cast<double>(success.size()), 2));
+                   deploy::fixed(static_cast<double>(n) / static_cast<double>(success.size()), 2));
     outcomes.push_back(success);
   }
   const Rate rate = wilson(count, total, kQuantile95 * std::sqrt(design_effect(outcomes)));
   const std::string pooled =
-      concat(fixed(rate.rate, 3), " [", fixed(rate.low, 2), ", ", fixed(rate.high, 2), "]");
+      concat(deploy::fixed(rate.rate, 3), " [", deploy::fixed(rate.low, 2), ", ", deploy::fixed(rate.high, 2), "]");
   return column.bases.size() > 1 ? concat(pooled, " (", each, ")") : pooled;
 }
 
@@ -86,18 +86,18 @@ std::string merge_evaluations(std::span<const std::pair<std::string, std::string
     column->bases.push_back(std::move(conditions));
   }
   const size_t num_bases = columns.front().bases.size();
-  TableRows rows = {{"disruption"}};
+  deploy::TableRows rows = {{"disruption"}};
   for (const Column& column : columns) {
     APO_CHECK(ConfigError, column.bases.size() == num_bases, "--merge: expected as many directories of ",
               column.name, " as of ", columns.front().name, ", ", num_bases, ", found ", column.bases.size());
-    rows[0].push_back(escaped(column.name));
+    rows[0].push_back(deploy::escaped(column.name));
   }
   for (size_t condition = 0; condition < first.names.size(); ++condition) {
     rows.push_back({first.names[condition]});
     for (const Column& column : columns) rows.back().push_back(cell(column, condition));
   }
   return concat(
-      markdown_table(rows), "\nSuccess in ", first.seeds.size(), " trials",
+      deploy::markdown_table(rows), "\nSuccess in ", first.seeds.size(), " trials",
       num_bases > 1
           ? concat(" of each of ", num_bases,
                    " bases with Wilson's 95 % interval at the effective number of trials (all bases are "
@@ -106,4 +106,4 @@ std::string merge_evaluations(std::span<const std::pair<std::string, std::string
           : std::string(" with Wilson's 95 % interval.\n"));
 }
 
-}  // namespace apo::deploy
+}  // namespace apo::loop

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "apo/deploy/collector.h"
-#include "apo/deploy/comparison.h"
+#include "apo/loop/comparison.h"
 #include "apo/deploy/environment.h"
 #include "apo/deploy/evaluator.h"
 #include "apo/deploy/intervention.h"
@@ -17,15 +17,17 @@ namespace apo::config {
 class Visitor;
 }
 
-namespace apo::deploy {
+namespace apo::loop {
 
-/// Config section `deploy`: how a policy is deployed under a human's eyes.
-struct DeployOptions {
-  InterventionOptions intervention;
-  CollectOptions collect;
-  DemonstrationOptions demonstrations;
-  void visit(config::Visitor& v);
-};
+using deploy::CollectOptions;
+using deploy::CollectionSummary;
+using deploy::DemonstrationOptions;
+using deploy::DeployOptions;
+using deploy::EnvironmentOptions;
+using deploy::EvalOptions;
+using deploy::EvalResult;
+using deploy::InterventionOptions;
+using deploy::Trial;
 
 /// How the base policy is trained from the demonstrations (config section `refine.base`); what is not here is as in
 /// the top-level sections.
@@ -118,4 +120,4 @@ struct RefineResult {
 /// ConfigError before anything runs where the sections of any training of the loop contradict each other.
 RefineResult refine(const RefineSetup& setup, training::ExistingRun existing, const std::string& config_yaml);
 
-}  // namespace apo::deploy
+}  // namespace apo::loop

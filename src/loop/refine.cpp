@@ -1,4 +1,4 @@
-#include "apo/deploy/refine.h"
+#include "apo/loop/refine.h"
 
 #include <torch/types.h>
 
@@ -14,14 +14,14 @@
 #include "apo/training/run_files.h"
 #include "base/manifest.h"
 #include "base/provenance_json.h"
-#include "deploy/comparing.h"
-#include "deploy/examples.h"
-#include "deploy/loop_state.h"
-#include "deploy/promotion.h"
-#include "deploy/stages.h"
+#include "loop/comparing.h"
+#include "loop/examples.h"
+#include "loop/loop_state.h"
+#include "loop/promotion.h"
+#include "loop/stages.h"
 #include "training/checkpoint.h"
 
-namespace apo::deploy {
+namespace apo::loop {
 namespace {
 
 namespace fs = std::filesystem;
@@ -285,12 +285,6 @@ RefineOptions::RefineOptions() {
   base.train.batch_size = 32;
 }
 
-void DeployOptions::visit(config::Visitor& v) {
-  v("intervention", intervention, "who may take over");
-  v("collect", collect, "when a deployment ends and what is recorded");
-  v("demonstrations", demonstrations, "the expert's demonstrations");
-}
-
 void BaseOptions::visit(config::Visitor& v) {
   v("objective", objective, "as the top-level section; sft by default");
   v("optimizer", optimizer, "as the top-level section");
@@ -327,10 +321,10 @@ RefineResult refine(const RefineSetup& setup, ExistingRun existing, const std::s
   check_setup(setup);
   // what this machine lacks is told before the directory belongs to this config
   select_device(setup.training.run.device);
-  make_environment(setup.environment);
+  deploy::make_environment(setup.environment);
   open_directory(dir, existing, setup, config_yaml);
   if (!setup.refine.comparison.methods.empty()) return compare(setup, config_yaml);
   return Loop(setup, config_yaml).run();
 }
 
-}  // namespace apo::deploy
+}  // namespace apo::loop

@@ -3,9 +3,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "deploy/stages.h"
+#include "loop/stages.h"
 
-namespace apo::deploy {
+namespace apo::loop {
 
 /// Draws up to refine.animations trials of each kind into dir/animations and returns the summary's
 /// `animations`: a list of kind ("solved", "failed"), chosen (how the trials of this kind were), title,
@@ -17,4 +17,4 @@ namespace apo::deploy {
 /// both.
 nlohmann::json draw_examples(const Stages& stages, const RoundResult& base, const RoundResult& current);
 
-}  // namespace apo::deploy
+}  // namespace apo::loop

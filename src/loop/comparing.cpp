@@ -1,4 +1,4 @@
-#include "deploy/comparing.h"
+#include "loop/comparing.h"
 
 #include <cctype>
 #include <map>
@@ -8,10 +8,10 @@
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "base/provenance_json.h"
-#include "deploy/stages.h"
-#include "deploy/take_overs.h"
+#include "loop/stages.h"
+#include "loop/take_overs.h"
 
-namespace apo::deploy {
+namespace apo::loop {
 namespace {
 
 namespace fs = std::filesystem;
@@ -240,4 +240,4 @@ RefineResult compare(const RefineSetup& setup, const std::string& config_yaml) {
   return Comparing(setup, config_yaml).run();
 }
 
-}  // namespace apo::deploy
+}  // namespace apo::loop

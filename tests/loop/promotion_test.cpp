@@ -1,9 +1,9 @@
-#include "deploy/promotion.h"
+#include "loop/promotion.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace apo::deploy {
+namespace apo::loop {
 namespace {
 
 EvalResult tried(const std::vector<bool>& success) {
@@ -34,4 +34,4 @@ TEST(Promotion, AsGoodIsGoodEnoughAndWorseWithinTheToleranceToo) {
 }
 
 }  // namespace
-}  // namespace apo::deploy
+}  // namespace apo::loop

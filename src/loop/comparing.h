@@ -3,9 +3,9 @@
 
 #include <string>
 
-#include "apo/deploy/refine.h"
+#include "apo/loop/refine.h"
 
-namespace apo::deploy {
+namespace apo::loop {
 
 /// What `method` trains with: the top-level sections but for what the method has of its own. Recordings are not in it.
 training::TrainingOptions training_of(const MethodOptions& method, const training::TrainingOptions& top_level);
@@ -13,4 +13,4 @@ training::TrainingOptions training_of(const MethodOptions& method, const trainin
 /// What `refine` does when there are methods to compare. The directory is open already.
 RefineResult compare(const RefineSetup& setup, const std::string& config_yaml);
 
-}  // namespace apo::deploy
+}  // namespace apo::loop

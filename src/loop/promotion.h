@@ -2,9 +2,9 @@
 #pragma once
 
 #include "apo/deploy/evaluator.h"
-#include "apo/deploy/refine.h"
+#include "apo/loop/refine.h"
 
-namespace apo::deploy {
+namespace apo::loop {
 
 /// The rule: on the trials that both were evaluated on (the same seeds), the refined policy succeeds in a share that is not
 /// lower than the other's minus `tolerance`, a share. Of unequal numbers of trials the end is left out (`paired_test`); without
@@ -15,4 +15,4 @@ Promotion judge_promotion(const EvalResult& refined, const EvalResult& in_use, d
 /// "+41.0 points against the policy in use (84 trials won, 2 lost of 200, p < 0.001)"
 std::string promotion_text(const Promotion& promotion);
 
-}  // namespace apo::deploy
+}  // namespace apo::loop

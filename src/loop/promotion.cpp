@@ -1,4 +1,4 @@
-#include "deploy/promotion.h"
+#include "loop/promotion.h"
 
 #include <cmath>
 
@@ -6,7 +6,7 @@
 #include "apo/base/proportions.h"
 #include "deploy/table.h"
 
-namespace apo::deploy {
+namespace apo::loop {
 Promotion judge_promotion(const EvalResult& refined, const EvalResult& in_use, double tolerance) {
   Promotion promotion;
   promotion.test = paired_test(refined.successes(), in_use.successes());
@@ -17,9 +17,9 @@ Promotion judge_promotion(const EvalResult& refined, const EvalResult& in_use, d
 
 std::string promotion_text(const Promotion& promotion) {
   const PairedTest& test = promotion.test;
-  return concat(test.difference < 0 ? "−" : "+", fixed(100 * std::abs(test.difference), 1),
+  return concat(test.difference < 0 ? "−" : "+", deploy::fixed(100 * std::abs(test.difference), 1),
                 " points against the policy in use (", test.only_first, " trials won, ", test.only_second,
                 " lost of ", test.pairs, ", ", p_text(test.p), ")");
 }
 
-}  // namespace apo::deploy
+}  // namespace apo::loop

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "apo/deploy/comparison.h"
+#include "apo/loop/comparison.h"
 
-namespace apo::deploy {
+namespace apo::loop {
 
 /// Episode by episode: was there a take-over, for whatever reason?
 inline std::vector<bool> corrected(const MethodResult& result) {
@@ -24,4 +24,4 @@ inline std::vector<bool> corrected_for(const MethodResult& result, const std::st
   return out;
 }
 
-}  // namespace apo::deploy
+}  // namespace apo::loop

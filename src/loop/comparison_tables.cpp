@@ -7,11 +7,11 @@
 
 #include "apo/base/error.h"
 #include "apo/base/proportions.h"
-#include "apo/deploy/comparison.h"
+#include "apo/loop/comparison.h"
 #include "deploy/table.h"
-#include "deploy/take_overs.h"
+#include "loop/take_overs.h"
 
-namespace apo::deploy {
+namespace apo::loop {
 namespace {
 
 // What is counted of a result, trial by trial or episode by episode.
@@ -47,13 +47,13 @@ Rate pooled(const Row& row, const Bits& bits, Units units) {
 
 std::string rate_cell(const Row& row, const Bits& bits, Units units) {
   const Rate rate = pooled(row, bits, units);
-  return concat(fixed(rate.rate, 3), " [", fixed(rate.low, 2), ", ", fixed(rate.high, 2), "]");
+  return concat(deploy::fixed(rate.rate, 3), " [", deploy::fixed(rate.low, 2), ", ", deploy::fixed(rate.high, 2), "]");
 }
 
 std::string loops_cell(const Row& row, const Bits& bits) {
   std::string text;
   for (const MethodResult* result : row)
-    text += concat(text.empty() ? "" : " / ", fixed(pooled({result}, bits, Units::episodes).rate, 2));
+    text += concat(text.empty() ? "" : " / ", deploy::fixed(pooled({result}, bits, Units::episodes).rate, 2));
   return text;
 }
 
@@ -86,7 +86,7 @@ PairedTest pooled_test(const Row& row, const Row& other, const Bits& bits, Units
 std::string test_cell(const Row& row, const Row& other, const Bits& bits, Units units) {
   if (row.front()->method == other.front()->method) return "–";
   const PairedTest test = pooled_test(row, other, bits, units);
-  return concat(test.difference >= 0 ? "+" : "−", fixed(std::abs(100 * test.difference), 1), ", ",
+  return concat(test.difference >= 0 ? "+" : "−", deploy::fixed(std::abs(100 * test.difference), 1), ", ",
                 p_text(test.p));
 }
 
@@ -99,7 +99,7 @@ std::string among_cell(const Row& row, const Row* base, bool base_succeeded) {
     for (size_t i = 0; i < std::min(now.size(), before.size()); ++i)
       if (before[i] == base_succeeded) ++total, successes += now[i] ? 1 : 0;
   }
-  return total == 0 ? "–" : fixed(static_cast<double>(successes) / static_cast<double>(total), 2);
+  return total == 0 ? "–" : deploy::fixed(static_cast<double>(successes) / static_cast<double>(total), 2);
 }
 
 // "+2.8 [−8.5, 14.0]": the difference in success, bases as the units.
@@ -109,7 +109,7 @@ std::string over_bases_cell(const Row& row, const Row& other) {
   for (size_t loop = 0; loop < row.size(); ++loop)
     differences.push_back(100 * paired_test(row[loop]->success, other[loop]->success).difference);
   const auto points = [](double value) {
-    return concat(value < 0 ? "−" : "", fixed(std::min(100.0, std::abs(value)), 1));
+    return concat(value < 0 ? "−" : "", deploy::fixed(std::min(100.0, std::abs(value)), 1));
   };
   const MeanOverBases over = mean_over_bases(differences);
   return concat(over.mean < 0 ? "" : "+", points(over.mean), " [", points(over.low), ", ", points(over.high),
@@ -197,18 +197,18 @@ class Merged {
     const auto others = opponents(round);
     const Row* base = row_of("base", round);
     const std::vector<std::string> kinds = reasons(round);
-    TableRows trials = {{"method", "success", "each base", "unaided", "kept", "learned"}};
-    TableRows episodes = {{"method", "episodes with a take-over", "each base"}};
+    deploy::TableRows trials = {{"method", "success", "each base", "unaided", "kept", "learned"}};
+    deploy::TableRows episodes = {{"method", "episodes with a take-over", "each base"}};
     for (const auto& [name, row] : others) {
-      trials[0].push_back(concat("success against ", escaped(name)));
-      if (row->size() > 1) trials[0].push_back(concat("against ", escaped(name), ", over bases"));
+      trials[0].push_back(concat("success against ", deploy::escaped(name)));
+      if (row->size() > 1) trials[0].push_back(concat("against ", deploy::escaped(name), ", over bases"));
     }
-    for (const std::string& kind : kinds) episodes[0].push_back(escaped(kind));
+    for (const std::string& kind : kinds) episodes[0].push_back(deploy::escaped(kind));
     for (const char* column : {"lost", "episodes", "take-overs", "human steps"})
       episodes[0].emplace_back(column);
     for (const auto& [name, row] : others) {
-      episodes[0].push_back(concat("take-overs against ", escaped(name)));
-      if (!kinds.empty()) episodes[0].push_back(concat(escaped(kinds[0]), " against ", escaped(name)));
+      episodes[0].push_back(concat("take-overs against ", deploy::escaped(name)));
+      if (!kinds.empty()) episodes[0].push_back(concat(deploy::escaped(kinds[0]), " against ", deploy::escaped(name)));
     }
     size_t num_loops = 0, num_trials = 0, num_episodes = 0;
     for (const auto& [key, row] : rows_) {
@@ -219,16 +219,16 @@ class Merged {
     }
     return concat("## After ", round, round == 1 ? " round" : " rounds", "\n\n", num_loops,
                   num_loops == 1 ? " base" : " freshly trained bases", ", ", num_trials,
-                  " trials of each policy.\n\n", markdown_table(trials), "\nThe next deployment: ",
+                  " trials of each policy.\n\n", deploy::markdown_table(trials), "\nThe next deployment: ",
                   take_overs_ > 0 ? concat(take_overs_, " take-overs") : concat(num_episodes, " episodes"),
                   " of each policy under the human's eyes",
                   take_overs_ > 0 ? ", or as many episodes as allowed" : "", ".\n\n",
-                  markdown_table(episodes), "\n");
+                  deploy::markdown_table(episodes), "\n");
   }
 
   static std::vector<std::string> trial_row(const Row& row, const Row* base,
                                             const std::vector<std::pair<std::string, const Row*>>& others) {
-    std::vector<std::string> cells = {escaped(row[0]->method), rate_cell(row, success, Units::seeds),
+    std::vector<std::string> cells = {deploy::escaped(row[0]->method), rate_cell(row, success, Units::seeds),
                                       loops_cell(row, success), rate_cell(row, unaided, Units::seeds),
                                       among_cell(row, base, true), among_cell(row, base, false)};
     for (const auto& [name, other] : others) {
@@ -240,12 +240,12 @@ class Merged {
 
   static std::vector<std::string> episode_row(const Row& row, const std::vector<std::string>& kinds,
                                               const std::vector<std::pair<std::string, const Row*>>& others) {
-    std::vector<std::string> cells = {escaped(row[0]->method), rate_cell(row, corrected, Units::episodes),
+    std::vector<std::string> cells = {deploy::escaped(row[0]->method), rate_cell(row, corrected, Units::episodes),
                                       loops_cell(row, corrected)};
     for (const std::string& kind : kinds) cells.push_back(rate_cell(row, for_reason(kind), Units::episodes));
     int64_t lost = 0, total = 0;
     for (const MethodResult* result : row) lost += result->lost, total += std::ssize(result->take_overs);
-    cells.push_back(fixed(total > 0 ? static_cast<double>(lost) / static_cast<double>(total) : 0, 3));
+    cells.push_back(deploy::fixed(total > 0 ? static_cast<double>(lost) / static_cast<double>(total) : 0, 3));
     cells.push_back(concat(total));
     add_human(row, cells);
     for (const auto& [name, other] : others) {
@@ -292,30 +292,9 @@ const char* const kSeveralLoops =
 
 }  // namespace
 
-double design_effect(std::span<const std::vector<bool>> outcomes) {
-  const auto m = static_cast<double>(outcomes.size());
-  const size_t num_seeds = outcomes.empty() ? 0 : outcomes[0].size();
-  for (const std::vector<bool>& loop : outcomes) APO_ASSERT(loop.size() == num_seeds);
-  if (outcomes.size() < 2 || num_seeds < 2) return std::max(1.0, m);
-  double mean = 0, between = 0, within = 0;
-  for (const std::vector<bool>& loop : outcomes) mean += static_cast<double>(count(loop));
-  mean /= m * static_cast<double>(num_seeds);
-  for (size_t seed = 0; seed < num_seeds; ++seed) {
-    double share = 0;
-    for (const std::vector<bool>& loop : outcomes) share += (loop[seed] ? 1 : 0) / m;
-    between += m * (share - mean) * (share - mean);
-    within += m * share * (1 - share);
-  }
-  between /= static_cast<double>(num_seeds - 1);
-  within /= static_cast<double>(num_seeds) * (m - 1);
-  const double spread = between + (m - 1) * within;
-  if (spread < 1e-12) return m;  // one and the same outcome everywhere
-  return std::clamp(1 + (m - 1) * (between - within) / spread, 1.0, m);
-}
-
 std::string comparison_markdown(std::span<const Comparison> loops, std::span<const std::string> names) {
   APO_ASSERT(!loops.empty() && loops.size() == names.size());
   return concat(Merged(loops, names).markdown(), loops.size() == 1 ? kOneLoop : kSeveralLoops);
 }
 
-}  // namespace apo::deploy
+}  // namespace apo::loop

@@ -1,5 +1,5 @@
 // What a loop hands from stage to stage.
-#include "deploy/stages.h"
+#include "loop/stages.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include "support/temp_dir.h"
 #include "training/checkpoint.h"
 
-namespace apo::deploy {
+namespace apo::loop {
 namespace {
 
 using apo::testing::TempDir;
@@ -109,4 +109,4 @@ TEST(Stages, PoolsThatADeploymentLeavesEmptyAreLeftOut) {
 }
 
 }  // namespace
-}  // namespace apo::deploy
+}  // namespace apo::loop

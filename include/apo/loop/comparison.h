@@ -17,7 +17,7 @@ namespace apo::config {
 class Visitor;
 }
 
-namespace apo::deploy {
+namespace apo::loop {
 
 /// One way to learn from corrections; what is not here is as in the top-level sections.
 struct MethodOptions {
@@ -68,31 +68,6 @@ struct Comparison {
   static Comparison from_json(const std::string& json, const std::string& where);
 };
 
-/// Two methods on the same seeds: what only one of them did.
-struct PairedTest {
-  int64_t only_first = 0, only_second = 0, pairs = 0;
-  double difference = 0;   ///< share of the first minus share of the second
-  double p = 1;            ///< two-sided
-};
-/// Seed by seed; of a longer vector the end is left out, for only one of the two was there.
-PairedTest paired_test(const std::vector<bool>& first, const std::vector<bool>& second);
-
-/// A mean over freshly trained bases with its 95 % interval, bases as the units.
-struct MeanOverBases {
-  double mean = 0, low = 0, high = 0;
-};
-/// Student's t: mean ± t(0.975, n - 1) s / sqrt(n), s² with n - 1. One value: low and high are infinite.
-MeanOverBases mean_over_bases(std::span<const double> values);
-
-/// How much less the m outcomes of each seed tell than m independent ones: outcomes[loop][seed], m loops.
-///
-///   deff = 1 + (m - 1) ICC,   ICC = (MSB - MSW) / (MSB + (m - 1) MSW),   clamped to [1, m]
-///
-/// with the mean squares between and within seeds of a one-way analysis of variance. m where every outcome is the
-/// same or there is but one seed; 1 for one loop. n trials are worth n / deff independent ones.
-/// Source  Kish 1965 (design effect); Rao & Scott 1992 (proportions at the effective sample size).
-double design_effect(std::span<const std::vector<bool>> outcomes);
-
 /// Markdown tables, two for each round: success in trials, and take-overs in the next deployment. Rates are
 /// pooled over `loops` (freshly trained bases), intervals are Wilson's 95 %, tests are McNemar's. Trials have the
 /// same seeds in every loop: their intervals are those of the effective sample size n / design_effect, and in the
@@ -111,4 +86,4 @@ std::string merge_comparisons(std::span<const std::string> directories);
 /// naming the file that is missing, damaged, or has another environment, other trials or other disruptions than the first.
 std::string merge_evaluations(std::span<const std::pair<std::string, std::string>> named_directories);
 
-}  // namespace apo::deploy
+}  // namespace apo::loop
