@@ -29,7 +29,7 @@ void run_collect(const CollectArguments& arguments) {
             arguments.config.config, ": policy.checkpoint: expected the policy to deploy, found nothing");
   const auto policy = models::make_policy(config->training.policy, nullptr, config->training.run.seed,
                                           select_device(config->training.run.device));
-  const auto environment = deploy::make_environment(config->environment);
+  const auto environment = environments::make_environment(config->environment);
   const auto human = deploy::make_intervention_source(config->deploy.intervention);
   std::cout << deploy::collect(*environment, *policy, *human, config->deploy.collect, arguments.output).text();
 }

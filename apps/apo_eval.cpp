@@ -87,7 +87,7 @@ void run_eval(EvalArguments arguments) {
     deploy::draw_disruptions(config->environment, chosen, static_cast<uint64_t>(config->eval.seed),
                              kTilePixels, kSheetSteps, arguments.sheet);
     std::cout << "sheet " << arguments.sheet << ": none";
-    for (const std::string& name : deploy::chosen_disruptions(config->environment, chosen))
+    for (const std::string& name : environments::chosen_disruptions(config->environment, chosen))
       std::cout << ", " << name;
     std::cout << "\n";
     return;

@@ -3,7 +3,7 @@
 // where mine.yaml says environment: {type: reach, reach: {near: 0.1}}
 #include <apo/base/plugin.h>
 #include <apo/base/random.h>
-#include <apo/deploy/environment.h>
+#include <apo/environments/environment.h>
 #include <torch/types.h>
 
 #include <algorithm>
@@ -16,21 +16,21 @@ struct ReachOptions {  // environment.reach
   void visit(config::Visitor& v) { v("near", near, "this near is there", config::positive()); }
 };
 
-class Reach : public deploy::Environment {
+class Reach : public environments::Environment {
  public:
   explicit Reach(const ReachOptions& own)
       : Environment({.name = "reach", .action_size = 2, .max_steps = 30, .control_hz = 10}), own_(own) {}
-  deploy::Situation reset(uint64_t seed) override {
+  environments::Situation reset(uint64_t seed) override {
     Random random(seed, "reach");
     for (double* place : {&x_, &y_, &goal_x_, &goal_y_}) *place = 0.1 + 0.8 * random.uniform();
     steps_ = -1;
     return step({0, 0});
   }
   Observation observe() override { return {{{"top", render(32)}}, {}, "reach the square"}; }
-  deploy::Situation step(const Action& action) override {
+  environments::Situation step(const Action& action) override {
     x_ = std::clamp(x_ + 0.1 * action[0], 0.0, 1.0);
     y_ = std::clamp(y_ + 0.1 * action[1], 0.0, 1.0);
-    deploy::Situation now;
+    environments::Situation now;
     now.done = now.success = std::hypot(goal_x_ - x_, goal_y_ - y_) < own_.near;
     if (++steps_ > 15) now.concern = "slow";
     return now;
@@ -57,4 +57,4 @@ class Reach : public deploy::Environment {
   int64_t steps_ = 0;
 };
 
-APO_PLUGIN() { deploy::register_environment<ReachOptions, Reach>("reach"); }
+APO_PLUGIN() { environments::register_environment<ReachOptions, Reach>("reach"); }

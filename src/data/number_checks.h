@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "apo/data/gripper.h"
+#include "apo/config/gripper.h"
 #include "apo/data/statistics.h"
 #include "data/checks.h"
 

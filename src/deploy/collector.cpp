@@ -27,7 +27,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 // The frames of one episode, framed in the color of who acts.
 class CorrectionPictures {
  public:
-  CorrectionPictures(Environment& environment, const CollectOptions& options, const fs::path& output)
+  CorrectionPictures(environments::Environment& environment, const CollectOptions& options, const fs::path& output)
       : environment_(environment),
         size_(options.animation_size),
         left_(options.animations),
@@ -48,7 +48,7 @@ class CorrectionPictures {
   }
 
  private:
-  Environment& environment_;
+  environments::Environment& environment_;
   int64_t size_, left_;
   fs::path output_;
   ActionSource last_ = ActionSource::policy;
@@ -105,7 +105,7 @@ void CollectOptions::visit(config::Visitor& v) {
   v("existing", existing, "what to do when the output exists: refuse, append or overwrite");
 }
 
-CollectionSummary collect(Environment& environment, models::Policy& policy, InterventionSource& human,
+CollectionSummary collect(environments::Environment& environment, models::Policy& policy, InterventionSource& human,
                           const CollectOptions& options, const fs::path& output) {
   CollectionSummary summary = prepare_output(output, options.existing);
   if (finished(summary, options)) return summary;

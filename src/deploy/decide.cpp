@@ -19,17 +19,17 @@ int64_t decide(models::Policy& policy, std::span<const Observation> seen, std::s
   std::vector<Action> actions = policy.to_actions(ids);
   APO_CHECK(RunError, actions.size() == rollouts.size(), rollouts[0]->where(), ": expected ", rollouts.size(),
             " actions from the policy, found ", actions.size());
-  const EnvironmentSpec& spec = rollouts[0]->spec();
+  const environments::EnvironmentSpec& spec = rollouts[0]->spec();
   for (size_t i = 0; i < actions.size(); ++i)
     check_action(actions[i], spec.action_size, "policy", rollouts[i]->where());
-  const data::GripperOptions own = policy.gripper(), &theirs = spec.gripper;
-  const std::vector<int64_t> from = data::gripper_dimensions(own, spec.action_size, "policy");
+  const config::GripperOptions own = policy.gripper(), &theirs = spec.gripper;
+  const std::vector<int64_t> from = config::gripper_dimensions(own, spec.action_size, "policy");
   const std::vector<int64_t> to =
-      theirs.dimension.empty() ? from : data::gripper_dimensions(theirs, spec.action_size, "environment");
-  APO_CHECK(ConfigError, own.dimension.empty() || from == to, "policy.gripper: ", data::to_text(own),
-            "; the environment's: ", data::to_text(theirs), "; expected the same dimensions");
+      theirs.dimension.empty() ? from : config::gripper_dimensions(theirs, spec.action_size, "environment");
+  APO_CHECK(ConfigError, own.dimension.empty() || from == to, "policy.gripper: ", config::to_text(own),
+            "; the environment's: ", config::to_text(theirs), "; expected the same dimensions");
   for (size_t i = 0; i < actions.size(); ++i) {
-    data::recode_gripper(actions[i], to, own, theirs);
+    config::recode_gripper(actions[i], to, own, theirs);
     rollouts[i]->decided({std::move(actions[i])});
   }
   return models::count_clamped_tokens(policy, ids);

@@ -31,7 +31,7 @@ struct Attempt {
   EpisodeResult result;
 };
 
-Attempt demonstrate(Environment& environment, const DemonstrationOptions& options, int64_t index) {
+Attempt demonstrate(environments::Environment& environment, const DemonstrationOptions& options, int64_t index) {
   Attempt attempt;
   Random random(static_cast<uint64_t>(options.seed), "demonstration noise", static_cast<uint64_t>(index));
   const auto actor = [&environment](Rollout& rollout) {
@@ -74,7 +74,7 @@ void DemonstrationOptions::visit(config::Visitor& v) {
   v("existing", existing, "what to do when the output exists: refuse, append or overwrite");
 }
 
-CollectionSummary collect_demonstrations(Environment& environment, const DemonstrationOptions& options,
+CollectionSummary collect_demonstrations(environments::Environment& environment, const DemonstrationOptions& options,
                                          const fs::path& output) {
   CollectionSummary summary = prepare_output(output, options.existing);
   if (summary.recorded >= options.episodes) return summary;
@@ -113,12 +113,12 @@ CollectionSummary collect_demonstrations(Environment& environment, const Demonst
   return summary;
 }
 
-CollectionSummary collect_demonstrations(const EnvironmentOptions& environment,
+CollectionSummary collect_demonstrations(const environments::EnvironmentOptions& environment,
                                          const DemonstrationOptions& options, const fs::path& output) {
-  EnvironmentOptions demonstrating = environment;
+  environments::EnvironmentOptions demonstrating = environment;
   if (options.habit && environment.type == "tabletop")
     demonstrating.of<simulation::TabletopOptions>().habit = *options.habit;
-  return collect_demonstrations(*make_environment(demonstrating), options, output);
+  return collect_demonstrations(*environments::make_environment(demonstrating), options, output);
 }
 
 }  // namespace apo::deploy

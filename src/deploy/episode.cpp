@@ -8,7 +8,7 @@
 
 namespace apo::deploy {
 
-EpisodeResult play(Environment& environment, Rollout& rollout, const Actor& actor,
+EpisodeResult play(environments::Environment& environment, Rollout& rollout, const Actor& actor,
                    const EpisodeHooks& hooks) {
   rollout.begin(environment.reset(rollout.seed()));
   bool stopped = false;
@@ -25,7 +25,7 @@ EpisodeResult play(Environment& environment, Rollout& rollout, const Actor& acto
   return result;
 }
 
-EpisodeResult play_episode(Environment& environment, Rollout& rollout, models::Policy& policy,
+EpisodeResult play_episode(environments::Environment& environment, Rollout& rollout, models::Policy& policy,
                            InterventionSource* human, double temperature, const EpisodeHooks& hooks) {
   if (human) human->reset(rollout.seed());
   int64_t num_clamped_tokens = 0;

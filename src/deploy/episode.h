@@ -4,7 +4,7 @@
 #include <functional>
 
 #include "apo/base/types.h"
-#include "apo/deploy/environment.h"
+#include "apo/environments/environment.h"
 #include "apo/deploy/intervention.h"
 #include "apo/deploy/rollout.h"
 #include "apo/models/policy.h"
@@ -21,10 +21,10 @@ struct EpisodeHooks {
 using Actor = std::function<Step(Rollout&)>;
 
 /// Plays until the rollout is over or a signal arrives.
-EpisodeResult play(Environment& environment, Rollout& rollout, const Actor& actor, const EpisodeHooks& hooks);
+EpisodeResult play(environments::Environment& environment, Rollout& rollout, const Actor& actor, const EpisodeHooks& hooks);
 
 /// A policy plays, decoded at `temperature`, under a human's eyes; `human` may be null.
-EpisodeResult play_episode(Environment& environment, Rollout& rollout, models::Policy& policy,
+EpisodeResult play_episode(environments::Environment& environment, Rollout& rollout, models::Policy& policy,
                            InterventionSource* human, double temperature, const EpisodeHooks& hooks);
 
 }  // namespace apo::deploy

@@ -19,7 +19,7 @@
 #include "apo/deploy/outputs.h"
 #include "deploy/decide.h"
 #include "deploy/episode.h"
-#include "deploy/pool.h"
+#include "environments/pool.h"
 #include "deploy/results.h"
 
 namespace apo::deploy {
@@ -47,7 +47,7 @@ Trial trial_of(int64_t trial, uint64_t seed, EpisodeResult played) {
 // the batches stay full.
 class LockStep {
  public:
-  LockStep(models::Policy& policy, const EnvironmentOptions& environment, const EvalOptions& options)
+  LockStep(models::Policy& policy, const environments::EnvironmentOptions& environment, const EvalOptions& options)
       : policy_(policy),
         options_(options),
         pool_(environment, std::min(options.parallel, options.trials), options.threads),
@@ -97,7 +97,7 @@ class LockStep {
   }
 
   // What follows a reset or a step.
-  void go_on(Slot& slot, Environment& environment) {
+  void go_on(Slot& slot, environments::Environment& environment) {
     if (slot.rollout->over()) {
       end(slot, environment);
     } else if (slot.rollout->needs_decision()) {
@@ -107,7 +107,7 @@ class LockStep {
   }
 
   void begin(const std::vector<int64_t>& begun) {
-    pool_.run(begun, [&](int64_t i, Environment& environment) {
+    pool_.run(begun, [&](int64_t i, environments::Environment& environment) {
       const auto seed = static_cast<uint64_t>(options_.seed + slot(i).trial);
       slot(i).rollout.emplace(environment.spec(), seed,
                               RolloutOptions{.max_steps = options_.max_steps,
@@ -129,7 +129,7 @@ class LockStep {
   }
 
   void advance(const std::vector<int64_t>& playing) {
-    pool_.run(playing, [&](int64_t i, Environment& environment) {
+    pool_.run(playing, [&](int64_t i, environments::Environment& environment) {
       Slot& s = slot(i);
       if (drawn(s)) s.frames.push_back(environment.render(options_.animation_size));
       Step step = s.rollout->act({});
@@ -138,7 +138,7 @@ class LockStep {
     });
   }
 
-  void end(Slot& s, Environment& environment) {
+  void end(Slot& s, environments::Environment& environment) {
     trials_[static_cast<size_t>(s.trial)] = trial_of(s.trial, s.rollout->seed(), s.rollout->result());
     if (!drawn(s)) return;
     s.frames.push_back(environment.render(options_.animation_size));
@@ -164,7 +164,7 @@ class LockStep {
 
   models::Policy& policy_;
   const EvalOptions& options_;
-  EnvironmentPool pool_;
+  environments::EnvironmentPool pool_;
   std::vector<Slot> slots_;
   std::vector<Trial> trials_;
   int64_t num_clamped_tokens_ = 0, begun_ = 0;
@@ -195,7 +195,7 @@ void EvalOptions::visit(config::Visitor& v) {
 
 namespace {
 
-EvalResult run_trials(models::Policy& policy, const EnvironmentOptions& environment, const EvalOptions& options) {
+EvalResult run_trials(models::Policy& policy, const environments::EnvironmentOptions& environment, const EvalOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   EvalResult result = LockStep(policy, environment, options).run();
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -205,15 +205,15 @@ EvalResult run_trials(models::Policy& policy, const EnvironmentOptions& environm
 
 }  // namespace
 
-EvalResult evaluate(models::Policy& policy, const EnvironmentOptions& environment,
+EvalResult evaluate(models::Policy& policy, const environments::EnvironmentOptions& environment,
                     const EvalOptions& options) {
   APO_CHECK(ConfigError, options.trials >= 1 && options.parallel >= 1 && options.seed >= 0,
             "eval: expected trials >= 1, parallel >= 1 and seed >= 0, found ", options.trials, ", ",
             options.parallel, " and ", options.seed);
   policy.set_training(false);
-  const std::vector<std::string> disruptions = chosen_disruptions(environment, options.disruptions);
+  const std::vector<std::string> disruptions = environments::chosen_disruptions(environment, options.disruptions);
   EvalResult result =
-      run_trials(policy, options.disruptions.empty() ? environment : disrupted_by(environment, "none"), options);
+      run_trials(policy, options.disruptions.empty() ? environment : environments::disrupted_by(environment, "none"), options);
   result.policy_hash = models::parameter_hash(policy);
   for (const std::string& disruption : disruptions) {
     log_info("evaluate: ", disruption);
@@ -221,7 +221,7 @@ EvalResult evaluate(models::Policy& policy, const EnvironmentOptions& environmen
                               .result = {},
                               .against_none = {}};
     try {
-      disrupted.result = run_trials(policy, disrupted_by(environment, disruption), options);
+      disrupted.result = run_trials(policy, environments::disrupted_by(environment, disruption), options);
     } catch (const InterruptedEvaluation& error) {
       throw InterruptedEvaluation(concat(disruption, ": ", error.what()), std::move(result));
     }
@@ -232,7 +232,7 @@ EvalResult evaluate(models::Policy& policy, const EnvironmentOptions& environmen
   return result;
 }
 
-RecordedTrial record_trial(models::Policy& policy, Environment& environment, uint64_t seed, int64_t size,
+RecordedTrial record_trial(models::Policy& policy, environments::Environment& environment, uint64_t seed, int64_t size,
                            InterventionSource* human) {
   RecordedTrial recorded;
   ActionSource last = ActionSource::policy;

@@ -7,7 +7,7 @@
 
 #include "apo/base/error.h"
 #include "apo/config/options.h"
-#include "apo/data/gripper.h"
+#include "apo/config/gripper.h"
 
 namespace apo::deploy {
 namespace {
@@ -29,12 +29,12 @@ void check(const ImperfectionOptions& options) {
   expect(options.wrong_steps >= 1, "wrong_steps", "1 step or more", options.wrong_steps);
 }
 
-std::vector<int64_t> grippers(const EnvironmentSpec& spec, const Action& action) {
-  return data::gripper_dimensions(spec.gripper, std::ssize(action), spec.name);
+std::vector<int64_t> grippers(const environments::EnvironmentSpec& spec, const Action& action) {
+  return config::gripper_dimensions(spec.gripper, std::ssize(action), spec.name);
 }
 
 // The first `count` numbers of an action that are no grippers: x, y, z.
-std::vector<size_t> motion(const EnvironmentSpec& spec, const Action& action, size_t count) {
+std::vector<size_t> motion(const environments::EnvironmentSpec& spec, const Action& action, size_t count) {
   const std::vector<int64_t> not_those = grippers(spec, action);
   std::vector<size_t> dimensions;
   for (size_t d = 0; d < std::min(count, action.size()); ++d)
@@ -43,7 +43,7 @@ std::vector<size_t> motion(const EnvironmentSpec& spec, const Action& action, si
 }
 
 // The arm stands still, the gripper's command stays.
-Action stopped(const EnvironmentSpec& spec, const Action& executed) {
+Action stopped(const environments::EnvironmentSpec& spec, const Action& executed) {
   Action action = spec.idle;
   for (const int64_t d : grippers(spec, action)) {
     const auto g = static_cast<size_t>(d);
@@ -71,7 +71,7 @@ void Imperfections::begin_take_over() {
   wrong_ = options_.wrong_probability > 0 && wrong_random_.uniform() < options_.wrong_probability;
 }
 
-Action Imperfections::spoiled(Action expert, int64_t step, const EnvironmentSpec& spec,
+Action Imperfections::spoiled(Action expert, int64_t step, const environments::EnvironmentSpec& spec,
                               const Action& executed) {
   if (step < options_.hesitation_steps) return stopped(spec, executed);
   if (wrong_ && step < options_.hesitation_steps + options_.wrong_steps)

@@ -237,7 +237,7 @@ std::string EvalResult::text() const {
   return out.str();
 }
 
-void write_results(const EvalResult& result, const EnvironmentOptions& environment,
+void write_results(const EvalResult& result, const environments::EnvironmentOptions& environment,
                    const EvalOptions& options, const std::filesystem::path& directory) {
   check_results_directory(directory);
   std::error_code error;

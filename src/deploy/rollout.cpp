@@ -17,7 +17,7 @@ void check_action(const Action& action, int64_t size, const char* who, const std
               ", found dimension ", d, " = ", action[d]);
 }
 
-Rollout::Rollout(EnvironmentSpec spec, uint64_t seed, RolloutOptions options)
+Rollout::Rollout(environments::EnvironmentSpec spec, uint64_t seed, RolloutOptions options)
     : spec_(std::move(spec)),
       seed_(seed),
       options_(std::move(options)),
@@ -106,7 +106,7 @@ Action Rollout::with_noise(Action action) {
   return action;
 }
 
-void Rollout::happened(const Situation& situation, Step& step) {
+void Rollout::happened(const environments::Situation& situation, Step& step) {
   situation_ = situation;
   ++steps_;
   step.done = over();

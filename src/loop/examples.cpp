@@ -27,7 +27,7 @@ class Examples {
         base_(stages.load(base.policy)),
         current_(stages.load(current.policy)),
         human_(deploy::make_intervention_source(stages.setup().deploy.intervention)),
-        environment_(deploy::make_environment(stages.setup().environment)) {}
+        environment_(environments::make_environment(stages.setup().environment)) {}
 
   json draw() {
     if (refined_) draw_solved();
@@ -98,7 +98,7 @@ class Examples {
   const std::vector<Trial>&before_, &after_;
   std::unique_ptr<models::Policy> base_, current_;
   std::unique_ptr<deploy::InterventionSource> human_;
-  std::unique_ptr<deploy::Environment> environment_;
+  std::unique_ptr<environments::Environment> environment_;
   std::string chosen_;
   json drawn_ = json::array();
 };

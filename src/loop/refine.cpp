@@ -321,7 +321,7 @@ RefineResult refine(const RefineSetup& setup, ExistingRun existing, const std::s
   check_setup(setup);
   // what this machine lacks is told before the directory belongs to this config
   select_device(setup.training.run.device);
-  deploy::make_environment(setup.environment);
+  environments::make_environment(setup.environment);
   open_directory(dir, existing, setup, config_yaml);
   if (!setup.refine.comparison.methods.empty()) return compare(setup, config_yaml);
   return Loop(setup, config_yaml).run();

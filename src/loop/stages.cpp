@@ -52,7 +52,7 @@ Stages::Stages(const RefineSetup& setup)
     : setup_(setup),
       dir_(setup.training.run.dir),
       device_(select_device(setup.training.run.device)),
-      gripper_(deploy::make_environment(setup.environment)->spec().gripper),
+      gripper_(environments::make_environment(setup.environment)->spec().gripper),
       state_(dir_) {
   // also for deployments and evaluations: idle threads of the tensor library burn time where cores are scarce
   training::set_up_arithmetic(setup.training.run);
@@ -139,7 +139,7 @@ json Stages::deploy(const std::string& stage, const std::string& checkpoint,
   return state_.run(stage, writes, [&]() -> json {
     make_directory(output.parent_path());
     const auto policy = load(checkpoint);
-    const auto environment = deploy::make_environment(setup_.environment);
+    const auto environment = environments::make_environment(setup_.environment);
     const auto human = deploy::make_intervention_source(intervention);
     CollectOptions options = given;
     options.existing = deploy::ExistingFile::overwrite;

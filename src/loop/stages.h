@@ -65,7 +65,7 @@ class Stages {
   const RefineSetup& setup_;
   std::filesystem::path dir_;
   at::Device device_;
-  data::GripperOptions gripper_;  // what the recordings code, as the environment or the config says
+  config::GripperOptions gripper_;  // what the recordings code, as the environment or the config says
   LoopState state_;
   std::vector<data::SourceOptions> expert_;
 };

@@ -29,9 +29,9 @@ bool lie_in_unit_interval(const data::VectorStatistics& action, const std::vecto
 
 }  // namespace
 
-data::GripperOptions known_gripper(const PolicyOptions& options, const data::DatasetStatistics& found,
+config::GripperOptions known_gripper(const PolicyOptions& options, const data::DatasetStatistics& found,
                                    const std::string& dataset) {
-  data::GripperOptions gripper = found.gripper;
+  config::GripperOptions gripper = found.gripper;
   const std::vector<int64_t> unmasked = data::unmasked_dimensions(found.action);
   const bool is_last = unmasked == std::vector<int64_t>{found.action.size() - 1};
   if (gripper.dimension.empty() && !is_last) gripper.dimension = unmasked;
@@ -40,18 +40,18 @@ data::GripperOptions known_gripper(const PolicyOptions& options, const data::Dat
     gripper.open = 1.0;
     gripper.closed = 0.0;
   }
-  data::gripper_dimensions(options.gripper, found.action.size(), "policy");
-  const data::GripperOptions wanted = data::or_else(options.gripper, gripper);
+  config::gripper_dimensions(options.gripper, found.action.size(), "policy");
+  const config::GripperOptions wanted = config::or_else(options.gripper, gripper);
   if (options.gripper.is_coded() && gripper.is_coded() &&
       (gripper.open != wanted.open || gripper.closed != wanted.closed))
-    log_warn("policy.gripper: ", data::to_text(wanted), "; the checkpoint's statistics '", dataset, "' say ",
-             data::to_text(gripper));
+    log_warn("policy.gripper: ", config::to_text(wanted), "; the checkpoint's statistics '", dataset, "' say ",
+             config::to_text(gripper));
   if (options.gripper.is_coded() && !unmasked.empty()) {
     const auto j = static_cast<size_t>(unmasked.front());
     const double low = std::min(*wanted.open, *wanted.closed), high = std::max(*wanted.open, *wanted.closed);
     const double touch = 0.25 * (high - low);
     if (found.action.q01[j] < low - touch || found.action.q99[j] > high + touch)
-      log_warn("policy.gripper: ", data::to_text(wanted), "; but the statistics '", dataset,
+      log_warn("policy.gripper: ", config::to_text(wanted), "; but the statistics '", dataset,
                "' have q01..q99 of ", found.action.q01[j], "..", found.action.q99[j], " there");
   }
   return wanted;

@@ -30,7 +30,7 @@ struct OpenVlaConfig {
   int64_t action_bins = 256;
   std::string dataset;  ///< the entry of the action statistics
   data::VectorStatistics action;
-  data::GripperOptions gripper;  ///< in the actions; as known_gripper
+  config::GripperOptions gripper;  ///< in the actions; as known_gripper
   data::ActionNormalization action_normalization = data::ActionNormalization::quantiles;
   /// Small files of the checkpoint (config.json, tokenizer.model, ...) as they were, to be written back.
   std::map<std::string, std::string> companions;

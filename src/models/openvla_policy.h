@@ -40,7 +40,7 @@ class OpenVlaPolicy final : public Policy {
   Score score(const PolicyInput& input, const ActionTokens& tokens, const ActionTokens* mismatched) override;
   at::Tensor act(const PolicyInput& input, const DecodeOptions& options) override;
   int64_t action_size() const override { return config_.action.size(); }
-  data::GripperOptions gripper() const override { return config_.gripper; }
+  config::GripperOptions gripper() const override { return config_.gripper; }
   int64_t vocabulary_size() const override { return config_.shape.llama.vocabulary; }
   std::pair<int64_t, int64_t> action_token_range() const override {
     return {bins_.first_id(), bins_.last_id()};

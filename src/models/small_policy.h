@@ -36,7 +36,7 @@ class SmallPolicy final : public Policy {
   Score score(const PolicyInput& input, const ActionTokens& tokens, const ActionTokens* mismatched) override;
   at::Tensor act(const PolicyInput& input, const DecodeOptions& options) override;
   int64_t action_size() const override { return network_->shape().action_size; }
-  data::GripperOptions gripper() const override { return preprocessing_.statistics.gripper; }
+  config::GripperOptions gripper() const override { return preprocessing_.statistics.gripper; }
   int64_t vocabulary_size() const override { return network_->shape().action_bins; }
   std::pair<int64_t, int64_t> action_token_range() const override { return {0, vocabulary_size() - 1}; }
   NamedTensors named_parameters() const override;

@@ -1,5 +1,5 @@
 // Which numbers of an action are grippers, and recoding them, by hand.
-#include "apo/data/gripper.h"
+#include "apo/config/gripper.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // Noise and delay around any environment, and the table of an evaluation under disruptions.
-#include "apo/deploy/disruptions.h"
+#include "apo/environments/disruptions.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -28,27 +28,27 @@ using ::testing::HasSubstr;
 // A walk without an end.
 class Endless : public Walk {
  public:
-  Situation situation() const override {
-    Situation now = Walk::situation();
+  environments::Situation situation() const override {
+    environments::Situation now = Walk::situation();
     now.done = false;
     return now;
   }
 };
 
-EnvironmentOptions endless() {
-  register_environment("endless", [](const EnvironmentOptions&) { return std::make_unique<Endless>(); });
-  EnvironmentOptions options;
+environments::EnvironmentOptions endless() {
+  environments::register_environment("endless", [](const environments::EnvironmentOptions&) { return std::make_unique<Endless>(); });
+  environments::EnvironmentOptions options;
   options.type = "endless";
   return options;
 }
 
 struct Played {
   std::vector<Action> executed;
-  Facts facts;
+  environments::Facts facts;
 };
 
 // What is executed of these actions in the episode of `seed`.
-Played play(Environment& environment, uint64_t seed, const std::vector<Action>& commanded) {
+Played play(environments::Environment& environment, uint64_t seed, const std::vector<Action>& commanded) {
   Played played;
   Rollout rollout(environment.spec(), seed);
   rollout.begin(environment.reset(seed));
@@ -64,9 +64,9 @@ Played play(Environment& environment, uint64_t seed, const std::vector<Action>& 
 }
 
 TEST(ActionDelay, ShiftsActionsByItsSteps) {
-  EnvironmentOptions options = endless();
+  environments::EnvironmentOptions options = endless();
   options.disruptions.action_delay = {.probability = 1, .steps = 3};
-  const auto environment = make_environment(options);
+  const auto environment = environments::make_environment(options);
   std::vector<Action> commanded;
   for (int i = 1; i <= 6; ++i) commanded.push_back({0.1f * static_cast<float>(i), -0.5f});
   for (const uint64_t seed : {1, 2}) {  // nothing is left over from the episode before
@@ -81,9 +81,9 @@ TEST(ActionDelay, ShiftsActionsByItsSteps) {
 }
 
 TEST(ActionNoise, HasTheStatedSpreadOnTheStatedDimensions) {
-  EnvironmentOptions options = endless();
+  environments::EnvironmentOptions options = endless();
   options.disruptions.action_noise = {.probability = 1, .std = 0.2, .dimensions = 1};
-  const auto environment = make_environment(options);
+  const auto environment = environments::make_environment(options);
   double sum = 0, squares = 0;
   constexpr int kSteps = 4000;
   for (const Action& action : play(*environment, 7, std::vector<Action>(kSteps, {0.1f, 0.3f})).executed) {
@@ -98,9 +98,9 @@ TEST(ActionNoise, HasTheStatedSpreadOnTheStatedDimensions) {
 }
 
 TEST(ActionNoise, StaysWithinTheActionsRange) {
-  EnvironmentOptions options = endless();
+  environments::EnvironmentOptions options = endless();
   options.disruptions.action_noise = {.probability = 1, .std = 2, .dimensions = 5};  // more than there are
-  const auto environment = make_environment(options);
+  const auto environment = environments::make_environment(options);
   for (const Action& action : play(*environment, 1, std::vector<Action>(100, {0, 3})).executed) {
     EXPECT_LE(std::abs(action[0]), 1);
     EXPECT_LE(std::abs(action[1]), 3);
@@ -108,9 +108,9 @@ TEST(ActionNoise, StaysWithinTheActionsRange) {
 }
 
 TEST(ActionNoise, BelongsToTheSeed) {
-  EnvironmentOptions options = endless();
+  environments::EnvironmentOptions options = endless();
   options.disruptions.action_noise = {.probability = 0.5};
-  const auto environment = make_environment(options);
+  const auto environment = environments::make_environment(options);
   const std::vector<Action> still(5, {0, 0});
   int noisy = 0;
   for (uint64_t seed = 0; seed < 200; ++seed) {
@@ -125,45 +125,45 @@ TEST(ActionNoise, BelongsToTheSeed) {
 }
 
 TEST(Disruptions, NoneAddsNothing) {
-  const auto environment = make_environment(endless());
+  const auto environment = environments::make_environment(endless());
   EXPECT_NE(dynamic_cast<Endless*>(environment.get()), nullptr) << "nothing stands between";
   const std::vector<Action> commanded = {{0.5f, 2}, {-3, 0}};
   const Played played = play(*environment, 3, commanded);
   EXPECT_EQ(played.executed, commanded);
-  EXPECT_EQ(played.facts, (Facts{{"start", "line"}}));
+  EXPECT_EQ(played.facts, (environments::Facts{{"start", "line"}}));
 }
 
 TEST(Disruptions, WhatAnEnvironmentCannotDoIsAnError) {
-  EnvironmentOptions options = endless();
+  environments::EnvironmentOptions options = endless();
   options.disruptions.scene.lighting.probability = 0.5;
-  EXPECT_THAT(message_of<ConfigError>([&] { make_environment(options); }),
+  EXPECT_THAT(message_of<ConfigError>([&] { environments::make_environment(options); }),
               AllOf(HasSubstr("environment.disruptions.lighting.probability is 0.5"), HasSubstr("endless"),
                     HasSubstr("action_noise, action_delay")));
-  EXPECT_THAT(available_disruptions(options), ElementsAre("action_noise", "action_delay"));
+  EXPECT_THAT(environments::available_disruptions(options), ElementsAre("action_noise", "action_delay"));
 }
 
 TEST(Disruptions, NamesAreCheckedWithASuggestion) {
-  const EnvironmentOptions options = endless();
-  EXPECT_THAT(message_of<ConfigError>([&] { disrupted_by(options, "action_dealy"); }),
+  const environments::EnvironmentOptions options = endless();
+  EXPECT_THAT(message_of<ConfigError>([&] { environments::disrupted_by(options, "action_dealy"); }),
               AllOf(HasSubstr("action_dealy"), HasSubstr("did you mean action_delay?"),
                     HasSubstr("endless")));
-  EXPECT_THAT(message_of<ConfigError>([&] { disrupted_by(options, "lighting"); }), HasSubstr("unknown disruption lighting"))
+  EXPECT_THAT(message_of<ConfigError>([&] { environments::disrupted_by(options, "lighting"); }), HasSubstr("unknown disruption lighting"))
       << "known in the config, but not to this environment";
-  EXPECT_THAT(chosen_disruptions(options, {"none", "action_delay", "all"}), ElementsAre("action_delay", "action_noise"));
-  const EnvironmentOptions only = disrupted_by(options, "action_delay");
+  EXPECT_THAT(environments::chosen_disruptions(options, {"none", "action_delay", "all"}), ElementsAre("action_delay", "action_noise"));
+  const environments::EnvironmentOptions only = environments::disrupted_by(options, "action_delay");
   EXPECT_EQ(only.disruptions.action_delay.probability, 1);
   EXPECT_EQ(only.disruptions.action_noise.probability, 0);
 }
 
 TEST(Disruptions, OfTheTabletop) {
   if (!simulation::Tabletop::available()) GTEST_SKIP() << "built without MuJoCo";
-  EnvironmentOptions options;
-  EXPECT_THAT(available_disruptions(options), ElementsAre("object_moved", "lighting", "background", "distractors",
+  environments::EnvironmentOptions options;
+  EXPECT_THAT(environments::available_disruptions(options), ElementsAre("object_moved", "lighting", "background", "distractors",
                                                           "camera_moved", "action_noise", "action_delay"));
   options.disruptions.scene.lighting.probability = 1;
   options.disruptions.action_delay.probability = 1;
-  const auto environment = make_environment(options);
-  const Facts facts = play(*environment, 3, {}).facts;
+  const auto environment = environments::make_environment(options);
+  const environments::Facts facts = play(*environment, 3, {}).facts;
   EXPECT_EQ(facts.at("lighting"), "yes");
   EXPECT_EQ(facts.at("action_delay"), "yes");
   EXPECT_EQ(facts.count("background"), 0u);
@@ -171,14 +171,14 @@ TEST(Disruptions, OfTheTabletop) {
 }
 
 TEST(Disruptions, ReadFromYaml) {
-  const auto options = config::load<EnvironmentOptions>(config::Document::from_text(
+  const auto options = config::load<environments::EnvironmentOptions>(config::Document::from_text(
       "disruptions: {lighting: {probability: 0.5}, action_noise: {std: 0.1}, action_delay: {steps: 4}}\n"));
   EXPECT_EQ(options.disruptions.scene.lighting.probability, 0.5);
   EXPECT_EQ(options.disruptions.action_noise.std, 0.1);
   EXPECT_EQ(options.disruptions.action_delay.steps, 4);
   const auto read = [](const char* text) {
     return message_of<ConfigError>(
-        [&] { config::load<EnvironmentOptions>(config::Document::from_text(text)); });
+        [&] { config::load<environments::EnvironmentOptions>(config::Document::from_text(text)); });
   };
   EXPECT_THAT(read("disruptions: {action_delay: {steps: 0}}\n"), HasSubstr("steps"));
   EXPECT_THAT(read("disruptions: {action_noise: {std: -1}}\n"), HasSubstr("std"));
@@ -188,8 +188,8 @@ TEST(Disruptions, ReadFromYaml) {
 // Strides of 0.5 need 6 to 10 of the 12 steps, 12 being too few once the first five are lost.
 Action steady(const Observation&) { return {0.5f, 0}; }
 
-EnvironmentOptions delayed_walk() {
-  EnvironmentOptions options = testing::walk_options();
+environments::EnvironmentOptions delayed_walk() {
+  environments::EnvironmentOptions options = testing::walk_options();
   options.disruptions.action_delay.steps = 5;
   options.disruptions.action_noise.std = 0;
   return options;
@@ -221,7 +221,7 @@ TEST(DisruptionTable, ByHand) {
 
 TEST(DisruptionTable, TheUndisruptedRowIsThePlainEvaluation) {
   FunctionPolicy policy(steady);
-  EnvironmentOptions environment = delayed_walk();
+  environments::EnvironmentOptions environment = delayed_walk();
   const EvalResult plain = evaluate(policy, environment, {.trials = 4, .seed = 0});
   environment.disruptions.action_delay.probability = 1;  // of the config: the table has its own
   const EvalResult table = evaluate(policy, environment, {.trials = 4, .seed = 0, .disruptions = {"action_noise"}});

@@ -32,13 +32,13 @@ struct Hill : Walk {
 class OwnOptions : public ::testing::Test {
  protected:
   void SetUp() override {
-    register_environment<HillOptions>("hill", [](const HillOptions& own, const EnvironmentOptions&) {
+    environments::register_environment<HillOptions>("hill", [](const HillOptions& own, const environments::EnvironmentOptions&) {
       return std::make_unique<Hill>(own);
     });
     testing::walk_options();
   }
-  static EnvironmentOptions read(const std::string& text, const std::vector<std::string>& overrides = {}) {
-    return config::load<EnvironmentOptions>(config::Document::from_text(text, overrides));
+  static environments::EnvironmentOptions read(const std::string& text, const std::vector<std::string>& overrides = {}) {
+    return config::load<environments::EnvironmentOptions>(config::Document::from_text(text, overrides));
   }
   static std::string refused(const std::string& text, const std::vector<std::string>& overrides = {}) {
     return message_of<ConfigError>([&] { read(text, overrides); });
@@ -46,12 +46,12 @@ class OwnOptions : public ::testing::Test {
 };
 
 TEST_F(OwnOptions, ReachTheFactory) {
-  EnvironmentOptions options = read("{type: hill, hill: {slope: 0.5}}");
+  environments::EnvironmentOptions options = read("{type: hill, hill: {slope: 0.5}}");
   EXPECT_EQ(options.of<HillOptions>().slope, 0.5);
-  EXPECT_EQ(make_environment(options)->spec().config, "slope: 0.5\nsurface: gravel\n");
+  EXPECT_EQ(environments::make_environment(options)->spec().config, "slope: 0.5\nsurface: gravel\n");
   options.of<HillOptions>().surface = "ice";
-  EXPECT_THAT(make_environment(options)->spec().config, HasSubstr("ice"));
-  EXPECT_THAT(make_environment({.type = "hill"})->spec().config, HasSubstr("slope: 0.25")) << "the defaults";
+  EXPECT_THAT(environments::make_environment(options)->spec().config, HasSubstr("ice"));
+  EXPECT_THAT(environments::make_environment({.type = "hill"})->spec().config, HasSubstr("slope: 0.25")) << "the defaults";
 }
 
 TEST_F(OwnOptions, PrintAndReadBack) {
@@ -60,7 +60,7 @@ TEST_F(OwnOptions, PrintAndReadBack) {
   EXPECT_EQ(config::print(read(text)), text);
   EXPECT_EQ(config::differences(read("{type: hill, hill: {slope: 1}}"), read("{type: hill}")),
             std::vector<std::string>{"hill.slope: 1 -> 0.25"});
-  EXPECT_THAT(config::print(EnvironmentOptions{}, true),
+  EXPECT_THAT(config::print(environments::EnvironmentOptions{}, true),
               HasSubstr("tabletop:  # of the built-in environment\n  task: pick"));
 }
 
@@ -84,19 +84,19 @@ TEST_F(OwnOptions, OfAnotherKindAreAnError) {
 }
 
 TEST_F(OwnOptions, ThoseOfAnotherKindAreNotTaken) {
-  EnvironmentOptions options;
+  environments::EnvironmentOptions options;
   options.of<simulation::TabletopOptions>().image_size = 32;
   options.type = "hill";
   EXPECT_THAT(config::print(options), AllOf(HasSubstr("slope: 0.25"), Not(HasSubstr("image_size"))));
-  const EnvironmentOptions& fixed = options;
+  const environments::EnvironmentOptions& fixed = options;
   EXPECT_EQ(fixed.of<HillOptions>().slope, 0.25);
 }
 
 TEST_F(OwnOptions, NeedANameThatCanBeAKey) {
   for (const std::string name : {"", "type", "gripper", "disruptions", "my.robot"})
     EXPECT_THAT(message_of<ConfigError>([&] {
-                  register_environment(name,
-                                       [](const EnvironmentOptions&) { return std::make_unique<Walk>(); });
+                  environments::register_environment(name,
+                                       [](const environments::EnvironmentOptions&) { return std::make_unique<Walk>(); });
                 }),
                 HasSubstr("register_environment"))
         << name;

@@ -14,7 +14,7 @@
 #include "apo/base/random.h"
 #include "apo/config/options.h"
 #include "deploy/fakes.h"
-#include "deploy/pool.h"
+#include "environments/pool.h"
 #include "support/temp_dir.h"
 
 namespace apo::deploy {
@@ -56,28 +56,28 @@ TEST(Evaluate, CountsDecodedTokensThatAreNoActions) {
 class OpensWithOne : public FunctionPolicy {
  public:
   using FunctionPolicy::FunctionPolicy;
-  data::GripperOptions gripper() const override { return {.dimension = {0}, .open = 1.0, .closed = 0.0}; }
+  config::GripperOptions gripper() const override { return {.dimension = {0}, .open = 1.0, .closed = 0.0}; }
 };
 
 // An opening of 1 / 8 is 0.125 for the policy, and 1 - 2 / 8 = 0.75 where -1 opens and 1 closes: four strides to the flag
 // at 3, where 0.125 would lead nowhere in 12.
 TEST(Evaluate, AGripperThatThePolicyCodesOtherwiseIsRecoded) {
   OpensWithOne policy([](const Observation&) { return Action{0.125f, 0}; });
-  EnvironmentOptions environment = walk_options();
+  environments::EnvironmentOptions environment = walk_options();
   const EvalOptions options{.trials = 1, .seed = 0};
   EXPECT_EQ(evaluate(policy, environment, options).trials[0].outcome, "timeout");  // nobody knows the environment's
   environment.gripper = {.dimension = {}, .open = -1.0, .closed = 1.0};
   const EvalResult result = evaluate(policy, environment, options);
   EXPECT_EQ(result.trials[0].outcome, "success");
   EXPECT_EQ(result.trials[0].steps, 4);
-  const auto walk = make_environment(environment);
+  const auto walk = environments::make_environment(environment);
   EXPECT_EQ(record_trial(policy, *walk, 0, 4).trial.steps, 4);
   environment.gripper.dimension = {1};
   EXPECT_THAT(message_of<ConfigError>([&] { evaluate(policy, environment, options); }),
               HasSubstr("policy.gripper: dimension 0, 1 open, 0 closed; the environment's: dimension 1, -1 open, 1 closed; "
                         "expected the same dimensions"));
   environment.gripper.dimension = {2};
-  EXPECT_THAT(message_of<ConfigError>([&] { make_environment(environment); }),
+  EXPECT_THAT(message_of<ConfigError>([&] { environments::make_environment(environment); }),
               HasSubstr("environment: gripper.dimension: expected from -2 to 1"));
 }
 
@@ -194,7 +194,7 @@ TEST(Evaluate, BadOptionsAndUnknownEnvironment) {
   FunctionPolicy policy(hesitant);
   EXPECT_THAT(message_of<ConfigError>([&] { evaluate(policy, walk_options(), {.trials = 0}); }),
               HasSubstr("trials"));
-  EnvironmentOptions unknown;
+  environments::EnvironmentOptions unknown;
   unknown.type = "nowhere";
   EXPECT_THAT(message_of<ConfigError>([&] { evaluate(policy, unknown, {.trials = 1}); }),
               HasSubstr("nowhere"));
@@ -266,7 +266,7 @@ TEST(Results, BadFilesAndDirectories) {
 
 TEST(EnvironmentPool, EachEnvironmentStaysWithTheThreadThatMadeIt) {
   static std::mutex mutex;
-  static std::map<const Environment*, std::thread::id> makers;
+  static std::map<const environments::Environment*, std::thread::id> makers;
   struct Rooted : Walk {
     Rooted() { note(); }
     ~Rooted() override { EXPECT_EQ(makers.at(this), std::this_thread::get_id()); }
@@ -275,14 +275,14 @@ TEST(EnvironmentPool, EachEnvironmentStaysWithTheThreadThatMadeIt) {
       makers[this] = std::this_thread::get_id();
     }
   };
-  register_environment("rooted", [](const EnvironmentOptions&) { return std::make_unique<Rooted>(); });
-  EnvironmentOptions options;
+  environments::register_environment("rooted", [](const environments::EnvironmentOptions&) { return std::make_unique<Rooted>(); });
+  environments::EnvironmentOptions options;
   options.type = "rooted";
-  EnvironmentPool pool(options, 7, 3);
+  environments::EnvironmentPool pool(options, 7, 3);
   std::set<std::thread::id> threads;
   std::atomic<int> calls = 0;
   const std::vector<int64_t> which = {0, 2, 3, 6};
-  pool.run(which, [&](int64_t i, Environment& environment) {
+  pool.run(which, [&](int64_t i, environments::Environment& environment) {
     ++calls;
     EXPECT_NE(i, 1);
     std::lock_guard lock(mutex);
@@ -294,23 +294,23 @@ TEST(EnvironmentPool, EachEnvironmentStaysWithTheThreadThatMadeIt) {
 }
 
 TEST(EnvironmentPool, ThrowsTheErrorOfTheLowestAndGoesOn) {
-  EnvironmentPool pool(walk_options(), 5, 2);
+  environments::EnvironmentPool pool(walk_options(), 5, 2);
   const std::vector<int64_t> all = {0, 1, 2, 3, 4};
   const auto fail = [&] {
-    pool.run(all, [](int64_t i, Environment&) {
+    pool.run(all, [](int64_t i, environments::Environment&) {
       if (i == 1 || i == 4) throw RunError(concat("broken ", i));
     });
   };
   EXPECT_EQ(message_of<RunError>(fail), "broken 1");
   std::atomic<int> calls = 0;
-  pool.run(all, [&](int64_t, Environment&) { ++calls; });
+  pool.run(all, [&](int64_t, environments::Environment&) { ++calls; });
   EXPECT_EQ(calls, 5);
-  register_environment("unmakeable", [](const EnvironmentOptions&) -> std::unique_ptr<Environment> {
+  environments::register_environment("unmakeable", [](const environments::EnvironmentOptions&) -> std::unique_ptr<environments::Environment> {
     throw ConfigError("no such robot");
   });
-  EnvironmentOptions options;
+  environments::EnvironmentOptions options;
   options.type = "unmakeable";
-  EXPECT_EQ(message_of<ConfigError>([&] { EnvironmentPool(options, 3, 2); }), "no such robot");
+  EXPECT_EQ(message_of<ConfigError>([&] { environments::EnvironmentPool(options, 3, 2); }), "no such robot");
 }
 
 }  // namespace

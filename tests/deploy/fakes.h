@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "apo/base/error.h"
-#include "apo/deploy/environment.h"
+#include "apo/environments/environment.h"
 #include "apo/deploy/intervention.h"
 #include "apo/models/policy.h"
 #include "support/message_of.h"
@@ -23,15 +23,15 @@ using apo::testing::message_of;
 /// The walker starts at 0 and must reach 3 + seed % 3 within 12 steps; action[0] is the stride, action[1]
 /// idles. Below -0.5 a human is concerned ("off course"), below -1.5 urgently ("wrong object"), at -4 it
 /// falls ("fell"). With seed % 5 == 4 it takes an unlucky first step back of 1.
-class Walk : public Environment {
+class Walk : public environments::Environment {
  public:
   explicit Walk(int64_t action_size = 2)
-      : Environment({.name = "walk",
+      : environments::Environment({.name = "walk",
                      .config = "walk: true",
                      .action_size = action_size,
                      .max_steps = 12,
                      .control_hz = 10}) {}
-  Situation reset(uint64_t seed) override {
+  environments::Situation reset(uint64_t seed) override {
     goal_ = 3.0 + static_cast<double>(seed % 3);
     position_ = seed % 5 == 4 ? -1.0 : 0.0;
     seed_ = seed;
@@ -47,7 +47,7 @@ class Walk : public Environment {
     observation.instruction = "walk to the flag";
     return observation;
   }
-  Situation step(const Action& action) override {
+  environments::Situation step(const Action& action) override {
     position_ += action[0];
     ++steps_;
     troubled_ |= situation().concern.has_value();
@@ -60,9 +60,9 @@ class Walk : public Environment {
     return has_expert ? std::optional<Action>(Action{1.0f, 0.25f}) : std::nullopt;
   }
 
-  virtual Situation situation() const {
+  virtual environments::Situation situation() const {
     const bool success = position_ >= goal_, fell = position_ <= -4;
-    Situation now{.done = success || fell,
+    environments::Situation now{.done = success || fell,
                   .success = success,
                   .troubled = troubled_,
                   .outcome = success ? "success" : "fell",
@@ -84,7 +84,7 @@ class Walk : public Environment {
 /// What the human does in the step before which `walk` stands, where the policy wants `wanted`.
 inline std::optional<Intervention> ask(InterventionSource& human, Walk& walk, const Action& wanted) {
   const Observation seen = walk.observe();
-  const Situation now = walk.situation();
+  const environments::Situation now = walk.situation();
   return human.decide({.spec = walk.spec(),
                        .observation = seen,
                        .policy_action = wanted,
@@ -94,9 +94,9 @@ inline std::optional<Intervention> ask(InterventionSource& human, Walk& walk, co
                        .expert = [&] { return walk.expert(); }});
 }
 
-inline EnvironmentOptions walk_options() {
-  register_environment("walk", [](const EnvironmentOptions&) { return std::make_unique<Walk>(); });
-  EnvironmentOptions options;
+inline environments::EnvironmentOptions walk_options() {
+  environments::register_environment("walk", [](const environments::EnvironmentOptions&) { return std::make_unique<Walk>(); });
+  environments::EnvironmentOptions options;
   options.type = "walk";
   return options;
 }

@@ -25,8 +25,8 @@ using testing::Walk;
 class Watched : public Walk {
  public:
   explicit Watched(std::string concerns) : Walk(4), concerns_(std::move(concerns)) {}
-  Situation situation() const override {
-    Situation now = Walk::situation();
+  environments::Situation situation() const override {
+    environments::Situation now = Walk::situation();
     now.concern.reset();
     const auto step = static_cast<size_t>(step_count());
     switch (step < concerns_.size() ? concerns_[step] : '.') {

@@ -187,8 +187,8 @@ TEST(ScriptedHuman, TellsForHowLongTheReasonHadHeld) {
 // Stuck from its sixth step on, as is seen in the tenth.
 class Mired : public Walk {
  public:
-  Situation situation() const override {
-    Situation now = Walk::situation();
+  environments::Situation situation() const override {
+    environments::Situation now = Walk::situation();
     now.concern.reset();
     if (step_count() < 9) return now;
     now.concern = "stuck";
@@ -262,9 +262,9 @@ TEST(InterventionOptions, ReadFromYaml) {
 
 TEST(Environments, UnknownTypeNamesTheRegisteredOnes) {
   testing::walk_options();
-  EnvironmentOptions options;
+  environments::EnvironmentOptions options;
   options.type = "tabletpo";
-  const std::string message = message_of<ConfigError>([&] { make_environment(options); });
+  const std::string message = message_of<ConfigError>([&] { environments::make_environment(options); });
   EXPECT_THAT(message, HasSubstr("tabletpo"));
   EXPECT_THAT(message, HasSubstr("tabletop, "));
   EXPECT_THAT(message, HasSubstr("walk)"));

@@ -19,11 +19,11 @@ using testing::FunctionPolicy;
 
 // The tabletop that whispers what to do: the expert's action for the named block ("right") and for the other
 // one ("wrong") come as state, from a twin that is stepped alike.
-class Whispering : public Environment {
+class Whispering : public environments::Environment {
  public:
-  explicit Whispering(const EnvironmentOptions& options)
-      : Whispering(make_environment({.disruptions = {.scene = options.disruptions.scene}}), options) {}
-  Situation reset(uint64_t seed) override {
+  explicit Whispering(const environments::EnvironmentOptions& options)
+      : Whispering(environments::make_environment({.disruptions = {.scene = options.disruptions.scene}}), options) {}
+  environments::Situation reset(uint64_t seed) override {
     twin_.reset(seed);
     return table_->reset(seed);
   }
@@ -35,7 +35,7 @@ class Whispering : public Environment {
     observation.state["wrong"] = simulation::scripted_expert(state);
     return observation;
   }
-  Situation step(const Action& action) override {
+  environments::Situation step(const Action& action) override {
     twin_.step(action);
     return table_->step(action);
   }
@@ -43,18 +43,18 @@ class Whispering : public Environment {
   std::optional<Action> expert() override { return table_->expert(); }
 
  private:
-  Whispering(std::unique_ptr<Environment> table, const EnvironmentOptions& options)
-      : Environment(table->spec()), table_(std::move(table)), twin_({}, options.disruptions.scene) {}
+  Whispering(std::unique_ptr<environments::Environment> table, const environments::EnvironmentOptions& options)
+      : environments::Environment(table->spec()), table_(std::move(table)), twin_({}, options.disruptions.scene) {}
 
-  std::unique_ptr<Environment> table_;
+  std::unique_ptr<environments::Environment> table_;
   simulation::Tabletop twin_;
 };
 
-EnvironmentOptions whispering() {
-  register_environment("whispering", [](const EnvironmentOptions& options) {
+environments::EnvironmentOptions whispering() {
+  environments::register_environment("whispering", [](const environments::EnvironmentOptions& options) {
     return std::make_unique<Whispering>(options);
   });
-  EnvironmentOptions options;
+  environments::EnvironmentOptions options;
   options.type = "whispering";
   return options;
 }
@@ -96,7 +96,7 @@ TEST_F(OnTabletop, TrialsDoNotDependOnParallelOrThreads) {
 
 TEST_F(OnTabletop, AHumanSavesTheConfusedEarly) {
   const apo::testing::TempDir dir;
-  const auto environment = make_environment(whispering());
+  const auto environment = environments::make_environment(whispering());
   const auto human = make_scripted_human({});
   const CollectionSummary summary = collect(
       *environment, confused_, *human, {.take_overs = 8, .episodes = 40, .seed = 50}, dir / "table.hdf5");
@@ -119,7 +119,7 @@ TEST_F(OnTabletop, AHumanSavesTheConfusedEarly) {
 TEST_F(OnTabletop, DemonstrationsKeepTheHabit) {
   const apo::testing::TempDir dir;
   const CollectionSummary summary =
-      collect_demonstrations(EnvironmentOptions{}, {.episodes = 6}, dir / "demos.hdf5");
+      collect_demonstrations(environments::EnvironmentOptions{}, {.episodes = 6}, dir / "demos.hdf5");
   EXPECT_EQ(summary.recorded, 6);
   const auto file = data::TrajectoryFile::open(dir / "demos.hdf5");
   std::string attributes;
@@ -134,7 +134,7 @@ TEST_F(OnTabletop, DemonstrationsKeepTheHabit) {
 }
 
 TEST_F(OnTabletop, PicturesOfACorrectionTellWhoActs) {
-  const auto environment = make_environment(whispering());
+  const auto environment = environments::make_environment(whispering());
   const auto human = make_scripted_human({});
   const RecordedTrial corrected = record_trial(confused_, *environment, 50, 64, human.get());
   EXPECT_EQ(corrected.take_overs, 1);
@@ -152,7 +152,7 @@ TEST_F(OnTabletop, PicturesOfACorrectionTellWhoActs) {
 }
 
 TEST_F(OnTabletop, TheBlockThatSlipsAwayIsAFact) {
-  EnvironmentOptions options = whispering();
+  environments::EnvironmentOptions options = whispering();
   options.disruptions.scene.object_moved.probability = 1;
   const EvalResult result = evaluate(expert_, options, {.trials = 4, .parallel = 4});
   EXPECT_EQ(result.success_by_fact.at("object_moved=yes").total, 4);

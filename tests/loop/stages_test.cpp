@@ -13,7 +13,7 @@ namespace {
 
 using apo::testing::TempDir;
 
-const data::GripperOptions kGripper = {.dimension = {1}, .open = 0.5, .closed = -0.5};
+const config::GripperOptions kGripper = {.dimension = {1}, .open = 0.5, .closed = -0.5};
 
 // An environment that says itself what its actions code, as plug-ins do.
 class CodedWalk : public testing::Walk {
@@ -29,7 +29,7 @@ class CodedWalk : public testing::Walk {
 };
 
 RefineSetup tiny_setup(const std::string& dir) {
-  register_environment("coded-walk", [](const EnvironmentOptions&) { return std::make_unique<CodedWalk>(); });
+  environments::register_environment("coded-walk", [](const environments::EnvironmentOptions&) { return std::make_unique<CodedWalk>(); });
   RefineSetup setup;
   setup.environment.type = "coded-walk";
   setup.training.run.dir = dir;

@@ -17,7 +17,7 @@ namespace {
 
 using apo::testing::TempDir;
 using data::ActionNormalization;
-using data::GripperOptions;
+using config::GripperOptions;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::message_of;

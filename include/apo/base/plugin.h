@@ -1,9 +1,9 @@
 // Code of your own in the shipped programs: a shared library that registers policies, environments or people.
 //
 //   #include <apo/base/plugin.h>
-//   #include <apo/deploy/environment.h>
+//   #include <apo/environments/environment.h>
 //   APO_PLUGIN() {
-//     apo::deploy::register_environment("mine", [](const auto&) { return std::make_unique<Mine>(); });
+//     apo::environments::register_environment("mine", [](const auto&) { return std::make_unique<Mine>(); });
 //   }
 //
 //   apo-collect --plugin libmine.so --set environment.type=mine ...

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "apo/base/types.h"
-#include "apo/data/gripper.h"
+#include "apo/config/gripper.h"
 #include "apo/data/labels.h"
 #include "apo/data/trajectory.h"
 #include "apo/data/transforms.h"
@@ -18,6 +18,8 @@ class Visitor;
 }
 
 namespace apo::data {
+
+using config::GripperOptions;
 
 /// One entry of `data.expert` or `data.interactions`.
 struct SourceOptions {

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "apo/data/gripper.h"
+#include "apo/config/gripper.h"
 #include "apo/data/trajectory.h"
 
 namespace apo::config {
@@ -71,7 +71,7 @@ struct LabelRules {
   LabelOptions labels = {};
   FilterOptions filter = {};
   DataCompatibility compatibility = DataCompatibility::paper;
-  GripperOptions gripper = {};          ///< its dimensions do not move the robot
+  config::GripperOptions gripper = {};          ///< its dimensions do not move the robot
 };
 
 struct LabelledStep {

@@ -24,7 +24,7 @@ struct DatasetStatistics {
   VectorStatistics action;
   std::map<std::string, VectorStatistics> state;   ///< by state name
   int64_t num_transitions = 0, num_trajectories = 0;
-  GripperOptions gripper = {};                     ///< where the action's gripper is, and how it is coded
+  config::GripperOptions gripper = {};                     ///< where the action's gripper is, and how it is coded
   ActionNormalization normalization = ActionNormalization::quantiles;   ///< never automatic
 };
 

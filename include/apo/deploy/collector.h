@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "apo/deploy/environment.h"
+#include "apo/environments/environment.h"
 #include "apo/deploy/intervention.h"
 #include "apo/models/policy.h"
 
@@ -75,7 +75,7 @@ struct CollectionSummary {
 /// Errors  ConfigError: output exists and may not be touched. RunError: its directory cannot be made; naming
 ///         episode and step, a policy's or human's action of a wrong size or not finite. Interrupted: SIGINT
 ///         or SIGTERM; finished episodes are saved, the running one is discarded.
-CollectionSummary collect(Environment& environment, models::Policy& policy, InterventionSource& human,
+CollectionSummary collect(environments::Environment& environment, models::Policy& policy, InterventionSource& human,
                           const CollectOptions& options, const std::filesystem::path& output);
 
 /// Config section `deploy.demonstrations`.
@@ -94,10 +94,10 @@ struct DemonstrationOptions {
 /// (Laskey et al. 2017, DART), so that a learner sees how to return from small errors. Only successes are
 /// kept, as source expert.
 /// Errors as `collect`; RunError if the environment has no expert, or if more than 9 of 10 attempts fail.
-CollectionSummary collect_demonstrations(Environment& environment, const DemonstrationOptions& options,
+CollectionSummary collect_demonstrations(environments::Environment& environment, const DemonstrationOptions& options,
                                          const std::filesystem::path& output);
 /// The same in an environment made by `environment` and `options.habit`.
-CollectionSummary collect_demonstrations(const EnvironmentOptions& environment,
+CollectionSummary collect_demonstrations(const environments::EnvironmentOptions& environment,
                                          const DemonstrationOptions& options,
                                          const std::filesystem::path& output);
 

@@ -15,7 +15,7 @@
 
 #include "apo/base/proportions.h"
 #include "apo/data/dataset.h"
-#include "apo/deploy/environment.h"
+#include "apo/environments/environment.h"
 #include "apo/deploy/intervention.h"
 #include "apo/models/policy.h"
 
@@ -47,7 +47,7 @@ struct Trial {
   bool unaided = false;  ///< success without having been where a human would have stepped in
   std::string outcome;
   int64_t steps = 0;
-  Facts facts;
+  environments::Facts facts;
 };
 
 struct DisruptedResult;
@@ -90,19 +90,19 @@ struct DisruptedResult {
 /// once with each disruption alone in every episode, of the magnitudes in `environment.disruptions`.
 /// Errors  ConfigError: unknown environment or disruption. RunError naming trial and step: an action of a wrong size or not
 ///         finite. Interrupted: SIGINT or SIGTERM.
-EvalResult evaluate(models::Policy& policy, const EnvironmentOptions& environment,
+EvalResult evaluate(models::Policy& policy, const environments::EnvironmentOptions& environment,
                     const EvalOptions& options);
 
 /// Writes directory/results.json (the result, both options as YAML), directory/trial-N.webp, and with disruptions
 /// directory/disruptions.md and directory/DISRUPTION-trial-N.webp.
 /// RunError naming the path if the directory cannot be made or written.
-void write_results(const EvalResult& result, const EnvironmentOptions& environment,
+void write_results(const EvalResult& result, const environments::EnvironmentOptions& environment,
                    const EvalOptions& options, const std::filesystem::path& directory);
 
 /// An animation of the environment's expert (or of doing nothing, where there is none) in the episode of `seed`: tiles
 /// of `size` pixels, four a row, undisrupted first and then under each disruption. The episodes last `steps` steps.
 /// Errors as `evaluate`; RunError naming the path.
-void draw_disruptions(const EnvironmentOptions& environment, const std::vector<std::string>& disruptions, uint64_t seed,
+void draw_disruptions(const environments::EnvironmentOptions& environment, const std::vector<std::string>& disruptions, uint64_t seed,
                       int64_t size, int64_t steps, const std::filesystem::path& path);
 
 /// One episode with its pictures; with a human, borders tell who acts (blue policy, orange human).
@@ -112,7 +112,7 @@ struct RecordedTrial {
   std::vector<at::Tensor> frames;  ///< [Y, X, 3] uint8, before every step and after the last
 };
 /// Plays the episode of `seed`; `human` may be null. Time limits as in `collect` with 70 steps under a human.
-RecordedTrial record_trial(models::Policy& policy, Environment& environment, uint64_t seed, int64_t size,
+RecordedTrial record_trial(models::Policy& policy, environments::Environment& environment, uint64_t seed, int64_t size,
                            InterventionSource* human = nullptr);
 
 /// Writes one JSON object for every step of the trajectories at `path` (file, directory or glob; format and

@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "apo/base/types.h"
-#include "apo/deploy/environment.h"
+#include "apo/environments/environment.h"
 
 namespace apo::config {
 class Visitor;
@@ -35,7 +35,7 @@ struct Intervention {
 
 /// What there is to know before a step; its references hold for the call.
 struct Moment {
-  const EnvironmentSpec& spec;         ///< of what is acted in
+  const environments::EnvironmentSpec& spec;         ///< of what is acted in
   const Observation& observation;      ///< what is seen
   const Action& policy_action;         ///< what the policy wants, [A]
   int64_t step = 0;                    ///< steps made before this one

@@ -20,7 +20,7 @@
 
 #include "apo/base/random.h"
 #include "apo/base/types.h"
-#include "apo/deploy/environment.h"
+#include "apo/environments/environment.h"
 #include "apo/deploy/intervention.h"
 
 namespace apo::deploy {
@@ -40,7 +40,7 @@ struct EpisodeResult {
   std::vector<std::string> take_over_reasons;  ///< one for each take-over
   int64_t hand_backs = 0;
   int64_t num_clamped_tokens = 0;  ///< decoded tokens that were no action tokens, where they are counted
-  Facts facts;
+  environments::Facts facts;
   bool interrupted = false;  ///< a signal arrived: the episode is not finished
 };
 
@@ -48,15 +48,15 @@ struct EpisodeResult {
 /// spec says. Everything in it depends on the seed, the situations and the actions alone.
 class Rollout {
  public:
-  Rollout(EnvironmentSpec spec, uint64_t seed, RolloutOptions options = {});
+  Rollout(environments::EnvironmentSpec spec, uint64_t seed, RolloutOptions options = {});
 
-  const EnvironmentSpec& spec() const { return spec_; }
+  const environments::EnvironmentSpec& spec() const { return spec_; }
   uint64_t seed() const { return seed_; }
   int64_t steps() const { return steps_; }  ///< made so far: the number of the next one
   std::string where() const;                ///< "episode 3, step 12", for messages
 
   /// The environment was reset.
-  void begin(const Situation& situation) { situation_ = situation; }
+  void begin(const environments::Situation& situation) { situation_ = situation; }
   /// The task is decided or time is up.
   bool over() const;
 
@@ -76,17 +76,17 @@ class Rollout {
   /// What is executed in this step where `commanded` is wanted: noise and delay of the spec. Once a step.
   Action executed(const Action& commanded);
   /// What came of it; completes `step`: reward 1 where the task is achieved, done where the episode is over.
-  void happened(const Situation& situation, Step& step);
+  void happened(const environments::Situation& situation, Step& step);
 
   EpisodeResult result() const;
 
  private:
   Action with_noise(Action action);
 
-  EnvironmentSpec spec_;
+  environments::EnvironmentSpec spec_;
   uint64_t seed_;
   RolloutOptions options_;
-  Situation situation_;
+  environments::Situation situation_;
   int64_t steps_ = 0, hand_backs_ = 0;
   std::vector<std::string> take_over_reasons_;
   ActionSource last_ = ActionSource::policy;

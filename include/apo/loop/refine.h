@@ -7,7 +7,7 @@
 
 #include "apo/deploy/collector.h"
 #include "apo/loop/comparison.h"
-#include "apo/deploy/environment.h"
+#include "apo/environments/environment.h"
 #include "apo/deploy/evaluator.h"
 #include "apo/deploy/intervention.h"
 #include "apo/training/options.h"
@@ -23,7 +23,6 @@ using deploy::CollectOptions;
 using deploy::CollectionSummary;
 using deploy::DemonstrationOptions;
 using deploy::DeployOptions;
-using deploy::EnvironmentOptions;
 using deploy::EvalOptions;
 using deploy::EvalResult;
 using deploy::InterventionOptions;
@@ -65,7 +64,7 @@ struct RefineOptions {
 /// Everything that the loop needs; the top-level config sections of `apo-refine`.
 struct RefineSetup {
   training::TrainingOptions training;
-  EnvironmentOptions environment;
+  environments::EnvironmentOptions environment;
   DeployOptions deploy;
   EvalOptions eval;
   RefineOptions refine;

@@ -33,7 +33,7 @@ data::PolicyInputs policy_inputs(const PolicyOptions& options);
 /// `dataset`: those of OpenVLA's training mixtures and its LIBERO checkpoints are 1 open, 0 closed.
 /// ConfigError for options that name no dimension of the action; a warning where they differ from what was
 /// found.
-data::GripperOptions known_gripper(const PolicyOptions& options, const data::DatasetStatistics& found,
+config::GripperOptions known_gripper(const PolicyOptions& options, const data::DatasetStatistics& found,
                                    const std::string& dataset);
 
 }  // namespace apo::models

@@ -20,7 +20,7 @@
 
 #include "apo/base/logits.h"
 #include "apo/base/types.h"
-#include "apo/data/gripper.h"
+#include "apo/config/gripper.h"
 #include "apo/data/normalization.h"
 #include "apo/models/lora.h"
 
@@ -73,7 +73,7 @@ struct PolicyOptions {
   LoraOptions lora;                  ///< rank > 0: train an adapter, the base stays frozen; a loaded one, too
   std::string unnorm_key;            ///< which entry of the action statistics; empty: the only one
   data::ActionNormalization action_normalization = data::ActionNormalization::automatic;
-  data::GripperOptions gripper;      ///< in the policy's actions; what is left open is as the checkpoint says
+  config::GripperOptions gripper;      ///< in the policy's actions; what is left open is as the checkpoint says
   std::vector<std::string> cameras;  ///< cameras used by a fresh policy; empty: all of the first episode, sorted
   std::vector<std::string> state_keys;  ///< proprioception used by a fresh policy; empty: none
   int64_t image_size = 64;           ///< square input of a fresh policy, pixels
@@ -120,7 +120,7 @@ class Policy {
 
   virtual int64_t action_size() const = 0;                    ///< A
   /// Where the gripper is in an action and how its command is coded, as far as that is known.
-  virtual data::GripperOptions gripper() const { return {}; }
+  virtual config::GripperOptions gripper() const { return {}; }
   virtual int64_t vocabulary_size() const = 0;                ///< V, last dimension of the logits
   virtual std::pair<int64_t, int64_t> action_token_range() const = 0;  ///< [first, last] ids that code action bins
 

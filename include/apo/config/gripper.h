@@ -10,10 +10,8 @@
 #include "apo/base/types.h"
 
 namespace apo::config {
-class Visitor;
-}
 
-namespace apo::data {
+class Visitor;
 
 /// Of a source of recordings (`data.expert[].gripper`, `data.interactions[].gripper`) or of a policy
 /// (`policy.gripper`). Without anything: the last number of an action, coded as nobody knows.
@@ -44,4 +42,4 @@ std::vector<int64_t> gripper_dimensions(const GripperOptions& gripper, int64_t a
 void recode_gripper(Action& action, std::span<const int64_t> dimensions, const GripperOptions& from,
                     const GripperOptions& to);
 
-}  // namespace apo::data
+}  // namespace apo::config

@@ -6,9 +6,9 @@
 #include <memory>
 #include <span>
 
-#include "apo/deploy/environment.h"
+#include "apo/environments/environment.h"
 
-namespace apo::deploy {
+namespace apo::environments {
 
 class EnvironmentPool {
  public:
@@ -28,4 +28,4 @@ class EnvironmentPool {
   std::unique_ptr<State> state_;
 };
 
-}  // namespace apo::deploy
+}  // namespace apo::environments

@@ -11,7 +11,7 @@ namespace apo::config {
 class Visitor;
 }
 
-namespace apo::deploy {
+namespace apo::environments {
 
 /// Normal noise on the executed action, whatever was decided and recorded. The sum stays within [-1, 1], or within
 /// the action's own size where that is larger.
@@ -44,4 +44,4 @@ struct DisruptionOptions {
   void visit(config::Visitor& v);
 };
 
-}  // namespace apo::deploy
+}  // namespace apo::environments

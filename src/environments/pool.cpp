@@ -1,4 +1,4 @@
-#include "deploy/pool.h"
+#include "environments/pool.h"
 
 #include <algorithm>
 #include <condition_variable>
@@ -10,7 +10,7 @@
 
 #include "apo/base/error.h"
 
-namespace apo::deploy {
+namespace apo::environments {
 
 // A generation is one call of `each`: the caller raises it, every worker does its share and reports back.
 struct EnvironmentPool::State {
@@ -113,4 +113,4 @@ void EnvironmentPool::run(std::span<const int64_t> which,
   state_->each(which, [&](int64_t i) { work(i, *state_->environments[static_cast<size_t>(i)]); });
 }
 
-}  // namespace apo::deploy
+}  // namespace apo::environments

@@ -1,8 +1,8 @@
 // Where a policy acts: a simulated task or a robot, behind one interface.
 //
 // To plug in your own, derive from Environment and register it, with options of its own or without:
-//   deploy::register_environment("my-robot", [](const deploy::EnvironmentOptions&) { return ...; });
-//   deploy::register_environment<MyOptions, MyRobot>("my-robot");
+//   environments::register_environment("my-robot", [](const environments::EnvironmentOptions&) { return ...; });
+//   environments::register_environment<MyOptions, MyRobot>("my-robot");
 // Collection, evaluation, refinement and serving then work with `environment.type: my-robot`, and MyOptions
 // are read from `environment.my-robot`.
 #pragma once
@@ -21,10 +21,10 @@
 
 #include "apo/base/types.h"
 #include "apo/config/any_options.h"
-#include "apo/data/gripper.h"
-#include "apo/deploy/disruptions.h"
+#include "apo/config/gripper.h"
+#include "apo/environments/disruptions.h"
 
-namespace apo::deploy {
+namespace apo::environments {
 
 /// What is worth knowing about one trial besides its result, by name: {"target": "red", "layout": "swapped"}.
 /// Results are also counted by each of these.
@@ -44,7 +44,7 @@ struct EnvironmentSpec {
   std::vector<std::string> disruptions = {};
   /// How actions code the gripper, as far as it is said: what a policy decides that codes it otherwise is
   /// recoded before it is executed. `environment.gripper` of the config wins.
-  data::GripperOptions gripper = {};
+  config::GripperOptions gripper = {};
   ActionNoiseOptions action_noise = {};  ///< of the config, as make_environment says
   ActionDelayOptions action_delay = {};
 };
@@ -96,7 +96,7 @@ struct EnvironmentOptions {
   std::string type = "tabletop";       ///< a registered environment
   config::AnyOptions own = {};         ///< `environment.TYPE`; nothing: the defaults of the kind
   DisruptionOptions disruptions = {};  ///< what goes wrong with the world
-  data::GripperOptions gripper = {};   ///< in its actions; what is left open is as the environment says
+  config::GripperOptions gripper = {};   ///< in its actions; what is left open is as the environment says
 
   /// The options of the kind, to read and to change: `options.of<simulation::TabletopOptions>().habit = 1`.
   /// Defaults where none or those of another kind are held.
@@ -154,4 +154,4 @@ EnvironmentOptions disrupted_by(const EnvironmentOptions& options, const std::st
 std::vector<std::string> chosen_disruptions(const EnvironmentOptions& options,
                                             const std::vector<std::string>& names);
 
-}  // namespace apo::deploy
+}  // namespace apo::environments

@@ -1,8 +1,8 @@
-#include "apo/deploy/disruptions.h"
+#include "apo/environments/disruptions.h"
 
 #include "apo/config/options.h"
 
-namespace apo::deploy {
+namespace apo::environments {
 
 void ActionNoiseOptions::visit(config::Visitor& v) {
   v("probability", probability, "of an episode with noise on executed actions; 0 = never",
@@ -23,4 +23,4 @@ void DisruptionOptions::visit(config::Visitor& v) {
   v("action_delay", action_delay, "actions take effect later");
 }
 
-}  // namespace apo::deploy
+}  // namespace apo::environments

@@ -1,4 +1,4 @@
-#include "deploy/tabletop_environment.h"
+#include "environments/tabletop_environment.h"
 
 #include <algorithm>
 
@@ -6,7 +6,7 @@
 #include "apo/simulation/rendering.h"
 #include "apo/simulation/tabletop.h"
 
-namespace apo::deploy {
+namespace apo::environments {
 namespace {
 
 class TabletopEnvironment : public Environment {
@@ -66,4 +66,4 @@ std::unique_ptr<Environment> make_tabletop_environment(const EnvironmentOptions&
   return std::make_unique<TabletopEnvironment>(options);
 }
 
-}  // namespace apo::deploy
+}  // namespace apo::environments

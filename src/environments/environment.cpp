@@ -1,4 +1,4 @@
-#include "apo/deploy/environment.h"
+#include "apo/environments/environment.h"
 
 #include <algorithm>
 #include <map>
@@ -9,9 +9,9 @@
 #include "apo/base/text.h"
 #include "apo/config/options.h"
 #include "apo/simulation/tabletop.h"
-#include "deploy/tabletop_environment.h"
+#include "environments/tabletop_environment.h"
 
-namespace apo::deploy {
+namespace apo::environments {
 namespace {
 
 struct Kind {
@@ -124,8 +124,8 @@ std::unique_ptr<Environment> make_environment(const EnvironmentOptions& options)
             ": its factory made nothing");
   check_disruptions(*environment, options.disruptions, options.type);
   EnvironmentSpec& spec = environment->spec_;
-  data::gripper_dimensions(options.gripper, spec.action_size, "environment");
-  spec.gripper = data::or_else(options.gripper, spec.gripper);
+  config::gripper_dimensions(options.gripper, spec.action_size, "environment");
+  spec.gripper = config::or_else(options.gripper, spec.gripper);
   spec.action_noise = options.disruptions.action_noise;
   spec.action_delay = options.disruptions.action_delay;
   return environment;
@@ -169,4 +169,4 @@ std::vector<std::string> chosen_disruptions(const EnvironmentOptions& options,
   return chosen;
 }
 
-}  // namespace apo::deploy
+}  // namespace apo::environments
