@@ -304,7 +304,7 @@ EvalResult tried(const std::vector<bool>& undisrupted, const std::vector<bool>& 
       trials[i].seed = 40 + i;
       trials[i].success = success[i];
     }
-    return summarize_trials(std::move(trials));
+    return deploy::summarize_trials(std::move(trials));
   };
   EvalResult all = result(undisrupted);
   all.disruptions.push_back({.disruption = "action_noise", .result = result(noisy), .against_none = {}});
@@ -350,10 +350,10 @@ TEST(Evaluations, OfSeveralPoliciesAndBasesBecomeOneTable) {
   std::filesystem::create_directories(dir / "pushed");
   write_file_atomic(dir / "pushed/results.json", pushed.dump());
   EXPECT_THAT(refused({{"a", a1}, {"b", (dir / "pushed").string()}}), HasSubstr("expected the environment of " + a1));
-  const std::string other = write("other", summarize_trials(std::vector<Trial>(4)));
+  const std::string other = write("other", deploy::summarize_trials(std::vector<Trial>(4)));
   EXPECT_THAT(refused({{"a", a1}, {"b", other}}),
               AllOf(HasSubstr(other + "/results.json"), HasSubstr("same disruptions and trial seeds as in " + a1)));
-  EXPECT_THAT(refused({{"a", write("empty", summarize_trials({}))}}), HasSubstr("expected trials, found none"));
+  EXPECT_THAT(refused({{"a", write("empty", deploy::summarize_trials({}))}}), HasSubstr("expected trials, found none"));
   write_file_atomic(dir / "other/results.json", "{}");
   EXPECT_THAT(refused({{"a", other}}), HasSubstr(other + "/results.json: expected the result of an evaluation"));
 }

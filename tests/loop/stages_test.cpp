@@ -16,7 +16,7 @@ using apo::testing::TempDir;
 const config::GripperOptions kGripper = {.dimension = {1}, .open = 0.5, .closed = -0.5};
 
 // An environment that says itself what its actions code, as plug-ins do.
-class CodedWalk : public testing::Walk {
+class CodedWalk : public deploy::testing::Walk {
  public:
   CodedWalk() {
     spec_.name = "coded walk";
