@@ -15,6 +15,9 @@
 namespace apo::data {
 namespace {
 
+using config::gripper_dimensions;
+using config::or_else;
+using config::recode_gripper;
 using apo::testing::message_of;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;

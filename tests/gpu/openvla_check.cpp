@@ -9,6 +9,7 @@
 #include "apo/base/files.h"
 #include "apo/models/policy.h"
 #include "apo/models/reference.h"
+#include "apo/objective/log_prob.h"
 #include "apo/training/optimizer.h"
 #include "gpu/check.h"
 #include "models/openvla_policy.h"

@@ -82,7 +82,7 @@ BatchOutcome learn(models::Policy& policy, const ObjectiveOptions& options, Refe
     reference.emplace(policy, models::ReferenceOptions{.mode = mode});
   }
   move(policy);
-  objective::ReferenceLogProbs kept;
+  objective::ReferenceScores kept;
   if (cached.num_batches() > 0) kept = cached.batch(0, policy.device());
   std::vector<data::Sample> samples = batch_of(7);
   return Learner(policy, reference ? &*reference : nullptr, options, micro_batch_size, false)
