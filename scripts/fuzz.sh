@@ -21,7 +21,7 @@ runs=0 seconds=0
 if [ "${1:-}" = --flips ]; then
   export APO_FLIPS="$2" APO_FLIPS_FROM="${3:-0}"
   bin="${APO_FLIPS_BUILD:-build/release}/bin"
-  for room in base config data models training deploy; do
+  for room in base config data models training deploy loop; do
     "$bin/${room}_test" --gtest_filter='ByteFlips.*' --gtest_brief=1
   done
   exit 0

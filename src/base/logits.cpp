@@ -22,7 +22,7 @@ Logits::Logits(at::Tensor hidden, int64_t vocabulary, Head head, int64_t piece_b
     return;
   }
   sizes_ = {hidden.size(0), hidden.size(1), vocabulary};
-  hidden_ = std::move(hidden), head_ = std::move(head);
+  hidden_ = hidden.contiguous(), head_ = std::move(head);
 }
 
 at::IntArrayRef Logits::sizes() const {
@@ -38,6 +38,11 @@ Logits Logits::detach() const {
   Logits same = *this;
   for (at::Tensor* tensor : {&same.whole_, &same.hidden_})
     if (tensor->defined()) *tensor = tensor->detach();
+  if (in_pieces())
+    same.head_ = [head = head_](const at::Tensor& rows) {
+      const at::NoGradGuard no_grad;
+      return head(rows);
+    };
   return same;
 }
 

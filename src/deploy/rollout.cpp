@@ -24,7 +24,8 @@ Rollout::Rollout(environments::EnvironmentSpec spec, uint64_t seed, RolloutOptio
       noise_(seed, "disruption/action_noise"),
       noisy_(noise_.uniform() < spec_.action_noise.probability),
       delayed_(Random(seed, "disruption/action_delay").uniform() < spec_.action_delay.probability),
-      coming_(delayed_ ? static_cast<size_t>(spec_.action_delay.steps) : 0, spec_.idle) {}
+      coming_(delayed_ ? static_cast<size_t>(spec_.action_delay.steps) : 0,
+              spec_.idle.empty() ? Action(static_cast<size_t>(spec_.action_size), 0.0f) : spec_.idle) {}
 
 std::string Rollout::where() const { return concat(options_.where, ", step ", steps_); }
 

@@ -67,6 +67,18 @@ void check_disruptions(const Environment& environment, DisruptionOptions options
   });
 }
 
+// What an implementation forgot would end every episode before its first step.
+void check_spec(const EnvironmentSpec& spec, const std::string& type) {
+  const auto expect = [&type](bool good, const char* field, const char* expected, auto found) {
+    APO_CHECK(RunError, good, "environment.type ", type, ": its EnvironmentSpec: ", field, ": expected ", expected,
+              ", found ", found);
+  };
+  expect(spec.action_size >= 1, "action_size", "at least 1", spec.action_size);
+  expect(spec.max_steps >= 1, "max_steps", "at least 1", spec.max_steps);
+  expect(spec.control_hz > 0, "control_hz", "steps a second", spec.control_hz);
+  expect(std::ssize(spec.idle) == spec.action_size, "idle", "action_size numbers", spec.idle.size());
+}
+
 }  // namespace
 
 Environment::Environment(EnvironmentSpec spec) : spec_(std::move(spec)) {
@@ -122,6 +134,7 @@ std::unique_ptr<Environment> make_environment(const EnvironmentOptions& options)
   auto environment = kind->second.factory(options);
   APO_CHECK(RunError, environment != nullptr, "environment.type ", options.type,
             ": its factory made nothing");
+  check_spec(environment->spec(), options.type);
   check_disruptions(*environment, options.disruptions, options.type);
   EnvironmentSpec& spec = environment->spec_;
   config::gripper_dimensions(options.gripper, spec.action_size, "environment");

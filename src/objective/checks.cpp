@@ -59,6 +59,19 @@ void check_pairs(const at::Tensor& pair, at::IntArrayRef samples, at::Device dev
               "]: expected -1 or a number below the ", flat.numel(), " samples, found ", number[i]);
 }
 
+// On the CPU: every unmasked id is of the vocabulary. Tokens are [B, T], and so is the mask unless it is undefined.
+void check_ids(const char* name, const at::Tensor& tokens, const at::Tensor& mask, int64_t vocabulary) {
+  if (!tokens.is_cpu()) return;
+  const at::Tensor flat_tokens = tokens.contiguous();
+  const at::Tensor flat_mask = mask.defined() ? mask.contiguous() : at::Tensor();
+  const int64_t* token = flat_tokens.const_data_ptr<int64_t>();
+  const bool* counts = flat_mask.defined() ? flat_mask.const_data_ptr<bool>() : nullptr;
+  for (int64_t i = 0; i < flat_tokens.numel(); ++i)
+    APO_CHECK(DataError, (counts && !counts[i]) || (token[i] >= 0 && token[i] < vocabulary), "objective: ", name, "[",
+              i / tokens.size(1), ", ", i % tokens.size(1), "]: expected a token of the vocabulary 0..", vocabulary - 1,
+              ", found ", token[i]);
+}
+
 }  // namespace
 
 void check_logits(const char* name, const Logits& logits) {
@@ -91,22 +104,14 @@ void check_labels(const char* tokens_name, const at::Tensor& tokens, const char*
   const auto shape = logits.sizes().slice(0, 2);
   check_like(tokens_name, tokens, shape, at::kLong, logits.device());
   if (mask.defined()) check_like(mask_name, mask, shape, at::kBool, logits.device());
-  if (!tokens.is_cpu()) return;
-  const at::Tensor flat_tokens = tokens.contiguous();
-  const at::Tensor flat_mask = mask.defined() ? mask.contiguous() : at::Tensor();
-  const int64_t* token = flat_tokens.const_data_ptr<int64_t>();
-  const bool* counts = flat_mask.defined() ? flat_mask.const_data_ptr<bool>() : nullptr;
-  for (int64_t i = 0; i < flat_tokens.numel(); ++i)
-    APO_CHECK(DataError, (counts && !counts[i]) || (token[i] >= 0 && token[i] < logits.size(2)),
-              "objective: ", tokens_name, "[", i / shape[1], ", ", i % shape[1],
-              "]: expected a token of the vocabulary 0..", logits.size(2) - 1, ", found ", token[i]);
+  check_ids(tokens_name, tokens, mask, logits.size(2));
 }
 
-Batch completed(const Batch& given, const ObjectiveOptions& options, const Logits& logits) {
+Batch completed(const Batch& given, const ObjectiveOptions& options, const char* name, const Logits& logits) {
   check(options);
   Batch batch = given;
   if (logits.defined()) {
-    check_logits("policy_logits", logits);
+    check_logits(name, logits);
     check_like("tokens", batch.tokens, logits.sizes().slice(0, 2), at::kLong, logits.device());
   }
   APO_CHECK(RunError, batch.tokens.defined() && batch.tokens.dim() == 2,
@@ -115,6 +120,7 @@ Batch completed(const Batch& given, const ObjectiveOptions& options, const Logit
   const auto shape = batch.tokens.sizes(), samples = shape.slice(0, 1);
   batch.mask = filled(batch.mask, shape, true, device);
   check_like("mask", batch.mask, shape, at::kBool, device);
+  if (logits.defined()) check_ids("tokens", batch.tokens, batch.mask, logits.sizes()[2]);
   batch.end_token = filled(batch.end_token, shape, false, device);
   check_like("end_token", batch.end_token, shape, at::kBool, device);
   if (options.imitates()) batch.desirable = filled(batch.desirable, samples, true, device);
@@ -133,7 +139,10 @@ Batch completed(const Batch& given, const ObjectiveOptions& options, const Logit
     check_floating("dimension_credit", batch.dimension_credit, shape, device);
     check_range("dimension_credit", batch.dimension_credit, 0, 1);
   }
-  if (options.needs_mismatched_tokens()) check_mismatched(batch, options, shape, device);
+  if (options.needs_mismatched_tokens()) {
+    check_mismatched(batch, options, shape, device);
+    if (logits.defined()) check_ids("mismatched_tokens", batch.mismatched_tokens, batch.mismatched_mask, logits.sizes()[2]);
+  }
   return batch;
 }
 

@@ -98,6 +98,11 @@ void describe_imitation(const Batch& batch, const ObjectiveOptions& options,
   out.weight = out.lambda * tokens / total.masked_fill(total.eq(0), 1).to(type);
 }
 
+void check_read(const char* purpose, bool there) {
+  APO_CHECK(RunError, there, "objective: expected a batch that `score` read for its ", purpose, " (Reading::", purpose,
+            "), found one that was read for something else");
+}
+
 }  // namespace
 
 BatchStatistics& BatchStatistics::operator+=(const BatchStatistics& other) {
@@ -123,6 +128,7 @@ BatchStatistics measure(const ScoredBatch& scored) {
   const ObjectiveOptions& options = scored.options;
   const at::Tensor& kl = scored.scores.kl;
   check_action_l1(batch, options);
+  check_read("statistics", kl.defined() || !options.uses_z0() || options.z0 == Z0Estimator::none);
   const at::Tensor desirable = batch.desirable.to(at::kDouble);
   const at::Tensor undesirable = 1 - desirable;
   const at::Tensor zero = at::zeros({}, desirable.options());
@@ -153,6 +159,8 @@ ObjectiveOutput evaluate(const ScoredBatch& scored, const BatchStatistics& whole
   const ObjectiveOptions& options = scored.options;
   const TokenScores& scores = scored.scores;
   check_action_l1(batch, options);
+  check_read("loss", scores.policy.defined() && (scores.reference.defined() || !options.needs_reference()) &&
+                         (scores.reference_kl.defined() || options.hold() == 0));
   APO_CHECK(RunError, whole_batch.sums.defined() && whole_batch.sums.numel() == BatchStatistics::kSize,
             "objective: the batch's statistics: expected ", int64_t{BatchStatistics::kSize},
             " sums from measure, found ", whole_batch.sums.defined() ? whole_batch.sums.numel() : 0);

@@ -64,7 +64,7 @@ void read_policy(const Batch& batch, const ObjectiveOptions& options, const Logi
   const at::Tensor exact_mask =
       options.released_code() ? batch.mask.bitwise_and(batch.end_token.bitwise_not()) : batch.mask;
   const std::pair<int64_t, int64_t> range =
-      options.released_code() || batch.last_action_token < batch.first_action_token
+      options.compatibility == Compatibility::released_code || batch.last_action_token < batch.first_action_token
           ? std::pair<int64_t, int64_t>{-1, -1}
           : std::pair<int64_t, int64_t>{batch.first_action_token, batch.last_action_token};
   Aside next, kl, greedy;  // only reached while this function runs: the first time
@@ -85,6 +85,7 @@ void read_policy(const Batch& batch, const ObjectiveOptions& options, const Logi
     } else if (loss) {
       found.push_back(token_log_probs(piece.logits, piece.of(tokens), piece.of(mask), smoothing));
     } else if (shifted) {
+      const at::NoGradGuard no_grad;
       next.add(piece, token_log_probs(piece.logits, piece.of(next_tokens), piece.of(shifted_mask), smoothing));
     }
     if (hold) found.push_back(token_reference_kl(piece.logits, beside, piece.of(held)));
@@ -103,9 +104,8 @@ void read_policy(const Batch& batch, const ObjectiveOptions& options, const Logi
 
 ReferenceScores reference_scores(const Batch& given, const ObjectiveOptions& options, const Score& reference) {
   const at::NoGradGuard no_grad;
-  const Batch batch = completed(given, options, reference.logits);
   check_logits("reference_logits", reference.logits);
-  check_same("reference_logits", reference.logits, batch.tokens);
+  const Batch batch = completed(given, options, "reference_logits", reference.logits);
   const LabelSmoothing smoothing = smoothing_of(batch, options);
   ReferenceScores scores;
   if (options.compares_distributions()) scores.logits = reference.logits.detach();
@@ -129,7 +129,7 @@ ReferenceScores reference_scores(const Batch& given, const ObjectiveOptions& opt
 
 ScoredBatch score(const Batch& given, const ObjectiveOptions& options, const Score& policy,
                   const ReferenceScores& reference, Reading reading) {
-  ScoredBatch scored{completed(given, options, policy.logits), options, {}};
+  ScoredBatch scored{completed(given, options, "policy_logits", policy.logits), options, {}};
   const Batch& batch = scored.batch;
   TokenScores& scores = scored.scores;
   const bool z0 = reading.statistics && options.uses_z0() && options.z0 != Z0Estimator::none;

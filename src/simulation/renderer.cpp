@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -122,9 +123,21 @@ struct Renderer::Screen {
   std::vector<uint8_t> rows;
 };
 
-Renderer::Renderer(std::shared_ptr<const Scene> scene, int size, Look look)
-    : screen_(std::make_unique<Screen>(std::move(scene), size, look)) {}
-Renderer::~Renderer() = default;
+// MuJoCo looks up OpenGL's functions anew for each context, into variables that all threads share, and the driver's own
+// first steps are not safe beside each other either: one context at a time is made or given back.
+static std::mutex& one_at_a_time() {
+  static auto* mutex = new std::mutex;  // threads may outlive static objects
+  return *mutex;
+}
+
+Renderer::Renderer(std::shared_ptr<const Scene> scene, int size, Look look) {
+  const std::lock_guard lock(one_at_a_time());
+  screen_ = std::make_unique<Screen>(std::move(scene), size, look);
+}
+Renderer::~Renderer() {
+  const std::lock_guard lock(one_at_a_time());
+  screen_.reset();
+}
 
 void Renderer::draw(mjData& data, bool closing, const SceneDisruptions& happening, uint8_t* pixels) {
   Screen& s = *screen_;

@@ -36,7 +36,7 @@ std::optional<int64_t> known_activations(const models::Policy& policy, const std
 }
 
 // Bytes of activations and logits for one micro-batch: what the policy says, or measured on a forward and backward pass of a few
-// samples of the run's own data and scaled up; the reference's logits are added where they are kept beside them.
+// samples of the run's own data and scaled up; the logits that this objective has beside them are added.
 int64_t measure_activations(const TrainingOptions& options, const data::Dataset& dataset,
                             const data::PoolSampler& sampler, models::Policy& policy,
                             int64_t gradient_bytes) {
@@ -65,8 +65,9 @@ int64_t measure_activations(const TrainingOptions& options, const data::Dataset&
     num_tokens = learner.learn(samples).mask.size(1);
   }
   int64_t bytes = std::max<int64_t>(memory->peak_bytes() - gradient_bytes, 0) * micro_batch / measured;
-  if (options.objective.compares_distributions())
-    bytes += options.train.batch_size * num_tokens * policy.vocabulary_size() * int64_t{sizeof(float)};
+  const int64_t logits_of_a_sample = num_tokens * policy.vocabulary_size() * int64_t{sizeof(float)};
+  if (options.objective.compares_distributions()) bytes += options.train.batch_size * logits_of_a_sample;  // kept
+  if (options.objective.needs_mismatched_logits()) bytes += micro_batch * logits_of_a_sample;
   return bytes;
 }
 

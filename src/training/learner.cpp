@@ -218,8 +218,10 @@ objective::ScoredBatch Learner::score_policy(const MicroBatch& batch, objective:
   }
   reading.greedy = true;
   objective::ScoredBatch scored = objective::score(batch.batch, options_, score, batch.reference, reading);
-  const at::Tensor predicted =
-      models::greedy_action_tokens(policy_, scored.scores.greedy, batch.tokens, num_clamped_tokens);
+  // only where all tokens compete can the winner be none of an action's; counting waits for the device
+  const bool whole_vocabulary = options_.compatibility == objective::Compatibility::released_code;
+  const at::Tensor predicted = models::greedy_action_tokens(policy_, scored.scores.greedy, batch.tokens,
+                                                            whole_vocabulary ? num_clamped_tokens : nullptr);
   scored.batch.action_l1 = models::action_l1(policy_, predicted, batch.tokens);
   return scored;
 }
@@ -236,9 +238,12 @@ void Learner::score_reference(MicroBatch& batch, bool policy_follows) {
   if (batch.reference.tokens.defined()) return;
   std::optional<GeneratorScope> same_dropout;
   if (policy_follows && drops_out()) same_dropout.emplace(policy_.device());
-  const AutocastScope autocast(policy_.device().type(), bfloat16_);
-  const models::Score score = reference_->score(
-      batch.input, batch.tokens, options_.needs_mismatched_logits() ? &batch.mismatched : nullptr);
+  models::Score score;
+  {
+    const AutocastScope autocast(policy_.device().type(), bfloat16_);
+    score = reference_->score(batch.input, batch.tokens,
+                              options_.needs_mismatched_logits() ? &batch.mismatched : nullptr);
+  }
   batch.reference = objective::reference_scores(batch.batch, options_, score);
 }
 
@@ -283,9 +288,12 @@ objective::ReferenceScores Learner::reference_scores(std::vector<data::Sample>& 
   std::vector<at::Tensor> tokens, mismatched;
   const Prepared whole = prepare(samples);  // may add samples
   for (const MicroBatch& batch : split(whole, static_cast<int64_t>(samples.size()), nullptr)) {
-    const AutocastScope autocast(policy_.device().type(), bfloat16_);
-    const models::Score score = policy_.score(batch.input, batch.tokens,
-                                              options_.needs_mismatched_logits() ? &batch.mismatched : nullptr);
+    models::Score score;
+    {
+      const AutocastScope autocast(policy_.device().type(), bfloat16_);
+      score = policy_.score(batch.input, batch.tokens,
+                            options_.needs_mismatched_logits() ? &batch.mismatched : nullptr);
+    }
     const objective::ReferenceScores part = objective::reference_scores(batch.batch, options_, score);
     tokens.push_back(part.tokens);
     if (part.mismatched.defined()) mismatched.push_back(part.mismatched);

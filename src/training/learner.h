@@ -67,7 +67,7 @@ class Learner {
   BatchOutcome learn(std::vector<data::Sample>& samples, const objective::ReferenceScores* kept = nullptr);
 
   /// What `learn` reads of the reference for these samples, from the policy as it stands: before the first update the two
-  /// are one. In evaluation mode (dropout off), without gradient; the samples' pictures are moved out.
+  /// are one. Bug for objectives that compare whole distributions. In evaluation mode (dropout off), without gradient; the samples' pictures are moved out.
   objective::ReferenceScores reference_scores(std::vector<data::Sample>& samples);
 
  private:

@@ -91,8 +91,12 @@ TEST(Logits, DetachedOnesHaveNoGradient) {
   const Head head;
   for (const int64_t bytes : {5 * kRowBytes, int64_t{1} << 20}) {
     const Logits logits = head.logits(bytes).detach();
-    const at::Tensor first = logits.read([](const Logits::Piece& piece) { return piece.logits.select(-1, 0); });
-    EXPECT_FALSE(first.requires_grad() && !logits.in_pieces());
+    EXPECT_FALSE(logits.whole().requires_grad());
+    const at::Tensor other = at::ones({3, 4}, at::kDouble).set_requires_grad(true);
+    const at::Tensor read = logits.read([&](const Logits::Piece& piece) { return piece.logits.select(-1, 0) * piece.of(other); });
+    read.sum().backward();
+    EXPECT_TRUE(other.grad().defined());
+    EXPECT_FALSE(head.hidden.grad().defined() || head.weight.grad().defined()) << bytes;
   }
 }
 

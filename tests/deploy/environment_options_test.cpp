@@ -6,6 +6,7 @@
 #include "apo/config/options.h"
 #include "apo/simulation/tabletop.h"
 #include "deploy/fakes.h"
+#include "support/message_of.h"
 
 namespace apo::deploy {
 namespace {
@@ -100,6 +101,28 @@ TEST_F(OwnOptions, NeedANameThatCanBeAKey) {
                 }),
                 HasSubstr("register_environment"))
         << name;
+}
+
+// A plug-in that forgets a field of its spec is told, before an episode ends at its first step.
+TEST(Spec, WhatIsMissingIsNamed) {
+  class Forgetful : public testing::Walk {
+   public:
+    explicit Forgetful(const std::string& field) {
+      if (field == "action_size") spec_.action_size = 0;
+      if (field == "max_steps") spec_.max_steps = 0;
+      if (field == "control_hz") spec_.control_hz = 0;
+      if (field == "idle") spec_.idle = {0, 0, 0};
+    }
+  };
+  for (const std::string field : {"action_size", "max_steps", "control_hz", "idle"}) {
+    environments::register_environment("forgetful", [field](const environments::EnvironmentOptions&) {
+      return std::make_unique<Forgetful>(field);
+    });
+    environments::EnvironmentOptions options;
+    options.type = "forgetful";
+    EXPECT_THAT(apo::testing::message_of<RunError>([&] { environments::make_environment(options); }),
+                ::testing::AllOf(::testing::HasSubstr("environment.type forgetful"), ::testing::HasSubstr(field + ": expected")));
+  }
 }
 
 }  // namespace

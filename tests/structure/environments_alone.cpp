@@ -8,7 +8,7 @@ namespace {
 
 class Still : public apo::environments::Environment {
  public:
-  Still() : Environment({.name = "still", .action_size = 1, .max_steps = 2, .idle = {0}}) {}
+  Still() : Environment({.name = "still", .action_size = 1, .max_steps = 2, .control_hz = 10}) {}
   apo::environments::Situation reset(uint64_t) override { return {}; }
   apo::Observation observe() override { return {}; }
   apo::environments::Situation step(const apo::Action&) override { return {}; }

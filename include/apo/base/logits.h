@@ -13,11 +13,12 @@ namespace apo {
 
 class Logits {
  public:
-  /// [..., C] hidden states to [..., V] logits; differentiable. It may run again in the backward pass and must not draw at
-  /// random; what it refers to must live until then.
+  /// [..., C] hidden states to [..., V] logits; differentiable. It runs when the logits are read and again in the backward
+  /// pass, chooses its precision itself (whatever autocast says there) and must not draw at random; what it refers to must
+  /// live until then.
   using Head = std::function<at::Tensor(const at::Tensor& hidden)>;
   /// Logits of at most so many bytes are made at once, all others in pieces of at most that size.
-  static constexpr int64_t kPieceBytes = int64_t{32} << 20;
+  static constexpr int64_t kPieceBytes = int64_t{64} << 20;
 
   Logits() = default;
   /// [B, T, V], there already. (A tensor is given where logits are wanted.)

@@ -3,7 +3,7 @@
 // To plug in your own, derive from Environment and register it, with options of its own or without:
 //   environments::register_environment("my-robot", [](const environments::EnvironmentOptions&) { return ...; });
 //   environments::register_environment<MyOptions, MyRobot>("my-robot");
-// Collection, evaluation, refinement and serving then work with `environment.type: my-robot`, and MyOptions
+// Collection, evaluation and refinement then work with `environment.type: my-robot`, and MyOptions
 // are read from `environment.my-robot`.
 #pragma once
 
