@@ -7,7 +7,6 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
-#include "base/provenance_json.h"
 #include "loop/stages.h"
 #include "loop/take_overs.h"
 
@@ -186,26 +185,11 @@ class Comparing {
   void write() const {
     json methods = methods_;
     for (size_t i = 0; i < methods.size(); ++i) methods[i]["against"] = tests_of(i);
-    json base = {{"round", 0},
-                 {"policy", stages_.relative(base_.checkpoint)},
-                 {"promoted", true},
-                 {"deployment", nullptr},
-                 {"evaluation", evaluation_json(base_.evaluation)}};
-    if (!base_.trained.is_null()) {
-      base["training"] = base_.trained["directory"];
-      base["objective"] = base_.trained["objective"];
-      base["train_seconds"] = base_.trained["seconds"];
-    }
-    const json summary = {{"command", provenance().command},
-                          {"provenance", provenance_json()},
-                          {"config", config_yaml_},
-                          {"seed", setup_.training.run.seed},
-                          {"seconds", stages_.state().seconds()},
-                          {"environment", setup_.environment.type},
-                          {"rounds", json::array({base})},
-                          {"corrections", corrections_},
-                          {"methods", methods},
-                          {"animations", json::array()}};
+    json summary = stages_.summary(
+        config_yaml_, json::array({stages_.round_json(0, base_.checkpoint, true, base_.trained, base_.evaluation)}));
+    summary["corrections"] = corrections_;
+    summary["methods"] = methods;
+    summary["animations"] = json::array();
     write_file_atomic(stages_.dir() / "summary.json", summary.dump(1));
     if (result_.comparison.results.empty()) return;
     write_file_atomic(stages_.dir() / "comparison.json", result_.comparison.json());

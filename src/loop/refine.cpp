@@ -9,11 +9,11 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
+#include "apo/base/provenance.h"
 #include "apo/base/text.h"
 #include "apo/config/options.h"
 #include "apo/training/run_files.h"
 #include "base/manifest.h"
-#include "base/provenance_json.h"
 #include "loop/comparing.h"
 #include "loop/examples.h"
 #include "loop/loop_state.h"
@@ -49,7 +49,7 @@ class Loop {
   void add_base() {
     const Stages::Base base = stages_.base();
     current_ = base.checkpoint;
-    rounds_.push_back(round_json(0, current_, true, base.trained, base.evaluation));
+    rounds_.push_back(stages_.round_json(0, current_, true, base.trained, base.evaluation));
     result_.rounds.push_back(
         {.round = 0, .policy = current_, .promotion = {}, .evaluation = base.evaluation, .deployment = {}});
     in_use_ = base.evaluation;
@@ -80,7 +80,7 @@ class Loop {
     } else {
       log_warn(name, ": not promoted, ", promotion_text(promotion), "; ", current_, " stays deployed");
     }
-    json entry = round_json(round, checkpoint, promotion.promoted, trained, evaluation);
+    json entry = stages_.round_json(round, checkpoint, promotion.promoted, trained, evaluation);
     entry["promotion"] = {{"difference", promotion.test.difference}, {"only_refined", promotion.test.only_first},
                           {"only_in_use", promotion.test.only_second}, {"pairs", promotion.test.pairs},
                           {"p", promotion.test.p}, {"tolerance", promotion.tolerance}};
@@ -92,19 +92,6 @@ class Loop {
                               .evaluation = evaluation,
                               .deployment = deployment});
     write_summary();
-  }
-
-  json round_json(int64_t round, const std::string& policy, bool promoted, const json& trained,
-                  const EvalResult& evaluation) const {
-    json entry = {{"round", round}, {"policy", stages_.relative(policy)}, {"promoted", promoted}, {"deployment", nullptr}};
-    if (!trained.is_null()) {
-      entry["training"] = trained["directory"];
-      entry["objective"] = trained["objective"];
-      entry["train_seconds"] = trained["seconds"];
-      if (trained.contains("labels")) entry["labels"] = trained["labels"];
-    }
-    entry["evaluation"] = evaluation_json(evaluation);
-    return entry;
   }
 
   // of the policy in use at the end: a loop that goes on for more rounds draws them anew
@@ -124,14 +111,8 @@ class Loop {
   }
 
   void write_summary() const {
-    const json summary = {{"command", provenance().command},
-                          {"provenance", provenance_json()},
-                          {"config", config_yaml_},
-                          {"seed", setup_.training.run.seed},
-                          {"seconds", stages_.state().seconds()},
-                          {"environment", setup_.environment.type},
-                          {"rounds", rounds_},
-                          {"animations", animations_}};
+    json summary = stages_.summary(config_yaml_, rounds_);
+    summary["animations"] = animations_;
     write_file_atomic(dir_ / "summary.json", summary.dump(1));
   }
 

@@ -8,6 +8,7 @@
 #include "apo/base/log.h"
 #include "apo/models/description.h"
 #include "base/paths.h"
+#include "base/provenance_json.h"
 #include "training/checkpoint.h"
 
 namespace apo::loop {
@@ -190,6 +191,29 @@ EvalResult Stages::evaluate(const std::string& stage, const std::string& checkpo
   });
   const fs::path file = dir / "results.json";
   return EvalResult::from_json(read_file(file), file.string());
+}
+
+json Stages::summary(const std::string& config_yaml, const json& rounds) const {
+  return {{"command", provenance().command},
+          {"provenance", provenance_json()},
+          {"config", config_yaml},
+          {"seed", setup_.training.run.seed},
+          {"seconds", state_.seconds()},
+          {"environment", setup_.environment.type},
+          {"rounds", rounds}};
+}
+
+json Stages::round_json(int64_t round, const std::string& policy, bool promoted, const json& trained,
+                        const EvalResult& evaluation) const {
+  json entry = {{"round", round}, {"policy", relative(policy)}, {"promoted", promoted}, {"deployment", nullptr}};
+  if (!trained.is_null()) {
+    entry["training"] = trained["directory"];
+    entry["objective"] = trained["objective"];
+    entry["train_seconds"] = trained["seconds"];
+    if (trained.contains("labels")) entry["labels"] = trained["labels"];
+  }
+  entry["evaluation"] = evaluation_json(evaluation);
+  return entry;
 }
 
 json evaluation_json(const EvalResult& evaluation) {

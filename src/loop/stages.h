@@ -58,6 +58,10 @@ class Stages {
   void link_policy(const std::string& checkpoint) const;
   EvalResult evaluate(const std::string& stage, const std::string& checkpoint,
                       const std::filesystem::path& dir);
+  /// What summary.json says of the loop, to be added to, and of one of its rounds; `trained` as `Base`.
+  nlohmann::json summary(const std::string& config_yaml, const nlohmann::json& rounds) const;
+  nlohmann::json round_json(int64_t round, const std::string& policy, bool promoted, const nlohmann::json& trained,
+                            const EvalResult& evaluation) const;
 
  private:
   nlohmann::json train(training::TrainingOptions options, const std::filesystem::path& dir);
