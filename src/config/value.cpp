@@ -9,7 +9,6 @@
 #include <charconv>
 #include <map>
 #include <optional>
-#include <ranges>
 #include <sstream>
 
 #include "apo/base/error.h"
@@ -272,8 +271,10 @@ bool is_written(std::string_view yaml, std::string_view key) {
   const Source source = {.name = "<text>", .base = {}};
   const Value root = parse_yaml(yaml, source);
   const Value* value = &root;
-  for (const auto& part : std::views::split(key, '.')) {
-    const std::string_view name(part.begin(), part.end());
+  for (size_t begin = 0; begin <= key.size();) {
+    const size_t end = std::min(key.find('.', begin), key.size());
+    const std::string_view name = key.substr(begin, end - begin);
+    begin = end + 1;
     size_t i = 0;
     const bool is_index = std::from_chars(name.data(), name.data() + name.size(), i).ec == std::errc();
     if (value->kind == Value::Kind::list && is_index && i < value->items.size()) {
