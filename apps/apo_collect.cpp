@@ -2,6 +2,7 @@
 #include <iostream>
 
 #include "app_main.h"
+#include "apo/models/registry.h"
 #include "apo/base/device.h"
 #include "apo/deploy/outputs.h"
 

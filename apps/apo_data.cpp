@@ -6,17 +6,18 @@
 #include <iostream>
 #include <sstream>
 
+#include "apo/models/registry.h"
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "apo/base/output.h"
-#include "apo/data/contact_sheet.h"
-#include "apo/data/convert.h"
-#include "apo/data/inspect.h"
+#include "apo/audit/contact_sheet.h"
+#include "apo/audit/convert.h"
+#include "apo/audit/inspect.h"
 #include "apo/data/statistics.h"
-#include "apo/data/validate.h"
-#include "apo/data/webp.h"
-#include "apo/models/description.h"
+#include "apo/audit/validate.h"
+#include "apo/pictures/webp.h"
+#include "apo/training/policy_data.h"
 #include "apo/models/export.h"
 #include "apo/report/report.h"
 #include "app_main.h"
@@ -34,7 +35,7 @@ struct DataArguments {
   bool json = false, strict = false;
   std::string output, write, name = "dataset";
   data::TrajectoryFormat to = data::TrajectoryFormat::apo;
-  data::ContactSheetOptions sheet;
+  audit::ContactSheetOptions sheet;
 };
 
 // One of the names of an enum, as in a config; `only` some of them if given.
@@ -81,7 +82,7 @@ data::DataOptions data_options(const RunConfig& config, const DataArguments& arg
             "has them as its own options");
   if (!arguments.paths.empty()) {
     const data::DataOptions given =
-        data::options_for_paths(arguments.paths, arguments.format, arguments.instruction, arguments.orientation);
+        audit::options_for_paths(arguments.paths, arguments.format, arguments.instruction, arguments.orientation);
     options.expert = given.expert;
     options.interactions = given.interactions;
   }
@@ -95,11 +96,11 @@ std::optional<data::DataOptions> data_options(const DataArguments& arguments) {
 }
 
 // A checkpoint that is not there yet is no reason not to look at the data.
-data::PolicyInputs inputs_of(const models::PolicyOptions& policy) {
+audit::PolicyInputs inputs_of(const models::PolicyOptions& policy) {
   try {
-    return models::policy_inputs(policy);
+    return training::policy_inputs(policy);
   } catch (const DataError& error) {
-    data::PolicyInputs inputs{policy.cameras, policy.state_keys, true};
+    audit::PolicyInputs inputs{policy.cameras, policy.state_keys, true};
     inputs.gripper = policy.gripper;
     inputs.unreadable = error.what();
     return inputs;
@@ -109,20 +110,20 @@ data::PolicyInputs inputs_of(const models::PolicyOptions& policy) {
 void run_inspect(const DataArguments& arguments) {
   const auto options = data_options(arguments);
   if (!options) return;
-  std::cout << (arguments.json ? data::inspect_json(*options) : data::inspect_text(*options)) << std::flush;
+  std::cout << (arguments.json ? audit::inspect_json(*options) : audit::inspect_text(*options)) << std::flush;
 }
 
 void run_label(const DataArguments& arguments) {
   const auto options = data_options(arguments);
   if (!options) return;
   if (!arguments.write.empty())
-    for (const auto& file : data::write_labels(*options, arguments.write))
+    for (const auto& file : audit::write_labels(*options, arguments.write))
       std::cout << "labelled " << file.string() << "\n";
   if (arguments.output.empty() && !arguments.write.empty()) return;
   if (!arguments.output.empty())
     check_output("--output", arguments.output, json_lines("earlier label lines", "label"));
   std::ostringstream lines;
-  const data::LabelCounts counts = data::write_label_lines(*options, lines);
+  const data::LabelCounts counts = audit::write_label_lines(*options, lines);
   if (arguments.output.empty()) {
     std::cout << lines.str();
     return;
@@ -135,12 +136,12 @@ void run_label(const DataArguments& arguments) {
 void run_validate(const DataArguments& arguments) {
   const auto config = apps::read_config(arguments.config, apps::ConfigNeed::optional);
   if (!config) return;
-  const data::PolicyInputs inputs = inputs_of(config->training.policy);
-  const data::Validation result =
-      data::validate(data_options(*config, arguments), arguments.paths.empty(), inputs);
+  const audit::PolicyInputs inputs = inputs_of(config->training.policy);
+  const audit::Validation result =
+      audit::validate(data_options(*config, arguments), arguments.paths.empty(), inputs);
   std::cout << (arguments.json ? to_json(result) : to_text(result)) << std::flush;
-  const int64_t errors = result.count(data::Severity::error),
-                warnings = result.count(data::Severity::warning);
+  const int64_t errors = result.count(audit::Severity::error),
+                warnings = result.count(audit::Severity::warning);
   APO_CHECK(DataError, errors == 0, "the data are not fit for training: ", errors,
             errors == 1 ? " error" : " errors");
   APO_CHECK(DataError, !arguments.strict || warnings == 0, "the data have ", warnings,
@@ -150,7 +151,7 @@ void run_validate(const DataArguments& arguments) {
 void run_convert(const DataArguments& arguments) {
   const auto options = data_options(arguments);
   if (!options) return;
-  std::cout << to_text(data::convert(*options, arguments.to, arguments.output)) << std::flush;
+  std::cout << to_text(audit::convert(*options, arguments.to, arguments.output)) << std::flush;
 }
 
 void run_contact_sheet(const DataArguments& arguments) {
@@ -160,11 +161,11 @@ void run_contact_sheet(const DataArguments& arguments) {
   APO_CHECK(ConfigError, output.extension() == ".webp", arguments.output,
             ": expected a name that ends in .webp");
   check_output("--output", output, webp_picture());
-  data::ContactSheetOptions sheet = arguments.sheet;
+  audit::ContactSheetOptions sheet = arguments.sheet;
   sheet.config = arguments.config.config;
   if (!arguments.config.overrides.empty()) sheet.config += sheet.config.empty() ? "--set" : " and --set";
-  const at::Tensor picture = data::contact_sheet(*options, sheet);
-  data::write_picture(output, picture);
+  const at::Tensor picture = audit::contact_sheet(*options, sheet);
+  pictures::write_picture(output, picture);
   std::cout << "contact sheet " << arguments.output << " (" << picture.size(1) << "x" << picture.size(0)
             << " pixels)\n";
 }
@@ -177,7 +178,7 @@ void run_stats(const DataArguments& arguments) {
   const data::Dataset dataset(*options);
   dataset.expect_enough_kept();
   const auto statistics = data::compute_statistics(dataset, dataset.kept_steps(!options->expert.empty()));
-  const std::string json = data::to_json(statistics, arguments.name) + "\n";
+  const std::string json = tokenizers::to_json(statistics, arguments.name) + "\n";
   std::cout << (arguments.json ? json : to_text(statistics));
   if (arguments.output.empty()) return;
   write_file_atomic(arguments.output, json);
@@ -211,7 +212,7 @@ CLI::App* add_contact_sheet(CLI::App& app, DataArguments& arguments) {
   CLI::App* command =
       app.add_subcommand("contact-sheet", "a picture of frames with who acted and their labels");
   add_data_options(*command, arguments);
-  data::ContactSheetOptions& sheet = arguments.sheet;
+  audit::ContactSheetOptions& sheet = arguments.sheet;
   command->add_option("--output", arguments.output, "picture, always WebP")->required()->type_name("FILE.webp");
   command->add_option("--episode", sheet.episode, "only episodes of this name, e.g. demo_3")
       ->type_name("NAME");

@@ -1,12 +1,13 @@
 // apo-eval: seeded trials of a policy in the environment, or its log-probabilities on recorded steps.
 #include <iostream>
 
+#include "apo/models/registry.h"
 #include "apo/base/device.h"
 #include "apo/base/files.h"
 #include "apo/base/finishing.h"
 #include "apo/base/output.h"
 #include "apo/deploy/outputs.h"
-#include "apo/models/description.h"
+#include "apo/training/policy_data.h"
 #include "app_main.h"
 
 namespace {
@@ -98,7 +99,7 @@ void run_eval(EvalArguments arguments) {
                                           select_device(config->training.run.device));
   if (scores) {
     data::DataOptions data = config->training.data;
-    data.policy_cameras = models::policy_inputs(config->training.policy).cameras;
+    data.policy_cameras = training::policy_inputs(config->training.policy).cameras;
     deploy::score_dataset(*policy, arguments.dataset, data, config->training.train.batch_size,
                           arguments.output);
     std::cout << "scores " << arguments.output << "\n";

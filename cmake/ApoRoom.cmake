@@ -1,5 +1,5 @@
 # apo_room(NAME [USES rooms...] [LINK PRIVATE targets...] [SOURCES files...] [PLAIN] [WHEN VARIABLE])
-#   One static library a room from src/NAME/*.cpp. It sees the headers of the rooms it USES and no others' libraries.
+#   One static library a room from src/NAME/**/*.cpp. It sees the headers of the rooms it USES and no others' libraries.
 #   PLAIN  the room never sees torch.
 #   WHEN   without that option the room's sources are left out except src/NAME/absent.cpp.
 #   USES says alone who may include whom: rooms.txt in the build directory hands it to tests/structure.
@@ -41,8 +41,8 @@ function(apo_room name)
   if(ROOM_SOURCES)
     set(sources ${ROOM_SOURCES})
   else()
-    file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/${name}/*.cpp" "${PROJECT_SOURCE_DIR}/src/${name}/kernels/*.cpp")
-    list(FILTER sources EXCLUDE REGEX "src/base/(log|text).cpp$")
+    file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/${name}/*.cpp")
+    list(FILTER sources EXCLUDE REGEX "src/base/((log|text).cpp$|cuda/)")
   endif()
   if(ROOM_WHEN AND NOT ${ROOM_WHEN})
     list(FILTER sources INCLUDE REGEX "/absent.cpp$")
@@ -112,7 +112,7 @@ function(apo_library)
   if(APO_WITH_CUDA)
     # Without torch and without the rest of the library: loaded when the first tensor on a CUDA device arrives.
     add_library(apo_cuda MODULE "${PROJECT_SOURCE_DIR}/src/objective/kernels/log_prob.cu"
-                "${PROJECT_SOURCE_DIR}/src/models/kernels/elementwise.cu")
+                "${PROJECT_SOURCE_DIR}/src/models/sequence/kernels/elementwise.cu")
     target_include_directories(apo_cuda PRIVATE "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}/include")
     target_compile_definitions(apo_cuda PRIVATE APO_VERSION="${PROJECT_VERSION}")
     target_compile_options(apo_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-fvisibility=hidden>)

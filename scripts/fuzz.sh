@@ -40,14 +40,14 @@ cmake --build "$build" --target "${targets[@]/#/fuzz_}" -j "${APO_JOBS:-2}"
 ((runs || seconds)) || exit 0
 # libtorch and SentencePiece are not instrumented: container annotations of theirs cannot be judged
 export ASAN_OPTIONS="quarantine_size_mb=64:detect_container_overflow=0:allocator_may_return_null=1:${ASAN_OPTIONS:-}"
-export LSAN_OPTIONS="suppressions=$PWD/fuzz/lsan_suppressions.txt:print_suppressions=0:${LSAN_OPTIONS:-}"
+export LSAN_OPTIONS="suppressions=$PWD/tests/fuzz/lsan_suppressions.txt:print_suppressions=0:${LSAN_OPTIONS:-}"
 export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:${UBSAN_OPTIONS:-}"
 export APO_FUZZ_MODEL="$PWD/tests/tokenizers/goldens/small.model"
 
 fuzz() { # TARGET LOG LIMIT...
   "$build/bin/fuzz_$1" "${@:3}" -max_len=65536 -len_control=20 -rss_limit_mb=3000 -malloc_limit_mb=2100 -timeout=120 \
     -report_slow_units=120 -detect_leaks=0 -print_final_stats=1 -verbosity=1 \
-    -artifact_prefix="$build/crash-$1-" "$build/corpus/$1" "fuzz/corpus/$1" > "$2" 2>&1 || {
+    -artifact_prefix="$build/crash-$1-" "$build/corpus/$1" "tests/fuzz/corpus/$1" > "$2" 2>&1 || {
     tail -40 "$2"
     echo "$1: found something; the whole log is $2" >&2
     return 1

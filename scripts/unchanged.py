@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 TIMINGS = re.compile(r"(.*_)?seconds|.*_per_second|memory_bytes|started|finished|created|date|commit|hostname|time")
 TABLETOP = """
 run: {dir: run, seed: 3, device: cpu, threads: 1}
-policy: {type: small, cameras: [front], state_keys: [eef_height, gripper_opening], image_size: 32, width: 32, layers: 2, heads: 2}
+policy: {type: small, cameras: [front], state_keys: [eef_height, gripper_opening], small: {image_size: 32, width: 32, layers: 2, heads: 2}}
 environment: {type: tabletop, tabletop: {image_size: 32, max_steps: 60}}
 deploy:
   collect: {take_overs: 0, episodes: 6}
@@ -51,7 +51,7 @@ def openvla(directory):
     golden = ROOT / "tests/models/goldens/openvla/b"
     rank = json.loads((golden / "adapter_old/adapter_config.json").read_text())["r"]
     text = re.sub(r"policy: \{.*\}\n", f"policy: {{checkpoint: {golden}/checkpoint, adapter: {golden}/adapter_old, unnorm_key: tabletop, "
-                  f"dtype: float32, lora: {{rank: {rank}}}}}\n", TABLETOP)
+                  f"openvla: {{dtype: float32}}, lora: {{rank: {rank}}}}}\n", TABLETOP)
     text = text.replace("batch_size: 16, max_steps: 40", "batch_size: 8, max_steps: 4").replace("checkpoint_every: 40", "checkpoint_every: 4")
     (directory / "openvla.yaml").write_text(text)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes fuzz/corpus: small inputs of every kind for the fuzzers to start from.
+"""Writes tests/fuzz/corpus: small inputs of every kind for the fuzzers to start from.
 
 Needs: pip install numpy
 """
@@ -10,7 +10,7 @@ import struct
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-OUT = ROOT / "fuzz/corpus"
+OUT = ROOT / "tests/fuzz/corpus"
 
 
 def write(name, content):
@@ -62,7 +62,7 @@ cache: off
 
 
 def episodes():
-    """Bytes of fuzz/episode_fuzz.cpp: the layout first, then rarely a departure from it."""
+    """Bytes of tests/fuzz/episode_fuzz.cpp: the layout first, then rarely a departure from it."""
     rng = np.random.default_rng(0)
     for layout, name in enumerate(["ours", "robomimic", "sirius", "interaction", "demonstration", "mixed"]):
         write(f"episode/{name}", bytes([layout]))

@@ -1,6 +1,6 @@
 """The released program's training step in PyTorch with random weights, beside the GPU check's openvla item.
 
-As benchmarks/openvla_step.py, but without files and timm: a Llama of transformers, two vision towers of the
+As tests/benchmarks/openvla_step.py, but without files and timm: a Llama of transformers, two vision towers of the
 same sizes, a projector, LoRA of rank 32 on all linear layers by peft (the patch convolutions carry none), a
 second full copy as the reference. Logits of the whole sequence, their log-softmax in float32 for the labels
 and once more for the shifted labels, the released APO loss, backward, Adam. Where the memory does not hold

@@ -30,7 +30,7 @@ def add_options(parser):
     parser.add_argument("--unnorm-key", help="entry of the statistics; may be left out where there is one")
     parser.add_argument("--statistics", type=pathlib.Path, help="action statistics in place of the checkpoint's")
     parser.add_argument("--camera", help="camera of the data; may be left out where there is one")
-    parser.add_argument("--center-crop", action="store_true", help="evaluation crop (policy.center_crop)")
+    parser.add_argument("--center-crop", action="store_true", help="evaluation crop (policy.openvla.center_crop)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=8)

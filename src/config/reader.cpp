@@ -103,8 +103,14 @@ void Reader::report_unknown(const UnknownKey& unknown) {
   for (; value->kind == Value::Kind::map && value->members.size() == 1; value = &value->members[0].value)
     whole += "." + value->members[0].name;
   std::string name = unknown.prefix + unknown.key->name;
+  // the very key in a section below is meant, not one that happens to look alike
+  const auto below = std::ranges::find_if(known_, [&](const std::string& key) {
+    return key.starts_with(unknown.prefix) && key.ends_with("." + unknown.key->name);
+  });
   std::optional<std::string> suggestion = nearest(unknown.key->name, siblings);
-  if (suggestion) {
+  if (below != known_.end() && !unknown.prefix.empty()) {
+    suggestion = *below;
+  } else if (suggestion) {
     suggestion = unknown.prefix + *suggestion;
     const std::string renamed = *suggestion + whole.substr(name.size());
     if (std::ranges::find(known_, renamed) != known_.end()) {

@@ -12,6 +12,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/log.h"
+#include "apo/data/chunks.h"
 #include "data/hdf5.h"
 
 namespace apo::data {
@@ -63,6 +64,7 @@ struct Dataset::State {
   FilterOptions filter;
   int64_t num_episodes = 0;
   int64_t action_size = 0;
+  int64_t horizon = 1;
   GripperOptions gripper;
   std::vector<std::string> cameras;
 
@@ -163,6 +165,10 @@ std::vector<SegmentPair> Dataset::segment_pairs() const {
 int64_t Dataset::num_files() const { return static_cast<int64_t>(state_->files.size()); }
 int64_t Dataset::num_episodes() const { return state_->num_episodes; }
 int64_t Dataset::action_size() const { return state_->action_size; }
+void Dataset::set_horizon(int64_t horizon) {
+  APO_ASSERT(horizon >= 1);
+  state_->horizon = horizon;
+}
 const GripperOptions& Dataset::gripper() const { return state_->gripper; }
 const fs::path& Dataset::file_path(int32_t file) const { return this->file(file).path(); }
 bool Dataset::is_expert(int32_t file) const { return state_->files.at(static_cast<size_t>(file)).is_expert; }
@@ -206,11 +212,11 @@ Sample Dataset::sample_without_observation(const StepIndex& index) const {
   const auto t = static_cast<size_t>(index.timestep);
   Sample sample;
   sample.index = index;
-  sample.action = episode.actions.at(t);
+  sample.actions = chunk_from(episode, state_->episode(index.file, index.episode).steps, index.timestep, state_->horizon);
   sample.source = episode.sources.at(t);
   sample.desirable = step.label != StepLabel::undesirable;
   sample.dimension_credit = step.dimension_credit;
-  if (const auto& wanted = episode.policy_actions.at(t)) sample.policy_action = *wanted;
+  sample.policy_actions = wanted_chunk_from(episode, index.timestep, state_->horizon);
   sample.take_over_number = step.take_over_number;
   return sample;
 }

@@ -4,7 +4,6 @@
 #include <array>
 
 #include "apo/data/dataset.h"
-#include "apo/data/normalization.h"
 
 namespace apo::data {
 
@@ -19,14 +18,6 @@ std::span<const std::pair<FailedEpisodes, std::string_view>> enum_names(FailedEp
 std::span<const std::pair<DataChecks, std::string_view>> enum_names(DataChecks) {
   static constexpr std::array<std::pair<DataChecks, std::string_view>, 2> names{
       {{DataChecks::error, "error"}, {DataChecks::warn, "warn"}}};
-  return names;
-}
-
-std::span<const std::pair<ActionNormalization, std::string_view>> enum_names(ActionNormalization) {
-  static constexpr std::array<std::pair<ActionNormalization, std::string_view>, 3> names{
-      {{ActionNormalization::automatic, "auto"},
-       {ActionNormalization::quantiles, "quantiles"},
-       {ActionNormalization::released_apo, "released-apo"}}};
   return names;
 }
 
@@ -91,18 +82,6 @@ void PoolOptions::visit(config::Visitor& v) {
   v("desirable", desirable, "share of a batch: demonstrations and the policy's good steps", config::at_least(0));
   v("intervention", intervention, "share of a batch: human corrections", config::at_least(0));
   v("undesirable", undesirable, "share of a batch: the policy's steps before a take-over", config::at_least(0));
-}
-
-void AugmentationOptions::visit(config::Visitor& v) {
-  v("enabled", enabled, "the switch for all picture augmentation");
-  v("random_resized_crop_scale", random_resized_crop_scale,
-    "smallest share of the area that a random crop keeps; 1 = no crop, smaller = stronger",
-    config::Range{.min = 0.0, .max = 1.0, .open_min = true});
-  v("shift_px", shift_px, "random shift of up to so many pixels, edges replicated", config::between(0, 1024));
-  v("brightness", brightness, "factor drawn from [1 - x, 1 + x]", config::between(0, 1));
-  v("contrast", contrast, "factor drawn from [1 - x, 1 + x]", config::between(0, 1));
-  v("saturation", saturation, "factor drawn from [1 - x, 1 + x]", config::between(0, 1));
-  v("hue", hue, "turn of the color circle drawn from [-x, x]", config::between(0, 0.5));
 }
 
 void LoaderOptions::visit(config::Visitor& v) {

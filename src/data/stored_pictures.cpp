@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "apo/base/error.h"
-#include "data/encoded_picture.h"
+#include "pictures/encoded_picture.h"
 
 namespace apo::data {
 namespace {
@@ -128,9 +128,9 @@ class Finder {
     }
     try {
       const std::vector<uint8_t> first = array_.row_bytes(first_row());
-      if (!encoding_of(first)) return false;
-      const EncodedHeader header =
-          read_encoded_header(first, concat(array_.where(), stacked_ ? " row 0" : ""));
+      if (!pictures::encoding_of(first)) return false;
+      const pictures::EncodedHeader header =
+          pictures::read_encoded_header(first, concat(array_.where(), stacked_ ? " row 0" : ""));
       finding_.pictures = StoredPictures{true, false, false, header.has_alpha, header.size};
     } catch (const DataError& error) {
       refuse(error);
@@ -200,7 +200,7 @@ at::Tensor read_picture(const Array& array, const StoredPictures& stored, int64_
   at::Tensor image;
   if (stored.encoded) {
     const std::string where = row < 0 ? array.where() : concat(array.where(), " row ", row);
-    image = decode_picture(array.row_bytes(row), where);
+    image = pictures::decode_picture(array.row_bytes(row), where);
     APO_CHECK(DataError, image.size(0) == stored.size.height && image.size(1) == stored.size.width, where,
               ": expected ", stored.size.height, "x", stored.size.width, " as the first picture, found ",
               image.size(0), "x", image.size(1));

@@ -20,7 +20,7 @@ struct StoredPictures {
   bool floating = false;
   bool channels_first = false;
   bool alpha = false;
-  ImageSize size;
+  pictures::ImageSize size;
   /// What the user should know of it, e.g. "RGBA, alpha is left out"; empty for uint8 [S, Y, X, 3].
   std::string remark() const;
 };

@@ -11,7 +11,7 @@
 #include "apo/base/log.h"
 #include "apo/config/options.h"
 #include "apo/data/trajectory.h"
-#include "apo/data/webp.h"
+#include "apo/pictures/webp.h"
 #include "deploy/episode.h"
 #include "deploy/recording.h"
 
@@ -36,14 +36,14 @@ class CorrectionPictures {
   void begin() { frames_.clear(); }
   void take(ActionSource source) {
     last_ = source;
-    if (left_ > 0) frames_.push_back(data::with_border(environment_.render(size_), source));
+    if (left_ > 0) frames_.push_back(pictures::with_border(environment_.render(size_), source));
   }
   void end(int64_t episode, bool corrected) {
     if (left_ <= 0 || !corrected) return;
     take(last_);
     const fs::path path =
         output_.parent_path() / concat(output_.stem().string(), "-correction-", episode, ".webp");
-    data::write_animation(path, frames_, environment_.spec().control_hz / 2);
+    pictures::write_animation(path, frames_, environment_.spec().control_hz / 2);
     --left_;
   }
 

@@ -5,7 +5,7 @@
 #include <iterator>
 
 #include "apo/base/error.h"
-#include "apo/data/webp.h"
+#include "apo/pictures/webp.h"
 #include "apo/deploy/evaluator.h"
 #include "deploy/episode.h"
 
@@ -50,7 +50,7 @@ void draw_disruptions(const environments::EnvironmentOptions& environment, const
     for (size_t i = 0; i < frames.size(); ++i) sheets[i].narrow(0, y, size).narrow(1, x, size).copy_(frames[i]);
   }
   const auto undisrupted = environments::make_environment(environments::disrupted_by(environment, "none"));
-  data::write_animation(path, sheets, undisrupted->spec().control_hz / 2);
+  pictures::write_animation(path, sheets, undisrupted->spec().control_hz / 2);
 }
 
 }  // namespace apo::deploy

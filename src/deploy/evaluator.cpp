@@ -15,7 +15,7 @@
 #include "apo/base/interrupt.h"
 #include "apo/base/log.h"
 #include "apo/config/options.h"
-#include "apo/data/webp.h"
+#include "apo/pictures/webp.h"
 #include "apo/deploy/outputs.h"
 #include "deploy/decide.h"
 #include "deploy/episode.h"
@@ -142,7 +142,7 @@ class LockStep {
     trials_[static_cast<size_t>(s.trial)] = trial_of(s.trial, s.rollout->seed(), s.rollout->result());
     if (!drawn(s)) return;
     s.frames.push_back(environment.render(options_.animation_size));
-    std::string animation = data::encode_animation(s.frames, environment.spec().control_hz / 2);
+    std::string animation = pictures::encode_animation(s.frames, environment.spec().control_hz / 2);
     std::lock_guard lock(animations_mutex_);
     animations_[s.trial] = std::move(animation);
   }
@@ -239,7 +239,7 @@ RecordedTrial record_trial(models::Policy& policy, environments::Environment& en
   const auto draw = [&](ActionSource source) {
     last = source;
     const at::Tensor frame = environment.render(size);
-    recorded.frames.push_back(human ? data::with_border(frame, source) : frame);
+    recorded.frames.push_back(human ? pictures::with_border(frame, source) : frame);
   };
   policy.set_training(false);
   Rollout rollout(environment.spec(), seed,

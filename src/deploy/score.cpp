@@ -43,22 +43,26 @@ struct ScoredBatch {
   at::Tensor target, predicted, mask;    ///< [B, T]
   at::Tensor token_log_probs, log_prob;  ///< [B, T] and [B]
   at::Tensor action_l1;                  ///< [B]
-  std::vector<Action> predicted_actions;
+  std::vector<ActionChunk> predicted_actions;
+  int64_t horizon = 1;
 };
 
 ScoredBatch score_batch(models::Policy& policy, const std::vector<data::Sample>& samples) {
   const at::NoGradGuard no_gradient;
   std::vector<Observation> observations;
-  std::vector<Action> actions;
+  std::vector<ActionChunk> actions;
   for (const data::Sample& sample : samples) {
     observations.push_back(sample.observation);
     policy.prepare(observations.back());
-    actions.push_back(sample.action);
+    actions.push_back(sample.actions);
   }
   const models::ActionTokens tokens = policy.tokenize(actions);
   const models::Score score = policy.score(policy.encode(observations), tokens);
   objective::Batch asked{.tokens = tokens.ids, .mask = tokens.mask};
-  std::tie(asked.first_action_token, asked.last_action_token) = policy.action_token_range();
+  if (const auto bins = policy.codec().bins()) {
+    asked.first_action_token = bins->first;
+    asked.last_action_token = bins->last;
+  }
   objective::ObjectiveOptions plain;
   plain.type = objective::ObjectiveType::sft;
   const objective::TokenScores scores =
@@ -70,9 +74,10 @@ ScoredBatch score_batch(models::Policy& policy, const std::vector<data::Sample>&
     batch.predicted = at::where(tokens.end_token, objective::greedy_tokens(score.logits), batch.predicted);
   batch.token_log_probs = scores.policy;
   batch.log_prob = batch.token_log_probs.to(at::kDouble).sum(1).cpu();
-  batch.predicted_actions = policy.to_actions(batch.predicted);
+  batch.predicted_actions = policy.to_actions(batch.predicted).actions;
   batch.token_log_probs = batch.token_log_probs.to(at::kDouble).cpu();
   batch.target = tokens.ids.cpu();
+  batch.horizon = policy.horizon();
   batch.predicted = batch.predicted.cpu();
   batch.mask = tokens.mask.cpu();
   return batch;
@@ -95,8 +100,15 @@ json line_of(const data::Dataset& dataset, const data::Sample& sample, const Sco
     line["target_tokens"].push_back(target[row][t]);
     line["predicted_tokens"].push_back(predicted[row][t]);
   }
-  line["predicted_action"] = batch.predicted_actions[static_cast<size_t>(row)];
-  line["action"] = sample.action;
+  // a chunk is a list of actions, the only one of a policy without chunks stands for itself
+  const auto put = [&line](const char* name, const ActionChunk& actions, int64_t horizon) {
+    if (horizon > 1)
+      line[name] = actions;
+    else
+      line[name] = actions.empty() ? Action() : actions.front();
+  };
+  put("predicted_action", batch.predicted_actions[static_cast<size_t>(row)], batch.horizon);
+  put("action", sample.actions, batch.horizon);
   line["action_l1"] = batch.action_l1.accessor<double, 1>()[row];
   return line;
 }
@@ -110,7 +122,8 @@ int64_t score_dataset(models::Policy& policy, const std::string& path, const dat
   check_output("output", output, scores);
   data::DataOptions options = all_steps_of(path, data);
   options.policy_gripper = policy.gripper();
-  const data::Dataset dataset(options);
+  data::Dataset dataset(options);
+  dataset.set_horizon(policy.horizon());
   APO_CHECK(DataError, dataset.action_size() == policy.action_size(), path, ": expected actions of ",
             policy.action_size(), " numbers as the policy has, found ", dataset.action_size());
   policy.set_training(false);

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "apo/base/error.h"
-#include "apo/data/webp.h"
+#include "apo/pictures/webp.h"
 #include "base/paths.h"
 
 namespace apo::loop {
@@ -77,7 +77,7 @@ class Examples {
     const uint64_t seed = trial.trial.seed;
     const fs::path path = stages_.dir() / "animations" / concat(name, "-", seed, ".webp");
     make_directory(path.parent_path());
-    data::write_animation(path, trial.frames, kFramesPerSecond);
+    pictures::write_animation(path, trial.frames, kFramesPerSecond);
     environment_->reset(seed);
     const bool success = trial.trial.success;
     std::string caption =

@@ -2,11 +2,12 @@
 
 #include <torch/types.h>
 
+#include "apo/models/registry.h"
 #include "apo/base/device.h"
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
-#include "apo/models/description.h"
+#include "apo/training/policy_data.h"
 #include "base/paths.h"
 #include "base/provenance_json.h"
 #include "training/checkpoint.h"
@@ -163,7 +164,7 @@ json Stages::refine(const std::string& stage, training::TrainingOptions options,
     }
     const auto labels = [&] {
       data::DataOptions labeled = options.data;
-      labeled.policy_gripper = models::policy_inputs(options.policy).gripper;
+      labeled.policy_gripper = training::policy_inputs(options.policy).gripper;
       const data::Dataset dataset(labeled);
       leave_out_empty_pools(dataset, options, stage);
       return dataset.counts();

@@ -8,7 +8,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/log.h"
-#include "models/vocabulary.h"
+#include "models/small/vocabulary.h"
 
 namespace apo::models {
 namespace {
@@ -20,7 +20,7 @@ bool opens_with_one(const std::string& dataset) {
   return dataset.starts_with("libero_") || std::find(known.begin(), known.end(), dataset) != known.end();
 }
 
-bool lie_in_unit_interval(const data::VectorStatistics& action, const std::vector<int64_t>& dimensions) {
+bool lie_in_unit_interval(const tokenizers::VectorStatistics& action, const std::vector<int64_t>& dimensions) {
   return std::all_of(dimensions.begin(), dimensions.end(), [&action](int64_t d) {
     const auto j = static_cast<size_t>(d);
     return action.min[j] >= 0 && action.max[j] <= 1;
@@ -29,10 +29,10 @@ bool lie_in_unit_interval(const data::VectorStatistics& action, const std::vecto
 
 }  // namespace
 
-config::GripperOptions known_gripper(const PolicyOptions& options, const data::DatasetStatistics& found,
+config::GripperOptions known_gripper(const PolicyOptions& options, const tokenizers::DatasetStatistics& found,
                                    const std::string& dataset) {
   config::GripperOptions gripper = found.gripper;
-  const std::vector<int64_t> unmasked = data::unmasked_dimensions(found.action);
+  const std::vector<int64_t> unmasked = tokenizers::unmasked_dimensions(found.action);
   const bool is_last = unmasked == std::vector<int64_t>{found.action.size() - 1};
   if (gripper.dimension.empty() && !is_last) gripper.dimension = unmasked;
   if (!gripper.is_coded() && opens_with_one(dataset) && !unmasked.empty() &&
@@ -57,31 +57,10 @@ config::GripperOptions known_gripper(const PolicyOptions& options, const data::D
   return wanted;
 }
 
-data::PolicyInputs policy_inputs(const PolicyOptions& options) {
-  data::PolicyInputs inputs;
-  inputs.cameras = options.cameras;
-  inputs.state_keys = options.state_keys;
-  inputs.gripper = options.gripper;
-  inputs.of_checkpoint = !options.checkpoint.empty();
-  const std::optional<PolicyDescription> description = describe_policy(options);
-  if (!description) return inputs;
-  inputs.of_checkpoint = description->cameras.empty();
-  if (!description->cameras.empty()) {
-    inputs.cameras = description->cameras;
-    inputs.state_keys = description->state_keys;
-  }
-  inputs.action = description->statistics.action;
-  inputs.gripper = description->statistics.gripper;
-  inputs.image_size = description->image_size;
-  if (!description->words.empty())
-    inputs.unknown_words = [known =
-                                std::set<std::string>(description->words.begin(), description->words.end())](
-                               const std::string& instruction) {
-      std::vector<std::string> words = split_words(instruction);
-      std::erase_if(words, [&known](const std::string& word) { return known.contains(word); });
-      return words;
-    };
-  return inputs;
+std::vector<std::string> PolicyDescription::unknown_words(const std::string& instruction) const {
+  std::vector<std::string> unknown = split_words(instruction);
+  std::erase_if(unknown, [this](const std::string& word) { return std::ranges::find(words, word) != words.end(); });
+  return unknown;
 }
 
 }  // namespace apo::models

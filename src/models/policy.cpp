@@ -3,19 +3,16 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <array>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
-#include <string_view>
+#include <limits>
 
 #include "apo/base/error.h"
 #include "apo/base/random.h"
-#include "apo/config/options.h"
 
 namespace apo::models {
 namespace {
-
-constexpr std::array<std::string_view, 4> kDtypes{"auto", "float32", "bfloat16", "float16"};
 
 at::Tensor rows(const at::Tensor& tensor, int64_t begin, int64_t end) {
   return tensor.defined() ? tensor.slice(0, begin, end) : tensor;
@@ -47,10 +44,6 @@ bool in_other_slot(const std::string& name) {
     return name.substr(at + std::strlen(part)) != std::string(kTrainedSlot) + ".weight";
   }
   return false;
-}
-
-int64_t count_outside(const at::Tensor& ids, int64_t first, int64_t last) {
-  return at::logical_or(ids.lt(first), ids.gt(last)).sum().item<int64_t>();
 }
 
 // Of the parameters that `counts`; empty if there are none.
@@ -94,45 +87,70 @@ ActionTokens ActionTokens::slice(int64_t begin, int64_t end) const {
   return {.ids = rows(ids, begin, end),
           .mask = rows(mask, begin, end),
           .end_token = rows(end_token, begin, end),
-          .dimension = rows(dimension, begin, end)};
+          .dimension = rows(dimension, begin, end),
+          .valid = rows(valid, begin, end)};
 }
 
-void PolicyOptions::visit(config::Visitor& v) {
-  v.path("checkpoint", checkpoint,
-         "directory of weights, a training checkpoint or a run; empty: a fresh policy");
-  v.path("adapter", adapter, "PEFT adapter directory to start from, or the run that trained it; empty: none");
-  v("type", type, "which kind of policy a fresh one is");
-  v("lora", lora, "low-rank adapter: what training changes instead of the weights");
-  v("unnorm_key", unnorm_key, "which entry of the action statistics; empty: the only one");
-  v("action_normalization", action_normalization,
-    "quantiles: q01..q99 to [-1, 1] but for the gripper; released-apo: of all dimensions, as the authors' "
-    "program; auto: as the checkpoint says, else quantiles");
-  v("gripper", gripper,
-    "where the gripper is in the policy's actions, and how its command is coded; what is left open is "
-    "as the checkpoint says");
-  v("cameras", cameras,
-    "cameras of a fresh policy; empty: all of the first episode. Of an OpenVLA: the one that it sees");
-  v("state_keys", state_keys, "proprioception of a fresh policy; empty: none");
-  v("image_size", image_size, "square pictures of a fresh policy, pixels, a multiple of 16",
-    config::between(16, 4096));
-  v("width", width, "of a fresh policy's transformer; larger learns more and slower",
-    config::between(2, 65536));
-  v("layers", layers, "transformer layers of a fresh policy", config::between(1, 1024));
-  v("heads", heads, "attention heads of a fresh policy; must divide width", config::at_least(1));
-  v("channels", channels, "of a fresh policy's first convolution", config::between(1, 4096));
-  v("action_bins", action_bins, "bins that a fresh policy cuts an action dimension into",
-    config::between(2, 1 << 20));
-  v.path("statistics", statistics,
-         "action statistics (JSON, from `apo-data stats`) in place of the checkpoint's; empty: the "
-         "checkpoint's");
-  v.choice("dtype", dtype, kDtypes, "of a loaded OpenVLA's frozen weights; auto: as stored");
-  v("center_crop", center_crop,
-    "evaluate on the centre 90 % of the picture, for an OpenVLA that trained on random crops of that area");
-  v("action_tokens_only", action_tokens_only,
-    "OpenVLA decodes only among its action tokens; false: among the whole vocabulary, as the released "
-    "program");
-  v("activation_checkpointing", activation_checkpointing,
-    "OpenVLA recomputes each block's activations in the backward pass: less memory, a third more time");
+Policy::Policy(PolicyParts parts) : parts_(std::move(parts)) {
+  APO_CHECK(ConfigError, parts_.codec != nullptr && parts_.codec->action_size() == parts_.normalizer.size(),
+            "policy: expected a codec and a normaliser of one action size, found ",
+            parts_.codec ? parts_.codec->action_size() : 0, " and ", parts_.normalizer.size());
+}
+
+ActionTokens Policy::tokenize(std::span<const ActionChunk> chunks) const {
+  APO_CHECK(DataError, !chunks.empty(), "actions: expected at least one");
+  const int64_t batch = std::ssize(chunks), size = action_size();
+  at::Tensor numbers = at::empty({batch, horizon(), size}, at::kDouble);
+  at::Tensor valid = at::zeros({batch, horizon()}, at::kBool);
+  double* out = numbers.data_ptr<double>();
+  bool* is_valid = valid.data_ptr<bool>();
+  bool all_valid = true;
+  for (const ActionChunk& chunk : chunks) {
+    APO_CHECK(DataError, !chunk.empty() && std::ssize(chunk) <= horizon(), "actions: expected a chunk of 1 to ",
+              horizon(), ", found ", chunk.size());
+    for (int64_t h = 0; h < horizon(); ++h) {
+      const Action& action = chunk[std::min(static_cast<size_t>(h), chunk.size() - 1)];
+      APO_CHECK(DataError, std::ssize(action) == size, "action: expected ", size, " numbers, found ", action.size());
+      for (size_t i = 0; i < action.size(); ++i) {
+        APO_CHECK(DataError, std::isfinite(action[i]), "action: dimension ", i, ": found ", action[i]);
+        *out++ = static_cast<double>(action[i]);
+      }
+      *is_valid++ = h < std::ssize(chunk);
+    }
+    all_valid = all_valid && std::ssize(chunk) == horizon();
+  }
+  ActionTokens tokens;
+  if (!all_valid) tokens.valid = valid;
+  const tokenizers::CodedActions coded =
+      parts_.codec->encode(parts_.normalizer.normalize(numbers, &tokens.num_clipped), tokens.valid);
+  const auto there = [this](const at::Tensor& tensor) { return tensor.defined() ? tensor.to(device()) : tensor; };
+  tokens.ids = there(coded.ids);
+  tokens.mask = there(coded.mask);
+  tokens.end_token = there(coded.end_token);
+  tokens.dimension = there(coded.dimension);
+  return tokens;
+}
+
+ActionTokens Policy::tokenize(std::span<const Action> actions) const {
+  std::vector<ActionChunk> chunks;
+  for (const Action& action : actions) chunks.push_back({action});
+  return tokenize(std::span<const ActionChunk>(chunks));
+}
+
+Decision Policy::to_actions(const at::Tensor& ids) const {
+  const tokenizers::DecodedActions decoded = parts_.codec->decode(ids);
+  const at::Tensor numbers = parts_.normalizer.unnormalize(decoded.actions);
+  Decision decision{.ids = ids, .actions = {}, .decoded = decoded.decoded,
+                    .num_clamped = decoded.num_clamped.sum().item<int64_t>()};
+  const float* number = numbers.const_data_ptr<float>();
+  const auto size = static_cast<size_t>(action_size());
+  for (int64_t row = 0; row < numbers.size(0); ++row) {
+    ActionChunk& chunk = decision.actions.emplace_back();
+    const bool is_code = decoded.decoded[row].item<bool>();
+    for (int64_t h = 0; h < horizon(); ++h, number += size)
+      if (is_code) chunk.emplace_back(number, number + size);
+  }
+  return decision;
 }
 
 std::string parameter_hash(const Policy& policy) {
@@ -146,25 +164,32 @@ std::string frozen_parameter_hash(const Policy& policy) {
 at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& greedy, const ActionTokens& tokens,
                                 int64_t* num_clamped) {
   const at::NoGradGuard no_grad;
-  const auto [first, last] = policy.action_token_range();
   at::Tensor is_action = tokens.mask;
   if (tokens.end_token.defined()) is_action = is_action.logical_and(tokens.end_token.logical_not());
-  if (num_clamped != nullptr) *num_clamped += count_outside(greedy.masked_select(is_action), first, last);
+  const auto bins = policy.codec().bins();
+  if (!bins) return at::where(is_action, greedy, tokens.ids);
+  if (num_clamped != nullptr) {
+    const at::Tensor coding = greedy.masked_select(is_action);
+    *num_clamped += at::logical_or(coding.lt(bins->first), coding.gt(bins->last)).sum().item<int64_t>();
+  }
   // the released program decodes an id that is no action's as the end of the range that lies nearer
-  return at::where(is_action, greedy.clamp(first, last), tokens.ids);
-}
-
-int64_t count_clamped_tokens(const Policy& policy, const at::Tensor& ids) {
-  const auto [first, last] = policy.action_token_range();
-  return count_outside(ids.narrow(1, 0, std::min(ids.size(1), policy.action_size())), first, last);
+  return at::where(is_action, greedy.clamp(bins->first, bins->last), tokens.ids);
 }
 
 at::Tensor action_l1(const Policy& policy, const at::Tensor& predicted, const ActionTokens& tokens) {
   const at::NoGradGuard no_grad;
-  return (policy.detokenize(predicted) - policy.detokenize(tokens.ids))
-      .abs()
-      .mean(-1)
-      .to(tokens.ids.device(), at::kFloat);
+  const tokenizers::DecodedActions found = policy.codec().decode(predicted);
+  at::Tensor distance = (found.actions - policy.detokenize(tokens.ids)).abs().mean(-1);  // [B, H]
+  if (tokens.valid.defined()) {
+    const at::Tensor valid = tokens.valid.to(distance.device(), distance.scalar_type());
+    distance = (distance * valid).sum(1) / valid.sum(1);
+  } else {
+    distance = distance.mean(1);
+  }
+  if (!found.decoded.all().item<bool>())
+    distance = distance.masked_fill(found.decoded.logical_not().to(distance.device()),
+                                    std::numeric_limits<double>::quiet_NaN());
+  return distance.to(tokens.ids.device(), at::kFloat);
 }
 
 NamedTensors trainable_parameters(const Policy& policy) {

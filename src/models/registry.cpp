@@ -1,7 +1,10 @@
 // Which kinds of policy there are, and how a config becomes one of them.
 #include <torch/types.h>
 
+#include <algorithm>
+#include <map>
 #include <mutex>
+#include <set>
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
@@ -10,57 +13,81 @@
 #include "apo/config/options.h"
 #include "apo/models/description.h"
 #include "apo/models/linear.h"
-#include "apo/models/policy.h"
+#include "apo/models/registry.h"
 #include "apo/models/safetensors.h"
-#include "models/adapter_file.h"
-#include "models/base_check.h"
-#include "models/checkpoint_files.h"
+#include "models/adapters/adapter_file.h"
+#include "models/adapters/base_check.h"
+#include "models/checkpoints/checkpoint_files.h"
 #include "base/json.h"
-#include "models/missing_path.h"
-#include "models/openvla_policy.h"
-#include "models/small_policy.h"
+#include "models/checkpoints/missing_path.h"
+#include "models/openvla/policy.h"
+#include "models/small/policy.h"
 
 namespace apo::models {
 namespace {
 
 namespace fs = std::filesystem;
 
-struct Registry {
-  std::mutex mutex;
-  std::map<std::string, PolicyFactory> factories;
+struct Kind {
+  PolicyFactory factory;
+  config::AnyOptions own;
+  std::string doc;
 };
 
-std::unique_ptr<Policy> refuse_fresh_openvla(const PolicyOptions&, const data::Dataset&, uint64_t,
-                                             at::Device) {
+struct Registry {
+  std::mutex mutex;
+  std::map<std::string, Kind> kinds;
+};
+
+std::unique_ptr<Policy> refuse_fresh_openvla(const PolicyOptions&, const DataFacts&, uint64_t, at::Device) {
   throw ConfigError(
       "policy.type: openvla is loaded, not made: set policy.checkpoint to a Hugging Face directory");
 }
 
 Registry& registry() {
-  static Registry instance;
-  static const bool filled = [] {
-    instance.factories["small"] = {
-        .create = SmallPolicy::create, .load = SmallPolicy::load, .describe = SmallPolicy::describe};
-    instance.factories["openvla"] = {
-        .create = refuse_fresh_openvla, .load = OpenVlaPolicy::load, .describe = OpenVlaPolicy::describe};
-    return true;
+  static Registry* instance = [] {
+    auto* made = new Registry;
+    made->kinds["small"] = {
+        {.create = SmallPolicy::create, .load = SmallPolicy::load, .describe = SmallPolicy::describe},
+        config::AnyOptions(SmallOptions()),
+        "a fresh policy of the built-in kind; a loaded one keeps its own sizes"};
+    made->kinds["openvla"] = {
+        {.create = refuse_fresh_openvla, .load = OpenVlaPolicy::load, .describe = OpenVlaPolicy::describe},
+        config::AnyOptions(OpenVlaOptions()),
+        "how a checkpoint of the OpenVLA family runs"};
+    return made;
   }();
-  (void)filled;
-  return instance;
+  return *instance;
 }
 
-// Throws `Kind` naming `where`, the type, the nearest valid one and all of them.
-template <class Kind>
+std::map<std::string, Kind> known_kinds() {
+  Registry& known = registry();
+  const std::lock_guard lock(known.mutex);
+  return known.kinds;
+}
+
+// Throws `Error` naming `where`, the type, the nearest valid one and all of them.
+template <class Error>
 PolicyFactory find_factory(const std::string& type, const std::string& where) {
-  Registry& all = registry();
-  const std::lock_guard lock(all.mutex);
-  const auto found = all.factories.find(type);
-  if (found != all.factories.end()) return found->second;
-  std::vector<std::string> names;
-  for (const auto& [name, factory] : all.factories) names.push_back(name);
+  const std::map<std::string, Kind> kinds = known_kinds();
+  if (const auto found = kinds.find(type); found != kinds.end()) return found->second.factory;
+  const std::vector<std::string> names = policy_types();
   const auto near = config::nearest(type, names);
-  throw Kind(concat(where, ": no kind of policy is called \"", type, "\"",
-                    near ? "; did you mean \"" + *near + "\"?" : "", " Valid: ", join(names)));
+  throw Error(concat(where, ": no kind of policy is called \"", type, "\"",
+                     near ? "; did you mean \"" + *near + "\"?" : "", " Valid: ", join(names)));
+}
+
+// Options of another kind than the one that is made would pass unread.
+void refuse_other_kinds(const PolicyOptions& options, const std::string& made, const std::string& where) {
+  for (auto& [name, kind] : known_kinds()) {
+    if (name == made || !kind.own.has_value()) continue;
+    for (const config::AnyOptions& held : options.own) {
+      if (!held.is_like(kind.own)) continue;
+      const std::vector<std::string> changed = config::differences(kind.own, held);
+      APO_CHECK(ConfigError, changed.empty(), "policy.", name, ".", changed.front(), ": expected none of policy.", name,
+                " for a policy of the kind ", made, " (", where, ")");
+    }
+  }
 }
 
 // What the config says of a loaded adapter beside its name. Its own rank, alpha and targets are those that
@@ -134,9 +161,12 @@ void take_adapter(Policy& policy, const PolicyOptions& options, const fs::path& 
     tensor.set_requires_grad(name.find(".lora_") != std::string::npos);
 }
 
+std::string kind_of(const fs::path& directory) {
+  return JsonFile(directory / "config.json")["model_type"].get<std::string>();
+}
+
 PolicyFactory factory_of(const fs::path& directory) {
-  const fs::path config = directory / "config.json";
-  return find_factory<DataError>(JsonFile(config)["model_type"].get<std::string>(), config.string() + ": model_type");
+  return find_factory<DataError>(kind_of(directory), (directory / "config.json").string() + ": model_type");
 }
 
 // What checkpoints/latest points to: a symbolic link to a directory, or a file that holds its name.
@@ -153,10 +183,51 @@ fs::path read_latest(const fs::path& latest) {
 
 }  // namespace
 
-void register_policy(const std::string& type, PolicyFactory factory) {
+void PolicyOptions::visit(config::Visitor& v) {
+  v.path("checkpoint", checkpoint,
+         "directory of weights, a training checkpoint or a run; empty: a fresh policy");
+  v.path("adapter", adapter, "PEFT adapter directory to start from, or the run that trained it; empty: none");
+  v("type", type, "which kind of policy a fresh one is");
+  v("lora", lora, "low-rank adapter: what training changes instead of the weights");
+  v("unnorm_key", unnorm_key, "which entry of the action statistics; empty: the only one");
+  v("action_normalization", action_normalization,
+    "quantiles: q01..q99 to [-1, 1] but for the gripper; released-apo: of all dimensions, as the authors' "
+    "program; auto: as the checkpoint says, else quantiles");
+  v("gripper", gripper,
+    "where the gripper is in the policy's actions, and how its command is coded; what is left open is "
+    "as the checkpoint says");
+  v("cameras", cameras,
+    "cameras of a fresh policy; empty: all of the first episode. Of an OpenVLA: the one that it sees");
+  v("state_keys", state_keys, "proprioception of a fresh policy; empty: none");
+  v.path("statistics", statistics,
+         "action statistics (JSON, from `apo-data stats`) in place of the checkpoint's; empty: the "
+         "checkpoint's");
+  for (auto& [name, kind] : known_kinds()) {
+    if (!kind.own.has_value()) {
+      v.no_section(name, concat("policies of the kind ", name, " have no options of their own"));
+      continue;
+    }
+    const auto held = std::ranges::find_if(own, [&](const auto& o) { return o.is_like(kind.own); });
+    v(name, held != own.end() ? *held : own.emplace_back(kind.own), kind.doc);
+  }
+}
+
+void register_policy(const std::string& type, PolicyFactory factory, config::AnyOptions own,
+                     const std::string& doc) {
+  static const std::set<std::string> keys{"checkpoint", "adapter",  "type",       "lora",      "unnorm_key", "action_normalization",
+                                          "gripper",    "cameras", "state_keys", "statistics"};
+  APO_CHECK(ConfigError, !type.empty() && type.find('.') == std::string::npos && !keys.contains(type),
+            "register_policy: expected a name that can be a key beside policy.checkpoint, .type, .lora ..., found \"",
+            type, "\"");
   Registry& all = registry();
   const std::lock_guard lock(all.mutex);
-  all.factories[type] = std::move(factory);
+  all.kinds[type] = {std::move(factory), std::move(own), doc};
+}
+
+std::vector<std::string> policy_types() {
+  std::vector<std::string> types;
+  for (const auto& [type, kind] : known_kinds()) types.push_back(type);
+  return types;
 }
 
 fs::path resolve_checkpoint(const fs::path& path) {
@@ -184,7 +255,7 @@ fs::path resolve_checkpoint(const fs::path& path) {
   throw DataError(concat(path.string(), ": no policy here; looked for ", join(looked)));
 }
 
-std::unique_ptr<Policy> make_policy(const PolicyOptions& given, const data::Dataset* dataset, uint64_t seed,
+std::unique_ptr<Policy> make_policy(const PolicyOptions& given, const DataFacts* data, uint64_t seed,
                                     at::Device device) {
   PolicyOptions options = given;
   if (!options.adapter.empty()) options.adapter = resolve_adapter(options.adapter, "policy.adapter").string();
@@ -192,14 +263,17 @@ std::unique_ptr<Policy> make_policy(const PolicyOptions& given, const data::Data
   fs::path directory;
   if (options.checkpoint.empty()) {
     const PolicyFactory factory = find_factory<ConfigError>(options.type, "policy.type");
-    APO_CHECK(ConfigError, dataset != nullptr,
+    APO_CHECK(ConfigError, data != nullptr,
               "policy.checkpoint: expected a checkpoint, found none, and there is no data "
               "to make a fresh policy for");
-    policy = factory.create(options, *dataset, seed, device);
+    refuse_other_kinds(options, options.type, "policy.type");
+    policy = factory.create(options, *data, seed, device);
   } else {
     directory = resolve_checkpoint(options.checkpoint);
     check_policy_files(directory);
-    policy = factory_of(directory).load(options, directory, device);
+    const PolicyFactory factory = factory_of(directory);
+    refuse_other_kinds(options, kind_of(directory), directory.string());
+    policy = factory.load(options, directory, device);
   }
   take_adapter(*policy, options, directory, seed);
   return policy;

@@ -16,7 +16,7 @@
 #include "base/json.h"
 #include "base/paths.h"
 #include "config/value.h"
-#include "models/checkpoint_files.h"
+#include "models/checkpoints/checkpoint_files.h"
 #include "training/random_state.h"
 
 namespace apo::training {

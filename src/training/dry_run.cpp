@@ -27,10 +27,10 @@ struct MemoryEstimate {
 
 std::optional<int64_t> known_activations(const models::Policy& policy, const std::vector<data::Sample>& samples) {
   std::vector<Observation> observations;
-  std::vector<Action> actions;
+  std::vector<ActionChunk> actions;
   for (const data::Sample& sample : samples) {
     observations.push_back(sample.observation);
-    actions.push_back(sample.action);
+    actions.push_back(sample.actions);
   }
   return policy.activation_bytes(policy.encode(observations), policy.tokenize(actions));
 }

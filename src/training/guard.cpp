@@ -10,7 +10,7 @@
 #include "apo/base/log.h"
 #include "apo/objective/weights.h"
 #include "base/json.h"
-#include "models/checkpoint_files.h"
+#include "models/checkpoints/checkpoint_files.h"
 #include "training/checkpoint.h"
 
 namespace apo::training {
@@ -140,7 +140,7 @@ std::optional<Guard> make_guard(const TrainingOptions& options, const models::Po
                                 const data::Dataset& dataset) {
   if (options.train.guard == "off" || options.objective.imitates()) return {};
   const std::vector<Action> action = {
-      dataset.sample_without_observation(dataset.kept_steps().front()).action};
+      dataset.sample_without_observation(dataset.kept_steps().front()).actions.front()};
   const bool can_hold = options.reference.mode != models::ReferenceMode::cached;
   return Guard(options.objective, policy.tokenize(action).mask.sum().item<double>(), can_hold);
 }

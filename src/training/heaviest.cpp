@@ -9,8 +9,8 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
-#include "apo/data/transforms.h"
-#include "apo/data/webp.h"
+#include "apo/pictures/transforms.h"
+#include "apo/pictures/webp.h"
 #include "base/paths.h"
 
 namespace apo::training {
@@ -43,9 +43,9 @@ void check_index(const data::StepIndex& at, const data::Dataset& dataset) {
 at::Tensor picture_of(const data::Sample& sample) {
   at::Tensor image = sample.observation.images.begin()->second;
   if (image.size(0) > kPictureHeight)
-    image = data::resize(image, kPictureHeight,
+    image = pictures::resize(image, kPictureHeight,
                          std::max<int64_t>(1, image.size(1) * kPictureHeight / image.size(0)));
-  return data::with_border(image, sample.source);
+  return pictures::with_border(image, sample.source);
 }
 
 }  // namespace
@@ -124,7 +124,7 @@ void write_heaviest_samples(const fs::path& run_directory, const HeaviestSamples
                          {"action_l1", number(entry.action_l1)}};
     if (!sample.observation.images.empty()) {
       const std::string name = concat(group, "-", groups[group].size() + 1, ".webp");
-      data::write_picture(pictures / name, picture_of(sample));
+      pictures::write_picture(pictures / name, picture_of(sample));
       json["picture"] = "heaviest/" + name;
     }
     groups[group].push_back(std::move(json));

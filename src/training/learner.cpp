@@ -64,7 +64,7 @@ at::Tensor rolled(const at::Tensor& tensor) { return tensor.defined() ? tensor.r
 // [B, A] credit of each action dimension -> [B, T] of the tokens that code it; 1 for tokens of no one
 // dimension.
 at::Tensor token_credit(const std::vector<data::Sample>& samples, const at::Tensor& dimension) {
-  const auto num_dimensions = static_cast<int64_t>(samples.front().action.size());
+  const auto num_dimensions = static_cast<int64_t>(samples.front().actions.front().size());
   at::Tensor credit = at::ones({static_cast<int64_t>(samples.size()), num_dimensions});
   for (size_t i = 0; i < samples.size(); ++i)
     for (size_t j = 0; j < samples[i].dimension_credit.size(); ++j)
@@ -165,11 +165,11 @@ Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
   Pairing pairing;
   if (options_.needs_pairs()) pairing = make_pairs(samples, options_.type);
   std::vector<Observation> observations;
-  std::vector<Action> actions;
+  std::vector<ActionChunk> actions;
   std::vector<uint8_t> desirable;
   for (data::Sample& sample : samples) {
     observations.push_back(std::move(sample.observation));
-    actions.push_back(sample.action);
+    actions.push_back(sample.actions);
     desirable.push_back(sample.desirable);
   }
   Prepared whole;
@@ -192,7 +192,10 @@ Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
       held.push_back(sample.desirable && sample.source != ActionSource::intervention);
     in.held = at::tensor(held, at::kByte).to(at::kBool).to(device);
   }
-  std::tie(in.first_action_token, in.last_action_token) = policy_.action_token_range();
+  if (const auto bins = policy_.codec().bins()) {
+    in.first_action_token = bins->first;
+    in.last_action_token = bins->last;
+  }
   if (options_.credit == objective::Credit::dimension)
     in.dimension_credit = token_credit(samples, whole.tokens.dimension);
   if (options_.type == objective::ObjectiveType::weighted_bc)

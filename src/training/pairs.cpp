@@ -23,13 +23,13 @@ Pairing pair_actions(std::vector<Sample>& samples) {
   std::vector<Sample> paired;
   int64_t next = 0;
   for (Sample& sample : samples) {
-    const bool has_pair = is_correction(sample) && !sample.policy_action.empty();
+    const bool has_pair = is_correction(sample) && !sample.policy_actions.empty();
     if (is_correction(sample) && !has_pair) ++pairing.num_unpaired;
     paired.push_back(std::move(sample));
     pairing.pair.push_back(has_pair ? next : -1);
     if (!has_pair) continue;
     Sample rejected = paired.back();  // pictures are shared
-    rejected.action = rejected.policy_action;
+    rejected.actions = rejected.policy_actions;
     rejected.source = ActionSource::policy;
     rejected.desirable = false;
     paired.push_back(std::move(rejected));

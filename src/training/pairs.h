@@ -20,7 +20,7 @@ struct Pairing {
 /// Builds the pairs of a batch and puts `samples` in their order: the samples of a pair lie side by side.
 ///
 /// dpo  the human's action is preferred to what the policy wanted at the very same observation
-///      (`Sample::policy_action`). The policy's action is added as an undesirable sample of source policy.
+///      (`Sample::policy_actions`). The policy's action is added as an undesirable sample of source policy.
 ///      A human's step without a recorded policy action is in no pair.
 /// tpo  the human's steps of a take-over that are in the batch are preferred to the undesirable steps that
 ///      led to it; a segment without its counterpart is in no pair. A segment that is drawn twice makes two

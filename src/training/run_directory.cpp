@@ -10,7 +10,7 @@
 #include "apo/base/text.h"
 #include "apo/training/run_files.h"
 #include "base/paths.h"
-#include "models/checkpoint_files.h"
+#include "models/checkpoints/checkpoint_files.h"
 #include "training/checkpoint.h"
 #include "training/event_file.h"
 

@@ -9,9 +9,11 @@
 #include <span>
 #include <utility>
 
+#include "apo/models/registry.h"
 #include "apo/base/error.h"
 #include "apo/base/log.h"
-#include "apo/data/validate.h"
+#include "apo/audit/validate.h"
+#include "apo/training/policy_data.h"
 #include "apo/models/description.h"
 #include "apo/models/lora.h"
 #include "apo/data/sampler.h"
@@ -62,7 +64,7 @@ int64_t total_steps(const TrainOptions& train, const data::PoolSampler& sampler)
 void check_action_pairs(const TrainingOptions& options, const data::Dataset& dataset) {
   const auto& corrections = dataset.pool(data::Pool::intervention);
   const bool any = std::any_of(corrections.begin(), corrections.end(), [&](const data::StepIndex& index) {
-    return !dataset.sample_without_observation(index).policy_action.empty();
+    return !dataset.sample_without_observation(index).policy_actions.empty();
   });
   APO_CHECK(DataError, any || corrections.empty(), "data.interactions: objective.type dpo compares the human's action "
             "with the policy's at the same step; expected policy_action beside the human's actions (",
@@ -84,17 +86,17 @@ std::unique_ptr<data::Dataset> open_data(const TrainingOptions& options, const s
     policy.checkpoint = resumed;
     policy.adapter.clear();
   }
-  const data::PolicyInputs inputs = models::policy_inputs(policy);
+  const audit::PolicyInputs inputs = policy_inputs(policy);
   data::DataOptions data = options.data;
   data.policy_gripper = inputs.gripper;
   data.policy_cameras = inputs.cameras;
   auto dataset = std::make_unique<data::Dataset>(data);
   if (!resumed.empty()) return dataset;
   std::string wrong;
-  for (const data::Finding& finding : data::compare_with_policy(*dataset, inputs)) {
-    if (finding.severity == data::Severity::error && data.checks == data::DataChecks::error)
+  for (const audit::Finding& finding : audit::compare_with_policy(*dataset, inputs)) {
+    if (finding.severity == audit::Severity::error && data.checks == data::DataChecks::error)
       wrong += concat("\n  ", finding.message);
-    else if (finding.severity != data::Severity::note)
+    else if (finding.severity != audit::Severity::note)
       log_warn("the recordings and ", policy.checkpoint, ": ", finding.message);
   }
   APO_CHECK(DataError, wrong.empty(), "the recordings do not suit the policy ", policy.checkpoint, ":", wrong,
@@ -114,9 +116,9 @@ std::string fingerprint(const data::Dataset& dataset) {
       hash.add_number(sample.desirable);
       hash.add_number(static_cast<int64_t>(sample.source));
       hash.add(dataset.record(index.file, index.episode).instruction);
-      hash.add(sample.action);
+      hash.add(sample.actions.front());
       hash.add(sample.dimension_credit);
-      hash.add(sample.policy_action);
+      hash.add(sample.policy_actions.empty() ? Action() : sample.policy_actions.front());
     }
   }
   return hash.text();
@@ -154,8 +156,9 @@ std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, 
   if (!options.objective.imitates() && options.policy.checkpoint.empty())
     log_warn("policy.checkpoint is empty: policy and reference know nothing yet, and a preference between recorded steps "
              "teaches little from there; train by imitation first (objective.type sft) and begin from its run directory");
-  auto policy =
-      models::make_policy(options.policy, &dataset, static_cast<uint64_t>(options.run.seed), device);
+  const auto facts = options.policy.checkpoint.empty() ? std::optional(data_facts(dataset)) : std::nullopt;
+  auto policy = models::make_policy(options.policy, facts ? &*facts : nullptr, static_cast<uint64_t>(options.run.seed),
+                                    device);
   if (options.policy.lora.merge && trains_adapter(*policy)) {
     models::merge_adapter(*policy);
     log_info("policy: merged the adapter into the weights; all of them train");
@@ -169,9 +172,16 @@ std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, 
   for (const auto& [name, parameter] : models::trainable_parameters(*policy))
     if (parameter.scalar_type() == at::kBFloat16 || parameter.scalar_type() == at::kHalf) {
       log_warn("policy: ", name, " and others train in half precision: updates below its rounding are lost; set "
-               "policy.dtype=float32, or train an adapter (policy.lora.rank)");
+               "policy.openvla.dtype=float32, or train an adapter (policy.lora.rank)");
       break;
     }
+  if (!policy->codec().bins()) {
+    const char* needs = ", which needs tokens that are ordered bins of one action dimension each; this policy's are not";
+    APO_CHECK(ConfigError, options.objective.label_smoothing_bins == 0,
+              "objective.label_smoothing_bins: expected 0, found ", options.objective.label_smoothing_bins, needs);
+    APO_CHECK(ConfigError, options.objective.credit != objective::Credit::dimension,
+              "objective.credit: expected step, found dimension", needs);
+  }
   APO_CHECK(ConfigError, policy->action_size() == dataset.action_size(),
             "policy.checkpoint: ", options.policy.checkpoint, ": acts in ", policy->action_size(),
             " dimensions, but the recorded actions in ", dataset.file_path(0).string(), " have ",

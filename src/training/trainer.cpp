@@ -1,3 +1,4 @@
+#include "apo/models/registry.h"
 #include "apo/training/trainer.h"
 
 #include <torch/types.h>
@@ -20,8 +21,8 @@
 #include "apo/training/optimizer.h"
 #include "apo/training/run_files.h"
 #include "base/stopwatch.h"
-#include "models/checkpoint_files.h"
-#include "models/mapped_file.h"
+#include "models/checkpoints/checkpoint_files.h"
+#include "models/checkpoints/mapped_file.h"
 #include "training/cached_reference.h"
 #include "training/checkpoint.h"
 #include "training/event_file.h"
@@ -159,6 +160,7 @@ void Run::make_policy() {
     start.policy.checkpoint = state_.policy_checkpoint;
   }
   policy_ = starting_policy(start, *dataset_, device_);
+  dataset_->set_horizon(policy_->horizon());
   policy_->set_training(true);
   if (options_.objective.needs_reference() && options_.reference.mode != models::ReferenceMode::cached) {
     reference_ = std::make_unique<models::Reference>(*policy_, options_.reference);

@@ -10,9 +10,9 @@
 #include <nlohmann/json.hpp>
 
 #include "apo/base/files.h"
-#include "apo/data/convert.h"
-#include "apo/data/inspect.h"
-#include "apo/data/validate.h"
+#include "apo/audit/convert.h"
+#include "apo/audit/inspect.h"
+#include "apo/audit/validate.h"
 #include "data/recordings.h"
 #include "support/temp_dir.h"
 

@@ -5,9 +5,9 @@
 
 #include <cmath>
 
-#include "apo/data/convert.h"
-#include "apo/data/inspect.h"
-#include "apo/data/validate.h"
+#include "apo/audit/convert.h"
+#include "apo/audit/inspect.h"
+#include "apo/audit/validate.h"
 #include "data/recordings.h"
 #include "support/temp_dir.h"
 

@@ -4,7 +4,7 @@
 #include <torch/types.h>
 
 #include "data/layouts.h"
-#include "data/validations.h"
+#include "audit/validations.h"
 
 namespace apo::data {
 namespace {
@@ -40,7 +40,7 @@ TEST(Layouts, LiberoIsTurnedUpright) {
   EXPECT_EQ(record.num_steps(), 7);
   EXPECT_EQ(record.instruction, "open the top drawer of the cabinet");
   EXPECT_EQ(record.sources, std::vector(7, ActionSource::expert));
-  EXPECT_EQ(record.cameras, (std::map<std::string, ImageSize>{{"agentview", {8, 8}}, {"eye_in_hand", {8, 8}}}));
+  EXPECT_EQ(record.cameras, (std::map<std::string, pictures::ImageSize>{{"agentview", {8, 8}}, {"eye_in_hand", {8, 8}}}));
   EXPECT_EQ(record.states.at("ee_states"), 6);
   const Observation last = file->observation(1, 6);
   expect_upright(last.images.at("agentview"));

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "apo/data/inspect.h"
+#include "apo/audit/inspect.h"
 #include "apo/data/labels.h"
 #include "data/recordings.h"
 #include "support/temp_dir.h"

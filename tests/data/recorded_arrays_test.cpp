@@ -5,13 +5,13 @@
 
 #include <cmath>
 
-#include "apo/data/convert.h"
-#include "apo/data/inspect.h"
-#include "apo/data/validate.h"
-#include "data/encoded_picture.h"
+#include "apo/audit/convert.h"
+#include "apo/audit/inspect.h"
+#include "apo/audit/validate.h"
+#include "pictures/encoded_picture.h"
 #include "data/layouts.h"
 #include "data/recordings.h"
-#include "data/validations.h"
+#include "audit/validations.h"
 #include "support/temp_dir.h"
 
 namespace apo::data {
@@ -55,7 +55,7 @@ TEST(RecordedArrays, AreReadOrNamed) {
                                                            {"pose", 3},
                                                            {"stamp", 1},
                                                            {"unwritten", 6}}));
-  EXPECT_EQ(record.cameras, (std::map<std::string, ImageSize>{{"front", {8, 8}}, {"wrist", {8, 8}}}));
+  EXPECT_EQ(record.cameras, (std::map<std::string, pictures::ImageSize>{{"front", {8, 8}}, {"wrist", {8, 8}}}));
   const Observation third = file->observation(0, 2);
   EXPECT_EQ(third.state.at("is_grasped"), Numbers{1});
   EXPECT_EQ(third.state.at("is_grasped_column"), Numbers{1});
@@ -184,7 +184,7 @@ TEST(RecordedPictures, OfEveryForm) {
   const auto root = hdf5::Group::open(recording("pictures.hdf5"));
   ASSERT_EQ(file->num_episodes(), 13);
   for (int64_t e = 0; e < file->num_episodes(); ++e) {
-    EXPECT_EQ(file->episode(e).cameras, (std::map<std::string, ImageSize>{{"front", {8, 8}}})) << e;
+    EXPECT_EQ(file->episode(e).cameras, (std::map<std::string, pictures::ImageSize>{{"front", {8, 8}}})) << e;
     const hdf5::Group demo = root.group("data").group("demo_" + std::to_string(e));
     for (int64_t t = 0; t < 4; ++t) {
       at::Tensor expected = scene(t);
@@ -249,13 +249,13 @@ TEST(RecordedPictures, AChangedByteNeverCrashes) {
   for (const auto& [demo, array] :
        {std::pair{"demo_4", "front_image"}, std::pair{"demo_11", "front_image"}}) {
     const std::vector<uint8_t> whole = data.group(demo).group("obs").array(array).row_bytes(0);
-    ASSERT_EQ(decode_picture(whole, "x").sizes(), (at::IntArrayRef{8, 8, 3}));
+    ASSERT_EQ(pictures::decode_picture(whole, "x").sizes(), (at::IntArrayRef{8, 8, 3}));
     for (size_t at = 0; at < whole.size(); ++at) {
       for (const int change : {0x01, 0x80, 0xff}) {
         std::vector<uint8_t> bytes = whole;
         bytes[at] = static_cast<uint8_t>(bytes[at] ^ change);
         try {
-          EXPECT_LE(decode_picture(bytes, "x").numel(), int64_t{3} << 24);
+          EXPECT_LE(pictures::decode_picture(bytes, "x").numel(), int64_t{3} << 24);
         } catch (const DataError& error) {
           EXPECT_THAT(error.what(), ::testing::StartsWith("x: "));
           ++errors;
@@ -263,7 +263,7 @@ TEST(RecordedPictures, AChangedByteNeverCrashes) {
       }
     }
     for (size_t size = 0; size + 16 < whole.size(); ++size)  // behind that, the pixels are all there
-      EXPECT_THAT(data_error([&] { decode_picture(std::span(whole).first(size), "x"); }),
+      EXPECT_THAT(data_error([&] { pictures::decode_picture(std::span(whole).first(size), "x"); }),
                   ::testing::StartsWith("x: "));
   }
   EXPECT_GT(errors, 300);

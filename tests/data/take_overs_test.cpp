@@ -5,12 +5,12 @@
 
 #include <nlohmann/json.hpp>
 
-#include "apo/data/convert.h"
+#include "apo/audit/convert.h"
 #include "apo/data/dataset.h"
-#include "apo/data/inspect.h"
+#include "apo/audit/inspect.h"
 #include "data/journal.h"
 #include "data/seal.h"
-#include "data/validations.h"
+#include "audit/validations.h"
 
 namespace apo::data {
 namespace {

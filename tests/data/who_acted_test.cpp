@@ -3,10 +3,10 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include "apo/data/inspect.h"
-#include "apo/data/validate.h"
+#include "apo/audit/inspect.h"
+#include "apo/audit/validate.h"
 #include "data/recordings.h"
-#include "data/validations.h"
+#include "audit/validations.h"
 #include "support/temp_dir.h"
 
 namespace apo::data {

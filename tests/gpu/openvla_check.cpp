@@ -12,7 +12,7 @@
 #include "apo/objective/log_prob.h"
 #include "apo/training/optimizer.h"
 #include "gpu/check.h"
-#include "models/openvla_policy.h"
+#include "models/openvla/policy.h"
 #include "support/hollow_file.h"
 #include "support/temp_dir.h"
 #include "training/learner.h"

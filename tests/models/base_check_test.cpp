@@ -1,5 +1,5 @@
 // Whether adapter and weights belong together: copies of the base, and adapters that were merged already.
-#include "models/base_check.h"
+#include "models/adapters/base_check.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

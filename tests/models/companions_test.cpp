@@ -1,4 +1,4 @@
-#include "models/companions.h"
+#include "models/checkpoints/companions.h"
 
 #include <gtest/gtest.h>
 

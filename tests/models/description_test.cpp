@@ -16,16 +16,16 @@ namespace apo::models {
 namespace {
 
 using apo::testing::TempDir;
-using data::ActionNormalization;
+using tokenizers::ActionNormalization;
 using config::GripperOptions;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::message_of;
 using testing::OpenVlaGolden;
 
-data::DatasetStatistics statistics_of(std::vector<double> min, std::vector<double> max,
+tokenizers::DatasetStatistics statistics_of(std::vector<double> min, std::vector<double> max,
                                       std::vector<bool> mask) {
-  data::DatasetStatistics s;
+  tokenizers::DatasetStatistics s;
   s.action = {.mean = std::vector<double>(min.size(), 0),
               .std = std::vector<double>(min.size(), 1),
               .min = min,
@@ -81,7 +81,7 @@ TEST(DescribePolicy, OfASmallOne) {
   EXPECT_EQ(description.image_size, 32);
   EXPECT_EQ(description.statistics.gripper, preprocessing.statistics.gripper);
   EXPECT_EQ(description.statistics.normalization, ActionNormalization::released_apo);
-  const data::PolicyInputs inputs = policy_inputs(options);
+  const audit::PolicyInputs inputs = policy_inputs(options);
   EXPECT_THAT(inputs.unknown_words("Lift the BLUE cube!"), ElementsAre("blue"));
   EXPECT_EQ(inputs.action->q01, preprocessing.statistics.action.q01);
   EXPECT_FALSE(inputs.of_checkpoint);  // what it needs is known

@@ -1,4 +1,4 @@
-#include "models/elementwise.h"
+#include "models/sequence/elementwise.h"
 
 #include <gtest/gtest.h>
 #include <torch/types.h>
@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "apo/base/device.h"
-#include "models/kernels/elementwise.h"
+#include "models/sequence/kernels/elementwise.h"
 
 namespace apo::models {
 namespace {

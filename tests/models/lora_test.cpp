@@ -9,7 +9,7 @@
 #include "apo/base/files.h"
 #include "apo/models/linear.h"
 #include "apo/models/safetensors.h"
-#include "models/adapter_cast.h"
+#include "models/adapters/adapter_cast.h"
 #include "models/small_world.h"
 #include "support/temp_dir.h"
 

@@ -1,5 +1,5 @@
 // Files that change while they are mapped.
-#include "models/mapped_file.h"
+#include "models/checkpoints/mapped_file.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>

@@ -8,10 +8,10 @@
 #include <map>
 
 #include "apo/models/reference.h"
-#include "models/json_file.h"
-#include "models/layers.h"
+#include "models/checkpoints/json_file.h"
+#include "models/sequence/layers.h"
 #include "models/openvla_fixture.h"
-#include "models/openvla_network.h"
+#include "models/openvla/network.h"
 #include "support/hollow_file.h"
 #include "support/temp_dir.h"
 
@@ -276,7 +276,7 @@ TEST(OpenVla, CropsTheCentreOfTheRecordedPictureInEvaluation) {
              plain = golden().policy("adapter_old");
   std::vector<Observation> observations = golden().observations(), cropped = observations;
   for (size_t i = 0; i < observations.size(); ++i) {
-    cropped[i].images["agentview"] = data::center_crop(cropped[i].images["agentview"], 0.9, 42, 42);
+    cropped[i].images["agentview"] = pictures::center_crop(cropped[i].images["agentview"], 0.9, 42, 42);
     policy->prepare(observations[i]);
   }
   policy->set_training(true);

@@ -1,5 +1,5 @@
 // Adapter directories before they meet a base: every layout of peft, and what is refused.
-#include "models/peft_file.h"
+#include "models/adapters/peft_file.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

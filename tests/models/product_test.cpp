@@ -1,4 +1,4 @@
-#include "models/product.h"
+#include "models/sequence/product.h"
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>

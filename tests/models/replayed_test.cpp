@@ -1,4 +1,4 @@
-#include "models/replayed.h"
+#include "models/sequence/replayed.h"
 
 #include <gtest/gtest.h>
 #include <torch/types.h>

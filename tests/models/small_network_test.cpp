@@ -1,5 +1,5 @@
 // The network against the same network written in plain PyTorch (scripts/goldens/make_models.py).
-#include "models/small_network.h"
+#include "models/small/network.h"
 
 #include <gmock/gmock.h>
 #include <torch/types.h>

@@ -1,4 +1,4 @@
-#include "models/small_policy.h"
+#include "models/small/policy.h"
 
 #include <gmock/gmock.h>
 #include <torch/types.h>

@@ -12,7 +12,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/random.h"
-#include "models/small_policy.h"
+#include "models/small/policy.h"
 #include "support/message_of.h"
 
 namespace apo::models::testing {
@@ -26,7 +26,7 @@ inline Preprocessing small_preprocessing() {
   preprocessing.cameras = {"front", "wrist"};
   preprocessing.image_size = 32;
   preprocessing.state_keys = {"hand", "height"};
-  data::VectorStatistics& action = preprocessing.statistics.action;
+  tokenizers::VectorStatistics& action = preprocessing.statistics.action;
   action.mean = {0, 0.1, 0};
   action.std = {0.5, 0.2, 1};
   action.min = {-1, -0.5, -1};
@@ -36,7 +36,7 @@ inline Preprocessing small_preprocessing() {
   action.mask = {true, true, false};
   const auto spread = [](std::vector<double> mean, std::vector<double> std) {
     const size_t n = mean.size();
-    return data::VectorStatistics{.mean = mean,
+    return tokenizers::VectorStatistics{.mean = mean,
                                   .std = std,
                                   .min = std::vector<double>(n, -1),
                                   .max = std::vector<double>(n, 1),

@@ -93,7 +93,7 @@ TEST_F(DataTools, EveryLayoutGoesThroughToTraining) {
     const std::string config = path(name + ".yaml");
     const std::string source = "[{path: " + layout(name + ".hdf5") + ", instruction: fit the nut}]";
     spit(config, "run: {dir: " + path(name) + ", device: cpu, threads: 1}\n"
-                 "policy: {cameras: [" + camera + "], state_keys: [" + states + "], image_size: 16, width: 16, layers: 1, heads: 2, channels: 4}\n"
+                 "policy: {cameras: [" + camera + "], state_keys: [" + states + "], small: {image_size: 16, width: 16, layers: 1, heads: 2, channels: 4}}\n"
                  "data: {labels: {steps_before_intervention: 2}, " +
                  (corrected ? "interactions: " + source : "expert: " + source + ", pools: {desirable: 1, intervention: 0, undesirable: 0}") +
                  "}\n" + (corrected ? "" : "objective: {type: sft}\n") + "train: {batch_size: 8, max_steps: 2}\n");

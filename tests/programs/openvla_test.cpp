@@ -52,7 +52,7 @@ policy:
   adapter: )" + adapter +
                        R"(
   unnorm_key: tabletop
-  dtype: float32
+  openvla: {dtype: float32}
   lora: {rank: )" + std::to_string(rank()) +
                        R"(}
 environment: {type: tabletop, tabletop: {image_size: 32, max_steps: 40}}
@@ -140,7 +140,7 @@ TEST_F(OpenVlaLoop, WhatSavesMemoryKeepsTheNumbers) {
   const auto plain = numbers(path("plain/metrics.jsonl"));
   int64_t variant = 0;
   for (const char* option :
-       {"train.micro_batch_size=3", "policy.activation_checkpointing=true", "reference.mode=copy"}) {
+       {"train.micro_batch_size=3", "policy.openvla.activation_checkpointing=true", "reference.mode=copy"}) {
     const std::string dir = path("variant-" + std::to_string(variant++));
     const auto result = run("apo-train", {set("run.dir=" + dir), set(option)});
     ASSERT_EQ(result.exit_code, 0) << result.err;
@@ -163,8 +163,8 @@ TEST_F(OpenVlaLoop, RecomputationInBFloat16FollowsTheWeights) {
                                           set("objective={type: sft, reduction: mean}"),
                                           set("data.pools={desirable: 1, intervention: 0, undesirable: 0}"),
                                           set("optimizer.learning_rate=0.01"),
-                                          set(checkpointing ? "policy.activation_checkpointing=true"
-                                                            : "policy.activation_checkpointing=false")});
+                                          set(checkpointing ? "policy.openvla.activation_checkpointing=true"
+                                                            : "policy.openvla.activation_checkpointing=false")});
     ASSERT_EQ(result.exit_code, 0) << result.err;
     runs[checkpointing] = numbers(dir + "/metrics.jsonl");
   }
@@ -208,7 +208,7 @@ TEST_F(OpenVlaLoop, WarnsOfAnAdapterOfAnotherBaseAndTakesARunForItsAdapter) {
 
 TEST_F(OpenVlaLoop, DryRunSaysWhatItWouldTake) {
   collect();
-  const auto result = run("apo-train", {"--dry-run", set("policy.activation_checkpointing=true")});
+  const auto result = run("apo-train", {"--dry-run", set("policy.openvla.activation_checkpointing=true")});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.out,
               AllOf(HasSubstr("language_model"), HasSubstr("vision_backbone"), HasSubstr("projector"),
@@ -226,7 +226,7 @@ TEST_F(OpenVlaLoop, WrongInputIsNamedOnce) {
               AllOf(HasSubstr("garage"), HasSubstr("kitchen, tabletop")));
   EXPECT_THAT(complaint({set("policy.lora.rank=31")}, 2), HasSubstr("policy.lora.rank"));
   EXPECT_THAT(complaint({set("policy.cameras=[wrist]")}, 3), AllOf(HasSubstr("wrist"), HasSubstr("front")));
-  EXPECT_THAT(complaint({set("policy.dtype=float8")}, 2), HasSubstr("policy.dtype"));
+  EXPECT_THAT(complaint({set("policy.openvla.dtype=float8")}, 2), HasSubstr("policy.openvla.dtype"));
   EXPECT_THAT(complaint({set("policy.checkpoint="), set("policy.adapter="), set("policy.type=openvla")}, 2),
               HasSubstr("policy.checkpoint"));
 }

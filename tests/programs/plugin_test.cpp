@@ -21,7 +21,7 @@ std::string plugin(const std::string& name) {
 
 constexpr const char* kReach = R"(
 run: {dir: loop, seed: 1, device: cpu, threads: 1}
-policy: {image_size: 32, width: 16, layers: 1, heads: 2, channels: 4}
+policy: {small: {image_size: 32, width: 16, layers: 1, heads: 2, channels: 4}}
 environment: {type: reach}
 deploy:
   demonstrations: {episodes: 4}

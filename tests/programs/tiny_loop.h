@@ -13,7 +13,7 @@ namespace apo::testing {
 
 inline const char* kTinyConfig = R"(
 run: {dir: run, seed: 3, device: cpu, threads: 1}
-policy: {cameras: [front], state_keys: [eef_height, gripper_opening], image_size: 32, width: 16, layers: 1, heads: 2, channels: 4}
+policy: {cameras: [front], state_keys: [eef_height, gripper_opening], small: {image_size: 32, width: 16, layers: 1, heads: 2, channels: 4}}
 environment: {type: tabletop, tabletop: {image_size: 32}}
 deploy:
   demonstrations: {episodes: 6, habit: 1.0}

@@ -27,8 +27,8 @@ except ImportError as error:
 
 CONFIG = """
 run: {seed: 3, device: cpu, threads: 1}
-policy: {cameras: [front], state_keys: [eef_height, gripper_opening], image_size: 32, width: 16, layers: 1, heads: 2,
-         channels: 4}
+policy: {cameras: [front], state_keys: [eef_height, gripper_opening], small: {image_size: 32, width: 16, layers: 1, heads: 2,
+         channels: 4}}
 environment: {type: tabletop, tabletop: {image_size: 32}}
 deploy:
   demonstrations: {episodes: 3, habit: 1.0}

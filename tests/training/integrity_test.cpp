@@ -10,7 +10,7 @@
 #include "apo/models/policy.h"
 #include "apo/models/safetensors.h"
 #include "apo/training/trainer.h"
-#include "models/checkpoint_files.h"
+#include "models/checkpoints/checkpoint_files.h"
 #include "support/byte_flips.h"
 #include "support/message_of.h"
 #include "training/checkpoint.h"
@@ -40,12 +40,12 @@ std::vector<std::string> files_in(const fs::path& directory) {
 TrainingOptions adapted(const RecordedRuns& runs, const char* name) {
   TrainingOptions options = runs.options(name);
   options.policy.type = "small";
-  options.policy.image_size = 16;
-  options.policy.width = 16;
-  options.policy.layers = 1;
-  options.policy.heads = 2;
-  options.policy.channels = 4;
-  options.policy.action_bins = 16;
+  options.policy.of<models::SmallOptions>().image_size = 16;
+  options.policy.of<models::SmallOptions>().width = 16;
+  options.policy.of<models::SmallOptions>().layers = 1;
+  options.policy.of<models::SmallOptions>().heads = 2;
+  options.policy.of<models::SmallOptions>().channels = 4;
+  options.policy.of<models::SmallOptions>().action_bins = 16;
   options.policy.state_keys = {"pose"};
   options.policy.lora = {.rank = 2};
   options.optimizer.learning_rate = 1e-3;

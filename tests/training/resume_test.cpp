@@ -359,12 +359,12 @@ TEST(Resume, StartsFromACheckpointAndKeepsItsReference) {
 TrainingOptions built_in(const RecordedRuns& runs, const char* name, int64_t rank) {
   TrainingOptions options = runs.options(name);
   options.policy.type = "small";
-  options.policy.image_size = 16;
-  options.policy.width = 16;
-  options.policy.layers = 1;
-  options.policy.heads = 2;
-  options.policy.channels = 4;
-  options.policy.action_bins = 16;
+  options.policy.of<models::SmallOptions>().image_size = 16;
+  options.policy.of<models::SmallOptions>().width = 16;
+  options.policy.of<models::SmallOptions>().layers = 1;
+  options.policy.of<models::SmallOptions>().heads = 2;
+  options.policy.of<models::SmallOptions>().channels = 4;
+  options.policy.of<models::SmallOptions>().action_bins = 16;
   options.policy.state_keys = {"pose"};
   options.policy.lora = {.rank = rank, .dropout = 0.2};
   options.data.augmentation = {.enabled = true, .shift_px = 1, .brightness = 0.1};

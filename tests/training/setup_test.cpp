@@ -26,9 +26,9 @@ class BeforeTheFirstStep : public ::testing::Test {
  protected:
   BeforeTheFirstStep() : options_(runs_.options("run")) {
     options_.policy.type = "small";
-    options_.policy.image_size = 16;
-    options_.policy.width = 16;
-    options_.policy.layers = 1;
+    options_.policy.of<models::SmallOptions>().image_size = 16;
+    options_.policy.of<models::SmallOptions>().width = 16;
+    options_.policy.of<models::SmallOptions>().layers = 1;
     options_.policy.state_keys.clear();
     const auto dataset = open_data(options_);
     std::filesystem::create_directory(checkpoint());

@@ -312,12 +312,12 @@ TEST(Train, KeepsTheLastGoodCheckpointWhenWeightsBreak) {
 TrainingOptions with_adapter(const RecordedRuns& runs, const char* name, const models::LoraOptions& lora) {
   TrainingOptions options = runs.options(name);
   options.policy.type = "small";
-  options.policy.image_size = 16;
-  options.policy.width = 16;
-  options.policy.layers = 1;
-  options.policy.heads = 2;
-  options.policy.channels = 4;
-  options.policy.action_bins = 16;
+  options.policy.of<models::SmallOptions>().image_size = 16;
+  options.policy.of<models::SmallOptions>().width = 16;
+  options.policy.of<models::SmallOptions>().layers = 1;
+  options.policy.of<models::SmallOptions>().heads = 2;
+  options.policy.of<models::SmallOptions>().channels = 4;
+  options.policy.of<models::SmallOptions>().action_bins = 16;
   options.policy.state_keys = {"pose"};
   options.policy.lora = lora;
   options.objective.z0 = objective::Z0Estimator::exact;

@@ -26,6 +26,8 @@ struct Observation {
 
 /// One action in the environment's units, [A]; by convention within [-1, 1] with the gripper last.
 using Action = std::vector<float>;
+/// Actions of one decision, for its step and those after it, [H][A].
+using ActionChunk = std::vector<Action>;
 
 /// Why a human took over.
 struct TakeOver {

@@ -11,7 +11,7 @@
 #include "apo/config/gripper.h"
 #include "apo/data/labels.h"
 #include "apo/data/trajectory.h"
-#include "apo/data/transforms.h"
+#include "apo/pictures/transforms.h"
 
 namespace apo::config {
 class Visitor;
@@ -57,7 +57,7 @@ struct DataOptions {
   LabelOptions labels;
   FilterOptions filter;
   PoolOptions pools;
-  AugmentationOptions augmentation;
+  pictures::AugmentationOptions augmentation;
   LoaderOptions loader;
   DataChecks checks = DataChecks::error;
   /// The policy's gripper, no key of `data`: whoever knows the policy says it here.
@@ -91,11 +91,11 @@ struct StepIndex {
 struct Sample {
   StepIndex index;
   Observation observation;               ///< pictures as recorded, or prepared and augmented by the loader
-  Action action;                         ///< [A]
+  ActionChunk actions;                   ///< [1 to H][A] of the chunk from this step on (chunks.h)
   ActionSource source = ActionSource::expert;
   bool desirable = true;
   std::vector<float> dimension_credit;   ///< [A]; empty = all one
-  Action policy_action;                  ///< [A] what the policy wanted here while the human acted; empty = not recorded
+  ActionChunk policy_actions;            ///< the same of what the policy wanted while the human acted; empty = not recorded
   int32_t take_over_number = -1;         ///< as LabelledStep's
 };
 
@@ -126,6 +126,8 @@ class Dataset {
   int64_t num_files() const;
   int64_t num_episodes() const;
   int64_t action_size() const;
+  /// How many actions a sample has at most, the policy's: 1 unless said.
+  void set_horizon(int64_t horizon);
   /// gripper_of its options.
   const GripperOptions& gripper() const;
   const std::filesystem::path& file_path(int32_t file) const;

@@ -1,35 +1,12 @@
-// The spread of actions and states in recorded data, for normalisation; kept with a policy's weights.
+// The statistics of recorded steps.
 #pragma once
 
-#include <cstdint>
-#include <map>
-#include <string>
 #include <vector>
 
-#include "apo/base/types.h"
 #include "apo/data/dataset.h"
-#include "apo/data/normalization.h"
+#include "apo/tokenizers/statistics.h"
 
 namespace apo::data {
-
-/// Per-dimension statistics of a vector quantity, [D] each, physical units.
-struct VectorStatistics {
-  std::vector<double> mean, std, min, max, q01, q99;
-  std::vector<bool> mask;   ///< false: this dimension is not normalised (gripper; a dimension that never changes)
-  int64_t size() const { return static_cast<int64_t>(mean.size()); }
-};
-
-/// What OpenVLA calls dataset statistics.
-struct DatasetStatistics {
-  VectorStatistics action;
-  std::map<std::string, VectorStatistics> state;   ///< by state name
-  int64_t num_transitions = 0, num_trajectories = 0;
-  config::GripperOptions gripper = {};                     ///< where the action's gripper is, and how it is coded
-  ActionNormalization normalization = ActionNormalization::quantiles;   ///< never automatic
-};
-
-/// Of q99 − q01: with less, a dimension never changes.
-inline constexpr double kSmallestSpread = 1e-6;
 
 /// Quantile `share` in [0, 1] of sorted, non-empty values, interpolating linearly as numpy.quantile does.
 double quantile(const std::vector<double>& sorted, double share);
@@ -37,34 +14,6 @@ double quantile(const std::vector<double>& sorted, double share);
 /// Over the given steps (usually the kept expert steps). Quantiles interpolate linearly, as numpy does.
 /// The gripper's dimensions (Dataset::gripper) and those that never change get mask = false; the latter are
 /// told in the log.
-DatasetStatistics compute_statistics(const Dataset& dataset, const std::vector<StepIndex>& steps);
-
-/// OpenVLA's dataset_statistics.json: {name: {"action": {mean, std, min, max, q01, q99, mask}, "num_transitions",
-/// "num_trajectories", ...}}; states are under "state" by name, and a single one under "proprio", too. What
-/// is known of the gripper is under "gripper", a normalisation other than quantiles under
-/// "action_normalization".
-std::string to_json(const DatasetStatistics& statistics, const std::string& name);
-/// The same as a table for people, without a name.
-std::string to_text(const DatasetStatistics& statistics);
-/// The entry `name` (or the only one if `name` is empty). A file without "state" gives its "proprio" as state
-/// "proprio". A dimension with q01 = q99 and no mask is named in a warning; q99 < q01 is an error.
-/// DataError naming `where`, the key and the valid names.
-DatasetStatistics statistics_from_json(const std::string& json, const std::string& name, const std::string& where);
-
-/// a' = clip(2 (a − q01) / (q99 − q01 + epsilon) − 1, −1, 1) where mask, else a clipped to [−1, 1]. Adds to
-/// `num_clipped`, if given, how many entries were clipped (by more than 1e-6). OpenVLA's epsilon is 1e-8, which puts
-/// a = q99 into the last but one bin. Where q01 = q99, a' = 0 (with an epsilon -1 for a = q01, as OpenVLA), and
-/// unnormalising gives q01 whatever comes: never NaN.
-/// quantiles: rounded to float32, as OpenVLA's training. released_apo: in every dimension, with an epsilon of
-/// 1e-8 whatever `epsilon` says, and not rounded.
-std::vector<double> normalize(const VectorStatistics& statistics, const std::vector<float>& action,
-                              int64_t* num_clipped = nullptr, double epsilon = 0,
-                              ActionNormalization how = ActionNormalization::quantiles);
-/// The inverse within [−1, 1].
-std::vector<float> unnormalize(const VectorStatistics& statistics, const std::vector<float>& action);
-
-/// The dimensions that the mask leaves as they are although they vary: the grippers, where statistics are of
-/// others.
-std::vector<int64_t> unmasked_dimensions(const VectorStatistics& statistics);
+tokenizers::DatasetStatistics compute_statistics(const Dataset& dataset, const std::vector<StepIndex>& steps);
 
 }  // namespace apo::data

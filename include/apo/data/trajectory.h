@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "apo/base/types.h"
+#include "apo/pictures/transforms.h"
 
 namespace apo::data {
 
@@ -45,11 +46,6 @@ std::string_view to_string(TrajectoryFormat format);
 enum class ImageOrientation { automatic, as_stored, flipped, rotated };
 std::span<const std::pair<ImageOrientation, std::string_view>> enum_names(ImageOrientation);
 
-struct ImageSize {
-  int64_t height = 0, width = 0;
-  auto operator<=>(const ImageSize&) const = default;
-};
-
 /// Why a human took over at one step, as it was recorded.
 struct RecordedTakeOver {
   int64_t timestep = 0;  ///< the human's first step
@@ -70,7 +66,7 @@ struct EpisodeRecord {
   std::vector<std::optional<Action>> policy_actions;  ///< [S] what the policy wanted while a human acted
   std::vector<RecordedTakeOver> take_overs;           ///< those whose reason is recorded, by timestep
   std::vector<std::string> observation_names;      ///< cameras and states that every step has, sorted
-  std::map<std::string, ImageSize> cameras;        ///< those that every step has, with their size
+  std::map<std::string, pictures::ImageSize> cameras;        ///< those that every step has, with their size
   std::map<std::string, int64_t> states;           ///< those that every step has, with their count of numbers
   std::optional<bool> success;
   std::string outcome;

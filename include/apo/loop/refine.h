@@ -35,7 +35,7 @@ struct BaseOptions {
   training::OptimizerOptions optimizer;
   training::ScheduleOptions schedule;
   training::TrainOptions train;
-  data::AugmentationOptions augmentation;
+  pictures::AugmentationOptions augmentation;
   void visit(config::Visitor& v);
 };
 

@@ -6,34 +6,31 @@
 #include <string>
 #include <vector>
 
-#include "apo/data/dataset.h"
-#include "apo/data/statistics.h"
-#include "apo/data/validate.h"
-#include "apo/models/policy.h"
+#include "apo/tokenizers/statistics.h"
+#include "apo/models/registry.h"
 
 namespace apo::models {
 
 struct PolicyDescription {
-  data::DatasetStatistics
+  tokenizers::DatasetStatistics
       statistics;                    ///< gripper and normalisation among them, the options' where they say so
   std::vector<std::string> cameras;  ///< that it needs; empty: any one
   std::vector<std::string> state_keys;  ///< that it needs
   int64_t image_size = 0;               ///< square pictures that the network sees, pixels
   std::vector<std::string> words;       ///< of the instructions that it knows; empty: not recorded
+  /// The words of an instruction that are not among `words`.
+  std::vector<std::string> unknown_words(const std::string& instruction) const;
 };
 
 /// Of policy.checkpoint; nothing for a fresh policy and for a kind of policy that does not describe itself.
 /// DataError as make_policy for a checkpoint that is missing or does not fit.
 std::optional<PolicyDescription> describe_policy(const PolicyOptions& options);
 
-/// What `data` is to be read and compared for: cameras, states, action statistics and gripper of the policy.
-data::PolicyInputs policy_inputs(const PolicyOptions& options);
-
 /// What a checkpoint's gripper is: of the options, else of `found`, else of the mask and of a known
 /// `dataset`: those of OpenVLA's training mixtures and its LIBERO checkpoints are 1 open, 0 closed.
 /// ConfigError for options that name no dimension of the action; a warning where they differ from what was
 /// found.
-config::GripperOptions known_gripper(const PolicyOptions& options, const data::DatasetStatistics& found,
+config::GripperOptions known_gripper(const PolicyOptions& options, const tokenizers::DatasetStatistics& found,
                                    const std::string& dataset);
 
 }  // namespace apo::models

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "apo/data/dataset.h"
-#include "apo/models/policy.h"
+#include "apo/models/options.h"
 #include "apo/models/reference.h"
 #include "apo/objective/objective.h"
 

@@ -1,0 +1,20 @@
+#include "models/checkpoints/missing_path.h"
+
+#include "apo/base/error.h"
+
+namespace apo::models {
+
+void refuse_missing(const std::filesystem::path& path, const std::string& where) {
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored)) return;
+  std::string advice;
+  const std::filesystem::path owner = path.parent_path();
+  if (!owner.filename().empty() && !path.filename().empty() && !std::filesystem::exists(owner, ignored)) {
+    const std::string name = (owner.filename() / path.filename()).string();
+    advice = concat("; if ", name, " is a name on the Hugging Face hub, download it (`hf download ", name,
+                    " --local-dir DIR`) and give DIR: nothing is fetched from here");
+  }
+  throw DataError(concat(where, ": no such file or directory", advice));
+}
+
+}  // namespace apo::models

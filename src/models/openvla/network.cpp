@@ -1,0 +1,155 @@
+#include "models/openvla/network.h"
+
+#include <ATen/autocast_mode.h>
+#include <torch/types.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "apo/base/error.h"
+#include "base/checkpointed.h"
+
+namespace apo::models {
+namespace {
+
+constexpr int64_t kHeadBlock = 8192;
+
+// Autocast off while it lives.
+class FullPrecision {
+ public:
+  explicit FullPrecision(at::DeviceType device)
+      : device_(device), before_(at::autocast::is_autocast_enabled(device)) {
+    at::autocast::set_autocast_enabled(device_, false);
+  }
+  ~FullPrecision() { at::autocast::set_autocast_enabled(device_, before_); }
+  FullPrecision(const FullPrecision&) = delete;
+  FullPrecision& operator=(const FullPrecision&) = delete;
+
+ private:
+  at::DeviceType device_;
+  bool before_;
+};
+
+// [B, L] prompt mask -> [B, P + L] true where the prefix is no padding; undefined: nothing is.
+at::Tensor prefix_validity(const at::Tensor& prompt_mask, int64_t patches) {
+  if (!prompt_mask.defined()) return {};
+  return at::cat({prompt_mask.narrow(1, 0, 1), at::ones({prompt_mask.size(0), patches}, prompt_mask.options()),
+                  prompt_mask.narrow(1, 1, prompt_mask.size(1) - 1)},
+                 1);
+}
+
+}  // namespace
+
+OpenVlaShape OpenVlaShape::released() {
+  OpenVlaShape shape;
+  shape.dino = {.width = 1024,
+                .depth = 24,
+                .heads = 16,
+                .mlp = 4096,
+                .class_token = true,
+                .registers = 4,
+                .layer_scale = true};
+  shape.siglip = {.width = 1152, .depth = 27, .heads = 16, .mlp = 4304, .attention_pool = true};
+  return shape;
+}
+
+Projector::Projector(int64_t in, int64_t hidden, int64_t out, const at::TensorOptions& options)
+    : fc1(in, hidden, true, options), fc2(hidden, out, true, options), fc3(out, out, true, options) {}
+
+at::Tensor Projector::operator()(const at::Tensor& x) const { return fc3(at::gelu(fc2(at::gelu(fc1(x))))); }
+
+void Projector::visit(LayerVisitor& v) {
+  v("fc1", fc1);
+  v("fc2", fc2);
+  v("fc3", fc3);
+}
+
+OpenVlaNetwork::OpenVlaNetwork(const OpenVlaShape& shape, const at::TensorOptions& options)
+    : shape_(shape),
+      dino_(shape.dino, options),
+      siglip_(shape.siglip, options),
+      projector_(shape.dino.width + shape.siglip.width, shape.projector, shape.llama.width, options),
+      llama_(shape.llama, options) {}
+
+void OpenVlaNetwork::visit(LayerVisitor& v) {
+  v("vision_backbone.featurizer", dino_);
+  v("vision_backbone.fused_featurizer", siglip_);
+  v("projector", projector_);
+  v("language_model", llama_);
+}
+
+at::Tensor OpenVlaNetwork::picture_features(const at::Tensor& images) const {
+  const at::Tensor of_dino = dino_(images.select(1, 0), activation_checkpointing),
+                   of_siglip = siglip_(images.select(1, 1), activation_checkpointing);
+  return projector_(at::cat({of_dino, of_siglip}, 2));
+}
+
+at::Tensor OpenVlaNetwork::prefix(const at::Tensor& features, const at::Tensor& prompt) const {
+  const at::Tensor words = llama_.embed(prompt);
+  return at::cat({words.narrow(1, 0, 1), features, words.narrow(1, 1, words.size(1) - 1)}, 1);
+}
+
+// In blocks of the vocabulary, recomputed in the backward pass: a float32 copy of a large head never exists whole.
+at::Tensor OpenVlaNetwork::logits(const at::Tensor& rows, int64_t begin, int64_t end) const {
+  const FullPrecision full(rows.device().type());
+  const at::Tensor x = rows.to(at::kFloat);
+  if (type() == at::kFloat) return llama_.head.rows(x, begin, end);
+  std::vector<at::Tensor> blocks;
+  for (int64_t first = begin; first < end; first += kHeadBlock) {
+    const int64_t last = std::min(first + kHeadBlock, end);
+    blocks.push_back(checkpointed(
+        [this, first, last](const at::Tensor& in) { return llama_.head.rows(in, first, last); }, x, true));
+  }
+  return at::cat(blocks, -1);
+}
+
+at::Tensor OpenVlaNetwork::embed(const at::Tensor& ids, int64_t) const { return llama_.embed(ids); }
+
+at::Tensor OpenVlaNetwork::run(at::Tensor x, const Rows& rows, int64_t first_row,
+                               std::vector<KeyValueCache>* caches) const {
+  return llama_.run(std::move(x), rows, first_row, caches, activation_checkpointing);
+}
+
+std::vector<KeyValueCache> OpenVlaNetwork::make_caches(int64_t batch, int64_t room) const {
+  return llama_.make_caches(batch, room);
+}
+
+std::vector<Logits> OpenVlaNetwork::score(const at::Tensor& features, const at::Tensor& prompt,
+                                          const at::Tensor& prompt_mask,
+                                          std::span<const at::Tensor> answers) const {
+  std::vector<at::Tensor> sequence{prefix(features, prompt)};
+  const int64_t begin = sequence[0].size(1);  // length of the prefix
+  std::vector<int64_t> lengths;  // of what follows it: every token but an answer's last predicts one
+  for (const at::Tensor& answer : answers) {
+    lengths.push_back(answer.size(1) - 1);
+    if (lengths.back() > 0) sequence.push_back(llama_.embed(answer.narrow(1, 0, lengths.back())));
+  }
+  const at::Tensor x = at::cat(sequence, 1);
+  const SequenceLayout layout(prefix_validity(prompt_mask, features.size(1)), begin, x.device(),
+                              PrefixAttention::causal, lengths);
+  // the prefix's last token predicts every answer's first
+  const at::Tensor hidden =
+      run(x, {layout, 0, layout.size(), layout.whole(x.scalar_type())}, begin - 1, nullptr);
+
+  const int64_t vocabulary = shape_.llama.vocabulary;
+  const auto head = [this, vocabulary](const at::Tensor& rows) { return logits(rows, 0, vocabulary); };
+  // an adapter on the head is another one by the time that pieces are read
+  const int64_t piece_bytes =
+      llama_.head.adapters.empty() ? logits_piece_bytes : std::numeric_limits<int64_t>::max();
+  std::vector<Logits> scores;
+  for (const at::Tensor& rows : layout.predicting(hidden, /*with_prefix=*/true))
+    scores.emplace_back(rows, vocabulary, head, piece_bytes);
+  return scores;
+}
+
+at::Tensor OpenVlaNetwork::decode(const at::Tensor& features, const at::Tensor& prompt,
+                                  const at::Tensor& prompt_mask, int64_t steps, std::pair<int64_t, int64_t> ids,
+                                  const TokenChooser& choose) const {
+  return models::decode(*this, {.prefix = prefix(features, prompt),
+                                .valid = prefix_validity(prompt_mask, features.size(1)),
+                                .steps = steps,
+                                .ids = ids,
+                                .choose = choose});
+}
+
+}  // namespace apo::models

@@ -1,0 +1,32 @@
+#include "apo/models/options.h"
+
+#include <array>
+#include <string_view>
+
+namespace apo::models {
+namespace {
+
+constexpr std::array<std::string_view, 4> kDtypes{"auto", "float32", "bfloat16", "float16"};
+
+}  // namespace
+
+void SmallOptions::visit(config::Visitor& v) {
+  v("image_size", image_size, "square pictures, pixels, a multiple of 16", config::between(16, 4096));
+  v("width", width, "of the transformer; larger learns more and slower", config::between(2, 65536));
+  v("layers", layers, "of the transformer", config::between(1, 1024));
+  v("heads", heads, "attention heads; must divide width", config::at_least(1));
+  v("channels", channels, "of the first convolution", config::between(1, 4096));
+  v("action_bins", action_bins, "bins that an action dimension is cut into", config::between(2, 1 << 20));
+}
+
+void OpenVlaOptions::visit(config::Visitor& v) {
+  v.choice("dtype", dtype, kDtypes, "of the frozen weights; auto: as stored");
+  v("center_crop", center_crop,
+    "evaluate on the centre 90 % of the picture, for a policy that trained on random crops of that area");
+  v("action_tokens_only", action_tokens_only,
+    "decode only among the action tokens; false: among the whole vocabulary, as the released program");
+  v("activation_checkpointing", activation_checkpointing,
+    "recompute each block's activations in the backward pass: less memory, a third more time");
+}
+
+}  // namespace apo::models

@@ -1,0 +1,69 @@
+#include "models/sequence/decoder.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <torch/types.h>
+
+#include "apo/base/error.h"
+#include "apo/base/random.h"
+
+namespace apo::models {
+
+TokenChooser token_chooser(const DecodeOptions& options) {
+  APO_CHECK(ConfigError, options.temperature >= 0, "temperature: expected at least 0, found ",
+            options.temperature);
+  if (options.temperature == 0) return [](const at::Tensor& logits) { return logits.argmax(-1); };
+  std::vector<at::Generator> generators;
+  for (const uint64_t seed : options.seeds)
+    generators.push_back(at::make_generator<at::CPUGeneratorImpl>(mix_seed(seed, "decode")));
+  return [generators, temperature = options.temperature](const at::Tensor& logits) {
+    const auto rows = static_cast<int64_t>(generators.size());
+    APO_CHECK(ConfigError, rows == logits.size(0), "decoding at temperature ", temperature, ": expected ",
+              logits.size(0), " seeds, one a row, found ", rows);
+    const at::Tensor shares = (logits.to(at::kCPU) / temperature).softmax(-1);
+    const at::Tensor drawn = at::empty({rows}, at::kLong);
+    for (int64_t b = 0; b < rows; ++b) {
+      const auto& generator = generators[static_cast<size_t>(b)];
+      drawn.narrow(0, b, 1).copy_(at::multinomial(shares[b], 1, /*replacement=*/false, generator));
+    }
+    return drawn.to(logits.device());
+  };
+}
+
+at::Tensor decode(const SequenceNetwork& network, const Decoding& decoding) {
+  const at::NoGradGuard no_grad;
+  const int64_t batch = decoding.prefix.size(0), prefix = decoding.prefix.size(1), steps = decoding.steps;
+  const bool has_begin = decoding.begin.defined();
+  const SequenceLayout layout(decoding.valid, prefix, decoding.prefix.device(), decoding.attention,
+                              {has_begin ? steps : steps - 1});
+  const at::ScalarType type = decoding.prefix.scalar_type();
+  std::vector<KeyValueCache> caches = network.make_caches(batch, layout.size());
+  const auto step = [&](const at::Tensor& x, int64_t t) {
+    const int64_t column = prefix + t;
+    return network.run(x, {layout, column, column + 1, layout.step(t, type)}, 0, &caches);
+  };
+
+  // whoever begins with a row of its own reads nothing of the prefix but keys and values
+  at::Tensor row = network.run(decoding.prefix, {layout, 0, prefix, layout.prefill(type)},
+                               has_begin ? prefix : prefix - 1, &caches);
+  if (has_begin) row = step(decoding.begin, 0);
+
+  const auto [first, last] = decoding.ids;
+  const at::TensorOptions options = at::TensorOptions(at::kLong).device(decoding.prefix.device());
+  at::Tensor ids = at::empty({batch, steps}, options), ended;
+  for (int64_t t = 0; t < steps; ++t) {
+    at::Tensor chosen = decoding.choose(network.logits(row.squeeze(1), first, last + 1)) + first;
+    if (decoding.stop) {
+      if (t > 0) chosen = chosen.masked_fill(ended, decoding.padding);
+      const at::Tensor stops = chosen.eq(*decoding.stop);
+      ended = t > 0 ? ended.logical_or(stops) : stops;
+    }
+    ids.select(1, t).copy_(chosen);
+    if (t + 1 == steps) break;
+    if (decoding.stop && ended.all().item<bool>()) return ids.narrow(1, 0, t + 1);
+    const int64_t next = has_begin ? t + 1 : t;
+    row = step(network.embed(ids.narrow(1, t, 1), next), next);
+  }
+  return ids;
+}
+
+}  // namespace apo::models

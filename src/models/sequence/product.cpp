@@ -1,0 +1,143 @@
+#include "models/sequence/product.h"
+
+#include <ATen/autocast_mode.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/types.h>
+
+#include <string_view>
+
+#include "apo/base/error.h"
+
+namespace apo::models {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Variable;
+using torch::autograd::variable_list;
+
+// Below it, what calling oneDNN costs is not won back.
+constexpr int64_t kLargeWeight = int64_t{1} << 17;
+
+using OneDnnLinear = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
+                                std::string_view, c10::List<std::optional<at::Scalar>>,
+                                std::optional<std::string_view>);
+
+// Null where LibTorch was built without oneDNN.
+const c10::TypedOperatorHandle<OneDnnLinear>* one_dnn_linear() {
+  static const auto handle = []() -> std::optional<c10::TypedOperatorHandle<OneDnnLinear>> {
+    const auto schema = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
+    if (!schema || !schema->hasKernelForDispatchKey(c10::DispatchKey::CPU)) return std::nullopt;
+    return schema->typed<OneDnnLinear>();
+  }();
+  return handle ? &*handle : nullptr;
+}
+
+// x weightᵀ + bias, nothing recorded; `weight` may be a transposed view.
+at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
+  if (x.is_cpu() && x.scalar_type() == at::kFloat && weight.numel() >= kLargeWeight && x.numel() > 0)
+    if (const auto* call = one_dnn_linear())
+      return call->call(x, weight, bias, "none", c10::List<std::optional<at::Scalar>>(), "");
+  return at::linear(x, weight, bias);
+}
+
+at::Tensor as_rows(const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); }
+
+// x y in `type`, which may be wider than theirs.
+at::Tensor product_as(at::ScalarType type, const at::Tensor& x, const at::Tensor& y) {
+  if (type == at::kFloat && x.scalar_type() != type && x.is_cuda()) return at::mm(x, y, type);
+  return at::mm(x, y).to(type);
+}
+
+struct AdaptedProduct : torch::autograd::Function<AdaptedProduct> {
+  using Optional = std::optional<at::Tensor>;
+
+  // Without `context`, nothing is recorded.
+  // Scaled A and B bring the scale twice, and addmm_ takes it off once: no gradient needs a multiplication of
+  // its own.
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight,
+                            const Optional& bias, const Optional& a, const Optional& b,
+                            const Optional& scaled_a, const Optional& scaled_b, double scale) {
+    at::Tensor output = product(input, weight, bias), reduced;
+    const Optional &left = scaled_b ? scaled_b : b, &right = scaled_a ? scaled_a : a;
+    if (a) {
+      reduced = at::mm(as_rows(input), right->t());
+      output.view({-1, output.size(-1)}).addmm_(reduced, left->t(), 1, scaled_a ? 1 / scale : scale);
+    }
+    if (context != nullptr) {
+      const bool input_is_read = a || weight.requires_grad();
+      context->save_for_backward({input_is_read ? input : at::Tensor(), weight, right.value_or(at::Tensor()),
+                                  left.value_or(at::Tensor()), reduced});
+      context->saved_data["bias"] = bias.has_value();
+      context->saved_data["scale"] = scale;
+      context->saved_data["scaled"] = scaled_a.has_value();
+      context->saved_data["type"] = static_cast<int64_t>(a ? a->scalar_type() : input.scalar_type());
+    }
+    return output;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const Variable &input = saved[0], &weight = saved[1], &a = saved[2], &b = saved[3], &reduced = saved[4];
+    const double scale = context->saved_data["scale"].toDouble();
+    const bool is_scaled = context->saved_data["scaled"].toBool();
+    const auto type = static_cast<at::ScalarType>(context->saved_data["type"].toInt());
+    const auto has_bias = static_cast<size_t>(context->saved_data["bias"].toBool());
+    const size_t edge_of_a = 2 + has_bias;  // input, weight, bias where there is one, A, B
+    const at::Tensor gradient = gradients[0].contiguous();
+    const at::Tensor rows = as_rows(gradient);
+    variable_list result(8);  // one an argument of forward
+    at::Tensor of_reduced;
+    if (a.defined()) {
+      of_reduced = at::mm(rows, b);
+      if (!is_scaled) of_reduced.mul_(scale);
+      if (context->needs_input_grad(edge_of_a))
+        result[3] = product_as(type, of_reduced.t(), as_rows(input));
+      if (context->needs_input_grad(edge_of_a + 1)) {
+        result[4] = product_as(type, rows.t(), reduced);
+        if (!is_scaled) result[4].mul_(scale);
+      }
+    }
+    if (context->needs_input_grad(0)) {
+      result[0] = product(gradient, weight.t(), std::nullopt);
+      if (a.defined())
+        result[0].view({-1, result[0].size(-1)}).addmm_(of_reduced, a, 1, is_scaled ? 1 / scale : 1);
+    }
+    if (context->needs_input_grad(1)) result[1] = at::mm(rows.t(), as_rows(input));
+    if (has_bias != 0 && context->needs_input_grad(2)) result[2] = rows.sum(0);
+    return result;
+  }
+};
+
+bool requires_gradient(const std::optional<at::Tensor>& tensor) { return tensor && tensor->requires_grad(); }
+
+}  // namespace
+
+bool can_fuse(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+              const LowRank& update) {
+  if (!update.a.defined() && weight.numel() < kLargeWeight) return false;
+  if (at::autocast::is_autocast_enabled(input.device().type())) return false;
+  const auto fits = [&](const at::Tensor& tensor) {
+    return tensor.scalar_type() == input.scalar_type() && tensor.device() == input.device();
+  };
+  const bool is_scaled = update.scaled_a.defined();
+  return fits(weight) && (!bias || fits(*bias)) &&
+         (!update.a.defined() || (fits(is_scaled ? update.scaled_a : update.a) &&
+                                  fits(is_scaled ? update.scaled_b : update.b)));
+}
+
+at::Tensor adapted_product(const at::Tensor& input, const at::Tensor& weight,
+                           const std::optional<at::Tensor>& bias, const LowRank& update) {
+  APO_ASSERT(can_fuse(input, weight, bias, update));
+  const auto optional = [](const at::Tensor& x) { return x.defined() ? std::optional(x) : std::nullopt; };
+  const std::optional<at::Tensor> a = optional(update.a), b = optional(update.b),
+                                  scaled_a = optional(update.scaled_a), scaled_b = optional(update.scaled_b);
+  const bool recorded =
+      at::GradMode::is_enabled() && (input.requires_grad() || weight.requires_grad() ||
+                                     requires_gradient(bias) || requires_gradient(a) || requires_gradient(b));
+  return recorded
+             ? AdaptedProduct::apply(input, weight, bias, a, b, scaled_a, scaled_b, update.scale)
+             : AdaptedProduct::forward(nullptr, input, weight, bias, a, b, scaled_a, scaled_b, update.scale);
+}
+
+}  // namespace apo::models

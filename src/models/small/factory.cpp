@@ -1,0 +1,138 @@
+// How a small policy is made: fresh for a data set, or from a directory.
+#include <torch/types.h>
+
+#include <algorithm>
+
+#include "apo/base/error.h"
+#include "apo/base/text.h"
+#include "apo/config/options.h"
+#include "apo/models/description.h"
+#include "apo/models/safetensors.h"
+#include "models/checkpoints/json_file.h"
+#include "models/small/policy.h"
+
+namespace apo::models {
+namespace {
+
+// Every wanted name must be among those that the data has.
+void check_names(const std::string& option, const std::vector<std::string>& wanted,
+                 const std::vector<std::string>& available, const std::string& unused) {
+  for (const std::string& name : wanted) {
+    if (std::find(available.begin(), available.end(), name) != available.end()) continue;
+    const auto near = config::nearest(name, available);
+    throw ConfigError(concat(option, ": the data has no \"", name, "\"",
+                             near ? " (did you mean \"" + *near + "\"?)" : "",
+                             "; there are: ", available.empty() ? "none" : join(available), unused));
+  }
+}
+
+void check_shape(const SmallOptions& options) {
+  APO_CHECK(ConfigError, options.image_size >= 16 && options.image_size % 16 == 0,
+            "policy.small.image_size: expected a multiple of 16, found ", options.image_size);
+  APO_CHECK(ConfigError, options.heads >= 1 && options.width % options.heads == 0 && options.width % 2 == 0,
+            "policy.small.width: expected an even multiple of policy.small.heads (", options.heads, "), found ",
+            options.width);
+}
+
+// What `save` wrote beside the weights, with what the options say instead.
+Preprocessing load_preprocessing(const PolicyOptions& options, const std::filesystem::path& directory) {
+  Preprocessing preprocessing = Preprocessing::load(directory, options.unnorm_key);
+  tokenizers::DatasetStatistics& statistics = preprocessing.statistics;
+  statistics.gripper = known_gripper(options, statistics, preprocessing.dataset);
+  if (options.action_normalization != tokenizers::ActionNormalization::automatic)
+    statistics.normalization = options.action_normalization;
+  return preprocessing;
+}
+
+}  // namespace
+
+PolicyDescription SmallPolicy::describe(const PolicyOptions& options,
+                                        const std::filesystem::path& directory) {
+  const std::filesystem::path path = directory / "config.json";
+  const Vocabulary vocabulary(JsonFile(path).texts("vocabulary"), path.string() + ": vocabulary");
+  const Preprocessing preprocessing = load_preprocessing(options, directory);
+  return {.statistics = preprocessing.statistics,
+          .cameras = preprocessing.cameras,
+          .state_keys = preprocessing.state_keys,
+          .image_size = preprocessing.image_size,
+          .words = {vocabulary.words().begin() + 2, vocabulary.words().end()}};
+}
+
+std::unique_ptr<SmallPolicy> SmallPolicy::create(const PolicyOptions& options, const DataFacts& data, uint64_t seed,
+                                                 at::Device device) {
+  const auto own = options.of<SmallOptions>();
+  check_shape(own);
+  Preprocessing preprocessing;
+  preprocessing.image_size = own.image_size;
+  preprocessing.state_keys = options.state_keys;
+  if (!options.unnorm_key.empty()) preprocessing.dataset = options.unnorm_key;
+  preprocessing.cameras = options.cameras.empty() ? data.cameras : options.cameras;
+  APO_CHECK(DataError, !preprocessing.cameras.empty(), "a fresh policy needs a camera; the data has none");
+  check_names("policy.cameras", preprocessing.cameras, data.cameras, data.unused);
+  check_names("policy.state_keys", preprocessing.state_keys, data.state_keys, data.unused);
+  preprocessing.statistics = data.statistics;
+  if (options.action_normalization != tokenizers::ActionNormalization::automatic)
+    preprocessing.statistics.normalization = options.action_normalization;
+
+  Vocabulary vocabulary = Vocabulary::from_texts(data.instructions);
+  SmallShape shape;
+  shape.cameras = static_cast<int64_t>(preprocessing.cameras.size());
+  shape.image_size = own.image_size;
+  shape.channels = own.channels;
+  shape.width = own.width;
+  shape.layers = own.layers;
+  shape.heads = own.heads;
+  shape.vocabulary = vocabulary.size();
+  for (const std::string& text : data.instructions)
+    shape.prompt_length = std::max(shape.prompt_length, static_cast<int64_t>(split_words(text).size()));
+  shape.state_size = preprocessing.state_size();
+  shape.action_size = data.statistics.action.size();
+  shape.action_bins = own.action_bins;
+  return std::make_unique<SmallPolicy>(shape, std::move(preprocessing), std::move(vocabulary), seed, device);
+}
+
+std::unique_ptr<SmallPolicy> SmallPolicy::load(const PolicyOptions& options,
+                                               const std::filesystem::path& directory, at::Device device) {
+  const std::filesystem::path path = directory / "config.json";
+  const JsonFile json(path);
+  Vocabulary vocabulary(json.texts("vocabulary"), path.string() + ": vocabulary");
+  SmallShape shape;
+  shape.cameras = json.integer("cameras", 1, 64);
+  shape.image_size = json.integer("image_size", 16, 4096);
+  if (shape.image_size % 16 != 0) json.fail("image_size", "a multiple of 16");
+  shape.channels = json.integer("channels", 1, 4096);
+  shape.width = json.integer("width", 2, 65536);
+  shape.layers = json.integer("layers", 1, 1024);
+  shape.heads = json.integer("heads", 1, shape.width);
+  if (shape.width % shape.heads != 0 || shape.width % 2 != 0) json.fail("width", "an even multiple of heads");
+  shape.vocabulary = vocabulary.size();
+  shape.prompt_length = json.integer("prompt_length", 1, 65536);
+  shape.state_size = json.integer("state_size", 0, 65536);
+  shape.action_size = json.integer("action_size", 1, 4096);
+  shape.action_bins = json.integer("action_bins", 2, 1 << 20);
+
+  Preprocessing preprocessing = load_preprocessing(options, directory);
+  const auto agree = [&](const char* what, int64_t in_config, int64_t in_preprocessing) {
+    APO_CHECK(DataError, in_config == in_preprocessing, directory.string(), ": ", what, ": config.json says ",
+              in_config, ", the preprocessing beside it ", in_preprocessing);
+  };
+  agree("cameras", shape.cameras, static_cast<int64_t>(preprocessing.cameras.size()));
+  agree("image_size", shape.image_size, preprocessing.image_size);
+  agree("state_size", shape.state_size, preprocessing.state_size());
+  agree("action_size", shape.action_size, preprocessing.action_size());
+
+  // Shapes are compared before anything is allocated for them.
+  SmallNetwork expected(shape, at::TensorOptions(at::kFloat).device(at::kMeta));
+  const SafetensorsReader reader(directory);
+  reader.check(collect_parameters(expected, ParameterKind::base));
+  auto policy = std::unique_ptr<SmallPolicy>(
+      new SmallPolicy(shape, std::move(preprocessing), std::move(vocabulary), device));
+  const NamedTensors parameters = policy->named_parameters();
+  reader.load_into(parameters);
+  for (const auto& [name, tensor] : parameters)
+    APO_CHECK(DataError, tensor.isfinite().all().item<bool>(), directory.string(), ": tensor ", name,
+              ": found NaN or infinity");
+  return policy;
+}
+
+}  // namespace apo::models
