@@ -1,4 +1,5 @@
 // From layout to layout, and what is left out on the way.
+#include "audit/names.h"
 #include "apo/audit/convert.h"
 
 #include <gmock/gmock.h>
@@ -246,7 +247,7 @@ TEST(ContactSheet, BordersSayWhoActedAndStripsTheLabel) {
 }
 
 // Whether the sheet shows this drawing with its upper left corner at (y, x).
-bool shows(const at::Tensor& sheet, int64_t y, int64_t x, const Canvas& drawing) {
+bool shows(const at::Tensor& sheet, int64_t y, int64_t x, const pictures::Canvas& drawing) {
   const at::Tensor& image = drawing.image();
   return sheet.narrow(0, y, image.size(0)).narrow(1, x, image.size(1)).equal(image);
 }
@@ -267,7 +268,7 @@ TEST(ContactSheet, ASkippedFrameSaysWhy) {
   const at::Tensor sheet = contact_sheet(options_for_paths({(dir / "a.hdf5").string()}), {.size = 60});
   const int64_t strip = 10 + 26 + 10 + 28 + 68 + 1;
   const auto text = [](const char* reason) {
-    Canvas drawing(11, 58, {120, 120, 128});
+    pictures::Canvas drawing(11, 58, {120, 120, 128});
     drawing.write(2, 3, reason, {12, 12, 14});
     return drawing;
   };
@@ -280,7 +281,7 @@ TEST(ContactSheet, TheHeadSaysKAndWhoseItIs) {
   write_recording(dir / "a.hdf5", {"ph"});
   DataOptions options = options_for_paths({(dir / "a.hdf5").string()});
   const auto head = [](const std::string& text) {
-    Canvas drawing(7, Canvas::text_width(text), {24, 24, 27});
+    pictures::Canvas drawing(7, pictures::Canvas::text_width(text), {24, 24, 27});
     drawing.write(0, 0, text, {160, 160, 170});
     return drawing;
   };

@@ -1,4 +1,5 @@
 // What apo-data tells, and the labels it stores.
+#include "audit/names.h"
 #include "apo/audit/inspect.h"
 
 #include <gmock/gmock.h>

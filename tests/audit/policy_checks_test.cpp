@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include "audit/names.h"
 #include "audit/validations.h"
 
 namespace apo::audit {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <ostream>
 
+#include "audit/names.h"
 #include "data/journal.h"
 #include "data/seal.h"
 #include "audit/validations.h"

@@ -1,4 +1,5 @@
 // What `apo-data validate` finds: each check sees one good and one bad recording.
+#include "audit/names.h"
 #include "apo/audit/validate.h"
 
 #include <gmock/gmock.h>

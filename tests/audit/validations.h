@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "audit/names.h"
 #include "apo/base/random.h"
 #include "apo/audit/inspect.h"
 #include "apo/audit/validate.h"

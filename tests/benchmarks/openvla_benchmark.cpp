@@ -10,7 +10,7 @@
 #include <array>
 #include <cstdlib>
 
-#include "apo/models/policy.h"
+#include "apo/models/registry.h"
 #include "apo/models/reference.h"
 #include "apo/training/optimizer.h"
 #include "training/learner.h"
@@ -23,8 +23,8 @@ std::unique_ptr<Policy> checkpoint_policy(const char* dtype = "float32", bool ac
   if (path == nullptr) return nullptr;
   PolicyOptions options;
   options.checkpoint = path;
-  options.dtype = dtype;
-  options.action_tokens_only = action_tokens_only;
+  options.of<OpenVlaOptions>().dtype = dtype;
+  options.of<OpenVlaOptions>().action_tokens_only = action_tokens_only;
   // the base alone: features are not computed ahead, so that every decoding runs the towers
   return make_policy(options, nullptr, 0, at::kCPU);
 }
@@ -45,7 +45,7 @@ void greedy_decode(benchmark::State& state) {
   const auto policy = checkpoint_policy(state.range(1) != 0 ? "bfloat16" : "float32", state.range(2) != 0);
   if (!policy) return state.SkipWithError("set APO_BENCHMARK_CHECKPOINT to a checkpoint directory");
   const std::vector<Observation> observations = pictures(state.range(0));
-  for (auto _ : state) benchmark::DoNotOptimize(policy->act(policy->encode(observations)));
+  for (auto _ : state) benchmark::DoNotOptimize(policy->decode(policy->encode(observations)));
   state.counters["observations_per_second"] = benchmark::Counter(
       static_cast<double>(state.iterations() * state.range(0)), benchmark::Counter::kIsRate);
 }
@@ -78,7 +78,7 @@ void train_step(benchmark::State& state) {
   options.checkpoint = path;
   options.lora.rank = 32;
   options.lora.init = "gaussian";
-  options.activation_checkpointing = state.range(0) != 0;
+  options.of<OpenVlaOptions>().activation_checkpointing = state.range(0) != 0;
   const auto policy = make_policy(options, nullptr, 0, at::kCPU);
   policy->set_training(true);
   Reference reference(*policy, {});
@@ -91,7 +91,7 @@ void train_step(benchmark::State& state) {
   for (size_t i = 0; i < samples.size(); ++i) {
     samples[i].observation = observations[i];
     samples[i].observation.instruction = kInstructions[i % kInstructions.size()];
-    samples[i].action = Action(static_cast<size_t>(policy->action_size()), 0.01f * static_cast<float>(i));
+    samples[i].actions = {Action(static_cast<size_t>(policy->action_size()), 0.01f * static_cast<float>(i))};
     samples[i].desirable = i < 6;
   }
   for (auto _ : state) {

@@ -6,7 +6,7 @@
 #include <benchmark/benchmark.h>
 #include <torch/types.h>
 
-#include "apo/models/policy.h"
+#include "apo/models/registry.h"
 #include "models/small/policy.h"
 
 namespace apo::models {
@@ -94,7 +94,7 @@ void act(benchmark::State& state) {
   at::set_num_threads(static_cast<int>(state.range(1)));
   const auto policy = tabletop_policy();
   const Batch batch(state.range(0));
-  for (auto _ : state) benchmark::DoNotOptimize(policy->act(batch.input, {}));
+  for (auto _ : state) benchmark::DoNotOptimize(policy->decode(batch.input, {}));
   state.SetItemsProcessed(state.iterations() * state.range(0));
 }
 BENCHMARK(act)

@@ -90,7 +90,7 @@ TEST(Dataset, GivesWholeSamples) {
   const Dataset dataset(two_sources(dir));
   const Sample sample = dataset.sample({1, 0, 4});
   const Step recorded = numbered_step(4);
-  EXPECT_EQ(sample.action, recorded.action);
+  EXPECT_EQ(sample.actions.front(), recorded.action);
   EXPECT_EQ(sample.source, ActionSource::policy);
   EXPECT_FALSE(sample.desirable);
   EXPECT_EQ(sample.dimension_credit.size(), 3u);

@@ -108,9 +108,9 @@ TEST(Gripper, OfRecordingsIsReadInOneCoding) {
     const Dataset dataset(options);
     const Sample a = dataset.sample_without_observation({0, 0, 1}),
                  b = dataset.sample_without_observation({1, 0, 1});
-    EXPECT_EQ(b.policy_action[2], b.action[2]);
-    EXPECT_EQ(a.action[1], 0.5f);  // no gripper
-    return std::pair(a.action[2], b.action[2]);
+    EXPECT_EQ(b.policy_actions[0][2], b.actions[0][2]);
+    EXPECT_EQ(a.actions[0][1], 0.5f);  // no gripper
+    return std::pair(a.actions[0][2], b.actions[0][2]);
   };
   EXPECT_EQ(commands(), std::pair(1.0f, 1.0f));
   options.policy_gripper = {.dimension = {2}, .open = 0.0, .closed = 5.0};

@@ -228,13 +228,14 @@ TEST(Layouts, ObservationsOfNoStepAreNotUsed) {
     const auto file = TrajectoryFile::open(dir / "a.hdf5", TrajectoryFormat::automatic, "lift");
     EXPECT_EQ(file->episode(0).states, plain->episode(0).states) << name;
     EXPECT_EQ(file->state(0, 4).state, plain->state(0, 4).state);
-    const Validation v = validate(options_for_paths({(dir / "a.hdf5").string()}, TrajectoryFormat::automatic, "lift"), false);
-    EXPECT_EQ(found(v, "readable"), "");
-    EXPECT_THAT(found(v, "shapes"),
+    const audit::Validation v =
+        audit::validate(audit::options_for_paths({(dir / "a.hdf5").string()}, TrajectoryFormat::automatic, "lift"), false);
+    EXPECT_EQ(audit::found(v, "readable"), "");
+    EXPECT_THAT(audit::found(v, "shapes"),
                 AllOf(HasSubstr("note: obs/intrinsics is not used: float32 [3, 3], not one row for each action; first: "
                                 "a.hdf5 demo_0"),
                       HasSubstr("note: obs/field_of_view is not used")));
-    EXPECT_EQ(v.count(Severity::error), 0);
+    EXPECT_EQ(v.count(audit::Severity::error), 0);
   }
 }
 

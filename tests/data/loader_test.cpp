@@ -36,7 +36,7 @@ std::vector<Batch> batches(const DataOptions& options, int64_t workers, bool cac
   const Dataset dataset(copy);
   const PoolSampler sampler(dataset, copy.pools, 8, 11);
   Loader loader(dataset, sampler, copy, 11, first,
-                [](Observation& o) { o.images["front"] = resize(o.images.at("front"), 8, 8); });
+                [](Observation& o) { o.images["front"] = pictures::resize(o.images.at("front"), 8, 8); });
   std::vector<Batch> result;
   for (int64_t i = 0; i < n; ++i) result.push_back(loader.next());
   return result;
@@ -50,7 +50,7 @@ void expect_equal(const std::vector<Batch>& a, const std::vector<Batch>& b) {
     for (size_t k = 0; k < a[i].samples.size(); ++k) {
       const Sample &x = a[i].samples[k], &y = b[i].samples[k];
       EXPECT_EQ(x.index, y.index);
-      EXPECT_EQ(x.action, y.action);
+      EXPECT_EQ(x.actions, y.actions);
       EXPECT_EQ(x.desirable, y.desirable);
       EXPECT_EQ(x.dimension_credit, y.dimension_credit);
       EXPECT_EQ(x.observation.state, y.observation.state);

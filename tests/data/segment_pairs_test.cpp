@@ -138,9 +138,9 @@ TEST_F(SegmentPairs, SamplesCarryWhatThePolicyWanted) {
   }
   options_.interactions = {{.path = dir_ / "c.hdf5"}};
   const Dataset dataset(options_);
-  EXPECT_EQ(dataset.sample_without_observation({1, 0, 1}).policy_action, (Action{-0.5f, 0.25f, -1.0f}));
-  EXPECT_TRUE(dataset.sample_without_observation({1, 0, 0}).policy_action.empty());
-  EXPECT_TRUE(dataset.sample_without_observation({1, 0, 2}).policy_action.empty());
+  EXPECT_EQ(dataset.sample_without_observation({1, 0, 1}).policy_actions, (ActionChunk{{-0.5f, 0.25f, -1.0f}}));
+  EXPECT_TRUE(dataset.sample_without_observation({1, 0, 0}).policy_actions.empty());
+  EXPECT_TRUE(dataset.sample_without_observation({1, 0, 2}).policy_actions.empty());
   EXPECT_EQ(dataset.sample({1, 0, 1}).take_over_number, 0);
 }
 

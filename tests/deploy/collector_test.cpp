@@ -366,9 +366,9 @@ TEST(Collect, NamesEpisodeAndStepOfABadAction) {
   EXPECT_EQ(data::TrajectoryFile::open(dir / "a.hdf5")->num_episodes(),
             1);  // the good one stays, the bad one goes
 
-  FunctionPolicy small([](const Observation&) { return Action{1}; });
-  message = message_of<RunError>([&] { collect(walk, small, *make_no_human(), {}, dir / "b.hdf5"); });
-  EXPECT_THAT(message, HasSubstr("expected an action of 2 numbers from the policy, found 1"));
+  FunctionPolicy large([](const Observation&) { return Action{1, 0, 0}; }, 3);
+  message = message_of<RunError>([&] { collect(walk, large, *make_no_human(), {}, dir / "b.hdf5"); });
+  EXPECT_THAT(message, HasSubstr("expected an action of 2 numbers from the policy, found 3"));
 
   struct Clumsy : InterventionSource {
     std::optional<Intervention> decide(const Moment&) override {

@@ -53,16 +53,11 @@ TEST(Evaluate, CountsDecodedTokensThatAreNoActions) {
   EXPECT_THAT(eight.text(), Not(HasSubstr("no action tokens")));
 }
 
-class OpensWithOne : public FunctionPolicy {
- public:
-  using FunctionPolicy::FunctionPolicy;
-  config::GripperOptions gripper() const override { return {.dimension = {0}, .open = 1.0, .closed = 0.0}; }
-};
-
 // An opening of 1 / 8 is 0.125 for the policy, and 1 - 2 / 8 = 0.75 where -1 opens and 1 closes: four strides to the flag
 // at 3, where 0.125 would lead nowhere in 12.
 TEST(Evaluate, AGripperThatThePolicyCodesOtherwiseIsRecoded) {
-  OpensWithOne policy([](const Observation&) { return Action{0.125f, 0}; });
+  FunctionPolicy policy([](const Observation&) { return Action{0.125f, 0}; }, 2,
+                        {.dimension = {0}, .open = 1.0, .closed = 0.0});
   environments::EnvironmentOptions environment = walk_options();
   const EvalOptions options{.trials = 1, .seed = 0};
   EXPECT_EQ(evaluate(policy, environment, options).trials[0].outcome, "timeout");  // nobody knows the environment's
@@ -121,7 +116,7 @@ TEST(Evaluate, OutcomesDoNotDependOnParallelOrThreads) {
 class Dicing : public FunctionPolicy {
  public:
   Dicing() : FunctionPolicy([](const Observation&) { return Action{0, 0}; }) {}
-  at::Tensor act(const models::PolicyInput& input, const models::DecodeOptions& options) override {
+  at::Tensor decode(const models::PolicyInput& input, const models::DecodeOptions& options) override {
     EXPECT_EQ(options.temperature, 0.7);
     EXPECT_EQ(std::ssize(options.seeds), input.size());
     at::Tensor ids = at::full({input.size(), 2}, 3, at::kLong);
@@ -185,7 +180,7 @@ TEST(Evaluate, NamesTrialAndStepOfABadAction) {
   std::string message = message_of<RunError>([&] { evaluate(nan, walk_options(), options); });
   EXPECT_THAT(message, HasSubstr("trial 0 (seed 100), step 2"));
   EXPECT_THAT(message, HasSubstr("dimension 1 = nan"));
-  FunctionPolicy large([](const Observation&) { return Action{1, 0, 0}; });
+  FunctionPolicy large([](const Observation&) { return Action{1, 0, 0}; }, 3);
   message = message_of<RunError>([&] { evaluate(large, walk_options(), options); });
   EXPECT_THAT(message, HasSubstr("expected an action of 2 numbers from the policy, found 3"));
 }

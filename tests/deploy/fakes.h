@@ -101,44 +101,47 @@ inline environments::EnvironmentOptions walk_options() {
   return options;
 }
 
-/// Eight bins a dimension. Whatever it is asked to score, its logits are -(v - 3)^2.
+/// Eight bins a dimension, and single ids for what was decided: rows of a table.
+class FunctionCodec final : public tokenizers::ActionCodec {
+ public:
+  explicit FunctionCodec(int64_t action_size) : ActionCodec(action_size, 1) {}
+  int64_t max_length() const override { return action_size(); }
+  std::optional<tokenizers::TokenRange> bins() const override { return tokenizers::TokenRange{0, 7}; }
+  mutable std::vector<Action> decided;
+
+ protected:
+  tokenizers::CodedActions encode_checked(const at::Tensor& actions, const at::Tensor&) const override {
+    const at::Tensor scaled = (actions.flatten(1) + 1) / 2 * 7;
+    return {.ids = (scaled + 0.5).floor().to(at::kLong), .mask = at::ones(scaled.sizes(), at::kBool)};
+  }
+  tokenizers::DecodedActions decode_checked(const at::Tensor& ids) const override {
+    tokenizers::DecodedActions found{.actions = at::empty({ids.size(0), 1, action_size()}),
+                                     .decoded = at::ones({ids.size(0)}, at::kBool),
+                                     .num_clamped = ids.gt(7).sum(1)};
+    if (ids.size(1) != 1 || action_size() == 1) {
+      found.actions = (ids.to(at::kFloat) / 7 * 2 - 1).unsqueeze(1);
+      return found;
+    }
+    for (int64_t b = 0; b < ids.size(0); ++b)
+      found.actions[b][0] = at::tensor(decided.at(static_cast<size_t>(ids[b][0].item<int64_t>())), at::kFloat);
+    return found;
+  }
+};
+
+/// Whatever it is asked to score, its logits are -(v - 3)^2.
 class FunctionPolicy : public models::Policy {
  public:
   using Function = std::function<Action(const Observation&)>;
-  explicit FunctionPolicy(Function function, int64_t action_size = 2)
-      : function_(std::move(function)), action_size_(action_size), parameter_(at::ones({2})) {}
+  explicit FunctionPolicy(Function function, int64_t action_size = 2, config::GripperOptions gripper = {})
+      : FunctionPolicy(std::move(function), std::make_shared<FunctionCodec>(action_size), std::move(gripper)) {}
 
-  void prepare(Observation&) const override {}
   models::PolicyInput encode(std::span<const Observation> observations) const override {
     largest_batch = std::max(largest_batch, observations.size());
-    decided_.clear();
-    for (const Observation& observation : observations) decided_.push_back(function_(observation));
+    codec_->decided.clear();
+    for (const Observation& observation : observations) codec_->decided.push_back(function_(observation));
     models::PolicyInput input;
     input.state = at::zeros({static_cast<int64_t>(observations.size()), 1});
     return input;
-  }
-  models::ActionTokens tokenize(std::span<const Action> actions) const override {
-    const auto rows = static_cast<int64_t>(actions.size());
-    models::ActionTokens tokens;
-    tokens.ids = at::zeros({rows, action_size_}, at::kLong);
-    for (int64_t b = 0; b < rows; ++b)
-      for (int64_t d = 0; d < action_size_; ++d) tokens.ids[b][d] = std::lround((actions[b][d] + 1) / 2 * 7);
-    tokens.mask = at::ones({rows, action_size_}, at::kBool);
-    return tokens;
-  }
-  at::Tensor detokenize(const at::Tensor& ids) const override { return ids.to(at::kFloat) / 7 * 2 - 1; }
-  std::vector<Action> to_actions(const at::Tensor& ids) const override {
-    std::vector<Action> actions;
-    if (ids.size(1) == 1 && action_size_ != 1) {  // from act: row numbers
-      for (int64_t b = 0; b < ids.size(0); ++b) actions.push_back(decided_.at(ids[b][0].item<int64_t>()));
-      return actions;
-    }
-    const at::Tensor values = detokenize(ids);
-    for (int64_t b = 0; b < ids.size(0); ++b) {
-      const at::Tensor row = values[b].contiguous();
-      actions.emplace_back(row.data_ptr<float>(), row.data_ptr<float>() + row.numel());
-    }
-    return actions;
   }
   models::Score score(const models::PolicyInput&, const models::ActionTokens& tokens,
                       const models::ActionTokens*) override {
@@ -146,27 +149,32 @@ class FunctionPolicy : public models::Policy {
     return {.logits = row.expand({tokens.ids.size(0), tokens.ids.size(1), 8}).contiguous(),
             .mismatched_logits = {}};
   }
-  at::Tensor act(const models::PolicyInput& input, const models::DecodeOptions&) override {
+  at::Tensor decode(const models::PolicyInput& input, const models::DecodeOptions&) override {
     ++calls;
     return at::arange(input.state.size(0), at::kLong).unsqueeze(1);
   }
-  int64_t action_size() const override { return action_size_; }
-  int64_t vocabulary_size() const override { return 8; }
-  std::pair<int64_t, int64_t> action_token_range() const override { return {0, 7}; }
   models::NamedTensors named_parameters() const override { return {{"weight", parameter_}}; }
-  at::Device device() const override { return at::kCPU; }
-  void set_training(bool) override {}
-  std::unique_ptr<models::Policy> clone() const override { return std::make_unique<FunctionPolicy>(*this); }
+  std::unique_ptr<models::Policy> clone() const override {
+    return std::make_unique<FunctionPolicy>(function_, action_size(), gripper());
+  }
   void save(const std::filesystem::path&) const override {}
 
   mutable size_t largest_batch = 0;
   int64_t calls = 0;
 
  private:
+  FunctionPolicy(Function function, std::shared_ptr<FunctionCodec> codec, config::GripperOptions gripper)
+      : Policy({.codec = codec,
+                .normalizer = tokenizers::Normalizer(codec->action_size()),
+                .vocabulary_size = 8,
+                .gripper = std::move(gripper)}),
+        function_(std::move(function)),
+        codec_(std::move(codec)),
+        parameter_(at::ones({2})) {}
+
   Function function_;
-  int64_t action_size_;
+  std::shared_ptr<FunctionCodec> codec_;
   at::Tensor parameter_;
-  mutable std::vector<Action> decided_;
 };
 
 /// Strides forward; from position 2 on it stumbles back when seed % 2 == 1.

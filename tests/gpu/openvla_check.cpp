@@ -7,7 +7,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
-#include "apo/models/policy.h"
+#include "apo/models/registry.h"
 #include "apo/models/reference.h"
 #include "apo/objective/log_prob.h"
 #include "apo/training/optimizer.h"
@@ -122,7 +122,7 @@ std::vector<data::Sample> make_samples(const Policy& policy, int64_t count) {
   for (size_t i = 0; i < samples.size(); ++i) {
     samples[i].observation.images["agentview"] = at::randint(0, 256, {256, 256, 3}, at::kByte);
     samples[i].observation.instruction = kInstructions[i % kInstructions.size()];
-    samples[i].action = Action(static_cast<size_t>(policy.action_size()), 0.002f * static_cast<float>(i));
+    samples[i].actions = {Action(static_cast<size_t>(policy.action_size()), 0.002f * static_cast<float>(i))};
     samples[i].desirable = i < samples.size() * 3 / 4;
   }
   return samples;
@@ -136,7 +136,7 @@ std::vector<Observation> observations_of(const std::vector<data::Sample>& sample
 
 std::vector<Action> actions_of(const std::vector<data::Sample>& samples) {
   std::vector<Action> all;
-  for (const data::Sample& sample : samples) all.push_back(sample.action);
+  for (const data::Sample& sample : samples) all.push_back(sample.actions.front());
   return all;
 }
 
@@ -241,7 +241,7 @@ void time_phases(Trainer& trainer, const std::vector<data::Sample>& samples, int
       in.policy_logits = score.logits.whole();
       in.mismatched_policy_logits = score.mismatched_logits.whole().detach();
     });
-    const auto [first_bin, last_bin] = policy.action_token_range();
+    const auto [first_bin, last_bin] = policy.codec().bins().value();
     part("objective", [&, first_bin = first_bin, last_bin = last_bin] {
       in.action_l1 =
           models::action_l1(policy, models::greedy_action_tokens(policy, objective::greedy_tokens(score.logits, first_bin, last_bin), tokens), tokens);
@@ -306,7 +306,7 @@ double distance_to_greedy(Policy& policy, const PolicyInput& input, const at::Te
   const at::NoGradGuard no_grad;
   ActionTokens tokens;
   tokens.ids = ids;
-  const auto [low, high] = policy.action_token_range();
+  const auto [low, high] = policy.codec().bins().value();
   const at::Tensor logits = policy.score(input, tokens).logits.whole().narrow(-1, low, high + 1 - low);
   const at::Tensor chosen = logits.gather(-1, (ids - low).unsqueeze(-1)).squeeze(-1);
   return ((logits.amax(-1) - chosen).max() / logits.std()).item<double>();
@@ -324,16 +324,16 @@ void time_decisions(Policy& policy, const std::vector<data::Sample>& samples, in
     // pictures
     std::vector<Observation> others = observations;
     for (Observation& other : others) other.images["agentview"] = at::randint(0, 256, {256, 256, 3}, at::kByte);
-    const std::array<at::Tensor, 2> first_ids{policy.act(policy.encode(observations)), policy.act(policy.encode(others))};
+    const std::array<at::Tensor, 2> first_ids{policy.decode(policy.encode(observations)), policy.decode(policy.encode(others))};
     reset_peak(device);
     const Timing whole = measure(device, 2, repeats, [&] {
-      ids = policy.act(policy.encode(observations));
+      ids = policy.decode(policy.encode(observations));
       policy.to_actions(ids);
     });
     const PolicyInput input = policy.encode(observations);
-    const Timing recorded = measure(device, 1, repeats, [&] { policy.act(input); });
+    const Timing recorded = measure(device, 1, repeats, [&] { policy.decode(input); });
     policy.set_training(true);  // in which nothing is recorded
-    const Timing network = measure(device, 1, repeats, [&] { policy.act(input); });
+    const Timing network = measure(device, 1, repeats, [&] { policy.decode(input); });
     policy.set_training(false);
     ActionTokens first;
     first.ids = ids.narrow(1, 0, 1);
@@ -343,7 +343,7 @@ void time_decisions(Policy& policy, const std::vector<data::Sample>& samples, in
     });
     const std::string name = concat("decide/batch_", batch);
     const PolicyInput other_input = policy.encode(others);
-    const at::Tensor other_ids = policy.act(other_input);
+    const at::Tensor other_ids = policy.decode(other_input);
     Json json = whole.json();
     json["distance_to_greedy"] = {{"first_decisions", distance_to_greedy(policy, input, first_ids[0])},
                                   {"later_decisions", distance_to_greedy(policy, input, ids)},
@@ -355,7 +355,7 @@ void time_decisions(Policy& policy, const std::vector<data::Sample>& samples, in
     json["tokens_unlike_the_first"] =
         (ids.ne(first_ids[0]).sum() + other_ids.ne(first_ids[1]).sum()).item<double>() /
         static_cast<double>(ids.numel() + other_ids.numel());
-    item.expect(policy.act(input).equal(ids), name + ": expected the same tokens again, found others");
+    item.expect(policy.decode(input).equal(ids), name + ": expected the same tokens again, found others");
     json["decisions_per_second"] = static_cast<double>(batch) / whole.median;
     json["peak_bytes"] = peak_bytes(device);
     json["phases_ms"] = {
@@ -365,7 +365,7 @@ void time_decisions(Policy& policy, const std::vector<data::Sample>& samples, in
         {"each_further_token", 1e3 * (network.median - up_to_first.median) /
                                    static_cast<double>(std::max<int64_t>(ids.size(1) - 1, 1))}};
     item.put(name, json);
-    const auto [low, high] = policy.action_token_range();
+    const auto [low, high] = policy.codec().bins().value();
     item.expect(ids.ge(low).logical_and(ids.le(high)).all().item<bool>(),
                 name + ": expected action tokens alone, found others");
     item.progress();
@@ -376,9 +376,9 @@ std::unique_ptr<Policy> load(const fs::path& directory, const char* dtype, bool 
                              at::Device device) {
   models::PolicyOptions options;
   options.checkpoint = directory.string();
-  options.dtype = dtype;
+  options.of<models::OpenVlaOptions>().dtype = dtype;
   options.lora.rank = kRank;
-  options.activation_checkpointing = checkpointing;
+  options.of<models::OpenVlaOptions>().activation_checkpointing = checkpointing;
   std::unique_ptr<Policy> policy = models::OpenVlaPolicy::load_unfilled(options, directory, device);
   models::add_adapter(*policy->adapter_slots(), models::kTrainedSlot, options.lora, 0);
   policy->adapter_slots()->activate(models::kTrainedSlot);
@@ -470,8 +470,8 @@ void check_openvla(const Options& options, at::Device device, Item& item) {
   policy->set_training(false);
   attempt("decide/profile", device, item, [&] {
     const PolicyInput input = policy->encode(observations_of({samples.front()}));
-    policy->act(input);
-    item.put("decide/batch_1/profile", profile(device, [&] { policy->act(input); }));
+    policy->decode(input);
+    item.put("decide/batch_1/profile", profile(device, [&] { policy->decode(input); }));
   });
 }
 

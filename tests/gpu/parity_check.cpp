@@ -10,7 +10,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/models/linear.h"
-#include "apo/models/policy.h"
+#include "apo/models/registry.h"
 #include "apo/models/safetensors.h"
 #include "gpu/check.h"
 
@@ -56,8 +56,8 @@ class Golden {
     options.adapter = (directory_ / kAdapter).string();
     options.lora.rank = json_["adapters"][kAdapter]["rank"];
     options.unnorm_key = json_["unnorm_key"];
-    options.dtype = dtype;
-    options.action_tokens_only = false;
+    options.of<models::OpenVlaOptions>().dtype = dtype;
+    options.of<models::OpenVlaOptions>().action_tokens_only = false;
     const auto policy = models::make_policy(options, nullptr, 0, device);
     const PolicyInput in = input(device, dtype == "bfloat16" ? at::kBFloat16 : at::kFloat);
     ActionTokens tokens;
@@ -71,9 +71,9 @@ class Golden {
         for (const auto& [letter, tensor] : {std::pair("A", adapter->a), std::pair("B", adapter->b)})
           if (tensor.grad().defined())
             answers.gradients[name + ".lora_" + letter + ".weight"] = tensor.grad();
-    answers.greedy = policy->act(in);
+    answers.greedy = policy->decode(in);
     policy->set_training(false);
-    for (int i = 0; i < 4; ++i) answers.greedy_again = policy->act(in);  // recorded and replayed on CUDA
+    for (int i = 0; i < 4; ++i) answers.greedy_again = policy->decode(in);  // recorded and replayed on CUDA
     return answers;
   }
 

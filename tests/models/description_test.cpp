@@ -1,5 +1,6 @@
 // What a checkpoint says of itself: its gripper, its normalisation, what recordings are compared with.
 #include "apo/models/description.h"
+#include "apo/training/policy_data.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -81,7 +82,8 @@ TEST(DescribePolicy, OfASmallOne) {
   EXPECT_EQ(description.image_size, 32);
   EXPECT_EQ(description.statistics.gripper, preprocessing.statistics.gripper);
   EXPECT_EQ(description.statistics.normalization, ActionNormalization::released_apo);
-  const audit::PolicyInputs inputs = policy_inputs(options);
+  EXPECT_THAT(description.unknown_words("Lift the BLUE cube!"), ElementsAre("blue"));
+  const audit::PolicyInputs inputs = training::policy_inputs(options);
   EXPECT_THAT(inputs.unknown_words("Lift the BLUE cube!"), ElementsAre("blue"));
   EXPECT_EQ(inputs.action->q01, preprocessing.statistics.action.q01);
   EXPECT_FALSE(inputs.of_checkpoint);  // what it needs is known
@@ -105,7 +107,7 @@ TEST(ActionNormalization, AsTheReleasedProgramsIsAnotherBinForTheUpperEnd) {
   const std::vector<Action> actions{Action(size, 1.0f), Action(size, -1.0f)};
 
   const auto policy = golden.policy("", options);
-  const auto [first, last] = policy->action_token_range();
+  const auto [first, last] = policy->codec().bins().value();
   const auto part = [&](const at::Tensor& ids, int64_t row) {
     return ids[row].narrow(0, 0, static_cast<int64_t>(size));
   };

@@ -25,6 +25,7 @@ using ::testing::IsEmpty;
 using testing::observations;
 using testing::OpenVlaGolden;
 using testing::small_on_both;
+using testing::with;
 
 class SmallPolicyOnDevice : public apo::testing::OnSimulatedDevice {};
 class OpenVlaOnDevice : public apo::testing::OnSimulatedDevice {};
@@ -90,15 +91,15 @@ void expect_same_decisions(const Both& both, const std::vector<Observation>& see
                            const std::vector<Action>& acted) {
   const std::vector<uint64_t> seeds(seen.size(), 11);
   for (const DecodeOptions& options : {DecodeOptions{}, DecodeOptions{.temperature = 1.5, .seeds = seeds}}) {
-    const at::Tensor host = both.host->act(both.host->encode(seen), options),
-                     device = both.device->act(both.device->encode(seen), options);
+    const at::Tensor host = both.host->decode(both.host->encode(seen), options),
+                     device = both.device->decode(both.device->encode(seen), options);
     expect_near(device, host, 0, "ids");
-    EXPECT_EQ(both.device->to_actions(device), both.host->to_actions(host));
-    EXPECT_EQ(count_clamped_tokens(*both.device, device), count_clamped_tokens(*both.host, host));
+    EXPECT_EQ(both.device->to_actions(device).actions, both.host->to_actions(host).actions);
+    EXPECT_EQ(both.device->to_actions(device).num_clamped, both.host->to_actions(host).num_clamped);
   }
   for (const bool whole_vocabulary : {false, true}) {
     const auto most_likely = [](const Policy& policy, const at::Tensor& logits, bool whole) {
-      const auto [first, last] = policy.action_token_range();
+      const auto [first, last] = policy.codec().bins().value();
       return whole ? logits.argmax(-1) : logits.narrow(-1, first, last - first + 1).argmax(-1) + first;
     };
     const auto greedy = [&](Policy& policy, int64_t* clamped) {
@@ -217,7 +218,7 @@ TEST_F(SmallPolicyOnDevice, DropoutDrawsFromTheDevicesStream) {
 
 TEST_F(OpenVlaOnDevice, IsThereWithAllOfItsTensors) {
   for (const char* dtype : {"float32", "bfloat16"}) {
-    const auto policy = golden().policy("adapter_new", {.dtype = dtype}, simulated_device());
+    const auto policy = golden().policy("adapter_new", with({.dtype = dtype}), simulated_device());
     expect_all_there(*policy);
     expect_all_there(*policy->clone());
   }
@@ -231,12 +232,12 @@ TEST_F(OpenVlaOnDevice, ScoresAndGradientsAreTheCpus) {
 
 TEST_F(OpenVlaOnDevice, AnAdaptersGradientsAreTheCpus) {
   for (const bool checkpointing : {false, true})
-    expect_same_scores(openvla_on_both("adapter_old", {.activation_checkpointing = checkpointing}),
+    expect_same_scores(openvla_on_both("adapter_old", with({.activation_checkpointing = checkpointing})),
                        golden().observations(), golden().actions(), 2e-5);
 }
 
 TEST_F(OpenVlaOnDevice, HalfPrecisionIsNearTheCpus) {
-  expect_same_scores(openvla_on_both("adapter_old", {.dtype = "bfloat16"}), golden().observations(),
+  expect_same_scores(openvla_on_both("adapter_old", with({.dtype = "bfloat16"})), golden().observations(),
                      golden().actions(), 0.05);
 }
 
@@ -263,13 +264,13 @@ TEST_F(OpenVlaOnDevice, ReplayedDecisionsAreTheSame) {
     return graph;
   };
   // the same policy twice, where half precision rounds alike
-  const std::unique_ptr<Policy> replaying = openvla_on_both("adapter_old", {.dtype = "bfloat16"}).device,
-                                plain = openvla_on_both("adapter_old", {.dtype = "bfloat16"}).device;
+  const std::unique_ptr<Policy> replaying = openvla_on_both("adapter_old", with({.dtype = "bfloat16"})).device,
+                                plain = openvla_on_both("adapter_old", with({.dtype = "bfloat16"})).device;
   const std::vector<Observation> seen = golden().observations();
   const auto decide = [&](Policy& policy, size_t first) {
     set_graph_recorder(&policy == replaying.get() ? recorder : nullptr);
     const std::vector<Observation> some{seen[first], seen[(first + 1) % seen.size()]};
-    return policy.act(policy.encode(some)).cpu();
+    return policy.decode(policy.encode(some)).cpu();
   };
   EXPECT_FALSE(decide(*plain, 0).equal(decide(*plain, 1)));
   for (const size_t first : {0u, 0u, 0u, 1u, 0u})
@@ -295,7 +296,7 @@ TEST_F(OpenVlaOnDevice, ReplayedDecisionsAreTheSame) {
 TEST_F(OpenVlaOnDevice, RecomputedBlocksDropTheSameUnits) {
   const auto gradients = [](bool checkpointing) {
     const auto policy =
-        golden().policy("adapter_old", {.lora = {.dropout = 0.3}, .activation_checkpointing = checkpointing},
+        golden().policy("adapter_old", with({.activation_checkpointing = checkpointing}, {.lora = {.dropout = 0.3}}),
                         simulated_device());
     policy->set_training(true);
     at::Generator stream = at::globalContext().defaultGenerator(simulated_device());

@@ -356,7 +356,7 @@ TEST_P(ExportedOpenVla, ScoresLikeBaseAndAdapter) {
   PolicyOptions options;
   options.checkpoint = (directory / "out").string();
   options.unnorm_key = golden.json["unnorm_key"];
-  options.dtype = "float32";
+  options.of<OpenVlaOptions>().dtype = "float32";
   const auto merged = make_policy(options, nullptr, 0, at::kCPU);
   const at::NoGradGuard no_grad;
   const ActionTokens tokens = golden.tokens(*merged);

@@ -171,8 +171,8 @@ TEST_F(BrokenOpenVla, StatisticsWithoutSpreadAreDefined) {
   const auto policy = make_policy(options, nullptr, 0, at::kCPU);
   const std::vector<Action> actions{{0.5f, 0.25f, 1.0f}, {0.5f, 0.25f, 3.0f}};
   const ActionTokens tokens = policy->tokenize(actions);
-  EXPECT_EQ(policy->to_actions(tokens.ids)[0][2], 1.0f);
-  EXPECT_EQ(policy->to_actions(tokens.ids)[1][2], 1.0f);
+  EXPECT_EQ(policy->to_actions(tokens.ids).actions[0][0][2], 1.0f);
+  EXPECT_EQ(policy->to_actions(tokens.ids).actions[1][0][2], 1.0f);
 }
 
 TEST_F(BrokenOpenVla, NamesFieldsOfTheConfig) {

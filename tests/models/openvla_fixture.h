@@ -12,11 +12,17 @@
 
 #include "apo/base/files.h"
 #include "apo/models/linear.h"
-#include "apo/models/policy.h"
+#include "apo/models/registry.h"
 #include "apo/models/safetensors.h"
 #include "models/small_world.h"
 
 namespace apo::models::testing {
+
+/// Options of an OpenVLA's own.
+inline PolicyOptions with(OpenVlaOptions own, PolicyOptions options = {}) {
+  options.of<OpenVlaOptions>() = std::move(own);
+  return options;
+}
 
 struct OpenVlaGolden {
   explicit OpenVlaGolden(const std::string& variant)
@@ -27,9 +33,10 @@ struct OpenVlaGolden {
   std::unique_ptr<Policy> policy(const std::string& adapter = "", PolicyOptions options = {},
                                  at::Device device = at::kCPU) const {
     options.checkpoint = (directory / "checkpoint").string();
-    if (options.dtype == "auto") options.dtype = "float32";
+    auto& own = options.of<OpenVlaOptions>();
+    if (own.dtype == "auto") own.dtype = "float32";
     options.unnorm_key = json["unnorm_key"];
-    options.action_tokens_only = false;
+    own.action_tokens_only = false;
     if (!adapter.empty()) {
       options.adapter = (directory / adapter).string();
       options.lora.rank = json["adapters"][adapter]["rank"];

@@ -47,23 +47,23 @@ TEST_P(OpenVlaGoldens, ScoresLikeTransformers) {
 }
 
 TEST_P(OpenVlaGoldens, DecodesLikeTransformers) {
-  const at::Tensor ids = policy->act(golden.input());
+  const at::Tensor ids = policy->decode(golden.input());
   EXPECT_TRUE(ids.equal(results.tensor("greedy_ids"))) << ids << results.tensor("greedy_ids");
 }
 
 TEST_P(OpenVlaGoldens, DecodesAmongActionTokensAlone) {
   PolicyOptions options;
   options.checkpoint = (golden.directory / "checkpoint").string();
-  options.dtype = "float32";
+  options.of<OpenVlaOptions>().dtype = "float32";
   options.unnorm_key = golden.json["unnorm_key"];
   if (!GetParam().adapter.empty()) options.adapter = (golden.directory / GetParam().adapter).string();
   const auto restricted = make_policy(options, nullptr, 0, at::kCPU);
-  const at::Tensor ids = restricted->act(golden.input());
+  const at::Tensor ids = restricted->decode(golden.input());
   EXPECT_TRUE(ids.equal(results.tensor("greedy_action_ids"))) << ids << results.tensor("greedy_action_ids");
   const at::Tensor expected = results.tensor("unnormalized_actions").to(at::kFloat);
-  const std::vector<Action> actions = restricted->to_actions(ids);
+  const std::vector<ActionChunk> actions = restricted->to_actions(ids).actions;
   for (int64_t i = 0; i < std::ssize(actions); ++i)
-    EXPECT_LT(difference(torch::tensor(actions[static_cast<size_t>(i)]), expected[i]), 1e-5);
+    EXPECT_LT(difference(torch::tensor(actions[static_cast<size_t>(i)][0]), expected[i]), 1e-5);
 }
 
 class OpenVlaAdapterGoldens : public OpenVlaGoldens {};

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <map>
 
+#include "apo/pictures/transforms.h"
 #include "apo/models/reference.h"
 #include "models/checkpoints/json_file.h"
 #include "models/sequence/layers.h"
@@ -23,6 +24,7 @@ using testing::difference;
 using ::testing::HasSubstr;
 using testing::message_of;
 using testing::OpenVlaGolden;
+using testing::with;
 namespace fs = std::filesystem;
 
 const OpenVlaGolden& golden() {
@@ -103,7 +105,7 @@ TEST(OpenVla, DecodedTokensAreTheArgmaxOfScoringThem) {
   const auto policy = golden().policy("adapter_old");
   const PolicyInput input = policy->encode(golden().observations());
   ActionTokens tokens;
-  tokens.ids = policy->act(input);
+  tokens.ids = policy->decode(input);
   EXPECT_TRUE(policy->score(input, tokens).logits.whole().argmax(-1).equal(tokens.ids));
 }
 
@@ -112,10 +114,10 @@ TEST(OpenVla, SamplingIsRepeatableAndFollowsTheTemperature) {
   const PolicyInput input = policy->encode(golden().observations());
   const auto rows = static_cast<size_t>(input.size());
   const std::vector<uint64_t> three(rows, 3), four(rows, 4);
-  const at::Tensor first = policy->act(input, {.temperature = 1, .seeds = three});
-  EXPECT_TRUE(first.equal(policy->act(input, {.temperature = 1, .seeds = three})));
-  EXPECT_FALSE(first.equal(policy->act(input, {.temperature = 1, .seeds = four})));
-  EXPECT_TRUE(policy->act(input, {.temperature = 1e-4, .seeds = three}).equal(policy->act(input)));
+  const at::Tensor first = policy->decode(input, {.temperature = 1, .seeds = three});
+  EXPECT_TRUE(first.equal(policy->decode(input, {.temperature = 1, .seeds = three})));
+  EXPECT_FALSE(first.equal(policy->decode(input, {.temperature = 1, .seeds = four})));
+  EXPECT_TRUE(policy->decode(input, {.temperature = 1e-4, .seeds = three}).equal(policy->decode(input)));
 }
 
 std::map<std::string, at::Tensor> gradients(Policy& policy, const PolicyInput& input,
@@ -132,7 +134,7 @@ std::map<std::string, at::Tensor> gradients(Policy& policy, const PolicyInput& i
 
 TEST(OpenVla, RecomputedActivationsGiveTheSameGradients) {
   const auto plain = golden().policy("adapter_old");
-  const auto recomputing = golden().policy("adapter_old", {.activation_checkpointing = true});
+  const auto recomputing = golden().policy("adapter_old", with({.activation_checkpointing = true}));
   const PolicyInput input = plain->encode(golden().observations());
   const ActionTokens tokens = golden().tokens(*plain);
   EXPECT_TRUE(plain->score(input, tokens).logits.whole().equal(recomputing->score(input, tokens).logits.whole()));
@@ -145,7 +147,7 @@ TEST(OpenVla, RecomputedActivationsGiveTheSameGradients) {
 TEST(OpenVla, RecomputationDropsOutTheSameUnits) {
   PolicyOptions options{.lora = {.dropout = 0.3}};
   const auto plain = golden().policy("adapter_old", options);
-  options.activation_checkpointing = true;
+  options.of<OpenVlaOptions>().activation_checkpointing = true;
   const auto recomputing = golden().policy("adapter_old", options);
   for (Policy* policy : {plain.get(), recomputing.get()}) policy->set_training(true);
   const PolicyInput input = plain->encode(golden().observations());
@@ -194,7 +196,7 @@ TEST(OpenVla, FixedPictureFeaturesAreComputedOnce) {
 
 TEST(OpenVla, BFloat16StaysClose) {
   const auto exact = golden().policy("adapter_old");
-  const auto coarse = golden().policy("adapter_old", {.dtype = "bfloat16"});
+  const auto coarse = golden().policy("adapter_old", with({.dtype = "bfloat16"}));
   const ActionTokens tokens = golden().tokens(*exact);
   const auto log_probs = [&](Policy& policy) {
     return policy.score(policy.encode(golden().observations()), tokens)
@@ -237,12 +239,12 @@ TEST(OpenVla, TheSavedAdapterLoadsWithItsBase) {
   EXPECT_FALSE(fs::exists(directory.path() / "model.safetensors"));
   PolicyOptions options;
   options.checkpoint = directory.path().string();
-  options.dtype = "float32";
+  options.of<OpenVlaOptions>().dtype = "float32";
   const auto again = make_policy(options, nullptr, 0, at::kCPU);
   const ActionTokens tokens = golden().tokens(*policy);
   EXPECT_TRUE(
       policy->score(golden().input(), tokens).logits.whole().equal(again->score(golden().input(), tokens).logits.whole()));
-  EXPECT_EQ(policy->to_actions(tokens.ids), again->to_actions(tokens.ids));
+  EXPECT_EQ(policy->to_actions(tokens.ids).actions, again->to_actions(tokens.ids).actions);
 }
 
 TEST(OpenVla, TheMergedWeightsLoadAsACheckpointOfTheirOwn) {
@@ -272,7 +274,7 @@ TEST(OpenVla, ACloneIsIndependent) {
 
 // The recorded picture is cropped and resampled once in evaluation; training sees all of it.
 TEST(OpenVla, CropsTheCentreOfTheRecordedPictureInEvaluation) {
-  const auto policy = golden().policy("adapter_old", {.center_crop = true}),
+  const auto policy = golden().policy("adapter_old", with({.center_crop = true})),
              plain = golden().policy("adapter_old");
   std::vector<Observation> observations = golden().observations(), cropped = observations;
   for (size_t i = 0; i < observations.size(); ++i) {
@@ -291,7 +293,7 @@ TEST(OpenVla, RecomputesBlocksThatDoNotTrain) {
     std::vector<std::map<std::string, at::Tensor>> found;
     for (const bool checkpointing : {false, true}) {
       const auto policy = golden().policy(
-          "", {.lora = {.rank = 2, .target_modules = targets}, .activation_checkpointing = checkpointing});
+          "", with({.activation_checkpointing = checkpointing}, {.lora = {.rank = 2, .target_modules = targets}}));
       found.push_back(gradients(*policy, policy->encode(golden().observations()), golden().tokens(*policy)));
     }
     ASSERT_EQ(found[0].size(), found[1].size());
@@ -302,7 +304,7 @@ TEST(OpenVla, RecomputesBlocksThatDoNotTrain) {
 // By hand: an action token stands for itself; the released program takes a word for the nearer end of the range.
 TEST(OpenVla, GreedyActionTokensByHand) {
   const auto policy = golden().policy();
-  const auto [first, last] = policy->action_token_range();
+  const auto [first, last] = policy->codec().bins().value();
   const ActionTokens tokens = golden().tokens(*policy);
   const auto says = [&](int64_t id, int64_t* clamped) {
     return greedy_action_tokens(*policy, at::full_like(tokens.ids, id), tokens, clamped);
@@ -319,15 +321,15 @@ TEST(OpenVla, GreedyActionTokensByHand) {
 
 TEST(OpenVla, CountsDecodedTokensThatAreNoActions) {
   const auto policy = golden().policy();
-  const auto [first, last] = policy->action_token_range();
+  const auto [first, last] = policy->codec().bins().value();
   at::Tensor ids = at::full({2, 8}, first, at::kLong);
   ids.select(1, 7).fill_(2);  // the end token
-  EXPECT_EQ(count_clamped_tokens(*policy, ids), 0);
+  EXPECT_EQ(policy->to_actions(ids).num_clamped, 0);
   ids[0][0] = first - 1;
   ids[0][6] = 5;
   ids[1][3] = last + 1;
   ids[1][4] = last;
-  EXPECT_EQ(count_clamped_tokens(*policy, ids), 3);
+  EXPECT_EQ(policy->to_actions(ids).num_clamped, 3);
 }
 
 TEST(OpenVla, CountsRecordedNumbersBeyondItsTokens) {
@@ -352,7 +354,7 @@ class LiveMemory : public c10::MemoryReportingInfoBase {
 // What `apo-train --dry-run` prints: bytes that a forward pass leaves for the backward pass.
 TEST(OpenVla, KnowsWhatItsActivationsTake) {
   for (const bool checkpointing : {false, true}) {
-    const auto policy = golden().policy("adapter_old", {.activation_checkpointing = checkpointing});
+    const auto policy = golden().policy("adapter_old", with({.activation_checkpointing = checkpointing}));
     const PolicyInput input = policy->encode(golden().observations());
     const ActionTokens tokens = golden().tokens(*policy);
     const auto memory = std::make_shared<LiveMemory>();
@@ -397,7 +399,7 @@ TEST(OpenVla, OpensTheReleasedSizeWithoutReadingIt) {
   options.lora.rank = 1;
   const auto policy = make_policy(options, nullptr, 0, at::kCPU);
   EXPECT_EQ(policy->vocabulary_size(), 32064);
-  EXPECT_EQ(policy->action_token_range(), (std::pair<int64_t, int64_t>{352, 607}));
+  EXPECT_EQ(policy->codec().bins(), (tokenizers::TokenRange{352, 607}));
   EXPECT_LT(resident() - before, int64_t{100} << 20);
 }
 

@@ -8,7 +8,8 @@
 #include "apo/config/options.h"
 #include "apo/data/dataset.h"
 #include "apo/data/trajectory.h"
-#include "apo/models/policy.h"
+#include "apo/models/registry.h"
+#include "apo/training/policy_data.h"
 #include "apo/models/safetensors.h"
 #include "models/small_world.h"
 #include "support/temp_dir.h"
@@ -211,12 +212,12 @@ class FreshPolicy : public ::testing::Test {
   static PolicyOptions options() {
     PolicyOptions options;
     options.state_keys = {"height", "hand"};
-    options.image_size = 16;
-    options.width = 16;
-    options.layers = 1;
-    options.heads = 2;
-    options.channels = 4;
-    options.action_bins = 32;
+    options.of<SmallOptions>().image_size = 16;
+    options.of<SmallOptions>().width = 16;
+    options.of<SmallOptions>().layers = 1;
+    options.of<SmallOptions>().heads = 2;
+    options.of<SmallOptions>().channels = 4;
+    options.of<SmallOptions>().action_bins = 32;
     return options;
   }
   TempDir directory_;
@@ -224,10 +225,11 @@ class FreshPolicy : public ::testing::Test {
 
 TEST_F(FreshPolicy, IsMadeForTheData) {
   const data::Dataset data = dataset();
-  const auto policy = make_policy(options(), &data, 3, at::kCPU);
+  const DataFacts facts = training::data_facts(data);
+  const auto policy = make_policy(options(), &facts, 3, at::kCPU);
   EXPECT_EQ(policy->action_size(), 3);
   EXPECT_EQ(policy->vocabulary_size(), 32);
-  EXPECT_EQ(policy->action_token_range(), std::make_pair(int64_t{0}, int64_t{31}));
+  EXPECT_EQ(policy->codec().bins(), (tokenizers::TokenRange{0, 31}));
   const data::Sample sample = data.sample(data.kept_steps().front());
   const PolicyInput input = policy->encode({&sample.observation, 1});
   EXPECT_EQ(input.images.sizes(), at::IntArrayRef({1, 2, 3, 16, 16}));
@@ -236,10 +238,10 @@ TEST_F(FreshPolicy, IsMadeForTheData) {
   EXPECT_TRUE(input.prompt.equal(torch::tensor({{4, 7, 6, 5, 2}}, at::kLong)));
   // Within q01..q99 an action comes back to half a bin; the last dimension is not normalised.
   const std::vector<Action> acted{{0.3f, -0.2f, 1.0f}};
-  const std::vector<Action> back = policy->to_actions(policy->tokenize(acted).ids);
-  EXPECT_NEAR(back[0][0], 0.3, 0.9 / 31 + 0.001);
-  EXPECT_NEAR(back[0][1], -0.2, 0.3 / 31 + 0.001);
-  EXPECT_NEAR(back[0][2], 1, 1e-6);
+  const std::vector<ActionChunk> back = policy->to_actions(policy->tokenize(acted).ids).actions;
+  EXPECT_NEAR(back[0][0][0], 0.3, 0.9 / 31 + 0.001);
+  EXPECT_NEAR(back[0][0][1], -0.2, 0.3 / 31 + 0.001);
+  EXPECT_NEAR(back[0][0][2], 1, 1e-6);
   // the first mean state of the data is standardised to zero mean
   at::Tensor sum = at::zeros({3});
   for (const data::StepIndex& index : data.kept_steps()) {
@@ -251,7 +253,8 @@ TEST_F(FreshPolicy, IsMadeForTheData) {
 
 TEST_F(FreshPolicy, ComesBackFromItsDirectory) {
   const data::Dataset data = dataset();
-  const auto policy = make_policy(options(), &data, 3, at::kCPU);
+  const DataFacts facts = training::data_facts(data);
+  const auto policy = make_policy(options(), &facts, 3, at::kCPU);
   fs::create_directory(directory_ / "policy");
   policy->save(directory_ / "policy");
   const auto loaded = load_policy(directory_ / "policy", at::kCPU);
@@ -260,14 +263,15 @@ TEST_F(FreshPolicy, ComesBackFromItsDirectory) {
   const PolicyInput mine = policy->encode({&sample.observation, 1}),
                     theirs = loaded->encode({&sample.observation, 1});
   EXPECT_TRUE(mine.state.equal(theirs.state));
-  EXPECT_EQ(policy->to_actions(policy->act(mine)), loaded->to_actions(loaded->act(theirs)));
+  EXPECT_EQ(policy->act(mine).actions, loaded->act(theirs).actions);
 }
 
 TEST_F(FreshPolicy, AddsAnAdapterWhenAsked) {
   const data::Dataset data = dataset();
+  const DataFacts facts = training::data_facts(data);
   PolicyOptions with = options();
   with.lora.rank = 2;
-  const auto policy = make_policy(with, &data, 3, at::kCPU);
+  const auto policy = make_policy(with, &facts, 3, at::kCPU);
   EXPECT_EQ(policy->adapter_slots()->active(), kTrainedSlot);
   for (const auto& [name, tensor] : trainable_parameters(*policy)) EXPECT_THAT(name, HasSubstr(".lora_"));
   EXPECT_EQ(trainable_parameters(*policy).size(), 2u * (3 + 2 + 4 + 1));
@@ -275,30 +279,31 @@ TEST_F(FreshPolicy, AddsAnAdapterWhenAsked) {
 
 TEST_F(FreshPolicy, NamesWhatTheDataLacks) {
   const data::Dataset data = dataset();
+  const DataFacts facts = training::data_facts(data);
   const auto complaint = [&](const std::function<void(PolicyOptions&)>& change) {
     PolicyOptions changed = options();
     change(changed);
-    return message_of<ConfigError>([&] { make_policy(changed, &data, 0, at::kCPU); });
+    return message_of<ConfigError>([&] { make_policy(changed, &facts, 0, at::kCPU); });
   };
   EXPECT_THAT(complaint([](auto& o) { o.cameras = {"fornt"}; }),
               AllOf(HasSubstr("policy.cameras: the data has no \"fornt\""),
                     HasSubstr("did you mean \"front\"?"), HasSubstr("front, wrist")));
   EXPECT_THAT(complaint([](auto& o) { o.state_keys = {"arm"}; }),
               AllOf(HasSubstr("policy.state_keys"), HasSubstr("hand, height")));
-  EXPECT_THAT(complaint([](auto& o) { o.image_size = 40; }),
-              HasSubstr("policy.image_size: expected a multiple of 16, found 40"));
-  EXPECT_THAT(complaint([](auto& o) { o.heads = 3; }), HasSubstr("policy.width"));
+  EXPECT_THAT(complaint([](auto& o) { o.template of<SmallOptions>().image_size = 40; }),
+              HasSubstr("policy.small.image_size: expected a multiple of 16, found 40"));
+  EXPECT_THAT(complaint([](auto& o) { o.template of<SmallOptions>().heads = 3; }), HasSubstr("policy.small.width"));
 }
 
 TEST(PolicyOptions, ReadsItsSection) {
   const auto options = config::load<PolicyOptions>(
       config::Document::from_text("checkpoint: base\ntype: small\nlora: {rank: 8, alpha: 4, init: gaussian, "
-                                  "target_modules: 'qkv,out'}\nstate_keys: [hand]\nimage_size: 32\n",
+                                  "target_modules: 'qkv,out'}\nstate_keys: [hand]\nsmall: {image_size: 32}\n",
                                   {}, "/data"));
   EXPECT_EQ(options.checkpoint, "/data/base");
   EXPECT_EQ(options.lora.rank, 8);
   EXPECT_EQ(options.lora.init, "gaussian");
-  EXPECT_EQ(options.image_size, 32);
+  EXPECT_EQ(options.of<SmallOptions>().image_size, 32);
   EXPECT_THAT(message_of<ConfigError>(
                   [] { config::load<PolicyOptions>(config::Document::from_text("lora: {rnak: 8}")); }),
               HasSubstr("rank"));

@@ -47,7 +47,7 @@ TEST(SmallPolicy, PromptPaddingChangesNothing) {
   EXPECT_LT(
       difference(policy->score(plain, tokens, nullptr).logits.whole(), policy->score(padded, tokens, nullptr).logits.whole()),
       1e-5);
-  EXPECT_TRUE(policy->act(plain, {}).equal(policy->act(padded, {})));
+  EXPECT_TRUE(policy->decode(plain, {}).equal(policy->decode(padded, {})));
   // and the mask is what does it
   padded.prompt_mask = at::ones({3, 6}, at::kBool);
   EXPECT_GT(
@@ -112,7 +112,7 @@ TEST(SmallPolicy, GreedyDecodingIsTheArgmaxOfTeacherForcing) {
   for (uint64_t seed = 1; seed <= 5; ++seed) {
     const auto policy = small_policy(seed);
     const PolicyInput input = policy->encode(observations(seed, 6, seed % 2 == 0));
-    const at::Tensor decoded = policy->act(input, {});
+    const at::Tensor decoded = policy->decode(input, {});
     ASSERT_EQ(decoded.sizes(), at::IntArrayRef({6, 3}));
     EXPECT_FALSE(decoded.requires_grad());
     ActionTokens tokens;
@@ -131,12 +131,12 @@ std::vector<uint64_t> seeds(uint64_t first, size_t rows) {
 TEST(SmallPolicy, SamplingDependsOnItsSeedAlone) {
   const auto policy = small_policy();
   const PolicyInput input = policy->encode(observations(7, 8));
-  const at::Tensor first = policy->act(input, {.temperature = 1, .seeds = seeds(11, 8)});
+  const at::Tensor first = policy->decode(input, {.temperature = 1, .seeds = seeds(11, 8)});
   at::manual_seed(5);  // the global stream has no part in it
-  EXPECT_TRUE(policy->act(input, {.temperature = 1, .seeds = seeds(11, 8)}).equal(first));
-  EXPECT_FALSE(policy->act(input, {.temperature = 1, .seeds = seeds(12, 8)}).equal(first));
-  EXPECT_TRUE(policy->act(input, {.temperature = 1e-4, .seeds = seeds(11, 8)}).equal(policy->act(input, {})));
-  EXPECT_THAT(message_of<ConfigError>([&] { policy->act(input, {.temperature = -1}); }),
+  EXPECT_TRUE(policy->decode(input, {.temperature = 1, .seeds = seeds(11, 8)}).equal(first));
+  EXPECT_FALSE(policy->decode(input, {.temperature = 1, .seeds = seeds(12, 8)}).equal(first));
+  EXPECT_TRUE(policy->decode(input, {.temperature = 1e-4, .seeds = seeds(11, 8)}).equal(policy->decode(input, {})));
+  EXPECT_THAT(message_of<ConfigError>([&] { policy->decode(input, {.temperature = -1}); }),
               HasSubstr("temperature"));
 }
 
@@ -144,14 +144,14 @@ TEST(SmallPolicy, SamplingOfARowDependsOnNoOtherRow) {
   const auto policy = small_policy();
   const std::vector<Observation> seen = observations(7, 8);
   const std::vector<uint64_t> all = seeds(11, 8);
-  const at::Tensor together = policy->act(policy->encode(seen), {.temperature = 1, .seeds = all});
+  const at::Tensor together = policy->decode(policy->encode(seen), {.temperature = 1, .seeds = all});
   for (size_t b = 0; b < 8; ++b) {
     const PolicyInput one = policy->encode({&seen[b], 1});
-    const at::Tensor alone = policy->act(one, {.temperature = 1, .seeds = {all[b]}});
+    const at::Tensor alone = policy->decode(one, {.temperature = 1, .seeds = {all[b]}});
     EXPECT_TRUE(alone[0].equal(together[static_cast<int64_t>(b)])) << b;
   }
   const PolicyInput input = policy->encode(seen);
-  EXPECT_THAT(message_of<ConfigError>([&] { policy->act(input, {.temperature = 1, .seeds = {1}}); }),
+  EXPECT_THAT(message_of<ConfigError>([&] { policy->decode(input, {.temperature = 1, .seeds = {1}}); }),
               HasSubstr("expected 8 seeds, one a row, found 1"));
 }
 
@@ -165,7 +165,7 @@ TEST(SmallPolicy, SamplingFollowsTheSoftmax) {
   many.images = one.images.expand({4000, -1, -1, -1, -1});
   many.prompt = one.prompt.expand({4000, -1});
   many.state = one.state.expand({4000, -1});
-  const at::Tensor ids = policy->act(many, {.temperature = 2, .seeds = seeds(3, 4000)});
+  const at::Tensor ids = policy->decode(many, {.temperature = 2, .seeds = seeds(3, 4000)});
   const at::Tensor shares = at::bincount(ids.select(1, 0), {}, 16).to(at::kFloat) / 4000;
   const at::Tensor logits = policy->score(one, policy->tokenize(actions(1, 1)), nullptr).logits.whole()[0][0];
   const at::Tensor expected = (logits / 2).softmax(-1).detach();
@@ -185,12 +185,12 @@ TEST(SmallPolicy, TokenizesByHand) {
   EXPECT_TRUE(tokens.dimension.equal(torch::tensor({{0, 1, 2}, {0, 1, 2}}, at::kLong)));
   EXPECT_FALSE(tokens.end_token.defined());
   // Bin 11 is -1 + 22/15 = 0.4667 -> 0.4667 * 0.8 = 0.3733; bin 8 is 0.0667 -> 0.1 + 0.0667 / 2 = 0.1333.
-  const std::vector<Action> back = policy->to_actions(tokens.ids);
-  EXPECT_NEAR(back[0][0], 0.37333, 1e-4);
-  EXPECT_NEAR(back[0][1], 0.13333, 1e-4);
-  EXPECT_NEAR(back[0][2], -1, 1e-6);
-  EXPECT_NEAR(back[1][0], 0.8, 1e-6);
-  EXPECT_NEAR(policy->detokenize(tokens.ids)[0][0].item<double>(), 0.46667, 1e-4);
+  const std::vector<ActionChunk> back = policy->to_actions(tokens.ids).actions;
+  EXPECT_NEAR(back[0][0][0], 0.37333, 1e-4);
+  EXPECT_NEAR(back[0][0][1], 0.13333, 1e-4);
+  EXPECT_NEAR(back[0][0][2], -1, 1e-6);
+  EXPECT_NEAR(back[1][0][0], 0.8, 1e-6);
+  EXPECT_NEAR(policy->detokenize(tokens.ids)[0][0][0].item<double>(), 0.46667, 1e-4);
 }
 
 // hand: (0.75 - 0.5) / 0.25 = 1, (3 + 1) / 2 = 2; height never changed in the data: 0.4 - 0.1 = 0.3.
@@ -268,7 +268,7 @@ TEST(SmallPolicy, LearnsWhatItIsShown) {
   for (int step = 0; step < 200; ++step) testing::descend(*policy, input, tokens, 0.1);
   EXPECT_GT(before, 1.5);
   EXPECT_LT(testing::descend(*policy, input, tokens, 0), 0.1);
-  EXPECT_TRUE(policy->act(input, {}).equal(tokens.ids));
+  EXPECT_TRUE(policy->decode(input, {}).equal(tokens.ids));
 }
 
 TEST(SmallPolicy, FreshWeightsDependOnTheSeedAlone) {
@@ -315,7 +315,7 @@ TEST(SmallPolicy, ComesBackFromItsDirectoryBitEqual) {
   EXPECT_TRUE(policy->tokenize(acted).ids.equal(loaded->tokenize(acted).ids));
   EXPECT_TRUE(policy->score(mine, policy->tokenize(acted), nullptr)
                   .logits.whole().equal(loaded->score(theirs, loaded->tokenize(acted)).logits.whole()));
-  EXPECT_EQ(policy->to_actions(policy->act(mine, {})), loaded->to_actions(loaded->act(theirs)));
+  EXPECT_EQ(policy->act(mine).actions, loaded->act(theirs).actions);
   EXPECT_EQ(trainable_parameters(*loaded).size(), loaded->named_parameters().size());
 }
 
@@ -407,7 +407,7 @@ TEST(SmallPolicy, RefusesInputsOfAnotherShape) {
               HasSubstr("images: expected [2, 2, 3, 32, 32]"));
   wrong = input;
   wrong.images = input.images.to(at::kDouble);
-  EXPECT_THAT(message_of<DataError>([&] { policy->act(wrong, {}); }), HasSubstr("float32"));
+  EXPECT_THAT(message_of<DataError>([&] { policy->decode(wrong, {}); }), HasSubstr("float32"));
   wrong = input;
   wrong.state = at::Tensor();
   EXPECT_THAT(message_of<DataError>([&] { policy->score(wrong, tokens, nullptr); }),

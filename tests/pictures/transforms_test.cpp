@@ -9,10 +9,13 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "data/recordings.h"
+#include "apo/base/error.h"
+#include "support/message_of.h"
 
 namespace apo::pictures {
 namespace {
+
+using apo::testing::message_of;
 
 using ::testing::HasSubstr;
 
@@ -57,13 +60,13 @@ TEST(Transforms, ResizeKeepsWhatIsRightAndReadsStridedPictures) {
 }
 
 TEST(Transforms, RefuseWhatIsNoPicture) {
-  EXPECT_THAT(data_error([] { resize(at::zeros({4, 4, 3}), 2, 2); }), HasSubstr("expected [Y, X, 3] uint8 on the CPU, found Float [4, 4, 3]"));
-  EXPECT_THAT(data_error([] { resize(at::zeros({3, 4, 4}, at::kByte), 2, 2); }), HasSubstr("found Byte [3, 4, 4]"));
-  EXPECT_THAT(data_error([] { resize(at::zeros({0, 4, 3}, at::kByte), 2, 2); }), HasSubstr("found Byte [0, 4, 3]"));
-  EXPECT_THAT(data_error([] { resize(picture(4, 4), 0, 2); }), HasSubstr("cannot be resized to 0x2"));
-  EXPECT_THAT(data_error([] { resize(at::Tensor(), 2, 2); }), HasSubstr("found nothing"));
+  EXPECT_THAT(message_of<DataError>([] { resize(at::zeros({4, 4, 3}), 2, 2); }), HasSubstr("expected [Y, X, 3] uint8 on the CPU, found Float [4, 4, 3]"));
+  EXPECT_THAT(message_of<DataError>([] { resize(at::zeros({3, 4, 4}, at::kByte), 2, 2); }), HasSubstr("found Byte [3, 4, 4]"));
+  EXPECT_THAT(message_of<DataError>([] { resize(at::zeros({0, 4, 3}, at::kByte), 2, 2); }), HasSubstr("found Byte [0, 4, 3]"));
+  EXPECT_THAT(message_of<DataError>([] { resize(picture(4, 4), 0, 2); }), HasSubstr("cannot be resized to 0x2"));
+  EXPECT_THAT(message_of<DataError>([] { resize(at::Tensor(), 2, 2); }), HasSubstr("found nothing"));
   Random random(1);
-  data_error([&] { augment(at::zeros({4, 4}, at::kByte), {}, random); });
+  message_of<DataError>([&] { augment(at::zeros({4, 4}, at::kByte), {}, random); });
 }
 
 TEST(Transforms, AdjustsColorsAsTorchvision) {

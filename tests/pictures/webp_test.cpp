@@ -7,11 +7,14 @@
 #include <webp/mux.h>
 
 #include "apo/base/files.h"
-#include "data/recordings.h"
+#include "apo/base/error.h"
+#include "support/message_of.h"
 #include "support/temp_dir.h"
 
 namespace apo::pictures {
 namespace {
+
+using apo::testing::message_of;
 
 using ::testing::HasSubstr;
 
@@ -82,16 +85,16 @@ TEST(Animation, OfRepeatedFramesIsSmall) {
 }
 
 TEST(Animation, ReportsWhatIsWrongWithTheFrames) {
-  EXPECT_THAT(data_error([] { encode_animation({}, 10); }), HasSubstr("at least one frame"));
+  EXPECT_THAT(message_of<DataError>([] { encode_animation({}, 10); }), HasSubstr("at least one frame"));
   const std::vector<at::Tensor> sizes = {at::zeros({8, 8, 3}, at::kByte), at::zeros({8, 9, 3}, at::kByte)};
-  EXPECT_THAT(data_error([&] { encode_animation(sizes, 10); }), HasSubstr("frame 1"));
+  EXPECT_THAT(message_of<DataError>([&] { encode_animation(sizes, 10); }), HasSubstr("frame 1"));
   const std::vector<at::Tensor> floats = {at::zeros({8, 8, 3})};
-  EXPECT_THAT(data_error([&] { encode_animation(floats, 10); }), HasSubstr("uint8"));
+  EXPECT_THAT(message_of<DataError>([&] { encode_animation(floats, 10); }), HasSubstr("uint8"));
   const std::vector<at::Tensor> channels_first = {at::zeros({3, 8, 8}, at::kByte)};
-  EXPECT_THAT(data_error([&] { encode_animation(channels_first, 10); }), HasSubstr("[Y, X, 3]"));
-  EXPECT_THAT(data_error([] { encode_picture({}); }), HasSubstr("none"));
+  EXPECT_THAT(message_of<DataError>([&] { encode_animation(channels_first, 10); }), HasSubstr("[Y, X, 3]"));
+  EXPECT_THAT(message_of<DataError>([] { encode_picture({}); }), HasSubstr("none"));
   const std::vector<at::Tensor> fine = {at::zeros({8, 8, 3}, at::kByte)};
-  EXPECT_THAT(data_error([&] { encode_animation(fine, 0); }), HasSubstr("frames a second"));
+  EXPECT_THAT(message_of<DataError>([&] { encode_animation(fine, 0); }), HasSubstr("frames a second"));
 }
 
 TEST(Animation, IsWrittenWhole) {

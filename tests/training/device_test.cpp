@@ -51,13 +51,13 @@ std::vector<data::Sample> batch_of(int size) {
     data::Sample s;
     s.index.timestep = i;
     s.observation = seen[at];
-    s.action = acted[at];
+    s.actions = {acted[at]};
     s.desirable = i % 3 != 2;
     s.source = i % 3 == 0   ? ActionSource::expert
                : i % 3 == 1 ? ActionSource::intervention
                             : ActionSource::policy;
     if (!s.desirable) s.dimension_credit = {0.25f, 1.0f, 0.5f};
-    if (i % 3 == 1) s.policy_action = wanted[at];
+    if (i % 3 == 1) s.policy_actions = {wanted[at]};
     if (i % 3 != 0) s.take_over_number = i / 3;
     samples.push_back(std::move(s));
   }

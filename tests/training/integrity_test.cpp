@@ -193,7 +193,7 @@ class MappedPolicy : public apo::testing::LinearPolicy {
   static void enroll() {
     models::register_policy(
         "mapped", {.create =
-                       [](const models::PolicyOptions&, const data::Dataset&, uint64_t, at::Device) {
+                       [](const models::PolicyOptions&, const models::DataFacts&, uint64_t, at::Device) {
                          auto policy = std::make_unique<MappedPolicy>();
                          policy->frozen_ = models::SafetensorsReader(file).tensor("base");
                          return policy;

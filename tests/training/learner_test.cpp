@@ -26,13 +26,13 @@ data::Sample sample(int i) {
   s.index.timestep = i;
   const auto x = static_cast<float>(i);
   s.observation.state["pose"] = {std::sin(x), std::cos(2 * x), 0.1f * x};
-  s.action = {std::sin(3 * x), std::cos(x)};
+  s.actions = {{std::sin(3 * x), std::cos(x)}};
   s.desirable = i % 3 != 2;
   s.source = i % 3 == 0   ? ActionSource::expert
              : i % 3 == 1 ? ActionSource::intervention
                           : ActionSource::policy;
   if (!s.desirable) s.dimension_credit = {0.25f, 1.0f};
-  if (i % 3 == 1) s.policy_action = {0.5f, std::sin(x)};
+  if (i % 3 == 1) s.policy_actions = {{0.5f, std::sin(x)}};
   if (i % 3 != 0) s.take_over_number = i / 3;
   return s;
 }
@@ -67,10 +67,10 @@ TEST(Learner, HoldsDemonstrationsAndThePolicysOwnGoodSteps) {
   const ObjectiveOptions options{.z0 = Z0Estimator::none, .reference_kl_weight = 0.5};
   std::vector<data::Sample> held = {batch[0], batch[3], batch[4]};
   std::vector<Observation> observations;
-  std::vector<Action> actions;
+  std::vector<ActionChunk> actions;
   for (const data::Sample& sample : held) {
     observations.push_back(sample.observation);
-    actions.push_back(sample.action);
+    actions.push_back(sample.actions);
   }
   const auto input = pair.policy.encode(observations);
   const auto tokens = pair.policy.tokenize(actions);
@@ -152,8 +152,8 @@ TEST(Learner, TheActionErrorIsTheGreedyActionsDistance) {
     policy.named_parameters()[3].second.select(0, LinearPolicy::kEndToken).fill_(5);  // not an action
   }
   std::vector<data::Sample> samples = {sample(0), sample(1)};
-  samples[0].action = {-1, 1};
-  samples[1].action = {1, 1};
+  samples[0].actions = {{-1, 1}};
+  samples[1].actions = {{1, 1}};
   const BatchOutcome out = Learner(policy, nullptr, {.type = ObjectiveType::sft}, 0, false).learn(samples);
   EXPECT_NEAR(out.action_l1[0].item<double>(), 1.0, 1e-6);
   EXPECT_NEAR(out.action_l1[1].item<double>(), 0.0, 1e-6);
@@ -177,7 +177,7 @@ TEST(Learner, MismatchedTokensAreTheNextSamplesOfTheWholeBatch) {
   // these as its own
   Pair pair;
   std::vector<data::Sample> samples = batch_of(5), rolled = batch_of(5);
-  for (size_t i = 0; i < 5; ++i) rolled[i].action = sample(static_cast<int>((i + 1) % 5)).action;
+  for (size_t i = 0; i < 5; ++i) rolled[i].actions = sample(static_cast<int>((i + 1) % 5)).actions;
   const ObjectiveOptions options = {.z0 = Z0Estimator::mismatched, .kl_min = -1e3, .kl_max = 1e3};
   const BatchOutcome own = Learner(pair.policy, &pair.reference, options, 2, false).learn(samples);
   const BatchOutcome by_hand = Learner(pair.policy, &pair.reference, options, 0, false).learn(rolled);
@@ -235,9 +235,9 @@ TEST(Learner, EqualPoliciesHaveNoRewardsUnderDropout) {
 TEST(Learner, CountsRecordedActionsBeyondTheTokens) {
   LinearPolicy policy(1);
   std::vector<data::Sample> samples = {sample(0), sample(1), sample(2)};
-  samples[0].action = {1.5f, 0.0f};
-  samples[1].action = {-1.0f, 1.0f};  // the ends themselves fit
-  samples[2].action = {-7.0f, 1.1f};
+  samples[0].actions = {{1.5f, 0.0f}};
+  samples[1].actions = {{-1.0f, 1.0f}};  // the ends themselves fit
+  samples[2].actions = {{-7.0f, 1.1f}};
   EXPECT_EQ(
       Learner(policy, nullptr, {.type = ObjectiveType::sft}, 0, false).learn(samples).num_clipped_actions, 3);
 }
@@ -279,12 +279,12 @@ TEST(Learner, ComparesTheHumansActionWithThePolicys) {
   // interventions 1 and 4 make pairs, 7 has no recorded policy action; others are in no pair
   Pair pair;
   std::vector<data::Sample> samples = batch_of(9);
-  samples[7].policy_action.clear();
+  samples[7].policy_actions.clear();
   const BatchOutcome out =
       Learner(pair.policy, &pair.reference, {.type = ObjectiveType::dpo, .beta = 0.7}, 0, false)
           .learn(samples);
   ASSERT_EQ(samples.size(), 11u);
-  EXPECT_EQ(samples[2].action, sample(1).policy_action);  // right after the human's
+  EXPECT_EQ(samples[2].actions, sample(1).policy_actions);  // right after the human's
   EXPECT_EQ(samples[2].source, ActionSource::policy);
   EXPECT_FALSE(samples[2].desirable);
   EXPECT_EQ(samples[2].index, samples[1].index);

@@ -11,11 +11,40 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
-#include "apo/models/policy.h"
+#include "apo/models/registry.h"
 #include "apo/models/safetensors.h"
 #include "apo/tokenizers/action_bins.h"
 
 namespace apo::testing {
+
+/// Two numbers and an end token, which decoding insists on.
+class EndCheckingCodec final : public tokenizers::ActionCodec {
+ public:
+  static constexpr int64_t kBins = 8;
+  EndCheckingCodec() : ActionCodec(2, 1) {}
+  int64_t max_length() const override { return 3; }
+  std::optional<tokenizers::TokenRange> bins() const override { return tokenizers::TokenRange{0, kBins - 1}; }
+
+ protected:
+  tokenizers::CodedActions encode_checked(const at::Tensor& actions, const at::Tensor&) const override {
+    const int64_t size = actions.size(0);
+    tokenizers::CodedActions coded;
+    coded.ids = at::cat({bins_.encode(actions.flatten(1)), at::full({size, 1}, kBins, at::kLong)}, 1);
+    coded.mask = at::ones({size, 3}, at::kBool);
+    coded.end_token = coded.ids.eq(kBins);
+    coded.dimension = at::tensor({0, 1, -1}, at::kLong).expand({size, 3}).contiguous();
+    return coded;
+  }
+  tokenizers::DecodedActions decode_checked(const at::Tensor& ids) const override {
+    APO_CHECK(DataError, ids.slice(1, 2).eq(kBins).all().item<bool>(), "expected the end token last");
+    return {.actions = bins_.decode(ids.slice(1, 0, 2)).unsqueeze(1),
+            .decoded = at::ones({ids.size(0)}, at::kBool),
+            .num_clamped = at::zeros({ids.size(0)}, at::kLong)};
+  }
+
+ private:
+  tokenizers::ActionBins bins_{kBins};
+};
 
 class LinearPolicy : public models::Policy {
  public:
@@ -28,7 +57,10 @@ class LinearPolicy : public models::Policy {
   inline static std::function<void(const std::filesystem::path&)> before_save;
   int64_t num_scored = 0;  // samples that passed through `score` with gradient enabled or not
 
-  explicit LinearPolicy(uint64_t seed) {
+  explicit LinearPolicy(uint64_t seed)
+      : Policy({.codec = std::make_shared<EndCheckingCodec>(),
+                .normalizer = tokenizers::Normalizer(kActionSize),
+                .vocabulary_size = kVocabulary}) {
     const auto filled = [&](int64_t rows, int64_t columns, double offset) {
       const at::Tensor count = at::arange(rows * columns, at::kFloat) + offset + static_cast<double>(seed);
       return at::sin(count * 1.7).mul_(0.7).reshape({rows, columns}).set_requires_grad(true);
@@ -41,7 +73,7 @@ class LinearPolicy : public models::Policy {
 
   static void enroll() {
     models::register_policy(
-        kType, {.create = [](const models::PolicyOptions&, const data::Dataset&, uint64_t seed,
+        kType, {.create = [](const models::PolicyOptions&, const models::DataFacts&, uint64_t seed,
                              at::Device) { return std::make_unique<LinearPolicy>(seed); },
                 .load =
                     [](const models::PolicyOptions&, const std::filesystem::path& directory, at::Device) {
@@ -52,7 +84,6 @@ class LinearPolicy : public models::Policy {
                     }});
   }
 
-  void prepare(Observation&) const override {}
   models::PolicyInput encode(std::span<const Observation> observations) const override {
     models::PolicyInput input;
     std::vector<at::Tensor> rows;
@@ -60,49 +91,19 @@ class LinearPolicy : public models::Policy {
     input.state = at::stack(rows);
     return input;
   }
-  models::ActionTokens tokenize(std::span<const Action> actions) const override {
-    std::vector<at::Tensor> rows;
-    for (const Action& action : actions) rows.push_back(at::tensor(action, at::kFloat));
-    const at::Tensor bins = tokenizers::ActionBins(kBins).encode(at::stack(rows));
-    const int64_t size = bins.size(0);
-    models::ActionTokens tokens;
-    tokens.ids = at::cat({bins, at::full({size, 1}, kEndToken, at::kLong)}, 1);
-    tokens.mask = at::ones({size, kTokens}, at::kBool);
-    tokens.num_clipped = at::stack(rows).abs().gt(1).sum().item<int64_t>();
-    tokens.end_token = tokens.ids.eq(kEndToken);
-    tokens.dimension = at::tensor({0, 1, -1}, at::kLong).expand({size, kTokens}).contiguous();
-    return tokens;
-  }
-  at::Tensor detokenize(const at::Tensor& ids) const override {
-    APO_CHECK(DataError, ids.slice(1, kActionSize).eq(kEndToken).all().item<bool>(),
-              "expected the end token last");
-    return tokenizers::ActionBins(kBins).decode(ids.slice(1, 0, kActionSize));
-  }
-  std::vector<Action> to_actions(const at::Tensor& ids) const override {
-    const at::Tensor values = detokenize(ids).contiguous();
-    std::vector<Action> actions;
-    for (int64_t i = 0; i < values.size(0); ++i)
-      actions.emplace_back(values[i].data_ptr<float>(), values[i].data_ptr<float>() + kActionSize);
-    return actions;
-  }
-
   models::Score score(const models::PolicyInput& input, const models::ActionTokens& tokens,
                       const models::ActionTokens* mismatched) override {
     num_scored += input.state.size(0);
     return {.logits = logits(input, tokens.ids),
             .mismatched_logits = mismatched ? logits(input, mismatched->ids) : at::Tensor()};
   }
-  at::Tensor act(const models::PolicyInput& input, const models::DecodeOptions&) override {
-    return at::zeros({input.state.size(0), kTokens}, at::kLong);
+  at::Tensor decode(const models::PolicyInput& input, const models::DecodeOptions&) override {
+    return at::cat({at::zeros({input.state.size(0), kActionSize}, at::kLong),
+                    at::full({input.state.size(0), 1}, kEndToken, at::kLong)},
+                   1);
   }
 
-  int64_t action_size() const override { return kActionSize; }
-  int64_t vocabulary_size() const override { return kVocabulary; }
-  std::pair<int64_t, int64_t> action_token_range() const override { return {0, kBins - 1}; }
   models::NamedTensors named_parameters() const override { return parameters_; }
-  at::Device device() const override { return at::kCPU; }
-  void set_training(bool training) override { training_ = training; }
-  bool training() const override { return training_; }
   std::unique_ptr<models::Policy> clone() const override {
     auto copy = std::make_unique<LinearPolicy>(0);
     const at::NoGradGuard no_grad;
@@ -125,12 +126,11 @@ class LinearPolicy : public models::Policy {
         at::linear(input.state, input_weight).unsqueeze(1) + at::embedding(embedding, previous) + position;
     // a state whose square overflows poisons its sample's logits; otherwise + 0
     hidden = hidden + (input.state.square().sum(-1) * 0).reshape({-1, 1, 1});
-    hidden = at::dropout(at::tanh(hidden), dropout, training_);
+    hidden = at::dropout(at::tanh(hidden), dropout, training());
     return at::linear(hidden, head).to(at::kFloat);  // [B, T, V]
   }
 
   models::NamedTensors parameters_;
-  bool training_ = false;
 };
 
 }  // namespace apo::testing

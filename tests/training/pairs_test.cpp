@@ -15,11 +15,11 @@ using ::testing::ElementsAre;
 Sample sample(char kind, int32_t timestep, int32_t take_over = 0, int32_t episode = 0) {
   Sample s;
   s.index = {0, episode, timestep};
-  s.action = {static_cast<float>(timestep)};
+  s.actions = {{static_cast<float>(timestep)}};
   const bool human = kind == 'h' || kind == 'n';
   s.source = human ? ActionSource::intervention : ActionSource::policy;
   s.desirable = kind != 'u';
-  if (kind == 'h') s.policy_action = {-1.0f - static_cast<float>(timestep)};
+  if (kind == 'h') s.policy_actions = {{-1.0f - static_cast<float>(timestep)}};
   if (kind != 'd') s.take_over_number = take_over;
   return s;
 }
@@ -37,13 +37,13 @@ TEST(MakePairs, ActionsAtTheSameObservation) {
   EXPECT_THAT(timesteps(samples), ElementsAre(0, 1, 1, 2, 3, 4, 4));
   EXPECT_THAT(pairing.pair, ElementsAre(-1, 0, 0, -1, -1, 1, 1));
   EXPECT_EQ(pairing.num_unpaired, 1);  // the human's step 2
-  EXPECT_EQ(samples[2].action, Action{-2.0f});
+  EXPECT_EQ(samples[2].actions, ActionChunk{{-2.0f}});
   EXPECT_FALSE(samples[2].desirable);
 }
 
 TEST(MakePairs, AnActionRecordedBesideThePolicysOwnStepIsNoPair) {
   std::vector<Sample> samples = {sample('d', 0), sample('u', 1)};
-  for (Sample& s : samples) s.policy_action = {0.5f};
+  for (Sample& s : samples) s.policy_actions = {{0.5f}};
   EXPECT_THAT(make_pairs(samples, ObjectiveType::dpo).pair, ElementsAre(-1, -1));
 }
 

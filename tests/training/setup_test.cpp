@@ -76,7 +76,7 @@ TEST_F(BeforeTheFirstStep, AGripperThatIsSaidIsMapped) {
       source.gripper = {.dimension = {}, .open = -1.0, .closed = 1.0};
   const auto dataset = open_data(options_);
   for (const data::StepIndex& index : dataset->kept_steps()) {
-    const float command = dataset->sample_without_observation(index).action[1];
+    const float command = dataset->sample_without_observation(index).actions[0][1];
     EXPECT_TRUE(command == 0 || command == 1) << command;
   }
 }

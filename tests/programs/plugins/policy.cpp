@@ -1,7 +1,7 @@
 // A policy of one's own that goes no further than its making.
 #include <apo/base/error.h>
 #include <apo/base/plugin.h>
-#include <apo/models/policy.h>
+#include <apo/models/registry.h>
 
 APO_PLUGIN() {
   apo::models::register_policy("stubborn", {.create = [](const auto&, const auto&, uint64_t, at::Device)

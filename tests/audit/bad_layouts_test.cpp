@@ -9,6 +9,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "audit/names.h"
 #include "apo/base/files.h"
 #include "apo/audit/convert.h"
 #include "apo/audit/inspect.h"
@@ -16,7 +17,7 @@
 #include "data/recordings.h"
 #include "support/temp_dir.h"
 
-namespace apo::data {
+namespace apo::audit {
 namespace {
 
 namespace fs = std::filesystem;
@@ -332,4 +333,4 @@ TEST(ManyEpisodes, AreInspectedOneByOne) {
 }
 
 }  // namespace
-}  // namespace apo::data
+}  // namespace apo::audit

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "audit/names.h"
 #include "apo/audit/convert.h"
 #include "apo/audit/inspect.h"
 #include "apo/audit/validate.h"
@@ -14,7 +15,7 @@
 #include "audit/validations.h"
 #include "support/temp_dir.h"
 
-namespace apo::data {
+namespace apo::audit {
 namespace {
 
 namespace fs = std::filesystem;
@@ -312,4 +313,4 @@ TEST(RecordedPictures, OfOneGroupATimestep) {
 }
 
 }  // namespace
-}  // namespace apo::data
+}  // namespace apo::audit

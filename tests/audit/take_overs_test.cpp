@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "audit/names.h"
 #include "apo/audit/convert.h"
 #include "apo/data/dataset.h"
 #include "apo/audit/inspect.h"
@@ -12,7 +13,7 @@
 #include "data/seal.h"
 #include "audit/validations.h"
 
-namespace apo::data {
+namespace apo::audit {
 namespace {
 
 namespace fs = std::filesystem;
@@ -386,4 +387,4 @@ TEST(TakeOverLabels, SegmentsOfATakeOverWithoutNegativesHaveNoPair) {
 }
 
 }  // namespace
-}  // namespace apo::data
+}  // namespace apo::audit

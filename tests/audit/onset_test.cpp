@@ -9,12 +9,13 @@
 #include <string>
 #include <vector>
 
+#include "audit/names.h"
 #include "apo/audit/inspect.h"
 #include "apo/data/labels.h"
 #include "data/recordings.h"
 #include "support/temp_dir.h"
 
-namespace apo::data {
+namespace apo::audit {
 namespace {
 
 using apo::testing::TempDir;
@@ -190,4 +191,4 @@ TEST(Onset, InspectTellsHowLongWindowsAre) {
 }
 
 }  // namespace
-}  // namespace apo::data
+}  // namespace apo::audit

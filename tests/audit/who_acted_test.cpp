@@ -3,13 +3,14 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include "audit/names.h"
 #include "apo/audit/inspect.h"
 #include "apo/audit/validate.h"
 #include "data/recordings.h"
 #include "audit/validations.h"
 #include "support/temp_dir.h"
 
-namespace apo::data {
+namespace apo::audit {
 namespace {
 
 namespace fs = std::filesystem;
@@ -311,4 +312,4 @@ TEST_F(WhoActedTest, WhatIsNotReadIsNamed) {
 }
 
 }  // namespace
-}  // namespace apo::data
+}  // namespace apo::audit

@@ -5,13 +5,14 @@
 
 #include <cmath>
 
+#include "audit/names.h"
 #include "apo/audit/convert.h"
 #include "apo/audit/inspect.h"
 #include "apo/audit/validate.h"
 #include "data/recordings.h"
 #include "support/temp_dir.h"
 
-namespace apo::data {
+namespace apo::audit {
 namespace {
 
 namespace fs = std::filesystem;
@@ -259,4 +260,4 @@ TEST(PackedOddly, ReadsTheSameInEveryLayout) {
 }
 
 }  // namespace
-}  // namespace apo::data
+}  // namespace apo::audit
