@@ -14,6 +14,7 @@
 #include "apo/base/log.h"
 #include "apo/base/plugin.h"
 #include "apo/base/provenance.h"
+#include "apo/base/metric_list.h"
 #include "apo/base/text.h"
 #include "apo/base/version.h"
 #include "apo/config/options.h"
@@ -32,6 +33,11 @@ constexpr const char* kReferenceTitle =
     "Paths are relative to the file (in `--set`: to the working directory). `extends: FILE` (or the name of a shipped config) at the top: what FILE says holds "
     "too, where this one does not say otherwise (key by key; a list wins whole, an empty section takes its defaults). This page is the output of "
     "`apo-train --print-reference`; `--print-schema` prints the same as a JSON schema for editors.\n\n";
+
+constexpr const char* kMetricsTitle =
+    "\n## Metrics\n\nWhat `metrics.jsonl` (one object a step, `step` first) and TensorBoard hold. A number that an objective or a batch "
+    ""
+    "does not have is null, and left out of TensorBoard. `eval/...` of the evaluations between (`train.eval_every`) stand beside them.\n\n";
 
 constexpr const char* kExitCodes =
     "Exit codes:\n  0 done   2 wrong usage or config   3 wrong data or checkpoint   4 failure while running\n"
@@ -104,7 +110,7 @@ std::optional<RunConfig> read_config(const ConfigArguments& arguments, ConfigNee
     if (arguments.print_schema)
       std::cout << config::json_schema(every_key) << "\n";
     else
-      std::cout << kReferenceTitle << config::markdown_reference(every_key);
+      std::cout << kReferenceTitle << config::markdown_reference(every_key) << kMetricsTitle << metric_table();
     return std::nullopt;
   }
   // without a file, the defaults with the overrides

@@ -6,7 +6,9 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <initializer_list>
 #include <limits>
+#include <tuple>
 
 #include "apo/base/error.h"
 #include "apo/base/random.h"
@@ -44,6 +46,18 @@ bool in_other_slot(const std::string& name) {
     return name.substr(at + std::strlen(part)) != std::string(kTrainedSlot) + ".weight";
   }
   return false;
+}
+
+// Tensors of one shape to the device in one copy, for which the host waits; undefined ones stay so.
+void move_together(std::initializer_list<at::Tensor*> tensors, at::Device device) {
+  if (device.is_cpu()) return;
+  std::vector<at::Tensor> there;
+  for (const at::Tensor* tensor : tensors)
+    if (tensor->defined()) there.push_back(tensor->to(at::kLong));
+  const at::Tensor moved = at::stack(there).to(device);
+  int64_t i = 0;
+  for (at::Tensor* tensor : tensors)
+    if (tensor->defined()) *tensor = moved[i++].to(tensor->scalar_type());
 }
 
 // Of the parameters that `counts`; empty if there are none.
@@ -123,11 +137,9 @@ ActionTokens Policy::tokenize(std::span<const ActionChunk> chunks) const {
   if (!all_valid) tokens.valid = valid;
   const tokenizers::CodedActions coded =
       parts_.codec->encode(parts_.normalizer.normalize(numbers, &tokens.num_clipped), tokens.valid);
-  const auto there = [this](const at::Tensor& tensor) { return tensor.defined() ? tensor.to(device()) : tensor; };
-  tokens.ids = there(coded.ids);
-  tokens.mask = there(coded.mask);
-  tokens.end_token = there(coded.end_token);
-  tokens.dimension = there(coded.dimension);
+  std::tie(tokens.ids, tokens.mask, tokens.end_token, tokens.dimension) =
+      std::tie(coded.ids, coded.mask, coded.end_token, coded.dimension);
+  move_together({&tokens.ids, &tokens.mask, &tokens.end_token, &tokens.dimension}, device());
   return tokens;
 }
 

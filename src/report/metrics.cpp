@@ -1,7 +1,6 @@
 #include "report/metrics.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -11,6 +10,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "apo/base/metric_list.h"
 #include "apo/base/text.h"
 #include "base/json.h"
 #include "report/html.h"
@@ -19,26 +19,6 @@ namespace apo::report {
 namespace {
 
 using nlohmann::json;
-
-constexpr std::array<std::string_view, 19> kNumbers = {"epoch",
-                                                       "loss",
-                                                       "unweighted_loss",
-                                                       "z0",
-                                                       "reward_desirable",
-                                                       "reward_undesirable",
-                                                       "reward_margin",
-                                                       "action_l1_desirable",
-                                                       "action_l1_undesirable",
-                                                       "lambda_desirable",
-                                                       "lambda_undesirable",
-                                                       "grad_norm",
-                                                       "learning_rate",
-                                                       "num_desirable",
-                                                       "num_undesirable",
-                                                       "samples_per_second",
-                                                       "step_seconds",
-                                                       "data_seconds",
-                                                       "memory_bytes"};
 
 // The line with bare NaN, Infinity and -Infinity (which JSON does not know, but some writers emit) as the
 // string "nan".
@@ -99,7 +79,7 @@ void add_line(const json& object, const std::string& where, Reading& reading) {
     } else if (value == "nan") {
       row[name] = std::numeric_limits<double>::quiet_NaN();
     } else {
-      const bool ours = std::find(kNumbers.begin(), kNumbers.end(), name) != kNumbers.end();
+      const bool ours = find_metric(name) != nullptr;
       APO_CHECK(DataError, !ours, where, ": ", name, ": expected a number or null, found ",
                 json_excerpt(value));
       reading.not_numbers.insert(name);

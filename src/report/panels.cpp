@@ -7,15 +7,18 @@
 #include <string_view>
 
 #include "apo/base/error.h"
+#include "apo/base/metric_list.h"
 #include "report/chart.h"
 
 namespace apo::report {
 namespace {
 
+// A metric's curve; it is called as in its own panel unless `name` says otherwise.
 struct Line {
-  std::string_view field, name;
+  std::string_view field;
   int hue;
   bool dashed = false;
+  std::string_view name = find_metric(field)->curve;
 };
 
 enum class Unit { as_is, seconds, bytes };
@@ -37,63 +40,63 @@ const std::vector<Panel>& learning_panels() {
        "loss",
        "What training makes smaller: each sample's loss times its weight, plus the anchor (imitation of the "
        "desirable actions) where there is one.",
-       {{"loss", "loss", 5}}},
+       {{"loss", 5}}},
       {"Loss without weights",
        "mean loss of a sample",
        "For apo and kto it begins at 0.5, where the policy is its own reference. It falls where desirable "
        "rewards stand above the baseline z0 and undesirable ones below, and rises where z0 outruns the "
        "desirable "
        "ones, though both groups are told apart.",
-       {{"unweighted_loss", "unweighted_loss", 5}}},
+       {{"unweighted_loss", 5}}},
       {"Imitation",
        "cross-entropy of a token (nats)",
        "How surprised the policy is by the desirable actions; lower is better.",
-       {{"sft_loss", "sft_loss", 5}}},
+       {{"sft_loss", 5}}},
       {"What is kept",
        "KL to the reference (nats a token)",
        "How much of what the reference does on demonstrations and good steps of its own the policy has given up; 0 is "
        "nothing.",
-       {{"reference_kl", "reference_kl", 3}}},
+       {{"reference_kl", 3}}},
       {"Reward",
        "log-probability gained (nats)",
        "How much likelier the recorded actions have become since training began: desirable ones should rise "
        "over undesirable ones, and not fall themselves.",
-       {{"reward_desirable", "desirable", 0},
-        {"reward_undesirable", "undesirable", 1},
-        {"z0", "z0, the KL baseline", 6, true}}},
+       {{"reward_desirable", 0},
+        {"reward_undesirable", 1},
+        {"z0", 6, true, "z0, the KL baseline"}}},
       {"Reward margin",
        "desirable − undesirable (nats)",
        "How far the two groups are told apart. It grows as well where both fall and the policy forgets what "
        "it "
        "could do: look at the rewards first.",
-       {{"reward_margin", "reward_margin", 3}}},
+       {{"reward_margin", 3}}},
       {"KL baseline z0",
        "z0 (nats)",
        "What rewards are compared with: how far the policy as a whole has moved from its reference.",
-       {{"z0", "as used", 6},
-        {"z0_unclamped", "before clamping", 0, true},
-        {"z0_standard_error", "standard error", 4}}},
+       {{"z0", 6},
+        {"z0_unclamped", 0, true},
+        {"z0_standard_error", 4}}},
       {"Action error",
        "mean |predicted − recorded|",
        "How far the predicted action lies from the recorded one, in normalized action units: small is right "
        "for desirable "
        "steps, not for undesirable ones.",
-       {{"action_l1_desirable", "desirable", 0}, {"action_l1_undesirable", "undesirable", 1}},
+       {{"action_l1_desirable", 0}, {"action_l1_undesirable", 1}},
        true},
       {"Sample weights λ",
        "Σ λ over the group's samples",
        "How much each group counts in a batch.",
-       {{"lambda_desirable", "desirable", 0}, {"lambda_undesirable", "undesirable", 1}},
+       {{"lambda_desirable", 0}, {"lambda_undesirable", 1}},
        true},
       {"Pairs told apart",
        "share of the batch's pairs",
        "Pairs whose preferred action has the larger reward; 0.5 is chance.",
-       {{"pair_accuracy", "pair_accuracy", 3}},
+       {{"pair_accuracy", 3}},
        true},
       {"Pairs in the batch",
        "pairs, samples",
        "Corrections with and without a recorded counterpart.",
-       {{"num_pairs", "pairs", 0}, {"num_unpaired", "samples in no pair", 6}},
+       {{"num_pairs", 0}, {"num_unpaired", 6}},
        true},
   };
   return kPanels;
@@ -104,39 +107,39 @@ const std::vector<Panel>& running_panels() {
       {"Gradient norm",
        "gradient norm before clipping",
        "How strongly a batch pulls at the policy; jumps are a sign of trouble.",
-       {{"grad_norm", "grad_norm", 5}},
+       {{"grad_norm", 5}},
        true,
        true},
       {"Learning rate",
        "learning rate",
        "The size of an update.",
-       {{"learning_rate", "learning_rate", 5}},
+       {{"learning_rate", 5}},
        true,
        false,
        false},
       {"Samples in the batch",
        "samples",
        "Of both groups; corrections count as desirable.",
-       {{"num_desirable", "desirable", 0}, {"num_undesirable", "undesirable", 1}},
+       {{"num_desirable", 0}, {"num_undesirable", 1}},
        true},
       {"Clamped and clipped",
        "times in a step",
        "Where z0 or a recorded action lay outside its allowed range; many clipped actions mean that policy "
        "and data do "
        "not belong together.",
-       {{"z0_clamped", "z0 clamped", 6},
-        {"num_clipped_actions", "recorded action numbers clipped", 1},
-        {"num_clamped_tokens", "predicted tokens clamped", 3}},
+       {{"z0_clamped", 6},
+        {"num_clipped_actions", 1},
+        {"num_clamped_tokens", 3}},
        true},
       {"Throughput",
        "samples / s",
        "Samples learned from in a second.",
-       {{"samples_per_second", "samples_per_second", 2}},
+       {{"samples_per_second", 2}},
        true},
       {"Time of a step",
        "time",
        "Waiting for data should be a small part of it.",
-       {{"step_seconds", "whole step", 2}, {"data_seconds", "waiting for data", 4}},
+       {{"step_seconds", 2}, {"data_seconds", 4}},
        true,
        true,
        true,
@@ -144,7 +147,7 @@ const std::vector<Panel>& running_panels() {
       {"Memory",
        "memory",
        "Held by the process (CPU) or its tensors (GPU).",
-       {{"memory_bytes", "memory_bytes", 2}},
+       {{"memory_bytes", 2}},
        true,
        false,
        false,
@@ -211,13 +214,7 @@ std::string draw_panels(std::span<const Panel> panels, const Metrics& metrics) {
   return out;
 }
 
-bool is_known(const std::string& field) {
-  for (const auto* panels : {&learning_panels(), &running_panels()})
-    for (const Panel& panel : *panels)
-      for (const Line& line : panel.lines)
-        if (line.field == field) return true;
-  return field == "epoch";  // beside the steps, in the header
-}
+bool is_known(const std::string& field) { return find_metric(field) != nullptr; }
 
 std::string lone_chart(const std::string& field, const Series& series) {
   LineChart chart;

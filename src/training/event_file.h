@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <functional>
 #include <span>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -31,6 +32,7 @@ class EventFile {
   EventFile(const EventFile&) = delete;
   EventFile& operator=(const EventFile&) = delete;
 
+  /// The first value of a metric brings its meaning along (apo/base/metric_list.h).
   void add_scalars(int64_t step, double wall_time_s, std::span<const std::pair<std::string, double>> scalars);
   const std::filesystem::path& path() const { return path_; }
 
@@ -39,6 +41,7 @@ class EventFile {
 
   std::filesystem::path path_;
   int descriptor_ = -1;
+  std::set<std::string> described_;  // tags that this file has told the meaning of
 };
 
 }  // namespace apo::training

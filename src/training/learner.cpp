@@ -4,6 +4,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <optional>
 
@@ -88,47 +89,98 @@ at::Tensor imitation_weights(const std::vector<data::Sample>& samples) {
   return weights;
 }
 
-double number(const at::Tensor& tensor) { return tensor.defined() ? tensor.item<double>() : kAbsent; }
+// What the objective says of a batch, by where it goes in the outcome: a column [B] a sample, a matrix [B, T] a token, a
+// number a micro-batch. All of it leaves the device in one copy.
+struct Place {
+  at::Tensor ObjectiveOutput::*from;
+  at::Tensor BatchOutcome::*to;
+};
+constexpr std::array<Place, 6> kSampleColumns{{{&ObjectiveOutput::log_prob, &BatchOutcome::log_prob},
+                                               {&ObjectiveOutput::reference_log_prob, &BatchOutcome::reference_log_prob},
+                                               {&ObjectiveOutput::reward, &BatchOutcome::reward},
+                                               {&ObjectiveOutput::weight, &BatchOutcome::weight},
+                                               {&ObjectiveOutput::lambda, &BatchOutcome::lambda},
+                                               {&ObjectiveOutput::sample_loss, &BatchOutcome::sample_loss}}};
+constexpr std::array<Place, 2> kTokenMatrices{
+    {{&ObjectiveOutput::token_log_probs, &BatchOutcome::token_log_probs},
+     {&ObjectiveOutput::reference_token_log_probs, &BatchOutcome::reference_token_log_probs}}};
 
-// One [B] or [B, T] output of all micro-batches, on the CPU.
-at::Tensor collect(const std::vector<ObjectiveOutput>& outputs, at::Tensor ObjectiveOutput::*member) {
-  std::vector<at::Tensor> parts;
-  for (const ObjectiveOutput& output : outputs) {
-    if (!(output.*member).defined())
-      return at::full_like(collect(outputs, &ObjectiveOutput::log_prob), kAbsent);
-    parts.push_back(output.*member);
+// `sum`: over micro-batches; else it is the whole batch's, and the last one says it.
+struct Number {
+  at::Tensor ObjectiveOutput::*from;
+  double BatchOutcome::*to;
+  bool sum;
+};
+constexpr std::array<Number, 11> kNumbers{
+    {{&ObjectiveOutput::loss, &BatchOutcome::loss, true},
+     {&ObjectiveOutput::z0, &BatchOutcome::z0, false},
+     {&ObjectiveOutput::z0_unclamped, &BatchOutcome::z0_unclamped, false},
+     {&ObjectiveOutput::z0_standard_error, &BatchOutcome::z0_standard_error, false},
+     {&ObjectiveOutput::z0_clamped, &BatchOutcome::z0_clamped, false},
+     {&ObjectiveOutput::lambda_desirable, &BatchOutcome::lambda_desirable, true},
+     {&ObjectiveOutput::lambda_undesirable, &BatchOutcome::lambda_undesirable, true},
+     {&ObjectiveOutput::sft_loss, &BatchOutcome::sft_loss, true},
+     {&ObjectiveOutput::reference_kl, &BatchOutcome::reference_kl, true},
+     {&ObjectiveOutput::num_pairs, &BatchOutcome::num_pairs, true},
+     {&ObjectiveOutput::preferred_pairs, &BatchOutcome::pair_accuracy, true}}};
+
+// What a batch came to, on its way to the host: parts of a flat float64 tensor.
+class Packed {
+ public:
+  void add(const at::Tensor& tensor) { parts_.push_back(tensor.detach().to(at::kDouble).flatten()); }
+  // `size` NaNs where there is nothing.
+  void add(const at::Tensor& tensor, at::IntArrayRef size, const at::TensorOptions& options) {
+    add(tensor.defined() ? tensor : at::full(size, kAbsent, options.dtype(at::kDouble)));
   }
-  return at::cat(parts).to(at::kCPU, at::kDouble);
-}
+  void fetch() {
+    flat_ = at::cat(parts_).cpu();
+    parts_.clear();
+  }
+  at::Tensor take(at::IntArrayRef shape) {
+    const int64_t size = c10::multiply_integers(shape);
+    taken_ += size;
+    return flat_.narrow(0, taken_ - size, size).view(shape).clone();
+  }
+  double take() { return flat_.const_data_ptr<double>()[taken_++]; }
 
-void describe(const std::vector<ObjectiveOutput>& outputs, BatchOutcome& outcome) {
-  outcome.loss = 0;
-  for (const ObjectiveOutput& output : outputs) outcome.loss += output.loss.detach().item<double>();
-  const ObjectiveOutput& last = outputs.back();
-  outcome.z0 = number(last.z0);
-  outcome.z0_unclamped = number(last.z0_unclamped);
-  outcome.z0_standard_error = number(last.z0_standard_error);
-  outcome.z0_clamped = last.z0_clamped.defined() && last.z0_clamped.item<bool>();
-  const auto total = [&outputs](at::Tensor ObjectiveOutput::*member) {
-    double sum = 0;
-    for (const ObjectiveOutput& output : outputs) sum += number(output.*member);
-    return sum;
+ private:
+  std::vector<at::Tensor> parts_;
+  at::Tensor flat_;
+  int64_t taken_ = 0;
+};
+
+BatchOutcome outcome_of(const std::vector<ObjectiveOutput>& outputs, const std::vector<at::Tensor>& action_l1,
+                        const at::Tensor& mask) {
+  const int64_t size = mask.size(0);
+  const at::TensorOptions options = mask.options();
+  const auto joined = [&outputs](at::Tensor ObjectiveOutput::*member) {
+    std::vector<at::Tensor> parts;
+    for (const ObjectiveOutput& output : outputs) parts.push_back(output.*member);
+    return parts.front().defined() ? at::cat(parts) : at::Tensor();
   };
-  outcome.lambda_desirable = total(&ObjectiveOutput::lambda_desirable);
-  outcome.lambda_undesirable = total(&ObjectiveOutput::lambda_undesirable);
-  outcome.sft_loss = total(&ObjectiveOutput::sft_loss);
-  outcome.reference_kl = total(&ObjectiveOutput::reference_kl);
-  outcome.num_pairs = total(&ObjectiveOutput::num_pairs);
-  outcome.pair_accuracy = total(&ObjectiveOutput::preferred_pairs) / outcome.num_pairs;  // none: NaN
-  outcome.token_log_probs = collect(outputs, &ObjectiveOutput::token_log_probs);
-  outcome.log_prob = collect(outputs, &ObjectiveOutput::log_prob);
-  outcome.reward = collect(outputs, &ObjectiveOutput::reward);
-  outcome.weight = collect(outputs, &ObjectiveOutput::weight);
-  outcome.lambda = collect(outputs, &ObjectiveOutput::lambda);
-  outcome.sample_loss = collect(outputs, &ObjectiveOutput::sample_loss);
-  outcome.reference_log_prob = collect(outputs, &ObjectiveOutput::reference_log_prob);
-  if (last.reference_token_log_probs.defined())
-    outcome.reference_token_log_probs = collect(outputs, &ObjectiveOutput::reference_token_log_probs);
+  Packed packed;
+  for (const ObjectiveOutput& output : outputs)
+    for (const Number& number : kNumbers) packed.add(output.*number.from, {1}, options);
+  for (const Place& column : kSampleColumns) packed.add(joined(column.from), {size}, options);
+  packed.add(at::cat(action_l1));
+  packed.add(mask);
+  for (const Place& matrix : kTokenMatrices)
+    if ((outputs.back().*matrix.from).defined()) packed.add(joined(matrix.from));
+  packed.fetch();
+
+  BatchOutcome outcome;
+  for (size_t i = 0; i < outputs.size(); ++i)
+    for (const Number& number : kNumbers) {
+      const double value = packed.take();
+      outcome.*number.to = number.sum && i > 0 ? outcome.*number.to + value : value;
+    }
+  outcome.pair_accuracy /= outcome.num_pairs;  // none: NaN
+  for (const Place& column : kSampleColumns) outcome.*column.to = packed.take({size});
+  outcome.action_l1 = packed.take({size});
+  outcome.mask = packed.take(mask.sizes()).to(at::kBool);
+  for (const Place& matrix : kTokenMatrices)
+    if ((outputs.back().*matrix.from).defined()) outcome.*matrix.to = packed.take(mask.sizes());
+  return outcome;
 }
 
 }  // namespace
@@ -202,7 +254,7 @@ Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
     in.sample_weight = imitation_weights(samples).to(device);
   if (options_.needs_mismatched_tokens()) {
     whole.mismatched = {rolled(whole.tokens.ids), rolled(whole.tokens.mask), rolled(whole.tokens.end_token),
-                        rolled(whole.tokens.dimension)};
+                        rolled(whole.tokens.dimension), rolled(whole.tokens.valid)};
     in.mismatched_tokens = whole.mismatched.ids;
     in.mismatched_mask = whole.mismatched.mask;
     in.mismatched_end_token = whole.mismatched.end_token;
@@ -328,11 +380,8 @@ BatchOutcome Learner::learn(std::vector<data::Sample>& samples, const objective:
     batch = {};
   }
 
-  BatchOutcome outcome;
-  describe(outputs, outcome);
+  BatchOutcome outcome = outcome_of(outputs, action_l1, whole.tokens.mask);
   if (options_.needs_pairs()) outcome.num_unpaired = static_cast<double>(whole.num_unpaired);
-  outcome.mask = whole.tokens.mask.to(at::kCPU);
-  outcome.action_l1 = at::cat(action_l1).to(at::kCPU, at::kDouble);
   outcome.num_clamped_tokens = num_clamped_tokens;
   outcome.num_clipped_actions = whole.num_clipped_actions;
   return outcome;

@@ -22,7 +22,7 @@ inline constexpr double kAbsent = std::numeric_limits<double>::quiet_NaN();
 struct BatchOutcome {
   double loss = 0;
   double z0 = kAbsent, z0_unclamped = kAbsent, z0_standard_error = kAbsent;
-  bool z0_clamped = false;
+  double z0_clamped = kAbsent;  ///< 0 or 1
   double lambda_desirable = kAbsent, lambda_undesirable = kAbsent;  ///< Σ λ of each group
   double sft_loss = kAbsent;
   double reference_kl = kAbsent;  ///< mean KL(reference‖policy) a held token, nats

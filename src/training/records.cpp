@@ -60,7 +60,6 @@ Metrics step_metrics(const StepFacts& facts, const std::vector<data::Sample>& sa
   const auto size = static_cast<int64_t>(samples.size());
   const double reward_desirable = group_mean(outcome.reward, samples, true);
   const double reward_undesirable = group_mean(outcome.reward, samples, false);
-  const bool has_z0 = !std::isnan(outcome.z0);
   return {{"step", static_cast<double>(facts.step)},
           {"epoch", facts.epoch},
           {"loss", outcome.loss},
@@ -83,7 +82,7 @@ Metrics step_metrics(const StepFacts& facts, const std::vector<data::Sample>& sa
           {"memory_bytes", static_cast<double>(facts.memory_bytes)},
           {"z0_unclamped", outcome.z0_unclamped},
           {"z0_standard_error", outcome.z0_standard_error},
-          {"z0_clamped", has_z0 ? static_cast<double>(outcome.z0_clamped) : kAbsent},
+          {"z0_clamped", outcome.z0_clamped},
           {"sft_loss", outcome.sft_loss},
           {"reference_kl", outcome.reference_kl},
           {"num_clipped_actions", static_cast<double>(outcome.num_clipped_actions)},

@@ -26,16 +26,7 @@ struct StepFacts {
 };
 
 /// Names and values in the order in which they are written; NaN where a group is absent from the batch or the
-/// objective has no such thing.
-///
-///   step, epoch, loss, unweighted_loss, z0, reward_desirable, reward_undesirable, reward_margin,
-///   action_l1_desirable, action_l1_undesirable, lambda_desirable, lambda_undesirable, grad_norm, learning_rate,
-///   num_desirable, num_undesirable, samples_per_second, step_seconds, data_seconds, memory_bytes,
-///   z0_unclamped, z0_standard_error, z0_clamped (0 or 1), sft_loss, reference_kl (nats a held token), num_clipped_actions,
-///   num_clamped_tokens, num_pairs, pair_accuracy (share of the pairs whose preferred side has the larger reward), num_unpaired
-///
-/// reward_* and action_l1_* are means over their group, lambda_* are Σ λ; unweighted_loss is the mean of 1 − v (sft: of
-/// the samples' cross-entropies; dpo, tpo: of the pairs' losses).
+/// objective has no such thing: step, then those of apo/base/metric_list.h.
 using Metrics = std::vector<std::pair<std::string, double>>;
 Metrics step_metrics(const StepFacts& facts, const std::vector<data::Sample>& samples, const BatchOutcome& outcome);
 

@@ -319,7 +319,7 @@ void Run::take_step() {
 
   ++state_.step;
   num_clipped_actions_ += outcome.num_clipped_actions;
-  num_z0_clamped_ += outcome.z0_clamped;
+  num_z0_clamped_ += outcome.z0_clamped == 1;
   if (!std::isnan(outcome.num_unpaired)) num_unpaired_ += static_cast<int64_t>(outcome.num_unpaired);
   Metrics metrics = step_metrics(
       {.step = state_.step,

@@ -29,12 +29,16 @@ snippet cpp >"$scratch/readme/main.cpp"
 cmake -S "$scratch/readme" -B "$scratch/readme/build" -G Ninja -DCMAKE_PREFIX_PATH="$scratch/site/apo"
 cmake --build "$scratch/readme/build" -j 2
 "$scratch/readme/build/mine"
-# the example of an environment with an option of its own, in a program of the installation
+# the examples of an environment with an option of its own, in a program of the installation
 cmake -S "$here/../../examples/plugin" -B "$scratch/plugin" -G Ninja -DCMAKE_PREFIX_PATH="$scratch/site/apo"
 cmake --build "$scratch/plugin" -j 2
 printf 'environment: {type: reach, reach: {near: 0.2}}\n' >"$scratch/reach.yaml"
 "$scratch/site/apo/bin/apo-collect" --plugin "$scratch/plugin/libreach.so" --config "$scratch/reach.yaml" \
   --set deploy.demonstrations.episodes=2 --demonstrations --output "$scratch/demonstrations.hdf5"
+# and of a policy with one
+printf 'policy: {type: glance, glance: {bins: 8}}\ndata: {expert: [{path: demonstrations.hdf5}], filter: {min_motion: 0}}\nobjective: {type: sft}\nrun: {dir: run}\n' >"$scratch/glance.yaml"
+"$scratch/site/apo/bin/apo-train" --plugin "$scratch/plugin/libglance.so" --config "$scratch/glance.yaml" \
+  --set train.max_steps=2 --set train.batch_size=4 --set 'data.pools={desirable: 1, intervention: 0, undesirable: 0}'
 # another installation's library, put before ours
 mkdir "$scratch/other"
 sed 's/0\.1\.0/0.0.9/g' "$scratch/site/apo/lib/libapo.so" >"$scratch/other/libapo.so"

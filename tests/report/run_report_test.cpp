@@ -11,6 +11,7 @@
 #include "report/markup.h"
 #include "report/metrics.h"
 #include "support/temp_dir.h"
+#include "apo/base/metric_list.h"
 
 namespace apo::report {
 namespace {
@@ -96,6 +97,8 @@ TEST(RunReport, DrawsEveryMetric) {
   for (const char* axis : {"log-probability gained (nats)", "samples / s", "time (ms)", "memory (MiB)",
                            ">step</text>", "share of trials", "gradient norm"})
     EXPECT_TRUE(says(page, axis)) << axis;
+  for (const MetricInfo& metric : metric_list())
+    EXPECT_TRUE(metric.panel.empty() || says(page, ">" + std::string(metric.panel) + "<")) << metric.name;
   EXPECT_FALSE(says(page, "not drawn"));
   EXPECT_TRUE(says(page, "<dd class=\"value\">apo</dd>"));
   EXPECT_TRUE(says(page, "epoch 0.2"));

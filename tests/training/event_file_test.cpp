@@ -92,6 +92,27 @@ std::multimap<uint64_t, std::string> fields(std::string_view message) {
   return found;
 }
 
+// SummaryMetadata.summary_description, once a file and tag.
+TEST(EventFile, SaysOnceWhatAMetricIs) {
+  const TempDir directory;
+  EventFile file(directory / "tensorboard", 0, 1);
+  const std::vector<std::pair<std::string, double>> scalars = {{"z0", 0.5}, {"eval/success_rate", 1}};
+  for (int64_t step : {1, 2}) file.add_scalars(step, 2, scalars);
+  const std::vector<std::string> found = records(read_file(file.path()));
+  ASSERT_EQ(found.size(), 3u);
+  std::vector<std::string> told;
+  for (size_t i = 1; i < found.size(); ++i) {
+    const auto summary = fields(fields(found[i]).find(5)->second);
+    const auto [first, last] = summary.equal_range(1);
+    for (auto value = first; value != last; ++value) {
+      const auto parts = fields(value->second);
+      const auto metadata = parts.find(9);
+      told.push_back(metadata == parts.end() ? "" : fields(metadata->second).find(3)->second);
+    }
+  }
+  EXPECT_EQ(told, (std::vector<std::string>{"the KL baseline that rewards are compared with, as used (nats)", "", "", ""}));
+}
+
 TEST(EventFile, HoldsTheScalarsOfEachStep) {
   const TempDir directory;
   const std::vector<std::pair<std::string, double>> scalars = {{"loss", 0.5}, {"eval/success_rate", -0.25}};

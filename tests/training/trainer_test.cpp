@@ -8,6 +8,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/interrupt.h"
+#include "apo/base/metric_list.h"
 #include "apo/config/options.h"
 #include "apo/models/safetensors.h"
 #include "support/message_of.h"
@@ -88,6 +89,13 @@ TEST(Train, WritesWhatARunPromises) {
     EXPECT_EQ(metrics[i]["num_undesirable"], 2);
     EXPECT_NEAR(metrics[i]["epoch"], static_cast<double>(i + 1) / 6, 1e-12);
   }
+  // every name that the one list has, in its order, behind the step
+  std::vector<std::string> names{"step"};
+  for (const MetricInfo& metric : metric_list()) names.emplace_back(metric.name);
+  std::vector<std::string> written;
+  const auto first_line = nlohmann::ordered_json::parse(read_file(runs / "run/metrics.jsonl").substr(0, read_file(runs / "run/metrics.jsonl").find('\n')));
+  for (const auto& [name, value] : first_line.items()) written.push_back(name);
+  EXPECT_EQ(written, names);
   EXPECT_EQ(result.metrics.at("loss"), metrics[5]["loss"]);
   // the first step starts at the reference
   EXPECT_EQ(metrics[0]["unweighted_loss"], 0.5);

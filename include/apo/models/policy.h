@@ -26,11 +26,11 @@ namespace apo::models {
 
 /// A batch of observations, ready for the network, on its device. Unused members stay undefined.
 struct PolicyInput {
-  at::Tensor images;        ///< [B, N, 3, Y, X] normalised pictures of N cameras (or for N towers), network dtype
-  at::Tensor prompt;        ///< [B, L] int64 text token ids
-  at::Tensor prompt_mask;   ///< [B, L] bool, false at padding; undefined: no padding
-  at::Tensor state;         ///< [B, D] normalised proprioception
-  at::Tensor features;      ///< [B, P, W] picture features, in place of images where nothing that trains touches them
+  at::Tensor images = {};        ///< [B, N, 3, Y, X] normalised pictures of N cameras (or for N towers), network dtype
+  at::Tensor prompt = {};        ///< [B, L] int64 text token ids
+  at::Tensor prompt_mask = {};   ///< [B, L] bool, false at padding; undefined: no padding
+  at::Tensor state = {};         ///< [B, D] normalised proprioception
+  at::Tensor features = {};      ///< [B, P, W] picture features, in place of images where nothing that trains touches them
   int64_t size() const;
   /// Rows [begin, end).
   PolicyInput slice(int64_t begin, int64_t end) const;
@@ -38,11 +38,11 @@ struct PolicyInput {
 
 /// Actions as tokens.
 struct ActionTokens {
-  at::Tensor ids;         ///< [B, T] int64, ids within the logits' last dimension
-  at::Tensor mask;        ///< [B, T] bool, false at padding
-  at::Tensor end_token;   ///< [B, T] bool, true at the end-of-action token; undefined if the model has none
-  at::Tensor dimension;   ///< [B, T] int64 action dimension that a token codes, -1 where it codes none alone
-  at::Tensor valid;         ///< [B, H] bool, on the CPU: steps of each chunk that there are; undefined: all
+  at::Tensor ids = {};         ///< [B, T] int64, ids within the logits' last dimension
+  at::Tensor mask = {};        ///< [B, T] bool, false at padding
+  at::Tensor end_token = {};   ///< [B, T] bool, true at the end-of-action token; undefined if the model has none
+  at::Tensor dimension = {};   ///< [B, T] int64 action dimension that a token codes, -1 where it codes none alone
+  at::Tensor valid = {};         ///< [B, H] bool, on the CPU: steps of each chunk that there are; undefined: all
   int64_t num_clipped = 0;  ///< recorded numbers of the whole batch beyond what the tokens can express
   ActionTokens slice(int64_t begin, int64_t end) const;
 };

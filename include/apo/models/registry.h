@@ -3,9 +3,11 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <concepts>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -41,6 +43,38 @@ void register_policy(const std::string& type, PolicyFactory factory, config::Any
                      const std::string& doc = "of this policy");
 /// The names of all kinds, sorted.
 std::vector<std::string> policy_types();
+
+/// What a simple policy keeps beside its weights, and how: config.json (model_type and notes), dataset_statistics.json and
+/// model.safetensors.
+struct PolicyFiles {
+  std::string type;                           ///< that it is registered under
+  tokenizers::DatasetStatistics statistics;
+  std::map<std::string, std::string> notes = {};  ///< what else loading must know
+
+  void write(const std::filesystem::path& directory, const NamedTensors& parameters) const;
+  /// DataError naming file and key.
+  static PolicyFiles read(const std::filesystem::path& directory);
+  /// Fills the parameters from model.safetensors. DataError naming a tensor that is missing or of another shape.
+  static void load(const std::filesystem::path& directory, const NamedTensors& parameters);
+};
+
+/// A kind with options of its own, of a class that is made of its files: `register_policy<MyOptions, Mine>("mine")`. Asks for
+/// a constructor `Mine(const PolicyFiles&)` and a static `PolicyFiles fresh(const MyOptions&, const DataFacts&)`; weights are
+/// loaded by their names.
+template <config::Visitable Own, std::derived_from<Policy> Made>
+void register_policy(const std::string& type, const std::string& doc = "of this policy") {
+  register_policy(type,
+                  {.create = [](const PolicyOptions& options, const DataFacts& data, uint64_t, at::Device) {
+                     return std::make_unique<Made>(Made::fresh(options.of<Own>(), data));
+                   },
+                   .load =
+                       [](const PolicyOptions&, const std::filesystem::path& directory, at::Device) {
+                         auto policy = std::make_unique<Made>(PolicyFiles::read(directory));
+                         PolicyFiles::load(directory, policy->named_parameters());
+                         return policy;
+                       }},
+                  config::AnyOptions(Own()), doc);
+}
 
 /// The policy of the config: loaded from `options.checkpoint` (its config.json names the type), or fresh for
 /// `data` (may be null only with a checkpoint). An adapter in the checkpoint or in `options.adapter` is

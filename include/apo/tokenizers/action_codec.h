@@ -12,10 +12,10 @@ namespace apo::tokenizers {
 
 /// Answers, padded to one length.
 struct CodedActions {
-  at::Tensor ids;        ///< [B, T] int64
-  at::Tensor mask;       ///< [B, T] bool, false at padding and at steps that are not valid
-  at::Tensor end_token;  ///< [B, T] bool, true at the end-of-action token; undefined if the code has none
-  at::Tensor dimension;  ///< [B, T] int64 action dimension that a token codes, -1 where it codes none alone
+  at::Tensor ids = {};        ///< [B, T] int64
+  at::Tensor mask = {};       ///< [B, T] bool, false at padding and at steps that are not valid
+  at::Tensor end_token = {};  ///< [B, T] bool, true at the end-of-action token; undefined if the code has none
+  at::Tensor dimension = {};  ///< [B, T] int64 action dimension that a token codes, -1 where it codes none alone
 };
 
 struct DecodedActions {

@@ -40,12 +40,12 @@ TokenChooser token_chooser(const DecodeOptions& options);
 
 struct Decoding {
   at::Tensor prefix;               ///< [B, P, width]
-  at::Tensor begin;                ///< [B, 1, width] the row that predicts the first token; undefined: the prefix's last
+  at::Tensor begin = {};           ///< [B, 1, width] the row that predicts the first token; undefined: the prefix's last
   PrefixAttention attention = PrefixAttention::causal;
-  at::Tensor valid;                ///< [B, P] bool, false at padding; undefined: none
+  at::Tensor valid = {};           ///< [B, P] bool, false at padding; undefined: none
   int64_t steps = 0;               ///< tokens at most
-  std::pair<int64_t, int64_t> ids; ///< [first, last] among which is chosen
-  std::optional<int64_t> stop;     ///< a row ends with this token; nothing: after `steps`
+  std::pair<int64_t, int64_t> ids;   ///< [first, last] among which is chosen
+  std::optional<int64_t> stop = {};  ///< a row ends with this token; nothing: after `steps`
   int64_t padding = 0;             ///< what stands behind a row's end
   TokenChooser choose;
 };
