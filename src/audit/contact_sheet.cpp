@@ -68,7 +68,7 @@ std::vector<int64_t> chosen_steps(const std::vector<LabelledStep>& steps, int64_
 
 std::string camera_of(const ScannedEpisode& e, const std::string& wanted) {
   std::string names;
-  for (const auto& [name, size] : e.record.cameras) names += (names.empty() ? "" : ", ") + name;
+  for (const auto& [name, size] : e.record.cameras) append_item(names, ", ", name);
   const std::string where = concat(e.in.file.path().string(), ": ", e.record.name);
   APO_CHECK(DataError, !names.empty(), where, ": expected a camera, found none");
   if (wanted.empty()) return e.record.cameras.begin()->first;
@@ -167,7 +167,7 @@ at::Tensor contact_sheet(const DataOptions& options, const ContactSheetOptions& 
   int64_t num_names = 0;
   scan(limited, {.file = [](const ScannedFile&) {},
                  .episode = [&](const ScannedEpisode& e) {
-                   if (num_names++ < 8) names += (names.empty() ? "" : ", ") + e.record.name;
+                   if (num_names++ < 8) append_item(names, ", ", e.record.name);
                    if (sheet.episode.empty() || e.record.name == sheet.episode) {
                      if (blocks.size() < kMostEpisodes) blocks.push_back(block_of(e, sheet));
                    }

@@ -31,7 +31,7 @@ bool keeps_demos(TrajectoryFormat to) { return to == TrajectoryFormat::apo || to
 const std::set<std::string>& read_as_steps() {
   static const std::set<std::string> names{
       "actions",         "obs",           "action_source", "action_modes",
-      "intv_labels",     "desirable",     "policy_action", "policy_action_valid",
+      "intv_labels",     "desirable",     "policy_action", "policy_action_valid", "decision_offset",
       kTakeOverTimestep, kTakeOverReason, kTakeOverSince};
   return names;
 }
@@ -148,16 +148,19 @@ void Converter::write_demo(const ScannedEpisode& e, Episode episode, const std::
   const int64_t number = result.num_episodes;
   if (to_ == TrajectoryFormat::robomimic) {
     const auto& neither = e.record.neither;
-    bool labels = std::count(neither.begin(), neither.end(), true) > 0, wanted = false;
+    bool labels = std::count(neither.begin(), neither.end(), true) > 0, wanted = false, asked = false;
     for (Step& step : episode.steps) {
       labels = labels || step.desirable;
       wanted = wanted || step.policy_action;
+      asked = asked || step.decision_offset;
       step.desirable.reset();
       step.policy_action.reset();
+      step.decision_offset.reset();
       step.take_over.reset();
     }
     if (labels) leave_out("data/demo_*/desirable");
     if (wanted) leave_out("data/demo_*/policy_action");
+    if (asked) leave_out("data/demo_*/decision_offset");
     if (!e.record.take_overs.empty()) leave_out("data/demo_*/take_over_reason");
     const auto& sources = e.record.sources;
     if (std::count(sources.begin(), sources.end(), ActionSource::expert) != e.record.num_steps())
@@ -180,6 +183,8 @@ void Converter::list_lost_by_steps(const Episode& episode) {
   if (any([](const Step& step) { return step.reward != 0; })) leave_out("data/demo_*/rewards");
   if (any([](const Step& step) { return step.desirable.has_value(); })) leave_out("data/demo_*/desirable");
   if (any([](const Step& step) { return step.policy_action.has_value(); })) leave_out("data/demo_*/policy_action");
+  if (any([](const Step& step) { return step.decision_offset.has_value(); }))
+    leave_out("data/demo_*/decision_offset");
   if (any([](const Step& step) { return step.take_over.has_value(); }))
     leave_out("data/demo_*/take_over_reason");
   if (episode.success) leave_out("attribute data/demo_*/success");

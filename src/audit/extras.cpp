@@ -49,6 +49,7 @@ Episode read_episode(const TrajectoryFile& file, int64_t index, const EpisodeRec
     step.action = record.actions[t];
     step.source = record.sources[t];
     step.policy_action = record.policy_actions[t];
+    step.decision_offset = record.decision_offsets[t];
     step.desirable = record.desirable[t];
     if (t < extras.rewards.size()) step.reward = extras.rewards[t];
     step.done = t < extras.dones.size() ? extras.dones[t] != 0 : t + 1 == record.actions.size();

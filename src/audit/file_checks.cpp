@@ -144,7 +144,7 @@ class Shapes : public Check {
         find(Severity::warning, array, " is not read, and may say who acted: ", seen.first,
              "; recordings say it in action_source (docs/data.md, who acted)");
       else
-        others += concat(others.empty() ? "" : ", ", array);
+        append_item(others, ", ", array);
     }
     if (!others.empty()) find(Severity::note, "not read: ", others);
     for (const auto& [array, seen] : remarks_) find(Severity::note, array, ": ", seen.first);
@@ -168,7 +168,7 @@ class Shapes : public Check {
     std::string text;
     size_t n = 0;
     for (const auto& [key, seen] : map)
-      if (n++ < 5) text += concat(text.empty() ? "" : ", ", text_of(key), " (first: ", seen.first, ")");
+      if (n++ < 5) append_item(text, ", ", text_of(key), " (first: ", seen.first, ")");
     return map.size() > 5 ? concat(text, " and ", map.size() - 5, " more") : text;
   }
   std::map<int64_t, Seen> sizes_;

@@ -196,7 +196,7 @@ Json inspect(const DataOptions& options) {
 // "a 3, b 5"
 std::string listed(const Json& counts) {
   std::string text;
-  for (const auto& [name, n] : counts.items()) text += concat(text.empty() ? "" : ", ", name, " ", n.get<int64_t>());
+  for (const auto& [name, n] : counts.items()) append_item(text, ", ", name, " ", n.get<int64_t>());
   return text.empty() ? "none" : text;
 }
 
@@ -214,7 +214,7 @@ void print_source(const Json& source, bool by_onset, std::ostream& out) {
   };
   out << printable(source["path"].get<std::string>()) << " (" << source["kind"].get<std::string>() << ")\n";
   std::string formats;
-  for (const auto& [name, n] : source["format"].items()) formats += (formats.empty() ? "" : ", ") + name;
+  for (const auto& [name, n] : source["format"].items()) append_item(formats, ", ", name);
   line("size", concat(source["files"], " files, ", source["episodes"], " episodes, ", source["steps"], " steps"));
   line("layout", formats);
   line("steps by source", listed(source["steps_by_source"]));
@@ -227,7 +227,7 @@ void print_source(const Json& source, bool by_onset, std::ostream& out) {
                            ", quartiles ", w["q25"], ' ', w["median"], ' ', w["q75"], ", max ", w["max"]));
     std::string by_steps;
     for (const auto& [steps, n] : source["windows_by_steps"].items())
-      by_steps += concat(by_steps.empty() ? "" : ", ", steps, ": ", n.get<int64_t>());
+      append_item(by_steps, ", ", steps, ": ", n.get<int64_t>());
     line("  take-overs", concat("by steps: ", by_steps));
   }
   if (const Json& reasons = source["take_overs_by_reason"];
@@ -241,10 +241,10 @@ void print_source(const Json& source, bool by_onset, std::ostream& out) {
   line("pools", listed(source["pools"]));
   std::string cameras, states;
   for (const auto& [name, sizes] : source["cameras"].items()) {
-    cameras += concat(cameras.empty() ? "" : ", ", name);
+    append_item(cameras, ", ", name);
     for (const Json& size : sizes) cameras += concat(' ', size.get<std::string>());
   }
-  for (const auto& [name, n] : source["states"].items()) states += concat(states.empty() ? "" : ", ", name, " [", n, "]");
+  for (const auto& [name, n] : source["states"].items()) append_item(states, ", ", name, " [", n, "]");
   line("cameras", cameras.empty() ? "none" : cameras);
   line("states", states.empty() ? "none" : states);
   for (const auto& [name, what] : source["remarks"].items())

@@ -93,13 +93,13 @@ class Windows : public Check {
     std::string all, known;
     for (const auto& [reason, n] : without_) {
       without += n;
-      all += concat(all.empty() ? "" : ", ", reason, ' ', n);
+      append_item(all, ", ", reason, ' ', n);
     }
     if (without > 0)
       find(Severity::note, share(without, without + take_overs_, "take-overs"), " make no negatives (", all,
            "; data.labels.undesirable_reasons)");
     for (const std::string& reason : recorded_)
-      if (!reason.empty()) known += concat(known.empty() ? "" : ", ", reason);
+      if (!reason.empty()) append_item(known, ", ", reason);
     for (const std::string& reason : named_)
       if (!recorded_.contains(reason))
         find(Severity::note, "data.labels.undesirable_reasons: no take-over was recorded with the reason '",

@@ -102,7 +102,7 @@ Provenance provenance() {
 
 std::string shell_line(const std::vector<std::string>& words) {
   std::string line;
-  for (const std::string& word : words) line += concat(line.empty() ? "" : " ", shell_word(word));
+  for (const std::string& word : words) append_item(line, " ", shell_word(word));
   return line;
 }
 

@@ -73,7 +73,7 @@ Value& descend(Value& root, const std::vector<std::string>& parts, const Source&
       }
       value = &value->find(part)->value;
     }
-    reached += (reached.empty() ? "" : ".") + part;
+    append_item(reached, ".", part);
   }
   return *value;
 }

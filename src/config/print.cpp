@@ -20,7 +20,7 @@ std::string comment_of(const Field& field) {
   if (field.type == Field::Type::choice) {
     limits = join(std::vector<std::string_view>(field.choices.begin(), field.choices.end()), " | ");
   }
-  if (!limits.empty()) out += concat(out.empty() ? "" : " ", "(", limits, ")");
+  if (!limits.empty()) append_item(out, " ", "(", limits, ")");
   return out;
 }
 

@@ -397,7 +397,7 @@ std::set<std::string> DemoFile::find_constants() const {
   for (const auto& [name, balance] : votes) {
     if (balance >= 0) continue;
     constants.insert(name);
-    all += concat(all.empty() ? "" : ", ", name);
+    append_item(all, ", ", name);
   }
   if (!all.empty())
     log_info(data_.where("demo_*/obs"), ": not used, for they are not one row for each action: ", all);
@@ -436,7 +436,7 @@ std::vector<std::pair<std::string, std::string>> DemoFile::attributes() const {
   auto attributes = data_.attributes();
   if (root_.has("mask") && root_.is_group("mask")) {   // robomimic's lists of demonstrations
     std::string keys;
-    for (const std::string& key : root_.group("mask").names()) keys += concat(keys.empty() ? "" : ", ", key);
+    for (const std::string& key : root_.group("mask").names()) append_item(keys, ", ", key);
     if (!keys.empty()) attributes.emplace_back("filter_keys", keys);
   }
   const nlohmann::json environment = json_attribute(data_, "env_args");

@@ -61,6 +61,14 @@ void write_policy_actions(Group& demo, const Episode& episode) {
   demo.write("policy_action_valid", valid, {steps});
 }
 
+// decision_offset [S], -1 where nobody asked the policy; left out where that is everywhere.
+void write_decision_offsets(Group& demo, const Episode& episode) {
+  const auto offsets = column<int64_t>(
+      episode, [](const Step& step, auto& out) { out.push_back(step.decision_offset.value_or(-1)); });
+  const auto steps = static_cast<int64_t>(episode.steps.size());
+  if (std::count(offsets.begin(), offsets.end(), -1) != steps) demo.write("decision_offset", offsets, {steps});
+}
+
 std::vector<RecordedTakeOver> take_overs_of(const Episode& episode) {
   std::vector<RecordedTakeOver> take_overs;
   for (size_t i = 0; i < episode.steps.size(); ++i) {
@@ -119,6 +127,7 @@ void write_episode(Group& data, int64_t number, const Episode& episode, const st
     if (neither[i]) labels[i] = -2;
   if (std::count(labels.begin(), labels.end(), -1) != steps) demo.write("desirable", labels, {steps});
   write_policy_actions(demo, episode);
+  write_decision_offsets(demo, episode);
   write_take_overs(demo, episode);
   write_observations(demo, episode);
   seal_episode(demo);
@@ -136,6 +145,7 @@ EpisodeRecord record_of(const Episode& episode, const std::string& name) {
     record.recorded.push_back(true);
     record.desirable.push_back(step.desirable);
     record.policy_actions.push_back(step.policy_action);
+    record.decision_offsets.push_back(step.decision_offset);
   }
   record.take_overs = take_overs_of(episode);
   if (episode.steps.empty()) return record;

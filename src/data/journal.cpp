@@ -96,10 +96,12 @@ void pack_step(const Step& step, Packer& out) {
   out.number<int8_t>(static_cast<int8_t>(step.source));
   out.number<int8_t>(step.desirable ? static_cast<int8_t>(*step.desirable) : int8_t{-1});
   out.number<int8_t>(step.done);
-  out.number<int8_t>(step.policy_action.has_value());
+  // bit 0: what the policy wanted; bit 1: when it was asked
+  out.number<int8_t>(static_cast<int8_t>(step.policy_action.has_value() + 2 * step.decision_offset.has_value()));
   out.number<float>(step.reward);
   out.floats(step.action);
   if (step.policy_action) out.floats(*step.policy_action);
+  if (step.decision_offset) out.number<int64_t>(*step.decision_offset);
   out.number<uint64_t>(step.observation.state.size());
   for (const auto& [name, values] : step.observation.state) {
     out.text(name);
@@ -124,10 +126,11 @@ Step unpack_step(Unpacker in, const std::string& instruction, const fs::path& pa
   const auto desirable = in.number<int8_t>();
   if (desirable >= 0) step.desirable = desirable != 0;
   step.done = in.number<int8_t>() != 0;
-  const bool has_policy_action = in.number<int8_t>() != 0;
+  const auto there = in.number<int8_t>();
   step.reward = in.number<float>();
   step.action = in.floats();
-  if (has_policy_action) step.policy_action = in.floats();
+  if (there & 1) step.policy_action = in.floats();
+  if (there & 2) step.decision_offset = in.number<int64_t>();
   step.observation.instruction = instruction;
   for (auto n = in.number<uint64_t>(); n > 0; --n) {
     const std::string name = in.text();

@@ -274,7 +274,7 @@ std::string mostly_filtered(const std::string& source, int64_t imitable,
   std::string reasons;
   for (const auto& [reason, n] : left_out) {
     all += n;
-    reasons += concat(reasons.empty() ? "" : ", ", n, ' ', reason);
+    append_item(reasons, ", ", n, ' ', reason);
   }
   if (all == 0 || static_cast<double>(all) <= filter.max_share * static_cast<double>(imitable)) return "";
   return concat(source, ": filters leave out ", all, " of ", imitable, " steps that would be imitated (",

@@ -58,7 +58,7 @@ std::array<double, 3> shares_of(const PoolOptions& pools) {
 // "expert/skipped: action out of range 36, ..."
 std::string describe(const LabelCounts& counts) {
   std::string text;
-  for (const auto& [label, count] : counts) text += concat(text.empty() ? "" : ", ", label, " ", count);
+  for (const auto& [label, count] : counts) append_item(text, ", ", label, " ", count);
   return text.empty() ? "there are no steps" : text;
 }
 

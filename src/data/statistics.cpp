@@ -34,7 +34,7 @@ VectorStatistics describe(std::vector<std::vector<double>>& columns, const std::
         std::find(grippers.begin(), grippers.end(), static_cast<int64_t>(j)) != grippers.end();
     const bool varies = s.q99[j] - s.q01[j] >= kSmallestSpread;
     s.mask.push_back(!gripper && varies);
-    if (!gripper && !varies) constant += concat(constant.empty() ? "" : ", ", j);
+    if (!gripper && !varies) append_item(constant, ", ", j);
   }
   if (!constant.empty())
     log_info(what, ": dimensions ", constant, " never change; they pass as they are, not normalized");

@@ -184,7 +184,7 @@ at::Tensor read_floats(const Array& array, const StoredPictures& stored, const s
 
 std::string StoredPictures::remark() const {
   std::string text;
-  const auto add = [&text](const char* what) { text += concat(text.empty() ? "" : ", ", what); };
+  const auto add = [&text](const char* what) { append_item(text, ", ", what); };
   if (encoded) add("encoded as JPEG or PNG");
   if (floating) add("numbers 0..1");
   if (channels_first) add("channels first");

@@ -212,6 +212,7 @@ TimestepEpisode TimestepFile::read_episode(const std::string& name) const {
   }
   record.desirable.assign(record.actions.size(), std::nullopt);
   record.policy_actions.assign(record.actions.size(), std::nullopt);
+  record.decision_offsets.assign(record.actions.size(), std::nullopt);
   return episode;
 }
 

@@ -59,7 +59,7 @@ TrajectoryFormat detect(const Group& root) {
   std::string found;
   const auto list = [&found](const Group& group) {
     const auto names = group.names();
-    for (size_t i = 0; i < names.size() && i < 8; ++i) found += concat(found.empty() ? "" : ", ", group.where(names[i]).substr(group.file().size() + 2));
+    for (size_t i = 0; i < names.size() && i < 8; ++i) append_item(found, ", ", group.where(names[i]).substr(group.file().size() + 2));
     if (names.size() > 8) found += concat(", and ", names.size() - 8, " more");
   };
   list(root);

@@ -174,7 +174,7 @@ std::vector<int64_t> read_codes(const Array& array, const std::string& name, Epi
                                    [x = values[i]](int64_t a) { return x == static_cast<float>(a); });
     if (code == allowed.end()) {
       std::string valid;
-      for (const int64_t a : allowed) valid += concat(valid.empty() ? "" : ", ", a);
+      for (const int64_t a : allowed) append_item(valid, ", ", a);
       throw DataError(concat(array.where(), " row ", i, ": expected one of ", valid, ", found ", values[i]));
     }
     codes.push_back(*code);
@@ -202,6 +202,29 @@ void read_who_acted(const Group& demo, TrajectoryFormat format, EpisodeRecord& r
   }
 }
 
+// In the step in which the policy was asked 0, in those after it one more each.
+void read_decision_offsets(const Group& demo, EpisodeRecord& record, ReadNames& read) {
+  record.decision_offsets.assign(record.actions.size(), std::nullopt);
+  if (!demo.has("decision_offset")) return;
+  read.insert("decision_offset");
+  const Array array = demo.array("decision_offset");
+  APO_CHECK(DataError, array.shape().size() == 1 && array.kind() == Kind::integer, array.where(),
+            ": expected whole numbers [S], found ", array.describe());
+  expect_length(array, record.num_steps());
+  if (!array.is_written()) {
+    record.unused["decision_offset"] = concat(array.describe(), ", never written");
+    return;
+  }
+  const std::vector<int64_t> offsets = array.integers();
+  for (size_t i = 0; i < offsets.size(); ++i) {
+    const int64_t before = i > 0 ? offsets[i - 1] : -1;
+    APO_CHECK(DataError, offsets[i] == -1 || offsets[i] == 0 || (before >= 0 && offsets[i] == before + 1), array.where(),
+              " row ", i, ": expected -1 (the policy was not asked), 0 (it was in this step)",
+              before >= 0 ? concat(" or ", before + 1) : "", ", found ", offsets[i]);
+    if (offsets[i] >= 0) record.decision_offsets[i] = offsets[i];
+  }
+}
+
 void read_choices(const Group& demo, TrajectoryFormat format, EpisodeRecord& record, ReadNames& read) {
   const int64_t steps = record.num_steps();
   record.desirable.assign(static_cast<size_t>(steps), std::nullopt);
@@ -224,6 +247,7 @@ void read_choices(const Group& demo, TrajectoryFormat format, EpisodeRecord& rec
     for (size_t i = 0; i < codes.size(); ++i)
       if (codes[i] == -10) record.desirable[i] = false;
   }
+  read_decision_offsets(demo, record, read);
   const auto wanted = find_policy_action(demo);
   if (!wanted) return;
   const auto& [array, name] = *wanted;

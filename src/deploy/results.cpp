@@ -173,7 +173,7 @@ TableRows disruption_rows(const EvalResult& result) {
   const auto row = [](const std::string& name, const EvalResult& r, const std::string& difference,
                       const std::string& pairs) {
     std::string outcomes;
-    for (const auto& [outcome, count] : r.outcomes) outcomes += concat(outcomes.empty() ? "" : ", ", outcome, " ", count);
+    for (const auto& [outcome, count] : r.outcomes) append_item(outcomes, ", ", outcome, " ", count);
     return std::vector<std::string>{name,       with_interval(r.success), fixed(r.unaided.rate, 2),
                                     difference, pairs,                    outcomes};
   };

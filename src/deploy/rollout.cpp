@@ -40,6 +40,7 @@ uint64_t Rollout::decision_seed() const { return mix_seed(seed_, "decode", stati
 void Rollout::decided(std::vector<Action> chunk) {
   APO_CHECK(RunError, !chunk.empty(), where(), ": expected at least one action from the policy, found none");
   for (const Action& action : chunk) check_action(action, spec_.action_size, "policy", where());
+  decision_offset_ = 0;
   chunk_.assign(std::make_move_iterator(chunk.begin()), std::make_move_iterator(chunk.end()));
 }
 
@@ -60,6 +61,7 @@ Step Rollout::act(Observation seen, std::optional<Intervention> intervention) {
   chunk_.pop_front();
   Step step;
   step.observation = std::move(seen);
+  step.decision_offset = decision_offset_++;
   if (!intervention) {
     step.action = std::move(wanted);
     if (last_ == ActionSource::intervention) ++hand_backs_;
@@ -70,7 +72,10 @@ Step Rollout::act(Observation seen, std::optional<Intervention> intervention) {
   chunk_.clear();  // decided for where the policy would have come to
   step.source = ActionSource::intervention;
   step.action = std::move(intervention->action);
-  if (options_.record_policy_action) step.policy_action = std::move(wanted);
+  if (options_.record_policy_action)
+    step.policy_action = std::move(wanted);
+  else
+    step.decision_offset.reset();
   if (last_ != ActionSource::intervention) {
     take_over_reasons_.push_back(intervention->reason);
     step.take_over =

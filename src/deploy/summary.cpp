@@ -32,7 +32,7 @@ void for_each_field(Summary& summary, Field&& field) {
 
 std::string list(const std::map<std::string, int64_t>& counts) {
   std::string text;
-  for (const auto& [name, count] : counts) text += concat(text.empty() ? "" : ", ", name, " ", count);
+  for (const auto& [name, count] : counts) append_item(text, ", ", name, " ", count);
   return text;
 }
 

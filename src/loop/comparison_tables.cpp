@@ -53,7 +53,7 @@ std::string rate_cell(const Row& row, const Bits& bits, Units units) {
 std::string loops_cell(const Row& row, const Bits& bits) {
   std::string text;
   for (const MethodResult* result : row)
-    text += concat(text.empty() ? "" : " / ", deploy::fixed(pooled({result}, bits, Units::episodes).rate, 2));
+    append_item(text, " / ", deploy::fixed(pooled({result}, bits, Units::episodes).rate, 2));
   return text;
 }
 

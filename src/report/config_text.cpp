@@ -44,7 +44,7 @@ std::string config_value(std::string_view yaml, std::string_view key) {
     while (!path.empty() && path.back().first >= indent) path.pop_back();
     path.emplace_back(indent, scalar(line.substr(indent, colon - indent)));
     std::string dotted;
-    for (const auto& [ignored, part] : path) dotted += (dotted.empty() ? "" : ".") + part;
+    for (const auto& [ignored, part] : path) append_item(dotted, ".", part);
     if (dotted == key) return scalar(line.substr(colon + 1));
   }
   return "";
@@ -67,7 +67,7 @@ std::string config_digest(std::string_view yaml) {
   for (const auto& [key, name] : kShown) {
     const std::string value = config_value(yaml, key);
     if (value.empty() || (!reference && key.starts_with("objective."))) continue;
-    out += concat(out.empty() ? "" : " · ", name, " ", value);
+    append_item(out, " · ", name, " ", value);
   }
   return out;
 }

@@ -22,8 +22,8 @@ std::string task_line(const LoopSummary& summary, const Animation& animation) {
   std::string facts;
   if (trial != trials.end())
     for (const auto& [fact, value] : trial->second.facts)
-      facts += concat(facts.empty() ? "" : ", ", fact, " ", value);
-  if (!facts.empty()) out += concat(out.empty() ? "" : "; ", facts);
+      append_item(facts, ", ", fact, " ", value);
+  if (!facts.empty()) append_item(out, "; ", facts);
   return out.empty() ? "" : concat("<p class=\"task\">", escape(out), "</p>\n");
 }
 

@@ -104,7 +104,7 @@ std::string figure(const std::string& title, const std::vector<LegendEntry>& leg
                 "\" role=\"img\" aria-label=\"", escape(title), "\">\n", drawing, "</svg>\n");
   std::string joined;
   for (const std::string& note : notes)
-    if (!note.empty()) joined += (joined.empty() ? "" : " ") + note;
+    if (!note.empty()) append_item(joined, " ", note);
   if (!joined.empty()) out += concat("<p class=\"note\">", escape(joined), "</p>\n");
   return out + "</figure>\n";
 }

@@ -291,7 +291,7 @@ void write_loop_report(const fs::path& loop_dir) {
   if (const std::string task = task_sentence(summary, loop_dir); !task.empty())
     page.story.insert(page.story.begin() + 1, task);
   if (!summary.environment.empty()) page.subtitle = concat("environment ", summary.environment);
-  if (summary.seed) page.subtitle += concat(page.subtitle.empty() ? "" : " · ", "seed ", *summary.seed);
+  if (summary.seed) append_item(page.subtitle, " · ", "seed ", *summary.seed);
   page.tiles = loop_tiles(summary);
   page.notes = summary.notes;
 

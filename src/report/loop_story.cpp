@@ -34,7 +34,7 @@ std::string reasons(const std::map<std::string, int64_t>& by_reason) {
                    [](const auto& a, const auto& b) { return a.second > b.second; });
   std::string out;
   for (const auto& [reason, count] : sorted)
-    out += concat(out.empty() ? "" : ", ", reason, " ", format_count(count));
+    append_item(out, ", ", reason, " ", format_count(count));
   return out;
 }
 

@@ -158,7 +158,7 @@ std::string objectives_of(const std::vector<Method>& methods) {
     auto place = std::find_if(found.begin(), found.end(),
                               [&](const auto& entry) { return entry.first == method.objective; });
     if (place == found.end()) place = found.insert(found.end(), {method.objective, ""});
-    place->second += concat(place->second.empty() ? "" : "; ", method.name);
+    append_item(place->second, "; ", method.name);
   }
   std::string out;
   for (const auto& [objective, names] : found)
@@ -184,7 +184,7 @@ std::string methods_lead(const LoopSummary& summary) {
                "in later rounds each learned also from the recordings of its own deployments.";
   std::string controls;
   for (const std::string& name : summary.methods_that_see_corrections(false))
-    controls += concat(controls.empty() ? "" : ", ", "\u201c", name, "\u201d");
+    append_item(controls, ", ", "\u201c", name, "\u201d");
   if (!controls.empty())
     out += concat(" Without the corrections, to show what more training alone does: ", controls, ".");
   return out;

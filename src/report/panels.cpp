@@ -287,7 +287,7 @@ std::string absent_fields(const Metrics& metrics) {
     for (const Panel& panel : *panels)
       for (const Line& line : panel.lines)
         if (seen.insert(line.field).second && metrics[std::string(line.field)].size() == 0)
-          out += concat(out.empty() ? "" : ", ", line.field);
+          append_item(out, ", ", line.field);
   return out;
 }
 

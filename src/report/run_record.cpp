@@ -116,7 +116,7 @@ std::string labels_sentence(const RunLabels& labels, std::string_view config) {
                                       {"intervention", " human corrections"},
                                       {"undesirable", " undesirable"}})
       if (const int64_t n = count_in(counts, pool); n > 0 && (batch == 0 || count_in(labels.batch, pool) > 0))
-        out += concat(out.empty() ? "" : ", ", format_count(n), words);
+        append_item(out, ", ", format_count(n), words);
     return out;
   };
   const std::string type = config_value(config, "objective.type");

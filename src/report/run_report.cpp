@@ -96,7 +96,7 @@ std::string throughput_sums(const Metrics& metrics) {
   std::string out;
   if (samples > 0) out += concat(format_count(std::llround(std::min(samples, 9e18))), " samples in all");
   if (seconds > 0 && metrics["data_seconds"].size() > 0)
-    out += concat(out.empty() ? "" : "; ", format_percent(data / seconds, 1),
+    append_item(out, "; ", format_percent(data / seconds, 1),
                   " of the time in steps went by waiting for data");
   return out.empty() ? "" : concat("<p class=\"note\">", escape(out), ".</p>\n");
 }

@@ -82,7 +82,7 @@ Chosen choose() {
     try {
       return open(way);
     } catch (const RunError& error) {
-      reasons += concat(reasons.empty() ? "" : "; ", way.name, ": ", error.what());
+      append_item(reasons, "; ", way.name, ": ", error.what());
     }
   }
   throw RunError(concat("pictures cannot be drawn", demand.empty() ? "" : concat(" as ", demand, " demands"),

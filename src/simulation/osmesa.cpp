@@ -96,7 +96,7 @@ std::unique_ptr<GlPlatform> open_osmesa() {
       return std::make_unique<OsMesaPlatform>(place);
     } catch (const RunError& error) {
       const std::string reason = error.what();
-      reasons += concat(reasons.empty() ? "" : ", ", reason.starts_with(place) ? "" : place + ": ", reason);
+      append_item(reasons, ", ", reason.starts_with(place) ? "" : place + ": ", reason);
     }
   }
   throw RunError(reasons);

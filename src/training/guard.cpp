@@ -153,7 +153,7 @@ std::string watch(std::optional<Guard>& guard, const Metrics& metrics, const Tra
     const std::string text = concat("step ", step, ": ", sign, ". ",
                                     checkpoint_before(options, step - static_cast<int64_t>(Guard::kWindow)));
     if (options.train.guard == "stop")
-      alarm += concat(alarm.empty() ? "" : "\n", text);
+      append_item(alarm, "\n", text);
     else
       log_warn(text);
   }

@@ -45,6 +45,7 @@ TEST(TrajectoryWriter, ReadsBackWhatWasWritten) {
     Step corrected = numbered_step(1, ActionSource::intervention);
     corrected.policy_action = Action{-0.5f, 0.25f, -1.0f};
     corrected.desirable = true;
+    corrected.decision_offset = 0;
     writer.append(corrected);
     Step last = numbered_step(2, ActionSource::expert);
     last.desirable = false;
@@ -69,6 +70,7 @@ TEST(TrajectoryWriter, ReadsBackWhatWasWritten) {
   EXPECT_EQ(first.desirable, (std::vector<std::optional<bool>>{std::nullopt, true, false}));
   EXPECT_EQ(first.policy_actions,
             (std::vector<std::optional<Action>>{std::nullopt, Action{-0.5f, 0.25f, -1.0f}, std::nullopt}));
+  EXPECT_EQ(first.decision_offsets, (std::vector<std::optional<int64_t>>{std::nullopt, 0, std::nullopt}));
   for (int64_t t = 0; t < 3; ++t) expect_step(*file, 0, t, t);
   EXPECT_EQ(file->observation(0, 1).instruction, "lift the cube");
   EXPECT_EQ(file->state(0, 1).state.at("joints"), (std::vector<float>{1.0f, 0.25f}));
@@ -78,6 +80,35 @@ TEST(TrajectoryWriter, ReadsBackWhatWasWritten) {
   EXPECT_EQ(second.success, std::nullopt);
   expect_step(*file, 1, 0, 3);
   EXPECT_FALSE(fs::exists(journal_path(dir / "a.hdf5")));
+}
+
+// A chunk of two actions, of which the second is another step's answer; from the journal as from the file.
+TEST(TrajectoryWriter, KeepsWhenThePolicyWasAsked) {
+  TempDir dir;
+  const std::vector<std::optional<int64_t>> offsets{0, 1, 0, std::nullopt};
+  {
+    TrajectoryWriter writer(dir / "a.hdf5", test_info());
+    writer.begin_episode("lift the cube");
+    for (size_t t = 0; t < offsets.size(); ++t) {
+      Step step = numbered_step(static_cast<int64_t>(t), ActionSource::policy);
+      step.decision_offset = offsets[t];
+      writer.append(step);
+    }
+    EXPECT_EQ(TrajectoryFile::open(dir / "a.hdf5")->episode(0).decision_offsets, offsets);
+    writer.end_episode(true, "success");
+  }
+  EXPECT_EQ(TrajectoryFile::open(dir / "a.hdf5")->episode(0).decision_offsets, offsets);
+  hdf5::Group demo = hdf5::Group::open_for_writing(dir / "a.hdf5").group("data").group("demo_0");
+  const auto complaint = [&](std::vector<int64_t> wrong) {
+    demo.remove("decision_offset");
+    demo.write("decision_offset", wrong, {std::ssize(wrong)});
+    return data_error([&] { TrajectoryFile::open(dir / "a.hdf5")->episode(0); });
+  };
+  EXPECT_THAT(complaint({0, 2, 0, -1}),
+              HasSubstr("decision_offset row 1: expected -1 (the policy was not asked), 0 (it was in this step) or 1, found 2"));
+  EXPECT_THAT(complaint({-1, 1, 0, -1}), HasSubstr("0 (it was in this step), found 1"));
+  EXPECT_THAT(complaint({-2, 0, 0, 0}), HasSubstr("found -2"));
+  EXPECT_THAT(complaint({0, 1}), HasSubstr("decision_offset"));
 }
 
 TEST(TrajectoryWriter, WritesWhatRobomimicReads) {

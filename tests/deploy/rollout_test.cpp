@@ -30,11 +30,15 @@ TEST(Rollout, PlaysAChunkBeforeItAsksAgain) {
   rollout.begin({});
   ASSERT_TRUE(rollout.needs_decision());
   rollout.decided({{0.1f}, {0.2f}, {0.3f}});
+  int64_t asked_before = 0;
   for (const float expected : {0.1f, 0.2f, 0.3f}) {
     EXPECT_FALSE(rollout.needs_decision());
-    EXPECT_EQ(step(rollout).action, Action{expected});
+    const Step made = step(rollout);
+    EXPECT_EQ(made.action, Action{expected});
+    EXPECT_EQ(made.decision_offset, asked_before++);
   }
   EXPECT_TRUE(rollout.needs_decision());
+  EXPECT_EQ(step(rollout).decision_offset, 0);
 }
 
 TEST(Rollout, WhatIsLeftOfAChunkGoesWhenAHumanActs) {
@@ -46,6 +50,7 @@ TEST(Rollout, WhatIsLeftOfAChunkGoesWhenAHumanActs) {
   EXPECT_EQ(taken.source, ActionSource::intervention);
   EXPECT_EQ(taken.action, Action{-1});
   EXPECT_EQ(taken.policy_action, Action{0.2f}) << "what the policy would have done";
+  EXPECT_EQ(taken.decision_offset, 1) << "and when it was asked for that";
   ASSERT_TRUE(taken.take_over.has_value());
   EXPECT_EQ(taken.take_over->reason, "wrong object");
   EXPECT_EQ(taken.take_over->steps_held, 2);

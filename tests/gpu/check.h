@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "support/near.h"
+
 namespace apo::gpu {
 
 using Json = nlohmann::ordered_json;
@@ -72,8 +74,7 @@ void reset_peak(at::Device device);
 /// Gives back what the device's allocator keeps for later.
 void free_cache(at::Device device);
 
-/// The largest absolute difference; infinite where one side has NaN or another shape.
-double distance(const at::Tensor& a, const at::Tensor& b);
+using apo::testing::distance;
 /// |a - b| / |b| of all numbers together.
 double relative_distance(const at::Tensor& a, const at::Tensor& b);
 

@@ -158,13 +158,6 @@ void free_cache(at::Device device) {
   if (device.is_cuda()) c10::getDeviceAllocator(device.type())->emptyCache();
 }
 
-double distance(const at::Tensor& a, const at::Tensor& b) {
-  if (a.sizes() != b.sizes()) return std::numeric_limits<double>::infinity();
-  if (a.numel() == 0) return 0;
-  const at::Tensor off = (a.detach().to(at::kDouble) - b.detach().to(a.device(), at::kDouble)).abs();
-  return off.nan_to_num(std::numeric_limits<double>::infinity()).max().item<double>();
-}
-
 double relative_distance(const at::Tensor& a, const at::Tensor& b) {
   if (a.sizes() != b.sizes()) return std::numeric_limits<double>::infinity();
   const at::Tensor x = a.detach().to(at::kCPU, at::kDouble), y = b.detach().to(at::kCPU, at::kDouble);

@@ -18,7 +18,7 @@ namespace {
 
 using testing::actions;
 using ::testing::AllOf;
-using testing::difference;
+using testing::distance;
 using ::testing::HasSubstr;
 using testing::message_of;
 using testing::observations;
@@ -207,10 +207,10 @@ TEST(Lora, MergedEqualsUnmerged) {
     const Scored scored(*policy);
     const at::Tensor unmerged = scored.logits(*policy);
     policy->adapter_slots()->activate("");
-    EXPECT_GT(difference(scored.logits(*policy), unmerged), 0.1);
+    EXPECT_GT(distance(scored.logits(*policy), unmerged), 0.1);
     policy->adapter_slots()->activate(kTrainedSlot);
     merge_adapter(*policy);
-    EXPECT_LT(difference(scored.logits(*policy), unmerged), 2e-5);
+    EXPECT_LT(distance(scored.logits(*policy), unmerged), 2e-5);
     EXPECT_TRUE(policy->adapter_slots()->active().empty());
     for (const auto& [name, tensor] : policy->named_parameters()) {
       EXPECT_EQ(name.find("lora"), std::string::npos) << name;
@@ -279,7 +279,7 @@ TEST(Lora, TheSavedPolicyTrainsOnBitEqualOrMerges) {
   EXPECT_EQ(trainable_parameters(*merged).size(), merged->named_parameters().size());
   EXPECT_TRUE(scored.logits(*merged).equal(scored.logits(*policy)));
   merge_adapter(*merged);
-  EXPECT_LT(difference(scored.logits(*merged), scored.logits(*policy)), 2e-5);
+  EXPECT_LT(distance(scored.logits(*merged), scored.logits(*policy)), 2e-5);
   EXPECT_TRUE(merged->adapter_slots()->names().empty());
   EXPECT_EQ(trainable_parameters(*merged).size(), merged->named_parameters().size());
 }
@@ -342,7 +342,7 @@ TEST(Lora, ReadsWhatPeftWrote) {
   for (const auto& [name, linear] : slots.layers()) {
     ASSERT_NE(linear->find("default"), nullptr) << name;
     if (!change.has(name)) continue;
-    EXPECT_LT(difference(adapter_product(*linear->find("default")), change.tensor(name)), 1e-6) << name;
+    EXPECT_LT(distance(adapter_product(*linear->find("default")), change.tensor(name)), 1e-6) << name;
     ++compared;
   }
   EXPECT_EQ(compared, 3);

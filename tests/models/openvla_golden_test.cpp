@@ -7,7 +7,7 @@
 namespace apo::models {
 namespace {
 
-using testing::difference;
+using testing::distance;
 using testing::OpenVlaGolden;
 
 struct Case {
@@ -40,8 +40,8 @@ TEST_P(OpenVlaGoldens, ScoresLikeTransformers) {
   const at::Tensor logits = policy->score(golden.input(), tokens).logits.whole().detach();
   const at::Tensor expected = results.tensor("answer_logits");
   ASSERT_EQ(logits.sizes(), expected.sizes());
-  EXPECT_LT(difference(logits, expected), 1e-4);
-  EXPECT_LT(difference(log_probs(logits, tokens.ids), results.tensor("token_log_probs")), 1e-4);
+  EXPECT_LT(distance(logits, expected), 1e-4);
+  EXPECT_LT(distance(log_probs(logits, tokens.ids), results.tensor("token_log_probs")), 1e-4);
   EXPECT_TRUE(logits.argmax(-1).equal(expected.argmax(-1)));
   EXPECT_GT(logits.std().item<double>(), 0.5);  // a golden of nearly equal logits would show nothing
 }
@@ -63,7 +63,7 @@ TEST_P(OpenVlaGoldens, DecodesAmongActionTokensAlone) {
   const at::Tensor expected = results.tensor("unnormalized_actions").to(at::kFloat);
   const std::vector<ActionChunk> actions = restricted->to_actions(ids).actions;
   for (int64_t i = 0; i < std::ssize(actions); ++i)
-    EXPECT_LT(difference(torch::tensor(actions[static_cast<size_t>(i)][0]), expected[i]), 1e-5);
+    EXPECT_LT(distance(torch::tensor(actions[static_cast<size_t>(i)][0]), expected[i]), 1e-5);
 }
 
 class OpenVlaAdapterGoldens : public OpenVlaGoldens {};
@@ -91,7 +91,7 @@ TEST_P(OpenVlaAdapterGoldens, GradientsLikePeft) {
       }
       const at::Tensor expected = results.tensor(golden_name).reshape(tensor.sizes());
       ASSERT_TRUE(tensor.grad().defined()) << name;
-      EXPECT_LT(difference(tensor.grad(), expected), 1e-3 * expected.abs().max().item<double>())
+      EXPECT_LT(distance(tensor.grad(), expected), 1e-3 * expected.abs().max().item<double>())
           << golden_name;
       ++compared;
     }
@@ -106,12 +106,12 @@ TEST_P(OpenVlaGoldens, SeesPicturesAsPilMakesThem) {
     Observation prepared = observations[i];
     policy->prepare(prepared);
     const at::Tensor expected = golden.base.tensor("resized")[static_cast<int64_t>(i)].to(at::kInt);
-    EXPECT_LE(difference(prepared.images["agentview"].to(at::kInt), expected), 1);
+    EXPECT_LE(distance(prepared.images["agentview"].to(at::kInt), expected), 1);
   }
   const PolicyInput input = policy->encode(observations);
   if (!input.images.defined()) return;  // the towers carry no adapter: they have run already
   const at::Tensor pixels = golden.base.tensor("pixel_values").view(input.images.sizes());
-  EXPECT_LT(difference(input.images, pixels),
+  EXPECT_LT(distance(input.images, pixels),
             1.01 / 255 / 0.22);  // a grey level, over the smallest deviation
 }
 
@@ -125,7 +125,7 @@ TEST(OpenVlaGolden, PicturePatchesGoThroughTheProjector) {
       observations[i].images["agentview"] = golden.base.tensor("resized")[static_cast<int64_t>(i)];
     const PolicyInput input = policy->encode(observations);
     ASSERT_TRUE(input.features.defined());
-    EXPECT_LT(difference(input.features, golden.base.tensor("projected")), 1e-4);
+    EXPECT_LT(distance(input.features, golden.base.tensor("projected")), 1e-4);
   }
 }
 

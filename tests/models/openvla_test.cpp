@@ -20,7 +20,7 @@ namespace apo::models {
 namespace {
 
 using ::testing::AllOf;
-using testing::difference;
+using testing::distance;
 using ::testing::HasSubstr;
 using testing::message_of;
 using testing::OpenVlaGolden;
@@ -85,7 +85,7 @@ TEST(OpenVla, ASampleScoresAloneAsInABatchOfUnequalPrompts) {
     const PolicyInput input = policy->encode(std::span(&one, 1));
     EXPECT_FALSE(input.prompt_mask.defined());
     const at::Tensor alone = policy->score(input, tokens.slice(i, i + 1)).logits.whole().detach();
-    EXPECT_LT(difference(alone[0], together[i]), 2e-5) << i;
+    EXPECT_LT(distance(alone[0], together[i]), 2e-5) << i;
   }
 }
 
@@ -96,9 +96,9 @@ TEST(OpenVla, ASecondAnswerScoresAsIfItWereAlone) {
   ActionTokens other = tokens;
   other.ids = tokens.ids.roll(-1, 0);
   const Score both = policy->score(input, tokens, &other);
-  EXPECT_LT(difference(both.logits.whole(), policy->score(input, tokens).logits.whole()), 2e-5);
-  EXPECT_LT(difference(both.mismatched_logits.whole(), policy->score(input, other).logits.whole()), 2e-5);
-  EXPECT_GT(difference(both.logits.whole(), both.mismatched_logits.whole()), 0.1);
+  EXPECT_LT(distance(both.logits.whole(), policy->score(input, tokens).logits.whole()), 2e-5);
+  EXPECT_LT(distance(both.mismatched_logits.whole(), policy->score(input, other).logits.whole()), 2e-5);
+  EXPECT_GT(distance(both.logits.whole(), both.mismatched_logits.whole()), 0.1);
 }
 
 TEST(OpenVla, DecodedTokensAreTheArgmaxOfScoringThem) {
@@ -156,7 +156,7 @@ TEST(OpenVla, RecomputationDropsOutTheSameUnits) {
   const auto expected = gradients(*plain, input, tokens);
   at::manual_seed(7);
   const auto found = gradients(*recomputing, input, tokens);
-  for (const auto& [name, gradient] : expected) EXPECT_LT(difference(gradient, found.at(name)), 1e-6) << name;
+  for (const auto& [name, gradient] : expected) EXPECT_LT(distance(gradient, found.at(name)), 1e-6) << name;
 }
 
 TEST(OpenVla, AdapterReferenceEqualsAFullCopy) {
@@ -175,8 +175,8 @@ TEST(OpenVla, AdapterReferenceEqualsAFullCopy) {
   const Score of_copy = copy.score(input, tokens, &other), of_adapter = adapter.score(input, tokens, &other);
   EXPECT_TRUE(of_copy.logits.whole().equal(of_adapter.logits.whole()));
   EXPECT_TRUE(of_copy.mismatched_logits.whole().equal(of_adapter.mismatched_logits.whole()));
-  EXPECT_LT(difference(of_adapter.logits.whole(), before), 2e-5);
-  EXPECT_GT(difference(policy->score(input, tokens).logits.whole(), before), 0.1);
+  EXPECT_LT(distance(of_adapter.logits.whole(), before), 2e-5);
+  EXPECT_GT(distance(policy->score(input, tokens).logits.whole(), before), 0.1);
 }
 
 // Towers that nobody changes run once; the answer is that of running them every time.
@@ -206,7 +206,7 @@ TEST(OpenVla, BFloat16StaysClose) {
   };
   const at::Tensor a = log_probs(*exact), b = log_probs(*coarse);
   EXPECT_EQ(b.scalar_type(), at::kFloat);
-  EXPECT_GT(difference(a, b), 1e-5);
+  EXPECT_GT(distance(a, b), 1e-5);
   EXPECT_LT((a - b).abs().mean().item<double>(), 0.05);
 }
 
@@ -252,11 +252,11 @@ TEST(OpenVla, TheMergedWeightsLoadAsACheckpointOfTheirOwn) {
   const ActionTokens tokens = golden().tokens(*policy);
   const at::Tensor unmerged = policy->score(golden().input(), tokens).logits.whole().detach();
   merge_adapter(*policy);
-  EXPECT_LT(difference(policy->score(golden().input(), tokens).logits.whole(), unmerged), 1e-4);
+  EXPECT_LT(distance(policy->score(golden().input(), tokens).logits.whole(), unmerged), 1e-4);
   const apo::testing::TempDir directory;
   policy->save(directory.path());
   const auto again = load_policy(directory.path(), at::kCPU);
-  EXPECT_LT(difference(again->score(golden().input(), tokens).logits.whole(), unmerged), 1e-4);
+  EXPECT_LT(distance(again->score(golden().input(), tokens).logits.whole(), unmerged), 1e-4);
 }
 
 TEST(OpenVla, ACloneIsIndependent) {

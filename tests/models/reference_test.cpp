@@ -52,7 +52,7 @@ TEST(Reference, AdapterAndCopyGiveTheNumbersOfTheStart) {
       EXPECT_TRUE(reference->score(scored.input, scored.tokens).logits.whole().allclose(start.logits.whole(), 1e-4, 1e-5));
     }
     testing::descend(*policy, scored.input, scored.tokens, 0.1);
-    EXPECT_GT(testing::difference(policy->score(scored.input, scored.tokens, nullptr).logits.whole(), start.logits.whole()),
+    EXPECT_GT(testing::distance(policy->score(scored.input, scored.tokens, nullptr).logits.whole(), start.logits.whole()),
               1e-3);
   }
 }

@@ -56,14 +56,14 @@ TEST_F(SmallNetworkGolden, LogitsAreThoseOfPyTorch) {
   const std::vector<at::Tensor> answers{golden("input.ids")};
   const at::Tensor logits = network_.score(input_, answers)[0];
   EXPECT_GT(golden("output.logits").abs().max().item<double>(), 0.5);  // the golden says something
-  EXPECT_LT(testing::difference(logits, golden("output.logits")), 1e-5);
+  EXPECT_LT(testing::distance(logits, golden("output.logits")), 1e-5);
 }
 
 TEST_F(SmallNetworkGolden, MismatchedLogitsAreThoseOfPyTorch) {
   const std::vector<at::Tensor> answers{golden("input.ids"), golden("input.mismatched")};
   const std::vector<at::Tensor> logits = network_.score(input_, answers);
-  EXPECT_LT(testing::difference(logits[0], golden("output.logits")), 1e-5);
-  EXPECT_LT(testing::difference(logits[1], golden("output.mismatched_logits")), 1e-5);
+  EXPECT_LT(testing::distance(logits[0], golden("output.logits")), 1e-5);
+  EXPECT_LT(testing::distance(logits[1], golden("output.mismatched_logits")), 1e-5);
 }
 
 TEST_F(SmallNetworkGolden, LogitsWithAnAdapterAreThoseOfPyTorch) {
@@ -79,8 +79,8 @@ TEST_F(SmallNetworkGolden, LogitsWithAnAdapterAreThoseOfPyTorch) {
   slots.add("default");
   slots.activate("default");
   const std::vector<at::Tensor> answers{golden("input.ids")};
-  EXPECT_GT(testing::difference(golden("output.adapted_logits"), golden("output.logits")), 0.1);
-  EXPECT_LT(testing::difference(network_.score(input_, answers)[0], golden("output.adapted_logits")), 2e-5);
+  EXPECT_GT(testing::distance(golden("output.adapted_logits"), golden("output.logits")), 0.1);
+  EXPECT_LT(testing::distance(network_.score(input_, answers)[0], golden("output.adapted_logits")), 2e-5);
 }
 
 TEST_F(SmallNetworkGolden, GradientsAreThoseOfPyTorch) {
@@ -90,7 +90,7 @@ TEST_F(SmallNetworkGolden, GradientsAreThoseOfPyTorch) {
   for (const auto& [name, tensor] : collect_parameters(network_, ParameterKind::base)) {
     if (!file_.has("gradient." + name)) continue;
     const at::Tensor expected = golden("gradient." + name);
-    EXPECT_LT(testing::difference(tensor.grad(), expected), 1e-4 * expected.abs().max().item<double>())
+    EXPECT_LT(testing::distance(tensor.grad(), expected), 1e-4 * expected.abs().max().item<double>())
         << name;
     ++compared;
   }
@@ -106,7 +106,7 @@ TEST_F(SmallNetworkGolden, DecodingFollowsTheGoldenLogits) {
     return ids.select(1, static_cast<int64_t>(seen.size()) - 1);
   });
   EXPECT_TRUE(decoded.equal(ids));
-  EXPECT_LT(testing::difference(at::stack(seen, 1), golden("output.logits")), 1e-5);
+  EXPECT_LT(testing::distance(at::stack(seen, 1), golden("output.logits")), 1e-5);
 }
 
 TEST(SmallNetwork, AllocatesNothingOnTheMetaDevice) {

@@ -16,7 +16,7 @@ namespace {
 
 using testing::actions;
 using ::testing::AllOf;
-using testing::difference;
+using testing::distance;
 using ::testing::HasSubstr;
 using testing::message_of;
 using testing::observation;
@@ -31,7 +31,7 @@ TEST(SmallPolicy, ARowOfABatchIsThatObservationAlone) {
   for (size_t i = 0; i < seen.size(); ++i) {
     const at::Tensor alone =
         policy->score(policy->encode({&seen[i], 1}), policy->tokenize({&acted[i], 1}), nullptr).logits.whole();
-    EXPECT_LT(difference(batch[static_cast<int64_t>(i)], alone[0]), 1e-5) << i;
+    EXPECT_LT(distance(batch[static_cast<int64_t>(i)], alone[0]), 1e-5) << i;
   }
 }
 
@@ -45,13 +45,13 @@ TEST(SmallPolicy, PromptPaddingChangesNothing) {
   padded.prompt_mask = at::cat({at::ones({3, 4}, at::kBool), at::zeros({3, 2}, at::kBool)}, 1);
   const ActionTokens tokens = policy->tokenize(actions(2, 3));
   EXPECT_LT(
-      difference(policy->score(plain, tokens, nullptr).logits.whole(), policy->score(padded, tokens, nullptr).logits.whole()),
+      distance(policy->score(plain, tokens, nullptr).logits.whole(), policy->score(padded, tokens, nullptr).logits.whole()),
       1e-5);
   EXPECT_TRUE(policy->decode(plain, {}).equal(policy->decode(padded, {})));
   // and the mask is what does it
   padded.prompt_mask = at::ones({3, 6}, at::kBool);
   EXPECT_GT(
-      difference(policy->score(plain, tokens, nullptr).logits.whole(), policy->score(padded, tokens, nullptr).logits.whole()),
+      distance(policy->score(plain, tokens, nullptr).logits.whole(), policy->score(padded, tokens, nullptr).logits.whole()),
       1e-3);
 }
 
@@ -61,9 +61,9 @@ TEST(SmallPolicy, MismatchedLogitsEqualASeparateCall) {
     const PolicyInput input = policy->encode(observations(3, 4, padded));
     const ActionTokens own = policy->tokenize(actions(3, 4)), other = policy->tokenize(actions(4, 4));
     const Score both = policy->score(input, own, &other);
-    EXPECT_LT(difference(both.logits.whole(), policy->score(input, own, nullptr).logits.whole()), 1e-5);
-    EXPECT_LT(difference(both.mismatched_logits.whole(), policy->score(input, other, nullptr).logits.whole()), 1e-5);
-    EXPECT_GT(difference(both.logits.whole(), both.mismatched_logits.whole()), 1e-3);
+    EXPECT_LT(distance(both.logits.whole(), policy->score(input, own, nullptr).logits.whole()), 1e-5);
+    EXPECT_LT(distance(both.mismatched_logits.whole(), policy->score(input, other, nullptr).logits.whole()), 1e-5);
+    EXPECT_GT(distance(both.logits.whole(), both.mismatched_logits.whole()), 1e-3);
     EXPECT_FALSE(policy->score(input, own, nullptr).mismatched_logits.defined());
   }
 }
@@ -80,7 +80,7 @@ TEST(SmallPolicy, ATokenIsPredictedFromWhatStandsBeforeIt) {
     const at::Tensor after = policy->score(input, changed, nullptr).logits.whole();
     EXPECT_TRUE(after.narrow(1, 0, t + 1).equal(before.narrow(1, 0, t + 1))) << t;
     if (t < 2) {
-      EXPECT_GT(difference(after.select(1, t + 1), before.select(1, t + 1)), 1e-3) << t;
+      EXPECT_GT(distance(after.select(1, t + 1), before.select(1, t + 1)), 1e-3) << t;
     }
   }
 }
@@ -96,16 +96,16 @@ TEST(SmallPolicy, EveryInputMatters) {
   for (const char* camera : {"front", "wrist"}) {
     Observation changed = base;
     changed.images[camera] = 255 - base.images.at(camera);
-    EXPECT_GT(difference(logits(changed), before), 1e-3) << camera;
+    EXPECT_GT(distance(logits(changed), before), 1e-3) << camera;
   }
   Observation changed = base;
   changed.state["height"][0] += 1;
-  EXPECT_GT(difference(logits(changed), before), 1e-3);
+  EXPECT_GT(distance(logits(changed), before), 1e-3);
   changed = base;
   changed.instruction = "pick the blue block";
-  EXPECT_GT(difference(logits(changed), before), 1e-3);
+  EXPECT_GT(distance(logits(changed), before), 1e-3);
   std::swap(changed.images["front"], changed.images["wrist"]);
-  EXPECT_GT(difference(logits(changed), before), 1e-3);
+  EXPECT_GT(distance(logits(changed), before), 1e-3);
 }
 
 TEST(SmallPolicy, GreedyDecodingIsTheArgmaxOfTeacherForcing) {
@@ -199,7 +199,7 @@ TEST(SmallPolicy, StandardisesTheStateByHand) {
   Observation seen = observation(9);
   seen.state["hand"] = {0.75f, 3.0f};
   seen.state["height"] = {0.4f};
-  EXPECT_LT(difference(policy->encode({&seen, 1}).state, torch::tensor({{1.0f, 2.0f, 0.3f}})), 1e-6);
+  EXPECT_LT(distance(policy->encode({&seen, 1}).state, torch::tensor({{1.0f, 2.0f, 0.3f}})), 1e-6);
 }
 
 TEST(SmallPolicy, ScalesPixelsAndKeepsTheCamerasOrder) {
@@ -246,7 +246,7 @@ TEST(SmallPolicy, SlicesAreRows) {
   const at::Tensor whole = policy->score(input, tokens, nullptr).logits.whole();
   const at::Tensor part = policy->score(input.slice(2, 5), tokens.slice(2, 5), nullptr).logits.whole();
   EXPECT_EQ(input.slice(2, 5).size(), 3);
-  EXPECT_LT(difference(part, whole.narrow(0, 2, 3)), 1e-5);
+  EXPECT_LT(distance(part, whole.narrow(0, 2, 3)), 1e-5);
   EXPECT_THAT(message_of<DataError>([&] { input.slice(3, 7); }), HasSubstr("[0, 6], found [3, 7)"));
 }
 
@@ -291,7 +291,7 @@ TEST(SmallPolicy, ACloneIsEqualAndIndependent) {
   EXPECT_EQ(parameter_hash(*copy), parameter_hash(*policy));
   testing::descend(*policy, input, tokens, 0.1);
   EXPECT_TRUE(copy->score(input, tokens).logits.whole().equal(before));
-  EXPECT_GT(difference(policy->score(input, tokens, nullptr).logits.whole(), before), 1e-3);
+  EXPECT_GT(distance(policy->score(input, tokens, nullptr).logits.whole(), before), 1e-3);
   EXPECT_NE(parameter_hash(*copy), parameter_hash(*policy));
 }
 

@@ -14,6 +14,7 @@
 #include "apo/base/random.h"
 #include "models/small/policy.h"
 #include "support/message_of.h"
+#include "support/near.h"
 
 namespace apo::models::testing {
 
@@ -122,9 +123,7 @@ inline std::vector<Action> actions(uint64_t seed, int64_t count, int64_t size = 
   return all;
 }
 
-inline double difference(const at::Tensor& a, const at::Tensor& b) {
-  return (a - b).abs().max().item<double>();
-}
+using apo::testing::distance;
 
 /// A plain step down the gradient of a cross-entropy on the given actions; returns the loss before it.
 inline double descend(Policy& policy, const PolicyInput& input, const ActionTokens& tokens, double rate) {

@@ -9,6 +9,7 @@
 
 #include "apo/base/error.h"
 #include "apo/objective/objective.h"
+#include "support/near.h"
 #include "support/message_of.h"
 
 namespace apo::objective::testing {
@@ -86,11 +87,7 @@ inline ObjectiveOutput loss_with(const ReferenceScores& kept, const ObjectiveInp
 
 inline double number(const at::Tensor& tensor) { return tensor.item<double>(); }
 
-/// The largest absolute difference; NaN counts as infinitely far.
-inline double distance(const at::Tensor& a, const at::Tensor& b) {
-  if (a.numel() == 0) return 0;
-  return number((a.to(at::kDouble) - b.to(at::kDouble)).abs().nan_to_num(1e300).max());
-}
+using apo::testing::distance;
 
 /// A fresh leaf that gradients flow to.
 inline at::Tensor leaf(const at::Tensor& tensor) { return tensor.detach().clone().set_requires_grad(true); }

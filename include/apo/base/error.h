@@ -8,6 +8,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace apo {
 
@@ -52,6 +53,12 @@ std::string concat(const Pieces&... pieces) {
   std::ostringstream out;
   (out << ... << pieces);
   return out.str();
+}
+/// Adds one item, made of the pieces, to a list in a text, `separator` before it unless it is the first.
+template <class... Pieces>
+void append_item(std::string& list, std::string_view separator, const Pieces&... pieces) {
+  if (!list.empty()) list += separator;
+  list += concat(pieces...);
 }
 
 }  // namespace apo

@@ -41,6 +41,9 @@ struct Step {
   Action action;                                   ///< what was executed
   ActionSource source = ActionSource::policy;      ///< who chose it
   std::optional<Action> policy_action;             ///< what the policy wanted while a human acted
+  /// How many steps before this one the policy was asked for what it wanted here; 0: in this one. Nothing: not asked, or
+  /// not known.
+  std::optional<int64_t> decision_offset;
   std::optional<bool> desirable;                   ///< an explicit label from the file; wins over the K-step rule
   std::optional<TakeOver> take_over = {};          ///< at the human's first step: why, where that is recorded
   float reward = 0;

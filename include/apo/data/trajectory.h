@@ -64,6 +64,7 @@ struct EpisodeRecord {
   std::vector<std::optional<bool>> desirable;      ///< [S] explicit labels; nullopt = unlabelled
   std::vector<bool> neither;                       ///< [S] or empty: in no pool (desirable -2), yet recorded
   std::vector<std::optional<Action>> policy_actions;  ///< [S] what the policy wanted while a human acted
+  std::vector<std::optional<int64_t>> decision_offsets;  ///< [S] steps since the policy was asked, where it was and that is recorded
   std::vector<RecordedTakeOver> take_overs;           ///< those whose reason is recorded, by timestep
   std::vector<std::string> observation_names;      ///< cameras and states that every step has, sorted
   std::map<std::string, pictures::ImageSize> cameras;        ///< those that every step has, with their size
@@ -120,7 +121,7 @@ struct TrajectoryInfo {
   std::string policy_hash;               ///< content hash of its weights
 };
 
-/// Writes our own layout (robomimic's plus action_source, desirable, policy_action, take_over_*),
+/// Writes our own layout (robomimic's plus action_source, desirable, policy_action, decision_offset, take_over_*),
 /// crash-safe: after `end_episode` returns, that episode is readable whatever happens to the process; steps
 /// of an unfinished episode are flushed at least every `flush_every` steps and readable too.
 class TrajectoryWriter {

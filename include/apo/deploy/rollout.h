@@ -91,6 +91,7 @@ class Rollout {
   std::vector<std::string> take_over_reasons_;
   ActionSource last_ = ActionSource::policy;
   std::deque<Action> chunk_;  // decided and not yet acted, the next one first
+  int64_t decision_offset_ = 0;  // steps since it was decided
   Random noise_;
   bool noisy_, delayed_;
   std::deque<Action> coming_;  // acted and not yet executed, oldest first

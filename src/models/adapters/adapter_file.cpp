@@ -99,7 +99,7 @@ void apply_adapter(Policy& policy, const std::string& name, PeftAdapter file, do
     changes = changes || (part.a.any().item<bool>() && part.b.any().item<bool>());
     adapters.emplace_back(linear,
                           LinearAdapter{.slot = name, .a = read(part.a), .b = read(part.b), .scale = part.scale});
-    targets += (targets.empty() ? "" : ",") + layer;
+    append_item(targets, ",", layer);
     file.layers.erase(entry);
   }
   APO_CHECK(DataError, file.layers.empty(), file.file.string(), ": an adapter for the layer ",

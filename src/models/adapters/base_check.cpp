@@ -114,7 +114,7 @@ std::map<std::string, std::string> with_merged(const std::map<std::string, std::
   if (found != metadata.end()) result[kMergedAdapters] = found->second;
   if (adapter_hash.empty()) return result;
   std::string& list = result[kMergedAdapters];
-  list += (list.empty() ? "" : ",") + adapter_hash;
+  append_item(list, ",", adapter_hash);
   return result;
 }
 
