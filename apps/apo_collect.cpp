@@ -1,10 +1,10 @@
 // apo-collect: deploys a policy under a human's eyes and records what happens, or records demonstrations.
 #include <iostream>
 
-#include "app_main.h"
-#include "apo/models/registry.h"
 #include "apo/base/device.h"
 #include "apo/deploy/outputs.h"
+#include "apo/models/registry.h"
+#include "app_main.h"
 
 namespace {
 
@@ -22,24 +22,27 @@ void run_collect(const CollectArguments& arguments) {
   APO_CHECK(ConfigError, !arguments.output.empty(), "--output FILE is required");
   deploy::check_recording(arguments.output);  // what cannot be written is told before the work begins
   if (arguments.demonstrations) {
-    std::cout << deploy::collect_demonstrations(config->environment, config->deploy.demonstrations, arguments.output)
+    std::cout << deploy::collect_demonstrations(config->environment, config->deploy.demonstrations,
+                                                arguments.output)
                      .text();
     return;
   }
-  APO_CHECK(ConfigError, !config->training.policy.checkpoint.empty(),
-            arguments.config.config, ": policy.checkpoint: expected the policy to deploy, found nothing");
+  APO_CHECK(ConfigError, !config->training.policy.checkpoint.empty(), arguments.config.config,
+            ": policy.checkpoint: expected the policy to deploy, found nothing");
   const auto policy = models::make_policy(config->training.policy, nullptr, config->training.run.seed,
                                           select_device(config->training.run.device));
   const auto environment = environments::make_environment(config->environment);
   const auto human = deploy::make_intervention_source(config->deploy.intervention);
-  std::cout << deploy::collect(*environment, *policy, *human, config->deploy.collect, arguments.output).text();
+  std::cout
+      << deploy::collect(*environment, *policy, *human, config->deploy.collect, arguments.output).text();
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   CLI::App app(
-      "Deploys a policy in the environment, lets a (simulated) human take over, and records every step to HDF5. With "
+      "Deploys a policy in the environment, lets a (simulated) human take over, and records every step to "
+      "HDF5. With "
       "--demonstrations the environment's expert acts instead.",
       "apo-collect");
   CollectArguments arguments;

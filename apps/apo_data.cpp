@@ -1,25 +1,25 @@
-// apo-data: what recorded data holds, who in it is desirable, whether it is fit for training; other layouts, pictures,
-// statistics; and checkpoints for the Python world.
+// apo-data: what recorded data holds, who in it is desirable, whether it is fit for training; other layouts,
+// pictures, statistics; and checkpoints for the Python world.
 #include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <iostream>
 #include <sstream>
 
-#include "apo/models/registry.h"
+#include "apo/audit/contact_sheet.h"
+#include "apo/audit/convert.h"
+#include "apo/audit/inspect.h"
+#include "apo/audit/validate.h"
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "apo/base/output.h"
-#include "apo/audit/contact_sheet.h"
-#include "apo/audit/convert.h"
-#include "apo/audit/inspect.h"
 #include "apo/data/statistics.h"
-#include "apo/audit/validate.h"
-#include "apo/pictures/webp.h"
-#include "apo/training/policy_data.h"
 #include "apo/models/export.h"
+#include "apo/models/registry.h"
+#include "apo/pictures/webp.h"
 #include "apo/report/report.h"
+#include "apo/training/policy_data.h"
 #include "app_main.h"
 
 namespace {
@@ -81,8 +81,8 @@ data::DataOptions data_options(const RunConfig& config, const DataArguments& arg
             "each source "
             "has them as its own options");
   if (!arguments.paths.empty()) {
-    const data::DataOptions given =
-        audit::options_for_paths(arguments.paths, arguments.format, arguments.instruction, arguments.orientation);
+    const data::DataOptions given = audit::options_for_paths(arguments.paths, arguments.format,
+                                                             arguments.instruction, arguments.orientation);
     options.expert = given.expert;
     options.interactions = given.interactions;
   }
@@ -188,8 +188,9 @@ void run_stats(const DataArguments& arguments) {
 
 CLI::App* add_validate(CLI::App& app, DataArguments& arguments) {
   CLI::App* command =
-      app.add_subcommand("validate", "is it fit for training? one line a question; exit code 3 if not; with --config "
-                                     "as its pools and policy need it");
+      app.add_subcommand("validate",
+                         "is it fit for training? one line a question; exit code 3 if not; with --config "
+                         "as its pools and policy need it");
   add_data_options(*command, arguments);
   command->add_flag("--json", arguments.json, "print one JSON object instead of a table");
   command->add_flag("--strict", arguments.strict, "warnings make it unfit, too");
@@ -200,7 +201,8 @@ CLI::App* add_convert(CLI::App& app, DataArguments& arguments) {
   CLI::App* command = app.add_subcommand("convert", "to another layout; what has no place there is listed");
   add_data_options(*command, arguments);
   using Format = data::TrajectoryFormat;
-  add_enum_option(*command, "--to", arguments.to, "apo (default), or another; released-interaction is a directory",
+  add_enum_option(*command, "--to", arguments.to,
+                  "apo (default), or another; released-interaction is a directory",
                   {Format::apo, Format::robomimic, Format::released_demo, Format::released_interaction});
   command->add_option("--output", arguments.output, "new HDF5 file, or directory")
       ->required()
@@ -213,7 +215,9 @@ CLI::App* add_contact_sheet(CLI::App& app, DataArguments& arguments) {
       app.add_subcommand("contact-sheet", "a picture of frames with who acted and their labels");
   add_data_options(*command, arguments);
   audit::ContactSheetOptions& sheet = arguments.sheet;
-  command->add_option("--output", arguments.output, "picture, always WebP")->required()->type_name("FILE.webp");
+  command->add_option("--output", arguments.output, "picture, always WebP")
+      ->required()
+      ->type_name("FILE.webp");
   command->add_option("--episode", sheet.episode, "only episodes of this name, e.g. demo_3")
       ->type_name("NAME");
   command->add_option("--episodes", sheet.episodes, "first so many of each file")->capture_default_str();

@@ -1,12 +1,12 @@
 // apo-eval: seeded trials of a policy in the environment, or its log-probabilities on recorded steps.
 #include <iostream>
 
-#include "apo/models/registry.h"
 #include "apo/base/device.h"
 #include "apo/base/files.h"
 #include "apo/base/finishing.h"
 #include "apo/base/output.h"
 #include "apo/deploy/outputs.h"
+#include "apo/models/registry.h"
 #include "apo/training/policy_data.h"
 #include "app_main.h"
 
@@ -135,7 +135,8 @@ int main(int argc, char** argv) {
                           ->type_name("LIST");
   auto* merge = app.add_option("--merge", arguments.merge,
                                "instead of evaluating: print the results of several evaluations as one "
-                               "table, e.g. of several policies under disruptions; directories of one name are bases of one policy")
+                               "table, e.g. of several policies under disruptions; directories of one name "
+                               "are bases of one policy")
                     ->type_name("NAME=DIR");
   app.add_option("--sheet", arguments.sheet,
                  "draw an animation of what the disruptions look like, and evaluate nothing")

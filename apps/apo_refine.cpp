@@ -2,12 +2,12 @@
 #include <iomanip>
 #include <iostream>
 
-#include "app_main.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "apo/base/output.h"
 #include "apo/config/options.h"
 #include "apo/report/report.h"
+#include "app_main.h"
 
 namespace {
 
@@ -40,15 +40,17 @@ void print_rounds(const loop::RefineResult& result, const std::string& dir) {
   for (const auto& round : result.rounds) {
     const auto& success = round.evaluation.success;
     std::ostringstream interval;
-    interval << std::fixed << std::setprecision(2) << success.rate << " [" << success.low << ", " << success.high << "]";
+    interval << std::fixed << std::setprecision(2) << success.rate << " [" << success.low << ", "
+             << success.high << "]";
     std::ostringstream take_overs;
     if (round.round > 0)
       take_overs << round.deployment.take_overs << " in " << round.deployment.episodes << " episodes";
     else
       take_overs << "-";
-    std::cout << std::left << std::setw(7) << (round.round == 0 ? "base" : std::to_string(round.round)) << std::setw(21)
-              << interval.str() << std::setw(9) << std::fixed << std::setprecision(2) << round.evaluation.unaided.rate
-              << std::setw(32) << take_overs.str() << (round.promotion.promoted ? "promoted" : "not promoted") << "\n";
+    std::cout << std::left << std::setw(7) << (round.round == 0 ? "base" : std::to_string(round.round))
+              << std::setw(21) << interval.str() << std::setw(9) << std::fixed << std::setprecision(2)
+              << round.evaluation.unaided.rate << std::setw(32) << take_overs.str()
+              << (round.promotion.promoted ? "promoted" : "not promoted") << "\n";
   }
   std::cout << "\npolicy   " << result.policy << "\nnumbers  " << dir << "/summary.json\n"
             << what_happened(result) << "; open " << dir << "/report.html\n";
@@ -97,17 +99,19 @@ void run_refine(const RefineArguments& arguments) {
 
 int main(int argc, char** argv) {
   CLI::App app(
-      "Runs the refinement loop: demonstrations -> SFT base -> rounds of deployment with take-overs, labelling, "
+      "Runs the refinement loop: demonstrations -> SFT base -> rounds of deployment with take-overs, "
+      "labelling, "
       "refinement and evaluation. A refined policy is promoted only if it is not worse. With "
       "refine.comparison.methods, several objectives are compared on the same corrections.",
       "apo-refine");
   RefineArguments arguments;
   apps::add_config_options(app, arguments.config);
   apps::add_existing_run_options(app, arguments.existing);
-  auto* merge = app.add_option("--merge", arguments.merge,
-                               "instead of running: print the tables of several comparisons as one, e.g. of several "
-                               "freshly trained bases")
-                    ->type_name("DIR");
+  auto* merge =
+      app.add_option("--merge", arguments.merge,
+                     "instead of running: print the tables of several comparisons as one, e.g. of several "
+                     "freshly trained bases")
+          ->type_name("DIR");
   app.add_option("--output", arguments.output, "with --merge: write the tables to this file")
       ->type_name("FILE")
       ->needs(merge);

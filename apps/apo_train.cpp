@@ -1,11 +1,11 @@
 // apo-train: one training run, from a YAML config to checkpoints.
 #include <iostream>
 
-#include "app_main.h"
 #include "apo/base/finishing.h"
 #include "apo/base/log.h"
 #include "apo/config/options.h"
 #include "apo/report/report.h"
+#include "app_main.h"
 
 namespace {
 
@@ -24,7 +24,8 @@ training::TrainHooks hooks_of(const RunConfig& config) {
   if (config.training.train.eval_every > 0) {
     hooks.evaluate = [&config](models::Policy& policy, int64_t) {
       const deploy::EvalResult result = deploy::evaluate(policy, config.environment, config.eval);
-      return std::map<std::string, double>{{"success_rate", result.success.rate}, {"unaided_rate", result.unaided.rate}};
+      return std::map<std::string, double>{{"success_rate", result.success.rate},
+                                           {"unaided_rate", result.unaided.rate}};
     };
   }
   return hooks;
@@ -50,7 +51,8 @@ void run_train(const TrainArguments& arguments) {
   try {
     const auto result = training::train(options, arguments.existing.value(), hooks_of(*config));
     write_report(options.run.dir);
-    std::cout << "checkpoint " << result.checkpoint.string() << "\nreport     " << options.run.dir << "/report.html\n";
+    std::cout << "checkpoint " << result.checkpoint.string() << "\nreport     " << options.run.dir
+              << "/report.html\n";
   } catch (const Interrupted&) {
     write_report(options.run.dir);
     throw;
@@ -64,7 +66,8 @@ void run_train(const TrainArguments& arguments) {
 
 int main(int argc, char** argv) {
   CLI::App app(
-      "Trains a vision-language-action policy on recorded trajectories: by supervised fine-tuning (objective.type: sft) "
+      "Trains a vision-language-action policy on recorded trajectories: by supervised fine-tuning "
+      "(objective.type: sft) "
       "or by Action Preference Optimization (apo, arXiv 2506.07127) on desirable and undesirable steps.",
       "apo-train");
   TrainArguments arguments;

@@ -12,9 +12,9 @@
 #include "apo/base/finishing.h"
 #include "apo/base/location.h"
 #include "apo/base/log.h"
+#include "apo/base/metric_list.h"
 #include "apo/base/plugin.h"
 #include "apo/base/provenance.h"
-#include "apo/base/metric_list.h"
 #include "apo/base/text.h"
 #include "apo/base/version.h"
 #include "apo/config/options.h"
@@ -30,14 +30,18 @@ namespace {
 constexpr const char* kReferenceTitle =
     "# Every key of the config\n\nAll programs read one YAML file with these sections; each uses those that "
     "concern it. "
-    "Paths are relative to the file (in `--set`: to the working directory). `extends: FILE` (or the name of a shipped config) at the top: what FILE says holds "
-    "too, where this one does not say otherwise (key by key; a list wins whole, an empty section takes its defaults). This page is the output of "
+    "Paths are relative to the file (in `--set`: to the working directory). `extends: FILE` (or the name of "
+    "a shipped config) at the top: what FILE says holds "
+    "too, where this one does not say otherwise (key by key; a list wins whole, an empty section takes its "
+    "defaults). This page is the output of "
     "`apo-train --print-reference`; `--print-schema` prints the same as a JSON schema for editors.\n\n";
 
 constexpr const char* kMetricsTitle =
-    "\n## Metrics\n\nWhat `metrics.jsonl` (one object a step, `step` first) and TensorBoard hold. A number that an objective or a batch "
+    "\n## Metrics\n\nWhat `metrics.jsonl` (one object a step, `step` first) and TensorBoard hold. A number "
+    "that an objective or a batch "
     ""
-    "does not have is null, and left out of TensorBoard. `eval/...` of the evaluations between (`train.eval_every`) stand beside them.\n\n";
+    "does not have is null, and left out of TensorBoard. `eval/...` of the evaluations between "
+    "(`train.eval_every`) stand beside them.\n\n";
 
 constexpr const char* kExitCodes =
     "Exit codes:\n  0 done   2 wrong usage or config   3 wrong data or checkpoint   4 failure while running\n"
@@ -57,7 +61,8 @@ LogLevel log_level(const std::string& name) {
   return LogLevel::info;
 }
 
-// What this program is made of and what the machine offers: the first thing to look at when something is not found.
+// What this program is made of and what the machine offers: the first thing to look at when something is not
+// found.
 std::string about() {
   const CudaState& cuda = cuda_state();
   const std::string mujoco = simulation::Tabletop::problem();
@@ -71,7 +76,8 @@ std::string about() {
 }  // namespace
 
 void add_config_options(CLI::App& app, ConfigArguments& arguments) {
-  app.add_option("--config", arguments.config, "YAML file, or the name of a shipped config (tabletop); --print-reference lists every key")
+  app.add_option("--config", arguments.config,
+                 "YAML file, or the name of a shipped config (tabletop); --print-reference lists every key")
       ->type_name("FILE|NAME");
   app.add_option("--set", arguments.overrides, "override one key: --set objective.beta=0.2 (repeatable)")
       ->type_name("KEY.PATH=VALUE")
@@ -110,7 +116,8 @@ std::optional<RunConfig> read_config(const ConfigArguments& arguments, ConfigNee
     if (arguments.print_schema)
       std::cout << config::json_schema(every_key) << "\n";
     else
-      std::cout << kReferenceTitle << config::markdown_reference(every_key) << kMetricsTitle << metric_table();
+      std::cout << kReferenceTitle << config::markdown_reference(every_key) << kMetricsTitle
+                << metric_table();
     return std::nullopt;
   }
   // without a file, the defaults with the overrides
@@ -138,8 +145,9 @@ void add_examples(CLI::App& app, const Examples& examples) {
 
 int run_app(CLI::App& app, int argc, char** argv, const std::function<void()>& body) {
   if (version() != APO_VERSION)  // two installations, and LD_LIBRARY_PATH prefers the other's library
-    return fail(app, ExitCode::run, concat("expected the library of apo " APO_VERSION ", found ", own_file().string(),
-                                           " of apo ", version(), "; is another installation in LD_LIBRARY_PATH?"));
+    return fail(app, ExitCode::run,
+                concat("expected the library of apo " APO_VERSION ", found ", own_file().string(), " of apo ",
+                       version(), "; is another installation in LD_LIBRARY_PATH?"));
   set_command(app.get_name(), argc, argv);
   for (CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) command->footer(kExitCodes);
   const PrintableOutput printable_output(std::cout);
@@ -153,7 +161,8 @@ int run_app(CLI::App& app, int argc, char** argv, const std::function<void()>& b
          "print the completion file for bash or zsh, and stop")
       ->check(CLI::IsMember({"bash", "zsh"}))
       ->group("");
-  app.set_version_flag("--version", about, "print the version, where the libraries lie and what the machine offers, and stop");
+  app.set_version_flag("--version", about,
+                       "print the version, where the libraries lie and what the machine offers, and stop");
   app.get_formatter()->column_width(34);
   try {
     app.parse(argc, argv);

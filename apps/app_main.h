@@ -1,5 +1,5 @@
-// What every program shares: the options all of them take, and the one place where an exception becomes a message and
-// an exit code.
+// What every program shares: the options all of them take, and the one place where an exception becomes a
+// message and an exit code.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -34,7 +34,8 @@ enum class ConfigNeed { required, optional };
 /// Loads the plug-ins, reads the config, applies the overrides and sets the log level; with --print-config,
 /// --print-schema or --print-reference prints and returns nothing. ConfigError if a required --config is
 /// missing.
-std::optional<RunConfig> read_config(const ConfigArguments& arguments, ConfigNeed need = ConfigNeed::required);
+std::optional<RunConfig> read_config(const ConfigArguments& arguments,
+                                     ConfigNeed need = ConfigNeed::required);
 
 /// What `--help` shows below the options: command lines, each with what it does.
 using Examples = std::vector<std::pair<std::string, std::string>>;

@@ -8,13 +8,14 @@
 #   scripts/setup.sh --python   also what the golden-number scripts and Python benchmarks import
 #   scripts/setup.sh --peers    also robomimic, TensorBoard and the formats of LeRobot, which tests ask what they read in our files
 #   scripts/setup.sh --fuzz     also clang for the fuzzers (scripts/fuzz.sh)
+#   scripts/setup.sh --format   also clang-format (scripts/format.sh)
 #   scripts/setup.sh --browser  also Chromium, in which a test opens the reports (about 0.1 GB of download)
 #
 # Environment: APO_VENV  where the virtual environment lives (default: .venv in the project)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-with_cuda=0 with_python=0 with_peers=0 with_fuzz=0 with_browser=0 with_package=0
+with_cuda=0 with_python=0 with_peers=0 with_fuzz=0 with_browser=0 with_package=0 with_format=0
 for argument in "$@"; do
   case "$argument" in
     --cuda) with_cuda=1 ;;
@@ -22,9 +23,10 @@ for argument in "$@"; do
     --python) with_python=1 ;;
     --peers) with_peers=1 ;;
     --fuzz) with_fuzz=1 ;;
+    --format) with_format=1 ;;
     --browser) with_browser=1 ;;
-    -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) echo "setup.sh: unknown option '$argument' (valid: --cuda, --package, --python, --peers, --fuzz, --browser)" >&2; exit 2 ;;
+    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "setup.sh: unknown option '$argument' (valid: --cuda, --package, --python, --peers, --fuzz, --format, --browser)" >&2; exit 2 ;;
   esac
 done
 venv="${APO_VENV:-$PWD/.venv}"
@@ -42,6 +44,7 @@ if ((with_browser)) && ! command -v chromium >/dev/null; then
 fi
 ((with_package)) && packages+=(dpkg-dev libaec-dev zlib1g-dev debootstrap)
 ((with_fuzz)) && packages+=(clang libclang-rt-dev)
+((with_format)) && packages+=(clang-format-14)
 install_packages() { # PACKAGE...
   local package missing=() sudo=() log
   for package in "$@"; do

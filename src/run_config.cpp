@@ -4,8 +4,6 @@
 
 namespace apo {
 
-void RunConfig::visit(config::Visitor& v) {
-  RefineSetup::visit(v);
-}
+void RunConfig::visit(config::Visitor& v) { RefineSetup::visit(v); }
 
 }  // namespace apo

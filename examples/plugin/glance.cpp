@@ -16,11 +16,12 @@ struct GlanceOptions {  // policy.glance
 class Glance : public models::Policy {
  public:
   explicit Glance(const models::PolicyFiles& files)  // files.notes: camera, bins
-      : Policy({.codec = std::make_shared<tokenizers::BinCodec>(
-                    tokenizers::ActionBins(std::stoll(files.notes.at("bins"))), files.statistics.action.size()),
-                .normalizer = {files.statistics.action, files.statistics.normalization, /*epsilon=*/0},
-                .vocabulary_size = std::stoll(files.notes.at("bins")),
-                .gripper = files.statistics.gripper}),
+      : Policy(
+            {.codec = std::make_shared<tokenizers::BinCodec>(
+                 tokenizers::ActionBins(std::stoll(files.notes.at("bins"))), files.statistics.action.size()),
+             .normalizer = {files.statistics.action, files.statistics.normalization, /*epsilon=*/0},
+             .vocabulary_size = std::stoll(files.notes.at("bins")),
+             .gripper = files.statistics.gripper}),
         files_(files),
         weight_(at::zeros({action_size() * vocabulary_size(), 3 * 16 * 16}).set_requires_grad(true)) {}
   models::PolicyInput encode(std::span<const Observation> seen) const override {
@@ -33,7 +34,8 @@ class Glance : public models::Policy {
   }
   models::Score score(const models::PolicyInput& input, const models::ActionTokens&,
                       const models::ActionTokens* mismatched) override {
-    const at::Tensor logits = at::linear(input.features, weight_).view({-1, action_size(), vocabulary_size()});
+    const at::Tensor logits =
+        at::linear(input.features, weight_).view({-1, action_size(), vocabulary_size()});
     return {.logits = logits, .mismatched_logits = mismatched ? logits : at::Tensor()};
   }
   at::Tensor decode(const models::PolicyInput& input, const models::DecodeOptions&) override {

@@ -5,8 +5,8 @@
 
 namespace apo {
 
-/// The whole config: run, policy, reference, data, objective, optimizer, schedule, train, logging, environment, deploy,
-/// eval, refine. Each program uses the sections that concern it.
+/// The whole config: run, policy, reference, data, objective, optimizer, schedule, train, logging,
+/// environment, deploy, eval, refine. Each program uses the sections that concern it.
 struct RunConfig : loop::RefineSetup {
   void visit(config::Visitor& v);
 };

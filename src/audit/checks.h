@@ -4,8 +4,8 @@
 #include <memory>
 #include <vector>
 
-#include "apo/base/error.h"
 #include "apo/audit/validate.h"
+#include "apo/base/error.h"
 #include "audit/scan.h"
 
 namespace apo::audit {

@@ -8,8 +8,8 @@
 
 #include "apo/base/error.h"
 #include "apo/pictures/transforms.h"
-#include "pictures/canvas.h"
 #include "audit/scan.h"
+#include "pictures/canvas.h"
 
 namespace apo::audit {
 namespace {
@@ -19,23 +19,27 @@ using pictures::Color;
 using pictures::source_color;
 
 constexpr int64_t kBorder = 4, kStrip = 11, kGap = 6, kTitle = 28, kMargin = 10;
-constexpr int64_t kLargestSide = 16383;   // of a WebP picture
+constexpr int64_t kLargestSide = 16383;  // of a WebP picture
 constexpr size_t kMostEpisodes = 256;
 constexpr Color kBackground{24, 24, 27}, kText{235, 235, 240}, kDim{160, 160, 170}, kInk{12, 12, 14};
 
 Color color_of(StepLabel label) {
   switch (label) {
-    case StepLabel::desirable: return {120, 200, 130};
-    case StepLabel::intervention: return {255, 196, 90};
-    case StepLabel::undesirable: return {235, 85, 85};
-    case StepLabel::skipped: return {120, 120, 128};
+    case StepLabel::desirable:
+      return {120, 200, 130};
+    case StepLabel::intervention:
+      return {255, 196, 90};
+    case StepLabel::undesirable:
+      return {235, 85, 85};
+    case StepLabel::skipped:
+      return {120, 120, 128};
   }
   return kDim;
 }
 
 struct Frame {
   int64_t timestep = 0;
-  at::Tensor image;   // resized
+  at::Tensor image;  // resized
   ActionSource source = ActionSource::policy;
   StepLabel label = StepLabel::skipped;
   std::string reason;
@@ -72,7 +76,8 @@ std::string camera_of(const ScannedEpisode& e, const std::string& wanted) {
   const std::string where = concat(e.in.file.path().string(), ": ", e.record.name);
   APO_CHECK(DataError, !names.empty(), where, ": expected a camera, found none");
   if (wanted.empty()) return e.record.cameras.begin()->first;
-  APO_CHECK(DataError, e.record.cameras.contains(wanted), where, ": no camera '", wanted, "' (valid: ", names, ")");
+  APO_CHECK(DataError, e.record.cameras.contains(wanted), where, ": no camera '", wanted, "' (valid: ", names,
+            ")");
   return wanted;
 }
 
@@ -85,13 +90,14 @@ Block block_of(const ScannedEpisode& e, const ContactSheetOptions& sheet) {
                                                      : "failure";
   Block block;
   block.title = concat(e.in.file.path().filename().string(), "  ", record.name);
-  block.subtitle = concat("'", record.instruction, "'  ", record.num_steps(), " steps, ", ending, ", camera ", camera);
+  block.subtitle =
+      concat("'", record.instruction, "'  ", record.num_steps(), " steps, ", ending, ", camera ", camera);
   for (const int64_t t : chosen_steps(e.steps, sheet.frames)) {
     const at::Tensor image = e.in.file.observation(e.index, t, {camera}).images.at(camera);
     const int64_t width = std::clamp<int64_t>(sheet.size * image.size(1) / image.size(0), 1, 4 * sheet.size);
     const auto i = static_cast<size_t>(t);
-    block.frames.push_back({t, pictures::resize(image, sheet.size, width), record.sources[i], e.steps[i].label,
-                            e.steps[i].reason});
+    block.frames.push_back({t, pictures::resize(image, sheet.size, width), record.sources[i],
+                            e.steps[i].label, e.steps[i].reason});
   }
   return block;
 }
@@ -147,10 +153,10 @@ void expect_options(const DataOptions& options, const ContactSheetOptions& sheet
   APO_CHECK(ConfigError, !options.expert.empty() || !options.interactions.empty(),
             "no data to show: give files, or a config with data.expert or data.interactions");
   APO_CHECK(ConfigError, sheet.episodes >= 1 && sheet.frames >= 1 && sheet.columns >= 1,
-            "contact sheet: expected at least one episode, frame and column, found ", sheet.episodes, ", ", sheet.frames,
-            " and ", sheet.columns);
-  APO_CHECK(ConfigError, sheet.size >= 16 && sheet.size <= 1024, "contact sheet: expected a size of 16 to 1024 pixels, found ",
-            sheet.size);
+            "contact sheet: expected at least one episode, frame and column, found ", sheet.episodes, ", ",
+            sheet.frames, " and ", sheet.columns);
+  APO_CHECK(ConfigError, sheet.size >= 16 && sheet.size <= 1024,
+            "contact sheet: expected a size of 16 to 1024 pixels, found ", sheet.size);
 }
 
 }  // namespace
@@ -166,24 +172,28 @@ at::Tensor contact_sheet(const DataOptions& options, const ContactSheetOptions& 
   std::string names;
   int64_t num_names = 0;
   scan(limited, {.file = [](const ScannedFile&) {},
-                 .episode = [&](const ScannedEpisode& e) {
-                   if (num_names++ < 8) append_item(names, ", ", e.record.name);
-                   if (sheet.episode.empty() || e.record.name == sheet.episode) {
-                     if (blocks.size() < kMostEpisodes) blocks.push_back(block_of(e, sheet));
-                   }
-                 }});
-  APO_CHECK(DataError, !blocks.empty(), "no episode '", sheet.episode, "' (valid: ", names.empty() ? "none" : names,
-            num_names > 8 ? ", ..." : "", ")");
+                 .episode =
+                     [&](const ScannedEpisode& e) {
+                       if (num_names++ < 8) append_item(names, ", ", e.record.name);
+                       if (sheet.episode.empty() || e.record.name == sheet.episode) {
+                         if (blocks.size() < kMostEpisodes) blocks.push_back(block_of(e, sheet));
+                       }
+                     }});
+  APO_CHECK(DataError, !blocks.empty(), "no episode '", sheet.episode,
+            "' (valid: ", names.empty() ? "none" : names, num_names > 8 ? ", ..." : "", ")");
   int64_t cell = 0, height = kMargin + kLegendHeight + kMargin;
   for (const Block& block : blocks) {
     for (const Frame& frame : block.frames) cell = std::max(cell, frame.image.size(1) + 2 * kBorder);
-    height += kTitle + rows_of(block, sheet.columns) * (sheet.size + 2 * kBorder + 1 + kStrip + kGap) + kMargin;
+    height +=
+        kTitle + rows_of(block, sheet.columns) * (sheet.size + 2 * kBorder + 1 + kStrip + kGap) + kMargin;
   }
   int64_t columns = 1;
-  for (const Block& block : blocks) columns = std::max(columns, std::min(sheet.columns, static_cast<int64_t>(block.frames.size())));
+  for (const Block& block : blocks)
+    columns = std::max(columns, std::min(sheet.columns, static_cast<int64_t>(block.frames.size())));
   const int64_t width = std::max(kLegendWidth, 2 * kMargin + columns * (cell + kGap) - kGap);
-  APO_CHECK(ConfigError, width <= kLargestSide && height <= kLargestSide, "contact sheet: ", width, "x", height,
-            " pixels are more than a picture can have (", kLargestSide, "): show fewer episodes, frames or columns, or smaller ones");
+  APO_CHECK(ConfigError, width <= kLargestSide && height <= kLargestSide, "contact sheet: ", width, "x",
+            height, " pixels are more than a picture can have (", kLargestSide,
+            "): show fewer episodes, frames or columns, or smaller ones");
   Canvas canvas(height, width, kBackground);
   draw_legend(canvas, rule_text(options, sheet));
   int64_t y = kMargin + kLegendHeight + kMargin;

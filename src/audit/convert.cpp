@@ -13,10 +13,10 @@
 #include "apo/base/log.h"
 #include "apo/base/output.h"
 #include "apo/base/text.h"
-#include "base/paths.h"
 #include "audit/extras.h"
-#include "data/layouts.h"
 #include "audit/scan.h"
+#include "base/paths.h"
+#include "data/layouts.h"
 #include "data/seal.h"
 
 namespace apo::audit {
@@ -25,14 +25,17 @@ namespace {
 namespace fs = std::filesystem;
 using hdf5::Group;
 
-bool keeps_demos(TrajectoryFormat to) { return to == TrajectoryFormat::apo || to == TrajectoryFormat::robomimic; }
+bool keeps_demos(TrajectoryFormat to) {
+  return to == TrajectoryFormat::apo || to == TrajectoryFormat::robomimic;
+}
 
-// Arrays of data/demo_N that the reader turns into steps; the others are looked for here or listed as left out.
+// Arrays of data/demo_N that the reader turns into steps; the others are looked for here or listed as left
+// out.
 const std::set<std::string>& read_as_steps() {
   static const std::set<std::string> names{
-      "actions",         "obs",           "action_source", "action_modes",
-      "intv_labels",     "desirable",     "policy_action", "policy_action_valid", "decision_offset",
-      kTakeOverTimestep, kTakeOverReason, kTakeOverSince};
+      "actions",       "obs",           "action_source",       "action_modes",    "intv_labels",
+      "desirable",     "policy_action", "policy_action_valid", "decision_offset", kTakeOverTimestep,
+      kTakeOverReason, kTakeOverSince};
   return names;
 }
 
@@ -58,11 +61,11 @@ class Converter {
   TrajectoryFormat to_;
   fs::path out_;
   Unfinished unfinished_;
-  std::optional<ExtrasReader> extras_;   // of the file that is read
+  std::optional<ExtrasReader> extras_;  // of the file that is read
   std::optional<Group> root_, data_;
-  std::string first_;             // the first episode and its shape
+  std::string first_;  // the first episode and its shape
   std::string first_shape_;
-  std::string environment_;       // env_args of the first file
+  std::string environment_;  // env_args of the first file
 };
 
 void Converter::begin_file(const ScannedFile& in) {
@@ -72,8 +75,15 @@ void Converter::begin_file(const ScannedFile& in) {
   const Group* source = extras_->data();
   TrajectoryInfo info;
   // kept, counted anew, or where the instruction is found
-  static const std::set<std::string> known{"env_args", "policy", "policy_hash", "total", kSchemaAttribute, "num_demos",
-                                           "task_description", "problem_info", "macros_image_convention"};
+  static const std::set<std::string> known{"env_args",
+                                           "policy",
+                                           "policy_hash",
+                                           "total",
+                                           kSchemaAttribute,
+                                           "num_demos",
+                                           "task_description",
+                                           "problem_info",
+                                           "macros_image_convention"};
   for (const auto& [key, value] : in.file.attributes()) {
     if (key == "environment_name") info.environment_name = value;
     if (key == "environment_config") info.environment_config = value;
@@ -88,7 +98,8 @@ void Converter::begin_file(const ScannedFile& in) {
   }
   std::string environment;
   if (source) environment = source->text_attribute("env_args").value_or("");
-  if (result.num_episodes > 0 && environment != environment_) leave_out("attribute data/env_args of another environment");
+  if (result.num_episodes > 0 && environment != environment_)
+    leave_out("attribute data/env_args of another environment");
   if (!keeps_demos(to_) && !environment.empty()) leave_out("attribute data/env_args");
   if (root_ || to_ == TrajectoryFormat::released_interaction) return;
   root_ = Group::create(partial());
@@ -96,7 +107,8 @@ void Converter::begin_file(const ScannedFile& in) {
   data_ = root_->create_group("data");
   write_info(*data_, info);
   environment_ = environment;
-  if (!environment.empty() && environment.size() < kLongestAttribute) data_->set_attribute("env_args", environment);
+  if (!environment.empty() && environment.size() < kLongestAttribute)
+    data_->set_attribute("env_args", environment);
   seal_info(*data_);
   if (to_ == TrajectoryFormat::robomimic) data_->remove_attribute(kSchemaAttribute);
 }
@@ -106,7 +118,8 @@ void Converter::list_unused(const Group& demo, const EpisodeRecord& record) {
     if (!read_as_steps().contains(name) && name != "rewards" && name != "dones" &&
         !is_picture_hash(demo, name))
       leave_out("data/demo_*/" + name);
-  static const std::set<std::string> known{"num_samples", "task_description", "outcome", "success", "policy_hash", "ep_meta"};
+  static const std::set<std::string> known{"num_samples", "task_description", "outcome",
+                                           "success",     "policy_hash",      "ep_meta"};
   for (const std::string& key : demo.attribute_names())
     if (!known.contains(key) && !is_seal(key)) leave_out("attribute data/demo_*/" + key);
   for (const auto& [path, what] : record.unused)
@@ -118,23 +131,26 @@ void Converter::expect_like_the_first(const ScannedEpisode& e, const Episode& ep
   std::string shape = concat("actions of ", e.record.actions[0].size());
   for (const auto& [name, image] : episode.steps[0].observation.images)
     shape += concat(", camera ", name, ' ', image.size(0), 'x', image.size(1));
-  for (const auto& [name, values] : episode.steps[0].observation.state) shape += concat(", state ", name, " [", values.size(), "]");
+  for (const auto& [name, values] : episode.steps[0].observation.state)
+    shape += concat(", state ", name, " [", values.size(), "]");
   const std::string where = concat(e.in.file.path().string(), ": ", e.record.name);
   if (first_.empty()) {
     first_ = where;
     first_shape_ = shape;
   }
-  APO_CHECK(DataError, shape == first_shape_, where, ": expected ", first_shape_, " as in ", first_, ", found ", shape,
-            "; convert such episodes into files of their own");
+  APO_CHECK(DataError, shape == first_shape_, where, ": expected ", first_shape_, " as in ", first_,
+            ", found ", shape, "; convert such episodes into files of their own");
 }
 
 void Converter::add(const ScannedEpisode& e) {
   expect_no_nan(e);
   const Extras extras = extras_->read(e.record);
-  for (const std::string& name : extras.of_another_shape) leave_out(concat("data/demo_*/", name, " of another shape"));
+  for (const std::string& name : extras.of_another_shape)
+    leave_out(concat("data/demo_*/", name, " of another shape"));
   {
     hdf5::Session session;
-    const Group* source = extras_->data();  // an episode that it lacks is in the journal of a recording that was cut off
+    // an episode that it lacks is in the journal of a recording that was cut off
+    const Group* source = extras_->data();
     if (source && source->has(e.record.name)) list_unused(source->group(e.record.name), e.record);
   }
   Episode episode = read_episode(e.in.file, e.index, e.record, extras);
@@ -177,12 +193,16 @@ void Converter::write_demo(const ScannedEpisode& e, Episode episode, const std::
 
 void Converter::list_lost_by_steps(const Episode& episode) {
   const auto& images = episode.steps[0].observation.images;
-  if (images.size() == 1 && images.begin()->first != "third") leave_out(concat("camera name ", images.begin()->first, " (now third)"));
-  const auto any = [&episode](auto has) { return std::any_of(episode.steps.begin(), episode.steps.end(), has); };
+  if (images.size() == 1 && images.begin()->first != "third")
+    leave_out(concat("camera name ", images.begin()->first, " (now third)"));
+  const auto any = [&episode](auto has) {
+    return std::any_of(episode.steps.begin(), episode.steps.end(), has);
+  };
   for (const auto& [name, values] : episode.steps[0].observation.state) leave_out("data/demo_*/obs/" + name);
   if (any([](const Step& step) { return step.reward != 0; })) leave_out("data/demo_*/rewards");
   if (any([](const Step& step) { return step.desirable.has_value(); })) leave_out("data/demo_*/desirable");
-  if (any([](const Step& step) { return step.policy_action.has_value(); })) leave_out("data/demo_*/policy_action");
+  if (any([](const Step& step) { return step.policy_action.has_value(); }))
+    leave_out("data/demo_*/policy_action");
   if (any([](const Step& step) { return step.decision_offset.has_value(); }))
     leave_out("data/demo_*/decision_offset");
   if (any([](const Step& step) { return step.take_over.has_value(); }))
@@ -226,7 +246,8 @@ void Converter::write_timesteps(const ScannedEpisode& e, const Episode& episode)
       // the released loader knows one camera by this name
       const std::string camera = step.observation.images.size() == 1 ? "third" : name;
       const at::Tensor plain = image.contiguous();
-      timestep.write(camera + "_obs", std::span(plain.const_data_ptr<uint8_t>(), static_cast<size_t>(plain.numel())),
+      timestep.write(camera + "_obs",
+                     std::span(plain.const_data_ptr<uint8_t>(), static_cast<size_t>(plain.numel())),
                      {plain.size(0), plain.size(1), 3});
     }
     const int8_t who = !e.record.recorded[t] ? 0 : step.source == ActionSource::policy ? 2 : 1;
@@ -253,14 +274,17 @@ void Converter::remove_partial() const {
 }
 
 void expect_target(TrajectoryFormat to, const fs::path& out) {
-  const bool known = keeps_demos(to) || to == TrajectoryFormat::released_demo || to == TrajectoryFormat::released_interaction;
+  const bool known = keeps_demos(to) || to == TrajectoryFormat::released_demo ||
+                     to == TrajectoryFormat::released_interaction;
   APO_CHECK(ConfigError, known, "cannot write the layout '", to_string(to),
             "' (valid: apo, robomimic, released-demo, released-interaction)");
   APO_CHECK(ConfigError, !out.empty(), "expected a file or directory to write to (--output)");
   const bool directory = to == TrajectoryFormat::released_interaction;
-  APO_CHECK(ConfigError, hdf5::names_a_file(out) != directory, out.string(), ": expected ",
-            directory ? "a directory: this layout is one file an episode" : "a name that ends in .hdf5 or .h5");
-  APO_CHECK(ConfigError, !fs::exists(out), out.string(), ": exists already; conversions are never written over it");
+  APO_CHECK(
+      ConfigError, hdf5::names_a_file(out) != directory, out.string(), ": expected ",
+      directory ? "a directory: this layout is one file an episode" : "a name that ends in .hdf5 or .h5");
+  APO_CHECK(ConfigError, !fs::exists(out), out.string(),
+            ": exists already; conversions are never written over it");
   check_writable(out);
 }
 
@@ -276,7 +300,8 @@ DataOptions as_recorded(DataOptions options, const fs::path& out) {
       source.gripper.closed.reset();
     }
   if (codings.size() > 1)
-    log_warn(out.string(), ": grippers stay coded as in the sources, which differ: no one "
+    log_warn(out.string(),
+             ": grippers stay coded as in the sources, which differ: no one "
              "`gripper: {open: .., closed: ..}` is true of all of it; convert them apart");
   return options;
 }

@@ -41,8 +41,10 @@ Extras ExtrasReader::read(const EpisodeRecord& record) const {
   return extras;
 }
 
-Episode read_episode(const TrajectoryFile& file, int64_t index, const EpisodeRecord& record, const Extras& extras) {
-  Episode episode{.instruction = record.instruction, .steps = {}, .success = record.success, .outcome = record.outcome};
+Episode read_episode(const TrajectoryFile& file, int64_t index, const EpisodeRecord& record,
+                     const Extras& extras) {
+  Episode episode{
+      .instruction = record.instruction, .steps = {}, .success = record.success, .outcome = record.outcome};
   for (size_t t = 0; t < record.actions.size(); ++t) {
     Step step;
     step.observation = file.observation(index, static_cast<int64_t>(t));

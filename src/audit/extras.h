@@ -12,9 +12,10 @@
 namespace apo::audit {
 
 struct Extras {
-  std::vector<float> rewards, dones;       ///< [S]; empty = none
-  std::string policy_hash;                 ///< of the episode, or else of the file
-  std::vector<std::string> of_another_shape;  ///< "rewards", "dones" that are there, but not one number for each action
+  std::vector<float> rewards, dones;  ///< [S]; empty = none
+  std::string policy_hash;            ///< of the episode, or else of the file
+  /// "rewards", "dones" that are there, but not one number for each action
+  std::vector<std::string> of_another_shape;
 };
 
 class ExtrasReader {
@@ -32,6 +33,7 @@ class ExtrasReader {
 };
 
 /// One whole episode, pictures and extras included. Without stored `dones` the last step ends the episode.
-Episode read_episode(const TrajectoryFile& file, int64_t index, const EpisodeRecord& record, const Extras& extras);
+Episode read_episode(const TrajectoryFile& file, int64_t index, const EpisodeRecord& record,
+                     const Extras& extras);
 
 }  // namespace apo::audit

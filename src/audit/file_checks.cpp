@@ -17,13 +17,13 @@
 namespace apo::audit {
 namespace {
 
-constexpr int64_t kShort = 5;                // steps
-constexpr int64_t kPicturesOfAFile = 3;      // episodes a file whose pictures are looked at
+constexpr int64_t kShort = 5;            // steps
+constexpr int64_t kPicturesOfAFile = 3;  // episodes a file whose pictures are looked at
 constexpr int64_t kPicturesInAll = 100;
-constexpr int64_t kFramesOfAnEpisode = 40;   // its first, each beside the one before
-constexpr int64_t kFewFrames = 20;           // too few to say that a camera is slow
-constexpr double kStale = 0.25;              // of the frames that should show motion
-constexpr int64_t kMotionForNewPicture = 10; // steps after which a camera should see something else
+constexpr int64_t kFramesOfAnEpisode = 40;    // its first, each beside the one before
+constexpr int64_t kFewFrames = 20;            // too few to say that a camera is slow
+constexpr double kStale = 0.25;               // of the frames that should show motion
+constexpr int64_t kMotionForNewPicture = 10;  // steps after which a camera should see something else
 constexpr size_t kLongestTotal = 40;          // digits shown
 
 class Shapes : public Check {
@@ -36,7 +36,8 @@ class Shapes : public Check {
     any_camera_ = any_camera_ || !e.record.cameras.empty();
     see_unused(e);
     // pictures and states of an episode without a kept step are never read
-    if (std::all_of(e.steps.begin(), e.steps.end(), [](const LabelledStep& s) { return s.label == StepLabel::skipped; }))
+    if (std::all_of(e.steps.begin(), e.steps.end(),
+                    [](const LabelledStep& s) { return s.label == StepLabel::skipped; }))
       return;
     ++episodes_;
     Names cameras;
@@ -57,7 +58,8 @@ class Shapes : public Check {
     if (!any_camera_ && !sizes_.empty()) find(Severity::error, "no episode has a camera");
     if (any_camera_ && episodes_ > 0) about_cameras();
     for (const auto& [camera, sizes] : pictures_)
-      if (sizes.size() > 1) find(Severity::warning, "camera ", camera, " has pictures of several sizes: ", listed(sizes));
+      if (sizes.size() > 1)
+        find(Severity::warning, "camera ", camera, " has pictures of several sizes: ", listed(sizes));
     about_states();
     about_unused();
   }
@@ -68,19 +70,20 @@ class Shapes : public Check {
     int64_t count = 0;
     std::string first;
   };
-  // As training: a policy that lacks a camera stops; a fresh one takes those of the first kept step (experts first).
+  // As training: a policy that lacks a camera stops; a fresh one takes those of the first kept step (experts
+  // first).
   void about_cameras() {
     const bool named = !inputs_.cameras.empty();
     Names common, needed(inputs_.cameras.begin(), inputs_.cameras.end());
     for (const auto& [camera, n] : with_camera_)
       if (n == episodes_) common.insert(camera);
     if (!named && !inputs_.of_checkpoint) needed = *first_cameras_;
-    const std::string what =
-        concat(cameras_.size() > 1 ? "mixed cameras: " : "cameras: ", listed(cameras_), "; ",
-               common.empty() ? "no camera is in all episodes" : concat("only ", joined(common, ", "), " in all"));
+    const std::string what = concat(
+        cameras_.size() > 1 ? "mixed cameras: " : "cameras: ", listed(cameras_), "; ",
+        common.empty() ? "no camera is in all episodes" : concat("only ", joined(common, ", "), " in all"));
     if (!std::includes(common.begin(), common.end(), needed.begin(), needed.end()))
       find(Severity::error, what, ", and the policy needs ", joined(needed, ", "), why_not(needed, common),
-           !named ? " (all of the first episode, unless policy.cameras names others)"
+           !named                  ? " (all of the first episode, unless policy.cameras names others)"
            : are_the_checkpoints() ? " (the checkpoint's cameras)"
                                    : " (policy.cameras)");
     else if (cameras_.size() > 1)
@@ -102,23 +105,25 @@ class Shapes : public Check {
   }
   void about_states() {
     const auto used = [this](const std::string& state) {
-      return std::find(inputs_.state_keys.begin(), inputs_.state_keys.end(), state) != inputs_.state_keys.end();
+      return std::find(inputs_.state_keys.begin(), inputs_.state_keys.end(), state) !=
+             inputs_.state_keys.end();
     };
     for (const std::string& state : inputs_.state_keys)
       if (episodes_ > 0 && !widths_.contains(state))
         find(Severity::error, "no episode has the state ", state, named_by(), why_not(state));
     for (const auto& [state, widths] : widths_) {
-      const Severity severity = used(state)              ? Severity::error
+      const Severity severity = used(state)             ? Severity::error
                                 : inputs_.of_checkpoint ? Severity::warning
                                                         : Severity::note;
-      const char* use =
-          !used(state) ? inputs_.of_checkpoint ? " (if the checkpoint's policy needs it, training stops)"
-                                               : " (not used: policy.state_keys does not name it)"
-          : are_the_checkpoints() ? " (the checkpoint needs it)"
-                                  : " (policy.state_keys needs it)";
+      const char* use = !used(state)            ? inputs_.of_checkpoint
+                                                      ? " (if the checkpoint's policy needs it, training stops)"
+                                                      : " (not used: policy.state_keys does not name it)"
+                        : are_the_checkpoints() ? " (the checkpoint needs it)"
+                                                : " (policy.state_keys needs it)";
       if (widths.size() > 1) find(severity, "state ", state, " has several sizes: ", listed(widths), use);
       if (with_state_[state] < episodes_)
-        find(severity, "state ", state, " is only in ", share(with_state_[state], episodes_, "episodes"), use);
+        find(severity, "state ", state, " is only in ", share(with_state_[state], episodes_, "episodes"),
+             use);
     }
   }
   // Cameras and states that are known are the checkpoint's own, not the config's.
@@ -174,12 +179,12 @@ class Shapes : public Check {
   std::map<int64_t, Seen> sizes_;
   const PolicyInputs inputs_;
   std::map<Names, Seen> cameras_;
-  std::optional<Names> first_cameras_;   // of the first episode with a kept step
+  std::optional<Names> first_cameras_;  // of the first episode with a kept step
   bool any_camera_ = false;
   std::map<std::string, std::map<std::string, Seen>> pictures_, widths_;
   std::map<std::string, Seen> unused_, remarks_;
   std::map<std::string, int64_t> with_state_, with_camera_;
-  int64_t episodes_ = 0;   // with a kept step
+  int64_t episodes_ = 0;  // with a kept step
 };
 
 class Pictures : public Check {
@@ -196,7 +201,8 @@ class Pictures : public Check {
       if (key == "macros_image_convention") convention = value;
     if (in.source.image_orientation == ImageOrientation::automatic && convention.empty())
       find(Severity::warning, in.file.path().string(),
-           ": a LIBERO file that does not say how its pictures lie; taken as stored bottom row first and turned upright "
+           ": a LIBERO file that does not say how its pictures lie; taken as stored bottom row first and "
+           "turned upright "
            "(look at `apo-data contact-sheet`; image_orientation of its source decides otherwise)");
     conventions_.insert(convention.empty() ? "opengl" : convention);
   }
@@ -214,14 +220,13 @@ class Pictures : public Check {
   void finish() override {
     for (const auto& [what, seen] : odd_)
       find(severity(what.first), "camera ", what.first, ' ', what.second, " in ",
-           share(seen.first, looked_, "episodes looked at"),
-           " (first: ", seen.second, ")");
+           share(seen.first, looked_, "episodes looked at"), " (first: ", seen.second, ")");
     for (const auto& [camera, frames] : frames_)
       if (frames.seen >= kFewFrames &&
           static_cast<double>(frames.stale) > kStale * static_cast<double>(frames.seen))
         find(severity(camera), "camera ", camera, " repeats the frame before in ",
-             share(frames.stale, frames.seen, "frames looked at"), " although the robot moves (first: ",
-             frames.first, "): is it slower than the actions?");
+             share(frames.stale, frames.seen, "frames looked at"),
+             " although the robot moves (first: ", frames.first, "): is it slower than the actions?");
     if (conventions_.size() > 1)
       find(Severity::note, "LIBERO files of both conventions (opengl, opencv): each is turned as it says");
   }
@@ -290,7 +295,9 @@ class Pictures : public Check {
 
 class Lengths : public Check {
  public:
-  Lengths() : Check("lengths", concat("no episode is shorter than ", kShort, " steps or far longer than the others")) {}
+  Lengths()
+      : Check("lengths",
+              concat("no episode is shorter than ", kShort, " steps or far longer than the others")) {}
   void see(const ScannedEpisode& e) override {
     const int64_t n = e.record.num_steps();
     if (n < kShort && short_++ == 0) first_ = place(e);
@@ -300,7 +307,8 @@ class Lengths : public Check {
     ++episodes_;
   }
   void finish() override {
-    if (short_ > 0) find(Severity::warning, share(short_, episodes_, "episodes"), " are shorter (first: ", first_, ")");
+    if (short_ > 0)
+      find(Severity::warning, share(short_, episodes_, "episodes"), " are shorter (first: ", first_, ")");
     int64_t before = 0, median = 0;
     for (const auto& [length, n] : lengths_) {
       if (2 * (before += n) < episodes_) continue;
@@ -327,11 +335,12 @@ class Duplicates : public Check {
     if (!fresh && count_++ == 0) first_ = concat(place(e), " and ", other->second);
   }
   void finish() override {
-    if (count_ > 0) find(Severity::warning, count_, " episodes repeat another one (first: ", first_, "): they count twice");
+    if (count_ > 0)
+      find(Severity::warning, count_, " episodes repeat another one (first: ", first_, "): they count twice");
   }
 
  private:
-  std::unordered_map<std::string, std::string> seen_;   // by the hash of an episode's actions
+  std::unordered_map<std::string, std::string> seen_;  // by the hash of an episode's actions
   int64_t count_ = 0;
   std::string first_;
 };
@@ -342,7 +351,9 @@ class Totals : public Check {
   void see_file(const ScannedFile& in) override {
     close();
     for (const auto& [key, value] : in.file.attributes())
-      if (key == "total" && in.source.limit == 0 && value.find_first_not_of("0123456789") == std::string::npos) total_ = value;
+      if (key == "total" && in.source.limit == 0 &&
+          value.find_first_not_of("0123456789") == std::string::npos)
+        total_ = value;
     path_ = in.file.path().string();
     steps_ = 0;
   }
@@ -352,11 +363,11 @@ class Totals : public Check {
  private:
   void close() {
     if (!total_.empty() && whole_number(total_) != steps_)
-      find(Severity::warning, path_, ": total is ", total_.substr(0, kLongestTotal), ", its readable episodes have ", steps_,
-           " steps");
+      find(Severity::warning, path_, ": total is ", total_.substr(0, kLongestTotal),
+           ", its readable episodes have ", steps_, " steps");
     total_.clear();
   }
-  std::string path_, total_;   // total_: digits, perhaps more than a number can have
+  std::string path_, total_;  // total_: digits, perhaps more than a number can have
   int64_t steps_ = 0;
 };
 

@@ -83,9 +83,8 @@ class Units : public Numbers {
     for (const auto& [number, source] : sources_)
       for (size_t a = 0; a < kActors; ++a)
         for (size_t b = a + 1; b < kActors; ++b)
-          compare(source_and_actor(source.name, a), source.actors[a],
-                  source_and_actor(source.name, b), source.actors[b],
-                  kFewOfAnActor, false);
+          compare(source_and_actor(source.name, a), source.actors[a], source_and_actor(source.name, b),
+                  source.actors[b], kFewOfAnActor, false);
     if (!statistics_.of_experts()) return;
     // interactions are normalised by the experts' statistics, whatever single source of theirs looks like
     std::string experts;

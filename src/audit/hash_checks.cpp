@@ -18,7 +18,7 @@ class Hashes : public Check {
     data_.reset();
     try {
       data_ = open_data_group(in.file);
-    } catch (const DataError&) {   // told by `readable`
+    } catch (const DataError&) {  // told by `readable`
     }
   }
   void see(const ScannedEpisode& e) override {

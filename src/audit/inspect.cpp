@@ -30,7 +30,7 @@ struct SourceTally {
   std::map<std::string, std::string> unused, remarks;  // of the first episode that has them
   std::vector<std::string> left_out;
   LabelCounts labels;
-  std::map<int64_t, int64_t> windows;   // of take-overs that make negatives, by length
+  std::map<int64_t, int64_t> windows;  // of take-overs that make negatives, by length
   std::array<int64_t, 4> by_label{};
   ActionSample actions;
   int64_t files = 0, episodes = 0, steps = 0;
@@ -73,8 +73,8 @@ void SourceTally::add(const ScannedEpisode& e) {
   remarks.insert(record.remarks.begin(), record.remarks.end());
   const size_t size = record.actions[0].size();
   if (action_size == 0) action_size = size;
-  APO_CHECK(DataError, size == action_size, e.in.file.path().string(), ": actions of ", record.name, ": expected ",
-            action_size, " numbers as in ", first_path, ", found ", size);
+  APO_CHECK(DataError, size == action_size, e.in.file.path().string(), ": actions of ", record.name,
+            ": expected ", action_size, " numbers as in ", first_path, ", found ", size);
   count_labels(e.steps, labels);
   add_steps(e);
 }
@@ -87,7 +87,8 @@ void SourceTally::add_steps(const ScannedEpisode& e) {
     ++by_source[record.recorded[t] ? std::string(to_string(record.sources[t])) : "marked skipped"];
     if (e.steps[t].take_over && !e.steps[t].no_negatives) ++windows[e.steps[t].window_steps];
     if (e.steps[t].take_over) ++by_reason[reason_of(record, static_cast<int64_t>(t))];
-    const bool finite = std::all_of(record.actions[t].begin(), record.actions[t].end(), [](float a) { return std::isfinite(a); });
+    const bool finite = std::all_of(record.actions[t].begin(), record.actions[t].end(),
+                                    [](float a) { return std::isfinite(a); });
     if (finite && record.recorded[t]) actions.add(record.actions[t]);
   }
 }
@@ -115,7 +116,8 @@ void add_windows(const SourceTally& tally, Json& json) {
   }
   json["window_steps"] = Json::object();
   if (lengths.empty()) return;
-  for (const auto& [name, q] : {std::pair{"min", 0.0}, {"q25", 0.25}, {"median", 0.5}, {"q75", 0.75}, {"max", 1.0}})
+  for (const auto& [name, q] :
+       {std::pair{"min", 0.0}, {"q25", 0.25}, {"median", 0.5}, {"q75", 0.75}, {"max", 1.0}})
     json["window_steps"][name] = quantile(lengths, q);
 }
 
@@ -182,12 +184,19 @@ Json inspect(const DataOptions& options) {
   APO_CHECK(ConfigError, !options.expert.empty() || !options.interactions.empty(),
             "no data to inspect: give files, or a config with data.expert or data.interactions");
   Json json;
-  for (const SourceOptions& source : options.expert) json["sources"].push_back(describe(source, true, options));
-  for (const SourceOptions& source : options.interactions) json["sources"].push_back(describe(source, false, options));
-  Json total{{"files", 0}, {"episodes", 0}, {"steps", 0}, {"pools", {{"desirable", 0}, {"intervention", 0}, {"undesirable", 0}}}};
+  for (const SourceOptions& source : options.expert)
+    json["sources"].push_back(describe(source, true, options));
+  for (const SourceOptions& source : options.interactions)
+    json["sources"].push_back(describe(source, false, options));
+  Json total{{"files", 0},
+             {"episodes", 0},
+             {"steps", 0},
+             {"pools", {{"desirable", 0}, {"intervention", 0}, {"undesirable", 0}}}};
   for (const Json& source : json["sources"]) {
-    for (const char* key : {"files", "episodes", "steps"}) total[key] = total[key].get<int64_t>() + source[key].get<int64_t>();
-    for (auto& [pool, n] : total["pools"].items()) n = n.get<int64_t>() + source["pools"][pool].get<int64_t>();
+    for (const char* key : {"files", "episodes", "steps"})
+      total[key] = total[key].get<int64_t>() + source[key].get<int64_t>();
+    for (auto& [pool, n] : total["pools"].items())
+      n = n.get<int64_t>() + source["pools"][pool].get<int64_t>();
   }
   json["total"] = total;
   return json;
@@ -215,7 +224,8 @@ void print_source(const Json& source, bool by_onset, std::ostream& out) {
   out << printable(source["path"].get<std::string>()) << " (" << source["kind"].get<std::string>() << ")\n";
   std::string formats;
   for (const auto& [name, n] : source["format"].items()) append_item(formats, ", ", name);
-  line("size", concat(source["files"], " files, ", source["episodes"], " episodes, ", source["steps"], " steps"));
+  line("size",
+       concat(source["files"], " files, ", source["episodes"], " episodes, ", source["steps"], " steps"));
   line("layout", formats);
   line("steps by source", listed(source["steps_by_source"]));
   const auto no_negatives = source["take_overs_without_negatives"].get<int64_t>();
@@ -223,8 +233,9 @@ void print_source(const Json& source, bool by_onset, std::ostream& out) {
                             ", nothing to imitate: ", source["take_overs_with_nothing_to_imitate"],
                             no_negatives > 0 ? concat(", no negatives: ", no_negatives) : "", ")"));
   if (const Json& w = source["window_steps"]; by_onset && !w.empty()) {
-    line("windows", concat("by onset (not found: ", source["take_overs_without_onset"], "), steps: min ", w["min"],
-                           ", quartiles ", w["q25"], ' ', w["median"], ' ', w["q75"], ", max ", w["max"]));
+    line("windows",
+         concat("by onset (not found: ", source["take_overs_without_onset"], "), steps: min ", w["min"],
+                ", quartiles ", w["q25"], ' ', w["median"], ' ', w["q75"], ", max ", w["max"]));
     std::string by_steps;
     for (const auto& [steps, n] : source["windows_by_steps"].items())
       append_item(by_steps, ", ", steps, ": ", n.get<int64_t>());
@@ -252,7 +263,8 @@ void print_source(const Json& source, bool by_onset, std::ostream& out) {
   for (const auto& [name, what] : source["unused"].items())
     line("not read", concat(name, ": ", what.get<std::string>()));
   for (const Json& what : source["left_out"]) line("left out", what.get<std::string>());
-  for (const auto& [name, n] : source["instructions"].items()) line("instruction", concat("'", name, "' in ", n, " episodes"));
+  for (const auto& [name, n] : source["instructions"].items())
+    line("instruction", concat("'", name, "' in ", n, " episodes"));
   line("action", concat("[", source["action"]["size"], "]"));
   for (const char* key : {"min", "q01", "q99", "max"})
     if (source["action"].contains(key)) line(std::string("  ").append(key), numbers(source["action"][key]));
@@ -264,7 +276,9 @@ void print_source(const Json& source, bool by_onset, std::ostream& out) {
 
 }  // namespace
 
-std::string inspect_json(const DataOptions& options) { return inspect(options).dump(2, ' ', false, Json::error_handler_t::replace); }
+std::string inspect_json(const DataOptions& options) {
+  return inspect(options).dump(2, ' ', false, Json::error_handler_t::replace);
+}
 
 std::string inspect_text(const DataOptions& options) {
   const Json json = inspect(options);

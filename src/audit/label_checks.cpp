@@ -25,7 +25,7 @@ class Pools : public Check {
     }
   }
   void finish() override {
-    if (!any_episode_) {   // no advice on shares before there is anything to share
+    if (!any_episode_) {  // no advice on shares before there is anything to share
       if (needed_) find(Severity::error, "every pool is empty, for no episode was read");
       return;
     }
@@ -37,8 +37,9 @@ class Pools : public Check {
  private:
   void expect(const char* name, double share, int64_t count) {
     if (share <= 0 || count > 0) return;
-    find(needed_ ? Severity::error : Severity::note, "the ", name, " pool is empty, but its share of a batch is ", share,
-         ": record such steps, or set data.pools.", name, " to 0");
+    find(needed_ ? Severity::error : Severity::note, "the ", name,
+         " pool is empty, but its share of a batch is ", share, ": record such steps, or set data.pools.",
+         name, " to 0");
   }
   PoolOptions shares_;
   bool needed_, any_episode_ = false;
@@ -48,10 +49,11 @@ class Pools : public Check {
 class Windows : public Check {
  public:
   explicit Windows(const LabelOptions& labels)
-      : Check("windows", labels.window == LabelWindow::onset
-                             ? std::string("before each take-over the mistake's onset is found (data.labels.window)")
-                             : concat("before each take-over lie K = ", labels.steps_before_intervention,
-                                      " policy steps (data.labels.steps_before_intervention)")),
+      : Check("windows",
+              labels.window == LabelWindow::onset
+                  ? std::string("before each take-over the mistake's onset is found (data.labels.window)")
+                  : concat("before each take-over lie K = ", labels.steps_before_intervention,
+                           " policy steps (data.labels.steps_before_intervention)")),
         by_onset_(labels.window == LabelWindow::onset),
         k_(labels.steps_before_intervention),
         named_(labels.undesirable_reasons) {}
@@ -77,12 +79,15 @@ class Windows : public Check {
     about_reasons();
     if (no_onset_ > 0)
       find(2 * no_onset_ > take_overs_ ? Severity::warning : Severity::note,
-           share(no_onset_, take_overs_, "take-overs"), " have no onset that actions tell (first: ", first_no_onset_,
-           "): the human's first actions (data.labels.credit_actions) move less than data.filter.min_motion; the last ",
+           share(no_onset_, take_overs_, "take-overs"),
+           " have no onset that actions tell (first: ", first_no_onset_,
+           "): the human's first actions (data.labels.credit_actions) move less than data.filter.min_motion; "
+           "the last ",
            k_, " policy steps are undesirable (data.labels.steps_before_intervention)");
     if (cut_short_ == 0) return;
-    find(2 * cut_short_ > take_overs_ ? Severity::warning : Severity::note, share(cut_short_, take_overs_, "take-overs"),
-         " have ", by_onset_ ? "too few policy steps" : "fewer", " (first: ", first_,
+    find(2 * cut_short_ > take_overs_ ? Severity::warning : Severity::note,
+         share(cut_short_, take_overs_, "take-overs"), " have ", by_onset_ ? "too few policy steps" : "fewer",
+         " (first: ", first_,
          by_onset_ ? std::string("): the human acted from the start on, or took over again at once")
                    : concat("): the human took over again within ", k_, " steps, or near the start"));
   }
@@ -107,7 +112,8 @@ class Windows : public Check {
   }
 
   bool by_onset_;
-  int64_t k_, take_overs_ = 0, cut_short_ = 0, no_onset_ = 0, nothing_to_imitate_ = 0;  // of take-overs that make negatives
+  // of take-overs that make negatives
+  int64_t k_, take_overs_ = 0, cut_short_ = 0, no_onset_ = 0, nothing_to_imitate_ = 0;
   std::vector<std::string> named_;
   std::set<std::string> recorded_;
   std::map<std::string, int64_t> without_;
@@ -183,18 +189,20 @@ class Labels : public Check {
       source.human += e.record.recorded[t] && e.record.sources[t] == ActionSource::intervention;
       source.expert += e.record.recorded[t] && e.record.sources[t] == ActionSource::expert;
     }
-    const auto labelled = std::count_if(e.record.desirable.begin(), e.record.desirable.end(), [](const auto& d) { return d.has_value(); });
+    const auto labelled = std::count_if(e.record.desirable.begin(), e.record.desirable.end(),
+                                        [](const auto& d) { return d.has_value(); });
     source.labelled += labelled > 0;
     source.failed += e.in.is_expert && std::any_of(e.steps.begin(), e.steps.end(), [](const LabelledStep& s) {
                        return s.reason == "failed demonstration";
                      });
-    const bool by_policy = std::count(e.record.sources.begin(), e.record.sources.end(), ActionSource::policy) > 0;
+    const bool by_policy =
+        std::count(e.record.sources.begin(), e.record.sources.end(), ActionSource::policy) > 0;
     source.open_ended += by_policy && !e.record.success;
   }
   void finish() override {
     for (const auto& [number, keys] : keys_)
-      find(Severity::note, "robomimic's filter keys are not followed, all demonstrations are used (", files_with_keys_[number],
-           files_with_keys_[number] == 1 ? " file; " : " files; ", keys, ")");
+      find(Severity::note, "robomimic's filter keys are not followed, all demonstrations are used (",
+           files_with_keys_[number], files_with_keys_[number] == 1 ? " file; " : " files; ", keys, ")");
     for (const auto& [number, s] : sources_) {
       if (s.is_expert && s.policy > 0)
         find(Severity::warning, s.name, ": ", share(s.policy, s.steps, "steps"),
@@ -207,7 +215,8 @@ class Labels : public Check {
         find(Severity::warning, s.name, ": ", share(s.skipped, s.steps, "steps"),
              " are skipped (`apo-data inspect` lists the reasons)");
       if (s.labelled > 0 && s.labelled < s.episodes)
-        find(Severity::note, s.name, ": ", share(s.labelled, s.episodes, "episodes"), " hold explicit labels, the others none");
+        find(Severity::note, s.name, ": ", share(s.labelled, s.episodes, "episodes"),
+             " hold explicit labels, the others none");
     }
   }
 
@@ -220,24 +229,28 @@ class Labels : public Check {
   };
   void about_interactions(const Source& s) {
     if (s.policy == 0 && s.human == 0 && s.expert > 0)
-      find(with_config_ ? Severity::warning : Severity::note, s.name, ": every step is an expert's (what says who acted says "
+      find(with_config_ ? Severity::warning : Severity::note, s.name,
+           ": every step is an expert's (what says who acted says "
            "so, or nothing does) and counts as a demonstration: in a config it belongs under data.expert");
     else if (s.policy > 0 && s.human == 0)
       find(Severity::warning, s.name, ": no human correction, so nothing is undesirable by the K-step rule");
     if (s.open_ended > 0)
       find(Severity::warning, s.name, ": ", share(s.open_ended, s.episodes, "episodes"),
-           " do not say whether they succeeded: the policy's steps after the last take-over count as desirable");
+           " do not say whether they succeeded: the policy's steps after the last take-over count as "
+           "desirable");
   }
   bool with_config_;
   std::map<int64_t, Source> sources_;
   std::map<int64_t, int64_t> files_with_keys_;
-  std::map<int64_t, std::string> keys_;   // by source: of its first file with any
+  std::map<int64_t, std::string> keys_;  // by source: of its first file with any
 };
 
 class Instructions : public Check {
  public:
   Instructions() : Check("instructions", "one task is worded in one way") {}
-  void see(const ScannedEpisode& e) override { wordings_[plain(e.record.instruction)].insert(e.record.instruction); }
+  void see(const ScannedEpisode& e) override {
+    wordings_[plain(e.record.instruction)].insert(e.record.instruction);
+  }
   void finish() override {
     for (const auto& [text, wordings] : wordings_) {
       if (text.empty()) find(Severity::warning, "some episodes have an instruction without words");

@@ -13,9 +13,9 @@
 
 namespace apo::audit {
 
-inline constexpr double kOtherUnits = 5;         // ratio of two spreads
-inline constexpr int64_t kFewSteps = 100;        // too few to compare sources by
-inline constexpr int64_t kFewOfAnActor = 30;     // too few to compare by who acts in one source
+inline constexpr double kOtherUnits = 5;      // ratio of two spreads
+inline constexpr int64_t kFewSteps = 100;     // too few to compare sources by
+inline constexpr int64_t kFewOfAnActor = 30;  // too few to compare by who acts in one source
 
 inline bool is_finite(const Action& action) {
   return std::all_of(action.begin(), action.end(), [](float a) { return std::isfinite(a); });

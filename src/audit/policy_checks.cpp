@@ -203,8 +203,7 @@ std::vector<Finding> PolicyComparison::findings() const {
   std::string unknown;
   size_t named = 0;
   for (const auto& [word, seen] : words_)
-    if (named++ < kMostWords)
-      append_item(unknown, ", ", word, " (first: ", seen.first, ")");
+    if (named++ < kMostWords) append_item(unknown, ", ", word, " (first: ", seen.first, ")");
   if (!unknown.empty())
     tell(found, Severity::warning, "instructions with ", words_.size(),
          " words that the checkpoint never learned: ", unknown, named > kMostWords ? ", ..." : "");

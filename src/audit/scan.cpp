@@ -32,12 +32,13 @@ void expect_no_nan(const ScannedEpisode& episode) {
   const EpisodeRecord& record = episode.record;
   for (size_t t = 0; t < episode.steps.size(); ++t)
     for (const float a : record.actions[t])
-      APO_CHECK(DataError, !std::isnan(a) || episode.steps[t].label == StepLabel::skipped, episode.in.file.path().string(),
-                ": action of ", record.name, " timestep ", t, ": expected numbers, found NaN");
+      APO_CHECK(DataError, !std::isnan(a) || episode.steps[t].label == StepLabel::skipped,
+                episode.in.file.path().string(), ": action of ", record.name, " timestep ", t,
+                ": expected numbers, found NaN");
 }
 
-void scan_source(const SourceOptions& source, int64_t source_number, bool is_expert, const DataOptions& options,
-                 const ScanVisitor& visitor) {
+void scan_source(const SourceOptions& source, int64_t source_number, bool is_expert,
+                 const DataOptions& options, const ScanVisitor& visitor) {
   const LabelRules rules = label_rules(options, source, is_expert);
   std::vector<std::filesystem::path> paths;
   attempt(visitor, [&] { paths = expand_source(source); });
@@ -46,7 +47,8 @@ void scan_source(const SourceOptions& source, int64_t source_number, bool is_exp
     const Reading reading{source.format, source.instruction, source.image_orientation, true};
     if (!attempt(visitor, [&] { file = open_trajectories(path, reading); })) continue;
     const int64_t all = file->num_episodes();
-    const ScannedFile in{source, source_number, is_expert, *file, source.limit > 0 ? std::min(all, source.limit) : all};
+    const ScannedFile in{source, source_number, is_expert, *file,
+                         source.limit > 0 ? std::min(all, source.limit) : all};
     visitor.file(in);
     for (int64_t e = 0; e < in.num_episodes; ++e) {
       ScannedEpisode episode{in, e, {}, {}};
@@ -61,7 +63,8 @@ void scan_source(const SourceOptions& source, int64_t source_number, bool is_exp
 void scan(const DataOptions& options, const ScanVisitor& visitor) {
   int64_t number = 0;
   for (const SourceOptions& source : options.expert) scan_source(source, number++, true, options, visitor);
-  for (const SourceOptions& source : options.interactions) scan_source(source, number++, false, options, visitor);
+  for (const SourceOptions& source : options.interactions)
+    scan_source(source, number++, false, options, visitor);
 }
 
 void ActionSample::add(const Action& action) {
@@ -79,7 +82,8 @@ void ActionSample::add(const Action& action) {
   const size_t width = action.size();
   if (rows_.size() / width < capacity_) return;
   for (size_t i = 0; 2 * i * width < rows_.size(); ++i)
-    std::copy_n(rows_.begin() + static_cast<int64_t>(2 * i * width), width, rows_.begin() + static_cast<int64_t>(i * width));
+    std::copy_n(rows_.begin() + static_cast<int64_t>(2 * i * width), width,
+                rows_.begin() + static_cast<int64_t>(i * width));
   rows_.resize((rows_.size() / width + 1) / 2 * width);
   stride_ *= 2;
 }

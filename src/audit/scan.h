@@ -11,13 +11,12 @@
 
 namespace apo::audit {
 
-
 struct ScannedFile {
   const SourceOptions& source;
-  int64_t source_number = 0;   // expert sources first, then interactions
+  int64_t source_number = 0;  // expert sources first, then interactions
   bool is_expert = false;
   const TrajectoryFile& file;
-  int64_t num_episodes = 0;    // as far as the source's limit goes
+  int64_t num_episodes = 0;  // as far as the source's limit goes
 };
 
 struct ScannedEpisode {
@@ -31,24 +30,24 @@ struct ScannedEpisode {
 void expect_no_nan(const ScannedEpisode& episode);
 
 struct ScanVisitor {
-  std::function<void(const ScannedFile&)> file;         // before its episodes
+  std::function<void(const ScannedFile&)> file;  // before its episodes
   std::function<void(const ScannedEpisode&)> episode;
   // what could not be read; the scan then goes on behind it. Without it the error is thrown.
   std::function<void(const std::string& message)> error = nullptr;
 };
 
-void scan_source(const SourceOptions& source, int64_t source_number, bool is_expert, const DataOptions& options,
-                 const ScanVisitor& visitor);
+void scan_source(const SourceOptions& source, int64_t source_number, bool is_expert,
+                 const DataOptions& options, const ScanVisitor& visitor);
 void scan(const DataOptions& options, const ScanVisitor& visitor);
 
-/// Numbers of many actions: extremes of all, and quantiles over every n-th, n growing so that at most `capacity` rows
-/// are kept.
+/// Numbers of many actions: extremes of all, and quantiles over every n-th, n growing so that at most
+/// `capacity` rows are kept.
 class ActionSample {
  public:
   explicit ActionSample(size_t capacity = size_t{1} << 19) : capacity_(capacity) {}
   /// Not finite numbers must not be added.
   void add(const Action& action);
-  size_t size() const { return min_.size(); }   ///< dimensions
+  size_t size() const { return min_.size(); }  ///< dimensions
   int64_t num_seen() const { return seen_; }
   double min(size_t j) const { return min_[j]; }
   double max(size_t j) const { return max_[j]; }

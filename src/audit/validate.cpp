@@ -10,14 +10,14 @@
 #include "apo/base/error.h"
 #include "apo/base/text.h"
 #include "audit/checks.h"
-#include "data/layouts.h"
 #include "audit/policy_checks.h"
+#include "data/layouts.h"
 
 namespace apo::audit {
 namespace {
 
 using Json = nlohmann::ordered_json;
-constexpr size_t kMostErrors = 20;   // named one by one
+constexpr size_t kMostErrors = 20;  // named one by one
 constexpr std::string_view kPolicyQuestion =
     "actions, gripper, pictures and words are like those that the checkpoint learned from";
 
@@ -35,12 +35,8 @@ std::string_view verdict(const CheckResult& check) {
 class Policy : public Check {
  public:
   Policy(const PolicyInputs& inputs, DataChecks checks)
-      : Check("policy", std::string(kPolicyQuestion)),
-        comparison_(inputs),
-        checks_(checks) {}
-  void see(const ScannedEpisode& e) override {
-    comparison_.see(e.record, e.steps, e.in.is_expert, place(e));
-  }
+      : Check("policy", std::string(kPolicyQuestion)), comparison_(inputs), checks_(checks) {}
+  void see(const ScannedEpisode& e) override { comparison_.see(e.record, e.steps, e.in.is_expert, place(e)); }
   void finish() override {
     for (const Finding& finding : comparison_.findings())
       find(checks_ == DataChecks::warn ? std::min(finding.severity, Severity::warning) : finding.severity,
@@ -58,9 +54,12 @@ std::string plural(int64_t n, const std::string& what) { return concat(n, ' ', w
 
 std::string_view to_string(Severity severity) {
   switch (severity) {
-    case Severity::note: return "note";
-    case Severity::warning: return "warning";
-    case Severity::error: return "error";
+    case Severity::note:
+      return "note";
+    case Severity::warning:
+      return "warning";
+    case Severity::error:
+      return "error";
   }
   return "unknown";
 }
@@ -111,7 +110,8 @@ Validation validate(const DataOptions& given, bool pools_needed, const PolicyInp
   const auto on_file = [&](const ScannedFile& file) {
     ++result.num_files;
     if (file.num_episodes == 0)
-      readable.findings.push_back({Severity::warning, concat(file.file.path().string(), ": holds no episodes")});
+      readable.findings.push_back(
+          {Severity::warning, concat(file.file.path().string(), ": holds no episodes")});
     const std::vector<std::string> left_out = file.file.left_out();
     for (size_t i = 0; i < left_out.size() && i < kMostErrors; ++i)
       readable.findings.push_back(
@@ -127,12 +127,14 @@ Validation validate(const DataOptions& given, bool pools_needed, const PolicyInp
     for (const auto& check : checks) check->see(episode);
   };
   const auto on_error = [&](const std::string& message) {
-    if (++unreadable <= static_cast<int64_t>(kMostErrors)) readable.findings.push_back({Severity::error, message});
+    if (++unreadable <= static_cast<int64_t>(kMostErrors))
+      readable.findings.push_back({Severity::error, message});
   };
   scan(options, {on_file, on_episode, on_error});
   if (unreadable > static_cast<int64_t>(kMostErrors))
     readable.findings.push_back(
-        {Severity::error, concat("and ", unreadable - static_cast<int64_t>(kMostErrors), " more that cannot be read")});
+        {Severity::error,
+         concat("and ", unreadable - static_cast<int64_t>(kMostErrors), " more that cannot be read")});
   result.checks.push_back(std::move(readable));
   if (!inputs.unreadable.empty())
     result.checks.push_back(
@@ -142,7 +144,8 @@ Validation validate(const DataOptions& given, bool pools_needed, const PolicyInp
   for (const auto& check : checks) {
     check->finish();
     // a question is not answered by files without episodes
-    if (result.num_episodes > 0 || !check->result().findings.empty()) result.checks.push_back(check->result());
+    if (result.num_episodes > 0 || !check->result().findings.empty())
+      result.checks.push_back(check->result());
   }
   return result;
 }
@@ -152,21 +155,26 @@ std::string to_text(const Validation& validation) {
   out << plural(validation.num_files, "file") << ", " << plural(validation.num_episodes, "episode") << ", "
       << plural(validation.num_steps, "step") << "\n\n";
   for (const CheckResult& check : validation.checks) {
-    out << std::left << std::setw(9) << verdict(check) << std::setw(14) << check.name << check.question << '\n';
+    out << std::left << std::setw(9) << verdict(check) << std::setw(14) << check.name << check.question
+        << '\n';
     for (const Finding& finding : check.findings)
       out << std::string(9, ' ') << std::setw(14) << to_string(finding.severity) << printable(finding.message)
           << '\n';
   }
   const int64_t errors = validation.count(Severity::error), warnings = validation.count(Severity::warning);
   out << "\nverdict: "
-      << (errors ? "not fit for training" : warnings ? "usable, look at the warnings" : "good") << " ("
-      << plural(errors, "error") << ", " << plural(warnings, "warning") << ")\n";
+      << (errors     ? "not fit for training"
+          : warnings ? "usable, look at the warnings"
+                     : "good")
+      << " (" << plural(errors, "error") << ", " << plural(warnings, "warning") << ")\n";
   return out.str();
 }
 
 std::string to_json(const Validation& validation) {
   const int64_t errors = validation.count(Severity::error), warnings = validation.count(Severity::warning);
-  Json json{{"verdict", errors ? "error" : warnings ? "warning" : "ok"},
+  Json json{{"verdict", errors     ? "error"
+                        : warnings ? "warning"
+                                   : "ok"},
             {"errors", errors},
             {"warnings", warnings},
             {"files", validation.num_files},
@@ -174,7 +182,10 @@ std::string to_json(const Validation& validation) {
             {"steps", validation.num_steps},
             {"checks", Json::array()}};
   for (const CheckResult& check : validation.checks) {
-    Json entry{{"name", check.name}, {"question", check.question}, {"verdict", verdict(check)}, {"findings", Json::array()}};
+    Json entry{{"name", check.name},
+               {"question", check.question},
+               {"verdict", verdict(check)},
+               {"findings", Json::array()}};
     for (const Finding& finding : check.findings)
       entry["findings"].push_back({{"severity", to_string(finding.severity)}, {"message", finding.message}});
     json["checks"].push_back(entry);

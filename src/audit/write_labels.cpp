@@ -3,13 +3,13 @@
 #include <map>
 #include <set>
 
+#include "apo/audit/inspect.h"
 #include "apo/base/error.h"
 #include "apo/base/finishing.h"
 #include "apo/base/log.h"
 #include "apo/base/output.h"
-#include "apo/audit/inspect.h"
-#include "base/paths.h"
 #include "audit/extras.h"
+#include "base/paths.h"
 #include "data/guard.h"
 #include "data/seal.h"
 
@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kReplaceSeconds = 20;   // of a processor, and a second more for each 4 MiB
+constexpr int64_t kReplaceSeconds = 20;  // of a processor, and a second more for each 4 MiB
 
 // 0 undesirable, 1 desirable (human corrections included), -2 neither, -1 where nothing was recorded.
 std::vector<int8_t> codes_of(const Dataset& dataset, int32_t f, int32_t e) {
@@ -36,20 +36,23 @@ void copy_with_labels(const Dataset& dataset, int32_t f, const fs::path& out) {
   std::error_code error;
   fs::copy_file(dataset.file_path(f), out, fs::copy_options::overwrite_existing, error);
   if (error && fs::space(parent_of(out)).available < fs::file_size(dataset.file_path(f)))
-    error = std::make_error_code(std::errc::no_space_on_device);  // some systems call it an input/output error
+    // some systems call it an input/output error
+    error = std::make_error_code(std::errc::no_space_on_device);
   APO_CHECK(RunError, !error, out.string(), ": cannot write: ", error.message());
   fs::permissions(out, fs::perms::owner_write, fs::perm_options::add, error);
-  hdf5::run_apart([&] {
-    hdf5::Group data = hdf5::Group::open_for_writing(out).group("data");
-    for (int32_t e = 0; e < dataset.num_episodes(f); ++e) {
-      hdf5::Group demo = data.group(dataset.episode_name(f, e));
-      const std::vector<int8_t> codes = codes_of(dataset, f, e);
-      if (demo.has("desirable")) demo.remove("desirable");
-      demo.write("desirable", codes, {static_cast<int64_t>(codes.size())});
-      seal_array(demo, "desirable");
-    }
-    data.flush();
-  }, out.string(), kReplaceSeconds + static_cast<int64_t>(fs::file_size(out) >> 22));
+  hdf5::run_apart(
+      [&] {
+        hdf5::Group data = hdf5::Group::open_for_writing(out).group("data");
+        for (int32_t e = 0; e < dataset.num_episodes(f); ++e) {
+          hdf5::Group demo = data.group(dataset.episode_name(f, e));
+          const std::vector<int8_t> codes = codes_of(dataset, f, e);
+          if (demo.has("desirable")) demo.remove("desirable");
+          demo.write("desirable", codes, {static_cast<int64_t>(codes.size())});
+          seal_array(demo, "desirable");
+        }
+        data.flush();
+      },
+      out.string(), kReplaceSeconds + static_cast<int64_t>(fs::file_size(out) >> 22));
 }
 
 // The numbers of a file's episodes, where all have one and no two the same; otherwise they are counted anew.
@@ -86,7 +89,8 @@ void rewrite_with_labels(const Dataset& dataset, int32_t f, const fs::path& out)
     const std::vector<int8_t> codes = codes_of(dataset, f, e);
     const Extras extras = reader.read(record);
     for (const std::string& name : extras.of_another_shape)
-      log_warn(file.path().string(), ": ", record.name, ": ", name, " are not one number for each action and are left out");
+      log_warn(file.path().string(), ": ", record.name, ": ", name,
+               " are not one number for each action and are left out");
     Episode episode = read_episode(file, e, record, extras);
     std::vector<bool> neither;
     for (size_t t = 0; t < codes.size(); ++t) {
@@ -104,8 +108,9 @@ void rewrite_with_labels(const Dataset& dataset, int32_t f, const fs::path& out)
 // Where the copy of each file goes.
 std::vector<fs::path> targets(const Dataset& dataset, const fs::path& out) {
   if (hdf5::names_a_file(out)) {
-    APO_CHECK(ConfigError, dataset.num_files() == 1, out.string(), ": expected a directory for the copies of ",
-              dataset.num_files(), " files, found the name of a file");
+    APO_CHECK(ConfigError, dataset.num_files() == 1, out.string(),
+              ": expected a directory for the copies of ", dataset.num_files(),
+              " files, found the name of a file");
     return {out};
   }
   std::vector<fs::path> paths;
@@ -127,14 +132,16 @@ std::vector<fs::path> write_labels(const DataOptions& options, const fs::path& o
   APO_CHECK(ConfigError, dataset.num_files() > 0, "no data to label: give data.expert or data.interactions");
   const std::vector<fs::path> paths = targets(dataset, out);
   for (const fs::path& path : paths)
-    APO_CHECK(ConfigError, !fs::exists(path), path.string(), ": exists already; copies are never written over a file");
+    APO_CHECK(ConfigError, !fs::exists(path), path.string(),
+              ": exists already; copies are never written over a file");
   for (size_t i = 0; i < paths.size(); ++i) {
     const auto f = static_cast<int32_t>(i);
     const fs::path partial = paths[i].string() + ".partial";
     check_writable(paths[i]);
     const Unfinished unfinished(partial);
     try {
-      const bool ours = dataset.file(f).format() == TrajectoryFormat::apo && !fs::exists(journal_path(dataset.file_path(f)));
+      const bool ours = dataset.file(f).format() == TrajectoryFormat::apo &&
+                        !fs::exists(journal_path(dataset.file_path(f)));
       ours ? copy_with_labels(dataset, f, partial) : rewrite_with_labels(dataset, f, partial);
       put_in_place(partial, paths[i]);
     } catch (...) {

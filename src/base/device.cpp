@@ -94,9 +94,8 @@ at::Device select_device(const std::string& device) {
     if (cuda.devices > 0) return at::Device(at::kCUDA, 0);
     static std::once_flag told;
     if (cuda.driver)
-      std::call_once(told, [&cuda] {
-        log_warn("run.device auto: the CPU, although there is a GPU: ", cuda.problem);
-      });
+      std::call_once(
+          told, [&cuda] { log_warn("run.device auto: the CPU, although there is a GPU: ", cuda.problem); });
     return at::Device(at::kCPU);
   }
   int64_t index = 0;

@@ -163,7 +163,8 @@ void check_writable(const fs::path& path, const OutputKind& leftover) {
 
 std::string read_file(const fs::path& path) {
   std::error_code ignored;
-  APO_CHECK(DataError, !fs::is_directory(path, ignored), path.string(), ": expected a file, found a directory");
+  APO_CHECK(DataError, !fs::is_directory(path, ignored), path.string(),
+            ": expected a file, found a directory");
   std::ifstream in(path, std::ios::binary);
   APO_CHECK(DataError, in.good(), path.string(), ": cannot open: ", reason());
   std::string bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
@@ -174,7 +175,8 @@ std::string read_file(const fs::path& path) {
 AtomicFile::AtomicFile(const fs::path& path, const std::function<bool(std::string_view)>& is_ours)
     : path_(path), temporary_(free_neighbor(path, is_ours)), unfinished_(temporary_) {
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-  APO_CHECK(RunError, descriptor_ >= 0, path.string(), ": cannot create ", temporary_.filename().string(), ": ", reason());
+  APO_CHECK(RunError, descriptor_ >= 0, path.string(), ": cannot create ", temporary_.filename().string(),
+            ": ", reason());
 }
 
 AtomicFile::~AtomicFile() {
@@ -187,7 +189,8 @@ void AtomicFile::write(std::string_view bytes) { write_all(descriptor_, bytes, p
 
 void AtomicFile::commit() {
   APO_CHECK(RunError, ::fsync(descriptor_) == 0, path_.string(), ": cannot sync to disk: ", reason());
-  APO_CHECK(RunError, ::rename(temporary_.c_str(), path_.c_str()) == 0, path_.string(), ": cannot replace: ", reason());
+  APO_CHECK(RunError, ::rename(temporary_.c_str(), path_.c_str()) == 0, path_.string(),
+            ": cannot replace: ", reason());
   ::close(descriptor_);
   descriptor_ = -1;
   sync_to_disk(parent_of(path_));
@@ -243,7 +246,8 @@ DirectoryLock::DirectoryLock(const fs::path& path) {
     const ssize_t n = ::pread(descriptor_, holder, sizeof(holder) - 1, 0);
     ::close(descriptor_);
     descriptor_ = -1;
-    throw RunError(concat(path.string(), ": in use by another process", n > 0 ? concat(" (pid ", holder, ")") : ""));
+    throw RunError(
+        concat(path.string(), ": in use by another process", n > 0 ? concat(" (pid ", holder, ")") : ""));
   }
   // for the message above: the lock is what counts, so a disk too full for the number is no error
   const std::string pid = std::to_string(::getpid());
@@ -261,10 +265,12 @@ LineWriter::LineWriter(const fs::path& path, int64_t truncate_to_bytes) : path_(
   ::fstat(descriptor_, &status);
   size_ = status.st_size;
   if (truncate_to_bytes > size_) {
-    log_warn(path.string(), ": expected at least ", truncate_to_bytes, " bytes, found ", size_, "; lines were lost");
+    log_warn(path.string(), ": expected at least ", truncate_to_bytes, " bytes, found ", size_,
+             "; lines were lost");
   }
   if (truncate_to_bytes >= 0 && truncate_to_bytes < size_) {
-    APO_CHECK(RunError, ::ftruncate(descriptor_, truncate_to_bytes) == 0, path.string(), ": cannot cut: ", reason());
+    APO_CHECK(RunError, ::ftruncate(descriptor_, truncate_to_bytes) == 0, path.string(),
+              ": cannot cut: ", reason());
     size_ = truncate_to_bytes;
   }
 }

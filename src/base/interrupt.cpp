@@ -1,5 +1,3 @@
-#include "apo/base/finishing.h"
-
 #include <semaphore.h>
 #include <signal.h>
 #include <time.h>
@@ -12,6 +10,7 @@
 #include <thread>
 
 #include "apo/base/error.h"
+#include "apo/base/finishing.h"
 
 namespace apo {
 namespace {
@@ -19,7 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-constexpr auto kGrace = std::chrono::milliseconds(700);   // for what asks `interrupted` by itself
+constexpr auto kGrace = std::chrono::milliseconds(700);  // for what asks `interrupted` by itself
 constexpr auto kTick = std::chrono::milliseconds(10);
 constexpr int64_t kCleanUpNanoseconds = 300'000'000;
 

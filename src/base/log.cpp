@@ -27,7 +27,8 @@ bool bar_is_open = false;
 
 spdlog::logger& logger() {
   static const std::shared_ptr<spdlog::logger> instance = [] {
-    auto made = std::make_shared<spdlog::logger>("apo", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+    auto made =
+        std::make_shared<spdlog::logger>("apo", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
     made->set_pattern("[%H:%M:%S] %^%l%$ %v");
     made->flush_on(spdlog::level::trace);
     made->set_level(spdlog::level::debug);
@@ -54,10 +55,18 @@ void log_line(LogLevel level, const std::string& message) {
   if (bar_is_open) fputs("\r\033[K", stderr);
   const std::string shown = printable(message);
   switch (level) {
-    case LogLevel::debug: logger().debug("{}", shown); break;
-    case LogLevel::info: logger().info("{}", shown); break;
-    case LogLevel::warn: logger().warn("{}", shown); break;
-    case LogLevel::error: logger().error("{}", shown); break;
+    case LogLevel::debug:
+      logger().debug("{}", shown);
+      break;
+    case LogLevel::info:
+      logger().info("{}", shown);
+      break;
+    case LogLevel::warn:
+      logger().warn("{}", shown);
+      break;
+    case LogLevel::error:
+      logger().error("{}", shown);
+      break;
   }
 }
 
@@ -86,7 +95,8 @@ struct Progress::State {
   std::string count() const { return total > 0 ? concat(done, "/", total) : concat(done); }
   void draw() {
     constexpr int kWidth = 28;
-    const double share = total > 0 ? std::clamp(static_cast<double>(done) / static_cast<double>(total), 0.0, 1.0) : 0;
+    const double share =
+        total > 0 ? std::clamp(static_cast<double>(done) / static_cast<double>(total), 0.0, 1.0) : 0;
     const int filled = static_cast<int>(std::lround(share * kWidth));
     std::string bar;
     for (int i = 0; i < kWidth; ++i) bar += i < filled ? "█" : "░";
@@ -100,7 +110,10 @@ struct Progress::State {
 };
 
 Progress::Progress(std::string what, int64_t total, double seconds_between_lines)
-    : state_(new State{.what = std::move(what), .total = total, .seconds_between_lines = seconds_between_lines, .text = {}}) {}
+    : state_(new State{.what = std::move(what),
+                       .total = total,
+                       .seconds_between_lines = seconds_between_lines,
+                       .text = {}}) {}
 
 Progress::~Progress() {
   finish();
@@ -120,8 +133,8 @@ void Progress::update(int64_t done, const std::string& text) {
   } else if (since > s.seconds_between_lines) {
     s.shown = Clock::now();
     const std::string left = s.remaining();
-    log_line(LogLevel::info, concat(s.what, ": ", s.count(), left.empty() ? "" : ", ", left,
-                                    text.empty() ? "" : ", ", text));
+    log_line(LogLevel::info,
+             concat(s.what, ": ", s.count(), left.empty() ? "" : ", ", left, text.empty() ? "" : ", ", text));
   }
 }
 

@@ -80,8 +80,10 @@ at::Tensor Logits::read(const std::function<at::Tensor(const Piece&)>& reading) 
   std::vector<at::Tensor> parts;
   for (int64_t begin = 0; begin < count; begin += step) {
     const int64_t end = std::min(begin + step, count);
-    const auto read_once_more = [head = head_, reading, begin, end, times = 0](const at::Tensor& hidden) mutable {
-      return reading({.logits = head(hidden), .begin = begin, .end = end, .whole = false, .repeated = times++ > 0});
+    const auto read_once_more = [head = head_, reading, begin, end,
+                                 times = 0](const at::Tensor& hidden) mutable {
+      return reading(
+          {.logits = head(hidden), .begin = begin, .end = end, .whole = false, .repeated = times++ > 0});
     };
     parts.push_back(checkpointed(read_once_more, rows(begin, end), true));
   }

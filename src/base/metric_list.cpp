@@ -13,33 +13,56 @@ using enum Reduction;
 constexpr std::array<MetricInfo, 29> kMetrics{{
     {"epoch", "", "passes over the corrections (without any: over the desirable pool) so far", same, "", ""},
     {"loss", "", "what the update made smaller", sum, "Loss", "loss"},
-    {"unweighted_loss", "", "mean over the samples of 1 - v (sft: of their cross-entropies; dpo, tpo: of the pairs' losses)", mean, "Loss without weights", "unweighted_loss"},
-    {"z0", "nats", "the KL baseline that rewards are compared with, as used", same, "KL baseline z0", "as used"},
-    {"reward_desirable", "nats", "mean log-ratio of policy and reference over the desirable samples", group, "Reward", "desirable"},
+    {"unweighted_loss", "",
+     "mean over the samples of 1 - v (sft: of their cross-entropies; dpo, tpo: of the pairs' losses)", mean,
+     "Loss without weights", "unweighted_loss"},
+    {"z0", "nats", "the KL baseline that rewards are compared with, as used", same, "KL baseline z0",
+     "as used"},
+    {"reward_desirable", "nats", "mean log-ratio of policy and reference over the desirable samples", group,
+     "Reward", "desirable"},
     {"reward_undesirable", "nats", "the same of the undesirable ones", group, "Reward", "undesirable"},
-    {"reward_margin", "nats", "reward_desirable - reward_undesirable", same, "Reward margin", "reward_margin"},
-    {"action_l1_desirable", "normalized units", "mean |predicted - recorded action| over the desirable samples", group, "Action error", "desirable"},
-    {"action_l1_undesirable", "normalized units", "the same of the undesirable ones", group, "Action error", "undesirable"},
-    {"lambda_desirable", "", "sum of the weights lambda of the desirable samples", sum, "Sample weights λ", "desirable"},
+    {"reward_margin", "nats", "reward_desirable - reward_undesirable", same, "Reward margin",
+     "reward_margin"},
+    {"action_l1_desirable", "normalized units",
+     "mean |predicted - recorded action| over the desirable samples", group, "Action error", "desirable"},
+    {"action_l1_undesirable", "normalized units", "the same of the undesirable ones", group, "Action error",
+     "undesirable"},
+    {"lambda_desirable", "", "sum of the weights lambda of the desirable samples", sum, "Sample weights λ",
+     "desirable"},
     {"lambda_undesirable", "", "the same of the undesirable ones", sum, "Sample weights λ", "undesirable"},
     {"grad_norm", "", "norm of the gradient before clipping", same, "Gradient norm", "grad_norm"},
     {"learning_rate", "", "of this update", same, "Learning rate", "learning_rate"},
-    {"num_desirable", "samples", "desirable ones in the batch, corrections among them", sum, "Samples in the batch", "desirable"},
-    {"num_undesirable", "samples", "undesirable ones in the batch", sum, "Samples in the batch", "undesirable"},
-    {"samples_per_second", "1/s", "samples learned from in a second of the whole step", sum, "Throughput", "samples_per_second"},
-    {"step_seconds", "s", "of the whole step, waiting for data included", max, "Time of a step", "whole step"},
+    {"num_desirable", "samples", "desirable ones in the batch, corrections among them", sum,
+     "Samples in the batch", "desirable"},
+    {"num_undesirable", "samples", "undesirable ones in the batch", sum, "Samples in the batch",
+     "undesirable"},
+    {"samples_per_second", "1/s", "samples learned from in a second of the whole step", sum, "Throughput",
+     "samples_per_second"},
+    {"step_seconds", "s", "of the whole step, waiting for data included", max, "Time of a step",
+     "whole step"},
     {"data_seconds", "s", "of waiting for data", max, "Time of a step", "waiting for data"},
-    {"memory_bytes", "bytes", "held by the process (CPU) or its tensors (GPU)", max, "Memory", "memory_bytes"},
-    {"z0_unclamped", "nats", "the batch's estimate of z0 before clamping", same, "KL baseline z0", "before clamping"},
-    {"z0_standard_error", "nats", "of that estimate, from the spread between samples", same, "KL baseline z0", "standard error"},
-    {"z0_clamped", "", "1 where the estimate lay outside the allowed range, else 0", same, "Clamped and clipped", "z0 clamped"},
-    {"sft_loss", "nats a token", "mean cross-entropy over the tokens of the desirable samples", sum, "Imitation", "sft_loss"},
-    {"reference_kl", "nats a token", "mean KL(reference || policy) over the tokens of the held samples", sum, "What is kept", "reference_kl"},
-    {"num_clipped_actions", "", "recorded action numbers outside what the policy's tokens can express", sum, "Clamped and clipped", "recorded action numbers clipped"},
-    {"num_clamped_tokens", "tokens", "predicted ones that were no action tokens (compatibility: released-code)", sum, "Clamped and clipped", "predicted tokens clamped"},
+    {"memory_bytes", "bytes", "held by the process (CPU) or its tensors (GPU)", max, "Memory",
+     "memory_bytes"},
+    {"z0_unclamped", "nats", "the batch's estimate of z0 before clamping", same, "KL baseline z0",
+     "before clamping"},
+    {"z0_standard_error", "nats", "of that estimate, from the spread between samples", same, "KL baseline z0",
+     "standard error"},
+    {"z0_clamped", "", "1 where the estimate lay outside the allowed range, else 0", same,
+     "Clamped and clipped", "z0 clamped"},
+    {"sft_loss", "nats a token", "mean cross-entropy over the tokens of the desirable samples", sum,
+     "Imitation", "sft_loss"},
+    {"reference_kl", "nats a token", "mean KL(reference || policy) over the tokens of the held samples", sum,
+     "What is kept", "reference_kl"},
+    {"num_clipped_actions", "", "recorded action numbers outside what the policy's tokens can express", sum,
+     "Clamped and clipped", "recorded action numbers clipped"},
+    {"num_clamped_tokens", "tokens",
+     "predicted ones that were no action tokens (compatibility: released-code)", sum, "Clamped and clipped",
+     "predicted tokens clamped"},
     {"num_pairs", "pairs", "of dpo and tpo in the batch", sum, "Pairs in the batch", "pairs"},
-    {"pair_accuracy", "", "share of the pairs whose preferred side has the larger reward", group, "Pairs told apart", "pair_accuracy"},
-    {"num_unpaired", "samples", "corrections (tpo: and steps before a take-over) that are in no pair", sum, "Pairs in the batch", "samples in no pair"},
+    {"pair_accuracy", "", "share of the pairs whose preferred side has the larger reward", group,
+     "Pairs told apart", "pair_accuracy"},
+    {"num_unpaired", "samples", "corrections (tpo: and steps before a take-over) that are in no pair", sum,
+     "Pairs in the batch", "samples in no pair"},
 }};
 
 }  // namespace
@@ -57,12 +80,14 @@ const MetricInfo* find_metric(std::string_view name) {
 }
 
 std::string metric_table() {
-  std::string table = "| name | unit | meaning | of several ranks | chart in the report |\n| --- | --- | --- | --- | --- |\n";
+  std::string table =
+      "| name | unit | meaning | of several ranks | chart in the report |\n| --- | --- | --- | --- | --- |\n";
   for (const MetricInfo& metric : kMetrics) {
     std::string meaning(metric.meaning);  // a bar would end the cell
-    for (size_t at = meaning.find('|'); at != std::string::npos; at = meaning.find('|', at + 2)) meaning.insert(at, "\\");
-    table += concat("| `", metric.name, "` | ", metric.unit, " | ", meaning, " | ", to_string(metric.reduction), " | ",
-                    metric.panel, " |\n");
+    for (size_t at = meaning.find('|'); at != std::string::npos; at = meaning.find('|', at + 2))
+      meaning.insert(at, "\\");
+    table += concat("| `", metric.name, "` | ", metric.unit, " | ", meaning, " | ",
+                    to_string(metric.reduction), " | ", metric.panel, " |\n");
   }
   return table;
 }

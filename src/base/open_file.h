@@ -14,8 +14,9 @@ int open_to_write(const std::filesystem::path& path, int flags, const char* fail
 /// write(2) of all of `rest`, which is what is left of it where that fails. RunError naming `path`.
 void write_all(int descriptor, std::string_view& rest, const std::filesystem::path& path);
 
-/// flock(2) with `operation` (LOCK_EX or LOCK_SH), asked for again for half a second while another process holds
-/// it: one that was killed may leave a child that for a moment holds what it held. False, with errno, without it.
+/// flock(2) with `operation` (LOCK_EX or LOCK_SH), asked for again for half a second while another process
+/// holds it: one that was killed may leave a child that for a moment holds what it held. False, with errno,
+/// without it.
 bool take_lock(int descriptor, int operation);
 
 /// The first bytes of a file, 64 KiB at most; none if it cannot be read.

@@ -87,7 +87,8 @@ double design_effect(std::span<const std::vector<bool>> outcomes) {
   for (const std::vector<bool>& loop : outcomes) APO_ASSERT(loop.size() == num_seeds);
   if (outcomes.size() < 2 || num_seeds < 2) return std::max(1.0, m);
   double mean = 0, between = 0, within = 0;
-  for (const std::vector<bool>& loop : outcomes) mean += static_cast<double>(std::count(loop.begin(), loop.end(), true));
+  for (const std::vector<bool>& loop : outcomes)
+    mean += static_cast<double>(std::count(loop.begin(), loop.end(), true));
   mean /= m * static_cast<double>(num_seeds);
   for (size_t seed = 0; seed < num_seeds; ++seed) {
     double share = 0;

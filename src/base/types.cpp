@@ -4,9 +4,12 @@ namespace apo {
 
 std::string_view to_string(ActionSource source) {
   switch (source) {
-    case ActionSource::expert: return "expert";
-    case ActionSource::policy: return "policy";
-    case ActionSource::intervention: return "intervention";
+    case ActionSource::expert:
+      return "expert";
+    case ActionSource::policy:
+      return "policy";
+    case ActionSource::intervention:
+      return "intervention";
   }
   return "unknown";
 }

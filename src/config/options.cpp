@@ -142,9 +142,12 @@ Value Document::State::parse(std::string_view text, const std::string& name, con
   std::error_code ignored;
   const bool readable = key->value.text.find('\0') == std::string::npos && fs::is_regular_file(file, ignored);
   const std::optional<fs::path> shipped = readable ? std::nullopt : shipped_config(key->value.text);
-  APO_CHECK(ConfigError, readable || shipped, where, "expected the path of a config or the name of a shipped one, found '",
-            key->value.text.c_str(), "', and there is no file ", file.string(),
-            fs::exists(file.string() + ".yaml", ignored) ? concat(" (did you mean ", relative.string(), ".yaml?)") : "");
+  APO_CHECK(ConfigError, readable || shipped, where,
+            "expected the path of a config or the name of a shipped one, found '", key->value.text.c_str(),
+            "', and there is no file ", file.string(),
+            fs::exists(file.string() + ".yaml", ignored)
+                ? concat(" (did you mean ", relative.string(), ".yaml?)")
+                : "");
   Value below = readable ? parse_file(file, (base / relative).parent_path(), depth + 1)
                          : parse_file(*shipped, kShippedBase, depth + 1);
   std::erase_if(value.members, [](const Key& member) { return member.name == "extends"; });

@@ -66,8 +66,7 @@ std::string_view json_type(Type type) {
 
 // One value of `field`, null where JSON has no such number.
 Json json_value(const Field& field, const std::string& text) {
-  if (json_type(field.type) != "string")
-    return parse_if_json<Json>(text, field.name).value_or(nullptr);
+  if (json_type(field.type) != "string") return parse_if_json<Json>(text, field.name).value_or(nullptr);
   static const Source kPrinted = {.name = "<printed>", .base = {}};
   return parse_yaml(text, kPrinted).text;
 }
@@ -162,7 +161,8 @@ constexpr std::string_view kTableHead =
 std::string json_schema(const VisitFunction& visit) {
   Json out = {{"$schema", "https://json-schema.org/draft/2020-12/schema"}};
   out.update(object_schema(fields_of(visit, true).children));
-  out["properties"]["extends"] = {{"type", "string"}, {"description", "a config whose keys hold where this one says nothing else"}};
+  out["properties"]["extends"] = {
+      {"type", "string"}, {"description", "a config whose keys hold where this one says nothing else"}};
   return out.dump(2) + "\n";
 }
 

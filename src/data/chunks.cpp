@@ -21,7 +21,8 @@ ActionChunk chunk_from(const EpisodeRecord& episode, std::span<const LabelledSte
   const auto is_undesirable = [](const LabelledStep& step) { return step.label == StepLabel::undesirable; };
   ActionChunk chunk;
   for (size_t t = begin; t < end_of(episode, begin, horizon); ++t) {
-    const bool goes_on = episode.sources[t] == episode.sources[begin] && steps[t].label != StepLabel::skipped &&
+    const bool goes_on = episode.sources[t] == episode.sources[begin] &&
+                         steps[t].label != StepLabel::skipped &&
                          is_undesirable(steps[t]) == is_undesirable(steps[begin]);
     if (t > begin && !goes_on) break;
     chunk.push_back(episode.actions[t]);

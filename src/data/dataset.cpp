@@ -35,8 +35,8 @@ struct LabelledEpisode {
 // What filters did to a source.
 struct FilterTally {
   std::string path;
-  int64_t imitable = 0;            // steps that would be imitated without filters
-  std::map<std::string, int64_t> left_out;   // by reason
+  int64_t imitable = 0;                     // steps that would be imitated without filters
+  std::map<std::string, int64_t> left_out;  // by reason
 };
 
 struct OpenFile {
@@ -49,8 +49,8 @@ void expect_no_nan(const LabelledEpisode& episode, const fs::path& path) {
   for (size_t i = 0; i < episode.steps.size(); ++i) {
     if (episode.steps[i].label == StepLabel::skipped) continue;
     for (const float a : episode.record.actions[i])
-      APO_CHECK(DataError, !std::isnan(a), path.string(), ": action of ", episode.record.name, " timestep ", i,
-                ": expected numbers, found NaN");
+      APO_CHECK(DataError, !std::isnan(a), path.string(), ": action of ", episode.record.name, " timestep ",
+                i, ": expected numbers, found NaN");
   }
 }
 
@@ -60,7 +60,7 @@ struct Dataset::State {
   std::vector<OpenFile> files;
   std::array<std::vector<StepIndex>, 3> pools;
   LabelCounts counts;
-  std::vector<FilterTally> filters;   // of each source
+  std::vector<FilterTally> filters;  // of each source
   FilterOptions filter;
   int64_t num_episodes = 0;
   int64_t action_size = 0;
@@ -79,8 +79,8 @@ void Dataset::State::add_episode(OpenFile& file, LabelledEpisode episode, LabelC
   const auto size = static_cast<int64_t>(episode.record.actions.at(0).size());
   if (action_size == 0) action_size = size;
   APO_CHECK(DataError, size == action_size, file.file->path().string(), ": actions of ", episode.record.name,
-            ": expected ", action_size, " numbers as in ", files.empty() ? "its first episode" : files[0].file->path().string(),
-            ", found ", size);
+            ": expected ", action_size, " numbers as in ",
+            files.empty() ? "its first episode" : files[0].file->path().string(), ", found ", size);
   expect_no_nan(episode, file.file->path());
   count_labels(episode.steps, counts);
   StepIndex index{static_cast<int32_t>(files.size()), static_cast<int32_t>(file.episodes.size()), 0};
@@ -106,8 +106,11 @@ void Dataset::State::add_source(const SourceOptions& source, bool is_expert, con
   filters.push_back({source.path, 0, {}});
   for (const fs::path& path : expand_source(source)) {
     for (const OpenFile& other : files)
-      if (other.file->path() == path) log_warn(path.string(), ": named by two data sources, its steps count twice");
-    OpenFile file{TrajectoryFile::open(path, source.format, source.instruction, source.image_orientation), is_expert, {}};
+      if (other.file->path() == path)
+        log_warn(path.string(), ": named by two data sources, its steps count twice");
+    OpenFile file{TrajectoryFile::open(path, source.format, source.instruction, source.image_orientation),
+                  is_expert,
+                  {}};
     for (const std::string& what : file.file->left_out()) log_warn(path.string(), ": left out: ", what);
     const int64_t n = file.file->num_episodes();
     for (int64_t e = 0; e < (source.limit > 0 ? std::min(n, source.limit) : n); ++e) {
@@ -137,7 +140,9 @@ Dataset::Dataset(const DataOptions& options) : state_(std::make_shared<State>())
   for (const SourceOptions& source : options.interactions) state_->add_source(source, false, options);
 }
 
-const std::vector<StepIndex>& Dataset::pool(Pool pool) const { return state_->pools[static_cast<size_t>(pool)]; }
+const std::vector<StepIndex>& Dataset::pool(Pool pool) const {
+  return state_->pools[static_cast<size_t>(pool)];
+}
 const LabelCounts& Dataset::counts() const { return state_->counts; }
 
 void Dataset::expect_enough_kept() const {
@@ -172,7 +177,9 @@ void Dataset::set_horizon(int64_t horizon) {
 const GripperOptions& Dataset::gripper() const { return state_->gripper; }
 const fs::path& Dataset::file_path(int32_t file) const { return this->file(file).path(); }
 bool Dataset::is_expert(int32_t file) const { return state_->files.at(static_cast<size_t>(file)).is_expert; }
-const TrajectoryFile& Dataset::file(int32_t file) const { return *state_->files.at(static_cast<size_t>(file)).file; }
+const TrajectoryFile& Dataset::file(int32_t file) const {
+  return *state_->files.at(static_cast<size_t>(file)).file;
+}
 int32_t Dataset::num_episodes(int32_t file) const {
   return static_cast<int32_t>(state_->files.at(static_cast<size_t>(file)).episodes.size());
 }
@@ -212,7 +219,8 @@ Sample Dataset::sample_without_observation(const StepIndex& index) const {
   const auto t = static_cast<size_t>(index.timestep);
   Sample sample;
   sample.index = index;
-  sample.actions = chunk_from(episode, state_->episode(index.file, index.episode).steps, index.timestep, state_->horizon);
+  sample.actions =
+      chunk_from(episode, state_->episode(index.file, index.episode).steps, index.timestep, state_->horizon);
   sample.source = episode.sources.at(t);
   sample.desirable = step.label != StepLabel::undesirable;
   sample.dimension_credit = step.dimension_credit;
@@ -231,8 +239,8 @@ Observation Dataset::observation(const StepIndex& index) const {
   const auto& there = record(index.file, index.episode).cameras;
   const bool all_there = std::all_of(state_->cameras.begin(), state_->cameras.end(),
                                      [&there](const std::string& camera) { return there.contains(camera); });
-  return file(index.file).observation(index.episode, index.timestep,
-                                      all_there ? state_->cameras : std::vector<std::string>{});
+  return file(index.file)
+      .observation(index.episode, index.timestep, all_there ? state_->cameras : std::vector<std::string>{});
 }
 
 Sample Dataset::sample(const StepIndex& index) const {
@@ -248,7 +256,8 @@ std::vector<fs::path> expand_source(const SourceOptions& source) {
   if (fs::is_directory(source.path, error)) {
     for (const auto& entry : fs::directory_iterator(source.path, error))
       if (hdf5::names_a_file(entry.path()) && entry.is_regular_file(error)) paths.push_back(entry.path());
-    APO_CHECK(DataError, !paths.empty(), source.path, ": expected a directory with *.hdf5 or *.h5 files, found none");
+    APO_CHECK(DataError, !paths.empty(), source.path,
+              ": expected a directory with *.hdf5 or *.h5 files, found none");
   } else if (fs::exists(source.path, error)) {
     return {source.path};
   } else {
@@ -256,7 +265,9 @@ std::vector<fs::path> expand_source(const SourceOptions& source) {
     if (::glob(source.path.c_str(), 0, nullptr, &matches) == 0)
       for (size_t i = 0; i < matches.gl_pathc; ++i) paths.emplace_back(matches.gl_pathv[i]);
     ::globfree(&matches);
-    std::erase_if(paths, [&error](const fs::path& path) { return is_companion(path) || fs::is_directory(path, error); });
+    std::erase_if(paths, [&error](const fs::path& path) {
+      return is_companion(path) || fs::is_directory(path, error);
+    });
     const bool pattern = source.path.find_first_of("*?[") != std::string::npos;
     APO_CHECK(DataError, !paths.empty(), source.path, pattern ? ": no file matches" : ": no such file");
   }

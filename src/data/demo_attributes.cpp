@@ -140,4 +140,44 @@ void expect_num_samples(const Group& demo, int64_t steps) {
             " rows (attribute num_samples), found ", steps);
 }
 
+bool has_no_step(const Group& data, const std::string& name) {
+  try {
+    const Group demo = data.group(name);
+    if (demo.names().empty()) return true;
+    const std::vector<int64_t> shape = demo.array("actions").shape();
+    return !shape.empty() && shape[0] == 0;
+  } catch (const DataError&) {
+    return false;
+  }
+}
+
+void list_unread(const Group& group, const std::string& within, const ReadNames& read,
+                 EpisodeRecord& record) {
+  for (const std::string& name : group.names()) {
+    const std::string path = within + name;
+    if (read.contains(path)) continue;
+    try {
+      if (!group.is_group(name)) {
+        record.unused[path] = group.array(name).describe();
+      } else if (within.empty() && std::any_of(read.begin(), read.end(),
+                                               [&](const auto& r) { return r.starts_with(path + "/"); })) {
+        list_unread(group.group(name), path + "/", read, record);
+      } else {
+        record.unused[path] = "a group";
+      }
+    } catch (const DataError& error) {
+      record.unused[path] = error.what();
+    }
+  }
+}
+
+ImageOrientation orientation_of(const Group& data, const Reading& reading) {
+  if (reading.orientation != ImageOrientation::automatic) return reading.orientation;
+  if (reading.format != TrajectoryFormat::libero) return ImageOrientation::as_stored;
+  const std::string convention = data.text_attribute("macros_image_convention").value_or("opengl");
+  APO_CHECK(DataError, convention == "opengl" || convention == "opencv", data.where(),
+            " attribute macros_image_convention: expected opengl or opencv, found ", convention);
+  return convention == "opengl" ? ImageOrientation::flipped : ImageOrientation::as_stored;
+}
+
 }  // namespace apo::data

@@ -1,4 +1,5 @@
-// Reads data/demo_N with one array a quantity: our own layout, robomimic's and its relatives (LIBERO, MimicGen, Sirius).
+// Reads data/demo_N with one array a quantity: our own layout, robomimic's and its relatives (LIBERO,
+// MimicGen, Sirius).
 #include <torch/types.h>
 
 #include <algorithm>
@@ -98,60 +99,17 @@ class DemoFile : public TrajectoryFile {
   fs::path path_;
   Reading reading_;
   Group root_, data_;
-  ImageOrientation orientation_;   // never automatic
-  int64_t version_;                // of our layout; 0 = not ours
+  ImageOrientation orientation_;  // never automatic
+  int64_t version_;               // of our layout; 0 = not ours
   std::vector<std::string> left_out_;
   mutable std::atomic<bool> warned_of_last_row_ = false;
-  mutable std::optional<std::set<std::string>> constants_;   // guarded by the library's lock
+  mutable std::optional<std::set<std::string>> constants_;  // guarded by the library's lock
   Episodes<Demo> demos_;
 };
 
 bool is_demo_name(const std::string& name) {
   return name.starts_with("demo_") && name.size() > 5 && name.size() <= 23 &&
          name.find_first_not_of("0123456789", 5) == std::string::npos;
-}
-
-// What cannot be opened is told when the episode is read.
-bool has_no_step(const Group& data, const std::string& name) {
-  try {
-    const Group demo = data.group(name);
-    if (demo.names().empty()) return true;
-    const std::vector<int64_t> shape = demo.array("actions").shape();
-    return !shape.empty() && shape[0] == 0;
-  } catch (const DataError&) {
-    return false;
-  }
-}
-
-// Arrays of a demo that nobody read, with what they are.
-void list_unread(const Group& group, const std::string& within, const ReadNames& read,
-                 EpisodeRecord& record) {
-  for (const std::string& name : group.names()) {
-    const std::string path = within + name;
-    if (read.contains(path)) continue;
-    try {
-      if (!group.is_group(name)) {
-        record.unused[path] = group.array(name).describe();
-      } else if (within.empty() && std::any_of(read.begin(), read.end(),
-                                               [&](const auto& r) { return r.starts_with(path + "/"); })) {
-        list_unread(group.group(name), path + "/", read, record);
-      } else {
-        record.unused[path] = "a group";
-      }
-    } catch (const DataError& error) {
-      record.unused[path] = error.what();
-    }
-  }
-}
-
-// LIBERO stores pictures as OpenGL renders them, bottom row first, unless it says otherwise.
-ImageOrientation orientation_of(const Group& data, const Reading& reading) {
-  if (reading.orientation != ImageOrientation::automatic) return reading.orientation;
-  if (reading.format != TrajectoryFormat::libero) return ImageOrientation::as_stored;
-  const std::string convention = data.text_attribute("macros_image_convention").value_or("opengl");
-  APO_CHECK(DataError, convention == "opengl" || convention == "opencv", data.where(),
-            " attribute macros_image_convention: expected opengl or opencv, found ", convention);
-  return convention == "opengl" ? ImageOrientation::flipped : ImageOrientation::as_stored;
 }
 
 DemoFile::DemoFile(Group root, const fs::path& path, const Reading& reading)
@@ -370,11 +328,11 @@ const std::set<std::string>& DemoFile::constants() const {
   return *constants_;
 }
 
-// Numbers that belong to no step, e.g. the calibration of a camera: in most episodes of the file they have another
-// number of rows than the actions. What is one row off everywhere was meant to be a quantity of the steps, and so are
-// pictures of any length.
+// Numbers that belong to no step, e.g. the calibration of a camera: in most episodes of the file they have
+// another number of rows than the actions. What is one row off everywhere was meant to be a quantity of the
+// steps, and so are pictures of any length.
 std::set<std::string> DemoFile::find_constants() const {
-  std::map<std::string, int64_t> votes;   // > 0: more episodes where it is of a step
+  std::map<std::string, int64_t> votes;  // > 0: more episodes where it is of a step
   for (const std::string& name : demo_names()) {
     try {
       const Group demo = data_.group(name);
@@ -384,12 +342,13 @@ std::set<std::string> DemoFile::find_constants() const {
         if (observations.is_group(observation)) continue;
         const Array array = observations.array(observation);
         if (!state_width(array) || may_be_pictures(observation, array)) continue;
-        const bool fits = has_rows(array, actions.at(0)) || has_rows(array, actions.at(0) + 1) || has_rows(array, actions.at(0) - 1);
+        const bool fits = has_rows(array, actions.at(0)) || has_rows(array, actions.at(0) + 1) ||
+                          has_rows(array, actions.at(0) - 1);
         votes[observation] += fits ? 1 : -1;
       }
     } catch (const Interrupted&) {
       throw;
-    } catch (const std::exception&) {   // told when that episode is read
+    } catch (const std::exception&) {  // told when that episode is read
     }
   }
   std::set<std::string> constants;
@@ -434,13 +393,14 @@ Observation DemoFile::observation(int64_t episode, int64_t timestep,
 std::vector<std::pair<std::string, std::string>> DemoFile::attributes() const {
   hdf5::Session session;
   auto attributes = data_.attributes();
-  if (root_.has("mask") && root_.is_group("mask")) {   // robomimic's lists of demonstrations
+  if (root_.has("mask") && root_.is_group("mask")) {  // robomimic's lists of demonstrations
     std::string keys;
     for (const std::string& key : root_.group("mask").names()) append_item(keys, ", ", key);
     if (!keys.empty()) attributes.emplace_back("filter_keys", keys);
   }
   const nlohmann::json environment = json_attribute(data_, "env_args");
-  if (const auto name = json_entry(environment, "env_name")) attributes.emplace_back("environment_name", *name);
+  if (const auto name = json_entry(environment, "env_name"))
+    attributes.emplace_back("environment_name", *name);
   if (environment.is_object() && environment.contains("env_kwargs"))
     if (const auto config = json_entry(environment["env_kwargs"], "config"))
       attributes.emplace_back("environment_config", *config);
@@ -461,9 +421,12 @@ bool is_wanted(const std::string& camera, const std::vector<std::string>& camera
 at::Tensor turned(const at::Tensor& image, ImageOrientation orientation) {
   switch (orientation) {
     case ImageOrientation::automatic:
-    case ImageOrientation::as_stored: return image;
-    case ImageOrientation::flipped: return image.flip({0});
-    case ImageOrientation::rotated: return image.flip({0, 1});
+    case ImageOrientation::as_stored:
+      return image;
+    case ImageOrientation::flipped:
+      return image.flip({0});
+    case ImageOrientation::rotated:
+      return image.flip({0, 1});
   }
   return image;
 }

@@ -48,6 +48,16 @@ std::optional<bool> read_success(const hdf5::Group& demo);
 /// DataError unless the attribute `num_samples`, if it is there, is this number.
 void expect_num_samples(const hdf5::Group& demo, int64_t steps);
 
+/// Whether a demo has nothing or no row of actions. What cannot be opened is told when the episode is read.
+bool has_no_step(const hdf5::Group& data, const std::string& name);
+/// Puts arrays of a group that nobody read, with what they are, into `unused`; `within` is the group's name
+/// and "/".
+void list_unread(const hdf5::Group& group, const std::string& within, const ReadNames& read,
+                 EpisodeRecord& record);
+/// How pictures lie in a file: LIBERO stores them as OpenGL renders them, bottom row first, unless it says
+/// otherwise.
+ImageOrientation orientation_of(const hdf5::Group& data, const Reading& reading);
+
 /// A text attribute as JSON; of another kind than any if it is none. DataError if it is nested too deeply.
 nlohmann::json json_attribute(const hdf5::Group& group, const char* name);
 /// The text of an entry, if that is what it is.

@@ -50,8 +50,9 @@ void write_observations(Group& demo, const Episode& episode) {
 void write_policy_actions(Group& demo, const Episode& episode) {
   const auto steps = static_cast<int64_t>(episode.steps.size());
   const size_t width = episode.steps[0].action.size();
-  const auto valid = column<int8_t>(
-      episode, [](const Step& step, auto& out) { out.push_back(static_cast<int8_t>(step.policy_action.has_value())); });
+  const auto valid = column<int8_t>(episode, [](const Step& step, auto& out) {
+    out.push_back(static_cast<int8_t>(step.policy_action.has_value()));
+  });
   if (std::count(valid.begin(), valid.end(), 0) == steps) return;
   const auto values = column<float>(episode, [width](const Step& step, auto& out) {
     const Action action = step.policy_action.value_or(Action(width, 0.0f));
@@ -66,7 +67,8 @@ void write_decision_offsets(Group& demo, const Episode& episode) {
   const auto offsets = column<int64_t>(
       episode, [](const Step& step, auto& out) { out.push_back(step.decision_offset.value_or(-1)); });
   const auto steps = static_cast<int64_t>(episode.steps.size());
-  if (std::count(offsets.begin(), offsets.end(), -1) != steps) demo.write("decision_offset", offsets, {steps});
+  if (std::count(offsets.begin(), offsets.end(), -1) != steps)
+    demo.write("decision_offset", offsets, {steps});
 }
 
 std::vector<RecordedTakeOver> take_overs_of(const Episode& episode) {
@@ -110,11 +112,17 @@ void write_episode(Group& data, int64_t number, const Episode& episode, const st
   demo.set_attribute("outcome", episode.outcome);
   if (!policy_hash.empty()) demo.set_attribute("policy_hash", policy_hash);
   if (episode.success) demo.set_attribute("success", static_cast<int64_t>(*episode.success));
-  demo.write("actions", column<float>(episode, [](const Step& step, auto& out) {
-    out.insert(out.end(), step.action.begin(), step.action.end());
-  }), {steps, static_cast<int64_t>(episode.steps[0].action.size())});
-  demo.write("rewards", column<float>(episode, [](const Step& step, auto& out) { out.push_back(step.reward); }), {steps});
-  demo.write("dones", column<int8_t>(episode, [](const Step& step, auto& out) { out.push_back(step.done); }), {steps});
+  demo.write("actions",
+             column<float>(episode,
+                           [](const Step& step, auto& out) {
+                             out.insert(out.end(), step.action.begin(), step.action.end());
+                           }),
+             {steps, static_cast<int64_t>(episode.steps[0].action.size())});
+  demo.write("rewards",
+             column<float>(episode, [](const Step& step, auto& out) { out.push_back(step.reward); }),
+             {steps});
+  demo.write("dones", column<int8_t>(episode, [](const Step& step, auto& out) { out.push_back(step.done); }),
+             {steps});
   auto sources = column<int8_t>(
       episode, [](const Step& step, auto& out) { out.push_back(static_cast<int8_t>(step.source)); });
   for (size_t i = 0; i < recorded.size(); ++i)
@@ -149,7 +157,8 @@ EpisodeRecord record_of(const Episode& episode, const std::string& name) {
   }
   record.take_overs = take_overs_of(episode);
   if (episode.steps.empty()) return record;
-  for (const auto& [name, image] : episode.steps[0].observation.images) record.cameras[name] = {image.size(0), image.size(1)};
+  for (const auto& [name, image] : episode.steps[0].observation.images)
+    record.cameras[name] = {image.size(0), image.size(1)};
   for (const auto& [name, values] : episode.steps[0].observation.state)
     record.states[name] = static_cast<int64_t>(values.size());
   for (const auto& [name, size] : record.cameras) record.observation_names.push_back(name);

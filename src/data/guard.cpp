@@ -31,11 +31,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kSocket = 3;   // of the reading process
-constexpr uint64_t kMostMemory = uint64_t{8} << 30;   // more than the program had when the process began
+constexpr int kSocket = 3;                           // of the reading process
+constexpr uint64_t kMostMemory = uint64_t{8} << 30;  // more than the program had when the process began
 constexpr uint64_t kLongestMessage = uint64_t{1} << 20;
 constexpr int kTickMilliseconds = 100;
-constexpr auto kStandsStill = std::chrono::seconds(3);   // without computing: then an interrupt ends the wait
+constexpr auto kStandsStill = std::chrono::seconds(3);  // without computing: then an interrupt ends the wait
 std::atomic<int> limit_seconds = 20;
 std::atomic<int64_t> num_calls = 0;
 bool is_reading_process = false, is_answering = false;
@@ -106,7 +106,7 @@ class Patience {
   const int64_t seconds_;
   const std::string& where_;
   int64_t used_ = -1;
-  Clock::time_point since_ = Clock::now();   // when it was first seen to have used so much
+  Clock::time_point since_ = Clock::now();  // when it was first seen to have used so much
   bool told_ = false;
 };
 
@@ -158,7 +158,7 @@ void limit_memory() {
   rlimit limit{};
   if (pages == 0 || ::getrlimit(RLIMIT_AS, &limit) != 0) return;
   const rlim_t most = pages * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)) + kMostMemory;
-  limit.rlim_cur = std::min(limit.rlim_cur, most);   // RLIM_INFINITY is the largest
+  limit.rlim_cur = std::min(limit.rlim_cur, most);  // RLIM_INFINITY is the largest
   ::setrlimit(RLIMIT_AS, &limit);
 }
 
@@ -197,10 +197,12 @@ void stand_alone(int socket) {
     if (!receive_all(kSocket, arguments.data(), arguments.size())) break;
     Packer out;
     limit_time(request.seconds);
-    const Outcome outcome = outcome_of([&] {
-      Unpacker in(arguments);
-      reinterpret_cast<GuardedFile::Function>(request.function)(in, out);
-    }, out);
+    const Outcome outcome = outcome_of(
+        [&] {
+          Unpacker in(arguments);
+          reinterpret_cast<GuardedFile::Function>(request.function)(in, out);
+        },
+        out);
     limit_time(0);
     if (!answer({outcome, out.bytes().size()}, out.bytes())) break;
   }
@@ -209,10 +211,14 @@ void stand_alone(int socket) {
 
 void throw_error(Outcome outcome, const std::string& message) {
   switch (outcome) {
-    case Outcome::good: return;
-    case Outcome::config_error: throw ConfigError(message);
-    case Outcome::data_error: throw DataError(message);
-    case Outcome::run_error: throw RunError(message);
+    case Outcome::good:
+      return;
+    case Outcome::config_error:
+      throw ConfigError(message);
+    case Outcome::data_error:
+      throw DataError(message);
+    case Outcome::run_error:
+      throw RunError(message);
   }
 }
 
@@ -285,7 +291,7 @@ class Process {
     int status = 0;
     if (ours()) {
       ::close(socket_);
-      status = wait_for_end(pid_);   // it ends by itself at the socket's end, unless it hangs
+      status = wait_for_end(pid_);  // it ends by itself at the socket's end, unless it hangs
     }
     pid_ = 0;
     return status;
@@ -388,7 +394,7 @@ void run_apart(const std::function<void()>& work, const std::string& file, int64
   const pid_t here = ::getpid();
   const auto [pid, socket] = fork_with_socket([&](int end) {
     stand_alone(end);
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);   // nobody is left to put the file in its place
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // nobody is left to put the file in its place
     if (::getppid() != here) ::_exit(0);
     limit_time(seconds);
     Packer out;
@@ -414,7 +420,8 @@ void run_apart(const std::function<void()>& work, const std::string& file, int64
   }
   ::close(socket);
   int status = 0;
-  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
   const std::string why = reason_of_end(status);
   APO_CHECK(RunError, whole || !why.empty(), file, ": the process that writes it was killed from outside");
   APO_CHECK(DataError, whole, file, ": damaged HDF5 file: ", why);

@@ -90,7 +90,7 @@ class Unpacker {
   }
   template <class T>
   T take_as(T*) {
-    if constexpr (requires(Unpacker& in) { T::unpack(in); }) {
+    if constexpr (requires(Unpacker & in) { T::unpack(in); }) {
       return T::unpack(*this);
     } else {
       static_assert(std::is_trivially_copyable_v<T>);
@@ -149,9 +149,9 @@ class GuardedFile {
 
  private:
   std::string file_, path_;
-  mutable std::vector<int64_t> identity_;   // of the file that was opened; empty before
+  mutable std::vector<int64_t> identity_;  // of the file that was opened; empty before
   int64_t number_ = 0;
-  mutable std::string broken_;   // what ended the reading process
+  mutable std::string broken_;  // what ended the reading process
 };
 
 /// Runs `work`, which changes what is in `file`, in a forked process and waits for its end: the same

@@ -1,7 +1,8 @@
 // HDF5 files as groups and arrays: handles that close themselves, and errors that name file and dataset path.
 //
-// HDF5 1.10 is not thread-safe: every call here holds one process-wide lock (a `Session`), and nothing else in the
-// house may call HDF5. Whoever makes several calls that belong together holds a Session of its own around them.
+// HDF5 1.10 is not thread-safe: every call here holds one process-wide lock (a `Session`), and nothing else
+// in the house may call HDF5. Whoever makes several calls that belong together holds a Session of its own
+// around them.
 // What is read of a file opened with `Group::open` is read by another process (data/guard.h): bytes that make
 // HDF5 crash or loop are a DataError here. A function that reads begins with
 // `if (guard_) return elsewhere<&Class::function>(...)`.
@@ -52,7 +53,7 @@ class Handle {
 class GuardedFile;
 class Packer;
 class Unpacker;
-struct Elsewhere;   // makes calls in the reading process
+struct Elsewhere;  // makes calls in the reading process
 struct Listing;
 
 enum class Kind { integer, floating, text, other };
@@ -99,7 +100,7 @@ class Array {
   friend class Group;
   friend struct Elsewhere;
   Array(Handle handle, std::string file, std::string path);
-  using Description = std::pair<std::vector<int64_t>, std::string>;   // all that is known without reading
+  using Description = std::pair<std::vector<int64_t>, std::string>;  // all that is known without reading
   Array(std::shared_ptr<const GuardedFile> guard, std::string path, const Description& description);
   template <auto function, class... Arguments>
   auto elsewhere(const Arguments&... arguments) const;
@@ -113,13 +114,13 @@ class Array {
   void read_selected(int64_t row, int64_t memory_type, void* out) const;
   void read_all(int64_t memory_type, void* out, int64_t bytes) const;
 
-  std::shared_ptr<const GuardedFile> guard_;   // or else the handle is this process's own
+  std::shared_ptr<const GuardedFile> guard_;  // or else the handle is this process's own
   Handle handle_;
   std::string file_, path_;
   Kind kind_ = Kind::other;
   bool is_signed_ = false, is_enumeration_ = false, holds_bytes_ = false;
   bool filters_known_ = false, is_written_ = false;  // of a guarded array
-  std::string other_;  // what it is, if it is of kind other
+  std::string other_;                                // what it is, if it is of kind other
   int64_t element_bytes_ = 0;
   std::vector<int64_t> shape_;
 };
@@ -127,7 +128,8 @@ class Array {
 /// One group of an open file (the file closes with the last of its groups and arrays).
 class Group {
  public:
-  /// The root of an existing file, read-only. DataError naming the path: missing, a directory, not HDF5, truncated.
+  /// The root of an existing file, read-only. DataError naming the path: missing, a directory, not HDF5,
+  /// truncated.
   static Group open(const std::filesystem::path& path);
   /// The root of a new, empty file (an existing one is replaced) or of an existing one, for writing.
   static Group create(const std::filesystem::path& path);
@@ -140,8 +142,8 @@ class Group {
   std::vector<std::string> names() const;
   bool has(const std::string& name) const;
   bool is_group(const std::string& name) const;
-  /// DataError if it is missing, of the other kind, or lives in another file (external links, external or virtual
-  /// storage are never followed).
+  /// DataError if it is missing, of the other kind, or lives in another file (external links, external or
+  /// virtual storage are never followed).
   Group group(const std::string& name) const;
   Array array(const std::string& name) const;
 
@@ -177,8 +179,8 @@ class Group {
   void link_external(const std::string& name, const std::string& file, const std::string& target);
   void remove(const std::string& name);
   void remove_attribute(const std::string& name);
-  /// Hands the file's data to the system: until then HDF5 keeps what it likes, and what does not fit on the disk is lost
-  /// without a word when the file is closed. RunError (disk full); the file is then of no use.
+  /// Hands the file's data to the system: until then HDF5 keeps what it likes, and what does not fit on the
+  /// disk is lost without a word when the file is closed. RunError (disk full); the file is then of no use.
   void flush();
 
  private:
@@ -195,12 +197,12 @@ class Group {
   std::pair<std::vector<int64_t>, std::string> describe_array(const std::string& name) const;
   std::string path_of(const std::string& name) const;
   void check_link(const std::string& name) const;
-  void write_any(const std::string& name, int64_t file_type, int64_t memory_type, const void* values, size_t count,
-                 const std::vector<int64_t>& shape, bool row_chunks, int gzip);
+  void write_any(const std::string& name, int64_t file_type, int64_t memory_type, const void* values,
+                 size_t count, const std::vector<int64_t>& shape, bool row_chunks, int gzip);
   void set_any(const std::string& name, int64_t type, const void* value);
 
-  std::shared_ptr<const GuardedFile> guard_;   // or else the handle is this process's own
-  mutable std::shared_ptr<const Listing> listing_;   // of a guarded group, once it was needed
+  std::shared_ptr<const GuardedFile> guard_;        // or else the handle is this process's own
+  mutable std::shared_ptr<const Listing> listing_;  // of a guarded group, once it was needed
   Handle handle_;
   std::string file_, path_;
 };

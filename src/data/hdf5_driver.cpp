@@ -20,7 +20,7 @@ namespace {
 constexpr haddr_t kMaxAddress = static_cast<haddr_t>(std::numeric_limits<int64_t>::max());
 
 struct File {
-  H5FD_t shared = {};   // HDF5's part comes first
+  H5FD_t shared = {};  // HDF5's part comes first
   int descriptor = -1;
   struct stat status = {};
   haddr_t allocated = 0;
@@ -52,7 +52,9 @@ herr_t close_file(H5FD_t* shared) {
 }
 
 int compare(const H5FD_t* a, const H5FD_t* b) {
-  const auto identity = [](const H5FD_t* f) { return std::tuple(of(f)->status.st_dev, of(f)->status.st_ino); };
+  const auto identity = [](const H5FD_t* f) {
+    return std::tuple(of(f)->status.st_dev, of(f)->status.st_ino);
+  };
   return identity(a) < identity(b) ? -1 : identity(b) < identity(a) ? 1 : 0;
 }
 
@@ -85,9 +87,12 @@ herr_t read_at(H5FD_t* file, H5FD_mem_t, hid_t, haddr_t address, size_t size, vo
   return 0;
 }
 
-herr_t refuse_write(H5FD_t*, H5FD_mem_t, hid_t, haddr_t, size_t, const void*) { return fail("the file is open for reading"); }
+herr_t refuse_write(H5FD_t*, H5FD_mem_t, hid_t, haddr_t, size_t, const void*) {
+  return fail("the file is open for reading");
+}
 
-// HDF5 asks for it while it opens a file, unless HDF5_USE_FILE_LOCKING says no; whoever writes a file holds it alone.
+// HDF5 asks for it while it opens a file, unless HDF5_USE_FILE_LOCKING says no; whoever writes a file holds
+// it alone.
 herr_t lock(H5FD_t* file, hbool_t) {
   if (take_lock(of(file)->descriptor, LOCK_SH) || errno != EWOULDBLOCK) return 0;  // some disks have no locks
   return fail(kBeingWritten);
@@ -131,6 +136,26 @@ Handle reading_access() {
   APO_CHECK(RunError, driver >= 0 && access.id() >= 0 && H5Pset_driver(access.id(), driver, nullptr) >= 0,
             "HDF5: cannot set up reading: ", reason());
   return access;
+}
+
+std::optional<std::string> read_text(int64_t type, const std::function<int(int64_t, void*)>& read) {
+  if (H5Tis_variable_str(type) > 0) {
+    Handle memory(H5Tcopy(H5T_C_S1));
+    H5Tset_size(memory.id(), H5T_VARIABLE);
+    H5Tset_cset(memory.id(), H5Tget_cset(type));
+    char* text = nullptr;
+    if (read(memory.id(), static_cast<void*>(&text)) < 0) return std::nullopt;
+    std::string result = text ? text : "";
+    H5free_memory(text);
+    return result;
+  }
+  const size_t size = H5Tget_size(type);
+  if (size > (size_t{16} << 20)) return std::nullopt;
+  std::string result(size, '\0');
+  if (read(type, static_cast<void*>(result.data())) < 0) return std::nullopt;
+  const size_t end =
+      H5Tget_strpad(type) == H5T_STR_SPACEPAD ? result.find_last_not_of(' ') + 1 : result.find('\0');
+  return result.substr(0, end);
 }
 
 }  // namespace apo::data::hdf5

@@ -111,8 +111,12 @@ std::string Array::describe() const {
              : element_bytes_ == 1 ? "bool"
                                    : "enumeration";
       break;
-    case Kind::floating: text = concat("float", element_bytes_ * 8); break;
-    case Kind::text: text = "text"; break;
+    case Kind::floating:
+      text = concat("float", element_bytes_ * 8);
+      break;
+    case Kind::text:
+      text = "text";
+      break;
     case Kind::other:
       text = other_;
       break;

@@ -37,7 +37,7 @@ Group Group::open(const fs::path& path) {
             fs::is_directory(status) ? "directory" : "special file");
   if (in_reading_process()) return open_here(path, path.string());
   Group root(std::make_shared<const GuardedFile>(path.string()), "");
-  root.has("data");   // opens it
+  root.has("data");  // opens it
   return root;
 }
 

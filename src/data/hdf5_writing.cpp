@@ -51,18 +51,20 @@ void Group::write_any(const std::string& name, int64_t file_type, int64_t memory
     H5Pset_fill_time(creation.id(), H5D_FILL_TIME_NEVER);
     if (gzip > 0) H5Pset_deflate(creation.id(), static_cast<unsigned>(gzip));
   }
-  Handle array(H5Dcreate2(handle_.id(), name.c_str(), file_type, space.id(), H5P_DEFAULT, creation.id(), H5P_DEFAULT));
+  Handle array(
+      H5Dcreate2(handle_.id(), name.c_str(), file_type, space.id(), H5P_DEFAULT, creation.id(), H5P_DEFAULT));
   APO_CHECK(RunError, array.id() >= 0, where(name), ": cannot create the dataset: ", reason());
   if (need == 0) return;
-  APO_CHECK(RunError, H5Dwrite(array.id(), memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) >= 0, where(name),
-            ": cannot write: ", reason());
+  APO_CHECK(RunError, H5Dwrite(array.id(), memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) >= 0,
+            where(name), ": cannot write: ", reason());
 }
 
 void Group::write(const std::string& name, std::span<const float> values, const std::vector<int64_t>& shape) {
   write_any(name, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, values.data(), values.size(), shape, false, 0);
 }
 
-void Group::write(const std::string& name, std::span<const int8_t> values, const std::vector<int64_t>& shape) {
+void Group::write(const std::string& name, std::span<const int8_t> values,
+                  const std::vector<int64_t>& shape) {
   write_any(name, H5T_STD_I8LE, H5T_NATIVE_INT8, values.data(), values.size(), shape, false, 0);
 }
 
@@ -119,15 +121,16 @@ void Group::set_any(const std::string& name, int64_t type, const void* value) {
   if (H5Aexists(handle_.id(), name.c_str()) > 0) H5Adelete(handle_.id(), name.c_str());
   Handle space(H5Screate(H5S_SCALAR));
   Handle attribute(H5Acreate2(handle_.id(), name.c_str(), type, space.id(), H5P_DEFAULT, H5P_DEFAULT));
-  APO_CHECK(RunError, attribute.id() >= 0 && H5Awrite(attribute.id(), type, value) >= 0, where(), " attribute ", name,
-            ": cannot write: ", reason());
+  APO_CHECK(RunError, attribute.id() >= 0 && H5Awrite(attribute.id(), type, value) >= 0, where(),
+            " attribute ", name, ": cannot write: ", reason());
 }
 
 void Group::set_attribute(const std::string& name, const std::string& text) {
   Session session;
-  APO_CHECK(DataError, is_utf8(text), where(), " attribute ", name, ": expected UTF-8 text, found other bytes");
-  APO_CHECK(DataError, text.size() < 60000, where(), " attribute ", name, ": expected at most 60000 bytes, found ",
-            text.size());
+  APO_CHECK(DataError, is_utf8(text), where(), " attribute ", name,
+            ": expected UTF-8 text, found other bytes");
+  APO_CHECK(DataError, text.size() < 60000, where(), " attribute ", name,
+            ": expected at most 60000 bytes, found ", text.size());
   const Handle type = text_type(text.size());
   set_any(name, type.id(), text.c_str());
 }
@@ -139,21 +142,23 @@ void Group::set_attribute(const std::string& name, int64_t value) {
 
 void Group::link_soft(const std::string& name, const std::string& target) {
   Session session;
-  APO_CHECK(RunError, H5Lcreate_soft(target.c_str(), handle_.id(), name.c_str(), H5P_DEFAULT, H5P_DEFAULT) >= 0,
+  APO_CHECK(RunError,
+            H5Lcreate_soft(target.c_str(), handle_.id(), name.c_str(), H5P_DEFAULT, H5P_DEFAULT) >= 0,
             where(name), ": cannot link: ", reason());
 }
 
 void Group::link_external(const std::string& name, const std::string& file, const std::string& target) {
   Session session;
   APO_CHECK(RunError,
-            H5Lcreate_external(file.c_str(), target.c_str(), handle_.id(), name.c_str(), H5P_DEFAULT, H5P_DEFAULT) >= 0,
+            H5Lcreate_external(file.c_str(), target.c_str(), handle_.id(), name.c_str(), H5P_DEFAULT,
+                               H5P_DEFAULT) >= 0,
             where(name), ": cannot link: ", reason());
 }
 
 void Group::remove(const std::string& name) {
   Session session;
-  APO_CHECK(RunError, H5Ldelete(handle_.id(), name.c_str(), H5P_DEFAULT) >= 0, where(name), ": cannot remove: ",
-            reason());
+  APO_CHECK(RunError, H5Ldelete(handle_.id(), name.c_str(), H5P_DEFAULT) >= 0, where(name),
+            ": cannot remove: ", reason());
 }
 
 void Group::flush() {
@@ -163,7 +168,8 @@ void Group::flush() {
 
 void Group::remove_attribute(const std::string& name) {
   Session session;
-  APO_CHECK(RunError, H5Adelete(handle_.id(), name.c_str()) >= 0, where(), " attribute ", name, ": cannot remove: ", reason());
+  APO_CHECK(RunError, H5Adelete(handle_.id(), name.c_str()) >= 0, where(), " attribute ", name,
+            ": cannot remove: ", reason());
 }
 
 }  // namespace apo::data::hdf5

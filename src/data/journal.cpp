@@ -97,7 +97,8 @@ void pack_step(const Step& step, Packer& out) {
   out.number<int8_t>(step.desirable ? static_cast<int8_t>(*step.desirable) : int8_t{-1});
   out.number<int8_t>(step.done);
   // bit 0: what the policy wanted; bit 1: when it was asked
-  out.number<int8_t>(static_cast<int8_t>(step.policy_action.has_value() + 2 * step.decision_offset.has_value()));
+  out.number<int8_t>(
+      static_cast<int8_t>(step.policy_action.has_value() + 2 * step.decision_offset.has_value()));
   out.number<float>(step.reward);
   out.floats(step.action);
   if (step.policy_action) out.floats(*step.policy_action);
@@ -140,8 +141,9 @@ Step unpack_step(Unpacker in, const std::string& instruction, const fs::path& pa
     const std::string name = in.text();
     const auto height = in.number<int64_t>(), width = in.number<int64_t>();
     const std::string_view pixels = in.take(in.number<uint64_t>());
-    APO_CHECK(DataError, height > 0 && width > 0 && height < 65536 && width < 65536 &&
-                             static_cast<int64_t>(pixels.size()) == height * width * 3,
+    APO_CHECK(DataError,
+              height > 0 && width > 0 && height < 65536 && width < 65536 &&
+                  static_cast<int64_t>(pixels.size()) == height * width * 3,
               path.string(), ": damaged journal");
     at::Tensor image = at::empty({height, width, 3}, at::kByte);
     memcpy(image.data_ptr(), pixels.data(), pixels.size());
@@ -205,7 +207,8 @@ std::vector<JournalEpisode> read_journal(const fs::path& journal) {
   std::string_view rest = bytes;
   // cut short right after it was made
   if (rest.size() < kMagic.size() && kMagic.starts_with(rest)) return episodes;
-  APO_CHECK(DataError, rest.starts_with(kMagic), journal.string(), ": expected a trajectory journal, found other content");
+  APO_CHECK(DataError, rest.starts_with(kMagic), journal.string(),
+            ": expected a trajectory journal, found other content");
   rest.remove_prefix(kMagic.size());
   while (rest.size() >= sizeof(RecordHeader)) {
     RecordHeader header;
@@ -224,7 +227,8 @@ std::vector<JournalEpisode> read_journal(const fs::path& journal) {
   for (JournalEpisode& e : episodes) {
     if (e.ended) continue;
     e.episode.outcome = "interrupted";
-    e.episode.success = false;   // nobody knows how it would have ended; its last steps must not pass for good ones
+    // nobody knows how it would have ended; its last steps must not pass for good ones
+    e.episode.success = false;
   }
   return episodes;
 }
@@ -298,7 +302,8 @@ void Journal::flush() {
 
 void Journal::cut(int64_t bytes) {
   APO_ASSERT(bytes <= size_);
-  APO_CHECK(RunError, ::ftruncate(descriptor_, bytes) == 0, path_.string(), ": cannot shorten: ", strerror(errno));
+  APO_CHECK(RunError, ::ftruncate(descriptor_, bytes) == 0, path_.string(),
+            ": cannot shorten: ", strerror(errno));
   size_ = bytes;
 }
 

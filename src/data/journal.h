@@ -1,10 +1,11 @@
 // The append-only file beside a trajectory file that makes recording survive a kill at any moment.
 //
-// `X.hdf5` is only ever replaced whole (copied, extended, renamed), so it is valid at every moment. What it does not
-// hold yet is in `X.hdf5.journal`: a magic word, then records {type, length, payload, checksum}. A record that a kill
-// cut short ends the journal. A process holds the journal's lock as long as it writes; a journal without a holder was
-// left behind by a crash, and the next writer takes it over. Episodes carry their number: one that `X.hdf5` already
-// has (the kill came between the rename and the new journal) is left out.
+// `X.hdf5` is only ever replaced whole (copied, extended, renamed), so it is valid at every moment. What it
+// does not hold yet is in `X.hdf5.journal`: a magic word, then records {type, length, payload, checksum}. A
+// record that a kill cut short ends the journal. A process holds the journal's lock as long as it writes; a
+// journal without a holder was left behind by a crash, and the next writer takes it over. Episodes carry
+// their number: one that `X.hdf5` already has (the kill came between the rename and the new journal) is left
+// out.
 #pragma once
 
 #include <cstdint>
@@ -20,10 +21,11 @@ namespace apo::data {
 
 /// One episode of a journal.
 struct JournalEpisode {
-  int64_t number = 0;        ///< N of demo_N
+  int64_t number = 0;  ///< N of demo_N
   std::string policy_hash;
-  bool ended = false;        ///< false: the recording stopped in the middle (success false, outcome "interrupted")
-  int64_t offset = 0;        ///< bytes of the journal before it
+  /// false: the recording stopped in the middle (success false, outcome "interrupted")
+  bool ended = false;
+  int64_t offset = 0;  ///< bytes of the journal before it
   Episode episode;
 };
 

@@ -79,7 +79,8 @@ class Labeller {
     if (options_.window != LabelWindow::onset) return std::nullopt;
     std::optional<int64_t> since;
     if (why != nullptr) since = why->since;
-    return estimate_window({episode_, window_, human_steps(k), gripper_, since, min_motion_, options_.max_window});
+    return estimate_window(
+        {episode_, window_, human_steps(k), gripper_, since, min_motion_, options_.max_window});
   }
 
   void take_over(size_t k) {
@@ -158,7 +159,7 @@ class Labeller {
   const bool reasons_count_;
   const std::vector<size_t>& stream_;
   std::vector<LabelledStep>& steps_;
-  std::vector<size_t> window_;   // policy steps since the last intervention or the episode's start
+  std::vector<size_t> window_;  // policy steps since the last intervention or the episode's start
   bool human_acts_ = false;
   int32_t num_take_overs_ = 0;
 };
@@ -193,7 +194,7 @@ void leave_out(std::string_view reason, LabelledStep& step) {
 }
 
 void find_nothing_to_imitate(std::vector<LabelledStep>& steps) {
-  LabelledStep* first = nullptr;   // of the take-over that the human's steps belong to
+  LabelledStep* first = nullptr;  // of the take-over that the human's steps belong to
   for (LabelledStep& step : steps) {
     if (step.take_over) {
       first = &step;
@@ -207,10 +208,14 @@ void find_nothing_to_imitate(std::vector<LabelledStep>& steps) {
 
 std::string_view to_string(StepLabel label) {
   switch (label) {
-    case StepLabel::desirable: return "desirable";
-    case StepLabel::undesirable: return "undesirable";
-    case StepLabel::intervention: return "intervention";
-    case StepLabel::skipped: return "skipped";
+    case StepLabel::desirable:
+      return "desirable";
+    case StepLabel::undesirable:
+      return "undesirable";
+    case StepLabel::intervention:
+      return "intervention";
+    case StepLabel::skipped:
+      return "skipped";
   }
   return "unknown";
 }
@@ -229,8 +234,8 @@ std::vector<LabelledStep> label_episode(const EpisodeRecord& episode, const Labe
   std::vector<int64_t> gripper;
   if (n > 0) gripper = gripper_dimensions(rules.gripper, static_cast<int64_t>(episode.actions[0].size()));
   std::vector<LabelledStep> steps(n);
-  std::vector<std::string_view> why(n);   // a filter leaves a step out
-  std::vector<size_t> stream;             // the steps that count
+  std::vector<std::string_view> why(n);  // a filter leaves a step out
+  std::vector<size_t> stream;            // the steps that count
   const Action* before = nullptr;
   for (size_t i = 0; i < n; ++i) {
     steps[i].reason = "marked skipped";

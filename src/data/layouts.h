@@ -31,18 +31,21 @@ struct Reading {
   TrajectoryFormat format = TrajectoryFormat::automatic;
   std::string instruction = {};
   ImageOrientation orientation = ImageOrientation::automatic;
-  bool lazily = false;   ///< each episode when it is asked for, and only the last one kept: errors come then, too
+  /// each episode when it is asked for, and only the last one kept: errors come then, too
+  bool lazily = false;
 };
 
 /// data/demo_N with one array a quantity: ours and robomimic's relatives.
-std::shared_ptr<TrajectoryFile> open_demos(hdf5::Group root, const std::filesystem::path& path, const Reading& reading);
+std::shared_ptr<TrajectoryFile> open_demos(hdf5::Group root, const std::filesystem::path& path,
+                                           const Reading& reading);
 /// One group a timestep: the released APO layouts.
 std::shared_ptr<TrajectoryFile> open_timesteps(hdf5::Group root, const std::filesystem::path& path,
                                                const Reading& reading);
 /// TrajectoryFile::open, perhaps lazily, for going through a file once in little memory.
 std::shared_ptr<TrajectoryFile> open_trajectories(const std::filesystem::path& path, Reading reading);
 
-/// The episodes of a file: all read at once, or each when it is asked for with the last one kept. Thread-safe.
+/// The episodes of a file: all read at once, or each when it is asked for with the last one kept.
+/// Thread-safe.
 template <class E>
 class Episodes {
  public:

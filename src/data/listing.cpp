@@ -10,8 +10,8 @@
 namespace apo::data::hdf5 {
 namespace {
 
-constexpr size_t kLargeGroup = 256;             // entries
-constexpr size_t kLongText = size_t{1} << 12;   // bytes
+constexpr size_t kLargeGroup = 256;            // entries
+constexpr size_t kLongText = size_t{1} << 12;  // bytes
 
 // The value, or nothing where there is none of this kind: whoever needs it asks again and is told why.
 template <class Read>
@@ -141,7 +141,7 @@ Listing Group::make_listing() const {
       const bool group = is_group(entry.name);
       if (!group) entry.array = describe_array(entry.name);
       entry.what = group ? Listing::What::group : Listing::What::array;
-    } catch (const DataError&) {   // told when it is asked for
+    } catch (const DataError&) {  // told when it is asked for
     }
   }
   for (const std::string& name : attribute_names()) {

@@ -36,8 +36,8 @@ struct Loader::State {
 
   std::mutex mutex;
   std::condition_variable work, done;
-  int64_t next_wanted = 0;    // the batch that the caller asks for next
-  int64_t next_claimed = 0;   // the batch that the next free worker takes
+  int64_t next_wanted = 0;   // the batch that the caller asks for next
+  int64_t next_claimed = 0;  // the batch that the next free worker takes
   bool stop = false;
   std::map<int64_t, Batch> ready;
   std::map<int64_t, std::exception_ptr> failed;
@@ -82,7 +82,8 @@ Batch Loader::State::make(int64_t position) {
     sample.observation = prepared(index);
     if (options.augmentation.enabled) {
       Random random(batch_seed, "slot", batch.samples.size());
-      for (auto& [camera, image] : sample.observation.images) image = augment(image, options.augmentation, random);
+      for (auto& [camera, image] : sample.observation.images)
+        image = augment(image, options.augmentation, random);
     }
     batch.samples.push_back(std::move(sample));
   }
@@ -119,7 +120,8 @@ Loader::Loader(const Dataset& dataset, const PoolSampler& sampler, const DataOpt
   APO_ASSERT(first_position >= 0);
   state_->next_wanted = state_->next_claimed = first_position;
   state_->options.loader.prefetch = std::max<int64_t>(1, options.loader.prefetch);
-  for (int64_t i = 0; i < options.loader.workers; ++i) state_->threads.emplace_back([s = state_.get()] { s->work_loop(); });
+  for (int64_t i = 0; i < options.loader.workers; ++i)
+    state_->threads.emplace_back([s = state_.get()] { s->work_loop(); });
 }
 
 Loader::~Loader() {

@@ -35,9 +35,11 @@ std::span<const std::pair<LabelWindow, std::string_view>> enum_names(LabelWindow
 
 void LabelOptions::visit(config::Visitor& v) {
   v("steps_before_intervention", steps_before_intervention,
-    "K: so many of the policy's own steps before each take-over become undesirable; 0 = none", config::at_least(0));
+    "K: so many of the policy's own steps before each take-over become undesirable; 0 = none",
+    config::at_least(0));
   v("window", window,
-    "which steps those are: the last K, or (onset) those since the mistake began, estimated from the direction of the "
+    "which steps those are: the last K, or (onset) those since the mistake began, estimated from the "
+    "direction of the "
     "human's first actions; K where they have none");
   v("max_window", max_window, "of window onset: no window is longer than so many steps", config::at_least(1));
   v("undesirable_reasons", undesirable_reasons,
@@ -45,13 +47,15 @@ void LabelOptions::visit(config::Visitor& v) {
     "are in no "
     "pool; empty = every reason but \"out of patience\" and \"stuck\"");
   v("failed_episodes", failed_episodes,
-    "the policy's steps after the last intervention of a failed episode: keep them desirable, drop them, or make the "
+    "the policy's steps after the last intervention of a failed episode: keep them desirable, drop them, or "
+    "make the "
     "last K undesirable and drop the others");
   v("failed_demonstrations", failed_demonstrations,
     "episodes of an expert source that the file marks as failed (success 0): leave all their steps out, or "
     "imitate them");
   v("credit_actions", credit_actions,
-    "dimension credit compares with the mean of the human's first so many actions of a take-over; more = smoother",
+    "dimension credit compares with the mean of the human's first so many actions of a take-over; more = "
+    "smoother",
     config::at_least(1));
 }
 
@@ -73,20 +77,25 @@ void SourceOptions::visit(config::Visitor& v) {
   v("instruction", instruction, "what the robot was asked to do; empty = as the file says");
   v("limit", limit, "first so many episodes of each file; 0 = all", config::at_least(0));
   v("image_orientation", image_orientation,
-    "how stored pictures are turned: auto makes LIBERO's upright and leaves others; rotate is what OpenVLA's LIBERO "
+    "how stored pictures are turned: auto makes LIBERO's upright and leaves others; rotate is what OpenVLA's "
+    "LIBERO "
     "checkpoints were trained on");
   v("gripper", gripper, "where the gripper is in an action, and how its command is coded");
 }
 
 void PoolOptions::visit(config::Visitor& v) {
-  v("desirable", desirable, "share of a batch: demonstrations and the policy's good steps", config::at_least(0));
+  v("desirable", desirable, "share of a batch: demonstrations and the policy's good steps",
+    config::at_least(0));
   v("intervention", intervention, "share of a batch: human corrections", config::at_least(0));
-  v("undesirable", undesirable, "share of a batch: the policy's steps before a take-over", config::at_least(0));
+  v("undesirable", undesirable, "share of a batch: the policy's steps before a take-over",
+    config::at_least(0));
 }
 
 void LoaderOptions::visit(config::Visitor& v) {
-  v("workers", workers, "threads that read and augment ahead; 0 = in the training loop", config::between(0, 256));
-  v("prefetch", prefetch, "batches prepared ahead; more = smoother and more memory", config::between(1, 4096));
+  v("workers", workers, "threads that read and augment ahead; 0 = in the training loop",
+    config::between(0, 256));
+  v("prefetch", prefetch, "batches prepared ahead; more = smoother and more memory",
+    config::between(1, 4096));
   v("cache", cache, "keep decoded pictures in memory: fast for small data sets, too much for large ones");
 }
 

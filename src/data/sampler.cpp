@@ -15,8 +15,8 @@ namespace {
 
 constexpr std::array<const char*, 3> kPoolNames{"desirable", "intervention", "undesirable"};
 
-// A random order of 0 .. n-1 that can be asked for any place without being laid out: a Feistel network over the next
-// even power of two, walked until it falls below n.
+// A random order of 0 .. n-1 that can be asked for any place without being laid out: a Feistel network over
+// the next even power of two, walked until it falls below n.
 uint64_t place_in_random_order(uint64_t i, uint64_t n, uint64_t key) {
   const auto half = std::max<uint64_t>(1, (static_cast<uint64_t>(std::bit_width(n - 1)) + 1) / 2);
   const uint64_t mask = (uint64_t{1} << half) - 1;
@@ -44,7 +44,8 @@ std::array<int64_t, 3> split(const std::array<double, 3>& shares, double sum, in
     remainder[p] = exact - static_cast<double>(counts[p]);
   }
   while (counts[0] + counts[1] + counts[2] < batch_size) {
-    const auto largest = static_cast<size_t>(std::max_element(remainder.begin(), remainder.end()) - remainder.begin());
+    const auto largest =
+        static_cast<size_t>(std::max_element(remainder.begin(), remainder.end()) - remainder.begin());
     ++counts[largest];
     remainder[largest] = -1;
   }
@@ -74,23 +75,24 @@ std::array<int64_t, 3> batch_counts(const PoolOptions& pools, int64_t batch_size
   APO_CHECK(ConfigError, sum > 0, "data.pools: expected shares with a positive sum, found 0");
   const std::array<int64_t, 3> counts = split(shares, sum, batch_size);
   for (size_t p = 0; p < 3; ++p)
-    APO_CHECK(ConfigError, shares[p] == 0 || counts[p] > 0, "data.pools.", kPoolNames[p], " is ", shares[p], " of ", sum,
-              ", which rounds to no sample at train.batch_size ", batch_size);
+    APO_CHECK(ConfigError, shares[p] == 0 || counts[p] > 0, "data.pools.", kPoolNames[p], " is ", shares[p],
+              " of ", sum, ", which rounds to no sample at train.batch_size ", batch_size);
   return counts;
 }
 
 PoolSampler::PoolSampler(const Dataset& dataset, const PoolOptions& pools, int64_t batch_size, uint64_t seed,
                          Draw draw)
     : batch_size_(batch_size), seed_(seed) {
-  APO_CHECK(ConfigError, dataset.num_files() > 0, "data.expert and data.interactions: expected recorded data, found none");
+  APO_CHECK(ConfigError, dataset.num_files() > 0,
+            "data.expert and data.interactions: expected recorded data, found none");
   counts_ = batch_counts(pools, batch_size);
   const std::array<double, 3> shares = shares_of(pools);
   for (size_t p = 0; p < 3; ++p) {
     pools_[p] = dataset.pool(static_cast<Pool>(p));
     if (shares[p] == 0) continue;
     APO_CHECK(ConfigError, !pools_[p].empty(), "data.pools.", kPoolNames[p], " is ", shares[p], ", but the ",
-              kPoolNames[p], " pool is empty: no step of the data has that label (", describe(dataset.counts()),
-              "); set it to 0, or give data that has");
+              kPoolNames[p], " pool is empty: no step of the data has that label (",
+              describe(dataset.counts()), "); set it to 0, or give data that has");
   }
   if (draw == Draw::segment_pairs) draw_segment_pairs(dataset);
 }
@@ -98,18 +100,22 @@ PoolSampler::PoolSampler(const Dataset& dataset, const PoolOptions& pools, int64
 // Turns the intervention and undesirable shares into whole segment pairs.
 void PoolSampler::draw_segment_pairs(const Dataset& dataset) {
   const int64_t share = counts_[1] + counts_[2];
-  APO_CHECK(ConfigError, share > 0, "data.pools.intervention and data.pools.undesirable: the objective compares the ",
+  APO_CHECK(ConfigError, share > 0,
+            "data.pools.intervention and data.pools.undesirable: the objective compares the ",
             "segments of take-overs; expected a positive share for them, found 0");
   segment_pairs_ = dataset.segment_pairs();
   const auto n = static_cast<double>(segment_pairs_.size());
-  APO_CHECK(ConfigError, n > 0, "data.interactions: the objective compares the policy's steps before a take-over with the ",
-            "human's after it; expected a take-over that has both, found none (", describe(dataset.counts()), ")");
+  APO_CHECK(ConfigError, n > 0,
+            "data.interactions: the objective compares the policy's steps before a take-over with the ",
+            "human's after it; expected a take-over that has both, found none (", describe(dataset.counts()),
+            ")");
   double preferred = 0, rejected = 0;
   for (const SegmentPair& pair : segment_pairs_) {
     preferred += static_cast<double>(pair.preferred.size());
     rejected += static_cast<double>(pair.rejected.size());
   }
-  pairs_a_batch_ = std::max<int64_t>(1, std::llround(static_cast<double>(share) * n / (preferred + rejected)));
+  pairs_a_batch_ =
+      std::max<int64_t>(1, std::llround(static_cast<double>(share) * n / (preferred + rejected)));
   counts_[1] = std::llround(static_cast<double>(pairs_a_batch_) * preferred / n);
   counts_[2] = std::llround(static_cast<double>(pairs_a_batch_) * rejected / n);
 }
@@ -126,15 +132,16 @@ std::vector<StepIndex> PoolSampler::batch(int64_t position) const {
   drawn.reserve(static_cast<size_t>(batch_size_));
   for (size_t p = 0; p < (pairs_a_batch_ > 0 ? 1 : 3); ++p)
     for (int64_t k = 0; k < counts_[p]; ++k)
-      drawn.push_back(
-          pools_[p][drawn_place(static_cast<uint64_t>(position * counts_[p] + k), pools_[p].size(), kPoolNames[p])]);
+      drawn.push_back(pools_[p][drawn_place(static_cast<uint64_t>(position * counts_[p] + k),
+                                            pools_[p].size(), kPoolNames[p])]);
   for (int64_t k = 0; k < pairs_a_batch_; ++k) {
     const auto draw = static_cast<uint64_t>(position * pairs_a_batch_ + k);
     const SegmentPair& pair = segment_pairs_[drawn_place(draw, segment_pairs_.size(), "segment pairs")];
     drawn.insert(drawn.end(), pair.preferred.begin(), pair.preferred.end());
     drawn.insert(drawn.end(), pair.rejected.begin(), pair.rejected.end());
   }
-  const auto order = Random(seed_, "slots", static_cast<uint64_t>(position)).permutation(static_cast<uint32_t>(drawn.size()));
+  const auto order = Random(seed_, "slots", static_cast<uint64_t>(position))
+                         .permutation(static_cast<uint32_t>(drawn.size()));
   std::vector<StepIndex> batch;
   batch.reserve(drawn.size());
   for (const uint32_t slot : order) batch.push_back(drawn[slot]);

@@ -56,7 +56,7 @@ using hdf5::Group;
 constexpr const char* kHash = "content_hash";
 constexpr const char* kNames = "content_hash_of";
 
-constexpr std::string_view kBetween = "//";   // no path has it
+constexpr std::string_view kBetween = "//";  // no path has it
 
 std::vector<std::string> split(std::string_view text) {
   std::vector<std::string> names;

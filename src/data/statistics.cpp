@@ -51,7 +51,8 @@ double quantile(const std::vector<double>& sorted, double share) {
   return sorted[below] + (place - static_cast<double>(below)) * (sorted[above] - sorted[below]);
 }
 
-tokenizers::DatasetStatistics compute_statistics(const Dataset& dataset, const std::vector<StepIndex>& steps) {
+tokenizers::DatasetStatistics compute_statistics(const Dataset& dataset,
+                                                 const std::vector<StepIndex>& steps) {
   APO_CHECK(DataError, !steps.empty(), "action statistics: expected at least one kept step, found none");
   tokenizers::DatasetStatistics statistics;
   std::vector<std::vector<double>> actions(static_cast<size_t>(dataset.action_size()));
@@ -64,8 +65,9 @@ tokenizers::DatasetStatistics compute_statistics(const Dataset& dataset, const s
     for (const auto& [name, values] : state) {
       auto& columns = states[name];
       if (columns.empty()) columns.resize(values.size());
-      APO_CHECK(DataError, columns.size() == values.size(), dataset.file_path(index.file).string(), ": state ", name,
-                ": expected ", columns.size(), " numbers as in the first step, found ", values.size());
+      APO_CHECK(DataError, columns.size() == values.size(), dataset.file_path(index.file).string(),
+                ": state ", name, ": expected ", columns.size(), " numbers as in the first step, found ",
+                values.size());
       for (size_t j = 0; j < values.size(); ++j) columns[j].push_back(static_cast<double>(values[j]));
     }
     if (index.file != previous.file || index.episode != previous.episode) ++statistics.num_trajectories;

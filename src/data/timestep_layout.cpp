@@ -1,10 +1,12 @@
 // The layouts of the released APO code: one group a timestep.
 //
 //   released-demo         /demo_N/timestep_T/{action [A], third_obs [Y, X, 3]}, no instruction in the file
-//   released-interaction  /data/task_description, /data/timestep_T/{action, third_obs, is_human}, one episode a file
+//   released-interaction  /data/task_description, /data/timestep_T/{action, third_obs, is_human}, one episode
+//                         a file
 //
 // Source  released dataset/balance_apo_dataset.py.
-// Differs the released loader leaves out the last timestep of every demonstration (it counts keys minus one); here
+// Differs the released loader leaves out the last timestep of every demonstration (it counts keys minus one);
+// here
 //         all are read.
 #include <torch/types.h>
 
@@ -27,7 +29,7 @@ constexpr std::string_view kImageEnd = "_obs";
 
 struct TimestepEpisode {
   EpisodeRecord record;
-  std::vector<std::string> groups;     // path of each timestep
+  std::vector<std::string> groups;                // path of each timestep
   std::map<std::string, StoredPictures> cameras;  // "third" is stored as third_obs
 };
 
@@ -38,8 +40,11 @@ std::vector<std::string> timestep_names(const Group& group) {
     return !name.starts_with("timestep_") || name.size() == 9 || name.size() > 18 ||
            name.find_first_not_of("0123456789", 9) != std::string::npos;
   });
-  APO_CHECK(DataError, !names.empty(), group.where(), ": expected groups timestep_0, timestep_1, ..., found none");
-  const auto number = [](const std::string& name) { return whole_number(std::string_view(name).substr(9)).value(); };
+  APO_CHECK(DataError, !names.empty(), group.where(),
+            ": expected groups timestep_0, timestep_1, ..., found none");
+  const auto number = [](const std::string& name) {
+    return whole_number(std::string_view(name).substr(9)).value();
+  };
   const int64_t first = number(names[0]);
   for (size_t i = 0; i < names.size(); ++i)
     APO_CHECK(DataError, number(names[i]) == first + static_cast<int64_t>(i), group.where(),
@@ -50,16 +55,17 @@ std::vector<std::string> timestep_names(const Group& group) {
 Action read_action(const Array& array, size_t size) {
   array.expect(Kind::floating, 1, "a floating-point action [A]");
   Action action = array.floats();
-  APO_CHECK(DataError, !action.empty() && action.size() <= 4096 && (size == 0 || action.size() == size), array.where(),
-            ": expected ", size ? concat(size, " numbers as in the first timestep") : "an action [A]", ", found ",
+  APO_CHECK(DataError, !action.empty() && action.size() <= 4096 && (size == 0 || action.size() == size),
+            array.where(), ": expected ",
+            size ? concat(size, " numbers as in the first timestep") : "an action [A]", ", found ",
             array.describe());
   return action;
 }
 
 int64_t read_is_human(const Array& array) {
   const bool scalar = array.shape().empty() || (array.shape().size() == 1 && array.shape()[0] == 1);
-  APO_CHECK(DataError, scalar && (array.kind() == Kind::integer || array.kind() == Kind::floating), array.where(),
-            ": expected 0 (skip), 1 (human) or 2 (policy), found ", array.describe());
+  APO_CHECK(DataError, scalar && (array.kind() == Kind::integer || array.kind() == Kind::floating),
+            array.where(), ": expected 0 (skip), 1 (human) or 2 (policy), found ", array.describe());
   const float value = array.floats().at(0);
   APO_CHECK(DataError, value == 0 || value == 1 || value == 2, array.where(),
             ": expected 0 (skip), 1 (human) or 2 (policy), found ", value);
@@ -170,7 +176,8 @@ TimestepFile::TimestepFile(Group root, const fs::path& path, const Reading& read
     : path_(path),
       reading_{reading.format, read_instruction(root, reading), reading.orientation, reading.lazily},
       root_(std::move(root)),
-      episodes_(episode_names(), reading.lazily, [this](const std::string& name) { return read_episode(name); }) {}
+      episodes_(episode_names(), reading.lazily,
+                [this](const std::string& name) { return read_episode(name); }) {}
 
 std::vector<std::string> TimestepFile::episode_names() {
   if (reading_.format == TrajectoryFormat::released_interaction) return {"data"};
@@ -197,7 +204,8 @@ TimestepEpisode TimestepFile::read_episode(const std::string& name) const {
   for (const std::string& step : timestep_names(group)) {
     const Group timestep = group.group(step);
     if (episode.groups.empty()) episode.cameras = find_cameras(timestep, record);
-    record.actions.push_back(read_action(timestep.array("action"), record.actions.empty() ? 0 : record.actions[0].size()));
+    record.actions.push_back(
+        read_action(timestep.array("action"), record.actions.empty() ? 0 : record.actions[0].size()));
     const int64_t is_human = interaction ? read_is_human(timestep.array("is_human")) : -1;
     record.recorded.push_back(is_human != 0);
     record.sources.push_back(!interaction    ? ActionSource::expert

@@ -59,19 +59,22 @@ TrajectoryFormat detect(const Group& root) {
   std::string found;
   const auto list = [&found](const Group& group) {
     const auto names = group.names();
-    for (size_t i = 0; i < names.size() && i < 8; ++i) append_item(found, ", ", group.where(names[i]).substr(group.file().size() + 2));
+    for (size_t i = 0; i < names.size() && i < 8; ++i)
+      append_item(found, ", ", group.where(names[i]).substr(group.file().size() + 2));
     if (names.size() > 8) found += concat(", and ", names.size() - 8, " more");
   };
   list(root);
   if (root.has("data") && root.is_group("data")) list(root.group("data"));
-  throw DataError(concat(root.file(), ": expected a known layout (/data/demo_N, /demo_N/timestep_T or /data/timestep_T), found ",
-                         found.empty() ? "an empty file" : found));
+  throw DataError(concat(
+      root.file(), ": expected a known layout (/data/demo_N, /demo_N/timestep_T or /data/timestep_T), found ",
+      found.empty() ? "an empty file" : found));
 }
 
 // A file of ours together with the episodes that its journal alone holds.
 class JournaledFile : public TrajectoryFile {
  public:
-  JournaledFile(std::shared_ptr<TrajectoryFile> file, std::vector<JournalEpisode> more, const Reading& reading)
+  JournaledFile(std::shared_ptr<TrajectoryFile> file, std::vector<JournalEpisode> more,
+                const Reading& reading)
       : file_(std::move(file)), more_(std::move(more)), orientation_(reading.orientation) {
     if (reading.instruction.empty()) return;
     for (JournalEpisode& e : more_) {
@@ -130,14 +133,15 @@ class JournaledFile : public TrajectoryFile {
 
 std::span<const std::pair<TrajectoryFormat, std::string_view>> enum_names(TrajectoryFormat) {
   using F = TrajectoryFormat;
-  static constexpr std::array<std::pair<F, std::string_view>, 8> names{{{F::automatic, "auto"},
-                                                                        {F::apo, "apo"},
-                                                                        {F::released_demo, "released-demo"},
-                                                                        {F::released_interaction, "released-interaction"},
-                                                                        {F::robomimic, "robomimic"},
-                                                                        {F::libero, "libero"},
-                                                                        {F::mimicgen, "mimicgen"},
-                                                                        {F::sirius, "sirius"}}};
+  static constexpr std::array<std::pair<F, std::string_view>, 8> names{
+      {{F::automatic, "auto"},
+       {F::apo, "apo"},
+       {F::released_demo, "released-demo"},
+       {F::released_interaction, "released-interaction"},
+       {F::robomimic, "robomimic"},
+       {F::libero, "libero"},
+       {F::mimicgen, "mimicgen"},
+       {F::sirius, "sirius"}}};
   return names;
 }
 
@@ -155,7 +159,8 @@ std::span<const std::pair<ImageOrientation, std::string_view>> enum_names(ImageO
 }
 
 std::shared_ptr<TrajectoryFile> TrajectoryFile::open(const fs::path& path, TrajectoryFormat format,
-                                                     const std::string& instruction, ImageOrientation orientation) {
+                                                     const std::string& instruction,
+                                                     ImageOrientation orientation) {
   return open_trajectories(path, {format, instruction, orientation, false});
 }
 
@@ -164,7 +169,8 @@ std::shared_ptr<TrajectoryFile> open_trajectories(const fs::path& path, Reading 
   std::vector<JournalEpisode> journal = read_journal(journal_path(path));
   Group root = Group::open(path);
   if (reading.format == TrajectoryFormat::automatic) reading.format = detect(root);
-  if (reading.format == TrajectoryFormat::released_demo || reading.format == TrajectoryFormat::released_interaction)
+  if (reading.format == TrajectoryFormat::released_demo ||
+      reading.format == TrajectoryFormat::released_interaction)
     return open_timesteps(std::move(root), path, reading);
   auto file = open_demos(std::move(root), path, reading);
   if (journal.empty() || reading.format != TrajectoryFormat::apo) return file;
@@ -173,8 +179,9 @@ std::shared_ptr<TrajectoryFile> open_trajectories(const fs::path& path, Reading 
     next = std::max(next, episode_number(name).value_or(-1) + 1);
   std::erase_if(journal, [next](const JournalEpisode& e) { return e.number < next; });
   if (journal.empty()) return file;
-  APO_CHECK(DataError, journal[0].number == next, journal_path(path).string(), ": goes on at demo_", journal[0].number,
-            ", expected demo_", next, " after what ", path.filename().string(), " holds; it belongs to another file");
+  APO_CHECK(DataError, journal[0].number == next, journal_path(path).string(), ": goes on at demo_",
+            journal[0].number, ", expected demo_", next, " after what ", path.filename().string(),
+            " holds; it belongs to another file");
   return std::make_shared<JournaledFile>(std::move(file), std::move(journal), reading);
 }
 
@@ -203,7 +210,8 @@ std::string unused_observations(const EpisodeRecord& record) {
 }
 
 std::optional<Group> open_data_group(const TrajectoryFile& file) {
-  if (file.format() == TrajectoryFormat::released_demo || file.format() == TrajectoryFormat::released_interaction)
+  if (file.format() == TrajectoryFormat::released_demo ||
+      file.format() == TrajectoryFormat::released_interaction)
     return std::nullopt;
   hdf5::Session session;
   return Group::open(file.path()).group("data");

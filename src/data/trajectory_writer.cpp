@@ -24,8 +24,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The file is copied whole to grow, so it does so after every episode only while it is small; a large one waits until
-// the journal holds an eighth of it. All copying together then stays below nine times the final size.
+// The file is copied whole to grow, so it does so after every episode only while it is small; a large one
+// waits until the journal holds an eighth of it. All copying together then stays below nine times the final
+// size.
 constexpr int64_t kSmallFileBytes = int64_t{8} << 20;
 constexpr int64_t kJournalShare = 8;
 // What bringing a journal in may cost of a processor before it counts as endless.
@@ -44,20 +45,22 @@ Schema schema_of(const Observation& observation, size_t action_size) {
   Schema schema;
   schema.action_size = static_cast<int64_t>(action_size);
   for (const auto& [name, image] : observation.images) schema.cameras[name] = {image.size(0), image.size(1)};
-  for (const auto& [name, values] : observation.state) schema.states[name] = static_cast<int64_t>(values.size());
+  for (const auto& [name, values] : observation.state)
+    schema.states[name] = static_cast<int64_t>(values.size());
   return schema;
 }
 
 std::string describe(const Schema& schema) {
   std::string text = concat("action [", schema.action_size, "]");
-  for (const auto& [name, size] : schema.cameras) text += concat(", camera ", name, " ", size.first, "x", size.second);
+  for (const auto& [name, size] : schema.cameras)
+    text += concat(", camera ", name, " ", size.first, "x", size.second);
   for (const auto& [name, size] : schema.states) text += concat(", state ", name, " [", size, "]");
   return text;
 }
 
 void expect_name(const std::string& name, const std::string& what) {
-  APO_CHECK(DataError, !name.empty() && name != "." && name.find('/') == std::string::npos && is_utf8(name), what,
-            ": expected a plain name, found '", name, "'");
+  APO_CHECK(DataError, !name.empty() && name != "." && name.find('/') == std::string::npos && is_utf8(name),
+            what, ": expected a plain name, found '", name, "'");
 }
 
 void expect_step(const Step& step, const std::string& where) {
@@ -65,8 +68,9 @@ void expect_step(const Step& step, const std::string& where) {
   for (const float a : step.action)
     APO_CHECK(DataError, std::isfinite(a), where, ": expected a finite action, found ", a);
   if (step.policy_action) {
-    APO_CHECK(DataError, step.policy_action->size() == step.action.size(), where, ": expected a policy_action of ",
-              step.action.size(), " numbers, found ", step.policy_action->size());
+    APO_CHECK(DataError, step.policy_action->size() == step.action.size(), where,
+              ": expected a policy_action of ", step.action.size(), " numbers, found ",
+              step.policy_action->size());
     for (const float a : *step.policy_action)
       APO_CHECK(DataError, std::isfinite(a), where, ": expected a finite policy_action, found ", a);
   }
@@ -83,8 +87,9 @@ void expect_step(const Step& step, const std::string& where) {
   }
   for (const auto& [name, image] : step.observation.images) {
     expect_name(name, where + ", camera");
-    APO_CHECK(DataError, image.defined() && image.dim() == 3 && image.size(2) == 3 && image.numel() > 0 &&
-                             image.scalar_type() == at::kByte && image.device().is_cpu(),
+    APO_CHECK(DataError,
+              image.defined() && image.dim() == 3 && image.size(2) == 3 && image.numel() > 0 &&
+                  image.scalar_type() == at::kByte && image.device().is_cpu(),
               where, ", camera ", name, ": expected a [Y, X, 3] uint8 picture on the CPU, found ",
               image.defined() ? concat(image.toString(), " ", image.sizes()) : "nothing");
   }
@@ -96,10 +101,10 @@ void expect_step(const Step& step, const std::string& where) {
   }
 }
 
-// Copies the file to `to` with room for `more_bytes`, so that a full disk is found before HDF5 writes into it: HDF5 can
-// neither finish nor close a file that does not fit. `to` is removed if that fails.
+// Copies the file to `to` with room for `more_bytes`, so that a full disk is found before HDF5 writes into
+// it: HDF5 can neither finish nor close a file that does not fit. `to` is removed if that fails.
 void copy_with_room(const fs::path& from, const fs::path& to, int64_t more_bytes) {
-  constexpr int64_t kOverheadBytes = int64_t{1} << 20;   // of HDF5's own bookkeeping
+  constexpr int64_t kOverheadBytes = int64_t{1} << 20;  // of HDF5's own bookkeeping
   std::error_code error, ignored;
   // of a killed process, which may still be writing it, or a link that would lead elsewhere
   fs::remove(to, ignored);
@@ -115,8 +120,9 @@ void copy_with_room(const fs::path& from, const fs::path& to, int64_t more_bytes
   }
   fs::remove(to, ignored);
   const auto space = fs::space(parent_of(from), ignored);
-  throw RunError(concat(from.string(), ": cannot grow (its recorded episodes stay in ", journal_path(from).filename().string(),
-                        "): ", why, "; ", space.available >> 20, " MiB are free"));
+  throw RunError(concat(from.string(), ": cannot grow (its recorded episodes stay in ",
+                        journal_path(from).filename().string(), "): ", why, "; ", space.available >> 20,
+                        " MiB are free"));
 }
 
 }  // namespace
@@ -126,18 +132,18 @@ struct TrajectoryWriter::State {
       : path(path), finishing(concat("an episode of ", path.string())), unfinished(partial()) {}
 
   fs::path path;
-  Finishing finishing;      // a signal waits until all is in the file
+  Finishing finishing;  // a signal waits until all is in the file
   Unfinished unfinished;
   TrajectoryInfo info;
   int64_t flush_every = 16;
   std::unique_ptr<Journal> journal;
-  std::set<std::string> in_file;        // episodes that the HDF5 file holds
-  int64_t in_journal = 0;               // finished episodes that only the journal holds
+  std::set<std::string> in_file;  // episodes that the HDF5 file holds
+  int64_t in_journal = 0;         // finished episodes that only the journal holds
   int64_t next_number = 0;
-  std::optional<Schema> schema;         // of the file's first step
+  std::optional<Schema> schema;  // of the file's first step
   bool in_episode = false;
   std::string instruction;
-  int64_t steps = 0, unflushed = 0;     // of the episode being written
+  int64_t steps = 0, unflushed = 0;  // of the episode being written
 
   fs::path partial() const { return path.string() + ".partial"; }
   void create();
@@ -162,8 +168,9 @@ void TrajectoryWriter::State::create() {
 // Reads what an existing file holds, without its journal.
 void TrajectoryWriter::State::inspect() {
   hdf5::Group root = hdf5::Group::open(path);
-  APO_CHECK(DataError, root.has("data") && root.group("data").integer_attribute(kSchemaAttribute), path.string(),
-            ": expected a trajectory file of ours to append to (attribute ", kSchemaAttribute, " of /data), found none");
+  APO_CHECK(DataError, root.has("data") && root.group("data").integer_attribute(kSchemaAttribute),
+            path.string(), ": expected a trajectory file of ours to append to (attribute ", kSchemaAttribute,
+            " of /data), found none");
   const auto file = open_demos(std::move(root), path, {.format = TrajectoryFormat::apo});
   for (const auto& [key, value] : file->attributes())
     APO_CHECK(DataError, key != "environment_name" || value == info.environment_name, path.string(),
@@ -183,17 +190,19 @@ void TrajectoryWriter::State::merge(bool sync) {
   std::erase_if(episodes, [this](const auto& e) { return in_file.count(concat("demo_", e.number)) > 0; });
   if (!episodes.empty()) {
     copy_with_room(path, partial(), journal->size());
-    hdf5::run_apart([&] {
-      hdf5::Group root = hdf5::Group::open_for_writing(partial());
-      hdf5::Group data = root.group("data");
-      int64_t total = data.integer_attribute("total").value_or(0);
-      for (const JournalEpisode& e : episodes) {
-        write_episode(data, e.number, e.episode, e.policy_hash);
-        total += static_cast<int64_t>(e.episode.steps.size());
-      }
-      data.set_attribute("total", total);
-      data.flush();
-    }, path.string(), kMergeSeconds + journal->size() / kMergedASecond);
+    hdf5::run_apart(
+        [&] {
+          hdf5::Group root = hdf5::Group::open_for_writing(partial());
+          hdf5::Group data = root.group("data");
+          int64_t total = data.integer_attribute("total").value_or(0);
+          for (const JournalEpisode& e : episodes) {
+            write_episode(data, e.number, e.episode, e.policy_hash);
+            total += static_cast<int64_t>(e.episode.steps.size());
+          }
+          data.set_attribute("total", total);
+          data.flush();
+        },
+        path.string(), kMergeSeconds + journal->size() / kMergedASecond);
     put_in_place(partial(), path, sync ? Sync::yes : Sync::no);
     for (const JournalEpisode& e : episodes) {
       in_file.insert(concat("demo_", e.number));
@@ -241,7 +250,9 @@ TrajectoryWriter::TrajectoryWriter(const fs::path& path, const TrajectoryInfo& i
       const bool interrupted = !episodes.empty() && !episodes.back().ended;
       if (recovered > 0)
         log_info(path.string(), ": recovered ", recovered, " episodes that a stopped recording left",
-                 interrupted ? concat(", the last with its first ", episodes.back().episode.steps.size(), " steps") : "");
+                 interrupted
+                     ? concat(", the last with its first ", episodes.back().episode.steps.size(), " steps")
+                     : "");
     }
     s.journal->flush();
   } catch (...) {
@@ -263,7 +274,8 @@ TrajectoryWriter::~TrajectoryWriter() {
 void TrajectoryWriter::begin_episode(const std::string& instruction) {
   State& s = *state_;
   APO_ASSERT(!s.in_episode);
-  APO_CHECK(DataError, is_utf8(instruction), s.path.string(), ": expected a UTF-8 instruction, found other bytes");
+  APO_CHECK(DataError, is_utf8(instruction), s.path.string(),
+            ": expected a UTF-8 instruction, found other bytes");
   s.journal->begin_episode(s.next_number, instruction, s.info.policy_hash);
   s.in_episode = true;
   s.instruction = instruction;
@@ -277,8 +289,8 @@ void TrajectoryWriter::append(const Step& step) {
   expect_step(step, where);
   const Schema schema = schema_of(step.observation, step.action.size());
   if (!s.schema) s.schema = schema;
-  APO_CHECK(DataError, schema == *s.schema, where, ": expected ", describe(*s.schema), " as in the file's first step, found ",
-            describe(schema));
+  APO_CHECK(DataError, schema == *s.schema, where, ": expected ", describe(*s.schema),
+            " as in the file's first step, found ", describe(schema));
   s.journal->append(step);
   ++s.steps;
   if (++s.unflushed >= s.flush_every) {
@@ -290,7 +302,8 @@ void TrajectoryWriter::append(const Step& step) {
 void TrajectoryWriter::end_episode(std::optional<bool> success, const std::string& outcome) {
   State& s = *state_;
   APO_ASSERT(s.in_episode);
-  APO_CHECK(DataError, s.steps > 0, s.path.string(), ": /data/demo_", s.next_number, ": an episode without steps");
+  APO_CHECK(DataError, s.steps > 0, s.path.string(), ": /data/demo_", s.next_number,
+            ": an episode without steps");
   APO_CHECK(DataError, is_utf8(outcome), s.path.string(), ": expected a UTF-8 outcome, found other bytes");
   s.journal->end_episode(success, outcome);
   s.journal->flush();
@@ -308,6 +321,8 @@ void TrajectoryWriter::discard_episode() {
   s.in_episode = false;
 }
 
-int64_t TrajectoryWriter::num_episodes() const { return static_cast<int64_t>(state_->in_file.size()) + state_->in_journal; }
+int64_t TrajectoryWriter::num_episodes() const {
+  return static_cast<int64_t>(state_->in_file.size()) + state_->in_journal;
+}
 
 }  // namespace apo::data

@@ -218,8 +218,8 @@ void read_decision_offsets(const Group& demo, EpisodeRecord& record, ReadNames& 
   const std::vector<int64_t> offsets = array.integers();
   for (size_t i = 0; i < offsets.size(); ++i) {
     const int64_t before = i > 0 ? offsets[i - 1] : -1;
-    APO_CHECK(DataError, offsets[i] == -1 || offsets[i] == 0 || (before >= 0 && offsets[i] == before + 1), array.where(),
-              " row ", i, ": expected -1 (the policy was not asked), 0 (it was in this step)",
+    APO_CHECK(DataError, offsets[i] == -1 || offsets[i] == 0 || (before >= 0 && offsets[i] == before + 1),
+              array.where(), " row ", i, ": expected -1 (the policy was not asked), 0 (it was in this step)",
               before >= 0 ? concat(" or ", before + 1) : "", ", found ", offsets[i]);
     if (offsets[i] >= 0) record.decision_offsets[i] = offsets[i];
   }

@@ -27,7 +27,8 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 // The frames of one episode, framed in the color of who acts.
 class CorrectionPictures {
  public:
-  CorrectionPictures(environments::Environment& environment, const CollectOptions& options, const fs::path& output)
+  CorrectionPictures(environments::Environment& environment, const CollectOptions& options,
+                     const fs::path& output)
       : environment_(environment),
         size_(options.animation_size),
         left_(options.animations),
@@ -105,8 +106,8 @@ void CollectOptions::visit(config::Visitor& v) {
   v("existing", existing, "what to do when the output exists: refuse, append or overwrite");
 }
 
-CollectionSummary collect(environments::Environment& environment, models::Policy& policy, InterventionSource& human,
-                          const CollectOptions& options, const fs::path& output) {
+CollectionSummary collect(environments::Environment& environment, models::Policy& policy,
+                          InterventionSource& human, const CollectOptions& options, const fs::path& output) {
   CollectionSummary summary = prepare_output(output, options.existing);
   if (finished(summary, options)) return summary;
   data::TrajectoryWriter writer(output, {.environment_name = environment.spec().name,

@@ -22,8 +22,10 @@ int64_t decide(models::Policy& policy, std::span<const Observation> seen, std::s
   const environments::EnvironmentSpec& spec = rollouts[0]->spec();
   for (size_t i = 0; i < chunks.size(); ++i) {
     APO_CHECK(RunError, !chunks[i].empty(), rollouts[i]->where(),
-              ": expected tokens that code actions from the policy, found ", decision.ids[static_cast<int64_t>(i)]);
-    for (const Action& action : chunks[i]) check_action(action, spec.action_size, "policy", rollouts[i]->where());
+              ": expected tokens that code actions from the policy, found ",
+              decision.ids[static_cast<int64_t>(i)]);
+    for (const Action& action : chunks[i])
+      check_action(action, spec.action_size, "policy", rollouts[i]->where());
   }
   const config::GripperOptions own = policy.gripper(), &theirs = spec.gripper;
   const std::vector<int64_t> from = config::gripper_dimensions(own, spec.action_size, "policy");

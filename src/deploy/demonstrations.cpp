@@ -31,7 +31,8 @@ struct Attempt {
   EpisodeResult result;
 };
 
-Attempt demonstrate(environments::Environment& environment, const DemonstrationOptions& options, int64_t index) {
+Attempt demonstrate(environments::Environment& environment, const DemonstrationOptions& options,
+                    int64_t index) {
   Attempt attempt;
   Random random(static_cast<uint64_t>(options.seed), "demonstration noise", static_cast<uint64_t>(index));
   const auto actor = [&environment](Rollout& rollout) {
@@ -42,12 +43,13 @@ Attempt demonstrate(environments::Environment& environment, const DemonstrationO
   };
   const EpisodeHooks hooks{.decided = {},
                            .stepped = [&](const Step& step) { attempt.steps.push_back(step); },
-                           .disturbed = [&](Action& executed) {
-                             const auto noisy =
-                                 std::min(static_cast<size_t>(options.noise_dimensions), executed.size());
-                             for (size_t d = 0; d < noisy; ++d)
-                               executed[d] += static_cast<float>(options.action_noise * random.normal());
-                           }};
+                           .disturbed =
+                               [&](Action& executed) {
+                                 const auto noisy =
+                                     std::min(static_cast<size_t>(options.noise_dimensions), executed.size());
+                                 for (size_t d = 0; d < noisy; ++d)
+                                   executed[d] += static_cast<float>(options.action_noise * random.normal());
+                               }};
   Rollout rollout(environment.spec(), static_cast<uint64_t>(options.seed + index),
                   {.max_steps = options.max_steps, .where = concat("attempt ", index)});
   attempt.result = play(environment, rollout, actor, hooks);
@@ -74,8 +76,8 @@ void DemonstrationOptions::visit(config::Visitor& v) {
   v("existing", existing, "what to do when the output exists: refuse, append or overwrite");
 }
 
-CollectionSummary collect_demonstrations(environments::Environment& environment, const DemonstrationOptions& options,
-                                         const fs::path& output) {
+CollectionSummary collect_demonstrations(environments::Environment& environment,
+                                         const DemonstrationOptions& options, const fs::path& output) {
   CollectionSummary summary = prepare_output(output, options.existing);
   if (summary.recorded >= options.episodes) return summary;
   data::TrajectoryWriter writer(output, {.environment_name = environment.spec().name,

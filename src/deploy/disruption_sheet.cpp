@@ -5,8 +5,8 @@
 #include <iterator>
 
 #include "apo/base/error.h"
-#include "apo/pictures/webp.h"
 #include "apo/deploy/evaluator.h"
+#include "apo/pictures/webp.h"
 #include "deploy/episode.h"
 
 namespace apo::deploy {
@@ -15,7 +15,8 @@ namespace {
 constexpr int64_t kColumns = 4;
 constexpr int64_t kGap = 2;  // pixels between tiles
 
-std::vector<at::Tensor> film(const environments::EnvironmentOptions& options, uint64_t seed, int64_t size, int64_t steps) {
+std::vector<at::Tensor> film(const environments::EnvironmentOptions& options, uint64_t seed, int64_t size,
+                             int64_t steps) {
   const auto environment = environments::make_environment(options);
   std::vector<at::Tensor> frames;
   const auto draw = [&] { frames.push_back(environment->render(size)); };
@@ -34,20 +35,27 @@ std::vector<at::Tensor> film(const environments::EnvironmentOptions& options, ui
 
 }  // namespace
 
-void draw_disruptions(const environments::EnvironmentOptions& environment, const std::vector<std::string>& disruptions, uint64_t seed,
-                      int64_t size, int64_t steps, const std::filesystem::path& path) {
+void draw_disruptions(const environments::EnvironmentOptions& environment,
+                      const std::vector<std::string>& disruptions, uint64_t seed, int64_t size, int64_t steps,
+                      const std::filesystem::path& path) {
   APO_CHECK(ConfigError, size >= 16 && size <= 512 && steps >= 0 && steps <= 1000,
-            "sheet of disruptions: expected tiles of 16 to 512 pixels and 0 to 1000 steps, found ", size, " and ", steps);
+            "sheet of disruptions: expected tiles of 16 to 512 pixels and 0 to 1000 steps, found ", size,
+            " and ", steps);
   std::vector<std::string> names = {"none"};
-  for (const std::string& name : environments::chosen_disruptions(environment, disruptions)) names.push_back(name);
-  const auto count = std::ssize(names), columns = std::min<int64_t>(kColumns, count), rows = (count + columns - 1) / columns;
+  for (const std::string& name : environments::chosen_disruptions(environment, disruptions))
+    names.push_back(name);
+  const auto count = std::ssize(names), columns = std::min<int64_t>(kColumns, count),
+             rows = (count + columns - 1) / columns;
   std::vector<at::Tensor> sheets;
   for (int64_t i = 0; i <= steps; ++i)
-    sheets.push_back(at::full({rows * (size + kGap) - kGap, columns * (size + kGap) - kGap, 3}, 255, at::kByte));
+    sheets.push_back(
+        at::full({rows * (size + kGap) - kGap, columns * (size + kGap) - kGap, 3}, 255, at::kByte));
   for (int64_t k = 0; k < count; ++k) {
-    const std::vector<at::Tensor> frames = film(environments::disrupted_by(environment, names[static_cast<size_t>(k)]), seed, size, steps);
+    const std::vector<at::Tensor> frames =
+        film(environments::disrupted_by(environment, names[static_cast<size_t>(k)]), seed, size, steps);
     const int64_t y = k / columns * (size + kGap), x = k % columns * (size + kGap);
-    for (size_t i = 0; i < frames.size(); ++i) sheets[i].narrow(0, y, size).narrow(1, x, size).copy_(frames[i]);
+    for (size_t i = 0; i < frames.size(); ++i)
+      sheets[i].narrow(0, y, size).narrow(1, x, size).copy_(frames[i]);
   }
   const auto undisrupted = environments::make_environment(environments::disrupted_by(environment, "none"));
   pictures::write_animation(path, sheets, undisrupted->spec().control_hz / 2);

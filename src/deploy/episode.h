@@ -4,9 +4,9 @@
 #include <functional>
 
 #include "apo/base/types.h"
-#include "apo/environments/environment.h"
 #include "apo/deploy/intervention.h"
 #include "apo/deploy/rollout.h"
+#include "apo/environments/environment.h"
 #include "apo/models/policy.h"
 
 namespace apo::deploy {
@@ -21,7 +21,8 @@ struct EpisodeHooks {
 using Actor = std::function<Step(Rollout&)>;
 
 /// Plays until the rollout is over or a signal arrives.
-EpisodeResult play(environments::Environment& environment, Rollout& rollout, const Actor& actor, const EpisodeHooks& hooks);
+EpisodeResult play(environments::Environment& environment, Rollout& rollout, const Actor& actor,
+                   const EpisodeHooks& hooks);
 
 /// A policy plays, decoded at `temperature`, under a human's eyes; `human` may be null.
 EpisodeResult play_episode(environments::Environment& environment, Rollout& rollout, models::Policy& policy,

@@ -15,12 +15,12 @@
 #include "apo/base/interrupt.h"
 #include "apo/base/log.h"
 #include "apo/config/options.h"
-#include "apo/pictures/webp.h"
 #include "apo/deploy/outputs.h"
+#include "apo/pictures/webp.h"
 #include "deploy/decide.h"
 #include "deploy/episode.h"
-#include "environments/pool.h"
 #include "deploy/results.h"
+#include "environments/pool.h"
 
 namespace apo::deploy {
 namespace {
@@ -47,7 +47,8 @@ Trial trial_of(int64_t trial, uint64_t seed, EpisodeResult played) {
 // the batches stay full.
 class LockStep {
  public:
-  LockStep(models::Policy& policy, const environments::EnvironmentOptions& environment, const EvalOptions& options)
+  LockStep(models::Policy& policy, const environments::EnvironmentOptions& environment,
+           const EvalOptions& options)
       : policy_(policy),
         options_(options),
         pool_(environment, std::min(options.parallel, options.trials), options.threads),
@@ -181,7 +182,8 @@ void EvalOptions::visit(config::Visitor& v) {
     "environments in lock-step: one forward pass decides for all; more need more memory",
     config::between(1, 4096));
   v("threads", threads,
-    "that step and draw the environments, whatever run.threads says of the policy's forward pass between them (the two "
+    "that step and draw the environments, whatever run.threads says of the policy's forward pass between "
+    "them (the two "
     "take turns); 0: all cores",
     config::between(0, 1024));
   v("max_steps", max_steps, "of a trial; 0: the environment's", config::at_least(0));
@@ -189,13 +191,15 @@ void EvalOptions::visit(config::Visitor& v) {
   v("animations", animations, "WebP animations of the first so many trials", config::at_least(0));
   v("animation_size", animation_size, "their side in pixels; larger files", config::between(16, 2048));
   v("disruptions", disruptions,
-    "names from environment.disruptions, each tried on the same seeds beside the undisrupted trials; [all]: every one "
+    "names from environment.disruptions, each tried on the same seeds beside the undisrupted trials; [all]: "
+    "every one "
     "that the environment offers");
 }
 
 namespace {
 
-EvalResult run_trials(models::Policy& policy, const environments::EnvironmentOptions& environment, const EvalOptions& options) {
+EvalResult run_trials(models::Policy& policy, const environments::EnvironmentOptions& environment,
+                      const EvalOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   EvalResult result = LockStep(policy, environment, options).run();
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -211,15 +215,15 @@ EvalResult evaluate(models::Policy& policy, const environments::EnvironmentOptio
             "eval: expected trials >= 1, parallel >= 1 and seed >= 0, found ", options.trials, ", ",
             options.parallel, " and ", options.seed);
   policy.set_training(false);
-  const std::vector<std::string> disruptions = environments::chosen_disruptions(environment, options.disruptions);
-  EvalResult result =
-      run_trials(policy, options.disruptions.empty() ? environment : environments::disrupted_by(environment, "none"), options);
+  const std::vector<std::string> disruptions =
+      environments::chosen_disruptions(environment, options.disruptions);
+  EvalResult result = run_trials(
+      policy, options.disruptions.empty() ? environment : environments::disrupted_by(environment, "none"),
+      options);
   result.policy_hash = models::parameter_hash(policy);
   for (const std::string& disruption : disruptions) {
     log_info("evaluate: ", disruption);
-    DisruptedResult disrupted{.disruption = disruption,
-                              .result = {},
-                              .against_none = {}};
+    DisruptedResult disrupted{.disruption = disruption, .result = {}, .against_none = {}};
     try {
       disrupted.result = run_trials(policy, environments::disrupted_by(environment, disruption), options);
     } catch (const InterruptedEvaluation& error) {
@@ -232,8 +236,8 @@ EvalResult evaluate(models::Policy& policy, const environments::EnvironmentOptio
   return result;
 }
 
-RecordedTrial record_trial(models::Policy& policy, environments::Environment& environment, uint64_t seed, int64_t size,
-                           InterventionSource* human) {
+RecordedTrial record_trial(models::Policy& policy, environments::Environment& environment, uint64_t seed,
+                           int64_t size, InterventionSource* human) {
   RecordedTrial recorded;
   ActionSource last = ActionSource::policy;
   const auto draw = [&](ActionSource source) {
@@ -242,8 +246,9 @@ RecordedTrial record_trial(models::Policy& policy, environments::Environment& en
     recorded.frames.push_back(human ? pictures::with_border(frame, source) : frame);
   };
   policy.set_training(false);
-  Rollout rollout(environment.spec(), seed,
-                  {.max_steps_with_human = 70, .record_policy_action = false, .where = concat("seed ", seed)});
+  Rollout rollout(
+      environment.spec(), seed,
+      {.max_steps_with_human = 70, .record_policy_action = false, .where = concat("seed ", seed)});
   const EpisodeResult episode =
       play_episode(environment, rollout, policy, human, 0, {.decided = draw, .stepped = {}});
   if (episode.interrupted) throw Interrupted(concat("interrupted while drawing the episode of seed ", seed));

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "apo/base/error.h"
-#include "apo/config/options.h"
 #include "apo/config/gripper.h"
+#include "apo/config/options.h"
 
 namespace apo::deploy {
 namespace {

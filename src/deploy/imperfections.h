@@ -5,8 +5,8 @@
 
 #include "apo/base/random.h"
 #include "apo/base/types.h"
-#include "apo/environments/environment.h"
 #include "apo/deploy/intervention.h"
+#include "apo/environments/environment.h"
 
 namespace apo::deploy {
 
@@ -25,7 +25,8 @@ class Imperfections {
   bool needless(int64_t step) const { return step == needless_step_; }
   /// What he does in step `step` (from 0) of the take-over where the expert would do `expert`; `executed` is
   /// the action before it.
-  Action spoiled(Action expert, int64_t step, const environments::EnvironmentSpec& spec, const Action& executed);
+  Action spoiled(Action expert, int64_t step, const environments::EnvironmentSpec& spec,
+                 const Action& executed);
 
  private:
   ImperfectionOptions options_;

@@ -70,8 +70,10 @@ CollectionSummary prepare_output(const fs::path& output, ExistingFile existing) 
     return {};
   }
   // its seed is played again
-  if (existing == ExistingFile::append && fs::is_regular_file(output) && data::drop_unfinished_episode(output))
-    log_warn(output.string(), ": the last recording was killed in the middle of an episode; that one is dropped");
+  if (existing == ExistingFile::append && fs::is_regular_file(output) &&
+      data::drop_unfinished_episode(output))
+    log_warn(output.string(),
+             ": the last recording was killed in the middle of an episode; that one is dropped");
   // a recording that goes on is told as such, whatever was asked for
   if (fs::exists(output.string() + ".journal")) check_not_in_use(output);
   APO_CHECK(

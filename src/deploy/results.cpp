@@ -9,9 +9,9 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
-#include "apo/deploy/outputs.h"
 #include "apo/base/log.h"
 #include "apo/config/options.h"
+#include "apo/deploy/outputs.h"
 #include "base/json.h"
 #include "base/provenance_json.h"
 #include "deploy/table.h"
@@ -70,7 +70,8 @@ struct nlohmann::adl_serializer<apo::Rate> {
     apo::deploy::for_each_field(rate, [&](const char* name, const auto& member) { object[name] = member; });
   }
   static void from_json(const nlohmann::ordered_json& object, apo::Rate& rate) {
-    apo::deploy::for_each_field(rate, [&](const char* name, auto& member) { object.at(name).get_to(member); });
+    apo::deploy::for_each_field(rate,
+                                [&](const char* name, auto& member) { object.at(name).get_to(member); });
   }
 };
 
@@ -174,14 +175,15 @@ TableRows disruption_rows(const EvalResult& result) {
                       const std::string& pairs) {
     std::string outcomes;
     for (const auto& [outcome, count] : r.outcomes) append_item(outcomes, ", ", outcome, " ", count);
-    return std::vector<std::string>{name,       with_interval(r.success), fixed(r.unaided.rate, 2),
-                                    difference, pairs,                    outcomes};
+    return std::vector<std::string>{
+        name, with_interval(r.success), fixed(r.unaided.rate, 2), difference, pairs, outcomes};
   };
   rows.push_back(row("none", result, "-", "-"));
   for (const DisruptedResult& disrupted : result.disruptions) {
     const PairedTest& test = disrupted.against_none;
-    const std::string difference = concat(test.difference >= 0 ? "+" : "", fixed(100 * test.difference, 1), " points, p ",
-                                          test.p < 0.001 ? "< 0.001" : "= " + fixed(test.p, 3));
+    const std::string difference =
+        concat(test.difference >= 0 ? "+" : "", fixed(100 * test.difference, 1), " points, p ",
+               test.p < 0.001 ? "< 0.001" : "= " + fixed(test.p, 3));
     rows.push_back(row(disrupted.disruption, disrupted.result, difference,
                        concat(test.only_first, " / ", test.only_second)));
   }
@@ -195,7 +197,8 @@ std::string EvalResult::json() const { return result_json(*this).dump(2) + "\n";
 std::string EvalResult::disruption_markdown() const {
   if (disruptions.empty()) return "";
   return concat(markdown_table(disruption_rows(*this)), "\n", success.total,
-                " trials a row, the same seeds in all of them; intervals are Wilson's, tests McNemar's (exact, two-sided) over "
+                " trials a row, the same seeds in all of them; intervals are Wilson's, tests McNemar's "
+                "(exact, two-sided) over "
                 "the pairs of trials.\n");
 }
 
@@ -232,7 +235,8 @@ std::string EvalResult::text() const {
   out << std::fixed << std::setprecision(1) << "\nsteps     " << mean_steps << " of a success on average; "
       << steps << " in " << seconds << " s (" << std::setprecision(0) << steps_per_second << "/s)\n";
   if (num_clamped_tokens > 0)
-    out << "clamped   " << num_clamped_tokens << " decoded tokens were no action tokens; the nearest was taken\n";
+    out << "clamped   " << num_clamped_tokens
+        << " decoded tokens were no action tokens; the nearest was taken\n";
   if (!disruptions.empty()) out << "\n" << aligned_table(disruption_rows(*this));
   return out.str();
 }

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <limits>
-#include <tuple>
 #include <nlohmann/json.hpp>
+#include <tuple>
 #include <vector>
 
 #include "apo/base/atomic_file.h"

@@ -65,7 +65,8 @@ std::string CollectionSummary::text() const {
   out << "outcomes    " << list(outcomes) << "\n";
   out << "steps       " << list(steps) << "\n";
   if (num_clamped_tokens > 0)
-    out << "clamped     " << num_clamped_tokens << " decoded tokens were no action tokens; the nearest was taken\n";
+    out << "clamped     " << num_clamped_tokens
+        << " decoded tokens were no action tokens; the nearest was taken\n";
   out << "time        " << std::fixed << std::setprecision(1) << seconds << " s\n";
   return out.str();
 }

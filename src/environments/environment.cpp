@@ -70,8 +70,8 @@ void check_disruptions(const Environment& environment, DisruptionOptions options
 // What an implementation forgot would end every episode before its first step.
 void check_spec(const EnvironmentSpec& spec, const std::string& type) {
   const auto expect = [&type](bool good, const char* field, const char* expected, auto found) {
-    APO_CHECK(RunError, good, "environment.type ", type, ": its EnvironmentSpec: ", field, ": expected ", expected,
-              ", found ", found);
+    APO_CHECK(RunError, good, "environment.type ", type, ": its EnvironmentSpec: ", field, ": expected ",
+              expected, ", found ", found);
   };
   expect(spec.action_size >= 1, "action_size", "at least 1", spec.action_size);
   expect(spec.max_steps >= 1, "max_steps", "at least 1", spec.max_steps);

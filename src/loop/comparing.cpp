@@ -186,7 +186,8 @@ class Comparing {
     json methods = methods_;
     for (size_t i = 0; i < methods.size(); ++i) methods[i]["against"] = tests_of(i);
     json summary = stages_.summary(
-        config_yaml_, json::array({stages_.round_json(0, base_.checkpoint, true, base_.trained, base_.evaluation)}));
+        config_yaml_,
+        json::array({stages_.round_json(0, base_.checkpoint, true, base_.trained, base_.evaluation)}));
     summary["corrections"] = corrections_;
     summary["methods"] = methods;
     summary["animations"] = json::array();
@@ -210,7 +211,8 @@ class Comparing {
 
 }  // namespace
 
-training::TrainingOptions training_of(const MethodOptions& method, const training::TrainingOptions& top_level) {
+training::TrainingOptions training_of(const MethodOptions& method,
+                                      const training::TrainingOptions& top_level) {
   training::TrainingOptions options = top_level;
   options.objective = method.objective;
   options.data.pools = method.pools;

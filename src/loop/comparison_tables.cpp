@@ -47,7 +47,8 @@ Rate pooled(const Row& row, const Bits& bits, Units units) {
 
 std::string rate_cell(const Row& row, const Bits& bits, Units units) {
   const Rate rate = pooled(row, bits, units);
-  return concat(deploy::fixed(rate.rate, 3), " [", deploy::fixed(rate.low, 2), ", ", deploy::fixed(rate.high, 2), "]");
+  return concat(deploy::fixed(rate.rate, 3), " [", deploy::fixed(rate.low, 2), ", ",
+                deploy::fixed(rate.high, 2), "]");
 }
 
 std::string loops_cell(const Row& row, const Bits& bits) {
@@ -90,7 +91,8 @@ std::string test_cell(const Row& row, const Row& other, const Bits& bits, Units 
                 p_text(test.p));
 }
 
-// Of the trials in which the base succeeded (or did not), the share in which this one does. "–" for the base itself.
+// Of the trials in which the base succeeded (or did not), the share in which this one does. "–" for the base
+// itself.
 std::string among_cell(const Row& row, const Row* base, bool base_succeeded) {
   if (base == nullptr || row.front()->method == base->front()->method) return "–";
   int64_t successes = 0, total = 0;
@@ -208,7 +210,8 @@ class Merged {
       episodes[0].emplace_back(column);
     for (const auto& [name, row] : others) {
       episodes[0].push_back(concat("take-overs against ", deploy::escaped(name)));
-      if (!kinds.empty()) episodes[0].push_back(concat(deploy::escaped(kinds[0]), " against ", deploy::escaped(name)));
+      if (!kinds.empty())
+        episodes[0].push_back(concat(deploy::escaped(kinds[0]), " against ", deploy::escaped(name)));
     }
     size_t num_loops = 0, num_trials = 0, num_episodes = 0;
     for (const auto& [key, row] : rows_) {
@@ -229,8 +232,8 @@ class Merged {
   static std::vector<std::string> trial_row(const Row& row, const Row* base,
                                             const std::vector<std::pair<std::string, const Row*>>& others) {
     std::vector<std::string> cells = {deploy::escaped(row[0]->method), rate_cell(row, success, Units::seeds),
-                                      loops_cell(row, success), rate_cell(row, unaided, Units::seeds),
-                                      among_cell(row, base, true), among_cell(row, base, false)};
+                                      loops_cell(row, success),        rate_cell(row, unaided, Units::seeds),
+                                      among_cell(row, base, true),     among_cell(row, base, false)};
     for (const auto& [name, other] : others) {
       cells.push_back(test_cell(row, *other, success, Units::seeds));
       if (row.size() > 1) cells.push_back(over_bases_cell(row, *other));
@@ -240,8 +243,8 @@ class Merged {
 
   static std::vector<std::string> episode_row(const Row& row, const std::vector<std::string>& kinds,
                                               const std::vector<std::pair<std::string, const Row*>>& others) {
-    std::vector<std::string> cells = {deploy::escaped(row[0]->method), rate_cell(row, corrected, Units::episodes),
-                                      loops_cell(row, corrected)};
+    std::vector<std::string> cells = {deploy::escaped(row[0]->method),
+                                      rate_cell(row, corrected, Units::episodes), loops_cell(row, corrected)};
     for (const std::string& kind : kinds) cells.push_back(rate_cell(row, for_reason(kind), Units::episodes));
     int64_t lost = 0, total = 0;
     for (const MethodResult* result : row) lost += result->lost, total += std::ssize(result->take_overs);
@@ -274,12 +277,14 @@ class Merged {
 };
 
 const char* const kOneLoop =
-    "Success and take-overs are shares of all trials or episodes, with Wilson's 95 % interval. Kept and learned: the share "
+    "Success and take-overs are shares of all trials or episodes, with Wilson's 95 % interval. Kept and "
+    "learned: the share "
     "of successes among the trials that the base masters, and among the others. "
     "Differences are in points (hundredths), with the two-sided p of McNemar's exact test over the "
     "common seeds, not corrected for the number of tests.\n";
 const char* const kSeveralLoops =
-    "Success and take-overs are shares of all trials or episodes, with Wilson's 95 % interval. Kept and learned: the share "
+    "Success and take-overs are shares of all trials or episodes, with Wilson's 95 % interval. Kept and "
+    "learned: the share "
     "of successes among the trials that the base masters, and among the others. All "
     "bases are tried on the same seeds, so the intervals of success are as wide as the effective "
     "number of trials makes them (Kish's design effect, from how alike the bases' outcomes on a seed "

@@ -6,8 +6,8 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/proportions.h"
-#include "apo/loop/comparison.h"
 #include "apo/deploy/evaluator.h"
+#include "apo/loop/comparison.h"
 #include "deploy/table.h"
 
 namespace apo::loop {
@@ -53,8 +53,8 @@ std::string cell(const Column& column, size_t condition) {
     outcomes.push_back(success);
   }
   const Rate rate = wilson(count, total, kQuantile95 * std::sqrt(design_effect(outcomes)));
-  const std::string pooled =
-      concat(deploy::fixed(rate.rate, 3), " [", deploy::fixed(rate.low, 2), ", ", deploy::fixed(rate.high, 2), "]");
+  const std::string pooled = concat(deploy::fixed(rate.rate, 3), " [", deploy::fixed(rate.low, 2), ", ",
+                                    deploy::fixed(rate.high, 2), "]");
   return column.bases.size() > 1 ? concat(pooled, " (", each, ")") : pooled;
 }
 

@@ -44,7 +44,8 @@ class Examples {
     for (size_t i = 0; i < pairs() && count < most(); ++i) {
       if (before_[i].success || !after_[i].success) continue;
       const uint64_t seed = before_[i].seed;
-      const deploy::RecordedTrial corrected = deploy::record_trial(*base_, *environment_, seed, kSize, human_.get());
+      const deploy::RecordedTrial corrected =
+          deploy::record_trial(*base_, *environment_, seed, kSize, human_.get());
       if (corrected.take_overs == 0 && with_human) continue;
       ++count;
       add("solved", "failure", play(*base_, seed), "the base policy", before_[i].success);

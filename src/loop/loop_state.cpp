@@ -18,7 +18,8 @@ LoopState::LoopState(const std::filesystem::path& dir)
 }
 
 void LoopState::create(const std::filesystem::path& dir) {
-  write_file_atomic(dir / "state.json", nlohmann::json{{"stages", nlohmann::json::object()}, {"seconds", 0}}.dump(1));
+  write_file_atomic(dir / "state.json",
+                    nlohmann::json{{"stages", nlohmann::json::object()}, {"seconds", 0}}.dump(1));
 }
 
 nlohmann::json LoopState::run(const std::string& stage, const std::vector<std::string>& writes,

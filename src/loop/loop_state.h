@@ -24,8 +24,8 @@ class LoopState {
   /// Time that all processes together have spent on the finished stages.
   double seconds() const { return seconds_; }
   bool finished(const std::string& stage) const { return stages_.contains(stage); }
-  /// Runs `work` unless the stage is finished, remembers what it returns (on disk, at once), and returns that.
-  /// `writes`: what it writes, as Manifest::claim has it. ConfigError if something else lies there.
+  /// Runs `work` unless the stage is finished, remembers what it returns (on disk, at once), and returns
+  /// that. `writes`: what it writes, as Manifest::claim has it. ConfigError if something else lies there.
   nlohmann::json run(const std::string& stage, const std::vector<std::string>& writes,
                      const std::function<nlohmann::json()>& work);
   /// Removes what an interrupted attempt of a stage wrote into this directory.

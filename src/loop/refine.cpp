@@ -63,7 +63,8 @@ class Loop {
     const RefineSetup now = setup_of_round(setup_, round);
     CollectOptions collecting = now.deploy.collect;
     collecting.seed += deployment_seed(setup_.training.run.seed, round);
-    const json deployed = stages_.deploy(name + "/deployment", current_, now.deploy.intervention, collecting, interactions);
+    const json deployed =
+        stages_.deploy(name + "/deployment", current_, now.deploy.intervention, collecting, interactions);
     const CollectionSummary deployment = CollectionSummary::from_json(deployed.dump(), name + "/deployment");
     if (!setup_.refine.keep_interactions) interactions_.clear();
     interactions_.push_back(interactions.string());
@@ -81,9 +82,12 @@ class Loop {
       log_warn(name, ": not promoted, ", promotion_text(promotion), "; ", current_, " stays deployed");
     }
     json entry = stages_.round_json(round, checkpoint, promotion.promoted, trained, evaluation);
-    entry["promotion"] = {{"difference", promotion.test.difference}, {"only_refined", promotion.test.only_first},
-                          {"only_in_use", promotion.test.only_second}, {"pairs", promotion.test.pairs},
-                          {"p", promotion.test.p}, {"tolerance", promotion.tolerance}};
+    entry["promotion"] = {{"difference", promotion.test.difference},
+                          {"only_refined", promotion.test.only_first},
+                          {"only_in_use", promotion.test.only_second},
+                          {"pairs", promotion.test.pairs},
+                          {"p", promotion.test.p},
+                          {"tolerance", promotion.tolerance}};
     entry["deployment"] = deployed;
     rounds_.push_back(entry);
     result_.rounds.push_back({.round = round,
@@ -121,8 +125,8 @@ class Loop {
   fs::path dir_;
   Stages stages_;
   std::vector<std::string> interactions_;
-  std::string current_;       // checkpoint of the promoted policy
-  EvalResult in_use_;         // its evaluation
+  std::string current_;  // checkpoint of the promoted policy
+  EvalResult in_use_;    // its evaluation
   json rounds_ = json::array(), animations_ = json::array();
   RefineResult result_;
 };
@@ -141,14 +145,17 @@ void check_sections(const RefineSetup& setup) {
   check(comparison);
   if (comparison.methods.empty()) return checked("", setup.training);
   APO_CHECK(ConfigError, setup.training.train.max_steps > 0,
-            "train.max_steps: the methods of refine.comparison get the same number of updates; expected a positive number, "
+            "train.max_steps: the methods of refine.comparison get the same number of updates; expected a "
+            "positive number, "
             "found 0 (train.epochs would follow the size of each method's pools)");
   for (size_t i = 0; i < comparison.methods.size(); ++i) {
     const MethodOptions& method = comparison.methods[i];
     const std::string where = concat("refine.comparison.methods[", i, "] (", method.name, "): ");
     checked(where, training_of(method, setup.training));
-    APO_CHECK(ConfigError, method.interactions || (method.pools.intervention == 0 && method.pools.undesirable == 0), where,
-              "interactions: false leaves the expert data alone; expected pools.intervention and pools.undesirable 0, found ",
+    APO_CHECK(ConfigError,
+              method.interactions || (method.pools.intervention == 0 && method.pools.undesirable == 0), where,
+              "interactions: false leaves the expert data alone; expected pools.intervention and "
+              "pools.undesirable 0, found ",
               method.pools.intervention, " and ", method.pools.undesirable);
   }
 }
@@ -196,8 +203,8 @@ bool is_loop_file(const fs::path& dir, const std::string& name, bool is_link) {
   return file == "results.json" || file == "disruptions.md" || file.ends_with(".webp");
 }
 
-// A stopped loop goes on with the config that it was begun with; of any number of rounds with more of them; faster or
-// slower, and more or less talkative.
+// A stopped loop goes on with the config that it was begun with; of any number of rounds with more of them;
+// faster or slower, and more or less talkative.
 void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
   const std::string text = read_file(config);
   auto before =
@@ -206,7 +213,8 @@ void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
   training::as_before_the_hold(text, "refine.base.objective", before.refine.base.objective);
   std::vector<MethodOptions>& methods = before.refine.comparison.methods;
   for (size_t i = 0; i < methods.size(); ++i)
-    training::as_before_the_hold(text, concat("refine.comparison.methods.", i, ".objective"), methods[i].objective);
+    training::as_before_the_hold(text, concat("refine.comparison.methods.", i, ".objective"),
+                                 methods[i].objective);
   RefineSetup allowed = before;
   allowed.training = training::relocated(before.training, setup.training);
   allowed.training.run.dir = setup.training.run.dir;  // it may have been moved
@@ -229,7 +237,8 @@ void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
 }
 
 // Decides what happens to a directory that is already used; afterwards config.yaml lies in it.
-void open_directory(const fs::path& dir, ExistingRun existing, const RefineSetup& setup, const std::string& config_yaml) {
+void open_directory(const fs::path& dir, ExistingRun existing, const RefineSetup& setup,
+                    const std::string& config_yaml) {
   const fs::path config = dir / "config.yaml";
   Manifest manifest(dir, "run.dir: " + dir.string());
   const bool is_loop = fs::exists(dir / "state.json"), is_used = is_loop || fs::exists(config);
@@ -279,7 +288,8 @@ void RefineOptions::visit(config::Visitor& v) {
   v("promotion_tolerance", promotion_tolerance,
     "a refined policy is promoted if its success rate is not lower than the current policy's minus this",
     config::between(0, 1));
-  v("keep_interactions", keep_interactions, "learn from all rounds' interactions; false: from the last round's only");
+  v("keep_interactions", keep_interactions,
+    "learn from all rounds' interactions; false: from the last round's only");
   v("animations", animations,
     "trials drawn of each kind, newly solved ones and failures that remain; 0: none", config::at_least(0));
   v("later", later, "what is different from some round on");

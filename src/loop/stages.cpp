@@ -2,11 +2,11 @@
 
 #include <torch/types.h>
 
-#include "apo/models/registry.h"
 #include "apo/base/device.h"
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
+#include "apo/models/registry.h"
 #include "apo/training/policy_data.h"
 #include "base/paths.h"
 #include "base/provenance_json.h"
@@ -36,8 +36,8 @@ void leave_out_empty_pools(const data::Dataset& dataset, training::TrainingOptio
                            const std::string& stage) {
   const auto leave_out = [&](double& share, data::Pool pool, const char* name) {
     if (share <= 0 || !dataset.pool(pool).empty()) return;
-    log_warn(stage, ": no ", name, " step in the recordings of this loop: trained without data.pools.", name, " (",
-             share, ")");
+    log_warn(stage, ": no ", name, " step in the recordings of this loop: trained without data.pools.", name,
+             " (", share, ")");
     share = 0;
   };
   data::PoolOptions& pools = options.data.pools;
@@ -134,7 +134,8 @@ json Stages::train(training::TrainingOptions options, const fs::path& dir) {
 }
 
 json Stages::deploy(const std::string& stage, const std::string& checkpoint,
-                    const InterventionOptions& intervention, const CollectOptions& given, const fs::path& output) {
+                    const InterventionOptions& intervention, const CollectOptions& given,
+                    const fs::path& output) {
   std::vector<std::string> writes = files_of_recording(output, dir_);
   writes.push_back((output.parent_path() / output.stem()).lexically_relative(dir_).string() +
                    "-correction-*");
@@ -206,7 +207,8 @@ json Stages::summary(const std::string& config_yaml, const json& rounds) const {
 
 json Stages::round_json(int64_t round, const std::string& policy, bool promoted, const json& trained,
                         const EvalResult& evaluation) const {
-  json entry = {{"round", round}, {"policy", relative(policy)}, {"promoted", promoted}, {"deployment", nullptr}};
+  json entry = {
+      {"round", round}, {"policy", relative(policy)}, {"promoted", promoted}, {"deployment", nullptr}};
   if (!trained.is_null()) {
     entry["training"] = trained["directory"];
     entry["objective"] = trained["objective"];

@@ -14,7 +14,8 @@
 namespace apo::loop {
 
 /// Seed of the first episode of a deployment: far from those of evaluation and demonstrations, apart for each
-/// round of each loop for five rounds; the sixth of a run.seed has the seeds of the first of the next run.seed.
+/// round of each loop for five rounds; the sixth of a run.seed has the seeds of the first of the next
+/// run.seed.
 int64_t deployment_seed(int64_t seed, int64_t round);
 /// What refine.base trains with: the top-level sections but for its own. The demonstrations are not in it.
 training::TrainingOptions base_training(const RefineSetup& setup);
@@ -60,8 +61,8 @@ class Stages {
                       const std::filesystem::path& dir);
   /// What summary.json says of the loop, to be added to, and of one of its rounds; `trained` as `Base`.
   nlohmann::json summary(const std::string& config_yaml, const nlohmann::json& rounds) const;
-  nlohmann::json round_json(int64_t round, const std::string& policy, bool promoted, const nlohmann::json& trained,
-                            const EvalResult& evaluation) const;
+  nlohmann::json round_json(int64_t round, const std::string& policy, bool promoted,
+                            const nlohmann::json& trained, const EvalResult& evaluation) const;
 
  private:
   nlohmann::json train(training::TrainingOptions options, const std::filesystem::path& dir);

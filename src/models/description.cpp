@@ -20,7 +20,8 @@ bool opens_with_one(const std::string& dataset) {
   return dataset.starts_with("libero_") || std::find(known.begin(), known.end(), dataset) != known.end();
 }
 
-bool lie_in_unit_interval(const tokenizers::VectorStatistics& action, const std::vector<int64_t>& dimensions) {
+bool lie_in_unit_interval(const tokenizers::VectorStatistics& action,
+                          const std::vector<int64_t>& dimensions) {
   return std::all_of(dimensions.begin(), dimensions.end(), [&action](int64_t d) {
     const auto j = static_cast<size_t>(d);
     return action.min[j] >= 0 && action.max[j] <= 1;
@@ -30,7 +31,7 @@ bool lie_in_unit_interval(const tokenizers::VectorStatistics& action, const std:
 }  // namespace
 
 config::GripperOptions known_gripper(const PolicyOptions& options, const tokenizers::DatasetStatistics& found,
-                                   const std::string& dataset) {
+                                     const std::string& dataset) {
   config::GripperOptions gripper = found.gripper;
   const std::vector<int64_t> unmasked = tokenizers::unmasked_dimensions(found.action);
   const bool is_last = unmasked == std::vector<int64_t>{found.action.size() - 1};
@@ -44,8 +45,8 @@ config::GripperOptions known_gripper(const PolicyOptions& options, const tokeniz
   const config::GripperOptions wanted = config::or_else(options.gripper, gripper);
   if (options.gripper.is_coded() && gripper.is_coded() &&
       (gripper.open != wanted.open || gripper.closed != wanted.closed))
-    log_warn("policy.gripper: ", config::to_text(wanted), "; the checkpoint's statistics '", dataset, "' say ",
-             config::to_text(gripper));
+    log_warn("policy.gripper: ", config::to_text(wanted), "; the checkpoint's statistics '", dataset,
+             "' say ", config::to_text(gripper));
   if (options.gripper.is_coded() && !unmasked.empty()) {
     const auto j = static_cast<size_t>(unmasked.front());
     const double low = std::min(*wanted.open, *wanted.closed), high = std::max(*wanted.open, *wanted.closed);
@@ -59,7 +60,8 @@ config::GripperOptions known_gripper(const PolicyOptions& options, const tokeniz
 
 std::vector<std::string> PolicyDescription::unknown_words(const std::string& instruction) const {
   std::vector<std::string> unknown = split_words(instruction);
-  std::erase_if(unknown, [this](const std::string& word) { return std::ranges::find(words, word) != words.end(); });
+  std::erase_if(unknown,
+                [this](const std::string& word) { return std::ranges::find(words, word) != words.end(); });
   return unknown;
 }
 

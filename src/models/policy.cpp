@@ -120,11 +120,12 @@ ActionTokens Policy::tokenize(std::span<const ActionChunk> chunks) const {
   bool* is_valid = valid.data_ptr<bool>();
   bool all_valid = true;
   for (const ActionChunk& chunk : chunks) {
-    APO_CHECK(DataError, !chunk.empty() && std::ssize(chunk) <= horizon(), "actions: expected a chunk of 1 to ",
-              horizon(), ", found ", chunk.size());
+    APO_CHECK(DataError, !chunk.empty() && std::ssize(chunk) <= horizon(),
+              "actions: expected a chunk of 1 to ", horizon(), ", found ", chunk.size());
     for (int64_t h = 0; h < horizon(); ++h) {
       const Action& action = chunk[std::min(static_cast<size_t>(h), chunk.size() - 1)];
-      APO_CHECK(DataError, std::ssize(action) == size, "action: expected ", size, " numbers, found ", action.size());
+      APO_CHECK(DataError, std::ssize(action) == size, "action: expected ", size, " numbers, found ",
+                action.size());
       for (size_t i = 0; i < action.size(); ++i) {
         APO_CHECK(DataError, std::isfinite(action[i]), "action: dimension ", i, ": found ", action[i]);
         *out++ = static_cast<double>(action[i]);
@@ -152,7 +153,9 @@ ActionTokens Policy::tokenize(std::span<const Action> actions) const {
 Decision Policy::to_actions(const at::Tensor& ids) const {
   const tokenizers::DecodedActions decoded = parts_.codec->decode(ids);
   const at::Tensor numbers = parts_.normalizer.unnormalize(decoded.actions);
-  Decision decision{.ids = ids, .actions = {}, .decoded = decoded.decoded,
+  Decision decision{.ids = ids,
+                    .actions = {},
+                    .decoded = decoded.decoded,
                     .num_clamped = decoded.num_clamped.sum().item<int64_t>()};
   const float* number = numbers.const_data_ptr<float>();
   const auto size = static_cast<size_t>(action_size());

@@ -1,4 +1,6 @@
 // Which kinds of policy there are, and how a config becomes one of them.
+#include "apo/models/registry.h"
+
 #include <torch/types.h>
 
 #include <algorithm>
@@ -13,12 +15,11 @@
 #include "apo/config/options.h"
 #include "apo/models/description.h"
 #include "apo/models/linear.h"
-#include "apo/models/registry.h"
 #include "apo/models/safetensors.h"
+#include "base/json.h"
 #include "models/adapters/adapter_file.h"
 #include "models/adapters/base_check.h"
 #include "models/checkpoints/checkpoint_files.h"
-#include "base/json.h"
 #include "models/checkpoints/missing_path.h"
 #include "models/openvla/policy.h"
 #include "models/small/policy.h"
@@ -84,8 +85,8 @@ void refuse_other_kinds(const PolicyOptions& options, const std::string& made, c
     for (const config::AnyOptions& held : options.own) {
       if (!held.is_like(kind.own)) continue;
       const std::vector<std::string> changed = config::differences(kind.own, held);
-      APO_CHECK(ConfigError, changed.empty(), "policy.", name, ".", changed.front(), ": expected none of policy.", name,
-                " for a policy of the kind ", made, " (", where, ")");
+      APO_CHECK(ConfigError, changed.empty(), "policy.", name, ".", changed.front(),
+                ": expected none of policy.", name, " for a policy of the kind ", made, " (", where, ")");
     }
   }
 }
@@ -214,10 +215,12 @@ void PolicyOptions::visit(config::Visitor& v) {
 
 void register_policy(const std::string& type, PolicyFactory factory, config::AnyOptions own,
                      const std::string& doc) {
-  static const std::set<std::string> keys{"checkpoint", "adapter",  "type",       "lora",      "unnorm_key", "action_normalization",
-                                          "gripper",    "cameras", "state_keys", "statistics"};
+  static const std::set<std::string> keys{
+      "checkpoint",           "adapter", "type",    "lora",       "unnorm_key",
+      "action_normalization", "gripper", "cameras", "state_keys", "statistics"};
   APO_CHECK(ConfigError, !type.empty() && type.find('.') == std::string::npos && !keys.contains(type),
-            "register_policy: expected a name that can be a key beside policy.checkpoint, .type, .lora ..., found \"",
+            "register_policy: expected a name that can be a key beside policy.checkpoint, .type, .lora ..., "
+            "found \"",
             type, "\"");
   Registry& all = registry();
   const std::lock_guard lock(all.mutex);

@@ -26,7 +26,8 @@ void check_floating(const char* name, const at::Tensor& tensor, at::IntArrayRef 
             ", found ", describe(tensor));
 }
 
-void check_mismatched(Batch& batch, const ObjectiveOptions& options, at::IntArrayRef shape, at::Device device) {
+void check_mismatched(Batch& batch, const ObjectiveOptions& options, at::IntArrayRef shape,
+                      at::Device device) {
   const bool roll = !batch.mismatched_tokens.defined() && options.z0 == Z0Estimator::shifted_labels;
   if (roll) {
     batch.mismatched_tokens = batch.tokens.roll(-1, 0);
@@ -40,8 +41,8 @@ void check_mismatched(Batch& batch, const ObjectiveOptions& options, at::IntArra
   check_like("mismatched_end_token", batch.mismatched_end_token, shape, at::kBool, device);
 }
 
-// On the CPU also their values: a weight outside its range would turn a gradient round without a word. (NaN passes:
-// it becomes a NaN loss, which training refuses.)
+// On the CPU also their values: a weight outside its range would turn a gradient round without a word. (NaN
+// passes: it becomes a NaN loss, which training refuses.)
 void check_range(const char* name, const at::Tensor& tensor, double low, double high) {
   if (!tensor.is_cpu()) return;
   const at::Tensor outside = at::logical_or(tensor.lt(low), tensor.gt(high));
@@ -59,7 +60,8 @@ void check_pairs(const at::Tensor& pair, at::IntArrayRef samples, at::Device dev
               "]: expected -1 or a number below the ", flat.numel(), " samples, found ", number[i]);
 }
 
-// On the CPU: every unmasked id is of the vocabulary. Tokens are [B, T], and so is the mask unless it is undefined.
+// On the CPU: every unmasked id is of the vocabulary. Tokens are [B, T], and so is the mask unless it is
+// undefined.
 void check_ids(const char* name, const at::Tensor& tokens, const at::Tensor& mask, int64_t vocabulary) {
   if (!tokens.is_cpu()) return;
   const at::Tensor flat_tokens = tokens.contiguous();
@@ -67,28 +69,30 @@ void check_ids(const char* name, const at::Tensor& tokens, const at::Tensor& mas
   const int64_t* token = flat_tokens.const_data_ptr<int64_t>();
   const bool* counts = flat_mask.defined() ? flat_mask.const_data_ptr<bool>() : nullptr;
   for (int64_t i = 0; i < flat_tokens.numel(); ++i)
-    APO_CHECK(DataError, (counts && !counts[i]) || (token[i] >= 0 && token[i] < vocabulary), "objective: ", name, "[",
-              i / tokens.size(1), ", ", i % tokens.size(1), "]: expected a token of the vocabulary 0..", vocabulary - 1,
-              ", found ", token[i]);
+    APO_CHECK(DataError, (counts && !counts[i]) || (token[i] >= 0 && token[i] < vocabulary),
+              "objective: ", name, "[", i / tokens.size(1), ", ", i % tokens.size(1),
+              "]: expected a token of the vocabulary 0..", vocabulary - 1, ", found ", token[i]);
 }
 
 }  // namespace
 
 void check_logits(const char* name, const Logits& logits) {
   const at::Tensor whole = logits.in_pieces() ? at::Tensor() : logits.whole();
-  const bool good = logits.in_pieces() ||
-                    (whole.defined() && whole.dim() == 3 && whole.size(2) >= 1 &&
-                     (whole.scalar_type() == at::kFloat || whole.scalar_type() == at::kDouble ||
-                      whole.scalar_type() == at::kBFloat16));
+  const bool good =
+      logits.in_pieces() || (whole.defined() && whole.dim() == 3 && whole.size(2) >= 1 &&
+                             (whole.scalar_type() == at::kFloat || whole.scalar_type() == at::kDouble ||
+                              whole.scalar_type() == at::kBFloat16));
   APO_CHECK(RunError, good, "objective: ", name,
-            ": expected [samples, tokens, vocabulary] of float32, float64 or bfloat16, found ", describe(whole));
+            ": expected [samples, tokens, vocabulary] of float32, float64 or bfloat16, found ",
+            describe(whole));
 }
 
 void check_same(const char* name, const Logits& logits, const at::Tensor& tokens) {
-  const bool good = logits.defined() && logits.sizes().size() == 3 && logits.sizes().slice(0, 2) == tokens.sizes() &&
-                    logits.device() == tokens.device();
-  APO_CHECK(RunError, good, "objective: ", name, ": expected logits of ", tokens.sizes(), " tokens on ", tokens.device(),
-            ", found ", logits.in_pieces() ? concat(logits.sizes(), " on ", logits.device()) : describe(logits.whole()));
+  const bool good = logits.defined() && logits.sizes().size() == 3 &&
+                    logits.sizes().slice(0, 2) == tokens.sizes() && logits.device() == tokens.device();
+  APO_CHECK(RunError, good, "objective: ", name, ": expected logits of ", tokens.sizes(), " tokens on ",
+            tokens.device(), ", found ",
+            logits.in_pieces() ? concat(logits.sizes(), " on ", logits.device()) : describe(logits.whole()));
 }
 
 void check_like(const char* name, const at::Tensor& tensor, at::IntArrayRef shape, at::ScalarType type,
@@ -141,7 +145,8 @@ Batch completed(const Batch& given, const ObjectiveOptions& options, const char*
   }
   if (options.needs_mismatched_tokens()) {
     check_mismatched(batch, options, shape, device);
-    if (logits.defined()) check_ids("mismatched_tokens", batch.mismatched_tokens, batch.mismatched_mask, logits.sizes()[2]);
+    if (logits.defined())
+      check_ids("mismatched_tokens", batch.mismatched_tokens, batch.mismatched_mask, logits.sizes()[2]);
   }
   return batch;
 }

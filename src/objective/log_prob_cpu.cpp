@@ -174,20 +174,17 @@ APO_INLINE void kl_gradient_of_rows(const KlGradientJob& job, int64_t begin, int
   }
 
 // One set of entry points an instruction set; everything above is inlined into them.
-#define APO_ROW_KERNELS(NAME, TARGET)                                           \
-  struct NAME {                                                                 \
-    TARGET static void run(const ScoreJob& job, int64_t begin, int64_t end) {   \
-      APO_FOR_ELEMENT(job.logits.element, scores_of_rows, job, begin, end)      \
-    }                                                                           \
-    TARGET static void run(const GradientJob& job, int64_t begin, int64_t end) { \
-      APO_FOR_ELEMENT(job.logits.element, gradient_of_rows, job, begin, end)    \
-    }                                                                           \
-    TARGET static void run(const KlJob& job, int64_t begin, int64_t end) {      \
-      APO_FOR_ELEMENT(job.policy.element, kl_of_rows, job, begin, end)          \
-    }                                                                           \
-    TARGET static void run(const KlGradientJob& job, int64_t begin, int64_t end) { \
-      APO_FOR_ELEMENT(job.policy.element, kl_gradient_of_rows, job, begin, end) \
-    }                                                                           \
+#define APO_ROW_KERNELS(NAME, TARGET)                                                      \
+  struct NAME {                                                                            \
+    TARGET static void run(const ScoreJob& job, int64_t begin, int64_t end){               \
+        APO_FOR_ELEMENT(job.logits.element, scores_of_rows, job, begin, end)} TARGET       \
+        static void run(const GradientJob& job, int64_t begin, int64_t end){               \
+            APO_FOR_ELEMENT(job.logits.element, gradient_of_rows, job, begin, end)} TARGET \
+        static void run(const KlJob& job, int64_t begin, int64_t end){                     \
+            APO_FOR_ELEMENT(job.policy.element, kl_of_rows, job, begin, end)} TARGET       \
+        static void run(const KlGradientJob& job, int64_t begin, int64_t end) {            \
+      APO_FOR_ELEMENT(job.policy.element, kl_gradient_of_rows, job, begin, end)            \
+    }                                                                                      \
   };
 APO_ROW_KERNELS(Baseline, )
 #if defined(__x86_64__) && defined(__GNUC__)

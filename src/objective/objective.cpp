@@ -15,8 +15,7 @@ namespace {
 // r = Σ_t log π − log π_ref over the tokens that count, [B]; masked ones are 0 already.
 at::Tensor reward_of(at::Tensor log_ratio, const Batch& batch, const ObjectiveOptions& options) {
   const at::Tensor undesirable = batch.desirable.bitwise_not().unsqueeze(-1);
-  if (options.released_code())
-    log_ratio = log_ratio.masked_fill(batch.end_token.bitwise_and(undesirable), 0);
+  if (options.released_code()) log_ratio = log_ratio.masked_fill(batch.end_token.bitwise_and(undesirable), 0);
   if (options.credit == Credit::dimension && batch.dimension_credit.defined()) {
     const at::Tensor credit = batch.dimension_credit.detach().to(log_ratio.scalar_type());
     log_ratio = at::where(undesirable, log_ratio * credit, log_ratio);
@@ -25,8 +24,7 @@ at::Tensor reward_of(at::Tensor log_ratio, const Batch& batch, const ObjectiveOp
 }
 
 // How much each sample is imitated, [B]: what the anchor, sft and weighted-bc average over.
-at::Tensor imitation_weight(const Batch& batch, const ObjectiveOptions& options,
-                            at::ScalarType type) {
+at::Tensor imitation_weight(const Batch& batch, const ObjectiveOptions& options, at::ScalarType type) {
   return (options.type == ObjectiveType::weighted_bc ? batch.sample_weight.detach() : batch.desirable)
       .to(type);
 }
@@ -99,8 +97,8 @@ void describe_imitation(const Batch& batch, const ObjectiveOptions& options,
 }
 
 void check_read(const char* purpose, bool there) {
-  APO_CHECK(RunError, there, "objective: expected a batch that `score` read for its ", purpose, " (Reading::", purpose,
-            "), found one that was read for something else");
+  APO_CHECK(RunError, there, "objective: expected a batch that `score` read for its ", purpose,
+            " (Reading::", purpose, "), found one that was read for something else");
 }
 
 }  // namespace
@@ -115,9 +113,9 @@ at::Tensor BatchStatistics::operator[](Index index) const { return sums.select(0
 
 Batch Batch::slice(int64_t begin, int64_t end) const {
   Batch part = *this;
-  for (at::Tensor* tensor :
-       {&part.tokens, &part.mask, &part.end_token, &part.desirable, &part.held, &part.action_l1, &part.dimension_credit,
-        &part.sample_weight, &part.pair, &part.mismatched_tokens, &part.mismatched_mask, &part.mismatched_end_token})
+  for (at::Tensor* tensor : {&part.tokens, &part.mask, &part.end_token, &part.desirable, &part.held,
+                             &part.action_l1, &part.dimension_credit, &part.sample_weight, &part.pair,
+                             &part.mismatched_tokens, &part.mismatched_mask, &part.mismatched_end_token})
     if (tensor->defined()) *tensor = tensor->slice(0, begin, end);
   return part;
 }

@@ -97,7 +97,8 @@ void ObjectiveOptions::visit(config::Visitor& v) {
   visit_decided(
       v, "preset", preset, preset_used(),
       "defaults of sft_weight, reference_kl_weight and reduction. robust: 1, 3 and mean for apo and kto, so "
-      "that the policy keeps what it can do; paper: the bare published loss, 0, 0 and sum. The other types are "
+      "that the policy keeps what it can do; paper: the bare published loss, 0, 0 and sum. The other types "
+      "are "
       "the same in both");
   v("beta", beta, "temperature of the reward, > 0; larger saturates sooner and stays nearer to the reference",
     config::positive());
@@ -120,7 +121,8 @@ void ObjectiveOptions::visit(config::Visitor& v) {
       v, "reference_kl_weight", reference_kl_weight, hold(),
       "hold: weight of the mean KL(reference || policy) a token on the desirable samples that are no "
       "corrections (demonstrations, the policy's own good steps) beside one sample's preference loss (dpo, "
-      "tpo: one pair's; sft, weighted-bc: the cross-entropy), whatever reduction says; 0: none; larger keeps more "
+      "tpo: one pair's; sft, weighted-bc: the cross-entropy), whatever reduction says; 0: none; larger keeps "
+      "more "
       "of what the policy does, and learns less. Default: 3 for apo and kto with preset robust, else 0",
       config::at_least(0));
   v("label_smoothing_bins", label_smoothing_bins,

@@ -27,8 +27,8 @@ at::Tensor whole_pairs(const Batch& batch) {
       .bitwise_and(side_sum(one, batch.pair, batch.desirable.bitwise_not()).gt(0));
 }
 
-at::Tensor pair_loss(const Batch& batch, const ObjectiveOptions& options,
-                     const BatchStatistics& whole_batch, const at::Tensor& reward, ObjectiveOutput& out) {
+at::Tensor pair_loss(const Batch& batch, const ObjectiveOptions& options, const BatchStatistics& whole_batch,
+                     const at::Tensor& reward, ObjectiveOutput& out) {
   const auto type = reward.scalar_type();
   const at::Tensor whole = whole_pairs(batch);  // [B] by pair
   const at::Tensor margin = side_sum(reward, batch.pair, batch.desirable) -

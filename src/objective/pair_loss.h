@@ -12,7 +12,7 @@ at::Tensor whole_pairs(const Batch& batch);
 /// Σ_pairs −log σ(β(R⁺ − R⁻)) over this batch's pairs, whatever `reduction` says; R± = Σ r of the side's
 /// samples. Fills in reward, weight, lambda, sample_loss, lambda_*, num_pairs and preferred_pairs. `reward`
 /// is r, [B].
-at::Tensor pair_loss(const Batch& batch, const ObjectiveOptions& options,
-                     const BatchStatistics& whole_batch, const at::Tensor& reward, ObjectiveOutput& out);
+at::Tensor pair_loss(const Batch& batch, const ObjectiveOptions& options, const BatchStatistics& whole_batch,
+                     const at::Tensor& reward, ObjectiveOutput& out);
 
 }  // namespace apo::objective

@@ -33,7 +33,8 @@ at::Tensor mismatched_log_probs(const Logits& logits, const Batch& batch, const 
   });
 }
 
-// Numbers that have no gradient, gathered beside the reading that has one: piece by piece, the first time only.
+// Numbers that have no gradient, gathered beside the reading that has one: piece by piece, the first time
+// only.
 class Aside {
  public:
   void add(const Logits::Piece& piece, const at::Tensor& values) {
@@ -51,8 +52,8 @@ class Aside {
 };
 
 // What one reading of the policy's logits finds. `reference` gives their rows to what compares distributions.
-void read_policy(const Batch& batch, const ObjectiveOptions& options, const Logits& policy, const Logits& reference,
-                 Reading reading, TokenScores& scores) {
+void read_policy(const Batch& batch, const ObjectiveOptions& options, const Logits& policy,
+                 const Logits& reference, Reading reading, TokenScores& scores) {
   const bool z0 = reading.statistics && options.uses_z0();
   const bool shifted = z0 && options.z0 == Z0Estimator::shifted_labels;
   const bool exact = z0 && options.z0 == Z0Estimator::exact;
@@ -64,13 +65,15 @@ void read_policy(const Batch& batch, const ObjectiveOptions& options, const Logi
   const at::Tensor exact_mask =
       options.released_code() ? batch.mask.bitwise_and(batch.end_token.bitwise_not()) : batch.mask;
   const std::pair<int64_t, int64_t> range =
-      options.compatibility == Compatibility::released_code || batch.last_action_token < batch.first_action_token
+      options.compatibility == Compatibility::released_code ||
+              batch.last_action_token < batch.first_action_token
           ? std::pair<int64_t, int64_t>{-1, -1}
           : std::pair<int64_t, int64_t>{batch.first_action_token, batch.last_action_token};
   Aside next, kl, greedy;  // only reached while this function runs: the first time
 
-  const auto read = [=, loss = reading.loss, tokens = batch.tokens, mask = batch.mask, wants_greedy = reading.greedy,
-                     next_tokens = batch.mismatched_tokens, &next, &kl, &greedy](const Logits::Piece& piece) {
+  const auto read = [=, loss = reading.loss, tokens = batch.tokens, mask = batch.mask,
+                     wants_greedy = reading.greedy, next_tokens = batch.mismatched_tokens, &next, &kl,
+                     &greedy](const Logits::Piece& piece) {
     const bool first = !piece.repeated;
     if (first && wants_greedy) greedy.add(piece, greedy_tokens(piece.logits, range.first, range.second));
     at::Tensor beside;  // the reference's rows
@@ -78,15 +81,16 @@ void read_policy(const Batch& batch, const ObjectiveOptions& options, const Logi
     if (first && exact) kl.add(piece, token_kl(piece.logits, beside, piece.of(exact_mask)));
     std::vector<at::Tensor> found;  // with gradient
     if (loss && first && shifted) {
-      const auto [own, of_next] = token_log_probs(piece.logits, piece.of(tokens), piece.of(mask), piece.of(next_tokens),
-                                                  piece.of(shifted_mask), smoothing);
+      const auto [own, of_next] = token_log_probs(piece.logits, piece.of(tokens), piece.of(mask),
+                                                  piece.of(next_tokens), piece.of(shifted_mask), smoothing);
       found.push_back(own);
       next.add(piece, of_next);
     } else if (loss) {
       found.push_back(token_log_probs(piece.logits, piece.of(tokens), piece.of(mask), smoothing));
     } else if (shifted) {
       const at::NoGradGuard no_grad;
-      next.add(piece, token_log_probs(piece.logits, piece.of(next_tokens), piece.of(shifted_mask), smoothing));
+      next.add(piece,
+               token_log_probs(piece.logits, piece.of(next_tokens), piece.of(shifted_mask), smoothing));
     }
     if (hold) found.push_back(token_reference_kl(piece.logits, beside, piece.of(held)));
     if (found.empty()) found.push_back(at::zeros(piece.of(mask).sizes(), piece.logits.options()));
@@ -102,7 +106,8 @@ void read_policy(const Batch& batch, const ObjectiveOptions& options, const Logi
 
 }  // namespace
 
-ReferenceScores reference_scores(const Batch& given, const ObjectiveOptions& options, const Score& reference) {
+ReferenceScores reference_scores(const Batch& given, const ObjectiveOptions& options,
+                                 const Score& reference) {
   const at::NoGradGuard no_grad;
   check_logits("reference_logits", reference.logits);
   const Batch batch = completed(given, options, "reference_logits", reference.logits);
@@ -146,7 +151,8 @@ ScoredBatch score(const Batch& given, const ObjectiveOptions& options, const Sco
       check_same("mismatched_policy_logits", policy.mismatched_logits, batch.tokens);
       scores.kl = mismatched_log_probs(policy.mismatched_logits, batch, options);
     }
-    scores.kl = scores.kl - reference.mismatched.masked_fill(counted_mismatched(batch, options).bitwise_not(), 0);
+    scores.kl =
+        scores.kl - reference.mismatched.masked_fill(counted_mismatched(batch, options).bitwise_not(), 0);
   }
   return scored;
 }

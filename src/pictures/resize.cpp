@@ -49,7 +49,8 @@ std::vector<Taps> taps(int64_t from, int64_t to, Interpolation interpolation) {
       sum += weights.back();
     }
     for (const double w : weights)
-      t.weights.push_back(static_cast<int32_t>(std::lround(w / sum * static_cast<double>(1 << kFractionBits))));
+      t.weights.push_back(
+          static_cast<int32_t>(std::lround(w / sum * static_cast<double>(1 << kFractionBits))));
   }
   return result;
 }
@@ -94,8 +95,9 @@ at::Tensor resize_columns(const at::Tensor& image, int64_t height, Interpolation
 }  // namespace
 
 void expect_picture(const at::Tensor& image) {
-  APO_CHECK(DataError, image.defined() && image.dim() == 3 && image.size(2) == 3 && image.numel() > 0 &&
-                           image.scalar_type() == at::kByte && image.device().is_cpu(),
+  APO_CHECK(DataError,
+            image.defined() && image.dim() == 3 && image.size(2) == 3 && image.numel() > 0 &&
+                image.scalar_type() == at::kByte && image.device().is_cpu(),
             "picture: expected [Y, X, 3] uint8 on the CPU, found ",
             image.defined() ? concat(image.scalar_type(), " ", image.sizes()) : "nothing");
 }

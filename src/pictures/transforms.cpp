@@ -16,7 +16,8 @@ namespace {
 
 using Table = std::array<uint8_t, 256>;
 
-// torchvision's blend on uint8: ratio * a + (1 - ratio) * b in float32, clamped and cut to a whole grey level.
+// torchvision's blend on uint8: ratio * a + (1 - ratio) * b in float32, clamped and cut to a whole grey
+// level.
 uint8_t blend(float a, float b, float ratio) {
   return static_cast<uint8_t>(std::clamp(ratio * a + (1.0f - ratio) * b, 0.0f, 255.0f));
 }
@@ -44,7 +45,8 @@ void turn_hue(uint8_t* p, float turn) {
   hue = (hue - std::floor(hue)) * 6.0f;
   const int sector = static_cast<int>(hue) % 6;
   const float part = hue - std::floor(hue), saturation = spread / high;
-  const float x = high * (1 - saturation), y = high * (1 - saturation * part), z = high * (1 - saturation * (1 - part));
+  const float x = high * (1 - saturation), y = high * (1 - saturation * part),
+              z = high * (1 - saturation * (1 - part));
   const std::array<std::array<float, 3>, 6> rgb{
       {{high, z, x}, {y, high, x}, {x, high, z}, {x, y, high}, {z, x, high}, {high, x, y}}};
   for (size_t c = 0; c < 3; ++c)
@@ -69,7 +71,8 @@ void adjust_light(uint8_t* pixels, int64_t count, float brightness, float contra
 
 at::Tensor cropped(const at::Tensor& image, int64_t top, int64_t left, int64_t height, int64_t width,
                    Interpolation interpolation) {
-  return resize(image.narrow(0, top, height).narrow(1, left, width), image.size(0), image.size(1), interpolation);
+  return resize(image.narrow(0, top, height).narrow(1, left, width), image.size(0), image.size(1),
+                interpolation);
 }
 
 int64_t kept_pixels(int64_t size, double area_share) {
@@ -78,18 +81,21 @@ int64_t kept_pixels(int64_t size, double area_share) {
 
 }  // namespace
 
-at::Tensor adjust_colors(const at::Tensor& image, double brightness, double contrast, double saturation, double hue) {
+at::Tensor adjust_colors(const at::Tensor& image, double brightness, double contrast, double saturation,
+                         double hue) {
   expect_picture(image);
   if (brightness == 1 && contrast == 1 && saturation == 1 && hue == 0) return image;
   const at::Tensor result = image.is_contiguous() ? image.clone() : image.contiguous();
   uint8_t* const pixels = result.data_ptr<uint8_t>();
   uint8_t* const end = pixels + result.numel();
   if (brightness != 1 || contrast != 1)
-    adjust_light(pixels, result.size(0) * result.size(1), static_cast<float>(brightness), static_cast<float>(contrast));
+    adjust_light(pixels, result.size(0) * result.size(1), static_cast<float>(brightness),
+                 static_cast<float>(contrast));
   if (saturation != 1) {
     for (uint8_t* p = pixels; p != end; p += 3) {
       const auto gray = static_cast<float>(gray_of(p));
-      for (int c = 0; c < 3; ++c) p[c] = blend(static_cast<float>(p[c]), gray, static_cast<float>(saturation));
+      for (int c = 0; c < 3; ++c)
+        p[c] = blend(static_cast<float>(p[c]), gray, static_cast<float>(saturation));
     }
   }
   if (hue != 0)
@@ -131,8 +137,8 @@ at::Tensor augment(const at::Tensor& image, const AugmentationOptions& options, 
     const auto place = [](double u, int64_t room) {
       return std::min(static_cast<int64_t>(u * static_cast<double>(room + 1)), room);
     };
-    result = cropped(result, place(crop_y, image.size(0) - height), place(crop_x, image.size(1) - width), height, width,
-                     Interpolation::bilinear);
+    result = cropped(result, place(crop_y, image.size(0) - height), place(crop_x, image.size(1) - width),
+                     height, width, Interpolation::bilinear);
   }
   if (options.shift_px > 0) {
     const auto steps = static_cast<double>(2 * options.shift_px + 1);

@@ -9,7 +9,7 @@
 namespace apo::report {
 namespace {
 
-constexpr double kLeastLabelSlot = 50;  // narrower slots carry no numbers
+constexpr double kLeastLabelSlot = 50;              // narrower slots carry no numbers
 constexpr double kCharacter = 8.6, kTextLine = 17;  // room for a number inside a bar, on a narrow screen too
 
 constexpr double kBarShare = 0.62, kWidestBar = 76;  // of a slot; of all

@@ -21,8 +21,7 @@ std::string task_line(const LoopSummary& summary, const Animation& animation) {
   const auto trial = trials.find(animation.seed().value_or(-1));
   std::string facts;
   if (trial != trials.end())
-    for (const auto& [fact, value] : trial->second.facts)
-      append_item(facts, ", ", fact, " ", value);
+    for (const auto& [fact, value] : trial->second.facts) append_item(facts, ", ", fact, " ", value);
   if (!facts.empty()) append_item(out, "; ", facts);
   return out.empty() ? "" : concat("<p class=\"task\">", escape(out), "</p>\n");
 }

@@ -12,8 +12,8 @@ namespace apo::report {
 /// and bytes that are not UTF-8 become U+FFFD. Everything that comes from a file goes through here.
 std::string escape(std::string_view text);
 
-/// <a> to a file at this path relative to the page's own directory, whatever the path is made of: it is no address of
-/// another kind ("javascript:...") and of no other place. The words are plain.
+/// <a> to a file at this path relative to the page's own directory, whatever the path is made of: it is no
+/// address of another kind ("javascript:...") and of no other place. The words are plain.
 std::string link_to(std::string_view relative_path, std::string_view words);
 
 /// A number with `digits` significant digits: 0.5312 -> "0.531", 12345.6 -> "12,346", 0.00002 -> "2e-5"; "–"

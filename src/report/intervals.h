@@ -29,7 +29,8 @@ struct Pairs {
 /// after - before with its 95 % interval: as `difference_interval`, less what the pairs have in common,
 ///
 ///   [d - sqrt(a² - 2 φ a b + b²), ...],   φ = x / sqrt(product of the four margins),
-///   x = both neither - only_before only_after, if positive: less total / 2 and at least 0; φ = 0 without margins
+///   x = both neither - only_before only_after, if positive: less total / 2 and at least 0; φ = 0 without
+///   margins
 ///
 /// with a, b the distances under the root above. Needs total() > 0.
 /// Source  Newcombe 1998, Stat. Med. 17, 2635-2650 (paired proportions), method 10.

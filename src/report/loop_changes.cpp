@@ -50,9 +50,10 @@ std::optional<Gain> LoopSummary::gain() const {
       !last.evaluation->success)
     return std::nullopt;
   const std::optional<Pairs> pairs = pair_up(first.trials, last.trials);
-  return Gain{pairs ? paired_interval(*pairs)
-                    : difference_interval(first.evaluation->success->interval, last.evaluation->success->interval),
-              pairs};
+  return Gain{
+      pairs ? paired_interval(*pairs)
+            : difference_interval(first.evaluation->success->interval, last.evaluation->success->interval),
+      pairs};
 }
 
 std::map<std::string, std::set<std::string>> LoopSummary::facts() const {
@@ -77,7 +78,8 @@ std::optional<FactChange> LoopSummary::largest_change(const std::string& fact) c
     for (const std::string& value : values) {
       const auto before = first.evaluation->success_by_fact.find(name + "=" + value);
       const auto after = last.evaluation->success_by_fact.find(name + "=" + value);
-      if (before == first.evaluation->success_by_fact.end() || after == last.evaluation->success_by_fact.end())
+      if (before == first.evaluation->success_by_fact.end() ||
+          after == last.evaluation->success_by_fact.end())
         continue;
       const double change = std::abs(after->second.interval.value - before->second.interval.value);
       if (change <= most) continue;

@@ -41,7 +41,8 @@ void stack(const std::vector<Round>& rounds, const Counts& counts_of, const Scal
   }
 }
 
-// The policy that was deployed for each round: the last promoted one before it; told apart where that is one twice.
+// The policy that was deployed for each round: the last promoted one before it; told apart where that is one
+// twice.
 std::map<int64_t, std::string> deployed_policies(const LoopSummary& summary) {
   std::map<int64_t, std::string> policies;
   std::set<std::string> seen;
@@ -128,9 +129,10 @@ std::string fact_charts(const LoopSummary& summary) {
         "Points: share of the trials with this circumstance, as the environment reports it; whiskers: 95% "
         "interval.";
     if (const std::optional<FactChange> change = summary.largest_change(fact))
-      chart.note = concat("The largest change: where ", fact, " is ", change->value, ", ",
-                          format_percent(change->before.value), " \u2192 ", format_percent(change->after.value),
-                          change->clear() ? "" : ", which may be chance", ". ", chart.note);
+      chart.note =
+          concat("The largest change: where ", fact, " is ", change->value, ", ",
+                 format_percent(change->before.value), " \u2192 ", format_percent(change->after.value),
+                 change->clear() ? "" : ", which may be chance", ". ", chart.note);
     chart.y_label = "share of trials";
     chart.x_label = "policy after";
     chart.categories = names_of(summary.rounds);
@@ -155,7 +157,8 @@ std::string fact_charts(const LoopSummary& summary) {
 std::string outcome_chart(const LoopSummary& summary) {
   StackedBars chart;
   chart.title = "How the trials ended";
-  chart.note = "All trials of the evaluation; the same seeds for every policy. The counts are in the table below.";
+  chart.note =
+      "All trials of the evaluation; the same seeds for every policy. The counts are in the table below.";
   chart.y_label = "share of trials";
   chart.x_label = "policy after";
   chart.shares = true;

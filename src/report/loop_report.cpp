@@ -73,7 +73,8 @@ std::string training_section(const fs::path& loop_dir, const std::string& traini
   const std::string what = concat(name, objective.empty() ? "" : ", ", objective, ", ",
                                   count_of(static_cast<int64_t>(metrics.steps.size()), "step"),
                                   seconds ? concat(", ", format_duration(*seconds)) : "");
-  return concat("<h3>", escape(what), " · ", link_to(training + "/report.html", "its own page"), "</h3>\n", training_charts(dir, metrics, name, notes));
+  return concat("<h3>", escape(what), " · ", link_to(training + "/report.html", "its own page"), "</h3>\n",
+                training_charts(dir, metrics, name, notes));
 }
 
 std::string training_sections(const LoopSummary& summary, const fs::path& loop_dir,
@@ -175,7 +176,8 @@ std::string numbers_table(const LoopSummary& summary) {
       rounds, "success against the policy in use",
       [](const Round& r) {
         return r.promotion ? concat(r.promotion->difference < 0 ? "−" : "+",
-                                    format_fixed(100 * std::abs(r.promotion->difference), 1), " points, ", p_text(r.promotion->p))
+                                    format_fixed(100 * std::abs(r.promotion->difference), 1), " points, ",
+                                    p_text(r.promotion->p))
                            : std::string("–");
       },
       table);
@@ -241,8 +243,8 @@ std::vector<Tile> loop_tiles(const LoopSummary& summary) {
       tiles.push_back(
           {"difference",
            concat(gain->points.value >= 0 ? "+" : "", format_fixed(100 * gain->points.value, 0), " points"),
-           concat(gain->pairs ? "paired " : "", "95% interval [", format_fixed(100 * gain->points.low, 0), ", ",
-                  format_fixed(100 * gain->points.high, 0), "]",
+           concat(gain->pairs ? "paired " : "", "95% interval [", format_fixed(100 * gain->points.low, 0),
+                  ", ", format_fixed(100 * gain->points.high, 0), "]",
                   gain->pairs ? concat(", ", p_text(*gain->p())) : "")});
   }
   if (const Method* best = summary.best_method()) {
@@ -256,7 +258,8 @@ std::vector<Tile> loop_tiles(const LoopSummary& summary) {
   return tiles;
 }
 
-// Of everything that worked on the loop, as config.yaml tells it; of what wrote the summary, where that is not there.
+// Of everything that worked on the loop, as config.yaml tells it; of what wrote the summary, where that is
+// not there.
 std::vector<Provenance> origins_of(const fs::path& loop_dir, const LoopSummary& summary) {
   std::error_code ignored;
   std::vector<Provenance> origins;
@@ -274,10 +277,11 @@ std::vector<Provenance> origins_of(const fs::path& loop_dir, const LoopSummary& 
 std::string intervals_note(const LoopSummary& summary) {
   const std::optional<Gain> gain = summary.gain();
   if (!gain) return "";
-  return gain->pairs ? " The difference to the base: Newcombe's interval for paired proportions (1998, method 10), "
-                       "and McNemar's exact test, both over the trials on the same seeds."
-                     : " The difference to the base: Newcombe's interval, which takes the two sets of trials as "
-                       "independent, since their single trials are not known here.";
+  return gain->pairs
+             ? " The difference to the base: Newcombe's interval for paired proportions (1998, method 10), "
+               "and McNemar's exact test, both over the trials on the same seeds."
+             : " The difference to the base: Newcombe's interval, which takes the two sets of trials as "
+               "independent, since their single trials are not known here.";
 }
 
 }  // namespace
@@ -295,9 +299,10 @@ void write_loop_report(const fs::path& loop_dir) {
   page.tiles = loop_tiles(summary);
   page.notes = summary.notes;
 
-  page.body = section("What it looks like", examples(summary, loop_dir, page.notes),
-                      "The pictures of a seed begin in one and the same state. Where a person watches, the frame is blue "
-                      "while the policy acts and orange while the person does.");
+  page.body = section(
+      "What it looks like", examples(summary, loop_dir, page.notes),
+      "The pictures of a seed begin in one and the same state. Where a person watches, the frame is blue "
+      "while the policy acts and orange while the person does.");
   page.body += section("Methods side by side", methods_panel(summary), methods_lead(summary));
   // a comparison has no rounds of its own beside the base
   if (summary.methods.empty())
@@ -311,8 +316,8 @@ void write_loop_report(const fs::path& loop_dir) {
       "Training", training_sections(summary, loop_dir, page.notes),
       "How each policy learned: one point is one update. Blue: desirable actions; orange: undesirable ones.");
   std::string numbers = numbers_table(summary);
-  numbers += concat("<p class=\"note\">In brackets: 95% intervals (Wilson), in per cent.", intervals_note(summary),
-                    "</p>\n");
+  numbers += concat("<p class=\"note\">In brackets: 95% intervals (Wilson), in per cent.",
+                    intervals_note(summary), "</p>\n");
   page.body += section("All numbers", folded("Table of all rounds", numbers));
   page.body = words_on(page, summary) + page.body;
   page.body += section("Where it comes from",

@@ -33,8 +33,7 @@ std::string reasons(const std::map<std::string, int64_t>& by_reason) {
   std::stable_sort(sorted.begin(), sorted.end(),
                    [](const auto& a, const auto& b) { return a.second > b.second; });
   std::string out;
-  for (const auto& [reason, count] : sorted)
-    append_item(out, ", ", reason, " ", format_count(count));
+  for (const auto& [reason, count] : sorted) append_item(out, ", ", reason, " ", format_count(count));
   return out;
 }
 
@@ -86,9 +85,9 @@ std::string result_sentence(const LoopSummary& summary) {
   std::string out = concat("Refined", last.objective.empty() ? "" : concat(" with ", last.objective),
                            " on what was recorded (", last.name(), "), it succeeds in ", in_words(after));
   if (const std::optional<Gain> gain = summary.gain()) {
-    out += concat(": ", points(std::abs(gain->points.value)), " points ", gain->points.value < 0 ? "fewer" : "more",
-                  " than the base [", points(gain->points.low), ", ", points(gain->points.high), "]",
-                  gain->clear() ? "" : ", which may be chance");
+    out += concat(": ", points(std::abs(gain->points.value)), " points ",
+                  gain->points.value < 0 ? "fewer" : "more", " than the base [", points(gain->points.low),
+                  ", ", points(gain->points.high), "]", gain->clear() ? "" : ", which may be chance");
     if (gain->pairs)
       out += concat(". Of the same ", count_of(gain->pairs->total(), "trial"), " it alone solves ",
                     format_count(gain->pairs->only_after), ", the base alone ",
@@ -177,7 +176,8 @@ std::vector<std::string> story(const LoopSummary& summary) {
     if (const std::string best = best_sentence(summary); !best.empty()) told.push_back(best);
     return told;
   }
-  std::vector<std::string> told = {base_sentence(summary), people_sentence(summary), result_sentence(summary)};
+  std::vector<std::string> told = {base_sentence(summary), people_sentence(summary),
+                                   result_sentence(summary)};
   if (const std::string change = change_sentence(summary); !change.empty()) told.push_back(change);
   return told;
 }

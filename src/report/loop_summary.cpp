@@ -19,8 +19,8 @@ std::optional<double> share_of(const JsonField& field) {
 }
 
 // A share from its parts; the interval is computed where the file does not give it.
-std::optional<Share> read_share(const JsonField& count, const JsonField& total, const JsonField& rate, const JsonField& low,
-                                const JsonField& high, int64_t trials) {
+std::optional<Share> read_share(const JsonField& count, const JsonField& total, const JsonField& rate,
+                                const JsonField& low, const JsonField& high, int64_t trials) {
   const std::optional<int64_t> counted = count.count();
   const std::optional<double> given = share_of(rate);
   if (!counted && !given) return std::nullopt;
@@ -95,8 +95,10 @@ Round read_round(const JsonField& field, int64_t position) {
   round.objective = field["objective"].get_or<std::string>();
   round.promoted = field["promoted"].get_or(true);
   if (const JsonField promotion = field["promotion"]; promotion.present())
-    round.promotion = {.method = "the policy in use", .of = "success",
-                       .difference = promotion["difference"].find<double>().value_or(0), .p = promotion["p"].find<double>().value_or(1)};
+    round.promotion = {.method = "the policy in use",
+                       .of = "success",
+                       .difference = promotion["difference"].find<double>().value_or(0),
+                       .p = promotion["p"].find<double>().value_or(1)};
   round.training = field["training"].inner_path();
   round.train_seconds = field["train_seconds"].find<double>();
   if (field["evaluation"].present()) round.evaluation = read_evaluation(field["evaluation"]);
@@ -105,17 +107,20 @@ Round read_round(const JsonField& field, int64_t position) {
   return round;
 }
 
-// The trials of an evaluation, from the file that lies where loops write it; trials of other counts are not these.
+// The trials of an evaluation, from the file that lies where loops write it; trials of other counts are not
+// these.
 void read_trials(const std::filesystem::path& loop_dir, Round& round, std::vector<std::string>& notes) {
   const std::string name =
       concat(round.round == 0 ? "base" : concat("round-", round.round), "/evaluation/results.json");
   std::error_code ignored;
-  if (!round.evaluation || !round.evaluation->success || !std::filesystem::exists(loop_dir / name, ignored)) return;
+  if (!round.evaluation || !round.evaluation->success || !std::filesystem::exists(loop_dir / name, ignored))
+    return;
   const JsonFile file(loop_dir / name);
   int64_t successes = 0;
   for (const JsonField& field : file.root()["trials"].list()) {
     Trial trial{field["success"].get_or(false), {}};
-    for (const auto& [fact, value] : field["facts"].entries()) trial.facts[fact] = value.get_or<std::string>();
+    for (const auto& [fact, value] : field["facts"].entries())
+      trial.facts[fact] = value.get_or<std::string>();
     successes += trial.success ? 1 : 0;
     const std::optional<int64_t> seed = field["seed"].count();
     field["seed"].expect(seed.has_value(), "a whole number, at least 0");
@@ -151,7 +156,8 @@ Method read_method(const JsonField& field) {
       });
   for (const JsonField& test : field["against"].list())
     method.against.push_back({test["method"].get_or<std::string>(), test["of"].get_or<std::string>(),
-                              test["difference"].find<double>().value_or(0), share_of(test["p"]).value_or(1)});
+                              test["difference"].find<double>().value_or(0),
+                              share_of(test["p"]).value_or(1)});
   method.train_seconds = field["train_seconds"].find<double>();
   if (field["evaluation"].present()) method.evaluation = read_evaluation(field["evaluation"]);
   if (field["deployment"].present()) method.deployment = read_deployment(field["deployment"]);
@@ -219,12 +225,14 @@ LoopSummary read_summary(const std::filesystem::path& path) {
   std::stable_sort(summary.rounds.begin(), summary.rounds.end(),
                    [](const Round& a, const Round& b) { return a.round < b.round; });
   for (const JsonField& field : root["animations"].list())
-    summary.animations.push_back({field["title"].get_or<std::string>(), field["caption"].get_or<std::string>(),
-                                  field["path"].inner_path(), field["instruction"].get_or<std::string>(), field["kind"].get_or<std::string>(),
-                                  field["chosen"].get_or<std::string>()});
+    summary.animations.push_back(
+        {field["title"].get_or<std::string>(), field["caption"].get_or<std::string>(),
+         field["path"].inner_path(), field["instruction"].get_or<std::string>(),
+         field["kind"].get_or<std::string>(), field["chosen"].get_or<std::string>()});
   for (const Animation& animation : summary.animations)
-    root["animations"].expect(animation.kind.empty() || animation.kind == "solved" || animation.kind == "failed",
-                              "animations of kind solved or failed");
+    root["animations"].expect(
+        animation.kind.empty() || animation.kind == "solved" || animation.kind == "failed",
+        "animations of kind solved or failed");
   for (const JsonField& field : root["methods"].list()) summary.methods.push_back(read_method(field));
   if (root["corrections"].present()) summary.corrections = read_deployment(root["corrections"]);
   for (Round& round : summary.rounds) read_trials(path.parent_path(), round, summary.notes);

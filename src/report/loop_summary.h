@@ -61,7 +61,8 @@ struct Round {
   int64_t round = 0;  ///< 0 is the base
   std::string policy, objective;
   bool promoted = true;
-  std::optional<PairedDifference> promotion;  ///< success against the policy that was in use; older files do not say
+  /// success against the policy that was in use; older files do not say
+  std::optional<PairedDifference> promotion;
   std::string training;  ///< directory relative to the loop's; empty: not trained
   std::optional<double> train_seconds;
   std::optional<Evaluation> evaluation;
@@ -72,8 +73,8 @@ struct Round {
   std::string name() const;  ///< "base", "round 1"
 };
 
-/// One of several methods that started from the same base, after one of its rounds. All have the corrections of the
-/// base in their first round; in later ones each has those of its own deployments, too.
+/// One of several methods that started from the same base, after one of its rounds. All have the corrections
+/// of the base in their first round; in later ones each has those of its own deployments, too.
 struct Method {
   std::string name, objective;
   bool sees_corrections =
@@ -89,17 +90,20 @@ struct Method {
 struct Animation {
   std::string title, caption, path;  ///< path relative to the loop's directory
   std::string instruction;           ///< what the policy was told; empty in summaries that do not say it
-  std::string kind, chosen;          ///< "solved" or "failed", and how the trials of this kind were chosen; may be empty
+  /// "solved" or "failed", and how the trials of this kind were chosen; may be empty
+  std::string kind, chosen;
 
   std::optional<int64_t> seed() const;  ///< as the caption says it: "seed 7: timeout after 40 steps"
 };
 
 /// The policy in use at the end against the base.
 struct Gain {
-  Interval points;             ///< success of the one minus success of the other
-  std::optional<Pairs> pairs;  ///< where the trials of both are known, on the same seeds; else taken as independent
+  Interval points;  ///< success of the one minus success of the other
+  /// where the trials of both are known, on the same seeds; else taken as independent
+  std::optional<Pairs> pairs;
   std::optional<double> p() const;  ///< McNemar's exact p, where there are pairs
-  bool clear() const;          ///< hard to explain by chance: p < 0.05, or without pairs an interval without zero
+  /// hard to explain by chance: p < 0.05, or without pairs an interval without zero
+  bool clear() const;
 };
 
 /// How success changed, from the base to the policy in use, where a circumstance was given.
@@ -129,7 +133,8 @@ struct LoopSummary {
   std::map<std::string, std::set<std::string>> facts() const;
   /// The value of `fact` (of all: "") under which success changed most; nothing where nothing changed.
   std::optional<FactChange> largest_change(const std::string& fact = "") const;
-  /// The names of the methods that learn from corrections, or of those that do not; in their order, without the base.
+  /// The names of the methods that learn from corrections, or of those that do not; in their order, without
+  /// the base.
   std::vector<std::string> methods_that_see_corrections(bool see) const;
   /// The method that succeeded most often after the last round; null if none was evaluated.
   const Method* best_method() const;

@@ -126,7 +126,8 @@ std::string table_of_methods(const std::vector<Method>& methods) {
   const auto tests = tests_of(methods);
   Table table{{"method", "success", "unaided", "episodes with a take-over"}, {}};
   for (const std::string& reason : reasons) table.head.push_back(reason);
-  for (const char* column : {"lost", "episodes", "take-overs", "human steps"}) table.head.emplace_back(column);
+  for (const char* column : {"lost", "episodes", "take-overs", "human steps"})
+    table.head.emplace_back(column);
   for (const auto& [of, method] : tests) table.head.push_back(concat(of, " against ", method));
   table.head.push_back("training time");
   for (const Method& method : methods) {

@@ -152,7 +152,8 @@ Metrics read_metrics(const std::filesystem::path& path) {
       break;
     }
     const std::string where = concat(path.string(), ":", number);
-    APO_CHECK(DataError, object.has_value(), where, ": expected one JSON object, found ", shortened(line, 60));
+    APO_CHECK(DataError, object.has_value(), where, ": expected one JSON object, found ",
+              shortened(line, 60));
     add_line(*object, where, reading);
   }
   Metrics metrics = as_columns(reading);

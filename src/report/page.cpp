@@ -18,7 +18,8 @@ constexpr std::string_view kScript =  // under the pointer: the nearest value of
 #include "report/page.js.inc"
     ;
 
-// SHA-256 of the two, by which the page's policy allows them and nothing else (`openssl dgst -sha256 -binary | base64`).
+// SHA-256 of the two, by which the page's policy allows them and nothing else (`openssl dgst -sha256 -binary
+// | base64`).
 constexpr std::string_view kStyleHash = "sha256-idIP1HTWfTfleTzc0i9iiG6e+Y4dW1HICCmipnQ7nwk=";
 constexpr std::string_view kScriptHash = "sha256-DiKn88W4QP9D9eYbvcBOgiM5vRGkxIWpLI+8x//dRxo=";
 
@@ -53,10 +54,12 @@ constexpr const char* kBeginning =
 }  // namespace
 
 std::string render(const Page& page) {
-  return concat(kBeginning, "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src '",
-                kStyleHash, "'; script-src '", kScriptHash, "'; base-uri 'none'; form-action 'none'\"/>\n<title>",
-                escape(page.title), "</title>\n<style>", kStyle, "</style>\n</head>\n<body>\n", header(page),
-                "<main>\n", page.body, "</main>\n<script>", kScript, "</script>\n</body>\n</html>\n");
+  return concat(
+      kBeginning,
+      "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src '",
+      kStyleHash, "'; script-src '", kScriptHash, "'; base-uri 'none'; form-action 'none'\"/>\n<title>",
+      escape(page.title), "</title>\n<style>", kStyle, "</style>\n</head>\n<body>\n", header(page),
+      "<main>\n", page.body, "</main>\n<script>", kScript, "</script>\n</body>\n</html>\n");
 }
 
 void write_page(const std::filesystem::path& directory, const Page& page) {

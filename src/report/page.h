@@ -21,7 +21,8 @@ struct Page {
   std::string body;                ///< HTML
 };
 
-/// The whole document. It loads nothing from anywhere and runs its own script alone, and tells the browser to refuse all else.
+/// The whole document. It loads nothing from anywhere and runs its own script alone, and tells the browser to
+/// refuse all else.
 std::string render(const Page& page);
 /// Writes directory/report.html. ConfigError if something else than such a document lies there.
 void write_page(const std::filesystem::path& directory, const Page& page);

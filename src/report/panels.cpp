@@ -54,16 +54,15 @@ const std::vector<Panel>& learning_panels() {
        {{"sft_loss", 5}}},
       {"What is kept",
        "KL to the reference (nats a token)",
-       "How much of what the reference does on demonstrations and good steps of its own the policy has given up; 0 is "
+       "How much of what the reference does on demonstrations and good steps of its own the policy has given "
+       "up; 0 is "
        "nothing.",
        {{"reference_kl", 3}}},
       {"Reward",
        "log-probability gained (nats)",
        "How much likelier the recorded actions have become since training began: desirable ones should rise "
        "over undesirable ones, and not fall themselves.",
-       {{"reward_desirable", 0},
-        {"reward_undesirable", 1},
-        {"z0", 6, true, "z0, the KL baseline"}}},
+       {{"reward_desirable", 0}, {"reward_undesirable", 1}, {"z0", 6, true, "z0, the KL baseline"}}},
       {"Reward margin",
        "desirable − undesirable (nats)",
        "How far the two groups are told apart. It grows as well where both fall and the policy forgets what "
@@ -73,9 +72,7 @@ const std::vector<Panel>& learning_panels() {
       {"KL baseline z0",
        "z0 (nats)",
        "What rewards are compared with: how far the policy as a whole has moved from its reference.",
-       {{"z0", 6},
-        {"z0_unclamped", 0, true},
-        {"z0_standard_error", 4}}},
+       {{"z0", 6}, {"z0_unclamped", 0, true}, {"z0_standard_error", 4}}},
       {"Action error",
        "mean |predicted − recorded|",
        "How far the predicted action lies from the recorded one, in normalized action units: small is right "
@@ -127,15 +124,9 @@ const std::vector<Panel>& running_panels() {
        "Where z0 or a recorded action lay outside its allowed range; many clipped actions mean that policy "
        "and data do "
        "not belong together.",
-       {{"z0_clamped", 6},
-        {"num_clipped_actions", 1},
-        {"num_clamped_tokens", 3}},
+       {{"z0_clamped", 6}, {"num_clipped_actions", 1}, {"num_clamped_tokens", 3}},
        true},
-      {"Throughput",
-       "samples / s",
-       "Samples learned from in a second.",
-       {{"samples_per_second", 2}},
-       true},
+      {"Throughput", "samples / s", "Samples learned from in a second.", {{"samples_per_second", 2}}, true},
       {"Time of a step",
        "time",
        "Waiting for data should be a small part of it.",

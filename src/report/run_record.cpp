@@ -140,7 +140,8 @@ std::set<std::string> instructions(const fs::path& run_dir) {
   const JsonFile file(run_dir / "heaviest_samples.json");
   std::set<std::string> found;
   for (const char* group : {"desirable", "undesirable"})
-    for (const JsonField& field : file.root()[group].list()) found.insert(field["instruction"].get_or<std::string>());
+    for (const JsonField& field : file.root()[group].list())
+      found.insert(field["instruction"].get_or<std::string>());
   found.erase("");
   return found;
 }

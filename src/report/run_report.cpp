@@ -97,7 +97,7 @@ std::string throughput_sums(const Metrics& metrics) {
   if (samples > 0) out += concat(format_count(std::llround(std::min(samples, 9e18))), " samples in all");
   if (seconds > 0 && metrics["data_seconds"].size() > 0)
     append_item(out, "; ", format_percent(data / seconds, 1),
-                  " of the time in steps went by waiting for data");
+                " of the time in steps went by waiting for data");
   return out.empty() ? "" : concat("<p class=\"note\">", escape(out), ".</p>\n");
 }
 
@@ -163,7 +163,8 @@ void write_run_report(const fs::path& run_dir) {
   if (!throughput.rows.empty())
     page.body += section("Throughput", draw(throughput) + throughput_sums(metrics));
   page.body += section("All numbers", numbers_table(metrics));
-  page.body += section("Where it comes from", origin_block(read_provenance(config)) + config_block("config.yaml", config));
+  page.body += section("Where it comes from",
+                       origin_block(read_provenance(config)) + config_block("config.yaml", config));
   write_page(run_dir, page);
 }
 

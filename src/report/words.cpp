@@ -21,23 +21,31 @@ struct Word {
 std::vector<Word> general_words() {
   return {
       {"base", "The policy that the loop began with, before any correction."},
-      {"round", "One turn of the loop: deploy the policy, record what it and the person do, train on that, evaluate."},
+      {"round",
+       "One turn of the loop: deploy the policy, record what it and the person do, train on that, evaluate."},
       {"promoted", "Kept as the policy in use, because it was not worse than the one before."},
-      {"take-over", "The person, or a script in its place, takes the controls because the policy is about to fail."},
+      {"take-over",
+       "The person, or a script in its place, takes the controls because the policy is about to fail."},
       {"unaided", "Success without ever coming where a watching person would have stepped in."},
       {"timeout", "The trial ran out of steps before the task was done."},
       {"lost", "Episodes that were not solved although a person was watching."},
       {"seed", "The number that a trial begins from: the same seed gives the same scene to every policy."},
-      {"Wilson", "An interval around a measured share: where the true share plausibly lies, given so few trials."},
-      {"McNemar", "A test over the same trials of two policies: a p below 0.05 is hard to explain by chance alone."},
-      {"desirable", "Steps whose actions are to become likelier: demonstrations, and what the policy did well alone."},
-      {"undesirable", "The policy's own last steps before a take-over, whose actions are to become less likely."},
+      {"Wilson",
+       "An interval around a measured share: where the true share plausibly lies, given so few trials."},
+      {"McNemar",
+       "A test over the same trials of two policies: a p below 0.05 is hard to explain by chance alone."},
+      {"desirable",
+       "Steps whose actions are to become likelier: demonstrations, and what the policy did well alone."},
+      {"undesirable",
+       "The policy's own last steps before a take-over, whose actions are to become less likely."},
       {"intervention", "Steps in which the person acted; they count as desirable."},
       {"expert", "Who gave the demonstrations that the base learned from."},
       {"interactions", "What was recorded while the policy was deployed under a person's eyes."},
       {"skipped", "Recorded steps that are not learned from, for the reason named."},
-      {"failed episode", "What the policy did in an episode that failed: nobody said which of its steps were wrong."},
-      {"anchor", "Imitation of the desirable actions, added to a preference loss so that nothing is forgotten."},
+      {"failed episode",
+       "What the policy did in an episode that failed: nobody said which of its steps were wrong."},
+      {"anchor",
+       "Imitation of the desirable actions, added to a preference loss so that nothing is forgotten."},
       {"reward", "How much likelier a recorded action has become than it was for the reference, in nats."},
       {"reward margin",
        "Mean reward of desirable minus mean reward of undesirable steps; it grows also where both fall."},
@@ -60,7 +68,8 @@ std::vector<Word> tabletop_words(const LoopSummary& summary) {
       {"layout", "Where the blocks lie. habit: red on the right of the picture; swapped: red on the left."}};
   const std::string habit = config_value(summary.config, "deploy.demonstrations.habit");
   if (habit == "1")
-    words.back().meaning += " All demonstrations have the habit, so that a policy may learn the side, not the color.";
+    words.back().meaning +=
+        " All demonstrations have the habit, so that a policy may learn the side, not the color.";
   else if (!habit.empty())
     words.back().meaning += concat(" Demonstrations have the habit with probability ", habit, ".");
   return words;

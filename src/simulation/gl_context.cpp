@@ -127,7 +127,8 @@ void show_to_mujoco(const SharedLibrary& library, const char* get_proc_address) 
   for (const char* name : {"eglGetProcAddress", "OSMesaGetProcAddress", "glXGetProcAddressARB"})
     if (!taken) taken = ::dlsym(process, name);
   ::dlclose(process);
-  APO_CHECK(RunError, taken == library.address(get_proc_address), library.name(), ": MuJoCo would take its OpenGL functions from ",
+  APO_CHECK(RunError, taken == library.address(get_proc_address), library.name(),
+            ": MuJoCo would take its OpenGL functions from ",
             taken == nullptr ? "nowhere" : file_of(taken).string(), ", which this program has loaded before");
 }
 

@@ -51,9 +51,9 @@ std::string check_opengl(AnyFunction gl_get_string);
 /// The program has begun to end, and the driver may be gone: no OpenGL call any more.
 bool program_ends();
 
-/// Makes the library's function of that name the one that MuJoCo takes all others from: it asks the process for
-/// eglGetProcAddress, OSMesaGetProcAddress and glXGetProcAddressARB, in this order. RunError if it would find another
-/// library's.
+/// Makes the library's function of that name the one that MuJoCo takes all others from: it asks the process
+/// for eglGetProcAddress, OSMesaGetProcAddress and glXGetProcAddressARB, in this order. RunError if it would
+/// find another library's.
 void show_to_mujoco(const SharedLibrary& library, const char* get_proc_address);
 
 }  // namespace apo::simulation

@@ -54,7 +54,8 @@ void move_camera(mjvScene& visual, const OtherView& other) {
   const Eigen::AngleAxisf turn(static_cast<float>(other.angle),
                                Eigen::Map<const Eigen::Vector3d>(other.axis.data()).cast<float>());
   for (mjvGLCamera& camera : visual.camera) {
-    Eigen::Map<Eigen::Vector3f>{camera.pos} += Eigen::Map<const Eigen::Vector3d>(other.shift.data()).cast<float>();
+    Eigen::Map<Eigen::Vector3f>{camera.pos} +=
+        Eigen::Map<const Eigen::Vector3d>(other.shift.data()).cast<float>();
     for (float* direction : {camera.forward, camera.up}) {
       Eigen::Map<Eigen::Vector3f> mapped(direction);
       mapped = (turn * Eigen::Vector3f(mapped)).eval();
@@ -96,7 +97,8 @@ struct Renderer::Screen {
     mjvGeom* table = drawn(scene->table_geom);
     if (!table) return;
     for (int c = 0; c < 3; c++)
-      table->rgba[c] += static_cast<float>(other.share) * (static_cast<float>(other.color[c]) - table->rgba[c]);
+      table->rgba[c] +=
+          static_cast<float>(other.share) * (static_cast<float>(other.color[c]) - table->rgba[c]);
     if (other.texture == TableTexture::checker) table->matid = scene->materials[0];
     if (other.texture == TableTexture::grid) table->matid = scene->materials[1];
   }
@@ -123,8 +125,9 @@ struct Renderer::Screen {
   std::vector<uint8_t> rows;
 };
 
-// MuJoCo looks up OpenGL's functions anew for each context, into variables that all threads share, and the driver's own
-// first steps are not safe beside each other either: one context at a time is made or given back.
+// MuJoCo looks up OpenGL's functions anew for each context, into variables that all threads share, and the
+// driver's own first steps are not safe beside each other either: one context at a time is made or given
+// back.
 static std::mutex& one_at_a_time() {
   static auto* mutex = new std::mutex;  // threads may outlive static objects
   return *mutex;

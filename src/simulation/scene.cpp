@@ -12,8 +12,9 @@ namespace apo::simulation {
 namespace {
 
 // Solver: with fewer iterations the block is shot through the table while the fingers close on it.
-// Picture: flat faces lit by directional lights need no subdivision (numquads 1), and the shadow map covers the tray
-// alone (extent), so that 64 texels a side are as sharp as the picture; both are worth a factor of five in speed.
+// Picture: flat faces lit by directional lights need no subdivision (numquads 1), and the shadow map covers
+// the tray alone (extent), so that 64 texels a side are as sharp as the picture; both are worth a factor of
+// five in speed.
 constexpr const char* kTabletopScene = R"xml(
 <mujoco model="tabletop">
   <compiler angle="radian"/>
@@ -86,7 +87,8 @@ constexpr const char* kZone =
     R"xml(    <geom name="zone" type="box" size="0.13 0.03 0.0005" rgba="0.30 0.62 0.40 1" contype="0" conaffinity="0"/>
 )xml";
 
-// Shapes and colors of up to four distractors: nothing that could be taken for a red or blue block by a person.
+// Shapes and colors of up to four distractors: nothing that could be taken for a red or blue block by a
+// person.
 constexpr std::array<const char*, 4> kDistractors = {
     R"xml(type="cylinder" size="0.016 0.015" rgba="0.50 0.20 0.60 1")xml",
     R"xml(type="box" size="0.018 0.012 0.012" rgba="0.10 0.55 0.50 1")xml",
@@ -117,8 +119,12 @@ int find(const mjModel& model, mjtObj kind, const char* name) {
   return id;
 }
 
-int joint_qpos(const mjModel& model, const char* name) { return model.jnt_qposadr[find(model, mjOBJ_JOINT, name)]; }
-int joint_dof(const mjModel& model, const char* name) { return model.jnt_dofadr[find(model, mjOBJ_JOINT, name)]; }
+int joint_qpos(const mjModel& model, const char* name) {
+  return model.jnt_qposadr[find(model, mjOBJ_JOINT, name)];
+}
+int joint_dof(const mjModel& model, const char* name) {
+  return model.jnt_dofadr[find(model, mjOBJ_JOINT, name)];
+}
 
 std::string distractor_name(int64_t i) { return concat("distractor", i); }
 
@@ -127,8 +133,9 @@ std::string tabletop_text(TabletopTask task, int64_t distractors) {
   if (task == TabletopTask::push) text += kZone;
   for (int64_t i = 0; i < distractors; i++) {
     const std::string name = distractor_name(i);
-    text += concat("    <body name=\"", name, "\" pos=\"", 0.05 * static_cast<double>(i), " 0 0.03\"><freejoint name=\"",
-                   name, "\"/><geom class=\"block\" mass=\"0.03\" ", kDistractors.at(static_cast<size_t>(i)), "/></body>\n");
+    text += concat("    <body name=\"", name, "\" pos=\"", 0.05 * static_cast<double>(i),
+                   " 0 0.03\"><freejoint name=\"", name, "\"/><geom class=\"block\" mass=\"0.03\" ",
+                   kDistractors.at(static_cast<size_t>(i)), "/></body>\n");
   }
   return text + kTabletopEnd;
 }
@@ -137,7 +144,8 @@ std::shared_ptr<const Scene> load_tabletop(TabletopTask task, int64_t distractor
   auto model = compile_scene(tabletop_text(task, distractors), "tabletop");
   const mjModel& m = *model;
   std::vector<int> distractor_qpos;
-  for (int64_t i = 0; i < distractors; i++) distractor_qpos.push_back(joint_qpos(m, distractor_name(i).c_str()));
+  for (int64_t i = 0; i < distractors; i++)
+    distractor_qpos.push_back(joint_qpos(m, distractor_name(i).c_str()));
   return std::make_shared<const Scene>(Scene{
       .model = model,
       .hand_body = find(m, mjOBJ_BODY, "hand"),
@@ -171,7 +179,8 @@ std::shared_ptr<const mjModel> compile_scene(const std::string& text, const std:
       mujoco().mj_parseXMLString(text.c_str(), nullptr, reason, sizeof reason), mujoco().mj_deleteSpec);
   APO_CHECK(RunError, spec, "scene ", name, ": MuJoCo cannot read it: ", reason);
   mjModel* model = mujoco().mj_compile(spec.get(), nullptr);
-  APO_CHECK(RunError, model, "scene ", name, ": MuJoCo cannot compile it: ", mujoco().mjs_getError(spec.get()));
+  APO_CHECK(RunError, model, "scene ", name,
+            ": MuJoCo cannot compile it: ", mujoco().mjs_getError(spec.get()));
   return {model, [](const mjModel* m) { mujoco().mj_deleteModel(const_cast<mjModel*>(m)); }};
 }
 

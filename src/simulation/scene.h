@@ -1,4 +1,5 @@
-// The tabletop's worlds as MuJoCo sees them: each compiled once a process, shared by every environment, never changed.
+// The tabletop's worlds as MuJoCo sees them: each compiled once a process, shared by every environment, never
+// changed.
 #pragma once
 
 #include <mujoco/mujoco.h>
@@ -16,7 +17,8 @@ namespace apo::simulation {
 /// Compiles a scene text. RunError with MuJoCo's reason; `name` says which scene.
 std::shared_ptr<const mjModel> compile_scene(const std::string& text, const std::string& name);
 
-/// MuJoCo's fatal errors become RunError (its own default ends the process), its warnings log lines. Done once.
+/// MuJoCo's fatal errors become RunError (its own default ends the process), its warnings log lines. Done
+/// once.
 void install_mujoco_handlers();
 
 struct Scene {

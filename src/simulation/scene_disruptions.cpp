@@ -1,5 +1,3 @@
-#include "simulation/drawn_disruptions.h"
-
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -7,6 +5,7 @@
 #include "apo/base/error.h"
 #include "apo/base/random.h"
 #include "apo/config/options.h"
+#include "simulation/drawn_disruptions.h"
 
 namespace apo::simulation {
 namespace {
@@ -26,7 +25,8 @@ OtherLight draw_light(const LightingOptions& options, Random& random) {
   const double factor = random.below(2) == 0 ? 1 - options.brightness : 1 + options.brightness;
   const std::vector<uint32_t> order = random.permutation(3);
   for (int i = 0; i < 3; i++) light.color[order[i]] = factor * (1 - 0.5 * i * options.color);
-  const double tilt = options.direction_deg * kRadiansPerDegree, side = random.uniform(0, 2 * std::numbers::pi);
+  const double tilt = options.direction_deg * kRadiansPerDegree,
+               side = random.uniform(0, 2 * std::numbers::pi);
   light.direction = {std::sin(tilt) * std::cos(side), std::sin(tilt) * std::sin(side), -std::cos(tilt)};
   return light;
 }
@@ -46,9 +46,11 @@ OtherTable draw_table(const BackgroundOptions& options, Random& random) {
   // orange to turquoise, or purple to pink: never the red or the blue of a block
   const double along = random.uniform(0, 170);
   const double value = random.uniform(0.4, 0.9);
-  for (int i = 0; i < 3; i++) table.color[i] = value * (0.3 + 0.7 * hue(along < 140 ? 40 + along : 140 + along)[i]);
+  for (int i = 0; i < 3; i++)
+    table.color[i] = value * (0.3 + 0.7 * hue(along < 140 ? 40 + along : 140 + along)[i]);
   const uint64_t drawn = random.below(3);
-  table.texture = options.texture == TableTexture::random ? static_cast<TableTexture>(drawn) : options.texture;
+  table.texture =
+      options.texture == TableTexture::random ? static_cast<TableTexture>(drawn) : options.texture;
   return table;
 }
 
@@ -73,7 +75,8 @@ std::span<const std::pair<TableTexture, std::string_view>> enum_names(TableTextu
 }
 
 void ObjectMovedOptions::visit(config::Visitor& v) {
-  v("probability", probability, "of an episode in which the named block slips away as the hand comes down; 0 = never",
+  v("probability", probability,
+    "of an episode in which the named block slips away as the hand comes down; 0 = never",
     config::between(0, 1));
   v("distance_m", distance_m, "how far it goes, m", config::between(0.01, 0.10));
 }
@@ -93,7 +96,8 @@ void BackgroundOptions::visit(config::Visitor& v) {
 }
 
 void DistractorsOptions::visit(config::Visitor& v) {
-  v("probability", probability, "of an episode with other objects on the tray; 0 = never", config::between(0, 1));
+  v("probability", probability, "of an episode with other objects on the tray; 0 = never",
+    config::between(0, 1));
   v("count", count, "how many", config::between(1, kMaxDistractors));
 }
 

@@ -37,7 +37,8 @@ struct World {
   std::shared_ptr<const Scene> scene;
   std::unique_ptr<mjData, FreeData> data;
 
-  explicit World(std::shared_ptr<const Scene> loaded) : scene(std::move(loaded)), data(mujoco().mj_makeData(scene->model.get())) {
+  explicit World(std::shared_ptr<const Scene> loaded)
+      : scene(std::move(loaded)), data(mujoco().mj_makeData(scene->model.get())) {
     APO_CHECK(RunError, data, "MuJoCo: no memory for an environment");
   }
 };
@@ -93,7 +94,8 @@ void Tabletop::Episode::reset(uint64_t new_seed) {
   habit = layout.uniform() < options.habit;
   place_blocks(layout);
   place_distractors();
-  const double z = layout.uniform(0.13, 0.15), y = layout.uniform(-0.02, 0.02), x = layout.uniform(-0.02, 0.02);
+  const double z = layout.uniform(0.13, 0.15), y = layout.uniform(-0.02, 0.02),
+               x = layout.uniform(-0.02, 0.02);
   place_hand({x, y, z});
   mujoco().mj_forward(model, data);
 
@@ -134,8 +136,8 @@ void Tabletop::Episode::place_hand(const Eigen::Vector3d& hand) {
   }
 }
 
-/// Other objects at random places of the tray: clear of the fingers around a block, of a block's way to the zone,
-/// and of each other. Where there is no room they lie beyond the tray's rim.
+/// Other objects at random places of the tray: clear of the fingers around a block, of a block's way to the
+/// zone, and of each other. Where there is no room they lie beyond the tray's rim.
 void Tabletop::Episode::place_distractors() {
   if (scene->distractor_qpos.empty()) return;
   constexpr double kFromBlock = 0.085, kFromAnother = 0.05, kFromWay = 0.055;
@@ -146,9 +148,11 @@ void Tabletop::Episode::place_distractors() {
     for (const auto& block : now.blocks) {
       const Eigen::Vector2d away = place - Eigen::Vector2d(block[0], block[1]);
       if (away.norm() < kFromBlock) return false;
-      if (options.task == TabletopTask::push && std::abs(away.x()) < kFromWay && place.y() * block[1] > -1e-3) return false;
+      if (options.task == TabletopTask::push && std::abs(away.x()) < kFromWay && place.y() * block[1] > -1e-3)
+        return false;
     }
-    return std::ranges::all_of(taken, [&](const Eigen::Vector2d& other) { return (place - other).norm() > kFromAnother; });
+    return std::ranges::all_of(
+        taken, [&](const Eigen::Vector2d& other) { return (place - other).norm() > kFromAnother; });
   };
   for (size_t i = 0; i < scene->distractor_qpos.size(); i++) {
     Eigen::Vector2d place(-0.17, -0.09 + 0.06 * static_cast<double>(i));
@@ -159,8 +163,8 @@ void Tabletop::Episode::place_distractors() {
       break;
     }
     taken.push_back(place);
-    Eigen::Map<Eigen::Vector<double, 7>>{data->qpos + scene->distractor_qpos[i]} << place.x(), place.y(), kBlockRest, 1, 0,
-        0, 0;
+    Eigen::Map<Eigen::Vector<double, 7>>{data->qpos + scene->distractor_qpos[i]} << place.x(), place.y(),
+        kBlockRest, 1, 0, 0, 0;
   }
 }
 
@@ -190,13 +194,16 @@ void Tabletop::Episode::advance() {
   num_steps++;
   for (const int kind : {mjWARN_BADQPOS, mjWARN_BADQVEL, mjWARN_BADQACC})
     APO_CHECK(RunError, data->warning[kind].number == 0, "the simulation became unstable (",
-              mujoco().mju_warningText(kind, data->warning[kind].lastinfo), ") in step ", num_steps, " of seed ", seed);
-  // mj_step leaves positions of bodies one physics step behind the joints; pictures show where things are now.
+              mujoco().mju_warningText(kind, data->warning[kind].lastinfo), ") in step ", num_steps,
+              " of seed ", seed);
+  // mj_step leaves positions of bodies one physics step behind the joints; pictures show where things are
+  // now.
   mujoco().mj_kinematics(model, data);
 
   const TabletopState now = state();
   const Eigen::Map<const Eigen::Vector3d> hand(now.hand.data()), block(now.target_block().data());
-  if (slip_pending && std::abs(hand.z() - block.z()) < 0.085 && (block - hand).head<2>().norm() < 0.04) slip_away();
+  if (slip_pending && std::abs(hand.z() - block.z()) < 0.085 && (block - hand).head<2>().norm() < 0.04)
+    slip_away();
   const TabletopState after = state();
   ever_near_wrong |= near_wrong(after);
   if (outcome != Outcome::running) return;
@@ -220,7 +227,8 @@ void Tabletop::Episode::slip_away() {
     const Eigen::Array2d to =
         (from + distance * Eigen::Array2d(std::cos(angle), std::sin(angle))).max(kSlipMin).min(kSlipMax);
     if ((to - other).matrix().norm() <= kClearance || (to - from).matrix().norm() <= 0.6 * distance) continue;
-    if (options.task == TabletopTask::push && std::abs(to.y()) < 0.055) continue;  // it does not slip into the zone
+    // it does not slip into the zone
+    if (options.task == TabletopTask::push && std::abs(to.y()) < 0.055) continue;
     place_block(static_cast<int>(target), to.x(), to.y());
     mujoco().mj_forward(model, data);
     object_moved = true;
@@ -245,7 +253,8 @@ TabletopState Tabletop::Episode::state() const {
   s.num_steps = num_steps;
   s.habit = habit;
   s.object_moved = object_moved;
-  for (const int q : scene->distractor_qpos) s.distractors.push_back({data->qpos[q], data->qpos[q + 1], data->qpos[q + 2]});
+  for (const int q : scene->distractor_qpos)
+    s.distractors.push_back({data->qpos[q], data->qpos[q + 1], data->qpos[q + 2]});
   return s;
 }
 
@@ -289,12 +298,12 @@ at::Tensor Tabletop::render(int size) const {
 
 void Tabletop::step(const Action& action) {
   Episode& e = *episode_;
-  APO_CHECK(RunError, action.size() == kActionSize, "action has ", action.size(), " numbers, expected ", kActionSize,
-            " (x, y, z, three rotations, gripper)");
+  APO_CHECK(RunError, action.size() == kActionSize, "action has ", action.size(), " numbers, expected ",
+            kActionSize, " (x, y, z, three rotations, gripper)");
   Eigen::Vector<double, 7> command;
   for (int i = 0; i < kActionSize; i++) {
-    APO_CHECK(RunError, std::isfinite(action[i]), "action[", i, "] is ", action[i], " in step ", e.num_steps + 1,
-              " of seed ", e.seed, ", expected a finite number");
+    APO_CHECK(RunError, std::isfinite(action[i]), "action[", i, "] is ", action[i], " in step ",
+              e.num_steps + 1, " of seed ", e.seed, ", expected a finite number");
     command[i] = action[i];
   }
   if (command.cwiseAbs().maxCoeff() > 1) {
@@ -318,10 +327,14 @@ bool Tabletop::done() const {
 
 std::string Tabletop::outcome() const {
   switch (episode_->outcome) {
-    case Episode::Outcome::success: return "success";
-    case Episode::Outcome::wrong_object: return "wrong object";
-    case Episode::Outcome::off_table: return "off the table";
-    case Episode::Outcome::running: break;
+    case Episode::Outcome::success:
+      return "success";
+    case Episode::Outcome::wrong_object:
+      return "wrong object";
+    case Episode::Outcome::off_table:
+      return "off the table";
+    case Episode::Outcome::running:
+      break;
   }
   return done() ? "timeout" : "running";
 }

@@ -20,7 +20,8 @@ at::Tensor all_decoded(int64_t batch) { return at::ones({batch}, at::kBool); }
 
 }  // namespace
 
-ActionCodec::ActionCodec(int64_t action_size, int64_t horizon) : action_size_(action_size), horizon_(horizon) {
+ActionCodec::ActionCodec(int64_t action_size, int64_t horizon)
+    : action_size_(action_size), horizon_(horizon) {
   APO_CHECK(ConfigError, action_size >= 1 && horizon >= 1,
             "action codec: expected at least one action of one number, found ", horizon, " of ", action_size);
 }
@@ -56,8 +57,8 @@ DecodedActions BinCodec::decode_checked(const at::Tensor& ids) const {
           .num_clamped = at::zeros({ids.size(0)}, at::kLong)};
 }
 
-VocabularyBinCodec::VocabularyBinCodec(const VocabularyActionBins& bins, int64_t end_token, int64_t action_size,
-                                       int64_t horizon)
+VocabularyBinCodec::VocabularyBinCodec(const VocabularyActionBins& bins, int64_t end_token,
+                                       int64_t action_size, int64_t horizon)
     : ActionCodec(action_size, horizon), bins_(bins), end_token_(end_token) {}
 
 CodedActions VocabularyBinCodec::encode_checked(const at::Tensor& actions, const at::Tensor& valid) const {

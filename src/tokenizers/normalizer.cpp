@@ -16,7 +16,13 @@ constexpr double kRounding = 1e-6;  // a touch of rounding is no clipping
 VectorStatistics nothing_known(int64_t size) {
   const auto n = static_cast<size_t>(size);
   const std::vector<double> zeros(n, 0), ones(n, 1), minus(n, -1);
-  return {.mean = zeros, .std = ones, .min = minus, .max = ones, .q01 = minus, .q99 = ones, .mask = std::vector<bool>(n)};
+  return {.mean = zeros,
+          .std = ones,
+          .min = minus,
+          .max = ones,
+          .q01 = minus,
+          .q99 = ones,
+          .mask = std::vector<bool>(n)};
 }
 
 NormalizerOptions options_of(ActionNormalization as, double epsilon) {

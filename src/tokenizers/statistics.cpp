@@ -19,13 +19,15 @@ using Json = nlohmann::json;
 constexpr double kReleasedEpsilon = 1e-8;
 
 Json to_json(const VectorStatistics& s) {
-  return {{"mean", s.mean}, {"std", s.std}, {"min", s.min}, {"max", s.max}, {"q01", s.q01}, {"q99", s.q99}, {"mask", s.mask}};
+  return {{"mean", s.mean}, {"std", s.std}, {"min", s.min},  {"max", s.max},
+          {"q01", s.q01},   {"q99", s.q99}, {"mask", s.mask}};
 }
 
 // `size` of them; 0: any number but none.
 std::vector<double> numbers(const JsonField& field, size_t size) {
   auto values = field.get<std::vector<double>>();
-  field.expect(size == 0 ? !values.empty() : values.size() == size, size ? concat(size, " numbers") : "numbers");
+  field.expect(size == 0 ? !values.empty() : values.size() == size,
+               size ? concat(size, " numbers") : "numbers");
   return values;
 }
 
@@ -45,7 +47,8 @@ VectorStatistics vector_from_json(const JsonField& json) {
     APO_CHECK(DataError, !s.mask[j] || s.q99[j] >= s.q01[j], json.place(), ": dimension ", j,
               ": expected q99 not below q01, found q01 ", s.q01[j], " and q99 ", s.q99[j]);
     if (s.mask[j] && s.q99[j] == s.q01[j])
-      log_warn(json.place(), ": dimension ", j, ": q01 = q99 = ", s.q01[j], ": every action becomes this number there");
+      log_warn(json.place(), ": dimension ", j, ": q01 = q99 = ", s.q01[j],
+               ": every action becomes this number there");
   }
   return s;
 }
@@ -58,8 +61,8 @@ Json to_json(const config::GripperOptions& gripper) {
 
 config::GripperOptions gripper_from_json(const JsonField& json, int64_t action_size) {
   config::GripperOptions gripper{.dimension = json["dimension"].get<std::vector<int64_t>>(),
-                         .open = json["open"].find<double>(),
-                         .closed = json["closed"].find<double>()};
+                                 .open = json["open"].find<double>(),
+                                 .closed = json["closed"].find<double>()};
   try {
     config::gripper_dimensions(gripper, action_size, json.place());
   } catch (const ConfigError& error) {
@@ -99,8 +102,11 @@ std::string to_text(const DatasetStatistics& statistics) {
     out << "  normalised\n" << std::setprecision(4) << std::fixed;
     for (size_t j = 0; j < s.mean.size(); ++j) {
       out << "  " << std::left << std::setw(22) << j << std::right;
-      for (const auto* column : {&s.mean, &s.std, &s.min, &s.q01, &s.q99, &s.max}) out << std::setw(11) << (*column)[j];
-      out << (s.mask[j] ? "  yes\n" : s.q99[j] - s.q01[j] < kSmallestSpread ? "  no (never changes)\n" : "  no\n");
+      for (const auto* column : {&s.mean, &s.std, &s.min, &s.q01, &s.q99, &s.max})
+        out << std::setw(11) << (*column)[j];
+      out << (s.mask[j]                               ? "  yes\n"
+              : s.q99[j] - s.q01[j] < kSmallestSpread ? "  no (never changes)\n"
+                                                      : "  no\n");
     }
   };
   table("action", statistics.action);
@@ -120,14 +126,16 @@ std::string to_json(const DatasetStatistics& statistics, const std::string& name
   return Json{{name, entry}}.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 
-DatasetStatistics statistics_from_json(const std::string& text, const std::string& name, const std::string& where) {
+DatasetStatistics statistics_from_json(const std::string& text, const std::string& name,
+                                       const std::string& where) {
   const Json json = parse_json(text, where);
   const JsonField root(&json, where);
   root.expect(json.is_object() && !json.empty(), "an object of action statistics");
   std::vector<std::string> names;
   for (const auto& [key, value] : json.items()) names.push_back(key);
   const std::string key = name.empty() && json.size() == 1 ? json.begin().key() : name;
-  APO_CHECK(DataError, !key.empty(), where, ": holds several statistics, name one with unnorm_key (valid: ", join(names), ")");
+  APO_CHECK(DataError, !key.empty(), where,
+            ": holds several statistics, name one with unnorm_key (valid: ", join(names), ")");
   APO_CHECK(DataError, json.contains(key), where, ": no statistics '", key, "' (valid: ", join(names), ")");
   const JsonField entry = root[key];
   DatasetStatistics statistics;

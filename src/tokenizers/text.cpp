@@ -19,8 +19,8 @@ constexpr size_t kLongestExcerpt = 80;
 void check_utf8(const char* what, std::string_view text) {
   const size_t bad = utf8_size(text);
   if (bad == text.size()) return;
-  throw DataError(concat(what, ": expected UTF-8, found the byte ", static_cast<int>(static_cast<unsigned char>(text[bad])),
-                         " at position ", bad));
+  throw DataError(concat(what, ": expected UTF-8, found the byte ",
+                         static_cast<int>(static_cast<unsigned char>(text[bad])), " at position ", bad));
 }
 
 bool is_blank(std::string_view text) { return text.find_first_not_of(" \t\r\n") == std::string_view::npos; }
@@ -50,8 +50,8 @@ std::vector<int64_t> TextTokenizer::encode(std::string_view text) const {
   check_utf8("text", text);
   std::vector<int> ids;
   const auto status = state_->processor.Encode(text, &ids);
-  APO_CHECK(DataError, status.ok(), state_->path.string(), ": cannot encode \"", shortened(text, kLongestExcerpt),
-            "\": ", status.ToString());
+  APO_CHECK(DataError, status.ok(), state_->path.string(), ": cannot encode \"",
+            shortened(text, kLongestExcerpt), "\": ", status.ToString());
   return {ids.begin(), ids.end()};
 }
 
@@ -109,8 +109,8 @@ std::vector<int64_t> openvla_prompt(const TextTokenizer& tokenizer, std::string_
     ids.push_back(id);
   if (ids.back() != *space) ids.push_back(*space);
   APO_CHECK(DataError, static_cast<int64_t>(ids.size()) <= options.max_tokens, "instruction \"",
-            shortened(instruction, kLongestExcerpt), "\": expected a prompt of at most ", options.max_tokens, " tokens, found ",
-            ids.size());
+            shortened(instruction, kLongestExcerpt), "\": expected a prompt of at most ", options.max_tokens,
+            " tokens, found ", ids.size());
   return ids;
 }
 

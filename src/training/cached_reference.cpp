@@ -39,7 +39,8 @@ CachedReference CachedReference::read(const std::filesystem::path& file) {
   CachedReference cached;
   const auto read = [&](const std::string& name) {
     const at::Tensor found = reader.tensor(name).clone();
-    APO_CHECK(DataError, found.dim() == 2 && found.scalar_type() == at::kFloat && at::isfinite(found).all().item<bool>(),
+    APO_CHECK(DataError,
+              found.dim() == 2 && found.scalar_type() == at::kFloat && at::isfinite(found).all().item<bool>(),
               file.string(), ": ", name, ": expected finite float32 numbers [samples, tokens], found ",
               found.scalar_type(), " ", found.sizes(), found.dim() == 2 ? ", some of them not finite" : "");
     return found;

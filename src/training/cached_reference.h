@@ -1,4 +1,5 @@
-// reference.mode cached: what the objective reads of the reference, batch by batch, in place of a second policy.
+// reference.mode cached: what the objective reads of the reference, batch by batch, in place of a second
+// policy.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,9 +12,9 @@
 
 namespace apo::training {
 
-/// The reference's log-probabilities of every batch of a run, computed before the first update, when policy and reference
-/// are one. Batches and their augmentation depend on (seed, position) alone, so these are the numbers that a second
-/// policy would give: two float32 numbers an action token.
+/// The reference's log-probabilities of every batch of a run, computed before the first update, when policy
+/// and reference are one. Batches and their augmentation depend on (seed, position) alone, so these are the
+/// numbers that a second policy would give: two float32 numbers an action token.
 class CachedReference {
  public:
   /// Of the batch after the last one added.

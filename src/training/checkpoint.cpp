@@ -67,8 +67,10 @@ HeaviestSamples heaviest_of(const JsonField& json) {
   json["samples"].expect(json["samples"].present(), "a list");
   for (const JsonField& entry : json["samples"].list()) {
     WeighedSample s;
-    s.index = {entry["file"].get<int32_t>(), entry["episode"].get<int32_t>(), entry["timestep"].get<int32_t>()};
-    s.source = static_cast<ActionSource>(entry["source"].integer(0, static_cast<int>(ActionSource::intervention)));
+    s.index = {entry["file"].get<int32_t>(), entry["episode"].get<int32_t>(),
+               entry["timestep"].get<int32_t>()};
+    s.source =
+        static_cast<ActionSource>(entry["source"].integer(0, static_cast<int>(ActionSource::intervention)));
     s.desirable = entry["desirable"].get<bool>();
     s.step = entry["step"].get<int64_t>();
     s.lambda = entry["lambda"].get<double>();
@@ -160,7 +162,8 @@ TrainingState read_state(const fs::path& checkpoint) {
   state.samples_bytes = json["samples_bytes"].get<int64_t>();
   state.data_fingerprint = json["data_fingerprint"].get<std::string>();
   state.policy_checkpoint = json["policy_checkpoint"].get<std::string>();
-  state.policy_checkpoint_from_run = json["policy_checkpoint_from_run"].get_or(state.policy_checkpoint_from_run);
+  state.policy_checkpoint_from_run =
+      json["policy_checkpoint_from_run"].get_or(state.policy_checkpoint_from_run);
   state.policy_hash = json["policy_hash"].get<std::string>();
   state.frozen_hash = json["frozen_hash"].get_or<std::string>();
   state.cached_reference_hash = json["cached_reference_hash"].get_or<std::string>();
@@ -174,14 +177,16 @@ TrainingState read_state(const fs::path& checkpoint) {
 
 void as_before_the_hold(std::string_view config_yaml, std::string_view section,
                         objective::ObjectiveOptions& options) {
-  if (!config::is_written(config_yaml, concat(section, ".reference_kl_weight"))) options.reference_kl_weight = 0;
+  if (!config::is_written(config_yaml, concat(section, ".reference_kl_weight")))
+    options.reference_kl_weight = 0;
 }
 
 TrainingOptions read_options(const fs::path& checkpoint) {
   try {
     const fs::path file = checkpoint / "config.yaml";
     const std::string text = read_file(file);
-    auto options = config::load<TrainingOptions>(config::Document::from_text(text, {}, checkpoint, file.string()));
+    auto options =
+        config::load<TrainingOptions>(config::Document::from_text(text, {}, checkpoint, file.string()));
     if (!config::is_written(text, "objective.weights.group_size")) as_before_groups(options);
     as_before_the_hold(text, "objective", options.objective);
     return options;

@@ -2,7 +2,8 @@
 //
 //   policy/                      Policy::save: what evaluation, collection and the next run load
 //   training_state.safetensors   trained parameters (exactly as in memory), optimizer moments, random streams
-//   reference.safetensors        the reference's own parameters, unless larger than kLargestStoredReferenceBytes
+//   reference.safetensors        the reference's own parameters, unless larger than
+//                                kLargestStoredReferenceBytes
 //   config.yaml                  the training sections that the run began with
 //   state.json                   TrainingState, and the size and hash of every file beside it
 //   DONE
@@ -23,21 +24,23 @@
 
 namespace apo::training {
 
-/// A larger reference (a full copy of a large model) is not stored but rebuilt from the policy that the run began with.
+/// A larger reference (a full copy of a large model) is not stored but rebuilt from the policy that the run
+/// began with.
 inline constexpr int64_t kLargestStoredReferenceBytes = int64_t{1} << 30;
 
 struct TrainingState {
-  int64_t step = 0;                    ///< updates done; also the sampler's position and the schedule's step
-  int64_t metrics_bytes = 0;           ///< of metrics.jsonl; what follows belongs to later steps
-  int64_t samples_bytes = 0;           ///< of samples.jsonl
-  std::string data_fingerprint;        ///< of the pools that batches are drawn from
-  std::string policy_checkpoint;       ///< directory that the starting policy came from; empty: fresh
+  int64_t step = 0;               ///< updates done; also the sampler's position and the schedule's step
+  int64_t metrics_bytes = 0;      ///< of metrics.jsonl; what follows belongs to later steps
+  int64_t samples_bytes = 0;      ///< of samples.jsonl
+  std::string data_fingerprint;   ///< of the pools that batches are drawn from
+  std::string policy_checkpoint;  ///< directory that the starting policy came from; empty: fresh
   std::string policy_checkpoint_from_run;  ///< the same, as the way there from the run's directory; may be
                                            ///< absent
-  std::string policy_hash;             ///< of the starting policy; only where the reference is rebuilt from it
-  std::string frozen_hash;             ///< of what training leaves as it was; empty if nothing, or an older
-                                       ///< checkpoint does not say
-  std::string cached_reference_hash;   ///< of cached_reference.safetensors; empty without it
+  /// of the starting policy; only where the reference is rebuilt from it
+  std::string policy_hash;
+  std::string frozen_hash;            ///< of what training leaves as it was; empty if nothing, or an older
+                                      ///< checkpoint does not say
+  std::string cached_reference_hash;  ///< of cached_reference.safetensors; empty without it
   bool reference_stored = false;
   std::map<std::string, double> metrics;  ///< of the last step
   HeaviestSamples heaviest;               ///< absent from older checkpoints: then it begins anew
@@ -61,12 +64,12 @@ std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::pa
 
 /// DataError naming file and key.
 TrainingState read_state(const std::filesystem::path& checkpoint);
-/// What an objective meant, `section` of a config, that was written before `reference_kl_weight` existed: nothing
-/// was held.
+/// What an objective meant, `section` of a config, that was written before `reference_kl_weight` existed:
+/// nothing was held.
 void as_before_the_hold(std::string_view config_yaml, std::string_view section,
                         objective::ObjectiveOptions& options);
-/// Those of a run from before objective.weights.group_size or reference_kl_weight say in today's keys what they meant
-/// then.
+/// Those of a run from before objective.weights.group_size or reference_kl_weight say in today's keys what
+/// they meant then.
 TrainingOptions read_options(const std::filesystem::path& checkpoint);
 /// Trained parameters, moments and random streams back to where they were.
 void restore_training(const std::filesystem::path& checkpoint, Adam& optimizer, at::Device device);

@@ -25,7 +25,8 @@ struct MemoryEstimate {
   int64_t weights = 0, reference = 0, gradients = 0, optimizer = 0, activations = 0;
 };
 
-std::optional<int64_t> known_activations(const models::Policy& policy, const std::vector<data::Sample>& samples) {
+std::optional<int64_t> known_activations(const models::Policy& policy,
+                                         const std::vector<data::Sample>& samples) {
   std::vector<Observation> observations;
   std::vector<ActionChunk> actions;
   for (const data::Sample& sample : samples) {
@@ -35,8 +36,9 @@ std::optional<int64_t> known_activations(const models::Policy& policy, const std
   return policy.activation_bytes(policy.encode(observations), policy.tokenize(actions));
 }
 
-// Bytes of activations and logits for one micro-batch: what the policy says, or measured on a forward and backward pass of a few
-// samples of the run's own data and scaled up; the logits that this objective has beside them are added.
+// Bytes of activations and logits for one micro-batch: what the policy says, or measured on a forward and
+// backward pass of a few samples of the run's own data and scaled up; the logits that this objective has
+// beside them are added.
 int64_t measure_activations(const TrainingOptions& options, const data::Dataset& dataset,
                             const data::PoolSampler& sampler, models::Policy& policy,
                             int64_t gradient_bytes) {
@@ -66,7 +68,8 @@ int64_t measure_activations(const TrainingOptions& options, const data::Dataset&
   }
   int64_t bytes = std::max<int64_t>(memory->peak_bytes() - gradient_bytes, 0) * micro_batch / measured;
   const int64_t logits_of_a_sample = num_tokens * policy.vocabulary_size() * int64_t{sizeof(float)};
-  if (options.objective.compares_distributions()) bytes += options.train.batch_size * logits_of_a_sample;  // kept
+  // kept
+  if (options.objective.compares_distributions()) bytes += options.train.batch_size * logits_of_a_sample;
   if (options.objective.needs_mismatched_logits()) bytes += micro_batch * logits_of_a_sample;
   return bytes;
 }
@@ -80,7 +83,8 @@ MemoryEstimate estimate_memory(const TrainingOptions& options, const data::Datas
   for (const auto& [name, parameter] : trained)
     memory.optimizer += 2 * parameter.numel() * std::max<int64_t>(parameter.element_size(), sizeof(float));
   memory.activations = measure_activations(options, dataset, sampler, policy, memory.gradients);
-  if (!options.objective.needs_reference() || options.reference.mode == models::ReferenceMode::cached) return memory;
+  if (!options.objective.needs_reference() || options.reference.mode == models::ReferenceMode::cached)
+    return memory;
   const bool adapter = options.reference.mode != models::ReferenceMode::copy && trains_adapter(policy);
   memory.reference = adapter ? memory.gradients : memory.weights;
   // says what is wrong with reference.mode, where trying is cheap
@@ -117,7 +121,8 @@ void print_parts(const models::Policy& policy, std::ostream& out) {
   constexpr size_t kMostParts = 6;
   std::map<std::string, int64_t> parts;
   for (const auto& [name, parameter] : policy.named_parameters())
-    parts[name.find(".lora_") != std::string::npos ? "adapter" : name.substr(0, name.find('.'))] += parameter.numel();
+    parts[name.find(".lora_") != std::string::npos ? "adapter" : name.substr(0, name.find('.'))] +=
+        parameter.numel();
   if (parts.size() > kMostParts) return;
   for (const auto& [part, count] : parts) out << "  " << std::setw(12) << count << "  " << part << "\n";
 }

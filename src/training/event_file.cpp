@@ -122,8 +122,8 @@ EventFile::~EventFile() {
 
 void EventFile::add_scalars(int64_t step, double wall_time_s,
                             std::span<const std::pair<std::string, double>> scalars) {
-  // message Summary { repeated Value value = 1; }, Value { string tag = 1; float simple_value = 2; SummaryMetadata
-  // metadata = 9; }, SummaryMetadata { string summary_description = 3; }
+  // message Summary { repeated Value value = 1; }, Value { string tag = 1; float simple_value = 2;
+  // SummaryMetadata metadata = 9; }, SummaryMetadata { string summary_description = 3; }
   std::string summary;
   for (const auto& [tag, number] : scalars) {
     std::string value;
@@ -132,7 +132,8 @@ void EventFile::add_scalars(int64_t step, double wall_time_s,
     if (const MetricInfo* metric = find_metric(tag); metric != nullptr && described_.insert(tag).second) {
       std::string metadata;
       put_bytes_field(metadata, 3,
-                      metric->unit.empty() ? std::string(metric->meaning) : concat(metric->meaning, " (", metric->unit, ")"));
+                      metric->unit.empty() ? std::string(metric->meaning)
+                                           : concat(metric->meaning, " (", metric->unit, ")"));
       put_bytes_field(value, 9, metadata);
     }
     put_bytes_field(summary, 1, value);

@@ -176,7 +176,8 @@ void warn_of_balance(const objective::ObjectiveOptions& options, const std::arra
   const double balance = objective::expected_balance(options, counts[0] + counts[1], counts[2]);
   if (!(balance > kLargestBalance) || options.anchor() > 0 || options.hold() > 0) return;
   log_warn("objective: ", balance_text(options, counts),
-           ": nothing holds what the policy can do already; set objective.sft_weight: 1 (objective.preset: robust has "
+           ": nothing holds what the policy can do already; set objective.sft_weight: 1 (objective.preset: "
+           "robust has "
            "it, too). objective.weights.group_size: 8 (the authors' balance), larger "
            "objective.weights.eta_desirable and eta_undesirable, and a smaller data.pools.undesirable lower "
            "the first number");

@@ -44,7 +44,7 @@ at::Tensor picture_of(const data::Sample& sample) {
   at::Tensor image = sample.observation.images.begin()->second;
   if (image.size(0) > kPictureHeight)
     image = pictures::resize(image, kPictureHeight,
-                         std::max<int64_t>(1, image.size(1) * kPictureHeight / image.size(0)));
+                             std::max<int64_t>(1, image.size(1) * kPictureHeight / image.size(0)));
   return pictures::with_border(image, sample.source);
 }
 

@@ -20,12 +20,14 @@ struct WeighedSample {
   bool operator==(const WeighedSample&) const = default;
 };
 
-/// The heaviest samples of each group since the middle of the run (before it, since the start), so that what the
-/// untrained policy found hard does not stand for the run.
+/// The heaviest samples of each group since the middle of the run (before it, since the start), so that what
+/// the untrained policy found hard does not stand for the run.
 ///
 /// Order    the largest λ first. Where λ is equal (uniform weights), as adaptive weights would have it: among
-///          desirable samples the largest action error, among undesirable ones the smallest; then the earlier update.
-///          A recorded step is listed once, with its heaviest visit; samples that count nothing (λ = 0) are not.
+///          desirable samples the largest action error, among undesirable ones the smallest; then the earlier
+///          update.
+///          A recorded step is listed once, with its heaviest visit; samples that count nothing (λ = 0) are
+///          not.
 /// Cost     two comparisons a sample; at most 2 · kMost samples are kept.
 class HeaviestSamples {
  public:
@@ -49,8 +51,8 @@ class HeaviestSamples {
   std::vector<WeighedSample> samples_;
 };
 
-/// Writes run_directory/heaviest_samples.json and a picture of each (the first camera, framed in the color of who
-/// acted, at most 192 pixels high) as run_directory/heaviest/GROUP-N.webp; what lay there is removed.
+/// Writes run_directory/heaviest_samples.json and a picture of each (the first camera, framed in the color of
+/// who acted, at most 192 pixels high) as run_directory/heaviest/GROUP-N.webp; what lay there is removed.
 /// DataError or RunError naming the file.
 void write_heaviest_samples(const std::filesystem::path& run_directory, const HeaviestSamples& heaviest,
                             int64_t last_step, const data::Dataset& dataset);

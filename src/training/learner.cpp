@@ -89,18 +89,19 @@ at::Tensor imitation_weights(const std::vector<data::Sample>& samples) {
   return weights;
 }
 
-// What the objective says of a batch, by where it goes in the outcome: a column [B] a sample, a matrix [B, T] a token, a
-// number a micro-batch. All of it leaves the device in one copy.
+// What the objective says of a batch, by where it goes in the outcome: a column [B] a sample, a matrix [B, T]
+// a token, a number a micro-batch. All of it leaves the device in one copy.
 struct Place {
   at::Tensor ObjectiveOutput::*from;
   at::Tensor BatchOutcome::*to;
 };
-constexpr std::array<Place, 6> kSampleColumns{{{&ObjectiveOutput::log_prob, &BatchOutcome::log_prob},
-                                               {&ObjectiveOutput::reference_log_prob, &BatchOutcome::reference_log_prob},
-                                               {&ObjectiveOutput::reward, &BatchOutcome::reward},
-                                               {&ObjectiveOutput::weight, &BatchOutcome::weight},
-                                               {&ObjectiveOutput::lambda, &BatchOutcome::lambda},
-                                               {&ObjectiveOutput::sample_loss, &BatchOutcome::sample_loss}}};
+constexpr std::array<Place, 6> kSampleColumns{
+    {{&ObjectiveOutput::log_prob, &BatchOutcome::log_prob},
+     {&ObjectiveOutput::reference_log_prob, &BatchOutcome::reference_log_prob},
+     {&ObjectiveOutput::reward, &BatchOutcome::reward},
+     {&ObjectiveOutput::weight, &BatchOutcome::weight},
+     {&ObjectiveOutput::lambda, &BatchOutcome::lambda},
+     {&ObjectiveOutput::sample_loss, &BatchOutcome::sample_loss}}};
 constexpr std::array<Place, 2> kTokenMatrices{
     {{&ObjectiveOutput::token_log_probs, &BatchOutcome::token_log_probs},
      {&ObjectiveOutput::reference_token_log_probs, &BatchOutcome::reference_token_log_probs}}};
@@ -311,9 +312,9 @@ BatchStatistics Learner::first_pass(std::vector<MicroBatch>& batches) {
   BatchStatistics statistics;
   for (MicroBatch& batch : batches) {
     if (options_.needs_reference()) score_reference(batch, /*policy_follows=*/needs_policy);
-    statistics += objective::measure(
-        needs_policy ? score_policy(batch, {.loss = false})
-                     : objective::score(batch.batch, options_, {}, {}, {.loss = false}));
+    statistics +=
+        objective::measure(needs_policy ? score_policy(batch, {.loss = false})
+                                        : objective::score(batch.batch, options_, {}, {}, {.loss = false}));
   }
   return statistics;
 }
@@ -323,13 +324,15 @@ std::vector<Learner::MicroBatch> Learner::split(const Prepared& whole, int64_t s
   std::vector<MicroBatch> batches;
   for (int64_t begin = 0, end = 0; begin < size; begin = end) {
     end = micro_batch_end(whole.pair, begin, size, micro_batch_size_);
-    MicroBatch batch = {whole.input.slice(begin, end), whole.tokens.slice(begin, end), {}, whole.batch.slice(begin, end), {}};
+    MicroBatch batch = {
+        whole.input.slice(begin, end), whole.tokens.slice(begin, end), {}, whole.batch.slice(begin, end), {}};
     if (kept != nullptr) {
       batch.reference.tokens = kept->tokens.slice(0, begin, end);
       if (kept->mismatched.defined()) batch.reference.mismatched = kept->mismatched.slice(0, begin, end);
     }
     // pairs are numbered from 0 in each part
-    if (!whole.pair.empty()) batch.batch.pair = pair_tensor(whole.pair, begin, end).to(batch.tokens.ids.device());
+    if (!whole.pair.empty())
+      batch.batch.pair = pair_tensor(whole.pair, begin, end).to(batch.tokens.ids.device());
     if (whole.mismatched.ids.defined()) batch.mismatched = whole.mismatched.slice(begin, end);
     batches.push_back(std::move(batch));
   }

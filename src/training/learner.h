@@ -22,14 +22,15 @@ inline constexpr double kAbsent = std::numeric_limits<double>::quiet_NaN();
 struct BatchOutcome {
   double loss = 0;
   double z0 = kAbsent, z0_unclamped = kAbsent, z0_standard_error = kAbsent;
-  double z0_clamped = kAbsent;  ///< 0 or 1
+  double z0_clamped = kAbsent;                                      ///< 0 or 1
   double lambda_desirable = kAbsent, lambda_undesirable = kAbsent;  ///< Σ λ of each group
   double sft_loss = kAbsent;
-  double reference_kl = kAbsent;  ///< mean KL(reference‖policy) a held token, nats
-  double num_pairs = kAbsent;        ///< of dpo and tpo
-  double pair_accuracy = kAbsent;    ///< share of the pairs whose preferred side has the larger reward
-  double num_unpaired = kAbsent;     ///< human steps (tpo: and steps before a take-over) that are in no pair
-  int64_t num_clamped_tokens = 0;   ///< predicted tokens that were no action tokens (compatibility: released-code)
+  double reference_kl = kAbsent;   ///< mean KL(reference‖policy) a held token, nats
+  double num_pairs = kAbsent;      ///< of dpo and tpo
+  double pair_accuracy = kAbsent;  ///< share of the pairs whose preferred side has the larger reward
+  double num_unpaired = kAbsent;   ///< human steps (tpo: and steps before a take-over) that are in no pair
+  /// predicted tokens that were no action tokens (compatibility: released-code)
+  int64_t num_clamped_tokens = 0;
   int64_t num_clipped_actions = 0;  ///< recorded action numbers outside what the policy's tokens can express
 
   at::Tensor mask;                                        ///< [B, T] bool
@@ -42,14 +43,15 @@ struct BatchOutcome {
 /// Runs batches in micro-batches whose gradients add up to the whole batch's.
 ///
 /// z0 and the weights of a sample depend on the whole batch. With several micro-batches they are therefore
-/// measured first in a pass without gradient, with the same dropout as the second; of the reference are kept in between
-/// its token scores and, where distributions are compared, its logits. The whole batch at once needs one pass.
+/// measured first in a pass without gradient, with the same dropout as the second; of the reference are kept
+/// in between its token scores and, where distributions are compared, its logits. The whole batch at once
+/// needs one pass.
 ///
 /// Dropout, where it is on, falls on the same units of policy and reference: equal policies have rewards of
 /// 0.
 ///
-/// A pair is never split: for dpo and tpo a micro-batch ends between pairs, and is larger than asked for where one pair
-/// alone is.
+/// A pair is never split: for dpo and tpo a micro-batch ends between pairs, and is larger than asked for
+/// where one pair alone is.
 ///
 /// Gradient adds to the `grad` of the policy's trainable parameters.
 /// Numeric  micro-batches equal the whole batch to float32 rounding (without dropout).
@@ -60,21 +62,24 @@ class Learner {
   Learner(models::Policy& policy, models::Reference* reference, const objective::ObjectiveOptions& options,
           int64_t micro_batch_size, bool bfloat16);
 
-  /// The samples' pictures are moved out. For dpo and tpo `samples` are put in the order of their pairs, and for dpo
-  /// the rejected action of each pair is added as a sample of its own (training/pairs.h); the outcome has their order.
-  /// `kept`: what `reference_scores` found for the same samples, [B, T] on the policy's device; it is then read in
-  /// place of the reference. Bug if an objective that needs a reference is given neither.
+  /// The samples' pictures are moved out. For dpo and tpo `samples` are put in the order of their pairs, and
+  /// for dpo the rejected action of each pair is added as a sample of its own (training/pairs.h); the outcome
+  /// has their order. `kept`: what `reference_scores` found for the same samples, [B, T] on the policy's
+  /// device; it is then read in place of the reference. Bug if an objective that needs a reference is given
+  /// neither.
   BatchOutcome learn(std::vector<data::Sample>& samples, const objective::ReferenceScores* kept = nullptr);
 
-  /// What `learn` reads of the reference for these samples, from the policy as it stands: before the first update the two
-  /// are one. Bug for objectives that compare whole distributions. In evaluation mode (dropout off), without gradient; the samples' pictures are moved out.
+  /// What `learn` reads of the reference for these samples, from the policy as it stands: before the first
+  /// update the two are one. Bug for objectives that compare whole distributions. In evaluation mode (dropout
+  /// off), without gradient; the samples' pictures are moved out.
   objective::ReferenceScores reference_scores(std::vector<data::Sample>& samples);
 
  private:
   struct Prepared;
   struct MicroBatch;
   Prepared prepare(std::vector<data::Sample>& samples) const;
-  std::vector<MicroBatch> split(const Prepared& whole, int64_t size, const objective::ReferenceScores* kept) const;
+  std::vector<MicroBatch> split(const Prepared& whole, int64_t size,
+                                const objective::ReferenceScores* kept) const;
   objective::ScoredBatch score_policy(const MicroBatch& batch, objective::Reading reading,
                                       int64_t* num_clamped_tokens = nullptr);
   bool drops_out() const;

@@ -23,7 +23,8 @@ void RunOptions::visit(config::Visitor& v) {
            "of the network's arithmetic (autocast; weights and objective stay float32); bfloat16 is faster "
            "and coarser");
   v("threads", threads,
-    "of the tensor library, in every program; 0: as OMP_NUM_THREADS says, else all cores; more than one pays on cores that nobody "
+    "of the tensor library, in every program; 0: as OMP_NUM_THREADS says, else all cores; more than one pays "
+    "on cores that nobody "
     "else uses. Environments have eval.threads, "
     "loading data.loader.workers",
     between(0, 1024));
@@ -62,12 +63,12 @@ void TrainOptions::visit(config::Visitor& v) {
   v("keep", keep, "newest checkpoints kept; 0: all", at_least(0));
   v("eval_every", eval_every, "steps between evaluations in the environment (and one at the end); 0: none",
     at_least(0));
-  v.choice(
-      "guard", guard, kGuards,
-      "when a run that learns preferences shows signs of forgetting what the policy could do (desirable actions "
-      "become unlikely, undesirable ones fall without end, z0 stays at its lower clamp). warn: say so "
-      "once; stop: save a checkpoint and end with exit code 4; off: do not look. Hints only: an "
-      "evaluation sees more");
+  v.choice("guard", guard, kGuards,
+           "when a run that learns preferences shows signs of forgetting what the policy could do (desirable "
+           "actions "
+           "become unlikely, undesirable ones fall without end, z0 stays at its lower clamp). warn: say so "
+           "once; stop: save a checkpoint and end with exit code 4; off: do not look. Hints only: an "
+           "evaluation sees more");
 }
 
 void LoggingOptions::visit(config::Visitor& v) {
@@ -95,11 +96,16 @@ void check(const TrainingOptions& options) {
   APO_CHECK(ConfigError,
             options.reference.mode != models::ReferenceMode::cached || !options.objective.uses_z0() ||
                 options.objective.z0 != objective::Z0Estimator::exact,
-            "reference.mode: cached keeps log-probabilities of recorded tokens, but objective.z0: exact compares whole "
-            "distributions; expected objective.z0 shifted-labels, mismatched or none, or reference.mode copy or adapter");
-  APO_CHECK(ConfigError, options.reference.mode != models::ReferenceMode::cached || options.objective.hold() == 0,
-            "reference.mode: cached keeps log-probabilities of recorded tokens, but objective.reference_kl_weight compares "
-            "whole distributions; expected objective.reference_kl_weight: 0, or reference.mode copy or adapter, found ",
+            "reference.mode: cached keeps log-probabilities of recorded tokens, but objective.z0: exact "
+            "compares whole "
+            "distributions; expected objective.z0 shifted-labels, mismatched or none, or reference.mode copy "
+            "or adapter");
+  APO_CHECK(ConfigError,
+            options.reference.mode != models::ReferenceMode::cached || options.objective.hold() == 0,
+            "reference.mode: cached keeps log-probabilities of recorded tokens, but "
+            "objective.reference_kl_weight compares "
+            "whole distributions; expected objective.reference_kl_weight: 0, or reference.mode copy or "
+            "adapter, found ",
             options.objective.hold());
   APO_CHECK(ConfigError,
             options.reference.mode != models::ReferenceMode::cached || !options.objective.needs_reference() ||
@@ -114,12 +120,16 @@ void check(const TrainingOptions& options) {
             "), found ", micro);
   const data::PoolOptions& pools = options.data.pools;
   data::batch_counts(pools, options.train.batch_size);
-  APO_CHECK(ConfigError, options.objective.type != objective::ObjectiveType::dpo || pools.intervention > 0,
-            "data.pools.intervention: objective.type dpo compares the human's steps with what the policy wanted; "
-            "expected a positive share, found 0");
-  APO_CHECK(ConfigError, options.objective.type != objective::ObjectiveType::tpo || pools.intervention + pools.undesirable > 0,
-            "data.pools.intervention and data.pools.undesirable: objective.type tpo compares the segments of take-overs; "
-            "expected a positive share for them, found 0");
+  APO_CHECK(
+      ConfigError, options.objective.type != objective::ObjectiveType::dpo || pools.intervention > 0,
+      "data.pools.intervention: objective.type dpo compares the human's steps with what the policy wanted; "
+      "expected a positive share, found 0");
+  APO_CHECK(
+      ConfigError,
+      options.objective.type != objective::ObjectiveType::tpo || pools.intervention + pools.undesirable > 0,
+      "data.pools.intervention and data.pools.undesirable: objective.type tpo compares the segments of "
+      "take-overs; "
+      "expected a positive share for them, found 0");
 }
 
 void set_up_arithmetic(const RunOptions& options) {

@@ -40,7 +40,9 @@ audit::PolicyInputs policy_inputs(const models::PolicyOptions& options) {
   inputs.gripper = description->statistics.gripper;
   inputs.image_size = description->image_size;
   if (!description->words.empty())
-    inputs.unknown_words = [known = *description](const std::string& instruction) { return known.unknown_words(instruction); };
+    inputs.unknown_words = [known = *description](const std::string& instruction) {
+      return known.unknown_words(instruction);
+    };
   return inputs;
 }
 

@@ -23,9 +23,8 @@ void for_each_generator(at::Device device, Use use) {
 }  // namespace
 
 void seed_generators(uint64_t seed, at::Device device) {
-  for_each_generator(device, [seed](const std::string&, at::Generator& generator) {
-    generator.set_current_seed(seed);
-  });
+  for_each_generator(
+      device, [seed](const std::string&, at::Generator& generator) { generator.set_current_seed(seed); });
 }
 
 models::NamedTensors generator_states(at::Device device) {

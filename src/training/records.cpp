@@ -7,14 +7,18 @@
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "apo/base/log.h"
 
 namespace apo::training {
 namespace {
 
 using nlohmann::ordered_json;
+
+constexpr double kManyClipped = 0.1;
 
 ordered_json json_number(double value) {
   if (!std::isfinite(value)) return nullptr;
@@ -90,6 +94,54 @@ Metrics step_metrics(const StepFacts& facts, const std::vector<data::Sample>& sa
           {"num_pairs", outcome.num_pairs},
           {"pair_accuracy", outcome.pair_accuracy},
           {"num_unpaired", outcome.num_unpaired}};
+}
+
+void Tally::add(const BatchOutcome& outcome) {
+  ++steps_;
+  clipped_actions_ += outcome.num_clipped_actions;
+  z0_clamped_ += outcome.z0_clamped == 1;
+  if (!std::isnan(outcome.num_unpaired)) unpaired_ += static_cast<int64_t>(outcome.num_unpaired);
+}
+
+// Normalisation by quantiles clips a few actions on purpose; many mean that policy and data do not belong together.
+void Tally::tell(int64_t numbers) const {
+  if (clipped_actions_ > 0) {
+    const double share = static_cast<double>(clipped_actions_) / static_cast<double>(steps_ * numbers);
+    log_line(share > kManyClipped ? LogLevel::warn : LogLevel::info,
+             concat(clipped_actions_, " recorded action numbers (", 100 * share,
+                    " %) were beyond the range of the policy's tokens and clipped to it"));
+  }
+  if (unpaired_ > 0)
+    log_info(unpaired_, " samples of ", steps_,
+             " steps were corrections without a recorded counterpart; they are in no pair");
+  if (z0_clamped_ > 0) log_info("z0 was clamped in ", z0_clamped_, " of ", steps_, " steps");
+}
+
+std::string summary(const Metrics& metrics, std::initializer_list<std::string_view> names) {
+  std::ostringstream out;
+  out.precision(4);
+  for (const std::string_view name : names)
+    for (const auto& [key, value] : metrics)
+      if (key == name && !std::isnan(value)) out << (out.tellp() > 0 ? "  " : "") << key << ' ' << value;
+  return out.str();
+}
+
+std::string samples_not_finite(const data::Dataset& dataset, const std::vector<data::Sample>& samples,
+                               const BatchOutcome& outcome) {
+  at::Tensor own = outcome.log_prob;
+  if (outcome.reference_token_log_probs.defined()) own = own + outcome.reference_log_prob;
+  constexpr int64_t kMostNamed = 8;
+  std::string named, all;
+  int64_t num_named = 0;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const std::string line = "\n  " + where(dataset, samples[i].index);
+    if (static_cast<int64_t>(i) < kMostNamed) all += line;
+    if (!std::isfinite(own[static_cast<int64_t>(i)].item<double>()) && num_named++ < kMostNamed)
+      named += line;
+  }
+  const int64_t count = num_named > 0 ? num_named : std::ssize(samples);
+  return concat(num_named > 0 ? "Samples with such numbers" : "Samples of the batch", " (", count,
+                "):", num_named > 0 ? named : all, count > kMostNamed ? "\n  ..." : "");
 }
 
 std::string metrics_line(const Metrics& metrics) {

@@ -9,15 +9,15 @@
 #include <span>
 #include <utility>
 
-#include "apo/models/registry.h"
+#include "apo/audit/validate.h"
 #include "apo/base/error.h"
 #include "apo/base/log.h"
-#include "apo/audit/validate.h"
-#include "apo/training/policy_data.h"
+#include "apo/data/sampler.h"
 #include "apo/models/description.h"
 #include "apo/models/lora.h"
-#include "apo/data/sampler.h"
+#include "apo/models/registry.h"
 #include "apo/objective/options.h"
+#include "apo/training/policy_data.h"
 
 namespace apo::training {
 namespace {
@@ -66,7 +66,8 @@ void check_action_pairs(const TrainingOptions& options, const data::Dataset& dat
   const bool any = std::any_of(corrections.begin(), corrections.end(), [&](const data::StepIndex& index) {
     return !dataset.sample_without_observation(index).policy_actions.empty();
   });
-  APO_CHECK(DataError, any || corrections.empty(), "data.interactions: objective.type dpo compares the human's action "
+  APO_CHECK(DataError, any || corrections.empty(),
+            "data.interactions: objective.type dpo compares the human's action "
             "with the policy's at the same step; expected policy_action beside the human's actions (",
             dataset.file_path(corrections.front().file).string(),
             "), found none; record with deploy.collect.record_policy_action, or take objective.type tpo");
@@ -124,8 +125,10 @@ std::string fingerprint(const data::Dataset& dataset) {
   return hash.text();
 }
 
-// One observation of every kind that the episodes have must suit the policy, before training meets it by chance.
-void check_observations(const data::Dataset& dataset, const models::Policy& policy, const std::string& checkpoint) {
+// One observation of every kind that the episodes have must suit the policy, before training meets it by
+// chance.
+void check_observations(const data::Dataset& dataset, const models::Policy& policy,
+                        const std::string& checkpoint) {
   std::set<std::vector<std::string>> kinds;
   std::pair<int32_t, int32_t> last = {-1, -1};
   for (const data::StepIndex& index : dataset.kept_steps()) {
@@ -154,11 +157,14 @@ bool trains_adapter(models::Policy& policy) {
 std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, const data::Dataset& dataset,
                                                 at::Device device) {
   if (!options.objective.imitates() && options.policy.checkpoint.empty())
-    log_warn("policy.checkpoint is empty: policy and reference know nothing yet, and a preference between recorded steps "
-             "teaches little from there; train by imitation first (objective.type sft) and begin from its run directory");
+    log_warn(
+        "policy.checkpoint is empty: policy and reference know nothing yet, and a preference between "
+        "recorded steps "
+        "teaches little from there; train by imitation first (objective.type sft) and begin from its run "
+        "directory");
   const auto facts = options.policy.checkpoint.empty() ? std::optional(data_facts(dataset)) : std::nullopt;
-  auto policy = models::make_policy(options.policy, facts ? &*facts : nullptr, static_cast<uint64_t>(options.run.seed),
-                                    device);
+  auto policy = models::make_policy(options.policy, facts ? &*facts : nullptr,
+                                    static_cast<uint64_t>(options.run.seed), device);
   if (options.policy.lora.merge && trains_adapter(*policy)) {
     models::merge_adapter(*policy);
     log_info("policy: merged the adapter into the weights; all of them train");
@@ -171,14 +177,17 @@ std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, 
              "better for every objective with a reference");
   for (const auto& [name, parameter] : models::trainable_parameters(*policy))
     if (parameter.scalar_type() == at::kBFloat16 || parameter.scalar_type() == at::kHalf) {
-      log_warn("policy: ", name, " and others train in half precision: updates below its rounding are lost; set "
+      log_warn("policy: ", name,
+               " and others train in half precision: updates below its rounding are lost; set "
                "policy.openvla.dtype=float32, or train an adapter (policy.lora.rank)");
       break;
     }
   if (!policy->codec().bins()) {
-    const char* needs = ", which needs tokens that are ordered bins of one action dimension each; this policy's are not";
+    const char* needs =
+        ", which needs tokens that are ordered bins of one action dimension each; this policy's are not";
     APO_CHECK(ConfigError, options.objective.label_smoothing_bins == 0,
-              "objective.label_smoothing_bins: expected 0, found ", options.objective.label_smoothing_bins, needs);
+              "objective.label_smoothing_bins: expected 0, found ", options.objective.label_smoothing_bins,
+              needs);
     APO_CHECK(ConfigError, options.objective.credit != objective::Credit::dimension,
               "objective.credit: expected step, found dimension", needs);
   }

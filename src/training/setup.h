@@ -15,8 +15,8 @@ namespace apo::training {
 /// Updates of a whole run: train.max_steps, or else train.epochs.
 int64_t total_steps(const TrainOptions& train, const data::PoolSampler& sampler);
 
-/// Draws the batches of the run: steps, or whole segment pairs for tpo. ConfigError or DataError where the data has
-/// nothing for an objective that compares pairs.
+/// Draws the batches of the run: steps, or whole segment pairs for tpo. ConfigError or DataError where the
+/// data has nothing for an objective that compares pairs.
 data::PoolSampler make_sampler(const TrainingOptions& options, const data::Dataset& dataset);
 
 /// The recordings, grippers coded as the policy's, compared with the checkpoint that is refined: warnings are
@@ -41,8 +41,9 @@ struct ParameterCounts {
 };
 ParameterCounts count_parameters(const models::Policy& policy);
 
-/// Threads, float32 arithmetic and determinism of the tensor library while it lives. Deterministic kernels are
-/// chosen where there are any, but for the backward pass of fused attention on CUDA, whose deterministic kind
+/// Threads, float32 arithmetic and determinism of the tensor library while it lives. Deterministic kernels
+/// are chosen where there are any, but for the backward pass of fused attention on CUDA, whose deterministic
+/// kind
 /// LibTorch takes only where everything without one is an error; a warning names it and the others.
 class LibrarySettings {
  public:

@@ -1,4 +1,3 @@
-#include "apo/models/registry.h"
 #include "apo/training/trainer.h"
 
 #include <torch/types.h>
@@ -18,6 +17,7 @@
 #include "apo/config/options.h"
 #include "apo/data/loader.h"
 #include "apo/models/reference.h"
+#include "apo/models/registry.h"
 #include "apo/training/optimizer.h"
 #include "apo/training/run_files.h"
 #include "base/stopwatch.h"
@@ -39,24 +39,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr double kManyClipped = 0.1;
-
 double wall_time_s() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
 // A NaN without its sign.
 std::string shown(double value) { return std::isnan(value) ? "nan" : concat(value); }
-
-// "loss 0.4312" of the metrics by these names, absent ones left out.
-std::string summary(const Metrics& metrics, std::initializer_list<std::string_view> names) {
-  std::ostringstream out;
-  out.precision(4);
-  for (const std::string_view name : names)
-    for (const auto& [key, value] : metrics)
-      if (key == name && !std::isnan(value)) out << (out.tellp() > 0 ? "  " : "") << key << ' ' << value;
-  return out.str();
-}
 
 // A run from its first to its last step.
 class Run {
@@ -105,8 +93,8 @@ class Run {
   std::string alarm_;  // of a guard that stops
   int64_t total_steps_ = 0;
   fs::path last_checkpoint_;
-  bool stop_ = false;                                     // an evaluation was interrupted
-  int64_t num_clipped_actions_ = 0, num_z0_clamped_ = 0, num_unpaired_ = 0;  // since this process began
+  bool stop_ = false;  // an evaluation was interrupted
+  Tally tally_;        // since this process began
 };
 
 Run::Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks& hooks)
@@ -230,8 +218,8 @@ std::unique_ptr<data::Loader> Run::make_loader(int64_t first_position) const {
                                         [policy = policy_.get()](Observation& o) { policy->prepare(o); });
 }
 
-// Before the first update the policy is its own reference: it scores every batch to come. A resumed run reads what the
-// first one found.
+// Before the first update the policy is its own reference: it scores every batch to come. A resumed run reads
+// what the first one found.
 void Run::cache_reference() {
   const fs::path file = directory_ / "cached_reference.safetensors";
   if (directory_.resume_from()) {
@@ -250,7 +238,8 @@ void Run::cache_reference() {
   const std::unique_ptr<data::Loader> loader = make_loader(0);
   Progress progress("reference", total_steps_);
   for (int64_t i = 0; i < total_steps_; ++i) {
-    if (interrupted()) throw Interrupted("the reference's log-probabilities were not all computed; nothing was trained");
+    if (interrupted())
+      throw Interrupted("the reference's log-probabilities were not all computed; nothing was trained");
     data::Batch batch = loader->next();
     cached_reference_->add(learner_->reference_scores(batch.samples));
     progress.update(i + 1);
@@ -281,26 +270,11 @@ void Run::report_start() const {
 void Run::check_finite(double loss, double gradient_norm, const std::vector<data::Sample>& samples,
                        const BatchOutcome& outcome) const {
   if (std::isfinite(loss) && std::isfinite(gradient_norm)) return;
-  // the samples whose own log-probs are not finite (z0 carries them into the others' losses), or all if there
-  // are none
-  at::Tensor own = outcome.log_prob;
-  if (outcome.reference_token_log_probs.defined()) own = own + outcome.reference_log_prob;
-  constexpr int64_t kMostNamed = 8;
-  std::string named, all;
-  int64_t num_named = 0;
-  for (size_t i = 0; i < samples.size(); ++i) {
-    const std::string line = "\n  " + where(*dataset_, samples[i].index);
-    if (static_cast<int64_t>(i) < kMostNamed) all += line;
-    if (!std::isfinite(own[static_cast<int64_t>(i)].item<double>()) && num_named++ < kMostNamed)
-      named += line;
-  }
-  const int64_t count = num_named > 0 ? num_named : static_cast<int64_t>(samples.size());
   throw RunError(concat("step ", state_.step + 1, ": expected a finite loss and gradient, found loss ",
                         shown(loss), " and gradient norm ", shown(gradient_norm), "; nothing was updated. ",
                         last_checkpoint_.empty() ? std::string("There is no checkpoint yet.")
                                                  : "The last good checkpoint is " + last_checkpoint_.string(),
-                        "\n", num_named > 0 ? "Samples with such numbers" : "Samples of the batch", " (",
-                        count, "):", num_named > 0 ? named : all, count > kMostNamed ? "\n  ..." : ""));
+                        "\n", samples_not_finite(*dataset_, samples, outcome)));
 }
 
 void Run::take_step() {
@@ -318,9 +292,7 @@ void Run::take_step() {
   optimizer_->update(rate);
 
   ++state_.step;
-  num_clipped_actions_ += outcome.num_clipped_actions;
-  num_z0_clamped_ += outcome.z0_clamped == 1;
-  if (!std::isnan(outcome.num_unpaired)) num_unpaired_ += static_cast<int64_t>(outcome.num_unpaired);
+  tally_.add(outcome);
   Metrics metrics = step_metrics(
       {.step = state_.step,
        .epoch = static_cast<double>(state_.step) / static_cast<double>(sampler_->batches_per_epoch()),
@@ -459,21 +431,7 @@ TrainResult Run::train() {
   APO_ASSERT(saved == state_.step);
   progress.finish();
   show_heaviest_samples();
-  if (num_clipped_actions_ > 0) {
-    // normalisation by quantiles clips a few on purpose; many mean that policy and data do not belong
-    // together
-    const double share =
-        static_cast<double>(num_clipped_actions_) /
-        static_cast<double>((state_.step - first) * options_.train.batch_size * policy_->action_size());
-    log_line(share > kManyClipped ? LogLevel::warn : LogLevel::info,
-             concat(num_clipped_actions_, " recorded action numbers (", 100 * share,
-                    " %) were beyond the range of the policy's tokens and clipped to it"));
-  }
-  if (num_unpaired_ > 0)
-    log_info(num_unpaired_, " samples of ", state_.step - first, " steps were corrections without a recorded "
-             "counterpart; they are in no pair");
-  if (num_z0_clamped_ > 0)
-    log_info("z0 was clamped in ", num_z0_clamped_, " of ", state_.step - first, " steps");
+  tally_.tell(options_.train.batch_size * policy_->action_size() * policy_->horizon());
   log_info("trained ", state_.step, " steps; checkpoint ", last_checkpoint_.string());
   return result();
 }

@@ -1,4 +1,5 @@
-// Everything wrong that a file of another layout can be: one change to a good file, and the message that it must give.
+// Everything wrong that a file of another layout can be: one change to a good file, and the message that it
+// must give.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/types.h>
@@ -6,14 +7,13 @@
 #include <chrono>
 #include <cmath>
 #include <fstream>
-
 #include <nlohmann/json.hpp>
 
-#include "audit/names.h"
-#include "apo/base/files.h"
 #include "apo/audit/convert.h"
 #include "apo/audit/inspect.h"
 #include "apo/audit/validate.h"
+#include "apo/base/files.h"
+#include "audit/names.h"
 #include "data/recordings.h"
 #include "support/temp_dir.h"
 
@@ -26,7 +26,6 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 std::string layout(const std::string& name) { return APO_SOURCE_DIR "/tests/data/goldens/layouts/" + name; }
-
 
 // In demo_0 of each layout: a camera, a vector and the number of steps.
 struct Layout {
@@ -54,7 +53,8 @@ class BadLayoutTest : public ::testing::TestWithParam<Layout> {
       hdf5::Group obs = demo.group("obs");
       change(demo, obs);
     }
-    const std::string text = data_error([&] { TrajectoryFile::open(path_, TrajectoryFormat::automatic, "do it"); });
+    const std::string text =
+        data_error([&] { TrajectoryFile::open(path_, TrajectoryFormat::automatic, "do it"); });
     EXPECT_THAT(text, HasSubstr("bad.hdf5: /data/demo_0"));
     // the tools tell the same, and validate goes on behind it
     DataOptions options = options_for_paths({path_.string()}, TrajectoryFormat::automatic, "do it");
@@ -70,15 +70,19 @@ class BadLayoutTest : public ::testing::TestWithParam<Layout> {
       if (name.ends_with("_image") || name.ends_with("_rgb")) obs.remove(name);
     write();
   }
-  std::vector<uint8_t> pixels(int64_t rows) const { return std::vector<uint8_t>(static_cast<size_t>(rows * 192)); }
+  std::vector<uint8_t> pixels(int64_t rows) const {
+    return std::vector<uint8_t>(static_cast<size_t>(rows * 192));
+  }
 
   TempDir dir_;
   fs::path path_ = dir_ / "bad.hdf5";
 };
 
 TEST_P(BadLayoutTest, MissingGroups) {
-  EXPECT_THAT(message([](auto& demo, auto&) { demo.remove("actions"); }), HasSubstr("/actions: expected a dataset, found nothing"));
-  EXPECT_THAT(message([](auto& demo, auto&) { demo.remove("obs"); }), HasSubstr("/obs: expected a group, found nothing"));
+  EXPECT_THAT(message([](auto& demo, auto&) { demo.remove("actions"); }),
+              HasSubstr("/actions: expected a dataset, found nothing"));
+  EXPECT_THAT(message([](auto& demo, auto&) { demo.remove("obs"); }),
+              HasSubstr("/obs: expected a group, found nothing"));
 }
 
 TEST_P(BadLayoutTest, WrongTypes) {
@@ -203,7 +207,9 @@ TEST_P(BadLayoutTest, LinksThatGoRoundInCirclesAreNotFollowed) {
 TEST_P(BadLayoutTest, TwoArraysForOneCamera) {
   const std::string stored = at().camera, camera = stored.substr(0, stored.rfind('_'));
   const std::string other = camera + (stored.ends_with("_rgb") ? "_image" : "_rgb");
-  EXPECT_THAT(message([&](auto&, auto& obs) { obs.write(other, pixels(at().steps), {at().steps, 8, 8, 3}); }),
+  EXPECT_THAT(message([&](auto&, auto& obs) {
+                obs.write(other, pixels(at().steps), {at().steps, 8, 8, 3});
+              }),
               HasSubstr("a second array for camera " + camera));
 }
 
@@ -216,8 +222,10 @@ TEST_P(BadLayoutTest, MixedCamerasAreTold) {
     obs.write("top_image", pixels(steps), {steps, 8, 8, 3});
   }
   const DataOptions options = options_for_paths({path_.string()}, TrajectoryFormat::automatic, "do it");
-  EXPECT_THAT(to_text(validate(options, false)), AllOf(HasSubstr("mixed cameras: "), HasSubstr("top (first: bad.hdf5 demo_1)")));
-  EXPECT_THAT(data_error([&] { convert(options, TrajectoryFormat::apo, dir_ / "out.hdf5"); }), HasSubstr("bad.hdf5: demo_1: expected actions of 7"));
+  EXPECT_THAT(to_text(validate(options, false)),
+              AllOf(HasSubstr("mixed cameras: "), HasSubstr("top (first: bad.hdf5 demo_1)")));
+  EXPECT_THAT(data_error([&] { convert(options, TrajectoryFormat::apo, dir_ / "out.hdf5"); }),
+              HasSubstr("bad.hdf5: demo_1: expected actions of 7"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Layouts, BadLayoutTest, ::testing::ValuesIn(layouts()), [](const auto& info) {
@@ -228,8 +236,9 @@ INSTANTIATE_TEST_SUITE_P(Layouts, BadLayoutTest, ::testing::ValuesIn(layouts()),
 // One byte of a text becomes one that no text of UTF-8 or Latin-1 has. (released-demo stores no text.)
 TEST(BadLayouts, TextThatIsNotUtf8) {
   const std::vector<std::pair<std::string, std::string>> texts{
-      {"libero.hdf5", "open the top"}, {"sirius.hdf5", "NutAssemblySquare"}, {"robomimic.hdf5", "\"Lift"},
-      {"mimicgen.hdf5", "Coffee_D0"},  {"apo.hdf5", "fit the nut"},          {"released_interaction.hdf5", "fit_the_nut"}};
+      {"libero.hdf5", "open the top"}, {"sirius.hdf5", "NutAssemblySquare"},
+      {"robomimic.hdf5", "\"Lift"},    {"mimicgen.hdf5", "Coffee_D0"},
+      {"apo.hdf5", "fit the nut"},     {"released_interaction.hdf5", "fit_the_nut"}};
   TempDir dir;
   for (const auto& [name, text] : texts) {
     std::string bytes = read_file(layout(name));
@@ -237,9 +246,11 @@ TEST(BadLayouts, TextThatIsNotUtf8) {
     ASSERT_NE(at, std::string::npos) << name;
     bytes[at + 1] = '\x81';
     std::ofstream(dir / "bad.hdf5", std::ios::binary | std::ios::trunc) << bytes;
-    const bool instruction = name == "libero.hdf5" || name == "apo.hdf5" || name == "released_interaction.hdf5";
+    const bool instruction =
+        name == "libero.hdf5" || name == "apo.hdf5" || name == "released_interaction.hdf5";
     EXPECT_THAT(data_error([&] {
-                  const auto file = TrajectoryFile::open(dir / "bad.hdf5", TrajectoryFormat::automatic, instruction ? "" : "x");
+                  const auto file = TrajectoryFile::open(dir / "bad.hdf5", TrajectoryFormat::automatic,
+                                                         instruction ? "" : "x");
                   file->attributes();
                 }),
                 AllOf(HasSubstr("bad.hdf5: /data"), HasSubstr("expected UTF-8 text, found other bytes")))
@@ -250,12 +261,20 @@ TEST(BadLayouts, TextThatIsNotUtf8) {
 TEST(BadLayouts, MixedCamerasAreTold) {
   TempDir dir;
   fs::copy_file(layout("mimicgen.hdf5"), dir / "a.hdf5");
-  hdf5::Group::open_for_writing(dir / "a.hdf5").group("data").group("demo_1").group("obs").remove("agentview_image");
-  const DataOptions options = options_for_paths({(dir / "a.hdf5").string()}, TrajectoryFormat::automatic, "brew");
-  EXPECT_THAT(to_text(validate(options, false)),
-              HasSubstr("mixed cameras: agentview+robot0_eye_in_hand (first: a.hdf5 demo_0), robot0_eye_in_hand (first: "
-                        "a.hdf5 demo_1); only robot0_eye_in_hand in all"));
-  EXPECT_THAT(data_error([&] { convert(options, TrajectoryFormat::apo, dir / "o.hdf5"); }), HasSubstr("demo_1: expected actions of 7, camera agentview 8x8"));
+  hdf5::Group::open_for_writing(dir / "a.hdf5")
+      .group("data")
+      .group("demo_1")
+      .group("obs")
+      .remove("agentview_image");
+  const DataOptions options =
+      options_for_paths({(dir / "a.hdf5").string()}, TrajectoryFormat::automatic, "brew");
+  EXPECT_THAT(
+      to_text(validate(options, false)),
+      HasSubstr(
+          "mixed cameras: agentview+robot0_eye_in_hand (first: a.hdf5 demo_0), robot0_eye_in_hand (first: "
+          "a.hdf5 demo_1); only robot0_eye_in_hand in all"));
+  EXPECT_THAT(data_error([&] { convert(options, TrajectoryFormat::apo, dir / "o.hdf5"); }),
+              HasSubstr("demo_1: expected actions of 7, camera agentview 8x8"));
 }
 
 // Of a recording of ours nothing is left out for its length: it was not written so.
@@ -277,15 +296,20 @@ TEST(BadLayouts, ACameraOfOursOfAnotherLengthIsDamage) {
     obs.remove("wrist_image");
     obs.write("wrist_image", std::vector<uint8_t>(180), {2, 6, 5, 3});
   }
-  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "a.hdf5"); }),
-              HasSubstr("/data/demo_0/wrist_image_hash: the pictures that it is of cannot be read as they were "
-                        "recorded: damaged (expected 4 rows, one for each action, found uint8 [2, 6, 5, 3])"));
+  EXPECT_THAT(
+      data_error([&] { TrajectoryFile::open(dir / "a.hdf5"); }),
+      HasSubstr("/data/demo_0/wrist_image_hash: the pictures that it is of cannot be read as they were "
+                "recorded: damaged (expected 4 rows, one for each action, found uint8 [2, 6, 5, 3])"));
 }
 
 TEST(BadLayouts, AGroupThatContainsItself) {
   TempDir dir;
   fs::copy_file(layout("robomimic.hdf5"), dir / "a.hdf5");
-  hdf5::Group::open_for_writing(dir / "a.hdf5").group("data").group("demo_0").group("obs").link_soft("loop", "/data");
+  hdf5::Group::open_for_writing(dir / "a.hdf5")
+      .group("data")
+      .group("demo_0")
+      .group("obs")
+      .link_soft("loop", "/data");
   EXPECT_EQ(TrajectoryFile::open(dir / "a.hdf5", TrajectoryFormat::automatic, "x")->num_episodes(), 2);
 }
 
@@ -296,7 +320,8 @@ TEST(BadLayouts, EveryTruncationIsAnError) {
     const std::string bytes = read_file(layout(name));
     for (size_t n = 0; n < bytes.size(); n += bytes.size() / 25 + 1) {
       std::ofstream(dir / "cut.hdf5", std::ios::binary | std::ios::trunc) << bytes.substr(0, n);
-      const DataOptions options = options_for_paths({(dir / "cut.hdf5").string()}, TrajectoryFormat::automatic, "x");
+      const DataOptions options =
+          options_for_paths({(dir / "cut.hdf5").string()}, TrajectoryFormat::automatic, "x");
       EXPECT_GT(validate(options, false).count(Severity::error), 0) << name << " cut to " << n;
     }
   }
@@ -307,7 +332,8 @@ TEST(BadLayouts, ACutOffFileSaysSo) {
   const std::string bytes = read_file(layout("robomimic.hdf5"));
   std::ofstream(dir / "cut.hdf5", std::ios::binary) << bytes.substr(0, bytes.size() / 2);
   EXPECT_EQ(data_error([&] { TrajectoryFile::open(dir / "cut.hdf5"); }),
-            concat((dir / "cut.hdf5").string(), ": the file is cut off: ", bytes.size() / 2, " of ", bytes.size(), " bytes"));
+            concat((dir / "cut.hdf5").string(), ": the file is cut off: ", bytes.size() / 2, " of ",
+                   bytes.size(), " bytes"));
 }
 
 // 2 * 10^4 episodes: read one at a time, each once.

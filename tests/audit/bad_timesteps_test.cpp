@@ -1,14 +1,15 @@
-// Everything wrong that a file of the released layouts can be (one group a timestep), and files packed as nobody expects.
+// Everything wrong that a file of the released layouts can be (one group a timestep), and files packed as
+// nobody expects.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
 #include <cmath>
 
-#include "audit/names.h"
 #include "apo/audit/convert.h"
 #include "apo/audit/inspect.h"
 #include "apo/audit/validate.h"
+#include "audit/names.h"
 #include "data/recordings.h"
 #include "support/temp_dir.h"
 
@@ -31,7 +32,8 @@ struct Wrong {
 };
 
 template <class T>
-void replace(Group& step, const std::string& name, const std::vector<T>& values, const std::vector<int64_t>& shape) {
+void replace(Group& step, const std::string& name, const std::vector<T>& values,
+             const std::vector<int64_t>& shape) {
   step.remove(name);
   step.write(name, values, shape);
 }
@@ -41,13 +43,18 @@ const std::vector<uint8_t> kPixels(192, 100);
 
 const std::vector<Wrong>& wrongs() {
   static const std::vector<Wrong> all{
-      {"NoAction", [](auto&, auto&, auto& t) { t.remove("action"); }, "/timestep_1/action: expected a dataset, found nothing"},
-      {"NoPicture", [](auto&, auto& t, auto&) { t.remove("third_obs"); }, "/timestep_0/third_obs: expected a dataset, found nothing"},
+      {"NoAction", [](auto&, auto&, auto& t) { t.remove("action"); },
+       "/timestep_1/action: expected a dataset, found nothing"},
+      {"NoPicture", [](auto&, auto& t, auto&) { t.remove("third_obs"); },
+       "/timestep_0/third_obs: expected a dataset, found nothing"},
       {"NoPictureLater", [](auto&, auto&, auto& t) { t.remove("third_obs"); },
        "/timestep_1/third_obs: expected a dataset, found nothing"},
       {"ActionOfIntegers", [](auto&, auto&, auto& t) { replace(t, "action", std::vector<int8_t>(7), {7}); },
        "/timestep_1/action: expected a floating-point action [A], found int8 [7]"},
-      {"ActionOfRankTwo", [](auto&, auto&, auto& t) { replace(t, "action", kAction, {1, 7}); },
+      {"ActionOfRankTwo",
+       [](auto&, auto&, auto& t) {
+         replace(t, "action", kAction, {1, 7});
+       },
        "/timestep_1/action: expected a floating-point action [A], found float32 [1, 7]"},
       {"ActionIsText",
        [](auto&, auto&, auto& t) {
@@ -65,13 +72,23 @@ const std::vector<Wrong>& wrongs() {
        "/timestep_1/action: expected 7 numbers as in the first timestep, found float32 [6]"},
       {"EmptyAction", [](auto&, auto& t, auto&) { replace(t, "action", std::vector<float>(), {0}); },
        "/timestep_0/action: expected an action [A], found float32 [0]"},
-      {"PictureOfFloats", [](auto&, auto&, auto& t) { replace(t, "third_obs", std::vector<float>(192), {8, 8, 3}); },
+      {"PictureOfFloats",
+       [](auto&, auto&, auto& t) {
+         replace(t, "third_obs", std::vector<float>(192), {8, 8, 3});
+       },
        "/timestep_1/third_obs: expected pictures stored as in the first timestep, found float32 [8, 8, 3]"},
-      {"PictureWithoutColor", [](auto&, auto&, auto& t) { replace(t, "third_obs", kPixels, {16, 12}); },
+      {"PictureWithoutColor",
+       [](auto&, auto&, auto& t) {
+         replace(t, "third_obs", kPixels, {16, 12});
+       },
        "/timestep_1/third_obs: expected color pictures [Y, X, 3] or"},
-      {"PictureOfAnotherSize", [](auto&, auto&, auto& t) { replace(t, "third_obs", kPixels, {4, 16, 3}); },
+      {"PictureOfAnotherSize",
+       [](auto&, auto&, auto& t) {
+         replace(t, "third_obs", kPixels, {4, 16, 3});
+       },
        "/timestep_1/third_obs: expected the first timestep's size 8x8, found uint8 [4, 16, 3]"},
-      {"AGap", [](auto& e, auto&, auto&) { e.remove("timestep_2"); }, ": expected timestep_2, found timestep_3"},
+      {"AGap", [](auto& e, auto&, auto&) { e.remove("timestep_2"); },
+       ": expected timestep_2, found timestep_3"},
       {"ATimestepIsADataset",
        [](auto& e, auto&, auto&) {
          e.remove("timestep_1");
@@ -121,7 +138,8 @@ TEST_P(BadTimestepTest, NamesPathExpectedAndFound) {
     Group first = episode.group("timestep_0"), second = episode.group("timestep_1");
     wrong.change(episode, first, second);
   }
-  const std::string message = data_error([&] { TrajectoryFile::open(path, TrajectoryFormat::automatic, "do it"); });
+  const std::string message =
+      data_error([&] { TrajectoryFile::open(path, TrajectoryFormat::automatic, "do it"); });
   EXPECT_THAT(message, AllOf(HasSubstr("bad.hdf5: /" + group), HasSubstr(wrong.message)));
   // the tools tell the same, and validate goes on behind it
   const DataOptions options = options_for_paths({path.string()}, TrajectoryFormat::automatic, "do it");
@@ -132,7 +150,8 @@ TEST_P(BadTimestepTest, NamesPathExpectedAndFound) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Released, BadTimestepTest,
-                         ::testing::Combine(::testing::Values("released_demo.hdf5", "released_interaction.hdf5"),
+                         ::testing::Combine(::testing::Values("released_demo.hdf5",
+                                                              "released_interaction.hdf5"),
                                             ::testing::Range<size_t>(0, wrongs().size())),
                          [](const auto& info) {
                            const std::string name = std::get<0>(info.param);
@@ -148,9 +167,11 @@ TEST(BadTimesteps, AnEpisodeWithoutSteps) {
   EXPECT_EQ(file->num_episodes(), 2);
   EXPECT_THAT(file->left_out(), ::testing::ElementsAre("demo_2: no step"));
   Group::create(dir / "b.hdf5").create_group("data").write_text("task_description", "lift");
-  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "b.hdf5", TrajectoryFormat::released_interaction); }),
-              HasSubstr("b.hdf5: /data: expected groups timestep_0, timestep_1, ..., found none"));
-  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "b.hdf5"); }), HasSubstr("b.hdf5: expected a known layout"));
+  EXPECT_THAT(
+      data_error([&] { TrajectoryFile::open(dir / "b.hdf5", TrajectoryFormat::released_interaction); }),
+      HasSubstr("b.hdf5: /data: expected groups timestep_0, timestep_1, ..., found none"));
+  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "b.hdf5"); }),
+              HasSubstr("b.hdf5: expected a known layout"));
 }
 
 TEST(BadTimesteps, MixedCamerasAreTold) {
@@ -163,8 +184,10 @@ TEST(BadTimesteps, MixedCamerasAreTold) {
       step.write("wrist_obs", kPixels, {8, 8, 3});
     }
   }
-  const DataOptions options = options_for_paths({(dir / "a.hdf5").string()}, TrajectoryFormat::automatic, "do it");
-  EXPECT_THAT(to_text(validate(options, false)), AllOf(HasSubstr("mixed cameras: "), HasSubstr("third+wrist (first: a.hdf5 demo_1)")));
+  const DataOptions options =
+      options_for_paths({(dir / "a.hdf5").string()}, TrajectoryFormat::automatic, "do it");
+  EXPECT_THAT(to_text(validate(options, false)),
+              AllOf(HasSubstr("mixed cameras: "), HasSubstr("third+wrist (first: a.hdf5 demo_1)")));
 }
 
 TEST(BadTimesteps, ACameraThatIsNotStoredAlikeIsNotUsed) {
@@ -188,12 +211,14 @@ TEST(BadTimesteps, ACameraThatIsNotStoredAlikeIsNotUsed) {
                     HasSubstr("expected the first timestep's size 8x8, found uint8 [4, 16, 3]")));
 }
 
-// Every reader that hands numbers on refuses NaN by name; steps that the file marks as skipped are not looked at.
+// Every reader that hands numbers on refuses NaN by name; steps that the file marks as skipped are not looked
+// at.
 TEST(BadTimesteps, NumbersThatAreNone) {
   TempDir dir;
   const auto spoiled = [&](int timestep) {
     fs::copy_file(layout("released_interaction.hdf5"), dir / "a.hdf5", fs::copy_options::overwrite_existing);
-    Group step = Group::open_for_writing(dir / "a.hdf5").group("data").group("timestep_" + std::to_string(timestep));
+    Group step =
+        Group::open_for_writing(dir / "a.hdf5").group("data").group("timestep_" + std::to_string(timestep));
     std::vector<float> action(7, 0.5f);
     action[3] = NAN;
     replace(step, "action", action, {7});
@@ -203,7 +228,8 @@ TEST(BadTimesteps, NumbersThatAreNone) {
   EXPECT_THAT(data_error([&] { inspect_json(spoiled(2)); }), wrong);
   EXPECT_THAT(data_error([&] { convert(spoiled(2), TrajectoryFormat::apo, dir / "out.hdf5"); }), wrong);
   EXPECT_THAT(data_error([&] { const Dataset dataset(spoiled(2)); }), wrong);
-  EXPECT_THAT(to_text(validate(spoiled(2), false)), HasSubstr("1 steps with NaN or infinite numbers (first: a.hdf5 data timestep 2)"));
+  EXPECT_THAT(to_text(validate(spoiled(2), false)),
+              HasSubstr("1 steps with NaN or infinite numbers (first: a.hdf5 data timestep 2)"));
   EXPECT_FALSE(fs::exists(dir / "out.hdf5"));
   inspect_json(spoiled(5));  // is_human 0
 }
@@ -226,7 +252,8 @@ TEST(BadTimesteps, AFileThatIsBeingWritten) {
                 AllOf(HasSubstr("a.hdf5: another process is writing this file"), Not(HasSubstr("damaged"))));
   }
   const auto one = TrajectoryFile::open(path, TrajectoryFormat::automatic, "x");
-  EXPECT_GT(TrajectoryFile::open(path, TrajectoryFormat::automatic, "x")->num_episodes(), 0);  // readers may be many
+  EXPECT_GT(TrajectoryFile::open(path, TrajectoryFormat::automatic, "x")->num_episodes(),
+            0);  // readers may be many
 }
 
 TEST(BadTimesteps, UnknownCompressionIsNamed) {
@@ -237,8 +264,8 @@ TEST(BadTimesteps, UnknownCompressionIsNamed) {
 
 // gzip, shuffle and checksums over chunks that cut through rows: the same steps and pictures.
 TEST(PackedOddly, ReadsTheSameInEveryLayout) {
-  for (const std::string name : {"apo.hdf5", "released_demo.hdf5", "released_interaction.hdf5", "robomimic.hdf5", "libero.hdf5",
-                                 "mimicgen.hdf5", "sirius.hdf5"}) {
+  for (const std::string name : {"apo.hdf5", "released_demo.hdf5", "released_interaction.hdf5",
+                                 "robomimic.hdf5", "libero.hdf5", "mimicgen.hdf5", "sirius.hdf5"}) {
     SCOPED_TRACE(name);
     const auto plain = TrajectoryFile::open(layout(name), TrajectoryFormat::automatic, "do it");
     const auto odd = TrajectoryFile::open(layout("odd/" + name), TrajectoryFormat::automatic, "do it");
@@ -253,7 +280,8 @@ TEST(PackedOddly, ReadsTheSameInEveryLayout) {
       for (int64_t t = 0; t < a.num_steps(); ++t) {
         const Observation x = plain->observation(e, t), y = odd->observation(e, t);
         EXPECT_EQ(x.state, y.state);
-        for (const auto& [camera, image] : x.images) EXPECT_TRUE(at::equal(image, y.images.at(camera))) << camera << " " << t;
+        for (const auto& [camera, image] : x.images)
+          EXPECT_TRUE(at::equal(image, y.images.at(camera))) << camera << " " << t;
       }
     }
   }

@@ -1,5 +1,4 @@
 // From layout to layout, and what is left out on the way.
-#include "audit/names.h"
 #include "apo/audit/convert.h"
 
 #include <gmock/gmock.h>
@@ -8,10 +7,11 @@
 
 #include "apo/audit/contact_sheet.h"
 #include "apo/audit/inspect.h"
-#include "pictures/canvas.h"
+#include "audit/names.h"
 #include "data/journal.h"
-#include "data/seal.h"
 #include "data/recordings.h"
+#include "data/seal.h"
+#include "pictures/canvas.h"
 #include "support/temp_dir.h"
 
 namespace apo::audit {
@@ -22,13 +22,14 @@ using apo::testing::TempDir;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::Key;
 using ::testing::IsSupersetOf;
+using ::testing::Key;
 using ::testing::Not;
 
 std::string layout(const std::string& name) { return APO_SOURCE_DIR "/tests/data/goldens/layouts/" + name; }
 
-Conversion converted(const std::string& path, TrajectoryFormat to, const fs::path& out, const std::string& instruction = "") {
+Conversion converted(const std::string& path, TrajectoryFormat to, const fs::path& out,
+                     const std::string& instruction = "") {
   return convert(options_for_paths({path}, TrajectoryFormat::automatic, instruction), to, out);
 }
 
@@ -46,7 +47,8 @@ void expect_same(const TrajectoryFile& a, const TrajectoryFile& b) {
       const Observation p = a.observation(e, t), q = b.observation(e, t);
       EXPECT_EQ(p.state, q.state);
       ASSERT_EQ(p.images.size(), q.images.size());
-      for (const auto& [name, image] : p.images) EXPECT_TRUE(image.equal(q.images.at(name))) << name << " " << t;
+      for (const auto& [name, image] : p.images)
+        EXPECT_TRUE(image.equal(q.images.at(name))) << name << " " << t;
     }
   }
 }
@@ -78,8 +80,9 @@ TEST(Convert, KeepsTheGrippersCommands) {
 }
 
 TEST(Convert, EveryLayoutToOurs) {
-  for (const std::string name : {"libero.hdf5", "libero_opencv.hdf5", "mimicgen.hdf5", "sirius.hdf5", "robomimic.hdf5",
-                                 "KITCHEN_SCENE10_close_the_top_drawer_demo.hdf5", "one_row_more.hdf5"}) {
+  for (const std::string name :
+       {"libero.hdf5", "libero_opencv.hdf5", "mimicgen.hdf5", "sirius.hdf5", "robomimic.hdf5",
+        "KITCHEN_SCENE10_close_the_top_drawer_demo.hdf5", "one_row_more.hdf5"}) {
     TempDir dir;
     const Conversion c = converted(layout(name), TrajectoryFormat::apo, dir / "out.hdf5", "do it");
     EXPECT_THAT(c.written, ElementsAre(dir / "out.hdf5"));
@@ -98,12 +101,16 @@ TEST(Convert, ListsWhatIsLeftOut) {
                                              {"attribute data/demo_*/init_state", 2},
                                              {"attribute data/bddl_file_content", 1}}));
   EXPECT_THAT(libero.left_out, Not(::testing::Contains(Key("data/demo_*/rewards"))));
-  const Conversion robomimic = converted(layout("robomimic.hdf5"), TrajectoryFormat::apo, dir / "b.hdf5", "lift");
-  EXPECT_THAT(robomimic.left_out, IsSupersetOf({std::pair<const std::string, int64_t>{"mask", 1}, {"data/demo_*/next_obs", 2}}));
-  const Conversion mimicgen = converted(layout("mimicgen.hdf5"), TrajectoryFormat::apo, dir / "c.hdf5", "brew");
+  const Conversion robomimic =
+      converted(layout("robomimic.hdf5"), TrajectoryFormat::apo, dir / "b.hdf5", "lift");
+  EXPECT_THAT(robomimic.left_out,
+              IsSupersetOf({std::pair<const std::string, int64_t>{"mask", 1}, {"data/demo_*/next_obs", 2}}));
+  const Conversion mimicgen =
+      converted(layout("mimicgen.hdf5"), TrajectoryFormat::apo, dir / "c.hdf5", "brew");
   EXPECT_THAT(mimicgen.left_out, ::testing::Contains(Key("data/demo_*/datagen_info")));
-  EXPECT_THAT(to_text(mimicgen), AllOf(HasSubstr("2 episodes, 14 steps"), HasSubstr("left out, for the new layout has no place"),
-                                       HasSubstr("  data/demo_*/datagen_info (2)")));
+  EXPECT_THAT(to_text(mimicgen),
+              AllOf(HasSubstr("2 episodes, 14 steps"), HasSubstr("left out, for the new layout has no place"),
+                    HasSubstr("  data/demo_*/datagen_info (2)")));
 }
 
 TEST(Convert, RewardsDonesAndTheEnvironmentComeAlong) {
@@ -160,10 +167,12 @@ TEST(Convert, OursToRobomimicAndBack) {
 TEST(Convert, OursToReleasedInteractionsAndBack) {
   TempDir dir;
   write_recording(dir / "a.hdf5", {"pphhp", "pph"}, "lift the cube", true);
-  const Conversion c = converted((dir / "a.hdf5").string(), TrajectoryFormat::released_interaction, dir / "out");
+  const Conversion c =
+      converted((dir / "a.hdf5").string(), TrajectoryFormat::released_interaction, dir / "out");
   ASSERT_EQ(c.written.size(), 2u);
   EXPECT_THAT(c.left_out, IsSupersetOf({std::pair<const std::string, int64_t>{"data/demo_*/obs/joints", 2},
-                                        {"data/demo_*/rewards", 2}, {"attribute data/demo_*/success", 2},
+                                        {"data/demo_*/rewards", 2},
+                                        {"attribute data/demo_*/success", 2},
                                         {"camera name front (now third)", 2}}));
   const auto file = TrajectoryFile::open(c.written[0]);
   EXPECT_EQ(file->format(), TrajectoryFormat::released_interaction);
@@ -188,18 +197,25 @@ TEST(Convert, RefusesWhatCannotBe) {
   TempDir dir;
   write_recording(dir / "a.hdf5", {"pp"});
   const std::string a = (dir / "a.hdf5").string();
-  EXPECT_THAT(config_error([&] { converted(a, TrajectoryFormat::apo, dir / "a.hdf5"); }), HasSubstr("exists already"));
-  EXPECT_THAT(config_error([&] { converted(a, TrajectoryFormat::apo, dir / "out"); }), HasSubstr("ends in .hdf5 or .h5"));
-  EXPECT_THAT(config_error([&] { converted(a, TrajectoryFormat::released_interaction, dir / "o.hdf5"); }), HasSubstr("expected a directory"));
-  EXPECT_THAT(config_error([&] { converted(a, TrajectoryFormat::libero, dir / "o.hdf5"); }),
-              HasSubstr("cannot write the layout 'libero' (valid: apo, robomimic, released-demo, released-interaction)"));
-  EXPECT_THAT(config_error([&] { convert({}, TrajectoryFormat::apo, dir / "o.hdf5"); }), HasSubstr("no data to convert"));
+  EXPECT_THAT(config_error([&] { converted(a, TrajectoryFormat::apo, dir / "a.hdf5"); }),
+              HasSubstr("exists already"));
+  EXPECT_THAT(config_error([&] { converted(a, TrajectoryFormat::apo, dir / "out"); }),
+              HasSubstr("ends in .hdf5 or .h5"));
+  EXPECT_THAT(config_error([&] { converted(a, TrajectoryFormat::released_interaction, dir / "o.hdf5"); }),
+              HasSubstr("expected a directory"));
+  EXPECT_THAT(
+      config_error([&] { converted(a, TrajectoryFormat::libero, dir / "o.hdf5"); }),
+      HasSubstr(
+          "cannot write the layout 'libero' (valid: apo, robomimic, released-demo, released-interaction)"));
+  EXPECT_THAT(config_error([&] { convert({}, TrajectoryFormat::apo, dir / "o.hdf5"); }),
+              HasSubstr("no data to convert"));
   // a bad episode leaves nothing behind
   {
     hdf5::Group data = hdf5::Group::open_for_writing(a).group("data");
     data.create_group("demo_1").create_group("obs");
   }
-  EXPECT_THAT(data_error([&] { converted(a, TrajectoryFormat::apo, dir / "o.hdf5"); }), HasSubstr("/data/demo_1: expected attribute content_hash"));
+  EXPECT_THAT(data_error([&] { converted(a, TrajectoryFormat::apo, dir / "o.hdf5"); }),
+              HasSubstr("/data/demo_1: expected attribute content_hash"));
   EXPECT_FALSE(fs::exists(dir / "o.hdf5"));
   EXPECT_FALSE(fs::exists(dir / "o.hdf5.partial"));
 }
@@ -214,17 +230,20 @@ TEST(Convert, WhatIsNoEpisodeIsListed) {
   }
   const Conversion c = converted((dir / "a.hdf5").string(), TrajectoryFormat::apo, dir / "o.hdf5");
   EXPECT_EQ(c.num_episodes, 1);
-  EXPECT_EQ(c.left_out, (std::map<std::string, int64_t>{{"data/demo_1: no step", 1},
-                                                        {"data/trial_2: a group that is not named demo_N", 1}}));
+  EXPECT_EQ(c.left_out,
+            (std::map<std::string, int64_t>{{"data/demo_1: no step", 1},
+                                            {"data/trial_2: a group that is not named demo_N", 1}}));
 }
 
 TEST(Convert, EpisodesMustLookAlike) {
   TempDir dir;
   write_recording(dir / "a.hdf5", {"pp"});
   EXPECT_THAT(data_error([&] {
-                convert(options_for_paths({(dir / "a.hdf5").string(), layout("libero.hdf5")}), TrajectoryFormat::apo, dir / "o.hdf5");
+                convert(options_for_paths({(dir / "a.hdf5").string(), layout("libero.hdf5")}),
+                        TrajectoryFormat::apo, dir / "o.hdf5");
               }),
-              AllOf(HasSubstr("libero.hdf5: demo_0: expected actions of 3, camera front 6x5"), HasSubstr("found actions of 7")));
+              AllOf(HasSubstr("libero.hdf5: demo_0: expected actions of 3, camera front 6x5"),
+                    HasSubstr("found actions of 7")));
 }
 
 std::vector<int> pixel(const at::Tensor& image, int64_t y, int64_t x) {
@@ -238,8 +257,8 @@ TEST(ContactSheet, BordersSayWhoActedAndStripsTheLabel) {
   DataOptions options = options_for_paths({(dir / "a.hdf5").string()});
   const at::Tensor sheet = contact_sheet(options, {.size = 60});
   ASSERT_EQ(sheet.dtype(), at::kByte);
-  const int64_t top = 10 + 26 + 10 + 28;                                    // margin, legend, margin, title
-  EXPECT_EQ(pixel(sheet, top, 10), (std::vector<int>{56, 132, 255}));       // policy
+  const int64_t top = 10 + 26 + 10 + 28;                               // margin, legend, margin, title
+  EXPECT_EQ(pixel(sheet, top, 10), (std::vector<int>{56, 132, 255}));  // policy
   EXPECT_EQ(pixel(sheet, top, 10 + 58 + 6), (std::vector<int>{255, 140, 0}));  // human
   EXPECT_EQ(pixel(sheet, top + 68 + 1, 10), (std::vector<int>{235, 85, 85}));  // undesirable
   EXPECT_EQ(pixel(sheet, top + 68 + 1, 10 + 58 + 6), (std::vector<int>{255, 196, 90}));
@@ -288,8 +307,8 @@ TEST(ContactSheet, TheHeadSaysKAndWhoseItIs) {
   EXPECT_TRUE(shows(contact_sheet(options, {}), 26, 10, head("K = 10  (the defaults)")));
   options.labels.steps_before_intervention = 7;
   options.compatibility = DataCompatibility::released_code;
-  EXPECT_TRUE(shows(contact_sheet(options, {.config = "my.yaml"}), 26, 10,
-                    head("K = 7, released code  (my.yaml)")));
+  EXPECT_TRUE(
+      shows(contact_sheet(options, {.config = "my.yaml"}), 26, 10, head("K = 7, released code  (my.yaml)")));
 }
 
 TEST(ContactSheet, LongEpisodesAreThinnedOutButNoTakeOverIsLost) {
@@ -310,9 +329,12 @@ TEST(ContactSheet, NamesWhatIsThere) {
   TempDir dir;
   write_recording(dir / "a.hdf5", {"ph", "pp"});
   const DataOptions options = options_for_paths({(dir / "a.hdf5").string()});
-  EXPECT_THAT(data_error([&] { contact_sheet(options, {.camera = "wrist"}); }), HasSubstr("no camera 'wrist' (valid: front)"));
-  EXPECT_THAT(data_error([&] { contact_sheet(options, {.episode = "demo_9"}); }), HasSubstr("no episode 'demo_9' (valid: demo_0, demo_1)"));
-  EXPECT_THAT(config_error([&] { contact_sheet(options, {.frames = 0}); }), HasSubstr("at least one episode, frame and column"));
+  EXPECT_THAT(data_error([&] { contact_sheet(options, {.camera = "wrist"}); }),
+              HasSubstr("no camera 'wrist' (valid: front)"));
+  EXPECT_THAT(data_error([&] { contact_sheet(options, {.episode = "demo_9"}); }),
+              HasSubstr("no episode 'demo_9' (valid: demo_0, demo_1)"));
+  EXPECT_THAT(config_error([&] { contact_sheet(options, {.frames = 0}); }),
+              HasSubstr("at least one episode, frame and column"));
   EXPECT_THAT(config_error([&] { contact_sheet(options, {.size = 5000}); }), HasSubstr("16 to 1024"));
   EXPECT_THAT(config_error([&] { contact_sheet({}, {}); }), HasSubstr("no data to show"));
 }

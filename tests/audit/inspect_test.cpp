@@ -1,5 +1,4 @@
 // What apo-data tells, and the labels it stores.
-#include "audit/names.h"
 #include "apo/audit/inspect.h"
 
 #include <gmock/gmock.h>
@@ -10,6 +9,7 @@
 #include <sstream>
 
 #include "apo/base/files.h"
+#include "audit/names.h"
 #include "data/journal.h"
 #include "data/recordings.h"
 #include "support/temp_dir.h"
@@ -43,8 +43,10 @@ TEST(Inspect, CountsEverything) {
   EXPECT_EQ(s["episodes"], 2);
   EXPECT_EQ(s["steps"], 10);
   EXPECT_EQ(s["steps_by_source"], (Json{{"policy", 7}, {"intervention", 3}}));
-  EXPECT_EQ(s["labels"], (Json{{"desirable: policy", 1}, {"undesirable: before take-over", 5},
-                               {"intervention: human correction", 3}, {"skipped: failed episode", 1}}));
+  EXPECT_EQ(s["labels"], (Json{{"desirable: policy", 1},
+                               {"undesirable: before take-over", 5},
+                               {"intervention: human correction", 3},
+                               {"skipped: failed episode", 1}}));
   EXPECT_EQ(s["take_overs"], 2);
   EXPECT_EQ(s["windows_cut_short"], 1);
   EXPECT_EQ(s["pools"], (Json{{"desirable", 1}, {"intervention", 3}, {"undesirable", 5}}));
@@ -62,11 +64,14 @@ TEST(Inspect, CountsEverything) {
 
 TEST(Inspect, TextSaysTheSame) {
   TempDir dir;
-  EXPECT_THAT(inspect_text(recorded(dir)),
-              AllOf(HasSubstr("deployed.hdf5 (interactions)"), HasSubstr("1 files, 2 episodes, 10 steps"),
-                    HasSubstr("policy 7"), HasSubstr("2 (window cut short: 1, nothing to imitate: 0)"), HasSubstr("undesirable: before take-over"),
-                    HasSubstr("front 6x5"), HasSubstr("'lift the cube' in 2 episodes"),
-                    HasSubstr("total: 2 files, 3 episodes, 14 steps; pools: desirable 5, intervention 3, undesirable 5")));
+  EXPECT_THAT(
+      inspect_text(recorded(dir)),
+      AllOf(HasSubstr("deployed.hdf5 (interactions)"), HasSubstr("1 files, 2 episodes, 10 steps"),
+            HasSubstr("policy 7"), HasSubstr("2 (window cut short: 1, nothing to imitate: 0)"),
+            HasSubstr("undesirable: before take-over"), HasSubstr("front 6x5"),
+            HasSubstr("'lift the cube' in 2 episodes"),
+            HasSubstr(
+                "total: 2 files, 3 episodes, 14 steps; pools: desirable 5, intervention 3, undesirable 5")));
 }
 
 TEST(Inspect, FilesWithoutAConfig) {
@@ -80,10 +85,13 @@ TEST(Inspect, FilesWithoutAConfig) {
 
 TEST(Inspect, APathThatIsNotUtf8) {
   TempDir dir;
-  const fs::path path = dir / "k\xfc" "bel.hdf5";
+  const fs::path path = dir /
+                        "k\xfc"
+                        "bel.hdf5";
   write_recording(path, {"pph"});
   const Json json = Json::parse(inspect_json(options_for_paths({path.string()})));
-  EXPECT_THAT(json["sources"][0]["path"].get<std::string>(), HasSubstr("k\xef\xbf\xbd" "bel.hdf5"));
+  EXPECT_THAT(json["sources"][0]["path"].get<std::string>(), HasSubstr("k\xef\xbf\xbd"
+                                                                       "bel.hdf5"));
 }
 
 TEST(Inspect, OptionsOfPathsHoldForAllOfThem) {
@@ -115,8 +123,12 @@ TEST(Label, OneLineAStep) {
   std::vector<Json> lines;
   for (std::string line; std::getline(in, line);) lines.push_back(Json::parse(line));
   ASSERT_EQ(lines.size(), 14u);
-  EXPECT_EQ(lines[5], (Json{{"file", (dir / "deployed.hdf5").string()}, {"episode", "demo_0"}, {"timestep", 1},
-                            {"source", "policy"}, {"label", "undesirable"}, {"reason", "before take-over"}}));
+  EXPECT_EQ(lines[5], (Json{{"file", (dir / "deployed.hdf5").string()},
+                            {"episode", "demo_0"},
+                            {"timestep", 1},
+                            {"source", "policy"},
+                            {"label", "undesirable"},
+                            {"reason", "before take-over"}}));
   EXPECT_EQ(lines[0]["source"], "expert");
   EXPECT_EQ(lines[8]["label"], "intervention");
 }
@@ -208,8 +220,8 @@ TEST(Label, CopiesOfOtherLayoutsKeepTheGrippersCommands) {
     demo.create_group("obs").write("front_image", std::vector<uint8_t>(36), {3, 2, 2, 3});
   }
   DataOptions options;
-  options.expert.push_back({.path = (dir / "r.hdf5").string(),
-                            .gripper = {.dimension = {}, .open = -1.0, .closed = 1.0}});
+  options.expert.push_back(
+      {.path = (dir / "r.hdf5").string(), .gripper = {.dimension = {}, .open = -1.0, .closed = 1.0}});
   options.policy_gripper = {.dimension = {}, .open = 1.0, .closed = 0.0};
   ASSERT_EQ(Dataset(options).record(0, 0).actions[0], (Action{0.5f, 1}));
   write_labels(options, dir / "out.hdf5");
@@ -259,7 +271,8 @@ TEST(Label, NumbersOfTheCopies) {
   EXPECT_EQ(names({"demo_3", "demo_17"}), (std::vector<std::string>{"demo_3", "demo_17"}));
   EXPECT_EQ(names({"demo_3", "demo_final"}), (std::vector<std::string>{"demo_0", "demo_1"}));
   EXPECT_EQ(names({"demo_3", "demo_03"}), (std::vector<std::string>{"demo_0", "demo_1"}));
-  EXPECT_EQ(names({"demo_3", "demo_99999999999999999999999"}), (std::vector<std::string>{"demo_0", "demo_1"}));
+  EXPECT_EQ(names({"demo_3", "demo_99999999999999999999999"}),
+            (std::vector<std::string>{"demo_0", "demo_1"}));
 }
 
 TEST(Label, RefusesAmbiguousTargets) {
@@ -271,7 +284,8 @@ TEST(Label, RefusesAmbiguousTargets) {
   write_recording(fs::path(dir / "more") / "expert.hdf5", {"ee"});
   DataOptions twice = options;
   twice.expert.push_back({.path = (fs::path(dir / "more") / "expert.hdf5").string()});
-  EXPECT_THAT(config_error([&] { write_labels(twice, dir / "out"); }), HasSubstr("would have the same name there"));
+  EXPECT_THAT(config_error([&] { write_labels(twice, dir / "out"); }),
+              HasSubstr("would have the same name there"));
   EXPECT_THAT(config_error([&] { write_labels({}, dir / "out"); }), HasSubstr("no data to label"));
 }
 

@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "audit/names.h"
 #include "apo/audit/inspect.h"
 #include "apo/data/labels.h"
+#include "audit/names.h"
 #include "data/recordings.h"
 #include "support/temp_dir.h"
 

@@ -15,7 +15,8 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using Strings = std::vector<std::string>;
 
-// What recordings of uniform actions within ±0.9 and a gripper that is -1 and 1 half of the time each would give.
+// What recordings of uniform actions within ±0.9 and a gripper that is -1 and 1 half of the time each would
+// give.
 PolicyInputs like_the_recordings() {
   VectorStatistics s;
   for (int j = 0; j < 7; ++j) {
@@ -67,7 +68,8 @@ TEST(PolicyComparison, MostlyOutsideIsAnError) {
               AllOf(HasSubstr("warning: dimension 2: "), Not(HasSubstr("error"))));
 }
 
-// Deltas in metres, 0.006 times what the checkpoint knows: nothing is clipped, and everything is in the middle bins.
+// Deltas in metres, 0.006 times what the checkpoint knows: nothing is clipped, and everything is in the
+// middle bins.
 TEST(PolicyComparison, OtherUnitsShowInTheSpread) {
   const Recording metres{.episodes = kTwelve, .change = [](int64_t, Step& s) {
                            for (size_t j = 0; j < 6; ++j) s.action[j] *= 0.006f;
@@ -102,8 +104,7 @@ TEST(PolicyComparison, AGripperOfAnotherRangeIsAnError) {
                         "the last dimension, "
                         "1 open, 0 closed)"));
   // 0..1 lies within -1..1, but half of the commands are in its middle
-  Recording zero_one{.episodes = kByHand,
-                     .change = [](int64_t, Step& s) { s.action[6] = s.action[6] > 0; }};
+  Recording zero_one{.episodes = kByHand, .change = [](int64_t, Step& s) { s.action[6] = s.action[6] > 0; }};
   EXPECT_THAT(compared(zero_one, like_the_recordings()),
               HasSubstr("error: dimension 6 (gripper): the human steps command 0..1, the checkpoint -1..1"));
   zero_one.episodes = Strings(12, "pppppppppp");  // a policy may command what lies between
@@ -230,7 +231,8 @@ TEST(Actors, AreComparedForTheGrippersRange) {
 }
 
 TEST(Actors, AGripperTheOtherWayRoundShowsAtChangesOfControl) {
-  // open until step 5 and closed from then on, for the human the other way round: 12 take-overs and 12 ways back
+  // open until step 5 and closed from then on, for the human the other way round: 12 take-overs and 12 ways
+  // back
   const auto text =
       found(of({.episodes = kEarly, .change = for_humans([](Step& s) { s.action[6] *= -1; })}), "signs");
   EXPECT_THAT(

@@ -1,18 +1,19 @@
-// Arrays, attributes and pictures as recorders and h5py users write them (scripts/goldens/make_recordings.py).
+// Arrays, attributes and pictures as recorders and h5py users write them
+// (scripts/goldens/make_recordings.py).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
 #include <cmath>
 
-#include "audit/names.h"
 #include "apo/audit/convert.h"
 #include "apo/audit/inspect.h"
 #include "apo/audit/validate.h"
-#include "pictures/encoded_picture.h"
+#include "audit/names.h"
+#include "audit/validations.h"
 #include "data/layouts.h"
 #include "data/recordings.h"
-#include "audit/validations.h"
+#include "pictures/encoded_picture.h"
 #include "support/temp_dir.h"
 
 namespace apo::audit {
@@ -56,7 +57,8 @@ TEST(RecordedArrays, AreReadOrNamed) {
                                                            {"pose", 3},
                                                            {"stamp", 1},
                                                            {"unwritten", 6}}));
-  EXPECT_EQ(record.cameras, (std::map<std::string, pictures::ImageSize>{{"front", {8, 8}}, {"wrist", {8, 8}}}));
+  EXPECT_EQ(record.cameras,
+            (std::map<std::string, pictures::ImageSize>{{"front", {8, 8}}, {"wrist", {8, 8}}}));
   const Observation third = file->observation(0, 2);
   EXPECT_EQ(third.state.at("is_grasped"), Numbers{1});
   EXPECT_EQ(third.state.at("is_grasped_column"), Numbers{1});

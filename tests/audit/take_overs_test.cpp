@@ -5,13 +5,13 @@
 
 #include <nlohmann/json.hpp>
 
-#include "audit/names.h"
 #include "apo/audit/convert.h"
-#include "apo/data/dataset.h"
 #include "apo/audit/inspect.h"
+#include "apo/data/dataset.h"
+#include "audit/names.h"
+#include "audit/validations.h"
 #include "data/journal.h"
 #include "data/seal.h"
-#include "audit/validations.h"
 
 namespace apo::audit {
 namespace {

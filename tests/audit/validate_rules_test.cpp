@@ -7,9 +7,9 @@
 #include <ostream>
 
 #include "audit/names.h"
+#include "audit/validations.h"
 #include "data/journal.h"
 #include "data/seal.h"
-#include "audit/validations.h"
 
 namespace apo::audit {
 namespace {
@@ -24,7 +24,7 @@ struct Rule {
   const char* name;
   std::function<Validation(const TempDir& dir)> validation;
   const char* check;
-  const char* found;   // how the finding begins: "warning: state joints ..."; empty: there must be none
+  const char* found;  // how the finding begins: "warning: state joints ..."; empty: there must be none
   const char* also = "";
 };
 void PrintTo(const Rule& rule, std::ostream* out) { *out << rule.name; }
@@ -92,7 +92,8 @@ std::function<void(hdf5::Group&)> skip(std::vector<size_t> steps, float action) 
   return [=](hdf5::Group& demo) {
     std::vector<float> actions = demo.array("actions").floats();
     std::vector<int8_t> sources;
-    for (const int64_t code : demo.array("action_source").integers()) sources.push_back(static_cast<int8_t>(code));
+    for (const int64_t code : demo.array("action_source").integers())
+      sources.push_back(static_cast<int8_t>(code));
     for (const size_t t : steps) {
       sources[t] = -1;
       std::fill_n(actions.begin() + static_cast<int64_t>(7 * t), 7, action);
@@ -106,10 +107,14 @@ Change scaled(size_t dimension, float factor) {
   return [=](int64_t, Step& s) { s.action[dimension] *= factor; };
 }
 Change all_scaled(float factor) {
-  return [=](int64_t, Step& s) { for (float& a : s.action) a *= factor; };
+  return [=](int64_t, Step& s) {
+    for (float& a : s.action) a *= factor;
+  };
 }
 Change hold(int64_t from, int64_t to) {
-  return [=](int64_t i, Step& s) { if (i >= from && i < to) s.action.assign(7, 0.5f); };
+  return [=](int64_t i, Step& s) {
+    if (i >= from && i < to) s.action.assign(7, 0.5f);
+  };
 }
 // Small motions and one large number: a glitch.
 Change glitch(size_t dimension, float value) {
@@ -128,24 +133,56 @@ std::string steps(size_t n) { return std::string(n, 'p'); }
 INSTANTIATE_TEST_SUITE_P(
     Recordings, ValidateRule,
     ::testing::Values(
-        Rule{"StateOfSeveralSizes", two({}, {.change = [](int64_t, Step& s) { s.observation.state["joints"].push_back(0); }, .seed = 2}),
-             "shapes", "note: state joints has several sizes: 2 (first: a.hdf5 demo_0), 3 (first: b.hdf5 demo_0)"},
-        Rule{"StateMissing", two({}, {.change = [](int64_t, Step& s) { s.observation.state.erase("joints"); }, .seed = 2}),
+        Rule{"StateOfSeveralSizes",
+             two({},
+                 {.change = [](int64_t, Step& s) { s.observation.state["joints"].push_back(0); }, .seed = 2}),
+             "shapes",
+             "note: state joints has several sizes: 2 (first: a.hdf5 demo_0), 3 (first: b.hdf5 demo_0)"},
+        Rule{"StateMissing",
+             two({}, {.change = [](int64_t, Step& s) { s.observation.state.erase("joints"); }, .seed = 2}),
              "shapes", "note: state joints is only in 2 of 4 episodes (50.0 %)"},
         Rule{"NoCamera", one({.change = [](int64_t, Step& s) { s.observation.images.clear(); }}), "shapes",
              "error: no episode has a camera"},
         Rule{"NothingDesirable", one({.episodes = {"hhhhhh", "ppphhh"}}), "pools",
-             "error: the desirable pool is empty, but its share of a batch is 0.5", "set data.pools.desirable to 0"},
-        Rule{"MostSkipped", one({.change = [](int64_t i, Step& s) { if (i % 10 < 9) s.action[0] = 2; }}), "labels",
-             "warning: ", "a.hdf5: 12 of 20 steps (60.0 %) are skipped (`apo-data inspect` lists the reasons)"},
-        Rule{"NothingToImitate", one({.change = [](int64_t i, Step& s) { if (i >= 5 && i < 8) s.action[0] = 2; }}), "windows",
-             "warning: 1 of 2 take-overs (50.0 %) have no human step that is imitated (first: a.hdf5 demo_0 timestep 5)"},
-        Rule{"GripperChangeLeftOut", one({.change = [](int64_t i, Step& s) { if (i == 5) s.action[0] = 2; }}), "filters",
-             "warning: ", "a.hdf5: 1 of 2 changes of the gripper (50.0 %) are left out (first: a.hdf5 demo_0 timestep 5)"},
+             "error: the desirable pool is empty, but its share of a batch is 0.5",
+             "set data.pools.desirable to 0"},
+        Rule{"MostSkipped",
+             one({.change =
+                      [](int64_t i, Step& s) {
+                        if (i % 10 < 9) s.action[0] = 2;
+                      }}),
+             "labels", "warning: ",
+             "a.hdf5: 12 of 20 steps (60.0 %) are skipped (`apo-data inspect` lists the reasons)"},
+        Rule{"NothingToImitate",
+             one({.change =
+                      [](int64_t i, Step& s) {
+                        if (i >= 5 && i < 8) s.action[0] = 2;
+                      }}),
+             "windows",
+             "warning: 1 of 2 take-overs (50.0 %) have no human step that is imitated (first: a.hdf5 demo_0 "
+             "timestep 5)"},
+        Rule{"GripperChangeLeftOut",
+             one({.change =
+                      [](int64_t i, Step& s) {
+                        if (i == 5) s.action[0] = 2;
+                      }}),
+             "filters", "warning: ",
+             "a.hdf5: 1 of 2 changes of the gripper (50.0 %) are left out (first: a.hdf5 demo_0 timestep 5)"},
         Rule{"AlmostAllFiltered",
-             expert_and({.episodes = {std::string(40, 'e')}, .change = [](int64_t i, Step& s) { if (i > 2) s.action[0] = 2; }}, {}),
-             "filters", "error: ", "filters leave out 37 of 40 steps that would be imitated (37 action out of range)"},
-        Rule{"HalfSkipped", one({.change = [](int64_t i, Step& s) { if (i % 10 > 4) s.action[0] = 2; }}), "labels", ""},
+             expert_and({.episodes = {std::string(40, 'e')},
+                         .change =
+                             [](int64_t i, Step& s) {
+                               if (i > 2) s.action[0] = 2;
+                             }},
+                        {}),
+             "filters",
+             "error: ", "filters leave out 37 of 40 steps that would be imitated (37 action out of range)"},
+        Rule{"HalfSkipped",
+             one({.change =
+                      [](int64_t i, Step& s) {
+                        if (i % 10 > 4) s.action[0] = 2;
+                      }}),
+             "labels", ""},
         Rule{"InstructionWithoutWords", one({.instruction = "?!"}), "instructions",
              "warning: some episodes have an instruction without words"},
         Rule{"FarLonger", one({.episodes = {"ppphhp", "ppphhp", "ppphh" + steps(56)}}), "lengths",
@@ -155,7 +192,8 @@ INSTANTIATE_TEST_SUITE_P(
              "warning: dimension 0: q01..q99 is [", "and 0.9: glitches or other units in some steps?"},
         Rule{"LowerOutlier", one({.episodes = kMany, .change = glitch(2, -0.9f)}, any_motion), "spread",
              "warning: dimension 2: q01..q99 is [", "the extremes are -0.9 and "},
-        Rule{"OutlierOfTheGripper", one({.episodes = kMany, .change = glitch(6, 0.9f)}, any_motion), "spread", ""},
+        Rule{"OutlierOfTheGripper", one({.episodes = kMany, .change = glitch(6, 0.9f)}, any_motion), "spread",
+             ""},
         Rule{"PolicyActionNotFinite",
              edited({.change = [](int64_t, Step& s) { s.policy_action = s.action; }},
                     [](hdf5::Group& demo) {
@@ -169,11 +207,12 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{"WindowsMostlyCutShort", one({.episodes = {"pphhhhpp", "pphhhhpp", "ppphhhpp"}}), "windows",
              "warning: 2 of 3 take-overs (66.7 %)"},
         Rule{"StillExperts",
-             expert_and({.episodes = {"eeeeeeee"}, .change = all_scaled(0.01f)}, {.episodes = kMany, .seed = 2}), "units",
-             "warning: 7 of 8 expert steps (87.5 %) to imitate move by less than 0.05"},
+             expert_and({.episodes = {"eeeeeeee"}, .change = all_scaled(0.01f)},
+                        {.episodes = kMany, .seed = 2}),
+             "units", "warning: 7 of 8 expert steps (87.5 %) to imitate move by less than 0.05"},
         Rule{"StillInteractions",
-             expert_and({.episodes = Strings(30, "eeeeeeeeee")}, {.change = all_scaled(0.01f), .seed = 2}), "units",
-             "warning: 12 of 14 interaction steps (85.7 %) to imitate move by less than 0.05"}),
+             expert_and({.episodes = Strings(30, "eeeeeeeeee")}, {.change = all_scaled(0.01f), .seed = 2}),
+             "units", "warning: 12 of 14 interaction steps (85.7 %) to imitate move by less than 0.05"}),
     [](const auto& info) { return info.param.name; });
 
 // ---- the second table: rules with an exception or a limit ----
@@ -184,30 +223,41 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{"StuckAllTheTime", one({.episodes = {steps(20), steps(20)}, .change = hold(0, 40)}), "constant",
              "error: 40 of 40 policy steps (100.0 %) in 2 episodes repeat one action"},
         Rule{"StuckForAWhile", one({.episodes = {steps(20), steps(20)}, .change = hold(3, 33)}), "constant",
-             "warning: 30 of 40 policy steps (75.0 %) in 2 episodes repeat one action, at most 17 times in a row"},
-        Rule{"ConstantAroundASkippedStep", edited({.episodes = {steps(20)}, .change = hold(0, 19)}, skip({9}, 0.5f)), "constant", ""},
-        Rule{"ConstantWithoutASkippedStep", edited({.episodes = {steps(20)}, .change = hold(0, 19)}, skip({10}, 0.5f)), "constant",
+             "warning: 30 of 40 policy steps (75.0 %) in 2 episodes repeat one action, at most 17 times in a "
+             "row"},
+        Rule{"ConstantAroundASkippedStep",
+             edited({.episodes = {steps(20)}, .change = hold(0, 19)}, skip({9}, 0.5f)), "constant", ""},
+        Rule{"ConstantWithoutASkippedStep",
+             edited({.episodes = {steps(20)}, .change = hold(0, 19)}, skip({10}, 0.5f)), "constant",
              "warning: 10 of 19 policy steps"},
         Rule{"SkippedNan", edited({}, skip({3, 4}, NAN)), "finite", ""},
         Rule{"SkippedOutOfRange", edited({}, skip({3, 4}, 40)), "range", ""},
         Rule{"SkippedOutlier", edited({.episodes = kMany}, skip({3}, 40)), "spread", ""},
-        Rule{"UnitsAtFiveTimes", two({.episodes = kTwelve}, {.episodes = kTwelve, .change = scaled(1, 1 / 5.5f)}), "units",
+        Rule{"UnitsAtFiveTimes",
+             two({.episodes = kTwelve}, {.episodes = kTwelve, .change = scaled(1, 1 / 5.5f)}), "units",
              "warning: dimension 1: spreads over 1.7", "other units?"},
-        Rule{"UnitsBelowFiveTimes", two({.episodes = kTwelve}, {.episodes = kTwelve, .change = scaled(1, 1 / 4.5f)}), "units", ""},
-        Rule{"UnitsOfTheGripper", two({.episodes = kTwelve}, {.episodes = kTwelve, .change = scaled(6, 0.1f)}), "units", ""},
-        Rule{"UnitsOf100Steps", two({.episodes = {steps(100)}}, {.episodes = {steps(100)}, .change = scaled(1, 0.1f)}), "units",
+        Rule{"UnitsBelowFiveTimes",
+             two({.episodes = kTwelve}, {.episodes = kTwelve, .change = scaled(1, 1 / 4.5f)}), "units", ""},
+        Rule{"UnitsOfTheGripper",
+             two({.episodes = kTwelve}, {.episodes = kTwelve, .change = scaled(6, 0.1f)}), "units", ""},
+        Rule{"UnitsOf100Steps",
+             two({.episodes = {steps(100)}}, {.episodes = {steps(100)}, .change = scaled(1, 0.1f)}), "units",
              "warning: dimension 1: spreads over"},
-        Rule{"UnitsOf99Steps", two({.episodes = {steps(100)}}, {.episodes = {steps(99)}, .change = scaled(1, 0.1f)}), "units", ""},
+        Rule{"UnitsOf99Steps",
+             two({.episodes = {steps(100)}}, {.episodes = {steps(99)}, .change = scaled(1, 0.1f)}), "units",
+             ""},
         Rule{"SignsOf100Moves", one({.episodes = {steps(101)}, .change = scaled(1, -1)}), "signs",
              "warning: dimension 1: eef_pos moves against it"},
         Rule{"SignsOf99Moves", one({.episodes = {steps(100)}, .change = scaled(1, -1)}), "signs", ""},
-        Rule{"TotalOfSomeEpisodes", one({}, [](DataOptions& o) { o.interactions[0].limit = 1; }), "totals", ""},
+        Rule{"TotalOfSomeEpisodes", one({}, [](DataOptions& o) { o.interactions[0].limit = 1; }), "totals",
+             ""},
         Rule{"FrozenPictureWhileOnlyTheGripperMoves",
              one({.episodes = {"pppppphhhhpppp"},
-                  .change = [](int64_t, Step& s) {
-                    std::fill_n(s.action.begin(), 6, 0.0f);
-                    s.observation.images = numbered_step(3).observation.images;
-                  }}),
+                  .change =
+                      [](int64_t, Step& s) {
+                        std::fill_n(s.action.begin(), 6, 0.0f);
+                        s.observation.images = numbered_step(3).observation.images;
+                      }}),
              "pictures", ""}),
     [](const auto& info) { return info.param.name; });
 
@@ -224,16 +274,19 @@ INSTANTIATE_TEST_SUITE_P(
     Statistics, ValidateRule,
     ::testing::Values(
         Rule{"ExpertsConstant", expert_and(changed(kExpert, scaled(3, 0)), kInteraction), "spread",
-             "warning: dimension 3: q01 = q99 = 0 (always the same in the expert sources): it is left unnormalised"},
+             "warning: dimension 3: q01 = q99 = 0 (always the same in the expert sources): it is left "
+             "unnormalised"},
         Rule{"UnitsOfConstantExperts", expert_and(changed(kExpert, scaled(3, 0)), kInteraction), "units",
              "warning: dimension 3: spreads over 0 in ", "b.hdf5: other units?"},
         Rule{"InteractionsConstant", expert_and(kExpert, changed(kInteraction, scaled(3, 0))), "spread", ""},
-        Rule{"UnitsOfConstantInteractions", expert_and(kExpert, changed(kInteraction, scaled(3, 0))), "units", ""},
-        Rule{"BothConstant", expert_and(changed(kExpert, scaled(3, 0)), changed(kInteraction, scaled(3, 0))), "spread",
-             "warning: dimension 3: q01 = q99 = 0 (always the same): "},
-        Rule{"ExpertsWithoutAKeptStep", expert_and(changed(kExpert, all_scaled(40)), kInteraction), "spread", ""},
-        Rule{"ExpertsHaveSmallActions", expert_and(changed(kExpert, scaled(1, 0.04f)), kInteraction), "spread",
-             "warning: dimension 1: q01..q99 is ["},
+        Rule{"UnitsOfConstantInteractions", expert_and(kExpert, changed(kInteraction, scaled(3, 0))), "units",
+             ""},
+        Rule{"BothConstant", expert_and(changed(kExpert, scaled(3, 0)), changed(kInteraction, scaled(3, 0))),
+             "spread", "warning: dimension 3: q01 = q99 = 0 (always the same): "},
+        Rule{"ExpertsWithoutAKeptStep", expert_and(changed(kExpert, all_scaled(40)), kInteraction), "spread",
+             ""},
+        Rule{"ExpertsHaveSmallActions", expert_and(changed(kExpert, scaled(1, 0.04f)), kInteraction),
+             "spread", "warning: dimension 1: q01..q99 is ["},
         Rule{"UnitsOfExperts", expert_and(changed(kExpert, scaled(1, 0.1f)), kInteraction), "units",
              "warning: dimension 1: spreads over 0.17", "b.hdf5: other units?"}),
     [](const auto& info) { return info.param.name; });
@@ -243,10 +296,17 @@ TEST(Validate, UnitsOfSeveralExpertSources) {
   TempDir dir;
   const std::string a = record(dir, changed(kExpert, scaled(1, 0.1f)));
   const std::string b = record(dir, {.name = "b.hdf5", .episodes = kExpert.episodes, .seed = 3});
-  const std::string c = record(dir, {.name = "c.hdf5", .episodes = kTwelve, .change = scaled(2, 0.1f), .seed = 4});
-  const std::string text = found(validated({c}, [&](DataOptions& o) { o.expert = {{.path = a}, {.path = b}}; }), "units");
-  EXPECT_THAT(text, AllOf(HasSubstr("dimension 1: spreads over 0.1"), HasSubstr(" in " + a + " and over 1.7"), HasSubstr(" in " + b)));
-  EXPECT_THAT(text, AllOf(HasSubstr("dimension 2: spreads over 1.7"), HasSubstr(" in the expert sources and over 0.1"), HasSubstr(" in " + c)));
+  const std::string c =
+      record(dir, {.name = "c.hdf5", .episodes = kTwelve, .change = scaled(2, 0.1f), .seed = 4});
+  const std::string text = found(validated({c},
+                                           [&](DataOptions& o) {
+                                             o.expert = {{.path = a}, {.path = b}};
+                                           }),
+                                 "units");
+  EXPECT_THAT(text, AllOf(HasSubstr("dimension 1: spreads over 0.1"), HasSubstr(" in " + a + " and over 1.7"),
+                          HasSubstr(" in " + b)));
+  EXPECT_THAT(text, AllOf(HasSubstr("dimension 2: spreads over 1.7"),
+                          HasSubstr(" in the expert sources and over 0.1"), HasSubstr(" in " + c)));
 }
 
 // ---- totals ----

@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "audit/names.h"
-#include "apo/base/random.h"
 #include "apo/audit/inspect.h"
 #include "apo/audit/validate.h"
+#include "apo/base/random.h"
+#include "audit/names.h"
 #include "data/recordings.h"
 #include "support/temp_dir.h"
 
@@ -50,7 +50,8 @@ inline std::string record(const apo::testing::TempDir& dir, const Recording& r) 
   return path.string();
 }
 
-inline Validation validated(const std::vector<std::string>& paths, const std::function<void(DataOptions&)>& change = nullptr,
+inline Validation validated(const std::vector<std::string>& paths,
+                            const std::function<void(DataOptions&)>& change = nullptr,
                             bool pools_needed = true, const PolicyInputs& inputs = {}) {
   DataOptions options = options_for_paths(paths);
   options.labels.steps_before_intervention = 3;
@@ -68,7 +69,8 @@ inline std::string found(const Validation& validation, const std::string& name) 
   for (const CheckResult& check : validation.checks) {
     if (check.name != name) continue;
     std::string text;
-    for (const Finding& finding : check.findings) text += std::string(to_string(finding.severity)) + ": " + finding.message + "\n";
+    for (const Finding& finding : check.findings)
+      text += std::string(to_string(finding.severity)) + ": " + finding.message + "\n";
     return text;
   }
   return "no such check";

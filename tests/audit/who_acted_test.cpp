@@ -3,11 +3,11 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include "audit/names.h"
 #include "apo/audit/inspect.h"
 #include "apo/audit/validate.h"
-#include "data/recordings.h"
+#include "audit/names.h"
 #include "audit/validations.h"
+#include "data/recordings.h"
 #include "support/temp_dir.h"
 
 namespace apo::audit {

@@ -1,8 +1,9 @@
 // One changed byte anywhere in a manifest: refused, or read; and no name leads out of its directory.
+#include "support/byte_flips.h"
+
 #include <gmock/gmock.h>
 
 #include "base/manifest.h"
-#include "support/byte_flips.h"
 #include "support/temp_dir.h"
 
 namespace apo {

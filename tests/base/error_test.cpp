@@ -56,9 +56,7 @@ TEST(Error, AssertIsOurMistakeNotTheUsers) {
   }
 }
 
-TEST(Error, ConcatJoinsWhateverCanBeStreamed) {
-  EXPECT_EQ(concat("a", 1, 'c', std::string("d")), "a1cd");
-}
+TEST(Error, ConcatJoinsWhateverCanBeStreamed) { EXPECT_EQ(concat("a", 1, 'c', std::string("d")), "a1cd"); }
 
 }  // namespace
 }  // namespace apo

@@ -261,17 +261,20 @@ TEST(AtomicFile, LinksAreReplacedAndDevicesStay) {
   EXPECT_EQ(read_file(dir / "victim"), "secret");
   EXPECT_EQ(read_file(dir / "x"), "new");
   EXPECT_FALSE(fs::is_symlink(dir / "x"));
-  EXPECT_THAT(error_of<RunError>([] { write_file_atomic("/dev/null", "new"); }), HasSubstr("/dev/null: cannot replace"));
+  EXPECT_THAT(error_of<RunError>([] { write_file_atomic("/dev/null", "new"); }),
+              HasSubstr("/dev/null: cannot replace"));
 }
 
 TEST(LineWriter, LinksAndPipesAreNotFollowed) {
   const TempDir dir;
   std::ofstream(dir / "victim") << "secret";
   fs::create_symlink("victim", dir / "metrics.jsonl");
-  EXPECT_THAT(error_of<RunError>([&] { LineWriter(dir / "metrics.jsonl", 0); }), HasSubstr("metrics.jsonl: cannot open for writing: it is a link"));
+  EXPECT_THAT(error_of<RunError>([&] { LineWriter(dir / "metrics.jsonl", 0); }),
+              HasSubstr("metrics.jsonl: cannot open for writing: it is a link"));
   EXPECT_EQ(read_file(dir / "victim"), "secret");
   ASSERT_EQ(::mkfifo((dir / "pipe").c_str(), 0600), 0);
-  EXPECT_THAT(error_of<RunError>([&] { LineWriter(dir / "pipe", 0); }), HasSubstr("pipe: cannot open for writing"));
+  EXPECT_THAT(error_of<RunError>([&] { LineWriter(dir / "pipe", 0); }),
+              HasSubstr("pipe: cannot open for writing"));
 }
 
 TEST(AtomicDirectory, ATrailingSlashChangesNothing) {
@@ -305,7 +308,9 @@ TEST(DirectoryLock, HoldsAgainstOtherProcesses) {
     return exit_code_of_child([&] {
       const std::string message = error_of<RunError>([&] { const DirectoryLock lock(dir / "run"); });
       if (message.empty()) return 0;
-      return message == concat((dir / "run").string(), ": in use by another process (pid ", ::getppid(), ")") ? 1 : 2;
+      return message == concat((dir / "run").string(), ": in use by another process (pid ", ::getppid(), ")")
+                 ? 1
+                 : 2;
     });
   };
   {

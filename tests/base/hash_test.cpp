@@ -18,7 +18,8 @@ using apo::testing::message_of;
 using apo::testing::TempDir;
 using ::testing::HasSubstr;
 
-// Golden: printf '' | xxhsum -H2, printf 'action preference' | xxhsum -H2, printf 'ab%.0s' {1..500} | xxhsum -H2
+// Golden: printf '' | xxhsum -H2, printf 'action preference' | xxhsum -H2, printf 'ab%.0s' {1..500} | xxhsum
+// -H2
 TEST(ContentHash, IsWhatXxhsumPrints) {
   EXPECT_EQ(content_hash(""), "99aa06d3014798d86001c324468d497f");
   EXPECT_EQ(content_hash("action preference"), "20e8038c5aa663c76cd1781efcdcd5c8");
@@ -43,7 +44,8 @@ TEST(ContentHash, NumbersAreEightBytesTheLowestFirst) {
   ContentHash hash;
   hash.add_number(-2);
   hash.add_number(0x0102);
-  EXPECT_EQ(hash.text(), content_hash(std::string_view("\xfe\xff\xff\xff\xff\xff\xff\xff\x02\x01\0\0\0\0\0\0", 16)));
+  EXPECT_EQ(hash.text(),
+            content_hash(std::string_view("\xfe\xff\xff\xff\xff\xff\xff\xff\x02\x01\0\0\0\0\0\0", 16)));
 }
 
 TEST(ContentHash, TextsDoNotRunIntoEachOther) {
@@ -57,8 +59,10 @@ TEST(ContentHash, TextsDoNotRunIntoEachOther) {
 
 TEST(ContentHash, OfAFileThatIsNotThereNamesIt) {
   const TempDir dir;
-  EXPECT_THAT(message_of<DataError>([&] { file_hash(dir / "none"); }), HasSubstr((dir / "none").string() + ": cannot open"));
-  EXPECT_THAT(message_of<DataError>([&] { file_hash(dir.path()); }), HasSubstr(": cannot read: Is a directory"));
+  EXPECT_THAT(message_of<DataError>([&] { file_hash(dir / "none"); }),
+              HasSubstr((dir / "none").string() + ": cannot open"));
+  EXPECT_THAT(message_of<DataError>([&] { file_hash(dir.path()); }),
+              HasSubstr(": cannot read: Is a directory"));
 }
 
 }  // namespace

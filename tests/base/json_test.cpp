@@ -59,9 +59,8 @@ TEST(JsonExcerpt, IsShortAndCutsNoCharacter) {
 }
 
 TEST(JsonField, ReadsWhatIsThere) {
-  const json value = json::parse(
-      R"({"a": {"b": [1, 2.0]}, "t": "x", "n": null, "f": 2.5, "yes": true,)"
-      R"("m": {"z": 3, "y": 4}, "long": [["p"], []]})");
+  const json value = json::parse(R"({"a": {"b": [1, 2.0]}, "t": "x", "n": null, "f": 2.5, "yes": true,)"
+                                 R"("m": {"z": 3, "y": 4}, "long": [["p"], []]})");
   const JsonField root(&value, "f.json");
   EXPECT_THAT(root["a"]["b"].get<std::vector<int>>(), ElementsAre(1, 2));
   EXPECT_THAT(root["a"]["b"].get<std::vector<double>>(), ElementsAre(1, 2));
@@ -90,8 +89,8 @@ TEST(JsonField, ReadsWhatIsThere) {
 }
 
 TEST(JsonField, NamesFileKeyExpectedAndFound) {
-  const json value = json::parse(
-      R"({"a": {"b": [1, "two", 2.5]}, "n": null, "large": 18446744073709551615, "up": "../x"})");
+  const json value =
+      json::parse(R"({"a": {"b": [1, "two", 2.5]}, "n": null, "large": 18446744073709551615, "up": "../x"})");
   const JsonField root(&value, "f.json");
   EXPECT_EQ(complaint([&] { root["a"]["b"].get<std::vector<int>>(); }),
             "f.json: a.b[1]: expected a whole number, found \"two\"");

@@ -13,8 +13,8 @@ struct Head {
   at::Tensor hidden = at::randn({3, 4, 5}, at::kDouble).set_requires_grad(true);
   at::Tensor weight = at::randn({kVocabulary, 5}, at::kDouble).set_requires_grad(true);
   Logits logits(int64_t piece_bytes) const {
-    return {hidden, kVocabulary, [weight = weight](const at::Tensor& rows) { return at::linear(rows, weight); },
-            piece_bytes};
+    return {hidden, kVocabulary,
+            [weight = weight](const at::Tensor& rows) { return at::linear(rows, weight); }, piece_bytes};
   }
 };
 
@@ -53,7 +53,8 @@ TEST(Logits, FewAreMadeAtOnceAndManyWhenTheyAreRead) {
 // Pieces of 5, 5 and 2 rows, of 1 row, and of more than there are.
 TEST(Logits, PiecesEqualTheWhole) {
   const Head head;
-  const at::Tensor tokens = at::randint(0, kVocabulary, {3, 4}, at::kLong), upstream = at::randn({3, 4}, at::kDouble);
+  const at::Tensor tokens = at::randint(0, kVocabulary, {3, 4}, at::kLong),
+                   upstream = at::randn({3, 4}, at::kDouble);
   const auto gradients = [&](const Logits& logits, std::vector<int64_t>& rows) {
     const at::Tensor found = logits.read([&rows, tokens](const Logits::Piece& piece) {
       rows.push_back(piece.repeated ? -1 : piece.end - piece.begin);
@@ -82,7 +83,8 @@ TEST(Logits, TheSameRowsOfOtherLogits) {
   for (const int64_t bytes : {5 * kRowBytes, int64_t{1} << 20})
     head.logits(5 * kRowBytes).read([&](const Logits::Piece& piece) {
       const at::Tensor rows = piece.of(other.logits(bytes));
-      EXPECT_TRUE(rows.allclose(other.logits(1 << 20).whole().flatten(0, 1).slice(0, piece.begin, piece.end).unsqueeze(0)));
+      EXPECT_TRUE(rows.allclose(
+          other.logits(1 << 20).whole().flatten(0, 1).slice(0, piece.begin, piece.end).unsqueeze(0)));
       return piece.logits.select(-1, 0);
     });
 }
@@ -93,7 +95,8 @@ TEST(Logits, DetachedOnesHaveNoGradient) {
     const Logits logits = head.logits(bytes).detach();
     EXPECT_FALSE(logits.whole().requires_grad());
     const at::Tensor other = at::ones({3, 4}, at::kDouble).set_requires_grad(true);
-    const at::Tensor read = logits.read([&](const Logits::Piece& piece) { return piece.logits.select(-1, 0) * piece.of(other); });
+    const at::Tensor read =
+        logits.read([&](const Logits::Piece& piece) { return piece.logits.select(-1, 0) * piece.of(other); });
     read.sum().backward();
     EXPECT_TRUE(other.grad().defined());
     EXPECT_FALSE(head.hidden.grad().defined() || head.weight.grad().defined()) << bytes;

@@ -3,7 +3,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
 #include <unistd.h>
 
 #include <fstream>
@@ -49,9 +48,12 @@ TEST(Manifest, RemovesWhatItNamesAndNothingElse) {
   EXPECT_TRUE(manifest.found());
   EXPECT_THAT(manifest.strangers({"metrics.jsonl", "checkpoints"}),
               ElementsAre("checkpoints/005000/weights", "checkpoints/step-2/notes.txt"));
-  EXPECT_THAT(message_of<ConfigError>([&] { manifest.refuse_strangers({"metrics.jsonl", "checkpoints"}); }),
-              AllOf(HasSubstr("run.dir: here: in the way: checkpoints/005000/weights, checkpoints/step-2/notes.txt"),
-                    HasSubstr("nothing was removed")));
+  EXPECT_THAT(
+      message_of<ConfigError>([&] {
+        manifest.refuse_strangers({"metrics.jsonl", "checkpoints"});
+      }),
+      AllOf(HasSubstr("run.dir: here: in the way: checkpoints/005000/weights, checkpoints/step-2/notes.txt"),
+            HasSubstr("nothing was removed")));
   manifest.remove({"metrics.jsonl", "checkpoints"});
   EXPECT_FALSE(fs::exists(dir / "metrics.jsonl"));
   EXPECT_FALSE(fs::exists(dir / "checkpoints/step-2/policy"));
@@ -76,7 +78,8 @@ TEST(Manifest, NothingIsClaimedThatIsThereAlready) {
   Manifest manifest(dir.path(), "run.dir");
   put(dir / "results.json", "theirs");
   put(dir / "round-1/interactions-correction-3.webp");
-  EXPECT_THAT(message_of<ConfigError>([&] { manifest.claim({"results.json"}); }), HasSubstr("in the way: results.json; no apo-manifest.json"));
+  EXPECT_THAT(message_of<ConfigError>([&] { manifest.claim({"results.json"}); }),
+              HasSubstr("in the way: results.json; no apo-manifest.json"));
   EXPECT_THAT(message_of<ConfigError>([&] { manifest.claim({"round-1/interactions-correction-*"}); }),
               HasSubstr("interactions-correction-3.webp"));
   EXPECT_FALSE(fs::exists(dir / Manifest::kFile));
@@ -163,9 +166,11 @@ TEST(Manifest, WhatIsMovedIsVouchedForThere) {
 
 TEST(Manifest, SomethingElseOfThatNameIsAnError) {
   const TempDir dir;
-  for (const char* text : {"", "[]", "{\"entries\": [\"config.yaml\"]}", "{\"what\": \"apo-manifest\", \"entries\": [3]}"}) {
+  for (const char* text :
+       {"", "[]", "{\"entries\": [\"config.yaml\"]}", "{\"what\": \"apo-manifest\", \"entries\": [3]}"}) {
     put(dir / Manifest::kFile, text);
-    EXPECT_THAT(message_of<DataError>([&] { const Manifest manifest(dir.path(), "run.dir"); }), HasSubstr("apo-manifest.json: expected"))
+    EXPECT_THAT(message_of<DataError>([&] { const Manifest manifest(dir.path(), "run.dir"); }),
+                HasSubstr("apo-manifest.json: expected"))
         << text;
   }
 }

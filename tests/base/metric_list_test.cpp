@@ -24,8 +24,12 @@ TEST(MetricList, NamesEachMetricOnceAndSaysWhatItIs) {
 }
 
 TEST(MetricList, IsATableWhoseCellsHoldTheirBars) {
-  EXPECT_THAT(metric_table(), HasSubstr("| `reference_kl` | nats a token | mean KL(reference \\|\\| policy) over"));
-  EXPECT_THAT(metric_table(), HasSubstr("| `step_seconds` | s | of the whole step, waiting for data included | max | Time of a step |"));
+  EXPECT_THAT(metric_table(),
+              HasSubstr("| `reference_kl` | nats a token | mean KL(reference \\|\\| policy) over"));
+  EXPECT_THAT(
+      metric_table(),
+      HasSubstr(
+          "| `step_seconds` | s | of the whole step, waiting for data included | max | Time of a step |"));
 }
 
 }  // namespace

@@ -29,12 +29,14 @@ TEST(Output, OnlyItsOwnKindIsReplaced) {
   };
   EXPECT_EQ(refused(""), "(nothing thrown)");
   EXPECT_EQ(refused("{\"file\":\"a\",\"label\":\"desirable\"}\n{}\n"), "(nothing thrown)");
-  EXPECT_THAT(refused("\x89HDF\r\n"), AllOf(HasSubstr("--output: " + (dir / "out").string() + ": found a recording"),
-                                           HasSubstr("expected no file, or label lines")));
+  EXPECT_THAT(refused("\x89HDF\r\n"),
+              AllOf(HasSubstr("--output: " + (dir / "out").string() + ": found a recording"),
+                    HasSubstr("expected no file, or label lines")));
   EXPECT_THAT(refused("RIFF1234WEBPVP8 "), HasSubstr("a WebP picture"));
   EXPECT_THAT(refused("{\"file\":\"a\"}\n{\"label\":\"desirable\"}\n"), HasSubstr("other JSON"));
   EXPECT_THAT(refused("int main() {}"), HasSubstr("another file"));
-  EXPECT_EQ(message_of<ConfigError>([&] { check_output("--output", dir / "new/deep/out", labels); }), "(nothing thrown)");
+  EXPECT_EQ(message_of<ConfigError>([&] { check_output("--output", dir / "new/deep/out", labels); }),
+            "(nothing thrown)");
   EXPECT_TRUE(fs::is_empty(dir / "new/deep"));
 }
 
@@ -48,7 +50,8 @@ TEST(Output, LinksDirectoriesAndDevicesStay) {
                                                                    {dir / "link", "a link"},
                                                                    {dir / "broken", "a link"},
                                                                    {"/dev/null", "no plain file"}})
-    EXPECT_THAT(message_of<ConfigError>([&] { check_output("--output", name, tables); }), HasSubstr("found " + found));
+    EXPECT_THAT(message_of<ConfigError>([&] { check_output("--output", name, tables); }),
+                HasSubstr("found " + found));
 }
 
 TEST(Output, APlaceThatCannotBeWrittenIsToldAtOnce) {
@@ -56,7 +59,8 @@ TEST(Output, APlaceThatCannotBeWrittenIsToldAtOnce) {
   std::ofstream(dir / "file") << "x";
   EXPECT_THAT(message_of<RunError>([&] { check_output("--output", dir / "file/out", webp_picture()); }),
               HasSubstr((dir / "file").string()));
-  EXPECT_THAT(message_of<RunError>([&] { check_output("--output", "/proc/out", webp_picture()); }), HasSubstr("/proc/out"));
+  EXPECT_THAT(message_of<RunError>([&] { check_output("--output", "/proc/out", webp_picture()); }),
+              HasSubstr("/proc/out"));
 }
 
 }  // namespace

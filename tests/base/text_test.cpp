@@ -12,10 +12,10 @@ TEST(Utf8, IsWellFormed) {
   EXPECT_TRUE(is_utf8("lift the cube"));
   EXPECT_TRUE(is_utf8("Würfel 箱 🤖"));
   EXPECT_FALSE(is_utf8("\xff"));
-  EXPECT_FALSE(is_utf8("W\xfcrfel"));      // Latin-1
-  EXPECT_FALSE(is_utf8("\xc0\xaf"));       // overlong
-  EXPECT_FALSE(is_utf8("\xed\xa0\x80"));   // surrogate
-  EXPECT_FALSE(is_utf8("\xe7\xae"));       // cut short
+  EXPECT_FALSE(is_utf8("W\xfcrfel"));     // Latin-1
+  EXPECT_FALSE(is_utf8("\xc0\xaf"));      // overlong
+  EXPECT_FALSE(is_utf8("\xed\xa0\x80"));  // surrogate
+  EXPECT_FALSE(is_utf8("\xe7\xae"));      // cut short
 }
 
 TEST(Printable, ShowsWhatWouldActOnATerminal) {
@@ -23,8 +23,14 @@ TEST(Printable, ShowsWhatWouldActOnATerminal) {
   EXPECT_EQ(printable("a\nb\rc\td"), "a\\nb\\rc\\td");
   EXPECT_EQ(printable("\x1b[31mred\x1b]0;title\x07"), "\\u001b[31mred\\u001b]0;title\\u0007");
   EXPECT_EQ(printable(std::string_view("\0\x7f", 2)), "\\u0000\\u007f");
-  EXPECT_EQ(printable("\xc2\x9b" "31m"), "\\u009b31m") << "CSI as one character";
-  EXPECT_EQ(printable("\xe2\x80\xae" "gpj.exe"), "\\u202egpj.exe") << "right to left";
+  EXPECT_EQ(printable("\xc2\x9b"
+                      "31m"),
+            "\\u009b31m")
+      << "CSI as one character";
+  EXPECT_EQ(printable("\xe2\x80\xae"
+                      "gpj.exe"),
+            "\\u202egpj.exe")
+      << "right to left";
   EXPECT_EQ(printable("\xe2\x80\xa8\xe2\x81\xa6"), "\\u2028\\u2066");
   EXPECT_EQ(printable("W\xfcrfel \xed\xa0\x80"), "W\\xfcrfel \\xed\\xa0\\x80");
   EXPECT_EQ(printable(""), "");
@@ -60,7 +66,9 @@ TEST(Join, PutsTheSeparatorBetween) {
 TEST(Utf8Size, IsWhereTheFirstBadByteStands) {
   EXPECT_EQ(utf8_size(""), 0u);
   EXPECT_EQ(utf8_size("a\u00fc\u20ac\U0001f916"), 10u);
-  EXPECT_EQ(utf8_size("ab\xff" "c"), 2u);
+  EXPECT_EQ(utf8_size("ab\xff"
+                      "c"),
+            2u);
   EXPECT_EQ(utf8_size("a\u00fc\xe2\x82"), 3u);  // cut
   EXPECT_EQ(character_size("\u20ac and more"), 3u);
   EXPECT_EQ(character_size("\x82"), 0u);

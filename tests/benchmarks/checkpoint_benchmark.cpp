@@ -2,7 +2,8 @@
 //
 //   build/release/bin/checkpoint_benchmark
 //
-// Counters: file_MB; peak_MB, the resident memory's highest point above where it was before; peak_over_file, their ratio.
+// Counters: file_MB; peak_MB, the resident memory's highest point above where it was before; peak_over_file,
+// their ratio.
 // Writes 512 MB of bfloat16 weights to the temporary directory, and for the exports as much again.
 #include <benchmark/benchmark.h>
 #include <torch/types.h>

@@ -9,9 +9,7 @@ namespace {
 
 using apo::pictures::AugmentationOptions;
 
-at::Tensor picture(int64_t size) {
-  return at::randint(0, 256, {size, size, 3}, at::kLong).to(at::kByte);
-}
+at::Tensor picture(int64_t size) { return at::randint(0, 256, {size, size, 3}, at::kLong).to(at::kByte); }
 
 void augment(benchmark::State& state, const AugmentationOptions& options) {
   const at::Tensor image = picture(state.range(0));
@@ -29,7 +27,11 @@ void augment_light(benchmark::State& state) {
 BENCHMARK(augment_light)->Arg(64)->Arg(224);
 
 void augment_all(benchmark::State& state) {
-  augment(state, {.random_resized_crop_scale = 0.9, .shift_px = 2, .brightness = 0.2, .contrast = 0.2, .saturation = 0.2,
+  augment(state, {.random_resized_crop_scale = 0.9,
+                  .shift_px = 2,
+                  .brightness = 0.2,
+                  .contrast = 0.2,
+                  .saturation = 0.2,
                   .hue = 0.05});
 }
 BENCHMARK(augment_all)->Arg(64)->Arg(224);

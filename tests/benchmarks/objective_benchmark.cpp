@@ -5,9 +5,9 @@
 //
 // Each case's argument is the number of threads. "plain" does the policy's forward and backward pass alone;
 // "apo" does the policy's forward and backward pass, the reference's forward pass, z0, weights and loss.
-// "head" begins with hidden states [8, 60, 512]: head, scores and loss of policy and reference, and all gradients, with a
-// vocabulary of pi0-FAST's size; "at_once" makes each of its logits in one tensor, "in_pieces" as a policy does. peak_MiB is
-// what this takes beyond hidden states and heads.
+// "head" begins with hidden states [8, 60, 512]: head, scores and loss of policy and reference, and all
+// gradients, with a vocabulary of pi0-FAST's size; "at_once" makes each of its logits in one tensor,
+// "in_pieces" as a policy does. peak_MiB is what this takes beyond hidden states and heads.
 #include <ATen/Parallel.h>
 #include <benchmark/benchmark.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
@@ -66,14 +66,16 @@ void apo(benchmark::State& state, at::ScalarType type, ObjectiveOptions options)
 void head(benchmark::State& state, int64_t vocabulary, int64_t piece_bytes, ObjectiveOptions options) {
   at::set_num_threads(static_cast<int>(state.range(0)));
   at::manual_seed(1);
-  const at::Tensor policy = at::randn({8, 60, 512}).set_requires_grad(true), reference = at::randn({8, 60, 512}),
-                   weight = at::randn({vocabulary, 512}) * 0.05;
+  const at::Tensor policy = at::randn({8, 60, 512}).set_requires_grad(true),
+                   reference = at::randn({8, 60, 512}), weight = at::randn({vocabulary, 512}) * 0.05;
   Batch batch;
   batch.tokens = at::randint(0, vocabulary, {8, 60}, at::kLong);
   batch.desirable = at::arange(8, at::kLong).remainder(4).ne(3);
   batch.action_l1 = at::rand({8});
   const auto logits = [&](const at::Tensor& hidden) {
-    return Score{{hidden, vocabulary, [&](const at::Tensor& rows) { return at::linear(rows, weight); }, piece_bytes}, {}};
+    return Score{
+        {hidden, vocabulary, [&](const at::Tensor& rows) { return at::linear(rows, weight); }, piece_bytes},
+        {}};
   };
   int64_t peak = 0;
   for (auto _ : state) {
@@ -100,13 +102,20 @@ BENCHMARK(plain)->Apply(threads);
 BENCHMARK(token_log_probs_alone)->Apply(threads);
 BENCHMARK_CAPTURE(apo, shifted_labels, at::kFloat, {.reference_kl_weight = 0})->Apply(threads);
 BENCHMARK_CAPTURE(apo, held, at::kFloat, {})->Apply(threads);
-BENCHMARK_CAPTURE(apo, exact, at::kFloat, {.z0 = Z0Estimator::exact, .reference_kl_weight = 0})->Apply(threads);
-BENCHMARK_CAPTURE(apo, smooth_labels, at::kFloat, {.reference_kl_weight = 0, .label_smoothing_bins = 3.0})->Apply(threads);
+BENCHMARK_CAPTURE(apo, exact, at::kFloat, {.z0 = Z0Estimator::exact, .reference_kl_weight = 0})
+    ->Apply(threads);
+BENCHMARK_CAPTURE(apo, smooth_labels, at::kFloat, {.reference_kl_weight = 0, .label_smoothing_bins = 3.0})
+    ->Apply(threads);
 BENCHMARK_CAPTURE(apo, bfloat16, at::kBFloat16, {.reference_kl_weight = 0})->Apply(threads);
-BENCHMARK_CAPTURE(head, at_once_32064, 32064, std::numeric_limits<int64_t>::max(), {.reference_kl_weight = 0})->Apply(threads);
-BENCHMARK_CAPTURE(head, in_pieces_32064, 32064, Logits::kPieceBytes, {.reference_kl_weight = 0})->Apply(threads);
-BENCHMARK_CAPTURE(head, at_once_257152, 257152, std::numeric_limits<int64_t>::max(), {.reference_kl_weight = 0})->Apply(threads);
-BENCHMARK_CAPTURE(head, in_pieces_257152, 257152, Logits::kPieceBytes, {.reference_kl_weight = 0})->Apply(threads);
+BENCHMARK_CAPTURE(head, at_once_32064, 32064, std::numeric_limits<int64_t>::max(), {.reference_kl_weight = 0})
+    ->Apply(threads);
+BENCHMARK_CAPTURE(head, in_pieces_32064, 32064, Logits::kPieceBytes, {.reference_kl_weight = 0})
+    ->Apply(threads);
+BENCHMARK_CAPTURE(head, at_once_257152, 257152, std::numeric_limits<int64_t>::max(),
+                  {.reference_kl_weight = 0})
+    ->Apply(threads);
+BENCHMARK_CAPTURE(head, in_pieces_257152, 257152, Logits::kPieceBytes, {.reference_kl_weight = 0})
+    ->Apply(threads);
 BENCHMARK_CAPTURE(head, held_at_once_257152, 257152, std::numeric_limits<int64_t>::max(), {})->Apply(threads);
 BENCHMARK_CAPTURE(head, held_in_pieces_257152, 257152, Logits::kPieceBytes, {})->Apply(threads);
 

@@ -1,5 +1,5 @@
-// Decoding, scoring and a training step of an OpenVLA checkpoint; tests/benchmarks/openvla_generate.py is transformers' generate
-// and tests/benchmarks/openvla_step.py the released training step on the same.
+// Decoding, scoring and a training step of an OpenVLA checkpoint; tests/benchmarks/openvla_generate.py is
+// transformers' generate and tests/benchmarks/openvla_step.py the released training step on the same.
 //
 //   python scripts/openvla/make_checkpoint.py --size mid runs/openvla_mid
 //   APO_BENCHMARK_CHECKPOINT=runs/openvla_mid OMP_NUM_THREADS=2 build/release/bin/openvla_benchmark
@@ -10,8 +10,8 @@
 #include <array>
 #include <cstdlib>
 
-#include "apo/models/registry.h"
 #include "apo/models/reference.h"
+#include "apo/models/registry.h"
 #include "apo/training/optimizer.h"
 #include "training/learner.h"
 
@@ -39,8 +39,8 @@ std::vector<Observation> pictures(int64_t count) {
   return observations;
 }
 
-// Observations to seven tokens: preprocessing, towers, prefill, six more steps; over the whole vocabulary, as transformers'
-// generate, or among the action tokens, as a policy does by default.
+// Observations to seven tokens: preprocessing, towers, prefill, six more steps; over the whole vocabulary, as
+// transformers' generate, or among the action tokens, as a policy does by default.
 void greedy_decode(benchmark::State& state) {
   const auto policy = checkpoint_policy(state.range(1) != 0 ? "bfloat16" : "float32", state.range(2) != 0);
   if (!policy) return state.SkipWithError("set APO_BENCHMARK_CHECKPOINT to a checkpoint directory");
@@ -69,8 +69,9 @@ void score(benchmark::State& state) {
 }
 BENCHMARK(score)->Arg(1)->Arg(2)->UseRealTime()->Unit(benchmark::kMillisecond);
 
-// Forward of policy and reference, objective, backward and Adam on 8 samples, with a fresh adapter of rank 32 on every
-// linear layer; pictures and actions are decoded before. Peak memory: `/usr/bin/time -v` of this benchmark alone.
+// Forward of policy and reference, objective, backward and Adam on 8 samples, with a fresh adapter of rank 32
+// on every linear layer; pictures and actions are decoded before. Peak memory: `/usr/bin/time -v` of this
+// benchmark alone.
 void train_step(benchmark::State& state) {
   const char* path = std::getenv("APO_BENCHMARK_CHECKPOINT");
   if (path == nullptr) return state.SkipWithError("set APO_BENCHMARK_CHECKPOINT to a checkpoint directory");

@@ -1,5 +1,5 @@
-// One training step and one batch of decoded actions of the built-in policy; tests/benchmarks/policy_step.py is the
-// same network in eager PyTorch.
+// One training step and one batch of decoded actions of the built-in policy; tests/benchmarks/policy_step.py
+// is the same network in eager PyTorch.
 //
 //   OMP_NUM_THREADS=1 build/release/bin/policy_step_benchmark
 #include <ATen/Parallel.h>
@@ -17,12 +17,12 @@ std::unique_ptr<SmallPolicy> tabletop_policy() {
   const auto spread = [](size_t n) {
     const std::vector<double> zero(n, 0), one(n, 1), minus(n, -1);
     return tokenizers::VectorStatistics{.mean = zero,
-                                  .std = one,
-                                  .min = minus,
-                                  .max = one,
-                                  .q01 = minus,
-                                  .q99 = one,
-                                  .mask = std::vector<bool>(n, true)};
+                                        .std = one,
+                                        .min = minus,
+                                        .max = one,
+                                        .q01 = minus,
+                                        .q99 = one,
+                                        .mask = std::vector<bool>(n, true)};
   };
   Preprocessing preprocessing;
   preprocessing.cameras = {"front"};
@@ -37,7 +37,8 @@ std::unique_ptr<SmallPolicy> tabletop_policy() {
 struct Batch {
   explicit Batch(int64_t size) {
     at::manual_seed(0);
-    input.images = (at::rand({size, 64, 64, 3}) - 0.5).permute({0, 3, 1, 2}).unsqueeze(1);  // as `encode` makes them
+    // as `encode` makes them
+    input.images = (at::rand({size, 64, 64, 3}) - 0.5).permute({0, 3, 1, 2}).unsqueeze(1);
     input.prompt = at::randint(2, 8, {size, 5}, at::kLong);
     input.state = at::randn({size, 2});
     tokens.ids = at::randint(0, 256, {size, 7}, at::kLong);
@@ -70,7 +71,8 @@ void train_step(benchmark::State& state) {
   }
   for (auto _ : state) {
     for (at::Tensor& parameter : parameters) parameter.mutable_grad() = at::Tensor();
-    const at::Tensor log_probs = policy->score(batch.input, batch.tokens, nullptr).logits.whole().log_softmax(-1);
+    const at::Tensor log_probs =
+        policy->score(batch.input, batch.tokens, nullptr).logits.whole().log_softmax(-1);
     const at::Tensor targets = at::embedding(batch.labels, batch.tokens.ids);
     const at::Tensor loss = -(targets * log_probs).sum(-1).mean();
     loss.backward();

@@ -296,13 +296,16 @@ TEST(Extends, ErrorsNameTheFileInWhichTheyAre) {
   EXPECT_EQ(error("extends: base.yaml\n"),
             (dir / "base.yaml").string() + ":2: unknown key 'sed' (did you mean 'seed'?)");
   const std::string first = (dir / "run.yaml").string() + ":1: extends: ";
-  EXPECT_EQ(error("extends: bas.yaml\n"),
-            first + "expected the path of a config or the name of a shipped one, found 'bas.yaml', and there is no file " +
-                (dir / "bas.yaml").string());
+  EXPECT_EQ(error("extends: bas.yaml\n"), first +
+                                              "expected the path of a config or the name of a shipped one, "
+                                              "found 'bas.yaml', and there is no file " +
+                                              (dir / "bas.yaml").string());
   EXPECT_EQ(error("extends: [base.yaml]\n"), first + "expected the path of a config, found a list");
   EXPECT_EQ(error("extends:\n"), first + "expected the path of a config, found nothing (null)");
-  EXPECT_EQ(error("extends: .\n"), first + "expected the path of a config or the name of a shipped one, found '.', and there is no file " +
-                                       (dir / ".").string());
+  EXPECT_EQ(
+      error("extends: .\n"),
+      first + "expected the path of a config or the name of a shipped one, found '.', and there is no file " +
+          (dir / ".").string());
   // what is found is what is read: beyond a linked folder, too
   std::filesystem::create_directories(dir / "real/sub");
   std::filesystem::create_directory_symlink("real/sub", dir / "link");

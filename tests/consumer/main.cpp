@@ -1,4 +1,5 @@
-// Computes an APO loss and its gradient with the installed library: three samples, two action tokens, four bins.
+// Computes an APO loss and its gradient with the installed library: three samples, two action tokens, four
+// bins.
 #include <apo/objective/objective.h>
 #include <torch/types.h>
 
@@ -11,11 +12,11 @@ int main() {
   const at::Tensor policy = reference.clone().set_requires_grad(true);
 
   objective::ObjectiveInput input;
-  input.policy_logits = policy;                                                     // [B, T, V]
-  input.reference_logits = reference;                                               // [B, T, V]
-  input.tokens = torch::tensor({0, 1, 2, 3, 1, 2}, torch::kLong).reshape({3, 2});   // [B, T]
-  input.desirable = torch::tensor({true, true, false});                             // [B]
-  input.action_l1 = torch::tensor({0.2f, 0.6f, 0.5f});                              // [B]
+  input.policy_logits = policy;                                                    // [B, T, V]
+  input.reference_logits = reference;                                              // [B, T, V]
+  input.tokens = torch::tensor({0, 1, 2, 3, 1, 2}, torch::kLong).reshape({3, 2});  // [B, T]
+  input.desirable = torch::tensor({true, true, false});                            // [B]
+  input.action_l1 = torch::tensor({0.2f, 0.6f, 0.5f});                             // [B]
   const objective::ObjectiveOutput out = objective::apo_loss(input, {.beta = 0.1});
   out.loss.backward();
 

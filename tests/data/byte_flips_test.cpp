@@ -1,5 +1,7 @@
-// One changed byte anywhere in a recording never ends the program, and where a recording has hashes it is never read as
-// something else.
+// One changed byte anywhere in a recording never ends the program, and where a recording has hashes it is
+// never read as something else.
+#include "support/byte_flips.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -10,7 +12,6 @@
 #include "data/guard.h"
 #include "data/seal.h"
 #include "recordings.h"
-#include "support/byte_flips.h"
 #include "support/temp_dir.h"
 
 namespace apo::data {
@@ -72,40 +73,48 @@ TEST(ByteFlips, NoneInAFileOfOursIsReadAsSomethingElse) {
   }
   const FlipCounts counts = flip_bytes(
       dir / "ours.hdf5", dir / "flipped.hdf5", 400, [&dir] { return content(dir / "flipped.hdf5"); },
-      [](size_t byte, const std::string&) { ADD_FAILURE() << "byte " << byte << " changed what was read, without a word"; });
+      [](size_t byte, const std::string&) {
+        ADD_FAILURE() << "byte " << byte << " changed what was read, without a word";
+      });
   EXPECT_GT(counts.refused, 0);
-  EXPECT_GT(counts.same, 0);   // much of a small file is room that nothing uses
+  EXPECT_GT(counts.same, 0);  // much of a small file is room that nothing uses
 }
 
-// Written by h5py, with texts of variable length, and without hashes: what is read as something else cannot be known.
+// Written by h5py, with texts of variable length, and without hashes: what is read as something else cannot
+// be known.
 TEST(ByteFlips, NoneInAFileOfH5pyEndsTheProgram) {
   const TempDir dir;
   hdf5::set_reading_limit(2);
-  for (const char* layout : {"apo", "libero", "mimicgen", "released_demo", "released_interaction", "robomimic", "sirius"}) {
+  for (const char* layout :
+       {"apo", "libero", "mimicgen", "released_demo", "released_interaction", "robomimic", "sirius"}) {
     const std::string golden = concat("tests/data/goldens/layouts/", layout, ".hdf5");
     const FlipCounts counts = flip_bytes(
-        fs::path(APO_SOURCE_DIR) / golden, dir / "flipped.hdf5", 100, [&dir] { return content(dir / "flipped.hdf5", "lift"); },
-        [](size_t, const std::string&) {});
+        fs::path(APO_SOURCE_DIR) / golden, dir / "flipped.hdf5", 100,
+        [&dir] { return content(dir / "flipped.hdf5", "lift"); }, [](size_t, const std::string&) {});
     EXPECT_GT(counts.refused, 0) << golden;
   }
 }
 
-// Recording goes on in a damaged file of ours: it is refused, or what was in it is still there behind what is new.
+// Recording goes on in a damaged file of ours: it is refused, or what was in it is still there behind what is
+// new.
 TEST(ByteFlips, NoneInAFileThatIsAppendedToEndsTheProgram) {
   const TempDir dir;
   hdf5::set_reading_limit(2);
   write_recording(dir / "ours.hdf5", {"pph", "pp"});
-  const FlipCounts counts = flip_bytes(dir / "ours.hdf5", dir / "flipped.hdf5", 100, [&dir]() -> std::string {
-    fs::remove(dir / "flipped.hdf5.journal");
-    try {
-      write_recording(dir / "flipped.hdf5", {"p"});
-    } catch (const RunError& error) {
-      return "";
-    }
-    return content(dir / "flipped.hdf5");
-  }, [](size_t byte, const std::string& what) {
-    if (!what.empty()) ADD_FAILURE() << "byte " << byte << " changed what was read, without a word";
-  });
+  const FlipCounts counts = flip_bytes(
+      dir / "ours.hdf5", dir / "flipped.hdf5", 100,
+      [&dir]() -> std::string {
+        fs::remove(dir / "flipped.hdf5.journal");
+        try {
+          write_recording(dir / "flipped.hdf5", {"p"});
+        } catch (const RunError& error) {
+          return "";
+        }
+        return content(dir / "flipped.hdf5");
+      },
+      [](size_t byte, const std::string& what) {
+        if (!what.empty()) ADD_FAILURE() << "byte " << byte << " changed what was read, without a word";
+      });
   EXPECT_GT(counts.same, 0);
 }
 
@@ -123,7 +132,8 @@ TEST(Hashes, OfAnEpisodeNoticeEveryByteOfItsData) {
     changed[at + i] ^= 1;
     write_file_atomic(dir / "changed.hdf5", changed);
     EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "changed.hdf5"); }),
-                HasSubstr("changed.hdf5: /data/demo_1: damaged or changed since it was recorded")) << "byte " << i;
+                HasSubstr("changed.hdf5: /data/demo_1: damaged or changed since it was recorded"))
+        << "byte " << i;
   }
   // the first episode's last picture begins with 14, 15, 16, ...
   std::string picture;
@@ -134,8 +144,9 @@ TEST(Hashes, OfAnEpisodeNoticeEveryByteOfItsData) {
   write_file_atomic(dir / "changed.hdf5", changed);
   const auto file = TrajectoryFile::open(dir / "changed.hdf5");
   EXPECT_NO_THROW(file->observation(0, 1));
-  EXPECT_THAT(data_error([&] { file->observation(0, 2); }),
-              HasSubstr("/data/demo_0/obs/front_image row 2: damaged or changed: not the picture that was recorded"));
+  EXPECT_THAT(
+      data_error([&] { file->observation(0, 2); }),
+      HasSubstr("/data/demo_0/obs/front_image row 2: damaged or changed: not the picture that was recorded"));
 }
 
 TEST(Hashes, WithoutThemAFileOfVersionTwoIsRefusedAndAnOlderOneIsRead) {
@@ -149,7 +160,9 @@ TEST(Hashes, WithoutThemAFileOfVersionTwoIsRefusedAndAnOlderOneIsRead) {
   }
   EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "ours.hdf5"); }),
               HasSubstr("/data/demo_0: expected attribute content_hash, found none"));
-  hdf5::Group::open_for_writing(dir / "ours.hdf5").group("data").set_attribute("apo_schema_version", int64_t{1});
+  hdf5::Group::open_for_writing(dir / "ours.hdf5")
+      .group("data")
+      .set_attribute("apo_schema_version", int64_t{1});
   EXPECT_EQ(TrajectoryFile::open(dir / "ours.hdf5")->num_episodes(), 1);
 }
 

@@ -6,7 +6,8 @@
 namespace apo::data {
 namespace {
 
-// One letter a step: p policy, h human, e expert. Actions count the steps; labels: d desirable, u undesirable, s skipped.
+// One letter a step: p policy, h human, e expert. Actions count the steps; labels: d desirable, u
+// undesirable, s skipped.
 EpisodeRecord episode_of(const std::string& who) {
   EpisodeRecord episode;
   for (size_t t = 0; t < who.size(); ++t) {
@@ -23,7 +24,9 @@ std::vector<LabelledStep> labels_of(const std::string& labels) {
   std::vector<LabelledStep> steps;
   for (const char label : labels) {
     LabelledStep& step = steps.emplace_back();
-    step.label = label == 'd' ? StepLabel::desirable : label == 'u' ? StepLabel::undesirable : StepLabel::skipped;
+    step.label = label == 'd'   ? StepLabel::desirable
+                 : label == 'u' ? StepLabel::undesirable
+                                : StepLabel::skipped;
   }
   return steps;
 }

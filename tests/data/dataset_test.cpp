@@ -64,14 +64,15 @@ TEST(Dataset, RefusesASourceOfWhichFiltersLeaveOutNearlyAll) {
     writer.begin_episode("lift the cube");
     for (int64_t id = 0; id < 20; ++id) {
       Step step = numbered_step(id, ActionSource::expert);
-      step.action = {0.003f, 0.004f, id < 19 ? 1.0f : 0.0f};   // the hand moves once
+      step.action = {0.003f, 0.004f, id < 19 ? 1.0f : 0.0f};  // the hand moves once
       writer.append(step);
     }
     writer.end_episode(true, "");
   }
   options.expert.push_back({.path = (dir / "metres.hdf5").string()});
   EXPECT_THAT(data_error([&] { Dataset(options).expect_enough_kept(); }),
-              AllOf(HasSubstr("metres.hdf5: filters leave out 19 of 20 steps"), HasSubstr("data.filter.min_motion 0.05")));
+              AllOf(HasSubstr("metres.hdf5: filters leave out 19 of 20 steps"),
+                    HasSubstr("data.filter.min_motion 0.05")));
   options.filter.max_share = 0.95;
   Dataset(options).expect_enough_kept();
 }
@@ -79,7 +80,7 @@ TEST(Dataset, RefusesASourceOfWhichFiltersLeaveOutNearlyAll) {
 TEST(Dataset, CompatibilityDecidesWhereFiltersStand) {
   TempDir dir;
   DataOptions options = two_sources(dir);
-  options.filter.min_motion = 0.85;   // step t moves by t / 10 + 0.5: the first four are idle
+  options.filter.min_motion = 0.85;  // step t moves by t / 10 + 0.5: the first four are idle
   EXPECT_EQ(Dataset(options).pool(Pool::undesirable), (std::vector<StepIndex>{{1, 0, 3}, {1, 0, 4}}));
   options.compatibility = DataCompatibility::released_code;
   EXPECT_EQ(Dataset(options).pool(Pool::undesirable), (std::vector<StepIndex>{{1, 0, 4}}));
@@ -161,13 +162,15 @@ TEST(Dataset, RefusesFilesThatDisagree) {
     writer.end_episode(true, "");
   }
   options.interactions.push_back({.path = (dir / "six.hdf5").string()});
-  EXPECT_THAT(data_error([&] { Dataset{options}; }),
-              AllOf(HasSubstr("six.hdf5"), HasSubstr("expected 3 numbers as in"), HasSubstr("expert.hdf5, found 6")));
+  EXPECT_THAT(
+      data_error([&] { Dataset{options}; }),
+      AllOf(HasSubstr("six.hdf5"), HasSubstr("expected 3 numbers as in"), HasSubstr("expert.hdf5, found 6")));
 }
 
 TEST(Dataset, ExpandsFilesDirectoriesAndGlobs) {
   TempDir dir;
-  for (const char* name : {"b10.hdf5", "b2.hdf5", "a.h5", "notes.txt", "b2.hdf5.journal"}) std::ofstream(dir / name) << "x";
+  for (const char* name : {"b10.hdf5", "b2.hdf5", "a.h5", "notes.txt", "b2.hdf5.journal"})
+    std::ofstream(dir / name) << "x";
   const auto names = [](const SourceOptions& source) {
     std::vector<std::string> names;
     for (const auto& path : expand_source(source)) names.push_back(path.filename());
@@ -176,8 +179,10 @@ TEST(Dataset, ExpandsFilesDirectoriesAndGlobs) {
   EXPECT_EQ(names({.path = dir.path().string()}), (std::vector<std::string>{"a.h5", "b2.hdf5", "b10.hdf5"}));
   EXPECT_EQ(names({.path = (dir / "b*").string()}), (std::vector<std::string>{"b2.hdf5", "b10.hdf5"}));
   EXPECT_EQ(names({.path = (dir / "a.h5").string()}), (std::vector<std::string>{"a.h5"}));
-  EXPECT_THAT(data_error([&] { names({.path = (dir / "c*.hdf5").string()}); }), HasSubstr("c*.hdf5: no file matches"));
-  EXPECT_THAT(data_error([&] { names({.path = (dir / "c.hdf5").string()}); }), HasSubstr("c.hdf5: no such file"));
+  EXPECT_THAT(data_error([&] { names({.path = (dir / "c*.hdf5").string()}); }),
+              HasSubstr("c*.hdf5: no file matches"));
+  EXPECT_THAT(data_error([&] { names({.path = (dir / "c.hdf5").string()}); }),
+              HasSubstr("c.hdf5: no such file"));
   std::filesystem::create_directory(dir / "none");
   EXPECT_THAT(data_error([&] { names({.path = (dir / "none").string()}); }),
               HasSubstr("none: expected a directory with *.hdf5 or *.h5 files, found none"));
@@ -203,9 +208,12 @@ TEST(DataOptions, ReadFromYaml) {
   EXPECT_EQ(options.compatibility, DataCompatibility::released_code);
   EXPECT_EQ(options.pools.undesirable, 0);
   EXPECT_EQ(options.augmentation.hue, 0.05);
-  EXPECT_EQ(config::print(options), config::print(config::load<DataOptions>(config::Document::from_text(config::print(options)))));
-  for (const char* bad : {"labels: {steps_before_intervention: -1}", "augmentation: {random_resized_crop_scale: 0}",
-                          "pools: {desirable: -0.1}", "filter: {max_share: 0}", "compatibility: relaesed", "expert: [{path: x, format: zarr}]"})
+  EXPECT_EQ(config::print(options),
+            config::print(config::load<DataOptions>(config::Document::from_text(config::print(options)))));
+  for (const char* bad :
+       {"labels: {steps_before_intervention: -1}", "augmentation: {random_resized_crop_scale: 0}",
+        "pools: {desirable: -0.1}", "filter: {max_share: 0}", "compatibility: relaesed",
+        "expert: [{path: x, format: zarr}]"})
     config_error([bad] { config::load<DataOptions>(config::Document::from_text(bad)); });
 }
 
@@ -239,8 +247,9 @@ TEST(PoolSampler, SharesOfEveryBatch) {
   // shares are normalised, and rounding gives the whole batch away: 10 * (1/2, 1/3, 1/6) = 5, 3.33, 1.67
   EXPECT_EQ(PoolSampler(dataset, {.desirable = 3, .intervention = 2, .undesirable = 1}, 10, 1).counts(),
             (std::array<int64_t, 3>{5, 3, 2}));
-  EXPECT_EQ(PoolSampler(dataset, {.desirable = 1, .intervention = 0, .undesirable = 0}, 10, 1).batches_per_epoch(),
-            (static_cast<int64_t>(dataset.pool(Pool::desirable).size()) + 9) / 10);
+  EXPECT_EQ(
+      PoolSampler(dataset, {.desirable = 1, .intervention = 0, .undesirable = 0}, 10, 1).batches_per_epoch(),
+      (static_cast<int64_t>(dataset.pool(Pool::desirable).size()) + 9) / 10);
 }
 
 TEST(PoolSampler, IsAPureFunctionOfSeedAndPosition) {
@@ -264,7 +273,8 @@ TEST(PoolSampler, EveryPassTakesEachStepOnce) {
   for (int64_t pass = 0; pass < 6; ++pass) {
     std::set<int32_t> seen;
     for (int64_t b = 0; b < static_cast<int64_t>(n) / 4; ++b) {
-      for (const StepIndex& index : sampler.batch(pass * static_cast<int64_t>(n) / 4 + b)) seen.insert(index.timestep);
+      for (const StepIndex& index : sampler.batch(pass * static_cast<int64_t>(n) / 4 + b))
+        seen.insert(index.timestep);
       if (b == 0) first_batches.insert(seen);
     }
     EXPECT_EQ(seen.size(), n);
@@ -289,16 +299,25 @@ TEST(PoolSampler, RefusesSharesThatCannotBeHad) {
   const Dataset dataset(options);
   EXPECT_THAT(config_error([&] { PoolSampler(dataset, {}, 16, 1); }),
               AllOf(HasSubstr("data.pools.intervention is 0.25, but the intervention pool is empty")));
-  EXPECT_THAT(config_error([&] { PoolSampler(dataset, {.desirable = 1, .intervention = 0, .undesirable = 0.5}, 16, 1); }),
+  EXPECT_THAT(config_error([&] {
+                PoolSampler(dataset, {.desirable = 1, .intervention = 0, .undesirable = 0.5}, 16, 1);
+              }),
               HasSubstr("data.pools.undesirable is 0.5"));
-  EXPECT_THAT(config_error([&] { PoolSampler(dataset, {.desirable = 0, .intervention = 0, .undesirable = 0}, 16, 1); }),
+  EXPECT_THAT(config_error([&] {
+                PoolSampler(dataset, {.desirable = 0, .intervention = 0, .undesirable = 0}, 16, 1);
+              }),
               HasSubstr("data.pools: expected shares with a positive sum"));
-  EXPECT_THAT(config_error([&] { PoolSampler(dataset, {.desirable = 1, .intervention = 0, .undesirable = 0}, 0, 1); }),
+  EXPECT_THAT(config_error(
+                  [&] { PoolSampler(dataset, {.desirable = 1, .intervention = 0, .undesirable = 0}, 0, 1); }),
               HasSubstr("train.batch_size: expected at least 1, found 0"));
-  EXPECT_EQ(PoolSampler(dataset, {.desirable = 1, .intervention = 0, .undesirable = 0}, 16, 1).batch(0).size(), 16u);
+  EXPECT_EQ(
+      PoolSampler(dataset, {.desirable = 1, .intervention = 0, .undesirable = 0}, 16, 1).batch(0).size(),
+      16u);
   const Dataset full(many_steps(dir));
-  EXPECT_THAT(config_error([&] { PoolSampler(full, {.desirable = 1, .intervention = 1, .undesirable = 0.01}, 4, 1); }),
-              HasSubstr("data.pools.undesirable is 0.01 of 2.01, which rounds to no sample at train.batch_size 4"));
+  EXPECT_THAT(
+      config_error(
+          [&] { PoolSampler(full, {.desirable = 1, .intervention = 1, .undesirable = 0.01}, 4, 1); }),
+      HasSubstr("data.pools.undesirable is 0.01 of 2.01, which rounds to no sample at train.batch_size 4"));
 }
 
 }  // namespace

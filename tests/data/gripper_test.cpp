@@ -15,10 +15,10 @@
 namespace apo::data {
 namespace {
 
+using apo::testing::message_of;
 using config::gripper_dimensions;
 using config::or_else;
 using config::recode_gripper;
-using apo::testing::message_of;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -51,7 +51,7 @@ TEST(Gripper, WhatOneLeavesOpenIsAsTheOtherSays) {
   EXPECT_EQ(or_else(placed, coded), both);
   EXPECT_EQ(or_else(both, {.dimension = {0}, .open = -1.0, .closed = 1.0}), both);
   EXPECT_EQ(or_else({}, {}), GripperOptions{});
-  const GripperOptions half{.dimension = {}, .open = 1.0, .closed = {}};   // is not filled up, but refused
+  const GripperOptions half{.dimension = {}, .open = 1.0, .closed = {}};  // is not filled up, but refused
   EXPECT_EQ(or_else(half, both), (GripperOptions{.dimension = {6}, .open = 1.0, .closed = {}}));
 }
 
@@ -84,7 +84,8 @@ TEST(Gripper, IsRecodedLinearly) {
   }
 }
 
-// Two sources coded each in its own way become the policy's, or else the first one's; so does what the policy wanted.
+// Two sources coded each in its own way become the policy's, or else the first one's; so does what the policy
+// wanted.
 TEST(Gripper, OfRecordingsIsReadInOneCoding) {
   apo::testing::TempDir dir;
   const auto record = [&](const char* name, float command) {

@@ -1,4 +1,5 @@
-// The process that reads: what it does not survive is an error here, and nothing of this process is held by it.
+// The process that reads: what it does not survive is an error here, and nothing of this process is held by
+// it.
 #include "data/guard.h"
 
 #include <fcntl.h>
@@ -36,7 +37,9 @@ void skip_file(Unpacker& in) {
   in.take<std::vector<int64_t>>();
 }
 
-std::string run(GuardedFile::Function function) { return GuardedFile("any.hdf5").run(function, Packer(), "any.hdf5: /data"); }
+std::string run(GuardedFile::Function function) {
+  return GuardedFile("any.hdf5").run(function, Packer(), "any.hdf5: /data");
+}
 
 void end_reading_process() {
   if (const pid_t pid = hdf5::reading_process(); pid > 0) kill(pid, SIGSEGV);
@@ -47,15 +50,16 @@ TEST(Guard, CarriesValuesThereAndBack) {
   arguments.put(std::vector<std::string>{"a", "", "ü"});
   arguments.put(std::optional<std::pair<int64_t, std::string>>({-7, "x"}));
   arguments.put(std::vector<float>{0.5f, -1.0f});
-  const std::string result = GuardedFile("any.hdf5").run(
-      [](Unpacker& in, Packer& out) {
-        skip_file(in);
-        out.put(in.take<std::vector<std::string>>());
-        out.put(in.take<std::optional<std::pair<int64_t, std::string>>>());
-        out.put(in.take<std::vector<float>>());
-        out.put<bool>(hdf5::in_reading_process());
-      },
-      arguments, "");
+  const std::string result = GuardedFile("any.hdf5")
+                                 .run(
+                                     [](Unpacker& in, Packer& out) {
+                                       skip_file(in);
+                                       out.put(in.take<std::vector<std::string>>());
+                                       out.put(in.take<std::optional<std::pair<int64_t, std::string>>>());
+                                       out.put(in.take<std::vector<float>>());
+                                       out.put<bool>(hdf5::in_reading_process());
+                                     },
+                                     arguments, "");
   EXPECT_EQ(result, arguments.bytes() + '\1');
   EXPECT_FALSE(hdf5::in_reading_process());
 }
@@ -68,13 +72,22 @@ TEST(Guard, ErrorsKeepTheirKindAndMessage) {
 
 TEST(Guard, WhatCrashesIsADamagedFile) {
   const auto crash = [] { run([](Unpacker&, Packer&) { raise(SIGSEGV); }); };
-  EXPECT_EQ(data_error(crash), "any.hdf5: /data: damaged HDF5 file: working with it ends the process that does it (Segmentation fault)");
-  EXPECT_EQ(data_error(crash), "any.hdf5: /data: damaged HDF5 file: working with it ends the process that does it (Segmentation fault)");
+  EXPECT_EQ(data_error(crash),
+            "any.hdf5: /data: damaged HDF5 file: working with it ends the process that does it (Segmentation "
+            "fault)");
+  EXPECT_EQ(data_error(crash),
+            "any.hdf5: /data: damaged HDF5 file: working with it ends the process that does it (Segmentation "
+            "fault)");
 }
 
 TEST(Guard, WhatDoesNotEndIsADamagedFile) {
   hdf5::set_reading_limit(1);
-  EXPECT_EQ(data_error([] { run([](Unpacker&, Packer&) { while (getpid() > 0) {} }); }),
+  EXPECT_EQ(data_error([] {
+              run([](Unpacker&, Packer&) {
+                while (getpid() > 0) {
+                }
+              });
+            }),
             "any.hdf5: /data: damaged HDF5 file: working with it does not come to an end");
   hdf5::set_reading_limit(20);
 }
@@ -101,7 +114,7 @@ TEST(Guard, WhatDoesNotAnswerIsTold) {
   EXPECT_EQ(hdf5::reading_process(), pid);
   const std::string line = concat("good.hdf5: /data/demo_0/obs/front_image: does not answer: process ", pid);
   EXPECT_THAT(told, HasSubstr(line));
-  EXPECT_EQ(told.find(line), told.rfind(line));   // once
+  EXPECT_EQ(told.find(line), told.rfind(line));  // once
 }
 
 TEST(Guard, AnInterruptEndsTheWaitForWhatDoesNotAnswer) {
@@ -110,21 +123,22 @@ TEST(Guard, AnInterruptEndsTheWaitForWhatDoesNotAnswer) {
   const auto file = TrajectoryFile::open(dir / "good.hdf5");
   ASSERT_GT(hdf5::reading_process(), 0);
   set_interrupted(true);
-  EXPECT_NO_THROW(file->observation(0, 0));   // what answers is not given up
+  EXPECT_NO_THROW(file->observation(0, 0));  // what answers is not given up
   ASSERT_EQ(kill(hdf5::reading_process(), SIGSTOP), 0);
   const std::string message = message_of<Interrupted>([&] { file->observation(0, 1); });
   set_interrupted(false);
   EXPECT_THAT(message, HasSubstr("/data/demo_0/obs/front_image: interrupted while it did not answer"));
-  EXPECT_EQ(file->observation(0, 1).images.size(), 1u);   // in a fresh process
+  EXPECT_EQ(file->observation(0, 1).images.size(), 1u);  // in a fresh process
 }
 
 TEST(Guard, WorksWithoutStandardStreams) {
   const TempDir dir;
   write_recording(dir / "good.hdf5", {"pp"});
   EXPECT_EQ(exit_code_of_child([&] {
-    for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) close(standard);
-    return TrajectoryFile::open(dir / "good.hdf5")->observation(0, 1).images.size() == 1 ? 0 : 1;
-  }), 0);
+              for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) close(standard);
+              return TrajectoryFile::open(dir / "good.hdf5")->observation(0, 1).images.size() == 1 ? 0 : 1;
+            }),
+            0);
 }
 
 TEST(Guard, AFileGoesOnWhenAnotherOneEndedTheProcess) {
@@ -132,7 +146,8 @@ TEST(Guard, AFileGoesOnWhenAnotherOneEndedTheProcess) {
   write_recording(dir / "good.hdf5", {"pph"});
   const auto file = TrajectoryFile::open(dir / "good.hdf5");
   data_error([] { run([](Unpacker&, Packer&) { raise(SIGSEGV); }); });
-  EXPECT_TRUE(file->observation(0, 2).images.at("front").equal(numbered_step(2).observation.images.at("front")));
+  EXPECT_TRUE(
+      file->observation(0, 2).images.at("front").equal(numbered_step(2).observation.images.at("front")));
   // a process that somebody else ended is no fault of the file that comes next
   end_reading_process();
   EXPECT_NO_THROW(file->observation(0, 1));
@@ -140,7 +155,8 @@ TEST(Guard, AFileGoesOnWhenAnotherOneEndedTheProcess) {
   end_reading_process();
   std::filesystem::remove(dir / "good.hdf5");
   write_recording(dir / "good.hdf5", {"ph"});
-  EXPECT_THAT(data_error([&] { file->observation(0, 1); }), HasSubstr("good.hdf5: was replaced or changed while it was read"));
+  EXPECT_THAT(data_error([&] { file->observation(0, 1); }),
+              HasSubstr("good.hdf5: was replaced or changed while it was read"));
 }
 
 TEST(Guard, APictureIsOneCall) {
@@ -159,7 +175,7 @@ TEST(Guard, HoldsNoLockOfThisProcess) {
   end_reading_process();
   const int ours = open((dir / "lock").c_str(), O_RDONLY), other = open((dir / "lock").c_str(), O_RDONLY);
   ASSERT_EQ(flock(ours, LOCK_EX | LOCK_NB), 0);
-  const auto file = TrajectoryFile::open(dir / "good.hdf5");   // starts the process while the lock is held
+  const auto file = TrajectoryFile::open(dir / "good.hdf5");  // starts the process while the lock is held
   ASSERT_GT(hdf5::reading_process(), 0);
   close(ours);
   EXPECT_EQ(flock(other, LOCK_EX | LOCK_NB), 0);
@@ -172,14 +188,18 @@ TEST(Guard, AForkHasAReadingProcessOfItsOwnThatEndsWithIt) {
   const auto file = TrajectoryFile::open(dir / "good.hdf5");
   const pid_t here = hdf5::reading_process();
   EXPECT_EQ(exit_code_of_child([&] {
-    const bool good = hdf5::reading_process() == 0 && file->observation(0, 1).images.size() == 1 && hdf5::reading_process() != here;
-    write_file_atomic(dir / "pid", concat(hdf5::reading_process()));
-    return good ? 0 : 1;
-  }), 0);
+              const bool good = hdf5::reading_process() == 0 && file->observation(0, 1).images.size() == 1 &&
+                                hdf5::reading_process() != here;
+              write_file_atomic(dir / "pid", concat(hdf5::reading_process()));
+              return good ? 0 : 1;
+            }),
+            0);
   EXPECT_EQ(hdf5::reading_process(), here);
   EXPECT_NO_THROW(file->observation(0, 0));
   const auto pid = static_cast<pid_t>(std::stol(read_file(dir / "pid")));
-  const auto ended = [pid] { return read_file(concat("/proc/", pid, "/stat")).find(") Z ") != std::string::npos; };
+  const auto ended = [pid] {
+    return read_file(concat("/proc/", pid, "/stat")).find(") Z ") != std::string::npos;
+  };
   bool gone = false;
   for (int i = 0; i < 500 && !gone; ++i) {
     gone = kill(pid, 0) != 0 || !std::filesystem::exists(concat("/proc/", pid)) || ended();

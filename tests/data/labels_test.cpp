@@ -1,5 +1,5 @@
-// The K-step rule by hand: each letter of an episode is one step (see recordings.h), each letter of the answer its
-// label: d desirable, u undesirable, i intervention, . skipped.
+// The K-step rule by hand: each letter of an episode is one step (see recordings.h), each letter of the
+// answer its label: d desirable, u undesirable, i intervention, . skipped.
 #include "apo/data/labels.h"
 
 #include <gmock/gmock.h>
@@ -39,7 +39,8 @@ std::string released_labels_of(const std::string& steps, int64_t k) {
   return letters(label_episode(episode_record(steps), released(k)));
 }
 
-// A demonstration that the file calls failed teaches nothing unless asked for; a person's word on a step counts.
+// A demonstration that the file calls failed teaches nothing unless asked for; a person's word on a step
+// counts.
 TEST(Labels, FailedDemonstrations) {
   EpisodeRecord record = episode_record("eee");
   const auto labels = [&record](FailedDemonstrations failed) {
@@ -101,8 +102,8 @@ TEST(Labels, ATakeOverOfWhichNothingIsImitatedIsTold) {
 TEST(Labels, TheReleasedCodeFiltersFirst) {
   EXPECT_EQ(released_labels_of("pppp-!sph", 3), "dduu...ui");
   EXPECT_EQ(released_labels_of("ppp-", 3), "ddd.");
-  EXPECT_EQ(released_labels_of("pppHpp", 2), "ddd.dd");       // a human who does not move takes nothing over
-  EXPECT_EQ(released_labels_of("pppHhpp", 2), "duu.idd");     // the take-over is where the human first moves
+  EXPECT_EQ(released_labels_of("pppHpp", 2), "ddd.dd");    // a human who does not move takes nothing over
+  EXPECT_EQ(released_labels_of("pppHhpp", 2), "duu.idd");  // the take-over is where the human first moves
   EXPECT_EQ(released_labels_of("pphHhpphp", 2), "uui.iuuid");
 }
 
@@ -119,7 +120,8 @@ EpisodeRecord gripper_record(ActionSource source, const std::string& arm, const 
 TEST(Labels, AStepAtWhichTheGripperMovesIsNotIdle) {
   const EpisodeRecord record = gripper_record(ActionSource::expert, "m---m---", {-1, -1, 1, 1, 1, 1, -1, -1});
   EXPECT_EQ(labels_of(record, 2, FailedEpisodes::drop, true), "d.d.d.d.");
-  EXPECT_EQ(labels_of(gripper_record(ActionSource::expert, "--", {1, -1}), 2, FailedEpisodes::drop, true), ".d");
+  EXPECT_EQ(labels_of(gripper_record(ActionSource::expert, "--", {1, -1}), 2, FailedEpisodes::drop, true),
+            ".d");
   LabelRules rules = released(2);
   rules.is_expert = true;
   EXPECT_EQ(letters(label_episode(record, rules)), "d...d...");
@@ -128,39 +130,42 @@ TEST(Labels, AStepAtWhichTheGripperMovesIsNotIdle) {
 // The command before is that of the step before, whatever became of it.
 TEST(Labels, TheGripperIsComparedWithTheRecordedStepBefore) {
   EpisodeRecord record = gripper_record(ActionSource::policy, "mm-m-", {-1, -1, 1, 1, -1});
-  record.actions[3][0] = 1.5f;    // out of range
+  record.actions[3][0] = 1.5f;  // out of range
   EXPECT_EQ(labels_of(record, 2), "ddd.d");
-  record.recorded[2] = false;     // the hand closed while nobody recorded: step 3 is the first to show it
+  record.recorded[2] = false;  // the hand closed while nobody recorded: step 3 is the first to show it
   record.actions[3][0] = 0;
   EXPECT_EQ(labels_of(record, 2), "dd.dd");
 }
 
 TEST(Labels, TheGripperIsWhereTheRulesSay) {
   EpisodeRecord record = gripper_record(ActionSource::policy, "---", {0, 0, 0});
-  record.actions = {{1, 0, 0, -1}, {0, 0, 0, -1}, {0, 0, 0.3f, 1}};   // hand, arm, arm, a mode
+  record.actions = {{1, 0, 0, -1}, {0, 0, 0, -1}, {0, 0, 0.3f, 1}};  // hand, arm, arm, a mode
   LabelRules rules{.gripper = {.dimension = {0, 3}}};
-  EXPECT_EQ(letters(label_episode(record, rules)), ".dd");   // the hand moved; the arm moved
+  EXPECT_EQ(letters(label_episode(record, rules)), ".dd");  // the hand moved; the arm moved
   rules.gripper.dimension = {0, -1};
   EXPECT_EQ(letters(label_episode(record, rules)), ".dd");
-  rules.gripper.dimension = {0};                             // the mode is taken for a motion of one
+  rules.gripper.dimension = {0};  // the mode is taken for a motion of one
   EXPECT_EQ(letters(label_episode(record, rules)), "ddd");
   rules.gripper.dimension = {4};
   EXPECT_EQ(config_error([&] { label_episode(record, rules); }),
             "gripper: gripper.dimension: expected from -4 to 3 (actions have 4 numbers), found 4");
-  record.actions = {{0.01f}, {0.2f}, {0.02f}};               // one number moves the robot
+  record.actions = {{0.01f}, {0.2f}, {0.02f}};  // one number moves the robot
   EXPECT_EQ(letters(label_episode(record, {})), ".d.");
 }
 
 // Ten policy steps reach, five hover, the human only closes the hand, the policy lifts.
 TEST(Labels, ACorrectionThatIsOneGraspCounts) {
   EpisodeRecord record = episode_record(std::string(25, 'p') + "hhhhh" + std::string(10, 'p'));
-  for (size_t i = 0; i < 40; ++i) record.actions[i] = {i < 20 || i >= 30 ? 0.4f : i < 25 ? 0.1f : 0.0f, 0, i < 25 ? -1.0f : 1.0f};
+  for (size_t i = 0; i < 40; ++i)
+    record.actions[i] = {i < 20 || i >= 30 ? 0.4f : i < 25 ? 0.1f : 0.0f, 0, i < 25 ? -1.0f : 1.0f};
   record.success = true;
-  const auto steps = label_episode(record, {});   // K = 10
-  EXPECT_EQ(letters(steps), concat(std::string(15, 'd'), std::string(10, 'u'), "i....", std::string(10, 'd')));
+  const auto steps = label_episode(record, {});  // K = 10
+  EXPECT_EQ(letters(steps),
+            concat(std::string(15, 'd'), std::string(10, 'u'), "i....", std::string(10, 'd')));
   EXPECT_TRUE(steps[25].take_over);
   EXPECT_FALSE(steps[25].nothing_to_imitate);
-  for (size_t i = 15; i < 25; ++i) EXPECT_EQ(steps[i].dimension_credit[2], 1.0f) << i;   // |-1 - 1| = 2, at most 1
+  // |-1 - 1| = 2, at most 1
+  for (size_t i = 15; i < 25; ++i) EXPECT_EQ(steps[i].dimension_credit[2], 1.0f) << i;
 }
 
 TEST(Labels, NeverIntoExpertData) {
@@ -193,8 +198,8 @@ TEST(Labels, FailedEpisodes) {
 TEST(Labels, ExplicitLabelsWin) {
   EpisodeRecord record = episode_record("pppphh-p");
   record.desirable = {false, std::nullopt, std::nullopt, true, true, false, true, std::nullopt};
-  // step 3 stays desirable though the human took over right after, and takes its place in the count; step 6 has no
-  // motion: filters come first
+  // step 3 stays desirable though the human took over right after, and takes its place in the count; step 6
+  // has no motion: filters come first
   EXPECT_EQ(labels_of(record, 2), "ududiu.d");
   record.success = false;
   record.desirable[7] = true;
@@ -202,7 +207,8 @@ TEST(Labels, ExplicitLabelsWin) {
   const auto steps = label_episode(record, {false, {.steps_before_intervention = 2}, {}});
   EXPECT_EQ(steps[0].reason, "explicit");
   EXPECT_EQ(steps[2].reason, "before take-over");
-  EXPECT_EQ(labels_of(record, 2, FailedEpisodes::drop, true), "u..ddu.d");  // over a failed demonstration, too
+  EXPECT_EQ(labels_of(record, 2, FailedEpisodes::drop, true),
+            "u..ddu.d");  // over a failed demonstration, too
   record.success = true;
   EXPECT_EQ(labels_of(record, 2, FailedEpisodes::drop, true), "uddddu.d");  // human steps of a demonstration
 }
@@ -211,7 +217,7 @@ TEST(Labels, ExplicitlyNeitherIsInNoPoolAndStillCounts) {
   EpisodeRecord record = episode_record("pppphhp");
   record.neither = {true, false, false, true, true, false, false};
   const auto steps = label_episode(record, {.labels = {.steps_before_intervention = 2}});
-  EXPECT_EQ(letters(steps), ".du..id");   // the window is steps 2 and 3
+  EXPECT_EQ(letters(steps), ".du..id");  // the window is steps 2 and 3
   EXPECT_EQ(steps[3].reason, "explicit");
   EXPECT_EQ(steps[3].take_over_number, -1);
   EXPECT_TRUE(steps[4].take_over);
@@ -230,24 +236,25 @@ TEST(Labels, ReasonsSayWhy) {
 
 TEST(Labels, FiltersAreTheReleasedOnes) {
   EpisodeRecord record = episode_record("pppp");
-  record.actions = {{1.0f, -1.0f, 1.0f},          // at the limit: kept
-                    {0.1f, 0.1f, 1.001f},         // the gripper counts for the range
-                    {0.02f, -0.02f, 1.0f},        // 0.04 without the gripper: idle
-                    {0.02f, -0.04f, 0.0f}};       // 0.06
+  record.actions = {{1.0f, -1.0f, 1.0f},     // at the limit: kept
+                    {0.1f, 0.1f, 1.001f},    // the gripper counts for the range
+                    {0.02f, -0.02f, 1.0f},   // 0.04 without the gripper: idle
+                    {0.02f, -0.04f, 0.0f}};  // 0.06
   EXPECT_EQ(letters(label_episode(record, released(1))), "d..d");
-  EXPECT_EQ(labels_of(record, 1), "d.dd");        // at the third step the hand moved
+  EXPECT_EQ(labels_of(record, 1), "d.dd");  // at the third step the hand moved
   record.actions[2][2] = 1.001f;
-  EXPECT_EQ(labels_of(record, 1), "d..d");        // out of range
+  EXPECT_EQ(labels_of(record, 1), "d..d");  // out of range
   FilterOptions wide{.max_abs_action = 2, .min_motion = 0};
   EXPECT_EQ(letters(label_episode(record, {false, {}, wide})), "dddd");
 }
 
 TEST(Labels, DimensionCreditIsTheDistanceToTheHuman) {
   EpisodeRecord record = episode_record("pphhhhp");
-  record.actions = {{0.5f, -1, 1},   {0.2f, 0.4f, 1},                            // the policy
-                    {0.3f, 1, -1},   {0.5f, 1, -1},   {0.4f, 1, -1}, {-1, -1, 1},  // the human: three count
+  record.actions = {{0.5f, -1, 1},  {0.2f, 0.4f, 1},                              // the policy
+                    {0.3f, 1, -1},  {0.5f, 1, -1},   {0.4f, 1, -1}, {-1, -1, 1},  // the human: three count
                     {0.1f, 0.1f, 1}};
-  const auto steps = label_episode(record, {false, {.steps_before_intervention = 5, .credit_actions = 3}, {}});
+  const auto steps =
+      label_episode(record, {false, {.steps_before_intervention = 5, .credit_actions = 3}, {}});
   // h = ((0.3 + 0.5 + 0.4) / 3, 1, -1) = (0.4, 1, -1)
   ASSERT_EQ(steps[0].dimension_credit.size(), 3u);
   EXPECT_NEAR(steps[0].dimension_credit[0], 0.1, 1e-6);  // |0.5 - 0.4|
@@ -262,8 +269,10 @@ TEST(Labels, DimensionCreditIsTheDistanceToTheHuman) {
 TEST(Labels, CreditOfAShortTakeOverUsesWhatThereIs) {
   EpisodeRecord record = episode_record("phph");
   record.actions = {{0.5f, 0, 1}, {0.3f, 0, 1}, {0.5f, 0, 1}, {0.9f, 0, 1}};
-  const auto steps = label_episode(record, {false, {.steps_before_intervention = 5, .credit_actions = 3}, {}});
-  EXPECT_NEAR(steps[0].dimension_credit[0], 0.2, 1e-6);  // only the take-over's own action, not the next one's
+  const auto steps =
+      label_episode(record, {false, {.steps_before_intervention = 5, .credit_actions = 3}, {}});
+  // only the take-over's own action, not the next one's
+  EXPECT_NEAR(steps[0].dimension_credit[0], 0.2, 1e-6);
   EXPECT_NEAR(steps[2].dimension_credit[0], 0.4, 1e-6);
 }
 
@@ -280,10 +289,11 @@ TEST(Labels, CountsReasonsAndWindows) {
 }
 
 TEST(Labels, WhatFiltersLeaveOutOfASourceHasALimit) {
-  const FilterOptions filter;   // 0.9
+  const FilterOptions filter;  // 0.9
   EXPECT_EQ(mostly_filtered("a.hdf5", 0, {}, filter), "");
   EXPECT_EQ(mostly_filtered("a.hdf5", 100, {{"idle", 90}}, filter), "");
-  const std::string message = mostly_filtered("a.hdf5", 100, {{"action out of range", 3}, {"idle", 88}}, filter);
+  const std::string message =
+      mostly_filtered("a.hdf5", 100, {{"action out of range", 3}, {"idle", 88}}, filter);
   EXPECT_THAT(message, ::testing::HasSubstr("a.hdf5: filters leave out 91 of 100 steps"));
   EXPECT_THAT(message, ::testing::HasSubstr("3 action out of range, 88 idle"));
   EXPECT_THAT(message, ::testing::HasSubstr("data.filter.min_motion 0.05"));
@@ -304,7 +314,8 @@ TEST(Labels, WithoutFiltersBothOrdersAreOne) {
     EXPECT_EQ(letters(all), letters(label_episode(episode_record(steps), rules))) << steps;
     for (size_t i = 0; i < all.size(); ++i) {
       EXPECT_EQ(all[i].take_over, thinned[i].take_over) << steps;
-      EXPECT_EQ(all[i].label == StepLabel::undesirable, thinned[i].label == StepLabel::undesirable) << steps << i;
+      EXPECT_EQ(all[i].label == StepLabel::undesirable, thinned[i].label == StepLabel::undesirable)
+          << steps << i;
       EXPECT_EQ(all[i].dimension_credit, thinned[i].dimension_credit) << steps << i;
     }
   }
@@ -320,17 +331,20 @@ TEST(Labels, StoringTheLabelsChangesNothing) {
     if (random.below(2)) record.success = random.below(2) == 1;
     const LabelOptions options{.steps_before_intervention = static_cast<int64_t>(random.below(6)),
                                .failed_episodes = static_cast<FailedEpisodes>(random.below(3))};
-    const LabelRules rules{.labels = options, .compatibility = static_cast<DataCompatibility>(random.below(2))};
+    const LabelRules rules{.labels = options,
+                           .compatibility = static_cast<DataCompatibility>(random.below(2))};
     const auto first = label_episode(record, rules);
     EpisodeRecord stored = record;
     for (size_t i = 0; i < first.size(); ++i)
-      if (first[i].label != StepLabel::skipped) stored.desirable[i] = first[i].label != StepLabel::undesirable;
-    if (random.below(2))   // stored in full
+      if (first[i].label != StepLabel::skipped)
+        stored.desirable[i] = first[i].label != StepLabel::undesirable;
+    if (random.below(2))  // stored in full
       for (size_t i = 0; i < first.size(); ++i)
         stored.neither.push_back(first[i].label == StepLabel::skipped && record.recorded[i]);
     const auto second = label_episode(stored, rules);
     EXPECT_EQ(letters(first), letters(second)) << steps;
-    for (size_t i = 0; i < first.size(); ++i) EXPECT_EQ(first[i].dimension_credit, second[i].dimension_credit);
+    for (size_t i = 0; i < first.size(); ++i)
+      EXPECT_EQ(first[i].dimension_credit, second[i].dimension_credit);
   }
 }
 

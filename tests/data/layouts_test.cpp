@@ -1,9 +1,11 @@
-// The layouts of others, as their own programs write them (tests/data/goldens/layouts, scripts/goldens/make_layouts.py).
+// The layouts of others, as their own programs write them (tests/data/goldens/layouts,
+// scripts/goldens/make_layouts.py).
+#include "data/layouts.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include "data/layouts.h"
 #include "audit/validations.h"
 
 namespace apo::data {
@@ -40,7 +42,8 @@ TEST(Layouts, LiberoIsTurnedUpright) {
   EXPECT_EQ(record.num_steps(), 7);
   EXPECT_EQ(record.instruction, "open the top drawer of the cabinet");
   EXPECT_EQ(record.sources, std::vector(7, ActionSource::expert));
-  EXPECT_EQ(record.cameras, (std::map<std::string, pictures::ImageSize>{{"agentview", {8, 8}}, {"eye_in_hand", {8, 8}}}));
+  EXPECT_EQ(record.cameras,
+            (std::map<std::string, pictures::ImageSize>{{"agentview", {8, 8}}, {"eye_in_hand", {8, 8}}}));
   EXPECT_EQ(record.states.at("ee_states"), 6);
   const Observation last = file->observation(1, 6);
   expect_upright(last.images.at("agentview"));
@@ -50,7 +53,8 @@ TEST(Layouts, LiberoIsTurnedUpright) {
 }
 
 TEST(Layouts, LiberoSaysHowItsPicturesLie) {
-  expect_upright(TrajectoryFile::open(layout("libero_opencv.hdf5"))->observation(0, 0).images.at("agentview"));
+  expect_upright(
+      TrajectoryFile::open(layout("libero_opencv.hdf5"))->observation(0, 0).images.at("agentview"));
 }
 
 // OpenVLA's replayed files have no attributes: known by their arrays, told what to do by their name.
@@ -68,14 +72,17 @@ TEST(Layouts, LiberoByAnotherNameNeedsAnInstruction) {
   const fs::path copy = dir / "drawer.hdf5";
   fs::copy_file(layout("KITCHEN_SCENE10_close_the_top_drawer_demo.hdf5"), copy);
   EXPECT_THAT(data_error([&] { TrajectoryFile::open(copy); }),
-              AllOf(HasSubstr("drawer.hdf5: /data/demo_0: expected an attribute task_description"), HasSubstr("`instruction`")));
+              AllOf(HasSubstr("drawer.hdf5: /data/demo_0: expected an attribute task_description"),
+                    HasSubstr("`instruction`")));
   fs::rename(copy, dir / "pick_up_the_soup_demo.hdf5");
-  EXPECT_EQ(TrajectoryFile::open(dir / "pick_up_the_soup_demo.hdf5")->episode(0).instruction, "pick up the soup");
+  EXPECT_EQ(TrajectoryFile::open(dir / "pick_up_the_soup_demo.hdf5")->episode(0).instruction,
+            "pick up the soup");
 }
 
 TEST(Layouts, PicturesAreTurnedAsAsked) {
   const auto corner = [](ImageOrientation orientation, int64_t y, int64_t x) {
-    const auto file = TrajectoryFile::open(layout("libero.hdf5"), TrajectoryFormat::automatic, "", orientation);
+    const auto file =
+        TrajectoryFile::open(layout("libero.hdf5"), TrajectoryFormat::automatic, "", orientation);
     return pixel(file->observation(0, 0).images.at("agentview"), y, x);
   };
   EXPECT_EQ(corner(ImageOrientation::as_stored, 7, 0), kRed);
@@ -93,7 +100,8 @@ TEST(Layouts, OrientationHoldsForJournalsAndTimesteps) {
     writer.begin_episode("lift");
     writer.append(numbered_step(0));
     const auto plain = TrajectoryFile::open(dir / "a.hdf5")->observation(0, 0).images.at("front");
-    const auto flipped = TrajectoryFile::open(dir / "a.hdf5", TrajectoryFormat::automatic, "", ImageOrientation::flipped);
+    const auto flipped =
+        TrajectoryFile::open(dir / "a.hdf5", TrajectoryFormat::automatic, "", ImageOrientation::flipped);
     EXPECT_TRUE(flipped->observation(0, 0).images.at("front").equal(plain.flip({0})));
   }
   {
@@ -101,7 +109,8 @@ TEST(Layouts, OrientationHoldsForJournalsAndTimesteps) {
     step.write("action", std::vector<float>{0.5f, 1}, {2});
     step.write("third_obs", std::vector<uint8_t>{1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4}, {2, 2, 3});
   }
-  const auto file = TrajectoryFile::open(dir / "b.hdf5", TrajectoryFormat::automatic, "lift", ImageOrientation::rotated);
+  const auto file =
+      TrajectoryFile::open(dir / "b.hdf5", TrajectoryFormat::automatic, "lift", ImageOrientation::rotated);
   EXPECT_EQ(file->observation(0, 0).images.at("third")[0][0][0].item<int>(), 4);
 }
 
@@ -112,9 +121,11 @@ TEST(Layouts, UnknownImageConventionIsRefused) {
     hdf5::Group data = hdf5::Group::open_for_writing(dir / "a.hdf5").group("data");
     data.set_attribute("macros_image_convention", "sideways");
   }
-  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "a.hdf5"); }),
-              HasSubstr("/data attribute macros_image_convention: expected opengl or opencv, found sideways"));
-  TrajectoryFile::open(dir / "a.hdf5", TrajectoryFormat::automatic, "", ImageOrientation::flipped);  // the user knows
+  EXPECT_THAT(
+      data_error([&] { TrajectoryFile::open(dir / "a.hdf5"); }),
+      HasSubstr("/data attribute macros_image_convention: expected opengl or opencv, found sideways"));
+  TrajectoryFile::open(dir / "a.hdf5", TrajectoryFormat::automatic, "",
+                       ImageOrientation::flipped);  // the user knows
 }
 
 TEST(Layouts, InstructionFromAListOfLetters) {
@@ -133,7 +144,8 @@ TEST(Layouts, InstructionFromAListOfLetters) {
 }
 
 TEST(Layouts, Robomimic) {
-  const auto file = TrajectoryFile::open(layout("robomimic.hdf5"), TrajectoryFormat::automatic, "lift the cube");
+  const auto file =
+      TrajectoryFile::open(layout("robomimic.hdf5"), TrajectoryFormat::automatic, "lift the cube");
   EXPECT_EQ(file->format(), TrajectoryFormat::robomimic);
   EXPECT_EQ(file->num_episodes(), 2);
   expect_upright(file->observation(0, 4).images.at("robot0_eye_in_hand"));
@@ -147,7 +159,8 @@ TEST(Layouts, MimicgenWithoutRewardsDonesAndNextObs) {
   ASSERT_EQ(file->num_episodes(), 2);
   EXPECT_EQ(file->episode(1).num_steps(), 7);
   expect_upright(file->observation(1, 3).images.at("agentview"));
-  EXPECT_THAT(file->attributes(), ::testing::Contains(std::pair<std::string, std::string>("environment_name", "Coffee_D0")));
+  EXPECT_THAT(file->attributes(),
+              ::testing::Contains(std::pair<std::string, std::string>("environment_name", "Coffee_D0")));
 }
 
 TEST(Layouts, SiriusSaysWhoActed) {
@@ -155,10 +168,11 @@ TEST(Layouts, SiriusSaysWhoActed) {
   EXPECT_EQ(file->format(), TrajectoryFormat::sirius);
   using enum ActionSource;
   EXPECT_EQ(file->episode(0).sources, std::vector(6, expert));
-  EXPECT_THAT(file->episode(1).sources,
-              ElementsAre(policy, policy, policy, policy, intervention, intervention, policy, policy, intervention));
+  EXPECT_THAT(file->episode(1).sources, ElementsAre(policy, policy, policy, policy, intervention,
+                                                    intervention, policy, policy, intervention));
   EXPECT_EQ(file->episode(1).desirable[3], std::nullopt);
-  EXPECT_THAT(file->episode(2).desirable, ElementsAre(std::nullopt, false, false, std::nullopt, std::nullopt));
+  EXPECT_THAT(file->episode(2).desirable,
+              ElementsAre(std::nullopt, false, false, std::nullopt, std::nullopt));
 }
 
 TEST(Layouts, SiriusNamesWhatIsWrong) {
@@ -170,16 +184,20 @@ TEST(Layouts, SiriusNamesWhatIsWrong) {
       demo.remove("action_modes");
       change(demo);
     }
-    return data_error([&] { TrajectoryFile::open(dir / "bad.hdf5", TrajectoryFormat::sirius, "fit the nut"); });
+    return data_error(
+        [&] { TrajectoryFile::open(dir / "bad.hdf5", TrajectoryFormat::sirius, "fit the nut"); });
   };
-  EXPECT_THAT(message([](auto&) {}), HasSubstr("/data/demo_1/action_modes: expected a dataset, found nothing"));
+  EXPECT_THAT(message([](auto&) {}),
+              HasSubstr("/data/demo_1/action_modes: expected a dataset, found nothing"));
   EXPECT_THAT(message([](auto& d) { d.write("action_modes", std::vector<float>(9, 0.5f), {9}); }),
               HasSubstr("/data/demo_1/action_modes row 0: expected one of -1, 0, 1, found 0.5"));
   EXPECT_THAT(message([](auto& d) { d.write("action_modes", std::vector<float>(9, NAN), {9}); }),
               HasSubstr("action_modes row 0: expected one of -1, 0, 1, found nan"));
   EXPECT_THAT(message([](auto& d) { d.write("action_modes", std::vector<float>(8), {8}); }),
               HasSubstr("action_modes: expected 9 rows, one for each action, found float32 [8]"));
-  EXPECT_THAT(message([](auto& d) { d.write("action_modes", std::vector<float>(18), {9, 2}); }),
+  EXPECT_THAT(message([](auto& d) {
+                d.write("action_modes", std::vector<float>(18), {9, 2});
+              }),
               HasSubstr("action_modes: expected numbers [S], found float32 [9, 2]"));
   EXPECT_THAT(message([](auto& d) { d.write_text("action_modes", "policy"); }),
               HasSubstr("action_modes: expected numbers [S], found text []"));
@@ -192,8 +210,9 @@ TEST(Layouts, OneObservationMoreThanActions) {
   EXPECT_EQ(pixel(file->observation(0, 4).images.at("front"), 4, 4)[0], 4);  // not the sixth picture
   EXPECT_EQ(file->state(0, 4).state.at("qpos").size(), 3u);
   // ours are never written so
-  EXPECT_THAT(data_error([&] { TrajectoryFile::open(layout("one_row_more.hdf5"), TrajectoryFormat::apo, "lift"); }),
-              HasSubstr("action_source: expected a dataset"));
+  EXPECT_THAT(
+      data_error([&] { TrajectoryFile::open(layout("one_row_more.hdf5"), TrajectoryFormat::apo, "lift"); }),
+      HasSubstr("action_source: expected a dataset"));
 }
 
 TEST(Layouts, OneObservationMoreInOursIsRefused) {
@@ -207,8 +226,10 @@ TEST(Layouts, OneObservationMoreInOursIsRefused) {
       demo.write("action_source", std::vector<int8_t>(static_cast<size_t>(steps)), {steps});
     }
   }
-  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "a.hdf5", TrajectoryFormat::automatic, "lift"); }),
-              AllOf(HasSubstr("/data/demo_0/obs/front_image: expected 5 rows, one for each action, found uint8 [6, 8, 8, 3]")));
+  EXPECT_THAT(
+      data_error([&] { TrajectoryFile::open(dir / "a.hdf5", TrajectoryFormat::automatic, "lift"); }),
+      AllOf(HasSubstr(
+          "/data/demo_0/obs/front_image: expected 5 rows, one for each action, found uint8 [6, 8, 8, 3]")));
 }
 
 // The calibration of a camera and the like belong to no step.
@@ -228,13 +249,15 @@ TEST(Layouts, ObservationsOfNoStepAreNotUsed) {
     const auto file = TrajectoryFile::open(dir / "a.hdf5", TrajectoryFormat::automatic, "lift");
     EXPECT_EQ(file->episode(0).states, plain->episode(0).states) << name;
     EXPECT_EQ(file->state(0, 4).state, plain->state(0, 4).state);
-    const audit::Validation v =
-        audit::validate(audit::options_for_paths({(dir / "a.hdf5").string()}, TrajectoryFormat::automatic, "lift"), false);
+    const audit::Validation v = audit::validate(
+        audit::options_for_paths({(dir / "a.hdf5").string()}, TrajectoryFormat::automatic, "lift"), false);
     EXPECT_EQ(audit::found(v, "readable"), "");
-    EXPECT_THAT(audit::found(v, "shapes"),
-                AllOf(HasSubstr("note: obs/intrinsics is not used: float32 [3, 3], not one row for each action; first: "
-                                "a.hdf5 demo_0"),
-                      HasSubstr("note: obs/field_of_view is not used")));
+    EXPECT_THAT(
+        audit::found(v, "shapes"),
+        AllOf(
+            HasSubstr("note: obs/intrinsics is not used: float32 [3, 3], not one row for each action; first: "
+                      "a.hdf5 demo_0"),
+            HasSubstr("note: obs/field_of_view is not used")));
     EXPECT_EQ(v.count(audit::Severity::error), 0);
   }
 }
@@ -288,7 +311,8 @@ TEST(Layouts, OneObservationMoreThanActionsBesideWhatIsCutShort) {
   expect_upright(file->observation(0, 4).images.at("front"));
 }
 
-// Without policy_action_valid the policy's wishes are those at the human's steps; the others may hold anything.
+// Without policy_action_valid the policy's wishes are those at the human's steps; the others may hold
+// anything.
 TEST(Layouts, PolicyActionsWithoutValidity) {
   TempDir dir;
   write_recording(dir / "a.hdf5", {"php"});
@@ -301,9 +325,10 @@ TEST(Layouts, PolicyActionsWithoutValidity) {
 }
 
 TEST(Layouts, CompressionOfAPlugInIsNamed) {
-  EXPECT_THAT(data_error([&] { TrajectoryFile::open(layout("lzf.hdf5"), TrajectoryFormat::automatic, "lift"); }),
-              AllOf(HasSubstr("/data/demo_0/obs/front_image: is compressed with 'lzf' (HDF5 filter 32000)"),
-                    HasSubstr("h5repack")));
+  EXPECT_THAT(
+      data_error([&] { TrajectoryFile::open(layout("lzf.hdf5"), TrajectoryFormat::automatic, "lift"); }),
+      AllOf(HasSubstr("/data/demo_0/obs/front_image: is compressed with 'lzf' (HDF5 filter 32000)"),
+            HasSubstr("h5repack")));
 }
 
 TEST(Layouts, LazyReadingFindsTheSame) {
@@ -314,7 +339,8 @@ TEST(Layouts, LazyReadingFindsTheSame) {
     for (int64_t e = lazy->num_episodes() - 1; e >= 0; --e) {
       EXPECT_EQ(lazy->episode(e).actions, eager->episode(e).actions);
       EXPECT_EQ(lazy->episode(e).name, eager->episode(e).name);
-      EXPECT_TRUE(lazy->observation(e, 1).images.begin()->second.equal(eager->observation(e, 1).images.begin()->second));
+      EXPECT_TRUE(lazy->observation(e, 1).images.begin()->second.equal(
+          eager->observation(e, 1).images.begin()->second));
     }
   }
 }

@@ -23,13 +23,19 @@ struct Recorded {
     write_recording(dir / "a.hdf5", {"ppppphhppp", "pppphhhp"});
     options.interactions.emplace_back().path = (dir / "a.hdf5").string();
     options.labels.steps_before_intervention = 3;
-    options.augmentation = {.enabled = true, .random_resized_crop_scale = 0.6, .shift_px = 2, .brightness = 0.2,
-                            .contrast = 0.2, .saturation = 0.2, .hue = 0.1};
+    options.augmentation = {.enabled = true,
+                            .random_resized_crop_scale = 0.6,
+                            .shift_px = 2,
+                            .brightness = 0.2,
+                            .contrast = 0.2,
+                            .saturation = 0.2,
+                            .hue = 0.1};
   }
   DataOptions options;
 };
 
-std::vector<Batch> batches(const DataOptions& options, int64_t workers, bool cache, int64_t first, int64_t n) {
+std::vector<Batch> batches(const DataOptions& options, int64_t workers, bool cache, int64_t first,
+                           int64_t n) {
   DataOptions copy = options;
   copy.loader.workers = workers;
   copy.loader.cache = cache;
@@ -67,7 +73,8 @@ TEST(Loader, GivesTheSameForAnyNumberOfWorkers) {
   EXPECT_EQ(alone[0].samples[0].observation.images.at("front").sizes(), (std::vector<int64_t>{8, 8, 3}));
   expect_equal(alone, batches(recorded.options, 1, false, 0, 12));
   expect_equal(alone, batches(recorded.options, 4, false, 0, 12));
-  expect_equal(alone, batches(recorded.options, 4, true, 0, 12));   // the cache must not keep augmented pictures
+  // the cache must not keep augmented pictures
+  expect_equal(alone, batches(recorded.options, 4, true, 0, 12));
   expect_equal(alone, batches(recorded.options, 0, true, 0, 12));
 }
 

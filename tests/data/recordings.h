@@ -1,14 +1,13 @@
 // Small recordings made on the spot for the tests of the data room.
 #pragma once
 
+#include <gtest/gtest.h>
 #include <torch/types.h>
 
 #include <functional>
 #include <optional>
 #include <string>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "apo/base/error.h"
 #include "apo/base/types.h"
@@ -21,13 +20,18 @@ namespace apo::data {
 using apo::testing::message_of;
 
 inline TrajectoryInfo test_info() {
-  return {.environment_name = "tabletop", .environment_config = "task: lift\n", .policy = "policies/base", .policy_hash = "0123456789abcdef"};
+  return {.environment_name = "tabletop",
+          .environment_config = "task: lift\n",
+          .policy = "policies/base",
+          .policy_hash = "0123456789abcdef"};
 }
 
-/// A step whose every number tells which step it is: pixels (7 * id + i) mod 256, action ((id mod 10) / 10, 0.5, 1).
+/// A step whose every number tells which step it is: pixels (7 * id + i) mod 256, action ((id mod 10) / 10,
+/// 0.5, 1).
 inline Step numbered_step(int64_t id, ActionSource source = ActionSource::policy) {
   Step step;
-  at::Tensor image = at::arange(6 * 5 * 3, at::kLong).add(7 * id).remainder(256).to(at::kByte).reshape({6, 5, 3});
+  at::Tensor image =
+      at::arange(6 * 5 * 3, at::kLong).add(7 * id).remainder(256).to(at::kByte).reshape({6, 5, 3});
   step.observation.images["front"] = image;
   step.observation.state["joints"] = {static_cast<float>(id), 0.25f};
   step.action = {static_cast<float>(id % 10) / 10.0f, 0.5f, 1.0f};
@@ -37,11 +41,14 @@ inline Step numbered_step(int64_t id, ActionSource source = ActionSource::policy
 }
 
 inline ActionSource source_of(char letter) {
-  return letter == 'e' ? ActionSource::expert : letter == 'p' ? ActionSource::policy : ActionSource::intervention;
+  return letter == 'e'   ? ActionSource::expert
+         : letter == 'p' ? ActionSource::policy
+                         : ActionSource::intervention;
 }
 
-/// An episode without pictures, one letter a step: e expert, p policy, h human, s marked skipped, - policy without
-/// motion, H human without motion, ! policy out of range. The action of step i is (0.1 + i / 100, 0, 1).
+/// An episode without pictures, one letter a step: e expert, p policy, h human, s marked skipped, - policy
+/// without motion, H human without motion, ! policy out of range. The action of step i is (0.1 + i / 100, 0,
+/// 1).
 inline EpisodeRecord episode_record(const std::string& steps) {
   EpisodeRecord record;
   record.name = "demo_0";
@@ -75,7 +82,8 @@ inline void write_recording(const std::filesystem::path& path, const std::vector
   }
 }
 
-/// A robomimic file of one demonstration of six steps: a camera front, and a camera wrist whose row 3 is no picture.
+/// A robomimic file of one demonstration of six steps: a camera front, and a camera wrist whose row 3 is no
+/// picture.
 inline void write_damaged_wrist(const std::filesystem::path& path) {
   hdf5::Group data = hdf5::Group::create(path).create_group("data");
   data.set_attribute("task_description", "lift the cube");
@@ -95,8 +103,6 @@ inline void write_damaged_wrist(const std::filesystem::path& path) {
 }
 
 inline std::string data_error(const std::function<void()>& act) { return message_of<DataError>(act); }
-inline std::string config_error(const std::function<void()>& act) {
-  return message_of<ConfigError>(act);
-}
+inline std::string config_error(const std::function<void()>& act) { return message_of<ConfigError>(act); }
 
 }  // namespace apo::data

@@ -23,8 +23,7 @@ std::vector<int32_t> numbers(const EpisodeRecord& record, int64_t k) {
 
 TEST(TakeOverNumbers, NameTheStepsOnBothSides) {
   // two steps before each take-over; the first policy steps and the end belong to none
-  EXPECT_THAT(numbers(episode_record("ppphhpph-hpp"), 2),
-              ElementsAre(-1, 0, 0, 0, 0, 1, 1, 1, 2, 2, -1, -1));
+  EXPECT_THAT(numbers(episode_record("ppphhpph-hpp"), 2), ElementsAre(-1, 0, 0, 0, 0, 1, 1, 1, 2, 2, -1, -1));
   EXPECT_THAT(numbers(episode_record("hhp"), 2), ElementsAre(0, 0, -1));  // taken over at once
   EXPECT_THAT(numbers(episode_record("ppp"), 2), ElementsAre(-1, -1, -1));
 }
@@ -107,9 +106,7 @@ TEST_F(SegmentPairs, AtLeastOneABatch) {
 
 TEST_F(SegmentPairs, RefusedWhereThereAreNone) {
   const Dataset dataset(options_);
-  const auto message = [](const std::function<void()>& act) {
-    return message_of<ConfigError>(act);
-  };
+  const auto message = [](const std::function<void()>& act) { return message_of<ConfigError>(act); };
   EXPECT_THAT(message([&] {
                 PoolSampler(dataset, {.desirable = 1, .intervention = 0, .undesirable = 0}, 8, 1,
                             Draw::segment_pairs);
@@ -138,7 +135,8 @@ TEST_F(SegmentPairs, SamplesCarryWhatThePolicyWanted) {
   }
   options_.interactions = {{.path = dir_ / "c.hdf5"}};
   const Dataset dataset(options_);
-  EXPECT_EQ(dataset.sample_without_observation({1, 0, 1}).policy_actions, (ActionChunk{{-0.5f, 0.25f, -1.0f}}));
+  EXPECT_EQ(dataset.sample_without_observation({1, 0, 1}).policy_actions,
+            (ActionChunk{{-0.5f, 0.25f, -1.0f}}));
   EXPECT_TRUE(dataset.sample_without_observation({1, 0, 0}).policy_actions.empty());
   EXPECT_TRUE(dataset.sample_without_observation({1, 0, 2}).policy_actions.empty());
   EXPECT_EQ(dataset.sample({1, 0, 1}).take_over_number, 0);

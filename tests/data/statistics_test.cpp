@@ -20,7 +20,8 @@ using tokenizers::statistics_from_json;
 using tokenizers::unmasked_dimensions;
 
 TEST(Statistics, QuantilesAreNumpys) {
-  // numpy.quantile([1, 2, 4, 8], q): place 3q; 0.5 -> 1.5 -> 3; 0.99 -> 2.97 -> 4 + 0.97 * 4 = 7.88; 0.01 -> 1.03
+  // numpy.quantile([1, 2, 4, 8], q): place 3q; 0.5 -> 1.5 -> 3; 0.99 -> 2.97 -> 4 + 0.97 * 4 = 7.88; 0.01 ->
+  // 1.03
   const std::vector<double> x{1, 2, 4, 8};
   EXPECT_DOUBLE_EQ(quantile(x, 0.5), 3);
   EXPECT_NEAR(quantile(x, 0.99), 7.88, 1e-12);
@@ -43,13 +44,15 @@ TEST(Statistics, OfRecordedSteps) {
   EXPECT_NEAR(s.action.std[0], 0.2872281, 1e-6);  // sqrt((100 - 1) / 12) / 10, the population's
   EXPECT_NEAR(s.action.min[0], 0, 1e-6);
   EXPECT_NEAR(s.action.max[0], 0.9, 1e-6);
-  EXPECT_NEAR(s.action.q01[0], 0.009, 1e-6);      // place 0.09 between 0 and 0.1
+  EXPECT_NEAR(s.action.q01[0], 0.009, 1e-6);  // place 0.09 between 0 and 0.1
   EXPECT_NEAR(s.action.q99[0], 0.891, 1e-6);
-  EXPECT_EQ(s.action.mask, (std::vector<bool>{true, false, false}));  // the second never changes, the last is the gripper
+  // the second never changes, the last is the gripper
+  EXPECT_EQ(s.action.mask, (std::vector<bool>{true, false, false}));
   ASSERT_EQ(s.state.count("joints"), 1u);
   EXPECT_NEAR(s.state.at("joints").mean[0], 4.5, 1e-6);
   EXPECT_EQ(s.state.at("joints").mask, (std::vector<bool>{true, false}));
-  EXPECT_THAT(data_error([&] { compute_statistics(dataset, {}); }), HasSubstr("expected at least one kept step"));
+  EXPECT_THAT(data_error([&] { compute_statistics(dataset, {}); }),
+              HasSubstr("expected at least one kept step"));
 }
 
 // Where the gripper is said to be elsewhere, its dimension is the one that stays as it is.
@@ -59,7 +62,8 @@ TEST(Statistics, OfAGripperThatIsNotTheLast) {
   writer.begin_episode("lift");
   for (int64_t i = 0; i < 40; ++i) {
     Step step = numbered_step(i);
-    step.action = {static_cast<float>(i % 10) / 10, i < 20 ? -1.0f : 1.0f, static_cast<float>(i % 7) / 10, -1};
+    step.action = {static_cast<float>(i % 10) / 10, i < 20 ? -1.0f : 1.0f, static_cast<float>(i % 7) / 10,
+                   -1};
     writer.append(step);
   }
   writer.end_episode(true, "");
@@ -72,7 +76,7 @@ TEST(Statistics, OfAGripperThatIsNotTheLast) {
   EXPECT_EQ(statistics().action.mask, (std::vector<bool>{true, true, true, false}));
   options.expert[0].gripper = {.dimension = {1}, .open = -1.0, .closed = 1.0};
   const DatasetStatistics s = statistics();
-  EXPECT_EQ(s.action.mask, (std::vector<bool>{true, false, true, false}));   // the last one never changes
+  EXPECT_EQ(s.action.mask, (std::vector<bool>{true, false, true, false}));  // the last one never changes
   EXPECT_EQ(unmasked_dimensions(s.action), (std::vector<int64_t>{1}));
   EXPECT_EQ(s.gripper, options.expert[0].gripper);
   // and what is known of it stays with the statistics

@@ -1,6 +1,4 @@
 // Every layout that is read, and everything wrong that a file can be.
-#include "apo/data/trajectory.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/types.h>
@@ -9,6 +7,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "apo/data/trajectory.h"
 #include "data/recordings.h"
 #include "support/temp_dir.h"
 
@@ -58,14 +57,16 @@ TEST(TrajectoryFile, RefusesTextThatIsNestedWithoutEnd) {
       hdf5::Group data = hdf5::Group::create(dir / "a.hdf5").create_group("data");
       add_demo(data, "demo_0");
       data.set_attribute("task_description", "lift the cube");
-      data.set_attribute(attribute, concat(R"({"env_kwargs": {"config": )", std::string(kLevels, '['), std::string(kLevels, ']'), "}}"));
+      data.set_attribute(attribute, concat(R"({"env_kwargs": {"config": )", std::string(kLevels, '['),
+                                           std::string(kLevels, ']'), "}}"));
     }
     const std::string message = message_of<DataError>([&] {
       const auto file = TrajectoryFile::open(dir / "a.hdf5");
       file->attributes();
       file->episode(0);
     });
-    EXPECT_THAT(message, AllOf(HasSubstr("a.hdf5"), HasSubstr(attribute), HasSubstr("nested too deeply"))) << attribute;
+    EXPECT_THAT(message, AllOf(HasSubstr("a.hdf5"), HasSubstr(attribute), HasSubstr("nested too deeply")))
+        << attribute;
   }
 }
 
@@ -92,7 +93,8 @@ TEST(TrajectoryFile, ReadsRobomimic) {
   EXPECT_EQ(second.images.at("agentview").sizes(), (std::vector<int64_t>{2, 2, 3}));
   EXPECT_EQ(second.images.at("agentview")[0][0][0].item<int>(), 12);
   EXPECT_EQ(second.state.at("robot0_eef_pos"), (std::vector<float>{ramp(6)[3], ramp(6)[4], ramp(6)[5]}));
-  EXPECT_THAT(file->attributes(), ::testing::Contains(std::pair<std::string, std::string>("environment_name", "Lift")));
+  EXPECT_THAT(file->attributes(),
+              ::testing::Contains(std::pair<std::string, std::string>("environment_name", "Lift")));
 }
 
 TEST(TrajectoryFile, RobomimicNeedsAnInstruction) {
@@ -102,7 +104,8 @@ TEST(TrajectoryFile, RobomimicNeedsAnInstruction) {
     add_demo(data, "demo_0");
   }
   EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "a.hdf5"); }),
-              AllOf(HasSubstr("a.hdf5: /data/demo_0: expected an attribute task_description"), HasSubstr("`instruction`")));
+              AllOf(HasSubstr("a.hdf5: /data/demo_0: expected an attribute task_description"),
+                    HasSubstr("`instruction`")));
 }
 
 TEST(TrajectoryFile, ReadsLiberoUpright) {
@@ -150,7 +153,8 @@ TEST(TrajectoryFile, ReadsReleasedDemosWithEveryTimestep) {
   EXPECT_EQ(record.instruction, "make coffee");
   EXPECT_EQ(record.sources[3], ActionSource::expert);
   EXPECT_EQ(file->observation(0, 10).images.at("third")[0][0][0].item<int>(), 10);
-  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "coffee.hdf5"); }), HasSubstr("give one with the option `instruction`"));
+  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "coffee.hdf5"); }),
+              HasSubstr("give one with the option `instruction`"));
 }
 
 TEST(TrajectoryFile, ReadsReleasedInteractions) {
@@ -171,7 +175,8 @@ TEST(TrajectoryFile, ReadsReleasedInteractions) {
   EXPECT_EQ(record.recorded, (std::vector<bool>{true, false, true}));
   EXPECT_EQ(record.sources[0], ActionSource::policy);
   EXPECT_EQ(record.sources[2], ActionSource::intervention);
-  EXPECT_EQ(TrajectoryFile::open(dir / "i.hdf5", TrajectoryFormat::automatic, "brew")->episode(0).instruction, "brew");
+  EXPECT_EQ(TrajectoryFile::open(dir / "i.hdf5", TrajectoryFormat::automatic, "brew")->episode(0).instruction,
+            "brew");
 }
 
 TEST(TrajectoryFile, SoftLinksStayInsideTheFile) {
@@ -190,34 +195,42 @@ TEST(TrajectoryFile, SoftLinksStayInsideTheFile) {
     hdf5::Group data = hdf5::Group::create(dir / "external.hdf5").create_group("data");
     data.link_external("demo_0", "other.hdf5", "/data/demo_0");
   }
-  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "external.hdf5", TrajectoryFormat::robomimic, "lift"); }),
-              HasSubstr("external.hdf5: /data/demo_0: a link to another file, which is not followed"));
+  EXPECT_THAT(
+      data_error([&] { TrajectoryFile::open(dir / "external.hdf5", TrajectoryFormat::robomimic, "lift"); }),
+      HasSubstr("external.hdf5: /data/demo_0: a link to another file, which is not followed"));
   {
     hdf5::Group root = hdf5::Group::create(dir / "through.hdf5");
     root.link_external("elsewhere", "other.hdf5", "/data");
     root.create_group("data").link_soft("demo_0", "/elsewhere/demo_0");
   }
-  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "through.hdf5", TrajectoryFormat::robomimic, "lift"); }),
-              HasSubstr("/data/demo_0: cannot open"));
+  EXPECT_THAT(
+      data_error([&] { TrajectoryFile::open(dir / "through.hdf5", TrajectoryFormat::robomimic, "lift"); }),
+      HasSubstr("/data/demo_0: cannot open"));
 }
 
 TEST(TrajectoryFile, RefusesWhatIsNoTrajectoryFile) {
   TempDir dir;
-  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "none.hdf5"); }), HasSubstr("none.hdf5: no such file"));
-  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir.path()); }), HasSubstr("expected an HDF5 file, found a directory"));
+  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "none.hdf5"); }),
+              HasSubstr("none.hdf5: no such file"));
+  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir.path()); }),
+              HasSubstr("expected an HDF5 file, found a directory"));
   std::ofstream(dir / "empty.hdf5").flush();
-  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "empty.hdf5"); }), HasSubstr("expected an HDF5 file, found an empty file"));
+  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "empty.hdf5"); }),
+              HasSubstr("expected an HDF5 file, found an empty file"));
   std::ofstream(dir / "text.hdf5") << std::string(5000, 'x');
-  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "text.hdf5"); }), HasSubstr("expected an HDF5 file, found other content"));
+  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "text.hdf5"); }),
+              HasSubstr("expected an HDF5 file, found other content"));
   write_file_atomic(dir / "lfs.hdf5", "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 5\n");
   EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "lfs.hdf5"); }),
               HasSubstr("lfs.hdf5: found a Git LFS pointer"));
   hdf5::Group::create(dir / "bare.hdf5");
-  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "bare.hdf5"); }), HasSubstr("expected a known layout"));
+  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "bare.hdf5"); }),
+              HasSubstr("expected a known layout"));
   hdf5::Group::create(dir / "wrong.hdf5").create_group("episodes").create_group("first");
   EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "wrong.hdf5"); }), HasSubstr("found /episodes"));
   hdf5::Group::create(dir / "data.hdf5").create_group("data").create_group("trial_1");
-  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "data.hdf5"); }), HasSubstr("found /data, /data/trial_1"));
+  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "data.hdf5"); }),
+              HasSubstr("found /data, /data/trial_1"));
   EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "data.hdf5", TrajectoryFormat::robomimic); }),
               HasSubstr("/data: expected groups demo_0, demo_1, ... with steps, found data/trial_1: a group "
                         "that is not named"));
@@ -231,13 +244,15 @@ TEST(TrajectoryFile, EveryTruncationIsAnError) {
   int refused = 0;
   for (size_t n = 0; n < bytes.size(); n += step) {
     std::ofstream(dir / "cut.hdf5", std::ios::binary | std::ios::trunc) << bytes.substr(0, n);
-    EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "cut.hdf5"); }), HasSubstr("cut.hdf5")) << n << " bytes";
+    EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "cut.hdf5"); }), HasSubstr("cut.hdf5"))
+        << n << " bytes";
     ++refused;
   }
   EXPECT_GE(refused, 50);
 }
 
-// Group trees, name heaps, symbol tables and text heaps begin with a mark; a file without one of them is damaged.
+// Group trees, name heaps, symbol tables and text heaps begin with a mark; a file without one of them is
+// damaged.
 TEST(TrajectoryFile, DamagedStructureIsAnError) {
   TempDir dir;
   write_recording(dir / "a.hdf5", {"pph", "pp"});
@@ -322,7 +337,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadDemo{"ImageWithoutColor",
                 [](hdf5::Group& d) {
                   hdf5::Group obs = d.group("obs");
-                  replace(obs, "agentview_image", [&] { obs.write("agentview_image", pixels(12, 0), {3, 2, 2}); });
+                  replace(obs, "agentview_image", [&] {
+                    obs.write("agentview_image", pixels(12, 0), {3, 2, 2});
+                  });
                 },
                 "/obs/agentview_image: expected color pictures [S, Y, X, 3] or [S, 3, Y, X] of uint8 or of "
                 "numbers 0..1, or "
@@ -338,7 +355,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadDemo{"TooManyImages",
                 [](hdf5::Group& d) {
                   hdf5::Group obs = d.group("obs");
-                  replace(obs, "agentview_image", [&] { obs.write("agentview_image", pixels(48, 0), {4, 2, 2, 3}); });
+                  replace(obs, "agentview_image", [&] {
+                    obs.write("agentview_image", pixels(48, 0), {4, 2, 2, 3});
+                  });
                 },
                 "/obs/agentview_image: expected 3 rows, one for each action, found uint8 [4, 2, 2, 3]"},
         BadDemo{"UnknownSource",
@@ -367,14 +386,16 @@ INSTANTIATE_TEST_SUITE_P(
 
 std::string golden(const std::string& name) { return APO_SOURCE_DIR "/tests/data/goldens/" + name; }
 
-// Written by scripts/goldens/make_data.py: gzip, double precision, half precision, bool and variable-length text.
+// Written by scripts/goldens/make_data.py: gzip, double precision, half precision, bool and variable-length
+// text.
 TEST(TrajectoryFile, ReadsWhatH5pyWrites) {
   const auto file = TrajectoryFile::open(golden("h5py.hdf5"));
   EXPECT_EQ(file->format(), TrajectoryFormat::apo);
   const EpisodeRecord record = file->episode(0);
   EXPECT_EQ(record.actions[2], (Action{0.4f, 0.5f}));
   EXPECT_EQ(record.success, std::optional<bool>(true));
-  EXPECT_EQ(record.sources, (std::vector{ActionSource::policy, ActionSource::intervention, ActionSource::policy}));
+  EXPECT_EQ(record.sources,
+            (std::vector{ActionSource::policy, ActionSource::intervention, ActionSource::policy}));
   const Observation last = file->observation(0, 2);
   EXPECT_EQ(last.images.size(), 1u);  // depth is not used
   EXPECT_EQ(last.images.at("agentview")[3][4][1].item<int>(), (37 * 3 + 59 * 4 + 101 + 7 * 12) % 256 + 2);
@@ -405,8 +426,9 @@ TEST(TrajectoryFile, ARowThatNoMemoryShouldHoldIsRefused) {
 
 TEST(TrajectoryFile, DataInOtherFilesAreRefused) {
   for (const std::string name : {"external.hdf5", "virtual.hdf5"})
-    EXPECT_THAT(data_error([&] { TrajectoryFile::open(golden(name)); }),
-                HasSubstr(name + ": /data/demo_0/actions: its data are in another file, which is not followed"));
+    EXPECT_THAT(
+        data_error([&] { TrajectoryFile::open(golden(name)); }),
+        HasSubstr(name + ": /data/demo_0/actions: its data are in another file, which is not followed"));
 }
 
 TEST(TrajectoryFile, ReleasedLayoutsNameWhatIsWrong) {
@@ -420,24 +442,28 @@ TEST(TrajectoryFile, ReleasedLayoutsNameWhatIsWrong) {
     }
     return data_error([&] { TrajectoryFile::open(dir / "bad.hdf5"); });
   };
-  EXPECT_THAT(message([](auto& d) { add_timestep(d, "timestep_2", 0, 2); }), HasSubstr("/data: expected timestep_1, found timestep_2"));
+  EXPECT_THAT(message([](auto& d) { add_timestep(d, "timestep_2", 0, 2); }),
+              HasSubstr("/data: expected timestep_1, found timestep_2"));
   EXPECT_THAT(message([](auto& d) { add_timestep(d, "timestep_1", 0); }),
               HasSubstr("/data/timestep_1/is_human: expected a dataset, found nothing"));
   EXPECT_THAT(message([](auto& d) { add_timestep(d, "timestep_1", 0, 5); }),
               HasSubstr("/data/timestep_1/is_human: expected 0 (skip), 1 (human) or 2 (policy), found 5"));
-  EXPECT_THAT(message([](auto& d) { d.remove("task_description"); }), HasSubstr("/data/task_description: expected a dataset, found nothing"));
-  EXPECT_THAT(message([](auto& d) {
-                hdf5::Group step = d.create_group("timestep_1");
-                step.write("action", ramp(3), {3});
-              }),
-              HasSubstr("/data/timestep_1/action: expected 2 numbers as in the first timestep, found float32 [3]"));
-  EXPECT_THAT(message([](auto& d) {
-                hdf5::Group step = d.create_group("timestep_1");
-                step.write("action", ramp(2), {2});
-                step.write("is_human", std::vector<int8_t>{1}, {1});
-                step.write("third_obs", pixels(27, 0), {3, 3, 3});
-              }),
-              HasSubstr("/data/timestep_1/third_obs: expected the first timestep's size 2x2, found uint8 [3, 3, 3]"));
+  EXPECT_THAT(message([](auto& d) { d.remove("task_description"); }),
+              HasSubstr("/data/task_description: expected a dataset, found nothing"));
+  EXPECT_THAT(
+      message([](auto& d) {
+        hdf5::Group step = d.create_group("timestep_1");
+        step.write("action", ramp(3), {3});
+      }),
+      HasSubstr("/data/timestep_1/action: expected 2 numbers as in the first timestep, found float32 [3]"));
+  EXPECT_THAT(
+      message([](auto& d) {
+        hdf5::Group step = d.create_group("timestep_1");
+        step.write("action", ramp(2), {2});
+        step.write("is_human", std::vector<int8_t>{1}, {1});
+        step.write("third_obs", pixels(27, 0), {3, 3, 3});
+      }),
+      HasSubstr("/data/timestep_1/third_obs: expected the first timestep's size 2x2, found uint8 [3, 3, 3]"));
 }
 
 TEST(TrajectoryFile, NothingButEpisodesWithoutSteps) {
@@ -456,7 +482,8 @@ TEST(TrajectoryFile, NewerSchemaIsRefused) {
     hdf5::Group data = hdf5::Group::create(dir / "a.hdf5").create_group("data");
     data.set_attribute("apo_schema_version", int64_t{9});
   }
-  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "a.hdf5"); }), HasSubstr("expected schema version 2 or older, found 9"));
+  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "a.hdf5"); }),
+              HasSubstr("expected schema version 2 or older, found 9"));
 }
 
 TEST(Hdf5, NaturalOrder) {

@@ -65,7 +65,8 @@ TEST(TrajectoryWriter, ReadsBackWhatWasWritten) {
   EXPECT_EQ(first.instruction, "lift the cube");
   EXPECT_EQ(first.success, std::optional<bool>(true));
   EXPECT_EQ(first.outcome, "success");
-  EXPECT_EQ(first.sources, (std::vector{ActionSource::policy, ActionSource::intervention, ActionSource::expert}));
+  EXPECT_EQ(first.sources,
+            (std::vector{ActionSource::policy, ActionSource::intervention, ActionSource::expert}));
   EXPECT_EQ(first.recorded, (std::vector<bool>{true, true, true}));
   EXPECT_EQ(first.desirable, (std::vector<std::optional<bool>>{std::nullopt, true, false}));
   EXPECT_EQ(first.policy_actions,
@@ -104,8 +105,8 @@ TEST(TrajectoryWriter, KeepsWhenThePolicyWasAsked) {
     demo.write("decision_offset", wrong, {std::ssize(wrong)});
     return data_error([&] { TrajectoryFile::open(dir / "a.hdf5")->episode(0); });
   };
-  EXPECT_THAT(complaint({0, 2, 0, -1}),
-              HasSubstr("decision_offset row 1: expected -1 (the policy was not asked), 0 (it was in this step) or 1, found 2"));
+  EXPECT_THAT(complaint({0, 2, 0, -1}), HasSubstr("decision_offset row 1: expected -1 (the policy was not "
+                                                  "asked), 0 (it was in this step) or 1, found 2"));
   EXPECT_THAT(complaint({-1, 1, 0, -1}), HasSubstr("0 (it was in this step), found 1"));
   EXPECT_THAT(complaint({-2, 0, 0, 0}), HasSubstr("found -2"));
   EXPECT_THAT(complaint({0, 1}), HasSubstr("decision_offset"));
@@ -131,8 +132,8 @@ TEST(TrajectoryWriter, WritesWhatRobomimicReads) {
   EXPECT_EQ(demo.array("dones").describe(), "int8 [4]");
   EXPECT_EQ(demo.group("obs").array("front_image").describe(), "uint8 [4, 6, 5, 3]");
   EXPECT_EQ(demo.group("obs").array("joints").describe(), "float32 [4, 2]");
-  EXPECT_FALSE(demo.has("desirable"));       // nothing was labelled
-  EXPECT_FALSE(demo.has("policy_action"));   // nothing was known
+  EXPECT_FALSE(demo.has("desirable"));      // nothing was labelled
+  EXPECT_FALSE(demo.has("policy_action"));  // nothing was known
   EXPECT_FALSE(demo.integer_attribute("success").has_value());
 }
 
@@ -170,7 +171,8 @@ TEST(TrajectoryWriter, KeepsTheUnfinishedEpisodeOfAnException) {
   EXPECT_EQ(file->episode(0).num_steps(), 2);
   EXPECT_EQ(file->episode(0).outcome, "interrupted");
   EXPECT_EQ(file->episode(0).success, std::optional<bool>(false));
-  for (const LabelledStep& step : label_episode(file->episode(0), {false, {}, {}}))  // nobody knows whether they were good
+  // nobody knows whether they were good
+  for (const LabelledStep& step : label_episode(file->episode(0), {false, {}, {}}))
     EXPECT_EQ(step.reason, "failed episode");
 }
 
@@ -200,15 +202,18 @@ TEST(TrajectoryWriter, RefusesWhatDoesNotFit) {
   writer.append(numbered_step(0));
   Step step = numbered_step(1);
   step.action = {0.1f, 0.2f};
-  EXPECT_THAT(data_error([&] { writer.append(step); }),
-              HasSubstr("/data/demo_0 step 1: expected action [3], camera front 6x5, state joints [2] as in the file's "
-                        "first step, found action [2], camera front 6x5, state joints [2]"));
+  EXPECT_THAT(
+      data_error([&] { writer.append(step); }),
+      HasSubstr(
+          "/data/demo_0 step 1: expected action [3], camera front 6x5, state joints [2] as in the file's "
+          "first step, found action [2], camera front 6x5, state joints [2]"));
   step = numbered_step(1);
   step.action[1] = std::nanf("");
   EXPECT_THAT(data_error([&] { writer.append(step); }), HasSubstr("expected a finite action, found nan"));
   step = numbered_step(1);
   step.observation.images["front"] = at::zeros({6, 5, 3});
-  EXPECT_THAT(data_error([&] { writer.append(step); }), HasSubstr("camera front: expected a [Y, X, 3] uint8 picture"));
+  EXPECT_THAT(data_error([&] { writer.append(step); }),
+              HasSubstr("camera front: expected a [Y, X, 3] uint8 picture"));
   step = numbered_step(1);
   step.observation.state["a/b"] = {1.0f};
   EXPECT_THAT(data_error([&] { writer.append(step); }), HasSubstr("expected a plain name, found 'a/b'"));
@@ -221,7 +226,8 @@ TEST(TrajectoryWriter, RefusesWhatDoesNotFit) {
 TEST(TrajectoryWriter, RefusesForeignFilesAndSecondWriters) {
   TempDir dir;
   std::ofstream(dir / "text.hdf5") << "hello";
-  EXPECT_THAT(data_error([&] { TrajectoryWriter(dir / "text.hdf5", test_info()); }), HasSubstr("expected an HDF5 file"));
+  EXPECT_THAT(data_error([&] { TrajectoryWriter(dir / "text.hdf5", test_info()); }),
+              HasSubstr("expected an HDF5 file"));
   EXPECT_EQ(read_file(dir / "text.hdf5"), "hello");
   EXPECT_FALSE(fs::exists(journal_path(dir / "text.hdf5")));
   hdf5::Group::create(dir / "other.hdf5").create_group("data");
@@ -239,10 +245,10 @@ TEST(TrajectoryWriter, RefusesForeignFilesAndSecondWriters) {
 
 // What the child process tells its parent through shared memory, after each of its calls returned.
 struct Told {
-  volatile int64_t ended;      // episodes whose end_episode returned
-  volatile int64_t appended;   // steps of the current episode whose append returned
-  volatile int64_t calls;      // of append, in all
-  volatile bool ending;        // inside end_episode
+  volatile int64_t ended;     // episodes whose end_episode returned
+  volatile int64_t appended;  // steps of the current episode whose append returned
+  volatile int64_t calls;     // of append, in all
+  volatile bool ending;       // inside end_episode
 };
 
 constexpr int64_t kFlushEvery = 3;
@@ -266,8 +272,8 @@ constexpr int64_t kStepsAnEpisode = 7;
   }
 }
 
-// Kills a recording child at a random moment, or one while an episode goes into the file, and returns how much it had
-// been promised.
+// Kills a recording child at a random moment, or one while an episode goes into the file, and returns how
+// much it had been promised.
 Told record_and_kill(const fs::path& path, Told* shared, Random& random, bool while_ending) {
   const auto calls = static_cast<int64_t>(random.below(80));
   const uint64_t spins = random.below(while_ending ? 100000 : 3000000);
@@ -364,7 +370,10 @@ TEST(Journal, LeavesOutARecordThatWasCutShort) {
   std::string flipped = bytes;
   flipped[bytes.size() / 2] ^= 1;
   std::ofstream(dir / "flipped.journal", std::ios::binary) << flipped;
-  EXPECT_LT(read_journal(dir / "flipped.journal").empty() ? 0 : read_journal(dir / "flipped.journal")[0].episode.steps.size(), 2u);
+  EXPECT_LT(read_journal(dir / "flipped.journal").empty()
+                ? 0
+                : read_journal(dir / "flipped.journal")[0].episode.steps.size(),
+            2u);
 }
 
 // A recording of "pp" and a journal with one episode that ended, one that did not, and half a record.
@@ -395,7 +404,8 @@ TEST(Journal, DropsTheUnfinishedEpisode) {
   {
     TrajectoryWriter writer(path, test_info());
     EXPECT_EQ(writer.num_episodes(), 2);
-    EXPECT_THAT(message_of<RunError>([&] { drop_unfinished_episode(path); }), HasSubstr("another process is writing"));
+    EXPECT_THAT(message_of<RunError>([&] { drop_unfinished_episode(path); }),
+                HasSubstr("another process is writing"));
     writer.begin_episode("lift");
     writer.append(numbered_step(30));
     writer.end_episode(true, "success");
@@ -434,7 +444,8 @@ TEST(Journal, OfAnotherFileIsRefused) {
   EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "a.hdf5"); }),
               HasSubstr("goes on at demo_5, expected demo_1 after what a.hdf5 holds"));
   std::ofstream(journal_path(dir / "a.hdf5")) << "something else entirely";
-  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "a.hdf5"); }), HasSubstr("expected a trajectory journal"));
+  EXPECT_THAT(data_error([&] { TrajectoryFile::open(dir / "a.hdf5"); }),
+              HasSubstr("expected a trajectory journal"));
 }
 
 }  // namespace

@@ -1,10 +1,11 @@
 // One changed byte anywhere in what loops, evaluations and recordings keep as JSON: refused, or read.
+#include "support/byte_flips.h"
+
 #include <gmock/gmock.h>
 
 #include "apo/deploy/collector.h"
 #include "apo/deploy/evaluator.h"
 #include "deploy/results.h"
-#include "support/byte_flips.h"
 #include "support/temp_dir.h"
 
 namespace apo::deploy {

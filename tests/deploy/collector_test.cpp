@@ -257,7 +257,8 @@ TEST(Collect, AppendingAfterAKillEqualsNeverHavingStopped) {
       step.action = file->episode(0).actions[0];
     }
     data::TrajectoryWriter writer(
-        output, {.environment_name = "walk", .environment_config = "", .policy = "", .policy_hash = ""}, /*flush_every=*/1);
+        output, {.environment_name = "walk", .environment_config = "", .policy = "", .policy_hash = ""},
+        /*flush_every=*/1);
     writer.begin_episode("walk");
     for (int t = 0; t < 3; ++t) writer.append(step);
     ::_exit(7);
@@ -270,7 +271,8 @@ TEST(Collect, AppendingAfterAKillEqualsNeverHavingStopped) {
       collect_walks({.take_overs = 0, .episodes = 5, .existing = ExistingFile::append}, output);
   EXPECT_EQ(summary.episodes, 5);
   collect_walks({.take_overs = 0, .episodes = 5}, dir / "at-once.hdf5");
-  const auto killed = data::TrajectoryFile::open(output), whole = data::TrajectoryFile::open(dir / "at-once.hdf5");
+  const auto killed = data::TrajectoryFile::open(output),
+             whole = data::TrajectoryFile::open(dir / "at-once.hdf5");
   ASSERT_EQ(killed->num_episodes(), 5);
   for (int64_t i = 0; i < 5; ++i) EXPECT_EQ(killed->episode(i).actions, whole->episode(i).actions) << i;
 }
@@ -371,9 +373,7 @@ TEST(Collect, NamesEpisodeAndStepOfABadAction) {
   EXPECT_THAT(message, HasSubstr("expected an action of 2 numbers from the policy, found 3"));
 
   struct Clumsy : InterventionSource {
-    std::optional<Intervention> decide(const Moment&) override {
-      return Intervention{{1, 2, 3}, "because"};
-    }
+    std::optional<Intervention> decide(const Moment&) override { return Intervention{{1, 2, 3}, "because"}; }
   } clumsy;
   FunctionPolicy good(hesitant);
   message = message_of<RunError>([&] { collect(walk, good, clumsy, {}, dir / "c.hdf5"); });

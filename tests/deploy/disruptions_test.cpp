@@ -18,12 +18,12 @@
 namespace apo::deploy {
 namespace {
 
-using testing::FunctionPolicy;
-using testing::message_of;
-using testing::Walk;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
+using testing::FunctionPolicy;
 using ::testing::HasSubstr;
+using testing::message_of;
+using testing::Walk;
 
 // A walk without an end.
 class Endless : public Walk {
@@ -36,7 +36,8 @@ class Endless : public Walk {
 };
 
 environments::EnvironmentOptions endless() {
-  environments::register_environment("endless", [](const environments::EnvironmentOptions&) { return std::make_unique<Endless>(); });
+  environments::register_environment(
+      "endless", [](const environments::EnvironmentOptions&) { return std::make_unique<Endless>(); });
   environments::EnvironmentOptions options;
   options.type = "endless";
   return options;
@@ -144,12 +145,14 @@ TEST(Disruptions, WhatAnEnvironmentCannotDoIsAnError) {
 
 TEST(Disruptions, NamesAreCheckedWithASuggestion) {
   const environments::EnvironmentOptions options = endless();
-  EXPECT_THAT(message_of<ConfigError>([&] { environments::disrupted_by(options, "action_dealy"); }),
-              AllOf(HasSubstr("action_dealy"), HasSubstr("did you mean action_delay?"),
-                    HasSubstr("endless")));
-  EXPECT_THAT(message_of<ConfigError>([&] { environments::disrupted_by(options, "lighting"); }), HasSubstr("unknown disruption lighting"))
+  EXPECT_THAT(
+      message_of<ConfigError>([&] { environments::disrupted_by(options, "action_dealy"); }),
+      AllOf(HasSubstr("action_dealy"), HasSubstr("did you mean action_delay?"), HasSubstr("endless")));
+  EXPECT_THAT(message_of<ConfigError>([&] { environments::disrupted_by(options, "lighting"); }),
+              HasSubstr("unknown disruption lighting"))
       << "known in the config, but not to this environment";
-  EXPECT_THAT(environments::chosen_disruptions(options, {"none", "action_delay", "all"}), ElementsAre("action_delay", "action_noise"));
+  EXPECT_THAT(environments::chosen_disruptions(options, {"none", "action_delay", "all"}),
+              ElementsAre("action_delay", "action_noise"));
   const environments::EnvironmentOptions only = environments::disrupted_by(options, "action_delay");
   EXPECT_EQ(only.disruptions.action_delay.probability, 1);
   EXPECT_EQ(only.disruptions.action_noise.probability, 0);
@@ -158,8 +161,9 @@ TEST(Disruptions, NamesAreCheckedWithASuggestion) {
 TEST(Disruptions, OfTheTabletop) {
   if (!simulation::Tabletop::available()) GTEST_SKIP() << "built without MuJoCo";
   environments::EnvironmentOptions options;
-  EXPECT_THAT(environments::available_disruptions(options), ElementsAre("object_moved", "lighting", "background", "distractors",
-                                                          "camera_moved", "action_noise", "action_delay"));
+  EXPECT_THAT(environments::available_disruptions(options),
+              ElementsAre("object_moved", "lighting", "background", "distractors", "camera_moved",
+                          "action_noise", "action_delay"));
   options.disruptions.scene.lighting.probability = 1;
   options.disruptions.action_delay.probability = 1;
   const auto environment = environments::make_environment(options);
@@ -182,7 +186,8 @@ TEST(Disruptions, ReadFromYaml) {
   };
   EXPECT_THAT(read("disruptions: {action_delay: {steps: 0}}\n"), HasSubstr("steps"));
   EXPECT_THAT(read("disruptions: {action_noise: {std: -1}}\n"), HasSubstr("std"));
-  EXPECT_THAT(read("disruptions: {action_nois: {std: 1}}\n"), AllOf(HasSubstr("action_nois"), HasSubstr("action_noise")));
+  EXPECT_THAT(read("disruptions: {action_nois: {std: 1}}\n"),
+              AllOf(HasSubstr("action_nois"), HasSubstr("action_noise")));
 }
 
 // Strides of 0.5 need 6 to 10 of the 12 steps, 12 being too few once the first five are lost.
@@ -197,10 +202,11 @@ environments::EnvironmentOptions delayed_walk() {
 
 TEST(DisruptionTable, ByHand) {
   FunctionPolicy policy(steady);
-  const EvalOptions options{.trials = 6, .seed = 0, .parallel = 4, .disruptions = {"action_noise", "action_delay"}};
+  const EvalOptions options{
+      .trials = 6, .seed = 0, .parallel = 4, .disruptions = {"action_noise", "action_delay"}};
   const EvalResult result = evaluate(policy, delayed_walk(), options);
-  // Flags at 3, 4, 5 for seeds 0..5, seed 4 starts at -1 (flag at 4): 6, 8, 10, 6, 10, 10 steps. Five steps later
-  // only the flags at 3 are reached in time: 11 steps.
+  // Flags at 3, 4, 5 for seeds 0..5, seed 4 starts at -1 (flag at 4): 6, 8, 10, 6, 10, 10 steps. Five steps
+  // later only the flags at 3 are reached in time: 11 steps.
   EXPECT_EQ(result.success.count, 6);
   ASSERT_EQ(result.disruptions.size(), 2u);
   const DisruptedResult& noise = result.disruptions[0];
@@ -224,7 +230,8 @@ TEST(DisruptionTable, TheUndisruptedRowIsThePlainEvaluation) {
   environments::EnvironmentOptions environment = delayed_walk();
   const EvalResult plain = evaluate(policy, environment, {.trials = 4, .seed = 0});
   environment.disruptions.action_delay.probability = 1;  // of the config: the table has its own
-  const EvalResult table = evaluate(policy, environment, {.trials = 4, .seed = 0, .disruptions = {"action_noise"}});
+  const EvalResult table =
+      evaluate(policy, environment, {.trials = 4, .seed = 0, .disruptions = {"action_noise"}});
   EXPECT_EQ(table.success.count, plain.success.count);
   EXPECT_EQ(table.steps, plain.steps);
   const EvalResult delayed = evaluate(policy, environment, {.trials = 4, .seed = 0});
@@ -234,7 +241,8 @@ TEST(DisruptionTable, TheUndisruptedRowIsThePlainEvaluation) {
 TEST(DisruptionTable, IsWrittenAndReadBack) {
   const apo::testing::TempDir dir;
   FunctionPolicy policy(steady);
-  const EvalOptions options{.trials = 6, .seed = 0, .animations = 1, .animation_size = 32, .disruptions = {"all"}};
+  const EvalOptions options{
+      .trials = 6, .seed = 0, .animations = 1, .animation_size = 32, .disruptions = {"all"}};
   const EvalResult result = evaluate(policy, delayed_walk(), options);
   write_results(result, delayed_walk(), options, dir / "e");
   const std::string text = read_file(dir / "e" / "results.json");
@@ -253,8 +261,9 @@ TEST(DisruptionTable, IsWrittenAndReadBack) {
 
   const std::string markdown = read_file(dir / "e" / "disruptions.md");
   EXPECT_THAT(markdown, HasSubstr("| none | 1.00 [0.61, 1.00] | 1.00 | - | - | success 6 |\n"));
-  EXPECT_THAT(markdown, HasSubstr("| action_delay | 0.33 [0.10, 0.70] | 0.33 | -66.7 points, p = 0.125 | 0 / 4 | "
-                                  "success 2, timeout 4 |\n"));
+  EXPECT_THAT(markdown,
+              HasSubstr("| action_delay | 0.33 [0.10, 0.70] | 0.33 | -66.7 points, p = 0.125 | 0 / 4 | "
+                        "success 2, timeout 4 |\n"));
   EXPECT_THAT(markdown, HasSubstr("6 trials a row"));
   EXPECT_THAT(result.text(), HasSubstr("\naction_delay  0.33 [0.10, 0.70]"));
 }
@@ -271,9 +280,8 @@ TEST(DisruptionTable, AbsentUnlessAskedFor) {
 
 TEST(DisruptionTable, UnknownNamesAndBrokenFiles) {
   FunctionPolicy policy(steady);
-  EXPECT_THAT(message_of<ConfigError>([&] {
-                evaluate(policy, delayed_walk(), {.trials = 2, .disruptions = {"camera_moved"}});
-              }),
+  EXPECT_THAT(message_of<ConfigError>(
+                  [&] { evaluate(policy, delayed_walk(), {.trials = 2, .disruptions = {"camera_moved"}}); }),
               HasSubstr("unknown disruption camera_moved"));
   EXPECT_EQ(policy.calls, 0) << "before the first trial";
   const EvalResult result = evaluate(policy, delayed_walk(), {.trials = 2, .disruptions = {"action_delay"}});
@@ -295,8 +303,9 @@ TEST(DisruptionSheet, HasATileForEach) {
   };
   EXPECT_EQ(side(24), 100);
   EXPECT_EQ(side(27), 32);
-  EXPECT_THAT(message_of<ConfigError>([&] { draw_disruptions(delayed_walk(), {"all"}, 1, 8, 3, dir / "x.webp"); }),
-              HasSubstr("16 to 512"));
+  EXPECT_THAT(
+      message_of<ConfigError>([&] { draw_disruptions(delayed_walk(), {"all"}, 1, 8, 3, dir / "x.webp"); }),
+      HasSubstr("16 to 512"));
 }
 
 }  // namespace

@@ -33,12 +33,14 @@ struct Hill : Walk {
 class OwnOptions : public ::testing::Test {
  protected:
   void SetUp() override {
-    environments::register_environment<HillOptions>("hill", [](const HillOptions& own, const environments::EnvironmentOptions&) {
-      return std::make_unique<Hill>(own);
-    });
+    environments::register_environment<HillOptions>(
+        "hill", [](const HillOptions& own, const environments::EnvironmentOptions&) {
+          return std::make_unique<Hill>(own);
+        });
     testing::walk_options();
   }
-  static environments::EnvironmentOptions read(const std::string& text, const std::vector<std::string>& overrides = {}) {
+  static environments::EnvironmentOptions read(const std::string& text,
+                                               const std::vector<std::string>& overrides = {}) {
     return config::load<environments::EnvironmentOptions>(config::Document::from_text(text, overrides));
   }
   static std::string refused(const std::string& text, const std::vector<std::string>& overrides = {}) {
@@ -52,7 +54,8 @@ TEST_F(OwnOptions, ReachTheFactory) {
   EXPECT_EQ(environments::make_environment(options)->spec().config, "slope: 0.5\nsurface: gravel\n");
   options.of<HillOptions>().surface = "ice";
   EXPECT_THAT(environments::make_environment(options)->spec().config, HasSubstr("ice"));
-  EXPECT_THAT(environments::make_environment({.type = "hill"})->spec().config, HasSubstr("slope: 0.25")) << "the defaults";
+  EXPECT_THAT(environments::make_environment({.type = "hill"})->spec().config, HasSubstr("slope: 0.25"))
+      << "the defaults";
 }
 
 TEST_F(OwnOptions, PrintAndReadBack) {
@@ -96,8 +99,8 @@ TEST_F(OwnOptions, ThoseOfAnotherKindAreNotTaken) {
 TEST_F(OwnOptions, NeedANameThatCanBeAKey) {
   for (const std::string name : {"", "type", "gripper", "disruptions", "my.robot"})
     EXPECT_THAT(message_of<ConfigError>([&] {
-                  environments::register_environment(name,
-                                       [](const environments::EnvironmentOptions&) { return std::make_unique<Walk>(); });
+                  environments::register_environment(
+                      name, [](const environments::EnvironmentOptions&) { return std::make_unique<Walk>(); });
                 }),
                 HasSubstr("register_environment"))
         << name;
@@ -121,7 +124,8 @@ TEST(Spec, WhatIsMissingIsNamed) {
     environments::EnvironmentOptions options;
     options.type = "forgetful";
     EXPECT_THAT(apo::testing::message_of<RunError>([&] { environments::make_environment(options); }),
-                ::testing::AllOf(::testing::HasSubstr("environment.type forgetful"), ::testing::HasSubstr(field + ": expected")));
+                ::testing::AllOf(::testing::HasSubstr("environment.type forgetful"),
+                                 ::testing::HasSubstr(field + ": expected")));
   }
 }
 

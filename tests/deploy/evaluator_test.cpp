@@ -22,9 +22,9 @@ namespace {
 
 using testing::FunctionPolicy;
 using ::testing::HasSubstr;
-using ::testing::Not;
 using testing::hesitant;
 using testing::message_of;
+using ::testing::Not;
 using testing::Walk;
 using testing::walk_options;
 
@@ -53,14 +53,18 @@ TEST(Evaluate, CountsDecodedTokensThatAreNoActions) {
   EXPECT_THAT(eight.text(), Not(HasSubstr("no action tokens")));
 }
 
-// An opening of 1 / 8 is 0.125 for the policy, and 1 - 2 / 8 = 0.75 where -1 opens and 1 closes: four strides to the flag
-// at 3, where 0.125 would lead nowhere in 12.
+// An opening of 1 / 8 is 0.125 for the policy, and 1 - 2 / 8 = 0.75 where -1 opens and 1 closes: four strides
+// to the flag at 3, where 0.125 would lead nowhere in 12.
 TEST(Evaluate, AGripperThatThePolicyCodesOtherwiseIsRecoded) {
-  FunctionPolicy policy([](const Observation&) { return Action{0.125f, 0}; }, 2,
-                        {.dimension = {0}, .open = 1.0, .closed = 0.0});
+  FunctionPolicy policy(
+      [](const Observation&) {
+        return Action{0.125f, 0};
+      },
+      2, {.dimension = {0}, .open = 1.0, .closed = 0.0});
   environments::EnvironmentOptions environment = walk_options();
   const EvalOptions options{.trials = 1, .seed = 0};
-  EXPECT_EQ(evaluate(policy, environment, options).trials[0].outcome, "timeout");  // nobody knows the environment's
+  EXPECT_EQ(evaluate(policy, environment, options).trials[0].outcome,
+            "timeout");  // nobody knows the environment's
   environment.gripper = {.dimension = {}, .open = -1.0, .closed = 1.0};
   const EvalResult result = evaluate(policy, environment, options);
   EXPECT_EQ(result.trials[0].outcome, "success");
@@ -68,9 +72,11 @@ TEST(Evaluate, AGripperThatThePolicyCodesOtherwiseIsRecoded) {
   const auto walk = environments::make_environment(environment);
   EXPECT_EQ(record_trial(policy, *walk, 0, 4).trial.steps, 4);
   environment.gripper.dimension = {1};
-  EXPECT_THAT(message_of<ConfigError>([&] { evaluate(policy, environment, options); }),
-              HasSubstr("policy.gripper: dimension 0, 1 open, 0 closed; the environment's: dimension 1, -1 open, 1 closed; "
-                        "expected the same dimensions"));
+  EXPECT_THAT(
+      message_of<ConfigError>([&] { evaluate(policy, environment, options); }),
+      HasSubstr(
+          "policy.gripper: dimension 0, 1 open, 0 closed; the environment's: dimension 1, -1 open, 1 closed; "
+          "expected the same dimensions"));
   environment.gripper.dimension = {2};
   EXPECT_THAT(message_of<ConfigError>([&] { environments::make_environment(environment); }),
               HasSubstr("environment: gripper.dimension: expected from -2 to 1"));
@@ -270,7 +276,8 @@ TEST(EnvironmentPool, EachEnvironmentStaysWithTheThreadThatMadeIt) {
       makers[this] = std::this_thread::get_id();
     }
   };
-  environments::register_environment("rooted", [](const environments::EnvironmentOptions&) { return std::make_unique<Rooted>(); });
+  environments::register_environment(
+      "rooted", [](const environments::EnvironmentOptions&) { return std::make_unique<Rooted>(); });
   environments::EnvironmentOptions options;
   options.type = "rooted";
   environments::EnvironmentPool pool(options, 7, 3);
@@ -300,9 +307,11 @@ TEST(EnvironmentPool, ThrowsTheErrorOfTheLowestAndGoesOn) {
   std::atomic<int> calls = 0;
   pool.run(all, [&](int64_t, environments::Environment&) { ++calls; });
   EXPECT_EQ(calls, 5);
-  environments::register_environment("unmakeable", [](const environments::EnvironmentOptions&) -> std::unique_ptr<environments::Environment> {
-    throw ConfigError("no such robot");
-  });
+  environments::register_environment(
+      "unmakeable",
+      [](const environments::EnvironmentOptions&) -> std::unique_ptr<environments::Environment> {
+        throw ConfigError("no such robot");
+      });
   environments::EnvironmentOptions options;
   options.type = "unmakeable";
   EXPECT_EQ(message_of<ConfigError>([&] { environments::EnvironmentPool(options, 3, 2); }), "no such robot");

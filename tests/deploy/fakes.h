@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "apo/base/error.h"
-#include "apo/environments/environment.h"
 #include "apo/deploy/intervention.h"
+#include "apo/environments/environment.h"
 #include "apo/models/policy.h"
 #include "support/message_of.h"
 
@@ -27,10 +27,10 @@ class Walk : public environments::Environment {
  public:
   explicit Walk(int64_t action_size = 2)
       : environments::Environment({.name = "walk",
-                     .config = "walk: true",
-                     .action_size = action_size,
-                     .max_steps = 12,
-                     .control_hz = 10}) {}
+                                   .config = "walk: true",
+                                   .action_size = action_size,
+                                   .max_steps = 12,
+                                   .control_hz = 10}) {}
   environments::Situation reset(uint64_t seed) override {
     goal_ = 3.0 + static_cast<double>(seed % 3);
     position_ = seed % 5 == 4 ? -1.0 : 0.0;
@@ -63,10 +63,10 @@ class Walk : public environments::Environment {
   virtual environments::Situation situation() const {
     const bool success = position_ >= goal_, fell = position_ <= -4;
     environments::Situation now{.done = success || fell,
-                  .success = success,
-                  .troubled = troubled_,
-                  .outcome = success ? "success" : "fell",
-                  .facts = {{"start", seed_ % 5 == 4 ? "back" : "line"}}};
+                                .success = success,
+                                .troubled = troubled_,
+                                .outcome = success ? "success" : "fell",
+                                .facts = {{"start", seed_ % 5 == 4 ? "back" : "line"}}};
     if (position_ < -0.5) now.concern = position_ < -1.5 ? "wrong object" : "off course";
     return now;
   }
@@ -95,7 +95,8 @@ inline std::optional<Intervention> ask(InterventionSource& human, Walk& walk, co
 }
 
 inline environments::EnvironmentOptions walk_options() {
-  environments::register_environment("walk", [](const environments::EnvironmentOptions&) { return std::make_unique<Walk>(); });
+  environments::register_environment(
+      "walk", [](const environments::EnvironmentOptions&) { return std::make_unique<Walk>(); });
   environments::EnvironmentOptions options;
   options.type = "walk";
   return options;
@@ -123,7 +124,8 @@ class FunctionCodec final : public tokenizers::ActionCodec {
       return found;
     }
     for (int64_t b = 0; b < ids.size(0); ++b)
-      found.actions[b][0] = at::tensor(decided.at(static_cast<size_t>(ids[b][0].item<int64_t>())), at::kFloat);
+      found.actions[b][0] =
+          at::tensor(decided.at(static_cast<size_t>(ids[b][0].item<int64_t>())), at::kFloat);
     return found;
   }
 };
@@ -133,7 +135,8 @@ class FunctionPolicy : public models::Policy {
  public:
   using Function = std::function<Action(const Observation&)>;
   explicit FunctionPolicy(Function function, int64_t action_size = 2, config::GripperOptions gripper = {})
-      : FunctionPolicy(std::move(function), std::make_shared<FunctionCodec>(action_size), std::move(gripper)) {}
+      : FunctionPolicy(std::move(function), std::make_shared<FunctionCodec>(action_size),
+                       std::move(gripper)) {}
 
   models::PolicyInput encode(std::span<const Observation> observations) const override {
     largest_batch = std::max(largest_batch, observations.size());

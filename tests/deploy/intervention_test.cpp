@@ -10,8 +10,8 @@
 namespace apo::deploy {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::ask;
+using ::testing::HasSubstr;
 using testing::message_of;
 using testing::Walk;
 

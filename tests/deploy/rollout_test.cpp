@@ -15,10 +15,13 @@ namespace {
 using ::testing::HasSubstr;
 using testing::message_of;
 
-environments::EnvironmentSpec spec() { return {.name = "bench", .action_size = 1, .max_steps = 4, .idle = {0}}; }
+environments::EnvironmentSpec spec() {
+  return {.name = "bench", .action_size = 1, .max_steps = 4, .idle = {0}};
+}
 
 // Makes one step, for which the policy is asked if it has to be; returns what is recorded.
-Step step(Rollout& rollout, std::optional<Intervention> human = {}, const environments::Situation& after = {}) {
+Step step(Rollout& rollout, std::optional<Intervention> human = {},
+          const environments::Situation& after = {}) {
   if (rollout.needs_decision()) rollout.decided({{0.5f}});
   Step made = rollout.act({}, std::move(human));
   rollout.happened(after, made);

@@ -22,7 +22,8 @@ using testing::FunctionPolicy;
 class Whispering : public environments::Environment {
  public:
   explicit Whispering(const environments::EnvironmentOptions& options)
-      : Whispering(environments::make_environment({.disruptions = {.scene = options.disruptions.scene}}), options) {}
+      : Whispering(environments::make_environment({.disruptions = {.scene = options.disruptions.scene}}),
+                   options) {}
   environments::Situation reset(uint64_t seed) override {
     twin_.reset(seed);
     return table_->reset(seed);
@@ -43,8 +44,11 @@ class Whispering : public environments::Environment {
   std::optional<Action> expert() override { return table_->expert(); }
 
  private:
-  Whispering(std::unique_ptr<environments::Environment> table, const environments::EnvironmentOptions& options)
-      : environments::Environment(table->spec()), table_(std::move(table)), twin_({}, options.disruptions.scene) {}
+  Whispering(std::unique_ptr<environments::Environment> table,
+             const environments::EnvironmentOptions& options)
+      : environments::Environment(table->spec()),
+        table_(std::move(table)),
+        twin_({}, options.disruptions.scene) {}
 
   std::unique_ptr<environments::Environment> table_;
   simulation::Tabletop twin_;

@@ -72,8 +72,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::vector<std::string> overrides;
   if (mark != std::string_view::npos) overrides.emplace_back(text.substr(mark + 8));
   try {
-    const auto options = apo::config::load<Data>(
-        apo::config::Document::from_text(text.substr(0, mark), overrides));
+    const auto options =
+        apo::config::load<Data>(apo::config::Document::from_text(text.substr(0, mark), overrides));
     // what was read prints and reads back to the same
     const std::string printed = apo::config::print(options);
     const auto again = apo::config::load<Data>(apo::config::Document::from_text(printed));

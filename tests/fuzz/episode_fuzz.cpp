@@ -1,8 +1,8 @@
 // A trajectory file of any structure: read to the last picture, or refused with a message.
 //
-// The input's bytes say how a file departs from one of the layouts: objects that are missing, doubled, of another kind,
-// type, rank, length or storage, links that lead nowhere or in a circle, any values. HDF5 itself writes it, so that what
-// is tested is our reading; HDF5's own parsing of damaged bytes is HDF5's.
+// The input's bytes say how a file departs from one of the layouts: objects that are missing, doubled, of
+// another kind, type, rank, length or storage, links that lead nowhere or in a circle, any values. HDF5
+// itself writes it, so that what is tested is our reading; HDF5's own parsing of damaged bytes is HDF5's.
 #include <hdf5.h>
 
 #include <algorithm>
@@ -68,7 +68,8 @@ class Writer {
     if (kind == 8) return nested_attribute(path, name);
     const hid_t object = H5Oopen(file_, path.c_str(), H5P_DEFAULT);
     if (object < 0) return;
-    const std::array<hid_t, 4> numbers{H5T_NATIVE_INT64, H5T_NATIVE_UINT8, H5T_NATIVE_DOUBLE, H5T_NATIVE_INT8};
+    const std::array<hid_t, 4> numbers{H5T_NATIVE_INT64, H5T_NATIVE_UINT8, H5T_NATIVE_DOUBLE,
+                                       H5T_NATIVE_INT8};
     const hid_t type = kind < 3 ? string_type(kind == 0) : H5Tcopy(numbers[kind - 3]);
     const hsize_t size = bytes_.below(3);
     const hid_t space = size == 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(1, &size, nullptr);
@@ -90,7 +91,8 @@ class Writer {
   // JSON that is nested more deeply than an input is long.
   void nested_attribute(const std::string& path, const std::string& name) {
     const size_t levels = size_t{1} << bytes_.below(20);
-    const std::string text = "{\"env_kwargs\": {\"config\": " + std::string(levels, '[') + std::string(levels, ']') + "}}";
+    const std::string text =
+        "{\"env_kwargs\": {\"config\": " + std::string(levels, '[') + std::string(levels, ']') + "}}";
     const hid_t object = H5Oopen(file_, path.c_str(), H5P_DEFAULT);
     if (object < 0) return;
     const hid_t type = string_type(true), space = H5Screate(H5S_SCALAR);
@@ -118,22 +120,52 @@ class Writer {
     const std::array<hid_t, 8> types{H5T_NATIVE_FLOAT, H5T_NATIVE_DOUBLE, H5T_NATIVE_INT8,   H5T_NATIVE_UINT8,
                                      H5T_NATIVE_INT64, H5T_NATIVE_UINT64, H5T_NATIVE_USHORT, H5T_NATIVE_INT};
     switch (bytes_.below(16)) {
-      case 1: return true;  // missing
-      case 2: close_group(H5Gcreate2(file_, path.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT)); return true;
-      case 3: H5Lcreate_soft("/nowhere", file_, path.c_str(), H5P_DEFAULT, H5P_DEFAULT); return true;
-      case 4: H5Lcreate_soft(path.c_str(), file_, path.c_str(), H5P_DEFAULT, H5P_DEFAULT); return true;
-      case 5: H5Lcreate_soft("/data", file_, path.c_str(), H5P_DEFAULT, H5P_DEFAULT); return true;
-      case 6: H5Lcreate_external("/dev/zero", "/data", file_, path.c_str(), H5P_DEFAULT, H5P_DEFAULT); return true;
-      case 7: H5Lcreate_hard(file_, "/", file_, path.c_str(), H5P_DEFAULT, H5P_DEFAULT); return true;
-      case 8: shape.type = types[bytes_.below(types.size())]; break;
-      case 9: shape.sizes.clear(); break;
-      case 10: shape.sizes.push_back(bytes_.below(4)); break;
-      case 11: if (!shape.sizes.empty()) shape.sizes.pop_back(); break;
-      case 12: for (hsize_t& size : shape.sizes) size = bytes_.below(7); break;
-      case 13: if (!shape.sizes.empty()) shape.sizes.front() += bytes_.below(3); break;
-      case 14: write_text(path, "lift", bytes_.below(2) != 0); return true;
-      case 15: write(path, shape, 1 + bytes_.below(3)); return true;
-      default: return false;
+      case 1:
+        return true;  // missing
+      case 2:
+        close_group(H5Gcreate2(file_, path.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+        return true;
+      case 3:
+        H5Lcreate_soft("/nowhere", file_, path.c_str(), H5P_DEFAULT, H5P_DEFAULT);
+        return true;
+      case 4:
+        H5Lcreate_soft(path.c_str(), file_, path.c_str(), H5P_DEFAULT, H5P_DEFAULT);
+        return true;
+      case 5:
+        H5Lcreate_soft("/data", file_, path.c_str(), H5P_DEFAULT, H5P_DEFAULT);
+        return true;
+      case 6:
+        H5Lcreate_external("/dev/zero", "/data", file_, path.c_str(), H5P_DEFAULT, H5P_DEFAULT);
+        return true;
+      case 7:
+        H5Lcreate_hard(file_, "/", file_, path.c_str(), H5P_DEFAULT, H5P_DEFAULT);
+        return true;
+      case 8:
+        shape.type = types[bytes_.below(types.size())];
+        break;
+      case 9:
+        shape.sizes.clear();
+        break;
+      case 10:
+        shape.sizes.push_back(bytes_.below(4));
+        break;
+      case 11:
+        if (!shape.sizes.empty()) shape.sizes.pop_back();
+        break;
+      case 12:
+        for (hsize_t& size : shape.sizes) size = bytes_.below(7);
+        break;
+      case 13:
+        if (!shape.sizes.empty()) shape.sizes.front() += bytes_.below(3);
+        break;
+      case 14:
+        write_text(path, "lift", bytes_.below(2) != 0);
+        return true;
+      case 15:
+        write(path, shape, 1 + bytes_.below(3));
+        return true;
+      default:
+        return false;
     }
     write(path, shape, 0);
     return true;
@@ -143,9 +175,11 @@ class Writer {
   void write(const std::string& path, const Shape& shape, uint64_t storage) {
     const int rank = static_cast<int>(shape.sizes.size());
     std::vector<hsize_t> most = shape.sizes;
-    const bool chunked = storage > 0 && rank > 0 && std::ranges::all_of(shape.sizes, [](hsize_t s) { return s > 0; });
+    const bool chunked =
+        storage > 0 && rank > 0 && std::ranges::all_of(shape.sizes, [](hsize_t s) { return s > 0; });
     if (chunked && storage == 3) most.front() = H5S_UNLIMITED;
-    const hid_t space = rank == 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(rank, shape.sizes.data(), most.data());
+    const hid_t space =
+        rank == 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(rank, shape.sizes.data(), most.data());
     const hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
     if (chunked) {
       std::vector<hsize_t> chunk(shape.sizes);
@@ -153,7 +187,8 @@ class Writer {
       H5Pset_chunk(creation, rank, chunk.data());
       if (storage == 2) H5Pset_deflate(creation, 1);
     }
-    const hid_t dataset = H5Dcreate2(file_, path.c_str(), shape.type, space, H5P_DEFAULT, creation, H5P_DEFAULT);
+    const hid_t dataset =
+        H5Dcreate2(file_, path.c_str(), shape.type, space, H5P_DEFAULT, creation, H5P_DEFAULT);
     if (dataset >= 0) {
       size_t count = 1;
       for (const hsize_t size : shape.sizes) count *= size;
@@ -186,11 +221,13 @@ class Writer {
 // robomimic's, ours and Sirius': data/demo_N/{actions, obs, ...}
 void write_episodes(Writer& writer, Bytes& bytes, bool ours, bool sirius) {
   writer.group("data");
-  for (const char* name : {"env_args", "total", "problem_info", "apo_schema_version"}) writer.attribute("data", name);
+  for (const char* name : {"env_args", "total", "problem_info", "apo_schema_version"})
+    writer.attribute("data", name);
   for (uint64_t e = 0, count = 1 + bytes.below(3); e < count; ++e) {
     const std::string demo = "data/demo_" + std::to_string(e);
     writer.group(demo);
-    for (const char* name : {"num_samples", "task_description", "success", "outcome"}) writer.attribute(demo, name);
+    for (const char* name : {"num_samples", "task_description", "success", "outcome"})
+      writer.attribute(demo, name);
     const hsize_t steps = 1 + bytes.below(4), rows = steps + bytes.below(2);
     writer.dataset(demo + "/actions", {H5T_NATIVE_FLOAT, {steps, 7}});
     writer.dataset(demo + "/rewards", {H5T_NATIVE_FLOAT, {steps}});
@@ -228,12 +265,24 @@ void write_file(const std::string& path, Bytes& bytes) {
   {
     Writer writer(path, bytes);
     switch (bytes.below(6)) {
-      case 0: write_episodes(writer, bytes, true, false); break;
-      case 1: write_episodes(writer, bytes, false, false); break;
-      case 2: write_episodes(writer, bytes, false, true); break;
-      case 3: write_timesteps(writer, bytes, "data", true); break;
-      case 4: write_timesteps(writer, bytes, "demo_0", false); break;
-      default: write_episodes(writer, bytes, true, true); write_timesteps(writer, bytes, "data", true);
+      case 0:
+        write_episodes(writer, bytes, true, false);
+        break;
+      case 1:
+        write_episodes(writer, bytes, false, false);
+        break;
+      case 2:
+        write_episodes(writer, bytes, false, true);
+        break;
+      case 3:
+        write_timesteps(writer, bytes, "data", true);
+        break;
+      case 4:
+        write_timesteps(writer, bytes, "demo_0", false);
+        break;
+      default:
+        write_episodes(writer, bytes, true, true);
+        write_timesteps(writer, bytes, "data", true);
     }
   }
   H5Eset_auto2(H5E_DEFAULT, report, reported);
@@ -256,7 +305,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     file->attributes();
     for (int64_t e = 0; e < file->num_episodes(); ++e) {
       const auto record = file->episode(e);
-      if (record.sources.size() != record.actions.size() || record.recorded.size() != record.actions.size()) __builtin_trap();
+      if (record.sources.size() != record.actions.size() || record.recorded.size() != record.actions.size())
+        __builtin_trap();
       for (int64_t t = 0; t < record.num_steps(); ++t) file->observation(e, t);
     }
   } catch (const apo::Error& error) {

@@ -1,4 +1,5 @@
-// A safetensors file of any bytes: every tensor can be read to its last byte, or the file is refused with a message.
+// A safetensors file of any bytes: every tensor can be read to its last byte, or the file is refused with a
+// message.
 #include <torch/types.h>
 
 #include "apo/base/error.h"

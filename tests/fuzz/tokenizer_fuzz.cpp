@@ -11,7 +11,8 @@ namespace {
 // The model of the environment variable APO_FUZZ_MODEL.
 const apo::tokenizers::TextTokenizer* good_model() {
   static const char* path = std::getenv("APO_FUZZ_MODEL");
-  static const apo::tokenizers::TextTokenizer* model = path ? new apo::tokenizers::TextTokenizer(path) : nullptr;
+  static const apo::tokenizers::TextTokenizer* model =
+      path ? new apo::tokenizers::TextTokenizer(path) : nullptr;
   return model;
 }
 

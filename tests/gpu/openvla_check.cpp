@@ -7,8 +7,8 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
-#include "apo/models/registry.h"
 #include "apo/models/reference.h"
+#include "apo/models/registry.h"
 #include "apo/objective/log_prob.h"
 #include "apo/training/optimizer.h"
 #include "gpu/check.h"
@@ -244,7 +244,10 @@ void time_phases(Trainer& trainer, const std::vector<data::Sample>& samples, int
     const auto [first_bin, last_bin] = policy.codec().bins().value();
     part("objective", [&, first_bin = first_bin, last_bin = last_bin] {
       in.action_l1 =
-          models::action_l1(policy, models::greedy_action_tokens(policy, objective::greedy_tokens(score.logits, first_bin, last_bin), tokens), tokens);
+          models::action_l1(policy,
+                            models::greedy_action_tokens(
+                                policy, objective::greedy_tokens(score.logits, first_bin, last_bin), tokens),
+                            tokens);
       loss = objective::apo_loss(in, trainer.options).loss;
     });
     part("backward", [&] { loss.backward(); });
@@ -300,8 +303,8 @@ void time_scoring(Policy& policy, const std::vector<data::Sample>& samples, cons
   item.progress();
 }
 
-// How far the decided tokens' logits lie below the largest ones, of the logits' spread, where every token before them is
-// given: 0 but for rounding, or a token is wrong.
+// How far the decided tokens' logits lie below the largest ones, of the logits' spread, where every token
+// before them is given: 0 but for rounding, or a token is wrong.
 double distance_to_greedy(Policy& policy, const PolicyInput& input, const at::Tensor& ids) {
   const at::NoGradGuard no_grad;
   ActionTokens tokens;
@@ -320,11 +323,13 @@ void time_decisions(Policy& policy, const std::vector<data::Sample>& samples, in
                                          samples.begin() + static_cast<std::ptrdiff_t>(batch));
     const std::vector<Observation> observations = observations_of(some);
     at::Tensor ids;
-    // on CUDA, later decisions on inputs of these shapes are recorded and replayed, which must not change them, nor keep old
-    // pictures
+    // on CUDA, later decisions on inputs of these shapes are recorded and replayed, which must not change
+    // them, nor keep old pictures
     std::vector<Observation> others = observations;
-    for (Observation& other : others) other.images["agentview"] = at::randint(0, 256, {256, 256, 3}, at::kByte);
-    const std::array<at::Tensor, 2> first_ids{policy.decode(policy.encode(observations)), policy.decode(policy.encode(others))};
+    for (Observation& other : others)
+      other.images["agentview"] = at::randint(0, 256, {256, 256, 3}, at::kByte);
+    const std::array<at::Tensor, 2> first_ids{policy.decode(policy.encode(observations)),
+                                              policy.decode(policy.encode(others))};
     reset_peak(device);
     const Timing whole = measure(device, 2, repeats, [&] {
       ids = policy.decode(policy.encode(observations));

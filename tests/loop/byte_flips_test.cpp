@@ -1,11 +1,12 @@
 // One changed byte anywhere in a loop's state: refused, or read.
+#include "support/byte_flips.h"
+
 #include <gmock/gmock.h>
 
 #include <nlohmann/json.hpp>
 
 #include "apo/base/log.h"
 #include "loop/loop_state.h"
-#include "support/byte_flips.h"
 #include "support/temp_dir.h"
 
 namespace apo::loop {

@@ -11,10 +11,10 @@
 #include "apo/base/files.h"
 #include "apo/base/proportions.h"
 #include "apo/deploy/evaluator.h"
-#include "loop/comparing.h"
 #include "deploy/fakes.h"
 #include "deploy/results.h"
 #include "deploy/table.h"
+#include "loop/comparing.h"
 #include "support/temp_dir.h"
 
 namespace apo::loop {
@@ -97,7 +97,8 @@ TEST(Comparison, BadJsonSaysWhatIsWrong) {
   };
   EXPECT_THAT(message("[]"), HasSubstr("runs/1/comparison.json: expected an object, found []"));
   EXPECT_THAT(message("{"), HasSubstr("runs/1/comparison.json:1: expected JSON"));
-  EXPECT_THAT(message("{}"), HasSubstr("runs/1/comparison.json: seed: expected a whole number, found nothing"));
+  EXPECT_THAT(message("{}"),
+              HasSubstr("runs/1/comparison.json: seed: expected a whole number, found nothing"));
   std::string text = comparison().json();
   const auto replaced = [&](const std::string& from, const std::string& to) {
     std::string other = text;
@@ -106,7 +107,8 @@ TEST(Comparison, BadJsonSaysWhatIsWrong) {
   EXPECT_THAT(message(replaced("\"success\":[0", "\"success\":[2")),
               HasSubstr("results[0].success[0]: expected an integer from 0 to 1, found 2"));
   EXPECT_THAT(message(replaced("\"unaided\":[0,", "\"unaided\":[")), HasSubstr("expected 4 trials"));
-  EXPECT_THAT(message(replaced("\"lost\":1", "\"lost\":\"one\"")), HasSubstr("results[0].lost: expected a whole number, found \"one\""));
+  EXPECT_THAT(message(replaced("\"lost\":1", "\"lost\":\"one\"")),
+              HasSubstr("results[0].lost: expected a whole number, found \"one\""));
   EXPECT_THAT(message(replaced("\"results\":[", "\"results\":[],\"more\":[")), HasSubstr("results"));
 }
 
@@ -183,14 +185,15 @@ TEST(Comparison, TablesPoolTheLoops) {
   const std::vector<std::string> names = {"one", "two"};
   const std::string text = comparison_markdown(loops, names);
   EXPECT_THAT(text, HasSubstr("## After 1 round\n\n2 freshly trained bases, 4 trials"));
-  // base: the same 1 of 4 in both, worth 1 of 4; the other: 3 of 4 and 4 of 4, so 7 of 8 (its design effect is 1,
-  // see above), and never unaided, worth 0 of 4. Seeds 0 and 1 are better with both bases, seed 3 with one, none
-  // is worse: p = 2 / 2^3
+  // base: the same 1 of 4 in both, worth 1 of 4; the other: 3 of 4 and 4 of 4, so 7 of 8 (its design effect
+  // is 1, see above), and never unaided, worth 0 of 4. Seeds 0 and 1 are better with both bases, seed 3 with
+  // one, none is worse: p = 2 / 2^3
   EXPECT_THAT(text, HasSubstr("| base | 0.250 [0.05, 0.70] | 0.25 / 0.25 | 0.000 [0.00, 0.49] | – | – |"));
   EXPECT_THAT(
       text,
-      HasSubstr("| a\\|b | 0.875 [0.53, 0.98] | 0.75 / 1.00 | 0.000 [0.00, 0.49] | 1.00 | 0.83 | +62.5, p = 0.25 |"
-                " +62.5 [−96.3, 100.0] |"));  // 50 and 75: 62.5 ± 12.706 * 17.68 / 1.414, points end at 100
+      HasSubstr(
+          "| a\\|b | 0.875 [0.53, 0.98] | 0.75 / 1.00 | 0.000 [0.00, 0.49] | 1.00 | 0.83 | +62.5, p = 0.25 |"
+          " +62.5 [−96.3, 100.0] |"));  // 50 and 75: 62.5 ± 12.706 * 17.68 / 1.414, points end at 100
   EXPECT_THAT(text, HasSubstr("| success against base | against base, over bases |"));
   EXPECT_THAT(comparison_markdown({loops.data(), 1}, {names.data(), 1}), Not(HasSubstr("over bases")));
   // deployments: 3 of 3 and 1 of 3, the base's commonest reason first; 4 discordant episodes: p = 2 / 16
@@ -324,16 +327,18 @@ TEST(Evaluations, OfSeveralPoliciesAndBasesBecomeOneTable) {
                     b2 = write("b2", tried({true, true, true, true}, {true, true, false, true}));
   // a's bases agree in every trial: 6 of 8, worth 3 of 4
   const Rate three = wilson(3, 4);
-  const std::string table = merge_evaluations(std::vector<std::pair<std::string, std::string>>{
-      {"a", a1}, {"b", b1}, {"a", a2}, {"b", b2}});
+  const std::string table = merge_evaluations(
+      std::vector<std::pair<std::string, std::string>>{{"a", a1}, {"b", b1}, {"a", a2}, {"b", b2}});
   EXPECT_THAT(table, HasSubstr("| disruption | a | b |"));
-  EXPECT_THAT(table, HasSubstr(concat("| none | 0.750 [", deploy::fixed(three.low, 2), ", ", deploy::fixed(three.high, 2), "] (0.75 / 0.75) | 1.000 [")));
+  EXPECT_THAT(table, HasSubstr(concat("| none | 0.750 [", deploy::fixed(three.low, 2), ", ",
+                                      deploy::fixed(three.high, 2), "] (0.75 / 0.75) | 1.000 [")));
   EXPECT_THAT(table, HasSubstr("| action_noise | 0.250 ["));
   EXPECT_THAT(table, HasSubstr("(1.00 / 0.75) |\n"));
   EXPECT_THAT(table, HasSubstr("4 trials of each of 2 bases"));
   // one base: no bases to list
   EXPECT_THAT(merge_evaluations(std::vector<std::pair<std::string, std::string>>{{"a", a1}}),
-              HasSubstr(concat("| none | 0.750 [", deploy::fixed(three.low, 2), ", ", deploy::fixed(three.high, 2), "] |\n")));
+              HasSubstr(concat("| none | 0.750 [", deploy::fixed(three.low, 2), ", ",
+                               deploy::fixed(three.high, 2), "] |\n")));
 
   using Named = std::vector<std::pair<std::string, std::string>>;
   const auto refused = [](const Named& named) {
@@ -342,20 +347,25 @@ TEST(Evaluations, OfSeveralPoliciesAndBasesBecomeOneTable) {
   const auto misused = [](const Named& named) {
     return message_of<ConfigError>([&] { merge_evaluations(named); });
   };
-  EXPECT_THAT(misused({{"a", a1}, {"a", a2}, {"b", b1}}), HasSubstr("as many directories of b as of a, 2, found 1"));
+  EXPECT_THAT(misused({{"a", a1}, {"a", a2}, {"b", b1}}),
+              HasSubstr("as many directories of b as of a, 2, found 1"));
   EXPECT_THAT(misused({{"a", a1}, {"a", a1}}), HasSubstr("each directory once, found " + a1 + " twice"));
   EXPECT_THAT(merge_evaluations(Named{{"a|b", a1}}), HasSubstr("| disruption | a\\|b |"));
   auto pushed = nlohmann::json::parse(tried({true, false, true, true}, {false, false, false, true}).json());
   pushed["config"] = {{"environment", "task: push"}, {"eval", ""}};
   std::filesystem::create_directories(dir / "pushed");
   write_file_atomic(dir / "pushed/results.json", pushed.dump());
-  EXPECT_THAT(refused({{"a", a1}, {"b", (dir / "pushed").string()}}), HasSubstr("expected the environment of " + a1));
+  EXPECT_THAT(refused({{"a", a1}, {"b", (dir / "pushed").string()}}),
+              HasSubstr("expected the environment of " + a1));
   const std::string other = write("other", deploy::summarize_trials(std::vector<Trial>(4)));
-  EXPECT_THAT(refused({{"a", a1}, {"b", other}}),
-              AllOf(HasSubstr(other + "/results.json"), HasSubstr("same disruptions and trial seeds as in " + a1)));
-  EXPECT_THAT(refused({{"a", write("empty", deploy::summarize_trials({}))}}), HasSubstr("expected trials, found none"));
+  EXPECT_THAT(
+      refused({{"a", a1}, {"b", other}}),
+      AllOf(HasSubstr(other + "/results.json"), HasSubstr("same disruptions and trial seeds as in " + a1)));
+  EXPECT_THAT(refused({{"a", write("empty", deploy::summarize_trials({}))}}),
+              HasSubstr("expected trials, found none"));
   write_file_atomic(dir / "other/results.json", "{}");
-  EXPECT_THAT(refused({{"a", other}}), HasSubstr(other + "/results.json: expected the result of an evaluation"));
+  EXPECT_THAT(refused({{"a", other}}),
+              HasSubstr(other + "/results.json: expected the result of an evaluation"));
 }
 
 }  // namespace

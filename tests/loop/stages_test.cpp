@@ -29,7 +29,8 @@ class CodedWalk : public deploy::testing::Walk {
 };
 
 RefineSetup tiny_setup(const std::string& dir) {
-  environments::register_environment("coded-walk", [](const environments::EnvironmentOptions&) { return std::make_unique<CodedWalk>(); });
+  environments::register_environment(
+      "coded-walk", [](const environments::EnvironmentOptions&) { return std::make_unique<CodedWalk>(); });
   RefineSetup setup;
   setup.environment.type = "coded-walk";
   setup.training.run.dir = dir;
@@ -79,7 +80,8 @@ TEST(Stages, RecordingsHaveTheGripperThatTheEnvironmentSays) {
   EXPECT_EQ(trained_on.interactions[0].gripper, kGripper);
 }
 
-// A human who takes over for mere time leaves no undesirable step, a policy that is never taken over no correction.
+// A human who takes over for mere time leaves no undesirable step, a policy that is never taken over no
+// correction.
 TEST(Stages, PoolsThatADeploymentLeavesEmptyAreLeftOut) {
   const TempDir dir;
   RefineSetup setup = tiny_setup(dir.path());

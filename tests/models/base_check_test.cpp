@@ -1,9 +1,9 @@
 // Whether adapter and weights belong together: copies of the base, and adapters that were merged already.
 #include "models/adapters/base_check.h"
 
+#include <ATen/CPUGeneratorImpl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <ATen/CPUGeneratorImpl.h>
 #include <torch/types.h>
 
 #include <cmath>
@@ -123,7 +123,8 @@ TEST(MergedShare, AnAdapterAlongAMergedOneIsToldAndTaken) {
 // By hand: W = diag(3, 0), D = 2 · (1, 0)ᵀ(1, 0): u·W v = 3, s = 2: share 3 / 2.
 TEST(MergedShare, ByHand) {
   PeftAdapter adapter;
-  adapter.layers["one"] = {.a = torch::tensor({{1.0f, 0.0f}}), .b = torch::tensor({{1.0f}, {0.0f}}), .scale = 2};
+  adapter.layers["one"] = {
+      .a = torch::tensor({{1.0f, 0.0f}}), .b = torch::tensor({{1.0f}, {0.0f}}), .scale = 2};
   const at::Tensor weight = torch::tensor({{3.0f, 0.0f}, {0.0f, 0.0f}});
   const MergedShare found = merged_share(adapter, [&](const std::string&) { return weight; });
   EXPECT_NEAR(found.share, 1.5, 1e-6);
@@ -140,7 +141,8 @@ TEST(MergedShare, SaysNothingWhereNothingCanBeSeen) {
   EXPECT_EQ(fresh.complaint(), kFits);
 }
 
-// An adapter in the directions that are the weights' own, as large as they are: its share is what it is, not 1 everywhere.
+// An adapter in the directions that are the weights' own, as large as they are: its share is what it is, not
+// 1 everywhere.
 TEST(MergedShare, IsNotFooledByTheWeightsOwnDirections) {
   World world(0.1);
   for (auto& [layer, part] : world.adapter.layers) {

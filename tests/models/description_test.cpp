@@ -1,6 +1,5 @@
 // What a checkpoint says of itself: its gripper, its normalisation, what recordings are compared with.
 #include "apo/models/description.h"
-#include "apo/training/policy_data.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apo/base/files.h"
+#include "apo/training/policy_data.h"
 #include "models/openvla_fixture.h"
 #include "models/small_world.h"
 #include "support/temp_dir.h"
@@ -17,15 +17,15 @@ namespace apo::models {
 namespace {
 
 using apo::testing::TempDir;
-using tokenizers::ActionNormalization;
 using config::GripperOptions;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::message_of;
 using testing::OpenVlaGolden;
+using tokenizers::ActionNormalization;
 
 tokenizers::DatasetStatistics statistics_of(std::vector<double> min, std::vector<double> max,
-                                      std::vector<bool> mask) {
+                                            std::vector<bool> mask) {
   tokenizers::DatasetStatistics s;
   s.action = {.mean = std::vector<double>(min.size(), 0),
               .std = std::vector<double>(min.size(), 1),
@@ -90,7 +90,8 @@ TEST(DescribePolicy, OfASmallOne) {
   EXPECT_EQ(make_policy(options, nullptr, 0, at::kCPU)->gripper(), preprocessing.statistics.gripper);
 }
 
-// 2 (1 - -1) / (2 + 1e-8) - 1 is 1 in float32, the last of 256 bins, and a touch less in float64, the last but one.
+// 2 (1 - -1) / (2 + 1e-8) - 1 is 1 in float32, the last of 256 bins, and a touch less in float64, the last
+// but one.
 TEST(ActionNormalization, AsTheReleasedProgramsIsAnotherBinForTheUpperEnd) {
   TempDir dir;
   const OpenVlaGolden golden("b");

@@ -73,7 +73,8 @@ void expect_same_scores(const Both& both, const std::vector<Observation>& seen,
   };
   const Score host = score(*both.host), device = score(*both.device);
   expect_near(device.logits.whole(), host.logits.whole(), tolerance, "logits");
-  expect_near(device.mismatched_logits.whole(), host.mismatched_logits.whole(), tolerance, "mismatched logits");
+  expect_near(device.mismatched_logits.whole(), host.mismatched_logits.whole(), tolerance,
+              "mismatched logits");
   const NamedTensors expected = both.host->named_parameters(), found = both.device->named_parameters();
   int64_t gradients = 0;
   double largest = 0;
@@ -106,7 +107,8 @@ void expect_same_decisions(const Both& both, const std::vector<Observation>& see
       const at::NoGradGuard no_grad;
       const ActionTokens tokens = policy.tokenize(acted);
       const Score score = policy.score(policy.encode(seen), tokens);
-      const at::Tensor ids = greedy_action_tokens(policy, most_likely(policy, score.logits.whole(), whole_vocabulary), tokens, clamped);
+      const at::Tensor ids = greedy_action_tokens(
+          policy, most_likely(policy, score.logits.whole(), whole_vocabulary), tokens, clamped);
       return std::pair(ids, action_l1(policy, ids, tokens));
     };
     int64_t clamped = 0, clamped_there = 0;
@@ -186,7 +188,8 @@ TEST_F(SmallPolicyOnDevice, ItsReferenceIsThereAndScoresTheSame) {
     const auto seen = observations(4, 3);
     const auto acted = actions(4, 3);
     expect_near(device.score(both.device->encode(seen), both.device->tokenize(acted)).logits.whole(),
-                host.score(both.host->encode(seen), both.host->tokenize(acted)).logits.whole(), 1e-5, "logits");
+                host.score(both.host->encode(seen), both.host->tokenize(acted)).logits.whole(), 1e-5,
+                "logits");
   }
 }
 
@@ -247,7 +250,8 @@ TEST_F(OpenVlaOnDevice, DecidesTheSame) {
                           golden(variant).actions());
 }
 
-// A recording that runs its body again: what must be right is which numbers it reads, and when it is thrown away.
+// A recording that runs its body again: what must be right is which numbers it reads, and when it is thrown
+// away.
 TEST_F(OpenVlaOnDevice, ReplayedDecisionsAreTheSame) {
   struct Again final : DeviceGraph {
     void replay() override { ++replays, body(); }
@@ -264,7 +268,8 @@ TEST_F(OpenVlaOnDevice, ReplayedDecisionsAreTheSame) {
     return graph;
   };
   // the same policy twice, where half precision rounds alike
-  const std::unique_ptr<Policy> replaying = openvla_on_both("adapter_old", with({.dtype = "bfloat16"})).device,
+  const std::unique_ptr<Policy> replaying =
+                                    openvla_on_both("adapter_old", with({.dtype = "bfloat16"})).device,
                                 plain = openvla_on_both("adapter_old", with({.dtype = "bfloat16"})).device;
   const std::vector<Observation> seen = golden().observations();
   const auto decide = [&](Policy& policy, size_t first) {
@@ -295,14 +300,15 @@ TEST_F(OpenVlaOnDevice, ReplayedDecisionsAreTheSame) {
 
 TEST_F(OpenVlaOnDevice, RecomputedBlocksDropTheSameUnits) {
   const auto gradients = [](bool checkpointing) {
-    const auto policy =
-        golden().policy("adapter_old", with({.activation_checkpointing = checkpointing}, {.lora = {.dropout = 0.3}}),
-                        simulated_device());
+    const auto policy = golden().policy(
+        "adapter_old", with({.activation_checkpointing = checkpointing}, {.lora = {.dropout = 0.3}}),
+        simulated_device());
     policy->set_training(true);
     at::Generator stream = at::globalContext().defaultGenerator(simulated_device());
     stream.set_current_seed(3);
     policy->score(policy->encode(golden().observations()), policy->tokenize(golden().actions()))
-        .logits.whole().square()
+        .logits.whole()
+        .square()
         .mean()
         .backward();
     std::vector<at::Tensor> found;

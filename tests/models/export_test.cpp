@@ -1,4 +1,5 @@
-// A checkpoint with its adapter merged: by hand on small tensors, the same scores on a tiny OpenVLA, and what is refused.
+// A checkpoint with its adapter merged: by hand on small tensors, the same scores on a tiny OpenVLA, and what
+// is refused.
 #include "apo/models/export.h"
 
 #include <gmock/gmock.h>
@@ -26,8 +27,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::message_of;
 
-// base/ with four tensors in two shards and some files beside them, adapter/ with a linear layer, a convolution and an
-// output head, all of rank 2 and scale 3/2.
+// base/ with four tensors in two shards and some files beside them, adapter/ with a linear layer, a
+// convolution and an output head, all of rank 2 and scale 3/2.
 class Export : public ::testing::Test {
  protected:
   Export() {
@@ -152,8 +153,8 @@ TEST_F(Export, ConvertsFloatingPointTensorsAlone) {
   }
 }
 
-// The product 2^-8 + 2^-18 lies just above half of bfloat16's step at 1. Rounded before the sum it would be 2^-8, a tie that
-// goes down to the even 1; rounded after it, the sum goes up to 1 + 2^-7.
+// The product 2^-8 + 2^-18 lies just above half of bfloat16's step at 1. Rounded before the sum it would be
+// 2^-8, a tie that goes down to the even 1; rounded after it, the sum goes up to 1 + 2^-7.
 TEST_F(Export, RoundsOnceAfterTheSum) {
   const fs::path half = directory_ / "half";
   fs::create_directory(half);
@@ -171,8 +172,9 @@ TEST_F(Export, RoundsOnceAfterTheSum) {
   EXPECT_EQ(merged.item<float>(), 1 + 1.0f / 128);
 }
 
-// W = (1, 8), D = (3, 3) 2^-8 in bfloat16: 1 + 3 · 2^-8 lies between 1 + 2^-7 and 1 + 2^-6, a tie that goes to the even
-// 1 + 2^-6, so 4 of its 3 parts are kept; 8 + 3 · 2^-8 is 8, so none: Σ (W' − W) D / Σ D² = 4 · 3 / (9 + 9) = 2/3.
+// W = (1, 8), D = (3, 3) 2^-8 in bfloat16: 1 + 3 · 2^-8 lies between 1 + 2^-7 and 1 + 2^-6, a tie that goes
+// to the even 1 + 2^-6, so 4 of its 3 parts are kept; 8 + 3 · 2^-8 is 8, so none: Σ (W' − W) D / Σ D² = 4 · 3
+// / (9 + 9) = 2/3.
 TEST_F(Export, SaysHowMuchOfTheAdapterThePrecisionHolds) {
   const fs::path half = directory_ / "half";
   fs::create_directory(half);
@@ -340,7 +342,8 @@ TEST_F(Export, NamesABrokenBaseOrAdapter) {
   EXPECT_FALSE(fs::exists(output_));
 }
 
-// Equal roads: base with adapter, and the exported weights alone. The sum in another order moves the last digits.
+// Equal roads: base with adapter, and the exported weights alone. The sum in another order moves the last
+// digits.
 class ExportedOpenVla : public ::testing::TestWithParam<std::pair<std::string, std::string>> {};
 
 TEST_P(ExportedOpenVla, ScoresLikeBaseAndAdapter) {
@@ -363,7 +366,9 @@ TEST_P(ExportedOpenVla, ScoresLikeBaseAndAdapter) {
   const at::Tensor expected = with_adapter->score(golden.input(), tokens).logits.whole(),
                    found = merged->score(golden.input(), tokens).logits.whole();
   EXPECT_LT((expected - found).abs().max().item<double>(), 2e-4);
-  EXPECT_GT((found - golden.policy()->score(golden.input(), tokens).logits.whole()).abs().max().item<double>(), 1e-2);
+  EXPECT_GT(
+      (found - golden.policy()->score(golden.input(), tokens).logits.whole()).abs().max().item<double>(),
+      1e-2);
 }
 
 // Merged by a program that leaves no mark (peft does not): the weights themselves show it.

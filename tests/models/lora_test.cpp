@@ -81,9 +81,11 @@ TEST(Linear, KeepsTheBaseDtypeBesideAFloat32Adapter) {
   EXPECT_EQ(y.item<float>(), 3);  // 2 + 0.5 * 2
 }
 
-// 1 + s b a x with x = 2: a = 3, b = 5, s = 0.5 give 16; every change of a or b counts at once, in place or not.
+// 1 + s b a x with x = 2: a = 3, b = 5, s = 0.5 give 16; every change of a or b counts at once, in place or
+// not.
 TEST(Linear, AChangedAdapterIsCastAnew) {
-  Linear linear(1, 1, true, at::TensorOptions(at::kBFloat16)), neighbour(1, 1, false, at::TensorOptions(at::kBFloat16));
+  Linear linear(1, 1, true, at::TensorOptions(at::kBFloat16)),
+      neighbour(1, 1, false, at::TensorOptions(at::kBFloat16));
   linear.weight.zero_();
   linear.bias.fill_(1);
   neighbour.weight.zero_();
@@ -91,7 +93,8 @@ TEST(Linear, AChangedAdapterIsCastAnew) {
   slots.attach("layer", linear);
   slots.attach("neighbour", neighbour);
   for (Linear* layer : {&linear, &neighbour})
-    layer->adapters.push_back({.slot = "default", .a = at::full({1, 1}, 3.0), .b = at::full({1, 1}, 5.0), .scale = 0.5});
+    layer->adapters.push_back(
+        {.slot = "default", .a = at::full({1, 1}, 3.0), .b = at::full({1, 1}, 5.0), .scale = 0.5});
   slots.add("default");
   slots.activate("default");
   const at::Tensor x = at::full({1, 1}, 2, at::kBFloat16);
@@ -408,8 +411,9 @@ TEST_F(AdapterFile, NamesATensorOfAnotherShape) {
     for (auto& [name, tensor] : tensors)
       if (name == "base_model.model.head.lora_A.weight") tensor = at::zeros({2, 17});
   });
-  EXPECT_THAT(message, AllOf(HasSubstr("base_model.model.head.lora_A.weight"), HasSubstr("expected an adapter of [16, 16]"),
-                             HasSubstr("found one of [16, 17]")));
+  EXPECT_THAT(message,
+              AllOf(HasSubstr("base_model.model.head.lora_A.weight"),
+                    HasSubstr("expected an adapter of [16, 16]"), HasSubstr("found one of [16, 17]")));
 }
 
 TEST_F(AdapterFile, NamesALayerThatThePolicyLacks) {
@@ -472,7 +476,9 @@ TEST_F(AdapterFile, RefusesAnotherPeftType) {
 }
 TEST_F(AdapterFile, RefusesAWrongRank) {
   EXPECT_THAT(complaint_of_config("r", -1), HasSubstr("r: expected an integer from 1"));
-  EXPECT_THAT(complaint_of_config("r", 5), HasSubstr("lora_A.weight: expected 5 rows (r or rank_pattern of adapter_config.json), found [2, 16]"));
+  EXPECT_THAT(
+      complaint_of_config("r", 5),
+      HasSubstr("lora_A.weight: expected 5 rows (r or rank_pattern of adapter_config.json), found [2, 16]"));
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// The tiny OpenVLAs of goldens/openvla (written by scripts/goldens/make_openvla.py with transformers, timm and peft).
+// The tiny OpenVLAs of goldens/openvla (written by scripts/goldens/make_openvla.py with transformers, timm
+// and peft).
 #pragma once
 
 #include <gmock/gmock.h>

@@ -91,8 +91,7 @@ TEST_P(OpenVlaAdapterGoldens, GradientsLikePeft) {
       }
       const at::Tensor expected = results.tensor(golden_name).reshape(tensor.sizes());
       ASSERT_TRUE(tensor.grad().defined()) << name;
-      EXPECT_LT(distance(tensor.grad(), expected), 1e-3 * expected.abs().max().item<double>())
-          << golden_name;
+      EXPECT_LT(distance(tensor.grad(), expected), 1e-3 * expected.abs().max().item<double>()) << golden_name;
       ++compared;
     }
   }

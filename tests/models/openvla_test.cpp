@@ -7,12 +7,12 @@
 #include <fstream>
 #include <map>
 
-#include "apo/pictures/transforms.h"
 #include "apo/models/reference.h"
+#include "apo/pictures/transforms.h"
 #include "models/checkpoints/json_file.h"
-#include "models/sequence/layers.h"
-#include "models/openvla_fixture.h"
 #include "models/openvla/network.h"
+#include "models/openvla_fixture.h"
+#include "models/sequence/layers.h"
 #include "support/hollow_file.h"
 #include "support/temp_dir.h"
 
@@ -79,7 +79,8 @@ TEST(OpenVlaShape, AllLinearAdaptersOfRank32HaveTheReleasedSize) {
 TEST(OpenVla, ASampleScoresAloneAsInABatchOfUnequalPrompts) {
   const auto policy = golden().policy("adapter_old");
   const ActionTokens tokens = golden().tokens(*policy);
-  const at::Tensor together = policy->score(policy->encode(golden().observations()), tokens).logits.whole().detach();
+  const at::Tensor together =
+      policy->score(policy->encode(golden().observations()), tokens).logits.whole().detach();
   for (int64_t i = 0; i < together.size(0); ++i) {
     const Observation one = golden().observations()[static_cast<size_t>(i)];
     const PolicyInput input = policy->encode(std::span(&one, 1));
@@ -137,7 +138,8 @@ TEST(OpenVla, RecomputedActivationsGiveTheSameGradients) {
   const auto recomputing = golden().policy("adapter_old", with({.activation_checkpointing = true}));
   const PolicyInput input = plain->encode(golden().observations());
   const ActionTokens tokens = golden().tokens(*plain);
-  EXPECT_TRUE(plain->score(input, tokens).logits.whole().equal(recomputing->score(input, tokens).logits.whole()));
+  EXPECT_TRUE(
+      plain->score(input, tokens).logits.whole().equal(recomputing->score(input, tokens).logits.whole()));
   const auto expected = gradients(*plain, input, tokens), found = gradients(*recomputing, input, tokens);
   ASSERT_EQ(expected.size(), found.size());
   EXPECT_GT(expected.size(), 20u);
@@ -190,7 +192,9 @@ TEST(OpenVla, FixedPictureFeaturesAreComputedOnce) {
   EXPECT_TRUE(always.images.defined());
   EXPECT_FALSE(always.features.defined());
   const ActionTokens tokens = golden().tokens(*language);
-  EXPECT_TRUE(language->score(once, tokens).logits.whole().equal(everything->score(always, tokens).logits.whole()));  // B = 0
+  // B = 0
+  EXPECT_TRUE(
+      language->score(once, tokens).logits.whole().equal(everything->score(always, tokens).logits.whole()));
   EXPECT_TRUE(language->score(once.slice(1, 3), tokens.slice(1, 3)).logits.whole().defined());
 }
 
@@ -200,7 +204,8 @@ TEST(OpenVla, BFloat16StaysClose) {
   const ActionTokens tokens = golden().tokens(*exact);
   const auto log_probs = [&](Policy& policy) {
     return policy.score(policy.encode(golden().observations()), tokens)
-        .logits.whole().log_softmax(-1)
+        .logits.whole()
+        .log_softmax(-1)
         .gather(-1, tokens.ids.unsqueeze(-1))
         .detach();
   };
@@ -242,8 +247,9 @@ TEST(OpenVla, TheSavedAdapterLoadsWithItsBase) {
   options.of<OpenVlaOptions>().dtype = "float32";
   const auto again = make_policy(options, nullptr, 0, at::kCPU);
   const ActionTokens tokens = golden().tokens(*policy);
-  EXPECT_TRUE(
-      policy->score(golden().input(), tokens).logits.whole().equal(again->score(golden().input(), tokens).logits.whole()));
+  EXPECT_TRUE(policy->score(golden().input(), tokens)
+                  .logits.whole()
+                  .equal(again->score(golden().input(), tokens).logits.whole()));
   EXPECT_EQ(policy->to_actions(tokens.ids).actions, again->to_actions(tokens.ids).actions);
 }
 
@@ -292,8 +298,8 @@ TEST(OpenVla, RecomputesBlocksThatDoNotTrain) {
   for (const char* targets : {"lm_head", "projector.fc1,layers.2.self_attn.q_proj"}) {
     std::vector<std::map<std::string, at::Tensor>> found;
     for (const bool checkpointing : {false, true}) {
-      const auto policy = golden().policy(
-          "", with({.activation_checkpointing = checkpointing}, {.lora = {.rank = 2, .target_modules = targets}}));
+      const auto policy = golden().policy("", with({.activation_checkpointing = checkpointing},
+                                                   {.lora = {.rank = 2, .target_modules = targets}}));
       found.push_back(gradients(*policy, policy->encode(golden().observations()), golden().tokens(*policy)));
     }
     ASSERT_EQ(found[0].size(), found[1].size());
@@ -301,7 +307,8 @@ TEST(OpenVla, RecomputesBlocksThatDoNotTrain) {
   }
 }
 
-// By hand: an action token stands for itself; the released program takes a word for the nearer end of the range.
+// By hand: an action token stands for itself; the released program takes a word for the nearer end of the
+// range.
 TEST(OpenVla, GreedyActionTokensByHand) {
   const auto policy = golden().policy();
   const auto [first, last] = policy->codec().bins().value();

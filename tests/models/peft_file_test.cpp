@@ -185,7 +185,7 @@ TEST_F(PeftFile, FollowsRankAndAlphaPatterns) {
   config_["rank_pattern"] = {{"proj", 2}, {"llm.q_proj", 2}};
   config_["alpha_pattern"] = {{"l+m\\.q_proj", 6}, {"q_proj", 100}, {"vision", 50}, {"sion.proj", 60}};
   const PeftAdapter adapter = read();
-  EXPECT_EQ(adapter.layers.at("llm.q_proj").scale, 3);    // 6 / 2
+  EXPECT_EQ(adapter.layers.at("llm.q_proj").scale, 3);     // 6 / 2
   EXPECT_EQ(adapter.layers.at("vision.proj").scale, 1.5);  // 3 / 2
 }
 
@@ -193,7 +193,7 @@ TEST_F(PeftFile, AnchorsPatterns) {
   config_["alpha_pattern"] = {{"^q_proj", 100}, {"^vision\\.proj", 8}};
   const PeftAdapter adapter = read();
   EXPECT_EQ(adapter.layers.at("llm.q_proj").scale, 1.5);  // 3 / 2
-  EXPECT_EQ(adapter.layers.at("vision.proj").scale, 4);    // 8 / 2
+  EXPECT_EQ(adapter.layers.at("vision.proj").scale, 4);   // 8 / 2
 }
 
 TEST_F(PeftFile, RefusesEveryKindButPlainLora) {
@@ -244,9 +244,7 @@ TEST_F(PeftFile, RefusesBadNumbers) {
            {"base_model_name_or_path", 3, "base_model_name_or_path: expected a text"},
            {"rank_pattern", {2}, "rank_pattern: expected an object"},
            {"rank_pattern", {{"proj", 0}}, "rank_pattern.proj: expected a number > 0"},
-           {"alpha_pattern",
-            {{"(", 2}},
-            "alpha_pattern.(: expected a layer name or a regular expression"}}) {
+           {"alpha_pattern", {{"(", 2}}, "alpha_pattern.(: expected a layer name or a regular expression"}}) {
     const auto before = config_;
     config_[key] = value;
     EXPECT_THAT(complaint(), AllOf(HasSubstr("adapter_config.json"), HasSubstr(text))) << key;

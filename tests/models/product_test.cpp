@@ -91,7 +91,8 @@ INSTANTIATE_TEST_SUITE_P(All, AdaptedProduct,
                                            Case{kLarge, true, true, true}, Case{kSmall, true, true, false},
                                            Case{kSmall, false, true, true}));
 
-// The same numbers whatever is recorded: else a frozen reference would differ from its policy before the first update.
+// The same numbers whatever is recorded: else a frozen reference would differ from its policy before the
+// first update.
 TEST(AdaptedProductLaws, WhatRequiresAGradientDoesNotChangeTheNumbers) {
   const Layer trained(kLarge, at::kFloat, true);
   const at::Tensor recorded = fused(trained, true, true);
@@ -127,10 +128,10 @@ TEST(AdaptedProductLaws, AFloat32AdapterOfAHalfPrecisionLayerComesScaledInItsTyp
       Layer half(shape, at::kBFloat16, false), exact(shape, at::kBFloat16, false);
       half.a = Layer(shape, at::kFloat, false).a, half.b = Layer(shape, at::kFloat, false).b;
       for (size_t i = 0; i < half.all().size(); ++i)
-        *exact.all()[i] = half.all()[i]->detach().to(at::kDouble).set_requires_grad(half.all()[i]->requires_grad());
-      const at::Tensor expected =
-          at::linear(exact.input, exact.weight, exact.bias) +
-          scale * at::linear(at::linear(exact.input, exact.a), exact.b);
+        *exact.all()[i] =
+            half.all()[i]->detach().to(at::kDouble).set_requires_grad(half.all()[i]->requires_grad());
+      const at::Tensor expected = at::linear(exact.input, exact.weight, exact.bias) +
+                                  scale * at::linear(at::linear(exact.input, exact.a), exact.b);
       const LowRank update{half.a, half.b, scale, (scale * half.a).detach().to(at::kBFloat16),
                            (scale * half.b).detach().to(at::kBFloat16)};
       ASSERT_TRUE(can_fuse(half.input, half.weight, half.bias, update));

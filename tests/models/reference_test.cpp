@@ -49,10 +49,13 @@ TEST(Reference, AdapterAndCopyGiveTheNumbersOfTheStart) {
       EXPECT_TRUE(score.logits.whole().equal(start.logits.whole())) << step;
       EXPECT_TRUE(score.mismatched_logits.whole().equal(start.mismatched_logits.whole())) << step;
       EXPECT_FALSE(score.logits.whole().requires_grad());
-      EXPECT_TRUE(reference->score(scored.input, scored.tokens).logits.whole().allclose(start.logits.whole(), 1e-4, 1e-5));
+      EXPECT_TRUE(reference->score(scored.input, scored.tokens)
+                      .logits.whole()
+                      .allclose(start.logits.whole(), 1e-4, 1e-5));
     }
     testing::descend(*policy, scored.input, scored.tokens, 0.1);
-    EXPECT_GT(testing::distance(policy->score(scored.input, scored.tokens, nullptr).logits.whole(), start.logits.whole()),
+    EXPECT_GT(testing::distance(policy->score(scored.input, scored.tokens, nullptr).logits.whole(),
+                                start.logits.whole()),
               1e-3);
   }
 }

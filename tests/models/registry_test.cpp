@@ -1,3 +1,5 @@
+#include "apo/models/registry.h"
+
 #include <gmock/gmock.h>
 #include <torch/types.h>
 
@@ -8,9 +10,8 @@
 #include "apo/config/options.h"
 #include "apo/data/dataset.h"
 #include "apo/data/trajectory.h"
-#include "apo/models/registry.h"
-#include "apo/training/policy_data.h"
 #include "apo/models/safetensors.h"
+#include "apo/training/policy_data.h"
 #include "models/small_world.h"
 #include "support/temp_dir.h"
 
@@ -292,7 +293,8 @@ TEST_F(FreshPolicy, NamesWhatTheDataLacks) {
               AllOf(HasSubstr("policy.state_keys"), HasSubstr("hand, height")));
   EXPECT_THAT(complaint([](auto& o) { o.template of<SmallOptions>().image_size = 40; }),
               HasSubstr("policy.small.image_size: expected a multiple of 16, found 40"));
-  EXPECT_THAT(complaint([](auto& o) { o.template of<SmallOptions>().heads = 3; }), HasSubstr("policy.small.width"));
+  EXPECT_THAT(complaint([](auto& o) { o.template of<SmallOptions>().heads = 3; }),
+              HasSubstr("policy.small.width"));
 }
 
 TEST(PolicyOptions, ReadsItsSection) {

@@ -27,7 +27,8 @@ class ReplayedTest : public ::testing::Test {
   };
 
   void SetUp() override {
-    set_graph_recorder([this](const std::function<void()>& body) { return std::make_unique<Again>(log, body); });
+    set_graph_recorder(
+        [this](const std::function<void()>& body) { return std::make_unique<Again>(log, body); });
   }
   void TearDown() override { set_graph_recorder(nullptr); }
   // x y + x, counting
@@ -62,7 +63,9 @@ TEST_F(ReplayedTest, OtherShapesTypesAndMissingTensorsHaveRecordingsOfTheirOwn) 
   for (int i = 0; i < 3; ++i) {
     run(1, 1);
     EXPECT_EQ(run(2, 1, 3).size(0), 3);
-    EXPECT_EQ(replayed.run({at::full({2}, 2, at::kLong), at::full({2}, 1, at::kLong)}, {1}, body).scalar_type(), at::kLong);
+    EXPECT_EQ(
+        replayed.run({at::full({2}, 2, at::kLong), at::full({2}, 1, at::kLong)}, {1}, body).scalar_type(),
+        at::kLong);
     EXPECT_TRUE(replayed.run({at::full({2}, 4.0), at::Tensor()}, {1}, body).equal(at::full({2}, 4.0)));
   }
   EXPECT_EQ(log.recorded, 4);

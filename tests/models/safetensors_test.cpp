@@ -333,7 +333,8 @@ TEST(Safetensors, RefusesABrokenIndex) {
               HasSubstr("expected a file beside the index"));
   EXPECT_THAT(with([](auto& json) { json["weight_map"]["bool"] = ".."; }),
               HasSubstr("expected a file beside the index"));
-  EXPECT_THAT(with([](auto& json) { json["weight_map"]["bool"] = 3; }), HasSubstr("weight_map.bool: expected a text, found 3"));
+  EXPECT_THAT(with([](auto& json) { json["weight_map"]["bool"] = 3; }),
+              HasSubstr("weight_map.bool: expected a text, found 3"));
   EXPECT_THAT(with([](auto& json) { json.erase("weight_map"); }), HasSubstr("weight_map"));
   write_file_atomic(index, "{");
   EXPECT_THAT(message_of<DataError>([&] { SafetensorsReader reader(directory.path()); }),

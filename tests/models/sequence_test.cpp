@@ -1,4 +1,5 @@
-// The sequence that every token policy reads, by hand, and the one decoder, over a network that tells what it was asked.
+// The sequence that every token policy reads, by hand, and the one decoder, over a network that tells what it
+// was asked.
 #include "models/sequence/sequence.h"
 
 #include <gmock/gmock.h>
@@ -24,15 +25,15 @@ at::Tensor seen(const AttentionMask& mask) { return mask.additive[0][0].eq(0).to
 TEST(SequenceLayout, AnswersSeeThePrefixAndTheirOwnPast) {
   const SequenceLayout layout({}, 2, at::kCPU, PrefixAttention::causal, {2, 1});
   EXPECT_EQ(layout.size(), 5);
-  EXPECT_TRUE(seen(layout.whole(at::kFloat)).equal(rows_of({{1, 0, 0, 0, 0},
-                                                            {1, 1, 0, 0, 0},
-                                                            {1, 1, 1, 0, 0},
-                                                            {1, 1, 1, 1, 0},
-                                                            {1, 1, 0, 0, 1}})));
+  EXPECT_TRUE(
+      seen(layout.whole(at::kFloat))
+          .equal(rows_of(
+              {{1, 0, 0, 0, 0}, {1, 1, 0, 0, 0}, {1, 1, 1, 0, 0}, {1, 1, 1, 1, 0}, {1, 1, 0, 0, 1}})));
   EXPECT_TRUE(layout.positions(0, 5).equal(rows_of({{0, 1, 2, 3, 2}})));
   EXPECT_TRUE(layout.positions(3, 5).equal(rows_of({{3, 2}})));
   const SequenceLayout full({}, 2, at::kCPU, PrefixAttention::full, {2});
-  EXPECT_TRUE(seen(full.whole(at::kFloat)).equal(rows_of({{1, 1, 0, 0}, {1, 1, 0, 0}, {1, 1, 1, 0}, {1, 1, 1, 1}})));
+  EXPECT_TRUE(
+      seen(full.whole(at::kFloat)).equal(rows_of({{1, 1, 0, 0}, {1, 1, 0, 0}, {1, 1, 1, 0}, {1, 1, 1, 1}})));
   EXPECT_TRUE(layout.prefill(at::kFloat).causal);
   EXPECT_FALSE(full.prefill(at::kFloat).causal);
 }
@@ -40,11 +41,10 @@ TEST(SequenceLayout, AnswersSeeThePrefixAndTheirOwnPast) {
 // Padding in the middle, as OpenVLA's prompts have it: hidden, but from itself, and without a position.
 TEST(SequenceLayout, PaddingIsHiddenAndHasNoPosition) {
   const SequenceLayout layout(rows_of({{1, 0, 1}}).to(at::kBool), 3, at::kCPU, PrefixAttention::causal, {2});
-  EXPECT_TRUE(seen(layout.whole(at::kFloat)).equal(rows_of({{1, 0, 0, 0, 0},
-                                                            {1, 1, 0, 0, 0},
-                                                            {1, 0, 1, 0, 0},
-                                                            {1, 0, 1, 1, 0},
-                                                            {1, 0, 1, 1, 1}})));
+  EXPECT_TRUE(
+      seen(layout.whole(at::kFloat))
+          .equal(rows_of(
+              {{1, 0, 0, 0, 0}, {1, 1, 0, 0, 0}, {1, 0, 1, 0, 0}, {1, 0, 1, 1, 0}, {1, 0, 1, 1, 1}})));
   EXPECT_TRUE(layout.positions(0, 5).equal(rows_of({{0, 0, 1, 2, 3}})));
   EXPECT_TRUE(seen(layout.prefill(at::kFloat)).equal(rows_of({{1, 0, 0}, {1, 1, 0}, {1, 0, 1}})));
   EXPECT_TRUE(seen(layout.step(1, at::kFloat)).equal(rows_of({{1, 0, 1, 1, 1}})));
@@ -53,7 +53,8 @@ TEST(SequenceLayout, PaddingIsHiddenAndHasNoPosition) {
 TEST(SequenceLayout, WhichRowsPredict) {
   const SequenceLayout layout({}, 2, at::kCPU, PrefixAttention::causal, {2, 1, 0});
   const at::Tensor columns = at::arange(5, at::kLong).view({1, 5, 1});
-  const auto behind = layout.predicting(columns.narrow(1, 1, 4), /*with_prefix=*/true);  // from the prefix's last on
+  // from the prefix's last on
+  const auto behind = layout.predicting(columns.narrow(1, 1, 4), /*with_prefix=*/true);
   ASSERT_EQ(behind.size(), 3u);
   EXPECT_TRUE(behind[0].flatten().equal(at::tensor({1, 2, 3}, at::kLong)));
   EXPECT_TRUE(behind[1].flatten().equal(at::tensor({1, 4}, at::kLong)));
@@ -72,16 +73,19 @@ TEST(PaddedIds, AtTheEndOrBehindTheFirst) {
   EXPECT_FALSE(pad_right(std::vector<std::vector<int64_t>>{{1, 2}, {3, 4}}, 0).mask.defined());
 }
 
-// A row's one number is what it stands for. The logits say: the sum of all that the last row sees, modulo 10, comes next.
+// A row's one number is what it stands for. The logits say: the sum of all that the last row sees, modulo 10,
+// comes next.
 class Summing final : public SequenceNetwork {
  public:
   at::Tensor embed(const at::Tensor& ids, int64_t t) const override {
     embedded.push_back(t);
     return ids.to(at::kFloat).unsqueeze(-1);
   }
-  at::Tensor run(at::Tensor x, const Rows& rows, int64_t first_row, std::vector<KeyValueCache>* caches) const override {
+  at::Tensor run(at::Tensor x, const Rows& rows, int64_t first_row,
+                 std::vector<KeyValueCache>* caches) const override {
     positions.push_back(rows.positions().clone());
-    const at::Tensor values = (*caches)[0].append(x.unsqueeze(1), x.unsqueeze(1)).first.squeeze(1);  // [B, K, 1]
+    // [B, K, 1]
+    const at::Tensor values = (*caches)[0].append(x.unsqueeze(1), x.unsqueeze(1)).first.squeeze(1);
     const int64_t keys = values.size(1), count = x.size(1);
     at::Tensor sees = at::ones({1, count, keys});
     if (rows.mask.causal) sees = sees.tril(keys - count);
@@ -99,12 +103,15 @@ class Summing final : public SequenceNetwork {
   mutable std::vector<at::Tensor> positions;
 };
 
-at::Tensor prefix(std::vector<std::vector<int64_t>> rows) { return rows_of(std::move(rows)).to(at::kFloat).unsqueeze(-1); }
+at::Tensor prefix(std::vector<std::vector<int64_t>> rows) {
+  return rows_of(std::move(rows)).to(at::kFloat).unsqueeze(-1);
+}
 
 TEST(Decoder, FromThePrefixsLastRow) {
   const Summing network;
   // 1 + 2 = 3; 3 + 3 = 6; 6 + 6 = 12 -> 2
-  const at::Tensor ids = decode(network, {.prefix = prefix({{1, 2}}), .steps = 3, .ids = {0, 9}, .choose = token_chooser({})});
+  const at::Tensor ids =
+      decode(network, {.prefix = prefix({{1, 2}}), .steps = 3, .ids = {0, 9}, .choose = token_chooser({})});
   EXPECT_TRUE(ids.equal(rows_of({{3, 6, 2}})));
   EXPECT_THAT(network.embedded, ::testing::ElementsAre(0, 1));
   EXPECT_TRUE(network.positions[0].equal(rows_of({{0, 1}})));
@@ -125,7 +132,8 @@ TEST(Decoder, FromARowOfItsOwn) {
 }
 
 TEST(Decoder, AmongSomeIdsAlone) {
-  const at::Tensor ids = decode(Summing(), {.prefix = prefix({{1, 2}}), .steps = 2, .ids = {5, 8}, .choose = token_chooser({})});
+  const at::Tensor ids =
+      decode(Summing(), {.prefix = prefix({{1, 2}}), .steps = 2, .ids = {5, 8}, .choose = token_chooser({})});
   EXPECT_TRUE(ids.equal(rows_of({{5, 8}})));  // 3 is not among them, 5 is nearest; 3 + 5
 }
 

@@ -1,12 +1,11 @@
 // The network against the same network written in plain PyTorch (scripts/goldens/make_models.py).
-#include "models/small/network.h"
-
 #include <gmock/gmock.h>
 #include <torch/types.h>
 
 #include <filesystem>
 
 #include "apo/models/safetensors.h"
+#include "models/small/network.h"
 #include "models/small_world.h"
 
 namespace apo::models {
@@ -90,8 +89,7 @@ TEST_F(SmallNetworkGolden, GradientsAreThoseOfPyTorch) {
   for (const auto& [name, tensor] : collect_parameters(network_, ParameterKind::base)) {
     if (!file_.has("gradient." + name)) continue;
     const at::Tensor expected = golden("gradient." + name);
-    EXPECT_LT(testing::distance(tensor.grad(), expected), 1e-4 * expected.abs().max().item<double>())
-        << name;
+    EXPECT_LT(testing::distance(tensor.grad(), expected), 1e-4 * expected.abs().max().item<double>()) << name;
     ++compared;
   }
   EXPECT_EQ(compared, 7);

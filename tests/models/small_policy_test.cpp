@@ -1,5 +1,3 @@
-#include "models/small/policy.h"
-
 #include <gmock/gmock.h>
 #include <torch/types.h>
 
@@ -8,6 +6,7 @@
 #include <numeric>
 
 #include "apo/base/files.h"
+#include "models/small/policy.h"
 #include "models/small_world.h"
 #include "support/temp_dir.h"
 
@@ -27,10 +26,12 @@ TEST(SmallPolicy, ARowOfABatchIsThatObservationAlone) {
   const auto policy = small_policy();
   const auto seen = observations(1, 5);
   const auto acted = actions(1, 5);
-  const at::Tensor batch = policy->score(policy->encode(seen), policy->tokenize(acted), nullptr).logits.whole();
+  const at::Tensor batch =
+      policy->score(policy->encode(seen), policy->tokenize(acted), nullptr).logits.whole();
   for (size_t i = 0; i < seen.size(); ++i) {
     const at::Tensor alone =
-        policy->score(policy->encode({&seen[i], 1}), policy->tokenize({&acted[i], 1}), nullptr).logits.whole();
+        policy->score(policy->encode({&seen[i], 1}), policy->tokenize({&acted[i], 1}), nullptr)
+            .logits.whole();
     EXPECT_LT(distance(batch[static_cast<int64_t>(i)], alone[0]), 1e-5) << i;
   }
 }
@@ -44,15 +45,15 @@ TEST(SmallPolicy, PromptPaddingChangesNothing) {
   padded.prompt = at::cat({plain.prompt, at::full({3, 2}, 4, at::kLong)}, 1);  // padding holds any word
   padded.prompt_mask = at::cat({at::ones({3, 4}, at::kBool), at::zeros({3, 2}, at::kBool)}, 1);
   const ActionTokens tokens = policy->tokenize(actions(2, 3));
-  EXPECT_LT(
-      distance(policy->score(plain, tokens, nullptr).logits.whole(), policy->score(padded, tokens, nullptr).logits.whole()),
-      1e-5);
+  EXPECT_LT(distance(policy->score(plain, tokens, nullptr).logits.whole(),
+                     policy->score(padded, tokens, nullptr).logits.whole()),
+            1e-5);
   EXPECT_TRUE(policy->decode(plain, {}).equal(policy->decode(padded, {})));
   // and the mask is what does it
   padded.prompt_mask = at::ones({3, 6}, at::kBool);
-  EXPECT_GT(
-      distance(policy->score(plain, tokens, nullptr).logits.whole(), policy->score(padded, tokens, nullptr).logits.whole()),
-      1e-3);
+  EXPECT_GT(distance(policy->score(plain, tokens, nullptr).logits.whole(),
+                     policy->score(padded, tokens, nullptr).logits.whole()),
+            1e-3);
 }
 
 TEST(SmallPolicy, MismatchedLogitsEqualASeparateCall) {
@@ -62,7 +63,8 @@ TEST(SmallPolicy, MismatchedLogitsEqualASeparateCall) {
     const ActionTokens own = policy->tokenize(actions(3, 4)), other = policy->tokenize(actions(4, 4));
     const Score both = policy->score(input, own, &other);
     EXPECT_LT(distance(both.logits.whole(), policy->score(input, own, nullptr).logits.whole()), 1e-5);
-    EXPECT_LT(distance(both.mismatched_logits.whole(), policy->score(input, other, nullptr).logits.whole()), 1e-5);
+    EXPECT_LT(distance(both.mismatched_logits.whole(), policy->score(input, other, nullptr).logits.whole()),
+              1e-5);
     EXPECT_GT(distance(both.logits.whole(), both.mismatched_logits.whole()), 1e-3);
     EXPECT_FALSE(policy->score(input, own, nullptr).mismatched_logits.defined());
   }
@@ -135,7 +137,8 @@ TEST(SmallPolicy, SamplingDependsOnItsSeedAlone) {
   at::manual_seed(5);  // the global stream has no part in it
   EXPECT_TRUE(policy->decode(input, {.temperature = 1, .seeds = seeds(11, 8)}).equal(first));
   EXPECT_FALSE(policy->decode(input, {.temperature = 1, .seeds = seeds(12, 8)}).equal(first));
-  EXPECT_TRUE(policy->decode(input, {.temperature = 1e-4, .seeds = seeds(11, 8)}).equal(policy->decode(input, {})));
+  EXPECT_TRUE(
+      policy->decode(input, {.temperature = 1e-4, .seeds = seeds(11, 8)}).equal(policy->decode(input, {})));
   EXPECT_THAT(message_of<ConfigError>([&] { policy->decode(input, {.temperature = -1}); }),
               HasSubstr("temperature"));
 }
@@ -314,7 +317,8 @@ TEST(SmallPolicy, ComesBackFromItsDirectoryBitEqual) {
   const auto acted = actions(16, 1);
   EXPECT_TRUE(policy->tokenize(acted).ids.equal(loaded->tokenize(acted).ids));
   EXPECT_TRUE(policy->score(mine, policy->tokenize(acted), nullptr)
-                  .logits.whole().equal(loaded->score(theirs, loaded->tokenize(acted)).logits.whole()));
+                  .logits.whole()
+                  .equal(loaded->score(theirs, loaded->tokenize(acted)).logits.whole()));
   EXPECT_EQ(policy->act(mine).actions, loaded->act(theirs).actions);
   EXPECT_EQ(trainable_parameters(*loaded).size(), loaded->named_parameters().size());
 }

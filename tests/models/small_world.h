@@ -38,12 +38,12 @@ inline Preprocessing small_preprocessing() {
   const auto spread = [](std::vector<double> mean, std::vector<double> std) {
     const size_t n = mean.size();
     return tokenizers::VectorStatistics{.mean = mean,
-                                  .std = std,
-                                  .min = std::vector<double>(n, -1),
-                                  .max = std::vector<double>(n, 1),
-                                  .q01 = std::vector<double>(n, -1),
-                                  .q99 = std::vector<double>(n, 1),
-                                  .mask = std::vector<bool>(n, true)};
+                                        .std = std,
+                                        .min = std::vector<double>(n, -1),
+                                        .max = std::vector<double>(n, 1),
+                                        .q01 = std::vector<double>(n, -1),
+                                        .q99 = std::vector<double>(n, 1),
+                                        .mask = std::vector<bool>(n, true)};
   };
   preprocessing.statistics.state["hand"] = spread({0.5, -1}, {0.25, 2});
   preprocessing.statistics.state["height"] = spread({0.1}, {0});  // never changes: only centred

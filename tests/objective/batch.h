@@ -9,8 +9,8 @@
 
 #include "apo/base/error.h"
 #include "apo/objective/objective.h"
-#include "support/near.h"
 #include "support/message_of.h"
+#include "support/near.h"
 
 namespace apo::objective::testing {
 
@@ -74,10 +74,10 @@ inline ObjectiveInput samples(const ObjectiveInput& input, int64_t begin, int64_
 inline ReferenceScores kept_of(const ObjectiveInput& input, const ObjectiveOptions& options) {
   return reference_scores(input, options, {input.reference_logits, input.mismatched_reference_logits});
 }
-inline ScoredBatch score_with(const ReferenceScores& kept, const ObjectiveInput& input, const ObjectiveOptions& options,
-                              Reading reading = {}) {
-  return score(static_cast<const Batch&>(input), options, {input.policy_logits, input.mismatched_policy_logits}, kept,
-               reading);
+inline ScoredBatch score_with(const ReferenceScores& kept, const ObjectiveInput& input,
+                              const ObjectiveOptions& options, Reading reading = {}) {
+  return score(static_cast<const Batch&>(input), options,
+               {input.policy_logits, input.mismatched_policy_logits}, kept, reading);
 }
 inline ObjectiveOutput loss_with(const ReferenceScores& kept, const ObjectiveInput& input,
                                  const ObjectiveOptions& options) {

@@ -131,8 +131,8 @@ TEST_F(Device, KeptLogProbabilitiesStandForTheReferenceThere) {
                           there = testing::kept_of(on_device(input), options);
     expect_same(there.tokens, kept.tokens, "tokens");
     expect_same(there.mismatched, kept.mismatched, "mismatched");
-    expect_same(testing::loss_with(there, on_device(input), options).loss, testing::loss_with(kept, input, options).loss,
-                "loss");
+    expect_same(testing::loss_with(there, on_device(input), options).loss,
+                testing::loss_with(kept, input, options).loss, "loss");
   }
 }
 

@@ -15,10 +15,10 @@ namespace apo::objective {
 namespace {
 
 using testing::all_estimators;
+using testing::all_options;
 using testing::distance;
 using testing::leaf;
 using testing::number;
-using testing::all_options;
 using testing::random_batch;
 using testing::samples;
 

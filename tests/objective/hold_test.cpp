@@ -18,7 +18,8 @@ using testing::pencil_batch;
 using testing::random_batch;
 
 TEST(Hold, AddsTheMeanReferenceKlOfHeldTokensBesideOneSamplesLoss) {
-  // by hand: KL(reference‖policy) of A's tokens, (1/2, 1/2) against (3/4, 1/4) and (3/4, 1/4) against (1/2, 1/2):
+  // by hand: KL(reference‖policy) of A's tokens, (1/2, 1/2) against (3/4, 1/4) and (3/4, 1/4) against (1/2,
+  // 1/2):
   // ln(2/3) / 2 + ln 2 / 2 = ln(4/3) / 2;   3/4 ln(3/2) + 1/4 ln(1/2) = 3/4 ln 3 - ln 2
   ObjectiveInput input = pencil_batch();
   const double kl = (std::log(4.0 / 3) / 2 + 0.75 * std::log(3.0) - std::log(2.0)) / 2;
@@ -62,17 +63,21 @@ TEST(Hold, PullsTheHeldSamplesToTheReferenceAndNoOthers) {
   EXPECT_LT(distance(input.policy_logits.grad(), expected), 1e-12);
 }
 
-// The row kernel against two softmaxes: rows of every length up to several lanes, strided, masked, of each type.
+// The row kernel against two softmaxes: rows of every length up to several lanes, strided, masked, of each
+// type.
 TEST(Hold, GradientOfEveryTypeAndLength) {
   for (const at::ScalarType type : {at::kFloat, at::kDouble, at::kBFloat16})
     for (const int64_t vocabulary : {1, 2, 31, 32, 33, 100, 5000}) {
-      const at::Tensor wide = (at::randn({3, 5, vocabulary}) * 3).to(type), reference = (at::randn({3, 4, vocabulary}) * 3).to(type);
+      const at::Tensor wide = (at::randn({3, 5, vocabulary}) * 3).to(type),
+                       reference = (at::randn({3, 4, vocabulary}) * 3).to(type);
       const at::Tensor policy = wide.narrow(1, 1, 4).detach().set_requires_grad(true);
-      const at::Tensor mask = at::arange(12, at::kLong).view({3, 4}).remainder(5).ne(0), upstream = at::randn({3, 4});
+      const at::Tensor mask = at::arange(12, at::kLong).view({3, 4}).remainder(5).ne(0),
+                       upstream = at::randn({3, 4});
       const at::Tensor kl = token_reference_kl(policy, reference, mask);
       (kl * upstream.to(kl.scalar_type())).sum().backward();
-      const at::Tensor expected = (at::softmax(policy.detach().to(at::kDouble), -1) - at::softmax(reference.to(at::kDouble), -1)) *
-                                  (upstream * mask).to(at::kDouble).unsqueeze(-1);
+      const at::Tensor expected =
+          (at::softmax(policy.detach().to(at::kDouble), -1) - at::softmax(reference.to(at::kDouble), -1)) *
+          (upstream * mask).to(at::kDouble).unsqueeze(-1);
       const double tolerance = type == at::kDouble ? 1e-13 : type == at::kFloat ? 2e-6 : 2e-2;
       EXPECT_LT(distance(policy.grad(), expected), tolerance) << type << " " << vocabulary;
     }

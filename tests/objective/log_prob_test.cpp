@@ -177,7 +177,8 @@ TEST(TokenLogProbs, WholeBlocksOfForbiddenTokensAddNothing) {
   at::Tensor logits = at::full({1, 1, 20000}, -std::numeric_limits<float>::infinity());
   logits.narrow(2, 19998, 2).copy_(torch::tensor({1.0f, 1.0f}));
   const at::Tensor tokens = torch::tensor({{19999}}, torch::kLong);
-  EXPECT_NEAR(token_log_probs(logits, tokens, at::ones({1, 1}, at::kBool)).item<double>(), -std::log(2.0), 1e-6);
+  EXPECT_NEAR(token_log_probs(logits, tokens, at::ones({1, 1}, at::kBool)).item<double>(), -std::log(2.0),
+              1e-6);
   logits[0][0][5] = std::numeric_limits<float>::quiet_NaN();
   EXPECT_TRUE(std::isnan(token_log_probs(logits, tokens, at::ones({1, 1}, at::kBool)).item<double>()));
 }
@@ -296,7 +297,8 @@ TEST(RowKernels, OfCudaAreLoadedOrSaidToBeMissing) {
   ScoreJob job;
   job.logits.count = 1;
   EXPECT_THAT(message_of<RunError>([&] { launch_scores(job, nullptr); }),
-              HasSubstr(built ? "CUDA kernel scores did not start, or an earlier" : "the CUDA kernels cannot be loaded"));
+              HasSubstr(built ? "CUDA kernel scores did not start, or an earlier"
+                              : "the CUDA kernels cannot be loaded"));
   EXPECT_EQ(cuda_kernels_are_there(), built);
 }
 
@@ -310,7 +312,8 @@ TEST(RowKernels, OfAnotherVersionAreRefused) {
     EXPECT_FALSE(cuda_kernels_are_there());
     return;
   }
-  if (!fs::exists(other / "lib/libapo_cuda.so")) GTEST_SKIP() << "there are no such kernels beside this program";
+  if (!fs::exists(other / "lib/libapo_cuda.so"))
+    GTEST_SKIP() << "there are no such kernels beside this program";
   fs::create_directories(other / "bin");
   const fs::path copy = other / "bin" / own_file().filename();
   fs::copy_file(own_file(), copy, fs::copy_options::overwrite_existing);

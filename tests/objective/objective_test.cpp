@@ -13,19 +13,19 @@
 namespace apo::objective {
 namespace {
 
-using testing::kept_of;
-using testing::loss_with;
-using testing::score_with;
 using testing::all_estimators;
 using ::testing::AllOf;
 using testing::distance;
-using testing::kPaper;
-using testing::pencil_batch;
 using ::testing::HasSubstr;
+using testing::kept_of;
+using testing::kPaper;
 using testing::leaf;
+using testing::loss_with;
 using testing::message_of;
 using testing::number;
+using testing::pencil_batch;
 using testing::random_batch;
+using testing::score_with;
 
 // Shapes of `where`, the one operation used here that the library lacks on the meta device.
 at::Tensor where_on_meta(const at::Tensor& condition, const at::Tensor& a, const at::Tensor& b) {
@@ -218,7 +218,8 @@ TEST(Anchor, AddsTheMeanCrossEntropyOfDesirableSamplesBesideOneSamplesLoss) {
   }
   // the default
   const ObjectiveOutput robust = apo_loss(input);
-  EXPECT_NEAR(number(robust.loss), number(plain.loss) / 6 + cross_entropy + 3 * number(robust.reference_kl), 1e-12);
+  EXPECT_NEAR(number(robust.loss), number(plain.loss) / 6 + cross_entropy + 3 * number(robust.reference_kl),
+              1e-12);
 }
 
 TEST(Sft, IsTheMeanCrossEntropyOfDesirableSamples) {
@@ -410,14 +411,12 @@ TEST(Objective, KeptReferenceLogProbsKnowNoWholeDistribution) {
   ReferenceScores kept{.tokens = at::zeros_like(input.tokens, at::kDouble)};
   EXPECT_THAT(message_of<ConfigError>([&] { loss_with(kept, input, {.z0 = Z0Estimator::exact}); }),
               AllOf(HasSubstr("objective.z0"), HasSubstr("shifted-labels, mismatched or none")));
-  EXPECT_THAT(message_of<ConfigError>([&] {
-                loss_with(kept, input, {.z0 = Z0Estimator::none, .reference_kl_weight = 0.1});
-              }),
+  EXPECT_THAT(message_of<ConfigError>(
+                  [&] { loss_with(kept, input, {.z0 = Z0Estimator::none, .reference_kl_weight = 0.1}); }),
               AllOf(HasSubstr("objective.reference_kl_weight"), HasSubstr("expected 0, found 0.1")));
   kept.tokens = at::zeros({1, 1}, at::kDouble);
-  EXPECT_THAT(message_of<RunError>([&] {
-                loss_with(kept, input, {.z0 = Z0Estimator::none, .reference_kl_weight = 0});
-              }),
+  EXPECT_THAT(message_of<RunError>(
+                  [&] { loss_with(kept, input, {.z0 = Z0Estimator::none, .reference_kl_weight = 0}); }),
               HasSubstr("reference_token_log_probs"));
   // the next sample's alone are not enough
   kept = {.mismatched = at::zeros_like(input.tokens, at::kDouble)};
@@ -436,7 +435,10 @@ TEST(Objective, KeptReferenceLogProbsAreReadWhereTokensCount) {
     const double nan = std::nan("");
     kept.tokens = kept.tokens.masked_fill(input.mask.bitwise_not(), nan);
     kept.mismatched = kept.mismatched.masked_fill(
-        (z0 == Z0Estimator::mismatched ? input.mismatched_mask : input.mismatched_mask.bitwise_and(input.mask)).bitwise_not(), nan);
+        (z0 == Z0Estimator::mismatched ? input.mismatched_mask
+                                       : input.mismatched_mask.bitwise_and(input.mask))
+            .bitwise_not(),
+        nan);
     const ObjectiveOutput found = loss_with(kept, input, options);
     EXPECT_EQ(number(found.loss), number(expected.loss));
     EXPECT_EQ(number(found.z0), number(expected.z0));
@@ -446,7 +448,8 @@ TEST(Objective, KeptReferenceLogProbsAreReadWhereTokensCount) {
 TEST(Objective, RefusesWeightsOutsideTheirRange) {
   ObjectiveInput input = random_batch();
   input.action_l1 = at::full_like(input.action_l1, 0.5).index_fill(0, at::tensor({1}, at::kLong), -0.25);
-  EXPECT_THAT(message_of<RunError>([&] { apo_loss(input, {}); }), AllOf(HasSubstr("action_l1"), HasSubstr("found -0.25")));
+  EXPECT_THAT(message_of<RunError>([&] { apo_loss(input, {}); }),
+              AllOf(HasSubstr("action_l1"), HasSubstr("found -0.25")));
   input = random_batch();
   input.dimension_credit = at::full_like(input.tokens, 0.5, at::kDouble);
   input.dimension_credit[0][0] = -3;

@@ -65,8 +65,7 @@ const std::vector<Decided>& decided() {
       {"{type: weighted-bc, preset: paper}", Preset::paper, Reduction::sum, 0},
       {"{type: apo, compatibility: released-code}", Preset::paper, Reduction::sum, 0},
       {"{type: apo, compatibility: released-code, sft_weight: 0.2}", Preset::paper, Reduction::sum, 0.2},
-      {"{type: kto, compatibility: released-code}", Preset::robust, Reduction::mean,
-       1},  // it is apo's alone
+      {"{type: kto, compatibility: released-code}", Preset::robust, Reduction::mean, 1},  // it is apo's alone
   };
   return kAll;
 }

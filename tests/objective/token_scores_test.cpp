@@ -1,5 +1,5 @@
-// The loss of logits in pieces is that of the same logits in one tensor, with all its gradients, whatever the objective
-// reads; and nothing as large as the logits is kept.
+// The loss of logits in pieces is that of the same logits in one tensor, with all its gradients, whatever the
+// objective reads; and nothing as large as the logits is kept.
 #include <c10/util/ThreadLocalDebugInfo.h>
 #include <gmock/gmock.h>
 
@@ -13,8 +13,8 @@
 namespace apo::objective {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::distance;
+using ::testing::HasSubstr;
 using testing::message_of;
 using testing::random_batch;
 
@@ -46,7 +46,8 @@ TEST(TokenScores, PiecesEqualTheWhole) {
     const auto run = [&](int64_t policy_bytes, int64_t reference_bytes) {
       for (const at::Tensor& leaf : {policy.hidden, policy.weight}) leaf.mutable_grad() = at::Tensor();
       ReferenceScores kept;
-      if (options.needs_reference()) kept = reference_scores(input, options, reference.score(reference_bytes));
+      if (options.needs_reference())
+        kept = reference_scores(input, options, reference.score(reference_bytes));
       const auto read = [&](Reading reading) {
         return score(static_cast<const Batch&>(input), options, policy.score(policy_bytes), kept, reading);
       };
@@ -56,8 +57,8 @@ TEST(TokenScores, PiecesEqualTheWhole) {
       const ObjectiveOutput out = evaluate(scored, measure(scored));
       EXPECT_LT(distance(evaluate(read({.statistics = false}), apart).loss, out.loss), 1e-11);
       out.loss.backward();
-      return std::vector<at::Tensor>{out.loss.detach(), policy.hidden.grad(), policy.weight.grad(), out.token_log_probs,
-                                     scored.scores.greedy};
+      return std::vector<at::Tensor>{out.loss.detach(), policy.hidden.grad(), policy.weight.grad(),
+                                     out.token_log_probs, scored.scores.greedy};
     };
     const int64_t row = 11 * 4, all = 1 << 20;
     const auto whole = run(all, all);
@@ -65,7 +66,8 @@ TEST(TokenScores, PiecesEqualTheWhole) {
              {5 * row, 5 * row}, {row, 7 * row}, {5 * row, all}, {all, 5 * row}}) {
       const auto pieces = run(of_policy, of_reference);
       for (size_t i = 0; i < whole.size(); ++i)
-        EXPECT_LT(distance(pieces[i], whole[i]), 1e-11) << "result " << i << " of " << config::print(ObjectiveOptions(options));
+        EXPECT_LT(distance(pieces[i], whole[i]), 1e-11)
+            << "result " << i << " of " << config::print(ObjectiveOptions(options));
     }
   }
 }
@@ -76,7 +78,8 @@ TEST(TokenScores, AReadingForSomethingElseIsRefused) {
   for (const ObjectiveOptions& options : {ObjectiveOptions{}, ObjectiveOptions{.z0 = Z0Estimator::exact}}) {
     EXPECT_THAT(message_of<RunError>([&] { measure(score(input, options, {.statistics = false})); }),
                 HasSubstr("read for its statistics"));
-    EXPECT_THAT(message_of<RunError>([&] { evaluate(score(input, options, {.loss = false}), measure(input, options)); }),
+    EXPECT_THAT(message_of<RunError>(
+                    [&] { evaluate(score(input, options, {.loss = false}), measure(input, options)); }),
                 HasSubstr("read for its loss"));
   }
 }
@@ -92,8 +95,16 @@ TEST(TokenScores, ErrorsNameWhoseLogitsAndWhichToken) {
   input.tokens[4][2] = 11;
   const at::Tensor hidden = at::zeros({6, 4, 2}, at::kDouble);
   for (const int64_t bytes : {1, 1 << 20}) {
-    const Logits logits(hidden, 11, [](const at::Tensor& rows) { return at::zeros({rows.size(0), rows.size(1), 11}, at::kDouble); }, bytes);
-    EXPECT_THAT(message_of<DataError>([&] { score(static_cast<const Batch&>(input), {.type = ObjectiveType::sft, .reference_kl_weight = 0}, {logits, {}}, {}); }),
+    const Logits logits(
+        hidden, 11,
+        [](const at::Tensor& rows) {
+          return at::zeros({rows.size(0), rows.size(1), 11}, at::kDouble);
+        },
+        bytes);
+    EXPECT_THAT(message_of<DataError>([&] {
+                  score(static_cast<const Batch&>(input),
+                        {.type = ObjectiveType::sft, .reference_kl_weight = 0}, {logits, {}}, {});
+                }),
                 HasSubstr("tokens[4, 2]: expected a token of the vocabulary 0..10, found 11"));
   }
 }
@@ -103,9 +114,11 @@ TEST(TokenScores, NothingAsLargeAsTheLogitsIsKept) {
   const int64_t samples = 24, tokens = 100, vocabulary = 5000;
   Batch batch;
   batch.tokens = at::randint(0, vocabulary, {samples, tokens}, at::kLong);
-  const at::Tensor hidden = at::randn({samples, tokens, 4}).set_requires_grad(true), weight = at::randn({vocabulary, 4});
-  const Logits logits(hidden, vocabulary, [&](const at::Tensor& rows) { return at::linear(rows, weight); },
-                      10 * vocabulary * 4);
+  const at::Tensor hidden = at::randn({samples, tokens, 4}).set_requires_grad(true),
+                   weight = at::randn({vocabulary, 4});
+  const Logits logits(
+      hidden, vocabulary, [&](const at::Tensor& rows) { return at::linear(rows, weight); },
+      10 * vocabulary * 4);
   ObjectiveOptions options;
   options.type = ObjectiveType::sft;
   const auto memory = std::make_shared<PeakMemory>(at::kCPU);

@@ -1,4 +1,5 @@
-// Pictures of any shape to the square that a vision tower sees, against Pillow, torchvision and TensorFlow's crop.
+// Pictures of any shape to the square that a vision tower sees, against Pillow, torchvision and TensorFlow's
+// crop.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/types.h>
@@ -99,7 +100,8 @@ TEST(Geometry, CenterCropIsBitEqualToTensorFlow) {
   EXPECT_EQ(checked, 5u);
 }
 
-// A quarter of the area of a row of 5 reaches from place 1 to place 3. Three samples: 1, 2, 3; five: 1, 1.5, 2, 2.5, 3.
+// A quarter of the area of a row of 5 reaches from place 1 to place 3. Three samples: 1, 2, 3; five: 1, 1.5,
+// 2, 2.5, 3.
 // Level v becomes floor(v/255 * 255.5): 100 -> 100.196 -> 100; half-way between 100 and 201: 150.795 -> 150.
 TEST(Geometry, CenterCropByHand) {
   const at::Tensor row = gray({0, 100, 201, 255, 9}, 1, 5);

@@ -25,7 +25,8 @@ at::Tensor picture(int64_t height, int64_t width) {
   auto* p = image.data_ptr<uint8_t>();
   for (int64_t y = 0; y < height; ++y)
     for (int64_t x = 0; x < width; ++x)
-      for (int64_t c = 0; c < 3; ++c) *p++ = static_cast<uint8_t>((37 * y + 59 * x + 101 * c + 7 * y * x) % 256);
+      for (int64_t c = 0; c < 3; ++c)
+        *p++ = static_cast<uint8_t>((37 * y + 59 * x + 101 * c + 7 * y * x) % 256);
   return image;
 }
 
@@ -56,14 +57,25 @@ TEST(Transforms, ResizeKeepsWhatIsRightAndReadsStridedPictures) {
   EXPECT_EQ(resize(image, 6, 7).data_ptr(), image.data_ptr());
   const at::Tensor part = image.narrow(0, 1, 4).narrow(1, 2, 4);
   EXPECT_TRUE(at::equal(resize(part, 2, 2), resize(part.contiguous(), 2, 2)));
-  EXPECT_TRUE(at::equal(resize(at::full({5, 5, 3}, 77, at::kByte), 9, 3), at::full({9, 3, 3}, 77, at::kByte)));
+  EXPECT_TRUE(
+      at::equal(resize(at::full({5, 5, 3}, 77, at::kByte), 9, 3), at::full({9, 3, 3}, 77, at::kByte)));
 }
 
 TEST(Transforms, RefuseWhatIsNoPicture) {
-  EXPECT_THAT(message_of<DataError>([] { resize(at::zeros({4, 4, 3}), 2, 2); }), HasSubstr("expected [Y, X, 3] uint8 on the CPU, found Float [4, 4, 3]"));
-  EXPECT_THAT(message_of<DataError>([] { resize(at::zeros({3, 4, 4}, at::kByte), 2, 2); }), HasSubstr("found Byte [3, 4, 4]"));
-  EXPECT_THAT(message_of<DataError>([] { resize(at::zeros({0, 4, 3}, at::kByte), 2, 2); }), HasSubstr("found Byte [0, 4, 3]"));
-  EXPECT_THAT(message_of<DataError>([] { resize(picture(4, 4), 0, 2); }), HasSubstr("cannot be resized to 0x2"));
+  EXPECT_THAT(message_of<DataError>([] {
+                resize(at::zeros({4, 4, 3}), 2, 2);
+              }),
+              HasSubstr("expected [Y, X, 3] uint8 on the CPU, found Float [4, 4, 3]"));
+  EXPECT_THAT(message_of<DataError>([] {
+                resize(at::zeros({3, 4, 4}, at::kByte), 2, 2);
+              }),
+              HasSubstr("found Byte [3, 4, 4]"));
+  EXPECT_THAT(message_of<DataError>([] {
+                resize(at::zeros({0, 4, 3}, at::kByte), 2, 2);
+              }),
+              HasSubstr("found Byte [0, 4, 3]"));
+  EXPECT_THAT(message_of<DataError>([] { resize(picture(4, 4), 0, 2); }),
+              HasSubstr("cannot be resized to 0x2"));
   EXPECT_THAT(message_of<DataError>([] { resize(at::Tensor(), 2, 2); }), HasSubstr("found nothing"));
   Random random(1);
   message_of<DataError>([&] { augment(at::zeros({4, 4}, at::kByte), {}, random); });
@@ -85,7 +97,8 @@ TEST(Transforms, AdjustsColorsAsTorchvision) {
 TEST(Transforms, ColorsInOrder) {
   const at::Tensor image = picture(9, 8);
   const at::Tensor one_by_one = adjust_colors(
-      adjust_colors(adjust_colors(adjust_colors(image, 1.2, 1, 1, 0), 1, 0.7, 1, 0), 1, 1, 1.3, 0), 1, 1, 1, 0.1);
+      adjust_colors(adjust_colors(adjust_colors(image, 1.2, 1, 1, 0), 1, 0.7, 1, 0), 1, 1, 1.3, 0), 1, 1, 1,
+      0.1);
   EXPECT_TRUE(at::equal(adjust_colors(image, 1.2, 0.7, 1.3, 0.1), one_by_one));
   EXPECT_EQ(adjust_colors(image, 1, 1, 1, 0).data_ptr(), image.data_ptr());
 }
@@ -95,14 +108,19 @@ TEST(Transforms, ShiftsAndRepeatsEdges) {
   for (const int64_t dy : {-9, -2, 0, 1, 6}) {
     for (const int64_t dx : {-8, -1, 0, 3, 7}) {
       const at::Tensor rows = (at::arange(6) - dy).clamp(0, 5), columns = (at::arange(7) - dx).clamp(0, 6);
-      EXPECT_TRUE(at::equal(shift(image, dy, dx), image.index_select(0, rows).index_select(1, columns))) << dy << " " << dx;
+      EXPECT_TRUE(at::equal(shift(image, dy, dx), image.index_select(0, rows).index_select(1, columns)))
+          << dy << " " << dx;
     }
   }
 }
 
 TEST(Transforms, AugmentIsAPureFunctionOfItsDraws) {
-  const AugmentationOptions options{.random_resized_crop_scale = 0.5, .shift_px = 3, .brightness = 0.3, .contrast = 0.3,
-                                    .saturation = 0.3, .hue = 0.2};
+  const AugmentationOptions options{.random_resized_crop_scale = 0.5,
+                                    .shift_px = 3,
+                                    .brightness = 0.3,
+                                    .contrast = 0.3,
+                                    .saturation = 0.3,
+                                    .hue = 0.2};
   const at::Tensor image = picture(16, 12);
   Random a(5), b(5), c(6);
   const at::Tensor first = augment(image, options, a);
@@ -115,7 +133,14 @@ TEST(Transforms, AugmentIsAPureFunctionOfItsDraws) {
 TEST(Transforms, AugmentDrawsAlikeWhateverIsOn) {
   const at::Tensor image = picture(8, 8);
   Random all(1), none(1), some(1);
-  augment(image, {.random_resized_crop_scale = 0.5, .shift_px = 3, .brightness = 0.3, .contrast = 0.3, .saturation = 0.3, .hue = 0.2}, all);
+  augment(image,
+          {.random_resized_crop_scale = 0.5,
+           .shift_px = 3,
+           .brightness = 0.3,
+           .contrast = 0.3,
+           .saturation = 0.3,
+           .hue = 0.2},
+          all);
   EXPECT_TRUE(at::equal(augment(image, {}, none), image));
   augment(image, {.shift_px = 2}, some);
   const uint64_t next = all.bits();

@@ -6,8 +6,8 @@
 #include <webp/decode.h>
 #include <webp/mux.h>
 
-#include "apo/base/files.h"
 #include "apo/base/error.h"
+#include "apo/base/files.h"
 #include "support/message_of.h"
 #include "support/temp_dir.h"
 

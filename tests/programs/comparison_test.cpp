@@ -70,9 +70,11 @@ TEST_F(Comparing, EveryMethodLearnsFromTheSameCorrections) {
 }
 
 TEST_F(Comparing, AnotherRoundGoesOnAsIfMeantFromTheBeginning) {
-  const std::string methods = set("refine.comparison={episodes: 2, methods: [{name: sft, objective: {type: sft}}]}");
+  const std::string methods =
+      set("refine.comparison={episodes: 2, methods: [{name: sft, objective: {type: sft}}]}");
   const auto refine = [&](const std::string& name, const char* rounds, std::vector<std::string> more = {}) {
-    more.insert(more.end(), {methods, set("run.dir=" + path(name)), set(std::string("refine.rounds=") + rounds)});
+    more.insert(more.end(),
+                {methods, set("run.dir=" + path(name)), set(std::string("refine.rounds=") + rounds)});
     return run("apo-refine", more);
   };
   ASSERT_EQ(refine("continued", "1").exit_code, 0);
@@ -101,11 +103,14 @@ TEST_F(Comparing, MergesLoopsIntoOneTable) {
   EXPECT_THAT(slurp(path("tables.md")), HasSubstr("2 freshly trained bases, 4 trials"));
   // once more, as when a comparison goes on; what is no such table stays
   const std::string tables = slurp(path("tables.md"));
-  EXPECT_EQ(run_program("apo-refine", {"--merge", path("1"), path("2"), "--output", path("tables.md")}).exit_code, 0);
+  EXPECT_EQ(
+      run_program("apo-refine", {"--merge", path("1"), path("2"), "--output", path("tables.md")}).exit_code,
+      0);
   EXPECT_EQ(slurp(path("tables.md")), tables);
   spit(path("notes.md"), "## My notes\n");
   // a table that reaches nobody is none
-  const std::string lost = std::string("'" APO_BINARY_DIR "/bin/apo-refine' --merge '") + path("1") + "' > /dev/full 2> /dev/null";
+  const std::string lost =
+      std::string("'" APO_BINARY_DIR "/bin/apo-refine' --merge '") + path("1") + "' > /dev/full 2> /dev/null";
   EXPECT_EQ(WEXITSTATUS(std::system(lost.c_str())), 4);
   const auto notes = run_program("apo-refine", {"--merge", path("1"), "--output", path("notes.md")});
   EXPECT_EQ(notes.exit_code, 2);
@@ -122,8 +127,10 @@ TEST_F(Comparing, WrongMethodsAreRefusedBeforeAnythingRuns) {
   EXPECT_THAT(twice.err, HasSubstr("refine.comparison.methods[1].name"));
 
   const auto refused = [&](const std::string& method, std::vector<std::string> more = {}) {
-    more.insert(more.end(), {set("run.dir=" + path("loop")),
-                             set("refine.comparison.methods=[{name: a, objective: {reference_kl_weight: 0}}, {name: b, " + method + "}]")});
+    more.insert(more.end(),
+                {set("run.dir=" + path("loop")),
+                 set("refine.comparison.methods=[{name: a, objective: {reference_kl_weight: 0}}, {name: b, " +
+                     method + "}]")});
     const auto done = run("apo-refine", more);
     EXPECT_EQ(done.exit_code, 2) << method;
     return done.err;
@@ -131,7 +138,8 @@ TEST_F(Comparing, WrongMethodsAreRefusedBeforeAnythingRuns) {
   const char* where = "refine.comparison.methods[1] (b): ";
   EXPECT_THAT(refused("objective: {z0: exact, reference_kl_weight: 0}", {set("reference.mode=cached")}),
               AllOf(HasSubstr(where), HasSubstr("reference.mode")));
-  EXPECT_THAT(refused("objective: {type: sft}, interactions: false"), AllOf(HasSubstr(where), HasSubstr("interactions")));
+  EXPECT_THAT(refused("objective: {type: sft}, interactions: false"),
+              AllOf(HasSubstr(where), HasSubstr("interactions")));
   EXPECT_THAT(refused("objective: {type: dpo}, pools: {desirable: 1, intervention: 0, undesirable: 0}"),
               AllOf(HasSubstr(where), HasSubstr("data.pools.intervention")));
   EXPECT_THAT(refused("objective: {type: tpo}, pools: {desirable: 1, intervention: 0, undesirable: 0}"),
@@ -142,10 +150,12 @@ TEST_F(Comparing, WrongMethodsAreRefusedBeforeAnythingRuns) {
   EXPECT_THAT(refused("objective: {type: sft}", {set("train.max_steps=0")}),
               AllOf(HasSubstr("train.max_steps"), HasSubstr("same number of updates")));
   // and what a loop without methods would find out after its base
-  const auto plain = run("apo-refine", {set("run.dir=" + path("loop")), set("objective.z0=exact"), set("reference.mode=cached")});
+  const auto plain = run("apo-refine", {set("run.dir=" + path("loop")), set("objective.z0=exact"),
+                                        set("reference.mode=cached")});
   EXPECT_EQ(plain.exit_code, 2);
   EXPECT_THAT(plain.err, HasSubstr("reference.mode"));
-  const auto base = run("apo-refine", {set("run.dir=" + path("loop")), set("refine.base.train.micro_batch_size=9")});
+  const auto base =
+      run("apo-refine", {set("run.dir=" + path("loop")), set("refine.base.train.micro_batch_size=9")});
   EXPECT_EQ(base.exit_code, 2);
   EXPECT_THAT(base.err, AllOf(HasSubstr("refine.base: "), HasSubstr("micro_batch_size")));
   EXPECT_FALSE(std::filesystem::exists(path("loop/state.json")));

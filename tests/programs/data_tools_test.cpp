@@ -21,7 +21,9 @@ std::string layout(const std::string& name) { return APO_SOURCE_DIR "/tests/data
 
 class DataTools : public ::testing::Test {
  protected:
-  static ProgramResult run(const std::vector<std::string>& arguments) { return run_program("apo-data", arguments); }
+  static ProgramResult run(const std::vector<std::string>& arguments) {
+    return run_program("apo-data", arguments);
+  }
   std::string path(const std::string& name) const { return dir_ / name; }
   // The one message of an error.
   static void expect_error(const ProgramResult& result, int code, const std::string& message) {
@@ -38,7 +40,8 @@ TEST_F(DataTools, NeverReplaceARecording) {
   for (const std::string command : {"stats", "label"})
     expect_error(run({command, path("mine.hdf5"), "--instruction", "lift", "--output", path("mine.hdf5")}), 2,
                  "mine.hdf5: found a recording, which would be replaced");
-  expect_error(run({"convert", path("mine.hdf5"), "--instruction", "lift", "--output", path("mine.hdf5")}), 2, "mine.hdf5");
+  expect_error(run({"convert", path("mine.hdf5"), "--instruction", "lift", "--output", path("mine.hdf5")}), 2,
+               "mine.hdf5");
   EXPECT_EQ(slurp(path("mine.hdf5")), before);
 }
 
@@ -69,7 +72,8 @@ TEST_F(DataTools, EveryLayoutGoesThroughAllOfThem) {
     EXPECT_EQ(Json::parse(slurp(path(name + ".json")))["mine"]["action"]["q99"].size(), 7u);
     const auto convert = with("convert", {"--output", path(name)});
     EXPECT_EQ(convert.exit_code, 0) << convert.err;
-    EXPECT_THAT(convert.out, AllOf(HasSubstr("wrote " + path(name)), HasSubstr("left out, for the new layout")));
+    EXPECT_THAT(convert.out,
+                AllOf(HasSubstr("wrote " + path(name)), HasSubstr("left out, for the new layout")));
     EXPECT_EQ(run({"inspect", path(name)}).exit_code, 0);
   }
 }
@@ -78,7 +82,7 @@ TEST_F(DataTools, EveryLayoutGoesThroughAllOfThem) {
 TEST_F(DataTools, EveryLayoutGoesThroughToTraining) {
   struct Layout {
     std::string name, camera, states;
-    bool corrected;   // holds take-overs
+    bool corrected;  // holds take-overs
   };
   const std::string arm = "robot0_eef_pos, robot0_gripper_qpos";
   for (const auto& [name, camera, states, corrected] :
@@ -92,11 +96,17 @@ TEST_F(DataTools, EveryLayoutGoesThroughToTraining) {
     SCOPED_TRACE(name);
     const std::string config = path(name + ".yaml");
     const std::string source = "[{path: " + layout(name + ".hdf5") + ", instruction: fit the nut}]";
-    spit(config, "run: {dir: " + path(name) + ", device: cpu, threads: 1}\n"
-                 "policy: {cameras: [" + camera + "], state_keys: [" + states + "], small: {image_size: 16, width: 16, layers: 1, heads: 2, channels: 4}}\n"
-                 "data: {labels: {steps_before_intervention: 2}, " +
-                 (corrected ? "interactions: " + source : "expert: " + source + ", pools: {desirable: 1, intervention: 0, undesirable: 0}") +
-                 "}\n" + (corrected ? "" : "objective: {type: sft}\n") + "train: {batch_size: 8, max_steps: 2}\n");
+    spit(config,
+         "run: {dir: " + path(name) +
+             ", device: cpu, threads: 1}\n"
+             "policy: {cameras: [" +
+             camera + "], state_keys: [" + states +
+             "], small: {image_size: 16, width: 16, layers: 1, heads: 2, channels: 4}}\n"
+             "data: {labels: {steps_before_intervention: 2}, " +
+             (corrected ? "interactions: " + source
+                        : "expert: " + source + ", pools: {desirable: 1, intervention: 0, undesirable: 0}") +
+             "}\n" + (corrected ? "" : "objective: {type: sft}\n") +
+             "train: {batch_size: 8, max_steps: 2}\n");
     const auto with = [&](const std::string& command, std::vector<std::string> more = {}) {
       more.insert(more.begin(), {command, "--config", config});
       return run(more);
@@ -121,7 +131,8 @@ TEST_F(DataTools, ValidateEndsWithThreeForWhatIsUnfit) {
   const auto bad = run({"validate", path("bad.hdf5"), layout("libero.hdf5")});
   expect_error(bad, 3, "the data are not fit for training: 1 error\n");
   EXPECT_THAT(bad.out, AllOf(HasSubstr("bad.hdf5: expected an HDF5 file, found other content"),
-                             HasSubstr("1 file, 2 episodes, 13 steps"), HasSubstr("verdict: not fit for training (1 error")));
+                             HasSubstr("1 file, 2 episodes, 13 steps"),
+                             HasSubstr("verdict: not fit for training (1 error")));
   const auto json = run({"validate", "--json", path("bad.hdf5")});
   EXPECT_EQ(json.exit_code, 3);
   EXPECT_EQ(Json::parse(json.out)["verdict"], "error");
@@ -133,45 +144,52 @@ TEST_F(DataTools, ValidateWithAConfigNeedsItsPools) {
   const auto empty = run({"validate", "--config", path("apo.yaml")});
   EXPECT_EQ(empty.exit_code, 3);
   EXPECT_THAT(empty.out, HasSubstr("the undesirable pool is empty, but its share of a batch is 0.25"));
-  const auto sft = run({"validate", "--config", path("apo.yaml"), "--set=data.pools={desirable: 1, intervention: 0, undesirable: 0}"});
+  const auto sft = run({"validate", "--config", path("apo.yaml"),
+                        "--set=data.pools={desirable: 1, intervention: 0, undesirable: 0}"});
   EXPECT_EQ(sft.exit_code, 0) << sft.out;
   const auto strict = run({"validate", "--strict", layout("KITCHEN_SCENE10_close_the_top_drawer_demo.hdf5")});
   expect_error(strict, 3, "(--strict)");
 }
 
 TEST_F(DataTools, ConvertTurnsPicturesAndSaysWhere) {
-  const auto released = run({"convert", layout("sirius.hdf5"), "--format", "sirius", "--instruction", "fit the nut", "--to",
-                             "released-interaction", "--output", path("out")});
+  const auto released = run({"convert", layout("sirius.hdf5"), "--format", "sirius", "--instruction",
+                             "fit the nut", "--to", "released-interaction", "--output", path("out")});
   EXPECT_EQ(released.exit_code, 0) << released.err;
   EXPECT_TRUE(fs::exists(path("out/episode_2.hdf5")));
-  EXPECT_THAT(run({"inspect", path("out")}).out, AllOf(HasSubstr("released-interaction"), HasSubstr("3 files, 3 episodes, 20 steps"),
-                                                       HasSubstr("take-overs        3")));
+  EXPECT_THAT(run({"inspect", path("out")}).out,
+              AllOf(HasSubstr("released-interaction"), HasSubstr("3 files, 3 episodes, 20 steps"),
+                    HasSubstr("take-overs        3")));
 }
 
 TEST_F(DataTools, WrongUsageIsTwo) {
   expect_error(run({"convert", layout("libero.hdf5")}), 2, "--output is required");
-  expect_error(run({"convert", layout("libero.hdf5"), "--output", path("a.txt")}), 2, "expected a name that ends in .hdf5 or .h5");
+  expect_error(run({"convert", layout("libero.hdf5"), "--output", path("a.txt")}), 2,
+               "expected a name that ends in .hdf5 or .h5");
   for (const std::string to : {"parquet", "sirius", "auto"})
     expect_error(run({"convert", layout("libero.hdf5"), "--to", to, "--output", path("a.hdf5")}), 2,
                  "not in {apo,released-demo,released-interaction,robomimic}");
   expect_error(run({"contact-sheet", layout("libero.hdf5"), "--output", path("a.png")}), 2, "ends in .webp");
-  expect_error(run({"contact-sheet", layout("libero.hdf5"), "--frames", "0", "--output", path("a.webp")}), 2, "at least one episode");
-  expect_error(run({"validate"}), 2, "no data to validate: give files, or a config with data.expert or data.interactions");
+  expect_error(run({"contact-sheet", layout("libero.hdf5"), "--frames", "0", "--output", path("a.webp")}), 2,
+               "at least one episode");
+  expect_error(run({"validate"}), 2,
+               "no data to validate: give files, or a config with data.expert or data.interactions");
   expect_error(run({"validate", layout("libero.hdf5"), "--format", "libra"}), 2, "--format");
 }
 
 TEST_F(DataTools, WrongDataIsThree) {
   expect_error(run({"inspect", layout("robomimic.hdf5")}), 3, "expected an attribute task_description");
-  expect_error(run({"contact-sheet", layout("libero.hdf5"), "--camera", "top", "--output", path("a.webp")}), 3,
-               "no camera 'top' (valid: agentview, eye_in_hand)");
+  expect_error(run({"contact-sheet", layout("libero.hdf5"), "--camera", "top", "--output", path("a.webp")}),
+               3, "no camera 'top' (valid: agentview, eye_in_hand)");
   expect_error(run({"stats", path("none.hdf5")}), 3, "none.hdf5: no such file");
-  expect_error(run({"inspect", layout("libero.hdf5"), "--format", "sirius"}), 3, "/data/demo_0/action_modes: expected a dataset, found nothing");
+  expect_error(run({"inspect", layout("libero.hdf5"), "--format", "sirius"}), 3,
+               "/data/demo_0/action_modes: expected a dataset, found nothing");
   EXPECT_FALSE(fs::exists(path("a.webp")));
 }
 
 // A fuzzer's find: HDF5 loses track of what it opened of this file, and would say so at the program's end.
 TEST_F(DataTools, ADamagedFileGetsOneMessage) {
-  const auto damaged = run({"inspect", APO_SOURCE_DIR "/tests/data/goldens/damaged.hdf5", "--instruction", "x"});
+  const auto damaged =
+      run({"inspect", APO_SOURCE_DIR "/tests/data/goldens/damaged.hdf5", "--instruction", "x"});
   expect_error(damaged, 3, "damaged.hdf5: /demo_0/timestep_0: cannot open: ");
   EXPECT_EQ(std::count(damaged.err.begin(), damaged.err.end(), '\n'), 1) << damaged.err;
 }
@@ -179,7 +197,8 @@ TEST_F(DataTools, ADamagedFileGetsOneMessage) {
 TEST_F(DataTools, StatsPrintATable) {
   const auto stats = run({"stats", layout("libero.hdf5")});
   EXPECT_EQ(stats.exit_code, 0) << stats.err;
-  EXPECT_THAT(stats.out, AllOf(HasSubstr("13 steps of 2 episodes"), HasSubstr("state ee_pos"), HasSubstr("normalised")));
+  EXPECT_THAT(stats.out,
+              AllOf(HasSubstr("13 steps of 2 episodes"), HasSubstr("state ee_pos"), HasSubstr("normalised")));
   const auto json = run({"stats", "--json", "--name", "libero", layout("libero.hdf5")});
   EXPECT_EQ(Json::parse(json.out)["libero"]["num_trajectories"], 2);
 }

@@ -15,10 +15,12 @@ using ::testing::Not;
 class Errors : public TinyLoop {
  protected:
   /// One message on the last line, nothing of a stack trace.
-  static void expect_error(const ProgramResult& result, int exit_code, const ::testing::Matcher<std::string>& message) {
+  static void expect_error(const ProgramResult& result, int exit_code,
+                           const ::testing::Matcher<std::string>& message) {
     EXPECT_EQ(result.exit_code, exit_code) << result.err;
     EXPECT_THAT(result.err, message);
-    EXPECT_THAT(result.err, AllOf(Not(HasSubstr("what():")), Not(HasSubstr("frame #")), Not(HasSubstr("terminate"))));
+    EXPECT_THAT(result.err,
+                AllOf(Not(HasSubstr("what():")), Not(HasSubstr("frame #")), Not(HasSubstr("terminate"))));
   }
 };
 
@@ -31,16 +33,19 @@ TEST_F(Errors, HelpAndVersionAreNone) {
 
 TEST_F(Errors, EveryProgramHasTheThreadsOfTheConfig) {
   for (const char* program : {"apo-train", "apo-eval", "apo-collect", "apo-refine", "apo-data"}) {
-    std::vector<std::string> arguments = {set("run.threads=3"), set("logging.level=debug"), set("run.dir=\"\"")};
+    std::vector<std::string> arguments = {set("run.threads=3"), set("logging.level=debug"),
+                                          set("run.dir=\"\"")};
     arguments.insert(arguments.end(), {"--config", config()});
     if (program == std::string("apo-data")) arguments.insert(arguments.begin(), "inspect");
     // read first; then each stops at what the config lacks
-    EXPECT_THAT(run_program(program, arguments).err, HasSubstr("the tensor library has 3 threads")) << program;
+    EXPECT_THAT(run_program(program, arguments).err, HasSubstr("the tensor library has 3 threads"))
+        << program;
   }
 }
 
 TEST(Reference, DocsListEveryKeyAsTheProgramsDo) {
-  EXPECT_EQ(run_program("apo-train", {"--print-reference"}).out, slurp(std::string(APO_SOURCE_DIR) + "/docs/config.md"))
+  EXPECT_EQ(run_program("apo-train", {"--print-reference"}).out,
+            slurp(std::string(APO_SOURCE_DIR) + "/docs/config.md"))
       << "run apo-train --print-reference > docs/config.md";
 }
 
@@ -58,12 +63,11 @@ TEST(Reference, AConfigByNameWritesBelowTheWorkingDirectory) {
   const auto result = run_program("apo-refine", {"--config", "tabletop", "--print-config"});
   std::filesystem::current_path(before);
   EXPECT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_THAT(result.out, HasSubstr("dir: " + (std::filesystem::canonical(dir.path()) / "runs/tabletop").string()));
+  EXPECT_THAT(result.out,
+              HasSubstr("dir: " + (std::filesystem::canonical(dir.path()) / "runs/tabletop").string()));
 }
 
-TEST_F(Errors, UnknownOptionIsUsage) {
-  expect_error(run("apo-train", {"--resum"}), 2, HasSubstr("--resum"));
-}
+TEST_F(Errors, UnknownOptionIsUsage) { expect_error(run("apo-train", {"--resum"}), 2, HasSubstr("--resum")); }
 
 TEST_F(Errors, MissingConfigFileIsNamed) {
   expect_error(run_program("apo-train", {"--config", path("no.yaml")}), 2, HasSubstr("no.yaml"));
@@ -72,12 +76,15 @@ TEST_F(Errors, MissingConfigFileIsNamed) {
 
 TEST_F(Errors, UnknownKeyIsSuggestedWithItsLine) {
   spit(config(), "run: {dir: run}\nobjective:\n  betta: 0.2\n");
-  expect_error(run("apo-train", {}), 2, AllOf(HasSubstr("tiny.yaml:3"), HasSubstr("objective.betta"), HasSubstr("objective.beta")));
+  expect_error(run("apo-train", {}), 2,
+               AllOf(HasSubstr("tiny.yaml:3"), HasSubstr("objective.betta"), HasSubstr("objective.beta")));
 }
 
 TEST_F(Errors, MistypedValueNamesKeyAndValue) {
-  expect_error(run("apo-train", {set("objective.beta=strong")}), 2, AllOf(HasSubstr("objective.beta"), HasSubstr("strong")));
-  expect_error(run("apo-train", {set("objective.z0=sometimes")}), 2, AllOf(HasSubstr("objective.z0"), HasSubstr("shifted-labels")));
+  expect_error(run("apo-train", {set("objective.beta=strong")}), 2,
+               AllOf(HasSubstr("objective.beta"), HasSubstr("strong")));
+  expect_error(run("apo-train", {set("objective.z0=sometimes")}), 2,
+               AllOf(HasSubstr("objective.z0"), HasSubstr("shifted-labels")));
 }
 
 TEST_F(Errors, MissingDataFileIsNamed) {
@@ -97,8 +104,9 @@ TEST_F(Errors, TruncatedFileIsNamed) {
 
 TEST_F(Errors, EmptyPoolNamesThePoolAndTheOption) {
   train_base();
-  expect_error(run("apo-train", {expert(), set("policy.checkpoint=" + path("base")), set("run.dir=" + path("apo"))}), 2,
-               AllOf(HasSubstr("data.pools"), HasSubstr("intervention")));
+  expect_error(
+      run("apo-train", {expert(), set("policy.checkpoint=" + path("base")), set("run.dir=" + path("apo"))}),
+      2, AllOf(HasSubstr("data.pools"), HasSubstr("intervention")));
   EXPECT_FALSE(std::filesystem::exists(path("apo/checkpoints")));
 }
 
@@ -122,11 +130,14 @@ TEST_F(Errors, UnwritableRunDirectoryIsNamed) {
 
 TEST_F(Errors, RunDirectoryInUseIsNamed) {
   record_demonstrations();
-  RunningProgram first("apo-train", [&] {
-    auto arguments = sft("base", {set("train.max_steps=100000"), set("train.checkpoint_every=100000")});
-    arguments.insert(arguments.begin(), {"--config", config()});
-    return arguments;
-  }(), dir_.path());
+  RunningProgram first(
+      "apo-train",
+      [&] {
+        auto arguments = sft("base", {set("train.max_steps=100000"), set("train.checkpoint_every=100000")});
+        arguments.insert(arguments.begin(), {"--config", config()});
+        return arguments;
+      }(),
+      dir_.path());
   while (first.running() && slurp(path("base/metrics.jsonl")).empty()) ::usleep(20000);
   ASSERT_TRUE(first.running()) << first.wait().err;
   expect_error(run("apo-train", sft("base", {"--resume"})), 4, AllOf(HasSubstr("base"), HasSubstr("in use")));
@@ -136,7 +147,8 @@ TEST_F(Errors, TruncatedCheckpointIsNamed) {
   train_base();
   for (const auto& entry : std::filesystem::recursive_directory_iterator(path("base/checkpoints")))
     if (entry.path().filename() == "model.safetensors") std::filesystem::resize_file(entry.path(), 300);
-  expect_error(run("apo-eval", {set("policy.checkpoint=" + path("base"))}), 3, HasSubstr("model.safetensors"));
+  expect_error(run("apo-eval", {set("policy.checkpoint=" + path("base"))}), 3,
+               HasSubstr("model.safetensors"));
 }
 
 TEST_F(Errors, MissingCheckpointSaysWhereItLooked) {
@@ -146,7 +158,8 @@ TEST_F(Errors, MissingCheckpointSaysWhereItLooked) {
 
 TEST_F(Errors, ExistingRecordingIsNotOverwritten) {
   record_demonstrations();
-  expect_error(run("apo-collect", {"--demonstrations", "--output", path("demos.hdf5")}), 2, HasSubstr("demos.hdf5"));
+  expect_error(run("apo-collect", {"--demonstrations", "--output", path("demos.hdf5")}), 2,
+               HasSubstr("demos.hdf5"));
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// What goes wrong around the programs: they are killed, the disk is full, files rot under them, two want the same.
+// What goes wrong around the programs: they are killed, the disk is full, files rot under them, two want the
+// same.
 #include <gmock/gmock.h>
 #include <sys/mount.h>
 
@@ -16,10 +17,10 @@ namespace apo::testing {
 namespace {
 
 namespace fs = std::filesystem;
+using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using nlohmann::json;
 
 class Faults : public TinyLoop {
  protected:
@@ -29,7 +30,8 @@ class Faults : public TinyLoop {
     arguments.insert(arguments.begin(), {"--config", config()});
     return RunningProgram(program, arguments, dir_.path());
   }
-  static void expect_error(const ProgramResult& result, int exit_code, const ::testing::Matcher<std::string>& message) {
+  static void expect_error(const ProgramResult& result, int exit_code,
+                           const ::testing::Matcher<std::string>& message) {
     EXPECT_EQ(result.exit_code, exit_code) << result.err;
     EXPECT_THAT(result.err, message);
     EXPECT_THAT(result.err, AllOf(Not(HasSubstr("what():")), Not(HasSubstr("terminate"))));
@@ -71,7 +73,8 @@ class Faults : public TinyLoop {
     }
   }
   std::vector<std::string> record(const std::string& output, std::vector<std::string> more = {}) const {
-    std::vector<std::string> all{"--demonstrations", "--output", output, set("deploy.demonstrations.existing=append")};
+    std::vector<std::string> all{"--demonstrations", "--output", output,
+                                 set("deploy.demonstrations.existing=append")};
     all.insert(all.end(), more.begin(), more.end());
     return all;
   }
@@ -106,7 +109,9 @@ class SmallDisk {
   SmallDisk(const SmallDisk&) = delete;
   SmallDisk& operator=(const SmallDisk&) = delete;
   bool mounted() const { return mounted_; }
-  void grow(int64_t bytes) const { ASSERT_EQ(::mount("tmpfs", path_.c_str(), "tmpfs", MS_REMOUNT, size(bytes).c_str()), 0); }
+  void grow(int64_t bytes) const {
+    ASSERT_EQ(::mount("tmpfs", path_.c_str(), "tmpfs", MS_REMOUNT, size(bytes).c_str()), 0);
+  }
 
  private:
   static std::string size(int64_t bytes) { return "size=" + std::to_string(bytes); }
@@ -119,8 +124,8 @@ class SmallDisk {
 
 TEST_F(Faults, TrainingKilledTwentyTimesEqualsUninterrupted) {
   record_demonstrations();
-  const std::vector<std::string> longer = {set("train.max_steps=200"), set("train.checkpoint_every=4"), set("train.keep=2"),
-                                           set("data.loader.workers=1")};
+  const std::vector<std::string> longer = {set("train.max_steps=200"), set("train.checkpoint_every=4"),
+                                           set("train.keep=2"), set("data.loader.workers=1")};
   ASSERT_EQ(run("apo-train", sft("whole", longer)).exit_code, 0);
   auto resumed = longer;
   resumed.push_back("--resume");
@@ -132,9 +137,10 @@ TEST_F(Faults, TrainingKilledTwentyTimesEqualsUninterrupted) {
     const int64_t begin = last_step(killed);
     if (i % 4 == 3) {  // while a checkpoint is being written
       kills += wait_until(victim, [&] {
-        return fs::exists(killed / ("checkpoints/step-" + std::to_string(last_step(killed) + 4) + ".partial"));
+        return fs::exists(killed /
+                          ("checkpoints/step-" + std::to_string(last_step(killed) + 4) + ".partial"));
       });
-    } else {           // a few steps on, first cut back to the checkpoint
+    } else {  // a few steps on, first cut back to the checkpoint
       const auto target = begin + 1 + static_cast<int64_t>(random() % 12);
       bool cut = false;
       kills += wait_until(victim, [&] {
@@ -145,7 +151,8 @@ TEST_F(Faults, TrainingKilledTwentyTimesEqualsUninterrupted) {
     }
     victim.send(SIGKILL);
     const auto result = victim.wait();
-    ASSERT_EQ(result.exit_code, 128 + SIGKILL) << "kill " << i << " after step " << begin << ": " << result.err;
+    ASSERT_EQ(result.exit_code, 128 + SIGKILL)
+        << "kill " << i << " after step " << begin << ": " << result.err;
   }
   EXPECT_EQ(kills, kKills);
   EXPECT_GT(last_step(killed), 20);
@@ -185,7 +192,8 @@ TEST_F(Faults, RecordingKilledTwentyTimesLosesNoEpisode) {
     before = found;
   }
   EXPECT_GT(before, 5);
-  const auto last = run("apo-collect", record(demos, {set("deploy.demonstrations.episodes=" + std::to_string(before + 3))}));
+  const auto last = run("apo-collect",
+                        record(demos, {set("deploy.demonstrations.episodes=" + std::to_string(before + 3))}));
   ASSERT_EQ(last.exit_code, 0) << last.err;
   EXPECT_EQ(episodes_in(demos), before + 3);
   EXPECT_FALSE(fs::exists(demos + ".journal"));
@@ -208,7 +216,8 @@ TEST_F(Faults, AFullDiskWhileSavingCostsNothingSaved) {
   EXPECT_GE(saved, 2);
   EXPECT_LT(saved, 12);
   EXPECT_TRUE(fs::exists(path("disk/run/checkpoints/step-" + std::to_string(saved) + "/DONE")));
-  for (const auto& entry : fs::directory_iterator(path("disk/run/checkpoints"))) EXPECT_NE(entry.path().extension(), ".partial");
+  for (const auto& entry : fs::directory_iterator(path("disk/run/checkpoints")))
+    EXPECT_NE(entry.path().extension(), ".partial");
   // still full: the same message, and nothing is lost
   expect_error(run("apo-train", sft("disk/run", resumed)), 4, HasSubstr("No space left on device"));
   disk.grow(int64_t{1} << 28);
@@ -227,14 +236,16 @@ TEST_F(Faults, AFullDiskWhileRecordingCostsNothingRecorded) {
   EXPECT_GE(kept, promised_in(demos));
   EXPECT_GT(kept, 0);
   disk.grow(int64_t{1} << 28);
-  const auto more = run("apo-collect", record(demos, {set("deploy.demonstrations.episodes=" + std::to_string(kept + 2))}));
+  const auto more =
+      run("apo-collect", record(demos, {set("deploy.demonstrations.episodes=" + std::to_string(kept + 2))}));
   ASSERT_EQ(more.exit_code, 0) << more.err;
   EXPECT_EQ(episodes_in(demos), kept + 2);
 }
 
 // Neither a copy nor a conversion that did not fit is left as a file that somebody may trust.
 TEST_F(Faults, AFullDiskWhileCopyingDataLeavesNoHalfFile) {
-  const auto recorded = run("apo-collect", record(path("demos.hdf5"), {set("deploy.demonstrations.episodes=12")}));
+  const auto recorded =
+      run("apo-collect", record(path("demos.hdf5"), {set("deploy.demonstrations.episodes=12")}));
   ASSERT_EQ(recorded.exit_code, 0) << recorded.err;
   const auto bytes = static_cast<int64_t>(fs::file_size(path("demos.hdf5")));
   for (const int eighths : {1, 4, 7}) {
@@ -249,7 +260,8 @@ TEST_F(Faults, AFullDiskWhileCopyingDataLeavesNoHalfFile) {
              {"label", path("demos.hdf5"), "--write", where / "out.hdf5"}}) {
       const auto failed = run_program("apo-data", arguments);
       SCOPED_TRACE(arguments[0] + " " + arguments[3] + ", " + std::to_string(eighths) + " eighths");
-      expect_error(failed, 4, AllOf(HasSubstr("disk"), HasSubstr("out"), HasSubstr("No space left on device")));
+      expect_error(failed, 4,
+                   AllOf(HasSubstr("disk"), HasSubstr("out"), HasSubstr("No space left on device")));
       for (const auto& entry : fs::recursive_directory_iterator(where))
         EXPECT_FALSE(entry.is_regular_file()) << entry.path();
     }
@@ -260,7 +272,8 @@ TEST_F(Faults, ANumberThatIsNoneIsNamed) {
   record_demonstrations();
   const auto spoil = [&](const std::string& name, int64_t row, int64_t width) {
     fs::copy_file(path("demos.hdf5"), path(name + ".hdf5"));
-    data::hdf5::Group demo = data::hdf5::Group::open_for_writing(path(name + ".hdf5")).group("data").group("demo_1");
+    data::hdf5::Group demo =
+        data::hdf5::Group::open_for_writing(path(name + ".hdf5")).group("data").group("demo_1");
     const std::string array = name == "action" ? "actions" : "eef_height";
     data::hdf5::Group observations = demo.group("obs");
     data::hdf5::Group& group = name == "action" ? demo : observations;
@@ -278,7 +291,8 @@ TEST_F(Faults, ANumberThatIsNoneIsNamed) {
     arguments[0] = set("data.expert=[{path: " + path(name + ".hdf5") + "}]");
     return run("apo-train", arguments);
   };
-  expect_error(train("action"), 3, HasSubstr("action.hdf5: action of demo_1 timestep 4: expected numbers, found NaN"));
+  expect_error(train("action"), 3,
+               HasSubstr("action.hdf5: action of demo_1 timestep 4: expected numbers, found NaN"));
   expect_error(train("state"), 3,
                AllOf(HasSubstr("state.hdf5: demo_1: does not suit the policy"), HasSubstr("obs/eef_height: "),
                      HasSubstr("row 3: expected finite numbers, found nan")));
@@ -287,35 +301,46 @@ TEST_F(Faults, ANumberThatIsNoneIsNamed) {
   EXPECT_FALSE(fs::exists(path("out.hdf5")));
   const auto validated = run_program("apo-data", {"validate", path("action.hdf5")});
   EXPECT_EQ(validated.exit_code, 3);
-  EXPECT_THAT(validated.out, HasSubstr("1 steps with NaN or infinite numbers (first: action.hdf5 demo_1 timestep 4)"));
+  EXPECT_THAT(validated.out,
+              HasSubstr("1 steps with NaN or infinite numbers (first: action.hdf5 demo_1 timestep 4)"));
 }
 
 // Pictures are read while training goes on, by threads that are ahead of it.
 TEST_F(Faults, AFileThatIsCutWhileItIsReadIsNamed) {
-  const auto recorded = run("apo-collect", record(path("demos.hdf5"), {set("deploy.demonstrations.episodes=40")}));
+  const auto recorded =
+      run("apo-collect", record(path("demos.hdf5"), {set("deploy.demonstrations.episodes=40")}));
   ASSERT_EQ(recorded.exit_code, 0) << recorded.err;
-  RunningProgram program = start("apo-train", sft("run", {set("train.max_steps=1000000"), set("train.checkpoint_every=1000000"),
-                                                          set("data.loader={workers: 2, prefetch: 4, cache: false}")}));
-  ASSERT_TRUE(wait_until(program, [&] { return num_lines(path("run/metrics.jsonl")) > 1; })) << program.wait().err;
+  RunningProgram program =
+      start("apo-train", sft("run", {set("train.max_steps=1000000"), set("train.checkpoint_every=1000000"),
+                                     set("data.loader={workers: 2, prefetch: 4, cache: false}")}));
+  ASSERT_TRUE(wait_until(program, [&] { return num_lines(path("run/metrics.jsonl")) > 1; }))
+      << program.wait().err;
   fs::resize_file(path("demos.hdf5"), fs::file_size(path("demos.hdf5")) / 2);
-  expect_error(program.wait(), 3, AllOf(HasSubstr("demos.hdf5: /data/demo_"), HasSubstr("_image: cannot read row ")));
+  expect_error(program.wait(), 3,
+               AllOf(HasSubstr("demos.hdf5: /data/demo_"), HasSubstr("_image: cannot read row ")));
 }
 
 TEST_F(Faults, ARunInUseIsToldAsSuch) {
   record_demonstrations();
-  RunningProgram first = start("apo-train", sft("base", {set("train.max_steps=100000"), set("train.checkpoint_every=100000")}));
-  ASSERT_TRUE(wait_until(first, [&] { return num_lines(path("base/metrics.jsonl")) > 0; })) << first.wait().err;
+  RunningProgram first =
+      start("apo-train", sft("base", {set("train.max_steps=100000"), set("train.checkpoint_every=100000")}));
+  ASSERT_TRUE(wait_until(first, [&] { return num_lines(path("base/metrics.jsonl")) > 0; }))
+      << first.wait().err;
   const auto in_use = HasSubstr("base: in use by another process (pid " + std::to_string(first.pid()) + ")");
   for (const std::vector<std::string>& more : {std::vector<std::string>{}, {"--resume"}, {"--overwrite"}})
     expect_error(run("apo-train", sft("base", more)), 4, in_use);
   EXPECT_GT(num_lines(path("base/metrics.jsonl")), 0);  // --overwrite took nothing away
   ASSERT_TRUE(first.running());
 
-  RunningProgram recorder = start("apo-collect", record(path("more.hdf5"), {set("deploy.demonstrations.episodes=100000")}));
-  ASSERT_TRUE(wait_until(recorder, [&] { return promised_in(path("more.hdf5")) > 0; })) << recorder.wait().err;
+  RunningProgram recorder =
+      start("apo-collect", record(path("more.hdf5"), {set("deploy.demonstrations.episodes=100000")}));
+  ASSERT_TRUE(wait_until(recorder, [&] { return promised_in(path("more.hdf5")) > 0; }))
+      << recorder.wait().err;
   for (const char* existing : {"refuse", "append", "overwrite"})
-    expect_error(run("apo-collect", record(path("more.hdf5"), {set(std::string("deploy.demonstrations.existing=") + existing)})), 4,
-                 AllOf(HasSubstr("more.hdf5"), HasSubstr("another process is writing this trajectory file")));
+    expect_error(
+        run("apo-collect",
+            record(path("more.hdf5"), {set(std::string("deploy.demonstrations.existing=") + existing)})),
+        4, AllOf(HasSubstr("more.hdf5"), HasSubstr("another process is writing this trajectory file")));
   EXPECT_TRUE(recorder.running());
 }
 

@@ -10,8 +10,8 @@
 namespace apo::testing {
 namespace {
 
-using ::testing::HasSubstr;
 using nlohmann::json;
+using ::testing::HasSubstr;
 
 std::vector<json> lines(const std::string& path) {
   std::vector<json> all;
@@ -24,19 +24,22 @@ std::vector<json> lines(const std::string& path) {
 std::vector<json> numbers_of_run(const std::string& path) {
   auto all = lines(path);
   for (json& line : all)
-    for (const char* timing : {"samples_per_second", "step_seconds", "data_seconds", "memory_bytes"}) line.erase(timing);
+    for (const char* timing : {"samples_per_second", "step_seconds", "data_seconds", "memory_bytes"})
+      line.erase(timing);
   return all;
 }
 
 class Loop : public TinyLoop {
  protected:
   void collect_interactions() const {
-    const auto result = run("apo-collect", {set("policy.checkpoint=" + path("base")), "--output", path("interactions.hdf5")});
+    const auto result =
+        run("apo-collect", {set("policy.checkpoint=" + path("base")), "--output", path("interactions.hdf5")});
     ASSERT_EQ(result.exit_code, 0) << result.err;
   }
   std::vector<std::string> apo(const std::string& run_dir, std::vector<std::string> more = {}) const {
-    std::vector<std::string> all = {expert(), set("data.interactions=[{path: " + path("interactions.hdf5") + "}]"),
-                                    set("policy.checkpoint=" + path("base")), set("run.dir=" + path(run_dir))};
+    std::vector<std::string> all = {
+        expert(), set("data.interactions=[{path: " + path("interactions.hdf5") + "}]"),
+        set("policy.checkpoint=" + path("base")), set("run.dir=" + path(run_dir))};
     all.insert(all.end(), more.begin(), more.end());
     return all;
   }
@@ -63,7 +66,8 @@ TEST_F(Loop, ByHandInFiveCommands) {
     }
   EXPECT_TRUE(std::filesystem::exists(path("apo/report.html")));
 
-  const auto evaluated = run("apo-eval", {set("policy.checkpoint=" + path("apo")), "--output", path("evaluation")});
+  const auto evaluated =
+      run("apo-eval", {set("policy.checkpoint=" + path("apo")), "--output", path("evaluation")});
   ASSERT_EQ(evaluated.exit_code, 0) << evaluated.err;
   EXPECT_EQ(json::parse(slurp(path("evaluation/results.json")))["trials"].size(), 4u);
 }
@@ -71,8 +75,8 @@ TEST_F(Loop, ByHandInFiveCommands) {
 TEST_F(Loop, AnotherObjectiveAndAnotherKBySetAlone) {
   train_base();
   collect_interactions();
-  const auto trained =
-      run("apo-train", apo("kto", {set("objective.type=kto"), set("data.labels.steps_before_intervention=3")}));
+  const auto trained = run(
+      "apo-train", apo("kto", {set("objective.type=kto"), set("data.labels.steps_before_intervention=3")}));
   EXPECT_EQ(trained.exit_code, 0) << trained.err;
   EXPECT_THAT(slurp(path("kto/config.yaml")), HasSubstr("steps_before_intervention: 3"));
 }
@@ -98,8 +102,8 @@ TEST_F(Loop, AGuardThatStopsSavesAndReportsAndLetsOneGoOn) {
 
 TEST_F(Loop, ScoresADatasetLineByLine) {
   train_base();
-  const auto scored = run("apo-eval", {set("policy.checkpoint=" + path("base")), "--dataset", path("demos.hdf5"),
-                                       "--output", path("scores.jsonl")});
+  const auto scored = run("apo-eval", {set("policy.checkpoint=" + path("base")), "--dataset",
+                                       path("demos.hdf5"), "--output", path("scores.jsonl")});
   ASSERT_EQ(scored.exit_code, 0) << scored.err;
   const auto scores = lines(path("scores.jsonl"));
   ASSERT_GT(scores.size(), 50u);
@@ -113,7 +117,8 @@ TEST_F(Loop, ScoresADatasetLineByLine) {
 
 TEST_F(Loop, ConfigYamlOfARunReproducesIt) {
   train_base();
-  const auto again = run_program("apo-train", {"--config", path("base/config.yaml"), "--set", "run.dir=" + path("again")});
+  const auto again =
+      run_program("apo-train", {"--config", path("base/config.yaml"), "--set", "run.dir=" + path("again")});
   ASSERT_EQ(again.exit_code, 0) << again.err;
   EXPECT_EQ(numbers_of_run(path("base/metrics.jsonl")), numbers_of_run(path("again/metrics.jsonl")));
 }
@@ -149,11 +154,13 @@ TEST_F(Loop, InterruptSavesAndExits130) {
 }
 
 TEST_F(Loop, WhatWasRecordedBeforeAKillIsReadable) {
-  auto arguments = std::vector<std::string>{"--config", config(), "--demonstrations", "--output", path("demos.hdf5"),
-                                            set("deploy.demonstrations.episodes=100000")};
+  auto arguments =
+      std::vector<std::string>{"--config", config(),           "--demonstrations",
+                               "--output", path("demos.hdf5"), set("deploy.demonstrations.episodes=100000")};
   {
     RunningProgram victim("apo-collect", arguments, dir_.path());
-    while (victim.running() && slurp(path("demos.hdf5.json")).find("\"recorded\"") == std::string::npos) ::usleep(5000);
+    while (victim.running() && slurp(path("demos.hdf5.json")).find("\"recorded\"") == std::string::npos)
+      ::usleep(5000);
     ::usleep(300000);
     victim.send(SIGKILL);
     victim.wait();
@@ -183,7 +190,9 @@ TEST_F(Loop, RefineRunsAllStagesAndResumes) {
   EXPECT_EQ(summary["rounds"][1]["evaluation"]["trials"], 4);
   EXPECT_TRUE(std::filesystem::exists(path("loop/report.html")));
   // the promoted policy is not worse than the base
-  const auto rate = [&](int round) { return summary["rounds"][round]["evaluation"]["success_rate"].get<double>(); };
+  const auto rate = [&](int round) {
+    return summary["rounds"][round]["evaluation"]["success_rate"].get<double>();
+  };
   EXPECT_EQ(summary["rounds"][1]["promoted"].get<bool>(), rate(1) >= rate(0));
   const auto& promotion = summary["rounds"][1]["promotion"];
   EXPECT_NEAR(promotion["difference"].get<double>(), rate(1) - rate(0), 1e-12);
@@ -223,11 +232,13 @@ TEST_F(Loop, MoreRoundsGoOnAsIfMeantFromTheBeginning) {
   EXPECT_EQ(numbers["rounds"].size(), 3u);
   EXPECT_EQ(numbers, numbers_of_loop(path("whole/summary.json")));
   const char* metrics = "/round-2/training/metrics.jsonl";
-  EXPECT_EQ(numbers_of_run(path(std::string("continued") + metrics)), numbers_of_run(path(std::string("whole") + metrics)));
+  EXPECT_EQ(numbers_of_run(path(std::string("continued") + metrics)),
+            numbers_of_run(path(std::string("whole") + metrics)));
   EXPECT_THAT(slurp(path("continued/config.yaml")), HasSubstr("rounds: 2"));
 
   // how fast it goes and how much it says is nobody's result
-  const auto faster = refine("continued", "2", {"--resume", set("run.threads=2"), set("eval.threads=1"), set("logging.every=7")});
+  const auto faster = refine(
+      "continued", "2", {"--resume", set("run.threads=2"), set("eval.threads=1"), set("logging.every=7")});
   EXPECT_EQ(faster.exit_code, 0) << faster.err;
   EXPECT_EQ(numbers_of_loop(path("continued/summary.json")), numbers);
 
@@ -236,12 +247,14 @@ TEST_F(Loop, MoreRoundsGoOnAsIfMeantFromTheBeginning) {
   EXPECT_THAT(fewer.err, HasSubstr("refine.rounds: 2 -> 1"));
   const auto other = refine("continued", "3", {"--resume", set("objective.beta=0.3")});
   EXPECT_EQ(other.exit_code, 2);
-  EXPECT_THAT(other.err, ::testing::AllOf(HasSubstr("objective.beta: 0.1 -> 0.3"), HasSubstr("only refine.rounds may grow"),
+  EXPECT_THAT(other.err, ::testing::AllOf(HasSubstr("objective.beta: 0.1 -> 0.3"),
+                                          HasSubstr("only refine.rounds may grow"),
                                           ::testing::Not(HasSubstr("refine.rounds: "))));
 
   // begun before there was a hold: it had none, and does not get one
   std::string old = slurp(path("continued/config.yaml"));
-  for (size_t at = old.find("reference_kl_weight:"); at != std::string::npos; at = old.find("reference_kl_weight:"))
+  for (size_t at = old.find("reference_kl_weight:"); at != std::string::npos;
+       at = old.find("reference_kl_weight:"))
     old.erase(old.rfind('\n', at), old.find('\n', at) - old.rfind('\n', at));
   spit(path("continued/config.yaml"), old);
   const auto held = refine("continued", "2", {"--resume"});
@@ -285,11 +298,12 @@ TEST_F(Loop, ALaterRoundMayHaveAnotherHumanAndObjective) {
 }
 
 TEST_F(Loop, AWrongLaterOptionIsToldBeforeTheFirstStep) {
-  const auto key = run("apo-refine", {set("refine.later=[{set: [eval.trials=3]}]"), set("run.dir=" + path("loop"))});
+  const auto key =
+      run("apo-refine", {set("refine.later=[{set: [eval.trials=3]}]"), set("run.dir=" + path("loop"))});
   EXPECT_EQ(key.exit_code, 2);
   EXPECT_THAT(key.err, HasSubstr("refine.later[0].set[0]: expected a key of deploy.intervention"));
-  const auto pools = run("apo-refine", {set("refine.later=[{set: ['train.batch_size=1']}]"),
-                                        set("run.dir=" + path("loop"))});
+  const auto pools = run(
+      "apo-refine", {set("refine.later=[{set: ['train.batch_size=1']}]"), set("run.dir=" + path("loop"))});
   EXPECT_EQ(pools.exit_code, 2);
   EXPECT_THAT(pools.err, HasSubstr("refine.later[0]: "));
   EXPECT_FALSE(std::filesystem::exists(path("loop/config.yaml")));

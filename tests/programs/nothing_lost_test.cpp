@@ -1,4 +1,5 @@
-// What a program is told to write never costs what lies there, and what it was told to stop leaves nothing half done.
+// What a program is told to write never costs what lies there, and what it was told to stop leaves nothing
+// half done.
 #include <gmock/gmock.h>
 
 #include <filesystem>
@@ -12,10 +13,10 @@ namespace apo::testing {
 namespace {
 
 namespace fs = std::filesystem;
+using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using nlohmann::json;
 
 class NothingLost : public TinyLoop {
  protected:
@@ -23,7 +24,8 @@ class NothingLost : public TinyLoop {
     arguments.insert(arguments.begin(), {"--config", config()});
     return RunningProgram(program, arguments, dir_.path());
   }
-  static void expect_error(const ProgramResult& result, int exit_code, const ::testing::Matcher<std::string>& message) {
+  static void expect_error(const ProgramResult& result, int exit_code,
+                           const ::testing::Matcher<std::string>& message) {
     EXPECT_EQ(result.exit_code, exit_code) << result.out << result.err;
     EXPECT_THAT(result.err, message);
   }
@@ -39,13 +41,15 @@ TEST_F(NothingLost, OutputsOfAnotherKindStay) {
   spit(path("notes.txt"), "mine");
   spit(path("other.json"), R"({"mine": 1})");
   fs::create_directories(path("folder"));
-  const auto refused = [&](const std::string& program, std::vector<std::string> arguments, const std::string& name) {
+  const auto refused = [&](const std::string& program, std::vector<std::string> arguments,
+                           const std::string& name) {
     SCOPED_TRACE(program + " " + arguments[0] + " over " + name);
     const bool is_file = fs::is_regular_file(path(name));
     const std::string before = is_file ? slurp(path(name)) : "";
     arguments.push_back(path(name));
-    expect_error(program == "apo-data" || arguments[0] == "--merge" ? run_program(program, arguments) : run(program, arguments), 2,
-                 HasSubstr(name));
+    expect_error(program == "apo-data" || arguments[0] == "--merge" ? run_program(program, arguments)
+                                                                    : run(program, arguments),
+                 2, HasSubstr(name));
     EXPECT_EQ(is_file ? slurp(path(name)) : "", before);
   };
   for (const char* name : {"notes.txt", "other.json", "demos.hdf5", "folder"}) {
@@ -56,17 +60,23 @@ TEST_F(NothingLost, OutputsOfAnotherKindStay) {
     refused("apo-eval", {"--merge", "base=" + path("base"), "--output"}, name);
   }
   for (const char* name : {"notes.txt", "other.json", "folder"}) {
-    refused("apo-collect", {"--demonstrations", set("deploy.demonstrations.existing=overwrite"), "--output"}, name);
-    refused("apo-collect", {"--demonstrations", set("deploy.demonstrations.existing=append"), "--output"}, name);
+    refused("apo-collect", {"--demonstrations", set("deploy.demonstrations.existing=overwrite"), "--output"},
+            name);
+    refused("apo-collect", {"--demonstrations", set("deploy.demonstrations.existing=append"), "--output"},
+            name);
   }
   fs::copy_file(path("notes.txt"), path("sheet.webp"));
   refused("apo-data", {"contact-sheet", path("demos.hdf5"), "--output"}, "sheet.webp");
   refused("apo-eval", {policy(), "--sheet"}, "sheet.webp");
   // its own kind is replaced
   for (int again = 0; again < 2; ++again) {
-    EXPECT_EQ(run_program("apo-data", {"label", path("demos.hdf5"), "--output", path("labels.jsonl")}).exit_code, 0);
-    EXPECT_EQ(run_program("apo-data", {"stats", path("demos.hdf5"), "--output", path("stats.json")}).exit_code, 0);
-    const auto scored = run("apo-eval", {policy(), "--dataset", path("demos.hdf5"), "--output", path("scores.jsonl")});
+    EXPECT_EQ(
+        run_program("apo-data", {"label", path("demos.hdf5"), "--output", path("labels.jsonl")}).exit_code,
+        0);
+    EXPECT_EQ(
+        run_program("apo-data", {"stats", path("demos.hdf5"), "--output", path("stats.json")}).exit_code, 0);
+    const auto scored =
+        run("apo-eval", {policy(), "--dataset", path("demos.hdf5"), "--output", path("scores.jsonl")});
     EXPECT_EQ(scored.exit_code, 0) << scored.err;
   }
   spit(path("new.jsonl.partial"), "mine");
@@ -79,15 +89,17 @@ TEST_F(NothingLost, OutputsOfAnotherKindStay) {
 
 TEST_F(NothingLost, ResultsOfOthersStay) {
   train_base();
-  const auto evaluate = [&](const std::string& name) { return run("apo-eval", {policy(), "--output", path(name)}); };
-  for (const auto& [name, text] : std::map<std::string, std::string>{
-           {"results.json", R"({"success_rate": 1})"},
-           {"results.json.partial", R"({"success_rate": 1})"},
-           {"interrupted.json", R"({"mine": 1})"},
-           {"interrupted.json.partial", "mine"},
-           {"disruptions.md", "my notes"},
-           {"trial-0.webp", "no picture"},
-           {"trial-0.webp.partial", "no picture"}}) {
+  const auto evaluate = [&](const std::string& name) {
+    return run("apo-eval", {policy(), "--output", path(name)});
+  };
+  for (const auto& [name, text] :
+       std::map<std::string, std::string>{{"results.json", R"({"success_rate": 1})"},
+                                          {"results.json.partial", R"({"success_rate": 1})"},
+                                          {"interrupted.json", R"({"mine": 1})"},
+                                          {"interrupted.json.partial", "mine"},
+                                          {"disruptions.md", "my notes"},
+                                          {"trial-0.webp", "no picture"},
+                                          {"trial-0.webp.partial", "no picture"}}) {
     fs::remove_all(path("evaluation"));
     fs::create_directories(path("evaluation"));
     spit(path("evaluation/" + name), text);
@@ -118,7 +130,8 @@ TEST_F(NothingLost, WhatLiesBesideARecordingStays) {
   }
   // finished episodes whose file was moved away are not begun over
   {
-    RunningProgram victim = start("apo-collect", {"--demonstrations", "--output", path("lost.hdf5"), set("deploy.demonstrations.episodes=1000")});
+    RunningProgram victim = start("apo-collect", {"--demonstrations", "--output", path("lost.hdf5"),
+                                                  set("deploy.demonstrations.episodes=1000")});
     const auto recorded = [&] {
       const json summary = json::parse(slurp(path("lost.hdf5.json")), nullptr, false);
       return summary.is_object() ? summary["recorded"].get<int>() : 0;
@@ -138,27 +151,32 @@ TEST_F(NothingLost, WhatCannotBeWrittenIsToldBeforeTheWork) {
   train_base();
   spit(path("file"), "in the way");
   const std::string endless = set("eval.trials=1000000");
-  expect_error(run("apo-eval", {policy(), endless, "--output", path("file")}), 4, HasSubstr("Not a directory"));
-  expect_error(run("apo-eval", {policy(), endless, "--output", "/proc/evaluation"}), 4, HasSubstr("/proc/evaluation"));
-  expect_error(run("apo-collect", {"--demonstrations", set("deploy.demonstrations.episodes=1000000"), "--output", "/proc/a.hdf5"}), 4,
-               HasSubstr("/proc"));
-  expect_error(run_program("apo-data", {"label", path("demos.hdf5"), "--output", path("file") + "/labels.jsonl"}), 4,
+  expect_error(run("apo-eval", {policy(), endless, "--output", path("file")}), 4,
                HasSubstr("Not a directory"));
+  expect_error(run("apo-eval", {policy(), endless, "--output", "/proc/evaluation"}), 4,
+               HasSubstr("/proc/evaluation"));
+  expect_error(run("apo-collect", {"--demonstrations", set("deploy.demonstrations.episodes=1000000"),
+                                   "--output", "/proc/a.hdf5"}),
+               4, HasSubstr("/proc"));
+  expect_error(
+      run_program("apo-data", {"label", path("demos.hdf5"), "--output", path("file") + "/labels.jsonl"}), 4,
+      HasSubstr("Not a directory"));
 }
 
 TEST_F(NothingLost, EverySignalSavesAndLeavesNothingHalfWritten) {
   record_demonstrations();
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
     const std::string run_dir = "run-" + std::to_string(signal);
-    RunningProgram program =
-        start("apo-train", sft(run_dir, {set("train.max_steps=100000"), set("train.checkpoint_every=100000")}));
+    RunningProgram program = start(
+        "apo-train", sft(run_dir, {set("train.max_steps=100000"), set("train.checkpoint_every=100000")}));
     while (program.running() && slurp(path(run_dir + "/metrics.jsonl")).empty()) ::usleep(5000);
     program.send(signal);
     const auto stopped = program.wait();
     expect_error(stopped, 130, HasSubstr("--resume goes on from there"));
     EXPECT_TRUE(fs::exists(path(run_dir + "/checkpoints/latest/DONE")));
   }
-  RunningProgram recorder = start("apo-collect", {"--demonstrations", "--output", path("more.hdf5"), set("deploy.demonstrations.episodes=100000")});
+  RunningProgram recorder = start("apo-collect", {"--demonstrations", "--output", path("more.hdf5"),
+                                                  set("deploy.demonstrations.episodes=100000")});
   while (recorder.running() && !fs::exists(path("more.hdf5.json"))) ::usleep(5000);
   recorder.send(SIGHUP);
   EXPECT_EQ(recorder.wait().exit_code, 130);
@@ -168,9 +186,10 @@ TEST_F(NothingLost, EverySignalSavesAndLeavesNothingHalfWritten) {
 
 TEST_F(NothingLost, AnInterruptedEvaluationKeepsWhatIsFinished) {
   train_base();
-  RunningProgram program = start("apo-eval", {policy(), set("eval.trials=100000"), set("eval.parallel=2"), set("eval.max_steps=1"),
-                                              "--output", path("evaluation")});
-  while (program.running() && slurp(path("apo-eval.stderr")).find("evaluate") == std::string::npos) ::usleep(5000);
+  RunningProgram program = start("apo-eval", {policy(), set("eval.trials=100000"), set("eval.parallel=2"),
+                                              set("eval.max_steps=1"), "--output", path("evaluation")});
+  while (program.running() && slurp(path("apo-eval.stderr")).find("evaluate") == std::string::npos)
+    ::usleep(5000);
   ::usleep(300'000);
   program.send(SIGTERM);
   const auto stopped = program.wait();
@@ -184,7 +203,8 @@ TEST_F(NothingLost, AnInterruptedEvaluationKeepsWhatIsFinished) {
 }
 
 TEST_F(NothingLost, AMovedLoopGoesOn) {
-  const auto refine = [&](const std::string& dir, const std::string& rounds, std::vector<std::string> more = {}) {
+  const auto refine = [&](const std::string& dir, const std::string& rounds,
+                          std::vector<std::string> more = {}) {
     std::vector<std::string> arguments = {set("run.dir=" + path(dir)), set("refine.rounds=" + rounds)};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run("apo-refine", arguments);
@@ -213,7 +233,8 @@ TEST_F(NothingLost, AMovedLoopGoesOn) {
   ASSERT_EQ(refine("old", "1").exit_code, 0);
   state = json::parse(slurp(path("old/state.json")));
   for (const char* stage : {"base/training", "round-1/training"})
-    state["stages"][stage]["checkpoint"] = path("old/") + state["stages"][stage]["checkpoint"].get<std::string>();
+    state["stages"][stage]["checkpoint"] =
+        path("old/") + state["stages"][stage]["checkpoint"].get<std::string>();
   spit(path("old/state.json"), state.dump());
   fs::remove(path("old/apo-manifest.json"));
   fs::rename(path("old"), path("shelf/old"));
@@ -242,12 +263,15 @@ TEST_F(NothingLost, ALoopWithoutItsLinksKeepsItsCheckpoints) {
 }
 
 TEST_F(NothingLost, ALoopIsOverwrittenOnlyWhereItWrote) {
-  const std::vector<std::string> small = {set("run.dir=" + path("loop")), set("refine.rounds=0"), "--overwrite"};
+  const std::vector<std::string> small = {set("run.dir=" + path("loop")), set("refine.rounds=0"),
+                                          "--overwrite"};
   ASSERT_EQ(run("apo-refine", {small[0], small[1]}).exit_code, 0);
-  for (const char* mine : {"base/notes.txt", "base/training/checkpoints/best/weights", "animations/mine.webp", "round-7/data.hdf5"}) {
+  for (const char* mine : {"base/notes.txt", "base/training/checkpoints/best/weights", "animations/mine.webp",
+                           "round-7/data.hdf5"}) {
     fs::create_directories(fs::path(path("loop/" + std::string(mine))).parent_path());
     spit(path("loop/" + std::string(mine)), "mine");
-    expect_error(run("apo-refine", small), 2, AllOf(HasSubstr("in the way: " + std::string(mine)), HasSubstr("nothing was removed")));
+    expect_error(run("apo-refine", small), 2,
+                 AllOf(HasSubstr("in the way: " + std::string(mine)), HasSubstr("nothing was removed")));
     EXPECT_EQ(slurp(path("loop/" + std::string(mine))), "mine");
     EXPECT_TRUE(fs::exists(path("loop/state.json")));
     fs::remove(path("loop/" + std::string(mine)));
@@ -260,11 +284,15 @@ TEST_F(NothingLost, ALoopIsOverwrittenOnlyWhereItWrote) {
 }
 
 TEST_F(NothingLost, LimitsOnWhatAConfigAsksFor) {
-  expect_error(run("apo-train", sft("run", {set("run.threads=1000000")})), 2, AllOf(HasSubstr("run.threads"), HasSubstr("1024")));
-  expect_error(run("apo-eval", {set("eval.threads=1000000")}), 2, AllOf(HasSubstr("eval.threads"), HasSubstr("1024")));
-  expect_error(run("apo-eval", {set("eval.parallel=1000000")}), 2, AllOf(HasSubstr("eval.parallel"), HasSubstr("4096")));
+  expect_error(run("apo-train", sft("run", {set("run.threads=1000000")})), 2,
+               AllOf(HasSubstr("run.threads"), HasSubstr("1024")));
+  expect_error(run("apo-eval", {set("eval.threads=1000000")}), 2,
+               AllOf(HasSubstr("eval.threads"), HasSubstr("1024")));
+  expect_error(run("apo-eval", {set("eval.parallel=1000000")}), 2,
+               AllOf(HasSubstr("eval.parallel"), HasSubstr("4096")));
   spit(path("huge.yaml"), "run: {seed: 1}\n#" + std::string(size_t{5} << 20, 'x'));
-  expect_error(run_program("apo-train", {"--config", path("huge.yaml")}), 2, AllOf(HasSubstr("huge.yaml"), HasSubstr("4194304")));
+  expect_error(run_program("apo-train", {"--config", path("huge.yaml")}), 2,
+               AllOf(HasSubstr("huge.yaml"), HasSubstr("4194304")));
 }
 
 }  // namespace

@@ -159,12 +159,13 @@ TEST_F(OpenVlaLoop, RecomputationInBFloat16FollowsTheWeights) {
   std::vector<json> runs[2];
   for (const int checkpointing : {0, 1}) {
     const std::string dir = path("run-" + std::to_string(checkpointing));
-    const auto result = run("apo-train", {set("run.dir=" + dir), set("run.precision=bfloat16"),
-                                          set("objective={type: sft, reduction: mean}"),
-                                          set("data.pools={desirable: 1, intervention: 0, undesirable: 0}"),
-                                          set("optimizer.learning_rate=0.01"),
-                                          set(checkpointing ? "policy.openvla.activation_checkpointing=true"
-                                                            : "policy.openvla.activation_checkpointing=false")});
+    const auto result =
+        run("apo-train", {set("run.dir=" + dir), set("run.precision=bfloat16"),
+                          set("objective={type: sft, reduction: mean}"),
+                          set("data.pools={desirable: 1, intervention: 0, undesirable: 0}"),
+                          set("optimizer.learning_rate=0.01"),
+                          set(checkpointing ? "policy.openvla.activation_checkpointing=true"
+                                            : "policy.openvla.activation_checkpointing=false")});
     ASSERT_EQ(result.exit_code, 0) << result.err;
     runs[checkpointing] = numbers(dir + "/metrics.jsonl");
   }
@@ -173,8 +174,8 @@ TEST_F(OpenVlaLoop, RecomputationInBFloat16FollowsTheWeights) {
     EXPECT_NEAR(runs[0][i]["loss"].get<double>(), runs[1][i]["loss"].get<double>(), 1e-3) << i;
 }
 
-// The released weights by hand: while policy = reference every unweighted loss is 0.5, so the loss is Σ λ / 2, with
-// λ_D = 1 - exp(-w), λ_U = exp(-w), w = (l + 1e-4) / (Σ l + 1e-4) over the group.
+// The released weights by hand: while policy = reference every unweighted loss is 0.5, so the loss is Σ λ /
+// 2, with λ_D = 1 - exp(-w), λ_U = exp(-w), w = (l + 1e-4) / (Σ l + 1e-4) over the group.
 TEST_F(OpenVlaLoop, ReleasedCodeWeighsAsTheReleasedProgram) {
   collect();
   const auto result =

@@ -72,10 +72,10 @@ TEST_F(Plugin, WithoutItItsNamesAreUnknown) {
 TEST_F(Plugin, AnEnvironmentHasOptionsOfItsOwn) {
   const auto steps_to = [&](const std::string& near) {
     const std::string output = dir_ / ("near-" + near + ".hdf5");
-    const auto result = run_program(
-        "apo-collect", {"--plugin", plugin("reach"), "--plugin", plugin("impatient"), "--config",
-                        dir_ / "reach.yaml", "--set", "environment.reach.near=" + near, "--demonstrations",
-                        "--output", output});
+    const auto result =
+        run_program("apo-collect", {"--plugin", plugin("reach"), "--plugin", plugin("impatient"), "--config",
+                                    dir_ / "reach.yaml", "--set", "environment.reach.near=" + near,
+                                    "--demonstrations", "--output", output});
     EXPECT_EQ(result.exit_code, 0) << result.err;
     return json::parse(slurp(output + ".json"))["steps"]["expert"].get<int64_t>();
   };
@@ -90,9 +90,10 @@ TEST_F(Plugin, AnEnvironmentHasOptionsOfItsOwn) {
               HasSubstr("  reach:  # of this environment\n    near: 0.25  # this"));
   const auto foreign = print({"--set", "environment.tabletop.image_size=32"});
   EXPECT_EQ(foreign.exit_code, 2);
-  EXPECT_EQ(foreign.err,
-            "apo-refine: --set environment.tabletop.image_size=32: environment.tabletop: expected no such section "
-            "where environment.type is reach, found a section\n");
+  EXPECT_EQ(
+      foreign.err,
+      "apo-refine: --set environment.tabletop.image_size=32: environment.tabletop: expected no such section "
+      "where environment.type is reach, found a section\n");
 }
 
 TEST_F(Plugin, ACommandLineTakesSeveral) {
@@ -107,28 +108,36 @@ class PluginOfATraining : public TinyLoop {};
 TEST_F(PluginOfATraining, RegistersPolicies) {
   record_demonstrations();
   const auto result =
-      run("apo-train", sft("run", {"--plugin", plugin("policy"), set("policy.type=stubborn"), set("policy.small={}")}));
+      run("apo-train",
+          sft("run", {"--plugin", plugin("policy"), set("policy.type=stubborn"), set("policy.small={}")}));
   EXPECT_EQ(result.exit_code, 2);
   EXPECT_THAT(result.err, HasSubstr("apo-train: stubborn was asked to be made\n"));
 }
 
-// The example of docs and README goes through training, evaluation, a loaded checkpoint and a preference with a copy as reference.
+// The example of docs and README goes through training, evaluation, a loaded checkpoint and a preference with
+// a copy as reference.
 TEST_F(PluginOfATraining, APolicyOfOnesOwnIsTrainedEvaluatedAndRefined) {
   record_demonstrations();
-  const std::vector<std::string> mine = {"--plugin", plugin("glance"), set("policy.type=glance"), set("policy.small={}"), set("policy.glance.bins=16")};
+  const std::vector<std::string> mine = {"--plugin", plugin("glance"), set("policy.type=glance"),
+                                         set("policy.small={}"), set("policy.glance.bins=16")};
   const auto first = run("apo-train", sft("run", mine));
   ASSERT_EQ(first.exit_code, 0) << first.err;
   const json config = json::parse(slurp(dir_ / "run/checkpoints/latest/policy/config.json"));
   EXPECT_EQ(config["model_type"], "glance");
   EXPECT_EQ(config["bins"], "16");
-  const auto evaluated = run("apo-eval", {"--plugin", plugin("glance"), set(concat("policy.checkpoint=", (dir_ / "run").string())), set("policy.small={}"),
-                                          set("eval.trials=2"), "--output", (dir_ / "eval").string()});
+  const auto evaluated = run(
+      "apo-eval", {"--plugin", plugin("glance"), set(concat("policy.checkpoint=", (dir_ / "run").string())),
+                   set("policy.small={}"), set("eval.trials=2"), "--output", (dir_ / "eval").string()});
   EXPECT_EQ(evaluated.exit_code, 0) << evaluated.err;
-  const auto foreign = run("apo-eval", {"--plugin", plugin("glance"), set(concat("policy.checkpoint=", (dir_ / "run").string())), set("policy.small={}"),
-                                        set("policy.openvla.center_crop=true"), "--output", (dir_ / "other").string()});
+  const auto foreign =
+      run("apo-eval", {"--plugin", plugin("glance"),
+                       set(concat("policy.checkpoint=", (dir_ / "run").string())), set("policy.small={}"),
+                       set("policy.openvla.center_crop=true"), "--output", (dir_ / "other").string()});
   EXPECT_EQ(foreign.exit_code, 2);
-  EXPECT_THAT(foreign.err, HasSubstr("policy.openvla.center_crop: false -> true: expected none of policy.openvla for a policy "
-                                     "of the kind glance ("));
+  EXPECT_THAT(
+      foreign.err,
+      HasSubstr("policy.openvla.center_crop: false -> true: expected none of policy.openvla for a policy "
+                "of the kind glance ("));
 }
 
 TEST_F(Plugin, BadOnesGetOneMessage) {

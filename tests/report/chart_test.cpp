@@ -234,8 +234,9 @@ TEST(StackedBars, WriteSharesInPerCent) {
   EXPECT_TRUE(says(html, ">100%</text>"));
 }
 
-// An axis of 0..100 % from 12 to 440 - 122 = 318: 50 % at 165, 25 % at 88.5, 75 % at 241.5. The first name stands in
-// a line of 19 units from 4 on, its whisker in the middle of the 17 below: at 31.5; the next row 9 units further down.
+// An axis of 0..100 % from 12 to 440 - 122 = 318: 50 % at 165, 25 % at 88.5, 75 % at 241.5. The first name
+// stands in a line of 19 units from 4 on, its whisker in the middle of the 17 below: at 31.5; the next row 9
+// units further down.
 TEST(RowIntervals, PutWhiskersWhereTheIntervalEnds) {
   RowIntervals chart;
   chart.title = "Success";

@@ -65,7 +65,13 @@ json full_summary() {
       {{"round", 2},
        {"policy", "two"},
        {"promoted", false},
-       {"promotion", {{"difference", -0.05}, {"only_refined", 3}, {"only_in_use", 13}, {"pairs", 200}, {"p", 0.0213}, {"tolerance", 0}}},
+       {"promotion",
+        {{"difference", -0.05},
+         {"only_refined", 3},
+         {"only_in_use", 13},
+         {"pairs", 200},
+         {"p", 0.0213},
+         {"tolerance", 0}}},
        {"training", nullptr},
        {"objective", "apo"},
        {"train_seconds", 27.0},
@@ -157,7 +163,8 @@ TEST(LoopReport, ShowsEveryPart) {
   EXPECT_TRUE(says(page, "take-overs in 100 episodes"));
   EXPECT_TRUE(says(page, ">30 in 90</text>"));
   EXPECT_TRUE(says(page, "<td>106/200 = 53.0% [46.1, 59.8]</td>"));
-  EXPECT_TRUE(says(page, "<td>success against the policy in use</td><td>–</td><td>–</td><td>−5.0 points, p = 0.021</td>"));
+  EXPECT_TRUE(says(
+      page, "<td>success against the policy in use</td><td>–</td><td>–</td><td>−5.0 points, p = 0.021</td>"));
   EXPECT_TRUE(
       says(page, "<td>labels, policy/undesirable: before take-over</td><td>–</td><td>180</td><td>–</td>"));
 }
@@ -203,8 +210,8 @@ TEST(LoopReport, ComparesCircumstances) {
   EXPECT_FALSE(says(page, "Success by mood")) << "one value is no comparison";
 }
 
-// Ten trials of the base and of round 1 with the seeds from 7: the base succeeds in the first `before`, round 1 in the
-// first `after`; every second one is of the layout "swapped".
+// Ten trials of the base and of round 1 with the seeds from 7: the base succeeds in the first `before`, round
+// 1 in the first `after`; every second one is of the layout "swapped".
 json paired_summary(const TempDir& dir, int before, int after) {
   json summary = full_summary();
   summary["rounds"].erase(2);
@@ -219,17 +226,21 @@ json paired_summary(const TempDir& dir, int before, int after) {
     fs::create_directories(directory);
     write_file_atomic(directory / "results.json", json{{"trials", trials}}.dump());
     summary["rounds"][round]["evaluation"] = {
-        {"trials", 10}, {"successes", successes}, {"outcomes", {{"success", successes}, {"timeout", 10 - successes}}}};
+        {"trials", 10},
+        {"successes", successes},
+        {"outcomes", {{"success", successes}, {"timeout", 10 - successes}}}};
   }
   return summary;
 }
 
-// Six seeds that round 1 alone solves: p = 2 / 64; as independent shares 2 of 10 against 8 of 10 would be [16, 80].
+// Six seeds that round 1 alone solves: p = 2 / 64; as independent shares 2 of 10 against 8 of 10 would be
+// [16, 80].
 TEST(LoopReport, ComparesOnTheSameSeedsWhereTrialsAreKnown) {
   TempDir dir;
   json summary = paired_summary(dir, 2, 8);
-  EXPECT_TRUE(says(story(summary_of(dir, summary))[2],
-                   ". Of the same 10 trials it alone solves 6, the base alone 0 (McNemar's exact p = 0.031)."));
+  EXPECT_TRUE(
+      says(story(summary_of(dir, summary))[2],
+           ". Of the same 10 trials it alone solves 6, the base alone 0 (McNemar's exact p = 0.031)."));
   const std::string page = page_of(dir, summary);
   EXPECT_TRUE(says(page, "paired 95% interval ["));
   EXPECT_TRUE(says(page, ", p = 0.031</dd>"));
@@ -241,7 +252,8 @@ TEST(LoopReport, ComparesOnTheSameSeedsWhereTrialsAreKnown) {
   EXPECT_TRUE(says(other, "base/evaluation/results.json holds other trials than the summary tells of"));
   EXPECT_TRUE(says(other, "takes the two sets of trials as independent"));
   write_file_atomic(dir / "base" / "evaluation" / "results.json", "{\"trials\": [{\"success\": true}]}");
-  EXPECT_TRUE(says(error_of(dir, summary.dump()), "results.json: trials[0].seed: expected a whole number, at least 0"));
+  EXPECT_TRUE(says(error_of(dir, summary.dump()),
+                   "results.json: trials[0].seed: expected a whole number, at least 0"));
 }
 
 TEST(LoopReport, SaysTheTaskAndItsCircumstances) {
@@ -250,8 +262,9 @@ TEST(LoopReport, SaysTheTaskAndItsCircumstances) {
   summary["animations"] = {
       {{"title", "fails"}, {"caption", "seed 8: timeout"}, {"path", "a.webp"}, {"instruction", "lift <it>"}}};
   fs::create_directories(dir / "round-1" / "training");
-  write_file_atomic(dir / "round-1" / "training" / "heaviest_samples.json",
-                    R"({"desirable": [{"instruction": "push it"}], "undesirable": [{"instruction": "lift <it>"}]})");
+  write_file_atomic(
+      dir / "round-1" / "training" / "heaviest_samples.json",
+      R"({"desirable": [{"instruction": "push it"}], "undesirable": [{"instruction": "lift <it>"}]})");
   const std::string page = page_of(dir, summary);
   EXPECT_TRUE(says(page, "“lift &lt;it&gt;” or “push it”, in the environment tabletop.</p>"));
   EXPECT_TRUE(says(page, "<p class=\"task\">Task: “lift &lt;it&gt;”; layout swapped, target red</p>"));
@@ -263,12 +276,20 @@ TEST(LoopReport, SaysWhereSuccessChangedMost) {
   TempDir dir;
   json summary = full_summary();
   const auto share = [](int n) {
-    return json{{"count", n}, {"total", 100}, {"rate", n / 100.0}, {"low", n / 100.0 - 0.05}, {"high", n / 100.0 + 0.05}};
+    return json{{"count", n},
+                {"total", 100},
+                {"rate", n / 100.0},
+                {"low", n / 100.0 - 0.05},
+                {"high", n / 100.0 + 0.05}};
   };
-  summary["rounds"][0]["evaluation"]["success_by_fact"] = {
-      {"layout=habit", share(90)}, {"layout=swapped", share(5)}, {"target=red", share(40)}, {"target=blue", share(41)}};
-  summary["rounds"][1]["evaluation"]["success_by_fact"] = {
-      {"layout=habit", share(92)}, {"layout=swapped", share(63)}, {"target=red", share(43)}, {"target=blue", share(42)}};
+  summary["rounds"][0]["evaluation"]["success_by_fact"] = {{"layout=habit", share(90)},
+                                                           {"layout=swapped", share(5)},
+                                                           {"target=red", share(40)},
+                                                           {"target=blue", share(41)}};
+  summary["rounds"][1]["evaluation"]["success_by_fact"] = {{"layout=habit", share(92)},
+                                                           {"layout=swapped", share(63)},
+                                                           {"target=red", share(43)},
+                                                           {"target=blue", share(42)}};
   EXPECT_EQ(story(summary_of(dir, summary)).back(),
             "The largest change: where layout is swapped, success went from 5% to 63%.");
   const std::string page = page_of(dir, summary);
@@ -280,12 +301,14 @@ TEST(LoopReport, ExplainsTheWordsThatStandOnIt) {
   TempDir dir;
   json summary = full_summary();
   const std::string page = page_of(dir, summary);
-  for (const char* word : {"base", "take-over", "wrong object", "off course", "unaided", "apo", "sft", "undesirable"})
+  for (const char* word :
+       {"base", "take-over", "wrong object", "off course", "unaided", "apo", "sft", "undesirable"})
     EXPECT_TRUE(says(page, concat("<dt>", word, "</dt><dd>"))) << word;
   for (const char* word : {"timeout", "z0", "kto", "layout", "skipped", "McNemar"})
     EXPECT_FALSE(says(page, concat("<dt>", word, "</dt>"))) << word << " does not stand on the page";
   summary["environment"] = "my-robot";
-  EXPECT_FALSE(says(page_of(dir, summary), "<dt>wrong object</dt>")) << "what it means there, only its authors know";
+  EXPECT_FALSE(says(page_of(dir, summary), "<dt>wrong object</dt>"))
+      << "what it means there, only its authors know";
   summary = paired_summary(dir, 2, 8);
   summary["rounds"][0]["evaluation"]["outcomes"] = {{"success", 2}, {"timeout", 8}};
   EXPECT_TRUE(says(page_of(dir, summary), "<dt>timeout</dt>"));
@@ -327,7 +350,8 @@ TEST(LoopReport, DrawsTheTrainingOfEachRound) {
   EXPECT_TRUE(says(error_of(dir, full_summary().dump()), "metrics.jsonl:1: expected the field \"step\""));
 }
 
-// 3 of 4 episodes of the base with a take-over, one of them for both reasons; Wilson at 3 / 4: [30.1, 95.4] %.
+// 3 of 4 episodes of the base with a take-over, one of them for both reasons; Wilson at 3 / 4: [30.1, 95.4]
+// %.
 TEST(LoopReport, CountsEpisodesWithATakeOver) {
   TempDir dir;
   json summary = full_summary();
@@ -372,33 +396,45 @@ TEST(LoopReport, ShowsWhatStillFailsBesideWhatWasLearned) {
   TempDir dir;
   json summary = paired_summary(dir, 2, 8);
   const auto picture = [](const char* kind, int seed, const char* title) {
-    return json{{"kind", kind}, {"chosen", "the first 1 in <order>"}, {"title", title}, {"path", "a.webp"},
+    return json{{"kind", kind},
+                {"chosen", "the first 1 in <order>"},
+                {"title", title},
+                {"path", "a.webp"},
                 {"caption", concat("seed ", seed, ": timeout after 40 steps")}};
   };
-  summary["animations"] = {picture("solved", 3, "the base policy fails"), picture("failed", 8, "the base policy fails"),
+  summary["animations"] = {picture("solved", 3, "the base policy fails"),
+                           picture("failed", 8, "the base policy fails"),
                            picture("failed", 8, "the refined policy fails")};
   std::string page = page_of(dir, summary);
-  EXPECT_TRUE(says(page, "<h3>What it learned</h3>\n<p class=\"lead\">The policy in use solves 6 of 10 trials that the base "
-                         "failed. Shown: the first 1 in &lt;order&gt;.</p>"));
-  EXPECT_TRUE(says(page, "<h3>What still fails</h3>\n<p class=\"lead\">The policy in use fails 2 of 10 trials; the base "
-                         "solved 0 of these. Shown: the first 1 in &lt;order&gt;.</p>"));
+  EXPECT_TRUE(says(
+      page,
+      "<h3>What it learned</h3>\n<p class=\"lead\">The policy in use solves 6 of 10 trials that the base "
+      "failed. Shown: the first 1 in &lt;order&gt;.</p>"));
+  EXPECT_TRUE(
+      says(page,
+           "<h3>What still fails</h3>\n<p class=\"lead\">The policy in use fails 2 of 10 trials; the base "
+           "solved 0 of these. Shown: the first 1 in &lt;order&gt;.</p>"));
   EXPECT_EQ(occurrences(page, "<div class=\"pictures\">"), 2);
   summary["rounds"][1]["promoted"] = false;  // the base stays: it fails eight
   page = page_of(dir, summary);
   EXPECT_TRUE(says(page, "The policy in use fails 8 of 10 trials. Shown:"));
   summary["animations"][0]["kind"] = "funny";
-  EXPECT_TRUE(says(error_of(dir, summary.dump()), "animations: expected animations of kind solved or failed"));
+  EXPECT_TRUE(
+      says(error_of(dir, summary.dump()), "animations: expected animations of kind solved or failed"));
 }
 
 TEST(LoopReport, SaysWhereItComesFrom) {
   TempDir dir;
   json summary = full_summary();
-  EXPECT_TRUE(says(page_of(dir, summary), "<pre>apo-refine --config tabletop.yaml\n</pre>")) << "of earlier versions";
+  EXPECT_TRUE(says(page_of(dir, summary), "<pre>apo-refine --config tabletop.yaml\n</pre>"))
+      << "of earlier versions";
   summary["provenance"] = {{"command", "apo-refine --resume"}, {"commit", "0123abc"}, {"threads", 3}};
   std::string page = page_of(dir, summary);
   EXPECT_TRUE(says(page, "<pre>apo-refine --resume\n</pre>"));
   EXPECT_TRUE(says(page, "<td>commit</td><td>0123abc</td>"));
-  write_file_atomic(dir / "config.yaml", "# made by apo-refine\n#   command: begun so\n# made by apo-refine\n#   command: then so\n");
+  write_file_atomic(
+      dir / "config.yaml",
+      "# made by apo-refine\n#   command: begun so\n# made by apo-refine\n#   command: then so\n");
   EXPECT_TRUE(says(page_of(dir, summary), "<pre>begun so\nthen so\n</pre>")) << "all that worked on it";
 }
 
@@ -410,7 +446,8 @@ TEST(LoopReport, LinksToFilesAlone) {
   json summary = full_summary();
   summary["rounds"][0]["training"] = name + "//";
   const std::string page = page_of(dir, summary);
-  EXPECT_TRUE(says(page, "<a href=\"./javascript%3Adocument.body.textContent%3D%27PWNED%27%3Bvoid%200///report.html\">"));
+  EXPECT_TRUE(says(
+      page, "<a href=\"./javascript%3Adocument.body.textContent%3D%27PWNED%27%3Bvoid%200///report.html\">"));
   EXPECT_FALSE(says(page, "href=\"javascript"));
 }
 

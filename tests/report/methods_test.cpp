@@ -63,11 +63,11 @@ TEST(Methods, StandSideBySide) {
         ">apo &amp; &lt;co&gt;</text>", "<td>48.0% [34.8, 61.5]</td>", "<td>8.0% [3.2, 18.8]</td>",
         "<td>6.0% [2.1, 16.2]</td>", "base, any take-over: 48.0%", "sft, wrong object: 18.0%"})
     EXPECT_TRUE(says(page, part)) << part;
-  EXPECT_TRUE(
-      says(page,
-           "2 methods learned from the same corrections.</p>\n<p>After 1 round, \u201capo &amp; &lt;co&gt;\u201d "
-           "succeeded most often: in 170 of 200 trials (85%, 95% interval 79–89%); its lead over \u201csft\u201d "
-           "may be chance.</p>"));
+  EXPECT_TRUE(says(
+      page,
+      "2 methods learned from the same corrections.</p>\n<p>After 1 round, \u201capo &amp; &lt;co&gt;\u201d "
+      "succeeded most often: in 170 of 200 trials (85%, 95% interval 79–89%); its lead over \u201csft\u201d "
+      "may be chance.</p>"));
   EXPECT_TRUE(says(page, "They learned from the very same recordings"));
   EXPECT_TRUE(says(page, "<h1>Comparison "));
   EXPECT_TRUE(says(page, "before it failed. Several methods then learned"));
@@ -92,15 +92,16 @@ TEST(Methods, AreTestedAgainstOthers) {
   EXPECT_THROW(page_of(dir, summary), DataError);
 }
 
-// 170 and 160 of 200 are 0.85 [0.79, 0.89] and 0.80 [0.74, 0.85]: Newcombe's interval of the difference has 0 in it,
-// which the paired test overrules. 112 are beaten without one.
+// 170 and 160 of 200 are 0.85 [0.79, 0.89] and 0.80 [0.74, 0.85]: Newcombe's interval of the difference has 0
+// in it, which the paired test overrules. 112 are beaten without one.
 TEST(Methods, LeadOnlyWhereChanceDoesNotExplainIt) {
   TempDir dir;
   json summary = compared();
   summary["methods"].push_back(method("dpo", 1, 112, 9));
   EXPECT_TRUE(says(page_of(dir, summary), "; its lead over \u201csft\u201d may be chance."));
-  summary["methods"][1]["against"] = {{{"method", "sft"}, {"of", "success"}, {"difference", 0.05}, {"p", 0.04}},
-                                      {{"method", "sft"}, {"of", "take-overs"}, {"difference", 0}, {"p", 1}}};
+  summary["methods"][1]["against"] = {
+      {{"method", "sft"}, {"of", "success"}, {"difference", 0.05}, {"p", 0.04}},
+      {{"method", "sft"}, {"of", "take-overs"}, {"difference", 0}, {"p", 1}}};
   EXPECT_FALSE(says(page_of(dir, summary), "may be chance"));
   for (const char* name : {"a", "b", "c"}) summary["methods"].push_back(method(name, 1, 168, 9));
   EXPECT_TRUE(says(page_of(dir, summary), "over \u201ca\u201d, \u201cb\u201d and 1 other may be chance."));
@@ -110,20 +111,26 @@ TEST(Methods, LeadOnlyWhereChanceDoesNotExplainIt) {
 TEST(Methods, TellWhichOfThemSawTheSameCorrections) {
   TempDir dir;
   json summary = compared();
-  const json all = {{"expert/desirable: demonstration", 5}, {"interactions/intervention: human correction", 2}};
+  const json all = {{"expert/desirable: demonstration", 5},
+                    {"interactions/intervention: human correction", 2}};
   summary["methods"][1]["labels"] = summary["methods"][2]["labels"] = all;
   summary["methods"].push_back(method("demonstrations only", 1, 108, 20));
   summary["methods"][3]["labels"] = {{"expert/desirable: demonstration", 5}};
   const std::string first = page_of(dir, summary);
-  EXPECT_TRUE(says(first, "<p>2 methods learned from the same corrections; \u201cdemonstrations only\u201d saw none, "
-                          "as a control.</p>"));
-  EXPECT_TRUE(says(first, "Without the corrections, to show what more training alone does: \u201cdemonstrations "
-                          "only\u201d."));
+  EXPECT_TRUE(
+      says(first,
+           "<p>2 methods learned from the same corrections; \u201cdemonstrations only\u201d saw none, "
+           "as a control.</p>"));
+  EXPECT_TRUE(says(first,
+                   "Without the corrections, to show what more training alone does: \u201cdemonstrations "
+                   "only\u201d."));
   summary["methods"].push_back(method("sft", 2, 170, 2));
   summary["methods"][4]["labels"] = all;
   const std::string second = page_of(dir, summary);
-  EXPECT_TRUE(says(second, "<p>2 methods learned from corrections: in round 1 from the same, then each also from those "
-                           "of its own deployments; \u201cdemonstrations only\u201d saw none, as a control.</p>"));
+  EXPECT_TRUE(
+      says(second,
+           "<p>2 methods learned from corrections: in round 1 from the same, then each also from those "
+           "of its own deployments; \u201cdemonstrations only\u201d saw none, as a control.</p>"));
   EXPECT_TRUE(says(second, "in later rounds each learned also from the recordings of its own deployments."));
   EXPECT_FALSE(says(second, "learned from the same corrections"));
   EXPECT_FALSE(says(second, "They learned from the very same recordings"));

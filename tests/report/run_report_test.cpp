@@ -6,12 +6,12 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "apo/base/metric_list.h"
 #include "apo/report/report.h"
 #include "report/base64.h"
 #include "report/markup.h"
 #include "report/metrics.h"
 #include "support/temp_dir.h"
-#include "apo/base/metric_list.h"
 
 namespace apo::report {
 namespace {
@@ -155,7 +155,8 @@ TEST(RunReport, NeedsNothingFromElsewhere) {
 
 // SHA-256 of what stands between the tags, as the machine's own sha256sum has it, in base64.
 std::string hash_of(const TempDir& dir, const std::string& page, const std::string& tag) {
-  const size_t begin = page.find(concat("<", tag, ">")) + tag.size() + 2, end = page.find(concat("</", tag, ">"));
+  const size_t begin = page.find(concat("<", tag, ">")) + tag.size() + 2,
+               end = page.find(concat("</", tag, ">"));
   write_file_atomic(dir / "between", page.substr(begin, end - begin));
   std::FILE* pipe = ::popen(concat("sha256sum ", (dir / "between").string()).c_str(), "r");
   std::string bytes;
@@ -168,19 +169,23 @@ std::string hash_of(const TempDir& dir, const std::string& page, const std::stri
 TEST(RunReport, AllowsItsOwnStyleAndScriptAlone) {
   TempDir dir;
   const std::string page = page_of(dir, full_line(1));
-  EXPECT_EQ(attribute_after(page, "Content-Security-Policy", "content"),
-            concat("default-src 'none'; img-src data:; style-src '", hash_of(dir, page, "style"), "'; script-src '",
-                   hash_of(dir, page, "script"), "'; base-uri 'none'; form-action 'none'"));
+  EXPECT_EQ(
+      attribute_after(page, "Content-Security-Policy", "content"),
+      concat("default-src 'none'; img-src data:; style-src '", hash_of(dir, page, "style"), "'; script-src '",
+             hash_of(dir, page, "script"), "'; base-uri 'none'; form-action 'none'"));
 }
 
 TEST(RunReport, SaysWhereItComesFrom) {
   TempDir dir;
-  const std::string page = page_of(dir, full_line(1),
-                                   "# made by apo-train\n#   command: apo-train --config <b>.yaml\n#   commit: 0123abc\n"
-                                   "#   host: mill\n#   threads: 4\n"
-                                   "# made by apo-train\n#   command: apo-train --resume\n#   host: loom\n"
-                                   "objective:\n  type: apo\n");
-  EXPECT_TRUE(says(page, "<h2>Where it comes from</h2>\n<pre>apo-train --config &lt;b&gt;.yaml\napo-train --resume\n</pre>"));
+  const std::string page =
+      page_of(dir, full_line(1),
+              "# made by apo-train\n#   command: apo-train --config <b>.yaml\n#   commit: 0123abc\n"
+              "#   host: mill\n#   threads: 4\n"
+              "# made by apo-train\n#   command: apo-train --resume\n#   host: loom\n"
+              "objective:\n  type: apo\n");
+  EXPECT_TRUE(says(
+      page,
+      "<h2>Where it comes from</h2>\n<pre>apo-train --config &lt;b&gt;.yaml\napo-train --resume\n</pre>"));
   EXPECT_TRUE(says(page, "<th>begun</th><th>gone on with</th>"));
   EXPECT_TRUE(says(page, "<td>host</td><td>mill</td><td>loom</td>"));
   EXPECT_TRUE(says(page, "<td>commit</td><td>0123abc</td>"));
@@ -324,30 +329,37 @@ const char* objective_config(const std::string& type) {
   return config.c_str();
 }
 
-// 24 drawn steps and 24 corrections, each with its counterpart: 72 samples. Pools that nothing is drawn from do not
-// count as learned from.
+// 24 drawn steps and 24 corrections, each with its counterpart: 72 samples. Pools that nothing is drawn from
+// do not count as learned from.
 TEST(RunReport, CountsWhatDpoAddsToTheBatch) {
   TempDir dir;
   const auto sentence = [&](const std::string& type, const char* batch) {
     write_file_atomic(dir / "labels.json",
                       concat(R"({"files": 1, "episodes": 4, "pools": {"desirable": 90, "intervention": 30,
-                             "undesirable": 9}, "batch": )", batch, "}"));
+                             "undesirable": 9}, "batch": )",
+                             batch, "}"));
     const std::string page = page_of(dir, full_line(1), objective_config(type));
     const size_t begin = page.find("It learned from");
     return page.substr(begin, page.find("</p>", begin) - begin);
   };
   EXPECT_EQ(sentence("dpo", R"({"desirable": 24, "intervention": 24, "undesirable": 0})"),
-            "It learned from 4 episodes in 1 file with the steps 90 desirable, 30 human corrections; each batch of 48 draws "
-            "24 desirable, 24 human corrections, and to each correction what the policy wanted there, where that was "
+            "It learned from 4 episodes in 1 file with the steps 90 desirable, 30 human corrections; each "
+            "batch of 48 draws "
+            "24 desirable, 24 human corrections, and to each correction what the policy wanted there, where "
+            "that was "
             "recorded: up to 72 samples.");
   EXPECT_EQ(sentence("dpo", R"({"intervention": 8})"),
-            "It learned from 4 episodes in 1 file with the steps 30 human corrections; each batch of 8 draws 8 human "
-            "corrections, and to each correction what the policy wanted there, where that was recorded: up to 16 samples.");
+            "It learned from 4 episodes in 1 file with the steps 30 human corrections; each batch of 8 draws "
+            "8 human "
+            "corrections, and to each correction what the policy wanted there, where that was recorded: up "
+            "to 16 samples.");
   EXPECT_EQ(sentence("tpo", R"({"intervention": 21, "undesirable": 5})"),
-            "It learned from 4 episodes in 1 file with the steps 30 human corrections, 9 undesirable; each batch draws whole "
+            "It learned from 4 episodes in 1 file with the steps 30 human corrections, 9 undesirable; each "
+            "batch draws whole "
             "corrections and the steps that led to them, on average 21 human corrections, 5 undesirable.");
-  EXPECT_EQ(sentence("sft", "{}"), "It learned from 4 episodes in 1 file with the steps 90 desirable, 30 human "
-                                   "corrections, 9 undesirable.");
+  EXPECT_EQ(sentence("sft", "{}"),
+            "It learned from 4 episodes in 1 file with the steps 90 desirable, 30 human "
+            "corrections, 9 undesirable.");
 }
 
 std::string heavy_sample(const std::string& picture, double lambda) {
@@ -391,10 +403,12 @@ TEST(RunReport, ShowsTheHeaviestSamples) {
 // What w is depends on the objective; where it decides nothing it is not shown.
 TEST(RunReport, ExplainsTheWeightsOfItsObjective) {
   TempDir dir;
-  write_heaviest(dir, heavy_sample("", 1) + "," + heavy_sample("", 1), heavy_sample("", 1) + "," + heavy_sample("", 1));
+  write_heaviest(dir, heavy_sample("", 1) + "," + heavy_sample("", 1),
+                 heavy_sample("", 1) + "," + heavy_sample("", 1));
   const auto page = [&](const char* config) { return page_of(dir, full_line(1), config); };
   const auto shows_weight = [](const std::string& text) { return says(text, "<td>w</td>"); };
-  EXPECT_TRUE(says(page(objective_config("apo")), "; w: its share of its group’s action error in the batch, which λ"));
+  EXPECT_TRUE(says(page(objective_config("apo")),
+                   "; w: its share of its group’s action error in the batch, which λ"));
   EXPECT_TRUE(says(page("objective:\n  type: apo\n  weights:\n    normalization: mean\n"),
                    "; w: its action error beside the mean of its group in the batch, which λ comes from;"));
   for (const auto& [more, words] : std::vector<std::pair<std::string, std::string>>{
@@ -402,17 +416,21 @@ TEST(RunReport, ExplainsTheWeightsOfItsObjective) {
             "its share of its group’s action error in 8 samples of the batch’s mix, which λ"},
            {"    group_size: 0\n", "its share of its group’s action error in the batch, which λ"}})
     EXPECT_TRUE(says(page(("objective:\n  type: apo\n  weights:\n" + more).c_str()), words)) << more;
-  for (const char* config : {"objective:\n  type: apo\n  weights:\n    type: uniform\n", "objective:\n  type: kto\n"}) {
+  for (const char* config :
+       {"objective:\n  type: apo\n  weights:\n    type: uniform\n", "objective:\n  type: kto\n"}) {
     const std::string uniform = page(config);
     EXPECT_FALSE(shows_weight(uniform) || says(uniform, "; w: ")) << config;
-    EXPECT_TRUE(says(uniform, "All samples weigh the same; first come those that the policy predicted worst."));
+    EXPECT_TRUE(
+        says(uniform, "All samples weigh the same; first come those that the policy predicted worst."));
   }
   EXPECT_FALSE(shows_weight(page("run:\n  seed: 1\n"))) << "no objective is known";
   EXPECT_TRUE(says(page(objective_config("sft")), "; w: its share of the tokens that the batch imitates;"));
   EXPECT_TRUE(says(page(objective_config("sft")), "Recorded actions that are imitated."));
   EXPECT_TRUE(says(page(objective_config("weighted-bc")), "that the batch imitates, each counted λ times;"));
   const std::string tpo = page(objective_config("tpo"));
-  EXPECT_TRUE(says(tpo, "λ: what its pair’s loss was multiplied with; w: its share of the batch: all pairs have the same"));
+  EXPECT_TRUE(says(
+      tpo,
+      "λ: what its pair’s loss was multiplied with; w: its share of the batch: all pairs have the same"));
   EXPECT_TRUE(says(tpo, "All pairs weigh the same; first come those that the policy still predicted best."));
   EXPECT_TRUE(says(tpo, "less likely than the correction."));
   EXPECT_TRUE(shows_weight(tpo));

@@ -1,4 +1,5 @@
-// When a hand counts as stuck, as having grasped air or passed the block by, and that the demonstrator's never does.
+// When a hand counts as stuck, as having grasped air or passed the block by, and that the demonstrator's
+// never does.
 #include <gtest/gtest.h>
 #include <torch/types.h>
 

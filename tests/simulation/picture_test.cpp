@@ -15,8 +15,8 @@ struct Pixel {
   double row, column;
 };
 
-/// The camera stands at (0.230, 0, 0.428), its picture's right is +y, its up (-0.866, 0, 0.5), so it looks along
-/// right x up reversed: backward = (0.5, 0, 0.866). Half the field of view is 21 degrees.
+/// The camera stands at (0.230, 0, 0.428), its picture's right is +y, its up (-0.866, 0, 0.5), so it looks
+/// along right x up reversed: backward = (0.5, 0, 0.866). Half the field of view is 21 degrees.
 Pixel project(const std::array<double, 3>& point, int size) {
   const double x = point[0] - 0.230, y = point[1], z = point[2] - 0.428;
   const double up = -0.866 * x + 0.5 * z, depth = -(0.5 * x + 0.866 * z);
@@ -69,7 +69,9 @@ TEST_F(PictureTest, RowZeroIsTheFarEdgeAndColumnsGoToTheRight) {
   const at::Tensor picture = table.observe().images.at("front").to(torch::kInt32);
   const at::Tensor red = (picture.select(2, 0) - picture.select(2, 2)) > 100;
   const at::Tensor blue = (picture.select(2, 2) - picture.select(2, 0)) > 100;
-  const auto mean_column = [](const at::Tensor& mask) { return mask.nonzero().select(1, 1).to(torch::kFloat64).mean().item<double>(); };
+  const auto mean_column = [](const at::Tensor& mask) {
+    return mask.nonzero().select(1, 1).to(torch::kFloat64).mean().item<double>();
+  };
   EXPECT_GT(mean_column(red), 32) << "the habit: red on the right";
   EXPECT_LT(mean_column(blue), 32);
 }
@@ -115,7 +117,11 @@ TEST_F(PictureTest, HandCastsAShadow) {
   const at::Tensor film = table.render(192);
   const auto brightness = [&](const std::array<double, 3>& point) {
     const Pixel p = project(point, 192);
-    return film.select(0, static_cast<int64_t>(p.row)).select(0, static_cast<int64_t>(p.column)).to(torch::kFloat32).mean().item<double>();
+    return film.select(0, static_cast<int64_t>(p.row))
+        .select(0, static_cast<int64_t>(p.column))
+        .to(torch::kFloat32)
+        .mean()
+        .item<double>();
   };
   const double shaded = brightness({hand[0] + 0.008, hand[1] + 0.03, 0}), lit = brightness({0.105, 0, 0});
   EXPECT_LT(shaded, lit - 30);

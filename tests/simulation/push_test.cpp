@@ -44,11 +44,11 @@ TEST(PushRules, TheZoneIsTheBandInTheMiddle) {
 
 TEST(PushRules, ConcernIsAboutTheBlocksOuterSide) {
   // The hand has to come down at y = 8 + 5.5 = 13.5 cm.
-  EXPECT_EQ(tabletop_concern(hand_at(0, -0.04, 0.10)), "wrong object");    // 4 cm from blue, 7.8 cm above it
-  EXPECT_EQ(tabletop_concern(hand_at(0, 0.08, 0.075)), "off course");      // 5.3 cm above red, 5.5 cm from there
-  EXPECT_EQ(tabletop_concern(hand_at(0, 0.09, 0.075)), std::nullopt);      // 4.5 cm from there
-  EXPECT_EQ(tabletop_concern(hand_at(0, 0.08, 0.085)), std::nullopt);      // 6.3 cm above: still high
-  EXPECT_EQ(tabletop_concern(hand_at(0, 0.08, 0.065)), std::nullopt);      // 4.3 cm above: too late
+  EXPECT_EQ(tabletop_concern(hand_at(0, -0.04, 0.10)), "wrong object");  // 4 cm from blue, 7.8 cm above it
+  EXPECT_EQ(tabletop_concern(hand_at(0, 0.08, 0.075)), "off course");  // 5.3 cm above red, 5.5 cm from there
+  EXPECT_EQ(tabletop_concern(hand_at(0, 0.09, 0.075)), std::nullopt);  // 4.5 cm from there
+  EXPECT_EQ(tabletop_concern(hand_at(0, 0.08, 0.085)), std::nullopt);  // 6.3 cm above: still high
+  EXPECT_EQ(tabletop_concern(hand_at(0, 0.08, 0.065)), std::nullopt);  // 4.3 cm above: too late
 }
 
 TEST(PushExpert, ClimbsOverTheBlockAndComesDownBehindIt) {
@@ -59,7 +59,7 @@ TEST(PushExpert, ClimbsOverTheBlockAndComesDownBehindIt) {
   EXPECT_FLOAT_EQ(action[6], 1);   // fingers closed
   action = scripted_expert(hand_at(0, 0.135, 0.06));
   EXPECT_FLOAT_EQ(action[1], 0);
-  EXPECT_FLOAT_EQ(action[2], -1);  // 3.8 cm down
+  EXPECT_FLOAT_EQ(action[2], -1);                     // 3.8 cm down
   action = scripted_expert(hand_at(0, 0.05, 0.022));  // low on the wrong side: up first
   EXPECT_FLOAT_EQ(action[2], 1);
   EXPECT_NEAR(action[1], 0.3, 1e-6);

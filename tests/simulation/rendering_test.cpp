@@ -357,7 +357,7 @@ TEST_F(RenderingTest, ACopyOfOsMesaBesideTheProgramComesFirst) {
   const fs::path library = line.substr(line.find('/'));
   put_garbage({"libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so"});
   ASSERT_TRUE(Tabletop::available());
-  const fs::path mujoco = mapped("libmujoco");   // which a program elsewhere finds no more
+  const fs::path mujoco = mapped("libmujoco");  // which a program elsewhere finds no more
   fs::create_symlink(mujoco, shadows_ / mujoco.filename());
   for (const char* place : {"bin", "lib"}) {
     const fs::path root = dir_ / place, program = root / "bin" / "simulation_test";

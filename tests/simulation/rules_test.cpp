@@ -72,8 +72,8 @@ TEST(Expert, GoesSidewaysAtHeight) {
 }
 
 TEST(Expert, SlowsDownOverTheBlock) {
-  // 1.2 cm beside: half speed (1.2 / 2.4). Funnel height is the block's own, 0.022: 0.6 cm down is 0.6 / 2.4 = 0.25;
-  // but this is low enough to close (0.6 < 1.6 cm), so look from 3 cm above: 3 / 2.4 clamps to -1.
+  // 1.2 cm beside: half speed (1.2 / 2.4). Funnel height is the block's own, 0.022: 0.6 cm down is 0.6 / 2.4
+  // = 0.25; but this is low enough to close (0.6 < 1.6 cm), so look from 3 cm above: 3 / 2.4 clamps to -1.
   const Action action = scripted_expert(hand_at(0.012, 0.08, 0.052));
   EXPECT_NEAR(action[0], -0.5, 1e-6);
   EXPECT_FLOAT_EQ(action[2], -1);
@@ -91,9 +91,9 @@ TEST(Expert, ClosesThenLifts) {
   TabletopState state = hand_at(0.012, 0.08, 0.022);
   Action action = scripted_expert(state);
   EXPECT_FLOAT_EQ(action[6], 1);
-  EXPECT_FLOAT_EQ(action[2], 0);            // still open: stay down
-  EXPECT_NEAR(action[0], -0.25, 1e-6);      // half of the half speed, fingers wide
-  state.opening = 0.060;                    // (0.066 - 0.060) / 0.012 = half closed
+  EXPECT_FLOAT_EQ(action[2], 0);        // still open: stay down
+  EXPECT_NEAR(action[0], -0.25, 1e-6);  // half of the half speed, fingers wide
+  state.opening = 0.060;                // (0.066 - 0.060) / 0.012 = half closed
   action = scripted_expert(state);
   EXPECT_NEAR(action[2], 0.8 * 0.5, 1e-6);
   EXPECT_NEAR(action[0], -0.25 * 0.5, 1e-6);  // (0.060 - 0.05) / 0.02

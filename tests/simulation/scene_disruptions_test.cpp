@@ -67,7 +67,8 @@ void expect_only_pictures_change(const SceneDisruptionOptions& disruptions) {
 
 // Where no channel is saturated before or after: after / before for each channel, averaged over the picture.
 std::array<double, 3> channel_factors(const at::Tensor& before, const at::Tensor& after) {
-  const at::Tensor usable = (before.amax(2) < 250).logical_and(after.amax(2) < 250).logical_and(before.amin(2) > 20);
+  const at::Tensor usable =
+      (before.amax(2) < 250).logical_and(after.amax(2) < 250).logical_and(before.amin(2) > 20);
   EXPECT_GT(usable.sum().item<int64_t>(), 100);
   std::array<double, 3> factors;
   for (int c = 0; c < 3; c++) {
@@ -108,7 +109,8 @@ TEST_F(DisruptionTest, UndisruptedEpisodesKeepTheirNumbers) {
   while (!table.done()) table.step(scripted_expert(table.state()));
   const TabletopState end = table.state();
   EXPECT_EQ(end.num_steps, 16);
-  const std::array<double, 3> hand = {-0.013603385736, 0.013796580865, 0.140651333251}, lifted = {-0.069967977, 0.084120429, 0.076427182};
+  const std::array<double, 3> hand = {-0.013603385736, 0.013796580865, 0.140651333251},
+                              lifted = {-0.069967977, 0.084120429, 0.076427182};
   for (int i = 0; i < 3; i++) {
     EXPECT_NEAR(begin.hand[i], hand[i], 1e-9);
     EXPECT_NEAR(end.target_block()[i], lifted[i], 1e-6);
@@ -128,12 +130,19 @@ TEST_F(DisruptionTest, MagnitudeZeroChangesNoPixel) {
   }
 }
 
-TEST_F(DisruptionTest, LightingIsSeenAndNotFelt) { expect_only_pictures_change({.lighting = {.probability = 1}}); }
-TEST_F(DisruptionTest, BackgroundIsSeenAndNotFelt) { expect_only_pictures_change({.background = {.probability = 1}}); }
-TEST_F(DisruptionTest, CameraIsSeenAndNotFelt) { expect_only_pictures_change({.camera_moved = {.probability = 1}}); }
+TEST_F(DisruptionTest, LightingIsSeenAndNotFelt) {
+  expect_only_pictures_change({.lighting = {.probability = 1}});
+}
+TEST_F(DisruptionTest, BackgroundIsSeenAndNotFelt) {
+  expect_only_pictures_change({.background = {.probability = 1}});
+}
+TEST_F(DisruptionTest, CameraIsSeenAndNotFelt) {
+  expect_only_pictures_change({.camera_moved = {.probability = 1}});
+}
 
 TEST_F(DisruptionTest, BrightnessMultipliesEveryPixel) {
-  Tabletop plain, disrupted({}, {.lighting = {.probability = 1, .brightness = 0.4, .direction_deg = 0, .color = 0}});
+  Tabletop plain,
+      disrupted({}, {.lighting = {.probability = 1, .brightness = 0.4, .direction_deg = 0, .color = 0}});
   std::set<bool> brighter;
   for (uint64_t seed = 0; seed < 12; seed++) {
     plain.reset(seed);
@@ -147,7 +156,8 @@ TEST_F(DisruptionTest, BrightnessMultipliesEveryPixel) {
 }
 
 TEST_F(DisruptionTest, ColorTakesFromTwoChannels) {
-  Tabletop plain, disrupted({}, {.lighting = {.probability = 1, .brightness = 0, .direction_deg = 0, .color = 0.4}});
+  Tabletop plain,
+      disrupted({}, {.lighting = {.probability = 1, .brightness = 0, .direction_deg = 0, .color = 0.4}});
   for (uint64_t seed = 0; seed < 6; seed++) {
     plain.reset(seed);
     disrupted.reset(seed);
@@ -160,7 +170,8 @@ TEST_F(DisruptionTest, ColorTakesFromTwoChannels) {
 }
 
 TEST_F(DisruptionTest, TheTableIsAnotherAndTheBlocksAreNot) {
-  Tabletop plain, disrupted({}, {.background = {.probability = 1, .color = 0.7, .texture = TableTexture::checker}});
+  Tabletop plain,
+      disrupted({}, {.background = {.probability = 1, .color = 0.7, .texture = TableTexture::checker}});
   for (uint64_t seed = 0; seed < 6; seed++) {
     plain.reset(seed);
     disrupted.reset(seed);
@@ -189,7 +200,8 @@ TEST_F(DisruptionTest, TexturesDiffer) {
 
 TEST_F(DisruptionTest, DistractorsLieFreeAndLeaveTheRestAlone) {
   for (const TabletopTask task : {TabletopTask::pick, TabletopTask::push}) {
-    Tabletop plain({.task = task}), disrupted({.task = task}, {.distractors = {.probability = 1, .count = 4}});
+    Tabletop plain({.task = task}),
+        disrupted({.task = task}, {.distractors = {.probability = 1, .count = 4}});
     for (uint64_t seed = 0; seed < 30; seed++) {
       plain.reset(seed);
       disrupted.reset(seed);
@@ -248,9 +260,10 @@ TEST_F(DisruptionTest, SeedDecidesEverything) {
 
 TEST(SceneDisruptions, MagnitudesAreMetExactly) {
   for (uint64_t seed = 0; seed < 50; seed++) {
-    const SceneDisruptions d = draw_scene_disruptions({.lighting = {.probability = 1, .direction_deg = 35},
-                                            .camera_moved = {.probability = 1, .distance_m = 0.03, .angle_deg = 4}},
-                                           seed);
+    const SceneDisruptions d =
+        draw_scene_disruptions({.lighting = {.probability = 1, .direction_deg = 35},
+                                .camera_moved = {.probability = 1, .distance_m = 0.03, .angle_deg = 4}},
+                               seed);
     EXPECT_NEAR(norm(d.light->direction), 1, 1e-12);
     EXPECT_NEAR(std::acos(-d.light->direction[2]), 35 * std::numbers::pi / 180, 1e-9);
     EXPECT_NEAR(norm(d.view->shift), 0.03, 1e-12);
@@ -276,7 +289,8 @@ TEST(SceneDisruptions, HappensAsOftenAsItsProbability) {
   // 1000 draws of probability 0.3: standard deviation 14.5, four of them are 58
   int lights = 0, tables = 0, both = 0;
   for (uint64_t seed = 0; seed < 1000; seed++) {
-    const SceneDisruptions d = draw_scene_disruptions({.lighting = {.probability = 0.3}, .background = {.probability = 0.3}}, seed);
+    const SceneDisruptions d =
+        draw_scene_disruptions({.lighting = {.probability = 0.3}, .background = {.probability = 0.3}}, seed);
     lights += d.light.has_value();
     tables += d.table.has_value();
     both += d.light && d.table;
@@ -307,8 +321,9 @@ TEST(DisruptionOptionsTest, NamesAreThoseOfTheConfig) {
 }
 
 TEST(DisruptionOptionsTest, ReadFromYaml) {
-  const auto options = config::load<SceneDisruptionOptions>(config::Document::from_text(
-      "lighting: {probability: 1, direction_deg: 20}\nbackground: {texture: grid}\ndistractors: {count: 2}\n"));
+  const auto options = config::load<SceneDisruptionOptions>(
+      config::Document::from_text("lighting: {probability: 1, direction_deg: 20}\nbackground: {texture: "
+                                  "grid}\ndistractors: {count: 2}\n"));
   EXPECT_EQ(options.lighting.probability, 1);
   EXPECT_EQ(options.lighting.direction_deg, 20);
   EXPECT_EQ(options.background.texture, TableTexture::grid);
@@ -318,7 +333,8 @@ TEST(DisruptionOptionsTest, ReadFromYaml) {
 
 TEST(DisruptionOptionsTest, BadYamlIsNamed) {
   const auto read = [](const char* text) {
-    return message_of<ConfigError>([&] { config::load<SceneDisruptionOptions>(config::Document::from_text(text)); });
+    return message_of<ConfigError>(
+        [&] { config::load<SceneDisruptionOptions>(config::Document::from_text(text)); });
   };
   EXPECT_THAT(read("lightning: {probability: 1}\n"), AllOf(HasSubstr("lightning"), HasSubstr("lighting")));
   EXPECT_THAT(read("lighting: {brightness: 1}\n"), AllOf(HasSubstr("brightness"), HasSubstr("0.9")));

@@ -194,7 +194,8 @@ TEST_F(TabletopTest, ObservationCarriesPictureAndBody) {
 }
 
 TEST_F(TabletopTest, ActionsMoveTheHandAsDocumented) {
-  // Five steps of half a unit along each axis: 5 x 0.5 x 1.5 cm = 3.75 cm, less what the soft weld lags behind.
+  // Five steps of half a unit along each axis: 5 x 0.5 x 1.5 cm = 3.75 cm, less what the soft weld lags
+  // behind.
   for (int axis = 0; axis < 3; axis++) {
     Tabletop table;
     table.reset(11);
@@ -276,7 +277,8 @@ TEST_F(TabletopTest, DoingNothingTimesOut) {
   EXPECT_EQ(table.outcome(), "timeout");
   EXPECT_FALSE(table.success());
   EXPECT_FALSE(table.failed());
-  for (int i = 0; i < 30; i++) table.step(scripted_expert(table.state()));  // a person may go on beyond the limit
+  // a person may go on beyond the limit
+  for (int i = 0; i < 30; i++) table.step(scripted_expert(table.state()));
   EXPECT_EQ(table.outcome(), "success");
 }
 
@@ -360,12 +362,19 @@ TEST_F(TabletopTest, WildActionsBreakNothing) {
 TEST_F(TabletopTest, BadActionsAreNamed) {
   Tabletop table;
   table.reset(12);
-  EXPECT_THAT(message_of<RunError>([&] { table.step({0, 0, 0}); }),
+  EXPECT_THAT(message_of<RunError>([&] {
+                table.step({0, 0, 0});
+              }),
               AllOf(HasSubstr("action has 3 numbers"), HasSubstr("expected 7"), HasSubstr("gripper")));
   const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
-  EXPECT_THAT(message_of<RunError>([&] { table.step({0, 0, nan, 0, 0, 0, 0}); }),
+  EXPECT_THAT(message_of<RunError>([&] {
+                table.step({0, 0, nan, 0, 0, 0, 0});
+              }),
               AllOf(HasSubstr("action[2] is nan"), HasSubstr("step 1 of seed 12"), HasSubstr("finite")));
-  EXPECT_THAT(message_of<RunError>([&] { table.step({0, 0, 0, 0, 0, 0, -inf}); }), HasSubstr("action[6] is -inf"));
+  EXPECT_THAT(message_of<RunError>([&] {
+                table.step({0, 0, 0, 0, 0, 0, -inf});
+              }),
+              HasSubstr("action[6] is -inf"));
   EXPECT_EQ(table.state().num_steps, 0) << "a refused action moves nothing";
 }
 
@@ -374,7 +383,8 @@ TEST_F(TabletopTest, BadOptionsAreNamed) {
               AllOf(HasSubstr("image_size is 4"), HasSubstr("between 16 and 1024")));
   EXPECT_THAT(message_of<ConfigError>([] { Tabletop({.max_steps = 0}); }), HasSubstr("max_steps is 0"));
   EXPECT_THAT(message_of<ConfigError>([] { Tabletop({.habit = 1.5}); }), HasSubstr("habit is 1.5"));
-  EXPECT_THAT(message_of<ConfigError>([] { Tabletop({.action_noise = std::nan("")}); }), HasSubstr("action_noise is nan"));
+  EXPECT_THAT(message_of<ConfigError>([] { Tabletop({.action_noise = std::nan("")}); }),
+              HasSubstr("action_noise is nan"));
   EXPECT_THAT(message_of<RunError>([] { Tabletop().render(5); }), HasSubstr("picture of 5 pixels"));
 }
 
@@ -385,7 +395,8 @@ TEST_F(TabletopTest, FatalErrorsOfMujocoAreErrorsOfOurs) {
   ASSERT_NE(library, nullptr) << ::dlerror();
   const auto mju_error = reinterpret_cast<void (*)(const char*, ...)>(::dlsym(library, "mju_error"));
   ASSERT_NE(mju_error, nullptr);
-  EXPECT_THAT(message_of<RunError>([&] { mju_error("no room for %d contacts", 3); }), HasSubstr("MuJoCo: no room for 3 contacts"));
+  EXPECT_THAT(message_of<RunError>([&] { mju_error("no room for %d contacts", 3); }),
+              HasSubstr("MuJoCo: no room for 3 contacts"));
 }
 
 TEST_F(TabletopTest, HandleMoves) {
@@ -440,8 +451,8 @@ TEST_F(TabletopTest, NothingLeaks) {
 }
 
 TEST(TabletopOptionsTest, ReadFromYaml) {
-  const auto options = config::load<TabletopOptions>(config::Document::from_text(
-      "habit: 1.0\naction_noise: 0.2\ntask: push\n", {"max_steps=60"}));
+  const auto options = config::load<TabletopOptions>(
+      config::Document::from_text("habit: 1.0\naction_noise: 0.2\ntask: push\n", {"max_steps=60"}));
   EXPECT_EQ(options.task, TabletopTask::push);
   EXPECT_EQ(options.image_size, 64);
   EXPECT_EQ(options.max_steps, 60);
@@ -460,7 +471,8 @@ TEST(TabletopOptionsTest, BadYamlIsNamed) {
 
 TEST(TabletopAbsenceTest, SaysHowToGetIt) {
   if (Tabletop::available()) GTEST_SKIP() << "built with MuJoCo";
-  EXPECT_THAT(message_of<RunError>([] { Tabletop table; }), AllOf(HasSubstr("APO_MUJOCO"), HasSubstr("scripts/setup.sh")));
+  EXPECT_THAT(message_of<RunError>([] { Tabletop table; }),
+              AllOf(HasSubstr("APO_MUJOCO"), HasSubstr("scripts/setup.sh")));
 }
 
 }  // namespace

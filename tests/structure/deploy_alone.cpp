@@ -1,5 +1,5 @@
-// Evaluation and collection as a program beside a robot links them, without training; tests/CMakeLists.txt sees that
-// nothing of it is in the program.
+// Evaluation and collection as a program beside a robot links them, without training; tests/CMakeLists.txt
+// sees that nothing of it is in the program.
 #include <cstdio>
 
 #include "apo/base/error.h"

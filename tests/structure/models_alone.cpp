@@ -23,7 +23,8 @@ class Still : public models::Policy {
     input.state = at::zeros({std::ssize(seen), 1});
     return input;
   }
-  models::Score score(const models::PolicyInput& input, const models::ActionTokens&, const models::ActionTokens*) override {
+  models::Score score(const models::PolicyInput& input, const models::ActionTokens&,
+                      const models::ActionTokens*) override {
     return {.logits = at::zeros({input.size(), 1, 2}), .mismatched_logits = {}};
   }
   at::Tensor decode(const models::PolicyInput& input, const models::DecodeOptions&) override {
@@ -37,8 +38,10 @@ class Still : public models::Policy {
 }  // namespace
 
 int main(int argc, char** argv) {
-  models::register_policy("still", {.create = [](const auto&, const auto&, uint64_t, at::Device)
-                                        -> std::unique_ptr<models::Policy> { return std::make_unique<Still>(); },
+  models::register_policy("still", {.create = [](const auto&, const auto&, uint64_t,
+                                                 at::Device) -> std::unique_ptr<models::Policy> {
+                                      return std::make_unique<Still>();
+                                    },
                                     .load = {}});
   models::PolicyOptions options;
   options.type = "still";

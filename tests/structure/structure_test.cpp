@@ -1,5 +1,6 @@
 // Holds every source file against the map of the rooms: who may include whom, what stays out of published
-// headers, and how long a file may grow. Tests (benchmarks and fuzzers among them) are in no room and may include all of them.
+// headers, and how long a file may grow. Tests (benchmarks and fuzzers among them) are in no room and may
+// include all of them.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -55,9 +56,7 @@ bool has_extension(const std::string& path, std::initializer_list<std::string_vi
 }
 bool is_header(const std::string& path) { return has_extension(path, {".h", ".cuh"}); }
 bool is_cuda(const std::string& path) { return has_extension(path, {".cu", ".cuh"}); }
-bool is_outside(const std::string& path) {
-  return path.starts_with("tests/");
-}
+bool is_outside(const std::string& path) { return path.starts_with("tests/"); }
 bool is_published(const std::string& path) { return path.starts_with("include/apo/"); }
 
 // "data" for include/apo/data/labels.h and src/data/kernels/x.cu; empty outside the rooms.

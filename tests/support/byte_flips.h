@@ -27,15 +27,16 @@ inline int64_t number_from_environment(const char* name, int64_t otherwise) {
   return text ? std::atoll(text) : otherwise;
 }
 
-/// Reads `flips` copies of the file `original`, each with one byte changed, one bit in every second. `read` says what
-/// it made of the file at `target`; a DataError or ConfigError refuses it. `different(byte, what)` judges what was read
-/// as something else than the original.
-inline FlipCounts flip_bytes(const std::filesystem::path& original, const std::filesystem::path& target, int64_t flips,
-                             const std::function<std::string()>& read,
+/// Reads `flips` copies of the file `original`, each with one byte changed, one bit in every second. `read`
+/// says what it made of the file at `target`; a DataError or ConfigError refuses it. `different(byte, what)`
+/// judges what was read as something else than the original.
+inline FlipCounts flip_bytes(const std::filesystem::path& original, const std::filesystem::path& target,
+                             int64_t flips, const std::function<std::string()>& read,
                              const std::function<void(size_t byte, const std::string& what)>& different) {
   const std::string bytes = read_file(original);
   const auto write = [&target](const std::string& all) {
-    std::ofstream(target, std::ios::binary | std::ios::trunc).write(all.data(), static_cast<std::streamsize>(all.size()));
+    std::ofstream(target, std::ios::binary | std::ios::trunc)
+        .write(all.data(), static_cast<std::streamsize>(all.size()));
   };
   write(bytes);
   const std::string expected = read();
@@ -51,16 +52,20 @@ inline FlipCounts flip_bytes(const std::filesystem::path& original, const std::f
     write(changed);
     try {
       const std::string found = read();
-      if (found == expected) ++counts.same;
-      else ++counts.different, different(at, found);
+      if (found == expected)
+        ++counts.same;
+      else
+        ++counts.different, different(at, found);
     } catch (const DataError&) {
       ++counts.refused;
     } catch (const ConfigError&) {
       ++counts.refused;
     }
     if (flips > 10000 && (i + 1 - from) % 10000 == 0)
-      std::cout << original.filename().string() << ": " << i + 1 - from << " bytes changed, " << counts.refused << " refused, "
-                << counts.same << " without effect, " << counts.different << " read as something else\n" << std::flush;
+      std::cout << original.filename().string() << ": " << i + 1 - from << " bytes changed, "
+                << counts.refused << " refused, " << counts.same << " without effect, " << counts.different
+                << " read as something else\n"
+                << std::flush;
   }
   return counts;
 }

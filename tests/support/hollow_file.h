@@ -1,4 +1,5 @@
-// A safetensors file that is a hole as long as its weights would be: it takes no room on disk and reads as zeros.
+// A safetensors file that is a hole as long as its weights would be: it takes no room on disk and reads as
+// zeros.
 #pragma once
 
 #include <ATen/core/Tensor.h>

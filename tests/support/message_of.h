@@ -8,8 +8,8 @@
 
 namespace apo::testing {
 
-/// The message of the error of this kind (each kind has its exit code) that `call` throws, or a text that no test
-/// expects.
+/// The message of the error of this kind (each kind has its exit code) that `call` throws, or a text that no
+/// test expects.
 template <class Kind = Error, class Call>
 std::string message_of(Call&& call) {
   try {

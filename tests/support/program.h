@@ -18,7 +18,7 @@
 namespace apo::testing {
 
 struct ProgramResult {
-  int exit_code = -1;   ///< 128 + signal when a signal ended it
+  int exit_code = -1;  ///< 128 + signal when a signal ended it
   std::string out, err;
 };
 
@@ -34,7 +34,8 @@ inline void spit(const std::filesystem::path& path, const std::string& text) {
 /// A program that runs beside the test, output to files in `dir`.
 class RunningProgram {
  public:
-  RunningProgram(const std::string& name, const std::vector<std::string>& arguments, const std::filesystem::path& dir)
+  RunningProgram(const std::string& name, const std::vector<std::string>& arguments,
+                 const std::filesystem::path& dir)
       : out_(dir / (name + ".stdout")), err_(dir / (name + ".stderr")) {
     const std::string binary = std::string(APO_BINARY_DIR) + "/bin/" + name;
     pid_ = ::fork();

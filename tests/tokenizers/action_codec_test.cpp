@@ -35,7 +35,8 @@ TEST(ActionCodec, BinsStepByStep) {
 TEST(ActionCodec, StepsThatAreNotValidAreMasked) {
   const at::Tensor valid = at::tensor(std::vector<int64_t>{1, 1, 0}, at::kLong).to(at::kBool).unsqueeze(0);
   const at::Tensor actions = at::zeros({1, 3, 2}, at::kDouble);
-  EXPECT_TRUE(BinCodec(ActionBins(5), 2, 3).encode(actions, valid).mask.equal(ids({1, 1, 1, 1, 0, 0}).to(at::kBool)));
+  EXPECT_TRUE(
+      BinCodec(ActionBins(5), 2, 3).encode(actions, valid).mask.equal(ids({1, 1, 1, 1, 0, 0}).to(at::kBool)));
   const VocabularyBinCodec codec(VocabularyActionBins(32, 8), /*end_token=*/2, 2, 3);
   const CodedActions coded = codec.encode(actions, valid);
   EXPECT_TRUE(coded.mask.equal(ids({1, 1, 1, 1, 0, 0, 1}).to(at::kBool)));
@@ -58,11 +59,17 @@ TEST(ActionCodec, ClampsAndCountsWhatIsNoActionToken) {
 
 TEST(ActionCodec, RefusesOtherShapes) {
   const BinCodec codec(ActionBins(5), 2, 3);
-  EXPECT_THAT(message_of<DataError>([&] { codec.encode(at::zeros({1, 2, 2}, at::kDouble)); }),
+  EXPECT_THAT(message_of<DataError>([&] {
+                codec.encode(at::zeros({1, 2, 2}, at::kDouble));
+              }),
               HasSubstr("actions: expected [B, 3, 2], found [1, 2, 2]"));
-  EXPECT_THAT(message_of<DataError>([&] { codec.encode(at::zeros({1, 3, 2}, at::kDouble), at::ones({1, 2}, at::kBool)); }),
+  EXPECT_THAT(message_of<DataError>([&] {
+                codec.encode(at::zeros({1, 3, 2}, at::kDouble), at::ones({1, 2}, at::kBool));
+              }),
               HasSubstr("valid steps of actions: expected [1, 3], found [1, 2]"));
-  EXPECT_THAT(message_of<DataError>([&] { codec.decode(at::zeros({1, 5}, at::kLong)); }),
+  EXPECT_THAT(message_of<DataError>([&] {
+                codec.decode(at::zeros({1, 5}, at::kLong));
+              }),
               HasSubstr("action tokens: expected [B, 6], found [1, 5]"));
   EXPECT_THAT(message_of<ConfigError>([] { BinCodec(ActionBins(5), 2, 0); }), HasSubstr("found 0 of 2"));
 }

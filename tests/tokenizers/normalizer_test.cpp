@@ -15,18 +15,24 @@ namespace {
 using ::testing::HasSubstr;
 
 VectorStatistics example() {
-  return {.mean = {0, 0, 0}, .std = {1, 1, 1}, .min = {-2, 0, -1}, .max = {2, 10, 1}, .q01 = {-1, 0, 0}, .q99 = {1, 10, 1},
+  return {.mean = {0, 0, 0},
+          .std = {1, 1, 1},
+          .min = {-2, 0, -1},
+          .max = {2, 10, 1},
+          .q01 = {-1, 0, 0},
+          .q99 = {1, 10, 1},
           .mask = {true, true, false}};
 }
 
-std::vector<double> apply(const Normalizer& normalizer, const std::vector<float>& action, int64_t* clipped = nullptr) {
+std::vector<double> apply(const Normalizer& normalizer, const std::vector<float>& action,
+                          int64_t* clipped = nullptr) {
   const at::Tensor x = normalizer.normalize(at::tensor(action, at::kFloat).to(at::kDouble), clipped);
   return {x.data_ptr<double>(), x.data_ptr<double>() + x.numel()};
 }
 
 std::vector<double> there(const VectorStatistics& statistics, const std::vector<float>& action,
-                              int64_t* clipped = nullptr, double epsilon = 0,
-                              ActionNormalization as = ActionNormalization::quantiles) {
+                          int64_t* clipped = nullptr, double epsilon = 0,
+                          ActionNormalization as = ActionNormalization::quantiles) {
   return apply(Normalizer(statistics, as, epsilon), action, clipped);
 }
 
@@ -47,7 +53,10 @@ TEST(Normalizer, NormalizesByQuantiles) {
   EXPECT_EQ(there(example(), {-3, 12, 1.5f}, &clipped), (std::vector<double>{-1, 1, 1}));
   EXPECT_EQ(clipped, 3);
   EXPECT_EQ(back(example(), {0.5f, 0, -1}), (std::vector<float>{0.5f, 5, -1}));
-  EXPECT_THAT(apo::testing::message_of<DataError>([] { there(example(), {1, 2}); }), HasSubstr("expected 3 numbers as in the statistics, found 2"));
+  EXPECT_THAT(apo::testing::message_of<DataError>([] {
+                there(example(), {1, 2});
+              }),
+              HasSubstr("expected 3 numbers as in the statistics, found 2"));
   EXPECT_THAT(apo::testing::message_of<DataError>([] { back(example(), {1}); }), HasSubstr("found 1"));
 }
 
@@ -59,7 +68,7 @@ TEST(Normalizer, NormalizesAsTheReleasedProgram) {
   int64_t clipped = 0;
   const auto x = there(s, {1, 2.5f, 1}, &clipped, 0, ActionNormalization::released_apo);
   EXPECT_EQ(x[0], 4 / (2 + 1e-8) - 1);
-  EXPECT_LT(x[0], 1);                                   // about 1 - 1e-8, which float32 cannot tell from 1
+  EXPECT_LT(x[0], 1);  // about 1 - 1e-8, which float32 cannot tell from 1
   EXPECT_EQ(x[1], 2 * 2.5 / (10 + 1e-8) - 1);
   EXPECT_EQ(x[2], x[0]);
   EXPECT_EQ(clipped, 0);
@@ -69,7 +78,8 @@ TEST(Normalizer, NormalizesAsTheReleasedProgram) {
   // and between 0 and 1 it is not: 0.5 -> 0, where quantiles keep 0.5
   EXPECT_NEAR(there(example(), {0, 0, 0.5f}, nullptr, 0, ActionNormalization::released_apo)[2], 0, 2e-8);
   EXPECT_EQ(there(example(), {0, 0, 0.5f})[2], 0.5);
-  EXPECT_EQ(there(s, {5, -3, 9}, &clipped, 0, ActionNormalization::released_apo), (std::vector<double>{1, -1, 1}));
+  EXPECT_EQ(there(s, {5, -3, 9}, &clipped, 0, ActionNormalization::released_apo),
+            (std::vector<double>{1, -1, 1}));
   EXPECT_EQ(clipped, 3);
 }
 
@@ -77,7 +87,8 @@ TEST(Normalizer, ThereAndBack) {
   Random random(4);
   for (int i = 0; i < 100; ++i) {
     std::vector<float> action;
-    for (const double scale : {1.0, 10.0, 1.0}) action.push_back(static_cast<float>(random.uniform(scale == 10 ? 0 : -1, scale)));
+    for (const double scale : {1.0, 10.0, 1.0})
+      action.push_back(static_cast<float>(random.uniform(scale == 10 ? 0 : -1, scale)));
     const std::vector<double> normal = there(example(), action);
     const auto again = back(example(), std::vector<float>(normal.begin(), normal.end()));
     for (size_t j = 0; j < 3; ++j) EXPECT_NEAR(again[j], action[j], 1e-5);
@@ -87,7 +98,8 @@ TEST(Normalizer, ThereAndBack) {
 // Nothing to divide by: 0 in the policy's units, and back to the one number that was seen.
 TEST(Normalizer, ADimensionThatNeverChangesIsNeverNan) {
   const DatasetStatistics s = statistics_from_json(
-      R"({"a": {"action": {"q01": [3, 0], "q99": [3, 1], "mean": [3, 0], "std": [0, 1], "min": [3, 0], "max": [3, 1]}}})", "", "x");
+      R"({"a": {"action": {"q01": [3, 0], "q99": [3, 1], "mean": [3, 0], "std": [0, 1], "min": [3, 0], "max": [3, 1]}}})",
+      "", "x");
   EXPECT_TRUE(s.action.mask[0]);
   EXPECT_EQ(there(s.action, {3, 0.5f}), (std::vector<double>{0, 0}));
   EXPECT_EQ(there(s.action, {7, 0.5f}), (std::vector<double>{0, 0}));
@@ -100,7 +112,8 @@ TEST(Normalizer, ZScores) {
   VectorStatistics s = example();
   s.mean = {1, 5, 0};
   s.std = {0.5, 2, 0};
-  const Normalizer normalizer(s, {.how = Normalization::z_score, .epsilon = 0.5, .inverse_epsilon = 0.5, .clip = false});
+  const Normalizer normalizer(
+      s, {.how = Normalization::z_score, .epsilon = 0.5, .inverse_epsilon = 0.5, .clip = false});
   EXPECT_EQ(apply(normalizer, {3, 0, 7}), (std::vector<double>{2, -2, 7}));  // 2 / 1, -5 / 2.5, masked
   EXPECT_EQ(invert(normalizer, {2, -2, 7}), (std::vector<float>{3, 0, 7}));
   s.mask = {true, true, true};
@@ -111,9 +124,11 @@ TEST(Normalizer, ZScores) {
 
 // pi0-FAST's: quantiles with an epsilon both ways, beyond [-1, 1] where the action is.
 TEST(Normalizer, QuantilesUnclippedWithAnEpsilonBothWays) {
-  const Normalizer normalizer(example(), {.epsilon = 6, .inverse_epsilon = 6, .clip = false, .to_float32 = false});
+  const Normalizer normalizer(example(),
+                              {.epsilon = 6, .inverse_epsilon = 6, .clip = false, .to_float32 = false});
   int64_t clipped = 0;
-  EXPECT_EQ(apply(normalizer, {7, 8, 2}, &clipped), (std::vector<double>{1, 0, 2}));  // 2 * 8 / 8 - 1, 2 * 8 / 16 - 1
+  // 2 * 8 / 8 - 1, 2 * 8 / 16 - 1
+  EXPECT_EQ(apply(normalizer, {7, 8, 2}, &clipped), (std::vector<double>{1, 0, 2}));
   EXPECT_EQ(apply(normalizer, {15, 0, 0})[0], 3);
   EXPECT_EQ(clipped, 0);
   EXPECT_EQ(invert(normalizer, {1, 0, 2}), (std::vector<float>{7, 8, 2}));

@@ -15,7 +15,12 @@ namespace {
 using ::testing::HasSubstr;
 
 VectorStatistics example() {
-  return {.mean = {0, 0, 0}, .std = {1, 1, 1}, .min = {-2, 0, -1}, .max = {2, 10, 1}, .q01 = {-1, 0, 0}, .q99 = {1, 10, 1},
+  return {.mean = {0, 0, 0},
+          .std = {1, 1, 1},
+          .min = {-2, 0, -1},
+          .max = {2, 10, 1},
+          .q01 = {-1, 0, 0},
+          .q99 = {1, 10, 1},
           .mask = {true, true, false}};
 }
 
@@ -47,25 +52,36 @@ TEST(Statistics, JsonErrorsNameTheKey) {
     return apo::testing::message_of<DataError>([&] { statistics_from_json(text, name, "statistics.json"); });
   };
   EXPECT_THAT(message("not json"), HasSubstr("statistics.json:1: expected JSON, found something else"));
-  EXPECT_THAT(message("[1]"), HasSubstr("statistics.json: expected an object of action statistics, found [1]"));
-  EXPECT_THAT(message(R"({"a": {"action": {"q01": )" + std::string(300000, '[') + std::string(300000, ']') + "}}}"),
-              HasSubstr("statistics.json: JSON nested too deeply, beyond 64 levels"));
+  EXPECT_THAT(message("[1]"),
+              HasSubstr("statistics.json: expected an object of action statistics, found [1]"));
+  EXPECT_THAT(
+      message(R"({"a": {"action": {"q01": )" + std::string(300000, '[') + std::string(300000, ']') + "}}}"),
+      HasSubstr("statistics.json: JSON nested too deeply, beyond 64 levels"));
   EXPECT_THAT(message(R"({"a": {}, "b": {}})"), HasSubstr("name one with unnorm_key (valid: a, b)"));
   EXPECT_THAT(message(R"({"a": {}, "b": {}})", "c"), HasSubstr("no statistics 'c' (valid: a, b)"));
-  EXPECT_THAT(message(R"({"a": {}})"), HasSubstr("a.action: expected an object with q01, q99, ..., found nothing"));
-  EXPECT_THAT(message(R"({"a": {"action": {"q01": [0]}}})"), HasSubstr("a.action.q99: expected a list, found nothing"));
+  EXPECT_THAT(message(R"({"a": {}})"),
+              HasSubstr("a.action: expected an object with q01, q99, ..., found nothing"));
+  EXPECT_THAT(message(R"({"a": {"action": {"q01": [0]}}})"),
+              HasSubstr("a.action.q99: expected a list, found nothing"));
   const std::string good = R"("mean": [0], "std": [1], "min": [0], "max": [1])";
-  EXPECT_THAT(message(R"({"a": {"action": {"q01": [0], "q99": [1, 2], )" + good + "}}}"), HasSubstr("a.action.q99: expected 1 numbers, found [1,2]"));
-  EXPECT_THAT(message(R"({"a": {"action": {"q01": ["x"], "q99": [1], )" + good + "}}}"), HasSubstr("q01[0]: expected a number, found \"x\""));
-  EXPECT_THAT(message(R"({"a": {"action": {"q01": [2], "q99": [1], )" + good + "}}}"), HasSubstr("dimension 0: expected q99 not below q01, found q01 2 and q99 1"));
-  EXPECT_THAT(message(R"({"a": {"action": {"q01": [0], "q99": [1], "mask": [1], )" + good + "}}}"), HasSubstr("mask[0]: expected true or false, found 1"));
+  EXPECT_THAT(message(R"({"a": {"action": {"q01": [0], "q99": [1, 2], )" + good + "}}}"),
+              HasSubstr("a.action.q99: expected 1 numbers, found [1,2]"));
+  EXPECT_THAT(message(R"({"a": {"action": {"q01": ["x"], "q99": [1], )" + good + "}}}"),
+              HasSubstr("q01[0]: expected a number, found \"x\""));
+  EXPECT_THAT(message(R"({"a": {"action": {"q01": [2], "q99": [1], )" + good + "}}}"),
+              HasSubstr("dimension 0: expected q99 not below q01, found q01 2 and q99 1"));
+  EXPECT_THAT(message(R"({"a": {"action": {"q01": [0], "q99": [1], "mask": [1], )" + good + "}}}"),
+              HasSubstr("mask[0]: expected true or false, found 1"));
   const auto with = [&](const std::string& entry) {
     return message(R"({"a": {"action": {"q01": [0], "q99": [1], )" + good + "}, " + entry + "}}");
   };
   EXPECT_THAT(with(R"("gripper": [6])"), HasSubstr("a.gripper: expected an object, found [6]"));
-  EXPECT_THAT(with(R"("gripper": {"dimension": ["x"]})"), HasSubstr("a.gripper.dimension[0]: expected a whole number, found \"x\""));
-  EXPECT_THAT(with(R"("gripper": {"dimension": [6]})"), HasSubstr("gripper.dimension: expected from -1 to 0"));
-  EXPECT_THAT(with(R"("action_normalization": "auto")"), HasSubstr("a.action_normalization: expected quantiles or released-apo, found \"auto\""));
+  EXPECT_THAT(with(R"("gripper": {"dimension": ["x"]})"),
+              HasSubstr("a.gripper.dimension[0]: expected a whole number, found \"x\""));
+  EXPECT_THAT(with(R"("gripper": {"dimension": [6]})"),
+              HasSubstr("gripper.dimension: expected from -1 to 0"));
+  EXPECT_THAT(with(R"("action_normalization": "auto")"),
+              HasSubstr("a.action_normalization: expected quantiles or released-apo, found \"auto\""));
 }
 
 }  // namespace

@@ -124,7 +124,8 @@ TEST(TextTokenizer, RefusesIdsBeyondTheVocabulary) {
               }),
               AllOf(HasSubstr("[0, 419]"), HasSubstr("found 420")));
   EXPECT_THAT(message_of<DataError>([] { small().decode({-1}); }), HasSubstr("found -1"));
-  EXPECT_THAT(message_of<DataError>([] { (void)small().piece(int64_t{1} << 40); }), HasSubstr("found 1099511627776"));
+  EXPECT_THAT(message_of<DataError>([] { (void)small().piece(int64_t{1} << 40); }),
+              HasSubstr("found 1099511627776"));
 }
 
 TEST(OpenVlaPrompt, IsBosTextAndALoneSpace) {

@@ -71,7 +71,8 @@ TEST(VocabularyActionBins, RoundTripErrorIsAtMostHalfAnInterval) {
   EXPECT_GE(error, 0.99 / 255);
 }
 
-// float32 actions are compared with double edges: the float nearest to an edge may lie on either side of it, as in numpy.
+// float32 actions are compared with double edges: the float nearest to an edge may lie on either side of it,
+// as in numpy.
 TEST(VocabularyActionBins, ComparesInDouble) {
   const VocabularyActionBins bins(32000);
   const double edge = 1 * (2.0 / 255) - 1;

@@ -44,17 +44,17 @@ void expect_near(const fs::path& one, const fs::path& other) {
     }
 }
 
-// Augmentation, prefetching threads, micro-batches and pairs: whatever makes a batch what it is. (Dropout cannot be: a
-// second policy drops what the policy drops.)
+// Augmentation, prefetching threads, micro-batches and pairs: whatever makes a batch what it is. (Dropout
+// cannot be: a second policy drops what the policy drops.)
 TEST(CachedReference, EqualsASecondPolicy) {
-  for (const auto& [type, z0] : std::vector<std::pair<ObjectiveType, Z0Estimator>>{
-           {ObjectiveType::apo, Z0Estimator::shifted_labels},
-           {ObjectiveType::apo, Z0Estimator::none},
-           {ObjectiveType::kto, Z0Estimator::mismatched},
-           {ObjectiveType::tpo, Z0Estimator::none}})
+  for (const auto& [type, z0] :
+       std::vector<std::pair<ObjectiveType, Z0Estimator>>{{ObjectiveType::apo, Z0Estimator::shifted_labels},
+                                                          {ObjectiveType::apo, Z0Estimator::none},
+                                                          {ObjectiveType::kto, Z0Estimator::mismatched},
+                                                          {ObjectiveType::tpo, Z0Estimator::none}})
     for (const int64_t micro_batch : {0, 3}) {
-      SCOPED_TRACE(concat("objective ", static_cast<int>(type), ", z0 ", static_cast<int>(z0), ", micro-batch ",
-                          micro_batch));
+      SCOPED_TRACE(concat("objective ", static_cast<int>(type), ", z0 ", static_cast<int>(z0),
+                          ", micro-batch ", micro_batch));
       const RecordedRuns runs;
       TrainingOptions options = runs.options("copy");
       options.objective.reference_kl_weight = 0;
@@ -138,7 +138,8 @@ TEST(CachedReference, SaysWhatItCannotDo) {
   options.objective.z0 = Z0Estimator::none;
   options.objective.reference_kl_weight = 0.5;
   EXPECT_THAT(message_of<ConfigError>([&] { train(options); }),
-              AllOf(HasSubstr("reference.mode: cached"), HasSubstr("objective.reference_kl_weight"), HasSubstr("found 0.5")));
+              AllOf(HasSubstr("reference.mode: cached"), HasSubstr("objective.reference_kl_weight"),
+                    HasSubstr("found 0.5")));
   EXPECT_FALSE(fs::exists(runs / "run"));
   options.objective.reference_kl_weight = 0;
   options.policy.lora = {.rank = 2, .dropout = 0.1};

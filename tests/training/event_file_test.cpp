@@ -110,7 +110,8 @@ TEST(EventFile, SaysOnceWhatAMetricIs) {
       told.push_back(metadata == parts.end() ? "" : fields(metadata->second).find(3)->second);
     }
   }
-  EXPECT_EQ(told, (std::vector<std::string>{"the KL baseline that rewards are compared with, as used (nats)", "", "", ""}));
+  EXPECT_EQ(told, (std::vector<std::string>{"the KL baseline that rewards are compared with, as used (nats)",
+                                            "", "", ""}));
 }
 
 TEST(EventFile, HoldsTheScalarsOfEachStep) {

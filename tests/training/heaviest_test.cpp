@@ -66,7 +66,8 @@ TEST(HeaviestSamples, AreOrderedByLambdaInEachGroup) {
   EXPECT_EQ(top.step, 1);
 }
 
-// Where all weigh the same: what should have been learned and is most wrong; what should be gone and is still predicted.
+// Where all weigh the same: what should have been learned and is most wrong; what should be gone and is still
+// predicted.
 TEST(HeaviestSamples, OfEqualLambdaAreOrderedAsAdaptiveWeightsWould) {
   HeaviestSamples heaviest;
   const Visits batch =
@@ -227,7 +228,8 @@ TEST(LabelsOfARun, AreWrittenBeforeTheFirstStep) {
   const json labels = read_json(runs / "run/labels.json");
   EXPECT_EQ(labels["files"], 2);
   EXPECT_EQ(labels["episodes"], 6);
-  // three episodes of 8 policy steps, K = 4 of them before the take-over, and 4 human ones; 18 demonstrated steps
+  // three episodes of 8 policy steps, K = 4 of them before the take-over, and 4 human ones; 18 demonstrated
+  // steps
   EXPECT_EQ(labels["pools"], (json{{"desirable", 18 + 12}, {"intervention", 12}, {"undesirable", 12}}));
   EXPECT_EQ(labels["batch"], (json{{"desirable", 4}, {"intervention", 2}, {"undesirable", 2}}));
   EXPECT_EQ(labels["labels"]["interactions/undesirable: before take-over"], 12);

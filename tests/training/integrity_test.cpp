@@ -108,13 +108,18 @@ TEST(ByteFlips, EachInACheckpointIsRefused) {
   const fs::path checkpoint = runs / "run/checkpoints/step-6";
   for (const std::string& file : files_in(checkpoint)) {
     const std::string whole = read_file(checkpoint / file);
-    bool is_original = true;   // the first reading
-    const testing::FlipCounts counts = testing::flip_bytes(checkpoint / file, checkpoint / file, 200, [&]() -> std::string {
-      if (std::exchange(is_original, false)) return "whole";
-      read_state(checkpoint);
-      models::check_files(checkpoint);
-      return "not noticed";
-    }, [&file](size_t byte, const std::string& what) { ADD_FAILURE() << file << ", byte " << byte << ": " << what; });
+    bool is_original = true;  // the first reading
+    const testing::FlipCounts counts = testing::flip_bytes(
+        checkpoint / file, checkpoint / file, 200,
+        [&]() -> std::string {
+          if (std::exchange(is_original, false)) return "whole";
+          read_state(checkpoint);
+          models::check_files(checkpoint);
+          return "not noticed";
+        },
+        [&file](size_t byte, const std::string& what) {
+          ADD_FAILURE() << file << ", byte " << byte << ": " << what;
+        });
     EXPECT_GT(counts.refused, 0);
     write_file_atomic(checkpoint / file, whole);
   }

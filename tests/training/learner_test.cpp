@@ -76,7 +76,8 @@ TEST(Learner, HoldsDemonstrationsAndThePolicysOwnGoodSteps) {
   const auto tokens = pair.policy.tokenize(actions);
   const at::Tensor log_policy =
                        at::log_softmax(pair.policy.score(input, tokens, nullptr).logits.whole().detach(), -1),
-                   log_reference = at::log_softmax(pair.reference.score(input, tokens, nullptr).logits.whole(), -1);
+                   log_reference =
+                       at::log_softmax(pair.reference.score(input, tokens, nullptr).logits.whole(), -1);
   const double expected = (log_reference.exp() * (log_reference - log_policy)).sum(-1).mean().item<double>();
   const BatchOutcome outcome = Learner(pair.policy, &pair.reference, options, 0, false).learn(batch);
   EXPECT_GT(expected, 1e-3);
@@ -242,8 +243,9 @@ TEST(Learner, CountsRecordedActionsBeyondTheTokens) {
       Learner(policy, nullptr, {.type = ObjectiveType::sft}, 0, false).learn(samples).num_clipped_actions, 3);
 }
 
-// Every hidden unit is tanh(100) = 1 and the head knows the end token alone, so that each of the 2 action tokens of 5
-// samples is predicted as the end token: 10 are clamped, however the batch is split. Among action tokens none is.
+// Every hidden unit is tanh(100) = 1 and the head knows the end token alone, so that each of the 2 action
+// tokens of 5 samples is predicted as the end token: 10 are clamped, however the batch is split. Among action
+// tokens none is.
 TEST(Learner, CountsPredictedTokensThatAreNoActions) {
   for (const int64_t micro_batch : {0, 2}) {
     Pair pair;

@@ -123,7 +123,8 @@ TEST(Adam, LeavesParametersWithoutGradientAlone) {
 TEST(Adam, ChangesTheVersionsOfWhatItChanges) {
   for (const std::string type : {"adamw", "adam"}) {
     for (const at::ScalarType scalar : {at::kFloat, at::kBFloat16}) {
-      at::Tensor a = at::ones({2}, scalar).set_requires_grad(true), b = at::ones({2}, scalar).set_requires_grad(true);
+      at::Tensor a = at::ones({2}, scalar).set_requires_grad(true),
+                 b = at::ones({2}, scalar).set_requires_grad(true);
       Adam optimizer({.type = type}, {{"a", a}, {"b", b}});
       a.mutable_grad() = at::ones({2}, scalar);
       const auto before = a._version(), of_b = b._version();

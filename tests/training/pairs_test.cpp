@@ -11,7 +11,8 @@ using data::Sample;
 using objective::ObjectiveType;
 using ::testing::ElementsAre;
 
-// h: human's step with the policy's action, n: human's step without, u: undesirable step before a take-over, d: other
+// h: human's step with the policy's action, n: human's step without, u: undesirable step before a take-over,
+// d: other
 Sample sample(char kind, int32_t timestep, int32_t take_over = 0, int32_t episode = 0) {
   Sample s;
   s.index = {0, episode, timestep};

@@ -417,7 +417,8 @@ TEST(Resume, ARunFromBeforeThereWasAHoldHadNone) {
   EXPECT_EQ(train(options, ExistingRun::resume).steps, 6);
 }
 
-// An adapter means nothing on other weights; the reference may come from the base (adapter) or from the past (cached).
+// An adapter means nothing on other weights; the reference may come from the base (adapter) or from the past
+// (cached).
 TEST(Resume, RefusesAnotherBaseBeneathTheAdapter) {
   for (const auto mode : {models::ReferenceMode::adapter, models::ReferenceMode::cached}) {
     const RecordedRuns runs;

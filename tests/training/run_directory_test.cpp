@@ -52,7 +52,8 @@ TEST(RunDirectory, AnotherProgramsCheckpointsAreNamedAndStay) {
   put(runs / "lerobot/wandb/log");
   const auto before = contents(runs / "lerobot");
   for (const ExistingRun existing : {ExistingRun::refuse, ExistingRun::resume, ExistingRun::overwrite})
-    EXPECT_THAT(message_of<ConfigError>([&] { train(runs.options("lerobot"), existing); }), HasSubstr("checkpoints"));
+    EXPECT_THAT(message_of<ConfigError>([&] { train(runs.options("lerobot"), existing); }),
+                HasSubstr("checkpoints"));
   EXPECT_THAT(message_of<ConfigError>([&] { train(runs.options("lerobot"), ExistingRun::resume); }),
               AllOf(HasSubstr("nothing to resume"), HasSubstr("005000")));
   EXPECT_THAT(message_of<ConfigError>([&] { train(runs.options("lerobot"), ExistingRun::overwrite); }),
@@ -63,7 +64,8 @@ TEST(RunDirectory, AnotherProgramsCheckpointsAreNamedAndStay) {
 TEST(RunDirectory, ItsOwnCheckpointsWithoutTheirMarksStay) {
   const RecordedRuns runs;
   train(saved_twice(runs, "run"));
-  for (const char* step : {"step-3", "step-6"}) ASSERT_TRUE(fs::remove(runs / "run/checkpoints" / step / "DONE"));
+  for (const char* step : {"step-3", "step-6"})
+    ASSERT_TRUE(fs::remove(runs / "run/checkpoints" / step / "DONE"));
   const auto before = contents(runs / "run");
   EXPECT_THAT(message_of<ConfigError>([&] { train(saved_twice(runs, "run"), ExistingRun::resume); }),
               AllOf(HasSubstr("step-3, step-6"), HasSubstr("DONE"), HasSubstr("nothing was removed")));
@@ -116,7 +118,8 @@ TEST(RunDirectory, ARunThatHadNoStepJustBegins) {
 TEST(RunDirectory, OverwritingStopsAtFilesOfOthers) {
   const RecordedRuns runs;
   train(saved_twice(runs, "run"));
-  for (const char* mine : {"checkpoints/best/weights", "checkpoints/step-3/notes.txt", "tensorboard/other-run"}) {
+  for (const char* mine :
+       {"checkpoints/best/weights", "checkpoints/step-3/notes.txt", "tensorboard/other-run"}) {
     put(runs / "run" / mine);
     const auto before = contents(runs / "run");
     EXPECT_THAT(message_of<ConfigError>([&] { train(saved_twice(runs, "run"), ExistingRun::overwrite); }),
@@ -142,7 +145,8 @@ TEST(RunDirectory, AnOldCheckpointGoesButForWhatOthersPutThere) {
     return std::map<std::string, double>{};
   };
   train(options, ExistingRun::refuse, hooks);
-  EXPECT_EQ(contents(runs / "run/checkpoints/step-3"), (std::map<std::string, std::string>{{"notes.txt", "theirs"}}));
+  EXPECT_EQ(contents(runs / "run/checkpoints/step-3"),
+            (std::map<std::string, std::string>{{"notes.txt", "theirs"}}));
   EXPECT_TRUE(fs::exists(runs / "run/checkpoints/step-6/DONE"));
 }
 
@@ -151,11 +155,13 @@ TEST(RunDirectory, LinksAreNotFollowed) {
   put(runs / "key", "my private key");
   fs::create_directories(runs / "a");
   fs::create_symlink(runs / "key", runs / "a/.lock");
-  EXPECT_THAT(message_of<RunError>([&] { train(runs.options("a")); }), HasSubstr(".lock: expected a writable directory: it is a link"));
+  EXPECT_THAT(message_of<RunError>([&] { train(runs.options("a")); }),
+              HasSubstr(".lock: expected a writable directory: it is a link"));
 
   fs::create_directories(runs / "b");
   fs::create_symlink(runs / "key", runs / "b/config.yaml.partial");
-  EXPECT_THAT(message_of<ConfigError>([&] { train(runs.options("b")); }), HasSubstr("in the way: config.yaml.partial"));
+  EXPECT_THAT(message_of<ConfigError>([&] { train(runs.options("b")); }),
+              HasSubstr("in the way: config.yaml.partial"));
 
   TrainingOptions longer = runs.options("c");
   longer.schedule.type = "constant";
@@ -173,7 +179,8 @@ TEST(RunDirectory, LinksAreNotFollowed) {
     fs::remove(runs / "c" / name);
     fs::rename(runs / "aside", runs / "c" / name);
   };
-  for (const char* name : {"metrics.jsonl", "samples.jsonl", "config.yaml", "labels.json", "tensorboard", "checkpoints"})
+  for (const char* name :
+       {"metrics.jsonl", "samples.jsonl", "config.yaml", "labels.json", "tensorboard", "checkpoints"})
     spoiled(name);
   EXPECT_EQ(read_file(runs / "key"), "my private key");
   EXPECT_EQ(contents(runs / "outside"), (std::map<std::string, std::string>{{"kept", "theirs"}}));

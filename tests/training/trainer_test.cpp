@@ -44,9 +44,9 @@ TEST(Train, WritesWhatARunPromises) {
 
   EXPECT_EQ(result.steps, 6);
   EXPECT_EQ(result.checkpoint, runs / "run/checkpoints/step-6");
-  EXPECT_THAT(names_in(runs / "run"), ElementsAre(".lock", "apo-manifest.json", "checkpoints", "config.yaml", "heaviest",
-                                                  "heaviest_samples.json", "labels.json", "metrics.jsonl",
-                                                  "samples.jsonl", "tensorboard"));
+  EXPECT_THAT(names_in(runs / "run"), ElementsAre(".lock", "apo-manifest.json", "checkpoints", "config.yaml",
+                                                  "heaviest", "heaviest_samples.json", "labels.json",
+                                                  "metrics.jsonl", "samples.jsonl", "tensorboard"));
   EXPECT_THAT(names_in(runs / "run/checkpoints"), ElementsAre("latest", "step-4", "step-6"));
   EXPECT_EQ(fs::read_symlink(runs / "run/checkpoints/latest"), "step-6");
   EXPECT_THAT(names_in(result.checkpoint),
@@ -93,7 +93,8 @@ TEST(Train, WritesWhatARunPromises) {
   std::vector<std::string> names{"step"};
   for (const MetricInfo& metric : metric_list()) names.emplace_back(metric.name);
   std::vector<std::string> written;
-  const auto first_line = nlohmann::ordered_json::parse(read_file(runs / "run/metrics.jsonl").substr(0, read_file(runs / "run/metrics.jsonl").find('\n')));
+  const auto first_line = nlohmann::ordered_json::parse(
+      read_file(runs / "run/metrics.jsonl").substr(0, read_file(runs / "run/metrics.jsonl").find('\n')));
   for (const auto& [name, value] : first_line.items()) written.push_back(name);
   EXPECT_EQ(written, names);
   EXPECT_EQ(result.metrics.at("loss"), metrics[5]["loss"]);

@@ -12,14 +12,14 @@
 
 namespace apo::audit {
 
-/// `note`: worth knowing. `warning`: training runs, but probably not as meant. `error`: training refuses or learns
-/// nonsense.
+/// `note`: worth knowing. `warning`: training runs, but probably not as meant. `error`: training refuses or
+/// learns nonsense.
 enum class Severity { note, warning, error };
 std::string_view to_string(Severity severity);
 
 struct Finding {
   Severity severity = Severity::note;
-  std::string message;   ///< what, how often, and where first
+  std::string message;  ///< what, how often, and where first
 };
 
 /// One question and what was found.
@@ -37,15 +37,15 @@ struct Validation {
 
 /// What the policy that is to learn looks at. Without anything: a fresh policy's defaults.
 struct PolicyInputs {
-  std::vector<std::string> cameras;      ///< policy.cameras; empty: all of the first episode
-  std::vector<std::string> state_keys;   ///< policy.state_keys
-  /// policy.checkpoint is given: it brings cameras and states of its own, which are not known here, so that what differs
-  /// from episode to episode is a warning unless `cameras` and `state_keys` name it.
+  std::vector<std::string> cameras;     ///< policy.cameras; empty: all of the first episode
+  std::vector<std::string> state_keys;  ///< policy.state_keys
+  /// policy.checkpoint is given: it brings cameras and states of its own, which are not known here, so that
+  /// what differs from episode to episode is a warning unless `cameras` and `state_keys` name it.
   bool of_checkpoint = false;
-  std::string unreadable = {};           ///< why nothing is known of the checkpoint that is given
-  std::optional<tokenizers::VectorStatistics> action = {};   ///< what the checkpoint normalises actions by
-  config::GripperOptions gripper = {};           ///< of the policy's actions
-  int64_t image_size = 0;                ///< square pictures that it sees; 0: not known
+  std::string unreadable = {};  ///< why nothing is known of the checkpoint that is given
+  std::optional<tokenizers::VectorStatistics> action = {};  ///< what the checkpoint normalises actions by
+  config::GripperOptions gripper = {};                      ///< of the policy's actions
+  int64_t image_size = 0;                                   ///< square pictures that it sees; 0: not known
   /// The words of an instruction that the checkpoint never learned; unset: not known.
   std::function<std::vector<std::string>(const std::string& instruction)> unknown_words = nullptr;
 };
@@ -54,9 +54,10 @@ struct PolicyInputs {
 /// step: what the check "policy" of `validate` finds. Nothing without `inputs.action`.
 std::vector<Finding> compare_with_policy(const data::Dataset& dataset, const PolicyInputs& inputs);
 
-/// Goes through every source of `options` once, in memory that does not grow with their size, and reads on behind what
-/// cannot be read. `pools_needed`: an empty pool with a positive share is an error as for apo-train (with a config),
-/// else a note. What `inputs` needs and some episode lacks is an error; what nobody uses may differ (a note).
+/// Goes through every source of `options` once, in memory that does not grow with their size, and reads on
+/// behind what cannot be read. `pools_needed`: an empty pool with a positive share is an error as for
+/// apo-train (with a config), else a note. What `inputs` needs and some episode lacks is an error; what
+/// nobody uses may differ (a note).
 ///
 /// Checks  readable, shapes (action size, cameras, states), pictures, lengths, duplicates, totals, hashes,
 ///         finite, range, spread (q01 = q99), units, signs, constant (the policy's own actions), policy (the

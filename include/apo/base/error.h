@@ -64,8 +64,8 @@ void append_item(std::string& list, std::string_view separator, const Pieces&...
 }  // namespace apo
 
 /// Throws `apo::Kind` with the streamed pieces unless `condition` holds.
-#define APO_CHECK(Kind, condition, ...)                          \
-  do {                                                           \
+#define APO_CHECK(Kind, condition, ...)                              \
+  do {                                                               \
     if (!(condition)) throw ::apo::Kind(::apo::concat(__VA_ARGS__)); \
   } while (false)
 

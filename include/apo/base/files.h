@@ -1,4 +1,5 @@
-// Files that are whole or absent: atomic writes, directories committed with a DONE mark, one process a directory.
+// Files that are whole or absent: atomic writes, directories committed with a DONE mark, one process a
+// directory.
 #pragma once
 
 #include <filesystem>
@@ -26,7 +27,8 @@ bool is_whole_directory(const std::filesystem::path& path);
 /// Holds a directory for this process (an advisory lock on `path`/.lock) until destroyed.
 class DirectoryLock {
  public:
-  /// Creates the directory if needed. RunError if another process holds it, naming its pid, or it is not writable.
+  /// Creates the directory if needed. RunError if another process holds it, naming its pid, or it is not
+  /// writable.
   explicit DirectoryLock(const std::filesystem::path& path);
   ~DirectoryLock();
   DirectoryLock(const DirectoryLock&) = delete;

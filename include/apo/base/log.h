@@ -1,4 +1,5 @@
-// What the programs tell their user while they run. On a terminal: colors and a progress bar; in a file: lines.
+// What the programs tell their user while they run. On a terminal: colors and a progress bar; in a file:
+// lines.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +33,8 @@ void log_error(const Pieces&... pieces) {
   log_line(LogLevel::error, concat(pieces...));
 }
 
-/// Shows how far a long piece of work is: a bar that redraws itself when stderr is a terminal, otherwise a plain
-/// line at most every `seconds_between_lines`.
+/// Shows how far a long piece of work is: a bar that redraws itself when stderr is a terminal, otherwise a
+/// plain line at most every `seconds_between_lines`.
 class Progress {
  public:
   Progress(std::string what, int64_t total, double seconds_between_lines = 10);

@@ -1,6 +1,6 @@
-// Logits as whoever reads them sees them: a tensor, or the last hidden states and the head that makes rows of logits of
-// them when they are read. A vocabulary of 257,152 makes a tensor of B = 8 and T = 60 half a gigabyte, and a loss needs
-// four of them; read piece by piece none is ever whole.
+// Logits as whoever reads them sees them: a tensor, or the last hidden states and the head that makes rows of
+// logits of them when they are read. A vocabulary of 257,152 makes a tensor of B = 8 and T = 60 half a
+// gigabyte, and a loss needs four of them; read piece by piece none is ever whole.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,9 +13,9 @@ namespace apo {
 
 class Logits {
  public:
-  /// [..., C] hidden states to [..., V] logits; differentiable. It runs when the logits are read and again in the backward
-  /// pass, chooses its precision itself (whatever autocast says there) and must not draw at random; what it refers to must
-  /// live until then.
+  /// [..., C] hidden states to [..., V] logits; differentiable. It runs when the logits are read and again in
+  /// the backward pass, chooses its precision itself (whatever autocast says there) and must not draw at
+  /// random; what it refers to must live until then.
   using Head = std::function<at::Tensor(const at::Tensor& hidden)>;
   /// Logits of at most so many bytes are made at once, all others in pieces of at most that size.
   static constexpr int64_t kPieceBytes = int64_t{64} << 20;
@@ -40,7 +40,7 @@ class Logits {
 
   /// Some of the rows, while they are read.
   struct Piece {
-    at::Tensor logits;      ///< [B, T, V], or [1, n, V] of the rows begin..end-1 of B · T
+    at::Tensor logits;  ///< [B, T, V], or [1, n, V] of the rows begin..end-1 of B · T
     int64_t begin = 0, end = 0;
     bool whole = true;      ///< all rows, in their own shape
     bool repeated = false;  ///< made once more, for the backward pass
@@ -49,8 +49,8 @@ class Logits {
     /// These rows of other logits of the same shape.
     at::Tensor of(const Logits& others) const;
   };
-  /// What `reading` makes of each piece ([..., B, T] or [..., 1, n]), put together: [..., B, T]. Of logits in pieces nothing
-  /// is kept for the backward pass but the hidden states; the reading runs again then.
+  /// What `reading` makes of each piece ([..., B, T] or [..., 1, n]), put together: [..., B, T]. Of logits in
+  /// pieces nothing is kept for the backward pass but the hidden states; the reading runs again then.
   ///
   /// Gradient  to the logits, or the hidden states and all that trains in the head
   at::Tensor read(const std::function<at::Tensor(const Piece&)>& reading) const;
@@ -65,10 +65,12 @@ class Logits {
   int64_t piece_bytes_ = kPieceBytes;
 };
 
-/// What a policy says of given answers to its observations: logits at the positions that predict their tokens.
+/// What a policy says of given answers to its observations: logits at the positions that predict their
+/// tokens.
 struct Score {
-  Logits logits{};             ///< [B, T, V] float32, teacher-forced on the answers' tokens
-  Logits mismatched_logits{};  ///< [B, T', V] float32, teacher-forced on a second answer's; undefined without one
+  Logits logits{};  ///< [B, T, V] float32, teacher-forced on the answers' tokens
+  /// [B, T', V] float32, teacher-forced on a second answer's; undefined without one
+  Logits mismatched_logits{};
 };
 
 }  // namespace apo

@@ -1,5 +1,5 @@
-// Every number that training writes for a step, once: what records, TensorBoard, the report, the docs and several ranks
-// know of it.
+// Every number that training writes for a step, once: what records, TensorBoard, the report, the docs and
+// several ranks know of it.
 #pragma once
 
 #include <span>
@@ -23,8 +23,8 @@ struct MetricInfo {
   std::string_view unit;     ///< empty: a number of things, or none
   std::string_view meaning;  ///< one line
   Reduction reduction;
-  std::string_view panel;    ///< title of the report's chart; empty: none of its own
-  std::string_view curve;    ///< its name there
+  std::string_view panel;  ///< title of the report's chart; empty: none of its own
+  std::string_view curve;  ///< its name there
 };
 
 /// In the order of metrics.jsonl, after "step".

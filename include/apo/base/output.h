@@ -12,8 +12,8 @@ namespace apo {
 
 /// What an earlier file must be to be replaced.
 struct OutputKind {
-  std::string name;                                ///< "the label lines of apo-data label"
-  std::function<bool(std::string_view)> is_this;   ///< by the first bytes of the file, 64 KiB at most
+  std::string name;                               ///< "the label lines of apo-data label"
+  std::function<bool(std::string_view)> is_this;  ///< by the first bytes of the file, 64 KiB at most
 };
 /// JSON objects, one a line, of which the first has this key.
 OutputKind json_lines(const std::string& name, const std::string& key);

@@ -1,4 +1,5 @@
-// Random streams by name: each consumer has its own, derived from one seed, so that adding one disturbs no other.
+// Random streams by name: each consumer has its own, derived from one seed, so that adding one disturbs no
+// other.
 #pragma once
 
 #include <cstdint>

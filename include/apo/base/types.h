@@ -38,14 +38,15 @@ struct TakeOver {
 /// One recorded timestep.
 struct Step {
   Observation observation;
-  Action action;                                   ///< what was executed
-  ActionSource source = ActionSource::policy;      ///< who chose it
-  std::optional<Action> policy_action;             ///< what the policy wanted while a human acted
-  /// How many steps before this one the policy was asked for what it wanted here; 0: in this one. Nothing: not asked, or
-  /// not known.
+  Action action;                               ///< what was executed
+  ActionSource source = ActionSource::policy;  ///< who chose it
+  std::optional<Action> policy_action;         ///< what the policy wanted while a human acted
+  /// How many steps before this one the policy was asked for what it wanted here; 0: in this one. Nothing:
+  /// not asked, or not known.
   std::optional<int64_t> decision_offset;
-  std::optional<bool> desirable;                   ///< an explicit label from the file; wins over the K-step rule
-  std::optional<TakeOver> take_over = {};          ///< at the human's first step: why, where that is recorded
+  /// an explicit label from the file; wins over the K-step rule
+  std::optional<bool> desirable;
+  std::optional<TakeOver> take_over = {};  ///< at the human's first step: why, where that is recorded
   float reward = 0;
   bool done = false;
 };
@@ -54,8 +55,8 @@ struct Step {
 struct Episode {
   std::string instruction;
   std::vector<Step> steps;
-  std::optional<bool> success;                     ///< absent: the file does not say
-  std::string outcome;                             ///< free text, e.g. "success", "timeout", "wrong object"
+  std::optional<bool> success;  ///< absent: the file does not say
+  std::string outcome;          ///< free text, e.g. "success", "timeout", "wrong object"
 };
 
 }  // namespace apo

@@ -1,10 +1,13 @@
-// Options are plain structs; `visit` names each field once, and reading, overriding, printing and describing follow.
+// Options are plain structs; `visit` names each field once, and reading, overriding, printing and describing
+// follow.
 //
 //   struct AdamOptions {
 //     double learning_rate = 1e-3;
-//     void visit(config::Visitor& v) { v("learning_rate", learning_rate, "step size, > 0", config::positive()); }
+//     void visit(config::Visitor& v) { v("learning_rate", learning_rate, "step size, > 0",
+//     config::positive()); }
 //   };
-//   auto options = config::load<AdamOptions>(config::Document::from_file("run.yaml", {"learning_rate=3e-4"}));
+//   auto options = config::load<AdamOptions>(config::Document::from_file("run.yaml",
+//   {"learning_rate=3e-4"}));
 //
 // An unknown key is an error that names file and line and suggests the nearest valid key.
 #pragma once
@@ -23,7 +26,8 @@
 
 namespace apo::config {
 
-/// The accepted range of a number; both ends belong to it unless `open_min`. Infinities only where `infinite`.
+/// The accepted range of a number; both ends belong to it unless `open_min`. Infinities only where
+/// `infinite`.
 struct Range {
   std::optional<double> min, max;
   bool open_min = false;
@@ -48,7 +52,15 @@ concept NamedEnum = std::is_enum_v<E> && requires(E e) {
 
 class Visitor;
 template <class T>
-concept Visitable = requires(T& t, Visitor& v) { t.visit(v); };
+concept Visitable = requires(T& t, Visitor& v) {
+  t.visit(v);
+};
+
+/// What a range applies to.
+template <class T>
+concept Number = std::same_as<T, int64_t> || std::same_as<T, double> ||
+    std::same_as<T, std::optional<int64_t>> || std::same_as<T, std::optional<double>> ||
+    std::same_as<T, std::vector<int64_t>> || std::same_as<T, std::vector<double>>;
 
 /// Walks the fields of an options struct. `doc` says meaning, unit, and what growing it does, in one line.
 class Visitor {
@@ -56,23 +68,11 @@ class Visitor {
   virtual ~Visitor() = default;
 
   void operator()(std::string_view name, bool& value, std::string_view doc) { scalar(name, value, doc); }
-  void operator()(std::string_view name, int64_t& value, std::string_view doc, Range range = {}) {
-    scalar(name, value, doc, range);
+  void operator()(std::string_view name, std::string& value, std::string_view doc) {
+    scalar(name, value, doc);
   }
-  void operator()(std::string_view name, double& value, std::string_view doc, Range range = {}) {
-    scalar(name, value, doc, range);
-  }
-  void operator()(std::string_view name, std::string& value, std::string_view doc) { scalar(name, value, doc); }
-  void operator()(std::string_view name, std::optional<int64_t>& value, std::string_view doc, Range range = {}) {
-    scalar(name, value, doc, range);
-  }
-  void operator()(std::string_view name, std::optional<double>& value, std::string_view doc, Range range = {}) {
-    scalar(name, value, doc, range);
-  }
-  void operator()(std::string_view name, std::vector<double>& value, std::string_view doc, Range range = {}) {
-    scalar(name, value, doc, range);
-  }
-  void operator()(std::string_view name, std::vector<int64_t>& value, std::string_view doc, Range range = {}) {
+  template <Number T>
+  void operator()(std::string_view name, T& value, std::string_view doc, Range range = {}) {
     scalar(name, value, doc, range);
   }
   void operator()(std::string_view name, std::vector<std::string>& value, std::string_view doc) {
@@ -95,8 +95,8 @@ class Visitor {
     for (const auto& [candidate, label] : enum_names(value))
       if (label == text) value = candidate;
   }
-  /// A file or directory. In YAML relative to the config file, in `--set` relative to the working directory; after
-  /// reading it is absolute. Empty stays empty.
+  /// A file or directory. In YAML relative to the config file, in `--set` relative to the working directory;
+  /// after reading it is absolute. Empty stays empty.
   void path(std::string_view name, std::string& value, std::string_view doc) { path_field(name, value, doc); }
   /// A section that belongs elsewhere: an error unless it is left out or empty. `why` ends the sentence
   /// "expected no such section where ...".
@@ -117,15 +117,20 @@ class Visitor {
   virtual void scalar(std::string_view name, int64_t& value, std::string_view doc, Range range) = 0;
   virtual void scalar(std::string_view name, double& value, std::string_view doc, Range range) = 0;
   virtual void scalar(std::string_view name, std::string& value, std::string_view doc) = 0;
-  virtual void scalar(std::string_view name, std::optional<int64_t>& value, std::string_view doc, Range range) = 0;
-  virtual void scalar(std::string_view name, std::optional<double>& value, std::string_view doc, Range range) = 0;
-  virtual void scalar(std::string_view name, std::vector<double>& value, std::string_view doc, Range range) = 0;
-  virtual void scalar(std::string_view name, std::vector<int64_t>& value, std::string_view doc, Range range) = 0;
+  virtual void scalar(std::string_view name, std::optional<int64_t>& value, std::string_view doc,
+                      Range range) = 0;
+  virtual void scalar(std::string_view name, std::optional<double>& value, std::string_view doc,
+                      Range range) = 0;
+  virtual void scalar(std::string_view name, std::vector<double>& value, std::string_view doc,
+                      Range range) = 0;
+  virtual void scalar(std::string_view name, std::vector<int64_t>& value, std::string_view doc,
+                      Range range) = 0;
   virtual void scalar(std::string_view name, std::vector<std::string>& value, std::string_view doc) = 0;
   virtual void one_of(std::string_view name, std::string& value, std::span<const std::string_view> choices,
                       std::string_view doc) = 0;
   virtual void path_field(std::string_view name, std::string& value, std::string_view doc) = 0;
-  virtual void section(std::string_view name, std::string_view doc, const std::function<void(Visitor&)>& visit) = 0;
+  virtual void section(std::string_view name, std::string_view doc,
+                       const std::function<void(Visitor&)>& visit) = 0;
   virtual void list(std::string_view name, std::string_view doc, size_t size,
                     const std::function<void(size_t)>& resize,
                     const std::function<void(size_t, Visitor&)>& visit_element) = 0;
@@ -135,13 +140,14 @@ using VisitFunction = std::function<void(Visitor&)>;
 
 /// A YAML text with its overrides applied, ready to be read into structs.
 ///
-/// `extends: FILE` (relative to the text's own file, or the name of a shipped config) on the top level says that everything FILE says holds too, where
-/// the text does not say otherwise: key by key; lists win whole, and an empty section takes its defaults. FILE may extend
-/// another. Relative paths stay relative to the file that they are written in.
+/// `extends: FILE` (relative to the text's own file, or the name of a shipped config) on the top level says
+/// that everything FILE says holds too, where the text does not say otherwise: key by key; lists win whole,
+/// and an empty section takes its defaults. FILE may extend another. Relative paths stay relative to the file
+/// that they are written in.
 class Document {
  public:
-  /// `overrides` are "key.path=value" with YAML values ("data.expert=[{path: demos}]"); later ones win. A numeric part
-  /// addresses a list's element ("data.expert.0.limit=5").
+  /// `overrides` are "key.path=value" with YAML values ("data.expert=[{path: demos}]"); later ones win. A
+  /// numeric part addresses a list's element ("data.expert.0.limit=5").
   /// With `base`, relative paths are relative to it instead of the file's directory.
   /// ConfigError naming file and line for an unreadable file or bad YAML (duplicate keys included).
   static Document from_file(const std::filesystem::path& path, const std::vector<std::string>& overrides = {},
@@ -152,8 +158,8 @@ class Document {
   ~Document();
   Document(Document&&) noexcept;
 
-  /// Fills the visited struct. ConfigError naming file, line and key for an unknown key (with the nearest valid
-  /// one), a wrong type, or a value out of range. Keys that are absent keep their defaults.
+  /// Fills the visited struct. ConfigError naming file, line and key for an unknown key (with the nearest
+  /// valid one), a wrong type, or a value out of range. Keys that are absent keep their defaults.
   void read(const VisitFunction& visit) const;
 
  private:
@@ -180,10 +186,12 @@ std::string print(T value, bool comments = false) {
 std::vector<std::string> differences(const VisitFunction& a, const VisitFunction& b);
 template <Visitable T>
 std::vector<std::string> differences(T a, T b) {
-  return differences(VisitFunction([&a](Visitor& v) { a.visit(v); }), VisitFunction([&b](Visitor& v) { b.visit(v); }));
+  return differences(VisitFunction([&a](Visitor& v) { a.visit(v); }),
+                     VisitFunction([&b](Visitor& v) { b.visit(v); }));
 }
 
-/// The entry of `candidates` nearest to `word` by edit distance, if any is near enough to be a slip of the finger.
+/// The entry of `candidates` nearest to `word` by edit distance, if any is near enough to be a slip of the
+/// finger.
 std::optional<std::string> nearest(std::string_view word, const std::vector<std::string>& candidates);
 
 }  // namespace apo::config

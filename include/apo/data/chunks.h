@@ -10,16 +10,17 @@
 
 namespace apo::data {
 
-/// The actions from step `timestep` on, at most `horizon` of them. A chunk stops where the episode ends, where somebody else
-/// acts (what a human did after a take-over is no answer of the policy's), and where the next step's label says otherwise
-/// (undesirable instead of desirable, or skipped): all of its steps may be learned from as the first one is.
+/// The actions from step `timestep` on, at most `horizon` of them. A chunk stops where the episode ends,
+/// where somebody else acts (what a human did after a take-over is no answer of the policy's), and where the
+/// next step's label says otherwise (undesirable instead of desirable, or skipped): all of its steps may be
+/// learned from as the first one is.
 ///
 /// Shapes  returns [1 to horizon][A]; `steps` are the episode's labels
 ActionChunk chunk_from(const EpisodeRecord& episode, std::span<const LabelledStep> steps, int64_t timestep,
                        int64_t horizon);
 
-/// What the policy wanted from step `timestep` on while a human acted: up to the first step in which nothing of that is
-/// recorded, or the policy acts again. Empty if there is nothing of `timestep`.
+/// What the policy wanted from step `timestep` on while a human acted: up to the first step in which nothing
+/// of that is recorded, or the policy acts again. Empty if there is nothing of `timestep`.
 ActionChunk wanted_chunk_from(const EpisodeRecord& episode, int64_t timestep, int64_t horizon);
 
 }  // namespace apo::data

@@ -23,12 +23,12 @@ using config::GripperOptions;
 
 /// One entry of `data.expert` or `data.interactions`.
 struct SourceOptions {
-  std::string path;                                       ///< FILE, DIR (its *.hdf5, *.h5, sorted) or GLOB
+  std::string path;  ///< FILE, DIR (its *.hdf5, *.h5, sorted) or GLOB
   TrajectoryFormat format = TrajectoryFormat::automatic;
-  std::string instruction = {};                           ///< overrides the file's
-  int64_t limit = 0;                                      ///< first so many episodes of each file; 0 = all
+  std::string instruction = {};  ///< overrides the file's
+  int64_t limit = 0;             ///< first so many episodes of each file; 0 = all
   ImageOrientation image_orientation = ImageOrientation::automatic;
-  GripperOptions gripper = {};                            ///< where it is in an action, and how it is coded
+  GripperOptions gripper = {};  ///< where it is in an action, and how it is coded
   void visit(config::Visitor& v);
 };
 
@@ -41,9 +41,9 @@ struct PoolOptions {
 };
 
 struct LoaderOptions {
-  int64_t workers = 1;    ///< threads that read and augment ahead; 0 = in the caller
-  int64_t prefetch = 4;   ///< batches prepared ahead
-  bool cache = true;      ///< keep decoded pictures in memory (small data sets: fast; large ones: turn off)
+  int64_t workers = 1;   ///< threads that read and augment ahead; 0 = in the caller
+  int64_t prefetch = 4;  ///< batches prepared ahead
+  bool cache = true;     ///< keep decoded pictures in memory (small data sets: fast; large ones: turn off)
   void visit(config::Visitor& v);
 };
 
@@ -90,19 +90,20 @@ struct StepIndex {
 /// One labelled step, ready to be learned from.
 struct Sample {
   StepIndex index;
-  Observation observation;               ///< pictures as recorded, or prepared and augmented by the loader
-  ActionChunk actions;                   ///< [1 to H][A] of the chunk from this step on (chunks.h)
+  Observation observation;  ///< pictures as recorded, or prepared and augmented by the loader
+  ActionChunk actions;      ///< [1 to H][A] of the chunk from this step on (chunks.h)
   ActionSource source = ActionSource::expert;
   bool desirable = true;
-  std::vector<float> dimension_credit;   ///< [A]; empty = all one
-  ActionChunk policy_actions;            ///< the same of what the policy wanted while the human acted; empty = not recorded
-  int32_t take_over_number = -1;         ///< as LabelledStep's
+  std::vector<float> dimension_credit;  ///< [A]; empty = all one
+  /// the same of what the policy wanted while the human acted; empty = not recorded
+  ActionChunk policy_actions;
+  int32_t take_over_number = -1;  ///< as LabelledStep's
 };
 
 /// What a take-over compares: the policy's last steps before it and the human's steps after it.
 struct SegmentPair {
-  std::vector<StepIndex> preferred;   ///< the human's kept steps until control is handed back
-  std::vector<StepIndex> rejected;    ///< the undesirable steps that led to the take-over
+  std::vector<StepIndex> preferred;  ///< the human's kept steps until control is handed back
+  std::vector<StepIndex> rejected;   ///< the undesirable steps that led to the take-over
 };
 
 enum class Pool { desirable, intervention, undesirable };
@@ -117,8 +118,8 @@ class Dataset {
   const std::vector<StepIndex>& pool(Pool pool) const;
   /// One pair for each take-over that has both sides, in the order of the files.
   std::vector<SegmentPair> segment_pairs() const;
-  /// Steps by "label: reason" for each kind of source: "expert/desirable: demonstration", "interactions/...", as
-  /// count_labels.
+  /// Steps by "label: reason" for each kind of source: "expert/desirable: demonstration", "interactions/...",
+  /// as count_labels.
   const LabelCounts& counts() const;
   /// DataError naming the source, its counts and the filter if filters leave out more than
   /// data.filter.max_share of the steps of a source that would be imitated.

@@ -41,21 +41,23 @@ std::span<const std::pair<LabelWindow, std::string_view>> enum_names(LabelWindow
 inline constexpr std::array<std::string_view, 2> kReasonsOfTime{"out of patience", "stuck"};
 
 struct LabelOptions {
-  int64_t steps_before_intervention = 10;                  ///< K
+  int64_t steps_before_intervention = 10;  ///< K
   LabelWindow window = LabelWindow::steps;
-  int64_t max_window = 20;   ///< of `onset`: no window is longer
+  int64_t max_window = 20;                            ///< of `onset`: no window is longer
   std::vector<std::string> undesirable_reasons = {};  ///< that make negatives; empty: all but kReasonsOfTime
-  FailedEpisodes failed_episodes = FailedEpisodes::drop;   ///< steps after the last intervention of a failed episode
-  FailedDemonstrations failed_demonstrations = FailedDemonstrations::drop;   ///< of expert sources
-  int64_t credit_actions = 3;   ///< dimension credit: the human's first so many actions of a take-over are averaged
+  /// steps after the last intervention of a failed episode
+  FailedEpisodes failed_episodes = FailedEpisodes::drop;
+  FailedDemonstrations failed_demonstrations = FailedDemonstrations::drop;  ///< of expert sources
+  /// dimension credit: the human's first so many actions of a take-over are averaged
+  int64_t credit_actions = 3;
   void visit(config::Visitor& v);
 };
 
 /// What is imitated: steps that a filter leaves out are in neither the desirable nor the intervention pool.
 struct FilterOptions {
-  double max_abs_action = 1.0;   ///< a step with a larger |a| in any dimension is out of range
-  double min_motion = 0.05;      ///< idle: Σ|a| without the gripper is smaller, and the gripper stays
-  double max_share = 0.9;        ///< of a source's steps; more is refused (Dataset::expect_enough_kept)
+  double max_abs_action = 1.0;  ///< a step with a larger |a| in any dimension is out of range
+  double min_motion = 0.05;     ///< idle: Σ|a| without the gripper is smaller, and the gripper stays
+  double max_share = 0.9;       ///< of a source's steps; more is refused (Dataset::expect_enough_kept)
   void visit(config::Visitor& v);
 };
 
@@ -67,26 +69,28 @@ std::span<const std::pair<DataCompatibility, std::string_view>> enum_names(DataC
 
 /// All that decides the labels of an episode beside the episode.
 struct LabelRules {
-  bool is_expert = false;               ///< demonstrations: every step that is kept is desirable
+  bool is_expert = false;  ///< demonstrations: every step that is kept is desirable
   LabelOptions labels = {};
   FilterOptions filter = {};
   DataCompatibility compatibility = DataCompatibility::paper;
-  config::GripperOptions gripper = {};          ///< its dimensions do not move the robot
+  config::GripperOptions gripper = {};  ///< its dimensions do not move the robot
 };
 
 struct LabelledStep {
   StepLabel label = StepLabel::skipped;
   std::string reason;  ///< why, in short: "before take-over", "before take-over, stuck", "idle"
-  std::vector<float> dimension_credit; ///< [A] in [0, 1]; empty = all one (no human action known)
-  bool filtered = false;               ///< would be imitated, but a filter leaves it out
-  bool take_over = false;              ///< the human's first step of an intervention
-  int32_t take_over_number = -1;       ///< the episode's take-over (0, 1, ..) that a step before it leads to, and that a
-                                       ///< human's step belongs to; -1: neither
+  std::vector<float> dimension_credit;  ///< [A] in [0, 1]; empty = all one (no human action known)
+  bool filtered = false;                ///< would be imitated, but a filter leaves it out
+  bool take_over = false;               ///< the human's first step of an intervention
+  /// the episode's take-over (0, 1, ..) that a step before it leads to, and that a
+  int32_t take_over_number = -1;
+  ///< human's step belongs to; -1: neither
   bool no_negatives = false;  ///< at a take-over: nothing before it is undesirable, for its recorded reason
-  bool window_cut_short = false;       ///< at another take-over: fewer than K policy steps came before it
-  int32_t window_steps = 0;            ///< at a take-over: policy steps before it that its window holds
-  bool onset_not_found = false;        ///< at a take-over, with `onset`: the correction has no direction, K it is
-  bool nothing_to_imitate = false;     ///< at a take-over: no human step of it is in the intervention pool
+  bool window_cut_short = false;  ///< at another take-over: fewer than K policy steps came before it
+  int32_t window_steps = 0;       ///< at a take-over: policy steps before it that its window holds
+  /// at a take-over, with `onset`: the correction has no direction, K it is
+  bool onset_not_found = false;
+  bool nothing_to_imitate = false;  ///< at a take-over: no human step of it is in the intervention pool
   /// Would be imitated if there were no filters.
   bool is_imitable() const {
     return filtered || label == StepLabel::desirable || label == StepLabel::intervention;
@@ -109,11 +113,13 @@ struct LabelledStep {
 /// recorded reason held already. A take-over without a recorded reason, or with an empty one, makes
 /// negatives.
 /// With `window: onset` the K steps above are those since the mistake began: going back from the take-over, a
-/// step belongs to it while its action goes against the human's first `credit_actions` ones (their mean, without
-/// the gripper; a negative scalar product), or is nearer to what the policy wanted there, where that is recorded.
-/// One step in between that does neither ends nothing. Steps at which the take-over's recorded reason held belong
-/// to it, too. One step at least, `max_window` at most. A human who moves less than `min_motion` gives no
-/// direction: then it is the last K steps (`onset_not_found`). A window found so is cut short only if it is empty.
+/// step belongs to it while its action goes against the human's first `credit_actions` ones (their mean,
+/// without the gripper; a negative scalar product), or is nearer to what the policy wanted there, where that
+/// is recorded.
+/// One step in between that does neither ends nothing. Steps at which the take-over's recorded reason held
+/// belong to it, too. One step at least, `max_window` at most. A human who moves less than `min_motion` gives
+/// no direction: then it is the last K steps (`onset_not_found`). A window found so is cut short only if it
+/// is empty.
 /// An explicit label takes its step's place in the count of K, that of being neither as well; an explicitly
 /// desirable human step stays in the intervention pool. `undesirable-tail`: of a failed episode's policy
 /// steps after the last intervention, the last K become undesirable and the others are dropped.
@@ -122,7 +128,8 @@ struct LabelledStep {
 /// With `released_code` the filters come first, and "recorded" above reads "kept": a human who does not move
 /// takes nothing over; reasons are looked at only where `undesirable_reasons` names any.
 /// Source  APO paper, section on preference labels; released dataset/balance_apo_dataset.py.
-/// Differs the released code reaches over the episode's start and into expert data; here never. Windows cut short
+/// Differs the released code reaches over the episode's start and into expert data; here never. Windows cut
+/// short
 ///         by that are counted by `count_labels`.
 std::vector<LabelledStep> label_episode(const EpisodeRecord& episode, const LabelRules& rules);
 
@@ -131,7 +138,8 @@ bool gripper_differs(const Action& before, const Action& action, std::span<const
 
 /// Counts by "label: reason" over episodes, for reports; beside them "take-over: whole window",
 /// "take-over: window cut short", "take-over: no negatives" and "take-over: nothing to imitate" count
-/// take-overs, which are no label (the last counts some of the others again, as "take-over: onset not found" does).
+/// take-overs, which are no label (the last counts some of the others again, as "take-over: onset not found"
+/// does).
 using LabelCounts = std::map<std::string, int64_t>;
 void count_labels(std::span<const LabelledStep> steps, LabelCounts& counts);
 

@@ -14,7 +14,7 @@ namespace apo::data {
 struct Batch {
   int64_t position = 0;
   std::vector<Sample> samples;
-  double data_seconds = 0;   ///< how long the caller waited for it
+  double data_seconds = 0;  ///< how long the caller waited for it
 };
 
 /// Produces batches position, position + 1, ... Threads only change when, never what: augmentation depends on

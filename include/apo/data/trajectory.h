@@ -25,24 +25,35 @@ namespace apo::data {
 
 /// How a file is laid out. `automatic` looks inside.
 ///
-/// libero    pictures bottom row first, unless the attribute macros_image_convention says otherwise; the instruction is
-///           in problem_info, or else in the file's name. Files that were replayed without their idle steps have no
-///           attributes at all and are known by their arrays (robot_states, obs/agentview_rgb).
+/// libero    pictures bottom row first, unless the attribute macros_image_convention says otherwise; the
+///           instruction is in problem_info, or else in the file's name. Files that were replayed without
+///           their idle steps have no attributes at all and are known by their arrays (robot_states,
+///           obs/agentview_rgb).
 /// mimicgen  robomimic's with datagen_info; rewards, dones and next_obs may be missing.
-/// sirius    robomimic's with action_modes (-1 demonstration, 0 policy, 1 intervention; floating-point, too) and
-///           perhaps intv_labels, whose -10 (before an intervention) is read as an explicit undesirable label.
+/// sirius    robomimic's with action_modes (-1 demonstration, 0 policy, 1 intervention; floating-point, too)
+///           and perhaps intv_labels, whose -10 (before an intervention) is read as an explicit undesirable
+///           label.
 /// In all of them but sirius, arrays such as interventions, policy_acting, user_acting, intervention or
 /// intervene_flag say who acted. Pictures may be uint8 or 0..1, [Y, X, 3] or [3, Y, X], with alpha (left
 /// out), or JPEG or PNG; other arrays of observations and states with NaN are not used
 /// (EpisodeRecord::unused), an error only for who needs them.
 /// Of these and robomimic, observations with one row more than the actions are read without the last row.
-enum class TrajectoryFormat { automatic, apo, released_demo, released_interaction, robomimic, libero, mimicgen, sirius };
+enum class TrajectoryFormat {
+  automatic,
+  apo,
+  released_demo,
+  released_interaction,
+  robomimic,
+  libero,
+  mimicgen,
+  sirius
+};
 std::span<const std::pair<TrajectoryFormat, std::string_view>> enum_names(TrajectoryFormat);
 std::string_view to_string(TrajectoryFormat format);
 
-/// How stored pictures become what the policy sees. `automatic` makes them upright where the layout says how they lie
-/// (libero), and leaves them as they are elsewhere. `rotated` turns them by 180 degrees: OpenVLA's LIBERO checkpoints
-/// were trained on LIBERO's stored pictures turned so, which is upright but mirrored.
+/// How stored pictures become what the policy sees. `automatic` makes them upright where the layout says how
+/// they lie (libero), and leaves them as they are elsewhere. `rotated` turns them by 180 degrees: OpenVLA's
+/// LIBERO checkpoints were trained on LIBERO's stored pictures turned so, which is upright but mirrored.
 enum class ImageOrientation { automatic, as_stored, flipped, rotated };
 std::span<const std::pair<ImageOrientation, std::string_view>> enum_names(ImageOrientation);
 
@@ -56,23 +67,25 @@ struct RecordedTakeOver {
 
 /// One episode without its pictures.
 struct EpisodeRecord {
-  std::string name;                                ///< group in the file, e.g. "demo_3"
+  std::string name;  ///< group in the file, e.g. "demo_3"
   std::string instruction;
-  std::vector<Action> actions;                     ///< [S][A] environment units
-  std::vector<ActionSource> sources;               ///< [S]
-  std::vector<bool> recorded;                      ///< [S] false: the file marks the step as skipped (is_human 0)
-  std::vector<std::optional<bool>> desirable;      ///< [S] explicit labels; nullopt = unlabelled
-  std::vector<bool> neither;                       ///< [S] or empty: in no pool (desirable -2), yet recorded
+  std::vector<Action> actions;        ///< [S][A] environment units
+  std::vector<ActionSource> sources;  ///< [S]
+  /// [S] false: the file marks the step as skipped (is_human 0)
+  std::vector<bool> recorded;
+  std::vector<std::optional<bool>> desirable;  ///< [S] explicit labels; nullopt = unlabelled
+  std::vector<bool> neither;                   ///< [S] or empty: in no pool (desirable -2), yet recorded
   std::vector<std::optional<Action>> policy_actions;  ///< [S] what the policy wanted while a human acted
-  std::vector<std::optional<int64_t>> decision_offsets;  ///< [S] steps since the policy was asked, where it was and that is recorded
-  std::vector<RecordedTakeOver> take_overs;           ///< those whose reason is recorded, by timestep
-  std::vector<std::string> observation_names;      ///< cameras and states that every step has, sorted
-  std::map<std::string, pictures::ImageSize> cameras;        ///< those that every step has, with their size
-  std::map<std::string, int64_t> states;           ///< those that every step has, with their count of numbers
+  /// [S] steps since the policy was asked, where it was and that is recorded
+  std::vector<std::optional<int64_t>> decision_offsets;
+  std::vector<RecordedTakeOver> take_overs;            ///< those whose reason is recorded, by timestep
+  std::vector<std::string> observation_names;          ///< cameras and states that every step has, sorted
+  std::map<std::string, pictures::ImageSize> cameras;  ///< those that every step has, with their size
+  std::map<std::string, int64_t> states;  ///< those that every step has, with their count of numbers
   std::optional<bool> success;
   std::string outcome;
-  std::map<std::string, std::string> unused;       ///< arrays not read, by path in the episode: what and why
-  std::map<std::string, std::string> remarks;      ///< arrays read in another form than they are stored in
+  std::map<std::string, std::string> unused;   ///< arrays not read, by path in the episode: what and why
+  std::map<std::string, std::string> remarks;  ///< arrays read in another form than they are stored in
   int64_t num_steps() const { return static_cast<int64_t>(actions.size()); }
 };
 
@@ -85,8 +98,8 @@ std::string unused_observations(const EpisodeRecord& record);
 /// An open trajectory file. Calls from several threads are serialised inside (HDF5 is not thread-safe).
 class TrajectoryFile {
  public:
-  /// DataError naming the file, the dataset path, what was expected and found: missing, truncated, not HDF5, unknown
-  /// layout, wrong rank, type or length. Links to other files are not followed.
+  /// DataError naming the file, the dataset path, what was expected and found: missing, truncated, not HDF5,
+  /// unknown layout, wrong rank, type or length. Links to other files are not followed.
   /// `instruction` overrides what the file says; it is needed where the layout stores none (released-demo).
   static std::shared_ptr<TrajectoryFile> open(const std::filesystem::path& path,
                                               TrajectoryFormat format = TrajectoryFormat::automatic,
@@ -99,9 +112,9 @@ class TrajectoryFile {
   /// Episodes in natural order (demo_2 before demo_10).
   virtual int64_t num_episodes() const = 0;
   virtual EpisodeRecord episode(int64_t index) const = 0;
-  /// Pictures, state and instruction of one step. Camera and state names are those of the file ("agentview_image" is
-  /// camera "agentview"). Pictures of other cameras than the named ones (empty: all) are not looked at; a
-  /// named one that the episode lacks is left out.
+  /// Pictures, state and instruction of one step. Camera and state names are those of the file
+  /// ("agentview_image" is camera "agentview"). Pictures of other cameras than the named ones (empty: all)
+  /// are not looked at; a named one that the episode lacks is left out.
   virtual Observation observation(int64_t episode, int64_t timestep,
                                   const std::vector<std::string>& cameras = {}) const = 0;
   /// The same without reading pictures: images is empty.
@@ -115,18 +128,19 @@ class TrajectoryFile {
 
 /// What a file says about where it comes from.
 struct TrajectoryInfo {
-  std::string environment_name;          ///< written into robomimic's env_args
-  std::string environment_config;        ///< YAML text of the environment's options
-  std::string policy;                    ///< checkpoint directory or "scripted expert"
-  std::string policy_hash;               ///< content hash of its weights
+  std::string environment_name;    ///< written into robomimic's env_args
+  std::string environment_config;  ///< YAML text of the environment's options
+  std::string policy;              ///< checkpoint directory or "scripted expert"
+  std::string policy_hash;         ///< content hash of its weights
 };
 
-/// Writes our own layout (robomimic's plus action_source, desirable, policy_action, decision_offset, take_over_*),
-/// crash-safe: after `end_episode` returns, that episode is readable whatever happens to the process; steps
-/// of an unfinished episode are flushed at least every `flush_every` steps and readable too.
+/// Writes our own layout (robomimic's plus action_source, desirable, policy_action, decision_offset,
+/// take_over_*), crash-safe: after `end_episode` returns, that episode is readable whatever happens to the
+/// process; steps of an unfinished episode are flushed at least every `flush_every` steps and readable too.
 class TrajectoryWriter {
  public:
-  /// Appends when `path` exists and is ours; RunError if another process writes it, DataError if it is not ours.
+  /// Appends when `path` exists and is ours; RunError if another process writes it, DataError if it is not
+  /// ours.
   TrajectoryWriter(const std::filesystem::path& path, const TrajectoryInfo& info, int64_t flush_every = 16);
   ~TrajectoryWriter();
   TrajectoryWriter(const TrajectoryWriter&) = delete;

@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "apo/environments/environment.h"
 #include "apo/deploy/intervention.h"
+#include "apo/environments/environment.h"
 #include "apo/models/policy.h"
 
 namespace apo::config {
@@ -54,7 +54,8 @@ struct CollectionSummary {
   std::map<std::string, int64_t> steps;  ///< recorded, by source: "expert", "policy", "intervention"
   double seconds = 0;
   int64_t num_clamped_tokens = 0;  ///< tokens that the policy decoded and that were no action tokens
-  /// Why the human took over, for each episode played, in their order; shorter where an older file does not say.
+  /// Why the human took over, for each episode played, in their order; shorter where an older file does not
+  /// say.
   std::vector<std::vector<std::string>> take_overs_by_episode;
 
   /// One object with these names.
@@ -75,8 +76,9 @@ struct CollectionSummary {
 /// Errors  ConfigError: output exists and may not be touched. RunError: its directory cannot be made; naming
 ///         episode and step, a policy's or human's action of a wrong size or not finite. Interrupted: SIGINT
 ///         or SIGTERM; finished episodes are saved, the running one is discarded.
-CollectionSummary collect(environments::Environment& environment, models::Policy& policy, InterventionSource& human,
-                          const CollectOptions& options, const std::filesystem::path& output);
+CollectionSummary collect(environments::Environment& environment, models::Policy& policy,
+                          InterventionSource& human, const CollectOptions& options,
+                          const std::filesystem::path& output);
 
 /// Config section `deploy.demonstrations`.
 struct DemonstrationOptions {
@@ -94,7 +96,8 @@ struct DemonstrationOptions {
 /// (Laskey et al. 2017, DART), so that a learner sees how to return from small errors. Only successes are
 /// kept, as source expert.
 /// Errors as `collect`; RunError if the environment has no expert, or if more than 9 of 10 attempts fail.
-CollectionSummary collect_demonstrations(environments::Environment& environment, const DemonstrationOptions& options,
+CollectionSummary collect_demonstrations(environments::Environment& environment,
+                                         const DemonstrationOptions& options,
                                          const std::filesystem::path& output);
 /// The same in an environment made by `environment` and `options.habit`.
 CollectionSummary collect_demonstrations(const environments::EnvironmentOptions& environment,

@@ -15,8 +15,8 @@
 
 #include "apo/base/proportions.h"
 #include "apo/data/dataset.h"
-#include "apo/environments/environment.h"
 #include "apo/deploy/intervention.h"
+#include "apo/environments/environment.h"
 #include "apo/models/policy.h"
 
 namespace apo::config {
@@ -27,16 +27,18 @@ namespace apo::deploy {
 
 /// Config section `eval`.
 struct EvalOptions {
-  int64_t trials = 200;          ///< episodes; more narrow the interval
-  int64_t seed = 700000;         ///< trial i is reset with seed + i
-  int64_t parallel = 50;         ///< environments in lock-step: one forward pass decides for all of them
-  int64_t threads = 0;           ///< that step and draw the environments, in turns with the policy, whose forward pass
-                                 ///< has run.threads; 0: all cores
+  int64_t trials = 200;   ///< episodes; more narrow the interval
+  int64_t seed = 700000;  ///< trial i is reset with seed + i
+  int64_t parallel = 50;  ///< environments in lock-step: one forward pass decides for all of them
+  /// that step and draw the environments, in turns with the policy, whose forward pass
+  int64_t threads = 0;
+  ///< has run.threads; 0: all cores
   int64_t max_steps = 0;         ///< of a trial; 0: the environment's
   double temperature = 0;        ///< of decoding; 0 is greedy
   int64_t animations = 0;        ///< pictures of the first so many trials
   int64_t animation_size = 192;  ///< their side in pixels
-  std::vector<std::string> disruptions;  ///< each tried on the same seeds; "all": every one that the environment offers
+  /// each tried on the same seeds; "all": every one that the environment offers
+  std::vector<std::string> disruptions;
   void visit(config::Visitor& v);
 };
 
@@ -58,15 +60,18 @@ struct EvalResult {
   std::map<std::string, Rate> success_by_fact;  ///< "layout=swapped" -> success among those trials
   double mean_steps = 0;                        ///< of the successes; 0 if there are none
   int64_t steps = 0;                            ///< of all trials
-  int64_t num_clamped_tokens = 0;               ///< decoded tokens that were no action tokens and counted as the nearest
+  /// decoded tokens that were no action tokens and counted as the nearest
+  int64_t num_clamped_tokens = 0;
   double seconds = 0, steps_per_second = 0;
   std::string policy_hash;
-  std::string environment;                    ///< its config as text, of a result that was read; older files do not say
+  /// its config as text, of a result that was read; older files do not say
+  std::string environment;
   std::vector<Trial> trials;                  ///< in trial order
   std::map<int64_t, std::string> animations;  ///< trial -> WebP file content
-  std::vector<DisruptedResult> disruptions;   ///< the same trials, disrupted; what stands above is then undisrupted
+  /// the same trials, disrupted; what stands above is then undisrupted
+  std::vector<DisruptedResult> disruptions;
 
-  std::vector<bool> successes() const;        ///< by trial
+  std::vector<bool> successes() const;  ///< by trial
   /// One object with these names (without the animations' content).
   std::string json() const;
   static EvalResult from_json(const std::string& json, const std::string& where);
@@ -80,30 +85,33 @@ struct EvalResult {
 struct DisruptedResult {
   std::string disruption;
   EvalResult result;
-  PairedTest against_none;  ///< success of the disrupted (first) and undisrupted (second) trials of the same seeds
+  /// success of the disrupted (first) and undisrupted (second) trials of the same seeds
+  PairedTest against_none;
 };
 
 /// Runs the trials. What happens in a trial depends on its seed and the policy's actions alone, not on
 /// `parallel` or `threads`, at any temperature (a network may round differently in batches of different
 /// sizes).
-/// With `options.disruptions` the trials are run undisrupted first, whatever `environment.disruptions` says, and then
-/// once with each disruption alone in every episode, of the magnitudes in `environment.disruptions`.
-/// Errors  ConfigError: unknown environment or disruption. RunError naming trial and step: an action of a wrong size or not
-///         finite. Interrupted: SIGINT or SIGTERM.
+/// With `options.disruptions` the trials are run undisrupted first, whatever `environment.disruptions` says,
+/// and then once with each disruption alone in every episode, of the magnitudes in `environment.disruptions`.
+/// Errors  ConfigError: unknown environment or disruption. RunError naming trial and step: an action of a
+///         wrong size or not finite. Interrupted: SIGINT or SIGTERM.
 EvalResult evaluate(models::Policy& policy, const environments::EnvironmentOptions& environment,
                     const EvalOptions& options);
 
-/// Writes directory/results.json (the result, both options as YAML), directory/trial-N.webp, and with disruptions
-/// directory/disruptions.md and directory/DISRUPTION-trial-N.webp.
+/// Writes directory/results.json (the result, both options as YAML), directory/trial-N.webp, and with
+/// disruptions directory/disruptions.md and directory/DISRUPTION-trial-N.webp.
 /// RunError naming the path if the directory cannot be made or written.
 void write_results(const EvalResult& result, const environments::EnvironmentOptions& environment,
                    const EvalOptions& options, const std::filesystem::path& directory);
 
-/// An animation of the environment's expert (or of doing nothing, where there is none) in the episode of `seed`: tiles
-/// of `size` pixels, four a row, undisrupted first and then under each disruption. The episodes last `steps` steps.
+/// An animation of the environment's expert (or of doing nothing, where there is none) in the episode of
+/// `seed`: tiles of `size` pixels, four a row, undisrupted first and then under each disruption. The episodes
+/// last `steps` steps.
 /// Errors as `evaluate`; RunError naming the path.
-void draw_disruptions(const environments::EnvironmentOptions& environment, const std::vector<std::string>& disruptions, uint64_t seed,
-                      int64_t size, int64_t steps, const std::filesystem::path& path);
+void draw_disruptions(const environments::EnvironmentOptions& environment,
+                      const std::vector<std::string>& disruptions, uint64_t seed, int64_t size, int64_t steps,
+                      const std::filesystem::path& path);
 
 /// One episode with its pictures; with a human, borders tell who acts (blue policy, orange human).
 struct RecordedTrial {
@@ -112,8 +120,8 @@ struct RecordedTrial {
   std::vector<at::Tensor> frames;  ///< [Y, X, 3] uint8, before every step and after the last
 };
 /// Plays the episode of `seed`; `human` may be null. Time limits as in `collect` with 70 steps under a human.
-RecordedTrial record_trial(models::Policy& policy, environments::Environment& environment, uint64_t seed, int64_t size,
-                           InterventionSource* human = nullptr);
+RecordedTrial record_trial(models::Policy& policy, environments::Environment& environment, uint64_t seed,
+                           int64_t size, InterventionSource* human = nullptr);
 
 /// Writes one JSON object for every step of the trajectories at `path` (file, directory or glob; format and
 /// instruction of `data`'s first source, its filters are not applied):

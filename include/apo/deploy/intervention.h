@@ -35,11 +35,11 @@ struct Intervention {
 
 /// What there is to know before a step; its references hold for the call.
 struct Moment {
-  const environments::EnvironmentSpec& spec;         ///< of what is acted in
-  const Observation& observation;      ///< what is seen
-  const Action& policy_action;         ///< what the policy wants, [A]
-  int64_t step = 0;                    ///< steps made before this one
-  std::optional<std::string> concern;  ///< Situation::concern and concern_steps
+  const environments::EnvironmentSpec& spec;  ///< of what is acted in
+  const Observation& observation;             ///< what is seen
+  const Action& policy_action;                ///< what the policy wants, [A]
+  int64_t step = 0;                           ///< steps made before this one
+  std::optional<std::string> concern;         ///< Situation::concern and concern_steps
   int64_t concern_steps = 0;
   std::function<std::optional<Action>()> expert;  ///< what an expert would do, [A]; nullopt: there is none
 };

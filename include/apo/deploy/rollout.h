@@ -20,8 +20,8 @@
 
 #include "apo/base/random.h"
 #include "apo/base/types.h"
-#include "apo/environments/environment.h"
 #include "apo/deploy/intervention.h"
+#include "apo/environments/environment.h"
 
 namespace apo::deploy {
 
@@ -90,7 +90,7 @@ class Rollout {
   int64_t steps_ = 0, hand_backs_ = 0;
   std::vector<std::string> take_over_reasons_;
   ActionSource last_ = ActionSource::policy;
-  std::deque<Action> chunk_;  // decided and not yet acted, the next one first
+  std::deque<Action> chunk_;     // decided and not yet acted, the next one first
   int64_t decision_offset_ = 0;  // steps since it was decided
   Random noise_;
   bool noisy_, delayed_;

@@ -1,4 +1,5 @@
-// Config section `environment.disruptions`: what may go wrong with the world of an episode, whoever acts in it.
+// Config section `environment.disruptions`: what may go wrong with the world of an episode, whoever acts in
+// it.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +14,8 @@ class Visitor;
 
 namespace apo::environments {
 
-/// Normal noise on the executed action, whatever was decided and recorded. The sum stays within [-1, 1], or within
-/// the action's own size where that is larger.
+/// Normal noise on the executed action, whatever was decided and recorded. The sum stays within [-1, 1], or
+/// within the action's own size where that is larger.
 struct ActionNoiseOptions {
   double probability = 0;  ///< of an episode being disrupted so; 0 = never, 1 = always
   double std = 0.4;        ///< standard deviation, in units of action
@@ -30,7 +31,8 @@ struct ActionDelayOptions {
 };
 
 struct DisruptionOptions {
-  simulation::SceneDisruptionOptions scene;  ///< its sections stand beside the others, without a level of their own
+  /// its sections stand beside the others, without a level of their own
+  simulation::SceneDisruptionOptions scene;
   ActionNoiseOptions action_noise;
   ActionDelayOptions action_delay;
 

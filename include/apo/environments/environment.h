@@ -1,8 +1,8 @@
 // Where a policy acts: a simulated task or a robot, behind one interface.
 //
 // To plug in your own, derive from Environment and register it, with options of its own or without:
-//   environments::register_environment("my-robot", [](const environments::EnvironmentOptions&) { return ...; });
-//   environments::register_environment<MyOptions, MyRobot>("my-robot");
+//   environments::register_environment("my-robot", [](const environments::EnvironmentOptions&) { return ...;
+//   }); environments::register_environment<MyOptions, MyRobot>("my-robot");
 // Collection, evaluation and refinement then work with `environment.type: my-robot`, and MyOptions
 // are read from `environment.my-robot`.
 #pragma once
@@ -68,8 +68,8 @@ struct Situation {
   Facts facts = {};
 };
 
-/// One task instance, used by one thread, the one that made it. Each virtual is one message where the task runs
-/// elsewhere. What an implementation throws ends the episode and passes through; by convention RunError.
+/// One task instance, used by one thread, the one that made it. Each virtual is one message where the task
+/// runs elsewhere. What an implementation throws ends the episode and passes through; by convention RunError.
 class Environment {
  public:
   explicit Environment(EnvironmentSpec spec);
@@ -93,10 +93,10 @@ class Environment {
 
 /// Config section `environment`.
 struct EnvironmentOptions {
-  std::string type = "tabletop";       ///< a registered environment
-  config::AnyOptions own = {};         ///< `environment.TYPE`; nothing: the defaults of the kind
-  DisruptionOptions disruptions = {};  ///< what goes wrong with the world
-  config::GripperOptions gripper = {};   ///< in its actions; what is left open is as the environment says
+  std::string type = "tabletop";        ///< a registered environment
+  config::AnyOptions own = {};          ///< `environment.TYPE`; nothing: the defaults of the kind
+  DisruptionOptions disruptions = {};   ///< what goes wrong with the world
+  config::GripperOptions gripper = {};  ///< in its actions; what is left open is as the environment says
 
   /// The options of the kind, to read and to change: `options.of<simulation::TabletopOptions>().habit = 1`.
   /// Defaults where none or those of another kind are held.

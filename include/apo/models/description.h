@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "apo/tokenizers/statistics.h"
 #include "apo/models/registry.h"
+#include "apo/tokenizers/statistics.h"
 
 namespace apo::models {
 
@@ -31,6 +31,6 @@ std::optional<PolicyDescription> describe_policy(const PolicyOptions& options);
 /// ConfigError for options that name no dimension of the action; a warning where they differ from what was
 /// found.
 config::GripperOptions known_gripper(const PolicyOptions& options, const tokenizers::DatasetStatistics& found,
-                                   const std::string& dataset);
+                                     const std::string& dataset);
 
 }  // namespace apo::models

@@ -17,16 +17,16 @@ struct AdapterCast;
 /// One slot's part of a linear layer: y += scale · B (A x).
 struct LinearAdapter {
   std::string slot;
-  at::Tensor a;      ///< [rank, in]
-  at::Tensor b;      ///< [out, rank]
-  double scale = 1;  ///< alpha / rank, or alpha / sqrt(rank)
+  at::Tensor a;                                               ///< [rank, in]
+  at::Tensor b;                                               ///< [out, rank]
+  double scale = 1;                                           ///< alpha / rank, or alpha / sqrt(rank)
   mutable std::shared_ptr<const AdapterCast> cast = nullptr;  ///< in another type: made where it is needed
 };
 
 /// y = W x + bias, plus the adapter of the active slot where this layer carries one.
 ///
-/// The weight may also be the kernel of a convolution whose stride is its size, [out, channels, size, size]: a linear
-/// layer on patches. It keeps that shape for the checkpoint, and so do its adapters on disk.
+/// The weight may also be the kernel of a convolution whose stride is its size, [out, channels, size, size]:
+/// a linear layer on patches. It keeps that shape for the checkpoint, and so do its adapters on disk.
 ///
 /// Numeric  the base's dtype throughout: beside a half-precision base, a float32 adapter is rounded to it for
 ///          the products (as in the released program); its gradients are float32. With dropout the adapter
@@ -44,8 +44,8 @@ class Linear {
 
   /// Shapes  input [..., in], returns [..., out]
   at::Tensor operator()(const at::Tensor& input) const;
-  /// The same for the output features [begin, end) alone, [..., end - begin]. Computed in the input's type, whatever the
-  /// weight's.
+  /// The same for the output features [begin, end) alone, [..., end - begin]. Computed in the input's type,
+  /// whatever the weight's.
   at::Tensor rows(const at::Tensor& input, int64_t begin, int64_t end) const;
 
   int64_t in_features() const { return weight.numel() / weight.size(0); }

@@ -16,13 +16,13 @@ class Visitor;
 namespace apo::models {
 
 struct LoraOptions {
-  int64_t rank = 0;              ///< 0: that of a loaded adapter; without one no adapter, all weights train
-  double alpha = 16;             ///< update = (alpha / rank) · B A x
-  double dropout = 0;            ///< on the adapter's input, training only
+  int64_t rank = 0;    ///< 0: that of a loaded adapter; without one no adapter, all weights train
+  double alpha = 16;   ///< update = (alpha / rank) · B A x
+  double dropout = 0;  ///< on the adapter's input, training only
   std::string target_modules = "all-linear";  ///< "all-linear", or names separated by commas
-  bool rslora = false;           ///< alpha / sqrt(rank) instead
-  std::string init = "kaiming";  ///< of A: kaiming | gaussian; B starts at zero
-  bool merge = false;            ///< a loaded adapter becomes part of the weights, all of which train
+  bool rslora = false;                        ///< alpha / sqrt(rank) instead
+  std::string init = "kaiming";               ///< of A: kaiming | gaussian; B starts at zero
+  bool merge = false;  ///< a loaded adapter becomes part of the weights, all of which train
   void visit(config::Visitor& v);
 };
 
@@ -39,8 +39,8 @@ class AdapterSlots {
   AdapterSlots(const AdapterSlots&) = delete;
   AdapterSlots& operator=(const AdapterSlots&) = delete;
 
-  /// Makes a linear layer able to carry adapters, under its checkpoint name. The layer must outlive the slots and stay
-  /// where it is.
+  /// Makes a linear layer able to carry adapters, under its checkpoint name. The layer must outlive the slots
+  /// and stay where it is.
   void attach(const std::string& name, Linear& linear);
   /// The attached layers in checkpoint order.
   const std::vector<std::pair<std::string, Linear*>>& layers() const { return layers_; }
@@ -90,9 +90,9 @@ void add_adapter(AdapterSlots& slots, const std::string& name, const LoraOptions
 /// A copy of slot `from` in the new slot `to`, frozen.
 void copy_adapter(AdapterSlots& slots, const std::string& from, const std::string& to);
 
-/// Reads a PEFT adapter directory (adapter_config.json, adapter_model.safetensors) into the new slot `name`; which
-/// layers carry an adapter is read off the tensors' names. Its tensors are float32 and require a gradient;
-/// its own lora_dropout is that of another run and does not count.
+/// Reads a PEFT adapter directory (adapter_config.json, adapter_model.safetensors) into the new slot `name`;
+/// which layers carry an adapter is read off the tensors' names. Its tensors are float32 and require a
+/// gradient; its own lora_dropout is that of another run and does not count.
 /// DataError naming file, key or tensor: missing, of another shape, for a layer that this policy lacks, a
 /// kind of adapter that is not plain LoRA (dora, trained biases, modules_to_save), or a copy of a base weight
 /// that differs from this policy's.

@@ -18,36 +18,40 @@ struct SmallOptions {
   int64_t width = 64;       ///< of the transformer
   int64_t layers = 3;
   int64_t heads = 4;
-  int64_t channels = 16;    ///< of the first convolution
+  int64_t channels = 16;  ///< of the first convolution
   int64_t action_bins = 256;
   void visit(config::Visitor& v);
 };
 
 /// `policy.openvla`: how a checkpoint of the OpenVLA family runs.
 struct OpenVlaOptions {
-  std::string dtype = "auto";      ///< of its weights: auto (as stored) | float32 | bfloat16 | float16
-  bool center_crop = false;        ///< evaluate on the centre 90 % of the picture's area
-  bool action_tokens_only = true;  ///< decode only among the action tokens, not the whole vocabulary
+  std::string dtype = "auto";             ///< of its weights: auto (as stored) | float32 | bfloat16 | float16
+  bool center_crop = false;               ///< evaluate on the centre 90 % of the picture's area
+  bool action_tokens_only = true;         ///< decode only among the action tokens, not the whole vocabulary
   bool activation_checkpointing = false;  ///< recompute activations block by block in the backward pass
   void visit(config::Visitor& v);
 };
 
 /// Config section `policy`.
 struct PolicyOptions {
-  std::string checkpoint;            ///< directory of weights; empty: a fresh policy of `type`, made for the data
-  std::string adapter;               ///< PEFT adapter directory to start from; empty: none
-  std::string type = "small";        ///< which registered policy a fresh one is
-  LoraOptions lora;                  ///< rank > 0: train an adapter, the base stays frozen; a loaded one, too
-  std::string unnorm_key;            ///< which entry of the action statistics; empty: the only one
+  /// directory of weights; empty: a fresh policy of `type`, made for the data
+  std::string checkpoint;
+  std::string adapter;         ///< PEFT adapter directory to start from; empty: none
+  std::string type = "small";  ///< which registered policy a fresh one is
+  LoraOptions lora;            ///< rank > 0: train an adapter, the base stays frozen; a loaded one, too
+  std::string unnorm_key;      ///< which entry of the action statistics; empty: the only one
   tokenizers::ActionNormalization action_normalization = tokenizers::ActionNormalization::automatic;
-  config::GripperOptions gripper;    ///< in the policy's actions; what is left open is as the checkpoint says
-  std::vector<std::string> cameras;  ///< cameras used by a fresh policy; empty: all of the first episode, sorted
+  config::GripperOptions gripper;  ///< in the policy's actions; what is left open is as the checkpoint says
+  /// cameras used by a fresh policy; empty: all of the first episode, sorted
+  std::vector<std::string> cameras;
   std::vector<std::string> state_keys;  ///< proprioception used by a fresh policy; empty: none
-  std::string statistics;            ///< action statistics (JSON) in place of the checkpoint's; empty: the checkpoint's
-  std::vector<config::AnyOptions> own = {};  ///< `policy.NAME` of the kinds that have options, each of a type of its own
+  /// action statistics (JSON) in place of the checkpoint's; empty: the checkpoint's
+  std::string statistics;
+  /// `policy.NAME` of the kinds that have options, each of a type of its own
+  std::vector<config::AnyOptions> own = {};
 
-  /// The options of a kind, to read and to change: `options.of<models::SmallOptions>().width = 16`. Defaults where none
-  /// are held.
+  /// The options of a kind, to read and to change: `options.of<models::SmallOptions>().width = 16`. Defaults
+  /// where none are held.
   template <config::Visitable T>
   T& of() {
     for (config::AnyOptions& held : own)

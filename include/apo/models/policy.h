@@ -1,7 +1,9 @@
-// A vision-language-action policy as the rest of the house sees it: observations in, action tokens scored or decoded.
+// A vision-language-action policy as the rest of the house sees it: observations in, action tokens scored or
+// decoded.
 //
-// To plug in a policy of your own, derive from Policy and register it (apo/models/registry.h); examples/plugin/policy.cpp
-// is a whole one. Everything else (training, reference, evaluation, collection) then works with `policy.type: mine`.
+// To plug in a policy of your own, derive from Policy and register it (apo/models/registry.h);
+// examples/plugin/policy.cpp is a whole one. Everything else (training, reference, evaluation, collection)
+// then works with `policy.type: mine`.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -26,11 +28,13 @@ namespace apo::models {
 
 /// A batch of observations, ready for the network, on its device. Unused members stay undefined.
 struct PolicyInput {
-  at::Tensor images = {};        ///< [B, N, 3, Y, X] normalised pictures of N cameras (or for N towers), network dtype
-  at::Tensor prompt = {};        ///< [B, L] int64 text token ids
-  at::Tensor prompt_mask = {};   ///< [B, L] bool, false at padding; undefined: no padding
-  at::Tensor state = {};         ///< [B, D] normalised proprioception
-  at::Tensor features = {};      ///< [B, P, W] picture features, in place of images where nothing that trains touches them
+  /// [B, N, 3, Y, X] normalised pictures of N cameras (or for N towers), network dtype
+  at::Tensor images = {};
+  at::Tensor prompt = {};       ///< [B, L] int64 text token ids
+  at::Tensor prompt_mask = {};  ///< [B, L] bool, false at padding; undefined: no padding
+  at::Tensor state = {};        ///< [B, D] normalised proprioception
+  /// [B, P, W] picture features, in place of images where nothing that trains touches them
+  at::Tensor features = {};
   int64_t size() const;
   /// Rows [begin, end).
   PolicyInput slice(int64_t begin, int64_t end) const;
@@ -38,11 +42,14 @@ struct PolicyInput {
 
 /// Actions as tokens.
 struct ActionTokens {
-  at::Tensor ids = {};         ///< [B, T] int64, ids within the logits' last dimension
-  at::Tensor mask = {};        ///< [B, T] bool, false at padding
-  at::Tensor end_token = {};   ///< [B, T] bool, true at the end-of-action token; undefined if the model has none
-  at::Tensor dimension = {};   ///< [B, T] int64 action dimension that a token codes, -1 where it codes none alone
-  at::Tensor valid = {};         ///< [B, H] bool, on the CPU: steps of each chunk that there are; undefined: all
+  at::Tensor ids = {};   ///< [B, T] int64, ids within the logits' last dimension
+  at::Tensor mask = {};  ///< [B, T] bool, false at padding
+  /// [B, T] bool, true at the end-of-action token; undefined if the model has none
+  at::Tensor end_token = {};
+  /// [B, T] int64 action dimension that a token codes, -1 where it codes none alone
+  at::Tensor dimension = {};
+  /// [B, H] bool, on the CPU: steps of each chunk that there are; undefined: all
+  at::Tensor valid = {};
   int64_t num_clipped = 0;  ///< recorded numbers of the whole batch beyond what the tokens can express
   ActionTokens slice(int64_t begin, int64_t end) const;
 };
@@ -50,7 +57,7 @@ struct ActionTokens {
 using apo::Score;
 
 struct DecodeOptions {
-  double temperature = 0;   ///< 0: greedy; otherwise softmax(logits / temperature) is sampled
+  double temperature = 0;            ///< 0: greedy; otherwise softmax(logits / temperature) is sampled
   std::vector<uint64_t> seeds = {};  ///< of each row's sampling stream, [B]; not read where greedy
 };
 
@@ -58,16 +65,18 @@ struct DecodeOptions {
 struct Decision {
   at::Tensor ids;                    ///< [B, T] int64
   std::vector<ActionChunk> actions;  ///< [B][H][A] in environment units
-  at::Tensor decoded;                ///< [B] bool, on the CPU; false: the ids code no actions, and these are none
-  int64_t num_clamped = 0;           ///< tokens that were no action tokens, for which the nearest was taken
+  /// [B] bool, on the CPU; false: the ids code no actions, and these are none
+  at::Tensor decoded;
+  int64_t num_clamped = 0;  ///< tokens that were no action tokens, for which the nearest was taken
 };
 
 /// What a policy is made of beside its network and its preprocessing.
 struct PolicyParts {
   std::shared_ptr<const tokenizers::ActionCodec> codec;
   tokenizers::Normalizer normalizer;
-  int64_t vocabulary_size = 0;         ///< V, last dimension of the logits
-  config::GripperOptions gripper = {}; ///< where it is in an action and how its command is coded, as far as known
+  int64_t vocabulary_size = 0;  ///< V, last dimension of the logits
+  config::GripperOptions gripper =
+      {};  ///< where it is in an action and how its command is coded, as far as known
   at::Device device = at::kCPU;
 };
 
@@ -83,15 +92,15 @@ class Policy {
   Policy(const Policy&) = delete;
   Policy& operator=(const Policy&) = delete;
 
-  /// Brings pictures to the size that the network sees (the one preprocessing of training, evaluation and serving);
-  /// still uint8, so that augmentation can follow. Thread-safe.
+  /// Brings pictures to the size that the network sees (the one preprocessing of training, evaluation and
+  /// serving); still uint8, so that augmentation can follow. Thread-safe.
   virtual void prepare(Observation&) const {}
-  /// Tokenises, normalises and stacks prepared or raw observations ([B]); moves them to the policy's device. May run the
-  /// parts of the network that nothing trains (OpenVLA: its vision towers).
+  /// Tokenises, normalises and stacks prepared or raw observations ([B]); moves them to the policy's device.
+  /// May run the parts of the network that nothing trains (OpenVLA: its vision towers).
   /// DataError naming a missing camera or state and what there is.
   virtual PolicyInput encode(std::span<const Observation> observations) const = 0;
-  /// Teacher-forced logits of the action tokens; differentiable. With `mismatched`, also those of a second answer to
-  /// the same observations: the observation is encoded once for both.
+  /// Teacher-forced logits of the action tokens; differentiable. With `mismatched`, also those of a second
+  /// answer to the same observations: the observation is encoded once for both.
   virtual Score score(const PolicyInput& input, const ActionTokens& tokens,
                       const ActionTokens* mismatched = nullptr) = 0;
   /// Decodes action tokens, [B, T] int64, without gradient, with a key-value cache. What is drawn for a row
@@ -101,15 +110,18 @@ class Policy {
   virtual NamedTensors named_parameters() const = 0;
   /// A second, independent policy with equal weights (the `copy` reference).
   virtual std::unique_ptr<Policy> clone() const = 0;
-  /// Writes weights, preprocessing and action statistics into an existing directory, so that `load_policy` reads them.
+  /// Writes weights, preprocessing and action statistics into an existing directory, so that `load_policy`
+  /// reads them.
   /// Large policies that train an adapter write the adapter and where its base is.
   virtual void save(const std::filesystem::path& directory) const = 0;
-  /// Bytes that autograd will keep for the backward pass of `score` on these, where that can be said without running it;
-  /// nothing: it must be measured.
-  virtual std::optional<int64_t> activation_bytes(const PolicyInput&, const ActionTokens&) const { return {}; }
+  /// Bytes that autograd will keep for the backward pass of `score` on these, where that can be said without
+  /// running it; nothing: it must be measured.
+  virtual std::optional<int64_t> activation_bytes(const PolicyInput&, const ActionTokens&) const {
+    return {};
+  }
 
-  /// Chunks of at most H actions in environment units to tokens (normalisation included), on the policy's device. A
-  /// shorter chunk is filled up with its last action, and those steps are not `valid`.
+  /// Chunks of at most H actions in environment units to tokens (normalisation included), on the policy's
+  /// device. A shorter chunk is filled up with its last action, and those steps are not `valid`.
   /// DataError for another size, an empty or too long chunk, or a number that is not finite.
   ActionTokens tokenize(std::span<const ActionChunk> chunks) const;
   /// Of one action each.
@@ -125,8 +137,8 @@ class Policy {
 
   const tokenizers::ActionCodec& codec() const { return *parts_.codec; }
   const tokenizers::Normalizer& normalizer() const { return parts_.normalizer; }
-  int64_t action_size() const { return codec().action_size(); }    ///< A
-  int64_t horizon() const { return codec().horizon(); }            ///< H
+  int64_t action_size() const { return codec().action_size(); }  ///< A
+  int64_t horizon() const { return codec().horizon(); }          ///< H
   int64_t vocabulary_size() const { return parts_.vocabulary_size; }
   const config::GripperOptions& gripper() const { return parts_.gripper; }
   at::Device device() const { return parts_.device; }
@@ -149,13 +161,14 @@ std::string parameter_hash(const Policy& policy);
 /// The same of those alone that do not train: of the base beneath an adapter. Empty where all of them train.
 std::string frozen_parameter_hash(const Policy& policy);
 
-/// The action that `greedy` [B, T], the most likely ids teacher forced, stands for. Of a codec with bins, an id below or
-/// above the action tokens' counts as the first or last of them (`num_clamped`, if given, grows by how many there were), and where `tokens`
-/// has no action token (end token, padding) its own id stays. [B, T] ids.
+/// The action that `greedy` [B, T], the most likely ids teacher forced, stands for. Of a codec with bins, an
+/// id below or above the action tokens' counts as the first or last of them (`num_clamped`, if given, grows
+/// by how many there were), and where `tokens` has no action token (end token, padding) its own id stays. [B,
+/// T] ids.
 at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& greedy, const ActionTokens& tokens,
                                 int64_t* num_clamped = nullptr);
-/// Mean |predicted − recorded| over the valid steps of a chunk and their dimensions, in normalised units, [B] float32 on
-/// the ids' device; NaN where `predicted` codes no actions.
+/// Mean |predicted − recorded| over the valid steps of a chunk and their dimensions, in normalised units, [B]
+/// float32 on the ids' device; NaN where `predicted` codes no actions.
 at::Tensor action_l1(const Policy& policy, const at::Tensor& predicted, const ActionTokens& tokens);
 
 /// The parameters that training changes: those that require a gradient.

@@ -23,12 +23,12 @@ struct ReferenceOptions {
   void visit(config::Visitor& v);
 };
 
-/// A frozen snapshot of a policy. Its parameters never require a gradient, are in no optimizer, and do not follow the
-/// policy.
+/// A frozen snapshot of a policy. Its parameters never require a gradient, are in no optimizer, and do not
+/// follow the policy.
 class Reference {
  public:
-  /// Takes the snapshot now. ConfigError for mode adapter on a policy that trains no adapter. Bug for mode cached, which
-  /// keeps no policy.
+  /// Takes the snapshot now. ConfigError for mode adapter on a policy that trains no adapter. Bug for mode
+  /// cached, which keeps no policy.
   /// The policy must outlive the reference.
   Reference(Policy& policy, const ReferenceOptions& options);
   /// Frees the snapshot; in mode adapter the policy's slot "reference".
@@ -41,7 +41,8 @@ class Reference {
   /// would be taken for a difference between the two. With the same random streams both drop the same.
   Score score(const PolicyInput& input, const ActionTokens& tokens, const ActionTokens* mismatched = nullptr);
   ReferenceMode mode() const { return mode_; }
-  /// The snapshot's parameters (adapter slot or full copy), for checkpoints: resuming must not take a new snapshot.
+  /// The snapshot's parameters (adapter slot or full copy), for checkpoints: resuming must not take a new
+  /// snapshot.
   NamedTensors named_parameters() const;
 
  private:

@@ -26,54 +26,57 @@ struct DataFacts {
   tokenizers::DatasetStatistics statistics;
   std::vector<std::string> cameras, state_keys;  ///< of the first episode, sorted
   std::vector<std::string> instructions;         ///< every distinct one, sorted
-  std::string unused;                            ///< what else is recorded and cannot be used, for messages; may be empty
+  /// what else is recorded and cannot be used, for messages; may be empty
+  std::string unused;
 };
 
 /// How a kind of policy is made: fresh for data, or from a directory that its `save` wrote.
 struct PolicyFactory {
-  std::function<std::unique_ptr<Policy>(const PolicyOptions&, const DataFacts&, uint64_t seed, at::Device)> create;
+  std::function<std::unique_ptr<Policy>(const PolicyOptions&, const DataFacts&, uint64_t seed, at::Device)>
+      create;
   std::function<std::unique_ptr<Policy>(const PolicyOptions&, const std::filesystem::path&, at::Device)> load;
   /// What can be said of a directory without reading weights (models/description.h); may be missing.
   std::function<PolicyDescription(const PolicyOptions&, const std::filesystem::path&)> describe = nullptr;
 };
-/// Adds a kind of policy; a second one of the same name replaces it. Thread-safe. `own` are the defaults of its own options
-/// (`policy.NAME`, a type that no other kind has) and `doc` what they are, for people. ConfigError for a name that is empty,
-/// has a dot in it or is a key of the section.
+/// Adds a kind of policy; a second one of the same name replaces it. Thread-safe. `own` are the defaults of
+/// its own options (`policy.NAME`, a type that no other kind has) and `doc` what they are, for people.
+/// ConfigError for a name that is empty, has a dot in it or is a key of the section.
 void register_policy(const std::string& type, PolicyFactory factory, config::AnyOptions own = {},
                      const std::string& doc = "of this policy");
 /// The names of all kinds, sorted.
 std::vector<std::string> policy_types();
 
-/// What a simple policy keeps beside its weights, and how: config.json (model_type and notes), dataset_statistics.json and
-/// model.safetensors.
+/// What a simple policy keeps beside its weights, and how: config.json (model_type and notes),
+/// dataset_statistics.json and model.safetensors.
 struct PolicyFiles {
-  std::string type;                           ///< that it is registered under
+  std::string type;  ///< that it is registered under
   tokenizers::DatasetStatistics statistics;
   std::map<std::string, std::string> notes = {};  ///< what else loading must know
 
   void write(const std::filesystem::path& directory, const NamedTensors& parameters) const;
   /// DataError naming file and key.
   static PolicyFiles read(const std::filesystem::path& directory);
-  /// Fills the parameters from model.safetensors. DataError naming a tensor that is missing or of another shape.
+  /// Fills the parameters from model.safetensors. DataError naming a tensor that is missing or of another
+  /// shape.
   static void load(const std::filesystem::path& directory, const NamedTensors& parameters);
 };
 
-/// A kind with options of its own, of a class that is made of its files: `register_policy<MyOptions, Mine>("mine")`. Asks for
-/// a constructor `Mine(const PolicyFiles&)` and a static `PolicyFiles fresh(const MyOptions&, const DataFacts&)`; weights are
-/// loaded by their names.
+/// A kind with options of its own, of a class that is made of its files: `register_policy<MyOptions,
+/// Mine>("mine")`. Asks for a constructor `Mine(const PolicyFiles&)` and a static `PolicyFiles fresh(const
+/// MyOptions&, const DataFacts&)`; weights are loaded by their names.
 template <config::Visitable Own, std::derived_from<Policy> Made>
 void register_policy(const std::string& type, const std::string& doc = "of this policy") {
-  register_policy(type,
-                  {.create = [](const PolicyOptions& options, const DataFacts& data, uint64_t, at::Device) {
-                     return std::make_unique<Made>(Made::fresh(options.of<Own>(), data));
-                   },
-                   .load =
-                       [](const PolicyOptions&, const std::filesystem::path& directory, at::Device) {
-                         auto policy = std::make_unique<Made>(PolicyFiles::read(directory));
-                         PolicyFiles::load(directory, policy->named_parameters());
-                         return policy;
-                       }},
-                  config::AnyOptions(Own()), doc);
+  register_policy(
+      type,
+      {.create = [](const PolicyOptions& options, const DataFacts& data, uint64_t,
+                    at::Device) { return std::make_unique<Made>(Made::fresh(options.of<Own>(), data)); },
+       .load =
+           [](const PolicyOptions&, const std::filesystem::path& directory, at::Device) {
+             auto policy = std::make_unique<Made>(PolicyFiles::read(directory));
+             PolicyFiles::load(directory, policy->named_parameters());
+             return policy;
+           }},
+      config::AnyOptions(Own()), doc);
 }
 
 /// The policy of the config: loaded from `options.checkpoint` (its config.json names the type), or fresh for
@@ -88,8 +91,9 @@ std::unique_ptr<Policy> make_policy(const PolicyOptions& options, const DataFact
                                     at::Device device);
 /// The policy in a directory, a training checkpoint or a run, with its adapter active.
 std::unique_ptr<Policy> load_policy(const std::filesystem::path& path, at::Device device);
-/// Resolves a checkpoint path: a policy directory, a training checkpoint `step-N` (its `policy`), `checkpoints/latest`
-/// (a symbolic link, or a file that names a `step-N`), or a run directory. DataError saying where it looked.
+/// Resolves a checkpoint path: a policy directory, a training checkpoint `step-N` (its `policy`),
+/// `checkpoints/latest` (a symbolic link, or a file that names a `step-N`), or a run directory. DataError
+/// saying where it looked.
 std::filesystem::path resolve_checkpoint(const std::filesystem::path& path);
 
 }  // namespace apo::models

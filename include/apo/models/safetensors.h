@@ -18,9 +18,9 @@ namespace apo::models {
 /// Tensors by name over one file, or over the shards of `model.safetensors.index.json`.
 class SafetensorsReader {
  public:
-  /// A .safetensors file, an .index.json, or a directory holding either. DataError naming the file and what is wrong:
-  /// missing, truncated, header not JSON, offsets outside the file or overlapping, shape that does not match its
-  /// bytes, dtype unknown, index naming a missing shard or tensor.
+  /// A .safetensors file, an .index.json, or a directory holding either. DataError naming the file and what
+  /// is wrong: missing, truncated, header not JSON, offsets outside the file or overlapping, shape that does
+  /// not match its bytes, dtype unknown, index naming a missing shard or tensor.
   explicit SafetensorsReader(const std::filesystem::path& path);
   ~SafetensorsReader();
 
@@ -34,15 +34,15 @@ class SafetensorsReader {
   std::vector<int64_t> shape(const std::string& name) const;
   /// The tensor; its storage is the mapped file (copy it before changing it).
   at::Tensor tensor(const std::string& name) const;
-  /// Lets the pages of a tensor leave memory: reading it again reads the file again. For tensors that were not changed
-  /// in place, which would lose the change.
+  /// Lets the pages of a tensor leave memory: reading it again reads the file again. For tensors that were
+  /// not changed in place, which would lose the change.
   void release(const std::string& name) const;
   const std::map<std::string, std::string>& metadata() const;
 
   /// DataError as `load_into`; reads headers only, so that meta tensors will do.
   void check(const NamedTensors& parameters, bool allow_unexpected = false) const;
-  /// Copies every parameter's value from the file. DataError listing tensors that are missing, unexpected (unless
-  /// `allow_unexpected`) or of another shape, with both shapes; nothing is changed then.
+  /// Copies every parameter's value from the file. DataError listing tensors that are missing, unexpected
+  /// (unless `allow_unexpected`) or of another shape, with both shapes; nothing is changed then.
   void load_into(const NamedTensors& parameters, bool allow_unexpected = false) const;
 
  private:
@@ -60,8 +60,8 @@ struct TensorDeclaration {
 
 /// Writes one file tensor by tensor, so that no more than one need be in memory.
 ///
-/// Errors  RunError naming the file: two tensors of one name, a type that safetensors lacks, disk full; Bug for a tensor
-///         that is not the declared one, or missing at the end
+/// Errors  RunError naming the file: two tensors of one name, a type that safetensors lacks, disk full; Bug
+///         for a tensor that is not the declared one, or missing at the end
 class SafetensorsWriter {
  public:
   /// Writes the header. The file appears under its name when `finish` returns, or never.
@@ -77,7 +77,8 @@ class SafetensorsWriter {
   std::unique_ptr<State> state_;
 };
 
-/// Writes shards of at most `max_shard_bytes` (a larger tensor has one for itself) and their index, tensor by tensor.
+/// Writes shards of at most `max_shard_bytes` (a larger tensor has one for itself) and their index, tensor by
+/// tensor.
 ///
 /// `model-0000i-of-0000n.safetensors` and `model.safetensors.index.json`, as transformers names them; with
 /// `one_file_without_index` a single shard is `model.safetensors` alone, as transformers writes it.

@@ -50,8 +50,8 @@ std::pair<at::Tensor, at::Tensor> token_log_probs(const at::Tensor& logits, cons
 at::Tensor token_kl(const at::Tensor& policy_logits, const at::Tensor& reference_logits,
                     const at::Tensor& mask = {});
 
-/// KL(reference‖policy) of the token distributions: Σ_v p_ref,v (log p_ref,v − log p_v), what the policy lacks of the
-/// reference; never negative, and infinite where the policy rules out what the reference allows.
+/// KL(reference‖policy) of the token distributions: Σ_v p_ref,v (log p_ref,v − log p_v), what the policy
+/// lacks of the reference; never negative, and infinite where the policy rules out what the reference allows.
 ///
 /// Shapes   as token_kl
 /// Gradient to policy_logits, once (no second derivatives): softmax(policy) − softmax(reference).
@@ -66,6 +66,7 @@ at::Tensor token_reference_kl(const at::Tensor& policy_logits, const at::Tensor&
 at::Tensor greedy_tokens(const at::Tensor& logits, int64_t first_action_token = -1,
                          int64_t last_action_token = -1);
 /// The same of logits that may be made piece by piece.
-at::Tensor greedy_tokens(const Logits& logits, int64_t first_action_token = -1, int64_t last_action_token = -1);
+at::Tensor greedy_tokens(const Logits& logits, int64_t first_action_token = -1,
+                         int64_t last_action_token = -1);
 
 }  // namespace apo::objective

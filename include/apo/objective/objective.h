@@ -6,7 +6,8 @@
 //   ObjectiveOutput out = evaluate(scored, whole);
 //   out.loss.backward();                                      // micro-batches' losses add up
 //
-// Nothing but `score` and `reference_scores` sees the vocabulary. With logits at hand, `apo_loss` does all of it.
+// Nothing but `score` and `reference_scores` sees the vocabulary. With logits at hand, `apo_loss` does all of
+// it.
 // Formulas and options: docs/objective.md.
 #pragma once
 
@@ -19,18 +20,20 @@
 
 namespace apo::objective {
 
-/// One (micro-)batch of B samples with T action-token positions each, on any one device: all but what policies say of it.
+/// One (micro-)batch of B samples with T action-token positions each, on any one device: all but what
+/// policies say of it.
 struct Batch {
   at::Tensor tokens{};     ///< [B, T] int64, the recorded action's tokens (teacher-forced)
   at::Tensor mask{};       ///< [B, T] bool, the positions that count; undefined: all
   at::Tensor end_token{};  ///< [B, T] bool, which of them is the end token; undefined: none
   at::Tensor desirable{};  ///< [B] bool; undefined for sft: all
-  at::Tensor held{};       ///< [B] bool, where `reference_kl_weight` holds the policy to the reference; undefined: desirable
-  at::Tensor action_l1{};  ///< [B] float, l_i: mean |greedy − recorded| action, in normalised units
+  /// [B] bool, where `reference_kl_weight` holds the policy to the reference; undefined: desirable
+  at::Tensor held{};
+  at::Tensor action_l1{};         ///< [B] float, l_i: mean |greedy − recorded| action, in normalised units
   at::Tensor dimension_credit{};  ///< [B, T] float in [0, 1] for `credit: dimension`; undefined: all 1
   at::Tensor sample_weight{};     ///< [B] float >= 0 for type weighted-bc
-  /// For dpo and tpo: samples with the same number 0..B-1 form a pair, the desirable ones its preferred side, the
-  /// others its rejected side; -1: in no pair. All samples of a pair must be in one batch.
+  /// For dpo and tpo: samples with the same number 0..B-1 form a pair, the desirable ones its preferred side,
+  /// the others its rejected side; -1: in no pair. All samples of a pair must be in one batch.
   at::Tensor pair{};  ///< [B] int64
 
   /// The next sample's tokens, y'_i = y_{i+1}, rolled over the whole batch by the trainer, for z0
@@ -48,11 +51,14 @@ struct Batch {
 
 /// What is read of a policy's logits. Masked positions are 0.
 struct TokenScores {
-  at::Tensor policy;  ///< [B, T] token log-probs (of smoothed labels with label_smoothing_bins), differentiable
-  at::Tensor reference;     ///< [B, T] the same under the reference; undefined where no reference is needed
-  at::Tensor reference_kl;  ///< [B, T] KL(reference‖policy), differentiable, 0 where not held; undefined without a hold
-  at::Tensor kl;            ///< [B, T] the terms that z0 averages, detached; undefined where there is no z0
-  at::Tensor greedy;        ///< [B, T] int64, the most likely token: of the action bins, or (released-code) of all
+  /// [B, T] token log-probs (of smoothed labels with label_smoothing_bins), differentiable
+  at::Tensor policy;
+  at::Tensor reference;  ///< [B, T] the same under the reference; undefined where no reference is needed
+  /// [B, T] KL(reference‖policy), differentiable, 0 where not held; undefined without a hold
+  at::Tensor reference_kl;
+  at::Tensor kl;  ///< [B, T] the terms that z0 averages, detached; undefined where there is no z0
+  /// [B, T] int64, the most likely token: of the action bins, or (released-code) of all
+  at::Tensor greedy;
 };
 
 /// What is read of the reference's logits.
@@ -76,11 +82,11 @@ struct Reading {
   bool statistics = true;  ///< what `measure` takes
   bool greedy = false;     ///< TokenScores::greedy
 };
-/// Reads the policy's logits. `reference` may be empty where the objective needs none, and so may be what nothing reads.
-/// `action_l1` may follow, in the result's batch: it depends on the greedy tokens.
+/// Reads the policy's logits. `reference` may be empty where the objective needs none, and so may be what
+/// nothing reads. `action_l1` may follow, in the result's batch: it depends on the greedy tokens.
 ///
-/// Errors   ConfigError for contradictory options; RunError naming the tensor that is missing or of the wrong shape,
-///          type or device; DataError for token ids outside the vocabulary (on the CPU).
+/// Errors   ConfigError for contradictory options; RunError naming the tensor that is missing or of the wrong
+///          shape, type or device; DataError for token ids outside the vocabulary (on the CPU).
 ScoredBatch score(const Batch& batch, const ObjectiveOptions& options, const Score& policy,
                   const ReferenceScores& reference, Reading reading = {});
 
@@ -88,9 +94,13 @@ ScoredBatch score(const Batch& batch, const ObjectiveOptions& options, const Sco
 /// both, and a sum over ranks of `sums` is the batch of all ranks.
 struct BatchStatistics {
   enum Index : int64_t {
-    num_desirable, num_undesirable,              ///< samples
-    action_l1_desirable, action_l1_undesirable,  ///< Σ l_i
-    kl_sum, kl_square_sum, kl_count,             ///< Σ and Σ² over samples of their z0 terms, samples
+    num_desirable,
+    num_undesirable,  ///< samples
+    action_l1_desirable,
+    action_l1_undesirable,  ///< Σ l_i
+    kl_sum,
+    kl_square_sum,
+    kl_count,     ///< Σ and Σ² over samples of their z0 terms, samples
     sft_tokens,   ///< tokens that are imitated (weighted-bc: Σ of their weights)
     num_pairs,    ///< pairs that have both sides
     held_tokens,  ///< tokens that are held to the reference
@@ -102,8 +112,8 @@ struct BatchStatistics {
   /// One of the sums, 0-dimensional; the sums must be defined.
   at::Tensor operator[](Index index) const;
 };
-/// The statistics of this batch alone. No gradient, no device synchronisation. RunError without an `action_l1` that the
-/// weights need.
+/// The statistics of this batch alone. No gradient, no device synchronisation. RunError without an
+/// `action_l1` that the weights need.
 BatchStatistics measure(const ScoredBatch& scored);
 
 /// All tensors but `loss` are detached; per-sample ones are undefined where the objective has no such thing.
@@ -112,31 +122,35 @@ struct ObjectiveOutput {
 
   at::Tensor token_log_probs, reference_token_log_probs;  ///< [B, T] 0 where masked
   at::Tensor log_prob, reference_log_prob;                ///< [B] their sums over all unmasked tokens
-  at::Tensor reward;       ///< [B] r as the loss sees it (credit and released-code leave tokens out)
-  at::Tensor weight;       ///< [B] w; dpo, tpo: the sample's share in the mean over pairs, 0 outside pairs
-  at::Tensor lambda;       ///< [B] λ
-  /// [B] 1 − v, unweighted (sft: mean cross-entropy of the sample's tokens; dpo, tpo: its pair's loss, NaN outside
-  /// pairs)
+  at::Tensor reward;  ///< [B] r as the loss sees it (credit and released-code leave tokens out)
+  at::Tensor weight;  ///< [B] w; dpo, tpo: the sample's share in the mean over pairs, 0 outside pairs
+  at::Tensor lambda;  ///< [B] λ
+  /// [B] 1 − v, unweighted (sft: mean cross-entropy of the sample's tokens; dpo, tpo: its pair's loss, NaN
+  /// outside pairs)
   at::Tensor sample_loss;
 
   at::Tensor z0;            ///< [] as used, after clamping
   at::Tensor z0_unclamped;  ///< [] the batch's estimate
-  at::Tensor z0_standard_error;  ///< [] of the estimate, from the spread between samples; 0 with fewer than two
-  at::Tensor z0_clamped;  ///< [] bool
+  /// [] of the estimate, from the spread between samples; 0 with fewer than two
+  at::Tensor z0_standard_error;
+  at::Tensor z0_clamped;          ///< [] bool
   at::Tensor lambda_desirable;    ///< [] Σ λ over this batch's desirable samples
   at::Tensor lambda_undesirable;  ///< [] Σ λ over this batch's undesirable samples
   at::Tensor sft_loss;  ///< [] this batch's share of the mean cross-entropy; undefined when not computed
-  at::Tensor reference_kl;  ///< [] this batch's share of the mean KL(reference‖policy) a held token; NaN where none
-                            ///< is, undefined without a hold
+  /// [] this batch's share of the mean KL(reference‖policy) a held token; NaN where none
+  at::Tensor reference_kl;
+  ///< is, undefined without a hold
   at::Tensor num_pairs;        ///< [] this batch's pairs; undefined but for dpo and tpo
   at::Tensor preferred_pairs;  ///< [] those of them with R(preferred) > R(rejected)
 };
 
 /// The loss of this batch as part of the one that `whole_batch` describes.
 ///
-/// apo, kto: L = Σ_i λ_i σ(∓β(r_i − z0)) / n + sft_weight · L_sft + reference_kl_weight · L_kl with reduction mean, n
-/// times that with sum; n are the samples of the whole batch, L_kl the mean KL(reference‖policy) over the tokens of the
-/// held samples;  sft: L = L_sft + reference_kl_weight · L_kl, with the mean cross-entropy over the tokens of all
+/// apo, kto: L = Σ_i λ_i σ(∓β(r_i − z0)) / n + sft_weight · L_sft + reference_kl_weight · L_kl with reduction
+/// mean, n times that with sum; n are the samples of the whole batch, L_kl the mean KL(reference‖policy) over
+/// the tokens of the
+/// held samples;  sft: L = L_sft + reference_kl_weight · L_kl, with the mean cross-entropy over the tokens of
+///                all
 /// desirable samples;  weighted-bc: the same with a weight for each sample;  dpo, tpo: as apo with Σ_pairs
 /// −log σ(β(R⁺ − R⁻)) and n pairs (1 if there are none), where R⁺ and R⁻ sum r over the pair's preferred and
 /// rejected samples.
@@ -144,21 +158,25 @@ struct ObjectiveOutput {
 /// Gradient to what the policy's logits were made of; z0, w, λ and the reference are constants.
 /// Cost     no device synchronisation.
 /// Errors   RunError for statistics that are none, or without an `action_l1` that the weights need.
-/// Source   APO, arXiv 2506.07127; released trainer/ddp_robotic_trainer.py @ f16f05f. DPO, arXiv 2305.18290; TPO,
-///          arXiv 2411.19309. L_kl: learning without forgetting, arXiv 1606.09282 (its distillation loss at temperature 1).
+/// Source   APO, arXiv 2506.07127; released trainer/ddp_robotic_trainer.py @ f16f05f. DPO, arXiv 2305.18290;
+///          TPO, arXiv 2411.19309. L_kl: learning without forgetting, arXiv 1606.09282 (its distillation loss
+///          at temperature 1).
 /// Differs  docs/objective.md, "Paper, released code, and we".
 ObjectiveOutput evaluate(const ScoredBatch& scored, const BatchStatistics& whole_batch);
 
 /// A batch with its logits, for those who have them in tensors.
 struct ObjectiveInput : Batch {
-  at::Tensor policy_logits{};     ///< [B, T, V] float32, float64 or bfloat16; the gradient flows here
-  at::Tensor reference_logits{};  ///< [B, T, V] same type, no gradient; undefined where no reference is needed
-  at::Tensor mismatched_policy_logits{};     ///< [B, T, V] teacher-forced on mismatched_tokens, z0 "mismatched" only
+  at::Tensor policy_logits{};  ///< [B, T, V] float32, float64 or bfloat16; the gradient flows here
+  /// [B, T, V] same type, no gradient; undefined where no reference is needed
+  at::Tensor reference_logits{};
+  /// [B, T, V] teacher-forced on mismatched_tokens, z0 "mismatched" only
+  at::Tensor mismatched_policy_logits{};
   at::Tensor mismatched_reference_logits{};  ///< [B, T, V]
 };
 ScoredBatch score(const ObjectiveInput& input, const ObjectiveOptions& options, Reading reading = {});
 BatchStatistics measure(const ObjectiveInput& input, const ObjectiveOptions& options);
-ObjectiveOutput evaluate(const ObjectiveInput& input, const ObjectiveOptions& options, const BatchStatistics& whole_batch);
+ObjectiveOutput evaluate(const ObjectiveInput& input, const ObjectiveOptions& options,
+                         const BatchStatistics& whole_batch);
 /// score, measure and evaluate for an input that is the whole batch.
 ObjectiveOutput apo_loss(const ObjectiveInput& input, const ObjectiveOptions& options = {});
 

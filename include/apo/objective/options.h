@@ -14,8 +14,8 @@ class Visitor;
 
 namespace apo::objective {
 
-/// Which loss is minimised. "apo", "kto", "sft", "weighted-bc"; "dpo" and "tpo" compare pairs: of actions at one
-/// observation, or of the segments on either side of a take-over.
+/// Which loss is minimised. "apo", "kto", "sft", "weighted-bc"; "dpo" and "tpo" compare pairs: of actions at
+/// one observation, or of the segments on either side of a take-over.
 enum class ObjectiveType { apo, kto, sft, weighted_bc, dpo, tpo };
 /// How z0, the baseline that rewards are compared with, is estimated. "shifted-labels", "mismatched",
 /// "exact", "none".
@@ -23,9 +23,9 @@ enum class Z0Estimator { shifted_labels, mismatched, exact, none };
 /// Whose definition of APO: the paper's (and ours), or the authors' program to float32 rounding. "paper",
 /// "released-code".
 enum class Compatibility { paper, released_code };
-/// What `sft_weight`, `reference_kl_weight` and `reduction` are where nobody sets them. "robust": apo and kto have 1 and
-/// 3, which hold what the policy can do already, and take the mean; "paper": the bare published loss, with neither and
-/// summed over the batch. The other objectives are the same in both.
+/// What `sft_weight`, `reference_kl_weight` and `reduction` are where nobody sets them. "robust": apo and kto
+/// have 1 and 3, which hold what the policy can do already, and take the mean; "paper": the bare published
+/// loss, with neither and summed over the batch. The other objectives are the same in both.
 enum class Preset { robust, paper };
 /// "adaptive": λ from the policy's action error; "uniform": λ = 1.
 enum class WeightType { adaptive, uniform };
@@ -58,8 +58,8 @@ struct WeightOptions {
 };
 
 /// The `objective` section of a configuration. Its defaults are those of a configuration that says nothing:
-/// `preset`, `reduction`, `sft_weight` and `reference_kl_weight`, where they are unset, are what `preset_used`,
-/// `reduction_used`, `anchor` and `hold` say.
+/// `preset`, `reduction`, `sft_weight` and `reference_kl_weight`, where they are unset, are what
+/// `preset_used`, `reduction_used`, `anchor` and `hold` say.
 struct ObjectiveOptions {
   ObjectiveType type = ObjectiveType::apo;
   double beta = 0.1;
@@ -71,15 +71,14 @@ struct ObjectiveOptions {
   WeightOptions weights{};
   std::optional<Reduction> reduction{};
   std::optional<double> sft_weight{};  ///< >= 0, beside one sample's preference loss (dpo, tpo: one pair's)
-  std::optional<double> reference_kl_weight{};  ///< >= 0, beside the same; of KL(reference‖policy) on held samples
+  /// >= 0, beside the same; of KL(reference‖policy) on held samples
+  std::optional<double> reference_kl_weight{};
   double label_smoothing_bins = 0.0;
   Credit credit = Credit::sample;
   void visit(config::Visitor& v);
 
   /// `preset`; unset: paper with compatibility "released-code", else robust.
-  Preset preset_used() const {
-    return preset.value_or(released_code() ? Preset::paper : Preset::robust);
-  }
+  Preset preset_used() const { return preset.value_or(released_code() ? Preset::paper : Preset::robust); }
   /// `reduction`; unset: mean for apo and kto with the robust preset, else sum.
   Reduction reduction_used() const { return reduction.value_or(robust() ? Reduction::mean : Reduction::sum); }
   /// `sft_weight`; unset: 1 for apo and kto with the robust preset, else 0.
@@ -105,8 +104,9 @@ struct ObjectiveOptions {
   bool compares_distributions() const { return hold() > 0 || (uses_z0() && z0 == Z0Estimator::exact); }
   /// True when `action_l1` decides the weights.
   bool needs_action_l1() const { return type == ObjectiveType::apo && weights.type == WeightType::adaptive; }
-  /// True for the authors' program, bit for bit what it computes: its statistics are each rank's own, not those of the batch
-  /// of all ranks (whoever runs several ranks leaves them alone), and it reads the end token in desirable rewards only.
+  /// True for the authors' program, bit for bit what it computes: its statistics are each rank's own, not
+  /// those of the batch of all ranks (whoever runs several ranks leaves them alone), and it reads the end
+  /// token in desirable rewards only.
   bool released_code() const {
     return type == ObjectiveType::apo && compatibility == Compatibility::released_code;
   }

@@ -1,9 +1,10 @@
 // z0, what a reward must exceed to count as an improvement: an estimate of KL(π_θ‖π_ref) on the batch.
 //
-// Its terms, [B, T] before they are averaged over the batch's samples (TokenScores::kl; 0 where masked, also at the end
-// token with `compatibility: released-code`):
-//   shifted-labels  log π(y'_t | o, y_<t) − log π_ref(same): the next sample's labels y' on this sample's logits,
-//                   as in the released code; no further forward, but only the first token is a true conditional
+// Its terms, [B, T] before they are averaged over the batch's samples (TokenScores::kl; 0 where masked, also
+// at the end token with `compatibility: released-code`):
+//   shifted-labels  log π(y'_t | o, y_<t) − log π_ref(same): the next sample's labels y' on this sample's
+//                   logits, as in the released code; no further forward, but only the first token is a true
+//                   conditional
 //   mismatched      log π(y'_t | o, y'_<t) − log π_ref(same): KTO's, from logits teacher-forced on y'
 //   exact           Σ_v π_v (log π_v − log π_ref,v): the KL of each token's distribution, never negative
 //   none            no terms

@@ -1,7 +1,7 @@
-// What may go wrong with the tabletop's world: an object that slips away, other light, another table, clutter, a camera
-// that was bumped. Every disruption has a probability (of an episode being disrupted so) and magnitudes in units that
-// a person can picture; which way it goes is drawn from the episode's seed, in a random stream of its own, so that
-// switching one on changes nothing about the others or about the layout.
+// What may go wrong with the tabletop's world: an object that slips away, other light, another table,
+// clutter, a camera that was bumped. Every disruption has a probability (of an episode being disrupted so)
+// and magnitudes in units that a person can picture; which way it goes is drawn from the episode's seed, in a
+// random stream of its own, so that switching one on changes nothing about the others or about the layout.
 #pragma once
 
 #include <array>
@@ -30,7 +30,7 @@ struct LightingOptions {
   double probability = 0;
   double brightness = 0.4;    ///< all light is multiplied by 1 - brightness or by 1 + brightness
   double direction_deg = 35;  ///< tilt of the lamp above the table, towards any side
-  double color = 0.4;        ///< loss of the weakest of red, green, blue; the middle one loses half of it
+  double color = 0.4;         ///< loss of the weakest of red, green, blue; the middle one loses half of it
   void visit(config::Visitor& v);
 };
 

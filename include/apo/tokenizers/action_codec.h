@@ -12,10 +12,12 @@ namespace apo::tokenizers {
 
 /// Answers, padded to one length.
 struct CodedActions {
-  at::Tensor ids = {};        ///< [B, T] int64
-  at::Tensor mask = {};       ///< [B, T] bool, false at padding and at steps that are not valid
-  at::Tensor end_token = {};  ///< [B, T] bool, true at the end-of-action token; undefined if the code has none
-  at::Tensor dimension = {};  ///< [B, T] int64 action dimension that a token codes, -1 where it codes none alone
+  at::Tensor ids = {};   ///< [B, T] int64
+  at::Tensor mask = {};  ///< [B, T] bool, false at padding and at steps that are not valid
+  /// [B, T] bool, true at the end-of-action token; undefined if the code has none
+  at::Tensor end_token = {};
+  /// [B, T] int64 action dimension that a token codes, -1 where it codes none alone
+  at::Tensor dimension = {};
 };
 
 struct DecodedActions {
@@ -30,8 +32,8 @@ struct TokenRange {
   bool operator==(const TokenRange&) const = default;
 };
 
-/// How normalised actions [B, H, A] become token ids and back; H is the horizon, 1 without chunks. Const members may be
-/// called from any thread.
+/// How normalised actions [B, H, A] become token ids and back; H is the horizon, 1 without chunks. Const
+/// members may be called from any thread.
 class ActionCodec {
  public:
   ActionCodec(int64_t action_size, int64_t horizon);
@@ -41,8 +43,8 @@ class ActionCodec {
   int64_t horizon() const { return horizon_; }          ///< H
   /// The longest answer, T.
   virtual int64_t max_length() const = 0;
-  /// The ids that code one bin of one dimension each, neighbours being neighbours: what label smoothing and a credit by
-  /// dimension need. Nothing: tokens of this code mean no such thing.
+  /// The ids that code one bin of one dimension each, neighbours being neighbours: what label smoothing and a
+  /// credit by dimension need. Nothing: tokens of this code mean no such thing.
   virtual std::optional<TokenRange> bins() const = 0;
 
   /// Shapes  actions [B, H, A] floating-point in [-1, 1], `valid` [B, H] bool (undefined: all)
@@ -76,11 +78,12 @@ class BinCodec final : public ActionCodec {
   ActionBins bins_;
 };
 
-/// OpenVLA's: the same of its action vocabulary, and the end token behind them: T = H A + 1. Ids that are no action
-/// tokens are clamped and counted.
+/// OpenVLA's: the same of its action vocabulary, and the end token behind them: T = H A + 1. Ids that are no
+/// action tokens are clamped and counted.
 class VocabularyBinCodec final : public ActionCodec {
  public:
-  VocabularyBinCodec(const VocabularyActionBins& bins, int64_t end_token, int64_t action_size, int64_t horizon = 1);
+  VocabularyBinCodec(const VocabularyActionBins& bins, int64_t end_token, int64_t action_size,
+                     int64_t horizon = 1);
   int64_t max_length() const override { return horizon() * action_size() + 1; }
   std::optional<TokenRange> bins() const override { return TokenRange{bins_.first_id(), bins_.last_id()}; }
 

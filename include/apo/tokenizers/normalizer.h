@@ -29,23 +29,24 @@ struct NormalizerOptions {
 ///   quantiles  a' = 2 (a − q01) / (q99 − q01 + epsilon) − 1
 ///   z_score    a' = (a − mean) / (std + epsilon)
 ///
-/// where the mask is true; other dimensions stay. Where a spread and its epsilon are 0, a' = 0, and the way back gives q01
-/// or the mean whatever comes: never NaN.
+/// where the mask is true; other dimensions stay. Where a spread and its epsilon are 0, a' = 0, and the way
+/// back gives q01 or the mean whatever comes: never NaN.
 class Normalizer {
  public:
   /// Actions of `size` numbers, as they are but clipped to [-1, 1].
   explicit Normalizer(int64_t size);
   Normalizer(VectorStatistics statistics, const NormalizerOptions& options);
-  /// As a checkpoint says (never `automatic`). quantiles: with `epsilon` on the way there; OpenVLA's is 1e-8, which puts
-  /// a = q99 into the last but one bin. released_apo: in every dimension, 1e-8 whatever `epsilon` says, not rounded.
+  /// As a checkpoint says (never `automatic`). quantiles: with `epsilon` on the way there; OpenVLA's is 1e-8,
+  /// which puts a = q99 into the last but one bin. released_apo: in every dimension, 1e-8 whatever `epsilon`
+  /// says, not rounded.
   Normalizer(VectorStatistics statistics, ActionNormalization as, double epsilon);
 
   int64_t size() const { return statistics_.size(); }  ///< A
   const VectorStatistics& statistics() const { return statistics_; }
   const NormalizerOptions& options() const { return options_; }
 
-  /// Shapes  actions [.., A] float64 on the CPU, returns the same. Adds to `num_clipped`, if given, how many numbers were
-  ///         clipped by more than 1e-6.
+  /// Shapes  actions [.., A] float64 on the CPU, returns the same. Adds to `num_clipped`, if given, how many
+  ///         numbers were clipped by more than 1e-6.
   /// Errors  DataError for another size
   at::Tensor normalize(const at::Tensor& actions, int64_t* num_clipped = nullptr) const;
   /// Shapes  normalized [.., A] of any floating-point type and device, returns [.., A] float32 on the CPU

@@ -24,38 +24,41 @@ std::span<const std::pair<ActionNormalization, std::string_view>> enum_names(Act
 /// Per-dimension statistics of a vector quantity, [D] each, physical units.
 struct VectorStatistics {
   std::vector<double> mean, std, min, max, q01, q99;
-  std::vector<bool> mask;   ///< false: this dimension is not normalised (gripper; a dimension that never changes)
+  /// false: this dimension is not normalised (gripper; a dimension that never changes)
+  std::vector<bool> mask;
   int64_t size() const { return static_cast<int64_t>(mean.size()); }
 };
 
 /// What OpenVLA calls dataset statistics.
 struct DatasetStatistics {
   VectorStatistics action;
-  std::map<std::string, VectorStatistics> state;   ///< by state name
+  std::map<std::string, VectorStatistics> state;  ///< by state name
   int64_t num_transitions = 0, num_trajectories = 0;
-  config::GripperOptions gripper = {};                     ///< where the action's gripper is, and how it is coded
-  ActionNormalization normalization = ActionNormalization::quantiles;   ///< never automatic
+  /// where the action's gripper is, and how it is coded
+  config::GripperOptions gripper = {};
+  ActionNormalization normalization = ActionNormalization::quantiles;  ///< never automatic
 };
 
 /// Of q99 − q01: with less, a dimension never changes.
 inline constexpr double kSmallestSpread = 1e-6;
 
-/// OpenVLA's dataset_statistics.json: {name: {"action": {mean, std, min, max, q01, q99, mask}, "num_transitions",
-/// "num_trajectories", ...}}; states are under "state" by name, and a single one under "proprio", too. What
-/// is known of the gripper is under "gripper", a normalisation other than quantiles under
-/// "action_normalization".
+/// OpenVLA's dataset_statistics.json: {name: {"action": {mean, std, min, max, q01, q99, mask},
+/// "num_transitions", "num_trajectories", ...}}; states are under "state" by name, and a single one under
+/// "proprio", too. What is known of the gripper is under "gripper", a normalisation other than quantiles
+/// under "action_normalization".
 std::string to_json(const DatasetStatistics& statistics, const std::string& name);
 /// The same as a table for people, without a name.
 std::string to_text(const DatasetStatistics& statistics);
 /// The entry `name` (or the only one if `name` is empty). A file without "state" gives its "proprio" as state
 /// "proprio". A dimension with q01 = q99 and no mask is named in a warning; q99 < q01 is an error.
 /// DataError naming `where`, the key and the valid names.
-DatasetStatistics statistics_from_json(const std::string& json, const std::string& name, const std::string& where);
+DatasetStatistics statistics_from_json(const std::string& json, const std::string& name,
+                                       const std::string& where);
 
 /// a' = clip(2 (a − q01) / (q99 − q01 + epsilon) − 1, −1, 1) where mask, else a clipped to [−1, 1]. Adds to
-/// `num_clipped`, if given, how many entries were clipped (by more than 1e-6). OpenVLA's epsilon is 1e-8, which puts
-/// a = q99 into the last but one bin. Where q01 = q99, a' = 0 (with an epsilon -1 for a = q01, as OpenVLA), and
-/// unnormalising gives q01 whatever comes: never NaN.
+/// `num_clipped`, if given, how many entries were clipped (by more than 1e-6). OpenVLA's epsilon is 1e-8,
+/// which puts a = q99 into the last but one bin. Where q01 = q99, a' = 0 (with an epsilon -1 for a = q01, as
+/// OpenVLA), and unnormalising gives q01 whatever comes: never NaN.
 /// quantiles: rounded to float32, as OpenVLA's training. released_apo: in every dimension, with an epsilon of
 /// 1e-8 whatever `epsilon` says, and not rounded.
 std::vector<double> normalize(const VectorStatistics& statistics, const std::vector<float>& action,

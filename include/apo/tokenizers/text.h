@@ -11,15 +11,15 @@
 
 namespace apo::tokenizers {
 
-/// A SentencePiece model (the `tokenizer.model` of Llama-2, PaliGemma, ...). Copies share the model; const members may
-/// be called from any thread.
+/// A SentencePiece model (the `tokenizer.model` of Llama-2, PaliGemma, ...). Copies share the model; const
+/// members may be called from any thread.
 class TextTokenizer {
  public:
   /// DataError naming the file: missing, empty, truncated, or not a SentencePiece model.
   explicit TextTokenizer(const std::filesystem::path& model);
 
-  /// The ids of a text, as the model normalises and splits it; neither begin nor end token is added, and pieces that
-  /// look like control tokens ("</s>") are plain text. Empty for an empty text.
+  /// The ids of a text, as the model normalises and splits it; neither begin nor end token is added, and
+  /// pieces that look like control tokens ("</s>") are plain text. Empty for an empty text.
   /// DataError naming the first byte that is not UTF-8.
   std::vector<int64_t> encode(std::string_view text) const;
   /// The text of the ids; control tokens vanish. DataError for an id outside [0, size()).
@@ -46,17 +46,19 @@ class TextTokenizer {
 
 /// How an instruction becomes OpenVLA's prompt.
 struct OpenVlaPromptOptions {
-  bool lower_case = false;          ///< A-Z to a-z, as OpenVLA does at inference (training does not)
+  bool lower_case = false;             ///< A-Z to a-z, as OpenVLA does at inference (training does not)
   bool underscores_to_spaces = false;  ///< as APO's training data code does with task names
-  int64_t max_tokens = 2048;        ///< longer prompts are refused, never cut
+  int64_t max_tokens = 2048;           ///< longer prompts are refused, never cut
 };
 
-/// The ids of BOS, "In: What action should the robot take to {instruction}?\nOut:", and the lone "▁" piece that stands
-/// before the action tokens (29871 in Llama-2; looked up by piece, appended if the prompt does not end with it).
+/// The ids of BOS, "In: What action should the robot take to {instruction}?\nOut:", and the lone "▁" piece
+/// that stands before the action tokens (29871 in Llama-2; looked up by piece, appended if the prompt does
+/// not end with it).
 ///
-/// Source  OpenVLA's prompt builder and `predict_action`; the released APO code ends the text with a space at evaluation,
-///         which gives the same ids
-/// Errors  DataError for an instruction that is empty, not UTF-8 or too long, or for a model without BOS or "▁"
+/// Source  OpenVLA's prompt builder and `predict_action`; the released APO code ends the text with a space at
+///         evaluation, which gives the same ids
+/// Errors  DataError for an instruction that is empty, not UTF-8 or too long, or for a model without BOS or
+///         "▁"
 std::vector<int64_t> openvla_prompt(const TextTokenizer& tokenizer, std::string_view instruction,
                                     const OpenVlaPromptOptions& options = {});
 

@@ -17,8 +17,8 @@ namespace apo::training {
 ///   m ← β₁ m + (1 − β₁) g,   v ← β₂ v + (1 − β₂) g²,
 ///   θ ← θ − lr · wd · θ − lr · (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε)
 ///
-/// (adam: g ← g + wd · θ instead of the first term). A parameter without a gradient is left alone; t counts the
-/// updates of each parameter. The moments of parameters in half precision are kept in float32.
+/// (adam: g ← g + wd · θ instead of the first term). A parameter without a gradient is left alone; t counts
+/// the updates of each parameter. The moments of parameters in half precision are kept in float32.
 /// Source   AdamW, arXiv 1711.05101; equal to torch.optim.AdamW and torch.optim.Adam.
 class Adam {
  public:

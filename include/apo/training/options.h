@@ -17,53 +17,55 @@ namespace apo::training {
 
 /// Config section `run`.
 struct RunOptions {
-  std::string dir;                     ///< where everything is written; required
-  int64_t seed = 0;                    ///< of every random stream
-  std::string device = "auto";         ///< auto | cpu | cuda | cuda:N
-  std::string precision = "float32";   ///< float32 | bfloat16 (autocast of the network; the objective stays float32)
-  int64_t threads = 0;                 ///< of the tensor library; 0: as OMP_NUM_THREADS says, else all cores
+  std::string dir;              ///< where everything is written; required
+  int64_t seed = 0;             ///< of every random stream
+  std::string device = "auto";  ///< auto | cpu | cuda | cuda:N
+  std::string precision =
+      "float32";        ///< float32 | bfloat16 (autocast of the network; the objective stays float32)
+  int64_t threads = 0;  ///< of the tensor library; 0: as OMP_NUM_THREADS says, else all cores
   void visit(config::Visitor& v);
 };
 
 /// Config section `optimizer`.
 struct OptimizerOptions {
-  std::string type = "adamw";          ///< adamw | adam
+  std::string type = "adamw";  ///< adamw | adam
   double learning_rate = 5e-5;
   double beta1 = 0.9, beta2 = 0.999;
   double epsilon = 1e-8;
-  double weight_decay = 0;             ///< adamw: decoupled; adam: added to the gradient
+  double weight_decay = 0;  ///< adamw: decoupled; adam: added to the gradient
   void visit(config::Visitor& v);
 };
 
 /// Config section `schedule`: the learning rate as a pure function of the step.
 struct ScheduleOptions {
-  std::string type = "cosine";         ///< cosine | constant | linear
-  int64_t warmup_steps = 10;           ///< linear from learning_rate * warmup_start
+  std::string type = "cosine";  ///< cosine | constant | linear
+  int64_t warmup_steps = 10;    ///< linear from learning_rate * warmup_start
   double warmup_start = 0.1;
-  double final_ratio = 0;              ///< learning rate at the end, as a share of the peak
+  double final_ratio = 0;  ///< learning rate at the end, as a share of the peak
   void visit(config::Visitor& v);
 };
 
 /// Config section `train`.
 struct TrainOptions {
   int64_t batch_size = 8;
-  int64_t micro_batch_size = 0;        ///< 0: the whole batch at once; smaller needs less memory, same result
-  int64_t max_steps = 0;               ///< 0: `epochs` decide
-  double epochs = 1;                   ///< passes over the intervention pool (the desirable pool if it is empty)
-  double grad_clip = 1.0;              ///< largest gradient norm; 0: no clipping
-  int64_t checkpoint_every = 500;      ///< steps; a checkpoint is always written at the end; 0: only there
-  int64_t keep = 3;                    ///< newest checkpoints kept; 0: all
-  int64_t eval_every = 0;              ///< steps between evaluations, and one at the end; 0: none
-  std::string guard = "warn";          ///< warn | stop | off: what to do when a run seems to forget
+  int64_t micro_batch_size = 0;  ///< 0: the whole batch at once; smaller needs less memory, same result
+  int64_t max_steps = 0;         ///< 0: `epochs` decide
+  /// passes over the intervention pool (the desirable pool if it is empty)
+  double epochs = 1;
+  double grad_clip = 1.0;          ///< largest gradient norm; 0: no clipping
+  int64_t checkpoint_every = 500;  ///< steps; a checkpoint is always written at the end; 0: only there
+  int64_t keep = 3;                ///< newest checkpoints kept; 0: all
+  int64_t eval_every = 0;          ///< steps between evaluations, and one at the end; 0: none
+  std::string guard = "warn";      ///< warn | stop | off: what to do when a run seems to forget
   void visit(config::Visitor& v);
 };
 
 /// Config section `logging`.
 struct LoggingOptions {
-  int64_t every = 20;                  ///< steps between log lines (metrics.jsonl has every step)
-  bool per_sample = false;             ///< write samples.jsonl
+  int64_t every = 20;       ///< steps between log lines (metrics.jsonl has every step)
+  bool per_sample = false;  ///< write samples.jsonl
   bool tensorboard = true;
-  std::string level = "info";          ///< debug | info | warn | error
+  std::string level = "info";  ///< debug | info | warn | error
   void visit(config::Visitor& v);
 };
 

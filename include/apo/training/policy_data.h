@@ -7,8 +7,8 @@
 
 namespace apo::training {
 
-/// What a fresh policy is made for: cameras and states of the first kept step, instructions, and statistics of the kept
-/// demonstrations (of all kept steps where there are none).
+/// What a fresh policy is made for: cameras and states of the first kept step, instructions, and statistics
+/// of the kept demonstrations (of all kept steps where there are none).
 /// DataError if no step is kept.
 models::DataFacts data_facts(const data::Dataset& dataset);
 

@@ -17,18 +17,18 @@ namespace apo::training {
 enum class ExistingRun { refuse, resume, overwrite };
 
 struct TrainHooks {
-  /// Called every `train.eval_every` steps and at the end with the policy in evaluation mode; what it returns is
-  /// written to metrics.jsonl as "eval/<name>".
+  /// Called every `train.eval_every` steps and at the end with the policy in evaluation mode; what it returns
+  /// is written to metrics.jsonl as "eval/<name>".
   std::function<std::map<std::string, double>(models::Policy&, int64_t step)> evaluate;
   /// The whole resolved config as YAML (config.yaml of the run); empty: the training sections alone.
   std::string config_yaml;
 };
 
 struct TrainResult {
-  int64_t steps = 0;                        ///< optimizer steps done in total
-  std::filesystem::path checkpoint;         ///< the last whole checkpoint, run.dir/checkpoints/step-N
-  std::map<std::string, double> metrics;    ///< those of the last step
-  double seconds = 0;                       ///< of this process
+  int64_t steps = 0;                      ///< optimizer steps done in total
+  std::filesystem::path checkpoint;       ///< the last whole checkpoint, run.dir/checkpoints/step-N
+  std::map<std::string, double> metrics;  ///< those of the last step
+  double seconds = 0;                     ///< of this process
 };
 
 /// train.guard is stop and a sign of forgetting was seen: a checkpoint was saved, and the message names the
@@ -40,17 +40,18 @@ struct Stopped : RunError {
 /// Trains. Writes run.dir config.yaml, metrics.jsonl, samples.jsonl, tensorboard/, checkpoints/.
 ///
 /// Resuming gives the same numbers as never having stopped: bit-equal on the CPU.
-/// Errors  ConfigError: run directory used and `existing` is refuse; resume with other options (names the keys);
-///         empty pool. DataError: data or checkpoint. RunError: run directory in use or not writable; non-finite loss or
-///         gradient (the last good checkpoint is kept, the step and the samples are named).
+/// Errors  ConfigError: run directory used and `existing` is refuse; resume with other options (names the
+///         keys); empty pool. DataError: data or checkpoint. RunError: run directory in use or not writable;
+///         non-finite loss or gradient (the last good checkpoint is kept, the step and the samples are
+///         named).
 ///         Stopped: train.guard, after saving; resuming goes on all the same. Interrupted: SIGINT/SIGTERM,
 ///         after saving.
 TrainResult train(const TrainingOptions& options, ExistingRun existing = ExistingRun::refuse,
                   const TrainHooks& hooks = {});
 
-/// Validates config and data without training and writes what it found to `out`: pools, labels by reason, parameters
-/// (all, trained), how much undesirable samples weigh, memory estimate by part (weights, reference,
-/// gradients, optimizer, activations), steps and epochs. Touches no run directory.
+/// Validates config and data without training and writes what it found to `out`: pools, labels by reason,
+/// parameters (all, trained), how much undesirable samples weigh, memory estimate by part (weights,
+/// reference, gradients, optimizer, activations), steps and epochs. Touches no run directory.
 void dry_run(const TrainingOptions& options, std::ostream& out);
 
 /// learning_rate(step), step counted from 0.

@@ -94,11 +94,13 @@ void apply_adapter(Policy& policy, const std::string& name, PeftAdapter file, do
               linear->weight.sizes(), ", the weight of ", layer, ", found one of ",
               at::IntArrayRef(part.weight_shape()));
     const auto read = [&](const at::Tensor& tensor) {
-      return tensor.flatten(1).to(linear->weight.device(), at::kFloat, false, /*copy=*/true).set_requires_grad(true);
+      return tensor.flatten(1)
+          .to(linear->weight.device(), at::kFloat, false, /*copy=*/true)
+          .set_requires_grad(true);
     };
     changes = changes || (part.a.any().item<bool>() && part.b.any().item<bool>());
-    adapters.emplace_back(linear,
-                          LinearAdapter{.slot = name, .a = read(part.a), .b = read(part.b), .scale = part.scale});
+    adapters.emplace_back(
+        linear, LinearAdapter{.slot = name, .a = read(part.a), .b = read(part.b), .scale = part.scale});
     append_item(targets, ",", layer);
     file.layers.erase(entry);
   }

@@ -41,7 +41,7 @@ MergedShare merged_share(const PeftAdapter& adapter,
 /// DataError if the weights carry the adapter's change already: once, as exactly as can be measured, in each
 /// layer looked at. A warning that says the share where they carry much of it: another adapter in the same
 /// direction may be merged.
-void refuse_merged(const PeftAdapter& adapter,
-                   const std::function<at::Tensor(const std::string&)>& weight, const std::string& where);
+void refuse_merged(const PeftAdapter& adapter, const std::function<at::Tensor(const std::string&)>& weight,
+                   const std::string& where);
 
 }  // namespace apo::models

@@ -10,10 +10,10 @@
 #include <set>
 
 #include "apo/base/error.h"
-#include "apo/models/registry.h"
 #include "apo/base/hash.h"
 #include "apo/base/log.h"
 #include "apo/base/text.h"
+#include "apo/models/registry.h"
 #include "apo/models/safetensors.h"
 #include "base/json.h"
 #include "models/checkpoints/checkpoint_files.h"
@@ -65,7 +65,8 @@ void refuse_other_kinds(const OrderedJsonFile& json) {
       "true, false, \"gaussian\", \"eva\" or \"orthogonal\" (the others change the base)");
 }
 
-// One of PEFT's patterns: the last part or parts of layer names -> a number for those layers. The first that matches counts.
+// One of PEFT's patterns: the last part or parts of layer names -> a number for those layers. The first that
+// matches counts.
 class Pattern {
  public:
   explicit Pattern(const OrderedJsonField& config) {
@@ -193,10 +194,10 @@ at::Tensor read_part(const SafetensorsReader& reader, const fs::path& path, cons
 void complete(PeftAdapter::Part& part, const std::string& layer, const Config& config, const fs::path& path) {
   const double wanted = config.rank.value(layer, static_cast<double>(config.options.rank));
   const auto rank = static_cast<int64_t>(std::min(wanted, static_cast<double>(kLargestRank)));
-  APO_CHECK(DataError, part.a.size(0) == rank, path.string(), ": tensor ", part.name_a, ": expected ",
-            rank, " rows (r or rank_pattern of adapter_config.json), found ", part.a.sizes());
-  const bool fits = part.b.dim() == part.a.dim() && part.b.size(1) == rank &&
-                    part.b.numel() == part.b.size(0) * rank;
+  APO_CHECK(DataError, part.a.size(0) == rank, path.string(), ": tensor ", part.name_a, ": expected ", rank,
+            " rows (r or rank_pattern of adapter_config.json), found ", part.a.sizes());
+  const bool fits =
+      part.b.dim() == part.a.dim() && part.b.size(1) == rank && part.b.numel() == part.b.size(0) * rank;
   APO_CHECK(DataError, fits, path.string(), ": tensor ", part.name_b, ": expected [out, ", rank,
             part.a.dim() == 4 ? ", 1, 1]" : "]", " beside ", part.name_a, " ", part.a.sizes(), ", found ",
             part.b.sizes());
@@ -315,7 +316,8 @@ fs::path base_of_adapter(const fs::path& directory) {
   };
   if (holds_weights(directory)) return directory;
   const JsonFile config(directory / "adapter_config.json");
-  const fs::path base = directory / config["base_model_name_or_path"].get<std::string>();  // itself where it is absolute
+  const fs::path base =
+      directory / config["base_model_name_or_path"].get<std::string>();  // itself where it is absolute
   if (!holds_weights(base))
     config["base_model_name_or_path"].fail(
         "a directory with weights here (a name on a hub is none: download the base, and give it as "

@@ -40,15 +40,15 @@ struct PeftAdapter {
   std::filesystem::path file;  ///< adapter_model.safetensors, for messages
 };
 
-/// Reads an adapter that any peft since 0.11 wrote; which layers it has is read off the tensors' names, whatever
-/// target_modules says. The adapter's own name may stand in the tensors' names. Tensors stay in the mapped
-/// file: copy before changing them.
+/// Reads an adapter that any peft since 0.11 wrote; which layers it has is read off the tensors' names,
+/// whatever target_modules says. The adapter's own name may stand in the tensors' names. Tensors stay in the
+/// mapped file: copy before changing them.
 ///
-/// Errors  DataError naming file and key or tensor: missing, A without B, ranks that disagree with each other or with r
-///         and rank_pattern, shapes of neither a linear layer nor a convolution, NaN or infinity, not a floating-point
-///         type; and every kind of adapter that is not plain LoRA (dora, fan_in_fan_out, trained biases, modules_to_save,
-///         trained tokens, megatron, ...) or was saved from a wrapped model (_orig_mod., module.), which
-///         would otherwise be left out silently: with what to do about it
+/// Errors  DataError naming file and key or tensor: missing, A without B, ranks that disagree with each other
+///         or with r and rank_pattern, shapes of neither a linear layer nor a convolution, NaN or infinity,
+///         not a floating-point type; and every kind of adapter that is not plain LoRA (dora, fan_in_fan_out,
+///         trained biases, modules_to_save, trained tokens, megatron, ...) or was saved from a wrapped model
+///         (_orig_mod., module.), which would otherwise be left out silently: with what to do about it
 PeftAdapter read_peft(const std::filesystem::path& directory);
 
 /// A content hash of what the adapter does (layers, scales, A and B in float32), whatever the file calls its
@@ -61,7 +61,8 @@ std::string adapter_hash(const PeftAdapter& adapter);
 /// float16 numbers being one of these.
 void check_base(const PeftAdapter& adapter, const std::string& name, const at::Tensor& weight);
 
-/// Warns if the adapter names another directory here as its base than `base`: fine-tuned models have the same shapes.
+/// Warns if the adapter names another directory here as its base than `base`: fine-tuned models have the same
+/// shapes.
 void warn_if_other_base(const std::filesystem::path& adapter_directory, const std::filesystem::path& base);
 
 /// The directory that holds the adapter which `path` names: itself, its only sub-folder with an
@@ -69,8 +70,9 @@ void warn_if_other_base(const std::filesystem::path& adapter_directory, const st
 /// training checkpoint. DataError saying what is there instead, or that `key` names nothing on this disk.
 std::filesystem::path resolve_adapter(const std::filesystem::path& path, const char* key);
 
-/// The directory of the weights that the adapter in `directory` changes: itself if it holds weights, otherwise what its
-/// base_model_name_or_path names, relative to it. DataError naming adapter_config.json and what it names.
+/// The directory of the weights that the adapter in `directory` changes: itself if it holds weights,
+/// otherwise what its base_model_name_or_path names, relative to it. DataError naming adapter_config.json and
+/// what it names.
 std::filesystem::path base_of_adapter(const std::filesystem::path& directory);
 
 }  // namespace apo::models

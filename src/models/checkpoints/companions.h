@@ -5,8 +5,8 @@
 
 namespace apo::models {
 
-/// Configs, tokenizers, statistics, code, texts: every regular file but weights of any format and their index, an
-/// adapter's config, marks of ours, and hidden files.
+/// Configs, tokenizers, statistics, code, texts: every regular file but weights of any format and their
+/// index, an adapter's config, marks of ours, and hidden files.
 bool is_companion(const std::filesystem::path& file);
 
 }  // namespace apo::models

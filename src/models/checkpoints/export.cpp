@@ -10,17 +10,17 @@
 #include <system_error>
 
 #include "apo/base/error.h"
-#include "apo/models/registry.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "apo/base/output.h"
+#include "apo/models/registry.h"
 #include "apo/models/safetensors.h"
+#include "base/json.h"
 #include "models/adapters/base_check.h"
+#include "models/adapters/peft_file.h"
 #include "models/checkpoints/checkpoint_files.h"
 #include "models/checkpoints/companions.h"
 #include "models/checkpoints/dtype.h"
-#include "base/json.h"
-#include "models/adapters/peft_file.h"
 
 namespace apo::models {
 namespace {

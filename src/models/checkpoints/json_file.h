@@ -10,8 +10,8 @@
 
 namespace apo::models {
 
-/// apo::JsonFile with the questions of config.json. DataError naming file, key, what was expected and what was
-/// found.
+/// apo::JsonFile with the questions of config.json. DataError naming file, key, what was expected and what
+/// was found.
 class JsonFile : public apo::JsonFile {
  public:
   using apo::JsonFile::BasicJsonFile;

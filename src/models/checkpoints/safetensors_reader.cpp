@@ -11,8 +11,8 @@
 #include "apo/base/error.h"
 #include "apo/base/log.h"
 #include "apo/models/safetensors.h"
-#include "base/lfs_pointer.h"
 #include "base/json.h"
+#include "base/lfs_pointer.h"
 #include "models/checkpoints/mapped_file.h"
 #include "models/checkpoints/safetensors_types.h"
 
@@ -54,8 +54,7 @@ json parse_header(const std::string& where, const char* begin, const char* end) 
 
 uint64_t unsigned_number(const json& value, const std::string& where, const char* field) {
   APO_CHECK(DataError, value.is_number_unsigned(), where, ": ", field,
-            ": expected whole numbers from 0, found ",
-            json_excerpt(value));
+            ": expected whole numbers from 0, found ", json_excerpt(value));
   return value.get<uint64_t>();
 }
 
@@ -155,7 +154,8 @@ Contents read_shards(const fs::path& index) {
   Contents all;
   for (const auto& [name, field] : file["weight_map"].entries()) {
     const auto shard = field.get<std::string>();
-    field.expect(!shard.empty() && fs::path(shard).filename() == shard && shard != "..", "a file beside the index");
+    field.expect(!shard.empty() && fs::path(shard).filename() == shard && shard != "..",
+                 "a file beside the index");
     const fs::path path = index.parent_path() / shard;
     if (!shards.contains(shard)) {
       APO_CHECK(DataError, fs::exists(path), index.string(), ": the shard ", shard, " of the tensor ", name,

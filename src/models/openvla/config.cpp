@@ -6,10 +6,10 @@
 #include <nlohmann/json.hpp>
 
 #include "apo/base/error.h"
-#include "apo/models/options.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "apo/models/description.h"
+#include "apo/models/options.h"
 #include "apo/models/policy.h"
 #include "apo/models/safetensors.h"
 #include "models/checkpoints/companions.h"
@@ -138,8 +138,8 @@ std::array<double, 3> three_numbers(const JsonFile& file, const std::string& key
   return numbers;
 }
 
-// What the released program feeds: tvf_normalize_params (rounded to bfloat16 when the checkpoint was made) counts
-// before means and stds.
+// What the released program feeds: tvf_normalize_params (rounded to bfloat16 when the checkpoint was made)
+// counts before means and stds.
 std::array<PictureNormalization, 2> read_normalization(const JsonFile& file) {
   std::array<PictureNormalization, 2> towers;
   const bool exact = file.has("tvf_normalize_params");
@@ -232,7 +232,8 @@ void read_statistics(const StatisticsSource& source, const PolicyOptions& option
   }
   const std::string& unnorm_key = options.unnorm_key;
   config.dataset = unnorm_key.empty() && actions.size() == 1 ? actions.begin().key() : unnorm_key;
-  tokenizers::DatasetStatistics statistics = tokenizers::statistics_from_json(actions.dump(), unnorm_key, source.where);
+  tokenizers::DatasetStatistics statistics =
+      tokenizers::statistics_from_json(actions.dump(), unnorm_key, source.where);
   statistics.gripper = known_gripper(options, statistics, config.dataset);
   if (options.action_normalization != tokenizers::ActionNormalization::automatic)
     statistics.normalization = options.action_normalization;
@@ -289,8 +290,8 @@ OpenVlaConfig OpenVlaConfig::read(const fs::path& directory, const SafetensorsRe
                      config.shape.llama.vocabulary));
   const std::string strategy =
       file.has("image_resize_strategy") ? file.text("image_resize_strategy") : "resize-naive";
-  config.resize =
-      pictures::resize_strategy_from(strategy, (directory / "config.json").string() + ": image_resize_strategy");
+  config.resize = pictures::resize_strategy_from(
+      strategy, (directory / "config.json").string() + ": image_resize_strategy");
   config.normalization = read_normalization(JsonFile(directory / "preprocessor_config.json"));
 
   for (const auto& entry : fs::directory_iterator(directory)) {

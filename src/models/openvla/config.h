@@ -7,8 +7,8 @@
 #include <map>
 #include <string>
 
-#include "apo/tokenizers/statistics.h"
 #include "apo/pictures/transforms.h"
+#include "apo/tokenizers/statistics.h"
 #include "models/openvla/network.h"
 
 namespace apo::models {
@@ -39,9 +39,9 @@ struct OpenVlaConfig {
   /// What letterboxing pads with: the last tower's mean color.
   std::array<uint8_t, 3> padding_color() const;
 
-  /// Reads config.json, preprocessor_config.json and the action statistics (those of `options`, else of the adapter,
-  /// else of the checkpoint); sizes come from the tensors in `weights`, heads from the family's rule (DINOv2
-  /// width / 64, SigLIP width / 72). DataError naming file and key or tensor.
+  /// Reads config.json, preprocessor_config.json and the action statistics (those of `options`, else of the
+  /// adapter, else of the checkpoint); sizes come from the tensors in `weights`, heads from the family's rule
+  /// (DINOv2 width / 64, SigLIP width / 72). DataError naming file and key or tensor.
   static OpenVlaConfig read(const std::filesystem::path& directory, const SafetensorsReader& weights,
                             const PolicyOptions& options, const std::filesystem::path& adapter);
 };

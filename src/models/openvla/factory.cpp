@@ -5,9 +5,9 @@
 #include "apo/base/log.h"
 #include "apo/models/description.h"
 #include "apo/models/safetensors.h"
+#include "models/adapters/peft_file.h"
 #include "models/checkpoints/dtype.h"
 #include "models/openvla/policy.h"
-#include "models/adapters/peft_file.h"
 
 namespace apo::models {
 namespace {
@@ -30,7 +30,8 @@ void check_tensors(OpenVlaNetwork& network, const SafetensorsReader& weights) {
   weights.check(expected);
 }
 
-// Puts the file's tensors into a network on the meta device: the mapped file itself where type and device are right.
+// Puts the file's tensors into a network on the meta device: the mapped file itself where type and device are
+// right.
 class WeightLoader final : public LayerVisitor {
  public:
   /// One type for all: a checkpoint may keep some tensors in float32.
@@ -145,7 +146,8 @@ std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::load_unfilled(const PolicyOptions&
   const fs::path base = directory_of_weights(directory);
   const SafetensorsReader weights(base);
   auto policy = open(options, directory, base, weights, device);
-  MemoryMaker make(at::TensorOptions(scalar_type(options.of<OpenVlaOptions>().dtype, weights)).device(device));
+  MemoryMaker make(
+      at::TensorOptions(scalar_type(options.of<OpenVlaOptions>().dtype, weights)).device(device));
   policy->network_->visit(make);
   return policy;
 }

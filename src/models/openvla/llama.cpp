@@ -155,7 +155,8 @@ at::Tensor Llama::run(at::Tensor x, const Rows& rows, int64_t first_row, std::ve
     // the last layer computes only the rows that somebody reads
     const int64_t first = i + 1 == layers.size() ? first_row : 0;
     // of a single row, causal or not, all keys are before it
-    const AttentionMask mask = first + 1 == x.size(1) && rows.mask.causal ? AttentionMask{} : rows.mask.from(first);
+    const AttentionMask mask =
+        first + 1 == x.size(1) && rows.mask.causal ? AttentionMask{} : rows.mask.from(first);
     KeyValueCache* cache = caches != nullptr ? &(*caches)[i] : nullptr;
     const auto layer = [&block = layers[i], rotation, mask, first, cache](const at::Tensor& in) {
       return block(in, rotation, mask, first, cache);
@@ -169,7 +170,8 @@ std::vector<KeyValueCache> Llama::make_caches(int64_t batch, int64_t room) const
   std::vector<KeyValueCache> caches;
   for (size_t i = 0; i < layers.size(); ++i) {
     const auto make = [&] {
-      return at::empty({batch, shape.key_heads, room, shape.head_size}, embedding.options().requires_grad(false));
+      return at::empty({batch, shape.key_heads, room, shape.head_size},
+                       embedding.options().requires_grad(false));
     };
     caches.push_back({make(), make()});
   }

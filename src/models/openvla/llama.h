@@ -52,8 +52,8 @@ struct Rotation {
 
 struct LlamaBlock {
   LlamaBlock(const LlamaShape& shape, const at::TensorOptions& options);
-  /// Rows of `x` [B, T, width] from `first_row` on, after the block; `mask` is of these. With a cache, this call's keys
-  /// and values are appended to it.
+  /// Rows of `x` [B, T, width] from `first_row` on, after the block; `mask` is of these. With a cache, this
+  /// call's keys and values are appended to it.
   at::Tensor operator()(const at::Tensor& x, const Rotation& rotation, const AttentionMask& mask,
                         int64_t first_row = 0, KeyValueCache* cache = nullptr) const;
   void visit(LayerVisitor& v);

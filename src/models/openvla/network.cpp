@@ -33,9 +33,10 @@ class FullPrecision {
 // [B, L] prompt mask -> [B, P + L] true where the prefix is no padding; undefined: nothing is.
 at::Tensor prefix_validity(const at::Tensor& prompt_mask, int64_t patches) {
   if (!prompt_mask.defined()) return {};
-  return at::cat({prompt_mask.narrow(1, 0, 1), at::ones({prompt_mask.size(0), patches}, prompt_mask.options()),
-                  prompt_mask.narrow(1, 1, prompt_mask.size(1) - 1)},
-                 1);
+  return at::cat(
+      {prompt_mask.narrow(1, 0, 1), at::ones({prompt_mask.size(0), patches}, prompt_mask.options()),
+       prompt_mask.narrow(1, 1, prompt_mask.size(1) - 1)},
+      1);
 }
 
 }  // namespace
@@ -89,7 +90,8 @@ at::Tensor OpenVlaNetwork::prefix(const at::Tensor& features, const at::Tensor& 
   return at::cat({words.narrow(1, 0, 1), features, words.narrow(1, 1, words.size(1) - 1)}, 1);
 }
 
-// In blocks of the vocabulary, recomputed in the backward pass: a float32 copy of a large head never exists whole.
+// In blocks of the vocabulary, recomputed in the backward pass: a float32 copy of a large head never exists
+// whole.
 at::Tensor OpenVlaNetwork::logits(const at::Tensor& rows, int64_t begin, int64_t end) const {
   const FullPrecision full(rows.device().type());
   const at::Tensor x = rows.to(at::kFloat);
@@ -143,8 +145,8 @@ std::vector<Logits> OpenVlaNetwork::score(const at::Tensor& features, const at::
 }
 
 at::Tensor OpenVlaNetwork::decode(const at::Tensor& features, const at::Tensor& prompt,
-                                  const at::Tensor& prompt_mask, int64_t steps, std::pair<int64_t, int64_t> ids,
-                                  const TokenChooser& choose) const {
+                                  const at::Tensor& prompt_mask, int64_t steps,
+                                  std::pair<int64_t, int64_t> ids, const TokenChooser& choose) const {
   return models::decode(*this, {.prefix = prefix(features, prompt),
                                 .valid = prefix_validity(prompt_mask, features.size(1)),
                                 .steps = steps,

@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "apo/base/logits.h"
-#include "models/sequence/decoder.h"
-#include "models/sequence/layers.h"
 #include "models/openvla/llama.h"
 #include "models/openvla/vision_tower.h"
+#include "models/sequence/decoder.h"
+#include "models/sequence/layers.h"
 
 namespace apo::models {
 
@@ -33,11 +33,13 @@ struct Projector {
   Linear fc1, fc2, fc3;
 };
 
-/// The sequence is [begin token | patches | rest of the prompt | answer], causal; positions count what is no padding.
+/// The sequence is [begin token | patches | rest of the prompt | answer], causal; positions count what is no
+/// padding.
 ///
-/// Prompts of unequal length are padded at the left of their rest, so that all answers begin in the same column; the
-/// mask hides the padding and positions leave it out, which gives the numbers of the released right-padded layout. A
-/// second answer stands behind the first, sees only the prompt and itself, and shares the first's positions.
+/// Prompts of unequal length are padded at the left of their rest, so that all answers begin in the same
+/// column; the mask hides the padding and positions leave it out, which gives the numbers of the released
+/// right-padded layout. A second answer stands behind the first, sees only the prompt and itself, and shares
+/// the first's positions.
 /// Source  modeling_prismatic.py of openvla/openvla; timm and transformers for towers and Llama
 class OpenVlaNetwork final : public SequenceNetwork {
  public:
@@ -56,13 +58,15 @@ class OpenVlaNetwork final : public SequenceNetwork {
   /// `features` [B, patches, width]; `prompt` [B, L] ids with the begin token first and padding next to it;
   /// `prompt_mask` [B, L] false at padding, undefined: none.
   std::vector<Logits> score(const at::Tensor& features, const at::Tensor& prompt,
-                                const at::Tensor& prompt_mask, std::span<const at::Tensor> answers) const;
-  /// Decodes `steps` tokens among the ids [first, last]; `choose` picks columns of these. Returns [B, steps] ids.
+                            const at::Tensor& prompt_mask, std::span<const at::Tensor> answers) const;
+  /// Decodes `steps` tokens among the ids [first, last]; `choose` picks columns of these. Returns [B, steps]
+  /// ids.
   at::Tensor decode(const at::Tensor& features, const at::Tensor& prompt, const at::Tensor& prompt_mask,
                     int64_t steps, std::pair<int64_t, int64_t> ids, const TokenChooser& choose) const;
 
   at::Tensor embed(const at::Tensor& ids, int64_t t) const override;
-  at::Tensor run(at::Tensor x, const Rows& rows, int64_t first_row, std::vector<KeyValueCache>* caches) const override;
+  at::Tensor run(at::Tensor x, const Rows& rows, int64_t first_row,
+                 std::vector<KeyValueCache>* caches) const override;
   std::vector<KeyValueCache> make_caches(int64_t batch, int64_t room) const override;
   /// In float32 whatever the weights' type.
   at::Tensor logits(const at::Tensor& rows, int64_t begin, int64_t end) const override;

@@ -22,13 +22,15 @@ constexpr double kCenterCropArea = 0.9;
 constexpr double kNormalizationEpsilon = 1e-8;  // of the released fine-tuning
 constexpr int64_t kLargestShard = int64_t{5} << 30;
 
-PolicyParts parts_of(const OpenVlaConfig& config, const tokenizers::TextTokenizer& tokenizer, at::Device device) {
+PolicyParts parts_of(const OpenVlaConfig& config, const tokenizers::TextTokenizer& tokenizer,
+                     at::Device device) {
   const tokenizers::VocabularyActionBins bins(config.action_vocabulary, config.action_bins);
-  return {.codec = std::make_shared<tokenizers::VocabularyBinCodec>(bins, tokenizer.eos(), config.action.size()),
-          .normalizer = tokenizers::Normalizer(config.action, config.action_normalization, kNormalizationEpsilon),
-          .vocabulary_size = config.shape.llama.vocabulary,
-          .gripper = config.gripper,
-          .device = device};
+  return {
+      .codec = std::make_shared<tokenizers::VocabularyBinCodec>(bins, tokenizer.eos(), config.action.size()),
+      .normalizer = tokenizers::Normalizer(config.action, config.action_normalization, kNormalizationEpsilon),
+      .vocabulary_size = config.shape.llama.vocabulary,
+      .gripper = config.gripper,
+      .device = device};
 }
 
 bool is_picture_part(const std::string& layer) {
@@ -71,8 +73,8 @@ void OpenVlaPolicy::prepare(Observation& observation) const {
 }
 
 at::Tensor OpenVlaPolicy::resized(const at::Tensor& image) const {
-  return pictures::resize_picture(image, config_.image_size(), config_.resize, pictures::Interpolation::bicubic,
-                              config_.padding_color());
+  return pictures::resize_picture(image, config_.image_size(), config_.resize,
+                                  pictures::Interpolation::bicubic, config_.padding_color());
 }
 
 at::Tensor OpenVlaPolicy::pictures(std::span<const Observation> observations) const {

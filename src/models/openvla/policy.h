@@ -16,9 +16,9 @@
 
 namespace apo::models {
 
-/// A Hugging Face checkpoint of the OpenVLA family: frozen weights stay in the mapped files where device and type
-/// allow. An answer is seven action tokens and the end token; a prompt ends with the lone space piece that training
-/// put there. Instructions are lower-cased and "_" becomes a space.
+/// A Hugging Face checkpoint of the OpenVLA family: frozen weights stay in the mapped files where device and
+/// type allow. An answer is seven action tokens and the end token; a prompt ends with the lone space piece
+/// that training put there. Instructions are lower-cased and "_" becomes a space.
 class OpenVlaPolicy final : public Policy {
  public:
   /// `directory` holds the weights, or an adapter whose base_model_name_or_path is a directory that does.
@@ -27,10 +27,12 @@ class OpenVlaPolicy final : public Policy {
 
   static PolicyDescription describe(const PolicyOptions& options, const std::filesystem::path& directory);
 
-  /// The same without reading the weights: memory of the type that `options` name (auto: as stored) on `device`, for the
-  /// caller to fill; no adapter. So the released size can be measured where its files are not.
+  /// The same without reading the weights: memory of the type that `options` name (auto: as stored) on
+  /// `device`, for the caller to fill; no adapter. So the released size can be measured where its files are
+  /// not.
   static std::unique_ptr<OpenVlaPolicy> load_unfilled(const PolicyOptions& options,
-                                                      const std::filesystem::path& directory, at::Device device);
+                                                      const std::filesystem::path& directory,
+                                                      at::Device device);
 
   void prepare(Observation& observation) const override;
   PolicyInput encode(std::span<const Observation> observations) const override;
@@ -44,9 +46,10 @@ class OpenVlaPolicy final : public Policy {
 
  private:
   /// All but the weights, whose names and shapes are checked.
-  static std::unique_ptr<OpenVlaPolicy> open(const PolicyOptions& options, const std::filesystem::path& directory,
-                                             const std::filesystem::path& base, const SafetensorsReader& weights,
-                                             at::Device device);
+  static std::unique_ptr<OpenVlaPolicy> open(const PolicyOptions& options,
+                                             const std::filesystem::path& directory,
+                                             const std::filesystem::path& base,
+                                             const SafetensorsReader& weights, at::Device device);
   OpenVlaPolicy(OpenVlaConfig config, const tokenizers::TextTokenizer& tokenizer,
                 const PolicyOptions& options, std::filesystem::path base, at::Device device);
   const std::string& camera_of(const Observation& observation) const;

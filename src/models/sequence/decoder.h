@@ -18,11 +18,12 @@ namespace apo::models {
 class SequenceNetwork {
  public:
   virtual ~SequenceNetwork() = default;
-  /// Tokens of an answer as rows, [B, n] ids -> [B, n, width]; the first of them is row `t` behind the prefix.
+  /// Tokens of an answer as rows, [B, n] ids -> [B, n, width]; the first of them is row `t` behind the
+  /// prefix.
   virtual at::Tensor embed(const at::Tensor& ids, int64_t t) const = 0;
-  /// `x` [B, R, width] through all layers and the final norm: its rows from `first_row` on, which are all that the last
-  /// layer computes. With `caches`, one a layer, this call's keys and values are appended. `first_row` = R: nobody reads
-  /// any row, which fills the caches alone.
+  /// `x` [B, R, width] through all layers and the final norm: its rows from `first_row` on, which are all
+  /// that the last layer computes. With `caches`, one a layer, this call's keys and values are appended.
+  /// `first_row` = R: nobody reads any row, which fills the caches alone.
   virtual at::Tensor run(at::Tensor x, const Rows& rows, int64_t first_row,
                          std::vector<KeyValueCache>* caches) const = 0;
   /// Empty ones with room for so many columns.
@@ -33,20 +34,21 @@ class SequenceNetwork {
 
 /// Picks columns [B] int64 out of logits [B, N].
 using TokenChooser = std::function<at::Tensor(const at::Tensor&)>;
-/// The largest, or a draw at `options.temperature` from each row's own stream of `options.seeds`, on the CPU so that a
-/// seed means the same on every device. ConfigError for a temperature below 0 and, in a draw, for another number of
-/// seeds than rows.
+/// The largest, or a draw at `options.temperature` from each row's own stream of `options.seeds`, on the CPU
+/// so that a seed means the same on every device. ConfigError for a temperature below 0 and, in a draw, for
+/// another number of seeds than rows.
 TokenChooser token_chooser(const DecodeOptions& options);
 
 struct Decoding {
-  at::Tensor prefix;               ///< [B, P, width]
-  at::Tensor begin = {};           ///< [B, 1, width] the row that predicts the first token; undefined: the prefix's last
+  at::Tensor prefix;  ///< [B, P, width]
+  /// [B, 1, width] the row that predicts the first token; undefined: the prefix's last
+  at::Tensor begin = {};
   PrefixAttention attention = PrefixAttention::causal;
-  at::Tensor valid = {};           ///< [B, P] bool, false at padding; undefined: none
-  int64_t steps = 0;               ///< tokens at most
+  at::Tensor valid = {};             ///< [B, P] bool, false at padding; undefined: none
+  int64_t steps = 0;                 ///< tokens at most
   std::pair<int64_t, int64_t> ids;   ///< [first, last] among which is chosen
   std::optional<int64_t> stop = {};  ///< a row ends with this token; nothing: after `steps`
-  int64_t padding = 0;             ///< what stands behind a row's end
+  int64_t padding = 0;               ///< what stands behind a row's end
   TokenChooser choose;
 };
 

@@ -91,8 +91,7 @@ struct AdaptedProduct : torch::autograd::Function<AdaptedProduct> {
     if (a.defined()) {
       of_reduced = at::mm(rows, b);
       if (!is_scaled) of_reduced.mul_(scale);
-      if (context->needs_input_grad(edge_of_a))
-        result[3] = product_as(type, of_reduced.t(), as_rows(input));
+      if (context->needs_input_grad(edge_of_a)) result[3] = product_as(type, of_reduced.t(), as_rows(input));
       if (context->needs_input_grad(edge_of_a + 1)) {
         result[4] = product_as(type, rows.t(), reduced);
         if (!is_scaled) result[4].mul_(scale);
@@ -122,8 +121,8 @@ bool can_fuse(const at::Tensor& input, const at::Tensor& weight, const std::opti
   };
   const bool is_scaled = update.scaled_a.defined();
   return fits(weight) && (!bias || fits(*bias)) &&
-         (!update.a.defined() || (fits(is_scaled ? update.scaled_a : update.a) &&
-                                  fits(is_scaled ? update.scaled_b : update.b)));
+         (!update.a.defined() ||
+          (fits(is_scaled ? update.scaled_a : update.a) && fits(is_scaled ? update.scaled_b : update.b)));
 }
 
 at::Tensor adapted_product(const at::Tensor& input, const at::Tensor& weight,

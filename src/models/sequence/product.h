@@ -22,11 +22,12 @@ struct LowRank {
 bool can_fuse(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
               const LowRank& update);
 
-/// W x + bias + scale · B (A x) as one step of the graph: sums are made in place, and only what is read again is kept for
-/// the backward pass (the input not at all where neither W nor A is there to train).
+/// W x + bias + scale · B (A x) as one step of the graph: sums are made in place, and only what is read again
+/// is kept for the backward pass (the input not at all where neither W nor A is there to train).
 ///
 /// Shapes   input [..., in], weight [out, in], bias [out]; returns [..., out]
-/// Numeric  equal to the plain composition up to rounding; large float32 products on a CPU are oneDNN's rather than the
+/// Numeric  equal to the plain composition up to rounding; large float32 products on a CPU are oneDNN's
+///          rather than the
 ///          BLAS library's, which uses its cores better at the shapes of a transformer
 /// Gradient of all of them
 at::Tensor adapted_product(const at::Tensor& input, const at::Tensor& weight,

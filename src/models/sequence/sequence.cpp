@@ -50,10 +50,11 @@ AttentionMask AttentionMask::from(int64_t first) const {
   return {additive.defined() ? additive.narrow(2, first, additive.size(2) - first) : additive, false};
 }
 
-at::Tensor attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const AttentionMask& mask) {
+at::Tensor attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                  const AttentionMask& mask) {
   return at::scaled_dot_product_attention(
-      query, key, value, mask.additive.defined() ? std::optional<at::Tensor>(mask.additive) : std::nullopt, 0.0,
-      mask.causal);
+      query, key, value, mask.additive.defined() ? std::optional<at::Tensor>(mask.additive) : std::nullopt,
+      0.0, mask.causal);
 }
 
 SequenceLayout::SequenceLayout(at::Tensor valid, int64_t prefix, at::Device device, PrefixAttention attention,
@@ -87,8 +88,8 @@ at::Tensor SequenceLayout::positions(int64_t begin, int64_t end) const {
   return parts.size() == 1 ? parts[0] : at::cat(parts, 1);
 }
 
-// Every row sees what stands before it, of the prefix all where attention is full, and nothing that is padding or
-// another answer's. Rows of padding see themselves, so that no row is all -inf.
+// Every row sees what stands before it, of the prefix all where attention is full, and nothing that is
+// padding or another answer's. Rows of padding see themselves, so that no row is all -inf.
 at::Tensor SequenceLayout::visible() const {
   const at::TensorOptions options = at::TensorOptions(at::kBool).device(device_);
   at::Tensor seen = at::ones({size_, size_}, options).tril();

@@ -1,11 +1,12 @@
-// The sequence that every token policy reads: what was observed, then answers to it. One layout for teacher forcing and
-// for decoding, whatever the network.
+// The sequence that every token policy reads: what was observed, then answers to it. One layout for teacher
+// forcing and for decoding, whatever the network.
 //
 //   columns   0 ........ prefix-1 | answer 0 ... | answer 1 ... |
-//   sees      the prefix (causal: what stands before; full: all of it) and, in an answer, that answer's own past
+//   sees      the prefix (causal: what stands before; full: all of it) and, in an answer, that answer's own
+//             past
 //
-// Padding lies anywhere in the prefix, is hidden from everyone and left out of positions; all answers begin at the position
-// behind the prefix, so that they do not know of each other.
+// Padding lies anywhere in the prefix, is hidden from everyone and left out of positions; all answers begin
+// at the position behind the prefix, so that they do not know of each other.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -24,15 +25,17 @@ struct AttentionMask {
   AttentionMask from(int64_t first) const;
 };
 
-/// softmax(query key^T / sqrt(head size) + mask) value: [B, heads, T, head size] queries, [B, heads, keys, head size].
-at::Tensor attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const AttentionMask& mask);
+/// softmax(query key^T / sqrt(head size) + mask) value: [B, heads, T, head size] queries, [B, heads, keys,
+/// head size].
+at::Tensor attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                  const AttentionMask& mask);
 
 enum class PrefixAttention { causal, full };
 
 class SequenceLayout {
  public:
-  /// `valid` [B, prefix] bool on the network's device, false at padding; undefined: none, and `prefix` columns on
-  /// `device`. `answers`: how many rows each answer has.
+  /// `valid` [B, prefix] bool on the network's device, false at padding; undefined: none, and `prefix`
+  /// columns on `device`. `answers`: how many rows each answer has.
   SequenceLayout(at::Tensor valid, int64_t prefix, at::Device device, PrefixAttention attention,
                  std::vector<int64_t> answers);
 
@@ -45,8 +48,8 @@ class SequenceLayout {
   /// For decoding: the prefix's own rows, and then row `t` of the only answer, which sees all before it.
   AttentionMask prefill(at::ScalarType type) const;
   AttentionMask step(int64_t t, at::ScalarType type) const;
-  /// `rows` [B, R, N], one for each column from size() - R on -> for each answer the rows that predict its tokens,
-  /// [B, T, N]: its own, behind the prefix's last if `with_prefix`.
+  /// `rows` [B, R, N], one for each column from size() - R on -> for each answer the rows that predict its
+  /// tokens, [B, T, N]: its own, behind the prefix's last if `with_prefix`.
   std::vector<at::Tensor> predicting(const at::Tensor& rows, bool with_prefix) const;
 
  private:
@@ -76,9 +79,9 @@ struct KeyValueCache {
   std::pair<at::Tensor, at::Tensor> append(const at::Tensor& keys, const at::Tensor& values);
 };
 
-/// Ids as rows of one length: `ids` [B, longest] int64 filled up with `padding`, and `mask` [B, longest], false there, or
-/// undefined where nothing is. Padding stands at the end, or behind the first `keep_first` ids, so that all rows end in
-/// the same column.
+/// Ids as rows of one length: `ids` [B, longest] int64 filled up with `padding`, and `mask` [B, longest],
+/// false there, or undefined where nothing is. Padding stands at the end, or behind the first `keep_first`
+/// ids, so that all rows end in the same column.
 struct PaddedIds {
   at::Tensor ids, mask;
 };

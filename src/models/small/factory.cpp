@@ -30,8 +30,8 @@ void check_shape(const SmallOptions& options) {
   APO_CHECK(ConfigError, options.image_size >= 16 && options.image_size % 16 == 0,
             "policy.small.image_size: expected a multiple of 16, found ", options.image_size);
   APO_CHECK(ConfigError, options.heads >= 1 && options.width % options.heads == 0 && options.width % 2 == 0,
-            "policy.small.width: expected an even multiple of policy.small.heads (", options.heads, "), found ",
-            options.width);
+            "policy.small.width: expected an even multiple of policy.small.heads (", options.heads,
+            "), found ", options.width);
 }
 
 // What `save` wrote beside the weights, with what the options say instead.
@@ -58,8 +58,8 @@ PolicyDescription SmallPolicy::describe(const PolicyOptions& options,
           .words = {vocabulary.words().begin() + 2, vocabulary.words().end()}};
 }
 
-std::unique_ptr<SmallPolicy> SmallPolicy::create(const PolicyOptions& options, const DataFacts& data, uint64_t seed,
-                                                 at::Device device) {
+std::unique_ptr<SmallPolicy> SmallPolicy::create(const PolicyOptions& options, const DataFacts& data,
+                                                 uint64_t seed, at::Device device) {
   const auto own = options.of<SmallOptions>();
   check_shape(own);
   Preprocessing preprocessing;

@@ -132,7 +132,8 @@ at::Tensor SmallNetwork::picture_tokens(const at::Tensor& images, const at::Tens
   const int64_t batch = images.size(0), cameras = images.size(1);
   // One row a camera; every camera of a sample sees the same prompt.
   const at::Tensor meaning = cameras == 1 ? prompt_meaning : prompt_meaning.repeat_interleave(cameras, 0);
-  // Channels last: the layout that convolutions work in, and the one in which `encode` stacks camera pictures.
+  // Channels last: the layout that convolutions work in, and the one in which `encode` stacks camera
+  // pictures.
   at::Tensor x = images.flatten(0, 1).contiguous(at::MemoryFormat::ChannelsLast);
   x = at::gelu(modulate(conv1_(x), film1_(meaning)));
   x = at::gelu(modulate(conv2_(x), film2_(meaning)));
@@ -234,13 +235,14 @@ std::vector<at::Tensor> SmallNetwork::score(const PolicyInput& input,
 at::Tensor SmallNetwork::decode(const PolicyInput& input, const TokenChooser& choose) const {
   const at::NoGradGuard no_grad;
   const at::Tensor begin = begin_ + position_[first_action_position()];
-  return models::decode(*this, {.prefix = at::cat(prefix_tokens(input), 1) + positions(input.prompt.size(1), 0, 0),
-                                .begin = begin.expand({input.size(), 1, shape_.width}),
-                                .attention = PrefixAttention::full,
-                                .valid = validity(input),
-                                .steps = shape_.action_size,
-                                .ids = {0, shape_.action_bins - 1},
-                                .choose = choose});
+  return models::decode(*this,
+                        {.prefix = at::cat(prefix_tokens(input), 1) + positions(input.prompt.size(1), 0, 0),
+                         .begin = begin.expand({input.size(), 1, shape_.width}),
+                         .attention = PrefixAttention::full,
+                         .valid = validity(input),
+                         .steps = shape_.action_size,
+                         .ids = {0, shape_.action_bins - 1},
+                         .choose = choose});
 }
 
 }  // namespace apo::models

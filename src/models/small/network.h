@@ -54,7 +54,8 @@ class SmallNetwork final : public SequenceNetwork {
   at::Tensor decode(const PolicyInput& input, const TokenChooser& choose) const;
 
   at::Tensor embed(const at::Tensor& ids, int64_t t) const override;
-  at::Tensor run(at::Tensor x, const Rows& rows, int64_t first_row, std::vector<KeyValueCache>* caches) const override;
+  at::Tensor run(at::Tensor x, const Rows& rows, int64_t first_row,
+                 std::vector<KeyValueCache>* caches) const override;
   std::vector<KeyValueCache> make_caches(int64_t batch, int64_t room) const override;
   at::Tensor logits(const at::Tensor& rows, int64_t begin, int64_t end) const override;
 

@@ -13,7 +13,8 @@ namespace {
 
 PolicyParts parts_of(const SmallShape& shape, const Preprocessing& preprocessing, at::Device device) {
   const tokenizers::DatasetStatistics& statistics = preprocessing.statistics;
-  return {.codec = std::make_shared<tokenizers::BinCodec>(tokenizers::ActionBins(shape.action_bins), shape.action_size),
+  return {.codec = std::make_shared<tokenizers::BinCodec>(tokenizers::ActionBins(shape.action_bins),
+                                                          shape.action_size),
           .normalizer = tokenizers::Normalizer(statistics.action, statistics.normalization, /*epsilon=*/0),
           .vocabulary_size = shape.action_bins,
           .gripper = statistics.gripper,
@@ -54,8 +55,8 @@ PolicyInput SmallPolicy::encode(std::span<const Observation> observations) const
   std::vector<std::vector<int64_t>> prompts;
   for (const Observation& observation : observations) {
     prompts.push_back(vocabulary_.encode(observation.instruction));
-    APO_CHECK(DataError, std::ssize(prompts.back()) <= network_->shape().prompt_length,
-              "instruction \"", observation.instruction.substr(0, 200), "\": expected at most ",
+    APO_CHECK(DataError, std::ssize(prompts.back()) <= network_->shape().prompt_length, "instruction \"",
+              observation.instruction.substr(0, 200), "\": expected at most ",
               network_->shape().prompt_length, " words, found ", prompts.back().size());
   }
   const PaddedIds prompt = pad_right(prompts, Vocabulary::kPadding);

@@ -9,8 +9,8 @@
 
 #include "apo/models/policy.h"
 #include "apo/models/registry.h"
-#include "models/small/preprocessing.h"
 #include "models/small/network.h"
+#include "models/small/preprocessing.h"
 #include "models/small/vocabulary.h"
 
 namespace apo::models {
@@ -21,8 +21,8 @@ class SmallPolicy final : public Policy {
   SmallPolicy(const SmallShape& shape, Preprocessing preprocessing, Vocabulary vocabulary, uint64_t seed,
               at::Device device);
   /// Sizes, words and statistics from the data set, the rest from the options.
-  static std::unique_ptr<SmallPolicy> create(const PolicyOptions& options, const DataFacts& data, uint64_t seed,
-                                             at::Device device);
+  static std::unique_ptr<SmallPolicy> create(const PolicyOptions& options, const DataFacts& data,
+                                             uint64_t seed, at::Device device);
   /// What `save` wrote, without its adapter.
   static std::unique_ptr<SmallPolicy> load(const PolicyOptions& options,
                                            const std::filesystem::path& directory, at::Device device);

@@ -39,7 +39,8 @@ const std::vector<float>& state_of(const Observation& observation, const std::st
   return found->second;
 }
 
-const tokenizers::VectorStatistics& state_statistics(const Preprocessing& preprocessing, const std::string& key) {
+const tokenizers::VectorStatistics& state_statistics(const Preprocessing& preprocessing,
+                                                     const std::string& key) {
   const auto found = preprocessing.statistics.state.find(key);
   APO_ASSERT(found != preprocessing.statistics.state.end());
   return found->second;
@@ -79,9 +80,8 @@ at::Tensor Preprocessing::state(std::span<const Observation> observations) const
     for (const std::string& key : state_keys) {
       const std::vector<float>& numbers = state_of(observation, key);
       const tokenizers::VectorStatistics& spread = state_statistics(*this, key);
-      APO_CHECK(DataError, static_cast<int64_t>(numbers.size()) == spread.size(),
-                "observation: state \"", key, "\": expected ", spread.size(), " numbers, found ",
-                numbers.size());
+      APO_CHECK(DataError, static_cast<int64_t>(numbers.size()) == spread.size(), "observation: state \"",
+                key, "\": expected ", spread.size(), " numbers, found ", numbers.size());
       for (size_t i = 0; i < numbers.size(); ++i) {
         const double value = numbers[i];
         APO_CHECK(DataError, std::isfinite(value), "observation: state \"", key, "\"[", i, "]: found ",

@@ -53,11 +53,11 @@ struct KlJob {
   void* kl = nullptr;           ///< [count]
 };
 
-/// d Σ kl_gradient · KL(reference‖policy) / d policy logits = kl_gradient · (π − π_ref); writes every element (zeros where
-/// masked).
+/// d Σ kl_gradient · KL(reference‖policy) / d policy logits = kl_gradient · (π − π_ref); writes every element
+/// (zeros where masked).
 struct KlGradientJob {
-  LogitRows policy, reference;  ///< of the same element type
-  const bool* mask = nullptr;   ///< [count]
+  LogitRows policy, reference;        ///< of the same element type
+  const bool* mask = nullptr;         ///< [count]
   const void* kl_gradient = nullptr;  ///< [count]
   void* policy_gradient = nullptr;    ///< [count, width], the logits' type
 };

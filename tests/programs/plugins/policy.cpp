@@ -4,8 +4,8 @@
 #include <apo/models/registry.h>
 
 APO_PLUGIN() {
-  apo::models::register_policy("stubborn", {.create = [](const auto&, const auto&, uint64_t, at::Device)
-                                                -> std::unique_ptr<apo::models::Policy> {
+  apo::models::register_policy("stubborn", {.create = [](const auto&, const auto&, uint64_t,
+                                                         at::Device) -> std::unique_ptr<apo::models::Policy> {
                                               throw apo::ConfigError("stubborn was asked to be made");
                                             },
                                             .load = {}});
