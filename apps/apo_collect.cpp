@@ -42,8 +42,7 @@ void run_collect(const CollectArguments& arguments) {
 int main(int argc, char** argv) {
   CLI::App app(
       "Deploys a policy in the environment, lets a (simulated) human take over, and records every step to "
-      "HDF5. With "
-      "--demonstrations the environment's expert acts instead.",
+      "HDF5. With --demonstrations the environment's expert acts instead.",
       "apo-collect");
   CollectArguments arguments;
   apps::add_config_options(app, arguments.config);

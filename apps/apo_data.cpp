@@ -78,8 +78,7 @@ data::DataOptions data_options(const RunConfig& config, const DataArguments& arg
                 (arguments.format == data::TrajectoryFormat::automatic && arguments.instruction.empty() &&
                  arguments.orientation == data::ImageOrientation::automatic),
             "--format, --instruction and --image-orientation speak of PATHs, and none is given; in a config "
-            "each source "
-            "has them as its own options");
+            "each source has them as its own options");
   if (!arguments.paths.empty()) {
     const data::DataOptions given = audit::options_for_paths(arguments.paths, arguments.format,
                                                              arguments.instruction, arguments.orientation);

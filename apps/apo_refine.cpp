@@ -100,8 +100,7 @@ void run_refine(const RefineArguments& arguments) {
 int main(int argc, char** argv) {
   CLI::App app(
       "Runs the refinement loop: demonstrations -> SFT base -> rounds of deployment with take-overs, "
-      "labelling, "
-      "refinement and evaluation. A refined policy is promoted only if it is not worse. With "
+      "labelling, refinement and evaluation. A refined policy is promoted only if it is not worse. With "
       "refine.comparison.methods, several objectives are compared on the same corrections.",
       "apo-refine");
   RefineArguments arguments;

@@ -67,8 +67,8 @@ void run_train(const TrainArguments& arguments) {
 int main(int argc, char** argv) {
   CLI::App app(
       "Trains a vision-language-action policy on recorded trajectories: by supervised fine-tuning "
-      "(objective.type: sft) "
-      "or by Action Preference Optimization (apo, arXiv 2506.07127) on desirable and undesirable steps.",
+      "(objective.type: sft) or by Action Preference Optimization (apo, arXiv 2506.07127) on desirable and "
+      "undesirable steps.",
       "apo-train");
   TrainArguments arguments;
   apps::add_config_options(app, arguments.config);

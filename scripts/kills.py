@@ -27,7 +27,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAMS = pathlib.Path(os.environ.get("APO_BUILD", ROOT / "build/release")) / "bin"
 CONFIG = """
 run: {dir: run, seed: 3, device: cpu, threads: 1}
-policy: {cameras: [front], state_keys: [eef_height, gripper_opening], image_size: 32, width: 16, layers: 1, heads: 2, channels: 4}
+policy: {cameras: [front], state_keys: [eef_height, gripper_opening], small: {image_size: 32, width: 16, layers: 1, heads: 2, channels: 4}}
 environment: {type: tabletop, tabletop: {image_size: 32}}
 deploy:
   demonstrations: {episodes: 6, habit: 1.0}

@@ -1,11 +1,10 @@
 // A policy of one's own for the shipped programs, with one option: a linear look at one small picture.
-//   apo-train --plugin build/libglance.so --config mine.yaml
-// where mine.yaml says policy: {type: glance, glance: {bins: 32}}
+//   apo-train --plugin build/libglance.so --config x.yaml   (its policy: {type: glance, glance: {bins: 32}})
+#include <apo/base/error.h>
 #include <apo/base/plugin.h>
 #include <apo/models/registry.h>
 #include <apo/pictures/transforms.h>
 #include <torch/types.h>
-
 using namespace apo;
 
 struct GlanceOptions {  // policy.glance
@@ -15,22 +14,21 @@ struct GlanceOptions {  // policy.glance
 
 class Glance : public models::Policy {
  public:
-  explicit Glance(const models::PolicyFiles& files)  // files.notes: camera, bins
-      : Policy(
-            {.codec = std::make_shared<tokenizers::BinCodec>(
-                 tokenizers::ActionBins(std::stoll(files.notes.at("bins"))), files.statistics.action.size()),
-             .normalizer = {files.statistics.action, files.statistics.normalization, /*epsilon=*/0},
-             .vocabulary_size = std::stoll(files.notes.at("bins")),
-             .gripper = files.statistics.gripper}),
+  Glance(const models::PolicyFiles& files, at::Device device)  // notes: camera, bins
+      : Policy({.codec = std::make_shared<tokenizers::BinCodec>(tokenizers::ActionBins(files.number("bins")),
+                                                                files.statistics.action.size()),
+                .normalizer = {files.statistics.action, files.statistics.normalization, /*epsilon=*/0},
+                .vocabulary_size = files.number("bins"),
+                .gripper = files.statistics.gripper,
+                .device = device}),
         files_(files),
-        weight_(at::zeros({action_size() * vocabulary_size(), 3 * 16 * 16}).set_requires_grad(true)) {}
+        weight_(at::zeros({action_size() * vocabulary_size(), 3 * 16 * 16}, device).set_requires_grad(true)) {
+  }
   models::PolicyInput encode(std::span<const Observation> seen) const override {
     std::vector<at::Tensor> rows;
-    for (const Observation& each : seen) {
-      const at::Tensor small = pictures::resize(each.images.at(files_.notes.at("camera")), 16, 16);
-      rows.push_back(small.to(at::kFloat).flatten() / 255 - 0.5);
-    }
-    return {.features = at::stack(rows)};
+    for (const Observation& each : seen)
+      rows.push_back(pictures::resize(models::picture_of(each, files_.note("camera")), 16, 16).flatten());
+    return {.features = at::stack(rows).to(device(), at::kFloat) / 255 - 0.5};
   }
   models::Score score(const models::PolicyInput& input, const models::ActionTokens&,
                       const models::ActionTokens* mismatched) override {
@@ -38,18 +36,20 @@ class Glance : public models::Policy {
         at::linear(input.features, weight_).view({-1, action_size(), vocabulary_size()});
     return {.logits = logits, .mismatched_logits = mismatched ? logits : at::Tensor()};
   }
-  at::Tensor decode(const models::PolicyInput& input, const models::DecodeOptions&) override {
+  at::Tensor decode(const models::PolicyInput& input, const models::DecodeOptions& options) override {
+    APO_CHECK(ConfigError, options.temperature == 0, "glance decides greedily: expected temperature 0");
     return score(input, {}, nullptr).logits.whole().argmax(-1);
   }
   models::NamedTensors named_parameters() const override { return {{"weight", weight_}}; }
   std::unique_ptr<models::Policy> clone() const override {
-    auto copy = std::make_unique<Glance>(files_);
+    auto copy = std::make_unique<Glance>(files_, device());
     copy->weight_.data().copy_(weight_.data());
     return copy;
   }
   void save(const std::filesystem::path& to) const override { files_.write(to, named_parameters()); }
-  static models::PolicyFiles fresh(const GlanceOptions& own, const models::DataFacts& data) {
-    return {"glance", data.statistics, {{"camera", data.cameras.at(0)}, {"bins", std::to_string(own.bins)}}};
+  static models::PolicyFiles fresh(const models::PolicyOptions& options, const models::DataFacts& data) {
+    const std::string bins = std::to_string(options.of<GlanceOptions>().bins);
+    return {"glance", data.statistics, {{"camera", data.cameras.at(0)}, {"bins", bins}}};
   }
 
  private:

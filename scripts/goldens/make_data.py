@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/data/goldens: what Pillow and torchvision make of one small picture, and small files as h5py writes them.
+"""Writes tests/pictures/goldens/pictures.json, what Pillow and torchvision make of one small picture, and in
+tests/data/goldens small files as h5py writes them.
 
 Needs: pip install h5py numpy pillow==11.3.0 torch==2.11.0 torchvision==0.26.0
 """
@@ -12,11 +13,12 @@ import torch
 import torchvision.transforms.functional as F
 from PIL import Image
 
-OUT = pathlib.Path(__file__).resolve().parents[2] / "tests/data/goldens"
+TESTS = pathlib.Path(__file__).resolve().parents[2] / "tests"
+OUT = TESTS / "data/goldens"
 
 
 def picture(height, width):
-    """The same formula as in tests/data/transforms_test.cpp."""
+    """The same formula as in tests/pictures/transforms_test.cpp."""
     y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij")
     return ((37 * y + 59 * x + 101 * c + 7 * y * x) % 256).astype(np.uint8)
 
@@ -79,7 +81,7 @@ def main():
     ):
         for factor in factors:
             golden["adjust"].append({"what": name, "factor": factor, "pixels": adjusted(function, factor)})
-    (OUT / "pictures.json").write_text(json.dumps(golden, separators=(",", ":")) + "\n")
+    (TESTS / "pictures/goldens/pictures.json").write_text(json.dumps(golden, separators=(",", ":")) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 """What goes into an OpenVLA, as Python makes it: picture geometry and token ids.
 
 Writes
-  tests/data/goldens/geometry.json      Pillow through torchvision's transforms; the evaluation crop in numpy, which is
+  tests/pictures/goldens/geometry.json  Pillow through torchvision's transforms; the evaluation crop in numpy, which is
                                         equal bit by bit to tf.image.crop_and_resize of TensorFlow 2.15 (--tensorflow
                                         checks that where it is installed)
   tests/tokenizers/goldens/small.model  a synthetic SentencePiece model with Llama-2's options, trained on the
@@ -42,7 +42,7 @@ TEXTS = [
 
 
 def picture(height, width):
-    """The same formula as in tests/data/transforms_test.cpp."""
+    """The same formula as in tests/pictures/geometry_test.cpp."""
     y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij")
     return ((37 * y + 59 * x + 101 * c + 7 * y * x) % 256).astype(np.uint8)
 
@@ -111,7 +111,7 @@ def pictures():
         pixels = center_crop(picture(height, width), share, to_height, to_width).ravel().tolist()
         golden["crop"].append(
             {"from": [height, width], "to": [to_height, to_width], "share": share, "pixels": pixels})
-    (TESTS / "data/goldens/geometry.json").write_text(json.dumps(golden, separators=(",", ":")) + "\n")
+    (TESTS / "pictures/goldens/geometry.json").write_text(json.dumps(golden, separators=(",", ":")) + "\n")
 
 
 def tokens():

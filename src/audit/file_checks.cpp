@@ -202,8 +202,8 @@ class Pictures : public Check {
     if (in.source.image_orientation == ImageOrientation::automatic && convention.empty())
       find(Severity::warning, in.file.path().string(),
            ": a LIBERO file that does not say how its pictures lie; taken as stored bottom row first and "
-           "turned upright "
-           "(look at `apo-data contact-sheet`; image_orientation of its source decides otherwise)");
+           "turned upright (look at `apo-data contact-sheet`; image_orientation of its source decides "
+           "otherwise)");
     conventions_.insert(convention.empty() ? "opengl" : convention);
   }
   void see(const ScannedEpisode& e) override {

@@ -8,20 +8,20 @@
 namespace apo {
 namespace {
 
-using enum Reduction;
+using enum AcrossRanks;
 
 constexpr std::array<MetricInfo, 29> kMetrics{{
     {"epoch", "", "passes over the corrections (without any: over the desirable pool) so far", same, "", ""},
     {"loss", "", "what the update made smaller", sum, "Loss", "loss"},
     {"unweighted_loss", "",
-     "mean over the samples of 1 - v (sft: of their cross-entropies; dpo, tpo: of the pairs' losses)", mean,
+     "mean over the samples of 1 - v (sft: of their cross-entropies; dpo, tpo: of the pairs' losses)", pairs,
      "Loss without weights", "unweighted_loss"},
     {"z0", "nats", "the KL baseline that rewards are compared with, as used", same, "KL baseline z0",
      "as used"},
     {"reward_desirable", "nats", "mean log-ratio of policy and reference over the desirable samples", group,
      "Reward", "desirable"},
     {"reward_undesirable", "nats", "the same of the undesirable ones", group, "Reward", "undesirable"},
-    {"reward_margin", "nats", "reward_desirable - reward_undesirable", same, "Reward margin",
+    {"reward_margin", "nats", "reward_desirable - reward_undesirable", others, "Reward margin",
      "reward_margin"},
     {"action_l1_desirable", "normalized units",
      "mean |predicted - recorded action| over the desirable samples", group, "Action error", "desirable"},
@@ -67,9 +67,10 @@ constexpr std::array<MetricInfo, 29> kMetrics{{
 
 }  // namespace
 
-std::string_view to_string(Reduction reduction) {
-  constexpr std::array<std::string_view, 5> kNames{"same", "sum", "mean", "mean over the group", "max"};
-  return kNames.at(static_cast<size_t>(reduction));
+std::string_view to_string(AcrossRanks how) {
+  constexpr std::array<std::string_view, 7> kNames{
+      "same", "sum", "mean", "mean over the group", "max", "mean; sum of pairs", "of the others"};
+  return kNames.at(static_cast<size_t>(how));
 }
 
 std::span<const MetricInfo> metric_list() { return kMetrics; }
@@ -83,11 +84,13 @@ std::string metric_table() {
   std::string table =
       "| name | unit | meaning | of several ranks | chart in the report |\n| --- | --- | --- | --- | --- |\n";
   for (const MetricInfo& metric : kMetrics) {
-    std::string meaning(metric.meaning);  // a bar would end the cell
-    for (size_t at = meaning.find('|'); at != std::string::npos; at = meaning.find('|', at + 2))
-      meaning.insert(at, "\\");
+    std::string meaning;  // a bar would end the cell
+    for (const char c : metric.meaning) {
+      if (c == '|') meaning += '\\';
+      meaning += c;
+    }
     table += concat("| `", metric.name, "` | ", metric.unit, " | ", meaning, " | ",
-                    to_string(metric.reduction), " | ", metric.panel, " |\n");
+                    to_string(metric.across_ranks), " | ", metric.panel, " |\n");
   }
   return table;
 }

@@ -1,9 +1,8 @@
 // How much memory a piece of work takes at most:
 //   const auto memory = std::make_shared<PeakMemory>(at::kCPU);
-//   { const c10::DebugInfoGuard follow(c10::DebugInfoKind::PROFILER_STATE, memory); ... }   // what is freed
-//                                                                                           in here must
-//   memory->peak_bytes();                                                                   // be allocated
-//                                                                                           in here
+//   { const c10::DebugInfoGuard follow(c10::DebugInfoKind::PROFILER_STATE, memory); ... }
+//   memory->peak_bytes();
+// What is freed in the braces must be allocated there.
 #pragma once
 
 #include <c10/core/Allocator.h>

@@ -11,8 +11,7 @@ namespace apo::config {
 void GripperOptions::visit(Visitor& v) {
   v("dimension", dimension,
     "which number of an action is the gripper, from 0 or, negative, from the end; several for several arms; "
-    "[] = the "
-    "last");
+    "[] = the last");
   v("open", open, "the command that opens it; null = not known");
   v("closed", closed, "the command that closes it; null = not known");
 }

@@ -103,12 +103,15 @@ void Reader::report_unknown(const UnknownKey& unknown) {
   for (; value->kind == Value::Kind::map && value->members.size() == 1; value = &value->members[0].value)
     whole += "." + value->members[0].name;
   std::string name = unknown.prefix + unknown.key->name;
-  // the very key in a section below is meant, not one that happens to look alike
-  const auto below = std::ranges::find_if(known_, [&](const std::string& key) {
-    return key.starts_with(unknown.prefix) && key.ends_with("." + unknown.key->name);
-  });
+  // the very key in a section below is meant, where there is one, not another that happens to look alike
+  const auto is_below = [&](const std::string& key) {
+    return !unknown.prefix.empty() && key.starts_with(unknown.prefix) &&
+           key.ends_with("." + unknown.key->name);
+  };
+  const auto below = std::ranges::find_if(known_, is_below);
+  const bool is_one = std::ranges::count_if(known_, is_below) == 1;
   std::optional<std::string> suggestion = nearest(unknown.key->name, siblings);
-  if (below != known_.end() && !unknown.prefix.empty()) {
+  if (is_one) {
     suggestion = *below;
   } else if (suggestion) {
     suggestion = unknown.prefix + *suggestion;

@@ -206,10 +206,8 @@ std::string DemoFile::instruction_for(const Group& demo, ReadNames& read) const 
   const std::string found = find_instruction(demo, data_, path_, reading_.format, read);
   if (!reading_.instruction.empty()) return reading_.instruction;
   APO_CHECK(DataError, !found.empty(), demo.where(),
-            ": expected an attribute task_description; the file has no "
-            "instruction, so give one with the option `instruction` of its data source (--instruction for "
-            "files on the "
-            "command line)");
+            ": expected an attribute task_description; the file has no instruction, so give one with the "
+            "option `instruction` of its data source (--instruction for files on the command line)");
   return found;
 }
 

@@ -101,8 +101,7 @@ void Array::check_filters() const {
     APO_CHECK(DataError, known, where(), ": is compressed with '", is_utf8(name) ? name : "?",
               "' (HDF5 filter ", id,
               "), which is not available here; rewrite the file with gzip, e.g. h5repack -f GZIP=4 IN OUT "
-              "where that "
-              "filter is installed");
+              "where that filter is installed");
   }
 }
 

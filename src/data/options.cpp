@@ -39,17 +39,14 @@ void LabelOptions::visit(config::Visitor& v) {
     config::at_least(0));
   v("window", window,
     "which steps those are: the last K, or (onset) those since the mistake began, estimated from the "
-    "direction of the "
-    "human's first actions; K where they have none");
+    "direction of the human's first actions; K where they have none");
   v("max_window", max_window, "of window onset: no window is longer than so many steps", config::at_least(1));
   v("undesirable_reasons", undesirable_reasons,
     "take-overs that were recorded with another reason than these make no negatives: the K steps before them "
-    "are in no "
-    "pool; empty = every reason but \"out of patience\" and \"stuck\"");
+    "are in no pool; empty = every reason but \"out of patience\" and \"stuck\"");
   v("failed_episodes", failed_episodes,
     "the policy's steps after the last intervention of a failed episode: keep them desirable, drop them, or "
-    "make the "
-    "last K undesirable and drop the others");
+    "make the last K undesirable and drop the others");
   v("failed_demonstrations", failed_demonstrations,
     "episodes of an expert source that the file marks as failed (success 0): leave all their steps out, or "
     "imitate them");
@@ -78,8 +75,7 @@ void SourceOptions::visit(config::Visitor& v) {
   v("limit", limit, "first so many episodes of each file; 0 = all", config::at_least(0));
   v("image_orientation", image_orientation,
     "how stored pictures are turned: auto makes LIBERO's upright and leaves others; rotate is what OpenVLA's "
-    "LIBERO "
-    "checkpoints were trained on");
+    "LIBERO checkpoints were trained on");
   v("gripper", gripper, "where the gripper is in an action, and how its command is coded");
 }
 

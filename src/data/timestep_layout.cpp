@@ -5,9 +5,8 @@
 //                         a file
 //
 // Source  released dataset/balance_apo_dataset.py.
-// Differs the released loader leaves out the last timestep of every demonstration (it counts keys minus one);
-// here
-//         all are read.
+// Differs the released loader leaves out the last timestep of every demonstration (it counts keys minus
+//         one); here all are read.
 #include <torch/types.h>
 
 #include <algorithm>

@@ -74,6 +74,8 @@ void expect_step(const Step& step, const std::string& where) {
     for (const float a : *step.policy_action)
       APO_CHECK(DataError, std::isfinite(a), where, ": expected a finite policy_action, found ", a);
   }
+  APO_CHECK(DataError, !step.decision_offset || *step.decision_offset >= 0, where,
+            ": expected 0 or more steps since the policy was asked, found ", *step.decision_offset);
   if (step.take_over) {
     const std::string& reason = step.take_over->reason;
     APO_CHECK(DataError, step.source == ActionSource::intervention, where,

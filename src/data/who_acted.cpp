@@ -202,7 +202,7 @@ void read_who_acted(const Group& demo, TrajectoryFormat format, EpisodeRecord& r
   }
 }
 
-// In the step in which the policy was asked 0, in those after it one more each.
+// How many steps before each the policy was asked; -1: it was not.
 void read_decision_offsets(const Group& demo, EpisodeRecord& record, ReadNames& read) {
   record.decision_offsets.assign(record.actions.size(), std::nullopt);
   if (!demo.has("decision_offset")) return;
@@ -217,10 +217,8 @@ void read_decision_offsets(const Group& demo, EpisodeRecord& record, ReadNames& 
   }
   const std::vector<int64_t> offsets = array.integers();
   for (size_t i = 0; i < offsets.size(); ++i) {
-    const int64_t before = i > 0 ? offsets[i - 1] : -1;
-    APO_CHECK(DataError, offsets[i] == -1 || offsets[i] == 0 || (before >= 0 && offsets[i] == before + 1),
-              array.where(), " row ", i, ": expected -1 (the policy was not asked), 0 (it was in this step)",
-              before >= 0 ? concat(" or ", before + 1) : "", ", found ", offsets[i]);
+    APO_CHECK(DataError, offsets[i] >= -1, array.where(), " row ", i,
+              ": expected how many steps before this one the policy was asked, or -1, found ", offsets[i]);
     if (offsets[i] >= 0) record.decision_offsets[i] = offsets[i];
   }
 }

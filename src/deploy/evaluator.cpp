@@ -183,8 +183,7 @@ void EvalOptions::visit(config::Visitor& v) {
     config::between(1, 4096));
   v("threads", threads,
     "that step and draw the environments, whatever run.threads says of the policy's forward pass between "
-    "them (the two "
-    "take turns); 0: all cores",
+    "them (the two take turns); 0: all cores",
     config::between(0, 1024));
   v("max_steps", max_steps, "of a trial; 0: the environment's", config::at_least(0));
   v("temperature", temperature, "of decoding; 0 is greedy", config::at_least(0));
@@ -192,8 +191,7 @@ void EvalOptions::visit(config::Visitor& v) {
   v("animation_size", animation_size, "their side in pixels; larger files", config::between(16, 2048));
   v("disruptions", disruptions,
     "names from environment.disruptions, each tried on the same seeds beside the undisrupted trials; [all]: "
-    "every one "
-    "that the environment offers");
+    "every one that the environment offers");
 }
 
 namespace {

@@ -88,8 +88,7 @@ Action Imperfections::spoiled(Action expert, int64_t step, const environments::E
 void ImperfectionOptions::visit(config::Visitor& v) {
   v("delay_steps", delay_steps,
     "steps between the one in which the human would take over for a concern and the one in which he does, "
-    "even "
-    "if the concern has passed",
+    "even if the concern has passed",
     config::at_least(0));
   v("hesitation_steps", hesitation_steps,
     "first steps of a take-over in which he stops the arm and leaves the gripper's command as it is",

@@ -107,7 +107,9 @@ json line_of(const data::Dataset& dataset, const data::Sample& sample, const Sco
     else
       line[name] = actions.empty() ? Action() : actions.front();
   };
-  put("predicted_action", batch.predicted_actions[static_cast<size_t>(row)], batch.horizon);
+  ActionChunk decided = batch.predicted_actions[static_cast<size_t>(row)];
+  decided.resize(std::min(decided.size(), sample.actions.size()));  // beyond are the recorded ones
+  put("predicted_action", decided, batch.horizon);
   put("action", sample.actions, batch.horizon);
   line["action_l1"] = batch.action_l1.accessor<double, 1>()[row];
   return line;

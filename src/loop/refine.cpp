@@ -146,8 +146,7 @@ void check_sections(const RefineSetup& setup) {
   if (comparison.methods.empty()) return checked("", setup.training);
   APO_CHECK(ConfigError, setup.training.train.max_steps > 0,
             "train.max_steps: the methods of refine.comparison get the same number of updates; expected a "
-            "positive number, "
-            "found 0 (train.epochs would follow the size of each method's pools)");
+            "positive number, found 0 (train.epochs would follow the size of each method's pools)");
   for (size_t i = 0; i < comparison.methods.size(); ++i) {
     const MethodOptions& method = comparison.methods[i];
     const std::string where = concat("refine.comparison.methods[", i, "] (", method.name, "): ");
@@ -206,7 +205,7 @@ bool is_loop_file(const fs::path& dir, const std::string& name, bool is_link) {
 // A stopped loop goes on with the config that it was begun with; of any number of rounds with more of them;
 // faster or slower, and more or less talkative.
 void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
-  const std::string text = read_file(config);
+  const std::string text = models::with_kinds_apart(read_file(config));
   auto before =
       config::load<RefineSetup>(config::Document::from_text(text, {}, config.parent_path(), config.string()));
   training::as_before_the_hold(text, "objective", before.training.objective);

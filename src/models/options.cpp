@@ -3,6 +3,8 @@
 #include <array>
 #include <string_view>
 
+#include "apo/config/older_keys.h"
+
 namespace apo::models {
 namespace {
 
@@ -27,6 +29,21 @@ void OpenVlaOptions::visit(config::Visitor& v) {
     "decode only among the action tokens; false: among the whole vocabulary, as the released program");
   v("activation_checkpointing", activation_checkpointing,
     "recompute each block's activations in the backward pass: less memory, a third more time");
+}
+
+std::string with_kinds_apart(std::string_view printed_config) {
+  static constexpr std::array<config::MovedKey, 10> kMoved{
+      {{"policy", "image_size", "small"},
+       {"policy", "width", "small"},
+       {"policy", "layers", "small"},
+       {"policy", "heads", "small"},
+       {"policy", "channels", "small"},
+       {"policy", "action_bins", "small"},
+       {"policy", "dtype", "openvla"},
+       {"policy", "center_crop", "openvla"},
+       {"policy", "action_tokens_only", "openvla"},
+       {"policy", "activation_checkpointing", "openvla"}}};
+  return config::with_moved_keys(printed_config, kMoved);
 }
 
 }  // namespace apo::models

@@ -7,11 +7,11 @@
 #include <cstdio>
 #include <cstring>
 #include <initializer_list>
-#include <limits>
 #include <tuple>
 
 #include "apo/base/error.h"
 #include "apo/base/random.h"
+#include "apo/base/text.h"
 
 namespace apo::models {
 namespace {
@@ -59,6 +59,8 @@ void move_together(std::initializer_list<at::Tensor*> tensors, at::Device device
   for (at::Tensor* tensor : tensors)
     if (tensor->defined()) *tensor = moved[i++].to(tensor->scalar_type());
 }
+
+constexpr double kLargestDistance = 2;  // of two numbers in [-1, 1]
 
 // Of the parameters that `counts`; empty if there are none.
 template <class Counts>
@@ -136,8 +138,10 @@ ActionTokens Policy::tokenize(std::span<const ActionChunk> chunks) const {
   }
   ActionTokens tokens;
   if (!all_valid) tokens.valid = valid;
-  const tokenizers::CodedActions coded =
-      parts_.codec->encode(parts_.normalizer.normalize(numbers, &tokens.num_clipped), tokens.valid);
+  const tokenizers::CodedActions coded = parts_.codec->encode(
+      parts_.normalizer.normalize(numbers, all_valid ? &tokens.num_clipped : nullptr), tokens.valid);
+  if (!all_valid)
+    parts_.normalizer.normalize(numbers.index({valid}), &tokens.num_clipped);  // not what fills up
   std::tie(tokens.ids, tokens.mask, tokens.end_token, tokens.dimension) =
       std::tie(coded.ids, coded.mask, coded.end_token, coded.dimension);
   move_together({&tokens.ids, &tokens.mask, &tokens.end_token, &tokens.dimension}, device());
@@ -202,9 +206,21 @@ at::Tensor action_l1(const Policy& policy, const at::Tensor& predicted, const Ac
     distance = distance.mean(1);
   }
   if (!found.decoded.all().item<bool>())
-    distance = distance.masked_fill(found.decoded.logical_not().to(distance.device()),
-                                    std::numeric_limits<double>::quiet_NaN());
+    distance = distance.masked_fill(found.decoded.logical_not().to(distance.device()), kLargestDistance);
   return distance.to(tokens.ids.device(), at::kFloat);
+}
+
+const at::Tensor& picture_of(const Observation& observation, const std::string& camera) {
+  const auto found = observation.images.find(camera);
+  APO_CHECK(
+      DataError, found != observation.images.end(), "observation: the policy needs the camera \"", camera,
+      "\"; there are: ", observation.images.empty() ? "none" : join(std::views::keys(observation.images)));
+  const at::Tensor& image = found->second;
+  APO_CHECK(DataError,
+            image.defined() && image.dim() == 3 && image.size(2) == 3 && image.scalar_type() == at::kByte,
+            "observation: camera \"", camera, "\": expected a [Y, X, 3] uint8 picture, found ",
+            image.defined() ? concat(image.sizes(), " ", image.scalar_type()) : "nothing");
+  return image;
 }
 
 NamedTensors trainable_parameters(const Policy& policy) {

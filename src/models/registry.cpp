@@ -85,8 +85,10 @@ void refuse_other_kinds(const PolicyOptions& options, const std::string& made, c
     for (const config::AnyOptions& held : options.own) {
       if (!held.is_like(kind.own)) continue;
       const std::vector<std::string> changed = config::differences(kind.own, held);
-      APO_CHECK(ConfigError, changed.empty(), "policy.", name, ".", changed.front(),
-                ": expected none of policy.", name, " for a policy of the kind ", made, " (", where, ")");
+      APO_CHECK(ConfigError, changed.empty(), "policy.", name, ".",
+                changed.front().substr(0, changed.front().find(':')), ": expected none of policy.", name,
+                " for a policy of the kind ", made, " (", where, "); `policy.", name,
+                ": {}` takes its defaults");
     }
   }
 }
@@ -224,6 +226,9 @@ void register_policy(const std::string& type, PolicyFactory factory, config::Any
             type, "\"");
   Registry& all = registry();
   const std::lock_guard lock(all.mutex);
+  for (const auto& [other, kind] : all.kinds)
+    APO_CHECK(ConfigError, other == type || !own.has_value() || !own.is_like(kind.own), "register_policy: \"",
+              type, "\": expected options of a type of its own, found those of \"", other, "\"");
   all.kinds[type] = {std::move(factory), std::move(own), doc};
 }
 

@@ -98,8 +98,7 @@ void ObjectiveOptions::visit(config::Visitor& v) {
       v, "preset", preset, preset_used(),
       "defaults of sft_weight, reference_kl_weight and reduction. robust: 1, 3 and mean for apo and kto, so "
       "that the policy keeps what it can do; paper: the bare published loss, 0, 0 and sum. The other types "
-      "are "
-      "the same in both");
+      "are the same in both");
   v("beta", beta, "temperature of the reward, > 0; larger saturates sooner and stays nearer to the reference",
     config::positive());
   v("z0", z0,
@@ -122,8 +121,7 @@ void ObjectiveOptions::visit(config::Visitor& v) {
       "hold: weight of the mean KL(reference || policy) a token on the desirable samples that are no "
       "corrections (demonstrations, the policy's own good steps) beside one sample's preference loss (dpo, "
       "tpo: one pair's; sft, weighted-bc: the cross-entropy), whatever reduction says; 0: none; larger keeps "
-      "more "
-      "of what the policy does, and learns less. Default: 3 for apo and kto with preset robust, else 0",
+      "more of what the policy does, and learns less. Default: 3 for apo and kto with preset robust, else 0",
       config::at_least(0));
   v("label_smoothing_bins", label_smoothing_bins,
     "sigma of the Gaussian over neighbouring action bins, in rewards and cross-entropy alike; 0: hard labels",

@@ -100,8 +100,7 @@ std::string success_chart(const LoopSummary& summary) {
   chart.title = "Success by round";
   chart.note =
       "Points: share of trials; whiskers: 95% Wilson interval, where the true share plausibly lies. Unaided: "
-      "without "
-      "coming where a person would have stepped in.";
+      "without coming where a person would have stepped in.";
   chart.y_label = "share of trials";
   chart.x_label = "policy after";
   chart.categories = names_of(summary.rounds);

@@ -45,8 +45,7 @@ const std::vector<Panel>& learning_panels() {
        "mean loss of a sample",
        "For apo and kto it begins at 0.5, where the policy is its own reference. It falls where desirable "
        "rewards stand above the baseline z0 and undesirable ones below, and rises where z0 outruns the "
-       "desirable "
-       "ones, though both groups are told apart.",
+       "desirable ones, though both groups are told apart.",
        {{"unweighted_loss", 5}}},
       {"Imitation",
        "cross-entropy of a token (nats)",
@@ -55,8 +54,7 @@ const std::vector<Panel>& learning_panels() {
       {"What is kept",
        "KL to the reference (nats a token)",
        "How much of what the reference does on demonstrations and good steps of its own the policy has given "
-       "up; 0 is "
-       "nothing.",
+       "up; 0 is nothing.",
        {{"reference_kl", 3}}},
       {"Reward",
        "log-probability gained (nats)",
@@ -66,8 +64,7 @@ const std::vector<Panel>& learning_panels() {
       {"Reward margin",
        "desirable − undesirable (nats)",
        "How far the two groups are told apart. It grows as well where both fall and the policy forgets what "
-       "it "
-       "could do: look at the rewards first.",
+       "it could do: look at the rewards first.",
        {{"reward_margin", 3}}},
       {"KL baseline z0",
        "z0 (nats)",
@@ -76,8 +73,7 @@ const std::vector<Panel>& learning_panels() {
       {"Action error",
        "mean |predicted − recorded|",
        "How far the predicted action lies from the recorded one, in normalized action units: small is right "
-       "for desirable "
-       "steps, not for undesirable ones.",
+       "for desirable steps, not for undesirable ones.",
        {{"action_l1_desirable", 0}, {"action_l1_undesirable", 1}},
        true},
       {"Sample weights λ",
@@ -122,8 +118,7 @@ const std::vector<Panel>& running_panels() {
       {"Clamped and clipped",
        "times in a step",
        "Where z0 or a recorded action lay outside its allowed range; many clipped actions mean that policy "
-       "and data do "
-       "not belong together.",
+       "and data do not belong together.",
        {{"z0_clamped", 6}, {"num_clipped_actions", 1}, {"num_clamped_tokens", 3}},
        true},
       {"Throughput", "samples / s", "Samples learned from in a second.", {{"samples_per_second", 2}}, true},
@@ -164,8 +159,7 @@ std::string draw_panel(const Panel& panel, const Metrics& metrics) {
   if (panel.title == "Loss" && metrics["z0"].size() > 0 && metrics["reward_margin"].size() > 0)
     chart.note +=
         " Compared with the baseline z0 it need not fall: z0 and the weights move with the policy. What was "
-        "learned "
-        "shows in the rewards.";
+        "learned shows in the rewards.";
   chart.y = {
       .label = std::string(panel.label), .from_zero = panel.from_zero, .log_if_wide = panel.log_if_wide};
   chart.smooth = panel.smooth;

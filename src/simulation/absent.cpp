@@ -1,7 +1,7 @@
 // The tabletop of a build without MuJoCo: options and expert are there, the world is not.
 // This file is then the room's only source, so it takes the portable parts along.
 #include "apo/simulation/rendering.h"
-#include "simulation/portable.cpp"
+#include "simulation/rules.cpp"
 #include "simulation/scene_disruptions.cpp"
 
 namespace apo::simulation {
@@ -13,8 +13,7 @@ struct Tabletop::Episode {};
 bool Tabletop::available() { return false; }
 std::string Tabletop::problem() {
   return "the tabletop simulation is not in this build: it was configured with -DAPO_MUJOCO=OFF; run "
-         "scripts/setup.sh "
-         "(it installs the mujoco wheel) and configure with -DAPO_MUJOCO=ON";
+         "scripts/setup.sh (it installs the mujoco wheel) and configure with -DAPO_MUJOCO=ON";
 }
 
 Tabletop::Tabletop(const TabletopOptions& options, const SceneDisruptionOptions& disruptions) {

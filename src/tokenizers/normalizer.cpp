@@ -42,7 +42,15 @@ void expect_size(const char* what, const at::Tensor& actions, int64_t size) {
 Normalizer::Normalizer(int64_t size) : Normalizer(nothing_known(size), {.how = Normalization::none}) {}
 
 Normalizer::Normalizer(VectorStatistics statistics, const NormalizerOptions& options)
-    : statistics_(std::move(statistics)), options_(options) {}
+    : statistics_(std::move(statistics)), options_(options) {
+  const VectorStatistics& s = statistics_;
+  const size_t size = s.mean.size();
+  APO_CHECK(DataError,
+            size > 0 && s.std.size() == size && s.q01.size() == size && s.q99.size() == size &&
+                s.mask.size() == size,
+            "action statistics: expected mean, std, q01, q99 and mask of one size, found ", size, ", ",
+            s.std.size(), ", ", s.q01.size(), ", ", s.q99.size(), " and ", s.mask.size());
+}
 
 Normalizer::Normalizer(VectorStatistics statistics, ActionNormalization as, double epsilon)
     : Normalizer(std::move(statistics), options_of(as, epsilon)) {}

@@ -16,7 +16,6 @@ namespace apo::tokenizers {
 namespace {
 
 using Json = nlohmann::json;
-constexpr double kReleasedEpsilon = 1e-8;
 
 Json to_json(const VectorStatistics& s) {
   return {{"mean", s.mean}, {"std", s.std}, {"min", s.min},  {"max", s.max},
@@ -152,35 +151,6 @@ DatasetStatistics statistics_from_json(const std::string& text, const std::strin
   statistics.num_transitions = entry["num_transitions"].get_or(int64_t{0});
   statistics.num_trajectories = entry["num_trajectories"].get_or(int64_t{0});
   return statistics;
-}
-
-std::vector<double> normalize(const VectorStatistics& s, const std::vector<float>& action,
-                              int64_t* num_clipped, double epsilon, ActionNormalization how) {
-  APO_CHECK(DataError, static_cast<int64_t>(action.size()) == s.size(), "normalise: expected ", s.size(),
-            " numbers as in the statistics, found ", action.size());
-  const bool released = how == ActionNormalization::released_apo;
-  std::vector<double> result(action.size());
-  for (size_t j = 0; j < action.size(); ++j) {
-    double x = static_cast<double>(action[j]);
-    const double spread = s.q99[j] - s.q01[j] + (released ? kReleasedEpsilon : epsilon);
-    if (s.mask[j] || released) x = spread > 0 ? 2 * (x - s.q01[j]) / spread - 1 : 0;
-    // a touch of rounding is no clipping
-    if (num_clipped && std::abs(x) > 1 + 1e-6) ++*num_clipped;
-    x = std::clamp(x, -1.0, 1.0);
-    result[j] = released ? x : static_cast<double>(static_cast<float>(x));
-  }
-  return result;
-}
-
-std::vector<float> unnormalize(const VectorStatistics& s, const std::vector<float>& action) {
-  APO_CHECK(DataError, static_cast<int64_t>(action.size()) == s.size(), "unnormalise: expected ", s.size(),
-            " numbers as in the statistics, found ", action.size());
-  std::vector<float> result(action.size());
-  for (size_t j = 0; j < action.size(); ++j) {
-    const double x = static_cast<double>(action[j]);
-    result[j] = static_cast<float>(s.mask[j] ? (x + 1) / 2 * (s.q99[j] - s.q01[j]) + s.q01[j] : x);
-  }
-  return result;
 }
 
 std::vector<int64_t> unmasked_dimensions(const VectorStatistics& s) {

@@ -184,7 +184,7 @@ void as_before_the_hold(std::string_view config_yaml, std::string_view section,
 TrainingOptions read_options(const fs::path& checkpoint) {
   try {
     const fs::path file = checkpoint / "config.yaml";
-    const std::string text = read_file(file);
+    const std::string text = models::with_kinds_apart(read_file(file));
     auto options =
         config::load<TrainingOptions>(config::Document::from_text(text, {}, checkpoint, file.string()));
     if (!config::is_written(text, "objective.weights.group_size")) as_before_groups(options);

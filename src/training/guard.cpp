@@ -136,13 +136,10 @@ void Guard::replay(const std::filesystem::path& metrics_file) {
   }
 }
 
-std::optional<Guard> make_guard(const TrainingOptions& options, const models::Policy& policy,
-                                const data::Dataset& dataset) {
+std::optional<Guard> make_guard(const TrainingOptions& options, const models::Policy& policy) {
   if (options.train.guard == "off" || options.objective.imitates()) return {};
-  const std::vector<Action> action = {
-      dataset.sample_without_observation(dataset.kept_steps().front()).actions.front()};
   const bool can_hold = options.reference.mode != models::ReferenceMode::cached;
-  return Guard(options.objective, policy.tokenize(action).mask.sum().item<double>(), can_hold);
+  return Guard(options.objective, static_cast<double>(policy.codec().max_length()), can_hold);
 }
 
 std::string watch(std::optional<Guard>& guard, const Metrics& metrics, const TrainingOptions& options) {
@@ -177,8 +174,7 @@ void warn_of_balance(const objective::ObjectiveOptions& options, const std::arra
   if (!(balance > kLargestBalance) || options.anchor() > 0 || options.hold() > 0) return;
   log_warn("objective: ", balance_text(options, counts),
            ": nothing holds what the policy can do already; set objective.sft_weight: 1 (objective.preset: "
-           "robust has "
-           "it, too). objective.weights.group_size: 8 (the authors' balance), larger "
+           "robust has it, too). objective.weights.group_size: 8 (the authors' balance), larger "
            "objective.weights.eta_desirable and eta_undesirable, and a smaller data.pools.undesirable lower "
            "the first number");
 }

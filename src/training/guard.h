@@ -63,8 +63,7 @@ class Guard {
 };
 
 /// The guard of a run; none where train.guard is off or the objective has no reference.
-std::optional<Guard> make_guard(const TrainingOptions& options, const models::Policy& policy,
-                                const data::Dataset& dataset);
+std::optional<Guard> make_guard(const TrainingOptions& options, const models::Policy& policy);
 
 /// Lets the guard, if there is one, see a step. What it sees for the first time is told with the last whole
 /// checkpoint from before its window: as warnings, or where train.guard is stop as what is returned (else

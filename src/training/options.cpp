@@ -24,9 +24,7 @@ void RunOptions::visit(config::Visitor& v) {
            "and coarser");
   v("threads", threads,
     "of the tensor library, in every program; 0: as OMP_NUM_THREADS says, else all cores; more than one pays "
-    "on cores that nobody "
-    "else uses. Environments have eval.threads, "
-    "loading data.loader.workers",
+    "on cores that nobody else uses. Environments have eval.threads, loading data.loader.workers",
     between(0, 1024));
 }
 
@@ -65,9 +63,8 @@ void TrainOptions::visit(config::Visitor& v) {
     at_least(0));
   v.choice("guard", guard, kGuards,
            "when a run that learns preferences shows signs of forgetting what the policy could do (desirable "
-           "actions "
-           "become unlikely, undesirable ones fall without end, z0 stays at its lower clamp). warn: say so "
-           "once; stop: save a checkpoint and end with exit code 4; off: do not look. Hints only: an "
+           "actions become unlikely, undesirable ones fall without end, z0 stays at its lower clamp). warn: "
+           "say so once; stop: save a checkpoint and end with exit code 4; off: do not look. Hints only: an "
            "evaluation sees more");
 }
 
@@ -97,9 +94,8 @@ void check(const TrainingOptions& options) {
             options.reference.mode != models::ReferenceMode::cached || !options.objective.uses_z0() ||
                 options.objective.z0 != objective::Z0Estimator::exact,
             "reference.mode: cached keeps log-probabilities of recorded tokens, but objective.z0: exact "
-            "compares whole "
-            "distributions; expected objective.z0 shifted-labels, mismatched or none, or reference.mode copy "
-            "or adapter");
+            "compares whole distributions; expected objective.z0 shifted-labels, mismatched or none, or "
+            "reference.mode copy or adapter");
   APO_CHECK(ConfigError,
             options.reference.mode != models::ReferenceMode::cached || options.objective.hold() == 0,
             "reference.mode: cached keeps log-probabilities of recorded tokens, but "
@@ -107,13 +103,13 @@ void check(const TrainingOptions& options) {
             "whole distributions; expected objective.reference_kl_weight: 0, or reference.mode copy or "
             "adapter, found ",
             options.objective.hold());
-  APO_CHECK(ConfigError,
-            options.reference.mode != models::ReferenceMode::cached || !options.objective.needs_reference() ||
-                options.policy.lora.dropout == 0,
-            "policy.lora.dropout: policy and reference must drop the same units, but reference.mode: cached "
-            "scores the "
-            "reference before any are drawn; expected 0, or reference.mode copy or adapter, found ",
-            options.policy.lora.dropout);
+  APO_CHECK(
+      ConfigError,
+      options.reference.mode != models::ReferenceMode::cached || !options.objective.needs_reference() ||
+          options.policy.lora.dropout == 0,
+      "policy.lora.dropout: policy and reference must drop the same units, but reference.mode: cached "
+      "scores the reference before any are drawn; expected 0, or reference.mode copy or adapter, found ",
+      options.policy.lora.dropout);
   const int64_t micro = options.train.micro_batch_size;
   APO_CHECK(ConfigError, micro <= options.train.batch_size,
             "train.micro_batch_size: expected at most train.batch_size (", options.train.batch_size,
@@ -128,8 +124,7 @@ void check(const TrainingOptions& options) {
       ConfigError,
       options.objective.type != objective::ObjectiveType::tpo || pools.intervention + pools.undesirable > 0,
       "data.pools.intervention and data.pools.undesirable: objective.type tpo compares the segments of "
-      "take-overs; "
-      "expected a positive share for them, found 0");
+      "take-overs; expected a positive share for them, found 0");
 }
 
 void set_up_arithmetic(const RunOptions& options) {

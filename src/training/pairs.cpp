@@ -29,7 +29,11 @@ Pairing pair_actions(std::vector<Sample>& samples) {
     pairing.pair.push_back(has_pair ? next : -1);
     if (!has_pair) continue;
     Sample rejected = paired.back();  // pictures are shared
+    // sides of one length: a sum of log-ratios over more tokens would win by that
     rejected.actions = rejected.policy_actions;
+    const size_t steps = std::min(rejected.actions.size(), paired.back().actions.size());
+    rejected.actions.resize(steps);
+    paired.back().actions.resize(steps);
     rejected.source = ActionSource::policy;
     rejected.desirable = false;
     paired.push_back(std::move(rejected));

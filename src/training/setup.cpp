@@ -159,9 +159,8 @@ std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, 
   if (!options.objective.imitates() && options.policy.checkpoint.empty())
     log_warn(
         "policy.checkpoint is empty: policy and reference know nothing yet, and a preference between "
-        "recorded steps "
-        "teaches little from there; train by imitation first (objective.type sft) and begin from its run "
-        "directory");
+        "recorded steps teaches little from there; train by imitation first (objective.type sft) and begin "
+        "from its run directory");
   const auto facts = options.policy.checkpoint.empty() ? std::optional(data_facts(dataset)) : std::nullopt;
   auto policy = models::make_policy(options.policy, facts ? &*facts : nullptr,
                                     static_cast<uint64_t>(options.run.seed), device);
@@ -171,10 +170,9 @@ std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, 
   }
   if (options.policy.lora.dropout > 0 && options.objective.needs_reference() && trains_adapter(*policy))
     log_warn("policy.lora.dropout: ", options.policy.lora.dropout,
-             ": the objective compares the policy with its reference, "
-             "and dropout is noise in both; they drop the same units, so that equal policies have rewards of "
-             "0, but 0 is "
-             "better for every objective with a reference");
+             ": the objective compares the policy with its reference, and dropout is noise in both; they "
+             "drop the same units, so that equal policies have rewards of 0, but 0 is better for every "
+             "objective with a reference");
   for (const auto& [name, parameter] : models::trainable_parameters(*policy))
     if (parameter.scalar_type() == at::kBFloat16 || parameter.scalar_type() == at::kHalf) {
       log_warn("policy: ", name,
@@ -189,8 +187,13 @@ std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, 
               "objective.label_smoothing_bins: expected 0, found ", options.objective.label_smoothing_bins,
               needs);
     APO_CHECK(ConfigError, options.objective.credit != objective::Credit::dimension,
-              "objective.credit: expected step, found dimension", needs);
+              "objective.credit: expected sample, found dimension", needs);
   }
+  APO_CHECK(
+      ConfigError, policy->horizon() == 1 || options.objective.credit != objective::Credit::dimension,
+      "objective.credit: expected sample, found dimension, which blames the dimensions of one step; this "
+      "policy decides ",
+      policy->horizon(), " steps at once");
   APO_CHECK(ConfigError, policy->action_size() == dataset.action_size(),
             "policy.checkpoint: ", options.policy.checkpoint, ": acts in ", policy->action_size(),
             " dimensions, but the recorded actions in ", dataset.file_path(0).string(), " have ",

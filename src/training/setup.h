@@ -43,8 +43,7 @@ ParameterCounts count_parameters(const models::Policy& policy);
 
 /// Threads, float32 arithmetic and determinism of the tensor library while it lives. Deterministic kernels
 /// are chosen where there are any, but for the backward pass of fused attention on CUDA, whose deterministic
-/// kind
-/// LibTorch takes only where everything without one is an error; a warning names it and the others.
+/// kind LibTorch takes only where everything without one is an error; a warning names it and the others.
 class LibrarySettings {
  public:
   explicit LibrarySettings(const RunOptions& options);

@@ -204,7 +204,7 @@ void Run::open_files() {
         std::make_unique<LineWriter>(directory_ / "samples.jsonl", resumed ? state_.samples_bytes : 0);
   else if (resumed && fs::exists(directory_ / "samples.jsonl"))
     LineWriter(directory_ / "samples.jsonl", state_.samples_bytes);  // cuts what the checkpoint does not know
-  guard_ = make_guard(options_, *policy_, *dataset_);
+  guard_ = make_guard(options_, *policy_);
   if (guard_ && resumed) guard_->replay(directory_ / "metrics.jsonl");
   if (options_.logging.tensorboard && state_.step < total_steps_)
     events_ =

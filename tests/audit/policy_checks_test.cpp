@@ -99,10 +99,8 @@ PolicyInputs libero() {
 TEST(PolicyComparison, AGripperOfAnotherRangeIsAnError) {
   EXPECT_THAT(compared({.episodes = kTwelve}, libero()),
               HasSubstr("error: dimension 6 (gripper): the policy steps command -1..1, the checkpoint 0..1: "
-                        "say how each is coded, "
-                        "`gripper: {open: .., closed: ..}` of the source and policy.gripper (the policy's: "
-                        "the last dimension, "
-                        "1 open, 0 closed)"));
+                        "say how each is coded, `gripper: {open: .., closed: ..}` of the source and "
+                        "policy.gripper (the policy's: the last dimension, 1 open, 0 closed)"));
   // 0..1 lies within -1..1, but half of the commands are in its middle
   Recording zero_one{.episodes = kByHand, .change = [](int64_t, Step& s) { s.action[6] = s.action[6] > 0; }};
   EXPECT_THAT(compared(zero_one, like_the_recordings()),
@@ -259,11 +257,9 @@ TEST(WhereTheGripperIs, IsAskedWhereTheLastNumberDoesNotLookLikeIt) {
   const Recording recording{.episodes = kTwelve, .change = [](int64_t, Step& s) { s = mobile(s); }};
   EXPECT_THAT(found(of(recording), "spread"),
               HasSubstr("warning: dimension 11 (gripper): q01 = q99 = -1 (always the same): it is left "
-                        "unnormalised, and the policy "
-                        "learns nothing there; the last number of an action counts as its gripper, and this "
-                        "one does not look like "
-                        "it: `gripper: {dimension: N}` of its source says where it is, and dimension 6 takes "
-                        "two (-1 and 1)"));
+                        "unnormalised, and the policy learns nothing there; the last number of an action "
+                        "counts as its gripper, and this one does not look like it: `gripper: {dimension: "
+                        "N}` of its source says where it is, and dimension 6 takes two (-1 and 1)"));
   const auto said =
       found(of(recording, [](DataOptions& o) { o.interactions[0].gripper.dimension = {6}; }), "spread");
   EXPECT_THAT(said,

@@ -219,8 +219,7 @@ TEST(RecordedPictures, ThatCannotBeReadAreNamed) {
   const std::map<int64_t, std::string> at_once{
       {0,
        "expected color pictures [S, Y, X, 3] or [S, 3, Y, X] of uint8 or of numbers 0..1, or JPEG or PNG, "
-       "found float32 "
-       "[4, 8, 8, 3] with a value of 220"},
+       "found float32 [4, 8, 8, 3] with a value of 220"},
       {1, "found int32 [4, 8, 8, 3]"},
       {2, "found uint8 [4, 3, 8, 3]: either dimension could be the colors"},
       {3, "found uint8 [4, 8, 8]"},

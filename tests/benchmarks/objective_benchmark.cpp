@@ -1,7 +1,7 @@
 // The objective's cost: 64 samples x 8 tokens x 32,064 logits, float32, against log_softmax + gather on one
 // such tensor.
 //
-//   build/release/benchmarks/objective_benchmark
+//   build/release/bin/objective_benchmark
 //
 // Each case's argument is the number of threads. "plain" does the policy's forward and backward pass alone;
 // "apo" does the policy's forward and backward pass, the reference's forward pass, z0, weights and loss.

@@ -25,7 +25,7 @@ import peft
 import torch
 import torch.nn.functional as F
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "scripts" / "openvla"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts" / "openvla"))
 import make_checkpoint  # noqa: E402
 import openvla  # noqa: E402
 

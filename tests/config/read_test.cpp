@@ -161,6 +161,9 @@ TEST(Read, ChoicesAndEnumsListWhatIsValid) {
 TEST(Read, UnknownKeysSuggestTheNearest) {
   EXPECT_EQ(error_of("objectve:\n  beta: 1\n"),
             "x.yaml:1: unknown key 'objectve.beta' (did you mean 'objective.beta'?)");
+  // the very name one section further down, before one that looks like it
+  EXPECT_EQ(error_of("objective:\n  normalize: true\n"),
+            "x.yaml:2: unknown key 'objective.normalize' (did you mean 'objective.weights.normalize'?)");
   EXPECT_EQ(error_of("objectve:\n  beta: 1\n  type: kto\n"),
             "x.yaml:1: unknown key 'objectve' (did you mean 'objective'?)");
   EXPECT_EQ(error_of("objective:\n  betta: 1\n"),

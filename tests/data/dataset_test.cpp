@@ -320,5 +320,15 @@ TEST(PoolSampler, RefusesSharesThatCannotBeHad) {
       HasSubstr("data.pools.undesirable is 0.01 of 2.01, which rounds to no sample at train.batch_size 4"));
 }
 
+TEST(Dataset, GivesChunksOfThePolicysHorizon) {
+  TempDir dir;
+  Dataset dataset(two_sources(dir));
+  EXPECT_EQ(dataset.sample({0, 0, 0}).actions.size(), 1u);
+  dataset.set_horizon(3);
+  const Sample sample = dataset.sample({0, 0, 0});
+  ASSERT_EQ(sample.actions.size(), 3u);
+  for (int64_t t = 0; t < 3; ++t) EXPECT_EQ(sample.actions[static_cast<size_t>(t)], numbered_step(t).action);
+}
+
 }  // namespace
 }  // namespace apo::data

@@ -155,7 +155,7 @@ TEST(Labels, TheGripperIsWhereTheRulesSay) {
 
 // Ten policy steps reach, five hover, the human only closes the hand, the policy lifts.
 TEST(Labels, ACorrectionThatIsOneGraspCounts) {
-  EpisodeRecord record = episode_record(std::string(25, 'p') + "hhhhh" + std::string(10, 'p'));
+  EpisodeRecord record = episode_record(concat(std::string(25, 'p'), "hhhhh", std::string(10, 'p')));
   for (size_t i = 0; i < 40; ++i)
     record.actions[i] = {i < 20 || i >= 30 ? 0.4f : i < 25 ? 0.1f : 0.0f, 0, i < 25 ? -1.0f : 1.0f};
   record.success = true;

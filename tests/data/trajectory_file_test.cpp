@@ -342,8 +342,7 @@ INSTANTIATE_TEST_SUITE_P(
                   });
                 },
                 "/obs/agentview_image: expected color pictures [S, Y, X, 3] or [S, 3, Y, X] of uint8 or of "
-                "numbers 0..1, or "
-                "JPEG or PNG, found uint8 [3, 2, 2]"},
+                "numbers 0..1, or JPEG or PNG, found uint8 [3, 2, 2]"},
         BadDemo{"ImageOfAnySideThree",
                 [](hdf5::Group& d) {
                   hdf5::Group obs = d.group("obs");

@@ -15,6 +15,7 @@
 #include "apo/config/options.h"
 #include "deploy/fakes.h"
 #include "environments/pool.h"
+#include "support/chunk_policy.h"
 #include "support/temp_dir.h"
 
 namespace apo::deploy {
@@ -315,6 +316,16 @@ TEST(EnvironmentPool, ThrowsTheErrorOfTheLowestAndGoesOn) {
   environments::EnvironmentOptions options;
   options.type = "unmakeable";
   EXPECT_EQ(message_of<ConfigError>([&] { environments::EnvironmentPool(options, 3, 2); }), "no such robot");
+}
+
+// Six steps of a policy that decides three at once: it is asked twice for each trial.
+TEST(Evaluate, APolicyOfChunksIsAskedWhenItsChunkIsPlayed) {
+  apo::testing::ChunkPolicy policy;
+  const EvalResult result =
+      evaluate(policy, walk_options(), {.trials = 1, .seed = 0, .parallel = 1, .max_steps = 6});
+  ASSERT_EQ(result.trials.size(), 1u);
+  EXPECT_EQ(policy.asked, (result.trials[0].steps + 2) / 3);
+  EXPECT_GT(policy.asked, 1);
 }
 
 }  // namespace

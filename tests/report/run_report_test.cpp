@@ -209,8 +209,7 @@ TEST(RunReport, LeavesOutWhatIsNullOrMissing) {
   EXPECT_TRUE(says(page, "data-x=\"1 3\" data-y=\"2 1\""));
   EXPECT_TRUE(says(page,
                    "Without values in this run, and not drawn: unweighted_loss, sft_loss, reference_kl, "
-                   "reward_desirable, "
-                   "reward_undesirable, z0, reward_margin, z0_unclamped"));
+                   "reward_desirable, reward_undesirable, z0, reward_margin, z0_unclamped"));
 }
 
 TEST(RunReport, CountsValuesThatAreNotFinite) {
@@ -344,19 +343,16 @@ TEST(RunReport, CountsWhatDpoAddsToTheBatch) {
   };
   EXPECT_EQ(sentence("dpo", R"({"desirable": 24, "intervention": 24, "undesirable": 0})"),
             "It learned from 4 episodes in 1 file with the steps 90 desirable, 30 human corrections; each "
-            "batch of 48 draws "
-            "24 desirable, 24 human corrections, and to each correction what the policy wanted there, where "
-            "that was "
-            "recorded: up to 72 samples.");
+            "batch of 48 draws 24 desirable, 24 human corrections, and to each correction what the policy "
+            "wanted there, where that was recorded: up to 72 samples.");
   EXPECT_EQ(sentence("dpo", R"({"intervention": 8})"),
             "It learned from 4 episodes in 1 file with the steps 30 human corrections; each batch of 8 draws "
-            "8 human "
-            "corrections, and to each correction what the policy wanted there, where that was recorded: up "
-            "to 16 samples.");
+            "8 human corrections, and to each correction what the policy wanted there, where that was "
+            "recorded: up to 16 samples.");
   EXPECT_EQ(sentence("tpo", R"({"intervention": 21, "undesirable": 5})"),
             "It learned from 4 episodes in 1 file with the steps 30 human corrections, 9 undesirable; each "
-            "batch draws whole "
-            "corrections and the steps that led to them, on average 21 human corrections, 5 undesirable.");
+            "batch draws whole corrections and the steps that led to them, on average 21 human corrections, "
+            "5 undesirable.");
   EXPECT_EQ(sentence("sft", "{}"),
             "It learned from 4 episodes in 1 file with the steps 90 desirable, 30 human "
             "corrections, 9 undesirable.");

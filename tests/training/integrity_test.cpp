@@ -161,6 +161,21 @@ TEST_F(Integrity, OlderCheckpointsGoOn) {
   state["version"] = 1;
   for (const char* key : {"hash", "files", "cached_reference_hash"}) state.erase(key);
   write_file_atomic(path, state.dump());
+  // the options of small and openvla stood in `policy` itself
+  const fs::path config = path.parent_path() / "config.yaml";
+  std::istringstream lines(read_file(config));
+  std::string older;
+  bool in_kind = false;
+  for (std::string line; std::getline(lines, line);) {
+    if (!line.starts_with("    ")) in_kind = line.starts_with("  small:") || line.starts_with("  openvla:");
+    if (!in_kind)
+      older += line + "\n";
+    else if (line.starts_with("    "))
+      older += line.substr(2) + "\n";
+  }
+  EXPECT_THAT(older, HasSubstr("\n  image_size: "));
+  EXPECT_THAT(older, HasSubstr("\n  dtype: "));
+  write_file_atomic(config, older);
   EXPECT_EQ(train(stopped, ExistingRun::resume).steps, 6);
   EXPECT_EQ(metrics_of(runs / "older"), metrics_of(runs / "run"));
 }

@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "support/chunk_policy.h"
 #include "training/linear_policy.h"
 #include "training/objectives.h"
 
@@ -343,6 +344,41 @@ TEST(Learner, Bfloat16IsNearFloat32AndLeavesTheWeightsAlone) {
     EXPECT_EQ(tensor.scalar_type(), at::kFloat) << name;
     EXPECT_EQ(tensor.grad().scalar_type(), at::kFloat) << name;
   }
+}
+
+// Three steps at once, of which some samples have one or two: micro-batches are the whole batch, and what is not there has no
+// gradient.
+TEST(Learner, LearnsFromChunksOfUnequalLengths) {
+  std::vector<data::Sample> batch;
+  for (int i = 0; i < 6; ++i) {
+    batch.push_back(sample(i));
+    for (int more = 0; more < i % 3; ++more)
+      batch.back().actions.push_back({0.5f * static_cast<float>(more), -0.5f});
+    batch.back().dimension_credit.clear();
+    batch.back().observation.state = {{"pose", {0.2f * static_cast<float>(i)}}};
+  }
+  const auto learned = [&](int64_t micro_batch_size, std::vector<data::Sample> samples) {
+    apo::testing::ChunkPolicy policy, start;
+    {
+      const at::NoGradGuard no_grad;
+      policy.named_parameters()[0].second.mul_(1.3);
+    }
+    models::Reference reference(start, {.mode = models::ReferenceMode::copy});
+    Learner learner(policy, &reference, {}, micro_batch_size, false);
+    const BatchOutcome outcome = learner.learn(samples);
+    return std::pair(policy.named_parameters()[0].second.grad().clone(), outcome);
+  };
+  const auto [whole, outcome] = learned(0, batch);
+  const auto [parts, ignored] = learned(2, batch);
+  EXPECT_LT((whole - parts).abs().max().item<double>(), 1e-6);
+  EXPECT_GT(whole.abs().max().item<double>(), 1e-4);
+  EXPECT_EQ(outcome.mask.sum().item<int64_t>(), 2 * 2 * (1 + 2 + 3));
+  EXPECT_TRUE(outcome.token_log_probs.masked_select(outcome.mask.logical_not()).eq(0).all().item<bool>());
+  // other numbers in steps that are not there change nothing: the same batch with its chunks' last actions repeated is another
+  std::vector<data::Sample> longer = batch;
+  for (data::Sample& each : longer)
+    while (each.actions.size() < 3) each.actions.push_back(each.actions.back());
+  EXPECT_GT((learned(0, longer).first - whole).abs().max().item<double>(), 1e-4);
 }
 
 }  // namespace

@@ -94,5 +94,19 @@ TEST(MicroBatches, NumberTheirPairsFromZero) {
   EXPECT_TRUE(at::equal(numbers, at::tensor(std::vector<int64_t>{0, 0, -1, 1, 1}, at::kLong))) << numbers;
 }
 
+// A sum over more tokens would win by that alone.
+TEST(Pairs, SidesOfAChunkAreOfOneLength) {
+  std::vector<Sample> samples;
+  Sample s;
+  s.source = ActionSource::intervention;
+  s.actions = {{1}, {2}, {3}};
+  s.policy_actions = {{-1}, {-2}};
+  samples.push_back(s);
+  make_pairs(samples, objective::ObjectiveType::dpo);
+  ASSERT_EQ(samples.size(), 2u);
+  EXPECT_EQ(samples[0].actions, (ActionChunk{{1}, {2}}));
+  EXPECT_EQ(samples[1].actions, (ActionChunk{{-1}, {-2}}));
+}
+
 }  // namespace
 }  // namespace apo::training

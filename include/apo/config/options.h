@@ -3,11 +3,12 @@
 //
 //   struct AdamOptions {
 //     double learning_rate = 1e-3;
-//     void visit(config::Visitor& v) { v("learning_rate", learning_rate, "step size, > 0",
-//     config::positive()); }
+//     void visit(config::Visitor& v) {
+//       v("learning_rate", learning_rate, "step size, > 0", config::positive());
+//     }
 //   };
-//   auto options = config::load<AdamOptions>(config::Document::from_file("run.yaml",
-//   {"learning_rate=3e-4"}));
+//   const auto document = config::Document::from_file("run.yaml", {"learning_rate=3e-4"});
+//   auto options = config::load<AdamOptions>(document);
 //
 // An unknown key is an error that names file and line and suggests the nearest valid key.
 #pragma once

@@ -95,7 +95,7 @@ struct Sample {
   ActionSource source = ActionSource::expert;
   bool desirable = true;
   std::vector<float> dimension_credit;  ///< [A]; empty = all one
-  /// the same of what the policy wanted while the human acted; empty = not recorded
+  /// [1 to H][A] what the policy wanted from this step on while the human acted; empty = not recorded
   ActionChunk policy_actions;
   int32_t take_over_number = -1;  ///< as LabelledStep's
 };

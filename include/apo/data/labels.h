@@ -82,9 +82,9 @@ struct LabelledStep {
   std::vector<float> dimension_credit;  ///< [A] in [0, 1]; empty = all one (no human action known)
   bool filtered = false;                ///< would be imitated, but a filter leaves it out
   bool take_over = false;               ///< the human's first step of an intervention
-  /// the episode's take-over (0, 1, ..) that a step before it leads to, and that a
+  /// the episode's take-over (0, 1, ..) that a step before it leads to, and that a human's step belongs to; -1:
+  /// neither
   int32_t take_over_number = -1;
-  ///< human's step belongs to; -1: neither
   bool no_negatives = false;  ///< at a take-over: nothing before it is undesirable, for its recorded reason
   bool window_cut_short = false;  ///< at another take-over: fewer than K policy steps came before it
   int32_t window_steps = 0;       ///< at a take-over: policy steps before it that its window holds
@@ -110,16 +110,16 @@ struct LabelledStep {
 /// the filters (Dataset refuses it).
 /// A take-over whose recorded reason is not among `undesirable_reasons` makes no negatives: the K steps
 /// before it are in no pool. Nor are, before any take-over, the policy's steps before the window at which its
-/// recorded reason held already. A take-over without a recorded reason, or with an empty one, makes
-/// negatives.
+/// recorded reason held already. A take-over without a recorded reason, or with an empty one, makes negatives.
+///
 /// With `window: onset` the K steps above are those since the mistake began: going back from the take-over, a
 /// step belongs to it while its action goes against the human's first `credit_actions` ones (their mean,
-/// without the gripper; a negative scalar product), or is nearer to what the policy wanted there, where that
-/// is recorded.
-/// One step in between that does neither ends nothing. Steps at which the take-over's recorded reason held
-/// belong to it, too. One step at least, `max_window` at most. A human who moves less than `min_motion` gives
-/// no direction: then it is the last K steps (`onset_not_found`). A window found so is cut short only if it
-/// is empty.
+/// without the gripper; a negative scalar product), or is nearer to what the policy wanted there, where that is
+/// recorded. One step in between that does neither ends nothing. Steps at which the take-over's recorded reason
+/// held belong to it, too. One step at least, `max_window` at most. A human who moves less than `min_motion`
+/// gives no direction: then it is the last K steps (`onset_not_found`). A window found so is cut short only if
+/// it is empty.
+///
 /// An explicit label takes its step's place in the count of K, that of being neither as well; an explicitly
 /// desirable human step stays in the intervention pool. `undesirable-tail`: of a failed episode's policy
 /// steps after the last intervention, the last K become undesirable and the others are dropped.
@@ -128,9 +128,8 @@ struct LabelledStep {
 /// With `released_code` the filters come first, and "recorded" above reads "kept": a human who does not move
 /// takes nothing over; reasons are looked at only where `undesirable_reasons` names any.
 /// Source  APO paper, section on preference labels; released dataset/balance_apo_dataset.py.
-/// Differs the released code reaches over the episode's start and into expert data; here never. Windows cut
-/// short
-///         by that are counted by `count_labels`.
+/// Differs the released code reaches over the episode's start and into expert data; here never.
+///         Windows cut short by that are counted by `count_labels`.
 std::vector<LabelledStep> label_episode(const EpisodeRecord& episode, const LabelRules& rules);
 
 /// Whether the command to the gripper changed between two actions. `gripper` as gripper_dimensions gives it.

@@ -30,9 +30,9 @@ struct EvalOptions {
   int64_t trials = 200;   ///< episodes; more narrow the interval
   int64_t seed = 700000;  ///< trial i is reset with seed + i
   int64_t parallel = 50;  ///< environments in lock-step: one forward pass decides for all of them
-  /// that step and draw the environments, in turns with the policy, whose forward pass
+  /// that step and draw the environments, in turns with the policy, whose forward pass has run.threads; 0: all
+  /// cores
   int64_t threads = 0;
-  ///< has run.threads; 0: all cores
   int64_t max_steps = 0;         ///< of a trial; 0: the environment's
   double temperature = 0;        ///< of decoding; 0 is greedy
   int64_t animations = 0;        ///< pictures of the first so many trials
@@ -126,7 +126,7 @@ RecordedTrial record_trial(models::Policy& policy, environments::Environment& en
 /// Writes one JSON object for every step of the trajectories at `path` (file, directory or glob; format and
 /// instruction of `data`'s first source, its filters are not applied):
 ///   file, episode, timestep, log_prob, token_log_probs, target_tokens, predicted_tokens, predicted_action,
-///   action, action_l1
+///   action, action_l1; of a policy that decides several steps at once, the two actions are lists of actions
 /// Predictions are greedy and teacher-forced; action_l1 is in normalised units. Returns the number of lines.
 /// `output` appears whole or not at all. Errors: DataError as data::Dataset; Interrupted.
 int64_t score_dataset(models::Policy& policy, const std::string& path, const data::DataOptions& data,

@@ -29,8 +29,8 @@ namespace apo::deploy {
 struct Intervention {
   Action action;       ///< environment units
   std::string reason;  ///< why the human took over; the same during one take-over, and recorded beside it
-  int64_t steps_held =
-      0;  ///< in the first step of a take-over: for so many steps before it the reason had held
+  /// in the first step of a take-over: for so many steps before it the reason had held
+  int64_t steps_held = 0;
 };
 
 /// What there is to know before a step; its references hold for the call.

@@ -1,8 +1,8 @@
 // Where a policy acts: a simulated task or a robot, behind one interface.
 //
 // To plug in your own, derive from Environment and register it, with options of its own or without:
-//   environments::register_environment("my-robot", [](const environments::EnvironmentOptions&) { return ...;
-//   }); environments::register_environment<MyOptions, MyRobot>("my-robot");
+//   environments::register_environment("my-robot", [](const EnvironmentOptions&) { return ...; });
+//   environments::register_environment<MyOptions, MyRobot>("my-robot");
 // Collection, evaluation and refinement then work with `environment.type: my-robot`, and MyOptions
 // are read from `environment.my-robot`.
 #pragma once

@@ -1,8 +1,8 @@
 // Methods side by side: several objectives that learn from the very same corrections, tried on the same
 // seeds.
 //
-//   refine: {comparison: {methods: [{name: apo, objective: {type: apo}}, {name: dagger, objective: {type:
-//   sft}}]}}
+//   refine: {comparison: {methods: [{name: apo, objective: {type: apo}},
+//                                   {name: dagger, objective: {type: sft}}]}}
 #pragma once
 
 #include <cstdint>

@@ -51,9 +51,8 @@ struct LaterOptions {
 /// Config section `refine`.
 struct RefineOptions {
   int64_t rounds = 1;  ///< deploy, label, refine, evaluate
-  /// a refined policy is promoted if its success rate is not lower than the current
+  /// a refined policy is promoted if its success rate is not lower than the current policy's minus this
   double promotion_tolerance = 0;
-  ///< policy's minus this
   /// learn from the interactions of all rounds; false: of the last round only
   bool keep_interactions = true;
   int64_t animations = 3;  ///< trials drawn of each kind: newly solved ones, failures that remain

@@ -12,9 +12,9 @@
 namespace apo::models {
 
 struct PolicyDescription {
-  tokenizers::DatasetStatistics
-      statistics;                    ///< gripper and normalisation among them, the options' where they say so
-  std::vector<std::string> cameras;  ///< that it needs; empty: any one
+  /// gripper and normalisation among them, the options' where they say so
+  tokenizers::DatasetStatistics statistics;
+  std::vector<std::string> cameras;     ///< that it needs; empty: any one
   std::vector<std::string> state_keys;  ///< that it needs
   int64_t image_size = 0;               ///< square pictures that the network sees, pixels
   std::vector<std::string> words;       ///< of the instructions that it knows; empty: not recorded

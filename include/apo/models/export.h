@@ -9,8 +9,8 @@
 namespace apo::models {
 
 struct ExportOptions {
-  std::string dtype =
-      "stored";  ///< of the floating-point tensors: stored (each its own) | float32 | bfloat16 | float16
+  /// of the floating-point tensors: stored (each its own) | float32 | bfloat16 | float16
+  std::string dtype = "stored";
   int64_t max_shard_bytes = 5'000'000'000;
   bool overwrite = false;  ///< replace an earlier checkpoint in the output directory
 };
@@ -30,8 +30,7 @@ struct ExportSummary {
 ///
 /// Every tensor of the base is written under its name, in the base's order; those with an adapter become
 /// W + scale · B A, computed in float32 and rounded once; the others stay bit for bit (unless `dtype` says
-/// otherwise).
-/// One tensor is in memory at a time. Every other file of the base directory that is no weight is copied
+/// otherwise). One tensor is in memory at a time. Every other file of the base directory that is no weight is copied
 /// unchanged (config, preprocessor, tokenizer, code), with two exceptions: action statistics of the adapter's
 /// directory (`dataset_statistics.json`, or `statistic.json` under that name) replace the base's and join
 /// `norm_stats` of config.json, and config.json's torch_dtype follows `dtype`. The weights' metadata keeps

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "apo/config/any_options.h"
@@ -66,5 +67,8 @@ struct PolicyOptions {
   }
   void visit(config::Visitor& v);
 };
+
+/// A config that a program of an earlier release wrote, with the options of the kinds in their own sections.
+std::string with_kinds_apart(std::string_view printed_config);
 
 }  // namespace apo::models

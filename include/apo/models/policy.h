@@ -2,7 +2,7 @@
 // decoded.
 //
 // To plug in a policy of your own, derive from Policy and register it (apo/models/registry.h);
-// examples/plugin/policy.cpp is a whole one. Everything else (training, reference, evaluation, collection)
+// examples/plugin/glance.cpp is a whole one. Everything else (training, reference, evaluation, collection)
 // then works with `policy.type: mine`.
 #pragma once
 
@@ -75,15 +75,16 @@ struct PolicyParts {
   std::shared_ptr<const tokenizers::ActionCodec> codec;
   tokenizers::Normalizer normalizer;
   int64_t vocabulary_size = 0;  ///< V, last dimension of the logits
-  config::GripperOptions gripper =
-      {};  ///< where it is in an action and how its command is coded, as far as known
+  /// where it is in an action and how its command is coded, as far as known
+  config::GripperOptions gripper = {};
   at::Device device = at::kCPU;
 };
 
 /// A named parameter, in the order and with the names of the checkpoint.
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
-/// Implementations say the seven things below; coding, normalising, adapter slots and modes come from here.
+/// Implementations say the six pure things below (and, where they have them, `prepare` and
+/// `activation_bytes`); coding, normalising, adapter slots and modes come from here.
 class Policy {
  public:
   /// ConfigError if codec and normaliser are of different sizes.
@@ -150,7 +151,8 @@ class Policy {
   AdapterSlots* adapter_slots() { return slots_.layers().empty() ? nullptr : &slots_; }
 
  protected:
-  AdapterSlots slots_;  ///< attach linear layers (SlotAttacher) for adapters; none: the policy takes none
+  /// attach linear layers (AdapterSlots::attach) for adapters; none: the policy takes none
+  AdapterSlots slots_;
 
  private:
   PolicyParts parts_;
@@ -168,8 +170,12 @@ std::string frozen_parameter_hash(const Policy& policy);
 at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& greedy, const ActionTokens& tokens,
                                 int64_t* num_clamped = nullptr);
 /// Mean |predicted − recorded| over the valid steps of a chunk and their dimensions, in normalised units, [B]
-/// float32 on the ids' device; NaN where `predicted` codes no actions.
+/// float32 on the ids' device; 2 (the largest distance there is) where `predicted` codes none.
 at::Tensor action_l1(const Policy& policy, const at::Tensor& predicted, const ActionTokens& tokens);
+
+/// The picture of a camera, [Y, X, 3] uint8. DataError for another form, and for a camera that is missing,
+/// naming what there is.
+const at::Tensor& picture_of(const Observation& observation, const std::string& camera);
 
 /// The parameters that training changes: those that require a gradient.
 NamedTensors trainable_parameters(const Policy& policy);

@@ -53,30 +53,39 @@ struct PolicyFiles {
   tokenizers::DatasetStatistics statistics;
   std::map<std::string, std::string> notes = {};  ///< what else loading must know
 
+  /// A note that must be there, and one that is a whole number. DataError naming it.
+  const std::string& note(const std::string& name) const;
+  int64_t number(const std::string& name) const;
+
   void write(const std::filesystem::path& directory, const NamedTensors& parameters) const;
   /// DataError naming file and key.
   static PolicyFiles read(const std::filesystem::path& directory);
   /// Fills the parameters from model.safetensors. DataError naming a tensor that is missing or of another
   /// shape.
   static void load(const std::filesystem::path& directory, const NamedTensors& parameters);
+  /// With what the options say instead: policy.gripper, .action_normalization and .statistics.
+  PolicyFiles with(const PolicyOptions& options) const;
 };
+/// A factory whose `describe` reads the statistics of PolicyFiles.
+void describe_by_files(PolicyFactory& factory);
 
 /// A kind with options of its own, of a class that is made of its files: `register_policy<MyOptions,
-/// Mine>("mine")`. Asks for a constructor `Mine(const PolicyFiles&)` and a static `PolicyFiles fresh(const
-/// MyOptions&, const DataFacts&)`; weights are loaded by their names.
+/// Mine>("mine")`.
+/// Asks for a constructor `Mine(const PolicyFiles&, at::Device)` and a static
+/// `PolicyFiles fresh(const PolicyOptions&, const DataFacts&)`; weights are loaded by their names.
 template <config::Visitable Own, std::derived_from<Policy> Made>
 void register_policy(const std::string& type, const std::string& doc = "of this policy") {
-  register_policy(
-      type,
-      {.create = [](const PolicyOptions& options, const DataFacts& data, uint64_t,
-                    at::Device) { return std::make_unique<Made>(Made::fresh(options.of<Own>(), data)); },
-       .load =
-           [](const PolicyOptions&, const std::filesystem::path& directory, at::Device) {
-             auto policy = std::make_unique<Made>(PolicyFiles::read(directory));
-             PolicyFiles::load(directory, policy->named_parameters());
-             return policy;
-           }},
-      config::AnyOptions(Own()), doc);
+  PolicyFactory factory;
+  factory.create = [](const PolicyOptions& options, const DataFacts& data, uint64_t, at::Device device) {
+    return std::make_unique<Made>(Made::fresh(options, data).with(options), device);
+  };
+  factory.load = [](const PolicyOptions& options, const std::filesystem::path& directory, at::Device device) {
+    auto policy = std::make_unique<Made>(PolicyFiles::read(directory).with(options), device);
+    PolicyFiles::load(directory, policy->named_parameters());
+    return policy;
+  };
+  describe_by_files(factory);
+  register_policy(type, std::move(factory), config::AnyOptions(Own()), doc);
 }
 
 /// The policy of the config: loaded from `options.checkpoint` (its config.json names the type), or fresh for

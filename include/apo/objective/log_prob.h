@@ -22,15 +22,14 @@ struct LabelSmoothing {
 
 /// The log-probability of each recorded token: Σ_v q_v log softmax(logits)_v, with q one-hot unless smoothed.
 ///
-/// Shapes   logits  [B, T, V]  float32, float64 or bfloat16; CPU or CUDA; any strides with contiguous rows
-/// are free
+/// Shapes   logits  [B, T, V]  float32, float64 or bfloat16; CPU or CUDA; any strides with contiguous rows are
+///                             free
 ///          tokens  [B, T]     int64 vocabulary ids
 ///          mask    [B, T]     bool; undefined: all. Masked positions give 0 and are never read, NaN or not.
 ///          returns [B, T]     nats; float32, or float64 for float64 logits
 /// Gradient to logits, once (no second derivatives).
 /// Errors   RunError naming the tensor for wrong shapes, types or devices; DataError for a token outside
-/// 0..V-1 (on
-///          CUDA, where looking would wait for the device, such a token gives NaN instead).
+///          0..V-1 (on CUDA, where looking would wait for the device, such a token gives NaN instead).
 /// Numeric  float32: within 4e-6 + 4e-7·|score| of the float64 formula.
 at::Tensor token_log_probs(const at::Tensor& logits, const at::Tensor& tokens, const at::Tensor& mask = {},
                            const LabelSmoothing& smoothing = {});

@@ -94,16 +94,16 @@ ScoredBatch score(const Batch& batch, const ObjectiveOptions& options, const Sco
 /// both, and a sum over ranks of `sums` is the batch of all ranks.
 struct BatchStatistics {
   enum Index : int64_t {
-    num_desirable,
-    num_undesirable,  ///< samples
-    action_l1_desirable,
+    num_desirable,          ///< samples
+    num_undesirable,        ///< samples
+    action_l1_desirable,    ///< Σ l_i
     action_l1_undesirable,  ///< Σ l_i
-    kl_sum,
-    kl_square_sum,
-    kl_count,     ///< Σ and Σ² over samples of their z0 terms, samples
-    sft_tokens,   ///< tokens that are imitated (weighted-bc: Σ of their weights)
-    num_pairs,    ///< pairs that have both sides
-    held_tokens,  ///< tokens that are held to the reference
+    kl_sum,                 ///< Σ over samples of their z0 terms
+    kl_square_sum,          ///< Σ of their squares
+    kl_count,               ///< samples in them
+    sft_tokens,             ///< tokens that are imitated (weighted-bc: Σ of their weights)
+    num_pairs,              ///< pairs that have both sides
+    held_tokens,            ///< tokens that are held to the reference
     kSize
   };
   at::Tensor sums{};  ///< [kSize] float64, on the batch's device; undefined: an empty batch
@@ -137,23 +137,23 @@ struct ObjectiveOutput {
   at::Tensor lambda_desirable;    ///< [] Σ λ over this batch's desirable samples
   at::Tensor lambda_undesirable;  ///< [] Σ λ over this batch's undesirable samples
   at::Tensor sft_loss;  ///< [] this batch's share of the mean cross-entropy; undefined when not computed
-  /// [] this batch's share of the mean KL(reference‖policy) a held token; NaN where none
+  /// [] this batch's share of the mean KL(reference‖policy) a held token; NaN where none is, undefined without
+  /// a hold
   at::Tensor reference_kl;
-  ///< is, undefined without a hold
   at::Tensor num_pairs;        ///< [] this batch's pairs; undefined but for dpo and tpo
   at::Tensor preferred_pairs;  ///< [] those of them with R(preferred) > R(rejected)
 };
 
 /// The loss of this batch as part of the one that `whole_batch` describes.
 ///
-/// apo, kto: L = Σ_i λ_i σ(∓β(r_i − z0)) / n + sft_weight · L_sft + reference_kl_weight · L_kl with reduction
-/// mean, n times that with sum; n are the samples of the whole batch, L_kl the mean KL(reference‖policy) over
-/// the tokens of the
-/// held samples;  sft: L = L_sft + reference_kl_weight · L_kl, with the mean cross-entropy over the tokens of
-///                all
-/// desirable samples;  weighted-bc: the same with a weight for each sample;  dpo, tpo: as apo with Σ_pairs
-/// −log σ(β(R⁺ − R⁻)) and n pairs (1 if there are none), where R⁺ and R⁻ sum r over the pair's preferred and
-/// rejected samples.
+/// apo, kto     L = Σ_i λ_i σ(∓β(r_i − z0)) / n + sft_weight · L_sft + reference_kl_weight · L_kl with
+///              reduction mean, n times that with sum; n: samples of the whole batch, L_kl: mean
+///              KL(reference‖policy) over the tokens of the held samples
+/// sft          L = L_sft + reference_kl_weight · L_kl; L_sft: mean cross-entropy over the tokens of all
+///              desirable samples
+/// weighted-bc  the same with a weight for each sample
+/// dpo, tpo     as apo with Σ_pairs −log σ(β(R⁺ − R⁻)) and n pairs (1 if there are none); R⁺, R⁻ sum r over
+///              the pair's preferred and rejected samples
 ///
 /// Gradient to what the policy's logits were made of; z0, w, λ and the reference are constants.
 /// Cost     no device synchronisation.

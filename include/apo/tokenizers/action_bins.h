@@ -28,11 +28,9 @@ class ActionBins {
 /// OpenVLA's action tokens: the last `num_bins` ids of the action vocabulary, counted downwards.
 ///
 /// The `num_bins` edges b_k = −1 + 2 k / (num_bins − 1) bound num_bins − 1 intervals, whose centres an action
-/// decodes to.
-/// An action a has the id size − (how many edges are <= a): size − 1 for a = −1 down to size − num_bins for a
-/// = 1.
-/// Exactly 1 decodes like the last interval, so ids come back from their centres except the first of the
-/// range.
+/// decodes to. An action a has the id size − (how many edges are <= a): size − 1 for a = −1 down to
+/// size − num_bins for a = 1. Exactly 1 decodes like the last interval, so ids come back from their centres
+/// except the first of the range.
 /// Round trip error at most 1 / (num_bins − 1). Edges and centres are double, as in numpy.
 ///
 /// Source  OpenVLA's ActionTokenizer; for the 7B model size = vocab_size − pad_to_multiple_of = 32000

@@ -35,6 +35,7 @@ class Normalizer {
  public:
   /// Actions of `size` numbers, as they are but clipped to [-1, 1].
   explicit Normalizer(int64_t size);
+  /// DataError unless mean, std, q01, q99 and mask are of one size.
   Normalizer(VectorStatistics statistics, const NormalizerOptions& options);
   /// As a checkpoint says (never `automatic`). quantiles: with `epsilon` on the way there; OpenVLA's is 1e-8,
   /// which puts a = q99 into the last but one bin. released_apo: in every dimension, 1e-8 whatever `epsilon`

@@ -55,18 +55,6 @@ std::string to_text(const DatasetStatistics& statistics);
 DatasetStatistics statistics_from_json(const std::string& json, const std::string& name,
                                        const std::string& where);
 
-/// a' = clip(2 (a − q01) / (q99 − q01 + epsilon) − 1, −1, 1) where mask, else a clipped to [−1, 1]. Adds to
-/// `num_clipped`, if given, how many entries were clipped (by more than 1e-6). OpenVLA's epsilon is 1e-8,
-/// which puts a = q99 into the last but one bin. Where q01 = q99, a' = 0 (with an epsilon -1 for a = q01, as
-/// OpenVLA), and unnormalising gives q01 whatever comes: never NaN.
-/// quantiles: rounded to float32, as OpenVLA's training. released_apo: in every dimension, with an epsilon of
-/// 1e-8 whatever `epsilon` says, and not rounded.
-std::vector<double> normalize(const VectorStatistics& statistics, const std::vector<float>& action,
-                              int64_t* num_clipped = nullptr, double epsilon = 0,
-                              ActionNormalization how = ActionNormalization::quantiles);
-/// The inverse within [−1, 1].
-std::vector<float> unnormalize(const VectorStatistics& statistics, const std::vector<float>& action);
-
 /// The dimensions that the mask leaves as they are although they vary: the grippers, where statistics are of
 /// others.
 std::vector<int64_t> unmasked_dimensions(const VectorStatistics& statistics);

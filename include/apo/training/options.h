@@ -7,7 +7,7 @@
 #include "apo/data/dataset.h"
 #include "apo/models/options.h"
 #include "apo/models/reference.h"
-#include "apo/objective/objective.h"
+#include "apo/objective/options.h"
 
 namespace apo::config {
 class Visitor;
@@ -20,8 +20,8 @@ struct RunOptions {
   std::string dir;              ///< where everything is written; required
   int64_t seed = 0;             ///< of every random stream
   std::string device = "auto";  ///< auto | cpu | cuda | cuda:N
-  std::string precision =
-      "float32";        ///< float32 | bfloat16 (autocast of the network; the objective stays float32)
+  /// float32 | bfloat16 (autocast of the network; the objective stays float32)
+  std::string precision = "float32";
   int64_t threads = 0;  ///< of the tensor library; 0: as OMP_NUM_THREADS says, else all cores
   void visit(config::Visitor& v);
 };
@@ -89,7 +89,7 @@ void check(const TrainingOptions& options);
 /// Sets the tensor library up: `options.threads` threads from now on, if they are not 0, and float32 that is
 /// float32 on every device (by itself CUDA's convolutions round what they read to TF32, 10 bits, and a policy
 /// would be another one than on the CPU). Every program does this as soon as it has read its config; `train`
-/// and `deploy::refine` do it for those who link the library.
+/// and `loop::refine` do it for those who link the library.
 void set_up_arithmetic(const RunOptions& options);
 
 }  // namespace apo::training

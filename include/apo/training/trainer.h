@@ -43,8 +43,7 @@ struct Stopped : RunError {
 /// Errors  ConfigError: run directory used and `existing` is refuse; resume with other options (names the
 ///         keys); empty pool. DataError: data or checkpoint. RunError: run directory in use or not writable;
 ///         non-finite loss or gradient (the last good checkpoint is kept, the step and the samples are
-///         named).
-///         Stopped: train.guard, after saving; resuming goes on all the same. Interrupted: SIGINT/SIGTERM,
+///         named). Stopped: train.guard, after saving; resuming goes on all the same. Interrupted: SIGINT/SIGTERM,
 ///         after saving.
 TrainResult train(const TrainingOptions& options, ExistingRun existing = ExistingRun::refuse,
                   const TrainHooks& hooks = {});

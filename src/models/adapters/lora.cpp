@@ -77,14 +77,12 @@ double scale_of(const LoraOptions& options) {
 void LoraOptions::visit(config::Visitor& v) {
   v("rank", rank,
     "rank of the low-rank adapter; 0: that of the adapter that policy.adapter or the checkpoint brings, and "
-    "without one "
-    "no adapter: all weights train",
+    "without one no adapter: all weights train",
     config::at_least(0));
   v("alpha", alpha, "the adapter's update counts alpha / rank times", config::positive());
   v("dropout", dropout,
     "share of the adapter's input dropped in training; what a loaded adapter's file says does not count. "
-    "Where a "
-    "reference is compared with, both drop the same",
+    "Where a reference is compared with, both drop the same",
     config::between(0, 0.99));
   v("target_modules", target_modules,
     "\"all-linear\", or names of layers (or their last parts) separated by commas");

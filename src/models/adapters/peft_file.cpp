@@ -30,8 +30,7 @@ constexpr int64_t kLargestRank = 65536;
 
 constexpr const char* kMergeWithPeft =
     "; only plain LoRA is read: merge it in Python, PeftModel.from_pretrained(base, "
-    "adapter).merge_and_unload()"
-    ".save_pretrained(DIR), and give DIR as policy.checkpoint";
+    "adapter).merge_and_unload().save_pretrained(DIR), and give DIR as policy.checkpoint";
 
 bool is_set(const ordered_json& value) {
   if (value.is_null() || (value.is_boolean() && !value.get<bool>())) return false;

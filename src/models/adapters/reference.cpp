@@ -33,9 +33,8 @@ void ReferenceOptions::visit(config::Visitor& v) {
   v("mode", mode,
     "how the policy as it was at the start is kept: adapter (a second slot on the shared base), copy (all "
     "weights twice), cached (no second policy: its log-probabilities of every batch are computed before the "
-    "first "
-    "update; not with objective.z0 exact or objective.reference_kl_weight), auto (adapter where the policy "
-    "trains one, else copy)");
+    "first update; not with objective.z0 exact or objective.reference_kl_weight), auto (adapter where the "
+    "policy trains one, else copy)");
 }
 
 Reference::Reference(Policy& policy, const ReferenceOptions& options)

@@ -116,6 +116,7 @@ at::Tensor LlamaBlock::operator()(const at::Tensor& x, const Rotation& rotation,
   at::Tensor k = rotation.apply(split_heads(key(normed), key_heads));
   at::Tensor v = split_heads(value(normed), key_heads);
   if (cache != nullptr) std::tie(k, v) = cache->append(k, v);
+  if (rows == 0) return x.narrow(1, 0, 0);  // for the cache alone
   APO_ASSERT(!mask.causal || (first_row == 0 && k.size(2) == length));
   const at::Tensor attended =
       attend(q, repeat_heads(k, heads / key_heads), repeat_heads(v, heads / key_heads), mask);
@@ -154,9 +155,9 @@ at::Tensor Llama::run(at::Tensor x, const Rows& rows, int64_t first_row, std::ve
   for (size_t i = 0; i < layers.size(); ++i) {
     // the last layer computes only the rows that somebody reads
     const int64_t first = i + 1 == layers.size() ? first_row : 0;
-    // of a single row, causal or not, all keys are before it
+    // of a single row (or none), causal or not, all keys are before it
     const AttentionMask mask =
-        first + 1 == x.size(1) && rows.mask.causal ? AttentionMask{} : rows.mask.from(first);
+        first + 1 >= x.size(1) && rows.mask.causal ? AttentionMask{} : rows.mask.from(first);
     KeyValueCache* cache = caches != nullptr ? &(*caches)[i] : nullptr;
     const auto layer = [&block = layers[i], rotation, mask, first, cache](const at::Tensor& in) {
       return block(in, rotation, mask, first, cache);

@@ -71,7 +71,7 @@ struct Llama {
   Llama(const LlamaShape& shape, const at::TensorOptions& options);
   /// [..] int64 ids -> [.., width]
   at::Tensor embed(const at::Tensor& ids) const;
-  /// As SequenceNetwork::run, for at least one row.
+  /// As SequenceNetwork::run.
   at::Tensor run(at::Tensor x, const Rows& rows, int64_t first_row, std::vector<KeyValueCache>* caches,
                  bool activation_checkpointing) const;
   std::vector<KeyValueCache> make_caches(int64_t batch, int64_t room) const;

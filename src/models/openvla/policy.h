@@ -17,7 +17,7 @@
 namespace apo::models {
 
 /// A Hugging Face checkpoint of the OpenVLA family: frozen weights stay in the mapped files where device and
-/// type allow. An answer is seven action tokens and the end token; a prompt ends with the lone space piece
+/// type allow. An answer is a token for each number of an action and the end token; a prompt ends with the lone space piece
 /// that training put there. Instructions are lower-cased and "_" becomes a space.
 class OpenVlaPolicy final : public Policy {
  public:

@@ -27,8 +27,7 @@ bool can_fuse(const at::Tensor& input, const at::Tensor& weight, const std::opti
 ///
 /// Shapes   input [..., in], weight [out, in], bias [out]; returns [..., out]
 /// Numeric  equal to the plain composition up to rounding; large float32 products on a CPU are oneDNN's
-///          rather than the
-///          BLAS library's, which uses its cores better at the shapes of a transformer
+///          rather than the BLAS library's, which uses its cores better at the shapes of a transformer
 /// Gradient of all of them
 at::Tensor adapted_product(const at::Tensor& input, const at::Tensor& weight,
                            const std::optional<at::Tensor>& bias, const LowRank& update);

@@ -7,6 +7,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/text.h"
+#include "apo/models/policy.h"
 #include "apo/pictures/transforms.h"
 #include "base/json.h"
 
@@ -18,18 +19,6 @@ constexpr double kSmallestDeviation = 1e-6;  // a state that never changes is on
 template <class Map>
 std::string names_of(const Map& map) {
   return map.empty() ? "none" : join(std::views::keys(map));
-}
-
-const at::Tensor& picture(const Observation& observation, const std::string& camera) {
-  const auto found = observation.images.find(camera);
-  APO_CHECK(DataError, found != observation.images.end(), "observation: the policy needs the camera \"",
-            camera, "\"; there are: ", names_of(observation.images));
-  const at::Tensor& image = found->second;
-  APO_CHECK(DataError,
-            image.defined() && image.dim() == 3 && image.size(2) == 3 && image.scalar_type() == at::kByte,
-            "observation: camera \"", camera, "\": expected a [Y, X, 3] uint8 picture, found ",
-            image.defined() ? concat(image.sizes(), " ", image.scalar_type()) : "nothing");
-  return image;
 }
 
 const std::vector<float>& state_of(const Observation& observation, const std::string& key) {
@@ -57,7 +46,7 @@ int64_t Preprocessing::state_size() const {
 void Preprocessing::prepare(Observation& observation) const {
   for (const std::string& key : state_keys) state_of(observation, key);
   for (const std::string& camera : cameras)
-    observation.images[camera] = pictures::resize(picture(observation, camera), image_size, image_size);
+    observation.images[camera] = pictures::resize(picture_of(observation, camera), image_size, image_size);
 }
 
 at::Tensor Preprocessing::images(std::span<const Observation> observations) const {
@@ -65,7 +54,7 @@ at::Tensor Preprocessing::images(std::span<const Observation> observations) cons
   pictures.reserve(observations.size() * cameras.size());
   for (const Observation& observation : observations)
     for (const std::string& camera : cameras)
-      pictures.push_back(pictures::resize(picture(observation, camera), image_size, image_size));
+      pictures.push_back(pictures::resize(picture_of(observation, camera), image_size, image_size));
   const auto batch = static_cast<int64_t>(observations.size()), count = static_cast<int64_t>(cameras.size());
   const at::Tensor stacked = at::stack(pictures).permute({0, 3, 1, 2});  // channels last in memory
   return stacked.to(at::kFloat).div_(255).sub_(0.5).view({batch, count, 3, image_size, image_size});

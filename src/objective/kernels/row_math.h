@@ -16,8 +16,7 @@ namespace apo::objective {
 ///
 /// e^x = 2^n · e^f with n = round(x / ln 2), |f| <= ln 2 / 2, and a polynomial of degree 6 for e^f.
 /// Numeric  at most 2 units in the last place for x in [-87.33, 88.37]; 0 below (no subnormal results), +inf
-/// above (no
-///          softmax gets there); exact at 0; NaN stays NaN. Float64 takes the library's exp.
+///          above (no softmax gets there); exact at 0; NaN stays NaN. Float64 takes the library's exp.
 APO_ROW_MATH float exp_fast(float x) {
   constexpr float kLog2E = 1.44269504088896341f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
   constexpr float kRound =

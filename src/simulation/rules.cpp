@@ -1,4 +1,6 @@
-// The part of the tabletop that needs no MuJoCo: options, rules, expert.
+// The part of the tabletop that needs no MuJoCo: when it is won, lost or about to go wrong, its expert, its options.
+#include "simulation/rules.h"
+
 #include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
@@ -6,7 +8,6 @@
 #include "apo/base/error.h"
 #include "apo/config/options.h"
 #include "apo/simulation/tabletop.h"
-#include "simulation/rules.h"
 
 namespace apo::simulation {
 namespace {
