@@ -85,7 +85,7 @@ TEST(Inspect, FilesWithoutAConfig) {
 
 TEST(Inspect, APathThatIsNotUtf8) {
   TempDir dir;
-  const fs::path path = dir / "k\xfcbel.hdf5";
+  const fs::path path = dir / ("k\xfc" + std::string("bel.hdf5"));
   write_recording(path, {"pph"});
   const Json json = Json::parse(inspect_json(options_for_paths({path.string()})));
   EXPECT_THAT(json["sources"][0]["path"].get<std::string>(), HasSubstr("k\xef\xbf\xbd"

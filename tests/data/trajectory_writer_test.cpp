@@ -88,7 +88,7 @@ TEST(TrajectoryWriter, KeepsWhenThePolicyWasAsked) {
   TempDir dir;
   const std::vector<std::optional<int64_t>> offsets{0, 1, 0, std::nullopt};
   {
-    TrajectoryWriter writer(dir / "a.hdf5", test_info());
+    TrajectoryWriter writer(dir / "a.hdf5", test_info(), 1);
     writer.begin_episode("lift the cube");
     for (size_t t = 0; t < offsets.size(); ++t) {
       Step step = numbered_step(static_cast<int64_t>(t), ActionSource::policy);
