@@ -99,10 +99,12 @@ TEST(TrajectoryWriter, KeepsWhenThePolicyWasAsked) {
     writer.end_episode(true, "success");
   }
   EXPECT_EQ(TrajectoryFile::open(dir / "a.hdf5")->episode(0).decision_offsets, offsets);
-  hdf5::Group demo = hdf5::Group::open_for_writing(dir / "a.hdf5").group("data").group("demo_0");
   const auto complaint = [&](std::vector<int64_t> wrong) {
-    demo.remove("decision_offset");
-    demo.write("decision_offset", wrong, {std::ssize(wrong)});
+    {
+      hdf5::Group demo = hdf5::Group::open_for_writing(dir / "a.hdf5").group("data").group("demo_0");
+      demo.remove("decision_offset");
+      demo.write("decision_offset", wrong, {std::ssize(wrong)});
+    }
     try {
       TrajectoryFile::open(dir / "a.hdf5")->episode(0);
     } catch (const DataError& error) {
