@@ -18,6 +18,7 @@
 #include "apo/data/trajectory.h"
 #include "data/journal.h"
 #include "data/recordings.h"
+#include "data/seal.h"
 #include "support/temp_dir.h"
 
 namespace apo::data {
@@ -104,6 +105,7 @@ TEST(TrajectoryWriter, KeepsWhenThePolicyWasAsked) {
       hdf5::Group demo = hdf5::Group::open_for_writing(dir / "a.hdf5").group("data").group("demo_0");
       demo.remove("decision_offset");
       demo.write("decision_offset", wrong, {std::ssize(wrong)});
+      seal_episode(demo);
     }
     try {
       TrajectoryFile::open(dir / "a.hdf5")->episode(0);
