@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <map>
-#include <mutex>
 #include <utility>
 
 #include "apo/base/error.h"
 #include "apo/base/text.h"
 #include "apo/config/options.h"
+#include "config/kinds.h"
 #include "deploy/imperfections.h"
 
 namespace apo::deploy {
@@ -17,15 +16,13 @@ namespace {
 constexpr const char* kOutOfPatience = "out of patience";
 constexpr const char* kNeedless = "needless";
 
-struct Registry {
-  std::mutex mutex;
-  std::map<std::string, InterventionFactory> factories = {
-      {"none", [](const InterventionOptions&) { return make_no_human(); }},
-      {"scripted", [](const InterventionOptions& options) { return make_scripted_human(options.scripted); }}};
-};
+using InterventionKinds = config::Kinds<InterventionFactory>;
 
-Registry& registry() {
-  static Registry* instance = new Registry;
+InterventionKinds& known() {
+  static auto* instance = new InterventionKinds(
+      {{"none", {[](const InterventionOptions&) { return make_no_human(); }}},
+       {"scripted",
+        {[](const InterventionOptions& options) { return make_scripted_human(options.scripted); }}}});
   return *instance;
 }
 
@@ -185,27 +182,13 @@ std::unique_ptr<InterventionSource> make_no_human() { return std::make_unique<No
 void register_intervention_source(const std::string& type, InterventionFactory factory) {
   APO_CHECK(ConfigError, !type.empty() && factory,
             "register_intervention_source: expected a name and a factory");
-  Registry& known = registry();
-  const std::lock_guard lock(known.mutex);
-  known.factories[type] = std::move(factory);
+  known().put(type, {std::move(factory)});
 }
 
-std::vector<std::string> intervention_source_types() {
-  Registry& known = registry();
-  const std::lock_guard lock(known.mutex);
-  std::vector<std::string> types;
-  for (const auto& [type, factory] : known.factories) types.push_back(type);
-  return types;
-}
+std::vector<std::string> intervention_source_types() { return known().names(); }
 
 std::unique_ptr<InterventionSource> make_intervention_source(const InterventionOptions& options) {
-  InterventionFactory factory;
-  {
-    Registry& known = registry();
-    const std::lock_guard lock(known.mutex);
-    const auto found = known.factories.find(options.type);
-    if (found != known.factories.end()) factory = found->second;
-  }
+  const InterventionFactory factory = known().all()[options.type].factory;
   if (!factory) {
     const std::vector<std::string> types = intervention_source_types();
     const auto near = config::nearest(options.type, types);

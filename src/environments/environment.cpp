@@ -1,45 +1,27 @@
 #include "apo/environments/environment.h"
 
 #include <algorithm>
-#include <map>
-#include <mutex>
 #include <utility>
 
 #include "apo/base/error.h"
 #include "apo/base/text.h"
 #include "apo/config/options.h"
 #include "apo/simulation/tabletop.h"
+#include "config/kinds.h"
 #include "environments/tabletop_environment.h"
 
 namespace apo::environments {
 namespace {
 
-struct Kind {
-  EnvironmentFactory factory;
-  config::AnyOptions own;
-  std::string doc;
-};
+using EnvironmentKinds = config::Kinds<EnvironmentFactory>;
 
-struct Registry {
-  std::mutex mutex;
-  std::map<std::string, Kind> kinds;
-};
-
-Registry& registry() {
-  static Registry* instance = [] {
-    auto* made = new Registry;
-    made->kinds["tabletop"] = {[](const auto& options) { return make_tabletop_environment(options); },
-                               config::AnyOptions(simulation::TabletopOptions()),
-                               "of the built-in environment"};
-    return made;
-  }();
+EnvironmentKinds& known() {
+  static auto* instance = new EnvironmentKinds(
+      {{"tabletop",
+        {.factory = [](const auto& options) { return make_tabletop_environment(options); },
+         .own = config::AnyOptions(simulation::TabletopOptions()),
+         .doc = "of the built-in environment"}}});
   return *instance;
-}
-
-std::map<std::string, Kind> known_kinds() {
-  Registry& known = registry();
-  const std::lock_guard lock(known.mutex);
-  return known.kinds;
 }
 
 // Done for every environment, by whoever plays its episodes (Rollout).
@@ -88,8 +70,8 @@ Environment::Environment(EnvironmentSpec spec) : spec_(std::move(spec)) {
 
 void EnvironmentOptions::visit(config::Visitor& v) {
   v("type", type, "registered environment; `tabletop` is the built-in one");
-  std::map<std::string, Kind> kinds = known_kinds();
-  Kind& kind = kinds[type];
+  EnvironmentKinds::Map kinds = known().all();
+  auto& kind = kinds[type];
   if (!own.is_like(kind.own)) own = kind.own;
   if (own.has_value())
     v(type, own, kind.doc);
@@ -115,19 +97,13 @@ void register_environment(const std::string& type, EnvironmentFactory factory, c
       "register_environment: expected a name that can be a key beside environment.type, .disruptions and "
       ".gripper, found ",
       type);
-  Registry& known = registry();
-  std::lock_guard lock(known.mutex);
-  known.kinds[type] = {std::move(factory), std::move(own), doc};
+  known().put(type, {std::move(factory), std::move(own), doc});
 }
 
-std::vector<std::string> environment_types() {
-  std::vector<std::string> types;
-  for (const auto& [type, kind] : known_kinds()) types.push_back(type);
-  return types;
-}
+std::vector<std::string> environment_types() { return known().names(); }
 
 std::unique_ptr<Environment> make_environment(const EnvironmentOptions& options) {
-  const std::map<std::string, Kind> kinds = known_kinds();
+  const EnvironmentKinds::Map kinds = known().all();
   const auto kind = kinds.find(options.type);
   APO_CHECK(ConfigError, kind != kinds.end(), "environment.type: expected a registered environment (",
             join(environment_types()), "), found ", options.type);

@@ -58,6 +58,13 @@ config::GripperOptions known_gripper(const PolicyOptions& options, const tokeniz
   return wanted;
 }
 
+void override_statistics(const PolicyOptions& options, const std::string& dataset,
+                         tokenizers::DatasetStatistics& statistics) {
+  statistics.gripper = known_gripper(options, statistics, dataset);
+  if (options.action_normalization != tokenizers::ActionNormalization::automatic)
+    statistics.normalization = options.action_normalization;
+}
+
 std::vector<std::string> PolicyDescription::unknown_words(const std::string& instruction) const {
   std::vector<std::string> unknown = split_words(instruction);
   std::erase_if(unknown,

@@ -51,9 +51,7 @@ PolicyFiles PolicyFiles::with(const PolicyOptions& options) const {
   if (!options.statistics.empty())
     files.statistics = tokenizers::statistics_from_json(read_file(options.statistics), options.unnorm_key,
                                                         options.statistics);
-  files.statistics.gripper = known_gripper(options, files.statistics, type);
-  if (options.action_normalization != tokenizers::ActionNormalization::automatic)
-    files.statistics.normalization = options.action_normalization;
+  override_statistics(options, type, files.statistics);
   return files;
 }
 

@@ -4,8 +4,6 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <map>
-#include <mutex>
 #include <set>
 
 #include "apo/base/error.h"
@@ -17,6 +15,7 @@
 #include "apo/models/linear.h"
 #include "apo/models/safetensors.h"
 #include "base/json.h"
+#include "config/kinds.h"
 #include "models/adapters/adapter_file.h"
 #include "models/adapters/base_check.h"
 #include "models/checkpoints/checkpoint_files.h"
@@ -29,48 +28,34 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Kind {
-  PolicyFactory factory;
-  config::AnyOptions own;
-  std::string doc;
-};
-
-struct Registry {
-  std::mutex mutex;
-  std::map<std::string, Kind> kinds;
-};
+using PolicyKinds = config::Kinds<PolicyFactory>;
 
 std::unique_ptr<Policy> refuse_fresh_openvla(const PolicyOptions&, const DataFacts&, uint64_t, at::Device) {
   throw ConfigError(
       "policy.type: openvla is loaded, not made: set policy.checkpoint to a Hugging Face directory");
 }
 
-Registry& registry() {
-  static Registry* instance = [] {
-    auto* made = new Registry;
-    made->kinds["small"] = {
-        {.create = SmallPolicy::create, .load = SmallPolicy::load, .describe = SmallPolicy::describe},
-        config::AnyOptions(SmallOptions()),
-        "a fresh policy of the built-in kind; a loaded one keeps its own sizes"};
-    made->kinds["openvla"] = {
-        {.create = refuse_fresh_openvla, .load = OpenVlaPolicy::load, .describe = OpenVlaPolicy::describe},
-        config::AnyOptions(OpenVlaOptions()),
-        "how a checkpoint of the OpenVLA family runs"};
-    return made;
-  }();
+PolicyKinds& known() {
+  static auto* instance =
+      new PolicyKinds({{"small",
+                        {.factory = {.create = SmallPolicy::create,
+                                     .load = SmallPolicy::load,
+                                     .describe = SmallPolicy::describe},
+                         .own = config::AnyOptions(SmallOptions()),
+                         .doc = "a fresh policy of the built-in kind; a loaded one keeps its own sizes"}},
+                       {"openvla",
+                        {.factory = {.create = refuse_fresh_openvla,
+                                     .load = OpenVlaPolicy::load,
+                                     .describe = OpenVlaPolicy::describe},
+                         .own = config::AnyOptions(OpenVlaOptions()),
+                         .doc = "how a checkpoint of the OpenVLA family runs"}}});
   return *instance;
-}
-
-std::map<std::string, Kind> known_kinds() {
-  Registry& known = registry();
-  const std::lock_guard lock(known.mutex);
-  return known.kinds;
 }
 
 // Throws `Error` naming `where`, the type, the nearest valid one and all of them.
 template <class Error>
 PolicyFactory find_factory(const std::string& type, const std::string& where) {
-  const std::map<std::string, Kind> kinds = known_kinds();
+  const PolicyKinds::Map kinds = known().all();
   if (const auto found = kinds.find(type); found != kinds.end()) return found->second.factory;
   const std::vector<std::string> names = policy_types();
   const auto near = config::nearest(type, names);
@@ -80,7 +65,7 @@ PolicyFactory find_factory(const std::string& type, const std::string& where) {
 
 // Options of another kind than the one that is made would pass unread.
 void refuse_other_kinds(const PolicyOptions& options, const std::string& made, const std::string& where) {
-  for (auto& [name, kind] : known_kinds()) {
+  for (auto& [name, kind] : known().all()) {
     if (name == made || !kind.own.has_value()) continue;
     for (const config::AnyOptions& held : options.own) {
       if (!held.is_like(kind.own)) continue;
@@ -168,8 +153,8 @@ std::string kind_of(const fs::path& directory) {
   return JsonFile(directory / "config.json")["model_type"].get<std::string>();
 }
 
-PolicyFactory factory_of(const fs::path& directory) {
-  return find_factory<DataError>(kind_of(directory), (directory / "config.json").string() + ": model_type");
+PolicyFactory factory_of(const std::string& kind, const fs::path& directory) {
+  return find_factory<DataError>(kind, (directory / "config.json").string() + ": model_type");
 }
 
 // What checkpoints/latest points to: a symbolic link to a directory, or a file that holds its name.
@@ -205,7 +190,7 @@ void PolicyOptions::visit(config::Visitor& v) {
   v.path("statistics", statistics,
          "action statistics (JSON, from `apo-data stats`) in place of the checkpoint's; empty: the "
          "checkpoint's");
-  for (auto& [name, kind] : known_kinds()) {
+  for (auto& [name, kind] : known().all()) {
     if (!kind.own.has_value()) {
       v.no_section(name, concat("policies of the kind ", name, " have no options of their own"));
       continue;
@@ -224,19 +209,17 @@ void register_policy(const std::string& type, PolicyFactory factory, config::Any
             "register_policy: expected a name that can be a key beside policy.checkpoint, .type, .lora ..., "
             "found \"",
             type, "\"");
-  Registry& all = registry();
-  const std::lock_guard lock(all.mutex);
-  for (const auto& [other, kind] : all.kinds)
-    APO_CHECK(ConfigError, other == type || !own.has_value() || !own.is_like(kind.own), "register_policy: \"",
-              type, "\": expected options of a type of its own, found those of \"", other, "\"");
-  all.kinds[type] = {std::move(factory), std::move(own), doc};
+  PolicyKinds::Map::mapped_type added{std::move(factory), std::move(own), doc};
+  const auto is_apart = [&type, own = added.own](const PolicyKinds::Map& kinds) {
+    for (const auto& [other, kind] : kinds)
+      APO_CHECK(ConfigError, other == type || !own.has_value() || !own.is_like(kind.own),
+                "register_policy: \"", type, "\": expected options of a type of its own, found those of \"",
+                other, "\"");
+  };
+  known().put(type, std::move(added), is_apart);
 }
 
-std::vector<std::string> policy_types() {
-  std::vector<std::string> types;
-  for (const auto& [type, kind] : known_kinds()) types.push_back(type);
-  return types;
-}
+std::vector<std::string> policy_types() { return known().names(); }
 
 fs::path resolve_checkpoint(const fs::path& path) {
   std::vector<std::string> looked;
@@ -279,8 +262,9 @@ std::unique_ptr<Policy> make_policy(const PolicyOptions& given, const DataFacts*
   } else {
     directory = resolve_checkpoint(options.checkpoint);
     check_policy_files(directory);
-    const PolicyFactory factory = factory_of(directory);
-    refuse_other_kinds(options, kind_of(directory), directory.string());
+    const std::string kind = kind_of(directory);
+    const PolicyFactory factory = factory_of(kind, directory);
+    refuse_other_kinds(options, kind, directory.string());
     policy = factory.load(options, directory, device);
   }
   take_adapter(*policy, options, directory, seed);
@@ -292,7 +276,7 @@ std::optional<PolicyDescription> describe_policy(const PolicyOptions& given) {
   PolicyOptions options = given;
   if (!options.adapter.empty()) options.adapter = resolve_adapter(options.adapter, "policy.adapter").string();
   const fs::path directory = resolve_checkpoint(options.checkpoint);
-  const PolicyFactory factory = factory_of(directory);
+  const PolicyFactory factory = factory_of(kind_of(directory), directory);
   return factory.describe ? std::optional(factory.describe(options, directory)) : std::nullopt;
 }
 

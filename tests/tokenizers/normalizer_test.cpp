@@ -8,21 +8,13 @@
 #include "apo/base/error.h"
 #include "apo/base/random.h"
 #include "support/message_of.h"
+#include "tokenizers/example_statistics.h"
 
 namespace apo::tokenizers {
 namespace {
 
+using testing::example;
 using ::testing::HasSubstr;
-
-VectorStatistics example() {
-  return {.mean = {0, 0, 0},
-          .std = {1, 1, 1},
-          .min = {-2, 0, -1},
-          .max = {2, 10, 1},
-          .q01 = {-1, 0, 0},
-          .q99 = {1, 10, 1},
-          .mask = {true, true, false}};
-}
 
 std::vector<double> apply(const Normalizer& normalizer, const std::vector<float>& action,
                           int64_t* clipped = nullptr) {

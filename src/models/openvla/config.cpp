@@ -234,9 +234,7 @@ void read_statistics(const StatisticsSource& source, const PolicyOptions& option
   config.dataset = unnorm_key.empty() && actions.size() == 1 ? actions.begin().key() : unnorm_key;
   tokenizers::DatasetStatistics statistics =
       tokenizers::statistics_from_json(actions.dump(), unnorm_key, source.where);
-  statistics.gripper = known_gripper(options, statistics, config.dataset);
-  if (options.action_normalization != tokenizers::ActionNormalization::automatic)
-    statistics.normalization = options.action_normalization;
+  override_statistics(options, config.dataset, statistics);
   config.action = statistics.action;
   config.gripper = statistics.gripper;
   config.action_normalization = statistics.normalization;

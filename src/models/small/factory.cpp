@@ -37,10 +37,7 @@ void check_shape(const SmallOptions& options) {
 // What `save` wrote beside the weights, with what the options say instead.
 Preprocessing load_preprocessing(const PolicyOptions& options, const std::filesystem::path& directory) {
   Preprocessing preprocessing = Preprocessing::load(directory, options.unnorm_key);
-  tokenizers::DatasetStatistics& statistics = preprocessing.statistics;
-  statistics.gripper = known_gripper(options, statistics, preprocessing.dataset);
-  if (options.action_normalization != tokenizers::ActionNormalization::automatic)
-    statistics.normalization = options.action_normalization;
+  override_statistics(options, preprocessing.dataset, preprocessing.statistics);
   return preprocessing;
 }
 

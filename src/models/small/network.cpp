@@ -170,10 +170,11 @@ int64_t SmallNetwork::first_action_position() const {
 }
 
 at::Tensor SmallNetwork::positions(int64_t prompt_length, int64_t length, int64_t answers) const {
-  const int64_t after_prompt = shape_.patches() + shape_.prompt_length, state = shape_.state_size > 0 ? 1 : 0;
+  const int64_t after_prompt = shape_.patches() + shape_.prompt_length,
+                state = first_action_position() - after_prompt;
   std::vector<at::Tensor> parts{position_.narrow(0, 0, shape_.patches() + prompt_length)};
   parts.push_back(position_.narrow(0, after_prompt, state + (answers > 0 ? length : 0)));
-  for (int64_t i = 1; i < answers; ++i) parts.push_back(position_.narrow(0, after_prompt + state, length));
+  for (int64_t i = 1; i < answers; ++i) parts.push_back(position_.narrow(0, first_action_position(), length));
   return at::cat(parts, 0);
 }
 
