@@ -19,7 +19,6 @@
 #include "apo/pictures/webp.h"
 #include "deploy/decide.h"
 #include "deploy/episode.h"
-#include "deploy/results.h"
 #include "environments/pool.h"
 
 namespace apo::deploy {
@@ -157,7 +156,7 @@ class LockStep {
   }
 
   EvalResult result() {
-    EvalResult result = summarize_trials(std::move(trials_));
+    EvalResult result = results::summarize_trials(std::move(trials_));
     result.animations = std::move(animations_);
     result.num_clamped_tokens = num_clamped_tokens_;
     return result;

@@ -49,7 +49,7 @@ class Loop {
   void add_base() {
     const Stages::Base base = stages_.base();
     current_ = base.checkpoint;
-    rounds_.push_back(stages_.round_json(0, current_, true, base.trained, base.evaluation));
+    rounds_.push_back({stages_.policy_summary(current_, base.trained, base.evaluation)});
     result_.rounds.push_back(
         {.round = 0, .policy = current_, .promotion = {}, .evaluation = base.evaluation, .deployment = {}});
     in_use_ = base.evaluation;
@@ -63,9 +63,8 @@ class Loop {
     const RefineSetup now = setup_of_round(setup_, round);
     CollectOptions collecting = now.deploy.collect;
     collecting.seed += deployment_seed(setup_.training.run.seed, round);
-    const json deployed =
+    const CollectionSummary deployment =
         stages_.deploy(name + "/deployment", current_, now.deploy.intervention, collecting, interactions);
-    const CollectionSummary deployment = CollectionSummary::from_json(deployed.dump(), name + "/deployment");
     if (!setup_.refine.keep_interactions) interactions_.clear();
     interactions_.push_back(interactions.string());
 
@@ -81,15 +80,12 @@ class Loop {
     } else {
       log_warn(name, ": not promoted, ", promotion_text(promotion), "; ", current_, " stays deployed");
     }
-    json entry = stages_.round_json(round, checkpoint, promotion.promoted, trained, evaluation);
-    entry["promotion"] = {{"difference", promotion.test.difference},
-                          {"only_refined", promotion.test.only_first},
-                          {"only_in_use", promotion.test.only_second},
-                          {"pairs", promotion.test.pairs},
-                          {"p", promotion.test.p},
-                          {"tolerance", promotion.tolerance}};
-    entry["deployment"] = deployed;
-    rounds_.push_back(entry);
+    results::Round& entry =
+        rounds_.emplace_back(results::Round{stages_.policy_summary(checkpoint, trained, evaluation)});
+    entry.round = round;
+    entry.promoted = promotion.promoted;
+    entry.promotion = results::PromotionTest{promotion.test, promotion.tolerance};
+    entry.deployment = deployment;
     result_.rounds.push_back({.round = round,
                               .policy = checkpoint,
                               .promotion = promotion,
@@ -101,11 +97,12 @@ class Loop {
   // of the policy in use at the end: a loop that goes on for more rounds draws them anew
   void animate() {
     if (result_.rounds.size() < 2 || setup_.refine.animations == 0) return;
-    animations_ =
-        stages_.state().run(concat("animations/", setup_.refine.rounds), {"animations/"}, [&]() -> json {
-          stages_.state().clear("animations");
-          return draw_examples(stages_, result_.rounds.front(), promoted());
-        });
+    const std::string stage = concat("animations/", setup_.refine.rounds);
+    const json drawn = stages_.state().run(stage, {"animations/"}, [&]() -> json {
+      stages_.state().clear("animations");
+      return results::to_json(draw_examples(stages_, result_.rounds.front(), promoted()));
+    });
+    animations_ = results::read_animations({&drawn, (dir_ / "state.json").string(), stage});
   }
 
   const RoundResult& promoted() const {
@@ -115,9 +112,10 @@ class Loop {
   }
 
   void write_summary() const {
-    json summary = stages_.summary(config_yaml_, rounds_);
-    summary["animations"] = animations_;
-    write_file_atomic(dir_ / "summary.json", summary.dump(1));
+    results::Summary summary = stages_.summary(config_yaml_);
+    summary.rounds = rounds_;
+    summary.animations = animations_;
+    write_file_atomic(dir_ / "summary.json", summary.json());
   }
 
   const RefineSetup& setup_;
@@ -127,7 +125,8 @@ class Loop {
   std::vector<std::string> interactions_;
   std::string current_;  // checkpoint of the promoted policy
   EvalResult in_use_;    // its evaluation
-  json rounds_ = json::array(), animations_ = json::array();
+  std::vector<results::Round> rounds_;
+  std::vector<results::Animation> animations_;
   RefineResult result_;
 };
 

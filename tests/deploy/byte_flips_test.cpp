@@ -5,7 +5,7 @@
 
 #include "apo/deploy/collector.h"
 #include "apo/deploy/evaluator.h"
-#include "deploy/results.h"
+#include "apo/results/evaluation.h"
 #include "support/temp_dir.h"
 
 namespace apo::deploy {

@@ -39,8 +39,13 @@ json full_summary() {
   const json deployment = {{"episodes", 90},
                            {"take_overs", 30},
                            {"take_overs_by_reason", {{"off course", 3}, {"wrong object", 27}}},
-                           {"successes_alone", 40},
+                           {"recorded", 90},
+                           {"hand_backs", 0},
+                           {"corrected", 44},
+                           {"alone", 40},
                            {"lost", 6},
+                           {"outcomes", {{"success", 84}, {"timeout", 6}}},
+                           {"seconds", 20.5},
                            {"steps", {{"policy", 1180}, {"intervention", 452}}}};
   summary["rounds"] = {
       {{"round", 0},
@@ -491,14 +496,6 @@ TEST(LoopReport, StacksLabelledStepsInTheColorsOfTheirLabels) {
   EXPECT_TRUE(says(page, "<td>labels, interactions/take-over: whole window</td><td>9</td>"));
 }
 
-TEST(LoopReport, CollectorsOwnNamesAreUnderstood) {
-  TempDir dir;
-  json summary = full_summary();
-  summary["rounds"][1]["deployment"].erase("successes_alone");
-  summary["rounds"][1]["deployment"]["alone"] = 41;
-  EXPECT_EQ(summary_of(dir, summary).rounds[1].deployment->successes_alone, 41);
-}
-
 TEST(BadSummary, NamesTheLineThatIsNotJson) {
   TempDir dir;
   const std::string where = (dir / "summary.json").string();
@@ -537,6 +534,10 @@ TEST(BadSummary, NamesTheKeyThatIsWrong) {
             where + "rounds[0].evaluation.success_low: expected at most the rate, found 0.9");
   EXPECT_EQ(error_of(dir, with("/rounds/1/labels", {{"a", 0.5}})),
             where + "rounds[1].labels.a: expected a whole number, at least 0, found 0.5");
+  EXPECT_EQ(error_of(dir, with("/rounds/1/deployment/alone", nullptr)),
+            where + "rounds[1].deployment.alone: expected a whole number, found nothing");
+  EXPECT_EQ(error_of(dir, with("/rounds/2/promotion/p", 2)),
+            where + "rounds[2].promotion.p: expected a number between 0 and 1, found 2");
   EXPECT_EQ(error_of(dir, with("/rounds/1/promoted", "yes")),
             where + "rounds[1].promoted: expected true or false, found \"yes\"");
 }

@@ -32,8 +32,15 @@ json method(const std::string& name, int round, int successes, int take_overs) {
             {"unaided", {{"count", successes}, {"rate", successes / 200.0}}}}},
           {"deployment",
            {{"episodes", 50},
+            {"recorded", 50},
             {"take_overs", take_overs},
+            {"hand_backs", 0},
+            {"corrected", take_overs},
+            {"alone", 47 - take_overs},
             {"lost", 3},
+            {"outcomes", json::object()},
+            {"steps", json::object()},
+            {"seconds", 9.0},
             {"take_overs_by_reason", {{"wrong object", take_overs}}},
             {"take_overs_by_episode", episodes}}}};
 }

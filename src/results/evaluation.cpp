@@ -1,22 +1,17 @@
-#include "deploy/results.h"
+#include "apo/results/evaluation.h"
 
 #include <algorithm>
 #include <iomanip>
 #include <nlohmann/json.hpp>
 #include <sstream>
-#include <system_error>
 #include <utility>
 
 #include "apo/base/error.h"
-#include "apo/base/files.h"
-#include "apo/base/log.h"
-#include "apo/config/options.h"
-#include "apo/deploy/outputs.h"
 #include "base/json.h"
-#include "base/provenance_json.h"
-#include "deploy/table.h"
+#include "results/paired_json.h"
+#include "results/table.h"
 
-namespace apo::deploy {
+namespace apo::results {
 namespace {
 
 using json = nlohmann::ordered_json;
@@ -60,22 +55,22 @@ void for_each_field(E& result, Field&& field) {
 }
 
 }  // namespace
-}  // namespace apo::deploy
+}  // namespace apo::results
 
 // a Rate is of another room: nlohmann does not find functions for it here
 template <>
 struct nlohmann::adl_serializer<apo::Rate> {
   static void to_json(nlohmann::ordered_json& object, const apo::Rate& rate) {
     object = nlohmann::ordered_json::object();
-    apo::deploy::for_each_field(rate, [&](const char* name, const auto& member) { object[name] = member; });
+    apo::results::for_each_field(rate, [&](const char* name, const auto& member) { object[name] = member; });
   }
   static void from_json(const nlohmann::ordered_json& object, apo::Rate& rate) {
-    apo::deploy::for_each_field(rate,
-                                [&](const char* name, auto& member) { object.at(name).get_to(member); });
+    apo::results::for_each_field(rate,
+                                 [&](const char* name, auto& member) { object.at(name).get_to(member); });
   }
 };
 
-namespace apo::deploy {
+namespace apo::results {
 
 template <class T>
 requires std::same_as<T, Trial> || std::same_as<T, EvalResult>
@@ -137,11 +132,7 @@ json result_json(const EvalResult& result) {
   for (const DisruptedResult& disrupted : result.disruptions) {
     json entry = disrupted.result;
     entry[kClampedTokens] = disrupted.result.num_clamped_tokens;
-    entry["against_none"] = {{"difference", disrupted.against_none.difference},
-                             {"only_disrupted", disrupted.against_none.only_first},
-                             {"only_none", disrupted.against_none.only_second},
-                             {"pairs", disrupted.against_none.pairs},
-                             {"p", disrupted.against_none.p}};
+    entry["against_none"] = paired_json<results::json>(disrupted.against_none, "disrupted", "none");
     object["disruptions"][disrupted.disruption] = std::move(entry);
   }
   return object;
@@ -153,17 +144,14 @@ EvalResult read_result(const json& object) {
   return result;
 }
 
-void read_disruptions(const json& object, EvalResult& result) {
+void read_disruptions(const json& object, const std::string& where, EvalResult& result) {
   if (!object.contains("disruptions")) return;
   for (const auto& [name, entry] : object["disruptions"].items()) {
-    const json& test = entry.at("against_none");
+    const OrderedJsonField against(&entry.at("against_none"), where,
+                                   concat("disruptions.", name, ".against_none"));
     result.disruptions.push_back({.disruption = name,
                                   .result = read_result(entry),
-                                  .against_none = {.only_first = test.at("only_disrupted").get<int64_t>(),
-                                                   .only_second = test.at("only_none").get<int64_t>(),
-                                                   .pairs = test.at("pairs").get<int64_t>(),
-                                                   .difference = test.at("difference").get<double>(),
-                                                   .p = test.at("p").get<double>()}});
+                                  .against_none = read_paired(against, "disrupted", "none")});
   }
 }
 
@@ -209,10 +197,10 @@ std::vector<bool> EvalResult::successes() const {
 }
 
 EvalResult EvalResult::from_json(const std::string& json, const std::string& where) {
-  const auto object = parse_json<deploy::json>(json, where);
+  const auto object = parse_json<results::json>(json, where);
   try {
     auto result = read_result(object);
-    read_disruptions(object, result);
+    read_disruptions(object, where, result);
     if (const auto config = object.find("config"); config != object.end() && config->is_object())
       result.environment = config->value("environment", "");
     return result;
@@ -241,31 +229,4 @@ std::string EvalResult::text() const {
   return out.str();
 }
 
-void write_results(const EvalResult& result, const environments::EnvironmentOptions& environment,
-                   const EvalOptions& options, const std::filesystem::path& directory) {
-  check_results_directory(directory);
-  std::error_code error;
-  if (std::filesystem::exists(directory / "results.json", error))
-    log_warn(directory.string(), ": replaces the results of an earlier evaluation");
-  json object = json::object();
-  object["provenance"] = provenance_json<json>();
-  object["config"] = {{"environment", config::print(environment)}, {"eval", config::print(options)}};
-  object.update(result_json(result));
-  const auto write = [&](const EvalResult& drawn, const std::string& prefix, json& into) {
-    for (const auto& [trial, animation] : drawn.animations) {
-      const std::string name = concat(prefix, "trial-", trial, ".webp");
-      write_file_atomic(directory / name, animation);
-      into["animations"][std::to_string(trial)] = name;
-    }
-  };
-  write(result, "", object);
-  for (const DisruptedResult& disrupted : result.disruptions)
-    write(disrupted.result, disrupted.disruption + "-", object["disruptions"][disrupted.disruption]);
-  if (result.disruptions.empty())
-    std::filesystem::remove(directory / "disruptions.md", error);  // of an earlier evaluation
-  else
-    write_file_atomic(directory / "disruptions.md", result.disruption_markdown());
-  write_file_atomic(directory / "results.json", object.dump(2) + "\n");
-}
-
-}  // namespace apo::deploy
+}  // namespace apo::results

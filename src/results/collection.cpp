@@ -1,13 +1,15 @@
 // CollectionSummary as JSON and as text.
+#include "apo/results/collection.h"
+
 #include <iomanip>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "apo/base/error.h"
-#include "apo/deploy/collector.h"
 #include "base/json.h"
+#include "results/collection_json.h"
 
-namespace apo::deploy {
+namespace apo::results {
 namespace {
 
 // absent from older files
@@ -48,7 +50,10 @@ std::string CollectionSummary::json() const {
 
 CollectionSummary CollectionSummary::from_json(const std::string& json, const std::string& where) {
   const auto parsed = parse_json(json, where);
-  const JsonField object(&parsed, where);
+  return read_collection(JsonField(&parsed, where));
+}
+
+CollectionSummary read_collection(const JsonField& object) {
   CollectionSummary summary;
   for_each_field(summary, [&]<class T>(const char* name, T& value) { value = object[name].get<T>(); });
   summary.num_clamped_tokens = object[kClampedTokens].get_or(summary.num_clamped_tokens);
@@ -71,4 +76,4 @@ std::string CollectionSummary::text() const {
   return out.str();
 }
 
-}  // namespace apo::deploy
+}  // namespace apo::results
