@@ -9,7 +9,6 @@
 
 #include "apo/models/reference.h"
 #include "apo/pictures/transforms.h"
-#include "models/checkpoints/json_file.h"
 #include "models/openvla/network.h"
 #include "models/openvla_fixture.h"
 #include "models/sequence/layers.h"

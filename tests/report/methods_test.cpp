@@ -192,8 +192,10 @@ TEST(Methods, ShowTheirTraining) {
 TEST(Methods, SayWhatTheyLearnedFrom) {
   TempDir dir;
   json summary = compared();
-  summary["corrections"] = {
-      {"episodes", 82}, {"take_overs", 30}, {"take_overs_by_reason", {{"wrong object", 30}}}};
+  summary["corrections"] = summary["methods"][0]["deployment"];
+  summary["corrections"]["episodes"] = 82;
+  summary["corrections"]["take_overs"] = 30;
+  summary["corrections"]["take_overs_by_reason"] = {{"wrong object", 30}};
   EXPECT_TRUE(says(page_of(dir, summary),
                    "<p>Deployed for 82 episodes under a person&#39;s eyes, it was taken over 30 times (wrong "
                    "object 30).</p>"));
