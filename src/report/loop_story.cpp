@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cmath>
-#include <set>
 
 #include "apo/base/error.h"
 #include "report/html.h"

@@ -1,8 +1,6 @@
 #include "report/loop_summary.h"
 
 #include <algorithm>
-#include <cmath>
-#include <set>
 
 #include "apo/base/error.h"
 #include "base/json.h"

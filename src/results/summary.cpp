@@ -4,7 +4,6 @@
 #include <charconv>
 #include <cmath>
 #include <string_view>
-#include <utility>
 
 #include "apo/base/error.h"
 #include "base/provenance_json.h"

@@ -6,6 +6,7 @@
 
 #include <fstream>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "apo/models/reference.h"
 #include "apo/pictures/transforms.h"

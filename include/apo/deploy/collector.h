@@ -5,10 +5,8 @@
 #include <filesystem>
 #include <optional>
 #include <span>
-#include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 #include "apo/deploy/intervention.h"
 #include "apo/environments/environment.h"
