@@ -176,7 +176,7 @@ class Comparing {
 
   void write() const {
     results::Summary summary = stages_.summary(config_yaml_);
-    summary.rounds = {{stages_.policy_summary(base_.checkpoint, base_.trained, base_.evaluation)}};
+    summary.rounds.emplace_back(stages_.policy_summary(base_.checkpoint, base_.trained, base_.evaluation));
     summary.methods = methods_;
     for (size_t i = 0; i < methods_.size(); ++i) summary.methods[i].against = tests_of(i);
     summary.corrections = corrections_;

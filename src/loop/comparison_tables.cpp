@@ -8,7 +8,6 @@
 #include "apo/base/error.h"
 #include "apo/base/proportions.h"
 #include "apo/loop/comparison.h"
-#include "loop/take_overs.h"
 #include "results/table.h"
 
 namespace apo::loop {

@@ -49,7 +49,7 @@ class Loop {
   void add_base() {
     const Stages::Base base = stages_.base();
     current_ = base.checkpoint;
-    rounds_.push_back({stages_.policy_summary(current_, base.trained, base.evaluation)});
+    rounds_.emplace_back(stages_.policy_summary(current_, base.trained, base.evaluation));
     result_.rounds.push_back(
         {.round = 0, .policy = current_, .promotion = {}, .evaluation = base.evaluation, .deployment = {}});
     in_use_ = base.evaluation;
@@ -80,8 +80,7 @@ class Loop {
     } else {
       log_warn(name, ": not promoted, ", promotion_text(promotion), "; ", current_, " stays deployed");
     }
-    results::Round& entry =
-        rounds_.emplace_back(results::Round{stages_.policy_summary(checkpoint, trained, evaluation)});
+    results::Round& entry = rounds_.emplace_back(stages_.policy_summary(checkpoint, trained, evaluation));
     entry.round = round;
     entry.promoted = promotion.promoted;
     entry.promotion = results::PromotionTest{promotion.test, promotion.tolerance};

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "apo/base/error.h"
 #include "base/json.h"
 
 namespace apo::results {

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "apo/base/proportions.h"
@@ -48,6 +50,9 @@ struct Round : PolicySummary {  ///< `deployment` is of the policy that was in u
   bool promoted = true;
   std::optional<PromotionTest> promotion;  ///< none: the base, or a file of an older release
 
+  Round() = default;
+  explicit Round(PolicySummary of) : PolicySummary(std::move(of)) {}
+
   std::string name() const;  ///< "base", "round 1"
 };
 
@@ -63,6 +68,9 @@ struct Method : PolicySummary {  ///< `deployment` is of what it learned: the ne
   std::string name;
   int64_t round = 1;
   std::vector<PairedDifference> against;
+
+  Method() = default;
+  explicit Method(PolicySummary of) : PolicySummary(std::move(of)) {}
 };
 
 struct Animation {

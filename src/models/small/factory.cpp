@@ -46,7 +46,7 @@ Preprocessing load_preprocessing(const PolicyOptions& options, const std::filesy
 PolicyDescription SmallPolicy::describe(const PolicyOptions& options,
                                         const std::filesystem::path& directory) {
   const std::filesystem::path path = directory / "config.json";
-  const Vocabulary vocabulary(JsonFile(path)["vocabulary"].get<std::vector<std::string>>(),
+  const Vocabulary vocabulary(JsonFile{path}["vocabulary"].get<std::vector<std::string>>(),
                               path.string() + ": vocabulary");
   const Preprocessing preprocessing = load_preprocessing(options, directory);
   return {.statistics = preprocessing.statistics,
