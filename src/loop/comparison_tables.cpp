@@ -13,6 +13,9 @@
 namespace apo::loop {
 namespace {
 
+using results::corrected;
+using results::corrected_for;
+
 // What is counted of a result, trial by trial or episode by episode.
 using Bits = std::function<std::vector<bool>(const MethodResult&)>;
 

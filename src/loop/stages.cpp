@@ -215,7 +215,8 @@ results::PolicySummary Stages::policy_summary(const std::string& policy, const j
     summary.objective = trained["objective"].get<std::string>();
     summary.training = trained["directory"].get<std::string>();
     summary.train_seconds = trained["seconds"].get<double>();
-    if (trained.contains("labels")) trained["labels"].get_to(summary.labels);
+    summary.labels =
+        JsonField(&trained, (dir_ / "state.json").string() + ": " + summary.training)["labels"].counts();
   }
   summary.evaluation = results::summary_of(evaluation);
   return summary;

@@ -27,7 +27,7 @@ std::string of_trials(int64_t count, int64_t total) {
 // How many trials there are of a kind.
 std::string count_sentence(const LoopSummary& summary, const std::string& kind) {
   const std::optional<Gain> gain = summary.gain();
-  const std::optional<Evaluation>& evaluation = summary.current().evaluation;
+  const std::optional<EvaluationSummary>& evaluation = summary.current().evaluation;
   if (kind == "solved" && gain && gain->pairs)
     return concat("The policy in use solves ", of_trials(gain->pairs->only_after, gain->pairs->total()),
                   " that the base failed.");

@@ -16,8 +16,8 @@
 #include "report/metrics.h"
 #include "report/origin.h"
 #include "report/page.h"
-#include "report/panels.h"
 #include "report/run_record.h"
+#include "report/training_charts.h"
 #include "report/words.h"
 
 namespace apo::report {
@@ -152,8 +152,8 @@ void add_counts(const std::vector<Round>& rounds, const std::string& prefix, con
 
 std::string numbers_table(const LoopSummary& summary) {
   const std::vector<Round>& rounds = summary.rounds;
-  const Evaluation no_evaluation;
-  const auto evaluation = [&](const Round& r) -> const Evaluation& {
+  const EvaluationSummary no_evaluation;
+  const auto evaluation = [&](const Round& r) -> const EvaluationSummary& {
     return r.evaluation ? *r.evaluation : no_evaluation;
   };
   const auto of_deployment = [](const Round& r, int64_t CollectionSummary::*count) {
@@ -174,10 +174,11 @@ std::string numbers_table(const LoopSummary& summary) {
   add_row(
       rounds, "success against the policy in use",
       [](const Round& r) {
-        return r.promotion ? concat(r.promotion->test.difference < 0 ? "−" : "+",
-                                    format_fixed(100 * std::abs(r.promotion->test.difference), 1),
-                                    " points, ", p_text(r.promotion->test.p))
-                           : std::string("–");
+        if (!r.promotion) return std::string("–");
+        const PairedTest& test = r.promotion->test;
+        return concat(test.difference < 0 ? "−" : "+", format_fixed(100 * std::abs(test.difference), 1),
+                      " points (", test.only_first, " won, ", test.only_second, " lost of ", test.pairs,
+                      "), ", p_text(test.p));
       },
       table);
   add_row(
@@ -233,7 +234,7 @@ std::string numbers_table(const LoopSummary& summary) {
 
 std::vector<Tile> loop_tiles(const LoopSummary& summary) {
   std::vector<Tile> tiles;
-  const auto add = [&](const std::string& name, const std::optional<Evaluation>& evaluation) {
+  const auto add = [&](const std::string& name, const std::optional<EvaluationSummary>& evaluation) {
     if (!evaluation || !evaluation->success) return;
     const Rate& success = *evaluation->success;
     tiles.push_back({name, format_number(100 * success.rate) + "%",
@@ -288,6 +289,20 @@ std::string intervals_note(const LoopSummary& summary) {
                "independent, since their single trials are not known here.";
 }
 
+// By which rule rounds were promoted, where the file says so.
+std::string promotion_note(const LoopSummary& summary) {
+  for (const Round& round : summary.rounds)
+    if (round.promotion)
+      return concat(
+          " A refined policy is promoted if it succeeds in at least as many of the same trials as "
+          "the policy in use",
+          round.promotion->tolerance > 0
+              ? concat(" less ", format_number(100 * round.promotion->tolerance), " points")
+              : "",
+          ".");
+  return "";
+}
+
 }  // namespace
 
 void write_loop_report(const fs::path& loop_dir) {
@@ -321,7 +336,7 @@ void write_loop_report(const fs::path& loop_dir) {
       "How each policy learned: one point is one update. Blue: desirable actions; orange: undesirable ones.");
   std::string numbers = numbers_table(summary);
   numbers += concat("<p class=\"note\">In brackets: 95% intervals (Wilson), in per cent.",
-                    intervals_note(summary), "</p>\n");
+                    intervals_note(summary), promotion_note(summary), "</p>\n");
   page.body += section("All numbers", folded("Table of all rounds", numbers));
   page.body = words_on(page, summary) + page.body;
   page.body += section("Where it comes from",

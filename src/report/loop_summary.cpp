@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "apo/base/error.h"
-#include "base/json.h"
+#include "apo/base/files.h"
 #include "report/label_names.h"
 
 namespace apo::report {
@@ -17,18 +17,12 @@ void read_trials(const std::filesystem::path& loop_dir, const Round& round, Loop
   std::error_code ignored;
   if (!round.evaluation || !round.evaluation->success || !std::filesystem::exists(loop_dir / name, ignored))
     return;
-  const JsonFile file(loop_dir / name);
+  const std::filesystem::path file = loop_dir / name;
   int64_t successes = 0;
   std::map<int64_t, Trial> trials;
-  for (const JsonField& field : file.root()["trials"].list()) {
-    Trial trial;
-    trial.success = field["success"].get_or(false);
-    for (const auto& [fact, value] : field["facts"].entries())
-      trial.facts[fact] = value.get_or<std::string>();
+  for (const Trial& trial : results::EvalResult::from_json(read_file(file), file.string()).trials) {
     successes += trial.success ? 1 : 0;
-    const std::optional<int64_t> seed = field["seed"].count();
-    field["seed"].expect(seed.has_value(), "a whole number, at least 0");
-    trials[*seed] = std::move(trial);
+    trials[static_cast<int64_t>(trial.seed)] = trial;
   }
   const Rate& success = *round.evaluation->success;
   if (std::ssize(trials) == success.total && successes == success.count)

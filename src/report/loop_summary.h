@@ -18,7 +18,7 @@ namespace apo::report {
 
 using results::Animation;
 using results::CollectionSummary;
-using results::Evaluation;
+using results::EvaluationSummary;
 using results::Method;
 using results::PairedDifference;
 using results::Round;

@@ -31,7 +31,7 @@ std::string success_of_methods(const std::vector<Method>& methods) {
   chart.rows = names_of(methods);
   IntervalChart::Group success{"success", {0}, {}}, unaided{"unaided", {2}, {}};
   for (const Method& method : methods) {
-    const Evaluation evaluation = method.evaluation.value_or(Evaluation{});
+    const EvaluationSummary evaluation = method.evaluation.value_or(EvaluationSummary{});
     success.intervals.push_back(interval_of(evaluation.success));
     unaided.intervals.push_back(interval_of(evaluation.unaided));
   }
@@ -127,7 +127,7 @@ std::string table_of_methods(const std::vector<Method>& methods) {
   for (const auto& [of, method] : tests) table.head.push_back(concat(of, " against ", method));
   table.head.push_back("training time");
   for (const Method& method : methods) {
-    const Evaluation evaluation = method.evaluation.value_or(Evaluation{});
+    const EvaluationSummary evaluation = method.evaluation.value_or(EvaluationSummary{});
     const auto of_deployment = [&](const auto& text_of) {
       return method.deployment ? text_of(*method.deployment) : std::string("–");
     };

@@ -4,6 +4,7 @@
 #include <iomanip>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <type_traits>
 
 #include "apo/base/error.h"
 #include "base/json.h"
@@ -15,6 +16,7 @@ namespace {
 // absent from older files
 constexpr const char* kByEpisode = "take_overs_by_episode";
 constexpr const char* kClampedTokens = "num_clamped_tokens";
+constexpr const char* kCount = "a whole number, at least 0";
 
 // Each member with its name, once for both directions.
 template <class Summary, class Field>
@@ -55,7 +57,18 @@ CollectionSummary CollectionSummary::from_json(const std::string& json, const st
 
 CollectionSummary read_collection(const JsonField& object) {
   CollectionSummary summary;
-  for_each_field(summary, [&]<class T>(const char* name, T& value) { value = object[name].get<T>(); });
+  for_each_field(summary, [&]<class T>(const char* name, T& value) {
+    const JsonField field = object[name];
+    if constexpr (std::is_same_v<T, double>) {
+      value = field.get<T>();
+    } else if constexpr (std::is_same_v<T, int64_t>) {
+      field.expect(field.present(), kCount);
+      value = *field.count();
+    } else {
+      field.expect(field.present(), "an object");
+      value = field.counts();
+    }
+  });
   summary.num_clamped_tokens = object[kClampedTokens].get_or(summary.num_clamped_tokens);
   summary.take_overs_by_episode = object[kByEpisode].get_or(summary.take_overs_by_episode);
   return summary;

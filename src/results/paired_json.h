@@ -24,9 +24,13 @@ PairedTest read_paired(const BasicJsonField<Json>& field, const std::string& fir
                        const std::string& second) {
   PairedTest test;
   test.difference = field["difference"].template get<double>();
-  test.only_first = field["only_" + first].template get<int64_t>();
-  test.only_second = field["only_" + second].template get<int64_t>();
-  test.pairs = field["pairs"].template get<int64_t>();
+  const auto count = [&](const std::string& key) {
+    field[key].expect(field[key].present(), "a whole number, at least 0");
+    return *field[key].count();
+  };
+  test.only_first = count("only_" + first);
+  test.only_second = count("only_" + second);
+  test.pairs = count("pairs");
   test.p = field["p"].template get<double>();
   field["p"].expect(test.p >= 0 && test.p <= 1, "a number between 0 and 1");
   return test;

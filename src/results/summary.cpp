@@ -19,7 +19,7 @@ json rate_json(const Rate& r) {
   return {{"count", r.count}, {"total", r.total}, {"rate", r.rate}, {"low", r.low}, {"high", r.high}};
 }
 
-json evaluation_json(const Evaluation& evaluation) {
+json evaluation_json(const EvaluationSummary& evaluation) {
   json object = {{"trials", evaluation.trials}, {"outcomes", evaluation.outcomes}};
   if (const std::optional<Rate>& success = evaluation.success) {
     object["successes"] = success->count;
@@ -99,8 +99,8 @@ std::optional<Rate> read_rate(const JsonField& count, const JsonField& total, co
   return read;
 }
 
-Evaluation read_evaluation(const JsonField& field) {
-  Evaluation evaluation;
+EvaluationSummary read_evaluation(const JsonField& field) {
+  EvaluationSummary evaluation;
   evaluation.trials = field["trials"].count().value_or(0);
   evaluation.success = read_rate(field["successes"], field["trials"], field["success_rate"],
                                  field["success_low"], field["success_high"], evaluation.trials);
@@ -175,7 +175,7 @@ std::optional<int64_t> seed_in(std::string_view caption) {
 
 std::string Round::name() const { return round == 0 ? "base" : concat("round ", round); }
 
-Evaluation summary_of(const EvalResult& evaluation) {
+EvaluationSummary summary_of(const EvalResult& evaluation) {
   return {.trials = evaluation.success.total,
           .success = evaluation.success,
           .unaided = evaluation.unaided,

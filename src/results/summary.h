@@ -19,14 +19,14 @@
 namespace apo::results {
 
 /// What is said of an evaluation; its trials are in its own results.json.
-struct Evaluation {
+struct EvaluationSummary {
   int64_t trials = 0;
   std::optional<Rate> success, unaided;     ///< unaided: without coming where a person would have stepped in
   std::map<std::string, int64_t> outcomes;  ///< trials by outcome
   std::map<std::string, Rate> success_by_fact;  ///< "layout=swapped" -> success among those trials
   std::optional<double> mean_steps, seconds;
 };
-Evaluation summary_of(const EvalResult& evaluation);
+EvaluationSummary summary_of(const EvalResult& evaluation);
 
 /// A policy, how it was trained and what it came to.
 struct PolicySummary {
@@ -35,7 +35,7 @@ struct PolicySummary {
   std::string training;   ///< directory relative to the loop's; empty: not trained
   std::optional<double> train_seconds;
   std::map<std::string, int64_t> labels;  ///< steps that it learned from by "pool/label: reason"
-  std::optional<Evaluation> evaluation;
+  std::optional<EvaluationSummary> evaluation;
   std::optional<CollectionSummary> deployment;
 };
 

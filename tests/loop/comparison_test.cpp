@@ -364,7 +364,7 @@ TEST(Evaluations, OfSeveralPoliciesAndBasesBecomeOneTable) {
               HasSubstr("expected trials, found none"));
   write_file_atomic(dir / "other/results.json", "{}");
   EXPECT_THAT(refused({{"a", other}}),
-              HasSubstr(other + "/results.json: expected the result of an evaluation"));
+              HasSubstr(other + "/results.json: success: expected an object, found nothing"));
 }
 
 }  // namespace

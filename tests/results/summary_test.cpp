@@ -131,8 +131,9 @@ TEST(Summary, NamesWhatAPairedTestLacks) {
     read_back(dir, damaged.dump());
     FAIL() << "it was read";
   } catch (const DataError& error) {
-    EXPECT_EQ(error.what(), (dir / "summary.json").string() +
-                                ": rounds[1].promotion.only_in_use: expected a whole number, found nothing");
+    EXPECT_EQ(error.what(),
+              (dir / "summary.json").string() +
+                  ": rounds[1].promotion.only_in_use: expected a whole number, at least 0, found nothing");
   }
 }
 
