@@ -6,6 +6,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/provenance.h"
+#include "apo/base/text.h"
 #include "apo/config/options.h"
 #include "apo/models/options.h"
 #include "apo/training/run_files.h"
