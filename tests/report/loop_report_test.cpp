@@ -1,3 +1,4 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -262,8 +263,8 @@ TEST(LoopReport, ComparesOnTheSameSeedsWhereTrialsAreKnown) {
   EXPECT_TRUE(says(other, "base/evaluation/results.json holds other trials than the summary tells of"));
   EXPECT_TRUE(says(other, "takes the two sets of trials as independent"));
   write_file_atomic(dir / "base" / "evaluation" / "results.json", "{\"trials\": [{\"success\": true}]}");
-  EXPECT_TRUE(
-      says(error_of(dir, summary.dump()), "results.json: success: expected an object, found nothing"));
+  EXPECT_THAT(error_of(dir, summary.dump()),
+              ::testing::HasSubstr("results.json: success: expected an object, found nothing"));
 }
 
 TEST(LoopReport, SaysTheTaskAndItsCircumstances) {
@@ -540,7 +541,7 @@ TEST(BadSummary, NamesTheKeyThatIsWrong) {
   EXPECT_EQ(error_of(dir, with("/rounds/1/labels", {{"a", 0.5}})),
             where + "rounds[1].labels.a: expected a whole number, at least 0, found 0.5");
   EXPECT_EQ(error_of(dir, with("/rounds/1/deployment/alone", nullptr)),
-            where + "rounds[1].deployment.alone: expected a whole number, at least 0, found nothing");
+            where + "rounds[1].deployment.alone: expected a whole number, at least 0, found null");
   EXPECT_EQ(error_of(dir, with("/rounds/1/deployment/lost", -2)),
             where + "rounds[1].deployment.lost: expected a whole number, at least 0, found -2");
   EXPECT_EQ(error_of(dir, with("/rounds/2/promotion/p", 2)),

@@ -24,10 +24,11 @@ using apo::testing::TempDir;
 
 std::string full_line(int step) {
   std::ostringstream line;
-  line << "{\"step\":" << step << ",\"epoch\":" << 0.01 * step;
+  line << "{\"step\":" << step;
   int i = 0;
   for (const MetricInfo& metric : metric_list())
-    line << ",\"" << metric.name << "\":" << 0.5 + (step * 7 + ++i) % 13 * 0.01;
+    line << ",\"" << metric.name
+         << "\":" << (metric.name == "epoch" ? 0.01 * step : 0.5 + (step * 7 + ++i) % 13 * 0.01);
   line << ",\"eval/success_rate\":0.5}\n";
   return line.str();
 }
