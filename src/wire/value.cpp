@@ -67,9 +67,6 @@ int64_t num_elements(const std::vector<int64_t>& shape, Dtype dtype) {
   return num_elements(shape, size_of(dtype));
 }
 
-Value::Value(List list) : data_(std::move(list)) {}
-Value::Value(Map map) : data_(std::move(map)) {}
-
 const Value* Value::find(std::string_view key) const {
   const auto* map = as<Map>();
   if (map == nullptr) return nullptr;

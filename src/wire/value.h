@@ -42,7 +42,14 @@ struct Bytes {
 };
 
 class Value;
-struct Member;
+/// A template because a Value holds them before it is a whole type.
+template <class V>
+struct BasicMember {
+  std::string key;
+  V value;
+  bool operator==(const BasicMember&) const = default;
+};
+using Member = BasicMember<Value>;
 using List = std::vector<Value>;
 using Map = std::vector<Member>;  ///< in the order of the wire, each key once
 
@@ -70,8 +77,8 @@ class Value {
   Value(const char* text) : data_(std::string(text)) {}
   Value(std::nullptr_t) = delete;
   Value(Bytes bytes) : data_(std::move(bytes)) {}
-  Value(List list);
-  Value(Map map);
+  Value(List list) : data_(std::move(list)) {}
+  Value(Map map) : data_(std::move(map)) {}
   Value(Array array) : data_(std::move(array)) {}
 
   bool is_nil() const { return data_.index() == 0; }
@@ -92,12 +99,6 @@ class Value {
 
  private:
   Data data_;
-};
-
-struct Member {
-  std::string key;
-  Value value;
-  bool operator==(const Member&) const = default;
 };
 
 /// A value as a message shows it: "2.5", "the text \"lift\"", "a list of 3", "an array |u1 [224, 224, 3]".

@@ -5,7 +5,6 @@
 #include <limits>
 #include <numeric>
 
-#include "apo/base/files.h"
 #include "base/base64.h"
 #include "base/json.h"
 #include "support/message_of.h"
@@ -38,7 +37,7 @@ Array counted(Dtype dtype, std::vector<int64_t> shape, T factor) {
 
 Map numbered_map(int size) {
   Map map;
-  for (int i = 0; i < size; ++i) map.push_back({"k" + std::to_string(i), i});
+  for (int i = 0; i < size; ++i) map.push_back({concat("k", i), i});
   return map;
 }
 
@@ -153,7 +152,7 @@ TEST(WireGoldens, WhatOnlyOthersWriteIsRead) {
   EXPECT_EQ(packed("scalars"), List({0.5, 0.5, -7, most, 200, true, "lift"}));
   const Value scalars = List{array_of(Dtype::f4, {}, std::string("\0\0\0\x3f", 4)),
                              0.5,
-                             array_of(Dtype::i8, {}, "\xf9" + std::string(7, '\xff')),
+                             array_of(Dtype::i8, {}, "\xf9\xff\xff\xff\xff\xff\xff\xff"),
                              array_of(Dtype::u8, {}, std::string(8, '\xff')),
                              array_of(Dtype::u1, {}, "\xc8"),
                              array_of(Dtype::b1, {}, "\1"),
