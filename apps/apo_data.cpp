@@ -2,7 +2,6 @@
 // pictures, statistics; and checkpoints for the Python world.
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <iostream>
 #include <sstream>
 

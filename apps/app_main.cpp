@@ -17,8 +17,8 @@
 #include "apo/base/provenance.h"
 #include "apo/base/text.h"
 #include "apo/base/version.h"
+#include "apo/config/key_reference.h"
 #include "apo/config/options.h"
-#include "apo/config/reference.h"
 #include "apo/config/shipped.h"
 #include "apo/simulation/tabletop.h"
 #include "completion.h"
@@ -38,9 +38,8 @@ constexpr const char* kReferenceTitle =
 
 constexpr const char* kMetricsTitle =
     "\n## Metrics\n\nWhat `metrics.jsonl` (one object a step, `step` first) and TensorBoard hold. A number "
-    "that an objective or a batch "
-    ""
-    "does not have is null, and left out of TensorBoard. `eval/...` of the evaluations between "
+    "that an objective or a batch does not have is null, and left out of TensorBoard. `eval/...` of the "
+    "evaluations between "
     "(`train.eval_every`) stand beside them.\n\n";
 
 constexpr const char* kExitCodes =

@@ -18,7 +18,7 @@ tool="$(command -v clang-format-14 || command -v clang-format || true)"
   echo "format.sh: expected clang-format 14, found $("$tool" --version): scripts/setup.sh --format" >&2; exit 2; }
 files="$(mktemp)"
 trap 'rm -f "$files"' EXIT
-find src include apps tests examples \( -name '*.cpp' -o -name '*.h' \) -print0 | sort -z >"$files"
+find src include apps tests examples \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' \) -print0 | sort -z >"$files"
 if [ "${1:-}" = --check ]; then
   xargs -0 -P 2 -n 40 "$tool" --dry-run -Werror --ferror-limit=1 <"$files" || {
     echo "format.sh: scripts/format.sh puts these into form" >&2; exit 1; }

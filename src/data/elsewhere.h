@@ -1,7 +1,6 @@
 // Calls of Group's and Array's reading functions in the reading process (guard.h).
 #pragma once
 
-#include <memory>
 #include <string>
 #include <tuple>
 #include <type_traits>

@@ -14,7 +14,6 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "apo/base/types.h"
 #include "data/hdf5.h"

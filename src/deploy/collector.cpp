@@ -3,7 +3,6 @@
 #include <torch/types.h>
 
 #include <array>
-#include <chrono>
 #include <vector>
 
 #include "apo/base/error.h"
@@ -12,17 +11,14 @@
 #include "apo/config/options.h"
 #include "apo/data/trajectory.h"
 #include "apo/pictures/webp.h"
+#include "base/stopwatch.h"
 #include "deploy/episode.h"
-#include "deploy/recording.h"
+#include "deploy/existing_recording.h"
 
 namespace apo::deploy {
 namespace {
 
 namespace fs = std::filesystem;
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 // The frames of one episode, framed in the color of who acts.
 class CorrectionPictures {
@@ -114,7 +110,7 @@ CollectionSummary collect(environments::Environment& environment, models::Policy
                                          .environment_config = environment.spec().config,
                                          .policy = "policy",
                                          .policy_hash = models::parameter_hash(policy)});
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch stopwatch;
   const double seconds_before = summary.seconds;
   policy.set_training(false);
   CorrectionPictures pictures(environment, options, output);
@@ -151,7 +147,7 @@ CollectionSummary collect(environments::Environment& environment, models::Policy
     if (episode.interrupted) stop_for_interrupt(summary, output);
     count_episode(episode, record, steps, summary);
     pictures.end(index, !episode.take_over_reasons.empty());
-    summary.seconds = seconds_before + seconds_since(start);
+    summary.seconds = seconds_before + stopwatch.seconds();
     write_file_atomic(summary_path(output), summary.json());
     progress.update(
         options.take_overs > 0 ? std::min(summary.take_overs, options.take_overs) : summary.episodes,

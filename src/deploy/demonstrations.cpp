@@ -1,7 +1,6 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <chrono>
 #include <iterator>
 #include <optional>
 #include <utility>
@@ -15,8 +14,9 @@
 #include "apo/data/trajectory.h"
 #include "apo/deploy/collector.h"
 #include "apo/simulation/tabletop.h"
+#include "base/stopwatch.h"
 #include "deploy/episode.h"
-#include "deploy/recording.h"
+#include "deploy/existing_recording.h"
 
 namespace apo::deploy {
 namespace {
@@ -84,7 +84,7 @@ CollectionSummary collect_demonstrations(environments::Environment& environment,
                                          .environment_config = environment.spec().config,
                                          .policy = "expert",
                                          .policy_hash = ""});
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch stopwatch;
   const double seconds_before = summary.seconds;
   Progress progress("demonstrations", options.episodes);
   while (summary.recorded < options.episodes) {
@@ -102,8 +102,7 @@ CollectionSummary collect_demonstrations(environments::Environment& environment,
     } else {
       ++summary.lost;
     }
-    summary.seconds =
-        seconds_before + std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    summary.seconds = seconds_before + stopwatch.seconds();
     write_file_atomic(summary_path(output), summary.json());
     progress.update(summary.recorded, concat(summary.episodes, " attempts"));
     APO_CHECK(RunError,

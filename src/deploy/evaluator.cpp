@@ -3,7 +3,6 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <chrono>
 #include <functional>
 #include <iterator>
 #include <mutex>
@@ -17,9 +16,9 @@
 #include "apo/config/options.h"
 #include "apo/deploy/outputs.h"
 #include "apo/pictures/webp.h"
+#include "base/stopwatch.h"
 #include "deploy/decide.h"
 #include "deploy/episode.h"
-#include "deploy/results.h"
 #include "environments/pool.h"
 
 namespace apo::deploy {
@@ -157,7 +156,7 @@ class LockStep {
   }
 
   EvalResult result() {
-    EvalResult result = summarize_trials(std::move(trials_));
+    EvalResult result = results::summarize_trials(std::move(trials_));
     result.animations = std::move(animations_);
     result.num_clamped_tokens = num_clamped_tokens_;
     return result;
@@ -198,9 +197,9 @@ namespace {
 
 EvalResult run_trials(models::Policy& policy, const environments::EnvironmentOptions& environment,
                       const EvalOptions& options) {
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch stopwatch;
   EvalResult result = LockStep(policy, environment, options).run();
-  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.seconds = stopwatch.seconds();
   result.steps_per_second = static_cast<double>(result.steps) / std::max(result.seconds, 1e-9);
   return result;
 }

@@ -4,7 +4,7 @@
 #include "apo/base/output.h"
 #include "apo/data/recovery.h"
 #include "base/paths.h"
-#include "deploy/recording.h"
+#include "deploy/existing_recording.h"
 
 namespace apo::deploy {
 namespace {

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <tuple>
 #include <vector>
 
 #include "apo/base/atomic_file.h"

@@ -8,7 +8,6 @@
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "loop/stages.h"
-#include "loop/take_overs.h"
 
 namespace apo::loop {
 namespace {
@@ -84,8 +83,7 @@ class Comparing {
     collecting.seed += deployment_seed(setup_.training.run.seed, round + 1);
     collecting.take_overs = options_.take_overs;
     collecting.episodes = options_.episodes;
-    const json deployed = stages_.deploy(stage, checkpoint, deploying.intervention, collecting, recording);
-    return CollectionSummary::from_json(deployed.dump(), stage);
+    return stages_.deploy(stage, checkpoint, deploying.intervention, collecting, recording);
   }
 
   void add_round(int64_t round) {
@@ -133,32 +131,26 @@ class Comparing {
     result.lost = deployed.lost;
     const auto human = deployed.steps.find(std::string(to_string(ActionSource::intervention)));
     result.human_steps = human == deployed.steps.end() ? 0 : human->second;
-    json entry = {{"method", name},
-                  {"round", round},
-                  {"objective", result.objective},
-                  {"policy", result.policy},
-                  {"evaluation", evaluation_json(evaluation)},
-                  {"deployment", json::parse(deployed.json())}};
-    if (name != "base") {
-      entry["training"] = trained["directory"];
-      entry["train_seconds"] = result.train_seconds;
-      if (trained.contains("labels")) entry["labels"] = trained["labels"];
-    }
-    methods_.push_back(std::move(entry));
+    results::Method method{stages_.policy_summary(checkpoint, name == "base" ? json() : trained, evaluation)};
+    method.name = name;
+    method.round = round;
+    method.objective = result.objective;
+    method.deployment = deployed;
+    methods_.push_back(std::move(method));
     result_.comparison.results.push_back(std::move(result));
     write();
   }
 
-  // The paired tests of comparison.md, for the report: [{method, of, difference, p}] of the result at `i`.
-  json tests_of(size_t i) const {
+  // The paired tests of comparison.md, for the report, of the result at `i`.
+  std::vector<results::PairedDifference> tests_of(size_t i) const {
     const std::vector<MethodResult>& results = result_.comparison.results;
     const MethodResult& mine = results[i];
-    json tests = json::array();
+    std::vector<results::PairedDifference> tests;
     for (const std::string& name : options_.against)
       for (const MethodResult& other : results) {
         if (other.method != name || other.round != mine.round || name == mine.method) continue;
         const auto add = [&](const std::string& of, const PairedTest& test) {
-          tests.push_back({{"method", name}, {"of", of}, {"difference", test.difference}, {"p", test.p}});
+          tests.push_back({name, of, test});
         };
         add("success", paired_test(mine.success, other.success));
         add("take-overs", paired_test(corrected(mine), corrected(other)));
@@ -183,15 +175,12 @@ class Comparing {
   }
 
   void write() const {
-    json methods = methods_;
-    for (size_t i = 0; i < methods.size(); ++i) methods[i]["against"] = tests_of(i);
-    json summary = stages_.summary(
-        config_yaml_,
-        json::array({stages_.round_json(0, base_.checkpoint, true, base_.trained, base_.evaluation)}));
-    summary["corrections"] = corrections_;
-    summary["methods"] = methods;
-    summary["animations"] = json::array();
-    write_file_atomic(stages_.dir() / "summary.json", summary.dump(1));
+    results::Summary summary = stages_.summary(config_yaml_);
+    summary.rounds.emplace_back(stages_.policy_summary(base_.checkpoint, base_.trained, base_.evaluation));
+    summary.methods = methods_;
+    for (size_t i = 0; i < methods_.size(); ++i) summary.methods[i].against = tests_of(i);
+    summary.corrections = corrections_;
+    write_file_atomic(stages_.dir() / "summary.json", summary.json());
     if (result_.comparison.results.empty()) return;
     write_file_atomic(stages_.dir() / "comparison.json", result_.comparison.json());
     const std::string name = (stages_.dir() / "comparison.json").string();
@@ -205,7 +194,8 @@ class Comparing {
   Stages stages_;
   Stages::Base base_;
   std::map<std::string, Standing> standings_;  // by method
-  json methods_ = json::array(), corrections_;
+  std::vector<results::Method> methods_;
+  std::optional<CollectionSummary> corrections_;
   RefineResult result_;
 };
 

@@ -8,11 +8,13 @@
 #include "apo/base/error.h"
 #include "apo/base/proportions.h"
 #include "apo/loop/comparison.h"
-#include "deploy/table.h"
-#include "loop/take_overs.h"
+#include "results/table.h"
 
 namespace apo::loop {
 namespace {
+
+using results::corrected;
+using results::corrected_for;
 
 // What is counted of a result, trial by trial or episode by episode.
 using Bits = std::function<std::vector<bool>(const MethodResult&)>;
@@ -47,14 +49,14 @@ Rate pooled(const Row& row, const Bits& bits, Units units) {
 
 std::string rate_cell(const Row& row, const Bits& bits, Units units) {
   const Rate rate = pooled(row, bits, units);
-  return concat(deploy::fixed(rate.rate, 3), " [", deploy::fixed(rate.low, 2), ", ",
-                deploy::fixed(rate.high, 2), "]");
+  return concat(results::fixed(rate.rate, 3), " [", results::fixed(rate.low, 2), ", ",
+                results::fixed(rate.high, 2), "]");
 }
 
 std::string loops_cell(const Row& row, const Bits& bits) {
   std::string text;
   for (const MethodResult* result : row)
-    append_item(text, " / ", deploy::fixed(pooled({result}, bits, Units::episodes).rate, 2));
+    append_item(text, " / ", results::fixed(pooled({result}, bits, Units::episodes).rate, 2));
   return text;
 }
 
@@ -87,7 +89,7 @@ PairedTest pooled_test(const Row& row, const Row& other, const Bits& bits, Units
 std::string test_cell(const Row& row, const Row& other, const Bits& bits, Units units) {
   if (row.front()->method == other.front()->method) return "–";
   const PairedTest test = pooled_test(row, other, bits, units);
-  return concat(test.difference >= 0 ? "+" : "−", deploy::fixed(std::abs(100 * test.difference), 1), ", ",
+  return concat(test.difference >= 0 ? "+" : "−", results::fixed(std::abs(100 * test.difference), 1), ", ",
                 p_text(test.p));
 }
 
@@ -101,7 +103,7 @@ std::string among_cell(const Row& row, const Row* base, bool base_succeeded) {
     for (size_t i = 0; i < std::min(now.size(), before.size()); ++i)
       if (before[i] == base_succeeded) ++total, successes += now[i] ? 1 : 0;
   }
-  return total == 0 ? "–" : deploy::fixed(static_cast<double>(successes) / static_cast<double>(total), 2);
+  return total == 0 ? "–" : results::fixed(static_cast<double>(successes) / static_cast<double>(total), 2);
 }
 
 // "+2.8 [−8.5, 14.0]": the difference in success, bases as the units.
@@ -111,7 +113,7 @@ std::string over_bases_cell(const Row& row, const Row& other) {
   for (size_t loop = 0; loop < row.size(); ++loop)
     differences.push_back(100 * paired_test(row[loop]->success, other[loop]->success).difference);
   const auto points = [](double value) {
-    return concat(value < 0 ? "−" : "", deploy::fixed(std::min(100.0, std::abs(value)), 1));
+    return concat(value < 0 ? "−" : "", results::fixed(std::min(100.0, std::abs(value)), 1));
   };
   const MeanOverBases over = mean_over_bases(differences);
   return concat(over.mean < 0 ? "" : "+", points(over.mean), " [", points(over.low), ", ", points(over.high),
@@ -199,19 +201,19 @@ class Merged {
     const auto others = opponents(round);
     const Row* base = row_of("base", round);
     const std::vector<std::string> kinds = reasons(round);
-    deploy::TableRows trials = {{"method", "success", "each base", "unaided", "kept", "learned"}};
-    deploy::TableRows episodes = {{"method", "episodes with a take-over", "each base"}};
+    results::TableRows trials = {{"method", "success", "each base", "unaided", "kept", "learned"}};
+    results::TableRows episodes = {{"method", "episodes with a take-over", "each base"}};
     for (const auto& [name, row] : others) {
-      trials[0].push_back(concat("success against ", deploy::escaped(name)));
-      if (row->size() > 1) trials[0].push_back(concat("against ", deploy::escaped(name), ", over bases"));
+      trials[0].push_back(concat("success against ", results::escaped(name)));
+      if (row->size() > 1) trials[0].push_back(concat("against ", results::escaped(name), ", over bases"));
     }
-    for (const std::string& kind : kinds) episodes[0].push_back(deploy::escaped(kind));
+    for (const std::string& kind : kinds) episodes[0].push_back(results::escaped(kind));
     for (const char* column : {"lost", "episodes", "take-overs", "human steps"})
       episodes[0].emplace_back(column);
     for (const auto& [name, row] : others) {
-      episodes[0].push_back(concat("take-overs against ", deploy::escaped(name)));
+      episodes[0].push_back(concat("take-overs against ", results::escaped(name)));
       if (!kinds.empty())
-        episodes[0].push_back(concat(deploy::escaped(kinds[0]), " against ", deploy::escaped(name)));
+        episodes[0].push_back(concat(results::escaped(kinds[0]), " against ", results::escaped(name)));
     }
     size_t num_loops = 0, num_trials = 0, num_episodes = 0;
     for (const auto& [key, row] : rows_) {
@@ -222,18 +224,18 @@ class Merged {
     }
     return concat("## After ", round, round == 1 ? " round" : " rounds", "\n\n", num_loops,
                   num_loops == 1 ? " base" : " freshly trained bases", ", ", num_trials,
-                  " trials of each policy.\n\n", deploy::markdown_table(trials), "\nThe next deployment: ",
+                  " trials of each policy.\n\n", results::markdown_table(trials), "\nThe next deployment: ",
                   take_overs_ > 0 ? concat(take_overs_, " take-overs") : concat(num_episodes, " episodes"),
                   " of each policy under the human's eyes",
                   take_overs_ > 0 ? ", or as many episodes as allowed" : "", ".\n\n",
-                  deploy::markdown_table(episodes), "\n");
+                  results::markdown_table(episodes), "\n");
   }
 
   static std::vector<std::string> trial_row(const Row& row, const Row* base,
                                             const std::vector<std::pair<std::string, const Row*>>& others) {
-    std::vector<std::string> cells = {deploy::escaped(row[0]->method), rate_cell(row, success, Units::seeds),
-                                      loops_cell(row, success),        rate_cell(row, unaided, Units::seeds),
-                                      among_cell(row, base, true),     among_cell(row, base, false)};
+    std::vector<std::string> cells = {results::escaped(row[0]->method), rate_cell(row, success, Units::seeds),
+                                      loops_cell(row, success),         rate_cell(row, unaided, Units::seeds),
+                                      among_cell(row, base, true),      among_cell(row, base, false)};
     for (const auto& [name, other] : others) {
       cells.push_back(test_cell(row, *other, success, Units::seeds));
       if (row.size() > 1) cells.push_back(over_bases_cell(row, *other));
@@ -243,12 +245,13 @@ class Merged {
 
   static std::vector<std::string> episode_row(const Row& row, const std::vector<std::string>& kinds,
                                               const std::vector<std::pair<std::string, const Row*>>& others) {
-    std::vector<std::string> cells = {deploy::escaped(row[0]->method),
+    std::vector<std::string> cells = {results::escaped(row[0]->method),
                                       rate_cell(row, corrected, Units::episodes), loops_cell(row, corrected)};
     for (const std::string& kind : kinds) cells.push_back(rate_cell(row, for_reason(kind), Units::episodes));
     int64_t lost = 0, total = 0;
     for (const MethodResult* result : row) lost += result->lost, total += std::ssize(result->take_overs);
-    cells.push_back(deploy::fixed(total > 0 ? static_cast<double>(lost) / static_cast<double>(total) : 0, 3));
+    cells.push_back(
+        results::fixed(total > 0 ? static_cast<double>(lost) / static_cast<double>(total) : 0, 3));
     cells.push_back(concat(total));
     add_human(row, cells);
     for (const auto& [name, other] : others) {

@@ -8,7 +8,7 @@
 #include "apo/base/proportions.h"
 #include "apo/deploy/evaluator.h"
 #include "apo/loop/comparison.h"
-#include "deploy/table.h"
+#include "results/table.h"
 
 namespace apo::loop {
 namespace {
@@ -23,11 +23,11 @@ struct Conditions {
 
 Conditions read(const std::string& directory) {
   const std::string file = directory + "/results.json";
-  const deploy::EvalResult result = deploy::EvalResult::from_json(read_file(file), file);
+  const results::EvalResult result = results::EvalResult::from_json(read_file(file), file);
   Conditions conditions{
       .names = {"none"}, .success = {result.successes()}, .environment = result.environment, .seeds = {}};
-  for (const deploy::Trial& trial : result.trials) conditions.seeds.push_back(trial.seed);
-  for (const deploy::DisruptedResult& disrupted : result.disruptions) {
+  for (const results::Trial& trial : result.trials) conditions.seeds.push_back(trial.seed);
+  for (const results::DisruptedResult& disrupted : result.disruptions) {
     conditions.names.push_back(disrupted.disruption);
     conditions.success.push_back(disrupted.result.successes());
   }
@@ -49,12 +49,12 @@ std::string cell(const Column& column, size_t condition) {
     const auto n = std::count(success.begin(), success.end(), true);
     count += n, total += std::ssize(success);
     each += concat(each.empty() ? "" : " / ",
-                   deploy::fixed(static_cast<double>(n) / static_cast<double>(success.size()), 2));
+                   results::fixed(static_cast<double>(n) / static_cast<double>(success.size()), 2));
     outcomes.push_back(success);
   }
   const Rate rate = wilson(count, total, kQuantile95 * std::sqrt(design_effect(outcomes)));
-  const std::string pooled = concat(deploy::fixed(rate.rate, 3), " [", deploy::fixed(rate.low, 2), ", ",
-                                    deploy::fixed(rate.high, 2), "]");
+  const std::string pooled = concat(results::fixed(rate.rate, 3), " [", results::fixed(rate.low, 2), ", ",
+                                    results::fixed(rate.high, 2), "]");
   return column.bases.size() > 1 ? concat(pooled, " (", each, ")") : pooled;
 }
 
@@ -86,18 +86,18 @@ std::string merge_evaluations(std::span<const std::pair<std::string, std::string
     column->bases.push_back(std::move(conditions));
   }
   const size_t num_bases = columns.front().bases.size();
-  deploy::TableRows rows = {{"disruption"}};
+  results::TableRows rows = {{"disruption"}};
   for (const Column& column : columns) {
     APO_CHECK(ConfigError, column.bases.size() == num_bases, "--merge: expected as many directories of ",
               column.name, " as of ", columns.front().name, ", ", num_bases, ", found ", column.bases.size());
-    rows[0].push_back(deploy::escaped(column.name));
+    rows[0].push_back(results::escaped(column.name));
   }
   for (size_t condition = 0; condition < first.names.size(); ++condition) {
     rows.push_back({first.names[condition]});
     for (const Column& column : columns) rows.back().push_back(cell(column, condition));
   }
   return concat(
-      deploy::markdown_table(rows), "\nSuccess in ", first.seeds.size(), " trials",
+      results::markdown_table(rows), "\nSuccess in ", first.seeds.size(), " trials",
       num_bases > 1
           ? concat(" of each of ", num_bases,
                    " bases with Wilson's 95 % interval at the effective number of trials (all bases are "

@@ -12,7 +12,6 @@ namespace apo::loop {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 
 constexpr int64_t kSize = 192;
 constexpr double kFramesPerSecond = 10;
@@ -29,7 +28,7 @@ class Examples {
         human_(deploy::make_intervention_source(stages.setup().deploy.intervention)),
         environment_(environments::make_environment(stages.setup().environment)) {}
 
-  json draw() {
+  std::vector<results::Animation> draw() {
     if (refined_) draw_solved();
     draw_failed();
     return drawn_;
@@ -85,13 +84,14 @@ class Examples {
         concat("seed ", seed, ": ", trial.trial.outcome, " after ", trial.trial.steps, " steps");
     if (evaluated && *evaluated != success)
       caption += concat("; in the evaluation it ", *evaluated ? "succeeded" : "failed", " (rounding)");
-    drawn_.push_back({{"kind", kind},
-                      {"chosen", chosen_},
-                      {"title", evaluated ? concat(who, success ? " succeeds" : " fails")
-                                          : "a person takes over (orange frame)"},
-                      {"instruction", environment_->observe().instruction},
-                      {"caption", caption},
-                      {"path", stages_.relative(path)}});
+    drawn_.push_back({.kind = kind,
+                      .chosen = chosen_,
+                      .title = evaluated ? concat(who, success ? " succeeds" : " fails")
+                                         : "a person takes over (orange frame)",
+                      .instruction = environment_->observe().instruction,
+                      .caption = caption,
+                      .path = stages_.relative(path),
+                      .seed = static_cast<int64_t>(seed)});
   }
 
   const Stages& stages_;
@@ -101,12 +101,13 @@ class Examples {
   std::unique_ptr<deploy::InterventionSource> human_;
   std::unique_ptr<environments::Environment> environment_;
   std::string chosen_;
-  json drawn_ = json::array();
+  std::vector<results::Animation> drawn_;
 };
 
 }  // namespace
 
-json draw_examples(const Stages& stages, const RoundResult& base, const RoundResult& current) {
+std::vector<results::Animation> draw_examples(const Stages& stages, const RoundResult& base,
+                                              const RoundResult& current) {
   return Examples(stages, base, current).draw();
 }
 

@@ -4,7 +4,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/proportions.h"
-#include "deploy/table.h"
+#include "results/table.h"
 
 namespace apo::loop {
 Promotion judge_promotion(const EvalResult& refined, const EvalResult& in_use, double tolerance) {
@@ -17,7 +17,7 @@ Promotion judge_promotion(const EvalResult& refined, const EvalResult& in_use, d
 
 std::string promotion_text(const Promotion& promotion) {
   const PairedTest& test = promotion.test;
-  return concat(test.difference < 0 ? "−" : "+", deploy::fixed(100 * std::abs(test.difference), 1),
+  return concat(test.difference < 0 ? "−" : "+", results::fixed(100 * std::abs(test.difference), 1),
                 " points against the policy in use (", test.only_first, " trials won, ", test.only_second,
                 " lost of ", test.pairs, ", ", p_text(test.p), ")");
 }

@@ -2,24 +2,19 @@
 
 #include <torch/types.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "apo/base/device.h"
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
-#include "apo/base/provenance.h"
-#include "apo/base/text.h"
 #include "apo/config/options.h"
-#include "apo/training/run_files.h"
-#include "base/manifest.h"
 #include "loop/comparing.h"
 #include "loop/examples.h"
 #include "loop/loop_state.h"
 #include "loop/promotion.h"
+#include "loop/resume.h"
 #include "loop/stages.h"
-#include "training/checkpoint.h"
 
 namespace apo::loop {
 namespace {
@@ -49,7 +44,7 @@ class Loop {
   void add_base() {
     const Stages::Base base = stages_.base();
     current_ = base.checkpoint;
-    rounds_.push_back(stages_.round_json(0, current_, true, base.trained, base.evaluation));
+    rounds_.emplace_back(stages_.policy_summary(current_, base.trained, base.evaluation));
     result_.rounds.push_back(
         {.round = 0, .policy = current_, .promotion = {}, .evaluation = base.evaluation, .deployment = {}});
     in_use_ = base.evaluation;
@@ -63,9 +58,8 @@ class Loop {
     const RefineSetup now = setup_of_round(setup_, round);
     CollectOptions collecting = now.deploy.collect;
     collecting.seed += deployment_seed(setup_.training.run.seed, round);
-    const json deployed =
+    const CollectionSummary deployment =
         stages_.deploy(name + "/deployment", current_, now.deploy.intervention, collecting, interactions);
-    const CollectionSummary deployment = CollectionSummary::from_json(deployed.dump(), name + "/deployment");
     if (!setup_.refine.keep_interactions) interactions_.clear();
     interactions_.push_back(interactions.string());
 
@@ -81,15 +75,11 @@ class Loop {
     } else {
       log_warn(name, ": not promoted, ", promotion_text(promotion), "; ", current_, " stays deployed");
     }
-    json entry = stages_.round_json(round, checkpoint, promotion.promoted, trained, evaluation);
-    entry["promotion"] = {{"difference", promotion.test.difference},
-                          {"only_refined", promotion.test.only_first},
-                          {"only_in_use", promotion.test.only_second},
-                          {"pairs", promotion.test.pairs},
-                          {"p", promotion.test.p},
-                          {"tolerance", promotion.tolerance}};
-    entry["deployment"] = deployed;
-    rounds_.push_back(entry);
+    results::Round& entry = rounds_.emplace_back(stages_.policy_summary(checkpoint, trained, evaluation));
+    entry.round = round;
+    entry.promoted = promotion.promoted;
+    entry.promotion = results::PromotionTest{promotion.test, promotion.tolerance};
+    entry.deployment = deployment;
     result_.rounds.push_back({.round = round,
                               .policy = checkpoint,
                               .promotion = promotion,
@@ -101,11 +91,12 @@ class Loop {
   // of the policy in use at the end: a loop that goes on for more rounds draws them anew
   void animate() {
     if (result_.rounds.size() < 2 || setup_.refine.animations == 0) return;
-    animations_ =
-        stages_.state().run(concat("animations/", setup_.refine.rounds), {"animations/"}, [&]() -> json {
-          stages_.state().clear("animations");
-          return draw_examples(stages_, result_.rounds.front(), promoted());
-        });
+    const std::string stage = concat("animations/", setup_.refine.rounds);
+    const json drawn = stages_.state().run(stage, {"animations/"}, [&]() -> json {
+      stages_.state().clear("animations");
+      return results::to_json(draw_examples(stages_, result_.rounds.front(), promoted()));
+    });
+    animations_ = results::read_animations({&drawn, (dir_ / "state.json").string(), stage});
   }
 
   const RoundResult& promoted() const {
@@ -115,9 +106,10 @@ class Loop {
   }
 
   void write_summary() const {
-    json summary = stages_.summary(config_yaml_, rounds_);
-    summary["animations"] = animations_;
-    write_file_atomic(dir_ / "summary.json", summary.dump(1));
+    results::Summary summary = stages_.summary(config_yaml_);
+    summary.rounds = rounds_;
+    summary.animations = animations_;
+    write_file_atomic(dir_ / "summary.json", summary.json());
   }
 
   const RefineSetup& setup_;
@@ -127,7 +119,8 @@ class Loop {
   std::vector<std::string> interactions_;
   std::string current_;  // checkpoint of the promoted policy
   EvalResult in_use_;    // its evaluation
-  json rounds_ = json::array(), animations_ = json::array();
+  std::vector<results::Round> rounds_;
+  std::vector<results::Animation> animations_;
   RefineResult result_;
 };
 
@@ -170,101 +163,6 @@ void check_setup(const RefineSetup& setup) {
       throw ConfigError(what.starts_with(where) ? what : concat(where, ": ", what));
     }
   }
-}
-
-const std::vector<std::string> kFiles = {"config.yaml", "state.json",      "summary.json",
-                                         "report.html", "comparison.json", "comparison.md"};
-
-// What a loop writes into its directory, directories included.
-std::vector<std::string> all_written(const fs::path& dir) {
-  std::vector<std::string> names = kFiles;
-  for (const char* name : {"policy", "base", "methods", "animations"}) names.emplace_back(name);
-  std::error_code error;
-  for (fs::directory_iterator entry(dir, error), end; !error && entry != end; entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    if (name.starts_with("round-") || name.starts_with("demonstrations.hdf5")) names.push_back(name);
-  }
-  return names;
-}
-
-// The names that loops had before there were manifests.
-bool is_loop_file(const fs::path& dir, const std::string& name, bool is_link) {
-  constexpr std::string_view kTraining = "/training/";
-  if (const size_t at = name.find(kTraining); at != std::string::npos) {
-    const std::string run = name.substr(0, at + kTraining.size()), below = name.substr(run.size());
-    return below == ".lock" || training::is_run_file(dir / run, below, is_link);
-  }
-  if (is_link || name == "policy") return is_link && name == "policy";
-  const std::string file = fs::path(name).filename().string();
-  for (const char* recording : {"demonstrations.hdf5", "interactions.hdf5", "deployment"})
-    if (file.starts_with(recording)) return true;
-  if (file == name) return std::ranges::find(kFiles, name) != kFiles.end();
-  return file == "results.json" || file == "disruptions.md" || file.ends_with(".webp");
-}
-
-// A stopped loop goes on with the config that it was begun with; of any number of rounds with more of them;
-// faster or slower, and more or less talkative.
-void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
-  const std::string text = models::with_kinds_apart(read_file(config));
-  auto before =
-      config::load<RefineSetup>(config::Document::from_text(text, {}, config.parent_path(), config.string()));
-  training::as_before_the_hold(text, "objective", before.training.objective);
-  training::as_before_the_hold(text, "refine.base.objective", before.refine.base.objective);
-  std::vector<MethodOptions>& methods = before.refine.comparison.methods;
-  for (size_t i = 0; i < methods.size(); ++i)
-    training::as_before_the_hold(text, concat("refine.comparison.methods.", i, ".objective"),
-                                 methods[i].objective);
-  RefineSetup allowed = before;
-  allowed.training = training::relocated(before.training, setup.training);
-  allowed.training.run.dir = setup.training.run.dir;  // it may have been moved
-  if (setup.refine.rounds > before.refine.rounds) allowed.refine.rounds = setup.refine.rounds;
-  allowed.training.run.threads = setup.training.run.threads;
-  allowed.eval.threads = setup.eval.threads;
-  allowed.training.logging = setup.training.logging;
-  allowed.training.train.guard = setup.training.train.guard;
-  allowed.refine.base.train.guard = setup.refine.base.train.guard;
-  std::vector<std::string> changed = config::differences(allowed, setup);
-  // a preset is no more than the values that it gives, and these are compared
-  std::erase_if(changed, [](const std::string& difference) {
-    return difference.find("objective.preset: ") != std::string::npos;
-  });
-  const std::string differences = join(changed);
-  APO_CHECK(ConfigError, differences.empty(), config.string(),
-            ": the loop in this directory was begun with another config (", differences,
-            "); only refine.rounds may grow, and threads, logging and train.guard may change: expected the "
-            "same, --overwrite or another run.dir");
-}
-
-// Decides what happens to a directory that is already used; afterwards config.yaml lies in it.
-void open_directory(const fs::path& dir, ExistingRun existing, const RefineSetup& setup,
-                    const std::string& config_yaml) {
-  const fs::path config = dir / "config.yaml";
-  Manifest manifest(dir, "run.dir: " + dir.string());
-  const bool is_loop = fs::exists(dir / "state.json"), is_used = is_loop || fs::exists(config);
-  APO_CHECK(ConfigError, !is_used || existing != ExistingRun::refuse, dir.string(),
-            ": run.dir is already used; expected an empty directory, --resume or --overwrite");
-  const bool goes_on = is_used && existing == ExistingRun::resume;
-  if (is_used && existing == ExistingRun::overwrite) {
-    APO_CHECK(
-        ConfigError, is_loop || manifest.found(), dir.string(),
-        ": --overwrite: expected the directory of an earlier loop (with a state.json), found other files");
-    manifest.refuse_strangers(all_written(dir));
-    manifest.remove(all_written(dir));
-  }
-  if (goes_on && !manifest.found() && is_loop) {
-    const LoopState ours(dir);  // DataError otherwise
-    manifest.adopt(all_written(dir), [&dir](const std::string& name, bool is_link) {
-      return is_loop_file(dir, name, is_link);
-    });
-  }
-  manifest.refuse_strangers(goes_on ? kFiles : all_written(dir));
-  if (goes_on && fs::exists(config)) check_resumed_config(config, setup);
-  std::vector<std::string> written = kFiles;
-  written.emplace_back("policy@");
-  manifest.claim(written);
-  write_file_atomic(config,
-                    with_provenance(config_yaml, goes_on && fs::exists(config) ? read_file(config) : ""));
-  if (!goes_on || !is_loop) LoopState::create(dir);
 }
 
 }  // namespace

@@ -6,10 +6,10 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
+#include "apo/base/provenance.h"
 #include "apo/models/registry.h"
 #include "apo/training/policy_data.h"
 #include "base/paths.h"
-#include "base/provenance_json.h"
 #include "training/checkpoint.h"
 
 namespace apo::loop {
@@ -133,13 +133,13 @@ json Stages::train(training::TrainingOptions options, const fs::path& dir) {
           {"seconds", trained.seconds}};
 }
 
-json Stages::deploy(const std::string& stage, const std::string& checkpoint,
-                    const InterventionOptions& intervention, const CollectOptions& given,
-                    const fs::path& output) {
+CollectionSummary Stages::deploy(const std::string& stage, const std::string& checkpoint,
+                                 const InterventionOptions& intervention, const CollectOptions& given,
+                                 const fs::path& output) {
   std::vector<std::string> writes = files_of_recording(output, dir_);
   writes.push_back((output.parent_path() / output.stem()).lexically_relative(dir_).string() +
                    "-correction-*");
-  return state_.run(stage, writes, [&]() -> json {
+  const json deployed = state_.run(stage, writes, [&]() -> json {
     make_directory(output.parent_path());
     const auto policy = load(checkpoint);
     const auto environment = environments::make_environment(setup_.environment);
@@ -148,6 +148,7 @@ json Stages::deploy(const std::string& stage, const std::string& checkpoint,
     options.existing = deploy::ExistingFile::overwrite;
     return json::parse(deploy::collect(*environment, *policy, *human, options, output).json());
   });
+  return CollectionSummary::from_json(deployed.dump(), (dir_ / "state.json").string() + ": " + stage);
 }
 
 json Stages::refine(const std::string& stage, training::TrainingOptions options,
@@ -195,46 +196,30 @@ EvalResult Stages::evaluate(const std::string& stage, const std::string& checkpo
   return EvalResult::from_json(read_file(file), file.string());
 }
 
-json Stages::summary(const std::string& config_yaml, const json& rounds) const {
-  return {{"command", provenance().command},
-          {"provenance", provenance_json()},
-          {"config", config_yaml},
-          {"seed", setup_.training.run.seed},
-          {"seconds", state_.seconds()},
-          {"environment", setup_.environment.type},
-          {"rounds", rounds}};
+results::Summary Stages::summary(const std::string& config_yaml) const {
+  results::Summary summary;
+  summary.command = provenance().command;
+  summary.config = config_yaml;
+  summary.environment = setup_.environment.type;
+  summary.provenance = provenance();
+  summary.seed = setup_.training.run.seed;
+  summary.seconds = state_.seconds();
+  return summary;
 }
 
-json Stages::round_json(int64_t round, const std::string& policy, bool promoted, const json& trained,
-                        const EvalResult& evaluation) const {
-  json entry = {
-      {"round", round}, {"policy", relative(policy)}, {"promoted", promoted}, {"deployment", nullptr}};
+results::PolicySummary Stages::policy_summary(const std::string& policy, const json& trained,
+                                              const EvalResult& evaluation) const {
+  results::PolicySummary summary;
+  summary.policy = relative(policy);
   if (!trained.is_null()) {
-    entry["training"] = trained["directory"];
-    entry["objective"] = trained["objective"];
-    entry["train_seconds"] = trained["seconds"];
-    if (trained.contains("labels")) entry["labels"] = trained["labels"];
+    summary.objective = trained["objective"].get<std::string>();
+    summary.training = trained["directory"].get<std::string>();
+    summary.train_seconds = trained["seconds"].get<double>();
+    summary.labels =
+        JsonField(&trained, (dir_ / "state.json").string() + ": " + summary.training)["labels"].counts();
   }
-  entry["evaluation"] = evaluation_json(evaluation);
-  return entry;
-}
-
-json evaluation_json(const EvalResult& evaluation) {
-  const auto rate = [](const Rate& r) {
-    return json{{"count", r.count}, {"total", r.total}, {"rate", r.rate}, {"low", r.low}, {"high", r.high}};
-  };
-  json by_fact = json::object();
-  for (const auto& [fact, value] : evaluation.success_by_fact) by_fact[fact] = rate(value);
-  return {{"trials", evaluation.success.total},
-          {"successes", evaluation.success.count},
-          {"success_rate", evaluation.success.rate},
-          {"success_low", evaluation.success.low},
-          {"success_high", evaluation.success.high},
-          {"unaided", rate(evaluation.unaided)},
-          {"outcomes", evaluation.outcomes},
-          {"mean_steps", evaluation.mean_steps},
-          {"success_by_fact", by_fact},
-          {"seconds", evaluation.seconds}};
+  summary.evaluation = results::summary_of(evaluation);
+  return summary;
 }
 
 }  // namespace apo::loop

@@ -10,6 +10,7 @@
 #include "apo/loop/refine.h"
 #include "apo/models/policy.h"
 #include "loop/loop_state.h"
+#include "results/summary.h"
 
 namespace apo::loop {
 
@@ -44,10 +45,10 @@ class Stages {
     EvalResult evaluation;
   };
   Base base();
-  /// Deploys and records. What is returned is a CollectionSummary's.
-  nlohmann::json deploy(const std::string& stage, const std::string& checkpoint,
-                        const InterventionOptions& intervention, const CollectOptions& options,
-                        const std::filesystem::path& output);
+  /// Deploys and records.
+  CollectionSummary deploy(const std::string& stage, const std::string& checkpoint,
+                           const InterventionOptions& intervention, const CollectOptions& options,
+                           const std::filesystem::path& output);
   /// Refines `checkpoint` as `options` say, on the expert data and these recordings, without the pools that
   /// they leave empty: a policy that was never taken over, or only for mere time, gives no corrections or no
   /// undesirable steps, and the loop goes on without. Returns checkpoint,
@@ -59,10 +60,11 @@ class Stages {
   void link_policy(const std::string& checkpoint) const;
   EvalResult evaluate(const std::string& stage, const std::string& checkpoint,
                       const std::filesystem::path& dir);
-  /// What summary.json says of the loop, to be added to, and of one of its rounds; `trained` as `Base`.
-  nlohmann::json summary(const std::string& config_yaml, const nlohmann::json& rounds) const;
-  nlohmann::json round_json(int64_t round, const std::string& policy, bool promoted,
-                            const nlohmann::json& trained, const EvalResult& evaluation) const;
+  /// What summary.json says of the loop, rounds and methods to be added.
+  results::Summary summary(const std::string& config_yaml) const;
+  /// And of a policy, without its deployment; `trained` as `Base`.
+  results::PolicySummary policy_summary(const std::string& policy, const nlohmann::json& trained,
+                                        const EvalResult& evaluation) const;
 
  private:
   nlohmann::json train(training::TrainingOptions options, const std::filesystem::path& dir);
@@ -74,8 +76,5 @@ class Stages {
   LoopState state_;
   std::vector<data::SourceOptions> expert_;
 };
-
-/// What summary.json says of an evaluation.
-nlohmann::json evaluation_json(const EvalResult& evaluation);
 
 }  // namespace apo::loop

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <set>
 
 #include "apo/base/error.h"
 #include "apo/base/log.h"

@@ -7,7 +7,7 @@
 #include "apo/models/description.h"
 #include "apo/models/registry.h"
 #include "apo/models/safetensors.h"
-#include "models/checkpoints/json_file.h"
+#include "base/json.h"
 
 namespace apo::models {
 

@@ -126,7 +126,7 @@ BatchStatistics measure(const ScoredBatch& scored) {
   const ObjectiveOptions& options = scored.options;
   const at::Tensor& kl = scored.scores.kl;
   check_action_l1(batch, options);
-  check_read("statistics", kl.defined() || !options.uses_z0() || options.z0 == Z0Estimator::none);
+  check_read("statistics", kl.defined() || !options.estimates_z0());
   const at::Tensor desirable = batch.desirable.to(at::kDouble);
   const at::Tensor undesirable = 1 - desirable;
   const at::Tensor zero = at::zeros({}, desirable.options());
@@ -200,7 +200,7 @@ ObjectiveOutput evaluate(const ScoredBatch& scored, const BatchStatistics& whole
 ScoredBatch score(const ObjectiveInput& input, const ObjectiveOptions& options, Reading reading) {
   const Score policy{input.policy_logits, input.mismatched_policy_logits};
   ReferenceScores reference;
-  const bool needs_z0 = reading.statistics && options.uses_z0() && options.z0 != Z0Estimator::none;
+  const bool needs_z0 = reading.statistics && options.estimates_z0();
   if (options.needs_reference() && (reading.loss || needs_z0)) {
     check_logits("policy_logits", policy.logits);
     const auto like = [&](const char* name, const at::Tensor& tensor) {

@@ -137,7 +137,7 @@ ScoredBatch score(const Batch& given, const ObjectiveOptions& options, const Sco
   ScoredBatch scored{completed(given, options, "policy_logits", policy.logits), options, {}};
   const Batch& batch = scored.batch;
   TokenScores& scores = scored.scores;
-  const bool z0 = reading.statistics && options.uses_z0() && options.z0 != Z0Estimator::none;
+  const bool z0 = reading.statistics && options.estimates_z0();
   const bool reads_policy = reading.loss || reading.greedy || (z0 && options.z0 != Z0Estimator::mismatched);
   if (reads_policy) check_logits("policy_logits", policy.logits);
   if (options.needs_reference() && (reading.loss || z0)) {

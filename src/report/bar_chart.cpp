@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cmath>
 
 #include "apo/base/error.h"
 #include "report/chart.h"

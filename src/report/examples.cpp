@@ -9,19 +9,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// "seed 800004: timeout after 40 steps" -> "seed 800004": pictures of one seed belong together.
-std::string seed_of(const Animation& animation) {
-  return animation.caption.substr(0, animation.caption.find(':'));
-}
-
 // What the policy was told in the trial of an animation, and under which circumstances.
 std::string task_line(const LoopSummary& summary, const Animation& animation) {
   std::string out = animation.instruction.empty() ? "" : concat("Task: “", animation.instruction, "”");
-  const std::map<int64_t, Trial>& trials = summary.rounds.front().trials;
-  const auto trial = trials.find(animation.seed().value_or(-1));
   std::string facts;
-  if (trial != trials.end())
-    for (const auto& [fact, value] : trial->second.facts) append_item(facts, ", ", fact, " ", value);
+  if (const auto base = summary.trials.find(summary.rounds.front().round); base != summary.trials.end())
+    if (const auto trial = base->second.find(animation.seed.value_or(-1)); trial != base->second.end())
+      for (const auto& [fact, value] : trial->second.facts) append_item(facts, ", ", fact, " ", value);
   if (!facts.empty()) append_item(out, "; ", facts);
   return out.empty() ? "" : concat("<p class=\"task\">", escape(out), "</p>\n");
 }
@@ -33,7 +27,7 @@ std::string of_trials(int64_t count, int64_t total) {
 // How many trials there are of a kind.
 std::string count_sentence(const LoopSummary& summary, const std::string& kind) {
   const std::optional<Gain> gain = summary.gain();
-  const std::optional<Evaluation>& evaluation = summary.current().evaluation;
+  const std::optional<EvaluationSummary>& evaluation = summary.current().evaluation;
   if (kind == "solved" && gain && gain->pairs)
     return concat("The policy in use solves ", of_trials(gain->pairs->only_after, gain->pairs->total()),
                   " that the base failed.");
@@ -53,12 +47,12 @@ std::string stories(const LoopSummary& summary, const std::vector<Animation>& sh
                     std::vector<std::string>& notes) {
   std::string out = "<div class=\"stories\">\n";
   for (size_t i = 0; i < shown.size(); ++i) {
-    if (i == 0 || seed_of(shown[i]) != seed_of(shown[i - 1]))
+    if (i == 0 || shown[i].seed != shown[i - 1].seed)
       out += concat("<div class=\"pictures\">\n", task_line(summary, shown[i]));
     out += concat("<figure>", embedded_picture(loop_dir, shown[i].path, shown[i].title, "animation", notes),
                   "<figcaption>", escape(shown[i].title), "</figcaption><p class=\"note\">",
                   escape(shown[i].caption), "</p></figure>\n");
-    if (i + 1 == shown.size() || seed_of(shown[i + 1]) != seed_of(shown[i])) out += "</div>\n";
+    if (i + 1 == shown.size() || shown[i + 1].seed != shown[i].seed) out += "</div>\n";
   }
   return out + "</div>\n";
 }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 
 #include "apo/base/proportions.h"
 #include "report/chart.h"

@@ -1,8 +1,6 @@
 // From the base to the policy in use: what changed, and whether that may be chance.
 #include <algorithm>
-#include <charconv>
 #include <cmath>
-#include <string_view>
 
 #include "apo/base/proportions.h"
 #include "report/loop_summary.h"
@@ -28,14 +26,6 @@ bool without_zero(const Interval& interval) { return interval.low > 0 || interva
 
 }  // namespace
 
-std::optional<int64_t> Animation::seed() const {
-  constexpr std::string_view kWord = "seed ";
-  if (!caption.starts_with(kWord)) return std::nullopt;
-  int64_t seed = 0;
-  const auto read = std::from_chars(caption.data() + kWord.size(), caption.data() + caption.size(), seed);
-  return read.ec == std::errc() ? std::optional(seed) : std::nullopt;
-}
-
 std::optional<double> Gain::p() const {
   return pairs ? std::optional(mcnemar_exact(pairs->only_after, pairs->only_before)) : std::nullopt;
 }
@@ -49,11 +39,13 @@ std::optional<Gain> LoopSummary::gain() const {
   if (&first == &last || !first.evaluation || !first.evaluation->success || !last.evaluation ||
       !last.evaluation->success)
     return std::nullopt;
-  const std::optional<Pairs> pairs = pair_up(first.trials, last.trials);
-  return Gain{
-      pairs ? paired_interval(*pairs)
-            : difference_interval(first.evaluation->success->interval, last.evaluation->success->interval),
-      pairs};
+  const auto before = trials.find(first.round), after = trials.find(last.round);
+  const bool known = before != trials.end() && after != trials.end();
+  const std::optional<Pairs> pairs = known ? pair_up(before->second, after->second) : std::nullopt;
+  return Gain{pairs ? paired_interval(*pairs)
+                    : difference_interval(interval_of(*first.evaluation->success),
+                                          interval_of(*last.evaluation->success)),
+              pairs};
 }
 
 std::map<std::string, std::set<std::string>> LoopSummary::facts() const {
@@ -81,10 +73,10 @@ std::optional<FactChange> LoopSummary::largest_change(const std::string& fact) c
       if (before == first.evaluation->success_by_fact.end() ||
           after == last.evaluation->success_by_fact.end())
         continue;
-      const double change = std::abs(after->second.interval.value - before->second.interval.value);
+      const double change = std::abs(after->second.rate - before->second.rate);
       if (change <= most) continue;
       most = change;
-      largest = FactChange{name, value, before->second.interval, after->second.interval};
+      largest = FactChange{name, value, interval_of(before->second), interval_of(after->second)};
     }
   }
   return largest;

@@ -109,9 +109,7 @@ std::string success_chart(const LoopSummary& summary) {
     chart.note += " Hollow: not promoted.";
   IntervalChart::Group success{"success", {0}, {}}, unaided{"unaided success", {2}, {}};
   for (const Round& round : summary.rounds) {
-    const auto interval = [](const std::optional<Share>& share) {
-      return share ? std::optional(share->interval) : std::nullopt;
-    };
+    const auto interval = [](const std::optional<Rate>& share) { return interval_of(share); };
     success.intervals.push_back(round.evaluation ? interval(round.evaluation->success) : std::nullopt);
     unaided.intervals.push_back(round.evaluation ? interval(round.evaluation->unaided) : std::nullopt);
   }
@@ -144,7 +142,8 @@ std::string fact_charts(const LoopSummary& summary) {
         group.intervals.push_back(std::nullopt);
         if (!round.evaluation) continue;
         const auto found = round.evaluation->success_by_fact.find(member);
-        if (found != round.evaluation->success_by_fact.end()) group.intervals.back() = found->second.interval;
+        if (found != round.evaluation->success_by_fact.end())
+          group.intervals.back() = interval_of(found->second);
       }
       chart.groups.push_back(std::move(group));
     }
@@ -189,20 +188,20 @@ std::string take_over_chart(const LoopSummary& summary) {
   bool all_have_episodes = true;
   for (const Round& round : summary.rounds)
     if (round.deployment) {
-      all_have_episodes = all_have_episodes && round.deployment->episodes.value_or(0) > 0;
+      all_have_episodes = all_have_episodes && round.deployment->episodes > 0;
       deployed.push_back(round);
       chart.categories.push_back(policies.at(round.round));
       // without reasons: the number alone
-      Deployment& deployment = *deployed.back().deployment;
-      if (deployment.take_overs_by_reason.empty() && deployment.take_overs)
-        deployment.take_overs_by_reason["take-over"] = *deployment.take_overs;
+      CollectionSummary& deployment = *deployed.back().deployment;
+      if (deployment.take_overs_by_reason.empty())
+        deployment.take_overs_by_reason["take-over"] = deployment.take_overs;
     }
   if (deployed.empty()) return "";
   chart.y_label = all_have_episodes ? "take-overs in 100 episodes" : "take-overs";
   stack(
       deployed, [](const Round& round) { return round.deployment->take_overs_by_reason; },
       [&](const Round& round) {
-        return all_have_episodes ? 100.0 / static_cast<double>(*round.deployment->episodes) : 1.0;
+        return all_have_episodes ? 100.0 / static_cast<double>(round.deployment->episodes) : 1.0;
       },
       chart);
   for (StackedBars::Layer& layer : chart.layers) layer.ink = ending_ink(summary, layer.name);
@@ -210,7 +209,7 @@ std::string take_over_chart(const LoopSummary& summary) {
     int64_t sum = 0;
     for (const auto& [reason, count] : round.deployment->take_overs_by_reason) sum += count;
     chart.above.push_back(all_have_episodes
-                              ? concat(format_count(sum), " in ", format_count(*round.deployment->episodes))
+                              ? concat(format_count(sum), " in ", format_count(round.deployment->episodes))
                               : format_count(sum));
   }
   return draw(chart);
@@ -226,27 +225,26 @@ std::string corrected_chart(const LoopSummary& summary) {
   chart.x_label = "deployed policy";
   chart.y_label = "share of episodes";
   const std::map<int64_t, std::string> policies = deployed_policies(summary);
-  std::vector<std::optional<Deployment>> deployments;
+  std::vector<CollectionSummary> deployments;
   std::set<std::string> reasons;
   for (const Round& round : summary.rounds) {
-    if (round.deployment && round.deployment->corrected) {
+    if (round.deployment && corrected(*round.deployment)) {
       chart.categories.push_back(policies.at(round.round));
-      deployments.push_back(round.deployment);
-      for (const auto& [reason, share] : round.deployment->corrected_by_reason) reasons.insert(reason);
+      deployments.push_back(*round.deployment);
+      for (const auto& [reason, count] : round.deployment->take_overs_by_reason) reasons.insert(reason);
     }
   }
   const auto add = [&](const std::string& name, const Ink& ink, const auto& share_of) {
     IntervalChart::Group group{name, ink, {}};
-    for (const std::optional<Deployment>& deployment : deployments) {
-      const std::optional<Share> share = share_of(*deployment);
-      group.intervals.push_back(share ? std::optional(share->interval) : std::nullopt);
-    }
+    for (const CollectionSummary& deployment : deployments)
+      group.intervals.push_back(interval_of(share_of(deployment)));
     chart.groups.push_back(std::move(group));
   };
-  add("any take-over", {0}, [](const Deployment& d) { return d.corrected; });
+  add("any take-over", {0}, [](const CollectionSummary& d) { return corrected(d); });
   if (reasons.size() > 1)
     for (const std::string& reason : reasons)
-      add(reason, ending_ink(summary, reason), [&](const Deployment& d) { return d.corrected_for(reason); });
+      add(reason, ending_ink(summary, reason),
+          [&](const CollectionSummary& d) { return corrected_for(d, reason); });
   return draw(chart);
 }
 

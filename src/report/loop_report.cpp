@@ -16,8 +16,8 @@
 #include "report/metrics.h"
 #include "report/origin.h"
 #include "report/page.h"
-#include "report/panels.h"
 #include "report/run_record.h"
+#include "report/training_charts.h"
 #include "report/words.h"
 
 namespace apo::report {
@@ -114,11 +114,11 @@ std::string task_sentence(const LoopSummary& summary, const fs::path& loop_dir) 
                 summary.environment.empty() ? "" : concat(", in the environment ", summary.environment), ".");
 }
 
-std::string share_cell(const std::optional<Share>& share) {
+std::string share_cell(const std::optional<Rate>& share) {
   if (!share) return "–";
   return concat(format_count(share->count), "/", format_count(share->total), " = ",
-                format_percent(share->interval.value, 1), " [", format_fixed(100 * share->interval.low, 1),
-                ", ", format_fixed(100 * share->interval.high, 1), "]");
+                format_percent(share->rate, 1), " [", format_fixed(100 * share->low, 1), ", ",
+                format_fixed(100 * share->high, 1), "]");
 }
 
 template <class Format>
@@ -152,16 +152,15 @@ void add_counts(const std::vector<Round>& rounds, const std::string& prefix, con
 
 std::string numbers_table(const LoopSummary& summary) {
   const std::vector<Round>& rounds = summary.rounds;
-  const Evaluation no_evaluation;
-  const Deployment no_deployment;
-  const auto evaluation = [&](const Round& r) -> const Evaluation& {
+  const EvaluationSummary no_evaluation;
+  const auto evaluation = [&](const Round& r) -> const EvaluationSummary& {
     return r.evaluation ? *r.evaluation : no_evaluation;
   };
-  const auto deployment = [&](const Round& r) -> const Deployment& {
-    return r.deployment ? *r.deployment : no_deployment;
+  const auto of_deployment = [](const Round& r, int64_t CollectionSummary::*count) {
+    return r.deployment ? format_count((*r.deployment).*count) : std::string("–");
   };
-  const auto optional_count = [](const std::optional<int64_t>& n) {
-    return n ? format_count(*n) : std::string("–");
+  const auto counts_of_deployment = [](const Round& r, auto CollectionSummary::*counts) {
+    return r.deployment ? (*r.deployment).*counts : std::map<std::string, int64_t>();
   };
   const auto optional_time = [](const std::optional<double>& s) {
     return s ? format_duration(*s) : std::string("–");
@@ -175,10 +174,11 @@ std::string numbers_table(const LoopSummary& summary) {
   add_row(
       rounds, "success against the policy in use",
       [](const Round& r) {
-        return r.promotion ? concat(r.promotion->difference < 0 ? "−" : "+",
-                                    format_fixed(100 * std::abs(r.promotion->difference), 1), " points, ",
-                                    p_text(r.promotion->p))
-                           : std::string("–");
+        if (!r.promotion) return std::string("–");
+        const PairedTest& test = r.promotion->test;
+        return concat(test.difference < 0 ? "−" : "+", format_fixed(100 * std::abs(test.difference), 1),
+                      " points (", test.only_first, " won, ", test.only_second, " lost of ", test.pairs,
+                      "), ", p_text(test.p));
       },
       table);
   add_row(
@@ -196,25 +196,31 @@ std::string numbers_table(const LoopSummary& summary) {
         [&](const Round& r) {
           const auto found = evaluation(r).success_by_fact.find(fact);
           if (found == evaluation(r).success_by_fact.end()) return std::string("–");
-          const Interval& i = found->second.interval;
-          return concat(format_percent(i.value, 1), " [", format_fixed(100 * i.low, 1), ", ",
+          const Rate& i = found->second;
+          return concat(format_percent(i.rate, 1), " [", format_fixed(100 * i.low, 1), ", ",
                         format_fixed(100 * i.high, 1), "]");
         },
         table);
   add_row(
-      rounds, "episodes deployed", [&](const Round& r) { return optional_count(deployment(r).episodes); },
+      rounds, "episodes deployed",
+      [&](const Round& r) { return of_deployment(r, &CollectionSummary::episodes); }, table);
+  add_row(
+      rounds, "take-overs", [&](const Round& r) { return of_deployment(r, &CollectionSummary::take_overs); },
+      table);
+  add_counts(
+      rounds, "take-overs: ",
+      [&](const Round& r) { return counts_of_deployment(r, &CollectionSummary::take_overs_by_reason); },
       table);
   add_row(
-      rounds, "take-overs", [&](const Round& r) { return optional_count(deployment(r).take_overs); }, table);
-  add_counts(
-      rounds, "take-overs: ", [&](const Round& r) { return deployment(r).take_overs_by_reason; }, table);
+      rounds, "successes alone", [&](const Round& r) { return of_deployment(r, &CollectionSummary::alone); },
+      table);
   add_row(
-      rounds, "successes alone",
-      [&](const Round& r) { return optional_count(deployment(r).successes_alone); }, table);
-  add_row(
-      rounds, "episodes lost", [&](const Round& r) { return optional_count(deployment(r).lost); }, table);
+      rounds, "episodes lost", [&](const Round& r) { return of_deployment(r, &CollectionSummary::lost); },
+      table);
   add_counts(
-      rounds, "steps recorded: ", [&](const Round& r) { return deployment(r).steps; }, table);
+      rounds,
+      "steps recorded: ", [&](const Round& r) { return counts_of_deployment(r, &CollectionSummary::steps); },
+      table);
   add_counts(
       rounds, "labels, ", [](const Round& r) { return r.labels; }, table);
   add_row(
@@ -228,12 +234,12 @@ std::string numbers_table(const LoopSummary& summary) {
 
 std::vector<Tile> loop_tiles(const LoopSummary& summary) {
   std::vector<Tile> tiles;
-  const auto add = [&](const std::string& name, const std::optional<Evaluation>& evaluation) {
+  const auto add = [&](const std::string& name, const std::optional<EvaluationSummary>& evaluation) {
     if (!evaluation || !evaluation->success) return;
-    const Interval& interval = evaluation->success->interval;
-    tiles.push_back({name, format_number(100 * interval.value) + "%",
-                     concat("of ", format_count(evaluation->success->total), " trials [",
-                            format_percent(interval.low), ", ", format_percent(interval.high), "]")});
+    const Rate& success = *evaluation->success;
+    tiles.push_back({name, format_number(100 * success.rate) + "%",
+                     concat("of ", format_count(success.total), " trials [", format_percent(success.low),
+                            ", ", format_percent(success.high), "]")});
   };
   add(concat("success, ", summary.rounds.front().name()), summary.rounds.front().evaluation);
   const Round& last = summary.current();
@@ -248,11 +254,10 @@ std::vector<Tile> loop_tiles(const LoopSummary& summary) {
                   gain->pairs ? concat(", ", p_text(*gain->p())) : "")});
   }
   if (const Method* best = summary.best_method()) {
-    const Share& success = *best->evaluation->success;
-    tiles.push_back(
-        {concat("success, ", best->name), format_number(100 * success.interval.value) + "%",
-         concat("of ", format_count(success.total), " trials [", format_percent(success.interval.low), ", ",
-                format_percent(success.interval.high), "]")});
+    const Rate& success = *best->evaluation->success;
+    tiles.push_back({concat("success, ", best->name), format_number(100 * success.rate) + "%",
+                     concat("of ", format_count(success.total), " trials [", format_percent(success.low),
+                            ", ", format_percent(success.high), "]")});
   }
   if (summary.seconds) tiles.push_back({"time", format_duration(*summary.seconds), "the whole loop"});
   return tiles;
@@ -282,6 +287,20 @@ std::string intervals_note(const LoopSummary& summary) {
                "and McNemar's exact test, both over the trials on the same seeds."
              : " The difference to the base: Newcombe's interval, which takes the two sets of trials as "
                "independent, since their single trials are not known here.";
+}
+
+// By which rule rounds were promoted, where the file says so.
+std::string promotion_note(const LoopSummary& summary) {
+  for (const Round& round : summary.rounds)
+    if (round.promotion)
+      return concat(
+          " A refined policy is promoted if it succeeds in at least as many of the same trials as "
+          "the policy in use",
+          round.promotion->tolerance > 0
+              ? concat(" less ", format_number(100 * round.promotion->tolerance), " points")
+              : "",
+          ".");
+  return "";
 }
 
 }  // namespace
@@ -317,7 +336,7 @@ void write_loop_report(const fs::path& loop_dir) {
       "How each policy learned: one point is one update. Blue: desirable actions; orange: undesirable ones.");
   std::string numbers = numbers_table(summary);
   numbers += concat("<p class=\"note\">In brackets: 95% intervals (Wilson), in per cent.",
-                    intervals_note(summary), "</p>\n");
+                    intervals_note(summary), promotion_note(summary), "</p>\n");
   page.body += section("All numbers", folded("Table of all rounds", numbers));
   page.body = words_on(page, summary) + page.body;
   page.body += section("Where it comes from",

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cmath>
-#include <set>
 
 #include "apo/base/error.h"
 #include "report/html.h"
@@ -11,10 +10,10 @@ namespace apo::report {
 namespace {
 
 // "106 of 200 trials (53%, 95% interval 46–60%)"
-std::string in_words(const Share& share) {
+std::string in_words(const Rate& share) {
   return concat(format_count(share.count), " of ", format_count(share.total), " trials (",
-                format_number(100 * share.interval.value), "%, 95% interval ",
-                format_fixed(100 * share.interval.low, 0), "–", format_percent(share.interval.high), ")");
+                format_number(100 * share.rate), "%, 95% interval ", format_fixed(100 * share.low, 0), "–",
+                format_percent(share.high), ")");
 }
 
 std::string points(double share) { return format_fixed(100 * share, 0); }
@@ -43,8 +42,8 @@ std::string people_sentence(const LoopSummary& summary) {
   for (const Round& round : summary.rounds) {
     if (!round.deployment) continue;
     ++rounds;
-    episodes += round.deployment->episodes.value_or(0);
-    take_overs += round.deployment->take_overs.value_or(0);
+    episodes += round.deployment->episodes;
+    take_overs += round.deployment->take_overs;
     for (const auto& [reason, count] : round.deployment->take_overs_by_reason) by_reason[reason] += count;
     const auto steps = round.deployment->steps.find("intervention");
     if (steps != round.deployment->steps.end()) human_steps += steps->second;
@@ -81,7 +80,7 @@ std::string result_sentence(const LoopSummary& summary) {
     if (kept_out.empty()) return "No refined policy was evaluated yet.";
     return concat(kept_out, " brought no better policy: the base stays in use.");
   }
-  const Share& after = *last.evaluation->success;
+  const Rate& after = *last.evaluation->success;
   std::string out = concat("Refined", last.objective.empty() ? "" : concat(" with ", last.objective),
                            " on what was recorded (", last.name(), "), it succeeds in ", in_words(after));
   if (const std::optional<Gain> gain = summary.gain()) {
@@ -107,10 +106,10 @@ std::string change_sentence(const LoopSummary& summary) {
 }
 
 // What the methods learned from in their first round.
-std::string corrections_sentence(const Deployment& deployment) {
-  std::string out = concat("Deployed for ", count_of(deployment.episodes.value_or(0), "episode"),
-                           " under a person's eyes, it was taken over ",
-                           count_of(deployment.take_overs.value_or(0), "time"));
+std::string corrections_sentence(const CollectionSummary& deployment) {
+  std::string out =
+      concat("Deployed for ", count_of(deployment.episodes, "episode"),
+             " under a person's eyes, it was taken over ", count_of(deployment.take_overs, "time"));
   const std::string why = reasons(deployment.take_overs_by_reason);
   return out + (why.empty() ? "" : concat(" (", why, ")")) + ".";
 }
@@ -129,8 +128,9 @@ std::string some_of(const std::vector<std::string>& names) {
 // Did `best` succeed more often than chance explains? By the paired test where there is one.
 bool beats(const Method& best, const Method& other) {
   for (const PairedDifference& test : best.against)
-    if (test.of == "success" && test.method == other.name) return test.p < 0.05;
-  return difference_interval(other.evaluation->success->interval, best.evaluation->success->interval).low > 0;
+    if (test.of == "success" && test.method == other.name) return test.test.p < 0.05;
+  return difference_interval(interval_of(*other.evaluation->success), interval_of(*best.evaluation->success))
+             .low > 0;
 }
 
 // What the methods saw: the same corrections in the first round only.

@@ -21,10 +21,6 @@ std::vector<std::string> names_of(const std::vector<Method>& methods) {
   return names;
 }
 
-std::optional<Interval> interval_of(const std::optional<Share>& share) {
-  return share ? std::optional(share->interval) : std::nullopt;
-}
-
 std::string success_of_methods(const std::vector<Method>& methods) {
   RowIntervals chart;
   chart.title = "Success by method";
@@ -35,7 +31,7 @@ std::string success_of_methods(const std::vector<Method>& methods) {
   chart.rows = names_of(methods);
   IntervalChart::Group success{"success", {0}, {}}, unaided{"unaided", {2}, {}};
   for (const Method& method : methods) {
-    const Evaluation evaluation = method.evaluation.value_or(Evaluation{});
+    const EvaluationSummary evaluation = method.evaluation.value_or(EvaluationSummary{});
     success.intervals.push_back(interval_of(evaluation.success));
     unaided.intervals.push_back(interval_of(evaluation.unaided));
   }
@@ -74,19 +70,19 @@ std::string take_overs_of_methods(const std::vector<Method>& methods) {
       group.intervals.push_back(method.deployment ? interval_of(share_of(*method.deployment)) : std::nullopt);
     chart.groups.push_back(std::move(group));
   };
-  add("any take-over", 5, [](const Deployment& d) { return d.corrected; });
+  add("any take-over", 5, [](const CollectionSummary& d) { return corrected(d); });
   constexpr int kHues[] = {1, 4, 3, 2, 0};
   int place = 0;
   for (const std::string& reason : reasons_of(methods))
-    add(reason, kHues[place++ % 5], [&](const Deployment& d) { return d.corrected_for(reason); });
-  add("lost", 6, [](const Deployment& d) { return d.corrected ? d.lost_share() : std::nullopt; });
+    add(reason, kHues[place++ % 5], [&](const CollectionSummary& d) { return corrected_for(d, reason); });
+  add("lost", 6, [](const CollectionSummary& d) { return corrected(d) ? lost_share(d) : std::nullopt; });
   return draw(chart);
 }
 
-std::string share_text(const std::optional<Share>& share) {
+std::string share_text(const std::optional<Rate>& share) {
   if (!share) return "–";
-  return concat(format_percent(share->interval.value, 1), " [", format_fixed(100 * share->interval.low, 1),
-                ", ", format_fixed(100 * share->interval.high, 1), "]");
+  return concat(format_percent(share->rate, 1), " [", format_fixed(100 * share->low, 1), ", ",
+                format_fixed(100 * share->high, 1), "]");
 }
 
 // The tests that any method has, in their order: "success against base".
@@ -103,8 +99,8 @@ std::vector<std::pair<std::string, std::string>> tests_of(const std::vector<Meth
 std::string test_text(const Method& method, const std::pair<std::string, std::string>& name) {
   for (const PairedDifference& test : method.against)
     if (test.of == name.first && test.method == name.second)
-      return concat(test.difference >= 0 ? "+" : "−", format_fixed(100 * std::abs(test.difference), 1), ", ",
-                    p_text(test.p));
+      return concat(test.test.difference >= 0 ? "+" : "−",
+                    format_fixed(100 * std::abs(test.test.difference), 1), ", ", p_text(test.test.p));
   return "–";
 }
 
@@ -131,17 +127,23 @@ std::string table_of_methods(const std::vector<Method>& methods) {
   for (const auto& [of, method] : tests) table.head.push_back(concat(of, " against ", method));
   table.head.push_back("training time");
   for (const Method& method : methods) {
-    const Evaluation evaluation = method.evaluation.value_or(Evaluation{});
-    const Deployment deployment = method.deployment.value_or(Deployment{});
+    const EvaluationSummary evaluation = method.evaluation.value_or(EvaluationSummary{});
+    const auto of_deployment = [&](const auto& text_of) {
+      return method.deployment ? text_of(*method.deployment) : std::string("–");
+    };
+    using Deployment = const CollectionSummary&;
     std::vector<std::string> row = {method.name, share_text(evaluation.success),
-                                    share_text(evaluation.unaided), share_text(deployment.corrected)};
-    for (const std::string& reason : reasons) row.push_back(share_text(deployment.corrected_for(reason)));
-    row.push_back(share_text(deployment.lost_share()));
-    row.push_back(deployment.episodes ? concat(*deployment.episodes) : "–");
-    row.push_back(deployment.take_overs ? concat(*deployment.take_overs) : "–");
-    const auto human = deployment.steps.find("intervention");
-    const int64_t human_steps = human == deployment.steps.end() ? 0 : human->second;
-    row.push_back(deployment.steps.empty() ? "–" : concat(human_steps));
+                                    share_text(evaluation.unaided),
+                                    of_deployment([](Deployment d) { return share_text(corrected(d)); })};
+    for (const std::string& reason : reasons)
+      row.push_back(of_deployment([&](Deployment d) { return share_text(corrected_for(d, reason)); }));
+    row.push_back(of_deployment([](Deployment d) { return share_text(lost_share(d)); }));
+    row.push_back(of_deployment([](Deployment d) { return concat(d.episodes); }));
+    row.push_back(of_deployment([](Deployment d) { return concat(d.take_overs); }));
+    row.push_back(of_deployment([](Deployment d) {
+      const auto human = d.steps.find("intervention");
+      return d.steps.empty() ? "–" : concat(human == d.steps.end() ? 0 : human->second);
+    }));
     for (const auto& test : tests) row.push_back(test_text(method, test));
     row.push_back(method.train_seconds ? format_duration(*method.train_seconds) : "–");
     table.rows.push_back(std::move(row));

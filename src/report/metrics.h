@@ -1,7 +1,6 @@
 // metrics.jsonl as columns.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <string>

@@ -1,7 +1,5 @@
 #include "report/origin.h"
 
-#include <map>
-
 #include "apo/base/error.h"
 #include "report/html.h"
 

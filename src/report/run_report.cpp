@@ -12,8 +12,8 @@
 #include "report/objective_text.h"
 #include "report/origin.h"
 #include "report/page.h"
-#include "report/panels.h"
 #include "report/run_record.h"
+#include "report/training_charts.h"
 
 namespace apo::report {
 namespace {
@@ -151,7 +151,7 @@ void write_run_report(const fs::path& run_dir) {
         "over.");
   page.body += section("What weighed most", heaviest_samples(run_dir, config, page.notes),
                        "The recorded steps that counted most in the loss (the largest weight λ), each once.");
-  page.body += section("Evaluation", grid(evaluation_charts(metrics)),
+  page.body += section("EvaluationSummary", grid(evaluation_charts(metrics)),
                        "Trials in the environment while it was trained.");
   page.body += section("Running", grid(running_charts(metrics)), "Whether the training itself was in order.");
   page.body += section("Other fields", grid(other_charts(metrics)));

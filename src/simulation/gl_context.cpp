@@ -7,7 +7,6 @@
 #include <atomic>
 #include <cctype>
 #include <string_view>
-#include <utility>
 
 #include "apo/base/error.h"
 #include "apo/base/location.h"

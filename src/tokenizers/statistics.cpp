@@ -1,8 +1,6 @@
 #include "apo/tokenizers/statistics.h"
 
-#include <algorithm>
 #include <array>
-#include <cmath>
 #include <iomanip>
 #include <nlohmann/json.hpp>
 #include <sstream>

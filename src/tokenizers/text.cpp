@@ -3,7 +3,6 @@
 #include <sentencepiece_processor.h>
 
 #include <algorithm>
-#include <system_error>
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"

@@ -64,21 +64,8 @@ std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::pa
 
 /// DataError naming file and key.
 TrainingState read_state(const std::filesystem::path& checkpoint);
-/// What an objective meant, `section` of a config, that was written before `reference_kl_weight` existed:
-/// nothing was held.
-void as_before_the_hold(std::string_view config_yaml, std::string_view section,
-                        objective::ObjectiveOptions& options);
-/// Those of a run from before objective.weights.group_size or reference_kl_weight say in today's keys what
-/// they meant then.
-TrainingOptions read_options(const std::filesystem::path& checkpoint);
 /// Trained parameters, moments and random streams back to where they were.
 void restore_training(const std::filesystem::path& checkpoint, Adam& optimizer, at::Device device);
 void restore_reference(const std::filesystem::path& checkpoint, const models::Reference& reference);
-
-/// ConfigError listing the keys whose values would make a resumed run another run. Free to differ: where and
-/// how often things are written, train.guard, objective.preset (not the values that it gives), loading
-/// threads, and (with a warning: equal up to rounding only) device, threads and micro-batches; the duration
-/// (train.max_steps, train.epochs) only where the learning rate does not depend on it.
-void check_same_run(const TrainingOptions& before, const TrainingOptions& now);
 
 }  // namespace apo::training

@@ -6,7 +6,6 @@
 #include <map>
 #include <optional>
 #include <ostream>
-#include <span>
 
 #include "apo/base/device.h"
 #include "apo/base/error.h"

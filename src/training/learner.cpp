@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <memory>
 #include <optional>
 
 #include "apo/base/error.h"
@@ -307,8 +306,7 @@ BatchStatistics Learner::first_pass(std::vector<MicroBatch>& batches) {
   const at::NoGradGuard no_grad;
   // dropout falls on the same units again in the second pass
   const GeneratorScope same_dropout(policy_.device());
-  const bool needs_policy =
-      (options_.uses_z0() && options_.z0 != objective::Z0Estimator::none) || options_.needs_action_l1();
+  const bool needs_policy = options_.estimates_z0() || options_.needs_action_l1();
   BatchStatistics statistics;
   for (MicroBatch& batch : batches) {
     if (options_.needs_reference()) score_reference(batch, /*policy_follows=*/needs_policy);

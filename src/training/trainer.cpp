@@ -31,6 +31,7 @@
 #include "training/learner.h"
 #include "training/random_state.h"
 #include "training/records.h"
+#include "training/resume.h"
 #include "training/run_directory.h"
 #include "training/setup.h"
 

@@ -7,7 +7,6 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <vector>
 
 #include "apo/audit/inspect.h"
 #include "apo/data/labels.h"

@@ -4,8 +4,6 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include <cmath>
-
 #include "apo/audit/convert.h"
 #include "apo/audit/inspect.h"
 #include "apo/audit/validate.h"

@@ -4,8 +4,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
-
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "support/message_of.h"

@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <fstream>
-#include <limits>
 
 #include "apo/base/error.h"
 #include "support/message_of.h"

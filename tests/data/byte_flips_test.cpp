@@ -6,8 +6,6 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
-#include <algorithm>
-
 #include "apo/base/hash.h"
 #include "data/guard.h"
 #include "data/seal.h"

@@ -5,7 +5,7 @@
 
 #include "apo/deploy/collector.h"
 #include "apo/deploy/evaluator.h"
-#include "deploy/results.h"
+#include "apo/results/evaluation.h"
 #include "support/temp_dir.h"
 
 namespace apo::deploy {
@@ -19,20 +19,20 @@ void ignore(size_t, const std::string&) {}
 
 TEST(ByteFlips, NoneInResultsEndsTheProgram) {
   const TempDir dir;
-  EvalResult result = summarize_trials({{.trial = 0,
-                                         .seed = 7,
-                                         .success = true,
-                                         .unaided = true,
-                                         .outcome = "success",
-                                         .steps = 9,
-                                         .facts = {{"layout", "swapped"}}},
-                                        {.trial = 1,
-                                         .seed = 8,
-                                         .success = false,
-                                         .unaided = false,
-                                         .outcome = "fell",
-                                         .steps = 12,
-                                         .facts = {{"layout", "line"}}}});
+  EvalResult result = results::summarize_trials({{.trial = 0,
+                                                  .seed = 7,
+                                                  .success = true,
+                                                  .unaided = true,
+                                                  .outcome = "success",
+                                                  .steps = 9,
+                                                  .facts = {{"layout", "swapped"}}},
+                                                 {.trial = 1,
+                                                  .seed = 8,
+                                                  .success = false,
+                                                  .unaided = false,
+                                                  .outcome = "fell",
+                                                  .steps = 12,
+                                                  .facts = {{"layout", "line"}}}});
   result.policy_hash = "0123456789abcdef";
   EvalResult disrupted = result;
   result.disruptions.push_back({.disruption = "lighting", .result = disrupted, .against_none = {}});

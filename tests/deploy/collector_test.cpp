@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <cmath>
-#include <fstream>
 #include <limits>
 
 #include "apo/base/files.h"

@@ -3,10 +3,8 @@
 
 #include <torch/types.h>
 
-#include <cmath>
 #include <functional>
 #include <memory>
-#include <string>
 #include <utility>
 #include <vector>
 

@@ -5,7 +5,6 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/record_function.h>
 
-#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <functional>

@@ -4,7 +4,6 @@
 #include <ATen/Context.h>
 #include <torch/types.h>
 
-#include <fstream>
 #include <map>
 
 #include "apo/base/error.h"

@@ -12,9 +12,8 @@
 #include "apo/base/proportions.h"
 #include "apo/deploy/evaluator.h"
 #include "deploy/fakes.h"
-#include "deploy/results.h"
-#include "deploy/table.h"
 #include "loop/comparing.h"
+#include "results/table.h"
 #include "support/temp_dir.h"
 
 namespace apo::loop {
@@ -307,7 +306,7 @@ EvalResult tried(const std::vector<bool>& undisrupted, const std::vector<bool>& 
       trials[i].seed = 40 + i;
       trials[i].success = success[i];
     }
-    return deploy::summarize_trials(std::move(trials));
+    return results::summarize_trials(std::move(trials));
   };
   EvalResult all = result(undisrupted);
   all.disruptions.push_back({.disruption = "action_noise", .result = result(noisy), .against_none = {}});
@@ -330,15 +329,15 @@ TEST(Evaluations, OfSeveralPoliciesAndBasesBecomeOneTable) {
   const std::string table = merge_evaluations(
       std::vector<std::pair<std::string, std::string>>{{"a", a1}, {"b", b1}, {"a", a2}, {"b", b2}});
   EXPECT_THAT(table, HasSubstr("| disruption | a | b |"));
-  EXPECT_THAT(table, HasSubstr(concat("| none | 0.750 [", deploy::fixed(three.low, 2), ", ",
-                                      deploy::fixed(three.high, 2), "] (0.75 / 0.75) | 1.000 [")));
+  EXPECT_THAT(table, HasSubstr(concat("| none | 0.750 [", results::fixed(three.low, 2), ", ",
+                                      results::fixed(three.high, 2), "] (0.75 / 0.75) | 1.000 [")));
   EXPECT_THAT(table, HasSubstr("| action_noise | 0.250 ["));
   EXPECT_THAT(table, HasSubstr("(1.00 / 0.75) |\n"));
   EXPECT_THAT(table, HasSubstr("4 trials of each of 2 bases"));
   // one base: no bases to list
   EXPECT_THAT(merge_evaluations(std::vector<std::pair<std::string, std::string>>{{"a", a1}}),
-              HasSubstr(concat("| none | 0.750 [", deploy::fixed(three.low, 2), ", ",
-                               deploy::fixed(three.high, 2), "] |\n")));
+              HasSubstr(concat("| none | 0.750 [", results::fixed(three.low, 2), ", ",
+                               results::fixed(three.high, 2), "] |\n")));
 
   using Named = std::vector<std::pair<std::string, std::string>>;
   const auto refused = [](const Named& named) {
@@ -357,15 +356,15 @@ TEST(Evaluations, OfSeveralPoliciesAndBasesBecomeOneTable) {
   write_file_atomic(dir / "pushed/results.json", pushed.dump());
   EXPECT_THAT(refused({{"a", a1}, {"b", (dir / "pushed").string()}}),
               HasSubstr("expected the environment of " + a1));
-  const std::string other = write("other", deploy::summarize_trials(std::vector<Trial>(4)));
+  const std::string other = write("other", results::summarize_trials(std::vector<Trial>(4)));
   EXPECT_THAT(
       refused({{"a", a1}, {"b", other}}),
       AllOf(HasSubstr(other + "/results.json"), HasSubstr("same disruptions and trial seeds as in " + a1)));
-  EXPECT_THAT(refused({{"a", write("empty", deploy::summarize_trials({}))}}),
+  EXPECT_THAT(refused({{"a", write("empty", results::summarize_trials({}))}}),
               HasSubstr("expected trials, found none"));
   write_file_atomic(dir / "other/results.json", "{}");
   EXPECT_THAT(refused({{"a", other}}),
-              HasSubstr(other + "/results.json: expected the result of an evaluation"));
+              HasSubstr(other + "/results.json: success: expected an object, found nothing"));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "deploy/fakes.h"
 #include "support/temp_dir.h"
 #include "training/checkpoint.h"
+#include "training/resume.h"
 
 namespace apo::loop {
 namespace {

@@ -7,7 +7,6 @@
 #include <torch/types.h>
 
 #include <cmath>
-#include <limits>
 
 #include "models/small_world.h"
 

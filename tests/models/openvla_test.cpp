@@ -6,10 +6,10 @@
 
 #include <fstream>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "apo/models/reference.h"
 #include "apo/pictures/transforms.h"
-#include "models/checkpoints/json_file.h"
 #include "models/openvla/network.h"
 #include "models/openvla_fixture.h"
 #include "models/sequence/layers.h"

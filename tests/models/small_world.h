@@ -3,11 +3,8 @@
 
 #include <torch/types.h>
 
-#include <functional>
 #include <memory>
-#include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "apo/base/error.h"

@@ -4,7 +4,6 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <torch/types.h>
 
-#include <string>
 #include <vector>
 
 #include "apo/base/error.h"

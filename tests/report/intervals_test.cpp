@@ -6,8 +6,7 @@ namespace apo::report {
 namespace {
 
 // Bentur et al. 2009 (airway hyper-responsiveness, 21 children): -0.286 [-0.507, -0.026] in Fagerland,
-// Lydersen and Laake
-// 2014. Altman et al. 2000, table 6.2: 14, 5, 0, 22 of 41: 0.122 [0.011, 0.226].
+// Lydersen and Laake 2014. Altman et al. 2000, table 6.2: 14, 5, 0, 22 of 41: 0.122 [0.011, 0.226].
 TEST(PairedInterval, AgreesWithPublishedExamples) {
   const Interval children = paired_interval({.both = 1, .only_before = 7, .only_after = 1, .neither = 12});
   EXPECT_NEAR(children.value, -0.286, 5e-4);

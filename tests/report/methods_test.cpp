@@ -32,8 +32,15 @@ json method(const std::string& name, int round, int successes, int take_overs) {
             {"unaided", {{"count", successes}, {"rate", successes / 200.0}}}}},
           {"deployment",
            {{"episodes", 50},
+            {"recorded", 50},
             {"take_overs", take_overs},
+            {"hand_backs", 0},
+            {"corrected", take_overs},
+            {"alone", 47 - take_overs},
             {"lost", 3},
+            {"outcomes", json::object()},
+            {"steps", json::object()},
+            {"seconds", 9.0},
             {"take_overs_by_reason", {{"wrong object", take_overs}}},
             {"take_overs_by_episode", episodes}}}};
 }
@@ -185,8 +192,10 @@ TEST(Methods, ShowTheirTraining) {
 TEST(Methods, SayWhatTheyLearnedFrom) {
   TempDir dir;
   json summary = compared();
-  summary["corrections"] = {
-      {"episodes", 82}, {"take_overs", 30}, {"take_overs_by_reason", {{"wrong object", 30}}}};
+  summary["corrections"] = summary["methods"][0]["deployment"];
+  summary["corrections"]["episodes"] = 82;
+  summary["corrections"]["take_overs"] = 30;
+  summary["corrections"]["take_overs_by_reason"] = {{"wrong object", 30}};
   EXPECT_TRUE(says(page_of(dir, summary),
                    "<p>Deployed for 82 episodes under a person&#39;s eyes, it was taken over 30 times (wrong "
                    "object 30).</p>"));

@@ -22,40 +22,12 @@ using apo::testing::markup_fault;
 using apo::testing::occurrences;
 using apo::testing::TempDir;
 
-const char* kFields[] = {"loss",
-                         "unweighted_loss",
-                         "z0",
-                         "reward_desirable",
-                         "reward_undesirable",
-                         "reward_margin",
-                         "action_l1_desirable",
-                         "action_l1_undesirable",
-                         "lambda_desirable",
-                         "lambda_undesirable",
-                         "grad_norm",
-                         "learning_rate",
-                         "num_desirable",
-                         "num_undesirable",
-                         "samples_per_second",
-                         "step_seconds",
-                         "data_seconds",
-                         "memory_bytes",
-                         "z0_unclamped",
-                         "z0_standard_error",
-                         "z0_clamped",
-                         "sft_loss",
-                         "reference_kl",
-                         "num_clipped_actions",
-                         "num_clamped_tokens",
-                         "num_pairs",
-                         "pair_accuracy",
-                         "num_unpaired"};
-
 std::string full_line(int step) {
   std::ostringstream line;
   line << "{\"step\":" << step << ",\"epoch\":" << 0.01 * step;
   int i = 0;
-  for (const char* field : kFields) line << ",\"" << field << "\":" << 0.5 + (step * 7 + ++i) % 13 * 0.01;
+  for (const MetricInfo& metric : metric_list())
+    line << ",\"" << metric.name << "\":" << 0.5 + (step * 7 + ++i) % 13 * 0.01;
   line << ",\"eval/success_rate\":0.5}\n";
   return line.str();
 }
@@ -90,7 +62,8 @@ TEST(RunReport, DrawsEveryMetric) {
   std::string metrics;
   for (int step = 1; step <= 20; ++step) metrics += full_line(step);
   const std::string page = page_of(dir, metrics);
-  for (const char* field : kFields) EXPECT_TRUE(says(page, std::string("<td>") + field + "</td>")) << field;
+  for (const MetricInfo& metric : metric_list())
+    EXPECT_TRUE(says(page, concat("<td>", metric.name, "</td>"))) << metric.name;
   // 28 fields and one of the evaluation: a curve each (z0 has two), in 11 + 7 + 1 charts
   EXPECT_EQ(occurrences(page, "data-name="), 30);
   EXPECT_EQ(occurrences(page, "<svg class=\"chart lines\""), 19);

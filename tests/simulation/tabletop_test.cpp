@@ -9,10 +9,8 @@
 #include <cmath>
 #include <fstream>
 #include <limits>
-#include <memory>
 #include <string>
 #include <thread>
-#include <tuple>
 #include <vector>
 
 #include "apo/base/error.h"

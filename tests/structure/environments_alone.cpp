@@ -1,6 +1,5 @@
 // An environment of one's own with what the room of environments needs and nothing else; tests/CMakeLists.txt
-// sees that no
-// HDF5 is in the program.
+// sees that no HDF5 is in the program.
 #include <memory>
 
 #include "apo/environments/environment.h"

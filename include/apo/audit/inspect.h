@@ -1,7 +1,6 @@
 // What `apo-data` tells about recorded data, and the labels that it computes.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <iosfwd>
 #include <string>

@@ -1,6 +1,7 @@
 // Batches read, prepared and augmented ahead of the training loop.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <vector>

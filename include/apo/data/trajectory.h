@@ -6,7 +6,6 @@
 // Everything but the pictures is in memory; pictures are read one step at a time.
 #pragma once
 
-#include <compare>
 #include <cstdint>
 #include <filesystem>
 #include <map>

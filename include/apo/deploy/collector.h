@@ -3,17 +3,15 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <optional>
 #include <span>
-#include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 #include "apo/deploy/intervention.h"
 #include "apo/environments/environment.h"
 #include "apo/models/policy.h"
+#include "apo/results/collection.h"
 
 namespace apo::config {
 class Visitor;
@@ -40,30 +38,7 @@ struct CollectOptions {
   void visit(config::Visitor& v);
 };
 
-/// What a collection did. With ExistingFile::append it covers the whole file.
-struct CollectionSummary {
-  int64_t episodes = 0;  ///< played
-  int64_t recorded = 0;  ///< kept in the file
-  int64_t take_overs = 0;
-  std::map<std::string, int64_t> take_overs_by_reason;
-  int64_t hand_backs = 0;
-  int64_t corrected = 0;  ///< episodes with a take-over that succeeded
-  int64_t alone = 0;      ///< successes without a take-over
-  int64_t lost = 0;       ///< episodes that did not succeed
-  std::map<std::string, int64_t> outcomes;
-  std::map<std::string, int64_t> steps;  ///< recorded, by source: "expert", "policy", "intervention"
-  double seconds = 0;
-  int64_t num_clamped_tokens = 0;  ///< tokens that the policy decoded and that were no action tokens
-  /// Why the human took over, for each episode played, in their order; shorter where an older file does not
-  /// say.
-  std::vector<std::vector<std::string>> take_overs_by_episode;
-
-  /// One object with these names.
-  std::string json() const;
-  static CollectionSummary from_json(const std::string& json, const std::string& where);
-  /// A few lines for people.
-  std::string text() const;
-};
+using results::CollectionSummary;
 
 /// Deploys `policy` in `environment` until `take_overs` or `episodes` is reached, and records every step to
 /// `output` (data::TrajectoryWriter: each finished episode is readable whatever happens to the process). The

@@ -9,15 +9,14 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <string>
 #include <vector>
 
-#include "apo/base/proportions.h"
 #include "apo/data/dataset.h"
 #include "apo/deploy/intervention.h"
 #include "apo/environments/environment.h"
 #include "apo/models/policy.h"
+#include "apo/results/evaluation.h"
 
 namespace apo::config {
 class Visitor;
@@ -42,52 +41,9 @@ struct EvalOptions {
   void visit(config::Visitor& v);
 };
 
-struct Trial {
-  int64_t trial = 0;
-  uint64_t seed = 0;
-  bool success = false;
-  bool unaided = false;  ///< success without having been where a human would have stepped in
-  std::string outcome;
-  int64_t steps = 0;
-  environments::Facts facts;
-};
-
-struct DisruptedResult;
-
-struct EvalResult {
-  Rate success, unaided;
-  std::map<std::string, int64_t> outcomes;      ///< by kind
-  std::map<std::string, Rate> success_by_fact;  ///< "layout=swapped" -> success among those trials
-  double mean_steps = 0;                        ///< of the successes; 0 if there are none
-  int64_t steps = 0;                            ///< of all trials
-  /// decoded tokens that were no action tokens and counted as the nearest
-  int64_t num_clamped_tokens = 0;
-  double seconds = 0, steps_per_second = 0;
-  std::string policy_hash;
-  /// its config as text, of a result that was read; older files do not say
-  std::string environment;
-  std::vector<Trial> trials;                  ///< in trial order
-  std::map<int64_t, std::string> animations;  ///< trial -> WebP file content
-  /// the same trials, disrupted; what stands above is then undisrupted
-  std::vector<DisruptedResult> disruptions;
-
-  std::vector<bool> successes() const;  ///< by trial
-  /// One object with these names (without the animations' content).
-  std::string json() const;
-  static EvalResult from_json(const std::string& json, const std::string& where);
-  /// A few lines for people, with a table of the disruptions.
-  std::string text() const;
-  /// The table as Markdown; "" without disruptions.
-  std::string disruption_markdown() const;
-};
-
-/// The trials with one disruption in every episode.
-struct DisruptedResult {
-  std::string disruption;
-  EvalResult result;
-  /// success of the disrupted (first) and undisrupted (second) trials of the same seeds
-  PairedTest against_none;
-};
+using results::DisruptedResult;
+using results::EvalResult;
+using results::Trial;
 
 /// Runs the trials. What happens in a trial depends on its seed and the policy's actions alone, not on
 /// `parallel` or `threads`, at any temperature (a network may round differently in batches of different

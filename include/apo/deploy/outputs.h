@@ -3,6 +3,8 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
+#include <utility>
 
 #include "apo/base/error.h"
 #include "apo/deploy/collector.h"

@@ -14,13 +14,13 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "apo/base/logits.h"
 #include "apo/base/types.h"
 #include "apo/config/gripper.h"
 #include "apo/models/lora.h"
+#include "apo/models/named_tensors.h"
 #include "apo/tokenizers/action_codec.h"
 #include "apo/tokenizers/normalizer.h"
 
@@ -79,9 +79,6 @@ struct PolicyParts {
   config::GripperOptions gripper = {};
   at::Device device = at::kCPU;
 };
-
-/// A named parameter, in the order and with the names of the checkpoint.
-using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
 /// Implementations say the six pure things below (and, where they have them, `prepare` and
 /// `activation_bytes`); coding, normalising, adapter slots and modes come from here.

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "apo/models/policy.h"
+#include "apo/models/named_tensors.h"
 
 namespace apo::models {
 

@@ -92,6 +92,8 @@ struct ObjectiveOptions {
   bool needs_reference() const { return !imitates() || hold() > 0; }
   /// True for the objectives whose samples are labelled one by one; `z0` and `credit` are theirs.
   bool uses_z0() const { return type == ObjectiveType::apo || type == ObjectiveType::kto; }
+  /// True where z0 is estimated from the batch: it is then a sum over its statistics.
+  bool estimates_z0() const { return uses_z0() && z0 != Z0Estimator::none; }
   /// True for the objectives that compare pairs: `Batch::pair` is theirs.
   bool needs_pairs() const { return type == ObjectiveType::dpo || type == ObjectiveType::tpo; }
   /// True when the trainer must supply `mismatched_tokens` and, for "mismatched", their logits.

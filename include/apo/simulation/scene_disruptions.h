@@ -4,7 +4,6 @@
 // random stream of its own, so that switching one on changes nothing about the others or about the layout.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <span>
 #include <string>

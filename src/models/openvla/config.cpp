@@ -12,8 +12,8 @@
 #include "apo/models/options.h"
 #include "apo/models/policy.h"
 #include "apo/models/safetensors.h"
+#include "base/json.h"
 #include "models/checkpoints/companions.h"
-#include "models/checkpoints/json_file.h"
 
 namespace apo::models {
 namespace {
@@ -70,7 +70,7 @@ VisionTowerShape read_tower(const SafetensorsReader& weights, const std::string&
 // A member of text_config, or transformers' default where it is left out.
 template <class T>
 T text_field(const JsonFile& config, const char* key, T fallback, const char* expected) {
-  const json& text = config.raw("text_config");
+  const json& text = config["text_config"].raw();
   if (text.is_null() || !text.contains(key) || text.at(key).is_null()) return fallback;
   const json& value = text.at(key);
   APO_CHECK(
@@ -82,13 +82,13 @@ T text_field(const JsonFile& config, const char* key, T fallback, const char* ex
 }
 
 double rope_theta(const JsonFile& config) {
-  const json& text = config.raw("text_config");
+  const json& text = config["text_config"].raw();
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
     if (text.is_null() || !text.contains(key) || text.at(key).is_null()) continue;
     const json& rope = text.at(key);
     const char* type = rope.contains("rope_type") ? "rope_type" : "type";
     if (!rope.is_object() || (rope.contains(type) && rope.at(type) != "default"))
-      config.fail(concat("text_config.", key), "plain rotary positions");
+      config[concat("text_config.", key)].fail("plain rotary positions");
     if (!rope.contains("rope_theta")) continue;
     APO_CHECK(DataError, rope.at("rope_theta").is_number() && rope.at("rope_theta").get<double>() > 0,
               config.path().string(), ": text_config.", key, ".rope_theta: expected a number > 0, found ",
@@ -99,8 +99,8 @@ double rope_theta(const JsonFile& config) {
 }
 
 void read_llama(const JsonFile& config, const SafetensorsReader& weights, LlamaShape& llama) {
-  const json& text = config.raw("text_config");
-  if (!text.is_null() && !text.is_object()) config.fail("text_config", "an object");
+  const json& text = config["text_config"].raw();
+  if (!text.is_null() && !text.is_object()) config["text_config"].fail("an object");
   for (const auto& [key, only] :
        {std::pair("hidden_act", json("silu")), std::pair("attention_bias", json(false)),
         std::pair("mlp_bias", json(false)), std::pair("tie_word_embeddings", json(false))})
@@ -129,10 +129,10 @@ void read_llama(const JsonFile& config, const SafetensorsReader& weights, LlamaS
 std::array<double, 3> three_numbers(const JsonFile& file, const std::string& key, const json& value,
                                     bool positive) {
   std::array<double, 3> numbers{};
-  if (!value.is_array() || value.size() != 3) file.fail(key, "three numbers a tower");
+  if (!value.is_array() || value.size() != 3) file[key].fail("three numbers a tower");
   for (size_t i = 0; i < 3; ++i) {
     if (!value[i].is_number() || (positive && !(value[i].get<double>() > 0)))
-      file.fail(key, "three numbers a tower");
+      file[key].fail("three numbers a tower");
     numbers[i] = value[i].get<double>();
   }
   return numbers;
@@ -142,21 +142,21 @@ std::array<double, 3> three_numbers(const JsonFile& file, const std::string& key
 // counts before means and stds.
 std::array<PictureNormalization, 2> read_normalization(const JsonFile& file) {
   std::array<PictureNormalization, 2> towers;
-  const bool exact = file.has("tvf_normalize_params");
+  const bool exact = file["tvf_normalize_params"].present();
   for (size_t i = 0; i < 2; ++i) {
     json mean, deviation;
     if (exact) {
-      const json& all = file.raw("tvf_normalize_params");
+      const json& all = file["tvf_normalize_params"].raw();
       if (!all.is_array() || all.size() != 2 || !all[i].is_object() || !all[i].contains("mean") ||
           !all[i].contains("std"))
-        file.fail("tvf_normalize_params", "mean and std of two towers");
+        file["tvf_normalize_params"].fail("mean and std of two towers");
       mean = all[i].at("mean");
       deviation = all[i].at("std");
     } else {
       for (const char* key : {"means", "stds"})
-        if (!file.raw(key).is_array() || file.raw(key).size() != 2) file.fail(key, "a list for two towers");
-      mean = file.raw("means")[i];
-      deviation = file.raw("stds")[i];
+        file[key].expect(file[key].raw().is_array() && file[key].raw().size() == 2, "a list for two towers");
+      mean = file["means"].raw()[i];
+      deviation = file["stds"].raw()[i];
     }
     towers[i].mean = three_numbers(file, exact ? "tvf_normalize_params" : "means", mean, false);
     towers[i].std = three_numbers(file, exact ? "tvf_normalize_params" : "stds", deviation, true);
@@ -170,11 +170,11 @@ void check_image_sizes(const JsonFile& config, const OpenVlaShape& shape, const 
       shape.dino.image_size == shape.siglip.image_size && shape.dino.patches() == shape.siglip.patches(),
       weights.string(), ": the towers see pictures of ", shape.dino.image_size, " and ",
       shape.siglip.image_size, " pixels; expected the same size and patches");
-  const json& sizes = config.raw("image_sizes");
+  const json& sizes = config["image_sizes"].raw();
   if (sizes.is_null()) return;
   for (const json& size : sizes)
     if (!size.is_number_integer() || size.get<int64_t>() != shape.dino.image_size)
-      config.fail("image_sizes", concat(shape.dino.image_size, " for each tower, as the weights have"));
+      config["image_sizes"].fail(concat(shape.dino.image_size, " for each tower, as the weights have"));
 }
 
 struct StatisticsSource {
@@ -185,7 +185,7 @@ struct StatisticsSource {
 // openpi's norm_stats.json: of what its own transforms make of the actions (differences to the state, padded
 // to the model's width), with no mask of what is normalised.
 void refuse_openpi(const JsonFile& file) {
-  const json& inner = file.raw("norm_stats");
+  const json& inner = file["norm_stats"].raw();
   const json nothing = json::object();
   const json& all = inner.is_object() ? inner : nothing;
   if (all.contains("actions") || all.contains("state"))
@@ -210,11 +210,9 @@ StatisticsSource find_statistics(const JsonFile& config, const fs::path& directo
     if (!fs::exists(path, ignored) && path != fs::path(options.statistics)) continue;
     const JsonFile file(path);
     refuse_openpi(file);
-    json entries = json::object();
-    for (const std::string& key : file.keys()) entries[key] = file.raw(key);
-    return {std::move(entries), path.string()};
+    return {file.root().raw(), path.string()};
   }
-  const json& entries = config.raw("norm_stats");
+  const json& entries = config["norm_stats"].raw();
   std::error_code ignored;
   APO_CHECK(DataError, entries.is_object() && !entries.empty(), directory.string(),
             ": expected action statistics in dataset_statistics.json or config.json (norm_stats), found ",
@@ -272,22 +270,21 @@ OpenVlaShape read_openvla_shape(const SafetensorsReader& weights) {
 OpenVlaConfig OpenVlaConfig::read(const fs::path& directory, const SafetensorsReader& weights,
                                   const PolicyOptions& options, const fs::path& adapter) {
   const JsonFile file(directory / "config.json");
-  if (!file.boolean("use_fused_vision_backbone", true))
-    file.fail("use_fused_vision_backbone", "true (DINOv2 and SigLIP)");
+  if (!file["use_fused_vision_backbone"].get_or(true))
+    file["use_fused_vision_backbone"].fail("true (DINOv2 and SigLIP)");
   OpenVlaConfig config;
   config.shape = read_openvla_shape(weights);
   read_llama(file, weights, config.shape.llama);
   check_image_sizes(file, config.shape, weights.path());
-  config.action_bins = file.has("n_action_bins") ? file.integer("n_action_bins", 2, 1 << 20) : 256;
+  config.action_bins = file["n_action_bins"].present() ? file["n_action_bins"].integer(2, 1 << 20) : 256;
   const int64_t padding =
-      file.has("pad_to_multiple_of") ? file.integer("pad_to_multiple_of", 0, 1 << 20) : 64;
+      file["pad_to_multiple_of"].present() ? file["pad_to_multiple_of"].integer(0, 1 << 20) : 64;
   config.action_vocabulary = config.shape.llama.vocabulary - padding;
   if (config.action_vocabulary < config.action_bins)
-    file.fail("pad_to_multiple_of",
-              concat("room for ", config.action_bins, " action tokens in a vocabulary of ",
-                     config.shape.llama.vocabulary));
-  const std::string strategy =
-      file.has("image_resize_strategy") ? file.text("image_resize_strategy") : "resize-naive";
+    file["pad_to_multiple_of"].fail(concat("room for ", config.action_bins,
+                                           " action tokens in a vocabulary of ",
+                                           config.shape.llama.vocabulary));
+  const std::string strategy = file["image_resize_strategy"].get_or<std::string>("resize-naive");
   config.resize = pictures::resize_strategy_from(
       strategy, (directory / "config.json").string() + ": image_resize_strategy");
   config.normalization = read_normalization(JsonFile(directory / "preprocessor_config.json"));

@@ -3,7 +3,6 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/types.h>
 
-#include <cmath>
 #include <tuple>
 
 #include "apo/base/error.h"

@@ -8,7 +8,7 @@
 #include "apo/config/options.h"
 #include "apo/models/description.h"
 #include "apo/models/safetensors.h"
-#include "models/checkpoints/json_file.h"
+#include "base/json.h"
 #include "models/small/policy.h"
 
 namespace apo::models {
@@ -46,7 +46,8 @@ Preprocessing load_preprocessing(const PolicyOptions& options, const std::filesy
 PolicyDescription SmallPolicy::describe(const PolicyOptions& options,
                                         const std::filesystem::path& directory) {
   const std::filesystem::path path = directory / "config.json";
-  const Vocabulary vocabulary(JsonFile(path).texts("vocabulary"), path.string() + ": vocabulary");
+  const Vocabulary vocabulary(JsonFile{path}["vocabulary"].get<std::vector<std::string>>(),
+                              path.string() + ": vocabulary");
   const Preprocessing preprocessing = load_preprocessing(options, directory);
   return {.statistics = preprocessing.statistics,
           .cameras = preprocessing.cameras,
@@ -92,21 +93,21 @@ std::unique_ptr<SmallPolicy> SmallPolicy::load(const PolicyOptions& options,
                                                const std::filesystem::path& directory, at::Device device) {
   const std::filesystem::path path = directory / "config.json";
   const JsonFile json(path);
-  Vocabulary vocabulary(json.texts("vocabulary"), path.string() + ": vocabulary");
+  Vocabulary vocabulary(json["vocabulary"].get<std::vector<std::string>>(), path.string() + ": vocabulary");
   SmallShape shape;
-  shape.cameras = json.integer("cameras", 1, 64);
-  shape.image_size = json.integer("image_size", 16, 4096);
-  if (shape.image_size % 16 != 0) json.fail("image_size", "a multiple of 16");
-  shape.channels = json.integer("channels", 1, 4096);
-  shape.width = json.integer("width", 2, 65536);
-  shape.layers = json.integer("layers", 1, 1024);
-  shape.heads = json.integer("heads", 1, shape.width);
-  if (shape.width % shape.heads != 0 || shape.width % 2 != 0) json.fail("width", "an even multiple of heads");
+  shape.cameras = json["cameras"].integer(1, 64);
+  shape.image_size = json["image_size"].integer(16, 4096);
+  if (shape.image_size % 16 != 0) json["image_size"].fail("a multiple of 16");
+  shape.channels = json["channels"].integer(1, 4096);
+  shape.width = json["width"].integer(2, 65536);
+  shape.layers = json["layers"].integer(1, 1024);
+  shape.heads = json["heads"].integer(1, shape.width);
+  if (shape.width % shape.heads != 0 || shape.width % 2 != 0) json["width"].fail("an even multiple of heads");
   shape.vocabulary = vocabulary.size();
-  shape.prompt_length = json.integer("prompt_length", 1, 65536);
-  shape.state_size = json.integer("state_size", 0, 65536);
-  shape.action_size = json.integer("action_size", 1, 4096);
-  shape.action_bins = json.integer("action_bins", 2, 1 << 20);
+  shape.prompt_length = json["prompt_length"].integer(1, 65536);
+  shape.state_size = json["state_size"].integer(0, 65536);
+  shape.action_size = json["action_size"].integer(1, 4096);
+  shape.action_bins = json["action_bins"].integer(2, 1 << 20);
 
   Preprocessing preprocessing = load_preprocessing(options, directory);
   const auto agree = [&](const char* what, int64_t in_config, int64_t in_preprocessing) {

@@ -4,8 +4,8 @@
 
 #include "apo/base/error.h"
 #include "apo/models/safetensors.h"
+#include "base/json.h"
 #include "models/adapters/copy.h"
-#include "models/checkpoints/json_file.h"
 
 namespace apo::models {
 

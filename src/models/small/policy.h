@@ -5,7 +5,6 @@
 #include <filesystem>
 #include <memory>
 #include <span>
-#include <vector>
 
 #include "apo/models/policy.h"
 #include "apo/models/registry.h"

@@ -122,23 +122,23 @@ __global__ void __launch_bounds__(kThreads) kl_of_rows(const KlJob job) {
 }
 
 // Launches `kernel` for the job's element type, one block a row.
-#define APO_LAUNCH(kernel, rows, job, stream)                \
-  do {                                                       \
-    const auto blocks = static_cast<unsigned>((rows).count); \
-    if (blocks == 0) return nullptr;                         \
-    const auto on = static_cast<cudaStream_t>(stream);       \
-    switch ((rows).element) {                                \
-      case Element::float32:                                 \
-        kernel<float><<<blocks, kThreads, 0, on>>>(job);     \
-        break;                                               \
-      case Element::float64:                                 \
-        kernel<double><<<blocks, kThreads, 0, on>>>(job);    \
-        break;                                               \
-      case Element::bfloat16:                                \
-        kernel<Bfloat16><<<blocks, kThreads, 0, on>>>(job);  \
-        break;                                               \
-    }                                                        \
-    const cudaError_t error = cudaGetLastError();            \
+#define APO_LAUNCH(kernel, rows, job, stream)                          \
+  do {                                                                 \
+    const auto blocks = static_cast<unsigned>((rows).count);           \
+    if (blocks == 0) return nullptr;                                   \
+    const auto on = static_cast<cudaStream_t>(stream);                 \
+    switch ((rows).element) {                                          \
+      case Element::float32:                                           \
+        kernel<float><<<blocks, kThreads, 0, on>>>(job);               \
+        break;                                                         \
+      case Element::float64:                                           \
+        kernel<double><<<blocks, kThreads, 0, on>>>(job);              \
+        break;                                                         \
+      case Element::bfloat16:                                          \
+        kernel<Bfloat16><<<blocks, kThreads, 0, on>>>(job);            \
+        break;                                                         \
+    }                                                                  \
+    const cudaError_t error = cudaGetLastError();                      \
     return error == cudaSuccess ? nullptr : cudaGetErrorString(error); \
   } while (false)
 

@@ -1,4 +1,4 @@
-#include "deploy/recording.h"
+#include "deploy/existing_recording.h"
 
 #include <system_error>
 

@@ -1,4 +1,4 @@
-#include "report/panels.h"
+#include "report/training_charts.h"
 
 #include <algorithm>
 #include <cmath>
@@ -238,7 +238,7 @@ std::string running_charts(const Metrics& metrics) { return draw_panels(running_
 
 std::string evaluation_charts(const Metrics& metrics) {
   LineChart shares;
-  shares.title = "Evaluation";
+  shares.title = "EvaluationSummary";
   shares.y = {.label = "share of trials", .from_zero = true};
   std::string out, others;
   int hue = 0;

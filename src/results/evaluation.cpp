@@ -1,22 +1,18 @@
-#include "deploy/results.h"
+#include "apo/results/evaluation.h"
 
 #include <algorithm>
+#include <concepts>
 #include <iomanip>
 #include <nlohmann/json.hpp>
 #include <sstream>
-#include <system_error>
 #include <utility>
 
 #include "apo/base/error.h"
-#include "apo/base/files.h"
-#include "apo/base/log.h"
-#include "apo/config/options.h"
-#include "apo/deploy/outputs.h"
 #include "base/json.h"
-#include "base/provenance_json.h"
-#include "deploy/table.h"
+#include "results/paired_json.h"
+#include "results/table.h"
 
-namespace apo::deploy {
+namespace apo::results {
 namespace {
 
 using json = nlohmann::ordered_json;
@@ -59,37 +55,49 @@ void for_each_field(E& result, Field&& field) {
   field("trials", result.trials);
 }
 
-}  // namespace
-}  // namespace apo::deploy
-
-// a Rate is of another room: nlohmann does not find functions for it here
-template <>
-struct nlohmann::adl_serializer<apo::Rate> {
-  static void to_json(nlohmann::ordered_json& object, const apo::Rate& rate) {
-    object = nlohmann::ordered_json::object();
-    apo::deploy::for_each_field(rate, [&](const char* name, const auto& member) { object[name] = member; });
-  }
-  static void from_json(const nlohmann::ordered_json& object, apo::Rate& rate) {
-    apo::deploy::for_each_field(rate,
-                                [&](const char* name, auto& member) { object.at(name).get_to(member); });
-  }
-};
-
-namespace apo::deploy {
+template <class T>
+concept Listed = std::same_as<T, Rate> || std::same_as<T, Trial> || std::same_as<T, EvalResult>;
 
 template <class T>
-requires std::same_as<T, Trial> || std::same_as<T, EvalResult>
-void to_json(json& object, const T& value) {
-  object = json::object();
-  for_each_field(value, [&](const char* name, const auto& member) { object[name] = member; });
-}
-template <class T>
-requires std::same_as<T, Trial> || std::same_as<T, EvalResult>
-void from_json(const json& object, T& value) {
-  for_each_field(value, [&](const char* name, auto& member) { object.at(name).get_to(member); });
+json write(const T& value) {
+  if constexpr (Listed<T>) {
+    json object = json::object();
+    for_each_field(value, [&](const char* name, const auto& member) { object[name] = write(member); });
+    return object;
+  } else if constexpr (std::same_as<T, std::vector<Trial>>) {
+    json list = json::array();
+    for (const Trial& trial : value) list.push_back(write(trial));
+    return list;
+  } else if constexpr (std::same_as<T, std::map<std::string, Rate>>) {
+    json object = json::object();
+    for (const auto& [name, rate] : value) object[name] = write(rate);
+    return object;
+  } else {
+    return value;
+  }
 }
 
-namespace {
+template <class T>
+T read(const OrderedJsonField& field) {
+  if constexpr (Listed<T>) {
+    field.expect(field.present(), "an object");
+    T value;
+    for_each_field(value, [&]<class Member>(const char* name, Member& m) { m = read<Member>(field[name]); });
+    return value;
+  } else if constexpr (std::same_as<T, std::vector<Trial>>) {
+    field.expect(field.present(), "a list");
+    T trials;
+    for (const OrderedJsonField& trial : field.list()) trials.push_back(read<Trial>(trial));
+    return trials;
+  } else if constexpr (std::same_as<T, std::map<std::string, Rate>>) {
+    field.expect(field.present(), "an object");
+    T rates;
+    for (const auto& [name, rate] : field.entries()) rates[name] = read<Rate>(rate);
+    return rates;
+  } else {
+    return field.get<T>();
+  }
+}
 
 // "0.53 [0.46, 0.59]"
 std::string with_interval(const Rate& rate) {
@@ -132,39 +140,21 @@ EvalResult summarize_trials(std::vector<Trial> trials) {
 namespace {
 
 json result_json(const EvalResult& result) {
-  json object = result;
+  json object = write(result);
   object[kClampedTokens] = result.num_clamped_tokens;
   for (const DisruptedResult& disrupted : result.disruptions) {
-    json entry = disrupted.result;
+    json entry = write(disrupted.result);
     entry[kClampedTokens] = disrupted.result.num_clamped_tokens;
-    entry["against_none"] = {{"difference", disrupted.against_none.difference},
-                             {"only_disrupted", disrupted.against_none.only_first},
-                             {"only_none", disrupted.against_none.only_second},
-                             {"pairs", disrupted.against_none.pairs},
-                             {"p", disrupted.against_none.p}};
+    entry["against_none"] = paired_json<results::json>(disrupted.against_none, "disrupted", "none");
     object["disruptions"][disrupted.disruption] = std::move(entry);
   }
   return object;
 }
 
-EvalResult read_result(const json& object) {
-  auto result = object.get<EvalResult>();
-  result.num_clamped_tokens = object.value(kClampedTokens, int64_t{0});
+EvalResult read_result(const OrderedJsonField& object) {
+  auto result = read<EvalResult>(object);
+  result.num_clamped_tokens = object[kClampedTokens].get_or(result.num_clamped_tokens);
   return result;
-}
-
-void read_disruptions(const json& object, EvalResult& result) {
-  if (!object.contains("disruptions")) return;
-  for (const auto& [name, entry] : object["disruptions"].items()) {
-    const json& test = entry.at("against_none");
-    result.disruptions.push_back({.disruption = name,
-                                  .result = read_result(entry),
-                                  .against_none = {.only_first = test.at("only_disrupted").get<int64_t>(),
-                                                   .only_second = test.at("only_none").get<int64_t>(),
-                                                   .pairs = test.at("pairs").get<int64_t>(),
-                                                   .difference = test.at("difference").get<double>(),
-                                                   .p = test.at("p").get<double>()}});
-  }
 }
 
 // The rows of the table of disruptions, the head first.
@@ -209,16 +199,16 @@ std::vector<bool> EvalResult::successes() const {
 }
 
 EvalResult EvalResult::from_json(const std::string& json, const std::string& where) {
-  const auto object = parse_json<deploy::json>(json, where);
-  try {
-    auto result = read_result(object);
-    read_disruptions(object, result);
-    if (const auto config = object.find("config"); config != object.end() && config->is_object())
-      result.environment = config->value("environment", "");
-    return result;
-  } catch (const nlohmann::json::exception& error) {
-    throw DataError(concat(where, ": expected the result of an evaluation: ", error.what()));
-  }
+  const auto parsed = parse_json<results::json>(json, where);
+  const OrderedJsonField root(&parsed, where);
+  EvalResult result = read_result(root);
+  for (const auto& [name, entry] : root["disruptions"].entries())
+    result.disruptions.push_back({.disruption = name,
+                                  .result = read_result(entry),
+                                  .against_none = read_paired(entry["against_none"], "disrupted", "none")});
+  const OrderedJsonField environment = root["config"]["environment"];
+  if (environment.present()) result.environment = environment.get<std::string>();
+  return result;
 }
 
 std::string EvalResult::text() const {
@@ -241,31 +231,4 @@ std::string EvalResult::text() const {
   return out.str();
 }
 
-void write_results(const EvalResult& result, const environments::EnvironmentOptions& environment,
-                   const EvalOptions& options, const std::filesystem::path& directory) {
-  check_results_directory(directory);
-  std::error_code error;
-  if (std::filesystem::exists(directory / "results.json", error))
-    log_warn(directory.string(), ": replaces the results of an earlier evaluation");
-  json object = json::object();
-  object["provenance"] = provenance_json<json>();
-  object["config"] = {{"environment", config::print(environment)}, {"eval", config::print(options)}};
-  object.update(result_json(result));
-  const auto write = [&](const EvalResult& drawn, const std::string& prefix, json& into) {
-    for (const auto& [trial, animation] : drawn.animations) {
-      const std::string name = concat(prefix, "trial-", trial, ".webp");
-      write_file_atomic(directory / name, animation);
-      into["animations"][std::to_string(trial)] = name;
-    }
-  };
-  write(result, "", object);
-  for (const DisruptedResult& disrupted : result.disruptions)
-    write(disrupted.result, disrupted.disruption + "-", object["disruptions"][disrupted.disruption]);
-  if (result.disruptions.empty())
-    std::filesystem::remove(directory / "disruptions.md", error);  // of an earlier evaluation
-  else
-    write_file_atomic(directory / "disruptions.md", result.disruption_markdown());
-  write_file_atomic(directory / "results.json", object.dump(2) + "\n");
-}
-
-}  // namespace apo::deploy
+}  // namespace apo::results

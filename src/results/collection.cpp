@@ -1,18 +1,22 @@
 // CollectionSummary as JSON and as text.
+#include "apo/results/collection.h"
+
 #include <iomanip>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <type_traits>
 
 #include "apo/base/error.h"
-#include "apo/deploy/collector.h"
 #include "base/json.h"
+#include "results/collection_json.h"
 
-namespace apo::deploy {
+namespace apo::results {
 namespace {
 
 // absent from older files
 constexpr const char* kByEpisode = "take_overs_by_episode";
 constexpr const char* kClampedTokens = "num_clamped_tokens";
+constexpr const char* kCount = "a whole number, at least 0";
 
 // Each member with its name, once for both directions.
 template <class Summary, class Field>
@@ -48,9 +52,23 @@ std::string CollectionSummary::json() const {
 
 CollectionSummary CollectionSummary::from_json(const std::string& json, const std::string& where) {
   const auto parsed = parse_json(json, where);
-  const JsonField object(&parsed, where);
+  return read_collection(JsonField(&parsed, where));
+}
+
+CollectionSummary read_collection(const JsonField& object) {
   CollectionSummary summary;
-  for_each_field(summary, [&]<class T>(const char* name, T& value) { value = object[name].get<T>(); });
+  for_each_field(summary, [&]<class T>(const char* name, T& value) {
+    const JsonField field = object[name];
+    if constexpr (std::is_same_v<T, double>) {
+      value = field.get<T>();
+    } else if constexpr (std::is_same_v<T, int64_t>) {
+      field.expect(field.present(), kCount);
+      value = *field.count();
+    } else {
+      field.expect(field.present(), "an object");
+      value = field.counts();
+    }
+  });
   summary.num_clamped_tokens = object[kClampedTokens].get_or(summary.num_clamped_tokens);
   summary.take_overs_by_episode = object[kByEpisode].get_or(summary.take_overs_by_episode);
   return summary;
@@ -71,4 +89,4 @@ std::string CollectionSummary::text() const {
   return out.str();
 }
 
-}  // namespace apo::deploy
+}  // namespace apo::results

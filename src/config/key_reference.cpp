@@ -1,4 +1,4 @@
-#include "apo/config/reference.h"
+#include "apo/config/key_reference.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>

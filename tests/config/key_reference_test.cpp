@@ -1,5 +1,5 @@
 // The two descriptions of the options: JSON schema for editors, Markdown for people.
-#include "apo/config/reference.h"
+#include "apo/config/key_reference.h"
 
 #include <nlohmann/json.hpp>
 

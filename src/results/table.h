@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-namespace apo::deploy {
+namespace apo::results {
 
 using TableRows = std::vector<std::vector<std::string>>;  ///< the head first
 
@@ -17,4 +17,4 @@ std::string fixed(double value, int digits);
 /// A cell that holds no border of a table.
 std::string escaped(const std::string& text);
 
-}  // namespace apo::deploy
+}  // namespace apo::results

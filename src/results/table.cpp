@@ -1,4 +1,4 @@
-#include "deploy/table.h"
+#include "results/table.h"
 
 #include <algorithm>
 #include <iomanip>
@@ -7,7 +7,7 @@
 #include "apo/base/error.h"
 #include "apo/base/text.h"
 
-namespace apo::deploy {
+namespace apo::results {
 
 std::string markdown_table(const TableRows& rows) {
   std::string out;
@@ -49,4 +49,4 @@ std::string escaped(const std::string& text) {
   return out;
 }
 
-}  // namespace apo::deploy
+}  // namespace apo::results
