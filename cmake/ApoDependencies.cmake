@@ -9,6 +9,7 @@ find_package(Eigen3 REQUIRED NO_MODULE)
 find_path(APO_HDF5_INCLUDE hdf5.h PATH_SUFFIXES hdf5/serial REQUIRED)
 find_library(APO_HDF5_LIBRARY NAMES hdf5_serial hdf5 PATH_SUFFIXES hdf5/serial REQUIRED)
 find_path(APO_XXHASH_INCLUDE xxhash.h REQUIRED)
+find_path(APO_MSGPACK_INCLUDE msgpack/v3/parse.hpp REQUIRED)  # of msgpack-cxx
 find_path(APO_SENTENCEPIECE_INCLUDE sentencepiece_processor.h REQUIRED)
 find_library(APO_SENTENCEPIECE_LIBRARY sentencepiece REQUIRED)
 find_library(APO_WEBP_LIBRARY webp REQUIRED)
@@ -23,6 +24,9 @@ if(NOT TARGET apo::hdf5)
     INTERFACE_INCLUDE_DIRECTORIES "${APO_HDF5_INCLUDE}" INTERFACE_LINK_LIBRARIES "${APO_HDF5_LIBRARY}")
   add_library(apo::xxhash INTERFACE IMPORTED)  # its headers are all of it
   set_target_properties(apo::xxhash PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${APO_XXHASH_INCLUDE}")
+  add_library(apo::msgpack INTERFACE IMPORTED)
+  set_target_properties(apo::msgpack PROPERTIES
+    INTERFACE_INCLUDE_DIRECTORIES "${APO_MSGPACK_INCLUDE}" INTERFACE_COMPILE_DEFINITIONS MSGPACK_NO_BOOST)
   add_library(apo::sentencepiece INTERFACE IMPORTED)
   set_target_properties(apo::sentencepiece PROPERTIES
     INTERFACE_INCLUDE_DIRECTORIES "${APO_SENTENCEPIECE_INCLUDE}" INTERFACE_LINK_LIBRARIES "${APO_SENTENCEPIECE_LIBRARY}")

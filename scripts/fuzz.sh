@@ -3,7 +3,7 @@
 #
 #   scripts/fuzz.sh [SECONDS]                  all of them, SECONDS together (default 60), always the same way: for CI
 #   scripts/fuzz.sh --runs N [TARGET...]       N executions each, APO_JOBS (default 2) processes at a time;
-#                                              TARGET: config, episode, json, safetensors, tokenizer
+#                                              TARGET: config, episode, json, safetensors, tokenizer, wire
 #   scripts/fuzz.sh --flips N [FROM]           N copies of each of 26 whole files, with one byte changed: recordings (ours,
 #                                              and every layout that is read), each file of a checkpoint, weights, a
 #                                              config, a loop's state, results, manifests; the changes
@@ -16,7 +16,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case "${1:-}" in -h | --help) sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
-targets=(config episode json safetensors tokenizer)
+targets=(config episode json safetensors tokenizer wire)
 runs=0 seconds=0
 if [ "${1:-}" = --flips ]; then
   export APO_FLIPS="$2" APO_FLIPS_FROM="${3:-0}"

@@ -34,7 +34,7 @@ say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
 
 packages=(build-essential cmake ninja-build ccache mold git ca-certificates python3 python3-venv
   libhdf5-dev libyaml-cpp-dev libcli11-dev libeigen3-dev libspdlog-dev nlohmann-json3-dev
-  libsentencepiece-dev libwebp-dev libturbojpeg0-dev libpng-dev libxxhash-dev libosmesa6 libgtest-dev libgmock-dev libbenchmark-dev)
+  libsentencepiece-dev libwebp-dev libturbojpeg0-dev libpng-dev libxxhash-dev libmsgpack-cxx-dev libosmesa6 libgtest-dev libgmock-dev libbenchmark-dev)
 if ((with_browser)) && ! command -v chromium >/dev/null; then
   if grep -q '^ID=debian' /etc/os-release; then
     packages+=(chromium fonts-dejavu-core)

@@ -3,6 +3,7 @@
 
 Needs: pip install numpy
 """
+import base64
 import json
 import pathlib
 import struct
@@ -70,11 +71,26 @@ def episodes():
         write(f"episode/{name}_departing", bytes([layout]) + (rng.integers(0, 256, 600) * departs).astype("u1").tobytes())
 
 
+def messages():
+    """Bytes of tests/fuzz/wire_fuzz.cpp: the encoding first, then the message."""
+    goldens = json.loads((ROOT / "tests/wire/goldens/wire.json").read_text())
+    for group in ("msgpack", "lenient msgpack"):
+        for name, text in goldens[group].items():
+            write(f"wire/msgpack_{name.replace(' ', '_')}", b"\0" + base64.b64decode(text))
+    for group in ("json", "lenient json"):
+        for name, text in goldens[group].items():
+            write(f"wire/json_{name.replace(' ', '_')}", "\1" + text)
+    write("wire/json_encoded", "\1" + json.dumps({"encoded": goldens["python"]["action"]}))
+    write("wire/msgpack_nested", b"\x90\1")
+    write("wire/json_nested", b"\x91" + b"1")
+
+
 def main():
     weights()
     texts()
     configs()
     episodes()
+    messages()
 
 
 if __name__ == "__main__":
