@@ -2,13 +2,13 @@
 
 import {Link} from './link.js';
 import {Steering} from './steering.js';
-import {Bars, Cameras, draw_curves, draw_strip, element, label_name, runs_of, set_text, source_name} from './drawing.js';
+import {Bars, Cameras, draw_curves, draw_strip, element, label_name, runs_of, set_text, signed_text, source_name} from './drawing.js';
 
 const contract = JSON.parse(document.getElementById('console-contract').textContent);
 const {keys} = contract;
 const can = {reset: true, refine: true, instruction: true, replay: true, ...contract.can};
 const gripper_open = contract.gripper_open ?? -1, gripper_closed = contract.gripper_closed ?? 1;
-const names = contract.action_names ?? Array.from({length: contract.action_size}, (_, index) => String(index));
+const axis_names = contract.action_names ?? Array.from({length: contract.action_size}, (_, index) => String(index));
 const $ = id => document.getElementById(id);
 const page = document.body;
 const show = page.dataset;
@@ -96,6 +96,15 @@ function notice(level, text) {
   $('notices').append(line);
   while ($('notices').children.length > 4) $('notices').firstChild.remove();
   setTimeout(() => line.remove(), level === 'info' ? 6000 : 15000);
+}
+
+// ---- keys, named
+
+let layout = null;  // this keyboard's letters, where the browser tells
+const kKeyNames = {Space: 'Space', Enter: 'Enter', Escape: 'Esc', ArrowUp: '↑', ArrowDown: '↓', ArrowLeft: '←', ArrowRight: '→', Minus: '-', Equal: '=',
+  BracketLeft: '[', BracketRight: ']', Comma: ',', Period: '.', Slash: '/', Semicolon: ';', Backspace: '⌫', ShiftLeft: 'Shift'};
+function key_text(code) {
+  return kKeyNames[code] ?? (layout?.get(code)?.toUpperCase() || code.replace(/^(Key|Digit)/, '').replace(/^Numpad/, 'Num '));
 }
 
 // ---- hands
@@ -260,13 +269,13 @@ function key_mark(code) {
 function edge(side, axis, sign) {
   const signed = axis.sign * sign;
   const code = keys[(signed > 0 ? '+' : '-') + axis.index];
-  return element('span', {class: 'edge ' + side}, element('span', {}, names[axis.index] + (signed > 0 ? '+' : '−')), ...(code ? [key_mark(code)] : []));
+  return element('span', {class: 'edge ' + side}, element('span', {}, axis_names[axis.index] + (signed > 0 ? '+' : '−')), ...(code ? [key_mark(code)] : []));
 }
 
 function make_pad(right, up) {
   const knob = element('span', {class: 'knob'});
   const pad = element('div', {class: right ? 'pad' : 'pad lever', role: 'img', 'data-testid': right ? `pad-${right.index}-${up.index}` : `lever-${up.index}`,
-      'aria-label': `Pad for ${right ? names[right.index] + ' and ' : ''}${names[up.index]}`}, edge('top', up, 1), edge('bottom', up, -1));
+      'aria-label': `Pad for ${right ? axis_names[right.index] + ' and ' : ''}${axis_names[up.index]}`}, edge('top', up, 1), edge('bottom', up, -1));
   if (right) pad.append(edge('left', right, -1), edge('right', right, 1));
   pad.append(knob);
   let pointer = null, hold = null;
@@ -370,7 +379,7 @@ const cameras = new Cameras($('cameras'), name => 'camera-' + name);
 for (const name of contract.cameras ?? []) cameras.view(name);
 const policy_bars = new Bars($('policy-action'), contract.action_size);
 const human_bars = new Bars($('human-action'), contract.action_size);
-$('action-names').append(...names.map(name => element('span', {}, name)));
+$('action-names').append(...axis_names.map(name => element('span', {}, name)));
 
 // This episode so far: who acted in each step, and which steps take-overs made undesirable.
 let course = {episode: '', sources: '', windows: []};
@@ -484,7 +493,7 @@ function tick() {
     clock.classList.toggle('late', is_running() && state.mode !== 'paused' && seconds > Math.max(1, 5 / contract.control_hz));
   }
   cameras.tell_age(link.clockMs === null ? null : Date.now() + link.clockMs);
-  set_text($('connection-text'), show.connection === 'open' ? (link.latencyMs === null ? 'Connected' : `${Math.max(1, Math.round(link.latencyMs))} ms`) : 'Not connected');
+  set_text($('connection-text'), show.connection === 'open' ? (link.latencyMs === null ? 'Connected' : `Live, ${Math.max(1, Math.round(link.latencyMs))} ms`) : 'Not connected');
 }
 setInterval(tick, 100);
 
@@ -586,7 +595,7 @@ function episode_row(episode, longest) {
   draw_strip(strip, episode.sources, episode.labels ?? '', {length: longest});
   const row = element('button', {type: 'button', 'data-testid': 'episode-row', 'data-episode': episode.name,
       'data-success': episode.success === true ? 1 : episode.success === false ? 0 : ''},
-      element('span', {class: 'mark'}, episode.success === true ? '✓' : episode.success === false ? '✗' : '–'),
+      element('span', {class: 'verdict'}, episode.success === true ? '✓' : episode.success === false ? '✗' : '–'),
       element('span', {class: 'name'}, episode.name), strip,
       element('span', {class: 'facts'}, element('span', {}, `${success_text(episode.success)}${episode.outcome && episode.outcome !== success_text(episode.success) ? ', ' + episode.outcome : ''}`),
               element('span', {class: 'soft'}, `${episode.steps} steps, ${take_overs === 0 ? 'no take-over' : take_overs === 1 ? '1 take-over' : take_overs + ' take-overs'}`)));
@@ -660,8 +669,8 @@ function replay_arrived(message) {
   $('replay').dataset.step = message.step;
   if (replay.wanted === null) $('replay-step').value = message.step;
   show_replay_strip();
-  const numbers = (message.action ?? []).map((value, index) => `${names[index]} ${value < 0 ? '−' : ''}${Math.abs(value).toFixed(2)}`).join('  ');
-  set_text($('replay-text'), `${source_name(message.source)}, ${label_name(message.label)}. ${numbers}`);
+  $('replay-text').replaceChildren(element('b', {}, `${source_name(message.source)}, ${label_name(message.label)}`),
+      ...(message.action ?? []).map((value, index) => element('span', {}, `${axis_names[index]} ${signed_text(value)}`)));
   if (replay.wanted === null) return;
   const wanted = replay.wanted;
   replay.wanted = null;
@@ -711,13 +720,6 @@ function show_refine() {
 
 // ---- keys, told
 
-let layout = null;  // this keyboard's letters, where the browser tells
-const kKeyNames = {Space: 'Space', Enter: 'Enter', Escape: 'Esc', ArrowUp: '↑', ArrowDown: '↓', ArrowLeft: '←', ArrowRight: '→', Minus: '-', Equal: '=',
-  BracketLeft: '[', BracketRight: ']', Comma: ',', Period: '.', Slash: '/', Semicolon: ';', Backspace: '⌫', ShiftLeft: 'Shift'};
-function key_text(code) {
-  return kKeyNames[code] ?? (layout?.get(code)?.toUpperCase() || code.replace(/^(Key|Digit)/, '').replace(/^Numpad/, 'Num '));
-}
-
 function show_keys() {
   for (const mark of document.querySelectorAll('kbd[data-code]')) set_text(mark, key_text(mark.dataset.code));
   for (const button of document.querySelectorAll('[data-does]')) {
@@ -744,8 +746,8 @@ for (const [what, said] of Object.entries(kSaid))
   if (keys[what] || kPadNames[what]) help_row(said, [keys[what]], kPadNames[what]);
 const kSticks = [['left stick, left and right', 'left stick, up and down', 'triggers'], ['right stick, left and right', 'right stick, up and down', 'shoulders']];
 steering.groups.forEach((group, i) => {
-  const axes = [group.pad?.right, group.pad?.up, group.lever];
-  axes.forEach((axis, at) => { if (axis) help_row(names[axis.index] + ' − and +', [keys['-' + axis.index], keys['+' + axis.index]], kSticks[i]?.[at]); });
+  const axes = [group.pad?.right, group.pad?.up, group.lever].map((axis, at) => ({...axis, at})).filter(axis => axis.index !== undefined);
+  axes.sort((a, b) => a.index - b.index).forEach(axis => help_row(axis_names[axis.index] + ' − and +', [keys['-' + axis.index], keys['+' + axis.index]], kSticks[i]?.[axis.at]));
 });
 $('help-open').onclick = () => answer_of($('help'));
 for (const what of ['refine', 'reset']) document.querySelector(`[data-does=${what}]`).hidden = !can[what];

@@ -81,6 +81,10 @@ export function set_text(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+export function signed_text(value) {
+  return (value <= -0.005 ? '−' : '') + Math.abs(value).toFixed(2);
+}
+
 /// One bar a dimension, from the middle; values within [-1, 1].
 export class Bars {
   constructor(parent, size) {
@@ -101,7 +105,7 @@ export class Bars {
       const clamped = Math.max(-1, Math.min(1, value ?? 0));
       row.fill.style.setProperty('--from', Math.min(0, clamped));
       row.fill.style.setProperty('--size', Math.abs(clamped));
-      row.number.textContent = value === null ? '–' : (value < 0 ? '−' : '') + Math.abs(value).toFixed(2);
+      row.number.textContent = value === null ? '–' : signed_text(value);
     });
   }
 }
@@ -166,7 +170,7 @@ export function draw_curves(parent, curves) {
     const place = ([x, y]) => `${((x - left) / (right - left) * kWidth).toFixed(1)},${
         (flat ? kHeight / 2 : kHeight - (y - low) / (high - low) * kHeight).toFixed(1)}`;
     const svg = svg_element('svg', {viewBox: `-4 -4 ${kWidth + 8} ${kHeight + 8}`, role: 'img', 'data-name': name, class: 'curve ' + (kTone[name] ?? '')});
-    const title = name.replaceAll('_', ' '), last = ys.at(-1);
+    const title = name.replace('action_l1', 'action error').replaceAll('_', ' '), last = ys.at(-1);
     svg.setAttribute('aria-label', `${title}: from ${short(ys[0])} at step ${left} to ${short(last)} at step ${xs.at(-1)}`);
     if (low < 0 && high > 0) {
       const zero = kHeight + low / (high - low) * kHeight;
