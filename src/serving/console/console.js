@@ -61,8 +61,10 @@ const link = new Link({
   },
   message(message) { answers[message.type]?.(message); },
   picture(header, blob) {
-    if (header.kind === 'camera') cameras.show(header, blob);
-    else if (header.episode === replay.episode) replay_cameras.show(header, blob);
+    if (header.kind === 'camera') {
+      cameras.show(header, blob);
+      link.send({type: 'shown', camera: header.camera, captured_ms: header.captured_ms});  // so that no backlog grows
+    } else if (header.episode === replay.episode) replay_cameras.show(header, blob);
   },
 }, token);
 
@@ -123,7 +125,8 @@ function check_hands() {
   const active = is_mine() && state.mode === 'human' && is_running() && attentive && !dialog_is_open();
   if (active === steering.active) return;
   if (!active) {
-    steering.stop();
+    if (is_mine()) steering.stop();
+    else steering.clear();
     steering.activate(false);
     show_knobs();
   } else steering.activate(true);
@@ -285,8 +288,7 @@ function make_pad(right, up) {
       const value = Math.max(-1, Math.min(1, ((at - from) / size - 0.5) * 2.4));
       return Math.abs(value) < 0.08 ? 0 : value;
     };
-    if (right) steering.pad(right, part(event.clientX, box.left, box.width));
-    steering.pad(up, -part(event.clientY, box.top, box.height));
+    steering.pad([...(right ? [[right, part(event.clientX, box.left, box.width)]] : []), [up, -part(event.clientY, box.top, box.height)]]);
   };
   pad.addEventListener('pointerdown', event => {
     if (event.button !== 0 || pointer !== null) return;
@@ -301,9 +303,7 @@ function make_pad(right, up) {
   const release = event => {
     if (event.pointerId !== pointer) return;
     pointer = null;
-    if (hold !== steering.pads) return;
-    if (right) steering.pad(right, 0);
-    steering.pad(up, 0);
+    if (hold === steering.pads) steering.pad([right, up].filter(Boolean).map(axis => [axis, 0]));
   };
   for (const end of ['pointerup', 'pointercancel', 'lostpointercapture']) pad.addEventListener(end, release);
   pad_parts.push({right, up, knob});

@@ -118,12 +118,15 @@ export class Steering {
     if (this.held.delete(code)) this.emit();
   }
 
-  /// `axis` of a pad to `value` in [-1, 1] of its screen direction.
-  pad(axis, value) {
-    const signed = axis.sign * value;
-    if (this.pads[axis.index] === signed) return;
-    this.pads[axis.index] = signed;
-    this.emit();
+  /// A pad's axes to what its knob says, [[axis, value in [-1, 1] of its screen direction] ...].
+  pad(moves) {
+    let changed = false;
+    for (const [axis, value] of moves) {
+      const signed = axis.sign * value;
+      changed ||= this.pads[axis.index] !== signed;
+      this.pads[axis.index] = signed;
+    }
+    if (changed) this.emit();
   }
 
   set_gripper(command) {
