@@ -20,14 +20,37 @@ import urllib.parse
 import zlib
 
 FILES = pathlib.Path(__file__).resolve().parents[2] / "src" / "serving" / "console"
-TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
-         ".svg": "image/svg+xml"}
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'"
 NAMES = ["x", "y", "z", "roll", "pitch", "yaw", "gripper"]
-KEYS = {"take_over": "KeyT", "hand_back": "KeyH", "pause": "KeyP", "success": "Digit1", "failure": "Digit0", "reset": "KeyR",
-        "slower": "Minus", "faster": "Equal", "gripper": "Space",
-        "+0": "KeyW", "-0": "KeyS", "+1": "KeyA", "-1": "KeyD", "+2": "KeyE", "-2": "KeyQ",
-        "+3": "KeyL", "-3": "KeyJ", "+4": "KeyI", "-4": "KeyK", "+5": "KeyU", "-5": "KeyO"}
+KEYS = {
+    "take_over": "KeyT",
+    "hand_back": "KeyH",
+    "pause": "KeyP",
+    "success": "Digit1",
+    "failure": "Digit0",
+    "reset": "KeyR",
+    "slower": "Minus",
+    "faster": "Equal",
+    "gripper": "Space",
+    "+0": "KeyW",
+    "-0": "KeyS",
+    "+1": "KeyA",
+    "-1": "KeyD",
+    "+2": "KeyE",
+    "-2": "KeyQ",
+    "+3": "KeyL",
+    "-3": "KeyJ",
+    "+4": "KeyI",
+    "-4": "KeyK",
+    "+5": "KeyU",
+    "-5": "KeyO",
+}
 
 
 class Picture:
@@ -37,11 +60,13 @@ class Picture:
         self.width, self.height, self.rows = width, height, [bytearray(row) for row in rows]
 
     def disc(self, x, y, radius, color, squeeze=1.0):
-        for row in range(max(0, math.ceil(y - radius * squeeze)), min(self.height, math.floor(y + radius * squeeze) + 1)):
+        for row in range(
+            max(0, math.ceil(y - radius * squeeze)), min(self.height, math.floor(y + radius * squeeze) + 1)
+        ):
             half = math.sqrt(max(0.0, radius * radius - ((row - y) / squeeze) ** 2))
             left, right = max(0, round(x - half)), min(self.width, round(x + half))
             if right > left:
-                self.rows[row][3 * left:3 * right] = bytes(color) * (right - left)
+                self.rows[row][3 * left : 3 * right] = bytes(color) * (right - left)
 
     def stroke(self, a, b, radius, color):
         count = max(1, int(math.dist(a, b) / max(1, radius / 2)))
@@ -51,6 +76,7 @@ class Picture:
     def png(self):
         def chunk(kind, data):
             return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
         head = struct.pack(">IIBBBBB", self.width, self.height, 8, 2, 0, 0, 0)
         pixels = zlib.compress(b"".join(b"\0" + row for row in self.rows), 1)
         return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
@@ -60,7 +86,11 @@ def table(width, height, horizon):
     rows = []
     for y in range(height):
         shade = y / height
-        color = (206 - 30 * shade, 210 - 30 * shade, 214 - 28 * shade) if y < horizon else (176 + 34 * shade, 150 + 30 * shade, 118 + 26 * shade)
+        color = (
+            (206 - 30 * shade, 210 - 30 * shade, 214 - 28 * shade)
+            if y < horizon
+            else (176 + 34 * shade, 150 + 30 * shade, 118 + 26 * shade)
+        )
         rows.append(bytes(int(part) for part in color) * width)
     return rows
 
@@ -85,7 +115,15 @@ class Arm:
         down = 0.0 if far > 0.08 else (-0.6 if not self.held and self.height > 0.15 else 0)
         closes = 1.0 if self.held or (far < 0.05 and self.height <= 0.15 and not self.doubts) else -1.0
         sure = 0.93 - (0.45 if self.doubts and far < 0.1 else 0.0) + 0.03 * math.sin(9 * self.at[0] + 7 * self.at[1])
-        return [round(move[0], 4), round(move[1], 4), round(down, 4), 0.0, 0.0, round(0.1 * math.sin(5 * self.at[1]), 4), closes], sure
+        return [
+            round(move[0], 4),
+            round(move[1], 4),
+            round(down, 4),
+            0.0,
+            0.0,
+            round(0.1 * math.sin(5 * self.at[1]), 4),
+            closes,
+        ], sure
 
     def step(self, action):
         """Whether the cube lies in the bowl now."""
@@ -103,8 +141,10 @@ class Arm:
     def look(self, camera):
         if camera == "wrist":
             picture = Picture(320, 240, table(320, 240, 0))
+
             def place(point):
                 return 160 - (point[1] - self.at[1]) * 420, 130 - (point[0] - self.at[0]) * 420
+
             picture.disc(*place(self.bowl), 46, (70, 110, 150))
             picture.disc(*place(self.bowl), 36, (110, 150, 190))
             if not self.held:
@@ -116,11 +156,17 @@ class Arm:
                 picture.stroke((160 + side * open_by, 240), (160 + side * open_by, 132), 8, (52, 54, 58))
             return picture.png()
         picture = Picture(320, 240, table(320, 240, 78))
+
         def place(point, height=0.0):
             depth = 1.0 - 0.45 * point[0]
-            return 160 - (point[1] - 0.5) * 300 * depth, 222 - 130 * point[0] * (0.75 + 0.25 * depth) - 90 * height * depth
+            return (
+                160 - (point[1] - 0.5) * 300 * depth,
+                222 - 130 * point[0] * (0.75 + 0.25 * depth) - 90 * height * depth,
+            )
+
         def scale(point):
             return 1.0 - 0.45 * point[0]
+
         picture.disc(*place(self.bowl), 34 * scale(self.bowl), (70, 110, 150), 0.5)
         picture.disc(*place(self.bowl, 0.03), 28 * scale(self.bowl), (110, 150, 190), 0.45)
         lifted = self.height if self.held else 0.05
@@ -133,7 +179,9 @@ class Arm:
         picture.stroke((hand[0], hand[1] - 26), (hand[0], hand[1] - 10), 7, (52, 54, 58))
         open_by = 11 if self.gripper < 0 else 6
         for side in (-1, 1):
-            picture.stroke((hand[0] + side * open_by, hand[1] - 8), (hand[0] + side * open_by, hand[1] + 8), 3, (40, 42, 46))
+            picture.stroke(
+                (hand[0] + side * open_by, hand[1] - 8), (hand[0] + side * open_by, hand[1] + 8), 3, (40, 42, 46)
+            )
         return picture.png()
 
 
@@ -150,6 +198,8 @@ class FakeServer:
 
     def __init__(self, port=0, hz=10.0, token=None, k=10, bare=False):
         self.port, self.hz, self.token, self.k = port, hz, token, k
+        self.changes = {}  # of what the page is told of the arm
+        self.patience = 3.0  # seconds: a page silent for longer is lost
         self.silent = False  # says nothing more to anybody, but keeps the connections
         self.bare = bare  # episodes do not end by themselves: nothing moves but what a test asks for
         self.received = []  # (time, viewer, message) of all pages, pings and "shown" left out
@@ -183,9 +233,17 @@ class FakeServer:
         return "".join(out)
 
     def told(self, running=False):
-        return {"name": self.episode, "steps": self.steps, "success": self.success, "outcome": self.outcome,
-                "instruction": self.instruction, "sources": self.sources, "labels": self.labels(), "running": running,
-                "history": self.history}
+        return {
+            "name": self.episode,
+            "steps": self.steps,
+            "success": self.success,
+            "outcome": self.outcome,
+            "instruction": self.instruction,
+            "sources": self.sources,
+            "labels": self.labels(),
+            "running": running,
+            "history": self.history,
+        }
 
     def pools(self):
         labels = "".join(episode["labels"] for episode in self.episodes) + (self.labels() if self.running else "")
@@ -208,12 +266,21 @@ class FakeServer:
             source, holder = "h", self.viewers.get(self.holder)
             action = [0.0] * 6 + [self.arm.gripper]
             if holder and holder.visible and time.monotonic() - holder.action_at < 2 / self.hz:
-                action = [self.arm.gripper if i == 6 and part is None else part for i, part in enumerate(holder.action)]
+                given = (holder.action + [0.0] * 7)[:7]
+                action = given[:6] + [self.arm.gripper if given[6] is None else given[6]]
             self.moved |= any(action[:6]) or action[6] != self.arm.gripper
             self.human_action = action
             self.arm.doubts = False
-        self.history.append({"at": list(self.arm.at), "height": self.arm.height, "gripper": self.arm.gripper,
-                             "held": self.arm.held, "cube": list(self.arm.cube), "action": action})
+        self.history.append(
+            {
+                "at": list(self.arm.at),
+                "height": self.arm.height,
+                "gripper": self.arm.gripper,
+                "held": self.arm.held,
+                "cube": list(self.arm.cube),
+                "action": action,
+            }
+        )
         solved = self.arm.step(action)
         self.executed.append((self.episode, source, action))
         self.steps, self.sources = self.steps + 1, self.sources + source
@@ -227,24 +294,46 @@ class FakeServer:
     # ---- what pages are told
 
     def state(self, viewer):
-        return {"type": "state", "step": self.steps, "episode": self.episode, "episode_state": "running" if self.running else "finished",
-                "outcome": self.outcome, "success": self.success, "mode": self.mode, "source": self.sources[-1:],
-                "holder": "nobody" if self.holder is None else "me" if self.holder == viewer else "other",
-                "instruction": self.instruction, "policy_action": self.policy_action, "human_action": self.human_action,
-                "gripper": self.arm.gripper, "confidence": self.confidence, "captured_ms": self.captured, "pools": self.pools(),
-                "k": self.k, "preview": self.windows[-1] if self.windows else None,
-                "reason_no_motion": "Still until your first input." if self.mode == "human" and not self.moved else ""}
+        return {
+            "type": "state",
+            "step": self.steps,
+            "episode": self.episode,
+            "episode_state": "running" if self.running else "finished",
+            "outcome": self.outcome,
+            "success": self.success,
+            "mode": self.mode,
+            "source": self.sources[-1:],
+            "holder": "nobody" if self.holder is None else "me" if self.holder == viewer else "other",
+            "instruction": self.instruction,
+            "policy_action": self.policy_action,
+            "human_action": self.human_action,
+            "gripper": self.arm.gripper,
+            "confidence": self.confidence,
+            "captured_ms": self.captured,
+            "pools": self.pools(),
+            "k": self.k,
+            "preview": self.windows[-1] if self.windows else None,
+            "reason_no_motion": "Still until your first input." if self.mode == "human" and not self.moved else "",
+        }
 
     def list(self):
-        shown = [{key: value for key, value in episode.items() if key != "history"}
-                 for episode in self.episodes + ([self.told(True)] if self.running else [])]
+        shown = [
+            {key: value for key, value in episode.items() if key != "history"}
+            for episode in self.episodes + ([self.told(True)] if self.running else [])
+        ]
         return {"type": "episodes", "episodes": shown}
 
     def frame(self, viewer, data, binary=False):
         head = bytes([0x82 if binary else 0x81])
         size = len(data)
-        head += bytes([size]) if size < 126 else b"\x7e" + struct.pack(">H", size) if size < 65536 else b"\x7f" + struct.pack(">Q", size)
-        if not self.silent and viewer.writer.transport.get_write_buffer_size() < 1 << 22:  # a page that does not read misses some
+        head += (
+            bytes([size])
+            if size < 126
+            else b"\x7e" + struct.pack(">H", size) if size < 65536 else b"\x7f" + struct.pack(">Q", size)
+        )
+        if (
+            not self.silent and viewer.writer.transport.get_write_buffer_size() < 1 << 22
+        ):  # a page that does not read misses some
             viewer.writer.write(head + data)
 
     def tell(self, viewer, message):
@@ -259,8 +348,16 @@ class FakeServer:
             self.tell(viewer, self.state(viewer.name))
 
     def picture(self, viewer, kind, camera, arm, episode, step):
-        header = json.dumps({"kind": kind, "camera": camera, "step": step, "episode": episode, "captured_ms": self.captured,
-                             "format": "image/png"}).encode()
+        header = json.dumps(
+            {
+                "kind": kind,
+                "camera": camera,
+                "step": step,
+                "episode": episode,
+                "captured_ms": self.captured,
+                "format": "image/png",
+            }
+        ).encode()
         self.frame(viewer, struct.pack("<I", len(header)) + header + arm.look(camera), binary=True)
 
     # ---- what pages say
@@ -277,11 +374,15 @@ class FakeServer:
         holds = self.holder == viewer.name
         if kind == "take_over":
             if self.holder is not None and not holds and not message.get("force"):
-                return self.tell(viewer, {"type": "notice", "level": "warn", "code": "held", "text": "someone else holds the arm"})
+                return self.tell(
+                    viewer, {"type": "notice", "level": "warn", "code": "held", "text": "someone else holds the arm"}
+                )
             if not self.running:
                 return self.tell(viewer, {"type": "notice", "level": "warn", "text": "no episode runs"})
             if self.holder is not None and not holds:
-                self.tell(self.viewers[self.holder], {"type": "notice", "level": "warn", "text": "someone else took the arm"})
+                self.tell(
+                    self.viewers[self.holder], {"type": "notice", "level": "warn", "text": "someone else took the arm"}
+                )
             if self.mode != "human" and self.before_pause != "human":
                 begin = max(self.sources.rfind("h") + 1, self.steps - self.k)
                 if begin < self.steps:
@@ -324,11 +425,22 @@ class FakeServer:
             if episode["name"] == message["episode"]:
                 step, arm = message["step"], Arm(int(episode["name"].split("_")[1]))
                 then = episode["history"][step]
-                arm.at, arm.height, arm.gripper, arm.held, arm.cube = (then[key] for key in ("at", "height", "gripper", "held", "cube"))
+                arm.at, arm.height, arm.gripper, arm.held, arm.cube = (
+                    then[key] for key in ("at", "height", "gripper", "held", "cube")
+                )
                 for camera in ("front", "wrist"):
                     self.picture(viewer, "replay", camera, arm, episode["name"], step)
-                self.tell(viewer, {"type": "replay_step", "episode": episode["name"], "step": step, "source": episode["sources"][step],
-                                   "label": episode["labels"][step], "action": then["action"]})
+                self.tell(
+                    viewer,
+                    {
+                        "type": "replay_step",
+                        "episode": episode["name"],
+                        "step": step,
+                        "source": episode["sources"][step],
+                        "label": episode["labels"][step],
+                        "action": then["action"],
+                    },
+                )
 
     async def refine(self):
         curves = {"loss": [], "reward_margin": [], "action_l1_desirable": [], "action_l1_undesirable": []}
@@ -336,20 +448,47 @@ class FakeServer:
             curves["loss"].append([step, 0.5 - 0.2 * (1 - math.exp(-step / 20)) + 0.012 * math.sin(step * 1.7)])
             curves["reward_margin"].append([step, 4 * (1 - math.exp(-step / 25)) + 0.2 * math.sin(step * 2.3)])
             curves["action_l1_desirable"].append([step, 0.09 + 0.12 * math.exp(-step / 18) + 0.006 * math.sin(step)])
-            curves["action_l1_undesirable"].append([step, 0.2 + 0.1 * (1 - math.exp(-step / 22)) + 0.008 * math.sin(step * 1.3)])
-            self.refinement = {"type": "refine", "state": "running", "text": f"Update {step} of 60", "step": step, "of": 60, "curves": curves}
+            curves["action_l1_undesirable"].append(
+                [step, 0.2 + 0.1 * (1 - math.exp(-step / 22)) + 0.008 * math.sin(step * 1.3)]
+            )
+            self.refinement = {
+                "type": "refine",
+                "state": "running",
+                "text": f"Update {step} of 60",
+                "step": step,
+                "of": 60,
+                "curves": curves,
+            }
             if step % 4 == 0:
                 self.tell_all(self.refinement)
             await asyncio.sleep(0.05)
-        self.refinement = {**self.refinement, "state": "done", "text": "60 updates; the next episode runs with the refined policy."}
+        self.refinement = {
+            **self.refinement,
+            "state": "done",
+            "text": "60 updates; the next episode runs with the refined policy.",
+        }
         self.tell_all(self.refinement)
 
     # ---- HTTP and WebSocket
 
     def contract(self):
-        return {"version": 1, "action_size": 7, "control_hz": self.hz, "action_names": NAMES, "gripper": 6, "gripper_open": -1,
-                "gripper_closed": 1, "cameras": ["front", "wrist"], "keys": KEYS, "speed": 0.5, "token_needed": self.token is not None,
-                "can": {"reset": True, "refine": True, "instruction": True, "replay": True}}
+        return {**self.default_contract(), **self.changes}
+
+    def default_contract(self):
+        return {
+            "version": 1,
+            "action_size": 7,
+            "control_hz": self.hz,
+            "action_names": NAMES,
+            "gripper": 6,
+            "gripper_open": -1,
+            "gripper_closed": 1,
+            "cameras": ["front", "wrist"],
+            "keys": KEYS,
+            "speed": 0.5,
+            "token_needed": self.token is not None,
+            "can": {"reset": True, "refine": True, "instruction": True, "replay": True},
+        }
 
     def answer(self, path):
         name = "console.html" if path in ("/", "/console", "/console/") else path.removeprefix("/console/")
@@ -371,20 +510,33 @@ class FakeServer:
                 if headers.get("upgrade", "").lower() != "websocket":
                     self.requests.append(url.path)
                     status, kind, body = self.answer(url.path)
-                    writer.write(f"HTTP/1.1 {status} {'OK' if status == 200 else 'Not Found'}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
-                                 f"Content-Security-Policy: {POLICY}\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\r\n".encode() + body)
+                    writer.write(
+                        f"HTTP/1.1 {status} {'OK' if status == 200 else 'Not Found'}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+                        f"Content-Security-Policy: {POLICY}\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\r\n".encode()
+                        + body
+                    )
                     await writer.drain()
                     continue
                 if self.token is not None and urllib.parse.parse_qs(url.query).get("token") != [self.token]:
                     writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                     return
-                key = hashlib.sha1((headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()).digest()
-                writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
-                             + base64.b64encode(key) + b"\r\n\r\n")
+                key = hashlib.sha1(
+                    (headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()
+                ).digest()
+                writer.write(
+                    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+                    + base64.b64encode(key)
+                    + b"\r\n\r\n"
+                )
                 self.count += 1
                 viewer = Viewer(f"viewer-{self.count}", writer)
                 self.viewers[viewer.name] = viewer
-                for message in ({"type": "hello", "version": 1, "viewer": viewer.name}, self.state(viewer.name), self.list(), self.refinement):
+                for message in (
+                    {"type": "hello", "version": 1, "viewer": viewer.name},
+                    self.state(viewer.name),
+                    self.list(),
+                    self.refinement,
+                ):
                     self.tell(viewer, message)
                 while True:
                     head = await reader.readexactly(2)
@@ -425,7 +577,7 @@ class FakeServer:
                         viewer.unseen[camera] = viewer.unseen.get(camera, 0) + 1
                         self.picture(viewer, "camera", camera, self.arm, self.episode, self.steps)
             for viewer in list(self.viewers.values()):
-                if time.monotonic() - viewer.heard > 3:
+                if time.monotonic() - viewer.heard > self.patience:
                     viewer.writer.transport.abort()
                     self.lose(viewer)
             due = max(due + 1 / self.hz, time.monotonic())

@@ -18,9 +18,28 @@ from console_fake_server import KEYS, FakeServer
 from report_in_browser import SKIPPED, Browser
 
 WAIT_SECONDS = 60  # busy machines are slow
-CONTRACT = ["console", "camera-front", "camera-wrist", "instruction", "policy-action", "human-action", "confidence", "since-last-step", "take-over",
-            "hand-back", "pause", "success", "failure", "reset", "pool-desirable", "pool-intervention", "pool-undesirable", "episode-list",
-            "replay", "refine"]
+CONTRACT = [
+    "console",
+    "camera-front",
+    "camera-wrist",
+    "instruction",
+    "policy-action",
+    "human-action",
+    "confidence",
+    "since-last-step",
+    "take-over",
+    "hand-back",
+    "pause",
+    "success",
+    "failure",
+    "reset",
+    "pool-desirable",
+    "pool-intervention",
+    "pool-undesirable",
+    "episode-list",
+    "replay",
+    "refine",
+]
 
 # What is wrong with how the page looks, as a list of texts; runs in the page.
 LOOKS = """
@@ -61,21 +80,29 @@ LOOKS = """
 class Page:
     """A person's window. `say` evaluates in it; keys, mouse and touch come as from hardware."""
 
-    def __init__(self, chromium, directory, url, width=1280, height=800, focused=True):
+    def __init__(self, chromium, directory, url, width=1280, height=800):
         self.browser = Browser(chromium, directory)
         self.violations = []
-        self.browser.call("Page.addScriptToEvaluateOnNewDocument",
-                          source="window.violations = []; document.addEventListener('securitypolicyviolation', event => violations.push("
-                                 "event.violatedDirective + ' ' + event.blockedURI));")
-        self.browser.call("Emulation.setFocusEmulationEnabled", enabled=focused)
+        self.browser.call(
+            "Page.addScriptToEvaluateOnNewDocument",
+            source="window.violations = []; document.addEventListener('securitypolicyviolation', event => violations.push("
+            "event.violatedDirective + ' ' + event.blockedURI));",
+        )
         self.look(width, height, "light")
         self.url = url
         self.browser.call("Page.navigate", url=url)
 
     def look(self, width, height, scheme, motion="no-preference", mobile=False):
-        self.browser.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
-        self.browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme},
-                                                                  {"name": "prefers-reduced-motion", "value": motion}])
+        self.browser.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile
+        )
+        self.browser.call(
+            "Emulation.setEmulatedMedia",
+            features=[
+                {"name": "prefers-color-scheme", "value": scheme},
+                {"name": "prefers-reduced-motion", "value": motion},
+            ],
+        )
 
     def say(self, expression):
         result = self.browser.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
@@ -85,35 +112,62 @@ class Page:
     def wait(self, expression, what=None, seconds=WAIT_SECONDS):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if self.say(expression):
+            if self.say(
+                f"(() => {{ try {{ return Boolean({expression}); }} catch {{ return false; }} }})()"
+            ):  # a page that still loads has little
                 return
             time.sleep(0.02)
-        raise AssertionError(f"not within {seconds} s: {what or expression}; the page: {self.say('JSON.stringify(document.body.dataset)')}")
+        raise AssertionError(
+            f"not within {seconds} s: {what or expression}; the page: {self.say('JSON.stringify(document.body.dataset)')}"
+        )
 
     def data(self, testid, name):
         return self.say(f"document.querySelector('[data-testid={testid}]').dataset.{name}")
 
     def until(self, testid, name, value, seconds=WAIT_SECONDS):
-        self.wait(f"document.querySelector('[data-testid={testid}]')?.dataset.{name} === {json.dumps(value)}", f"{testid} {name} {value}", seconds)
+        self.wait(
+            f"document.querySelector('[data-testid={testid}]')?.dataset.{name} === {json.dumps(value)}",
+            f"{testid} {name} {value}",
+            seconds,
+        )
 
     def key(self, code, down, **more):
         text = {"Space": " ", "Enter": "\r"}.get(code, code[-1].lower() if code.startswith(("Key", "Digit")) else "")
-        self.browser.call("Input.dispatchKeyEvent", type="keyDown" if down else "keyUp", code=code, key=text if text.strip() or code == "Space" else code,
-                          **({"text": text} if down and text else {}),
-                          **({"windowsVirtualKeyCode": {"Tab": 9, "Enter": 13, "Escape": 27, "Space": 32, "ArrowRight": 39}[code]}
-                             if code in ("Tab", "Enter", "Escape", "Space", "ArrowRight") else {}), **more)
+        self.browser.call(
+            "Input.dispatchKeyEvent",
+            type="keyDown" if down else "keyUp",
+            code=code,
+            key=text if text.strip() or code == "Space" else code,
+            **({"text": text} if down and text else {}),
+            **(
+                {"windowsVirtualKeyCode": {"Tab": 9, "Enter": 13, "Escape": 27, "Space": 32, "ArrowRight": 39}[code]}
+                if code in ("Tab", "Enter", "Escape", "Space", "ArrowRight")
+                else {}
+            ),
+            **more,
+        )
 
     def press(self, code, **more):
         self.key(code, True, **more)
         self.key(code, False, **more)
 
     def middle(self, selector):
-        box = self.say(f"(node => {{ node.scrollIntoView({{block: 'nearest'}}); const box = node.getBoundingClientRect(); return [box.x, box.y, box.width, box.height]; }})"
-                       f"(document.querySelector({json.dumps(selector)}))")
+        box = self.say(
+            f"(node => {{ node.scrollIntoView({{block: 'nearest'}}); const box = node.getBoundingClientRect(); return [box.x, box.y, box.width, box.height]; }})"
+            f"(document.querySelector({json.dumps(selector)}))"
+        )
         return box[0] + box[2] / 2, box[1] + box[3] / 2, box[2], box[3]
 
     def mouse(self, kind, x, y):
-        self.browser.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=0 if kind == "mouseReleased" else 1, clickCount=1)
+        self.browser.call(
+            "Input.dispatchMouseEvent",
+            type=kind,
+            x=x,
+            y=y,
+            button="left",
+            buttons=0 if kind == "mouseReleased" else 1,
+            clickCount=1,
+        )
 
     def click(self, selector):
         x, y, _, _ = self.middle(selector)
@@ -121,7 +175,21 @@ class Page:
         self.mouse("mouseReleased", x, y)
 
     def touch(self, kind, points):
-        self.browser.call("Input.dispatchTouchEvent", type=kind, touchPoints=[{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)])
+        self.browser.call(
+            "Input.dispatchTouchEvent",
+            type=kind,
+            touchPoints=[{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)],
+        )
+
+    def hide(self):
+        """Another tab in front of this one."""
+        self.own = self.browser.call("Target.getTargetInfo")["targetInfo"]["targetId"]
+        self.front = self.browser.call("Target.createTarget", url="about:blank")["targetId"]
+        self.browser.call("Target.activateTarget", targetId=self.front)
+
+    def unhide(self):
+        self.browser.call("Target.activateTarget", targetId=self.own)
+        self.browser.call("Target.closeTarget", targetId=self.front)
 
     def complaints(self):
         """What the page said on its console, what its policy refused, what it asked for elsewhere."""
@@ -134,14 +202,18 @@ class Page:
                 found.append("console: " + json.dumps(parameters["args"])[:300])
             if method == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
                 found.append("log: " + parameters["entry"]["text"])
-            if method == "Network.requestWillBeSent" and not parameters["request"]["url"].startswith(("http://127.0.0.1:", "blob:")):
+            if method == "Network.requestWillBeSent" and not parameters["request"]["url"].startswith(
+                ("http://127.0.0.1:", "blob:")
+            ):
                 found.append("request: " + parameters["request"]["url"])
         self.browser.events.clear()
         return found
 
     def screenshot(self, name):
         if directory := os.environ.get("APO_SCREENSHOTS"):
-            pathlib.Path(directory, name + ".png").write_bytes(base64.b64decode(self.browser.call("Page.captureScreenshot")["data"]))
+            pathlib.Path(directory, name + ".png").write_bytes(
+                base64.b64decode(self.browser.call("Page.captureScreenshot")["data"])
+            )
 
 
 def changes(inputs):
@@ -161,18 +233,20 @@ class Hearing:
         self.server, self.begin, self.step = server, len(server.received), len(server.executed)
 
     def messages(self, *kinds):
-        return [message for _, _, message in self.server.received[self.begin:] if message["type"] in kinds]
+        return [message for _, _, message in self.server.received[self.begin :] if message["type"] in kinds]
 
     def inputs(self):
         return [message["action"] for message in self.messages("input")]
 
     def steps(self):
-        return self.server.executed[self.step:]
+        return self.server.executed[self.step :]
 
     def wait(self, condition, what):
         end = time.monotonic() + WAIT_SECONDS
         while not condition():
-            assert time.monotonic() < end, f"{what}; heard: {[m for m in self.messages('take_over', 'input', 'visible', 'pause')][-12:]}"
+            assert (
+                time.monotonic() < end
+            ), f"{what}; heard: {[m for m in self.messages('take_over', 'input', 'visible', 'pause')][-12:]}"
             time.sleep(0.01)
 
     def expect(self, *actions):
@@ -199,6 +273,13 @@ def take_over(page, server):
 def hand_back(page):
     page.press(KEYS["hand_back"])
     page.until("console", "holder", "nobody")
+
+
+def quiet_server(**options):
+    """One with patience: a busy machine starves a browser for seconds."""
+    server = FakeServer(hz=5.0, bare=True, **options)
+    server.patience = 60.0
+    return server
 
 
 # ---- the tests, in one window one after another
@@ -238,8 +319,10 @@ def shows_fresh_pictures(page, server):
             break
     else:
         raise AssertionError("pictures are old")
-    assert page.say("(canvas => [...canvas.getContext('2d').getImageData(0, 0, 20, 20).data].some(part => part > 100 && part < 255))"
-                    "(document.querySelector('[data-testid=camera-front]'))"), "nothing drawn"
+    assert page.say(
+        "(canvas => [...canvas.getContext('2d').getImageData(0, 0, 20, 20).data].some(part => part > 100 && part < 255))"
+        "(document.querySelector('[data-testid=camera-front]'))"
+    ), "nothing drawn"
 
 
 def takes_over_and_holds_still(page, server):
@@ -259,7 +342,10 @@ def takes_over_and_holds_still(page, server):
     page.wait("document.getElementById('why').textContent.includes('first input')")
     begin, end = server.windows[-1]
     assert end >= before and end - begin == min(10, end)
-    page.wait(f"document.getElementById('preview-text').textContent.includes('{begin}–{end - 1}')", "the window of the take-over is told")
+    page.wait(
+        f"document.getElementById('preview-text').textContent.includes('{begin}–{end - 1}')",
+        "the window of the take-over is told",
+    )
     assert page.data("pool-undesirable", "value") == str(end - begin)
 
 
@@ -278,14 +364,22 @@ def sends_exactly_what_keys_do(page, server):
     page.key(KEYS["-0"], False)
     page.key(KEYS["-1"], False)
     page.key(KEYS["+5"], False)
-    hearing.expect(vector(x=0.5), vector(x=0.5, y=-0.5), vector(x=0.5, y=-0.5, yaw=0.5), vector(y=-0.5, yaw=0.5), vector(x=-0.5, y=-0.5, yaw=0.5),
-                   vector(y=-0.5, yaw=0.5), vector(yaw=0.5), vector())
+    hearing.expect(
+        vector(x=0.5),
+        vector(x=0.5, y=-0.5),
+        vector(x=0.5, y=-0.5, yaw=0.5),
+        vector(y=-0.5, yaw=0.5),
+        vector(x=-0.5, y=-0.5, yaw=0.5),
+        vector(y=-0.5, yaw=0.5),
+        vector(yaw=0.5),
+        vector(),
+    )
     sequence = [message["seq"] for message in hearing.messages("input")]
     assert sequence == list(range(sequence[0], sequence[0] + len(sequence))), "numbers of inputs"
     # at the control rate while nothing changes
     hearing = Hearing(server)
     time.sleep(1.0)
-    assert 3 <= len(hearing.inputs()) <= 13, f"{len(hearing.inputs())} inputs in a second at 10 Hz"
+    assert 1 <= len(hearing.inputs()) <= server.hz + 3, f"{len(hearing.inputs())} inputs in a second at {server.hz} Hz"
 
 
 def scales_speed_and_moves_the_gripper(page, server):
@@ -308,21 +402,25 @@ def scales_speed_and_moves_the_gripper(page, server):
 
 
 def stops_when_looked_away_from(page, server):
-    for gone, back in (("dispatchEvent(new Event('blur'))", "dispatchEvent(new Event('focus'))"),
-                       ("Object.defineProperty(document, 'visibilityState', {value: 'hidden', configurable: true});"
-                        "document.dispatchEvent(new Event('visibilitychange'))",
-                        "delete document.visibilityState; document.dispatchEvent(new Event('visibilitychange'))")):
+    for gone, back in (
+        (lambda: page.say("dispatchEvent(new Event('blur'))"), lambda: page.say("dispatchEvent(new Event('focus'))")),
+        (page.hide, page.unhide),
+    ):
         page.key(KEYS["+0"], True)
         page.wait("JSON.parse(document.querySelector('[data-testid=human-action]').dataset.value)?.[0] === 0.5")
         hearing = Hearing(server)
-        page.say(gone)
+        gone()
         hearing.wait(lambda: hearing.messages("visible"), "not told that nobody looks")
-        assert hearing.inputs()[-1][:6] == [0] * 6 and hearing.messages("visible") == [{"type": "visible", "visible": False}]
+        assert hearing.inputs()[-1][:6] == [0] * 6 and hearing.messages("visible") == [
+            {"type": "visible", "visible": False}
+        ]
         hearing.no_more_inputs()
         assert all(action[:6] == [0] * 6 for _, _, action in hearing.steps()[1:]), hearing.steps()
         hearing = Hearing(server)
-        page.say(back)
-        hearing.wait(lambda: hearing.messages("visible") and len(hearing.inputs()) > 2, "not told that somebody looks again")
+        back()
+        hearing.wait(
+            lambda: hearing.messages("visible") and len(hearing.inputs()) > 2, "not told that somebody looks again"
+        )
         assert all(action[:6] == [0] * 6 for action in hearing.inputs()), "a key from before moves the arm"
         page.key(KEYS["+0"], False)
         page.key(KEYS["+0"], True)
@@ -366,7 +464,10 @@ def obeys_pads(page, server):
     hearing = Hearing(server)
     page.mouse("mousePressed", x, y)
     page.mouse("mouseMoved", x - width * 0.49, y - height * 0.49)
-    hearing.wait(lambda: changes([vector(-1)] + hearing.inputs()) == [vector(-1), vector(-1, x=0.5, y=0.5)], "the pad moves, both numbers at once")
+    hearing.wait(
+        lambda: changes([vector(-1)] + hearing.inputs()) == [vector(-1), vector(-1, x=0.5, y=0.5)],
+        "the pad moves, both numbers at once",
+    )
     page.mouse("mouseReleased", x, y)
     hearing.wait(lambda: hearing.inputs()[-1] == vector(-1), "let go it stops")
     first, second = page.middle("[data-testid=pad-1-0]"), page.middle("[data-testid=lever-5]")
@@ -385,23 +486,29 @@ def obeys_pads(page, server):
 
 def obeys_a_gamepad(page, server):
     hand_back(page)
-    page.say("""window.pad = {connected: true, id: 'Test pad (standard)', axes: [0, -1, 0, 0], buttons: Array.from({length: 17}, () => ({pressed: false, value: 0}))};
+    page.say(
+        """window.pad = {connected: true, id: 'Test pad (standard)', axes: [0, -1, 0, 0], buttons: Array.from({length: 17}, () => ({pressed: false, value: 0}))};
       navigator.getGamepads = () => [window.pad];
       window.push = (index, down) => { pad.buttons[index] = {pressed: down, value: Number(down)}; };
-      dispatchEvent(new Event('gamepadconnected'));""")
+      dispatchEvent(new Event('gamepadconnected'));"""
+    )
     page.until("console", "device", "gamepad")
     hearing = Hearing(server)
     page.say("push(3, true)")
     page.until("console", "holder", "me")
     page.say("push(3, false)")
     time.sleep(0.3)
-    assert changes(hearing.inputs()) == [vector()], f"a stick that did not rest moves the arm: {changes(hearing.inputs())}"
+    assert changes(hearing.inputs()) == [
+        vector()
+    ], f"a stick that did not rest moves the arm: {changes(hearing.inputs())}"
     page.say("pad.axes = [0, 0, 0, 0]")
     time.sleep(0.15)
     page.say("pad.axes = [1, -1, 0, 0]; push(7, true)")
     hearing.wait(lambda: hearing.inputs()[-1] == vector(x=0.5, y=-0.5, z=0.5), "stick and trigger")
     page.say("pad.axes = [0.05, 0, 1, 1]; push(7, false); push(4, true)")
-    hearing.wait(lambda: hearing.inputs()[-1] == vector(roll=0.5, pitch=-0.5, yaw=-0.5), "the other stick and a shoulder")
+    hearing.wait(
+        lambda: hearing.inputs()[-1] == vector(roll=0.5, pitch=-0.5, yaw=-0.5), "the other stick and a shoulder"
+    )
     page.say("pad.axes = [0, 0, 0, 0]; push(4, false); push(0, true)")
     hearing.wait(lambda: hearing.inputs()[-1] == vector(1), "the gripper")
     page.say("push(0, false); push(12, true)")
@@ -441,11 +548,17 @@ def marks_episodes(page, server):
     take_over(page, server)
     page.press(KEYS["success"])
     page.until("console", "episodeState", "finished")
-    assert page.data("console", "outcome") == "marked" and page.data("console", "success") == "1" and page.data("console", "holder") == "nobody"
+    assert (
+        page.data("console", "outcome") == "marked"
+        and page.data("console", "success") == "1"
+        and page.data("console", "holder") == "nobody"
+    )
     page.wait("document.querySelectorAll('[data-testid=episode-row]').length === 1")
     assert page.data("episode-row", "episode") == "demo_0" and page.data("episode-row", "success") == "1"
     # the instruction, between episodes
-    page.say("document.querySelector('[data-testid=instruction]').focus(); document.querySelector('[data-testid=instruction]').select()")
+    page.say(
+        "document.querySelector('[data-testid=instruction]').focus(); document.querySelector('[data-testid=instruction]').select()"
+    )
     page.browser.call("Input.insertText", text="put the cube <b>down</b>")
     page.press("Enter")
     page.wait("document.querySelector('[data-testid=instruction]').dataset.value === 'put the cube <b>down</b>'")
@@ -455,7 +568,9 @@ def marks_episodes(page, server):
     page.until("console", "episodeState", "running")
     page.press(KEYS["failure"])
     page.until("console", "episodeState", "finished")
-    page.wait("[...document.querySelectorAll('[data-testid=episode-row]')].map(row => row.dataset.episode + row.dataset.success).join() === 'demo_10,demo_01'")
+    page.wait(
+        "[...document.querySelectorAll('[data-testid=episode-row]')].map(row => row.dataset.episode + row.dataset.success).join() === 'demo_10,demo_01'"
+    )
     page.click("[data-testid=reset]")
     page.until("console", "episode", "demo_2")
     page.until("console", "episodeState", "running")
@@ -471,7 +586,9 @@ def replays(page, server):
     assert json.loads(page.data("replay", "sources")) == [{"p": 1, "h": 2}[letter] for letter in sources]
     page.wait("Number(document.querySelector('[data-testid=replay-camera-front]')?.dataset.frame) >= 1")
     step = sources.index("h") + 2
-    page.say(f"(slider => {{ slider.value = {step}; slider.dispatchEvent(new Event('input')); }})(document.getElementById('replay-step'))")
+    page.say(
+        f"(slider => {{ slider.value = {step}; slider.dispatchEvent(new Event('input')); }})(document.getElementById('replay-step'))"
+    )
     page.until("replay", "step", str(step))
     page.wait("document.getElementById('replay-text').textContent.startsWith('human, intervention')")
     page.say("document.getElementById('replay-step').focus()")
@@ -500,14 +617,27 @@ def reached_by_keyboard_alone(page, server):
     stops = []
     for _ in range(60):
         page.press("Tab")
-        stop = page.say("""(() => { const node = document.activeElement, box = node.getBoundingClientRect(), style = getComputedStyle(node);
+        stop = page.say(
+            """(() => { const node = document.activeElement, box = node.getBoundingClientRect(), style = getComputedStyle(node);
           return [node.dataset.testid || node.id || node.className || node.tagName, style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2,
-                  box.bottom > 0 && box.top < innerHeight && box.width > 0]; })()""")
+                  box.bottom > 0 && box.top < innerHeight && box.width > 0]; })()"""
+        )
         if stop[0] == "console":
             break
         assert stop[1] and stop[2], f"focus is not seen on {stop}"
         stops.append(stop[0])
-    for testid in ("take-over", "hand-back", "pause", "success", "failure", "reset", "gripper", "speed", "episode-row", "refine"):
+    for testid in (
+        "take-over",
+        "hand-back",
+        "pause",
+        "success",
+        "failure",
+        "reset",
+        "gripper",
+        "speed",
+        "episode-row",
+        "refine",
+    ):
         assert testid in stops, f"{testid} is not reached: {stops}"
     while page.say("document.activeElement.dataset.testid") != "take-over":
         page.press("Tab")
@@ -532,7 +662,12 @@ def reached_by_keyboard_alone(page, server):
 
 def looks_right_everywhere(page, server):
     take_over(page, server)
-    for name, width, height, mobile in (("laptop", 1280, 800, False), ("tablet", 820, 1180, True), ("tablet-wide", 1180, 820, True), ("phone", 360, 780, True)):
+    for name, width, height, mobile in (
+        ("laptop", 1280, 800, False),
+        ("tablet", 820, 1180, True),
+        ("tablet-wide", 1180, 820, True),
+        ("phone", 360, 780, True),
+    ):
         for scheme in ("light", "dark"):
             page.look(width, height, scheme, motion="reduce", mobile=mobile)
             time.sleep(0.2)
@@ -559,12 +694,18 @@ def a_second_person_asks_first(page, server, other):
     other.press(KEYS["+0"])
     time.sleep(0.3)
     assert page.data("console", "holder") == "me" and page.data("console", "episodeState") == "running"
-    assert {viewer for _, viewer, message in server.received[hearing.begin:] if message["type"] == "input"} == {server.holder}
+    assert {viewer for _, viewer, message in server.received[hearing.begin :] if message["type"] == "input"} == {
+        server.holder
+    }
     assert not hearing.messages("take_over", "hand_back", "success")
     # a page that has not heard yet is told, and asks
     other.say("dispatchEvent(new Event('focus'))")
-    server.loop.call_soon_threadsafe(lambda: server.tell(list(server.viewers.values())[-1],
-                                                         {"type": "notice", "level": "warn", "code": "held", "text": "someone else holds the arm"}))
+    server.loop.call_soon_threadsafe(
+        lambda: server.tell(
+            list(server.viewers.values())[-1],
+            {"type": "notice", "level": "warn", "code": "held", "text": "someone else holds the arm"},
+        )
+    )
     other.wait("document.getElementById('seize').open")
     other.click("[data-testid=seize]")
     other.until("console", "holder", "me")
@@ -604,7 +745,7 @@ def survives_the_server(page, server):
 
 
 def asks_for_the_token(chromium, directory):
-    server = FakeServer(token="right one").start()
+    server = quiet_server(token="right one").start()
     page = Page(chromium, directory, server.url)
     try:
         for given in ("wrong", "right one"):
@@ -625,6 +766,66 @@ def asks_for_the_token(chromium, directory):
         server.stop()
 
 
+def takes_other_arms(chromium, directory):
+    """Of fewer and more numbers, without a gripper, without names, with nothing but watching allowed."""
+    two = {
+        **{key: code for key, code in KEYS.items() if key[0] not in "+-"},
+        "+0": "ArrowUp",
+        "-0": "ArrowDown",
+        "+1": "ArrowRight",
+        "-1": "ArrowLeft",
+    }
+    server = quiet_server().start()
+    server.refinement["curves"] = {
+        "loss": [[1, None], [2, 0.5]],
+        "one point": [[1, 0.25]],
+        "flat": [[1, 1], [2, 1]],
+        "none": [],
+    }
+    page = Page(chromium, directory, "about:blank")
+    try:
+        for change, pads in (
+            ({"action_size": 4, "gripper": 3, "action_names": ["x", "y", "z", "gripper"], "cameras": []}, 2),
+            ({"action_size": 14, "gripper": 6, "action_names": [f"joint_{i}_of_the_arm" for i in range(14)]}, 9),
+            (
+                {
+                    "action_size": 2,
+                    "gripper": None,
+                    "action_names": None,
+                    "keys": two,
+                    "gripper_open": None,
+                    "can": {"reset": False, "refine": False, "instruction": False, "replay": False},
+                },
+                1,
+            ),
+        ):
+            server.changes = change
+            for width in (1280, 820, 360):
+                page.look(width, 800, "light")
+                page.browser.call("Page.navigate", url=server.url)
+                page.until("console", "mode", "policy")
+                page.until("console", "connection", "open")
+                page.wait("document.querySelector('[data-testid=camera-front]')?.dataset.frame > 0")
+                assert page.say("document.querySelectorAll('.pad').length") == pads
+                found = page.say(f"({LOOKS})()")
+                assert not found["faults"], f"{change}, {width} wide: " + "\n".join(found["faults"])
+        page.screenshot("two")
+        page.press(KEYS["take_over"])
+        page.until("console", "holder", "me")
+        hearing = Hearing(server)
+        page.key("ArrowRight", True)
+        page.key("ArrowUp", True)
+        hearing.wait(lambda: hearing.inputs() and hearing.inputs()[-1] == [0.5, 0.5], "two numbers")
+        page.press(KEYS["gripper"])
+        page.press(KEYS["reset"])
+        assert page.data("console", "episode") == "demo_0" and hearing.inputs()[-1] == [0.5, 0.5]
+        complaints = page.complaints()
+        assert not complaints, "\n".join(complaints)
+    finally:
+        page.browser.close()
+        server.stop()
+
+
 def main():
     chromium = shutil.which(sys.argv[1]) if len(sys.argv) > 1 else None
     for name in ("chromium", "chromium-browser", "google-chrome"):
@@ -633,13 +834,27 @@ def main():
         print("skipped: no Chromium here (scripts/setup.sh --browser installs it)")
         return SKIPPED
     with tempfile.TemporaryDirectory() as temporary:
-        server = FakeServer(bare=True).start()
+        server = quiet_server().start()
         page = other = None
         try:
             page = Page(chromium, f"{temporary}/first", server.url)
-            for test in (shows_what_the_contract_says, shows_fresh_pictures, takes_over_and_holds_still, sends_exactly_what_keys_do,
-                         scales_speed_and_moves_the_gripper, stops_when_looked_away_from, stops_for_dialogs_menus_and_modifiers, obeys_pads,
-                         obeys_a_gamepad, pauses_and_hands_back, marks_episodes, replays, refines, reached_by_keyboard_alone, looks_right_everywhere):
+            for test in (
+                shows_what_the_contract_says,
+                shows_fresh_pictures,
+                takes_over_and_holds_still,
+                sends_exactly_what_keys_do,
+                scales_speed_and_moves_the_gripper,
+                stops_when_looked_away_from,
+                stops_for_dialogs_menus_and_modifiers,
+                obeys_pads,
+                obeys_a_gamepad,
+                pauses_and_hands_back,
+                marks_episodes,
+                replays,
+                refines,
+                reached_by_keyboard_alone,
+                looks_right_everywhere,
+            ):
                 test(page, server)
                 complaints = page.complaints()
                 assert not complaints, f"{test.__name__}: " + "\n".join(complaints)
@@ -650,7 +865,9 @@ def main():
             assert not complaints, "\n".join(complaints)
             print("passed:", a_second_person_asks_first.__name__)
             survives_the_server(page, server)
-            complaints = [line for line in page.complaints() if "ERR_CONNECTION" not in line and "WebSocket" not in line]
+            complaints = [
+                line for line in page.complaints() if "ERR_CONNECTION" not in line and "WebSocket" not in line
+            ]
             assert not complaints, "\n".join(complaints)
             print("passed:", survives_the_server.__name__)
         finally:
@@ -660,6 +877,8 @@ def main():
             server.stop()
         asks_for_the_token(chromium, f"{temporary}/token")
         print("passed:", asks_for_the_token.__name__)
+        takes_other_arms(chromium, f"{temporary}/arms")
+        print("passed:", takes_other_arms.__name__)
     return 0
 
 

@@ -55,6 +55,8 @@ const link = new Link({
     state = null;
     take_over_asked = false;
     Object.assign(show, {holder: 'nobody', mode: 'paused'});
+    policy_bars.show(null);
+    human_bars.show(null);
     render();
     if (before === 'open') notice('error', 'The server vanished. The arm is not yours any more; this page tries to reach it again.');
     if (!opened && contract.token_needed) await refused();
@@ -420,7 +422,7 @@ function show_course() {
 }
 
 function who_acts() {
-  if (!state) return ['off', contract.token_needed && !sessionStorage.getItem('token') ? 'Not connected' : 'Connecting', 'No picture here is live.'];
+  if (!state) return ['off', 'Not connected', 'What you see is not live. Trying to reach the server.'];
   if (!is_running()) {
     const how = state.success === true ? 'success' : state.success === false ? 'failure' : state.outcome || 'not marked';
     return ['over', state.episode ? `Episode over: ${how}` : 'No episode runs', can.reset ? 'Reset begins the next one.' : 'The next one begins by itself.'];
@@ -598,7 +600,7 @@ function episode_row(episode, longest) {
       element('span', {class: 'verdict'}, episode.success === true ? '✓' : episode.success === false ? '✗' : '–'),
       element('span', {class: 'name'}, episode.name), strip,
       element('span', {class: 'facts'}, element('span', {}, `${success_text(episode.success)}${episode.outcome && episode.outcome !== success_text(episode.success) ? ', ' + episode.outcome : ''}`),
-              element('span', {class: 'soft'}, `${episode.steps} steps, ${take_overs === 0 ? 'no take-over' : take_overs === 1 ? '1 take-over' : take_overs + ' take-overs'}`)));
+              element('span', {class: 'soft'}, `${episode.steps} ${episode.steps === 1 ? 'step' : 'steps'}, ${take_overs === 0 ? 'no take-over' : take_overs === 1 ? '1 take-over' : take_overs + ' take-overs'}`)));
   row.title = episode.instruction ?? '';
   if (can.replay) row.onclick = () => open_replay(episode.name);
   return row;
