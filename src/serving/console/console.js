@@ -274,7 +274,8 @@ function key_mark(code) {
 function edge(side, axis, sign) {
   const signed = axis.sign * sign;
   const code = keys[(signed > 0 ? '+' : '-') + axis.index];
-  return element('span', {class: 'edge ' + side}, element('span', {}, axis_names[axis.index] + (signed > 0 ? '+' : '−')), ...(code ? [key_mark(code)] : []));
+  return element('span', {class: 'edge ' + side}, element('span', {class: 'says'}, element('span', {class: 'axis', title: axis_names[axis.index]}, axis_names[axis.index]), signed > 0 ? '+' : '−'),
+      ...(code ? [key_mark(code)] : []));
 }
 
 function make_pad(right, up) {
