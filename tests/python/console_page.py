@@ -801,7 +801,7 @@ def takes_other_arms(chromium, directory):
         ):
             server.changes = change
             for width in (1280, 820, 360):
-                page.look(width, 800, "light")
+                page.look(width, 800, "light", motion="reduce")
                 page.browser.call("Page.navigate", url=server.url)
                 page.until("console", "mode", "policy")
                 page.until("console", "connection", "open")
