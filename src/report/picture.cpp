@@ -2,7 +2,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
-#include "report/base64.h"
+#include "base/base64.h"
 #include "report/html.h"
 
 namespace apo::report {

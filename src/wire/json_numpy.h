@@ -27,24 +27,20 @@ enum class JsonStyle { python, compact };
 /// Errors  DataError for a number outside of arrays that is not finite: JSON has none
 std::string to_json(const Value& value, JsonStyle style = JsonStyle::compact);
 
-/// The value of a JSON text, keys in their order; arrays as in from_msgpack. A shape of [] is a single number.
+/// The value of a JSON text, keys in their order; arrays are taken and refused as by from_msgpack.
 ///
-/// Errors   MalformedJson, DataError "WHERE: KEY: expected ..., found ..."
+/// Errors   MalformedJson "WHERE: expected JSON, found ...", DataError "WHERE: KEY: expected ..., found ..."
 /// Differs  json-numpy takes a negative size in a shape (numpy works it out), letters in base64 that are none,
 ///          and NaN in the text
 Value from_json(std::string_view text, const std::string& where, const Limits& limits = {});
 
-/// A request in either of its forms: plain, or {"encoded": TEXT} with the JSON of the request in the text. The
-/// answer has the same form.
-struct JsonRequest {
-  Value value;
-  bool encoded = false;
-};
-/// Where "encoded" has siblings, or holds no text, it is a member like others.
+/// Puts the request in place of a message {"encoded": TEXT} that holds its JSON, for clients that cannot hook
+/// into their JSON library; their answer has the same form.
 ///
-/// Errors  as from_json; of the text within, "WHERE: encoded: ..."
-JsonRequest request_from_json(std::string_view text, const std::string& where, const Limits& limits = {});
-/// The answer to it: JSON without spaces, or a JSON string that holds JSON in Python's style.
-std::string answer_to_json(const Value& value, bool encoded);
+/// Returns  whether it was one; false leaves the message alone
+/// Errors   DataError "WHERE: ...": of the JSON within, and for "encoded" with siblings or without a text
+bool unwrap_encoded(Value& message, const std::string& where, const Limits& limits = {});
+/// The answer to such a message: a JSON string that holds JSON in Python's style.
+std::string to_encoded_json(const Value& answer);
 
 }  // namespace apo::wire

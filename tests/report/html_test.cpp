@@ -5,7 +5,6 @@
 #include <cmath>
 #include <limits>
 
-#include "report/base64.h"
 #include "report/config_text.h"
 #include "report/markup.h"
 
@@ -75,16 +74,6 @@ TEST(Table, EscapesItsCells) {
   EXPECT_EQ(testing::markup_fault(html), "");
   EXPECT_NE(html.find("<th>&lt;h&gt;</th>"), std::string::npos);
   EXPECT_NE(html.find("<td>x&amp;y</td>"), std::string::npos);
-}
-
-// RFC 4648, section 10.
-TEST(Base64, GivesTheStandardsExamples) {
-  EXPECT_EQ(base64(""), "");
-  EXPECT_EQ(base64("f"), "Zg==");
-  EXPECT_EQ(base64("fo"), "Zm8=");
-  EXPECT_EQ(base64("foo"), "Zm9v");
-  EXPECT_EQ(base64("foobar"), "Zm9vYmFy");
-  EXPECT_EQ(base64("\xff\xfe\xfd"), "//79");
 }
 
 constexpr const char* kConfig =

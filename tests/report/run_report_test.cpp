@@ -8,7 +8,7 @@
 #include "apo/base/files.h"
 #include "apo/base/metric_list.h"
 #include "apo/report/report.h"
-#include "report/base64.h"
+#include "base/base64.h"
 #include "report/markup.h"
 #include "report/metrics.h"
 #include "support/temp_dir.h"
