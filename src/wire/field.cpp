@@ -186,6 +186,7 @@ at::Tensor Field::picture() const {
     picture = picture.to(at::kFloat);
     const auto [low, high] = picture.aminmax();
     const float least = low.item<float>(), most = high.item<float>();  // NaN where one is
+    if (std::isnan(least)) fail("a picture without NaN");
     APO_CHECK(DataError, least >= -kHalfAStep && most <= 1 + kHalfAStep, place(),
               ": expected a picture of floating point from 0 to 1, found ", least, " to ", most);
     picture = picture.mul(255).round().clamp(0, 255).to(at::kByte);

@@ -1,5 +1,6 @@
 #include "wire/msgpack.h"
 
+#include <bit>
 #include <cstdint>
 #include <limits>
 #include <msgpack/null_visitor.hpp>
@@ -40,7 +41,15 @@ void pack_bytes(Packer& packer, std::string_view bytes) {
   packer.pack_bin_body(bytes.data(), announced(bytes.size()));
 }
 
-void pack(Packer& packer, const Value& value);
+// packer.pack_double() makes an integer of 3.0, and Python an int of that.
+void pack_double(Output& output, double number) {
+  char bytes[9] = {'\xcb'};
+  const auto bits = std::bit_cast<uint64_t>(number);
+  for (int i = 0; i < 8; ++i) bytes[1 + i] = static_cast<char>(bits >> (56 - 8 * i));
+  output.write(bytes, sizeof(bytes));
+}
+
+void pack(Output& output, const Value& value);
 
 void pack_array(Packer& packer, const Array& array) {
   packer.pack_map(4);
@@ -55,7 +64,8 @@ void pack_array(Packer& packer, const Array& array) {
   for (const int64_t size : array.shape) packer.pack_int64(size);
 }
 
-void pack(Packer& packer, const Value& value) {
+void pack(Output& output, const Value& value) {
+  Packer packer(output);
   std::visit(
       [&](const auto& data) {
         using T = std::decay_t<decltype(data)>;
@@ -68,19 +78,19 @@ void pack(Packer& packer, const Value& value) {
         } else if constexpr (std::is_same_v<T, uint64_t>) {
           packer.pack_uint64(data);
         } else if constexpr (std::is_same_v<T, double>) {
-          packer.pack_double(data);
+          pack_double(output, data);
         } else if constexpr (std::is_same_v<T, std::string>) {
           pack_text(packer, data);
         } else if constexpr (std::is_same_v<T, Bytes>) {
           pack_bytes(packer, data.data);
         } else if constexpr (std::is_same_v<T, List>) {
           packer.pack_array(announced(data.size()));
-          for (const Value& element : data) pack(packer, element);
+          for (const Value& element : data) pack(output, element);
         } else if constexpr (std::is_same_v<T, Map>) {
           packer.pack_map(announced(data.size()));
           for (const Member& member : data) {
             pack_text(packer, member.key);
-            pack(packer, member.value);
+            pack(output, member.value);
           }
         } else {
           pack_array(packer, data);
@@ -153,7 +163,7 @@ class Visitor : public msgpack::null_visitor {
   bool start_map_key() { return at_key_ = true; }
   bool end_map_key() { return at_key_ = false, true; }
   void parse_error(size_t, size_t offset) {
-    tree_.fail(concat("expected msgpack, found a byte that begins nothing at ", offset));
+    tree_.fail(concat("expected msgpack, found something else at byte ", offset + 1));
   }
   void insufficient_bytes(size_t, size_t offset) {
     tree_.fail(concat("expected more bytes, found the end of the message after ", offset));
@@ -177,8 +187,7 @@ class Visitor : public msgpack::null_visitor {
 
 std::string to_msgpack(const Value& value) {
   Output output;
-  Packer packer(output);
-  pack(packer, value);
+  pack(output, value);
   return std::move(output.bytes);
 }
 
