@@ -185,8 +185,7 @@ void EpisodeRecorder::State::merge(Finished& episode) {
   }
   open_writer(one.policy_hash);
   const int64_t before = writer->num_episodes();
-  const fs::path named =
-      concat(path.string(), kEpisode, episode.number, kInto, before, kJournal);
+  const fs::path named = concat(path.string(), kEpisode, episode.number, kInto, before, kJournal);
   if (named != episode.path) fs::rename(episode.path, named);
   episode.path = named;
   writer->begin_episode(one.episode.instruction);
@@ -326,8 +325,7 @@ void EpisodeRecorder::end(int64_t episode, std::optional<bool> success, const st
   running->journal.reset();
   {
     const std::lock_guard lock(s.mutex);
-    s.finished.push_back(
-        {.path = running->path, .number = episode, .success = success, .outcome = outcome});
+    s.finished.push_back({.path = running->path, .number = episode, .success = success, .outcome = outcome});
     s.tried = false;
   }
   s.changed.notify_all();

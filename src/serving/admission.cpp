@@ -12,7 +12,8 @@ namespace {
 
 std::string lower(std::string_view text) {
   std::string small(text);
-  std::ranges::transform(small, small.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::ranges::transform(small, small.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return small;
 }
 
@@ -37,9 +38,9 @@ bool is_own_host(const std::string& host, const ServeOptions& options) {
 bool equal_in_constant_time(std::string_view given, std::string_view secret) {
   unsigned char difference = given.size() == secret.size() ? 0 : 1;
   for (size_t i = 0; i < given.size(); ++i)
-    difference = static_cast<unsigned char>(
-        difference | (static_cast<unsigned char>(given[i]) ^
-                      static_cast<unsigned char>(secret[i % secret.size()])));
+    difference =
+        static_cast<unsigned char>(difference | (static_cast<unsigned char>(given[i]) ^
+                                                 static_cast<unsigned char>(secret[i % secret.size()])));
   return difference == 0;
 }
 
@@ -56,12 +57,14 @@ std::string shown(const std::string& text) { return printable(shortened(text, 10
 
 std::optional<Refusal> refusal_of(const RequestHead& head, const ServeOptions& options, bool needs_token) {
   if (!head.host || !is_own_host(*head.host, options))
-    return Refusal{403, concat("Host: expected an address of this machine, localhost or one of serve.hosts, found ",
-                               head.host ? concat("'", shown(*head.host), "'") : "none")};
+    return Refusal{
+        403, concat("Host: expected an address of this machine, localhost or one of serve.hosts, found ",
+                    head.host ? concat("'", shown(*head.host), "'") : "none")};
   if (head.origin) {
     const std::string origin = lower(*head.origin), host = lower(*head.host);
     const bool own = origin == "http://" + host || origin == "https://" + host;
-    if (!own && std::ranges::none_of(options.origins, [&](const auto& known) { return lower(known) == origin; }))
+    if (!own &&
+        std::ranges::none_of(options.origins, [&](const auto& known) { return lower(known) == origin; }))
       return Refusal{403, concat("Origin: expected this server's own or one of serve.origins, found '",
                                  shown(*head.origin), "'")};
   }

@@ -36,13 +36,20 @@ void fail(Job& job, Failure failure, std::string reason, double queue_s) {
 
 std::string_view to_string(Failure failure) {
   switch (failure) {
-    case Failure::none: return "none";
-    case Failure::request: return "request";
-    case Failure::busy: return "busy";
-    case Failure::late: return "late";
-    case Failure::gone: return "gone";
-    case Failure::policy: return "policy";
-    case Failure::recording: return "recording";
+    case Failure::none:
+      return "none";
+    case Failure::request:
+      return "request";
+    case Failure::busy:
+      return "busy";
+    case Failure::late:
+      return "late";
+    case Failure::gone:
+      return "gone";
+    case Failure::policy:
+      return "policy";
+    case Failure::recording:
+      return "recording";
   }
   return "unknown";
 }
@@ -80,12 +87,11 @@ bool Batcher::late(const Job& job, Clock::time_point now) const {
 std::vector<Job> Batcher::take(std::unique_lock<std::mutex>& lock) {
   changed_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });
   if (options_.batch.wait_ms > 0 && !waiting_.empty()) {
-    const auto until = waiting_.front().arrived +
-                       std::chrono::duration_cast<Clock::duration>(
-                           std::chrono::duration<double, std::milli>(options_.batch.wait_ms));
-    changed_.wait_until(lock, until, [this] {
-      return stopping_ || std::ssize(waiting_) >= options_.batch.max_size;
-    });
+    const auto until =
+        waiting_.front().arrived + std::chrono::duration_cast<Clock::duration>(
+                                       std::chrono::duration<double, std::milli>(options_.batch.wait_ms));
+    changed_.wait_until(lock, until,
+                        [this] { return stopping_ || std::ssize(waiting_) >= options_.batch.max_size; });
   }
   std::vector<Job> jobs;
   while (!waiting_.empty() && std::ssize(jobs) < options_.batch.max_size) {
@@ -135,9 +141,9 @@ void Batcher::answer(std::vector<Job> jobs) {
     metrics_.queue.add(answer.queue_s);
     if (answer.failure == Failure::none && late(asked[i], end)) {
       answer.failure = Failure::late;
-      answer.reason = concat("too late: the answer took ",
-                             static_cast<int64_t>(seconds(end - asked[i].arrived) * 1000),
-                             " ms, serve.deadline_ms is ", options_.deadline_ms);
+      answer.reason =
+          concat("too late: the answer took ", static_cast<int64_t>(seconds(end - asked[i].arrived) * 1000),
+                 " ms, serve.deadline_ms is ", options_.deadline_ms);
       answer.actions.clear();
     }
     asked[i].done(std::move(answer));

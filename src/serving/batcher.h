@@ -36,16 +36,16 @@ std::string_view to_string(Failure failure);
 /// The policy's answer to one request.
 struct Answer {
   Failure failure = Failure::none;
-  std::string reason;    ///< of a failure, one sentence
-  ActionChunk actions;   ///< [H][A] in the robot's units
-  double infer_s = 0;    ///< of the batch that it was in
-  double queue_s = 0;    ///< from the arrival to that
+  std::string reason;   ///< of a failure, one sentence
+  ActionChunk actions;  ///< [H][A] in the robot's units
+  double infer_s = 0;   ///< of the batch that it was in
+  double queue_s = 0;   ///< from the arrival to that
   int64_t batch_size = 0;
 };
 
 struct Job {
   Observation observation;
-  uint64_t seed = 0;           ///< of the row's sampling
+  uint64_t seed = 0;  ///< of the row's sampling
   Clock::time_point arrived;
   /// true once nobody waits for the answer
   std::shared_ptr<const std::atomic<bool>> gone;

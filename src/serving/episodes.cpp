@@ -54,10 +54,10 @@ Episodes::Episodes(const ServeOptions& options, std::vector<int64_t> grippers, c
                    Watcher* watcher)
     : options_(options), grippers_(std::move(grippers)), watcher_(watcher) {
   if (!recording.path.empty())
-    recorder_ = std::make_unique<data::EpisodeRecorder>(
-        recording.path, recording.info, [this](int64_t, const std::string& name) {
-          if (watcher_ != nullptr) watcher_->joined(name);
-        });
+    recorder_ = std::make_unique<data::EpisodeRecorder>(recording.path, recording.info,
+                                                        [this](int64_t, const std::string& name) {
+                                                          if (watcher_ != nullptr) watcher_->joined(name);
+                                                        });
   worker_ = std::make_unique<Worker>();
 }
 
@@ -153,7 +153,8 @@ StepReply Episodes::decide(Episode& episode, StepRequest& request, Answer& answe
   if (human) {
     step.source = ActionSource::intervention;
     if (policy_answered) step.policy_action = answer.actions.front();
-    if (episode.last_source != ActionSource::intervention && recorded) step.take_over = TakeOver{request.reason};
+    if (episode.last_source != ActionSource::intervention && recorded)
+      step.take_over = TakeOver{request.reason};
     const size_t horizon = policy_answered ? answer.actions.size() : 1;
     reply.actions.assign(horizon, idle(*human));
     reply.actions.front() = *human;

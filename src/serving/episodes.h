@@ -53,8 +53,8 @@ class Episodes {
   std::pair<std::shared_ptr<Episode>, uint64_t> enter(const std::string& key, const StepRequest& request);
   using Done = std::function<void(StepReply)>;
   /// The policy answered; `done` is called by another thread.
-  void answered(std::shared_ptr<Episode> episode, StepRequest request, Answer answer, Clock::time_point arrived,
-                Done done);
+  void answered(std::shared_ptr<Episode> episode, StepRequest request, Answer answer,
+                Clock::time_point arrived, Done done);
   /// Ends the episode of that key; `done` (may be null) gets its number of recorded steps, -1 where there was
   /// no such episode.
   void end(const std::string& key, std::optional<bool> success, const std::string& outcome,

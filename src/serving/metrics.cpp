@@ -26,7 +26,8 @@ std::string Histogram::text(const std::string& name, const std::string& help) co
   uint64_t count = 0;
   for (size_t i = 0; i < counts_.size(); ++i) {
     count += counts_[i];
-    text += concat(name, "_bucket{le=\"", i < kBounds.size() ? concat(kBounds[i]) : "+Inf", "\"} ", count, "\n");
+    text +=
+        concat(name, "_bucket{le=\"", i < kBounds.size() ? concat(kBounds[i]) : "+Inf", "\"} ", count, "\n");
   }
   return text + concat(name, "_sum ", sum_, "\n", name, "_count ", count, "\n");
 }

@@ -1,8 +1,6 @@
 // Boost's network library with the names that this room uses. Its code is compiled once, in net.cpp.
 #pragma once
 
-#include <utility>  // which Boost 1.74 forgets
-
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -15,6 +13,7 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <boost/beast/websocket.hpp>
+#include <utility>  // which Boost 1.74 forgets
 
 namespace apo::serving {
 

@@ -1,5 +1,6 @@
 #include "apo/serving/options.h"
 
+#include <array>
 #include <boost/asio/ip/address.hpp>
 
 #include "apo/base/error.h"
@@ -18,7 +19,8 @@ void KeysOptions::visit(config::Visitor& v) {
     "(docs/serving.md)");
   v("states", states, "the same for proprioception");
   v("instruction", instruction, "key of the instruction; empty: prompt or instruction");
-  v("default_instruction", default_instruction, "for requests without an instruction; empty: they are refused");
+  v("default_instruction", default_instruction,
+    "for requests without an instruction; empty: they are refused");
   v("rotate", rotate, "degrees by which pictures are turned before the policy sees them: 0 or 180",
     config::between(0, 180));
 }
@@ -41,7 +43,21 @@ void LimitOptions::visit(config::Visitor& v) {
     config::between(1024, 1 << 30));
   v("connections", connections, "at a time; one more is closed at once", config::at_least(1));
   v("requests_per_second", requests_per_second, "of one client address; 0: any number", config::at_least(0));
-  v("instruction_bytes", instruction_bytes, "of an instruction; a longer one is refused", config::at_least(1));
+  v("instruction_bytes", instruction_bytes, "of an instruction; a longer one is refused",
+    config::at_least(1));
+}
+
+std::span<const std::pair<LostPage, std::string_view>> enum_names(LostPage) {
+  static constexpr std::array<std::pair<LostPage, std::string_view>, 2> kNames = {
+      {{LostPage::hand_back, "hand_back"}, {LostPage::pause, "pause"}}};
+  return kNames;
+}
+
+void ConsoleOptions::visit(config::Visitor& v) {
+  v("enabled", enabled, "serve the page at /console, where a person watches and takes over");
+  v("control_hz", control_hz, "steps a second that the robot asks for; an input is good for two of them",
+    config::positive());
+  v("lost", lost, "when the page that holds the arm is gone: hand_back to the policy, or pause");
 }
 
 void ServeOptions::visit(config::Visitor& v) {
@@ -57,7 +73,8 @@ void ServeOptions::visit(config::Visitor& v) {
   v("seed", seed, "of an episode's decoding, where a request does not say", config::at_least(0));
   v("horizon", horizon, "actions in an answer at most; 0: as many as the policy decides at once",
     config::at_least(0));
-  v("strict", strict, "what fails inside /act answers with status 400 or 500 instead of 200 as OpenVLA's does");
+  v("strict", strict,
+    "what fails inside /act answers with status 400 or 500 instead of 200 as OpenVLA's does");
   v("hysteresis_s", hysteresis_s,
     "seconds after a human's last input in which the arm holds still and is still the human's",
     config::at_least(0));
@@ -66,13 +83,15 @@ void ServeOptions::visit(config::Visitor& v) {
   v("keys", keys, "what of a client's message is what of the policy's observation");
   v("batch", batch, "requests of several clients in one forward pass");
   v("limits", limits, "what clients may do");
+  v("console", console, "the page in the browser");
 }
 
 void check_options(const ServeOptions& options) {
   boost::system::error_code error;
   const auto address = boost::asio::ip::make_address(options.address, error);
-  APO_CHECK(ConfigError, !error, "serve.address: expected an IP address such as 127.0.0.1 or 0.0.0.0, found '",
-            options.address, "'");
+  APO_CHECK(ConfigError, !error,
+            "serve.address: expected an IP address such as 127.0.0.1 or 0.0.0.0, found '", options.address,
+            "'");
   APO_CHECK(ConfigError, address.is_loopback() || !options.token.empty(), "serve.address: ", options.address,
             " is open to other machines: expected serve.token, found none");
   constexpr size_t kShortestToken = 16;

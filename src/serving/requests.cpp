@@ -15,7 +15,7 @@ namespace apo::serving {
 namespace {
 
 constexpr std::array<std::string_view, 12> kControlKeys = {
-    "prompt", "instruction", "episode_id", "intervention_action", "event",     "success",
+    "prompt", "instruction", "episode_id", "intervention_action", "event",   "success",
     "seed",   "reason",      "request_id", "timestamp",           "outcome", "unnorm_key"};
 constexpr std::array<std::string_view, 4> kMainCameras = {"image", "full_image", "observation/image",
                                                           "observation/exterior_image_1_left"};
@@ -81,9 +81,7 @@ struct RequestReader::Found {
 };
 
 RequestReader::RequestReader(const ServeOptions& options, PolicyNeeds needs)
-    : keys_(options.keys),
-      longest_instruction_(options.limits.instruction_bytes),
-      needs_(std::move(needs)) {}
+    : keys_(options.keys), longest_instruction_(options.limits.instruction_bytes), needs_(std::move(needs)) {}
 
 ClientRequest RequestReader::read(const wire::Value& message) const {
   const wire::Field root(&message, "request");
@@ -100,7 +98,7 @@ ClientRequest RequestReader::read(const wire::Value& message) const {
 
 StepRequest RequestReader::read_step(const wire::Field& root) const {
   StepRequest request;
-  const wire::Field prompt = !keys_.instruction.empty()  ? root[keys_.instruction]
+  const wire::Field prompt = !keys_.instruction.empty() ? root[keys_.instruction]
                              : root["prompt"].present() ? root["prompt"]
                                                         : root["instruction"];
   std::string& instruction = request.observation.instruction;
@@ -151,7 +149,8 @@ std::string keys_of(const List& list) {
 
 template <class List>
 auto* with_key(List& list, std::string_view key) {
-  const auto found = std::ranges::find(list, key, [](const auto& each) { return std::string_view(each.key); });
+  const auto found =
+      std::ranges::find(list, key, [](const auto& each) { return std::string_view(each.key); });
   return found == list.end() ? nullptr : &*found;
 }
 
@@ -191,7 +190,8 @@ void RequestReader::take_pictures(std::vector<Found>& pictures, Observation& obs
       if (has_wrist(found.key) && n-- == 0) return &found;
     return nullptr;
   };
-  const auto others = std::ranges::count_if(needs_.cameras, [](const auto& name) { return !has_wrist(name); });
+  const auto others =
+      std::ranges::count_if(needs_.cameras, [](const auto& name) { return !has_wrist(name); });
   size_t num_wrists = 0;
   for (const std::string& name : needs_.cameras) {
     Found* found = find_named(pictures, name, keys_.cameras, true);
@@ -202,10 +202,10 @@ void RequestReader::take_pictures(std::vector<Found>& pictures, Observation& obs
         found = main_camera();
     }
     if (has_wrist(name)) ++num_wrists;
-    APO_CHECK(DataError, found != nullptr, "request: camera ", name, ": expected a picture under ",
-              key_in(keys_.cameras, name).empty() ? join(candidates(name, true))
-                                                  : key_in(keys_.cameras, name),
-              " (or another key in serve.keys.cameras), found the pictures ", keys_of(pictures));
+    APO_CHECK(
+        DataError, found != nullptr, "request: camera ", name, ": expected a picture under ",
+        key_in(keys_.cameras, name).empty() ? join(candidates(name, true)) : key_in(keys_.cameras, name),
+        " (or another key in serve.keys.cameras), found the pictures ", keys_of(pictures));
     take(*found, name);
   }
   if (needs_.cameras.empty()) {

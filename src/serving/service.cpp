@@ -43,7 +43,8 @@ bool Service::within_rate(const std::string& address, Clock::time_point now) {
   const double rate = options_.limits.requests_per_second, most = std::max(rate, 1.0);
   const auto [found, fresh] = budgets_.try_emplace(address, Budget{most, now});
   Budget& budget = found->second;
-  budget.left = std::min(most, budget.left + rate * std::chrono::duration<double>(now - budget.since).count());
+  budget.left =
+      std::min(most, budget.left + rate * std::chrono::duration<double>(now - budget.since).count());
   budget.since = now;
   if (budget.left < 1) return false;
   budget.left -= 1;
@@ -54,8 +55,7 @@ void Service::ask(const Client& client, const wire::Value& message, Clock::time_
                   const std::string& protocol, std::function<void(Reply)> done) {
   metrics_.requests.add(protocol);
   const auto answer = [this, done = std::move(done)](Reply reply) {
-    if (reply.step.failure != Failure::none)
-      metrics_.errors.add(std::string(to_string(reply.step.failure)));
+    if (reply.step.failure != Failure::none) metrics_.errors.add(std::string(to_string(reply.step.failure)));
     done(std::move(reply));
   };
   if (!within_rate(client.address, arrived))
@@ -81,7 +81,8 @@ void Service::ask(const Client& client, const wire::Value& message, Clock::time_
   auto& step = std::get<StepRequest>(request);
   auto [episode, seed] = episodes_->enter(step.episode_id.empty() ? own : named_key(step.episode_id), step);
   Job job{.observation = step.observation, .seed = seed, .arrived = arrived, .gone = client.gone, .done = {}};
-  job.done = [this, episode = std::move(episode), step = std::move(step), arrived, answer](Answer decided) mutable {
+  job.done = [this, episode = std::move(episode), step = std::move(step), arrived,
+              answer](Answer decided) mutable {
     episodes_->answered(std::move(episode), std::move(step), std::move(decided), arrived,
                         [answer](StepReply given) {
                           Reply reply;
@@ -100,9 +101,8 @@ void Service::closed(const Client& client) {
 void Service::tick() {
   episodes_->end_idle();
   const auto now = Clock::now();
-  std::erase_if(budgets_, [&](const auto& entry) {
-    return now - entry.second.since > std::chrono::seconds(60);
-  });
+  std::erase_if(budgets_,
+                [&](const auto& entry) { return now - entry.second.since > std::chrono::seconds(60); });
 }
 
 }  // namespace apo::serving

@@ -14,8 +14,8 @@ namespace apo::data {
 namespace {
 
 namespace fs = std::filesystem;
-using ::testing::HasSubstr;
 using apo::testing::TempDir;
+using ::testing::HasSubstr;
 
 std::vector<int64_t> ids_of(const TrajectoryFile& file, int64_t episode) {
   std::vector<int64_t> ids;
@@ -33,7 +33,8 @@ TEST(EpisodeRecorder, KeepsEpisodesApartThatRunAtOnce) {
   const fs::path path = dir / "served.hdf5";
   std::vector<std::string> names;
   {
-    EpisodeRecorder recorder(path, test_info(), [&](int64_t, const std::string& name) { names.push_back(name); });
+    EpisodeRecorder recorder(path, test_info(),
+                             [&](int64_t, const std::string& name) { names.push_back(name); });
     const int64_t a = recorder.begin("lift"), b = recorder.begin("push");
     for (int64_t t = 0; t < 5; ++t) {
       recorder.append(a, numbered_step(t));

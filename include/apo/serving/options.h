@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "apo/config/gripper.h"
@@ -24,9 +27,9 @@ struct KeyOptions {
 /// Config section `serve.keys`.
 struct KeysOptions {
   std::vector<KeyOptions> cameras, states;
-  std::string instruction;       ///< the client's key; empty: prompt or instruction
+  std::string instruction;          ///< the client's key; empty: prompt or instruction
   std::string default_instruction;  ///< where a request has none
-  int64_t rotate = 0;            ///< degrees by which pictures are turned, 0 or 180
+  int64_t rotate = 0;               ///< degrees by which pictures are turned, 0 or 180
   void visit(config::Visitor& v);
 };
 
@@ -40,14 +43,26 @@ struct BatchOptions {
 
 /// Config section `serve.limits`. Seconds unless it says otherwise.
 struct LimitOptions {
-  double handshake_s = 15;         ///< from the connection to the end of its request's head
-  double message_s = 30;           ///< from the first byte of a message to its last
-  double idle_s = 600;             ///< a connection without a request is closed
-  double episode_idle_s = 30;      ///< an episode that is no connection ends after so long without a request
+  double handshake_s = 15;     ///< from the connection to the end of its request's head
+  double message_s = 30;       ///< from the first byte of a message to its last
+  double idle_s = 600;         ///< a connection without a request is closed
+  double episode_idle_s = 30;  ///< an episode that is no connection ends after so long without a request
   int64_t message_bytes = 32 << 20;  ///< of a frame or body; refused when it is announced
-  int64_t connections = 64;        ///< at a time
-  double requests_per_second = 0;  ///< of one client address; 0: any number
+  int64_t connections = 64;          ///< at a time
+  double requests_per_second = 0;    ///< of one client address; 0: any number
   int64_t instruction_bytes = 1000;
+  void visit(config::Visitor& v);
+};
+
+/// What becomes of the arm when the page that held it is gone.
+enum class LostPage { hand_back, pause };
+std::span<const std::pair<LostPage, std::string_view>> enum_names(LostPage);
+
+/// Config section `serve.console`.
+struct ConsoleOptions {
+  bool enabled = true;
+  double control_hz = 10;  ///< steps a second that the robot asks for; the page sends as many inputs
+  LostPage lost = LostPage::hand_back;
   void visit(config::Visitor& v);
 };
 
@@ -71,6 +86,7 @@ struct ServeOptions {
   KeysOptions keys;
   BatchOptions batch;
   LimitOptions limits;
+  ConsoleOptions console;
   void visit(config::Visitor& v);
 };
 
