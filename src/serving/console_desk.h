@@ -72,8 +72,8 @@ class ConsoleDesk final : public Watcher {
   };
   struct Watched {
     std::string key, name;
-    data::EpisodeRecord record;
-    std::vector<data::LabelledStep> labels;
+    data::EpisodeRecord record = {};
+    std::vector<data::LabelledStep> labels = {};
     bool running = true;
   };
 

@@ -1,6 +1,7 @@
 // A connection as it begins: HTTP, with /act, /healthz and /metrics, until somebody upgrades it.
 #include <sys/socket.h>
 
+#include <array>
 #include <chrono>
 
 #include "apo/base/error.h"
@@ -12,6 +13,7 @@ namespace apo::serving {
 namespace {
 
 constexpr uint32_t kLongestHead = 16 << 10;
+constexpr double kLinger = 1;  // seconds
 
 std::chrono::milliseconds of_seconds(double seconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
@@ -49,7 +51,10 @@ HttpResponse response_of(const HttpAnswer& answer, unsigned version, bool keep_a
 class HttpConnection {
  public:
   HttpConnection(tcp::socket socket, std::shared_ptr<Network> network, uint64_t connection)
-      : stream_(std::move(socket)), buffer_(kLongestHead + (64 << 10)), network_(std::move(network)) {
+      : stream_(std::move(socket)),
+        buffer_(kLongestHead + (64 << 10)),
+        network_(std::move(network)),
+        timer_(stream_.get_executor()) {
     error_code ignored;
     stream_.socket().set_option(tcp::no_delay(true), ignored);
     client_.address = stream_.socket().remote_endpoint(ignored).address().to_string();
@@ -58,22 +63,42 @@ class HttpConnection {
       if (idle_) stream_.cancel();
     };
   }
-  ~HttpConnection() { network_->on_stop.erase(client_.connection); }
+  ~HttpConnection() {
+    *alive_ = false;
+    network_->on_stop.erase(client_.connection);
+  }
 
   net::awaitable<void> serve() {
     bool first = true;
     while (!network_->stopping && co_await serve_one(first)) first = false;
-    error_code ignored;
-    if (!upgraded_) stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
+    if (upgraded_) co_return;
+    error_code error;
+    stream_.socket().shutdown(tcp::socket::shutdown_send, error);
+    // what is still on its way would reset the connection and take the last answer along
+    limit(kLinger);
+    while (!error) co_await stream_.async_read_some(net::buffer(leftover_), caught(error));
+    timer_.cancel();
   }
 
  private:
   const ServeOptions& options() const { return network_->options; }
 
+  // What is awaited fails after so many seconds, but not the socket, on which the reason can still be said.
+  void limit(double seconds) {
+    expired_ = false;
+    timer_.expires_after(of_seconds(seconds));
+    timer_.async_wait([this, alive = alive_](error_code error) {
+      if (error || !*alive || timer_.expiry() > Clock::now()) return;
+      expired_ = true;
+      stream_.cancel();
+    });
+  }
+
   net::awaitable<bool> write(HttpResponse response) {
     error_code error;
-    stream_.expires_after(of_seconds(options().limits.message_s));
+    limit(options().limits.message_s);
     co_await http::async_write(stream_, response, caught(error));
+    timer_.cancel();
     co_return !error && response.keep_alive();
   }
 
@@ -83,8 +108,7 @@ class HttpConnection {
       return http_failure(413, concat("expected a body of at most ", options().limits.message_bytes,
                                       " bytes (serve.limits.message_bytes)"));
     if (error == http::error::header_limit) return http_failure(431, "the request's head is too long");
-    if (error == beast::error::timeout)
-      return http_failure(408, "the request took longer than serve.limits allows");
+    if (expired_) return http_failure(408, "the request took longer than serve.limits allows");
     if (error == http::error::end_of_stream || error == http::error::partial_message) return std::nullopt;
     if (error.category() == http::make_error_code(http::error::end_of_stream).category())
       return http_failure(400, concat("expected an HTTP request: ", error.message()));
@@ -95,7 +119,7 @@ class HttpConnection {
     error_code error;
     if (!first && buffer_.size() == 0) {
       idle_ = true;
-      stream_.expires_after(of_seconds(options().limits.idle_s));
+      limit(options().limits.idle_s);
       const size_t read = co_await stream_.async_read_some(buffer_.prepare(4096), caught(error));
       idle_ = false;
       if (error) co_return false;
@@ -105,8 +129,9 @@ class HttpConnection {
     parser.header_limit(kLongestHead);
     parser.body_limit(static_cast<uint64_t>(options().limits.message_bytes));
     idle_ = first;
-    stream_.expires_after(of_seconds(options().limits.handshake_s));
+    limit(options().limits.handshake_s);
     co_await http::async_read_header(stream_, buffer_, parser, caught(error));
+    timer_.cancel();
     idle_ = false;
     if (error) {
       if (const auto answer = malformed(error)) {
@@ -176,12 +201,13 @@ class HttpConnection {
   net::awaitable<bool> act(http::request_parser<http::string_body>& parser) {
     error_code error;
     const unsigned version = parser.get().version();
-    stream_.expires_after(of_seconds(options().limits.message_s));
+    limit(options().limits.message_s);
     if (parser.get()[http::field::expect] == "100-continue") {
       http::response<http::empty_body> go_on(http::status::continue_, version);
       co_await http::async_write(stream_, go_on, caught(error));
     }
     if (!error) co_await http::async_read(stream_, buffer_, parser, caught(error));
+    timer_.cancel();
     if (error) {
       network_->refused("protocol");
       if (const auto answer = malformed(error)) {
@@ -200,7 +226,6 @@ class HttpConnection {
       answer = std::move(*failed);
     } else {
       const auto& asked = std::get<ActRequest>(read);
-      stream_.expires_never();
       client_.gone = std::make_shared<std::atomic<bool>>(false);
       watch_for_end();
       Awaited<Reply> reply(stream_.get_executor());
@@ -230,7 +255,6 @@ class HttpConnection {
   net::awaitable<void> upgrade(HttpRequest request, bool is_page) {
     upgraded_ = true;
     network_->on_stop.erase(client_.connection);
-    stream_.expires_never();
     WebSocket socket(std::move(stream_));
     websocket::stream_base::timeout timeout{};
     timeout.handshake_timeout = of_seconds(options().limits.handshake_s);
@@ -253,7 +277,10 @@ class HttpConnection {
   std::shared_ptr<Network> network_;
   Client client_;
   std::shared_ptr<bool> watching_;
-  bool idle_ = false, upgraded_ = false;
+  net::steady_timer timer_;
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  std::array<char, 4096> leftover_{};
+  bool idle_ = false, upgraded_ = false, expired_ = false;
 };
 
 }  // namespace

@@ -156,7 +156,8 @@ TEST(Act, MetricsCountWhatHappened) {
   for (const char* line :
        {"# TYPE apo_serve_requests_total counter\n", "apo_serve_requests_total{protocol=\"act\"} 2\n",
         "apo_serve_requests_total{protocol=\"openpi\"} 1\n", "apo_serve_errors_total{kind=\"request\"} 1\n",
-        "apo_serve_connections 2\n", "# TYPE apo_serve_inference_seconds histogram\n",
+        "# TYPE apo_serve_connections gauge\napo_serve_connections ",
+        "# TYPE apo_serve_inference_seconds histogram\n",
         "apo_serve_inference_seconds_bucket{le=\"+Inf\"} 2\n", "apo_serve_queue_seconds_count 2\n"})
     EXPECT_THAT(text, HasSubstr(line));
 }

@@ -161,19 +161,25 @@ TEST(Limits, SilentConnectionsAreClosed) {
   EXPECT_THAT(client.complaint(), HasSubstr("no request for 0.3 s (serve.limits.idle_s)"));
 }
 
-TEST(Limits, TooManyRequestsAndConnections) {
+TEST(Limits, TooManyRequestsASecond) {
   ServeOptions options = free_port();
   options.limits.requests_per_second = 3;
-  options.limits.connections = 2;
   const World world(options);
   WebClient client(world.port());
   for (int i = 0; i < 3; ++i) client.ask(request_map(0, 0));
   client.send(request_map(0, 0));
   EXPECT_THAT(client.complaint(), HasSubstr("more than 3 requests a second"));
-  WebClient second(world.port()), third(world.port());
-  RawClient fourth(world.port());
-  fourth.receive_all(2);
-  EXPECT_TRUE(fourth.closed());
+}
+
+TEST(Limits, TooManyConnections) {
+  ServeOptions options = free_port();
+  options.limits.connections = 2;
+  const World world(options);
+  WebClient first(world.port()), second(world.port());
+  RawClient third(world.port());
+  third.receive_all(2);
+  EXPECT_TRUE(third.closed());
+  EXPECT_NEAR(action_of(first.ask(request_map(255, 0))), 1, 0.006);
 }
 
 TEST(Limits, OneSentenceForEachBadMessageAndNobodyElseNotices) {

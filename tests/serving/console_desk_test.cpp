@@ -25,8 +25,13 @@ class Desk : public ::testing::Test {
     more.rules.labels.steps_before_intervention = 2;
     more.rules.filter.min_motion = 0;
     desk_ = std::make_unique<ConsoleDesk>(
-        more, [this](int64_t viewer, const Json& message) { said_.push_back({viewer, message}); },
-        [this](const std::string& episode, std::optional<bool> success) { ends_.push_back({episode, success}); });
+        more,
+        [this](int64_t viewer, const Json& message) {
+          said_.push_back({viewer, message});
+        },
+        [this](const std::string& episode, std::optional<bool> success) {
+          ends_.push_back({episode, success});
+        });
     a_ = desk_->join(Clock());
     b_ = desk_->join(Clock());
   }
@@ -36,7 +41,8 @@ class Desk : public ::testing::Test {
   Action step(const std::string& episode = "robot") {
     const Observation seen{.images = {}, .state = {}, .instruction = "lift"};
     const Action wanted{0.5f, 0.5f, 1};
-    const auto override = desk_->decide({.episode = episode, .step = 0, .observation = seen, .policy_action = &wanted});
+    const auto override =
+        desk_->decide({.episode = episode, .step = 0, .observation = seen, .policy_action = &wanted});
     Step what;
     what.action = override ? override->action : wanted;
     what.source = override ? ActionSource::intervention : ActionSource::policy;
@@ -45,10 +51,13 @@ class Desk : public ::testing::Test {
     return what.action;
   }
   void hear(int64_t viewer, Json message) { desk_->hear(viewer, message, Clock()); }
-  void input(int64_t viewer, std::vector<float> action) { hear(viewer, {{"type", "input"}, {"action", action}}); }
+  void input(int64_t viewer, std::vector<float> action) {
+    hear(viewer, {{"type", "input"}, {"action", action}});
+  }
   std::string last_notice(int64_t viewer) const {
     for (auto it = said_.rbegin(); it != said_.rend(); ++it)
-      if (it->second["type"] == "notice" && (it->first == viewer || it->first == 0)) return it->second["text"];
+      if (it->second["type"] == "notice" && (it->first == viewer || it->first == 0))
+        return it->second["text"];
     return "";
   }
 
@@ -185,8 +194,9 @@ TEST_F(Desk, OneRobotIsWatchedAtATime) {
 
 TEST_F(Desk, WhatIsNoMessageIsRefused) {
   step();
-  for (const char* text : {"[]", "{}", R"({"type": 3})", R"({"type": "input"})", R"({"type": "input", "action": [1]})",
-                           R"({"type": "input", "action": [1, 2, 0]})", R"({"type": "input", "action": ["a", 0, 0]})"})
+  for (const char* text :
+       {"[]", "{}", R"({"type": 3})", R"({"type": "input"})", R"({"type": "input", "action": [1]})",
+        R"({"type": "input", "action": [1, 2, 0]})", R"({"type": "input", "action": ["a", 0, 0]})"})
     EXPECT_THAT(message_of<DataError>([&] { hear(a_, Json::parse(text)); }), HasSubstr("expected")) << text;
   hear(a_, {{"type", "of a later version"}});
 }

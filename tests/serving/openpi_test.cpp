@@ -135,10 +135,10 @@ TEST(Openpi, ARowThatThePolicyRefusesFailsAlone) {
 
 TEST(Openpi, LateAnswersAreErrorsAndTheQueueIsBounded) {
   ServeOptions options = free_port();
-  options.deadline_ms = 150;
+  options.deadline_ms = 450;
   options.batch = {.max_size = 1, .wait_ms = 0, .queue = 2};
   World world(options);
-  world.policy.delay = 100ms;
+  world.policy.delay = 300ms;
   std::vector<std::unique_ptr<WebClient>> clients;
   for (int i = 0; i < 5; ++i) clients.push_back(std::make_unique<WebClient>(world.port()));
   std::vector<std::string> said(5);
@@ -152,8 +152,8 @@ TEST(Openpi, LateAnswersAreErrorsAndTheQueueIsBounded) {
     });
   }
   for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ(said[0], "an answer");                               // 100 ms
-  EXPECT_THAT(said[1], HasSubstr("too late: the answer took"));  // 200 ms
+  EXPECT_EQ(said[0], "an answer");                               // 300 ms
+  EXPECT_THAT(said[1], HasSubstr("too late: the answer took"));  // 600 ms
   EXPECT_THAT(said[2], HasSubstr("too late: the request waited"));
   EXPECT_THAT(said[3], HasSubstr("the server is busy: 2 requests wait already (serve.batch.queue)"));
   EXPECT_THAT(said[4], HasSubstr("the server is busy"));
