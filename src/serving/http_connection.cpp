@@ -152,11 +152,12 @@ class HttpConnection {
         network_->pages != nullptr && (network_->pages->owns(path) || (path == "/" && !upgrades));
     const auto refusal = refusal_of(head_of(header), options(), path != "/healthz" && (upgrades || !is_page));
     const bool is_ours = path == "/healthz" || path == "/metrics" || path == "/act";
-    if (!refusal && upgrades && !is_ours) {
+    const bool served = network_->service != nullptr;
+    if (!refusal && upgrades && !is_ours && (served || is_page)) {
       co_await upgrade(parser.release(), is_page);
       co_return false;
     }
-    if (!refusal && path == "/act" && !upgrades && header.method() == http::verb::post)
+    if (!refusal && served && path == "/act" && !upgrades && header.method() == http::verb::post)
       co_return co_await act(parser);
     HttpResponse response = refusal ? refused(*refusal, header.version()) : respond(parser, path, is_page);
     co_return co_await write(std::move(response));
@@ -175,7 +176,8 @@ class HttpConnection {
     const unsigned version = header.version();
     const bool keep_alive = header.keep_alive();
     if (websocket::is_upgrade(header))
-      return response_of(http_failure(400, concat(path, ": expected no WebSocket here")), version, false);
+      return response_of(http_failure(400, concat(path.substr(0, 100), ": expected no WebSocket here")),
+                         version, false);
     if (!parser.is_done() && (parser.chunked() || parser.content_length().value_or(0) > 0))
       return response_of(http_failure(405, concat(path, ": expected no body here")), version, false);
     if (path == "/act") return response_of(http_failure(405, "/act: expected POST"), version, keep_alive);
@@ -183,9 +185,8 @@ class HttpConnection {
       if (path == "/healthz")
         return response_of({.body = "OK\n", .content_type = "text/plain"}, version, keep_alive);
       if (path == "/metrics")
-        return response_of(
-            {.body = network_->service.metrics().text(), .content_type = "text/plain; version=0.0.4"},
-            version, keep_alive);
+        return response_of({.body = network_->metrics.text(), .content_type = "text/plain; version=0.0.4"},
+                           version, keep_alive);
       if (is_page) {
         HttpResponse response = network_->pages->get(parser.release());
         response.keep_alive(keep_alive);
@@ -221,7 +222,7 @@ class HttpConnection {
     auto read = read_act(text_of(request[http::field::content_type]), request.body(), options().strict);
     HttpAnswer answer;
     if (auto* failed = std::get_if<HttpAnswer>(&read)) {
-      network_->service.metrics().requests.add("act");
+      network_->metrics.requests.add("act");
       network_->refused("request");
       answer = std::move(*failed);
     } else {
@@ -229,7 +230,7 @@ class HttpConnection {
       client_.gone = std::make_shared<std::atomic<bool>>(false);
       watch_for_end();
       Awaited<Reply> reply(stream_.get_executor());
-      network_->service.ask(client_, asked.message, arrived, "act", reply.setter());
+      network_->service->ask(client_, asked.message, arrived, "act", reply.setter());
       const Reply given = co_await reply.get();
       *watching_ = false;
       stream_.socket().cancel(error);

@@ -32,17 +32,17 @@ class Pages {
 };
 
 struct Network {
-  net::io_context& io;
   const ServeOptions& options;
-  Service& service;
-  std::string metadata;  ///< what openpi's clients get first
+  Metrics& metrics;
+  Service* service = nullptr;  ///< null: there are only pages
+  std::string metadata;        ///< what openpi's clients get first
   Pages* pages = nullptr;
   bool stopping = false;
   uint64_t next_connection = 0;
   /// what each connection does when the server stops, by its number
   std::map<uint64_t, std::function<void()>> on_stop = {};
 
-  void refused(const std::string& kind) { service.metrics().errors.add(kind); }
+  void refused(const std::string& kind) { metrics.errors.add(kind); }
 };
 
 /// Speaks HTTP on a fresh connection until it ends or becomes a WebSocket.

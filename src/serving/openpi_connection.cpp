@@ -65,7 +65,7 @@ class OpenpiConnection : public std::enable_shared_from_this<OpenpiConnection> {
       network_->refused("protocol");
     open_ = false;
     network_->on_stop.erase(client_.connection);
-    network_->service.closed(client_);
+    network_->service->closed(client_);
   }
 
  private:
@@ -101,10 +101,10 @@ class OpenpiConnection : public std::enable_shared_from_this<OpenpiConnection> {
     try {
       message = wire::from_msgpack(frame.bytes, "request");
     } catch (const DataError& error) {
-      network_->service.metrics().requests.add("openpi");
+      network_->metrics.requests.add("openpi");
       return fail(error.what(), "request");
     }
-    network_->service.ask(
+    network_->service->ask(
         client_, message, frame.arrived, "openpi",
         [self = shared_from_this(), arrived = frame.arrived](Reply reply) {
           net::post(self->socket_.get_executor(),

@@ -17,15 +17,13 @@
 #include "apo/data/trajectory.h"
 #include "serving/batcher.h"
 #include "serving/console_pages.h"
-#include "serving/network.h"
+#include "serving/listener.h"
 #include "serving/service.h"
 #include "wire/msgpack.h"
 
 namespace apo::serving {
 namespace {
 
-constexpr auto kTick = std::chrono::milliseconds(500);
-constexpr auto kGrace = std::chrono::seconds(10);  // for connections to end after `stop`
 constexpr int64_t kPictureSize = 224;
 
 std::string metadata_of(const models::Policy& policy, const ServedPolicy& about) {
@@ -71,7 +69,7 @@ struct Server::State {
     if (options.console.enabled) open_console(policy, about);
     const std::string hash = options.record.empty() ? "" : models::parameter_hash(policy);
     service = std::make_unique<Service>(
-        policy, options,
+        policy, options, metrics,
         PolicyNeeds{.cameras = about.cameras, .states = about.states, .action_size = policy.action_size()},
         Episodes::Recording{.path = options.record,
                             .info = {.environment_name = options.robot,
@@ -79,31 +77,11 @@ struct Server::State {
                                      .policy = about.checkpoint,
                                      .policy_hash = hash}},
         console.get());
-    network = std::make_shared<Network>(Network{.io = io,
-                                                .options = options,
-                                                .service = *service,
-                                                .metadata = metadata_of(policy, about),
-                                                .pages = console.get()});
-    listen();
-    thread = std::thread([this] { io.run(); });
+    listener.open(service.get(), console.get(), metadata_of(policy, about));
   }
 
   ~State() {
-    net::post(io, [this] {
-      network->stopping = true;
-      error_code ignored;
-      acceptor.close(ignored);
-      ticks.cancel();
-      if (console) console->stop();
-      const auto all = network->on_stop;  // which these may change
-      for (const auto& [connection, tell] : all) tell();
-      last_moment.expires_after(kGrace);
-      last_moment.async_wait([this](error_code error) {
-        if (!error) io.stop();
-      });
-      end_when_nobody_is_left();
-    });
-    if (thread.joinable()) thread.join();
+    listener.stop();
     service.reset();
   }
 
@@ -113,7 +91,7 @@ struct Server::State {
     int64_t recorded = 0;
     if (!options.record.empty() && std::filesystem::exists(options.record))
       recorded = data::TrajectoryFile::open(options.record)->num_episodes();
-    console = std::make_unique<Console>(io,
+    console = std::make_unique<Console>(listener.io(),
                                         ConsoleContract{.action_size = policy.action_size(),
                                                         .control_hz = options.console.control_hz,
                                                         .grippers = grippers,
@@ -143,90 +121,24 @@ struct Server::State {
     }
   }
 
-  void listen() {
-    error_code error;
-    const tcp::endpoint endpoint(net::ip::make_address(options.address),
-                                 static_cast<unsigned short>(options.port));
-    acceptor.open(endpoint.protocol(), error);
-    if (!error) acceptor.set_option(net::socket_base::reuse_address(true), error);
-    if (!error) acceptor.bind(endpoint, error);
-    if (!error) acceptor.listen(net::socket_base::max_listen_connections, error);
-    APO_CHECK(RunError, !error, "serve.address ", options.address, ", serve.port ", options.port,
-              ": cannot listen: ", error.message());
-    net::co_spawn(
-        io, [this] { return accept(); }, net::detached);
-    net::co_spawn(
-        io, [this] { return tick(); }, net::detached);
-  }
-
-  net::awaitable<void> accept() {
-    while (!network->stopping) {
-      error_code error;
-      tcp::socket socket(io);
-      co_await acceptor.async_accept(socket, caught(error));
-      if (network->stopping) break;
-      if (error) {  // no descriptors left, or the client was gone again
-        net::steady_timer pause(io, std::chrono::milliseconds(50));
-        co_await pause.async_wait(caught(error));
-        continue;
-      }
-      if (network->service.metrics().connections >= options.limits.connections) {
-        network->refused("refused");
-        continue;
-      }
-      ++network->service.metrics().connections;
-      const uint64_t number = network->next_connection++;
-      net::co_spawn(io, serve_http(std::move(socket), network, number),
-                    [this](std::exception_ptr problem) { ended(problem); });
-    }
-  }
-
-  void ended(std::exception_ptr problem) {
-    --network->service.metrics().connections;
-    try {
-      if (problem) std::rethrow_exception(problem);
-    } catch (const std::exception& error) {
-      network->refused("protocol");
-      log_warn("a connection failed: ", error.what());
-    }
-    end_when_nobody_is_left();
-  }
-
-  void end_when_nobody_is_left() {
-    if (network->stopping && network->service.metrics().connections == 0) last_moment.cancel();
-  }
-
-  net::awaitable<void> tick() {
-    while (!network->stopping) {
-      error_code ignored;
-      ticks.expires_after(kTick);
-      co_await ticks.async_wait(caught(ignored));
-      network->service.tick();
-      if (console) console->tick();
-    }
-  }
-
   ServeOptions options;
   Finishing finishing;  // a signal waits until what was asked is answered
-  net::io_context io{1};
-  std::unique_ptr<Console> console;  // whom the service asks, and who is spoken with by `io`
+  Metrics metrics;
+  Listener listener{options, metrics};
+  std::unique_ptr<Console> console;  // whom the service asks, and who speaks by the listener's thread
   std::unique_ptr<Service> service;
-  tcp::acceptor acceptor{io};
-  net::steady_timer ticks{io}, last_moment{io};
-  std::shared_ptr<Network> network;
   std::atomic<bool> stopped = false;
-  std::thread thread;
 };
 
 Server::Server(models::Policy& policy, const ServeOptions& options, const ServedPolicy& about)
     : state_(std::make_unique<State>(policy, options, about)) {}
 Server::~Server() = default;
 
-int64_t Server::port() const { return state_->acceptor.local_endpoint().port(); }
+int64_t Server::port() const { return state_->listener.port(); }
 
 int64_t Server::run() {
   while (!state_->stopped && !interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  const Metrics& metrics = state_->service->metrics();
+  const Metrics& metrics = state_->metrics;
   return static_cast<int64_t>(metrics.requests.of("openpi") + metrics.requests.of("act"));
 }
 

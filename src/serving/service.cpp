@@ -25,9 +25,10 @@ Reply failed(Failure failure, std::string reason) {
 
 }  // namespace
 
-Service::Service(models::Policy& policy, const ServeOptions& options, PolicyNeeds needs,
+Service::Service(models::Policy& policy, const ServeOptions& options, Metrics& metrics, PolicyNeeds needs,
                  const Episodes::Recording& recording, Watcher* watcher)
     : options_(options),
+      metrics_(metrics),
       reader_(options, std::move(needs)),
       episodes_(std::make_unique<Episodes>(options, grippers_of(policy, options), recording, watcher)),
       batcher_(std::make_unique<Batcher>(policy, options, metrics_)) {}

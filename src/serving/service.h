@@ -36,7 +36,7 @@ struct Reply {
 /// All but `ask`'s `done` happens in the thread of whoever calls, which is one: the network's.
 class Service {
  public:
-  Service(models::Policy& policy, const ServeOptions& options, PolicyNeeds needs,
+  Service(models::Policy& policy, const ServeOptions& options, Metrics& metrics, PolicyNeeds needs,
           const Episodes::Recording& recording, Watcher* watcher);
   /// Answers what was asked.
   ~Service();
@@ -49,7 +49,6 @@ class Service {
   /// Once a second or so.
   void tick();
 
-  Metrics& metrics() { return metrics_; }
   Episodes& episodes() { return *episodes_; }
   const RequestReader& reader() const { return reader_; }
 
@@ -61,7 +60,7 @@ class Service {
   bool within_rate(const std::string& address, Clock::time_point now);
 
   const ServeOptions& options_;
-  Metrics metrics_;
+  Metrics& metrics_;
   RequestReader reader_;
   std::map<std::string, Budget> budgets_;
   std::unique_ptr<Episodes> episodes_;
