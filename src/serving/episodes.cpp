@@ -116,32 +116,31 @@ Action Episodes::idle(const Action& last) const {
 StepReply Episodes::decide(Episode& episode, StepRequest& request, Answer& answer,
                            Clock::time_point arrived) {
   const bool policy_answered = answer.failure == Failure::none;
+  if (episode.answered > 0 && episode.instruction != request.observation.instruction) begin_anew(episode);
+  episode.instruction = request.observation.instruction;
   StepReply reply;
   Step step;
   bool recorded = true;
   std::optional<Action> human;
-  if (request.intervention) {
+  std::optional<Override> override;
+  if (watcher_ != nullptr)
+    override = watcher_->decide({.episode = episode.key,
+                                 .step = episode.answered,
+                                 .observation = request.observation,
+                                 .policy_action = policy_answered ? &answer.actions.front() : nullptr,
+                                 .captured_ms = wall_clock_ms(arrived)});
+  const double since_input = std::chrono::duration<double>(arrived - episode.last_input).count();
+  episode.device = request.intervention || (episode.device && since_input < options_.hysteresis_s);
+  if (request.intervention) {  // whoever stands beside the robot wins over who sits at a page
     human = std::move(request.intervention);
-    episode.device = true;
     episode.last_input = arrived;
-  } else if (episode.device &&
-             std::chrono::duration<double>(arrived - episode.last_input).count() < options_.hysteresis_s) {
+  } else if (episode.device) {
     human = idle(episode.last_action);
     request.reason = episode.reason;
-  } else {
-    episode.device = false;
-    if (watcher_ != nullptr) {
-      auto override = watcher_->decide({.episode = episode.key,
-                                        .step = episode.answered,
-                                        .observation = request.observation,
-                                        .policy_action = policy_answered ? &answer.actions.front() : nullptr,
-                                        .captured_ms = wall_clock_ms(arrived)});
-      if (override) {
-        human = std::move(override->action);
-        request.reason = std::move(override->reason);
-        recorded = override->recorded;
-      }
-    }
+  } else if (override) {
+    human = std::move(override->action);
+    request.reason = std::move(override->reason);
+    recorded = override->recorded;
   }
   if (!human && !policy_answered) {
     reply.failure = answer.failure;
@@ -164,10 +163,10 @@ StepReply Episodes::decide(Episode& episode, StepRequest& request, Answer& answe
     reply.actions = std::move(answer.actions);
   }
   reply.source = step.source;
-  if (recorded && !episode.ended) record(episode, step);
-  if (recorded) episode.last_source = step.source;
   episode.reason = request.reason;
   episode.last_action = step.action;
+  if (recorded && !episode.ended) record(episode, step);
+  if (recorded) episode.last_source = step.source;
   if (watcher_ != nullptr && recorded) watcher_->happened(episode.key, episode.answered, step);
   ++episode.answered;
   return reply;
@@ -175,16 +174,16 @@ StepReply Episodes::decide(Episode& episode, StepRequest& request, Answer& answe
 
 void Episodes::record(Episode& episode, const Step& step) {
   if (!recorder_) return;
-  const std::string& instruction = step.observation.instruction;
-  if (episode.recording && episode.instruction != instruction) {
-    recorder_->end(*episode.recording, std::nullopt, "other instruction");
-    episode.recording.reset();
-  }
-  if (!episode.recording) {
-    episode.recording = recorder_->begin(instruction);
-    episode.instruction = instruction;
-  }
+  if (!episode.recording) episode.recording = recorder_->begin(step.observation.instruction);
   recorder_->append(*episode.recording, step);
+}
+
+// What follows is another episode: it is asked for something else.
+void Episodes::begin_anew(Episode& episode) {
+  finish(episode, std::nullopt, "other instruction");
+  episode.ended = false;
+  episode.answered = 0;
+  episode.last_source = ActionSource::policy;
 }
 
 void Episodes::finish(Episode& episode, std::optional<bool> success, const std::string& outcome) {

@@ -70,6 +70,7 @@ class Episodes {
  private:
   StepReply decide(Episode& episode, StepRequest& request, Answer& answer, Clock::time_point arrived);
   void record(Episode& episode, const Step& step);
+  void begin_anew(Episode& episode);
   void finish(Episode& episode, std::optional<bool> success, const std::string& outcome);
   Action idle(const Action& last) const;
 

@@ -114,6 +114,7 @@ class OpenpiConnection : public std::enable_shared_from_this<OpenpiConnection> {
 
   void answered(const Reply& reply, Clock::time_point arrived) {
     asking_ = false;
+    last_request_ = Clock::now();
     if (!open_ || closing_) return;
     if (reply.step.failure != Failure::none) return fail(reply.step.reason, "");
     send(wire::to_msgpack(answer_of(reply)), false);
