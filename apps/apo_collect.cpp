@@ -4,6 +4,7 @@
 #include "apo/base/device.h"
 #include "apo/deploy/outputs.h"
 #include "apo/models/registry.h"
+#include "apo/serving/browser.h"
 #include "app_main.h"
 
 namespace {
@@ -12,7 +13,7 @@ using namespace apo;
 
 struct CollectArguments {
   apps::ConfigArguments config;
-  std::string output;
+  std::string output, human;
   bool demonstrations = false;
 };
 
@@ -32,7 +33,11 @@ void run_collect(const CollectArguments& arguments) {
   const auto policy = models::make_policy(config->training.policy, nullptr, config->training.run.seed,
                                           select_device(config->training.run.device));
   const auto environment = environments::make_environment(config->environment);
-  const auto human = deploy::make_intervention_source(config->deploy.intervention);
+  deploy::InterventionOptions who = config->deploy.intervention;
+  if (!arguments.human.empty()) who.type = arguments.human;
+  const data::DataOptions& data = config->training.data;
+  serving::register_browser_human(config->serve, {.labels = data.labels, .filter = data.filter});
+  const auto human = deploy::make_intervention_source(who);
   std::cout
       << deploy::collect(*environment, *policy, *human, config->deploy.collect, arguments.output).text();
 }
@@ -47,12 +52,18 @@ int main(int argc, char** argv) {
   CollectArguments arguments;
   apps::add_config_options(app, arguments.config);
   app.add_option("--output", arguments.output, "HDF5 file to write")->type_name("FILE");
+  app.add_option("--human", arguments.human,
+                 "who may take over, in place of deploy.intervention.type: none, scripted, browser")
+      ->type_name("NAME");
   app.add_flag("--demonstrations", arguments.demonstrations, "record the expert's demonstrations");
   apps::add_examples(
       app,
       {{"apo-collect --config tabletop --demonstrations --output demos.hdf5", "the expert's demonstrations"},
        {"apo-collect --config tabletop --set policy.checkpoint=runs/base --output interactions.hdf5",
         "deploys the policy and records it with the take-overs"},
+       {"apo-collect --config tabletop --set policy.checkpoint=runs/base --human browser --output "
+        "interactions.hdf5",
+        "the same, and you take over in a browser"},
        {"apo-collect --config tabletop --set policy.checkpoint=runs/base --set "
         "deploy.collect.existing=append --output interactions.hdf5",
         "goes on with a recording that was stopped"}});

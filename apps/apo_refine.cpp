@@ -86,7 +86,8 @@ void run_refine(const RefineArguments& arguments) {
   const auto config = apps::read_config(arguments.config);
   if (!config) return;
   const std::string& dir = config->training.run.dir;
-  const auto result = loop::refine(*config, arguments.existing.value(), config::print(*config));
+  const auto result =
+      loop::refine(*config, arguments.existing.value(), config::print(loop::RefineSetup(*config)));
   try {
     report::write_loop_report(dir);
   } catch (const std::exception& error) {  // the loop itself is done

@@ -20,7 +20,7 @@ struct TrainArguments {
 // Evaluates in the environment during training, when the config asks for it.
 training::TrainHooks hooks_of(const RunConfig& config) {
   training::TrainHooks hooks;
-  hooks.config_yaml = config::print(config);
+  hooks.config_yaml = config::print(loop::RefineSetup(config));
   if (config.training.train.eval_every > 0) {
     hooks.evaluate = [&config](models::Policy& policy, int64_t) {
       const deploy::EvalResult result = deploy::evaluate(policy, config.environment, config.eval);

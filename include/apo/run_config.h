@@ -2,12 +2,14 @@
 #pragma once
 
 #include "apo/loop/refine.h"
+#include "apo/serving/options.h"
 
 namespace apo {
 
 /// The whole config: run, policy, reference, data, objective, optimizer, schedule, train, logging,
-/// environment, deploy, eval, refine. Each program uses the sections that concern it.
+/// environment, deploy, eval, refine, serve. Each program uses the sections that concern it.
 struct RunConfig : loop::RefineSetup {
+  serving::ServeOptions serve;
   void visit(config::Visitor& v);
 };
 

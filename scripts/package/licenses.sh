@@ -10,7 +10,7 @@ mkdir -p "$output"
 # library -> the distribution's package that holds its text: linked, or compiled in from headers
 for entry in yaml-cpp:libyaml-cpp-dev spdlog:libspdlog-dev fmt:libfmt-dev sentencepiece:libsentencepiece-dev libwebp:libwebp-dev libjpeg-turbo:libturbojpeg0-dev libpng:libpng-dev \
     libaec:libaec-dev zlib:zlib1g-dev eigen:libeigen3-dev nlohmann-json:nlohmann-json3-dev cli11:libcli11-dev xxhash:libxxhash-dev \
-    msgpack-cxx:libmsgpack-cxx-dev; do
+    msgpack-cxx:libmsgpack-cxx-dev boost:libboost-dev; do
   file="/usr/share/doc/${entry#*:}/copyright"
   [ -e "$file" ] || { echo "licenses.sh: expected the licence of ${entry%%:*} at $file, found none" >&2; exit 4; }
   cp -L "$file" "$output/${entry%%:*}.txt"

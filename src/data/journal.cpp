@@ -307,6 +307,11 @@ void Journal::cut(int64_t bytes) {
   size_ = bytes;
 }
 
+void Journal::take_back(int64_t bytes) {
+  buffer_.clear();
+  cut(bytes);
+}
+
 void Journal::restart() {
   const fs::path fresh = path_.string() + ".new";
   ::unlink(fresh.c_str());

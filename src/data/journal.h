@@ -53,6 +53,8 @@ class Journal {
   int64_t size() const { return size_ + static_cast<int64_t>(buffer_.size()); }
   /// Forgets what comes behind the first `bytes` of the file; nothing may be buffered.
   void cut(int64_t bytes);
+  /// Forgets what comes behind the first `bytes`, all of which had been flushed.
+  void take_back(int64_t bytes);
   /// Starts an empty journal in place of this one. Readers that have the old one open keep it.
   void restart();
   /// Removes the file; the object is then only good for destruction.

@@ -4,7 +4,6 @@
 #include <torch/types.h>
 #include <unistd.h>
 
-#include <cmath>
 #include <exception>
 #include <map>
 #include <set>
@@ -18,6 +17,7 @@
 #include "data/guard.h"
 #include "data/journal.h"
 #include "data/layouts.h"
+#include "data/step_schema.h"
 
 namespace apo::data {
 namespace {
@@ -32,76 +32,6 @@ constexpr int64_t kJournalShare = 8;
 // What bringing a journal in may cost of a processor before it counts as endless.
 constexpr int64_t kMergeSeconds = 20;
 constexpr int64_t kMergedASecond = int64_t{4} << 20;
-
-// What every step of a file must agree on.
-struct Schema {
-  int64_t action_size = 0;
-  std::map<std::string, std::pair<int64_t, int64_t>> cameras;  // height, width
-  std::map<std::string, int64_t> states;
-  bool operator==(const Schema&) const = default;
-};
-
-Schema schema_of(const Observation& observation, size_t action_size) {
-  Schema schema;
-  schema.action_size = static_cast<int64_t>(action_size);
-  for (const auto& [name, image] : observation.images) schema.cameras[name] = {image.size(0), image.size(1)};
-  for (const auto& [name, values] : observation.state)
-    schema.states[name] = static_cast<int64_t>(values.size());
-  return schema;
-}
-
-std::string describe(const Schema& schema) {
-  std::string text = concat("action [", schema.action_size, "]");
-  for (const auto& [name, size] : schema.cameras)
-    text += concat(", camera ", name, " ", size.first, "x", size.second);
-  for (const auto& [name, size] : schema.states) text += concat(", state ", name, " [", size, "]");
-  return text;
-}
-
-void expect_name(const std::string& name, const std::string& what) {
-  APO_CHECK(DataError, !name.empty() && name != "." && name.find('/') == std::string::npos && is_utf8(name),
-            what, ": expected a plain name, found '", name, "'");
-}
-
-void expect_step(const Step& step, const std::string& where) {
-  APO_CHECK(DataError, !step.action.empty(), where, ": expected an action, found none");
-  for (const float a : step.action)
-    APO_CHECK(DataError, std::isfinite(a), where, ": expected a finite action, found ", a);
-  if (step.policy_action) {
-    APO_CHECK(DataError, step.policy_action->size() == step.action.size(), where,
-              ": expected a policy_action of ", step.action.size(), " numbers, found ",
-              step.policy_action->size());
-    for (const float a : *step.policy_action)
-      APO_CHECK(DataError, std::isfinite(a), where, ": expected a finite policy_action, found ", a);
-  }
-  APO_CHECK(DataError, !step.decision_offset || *step.decision_offset >= 0, where,
-            ": expected 0 or more steps since the policy was asked, found ", *step.decision_offset);
-  if (step.take_over) {
-    const std::string& reason = step.take_over->reason;
-    APO_CHECK(DataError, step.source == ActionSource::intervention, where,
-              ": expected a take-over at a step of the human, found one of the ", to_string(step.source));
-    APO_CHECK(DataError,
-              reason.size() <= kLongestReason && reason.find('\0') == reason.npos && is_utf8(reason), where,
-              ": expected why the human took over as UTF-8 text without NUL of at most ", kLongestReason,
-              " bytes, found ", reason.size() > kLongestReason ? concat(reason.size()) : "other bytes");
-    APO_CHECK(DataError, step.take_over->steps_held >= 0, where,
-              ": expected 0 or more steps in which the reason had held, found ", step.take_over->steps_held);
-  }
-  for (const auto& [name, image] : step.observation.images) {
-    expect_name(name, where + ", camera");
-    APO_CHECK(DataError,
-              image.defined() && image.dim() == 3 && image.size(2) == 3 && image.numel() > 0 &&
-                  image.scalar_type() == at::kByte && image.device().is_cpu(),
-              where, ", camera ", name, ": expected a [Y, X, 3] uint8 picture on the CPU, found ",
-              image.defined() ? concat(image.toString(), " ", image.sizes()) : "nothing");
-  }
-  for (const auto& [name, values] : step.observation.state) {
-    expect_name(name, where + ", state");
-    APO_CHECK(DataError, !values.empty(), where, ", state ", name, ": expected numbers, found none");
-    for (const float x : values)
-      APO_CHECK(DataError, std::isfinite(x), where, ", state ", name, ": expected finite numbers, found ", x);
-  }
-}
 
 // Copies the file to `to` with room for `more_bytes`, so that a full disk is found before HDF5 writes into
 // it: HDF5 can neither finish nor close a file that does not fit. `to` is removed if that fails.
@@ -142,7 +72,7 @@ struct TrajectoryWriter::State {
   std::set<std::string> in_file;  // episodes that the HDF5 file holds
   int64_t in_journal = 0;         // finished episodes that only the journal holds
   int64_t next_number = 0;
-  std::optional<Schema> schema;  // of the file's first step
+  std::optional<StepSchema> schema;  // of the file's first step
   bool in_episode = false;
   std::string instruction;
   int64_t steps = 0, unflushed = 0;  // of the episode being written
@@ -288,11 +218,11 @@ void TrajectoryWriter::append(const Step& step) {
   State& s = *state_;
   APO_ASSERT(s.in_episode);
   const std::string where = concat(s.path.string(), ": /data/demo_", s.next_number, " step ", s.steps);
-  expect_step(step, where);
-  const Schema schema = schema_of(step.observation, step.action.size());
+  check_step(step, where);
+  const StepSchema schema = schema_of(step.observation, step.action.size());
   if (!s.schema) s.schema = schema;
-  APO_CHECK(DataError, schema == *s.schema, where, ": expected ", describe(*s.schema),
-            " as in the file's first step, found ", describe(schema));
+  APO_CHECK(DataError, schema == *s.schema, where, ": expected ", to_text(*s.schema),
+            " as in the file's first step, found ", to_text(schema));
   s.journal->append(step);
   ++s.steps;
   if (++s.unflushed >= s.flush_every) {

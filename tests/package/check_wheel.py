@@ -80,7 +80,7 @@ with tempfile.TemporaryDirectory() as scratch:
     check("apo/lib/cmake/apo/apoConfig.cmake" in names, "no CMake package")
     licenses = {name.rsplit("/", 1)[1][:-4] for name in names if name.startswith("apo/share/doc/apo/licenses/")}
     # linked in, or compiled from headers
-    for wanted in ("hdf5", "zlib", "libaec", "eigen", "nlohmann-json", "cli11", "spdlog", "fmt", "msgpack-cxx"):
+    for wanted in ("hdf5", "zlib", "libaec", "eigen", "nlohmann-json", "cli11", "spdlog", "fmt", "msgpack-cxx", "boost"):
         check(wanted in licenses, f"no licence of {wanted}")
     check("apo/share/doc/apo/LICENSE" in names, "no licence of our own")
     aliases = {"libsz": "libaec", "libwebpmux": "libwebp", "libturbojpeg": "libjpeg-turbo", "libpng16": "libpng", "libOSMesa": "mesa", "libglapi": "mesa"}

@@ -19,7 +19,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-constexpr const char* kPrograms[] = {"apo-train", "apo-eval", "apo-collect", "apo-refine", "apo-data"};
+constexpr const char* kPrograms[] = {"apo-train", "apo-eval", "apo-collect", "apo-refine", "apo-serve", "apo-data"};
 
 class Told : public TinyLoop {
  protected:

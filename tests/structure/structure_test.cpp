@@ -100,7 +100,7 @@ std::vector<Include> includes_of(const std::string& content) {
 // What is wrong with including `header` from `path`; empty if nothing is.
 std::string fault_of(const std::string& path, const std::string& header) {
   static const std::regex third_party(
-      "^(yaml-cpp/|hdf5|H5|highfive/|nlohmann/|mujoco/|webp/|msgpack|CLI/|CLI11).*$");
+      "^(yaml-cpp/|hdf5|H5|highfive/|nlohmann/|mujoco/|webp/|msgpack|boost/|CLI/|CLI11).*$");
   if (header == "torch/torch.h") return "is slow to compile: include what is used";
   if (is_cuda(path) && (header.starts_with("torch/") || header.starts_with("ATen/")))
     return "does not belong into device code";
@@ -258,7 +258,7 @@ TEST(StructureChecker, FindsHeadersThatDoNotBelong) {
               ElementsAre("src/data/a.cpp:1: spdlog/spdlog.h belongs into src/base/log.cpp alone"));
   for (const std::string header :
        {"yaml-cpp/yaml.h", "hdf5.h", "H5Cpp.h", "nlohmann/json.hpp", "mujoco/mujoco.h", "webp/encode.h",
-        "msgpack/pack.hpp", "CLI/CLI.hpp", "CLI11.hpp"}) {
+        "msgpack/pack.hpp", "boost/beast/core.hpp", "CLI/CLI.hpp", "CLI11.hpp"}) {
     EXPECT_THAT(
         violations({{"include/apo/data/a.h", header_with("#include <" + header + ">")}}),
         ElementsAre("include/apo/data/a.h:3: " + header + " does not belong into a published header"));

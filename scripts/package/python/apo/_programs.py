@@ -79,5 +79,9 @@ def apo_refine():
     return _run("apo-refine")
 
 
+def apo_serve():
+    return _run("apo-serve")
+
+
 def apo_data():
     return _run("apo-data")

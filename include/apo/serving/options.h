@@ -1,0 +1,97 @@
+// How a policy is served: the config section `serve`.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "apo/config/gripper.h"
+
+namespace apo::config {
+class Visitor;
+}
+
+namespace apo::serving {
+
+/// Entry of `serve.keys.cameras` and `serve.keys.states`: which of a client's arrays is which of the
+/// policy's.
+struct KeyOptions {
+  std::string name;  ///< of the camera or state as the policy and the recording call it
+  std::string key;   ///< the client's; members of members with "/": "images/cam_high"
+  void visit(config::Visitor& v);
+};
+
+/// Config section `serve.keys`.
+struct KeysOptions {
+  std::vector<KeyOptions> cameras, states;
+  std::string instruction;          ///< the client's key; empty: prompt or instruction
+  std::string default_instruction;  ///< where a request has none
+  int64_t rotate = 0;               ///< degrees by which pictures are turned, 0 or 180
+  void visit(config::Visitor& v);
+};
+
+/// Config section `serve.batch`.
+struct BatchOptions {
+  int64_t max_size = 8;  ///< requests that one forward pass answers at most
+  double wait_ms = 0;    ///< for more of them, once there is one
+  int64_t queue = 64;    ///< requests that may wait; one more is refused
+  void visit(config::Visitor& v);
+};
+
+/// Config section `serve.limits`. Seconds unless it says otherwise.
+struct LimitOptions {
+  double handshake_s = 15;     ///< from the connection to the end of its request's head
+  double message_s = 30;       ///< from the first byte of a message to its last
+  double idle_s = 600;         ///< a connection without a request is closed
+  double episode_idle_s = 30;  ///< an episode that is no connection ends after so long without a request
+  int64_t message_bytes = 32 << 20;  ///< of a frame or body; refused when it is announced
+  int64_t connections = 64;          ///< at a time
+  double requests_per_second = 0;    ///< of one client address; 0: any number
+  int64_t instruction_bytes = 1000;
+  void visit(config::Visitor& v);
+};
+
+/// What becomes of the arm when the page that held it is gone.
+enum class LostPage { hand_back, pause };
+std::span<const std::pair<LostPage, std::string_view>> enum_names(LostPage);
+
+/// Config section `serve.console`.
+struct ConsoleOptions {
+  bool enabled = true;
+  double control_hz = 10;  ///< steps a second that the robot asks for; the page sends as many inputs
+  LostPage lost = LostPage::hand_back;
+  void visit(config::Visitor& v);
+};
+
+/// Config section `serve`.
+struct ServeOptions {
+  std::string address = "127.0.0.1";  ///< to listen on; any but the own machine's needs a token
+  int64_t port = 8000;                ///< 0: a free one
+  std::string token;                  ///< that every client must show; empty: none
+  std::vector<std::string> hosts;     ///< other names by which clients reach it
+  std::vector<std::string> origins;   ///< web pages of these origins may connect beside its own
+  std::string record;                 ///< HDF5 file to record into; empty: nothing is recorded
+  std::string robot = "robot";        ///< recorded as the environment's name
+  double deadline_ms = 5000;          ///< a later answer is an error; 0: none
+  double temperature = 0;             ///< of decoding; 0 is greedy
+  int64_t seed = 0;                   ///< of an episode's decoding where a request names none
+  int64_t horizon = 0;                ///< actions in an answer at most; 0: as many as the policy decides
+  bool strict = false;                ///< failures of /act have status 400 or 500, unlike OpenVLA's
+  double hysteresis_s = 0.5;          ///< after the last input of a human the arm is held still for so long
+  std::vector<double> idle;           ///< [A] action that does nothing; empty: zeros, the gripper as it was
+  config::GripperOptions gripper;     ///< in the robot's actions
+  KeysOptions keys;
+  BatchOptions batch;
+  LimitOptions limits;
+  ConsoleOptions console;
+  void visit(config::Visitor& v);
+};
+
+/// ConfigError naming the key for what contradicts itself: an address that is not the own machine's without a
+/// token, a token of less than 16 characters there, an address that is none, a rotation other than 0 or 180.
+void check_options(const ServeOptions& options);
+
+}  // namespace apo::serving

@@ -1,0 +1,352 @@
+#include "apo/data/recorder.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <charconv>
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "apo/base/error.h"
+#include "apo/base/finishing.h"
+#include "apo/base/log.h"
+#include "apo/base/text.h"
+#include "apo/data/recovery.h"
+#include "base/paths.h"
+#include "data/journal.h"
+#include "data/step_schema.h"
+
+namespace apo::data {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kEpisode = ".episode-", kInto = ".into-", kJournal = ".journal";
+
+// "FILE.episode-3.journal"; once it is being brought in, "FILE.episode-3.into-7.journal": the file then had 7
+// episodes, so that a file with more of them has this one.
+struct Left {
+  fs::path path;
+  int64_t number = 0;
+  std::optional<int64_t> into;
+};
+
+fs::path spool_path(const fs::path& file, int64_t number) {
+  return concat(file.string(), kEpisode, number, kJournal);
+}
+
+std::optional<int64_t> take_number(std::string_view& text) {
+  int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || number < 0) return std::nullopt;
+  text.remove_prefix(static_cast<size_t>(end - text.data()));
+  return number;
+}
+
+// What a stopped recorder left beside `file`, in the order of the numbers.
+std::vector<Left> left_behind(const fs::path& file) {
+  std::vector<Left> found;
+  const std::string head = file.filename().string() + std::string(kEpisode);
+  for (const std::string& name : names_in(parent_of(file))) {
+    if (!name.starts_with(head)) continue;
+    std::string_view rest = std::string_view(name).substr(head.size());
+    Left left{.path = parent_of(file) / name};
+    const auto number = take_number(rest);
+    if (!number) continue;
+    left.number = *number;
+    if (rest.starts_with(kInto)) {
+      rest.remove_prefix(kInto.size());
+      left.into = take_number(rest);
+      if (!left.into) continue;
+    }
+    if (rest == kJournal) found.push_back(std::move(left));
+  }
+  std::ranges::sort(found, {}, &Left::number);
+  return found;
+}
+
+// A running episode.
+struct Running {
+  explicit Running(const fs::path& path) : path(path), journal(std::make_unique<Journal>(path)) {}
+  fs::path path;
+  std::unique_ptr<Journal> journal;
+  int64_t steps = 0;
+};
+
+// A finished one on its way into the file.
+struct Finished {
+  fs::path path;
+  int64_t number = 0;
+  std::optional<int64_t> into;
+  bool ended = true;  // false: as the journal says
+  std::optional<bool> success;
+  std::string outcome;
+};
+
+}  // namespace
+
+struct EpisodeRecorder::State {
+  State(const fs::path& path, const TrajectoryInfo& info, Joined joined)
+      : path(path), info(info), joined(std::move(joined)), finishing(concat("episodes of ", path.string())) {}
+
+  fs::path path;
+  const TrajectoryInfo info;
+  Joined joined;
+  Finishing finishing;  // a signal waits until all is in the file
+
+  mutable std::mutex mutex;
+  std::condition_variable changed;
+  std::map<int64_t, std::shared_ptr<Running>> running;
+  std::deque<Finished> finished;
+  bool merging = false, stopping = false, tried = false;
+  int64_t next_number = 0;
+  int64_t in_file = 0;
+  std::optional<StepSchema> schema;  // of the file's first step
+  std::thread thread;
+
+  // of the thread, once it runs
+  std::unique_ptr<TrajectoryWriter> writer;
+  std::string writer_hash;  // the policy's that it was made for
+
+  void open();
+  void open_writer(const std::string& policy_hash);
+  void merge(Finished& episode);
+  void merge_all();
+  std::shared_ptr<Running> find(int64_t episode) const {
+    const std::lock_guard lock(mutex);
+    const auto found = running.find(episode);
+    return found == running.end() ? nullptr : found->second;
+  }
+  std::shared_ptr<Running> take(int64_t episode) {
+    const std::lock_guard lock(mutex);
+    const auto found = running.find(episode);
+    APO_ASSERT(found != running.end());
+    auto taken = std::move(found->second);
+    running.erase(found);
+    return taken;
+  }
+};
+
+void EpisodeRecorder::State::open_writer(const std::string& policy_hash) {
+  if (writer && policy_hash == writer_hash) return;
+  writer.reset();
+  drop_unfinished_episode(path);  // one of which the journal still holds everything
+  TrajectoryInfo of_episode = info;
+  of_episode.policy_hash = policy_hash;
+  writer = std::make_unique<TrajectoryWriter>(path, of_episode);
+  writer_hash = policy_hash;
+}
+
+// Takes up what was left behind, and learns what every step must be like.
+void EpisodeRecorder::State::open() {
+  open_writer(info.policy_hash);
+  in_file = writer->num_episodes();
+  for (const Left& left : left_behind(path)) {
+    next_number = std::max(next_number, left.number + 1);
+    std::error_code ignored;
+    if (left.into && in_file > *left.into) {
+      fs::remove(left.path, ignored);
+      continue;
+    }
+    Finished episode{.path = left.path, .number = left.number, .into = left.into, .ended = false};
+    try {
+      const Journal mine(left.path);  // nobody else is at it
+      merge(episode);
+    } catch (const Error& error) {
+      log_warn(left.path.string(), ": was left behind and is no episode of this file: ", error.what());
+      writer.reset();
+      open_writer(info.policy_hash);
+    }
+  }
+  open_writer(info.policy_hash);
+  if (in_file == 0) return;
+  const auto file = TrajectoryFile::open(path, TrajectoryFormat::apo);
+  if (file->num_episodes() > 0)
+    schema = schema_of(file->observation(0, 0), file->episode(0).actions.at(0).size());
+}
+
+// Brings one finished episode into the file; its journal is then gone.
+void EpisodeRecorder::State::merge(Finished& episode) {
+  std::vector<JournalEpisode> held = read_journal(episode.path);
+  std::error_code ignored;
+  if (held.empty()) {
+    fs::remove(episode.path, ignored);
+    return;
+  }
+  JournalEpisode& one = held.front();
+  if (!episode.ended) {
+    episode.success = one.episode.success;
+    episode.outcome = one.episode.outcome;
+  }
+  open_writer(one.policy_hash);
+  const int64_t before = writer->num_episodes();
+  const fs::path named = concat(path.string(), kEpisode, episode.number, kInto, before, kJournal);
+  if (named != episode.path) fs::rename(episode.path, named);
+  episode.path = named;
+  writer->begin_episode(one.episode.instruction);
+  for (Step& step : one.episode.steps) {
+    if (&step == &one.episode.steps.back()) {
+      step.done = true;
+      if (episode.success.value_or(false)) step.reward = 1;
+    }
+    writer->append(step);
+  }
+  try {
+    writer->end_episode(episode.success, episode.outcome);
+  } catch (const Error& error) {
+    if (writer->num_episodes() == before) throw;
+    log_warn(error.what());  // it is in the writer's journal
+  }
+  fs::remove(episode.path, ignored);
+  {
+    const std::lock_guard lock(mutex);
+    in_file = writer->num_episodes();
+  }
+  if (joined) joined(episode.number, concat("demo_", before));
+}
+
+// The recorder's thread.
+void EpisodeRecorder::State::merge_all() {
+  std::unique_lock lock(mutex);
+  for (;;) {
+    changed.wait(lock, [this] { return stopping || (!finished.empty() && !tried); });
+    if (finished.empty() || tried) break;
+    merging = true;
+    Finished episode = finished.front();
+    lock.unlock();
+    bool done = false;
+    try {
+      merge(episode);
+      done = true;
+    } catch (const std::exception& error) {
+      log_error(error.what(), "; the episode stays in ", episode.path.string());
+      writer.reset();
+    }
+    lock.lock();
+    finished.front() = episode;
+    if (done) finished.pop_front();
+    tried = !done;
+    merging = false;
+    changed.notify_all();
+  }
+}
+
+EpisodeRecorder::EpisodeRecorder(const fs::path& path, const TrajectoryInfo& info, Joined joined)
+    : state_(std::make_unique<State>(path, info, std::move(joined))) {
+  state_->open();
+  state_->thread = std::thread([state = state_.get()] { state->merge_all(); });
+}
+
+EpisodeRecorder::~EpisodeRecorder() {
+  State& s = *state_;
+  std::vector<int64_t> open;
+  for (const auto& [number, ignored] : s.running) open.push_back(number);
+  for (const int64_t number : open) {
+    try {
+      end(number, std::nullopt, "interrupted");
+    } catch (const std::exception& error) {
+      log_error(error.what());
+    }
+  }
+  {
+    const std::lock_guard lock(s.mutex);
+    s.stopping = true;
+    s.tried = false;
+  }
+  s.changed.notify_all();
+  s.thread.join();
+}
+
+int64_t EpisodeRecorder::begin(const std::string& instruction) {
+  State& s = *state_;
+  APO_CHECK(DataError, is_utf8(instruction), s.path.string(),
+            ": expected a UTF-8 instruction, found other bytes");
+  int64_t number = 0;
+  {
+    const std::lock_guard lock(s.mutex);
+    number = s.next_number++;
+  }
+  auto episode = std::make_shared<Running>(spool_path(s.path, number));
+  try {
+    episode->journal->begin_episode(number, instruction, s.info.policy_hash);
+    episode->journal->flush();
+  } catch (...) {
+    episode->journal->remove();
+    throw;
+  }
+  const std::lock_guard lock(s.mutex);
+  s.running[number] = std::move(episode);
+  return number;
+}
+
+void EpisodeRecorder::append(int64_t episode, const Step& step) {
+  State& s = *state_;
+  const auto running = s.find(episode);
+  APO_ASSERT(running != nullptr);
+  const std::string where = concat(s.path.string(), ": step ", running->steps);
+  check_step(step, where);
+  const StepSchema schema = schema_of(step.observation, step.action.size());
+  {
+    const std::lock_guard lock(s.mutex);
+    if (!s.schema) s.schema = schema;
+    APO_CHECK(DataError, schema == *s.schema, where, ": expected ", to_text(*s.schema),
+              " as in the file's first step, found ", to_text(schema));
+  }
+  const int64_t before = running->journal->size();
+  try {
+    running->journal->append(step);
+    running->journal->flush();
+  } catch (...) {
+    running->journal->take_back(before);
+    throw;
+  }
+  ++running->steps;
+}
+
+void EpisodeRecorder::end(int64_t episode, std::optional<bool> success, const std::string& outcome) {
+  State& s = *state_;
+  APO_CHECK(DataError, is_utf8(outcome), s.path.string(), ": expected a UTF-8 outcome, found other bytes");
+  const auto running = s.take(episode);
+  if (running->steps == 0) {
+    running->journal->remove();
+    return;
+  }
+  try {
+    running->journal->end_episode(success, outcome);
+    running->journal->flush();
+  } catch (const Error& error) {  // the steps are there, and how it ended is in memory
+    log_warn(error.what());
+  }
+  running->journal.reset();
+  {
+    const std::lock_guard lock(s.mutex);
+    s.finished.push_back({.path = running->path, .number = episode, .success = success, .outcome = outcome});
+    s.tried = false;
+  }
+  s.changed.notify_all();
+}
+
+void EpisodeRecorder::discard(int64_t episode) { state_->take(episode)->journal->remove(); }
+
+int64_t EpisodeRecorder::num_steps(int64_t episode) const {
+  const auto running = state_->find(episode);
+  return running ? running->steps : 0;
+}
+
+int64_t EpisodeRecorder::num_episodes() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->in_file;
+}
+
+void EpisodeRecorder::wait() {
+  State& s = *state_;
+  std::unique_lock lock(s.mutex);
+  s.changed.wait(lock, [&s] { return !s.merging && (s.finished.empty() || s.tried); });
+}
+
+}  // namespace apo::data

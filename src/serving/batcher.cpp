@@ -1,0 +1,208 @@
+#include "serving/batcher.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+#include "apo/base/error.h"
+#include "apo/base/text.h"
+#include "apo/deploy/rollout.h"
+#include "base/stopwatch.h"
+
+namespace apo::serving {
+namespace {
+
+constexpr size_t kLongestReason = 500;
+
+double seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+// The first line of what was thrown, without LibTorch's trace.
+std::string sentence_of(const std::exception& error) {
+  const std::string text = error.what();
+  return shortened(text.substr(0, text.find('\n')), kLongestReason);
+}
+
+void fail(Job& job, Failure failure, std::string reason, double queue_s) {
+  Answer answer;
+  answer.failure = failure;
+  answer.reason = std::move(reason);
+  answer.queue_s = queue_s;
+  job.done(std::move(answer));
+}
+
+}  // namespace
+
+std::string_view to_string(Failure failure) {
+  switch (failure) {
+    case Failure::none:
+      return "none";
+    case Failure::request:
+      return "request";
+    case Failure::busy:
+      return "busy";
+    case Failure::late:
+      return "late";
+    case Failure::gone:
+      return "gone";
+    case Failure::policy:
+      return "policy";
+    case Failure::recording:
+      return "recording";
+  }
+  return "unknown";
+}
+
+Batcher::Batcher(models::Policy& policy, const ServeOptions& options, Metrics& metrics)
+    : policy_(policy), options_(options), metrics_(metrics), thread_([this] { run(); }) {}
+
+Batcher::~Batcher() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+void Batcher::submit(Job job) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!stopping_ && std::ssize(waiting_) < options_.batch.queue) {
+      waiting_.push_back(std::move(job));
+      changed_.notify_all();
+      return;
+    }
+  }
+  fail(job, Failure::busy,
+       concat("the server is busy: ", options_.batch.queue, " requests wait already (serve.batch.queue)"), 0);
+}
+
+bool Batcher::late(const Job& job, Clock::time_point now) const {
+  return options_.deadline_ms > 0 && seconds(now - job.arrived) * 1000 > options_.deadline_ms;
+}
+
+// Up to a batch of those that somebody waits for, once there is one; none: it is over.
+std::vector<Job> Batcher::take(std::unique_lock<std::mutex>& lock) {
+  changed_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });
+  if (options_.batch.wait_ms > 0 && !waiting_.empty()) {
+    const auto until =
+        waiting_.front().arrived + std::chrono::duration_cast<Clock::duration>(
+                                       std::chrono::duration<double, std::milli>(options_.batch.wait_ms));
+    changed_.wait_until(lock, until,
+                        [this] { return stopping_ || std::ssize(waiting_) >= options_.batch.max_size; });
+  }
+  std::vector<Job> jobs;
+  while (!waiting_.empty() && std::ssize(jobs) < options_.batch.max_size) {
+    jobs.push_back(std::move(waiting_.front()));
+    waiting_.pop_front();
+  }
+  return jobs;
+}
+
+void Batcher::run() {
+  const at::NoGradGuard no_gradient;
+  policy_.set_training(false);
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    std::vector<Job> jobs = take(lock);
+    if (jobs.empty()) return;
+    lock.unlock();
+    answer(std::move(jobs));
+    lock.lock();
+  }
+}
+
+void Batcher::answer(std::vector<Job> jobs) {
+  const Clock::time_point begin = Clock::now();
+  std::vector<Job> asked;
+  for (Job& job : jobs) {
+    const double waited = seconds(begin - job.arrived);
+    if (job.gone && job.gone->load())
+      fail(job, Failure::gone, "the client is gone", waited);
+    else if (late(job, begin))
+      fail(job, Failure::late,
+           concat("too late: the request waited ", static_cast<int64_t>(waited * 1000),
+                  " ms for others, serve.deadline_ms is ", options_.deadline_ms),
+           waited);
+    else
+      asked.push_back(std::move(job));
+  }
+  if (asked.empty()) return;
+  std::vector<Answer> answers = decide(asked);
+  const Clock::time_point end = Clock::now();
+  metrics_.inference.add(seconds(end - begin));
+  for (size_t i = 0; i < asked.size(); ++i) {
+    Answer& answer = answers[i];
+    answer.infer_s = seconds(end - begin);
+    answer.queue_s = seconds(begin - asked[i].arrived);
+    answer.batch_size = std::ssize(asked);
+    metrics_.queue.add(answer.queue_s);
+    if (answer.failure == Failure::none && late(asked[i], end)) {
+      answer.failure = Failure::late;
+      answer.reason =
+          concat("too late: the answer took ", static_cast<int64_t>(seconds(end - asked[i].arrived) * 1000),
+                 " ms, serve.deadline_ms is ", options_.deadline_ms);
+      answer.actions.clear();
+    }
+    asked[i].done(std::move(answer));
+  }
+}
+
+// What the policy wants for each, or why not.
+std::vector<Answer> Batcher::decide(std::span<Job> jobs) {
+  std::vector<Answer> answers(jobs.size());
+  try {
+    std::vector<Observation> seen;
+    models::DecodeOptions decoding{.temperature = options_.temperature};
+    for (const Job& job : jobs) {
+      seen.push_back(job.observation);
+      policy_.prepare(seen.back());
+      decoding.seeds.push_back(job.seed);
+    }
+    models::Decision decision = policy_.act(policy_.encode(seen), decoding);
+    APO_CHECK(RunError, decision.actions.size() == jobs.size(), "expected ", jobs.size(),
+              " answers from the policy, found ", decision.actions.size());
+    const int64_t size = policy_.action_size();
+    const config::GripperOptions own = policy_.gripper(), &theirs = options_.gripper;
+    const std::vector<int64_t> grippers =
+        config::gripper_dimensions(theirs.dimension.empty() ? own : theirs, size, "serve.gripper");
+    for (size_t i = 0; i < jobs.size(); ++i) {
+      ActionChunk& chunk = decision.actions[i];
+      try {
+        APO_CHECK(RunError, !chunk.empty(), "the policy decided tokens that code no action");
+        if (options_.horizon > 0 && std::ssize(chunk) > options_.horizon)
+          chunk.resize(static_cast<size_t>(options_.horizon));
+        for (Action& action : chunk) {
+          deploy::check_action(action, size, "policy", "the answer");
+          config::recode_gripper(action, grippers, own, theirs);
+        }
+        answers[i].actions = std::move(chunk);
+      } catch (const Error& error) {
+        answers[i].failure = Failure::policy;
+        answers[i].reason = sentence_of(error);
+      }
+    }
+    return answers;
+  } catch (const std::exception& error) {
+    if (jobs.size() > 1) {  // whose fault it is shows alone
+      for (size_t i = 0; i < jobs.size(); ++i) answers[i] = std::move(decide(jobs.subspan(i, 1))[0]);
+      return answers;
+    }
+    answers[0].failure =
+        dynamic_cast<const DataError*>(&error) != nullptr ? Failure::request : Failure::policy;
+    answers[0].reason = sentence_of(error);
+    return answers;
+  }
+}
+
+void warm_up(models::Policy& policy, const Observation& observation) {
+  const at::NoGradGuard no_gradient;
+  Observation seen = observation;
+  policy.set_training(false);
+  policy.prepare(seen);
+  policy.act(policy.encode({&seen, 1}));
+}
+
+}  // namespace apo::serving

@@ -1,0 +1,91 @@
+// The policy's own thread: what clients wait for, answered several at a time.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "apo/base/types.h"
+#include "apo/models/policy.h"
+#include "apo/serving/options.h"
+#include "serving/metrics.h"
+#include "serving/requests.h"
+
+namespace apo::serving {
+
+/// Why there is no action.
+enum class Failure {
+  none,
+  request,   ///< what the client sent cannot be answered
+  busy,      ///< the queue is full
+  late,      ///< beyond serve.deadline_ms
+  gone,      ///< nobody waits any more
+  policy,    ///< it failed, or decided tokens that code no action
+  recording  ///< the step could not be recorded
+};
+std::string_view to_string(Failure failure);
+
+/// The policy's answer to one request.
+struct Answer {
+  Failure failure = Failure::none;
+  std::string reason;   ///< of a failure, one sentence
+  ActionChunk actions;  ///< [H][A] in the robot's units
+  double infer_s = 0;   ///< of the batch that it was in
+  double queue_s = 0;   ///< from the arrival to that
+  int64_t batch_size = 0;
+};
+
+struct Job {
+  Observation observation;
+  uint64_t seed = 0;  ///< of the row's sampling
+  Clock::time_point arrived;
+  /// true once nobody waits for the answer
+  std::shared_ptr<const std::atomic<bool>> gone;
+  std::function<void(Answer)> done;  ///< called once, by the policy's thread or by `submit`
+};
+
+/// Asks the policy for up to `batch.max_size` waiting jobs at a time, in the order of their arrival.
+///
+/// A row's answer depends on its observation and seed alone, as far as the policy's numbers do: a network may
+/// round differently in batches of different sizes. A row that the policy refuses fails alone.
+class Batcher {
+ public:
+  /// `policy` is used by no one else from `submit` to destruction.
+  Batcher(models::Policy& policy, const ServeOptions& options, Metrics& metrics);
+  /// Answers what waits, then ends.
+  ~Batcher();
+  Batcher(const Batcher&) = delete;
+  Batcher& operator=(const Batcher&) = delete;
+
+  void submit(Job job);
+
+ private:
+  void run();
+  std::vector<Job> take(std::unique_lock<std::mutex>& lock);
+  void answer(std::vector<Job> jobs);
+  std::vector<Answer> decide(std::span<Job> jobs);
+  bool late(const Job& job, Clock::time_point now) const;
+
+  models::Policy& policy_;
+  const ServeOptions& options_;
+  Metrics& metrics_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Job> waiting_;
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+/// Lets the policy answer a made-up observation, so that the first request waits for nothing that is made on
+/// first use. Nothing where it is not known what the policy needs.
+void warm_up(models::Policy& policy, const Observation& observation);
+
+}  // namespace apo::serving

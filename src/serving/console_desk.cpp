@@ -1,0 +1,346 @@
+#include "serving/console_desk.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "apo/base/error.h"
+
+namespace apo::serving {
+namespace {
+
+using Json = ConsoleDesk::Json;
+
+double wall_clock_ms() {
+  return std::chrono::duration<double, std::milli>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+Json number_list(const std::optional<Action>& action) { return action ? Json(*action) : Json(); }
+Json truth(const std::optional<bool>& value) { return value ? Json(*value) : Json(); }
+
+char letter_of(ActionSource source) {
+  return source == ActionSource::expert ? 'e' : source == ActionSource::policy ? 'p' : 'h';
+}
+char letter_of(const data::LabelledStep& step) {
+  if (step.filtered) return '-';
+  switch (step.label) {
+    case data::StepLabel::desirable:
+      return 'd';
+    case data::StepLabel::undesirable:
+      return 'u';
+    case data::StepLabel::intervention:
+      return 'i';
+    default:
+      return 'n';
+  }
+}
+
+void add_step(data::EpisodeRecord& record, const Step& step) {
+  record.actions.push_back(step.action);
+  record.sources.push_back(step.source);
+  record.recorded.push_back(true);
+  record.desirable.emplace_back();
+  record.policy_actions.push_back(step.policy_action);
+  record.decision_offsets.push_back(step.decision_offset);
+}
+
+bool flag(const Json& message, const char* name) {
+  const auto found = message.find(name);
+  return found != message.end() && found->is_boolean() && found->get<bool>();
+}
+
+}  // namespace
+
+ConsoleDesk::ConsoleDesk(DeskOptions options, Say say, End end)
+    : options_(std::move(options)),
+      say_(std::move(say)),
+      end_(std::move(end)),
+      next_episode_(options_.first_episode),
+      last_action_(static_cast<size_t>(options_.action_size), 0.0f) {}
+
+int64_t ConsoleDesk::join(Time now) {
+  const std::lock_guard lock(mutex_);
+  const int64_t viewer = next_viewer_++;
+  viewers_[viewer].heard = now;
+  say_(viewer, {{"type", "hello"}, {"version", 1}, {"viewer", concat("viewer-", viewer)}});
+  say_(viewer, state(viewer));
+  say_(viewer, episodes());
+  say_(viewer, {{"type", "refine"},
+                {"state", "idle"},
+                {"text", ""},
+                {"step", 0},
+                {"of", 0},
+                {"curves", Json::object()}});
+  return viewer;
+}
+
+void ConsoleDesk::leave(int64_t viewer) {
+  const std::lock_guard lock(mutex_);
+  lose(viewer);
+}
+
+// The arm is nobody's, and the policy is asked anew.
+void ConsoleDesk::release() {
+  holder_ = 0;
+  mode_ = Mode::policy;
+  moved_ = false;
+  human_action_.reset();
+}
+
+void ConsoleDesk::lose(int64_t viewer) {
+  if (viewers_.erase(viewer) == 0 || holder_ != viewer) return;
+  release();
+  if (options_.lost_pauses) paused_ = true;
+  notice(0, options_.lost_pauses ? "the page that held the arm is gone; the robot waits"
+                                 : "the page that held the arm is gone; the policy acts");
+  tell_states();
+}
+
+void ConsoleDesk::look_around(Time now) {
+  const std::lock_guard lock(mutex_);
+  std::vector<int64_t> lost;
+  for (const auto& [number, viewer] : viewers_)
+    if (std::chrono::duration<double>(now - viewer.heard).count() > options_.lost_s) lost.push_back(number);
+  for (const int64_t number : lost) lose(number);
+}
+
+void ConsoleDesk::notice(int64_t viewer, const std::string& text, const std::string& code) {
+  Json message = {{"type", "notice"}, {"level", "warn"}, {"text", text}};
+  if (!code.empty()) message["code"] = code;
+  say_(viewer, message);
+}
+
+void ConsoleDesk::take_over(int64_t viewer, bool force, Time now) {
+  if (watched_.empty() || !watched_.back().running) return notice(viewer, "no episode runs");
+  if (holder_ != 0 && holder_ != viewer) {
+    if (!force) return notice(viewer, "someone else holds the arm", "held");
+    notice(holder_, "someone else took the arm");
+  }
+  if (holder_ != viewer) {
+    holder_ = viewer;
+    mode_ = Mode::human;
+    moved_ = false;
+    viewers_[viewer].input.reset();
+    viewers_[viewer].input_at = now;
+  }
+}
+
+void ConsoleDesk::hear(int64_t viewer, const Json& message, Time now) {
+  APO_CHECK(DataError, message.is_object() && message.contains("type") && message["type"].is_string(),
+            "expected an object with a type");
+  const std::string type = message["type"];
+  const std::lock_guard lock(mutex_);
+  const auto found = viewers_.find(viewer);
+  if (found == viewers_.end()) return;  // lost meanwhile
+  Viewer& page = found->second;
+  page.heard = now;
+  const bool holds = holder_ == viewer, may_end = holds || holder_ == 0;
+  const bool running = !watched_.empty() && watched_.back().running;
+  if (type == "ping") {
+    say_(viewer, {{"type", "pong"}, {"t", message.value("t", Json())}, {"server_ms", wall_clock_ms()}});
+    return;
+  } else if (type == "take_over") {
+    take_over(viewer, flag(message, "force"), now);
+  } else if (type == "hand_back") {
+    if (holds) release();
+  } else if (type == "pause") {
+    paused_ = flag(message, "paused");
+  } else if (type == "success" || type == "failure") {
+    if (may_end && running) end_(watched_.back().key, type == "success");
+  } else if (type == "reset") {
+    if (may_end && running && options_.can_reset) end_(watched_.back().key, std::nullopt);
+  } else if (type == "input") {
+    const auto action = message.find("action");
+    APO_CHECK(DataError,
+              action != message.end() && action->is_array() && std::ssize(*action) == options_.action_size,
+              "input: expected an action of ", options_.action_size, " numbers");
+    std::vector<std::optional<float>> numbers;
+    for (const Json& number : *action) {
+      APO_CHECK(DataError, number.is_null() || (number.is_number() && std::abs(number.get<double>()) <= 1),
+                "input: expected numbers from -1 to 1");
+      numbers.push_back(number.is_null() ? std::nullopt : std::optional<float>(number.get<float>()));
+    }
+    if (holds && page.visible) {
+      page.input = std::move(numbers);
+      page.input_at = now;
+    }
+    return;
+  } else if (type == "visible") {
+    page.visible = flag(message, "visible");
+    page.input.reset();
+  } else {
+    return;  // of the network's side, or of a later version
+  }
+  tell_states();
+}
+
+Action ConsoleDesk::held_still() const {
+  if (!options_.idle.empty()) return options_.idle;
+  Action still(static_cast<size_t>(options_.action_size), 0.0f);
+  for (const int64_t d : options_.grippers)
+    still[static_cast<size_t>(d)] = last_action_[static_cast<size_t>(d)];
+  return still;
+}
+
+// What the person's page wants, where it is fresh and in sight.
+Action ConsoleDesk::input_of(const Viewer& viewer, Time now) {
+  Action action = held_still();
+  const double age = std::chrono::duration<double>(now - viewer.input_at).count();
+  if (!viewer.input || !viewer.visible || age > 2 / options_.control_hz) return action;
+  for (size_t d = 0; d < action.size(); ++d)
+    if ((*viewer.input)[d]) action[d] = *(*viewer.input)[d];
+  moved_ |= action != held_still();
+  return action;
+}
+
+std::optional<Override> ConsoleDesk::decide(const ServedMoment& moment) {
+  const std::lock_guard lock(mutex_);
+  const bool is_new = watched_.empty() || !watched_.back().running;
+  if (!is_new && watched_.back().key != moment.episode) return std::nullopt;  // one robot at a time
+  if (is_new) {
+    release();
+    Watched next{.key = moment.episode, .name = concat("demo_", next_episode_++)};
+    next.record.instruction = instruction_ = moment.observation.instruction;
+    watched_.push_back(std::move(next));
+    last_action_.assign(static_cast<size_t>(options_.action_size), 0.0f);
+  }
+  captured_ms_ = moment.captured_ms;
+  policy_action_ =
+      moment.policy_action != nullptr ? std::optional<Action>(*moment.policy_action) : std::nullopt;
+  human_action_.reset();
+  if (paused_) {
+    tell_states();
+    return Override{.action = held_still(), .reason = "", .recorded = false};
+  }
+  const auto holder = viewers_.find(holder_);
+  if (mode_ != Mode::human || holder == viewers_.end()) return std::nullopt;
+  human_action_ = input_of(holder->second, std::chrono::steady_clock::now());
+  return Override{.action = *human_action_, .reason = "console"};
+}
+
+void ConsoleDesk::happened(const std::string& episode, int64_t, const Step& what) {
+  const std::lock_guard lock(mutex_);
+  if (watched_.empty() || !watched_.back().running || watched_.back().key != episode) return;
+  Watched& now = watched_.back();
+  last_action_ = what.action;
+  add_step(now.record, what);
+  now.labels = data::label_episode(now.record, options_.rules);
+  tell_states();
+}
+
+void ConsoleDesk::ended(const std::string& episode, std::optional<bool> success, const std::string& outcome) {
+  const std::lock_guard lock(mutex_);
+  if (watched_.empty() || !watched_.back().running || watched_.back().key != episode) return;
+  Watched& now = watched_.back();
+  now.running = false;
+  now.record.success = success;
+  now.record.outcome = outcome;
+  if (now.record.num_steps() > 0) now.labels = data::label_episode(now.record, options_.rules);
+  release();
+  say_(0, episodes());
+  tell_states();
+}
+
+std::string ConsoleDesk::episode() const {
+  const std::lock_guard lock(mutex_);
+  return watched_.empty() ? "" : watched_.back().name;
+}
+
+std::string ConsoleDesk::label(const std::string& episode, int64_t step) const {
+  const std::lock_guard lock(mutex_);
+  for (const Watched& watched : watched_)
+    if (watched.name == episode && step >= 0 && step < std::ssize(watched.labels))
+      return {letter_of(watched.labels[static_cast<size_t>(step)])};
+  return "";
+}
+
+ConsoleDesk::Json ConsoleDesk::state_for(int64_t viewer) const {
+  const std::lock_guard lock(mutex_);
+  return state(viewer);
+}
+
+void ConsoleDesk::tell_states() {
+  for (const auto& [number, viewer] : viewers_) say_(number, state(number));
+}
+
+ConsoleDesk::Json ConsoleDesk::told(const Watched& watched) {
+  std::string sources, labels;
+  for (const ActionSource source : watched.record.sources) sources += letter_of(source);
+  for (const data::LabelledStep& step : watched.labels) labels += letter_of(step);
+  return {{"name", watched.name},
+          {"steps", watched.record.num_steps()},
+          {"success", truth(watched.record.success)},
+          {"outcome", watched.record.outcome},
+          {"instruction", watched.record.instruction},
+          {"sources", sources},
+          {"labels", labels},
+          {"running", watched.running}};
+}
+
+ConsoleDesk::Json ConsoleDesk::episodes() const {
+  Json list = Json::array();
+  for (const Watched& watched : watched_) list.push_back(told(watched));
+  return {{"type", "episodes"}, {"episodes", list}};
+}
+
+ConsoleDesk::Json ConsoleDesk::state(int64_t viewer) const {
+  int64_t desirable = 0, intervention = 0, undesirable = 0;
+  for (const Watched& watched : watched_)
+    for (const data::LabelledStep& step : watched.labels) {
+      if (step.filtered) continue;
+      desirable += step.label == data::StepLabel::desirable;
+      intervention += step.label == data::StepLabel::intervention;
+      undesirable += step.label == data::StepLabel::undesirable;
+    }
+  const Watched* now = watched_.empty() ? nullptr : &watched_.back();
+  Json preview;
+  if (now != nullptr) {
+    int64_t last = -1;  // the last take-over's steps
+    for (size_t t = 0; t < now->labels.size(); ++t)
+      if (now->labels[t].take_over) last = now->labels[t].take_over_number;
+    int64_t from = -1, to = -1;
+    for (size_t t = 0; t < now->labels.size(); ++t) {
+      const data::LabelledStep& step = now->labels[t];
+      if (last < 0 || step.take_over_number != last || step.label != data::StepLabel::undesirable) continue;
+      if (from < 0) from = static_cast<int64_t>(t);
+      to = static_cast<int64_t>(t) + 1;
+    }
+    if (from >= 0) preview = {from, to};
+  }
+  const char* mode = paused_ ? "paused" : mode_ == Mode::human ? "human" : "policy";
+  std::string still;
+  if (paused_)
+    still = "Paused.";
+  else if (mode_ == Mode::human && !moved_)
+    still = "Still until your first input.";
+  Json gripper;
+  if (!options_.grippers.empty()) gripper = last_action_[static_cast<size_t>(options_.grippers.front())];
+  return {{"type", "state"},
+          {"step", now != nullptr ? now->record.num_steps() : 0},
+          {"episode", now != nullptr ? now->name : ""},
+          {"episode_state", now != nullptr && now->running ? "running" : "finished"},
+          {"outcome", now != nullptr ? now->record.outcome : ""},
+          {"success", now != nullptr ? truth(now->record.success) : Json()},
+          {"mode", mode},
+          {"source", now == nullptr || now->record.sources.empty()
+                         ? ""
+                         : std::string(1, letter_of(now->record.sources.back()))},
+          {"holder", holder_ == 0        ? "nobody"
+                     : holder_ == viewer ? "me"
+                                         : "other"},
+          {"instruction", instruction_},
+          {"policy_action", number_list(policy_action_)},
+          {"human_action", number_list(human_action_)},
+          {"gripper", gripper},
+          {"confidence", Json()},
+          {"captured_ms", captured_ms_},
+          {"pools", {{"desirable", desirable}, {"intervention", intervention}, {"undesirable", undesirable}}},
+          {"k", options_.rules.labels.steps_before_intervention},
+          {"preview", preview},
+          {"reason_no_motion", still}};
+}
+
+}  // namespace apo::serving

@@ -1,0 +1,107 @@
+// The console's rules, without a network: who holds the arm, what is executed, and what pages are told.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apo/base/types.h"
+#include "apo/data/labels.h"
+#include "apo/serving/options.h"
+#include "serving/watcher.h"
+
+namespace apo::serving {
+
+struct DeskOptions {
+  int64_t action_size = 0;
+  double control_hz = 10;
+  std::vector<int64_t> grippers;  ///< dimensions of the action, sorted
+  Action idle;                    ///< [A]; empty: zeros, the gripper as it was
+  data::LabelRules rules;         ///< of the pools and of the preview
+  bool lost_pauses = false;       ///< a lost page pauses the robot; else it hands back
+  double lost_s = 3;              ///< a page that is silent for so long is lost
+  bool can_reset = false;
+  int64_t first_episode = 0;  ///< number of the first one: those that the recording has already
+};
+
+/// What a page is sent. Thread-safe; `say` is called under a lock and must only pass on.
+class ConsoleDesk final : public Watcher {
+ public:
+  using Time = std::chrono::steady_clock::time_point;
+  using Json = nlohmann::ordered_json;
+  /// To one page, or to all (viewer 0).
+  using Say = std::function<void(int64_t viewer, const Json& message)>;
+  /// A person decided how the episode ended; nothing: he wants it over.
+  using End = std::function<void(const std::string& episode, std::optional<bool> success)>;
+
+  ConsoleDesk(DeskOptions options, Say say, End end);
+
+  /// A page opened its socket; it is told where things stand. Returns its number, from 1.
+  int64_t join(Time now);
+  /// It is gone: without a word, as a page that was lost.
+  void leave(int64_t viewer);
+  /// What a page says. DataError for what is no message of the protocol.
+  void hear(int64_t viewer, const Json& message, Time now);
+  /// Looks for pages that fell silent; a few times a second.
+  void look_around(Time now);
+
+  std::optional<Override> decide(const ServedMoment& moment) override;
+  void happened(const std::string& episode, int64_t step, const Step& what) override;
+  void ended(const std::string& episode, std::optional<bool> success, const std::string& outcome) override;
+
+  /// The name of the episode that is watched: "demo_3"; empty: none.
+  std::string episode() const;
+  /// The letter of a step's label (u, d, i, n or - for left out); "": not known.
+  std::string label(const std::string& episode, int64_t step) const;
+  /// What a page is told of the present.
+  Json state_for(int64_t viewer) const;
+
+ private:
+  enum class Mode { policy, human };
+  struct Viewer {
+    Time heard;
+    bool visible = true;
+    std::optional<std::vector<std::optional<float>>> input;
+    Time input_at;
+  };
+  struct Watched {
+    std::string key, name;
+    data::EpisodeRecord record = {};
+    std::vector<data::LabelledStep> labels = {};
+    bool running = true;
+  };
+
+  void take_over(int64_t viewer, bool force, Time now);
+  void release();
+  void lose(int64_t viewer);
+  void tell_states();
+  void notice(int64_t viewer, const std::string& text, const std::string& code = "");
+  Action held_still() const;
+  Action input_of(const Viewer& viewer, Time now);
+  Json state(int64_t viewer) const;
+  Json episodes() const;
+  static Json told(const Watched& watched);
+
+  const DeskOptions options_;
+  const Say say_;
+  const End end_;
+  mutable std::mutex mutex_;
+  std::map<int64_t, Viewer> viewers_;
+  int64_t next_viewer_ = 1, next_episode_ = 0;
+  std::vector<Watched> watched_;  // the last one is the present one
+  Mode mode_ = Mode::policy;
+  bool paused_ = false, moved_ = false;
+  int64_t holder_ = 0;  // 0: nobody
+  Action last_action_;
+  std::optional<Action> policy_action_, human_action_;
+  double captured_ms_ = 0;
+  std::string instruction_;
+};
+
+}  // namespace apo::serving

@@ -1,0 +1,67 @@
+// The console on the network: its files, its pages' sockets, and the pictures that they show.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "serving/console_desk.h"
+#include "serving/network.h"
+#include "serving/worker.h"
+
+namespace apo::serving {
+
+/// What a page learns of the robot beside what happens.
+struct ConsoleContract {
+  int64_t action_size = 0;
+  double control_hz = 10;
+  std::vector<int64_t> grippers;
+  config::GripperOptions gripper;  ///< how its command is coded, where that is known
+  std::vector<std::string> cameras;
+  bool token_needed = false;
+  bool can_reset = false, can_replay = false;
+  std::string recording;  ///< where replayed episodes are read from; empty: none
+  /// The JSON that the page has as #console-contract.
+  std::string json() const;
+};
+
+/// A Watcher whose person sits at a page. Made, spoken with and destroyed by the thread of `io`; watched from
+/// another.
+class Console final : public Pages, public Watcher {
+ public:
+  Console(net::io_context& io, ConsoleContract contract, DeskOptions options, ConsoleDesk::End end);
+  ~Console() override;
+
+  bool owns(std::string_view path) const override;
+  HttpResponse get(const HttpRequest& request) override;
+  net::awaitable<void> speak(WebSocket socket, HttpRequest upgrade, std::string address) override;
+  void tick() override;
+  void stop() override;
+
+  std::optional<Override> decide(const ServedMoment& moment) override;
+  void happened(const std::string& episode, int64_t step, const Step& what) override;
+  void ended(const std::string& episode, std::optional<bool> success, const std::string& outcome) override;
+  /// Whether a page is open.
+  bool is_watched() const { return num_viewers_ > 0; }
+
+ private:
+  class Socket;
+  void say(int64_t viewer, std::string text);
+  void show(const std::string& camera, const std::string& bytes);
+  void replay(int64_t viewer, const ConsoleDesk::Json& message);
+  void hear(int64_t viewer, const std::string& text);
+
+  net::io_context& io_;
+  const ConsoleContract contract_;
+  ConsoleDesk desk_;
+  std::map<int64_t, std::shared_ptr<Socket>> sockets_;  // of the network's thread
+  std::atomic<int64_t> num_viewers_ = 0, in_work_ = 0;
+  std::unique_ptr<Worker> painter_;  // pictures to bytes
+};
+
+}  // namespace apo::serving

@@ -1,0 +1,239 @@
+#include "serving/episodes.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "apo/base/error.h"
+#include "apo/base/log.h"
+#include "apo/base/random.h"
+
+namespace apo::serving {
+namespace {
+
+constexpr std::string_view kConnection = "connection ";
+
+double wall_clock_ms(Clock::time_point arrived) {
+  const auto age = Clock::now() - arrived;
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration<double, std::milli>(now - age).count();
+}
+
+}  // namespace
+
+class Episode {
+ public:
+  explicit Episode(std::string key) : key(std::move(key)) {}
+  const std::string key;
+
+  // guarded by the mutex of the episodes
+  int64_t asked = 0;  // steps
+  int64_t in_flight = 0;
+  std::optional<uint64_t> seed;
+  Clock::time_point last_seen;
+
+  // of the thread of the episodes
+  int64_t answered = 0;
+  std::optional<int64_t> recording;  // number of the recorder's
+  std::string instruction;
+  ActionSource last_source = ActionSource::policy;
+  Action last_action;
+  std::string reason;  // of the take-over that goes on
+  Clock::time_point last_input;
+  bool device = false;  // a human's device has acted, and may hold the arm still
+  bool ended = false;
+};
+
+std::string connection_key(uint64_t connection) { return concat(kConnection, connection); }
+std::string named_key(const std::string& episode_id) { return "episode " + episode_id; }
+std::string address_key(const std::string& address) { return "address " + address; }
+
+Episodes::Episodes(const ServeOptions& options, std::vector<int64_t> grippers, const Recording& recording,
+                   Watcher* watcher)
+    : options_(options), grippers_(std::move(grippers)), watcher_(watcher) {
+  if (!recording.path.empty())
+    recorder_ = std::make_unique<data::EpisodeRecorder>(recording.path, recording.info,
+                                                        [this](int64_t, const std::string& name) {
+                                                          if (watcher_ != nullptr) watcher_->joined(name);
+                                                        });
+  worker_ = std::make_unique<Worker>();
+}
+
+Episodes::~Episodes() {
+  worker_.reset();
+  for (auto& [key, episode] : episodes_) finish(*episode, std::nullopt, "interrupted");
+}
+
+std::pair<std::shared_ptr<Episode>, uint64_t> Episodes::enter(const std::string& key,
+                                                              const StepRequest& request) {
+  const std::lock_guard lock(mutex_);
+  auto& episode = episodes_[key];
+  if (!episode) episode = std::make_shared<Episode>(key);
+  if (request.seed) episode->seed = request.seed;
+  episode->last_seen = Clock::now();
+  ++episode->in_flight;
+  const uint64_t seed = episode->seed.value_or(static_cast<uint64_t>(options_.seed));
+  return {episode, mix_seed(seed, "decode", static_cast<uint64_t>(episode->asked++))};
+}
+
+void Episodes::answered(std::shared_ptr<Episode> episode, StepRequest request, Answer answer,
+                        Clock::time_point arrived, Done done) {
+  worker_->post([this, episode = std::move(episode), request = std::move(request), answer = std::move(answer),
+                 arrived, done = std::move(done)]() mutable {
+    StepReply reply;
+    if (answer.failure == Failure::gone) {  // it was not executed
+      reply.failure = answer.failure;
+      reply.reason = std::move(answer.reason);
+    } else {
+      try {
+        reply = decide(*episode, request, answer, arrived);
+      } catch (const std::exception& error) {
+        reply.failure = Failure::recording;
+        reply.reason = error.what();
+      }
+    }
+    reply.infer_s = answer.infer_s;
+    reply.queue_s = answer.queue_s;
+    reply.echo = std::move(request.echo);
+    {
+      const std::lock_guard lock(mutex_);
+      episode->last_seen = Clock::now();
+      --episode->in_flight;
+    }
+    done(std::move(reply));
+  });
+}
+
+Action Episodes::idle(const Action& last) const {
+  if (!options_.idle.empty()) return {options_.idle.begin(), options_.idle.end()};
+  Action still(last.size(), 0.0f);
+  for (const int64_t d : grippers_) still[static_cast<size_t>(d)] = last[static_cast<size_t>(d)];
+  return still;
+}
+
+StepReply Episodes::decide(Episode& episode, StepRequest& request, Answer& answer,
+                           Clock::time_point arrived) {
+  const bool policy_answered = answer.failure == Failure::none;
+  if (episode.answered > 0 && episode.instruction != request.observation.instruction) begin_anew(episode);
+  episode.instruction = request.observation.instruction;
+  StepReply reply;
+  Step step;
+  bool recorded = true;
+  std::optional<Action> human;
+  std::optional<Override> override;
+  if (watcher_ != nullptr)
+    override = watcher_->decide({.episode = episode.key,
+                                 .step = episode.answered,
+                                 .observation = request.observation,
+                                 .policy_action = policy_answered ? &answer.actions.front() : nullptr,
+                                 .captured_ms = wall_clock_ms(arrived)});
+  const double since_input = std::chrono::duration<double>(arrived - episode.last_input).count();
+  episode.device = request.intervention || (episode.device && since_input < options_.hysteresis_s);
+  if (request.intervention) {  // whoever stands beside the robot wins over who sits at a page
+    human = std::move(request.intervention);
+    episode.last_input = arrived;
+  } else if (episode.device) {
+    human = idle(episode.last_action);
+    request.reason = episode.reason;
+  } else if (override) {
+    human = std::move(override->action);
+    request.reason = std::move(override->reason);
+    recorded = override->recorded;
+  }
+  if (!human && !policy_answered) {
+    reply.failure = answer.failure;
+    reply.reason = std::move(answer.reason);
+    return reply;
+  }
+  step.observation = std::move(request.observation);
+  if (policy_answered) step.decision_offset = 0;
+  if (human) {
+    step.source = ActionSource::intervention;
+    if (policy_answered) step.policy_action = answer.actions.front();
+    if (episode.last_source != ActionSource::intervention && recorded)
+      step.take_over = TakeOver{request.reason};
+    const size_t horizon = policy_answered ? answer.actions.size() : 1;
+    reply.actions.assign(horizon, idle(*human));
+    reply.actions.front() = *human;
+    step.action = std::move(*human);
+  } else {
+    step.action = answer.actions.front();
+    reply.actions = std::move(answer.actions);
+  }
+  reply.source = step.source;
+  episode.reason = request.reason;
+  episode.last_action = step.action;
+  if (recorded && !episode.ended) record(episode, step);
+  if (recorded) episode.last_source = step.source;
+  if (watcher_ != nullptr && recorded) watcher_->happened(episode.key, episode.answered, step);
+  ++episode.answered;
+  return reply;
+}
+
+void Episodes::record(Episode& episode, const Step& step) {
+  if (!recorder_) return;
+  if (!episode.recording) episode.recording = recorder_->begin(step.observation.instruction);
+  recorder_->append(*episode.recording, step);
+}
+
+// What follows is another episode: it is asked for something else.
+void Episodes::begin_anew(Episode& episode) {
+  finish(episode, std::nullopt, "other instruction");
+  episode.ended = false;
+  episode.answered = 0;
+  episode.last_source = ActionSource::policy;
+}
+
+void Episodes::finish(Episode& episode, std::optional<bool> success, const std::string& outcome) {
+  episode.ended = true;
+  if (episode.recording) {
+    try {
+      recorder_->end(*episode.recording, success, outcome);
+    } catch (const std::exception& error) {
+      log_error(error.what());
+    }
+    episode.recording.reset();
+  }
+  if (watcher_ != nullptr && episode.answered > 0) watcher_->ended(episode.key, success, outcome);
+}
+
+void Episodes::end(const std::string& key, std::optional<bool> success, const std::string& outcome,
+                   std::function<void(int64_t)> done) {
+  std::shared_ptr<Episode> episode;
+  {
+    const std::lock_guard lock(mutex_);
+    if (auto found = episodes_.extract(key)) episode = std::move(found.mapped());
+  }
+  worker_->post([this, episode, success, outcome, done = std::move(done)] {
+    int64_t steps = -1;
+    if (episode) {
+      steps = episode->recording ? recorder_->num_steps(*episode->recording) : episode->answered;
+      const std::string words = !outcome.empty() ? outcome
+                                : !success       ? "ended"
+                                                 : (*success ? "success" : "failure");
+      finish(*episode, success, words);
+    }
+    if (done) done(steps);
+  });
+}
+
+void Episodes::end_idle() {
+  std::vector<std::string> idle;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto now = Clock::now();
+    for (const auto& [key, episode] : episodes_)
+      if (!key.starts_with(kConnection) && episode->in_flight == 0 &&
+          std::chrono::duration<double>(now - episode->last_seen).count() > options_.limits.episode_idle_s)
+        idle.push_back(key);
+  }
+  for (const std::string& key : idle) end(key, std::nullopt, "idle");
+}
+
+void Episodes::wait_for_recording() {
+  if (recorder_) recorder_->wait();
+}
+
+}  // namespace apo::serving

@@ -1,0 +1,93 @@
+// The robots' episodes: who acts in each step, what is recorded of it, and when an episode is over.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apo/base/types.h"
+#include "apo/data/recorder.h"
+#include "apo/serving/options.h"
+#include "serving/batcher.h"
+#include "serving/requests.h"
+#include "serving/watcher.h"
+#include "serving/worker.h"
+
+namespace apo::serving {
+
+/// What goes back to the robot.
+struct StepReply {
+  Failure failure = Failure::none;
+  std::string reason;   ///< of a failure
+  ActionChunk actions;  ///< [H][A]; after a human's action, ones that do nothing
+  ActionSource source = ActionSource::policy;
+  double infer_s = 0, queue_s = 0;
+  wire::Map echo;
+};
+
+/// One episode of one robot.
+class Episode;
+
+/// A human's device acts (`intervention_action`), or the arm is still his for `serve.hysteresis_s` after his
+/// last input and holds still, or the watcher acts, or else the policy. Who acts and what is recorded is
+/// decided in one thread, in the order of the answers; a step is recorded before its answer goes out.
+class Episodes {
+ public:
+  struct Recording {
+    std::string path;
+    data::TrajectoryInfo info;
+  };
+  /// `grippers` are the action's dimensions that idling leaves as they were. Without a recording's path
+  /// nothing is recorded. Errors as data::EpisodeRecorder.
+  Episodes(const ServeOptions& options, std::vector<int64_t> grippers, const Recording& recording,
+           Watcher* watcher);
+  /// What still runs ends as "interrupted", without a success.
+  ~Episodes();
+
+  /// The episode that goes by `key`, a new one where there is none, and the seed of its next step.
+  std::pair<std::shared_ptr<Episode>, uint64_t> enter(const std::string& key, const StepRequest& request);
+  using Done = std::function<void(StepReply)>;
+  /// The policy answered; `done` is called by another thread.
+  void answered(std::shared_ptr<Episode> episode, StepRequest request, Answer answer,
+                Clock::time_point arrived, Done done);
+  /// Ends the episode of that key; `done` (may be null) gets its number of recorded steps, -1 where there was
+  /// no such episode.
+  void end(const std::string& key, std::optional<bool> success, const std::string& outcome,
+           std::function<void(int64_t)> done = {});
+  /// Ends those without a request since `serve.limits.episode_idle_s`, but for connections' own.
+  void end_idle();
+  /// Runs `task` in the thread of the episodes.
+  void post(std::function<void()> task) { worker_->post(std::move(task)); }
+  /// Null: nothing is recorded.
+  const data::EpisodeRecorder* recorder() const { return recorder_.get(); }
+  void wait_for_recording();
+
+ private:
+  StepReply decide(Episode& episode, StepRequest& request, Answer& answer, Clock::time_point arrived);
+  void record(Episode& episode, const Step& step);
+  void begin_anew(Episode& episode);
+  void finish(Episode& episode, std::optional<bool> success, const std::string& outcome);
+  Action idle(const Action& last) const;
+
+  const ServeOptions& options_;
+  std::vector<int64_t> grippers_;
+  Watcher* watcher_;
+  std::unique_ptr<data::EpisodeRecorder> recorder_;
+  std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<Episode>> episodes_;
+  std::unique_ptr<Worker> worker_;
+};
+
+/// The key of a connection's own episode, which ends with it alone.
+std::string connection_key(uint64_t connection);
+/// The key of an episode that a client named.
+std::string named_key(const std::string& episode_id);
+/// The key of an episode of whoever calls from `address`.
+std::string address_key(const std::string& address);
+
+}  // namespace apo::serving

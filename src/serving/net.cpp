@@ -1,0 +1,6 @@
+#include "serving/net.h"
+
+// clang-format off
+#include <boost/asio/impl/src.hpp>
+#include <boost/beast/src.hpp>
+// clang-format on

@@ -1,0 +1,109 @@
+#include "serving/service.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "apo/base/error.h"
+#include "apo/config/gripper.h"
+
+namespace apo::serving {
+namespace {
+
+std::vector<int64_t> grippers_of(const models::Policy& policy, const ServeOptions& options) {
+  return config::gripper_dimensions(config::or_else(options.gripper, policy.gripper()), policy.action_size(),
+                                    "serve.gripper");
+}
+
+Reply failed(Failure failure, std::string reason) {
+  Reply reply;
+  reply.step.failure = failure;
+  reply.step.reason = std::move(reason);
+  return reply;
+}
+
+}  // namespace
+
+Service::Service(models::Policy& policy, const ServeOptions& options, Metrics& metrics, PolicyNeeds needs,
+                 const Episodes::Recording& recording, Watcher* watcher)
+    : options_(options),
+      metrics_(metrics),
+      reader_(options, std::move(needs)),
+      episodes_(std::make_unique<Episodes>(options, grippers_of(policy, options), recording, watcher)),
+      batcher_(std::make_unique<Batcher>(policy, options, metrics_)) {}
+
+Service::~Service() {
+  batcher_.reset();  // gives its last answers to the episodes
+  episodes_.reset();
+}
+
+// A second's worth of requests may come at once.
+bool Service::within_rate(const std::string& address, Clock::time_point now) {
+  if (options_.limits.requests_per_second <= 0) return true;
+  const double rate = options_.limits.requests_per_second, most = std::max(rate, 1.0);
+  const auto [found, fresh] = budgets_.try_emplace(address, Budget{most, now});
+  Budget& budget = found->second;
+  budget.left =
+      std::min(most, budget.left + rate * std::chrono::duration<double>(now - budget.since).count());
+  budget.since = now;
+  if (budget.left < 1) return false;
+  budget.left -= 1;
+  return true;
+}
+
+void Service::ask(const Client& client, const wire::Value& message, Clock::time_point arrived,
+                  const std::string& protocol, std::function<void(Reply)> done) {
+  metrics_.requests.add(protocol);
+  const auto answer = [this, done = std::move(done)](Reply reply) {
+    if (reply.step.failure != Failure::none) metrics_.errors.add(std::string(to_string(reply.step.failure)));
+    done(std::move(reply));
+  };
+  if (!within_rate(client.address, arrived))
+    return answer(failed(Failure::busy, concat("more than ", options_.limits.requests_per_second,
+                                               " requests a second (serve.limits.requests_per_second)")));
+  ClientRequest request;
+  try {
+    request = reader_.read(message);
+  } catch (const Error& error) {
+    return answer(failed(Failure::request, error.what()));
+  }
+  const std::string own = client.stream ? connection_key(client.connection) : address_key(client.address);
+  if (const auto* end = std::get_if<EndRequest>(&request)) {
+    episodes_->end(end->episode_id.empty() ? own : named_key(end->episode_id), end->success, end->outcome,
+                   [answer](int64_t steps) {
+                     Reply reply;
+                     reply.ended = true;
+                     reply.num_steps = steps;
+                     answer(std::move(reply));
+                   });
+    return;
+  }
+  auto& step = std::get<StepRequest>(request);
+  auto [episode, seed] = episodes_->enter(step.episode_id.empty() ? own : named_key(step.episode_id), step);
+  Job job{.observation = step.observation, .seed = seed, .arrived = arrived, .gone = client.gone, .done = {}};
+  job.done = [this, episode = std::move(episode), step = std::move(step), arrived,
+              answer](Answer decided) mutable {
+    episodes_->answered(std::move(episode), std::move(step), std::move(decided), arrived,
+                        [answer](StepReply given) {
+                          Reply reply;
+                          reply.step = std::move(given);
+                          answer(std::move(reply));
+                        });
+  };
+  batcher_->submit(std::move(job));
+}
+
+void Service::closed(const Client& client) {
+  client.gone->store(true);
+  if (client.stream) episodes_->end(connection_key(client.connection), std::nullopt, "disconnected");
+}
+
+void Service::tick() {
+  episodes_->end_idle();
+  const auto now = Clock::now();
+  std::erase_if(budgets_,
+                [&](const auto& entry) { return now - entry.second.since > std::chrono::seconds(60); });
+}
+
+}  // namespace apo::serving

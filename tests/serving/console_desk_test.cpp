@@ -1,0 +1,205 @@
+// The console's rules: who holds the arm, when it moves, and what pages are told.
+#include "serving/console_desk.h"
+
+#include <gmock/gmock.h>
+#include <torch/types.h>
+
+#include "support/message_of.h"
+
+namespace apo::serving {
+namespace {
+
+using namespace std::chrono_literals;
+using apo::testing::message_of;
+using Json = ConsoleDesk::Json;
+using ::testing::HasSubstr;
+
+class Desk : public ::testing::Test {
+ protected:
+  Desk() { open({}); }
+
+  void open(DeskOptions more) {
+    more.action_size = 3;
+    more.control_hz = 10;
+    more.grippers = {2};
+    more.rules.labels.steps_before_intervention = 2;
+    more.rules.filter.min_motion = 0;
+    desk_ = std::make_unique<ConsoleDesk>(
+        more,
+        [this](int64_t viewer, const Json& message) {
+          said_.push_back({viewer, message});
+        },
+        [this](const std::string& episode, std::optional<bool> success) {
+          ends_.push_back({episode, success});
+        });
+    a_ = desk_->join(Clock());
+    b_ = desk_->join(Clock());
+  }
+  static std::chrono::steady_clock::time_point Clock() { return std::chrono::steady_clock::now(); }
+
+  /// A step of the robot; what it executes.
+  Action step(const std::string& episode = "robot") {
+    const Observation seen{.images = {}, .state = {}, .instruction = "lift"};
+    const Action wanted{0.5f, 0.5f, 1};
+    const auto override =
+        desk_->decide({.episode = episode, .step = 0, .observation = seen, .policy_action = &wanted});
+    Step what;
+    what.action = override ? override->action : wanted;
+    what.source = override ? ActionSource::intervention : ActionSource::policy;
+    if (override) what.policy_action = wanted;
+    if (!override || override->recorded) desk_->happened(episode, 0, what);
+    return what.action;
+  }
+  void hear(int64_t viewer, Json message) { desk_->hear(viewer, message, Clock()); }
+  void input(int64_t viewer, std::vector<float> action) {
+    hear(viewer, {{"type", "input"}, {"action", action}});
+  }
+  std::string last_notice(int64_t viewer) const {
+    for (auto it = said_.rbegin(); it != said_.rend(); ++it)
+      if (it->second["type"] == "notice" && (it->first == viewer || it->first == 0))
+        return it->second["text"];
+    return "";
+  }
+
+  std::unique_ptr<ConsoleDesk> desk_;
+  std::vector<std::pair<int64_t, Json>> said_;
+  std::vector<std::pair<std::string, std::optional<bool>>> ends_;
+  int64_t a_ = 0, b_ = 0;
+  const Action policy_{0.5f, 0.5f, 1};
+};
+
+TEST_F(Desk, ThePolicyActsUntilAPersonTakesOverAndTheArmWaitsForTheirFirstInput) {
+  EXPECT_EQ(step(), policy_);
+  hear(a_, {{"type", "take_over"}});
+  EXPECT_EQ(desk_->state_for(a_)["holder"], "me");
+  EXPECT_EQ(desk_->state_for(b_)["holder"], "other");
+  EXPECT_EQ(step(), (Action{0, 0, 1}));  // the gripper as it was
+  EXPECT_EQ(desk_->state_for(a_)["reason_no_motion"], "Still until your first input.");
+  input(a_, {-1, 0.25f, -1});
+  EXPECT_EQ(step(), (Action{-1, 0.25f, -1}));
+  EXPECT_EQ(desk_->state_for(a_)["reason_no_motion"], "");
+  EXPECT_EQ(desk_->state_for(a_)["human_action"], Json({-1, 0.25f, -1}));
+  hear(a_, {{"type", "hand_back"}});
+  EXPECT_EQ(step(), policy_);
+  EXPECT_EQ(desk_->state_for(a_)["mode"], "policy");
+}
+
+TEST_F(Desk, AnOldInputAHiddenWindowAndAnotherPageDoNotMoveTheArm) {
+  step();
+  hear(a_, {{"type", "take_over"}});
+  input(b_, {1, 1, 1});
+  EXPECT_EQ(step(), (Action{0, 0, 1}));
+  input(a_, {1, 1, -1});
+  EXPECT_EQ(step(), (Action{1, 1, -1}));
+  std::this_thread::sleep_for(250ms);
+  EXPECT_EQ(step(), (Action{0, 0, -1}));
+  input(a_, {1, 1, -1});
+  hear(a_, {{"type", "visible"}, {"visible", false}});
+  EXPECT_EQ(step(), (Action{0, 0, -1}));
+  input(a_, {1, 1, -1});
+  EXPECT_EQ(step(), (Action{0, 0, -1}));
+  hear(a_, {{"type", "visible"}, {"visible", true}});
+  EXPECT_EQ(step(), (Action{0, 0, -1}));
+  hear(a_, {{"type", "input"}, {"action", {0.5, 0, nullptr}}});
+  EXPECT_EQ(step(), (Action{0.5f, 0, -1}));  // null: the gripper as it was
+}
+
+TEST_F(Desk, ASecondPersonAsksBeforeTheyGetTheArm) {
+  step();
+  hear(a_, {{"type", "take_over"}});
+  hear(b_, {{"type", "take_over"}});
+  EXPECT_EQ(last_notice(b_), "someone else holds the arm");
+  EXPECT_EQ(desk_->state_for(a_)["holder"], "me");
+  hear(b_, {{"type", "hand_back"}});
+  hear(b_, {{"type", "success"}});
+  EXPECT_TRUE(ends_.empty());
+  EXPECT_EQ(desk_->state_for(a_)["holder"], "me");
+  hear(b_, {{"type", "take_over"}, {"force", true}});
+  EXPECT_EQ(last_notice(a_), "someone else took the arm");
+  EXPECT_EQ(desk_->state_for(b_)["holder"], "me");
+}
+
+TEST_F(Desk, ALostPageHandsBackOrPauses) {
+  step();
+  hear(a_, {{"type", "take_over"}});
+  desk_->look_around(Clock() + 2s);
+  EXPECT_EQ(desk_->state_for(a_)["mode"], "human");
+  desk_->look_around(Clock() + 4s);
+  EXPECT_EQ(step(), policy_);
+  open({.lost_pauses = true});
+  step();
+  hear(a_, {{"type", "take_over"}});
+  desk_->leave(a_);
+  EXPECT_EQ(desk_->state_for(b_)["mode"], "paused");
+  EXPECT_EQ(step(), (Action{0, 0, 1}));
+  hear(b_, {{"type", "pause"}, {"paused", false}});
+  EXPECT_EQ(step(), policy_);
+}
+
+TEST_F(Desk, PausedStepsAreNoSteps) {
+  step();
+  hear(a_, {{"type", "pause"}, {"paused", true}});
+  step();
+  step();
+  EXPECT_EQ(desk_->state_for(a_)["step"], 1);
+  hear(a_, {{"type", "pause"}, {"paused", false}});
+  step();
+  EXPECT_EQ(desk_->state_for(a_)["step"], 2);
+}
+
+TEST_F(Desk, CountsThePoolsAndShowsWhatTheTakeOverMadeUndesirable) {
+  for (int i = 0; i < 4; ++i) step();
+  hear(a_, {{"type", "take_over"}});
+  input(a_, {1, 0, 1});
+  step();
+  const Json state = desk_->state_for(a_);
+  EXPECT_EQ(state["pools"], Json({{"desirable", 2}, {"intervention", 1}, {"undesirable", 2}}));
+  EXPECT_EQ(state["preview"], Json({2, 4}));
+  EXPECT_EQ(state["k"], 2);
+  EXPECT_EQ(desk_->label("demo_0", 3), "u");
+}
+
+TEST_F(Desk, AnEndedEpisodeIsListedAndItsHolderIsFree) {
+  step();
+  hear(a_, {{"type", "take_over"}});
+  step();
+  hear(a_, {{"type", "success"}});
+  ASSERT_EQ(ends_.size(), 1u);
+  EXPECT_EQ(ends_[0].first, "robot");
+  EXPECT_EQ(ends_[0].second, true);
+  desk_->ended("robot", true, "marked");
+  const Json state = desk_->state_for(a_);
+  EXPECT_EQ(state["episode_state"], "finished");
+  EXPECT_EQ(state["holder"], "nobody");
+  Json list;
+  for (const auto& [viewer, message] : said_)
+    if (message["type"] == "episodes") list = message["episodes"];
+  ASSERT_EQ(list.size(), 1u);
+  EXPECT_EQ(list[0]["name"], "demo_0");
+  EXPECT_EQ(list[0]["sources"], "ph");
+  EXPECT_EQ(list[0]["labels"], "ui");
+  hear(a_, {{"type", "take_over"}});
+  EXPECT_EQ(last_notice(a_), "no episode runs");
+  EXPECT_EQ(step(), policy_);
+  EXPECT_EQ(desk_->episode(), "demo_1");
+}
+
+TEST_F(Desk, OneRobotIsWatchedAtATime) {
+  step("first");
+  hear(a_, {{"type", "take_over"}});
+  input(a_, {1, 1, 1});
+  EXPECT_EQ(step("second"), policy_);
+  EXPECT_EQ(desk_->state_for(a_)["step"], 1);
+}
+
+TEST_F(Desk, WhatIsNoMessageIsRefused) {
+  step();
+  for (const char* text :
+       {"[]", "{}", R"({"type": 3})", R"({"type": "input"})", R"({"type": "input", "action": [1]})",
+        R"({"type": "input", "action": [1, 2, 0]})", R"({"type": "input", "action": ["a", 0, 0]})"})
+    EXPECT_THAT(message_of<DataError>([&] { hear(a_, Json::parse(text)); }), HasSubstr("expected")) << text;
+  hear(a_, {{"type", "of a later version"}});
+}
+
+}  // namespace
+}  // namespace apo::serving
