@@ -116,7 +116,8 @@ Action Episodes::idle(const Action& last) const {
 StepReply Episodes::decide(Episode& episode, StepRequest& request, Answer& answer,
                            Clock::time_point arrived) {
   const bool policy_answered = answer.failure == Failure::none;
-  if (episode.answered > 0 && episode.instruction != request.observation.instruction) begin_anew(episode);
+  if (!episode.ended && episode.answered > 0 && episode.instruction != request.observation.instruction)
+    begin_anew(episode);
   episode.instruction = request.observation.instruction;
   StepReply reply;
   Step step;

@@ -49,6 +49,12 @@ int status_of(Failure failure) {
   }
 }
 
+// What fails while the policy is asked.
+HttpAnswer inner_failure(Failure failure, const std::string& reason, bool strict) {
+  if (strict) return http_failure(status_of(failure), reason);
+  return {.body = "\"error\"", .error = reason};
+}
+
 }  // namespace
 
 std::string header_text(std::string_view reason) {
