@@ -6,6 +6,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <shared_mutex>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -125,24 +126,26 @@ struct Renderer::Screen {
   std::vector<uint8_t> rows;
 };
 
-// MuJoCo looks up OpenGL's functions anew for each context, into variables that all threads share, and the
-// driver's own first steps are not safe beside each other either: one context at a time is made or given
-// back.
-static std::mutex& one_at_a_time() {
-  static auto* mutex = new std::mutex;  // threads may outlive static objects
+// MuJoCo looks up OpenGL's functions anew for each context, into variables that all threads share; a driver's first
+// and last steps are not safe beside each other, and beside drawing only as far as one trusts it (the contexts of
+// Mesa's software renderer share a screen). So a context is made or given back while nobody draws; all may draw
+// at a time.
+static std::shared_mutex& making_or_drawing() {
+  static auto* mutex = new std::shared_mutex;  // threads may outlive static objects
   return *mutex;
 }
 
 Renderer::Renderer(std::shared_ptr<const Scene> scene, int size, Look look) {
-  const std::lock_guard lock(one_at_a_time());
+  const std::lock_guard lock(making_or_drawing());
   screen_ = std::make_unique<Screen>(std::move(scene), size, look);
 }
 Renderer::~Renderer() {
-  const std::lock_guard lock(one_at_a_time());
+  const std::lock_guard lock(making_or_drawing());
   screen_.reset();
 }
 
 void Renderer::draw(mjData& data, bool closing, const SceneDisruptions& happening, uint8_t* pixels) {
+  const std::shared_lock lock(making_or_drawing());
   Screen& s = *screen_;
   s.gl->activate();
   mujoco().mjv_updateScene(s.model.get(), &data, &s.option, nullptr, &s.camera, mjCAT_ALL, &s.visual);
