@@ -75,6 +75,10 @@ class BrowserHuman final : public deploy::InterventionSource {
     const environments::EnvironmentSpec& spec = moment.spec;
     const double hz = spec.control_hz >= kSlowest ? spec.control_hz : kUsual;
     period_ = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(1 / hz));
+    APO_CHECK(ConfigError,
+              options_.console.scale.empty() || std::ssize(options_.console.scale) == spec.action_size,
+              "serve.console.scale: expected ", spec.action_size, " numbers, found ",
+              options_.console.scale.size());
     const auto grippers = config::gripper_dimensions(spec.gripper, spec.action_size, "environment.gripper");
     std::vector<std::string> cameras;
     for (const auto& [name, picture] : moment.observation.images) cameras.push_back(name);
@@ -86,13 +90,16 @@ class BrowserHuman final : public deploy::InterventionSource {
                                                          .gripper = spec.gripper,
                                                          .cameras = cameras,
                                                          .token_needed = !options_.token.empty(),
+                                                         .can_mark = false,
                                                          .recording = ""},
                                          DeskOptions{.action_size = spec.action_size,
                                                      .control_hz = hz,
                                                      .grippers = grippers,
                                                      .idle = spec.idle,
                                                      .rules = rules_,
-                                                     .lost_pauses = options_.console.lost == LostPage::pause},
+                                                     .scale = options_.console.scale,
+                                                     .lost_pauses = options_.console.lost == LostPage::pause,
+                                                     .can_mark = false},
                                          [](const std::string&, std::optional<bool>) {});
     listener_->open(nullptr, console_.get(), "");
     log_info("waiting for a page: open http://", options_.address, ":", listener_->port(), "/console");

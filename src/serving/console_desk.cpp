@@ -47,6 +47,8 @@ void add_step(data::EpisodeRecord& record, const Step& step) {
   record.decision_offsets.push_back(step.decision_offset);
 }
 
+constexpr size_t kMostEpisodes = 500;  // that pages are told of
+
 bool flag(const Json& message, const char* name) {
   const auto found = message.find(name);
   return found != message.end() && found->is_boolean() && found->get<bool>();
@@ -65,6 +67,7 @@ int64_t ConsoleDesk::join(Time now) {
   const std::lock_guard lock(mutex_);
   const int64_t viewer = next_viewer_++;
   viewers_[viewer].heard = now;
+  if (!watched_.empty()) label(watched_.back());  // nobody looked meanwhile
   say_(viewer, {{"type", "hello"}, {"version", 1}, {"viewer", concat("viewer-", viewer)}});
   say_(viewer, state(viewer));
   say_(viewer, episodes());
@@ -91,20 +94,26 @@ void ConsoleDesk::release() {
 }
 
 void ConsoleDesk::lose(int64_t viewer) {
-  if (viewers_.erase(viewer) == 0 || holder_ != viewer) return;
+  const auto found = viewers_.find(viewer);
+  if (found == viewers_.end()) return;
+  // whoever looked elsewhere does not expect that the arm begins to move
+  const bool pauses = options_.lost_pauses || !found->second.visible;
+  viewers_.erase(found);
+  if (holder_ != viewer) return;
   release();
-  if (options_.lost_pauses) paused_ = true;
-  notice(0, options_.lost_pauses ? "the page that held the arm is gone; the robot waits"
-                                 : "the page that held the arm is gone; the policy acts");
+  paused_ = paused_ || pauses;
+  notice(0, pauses ? "the page that held the arm is gone; the robot waits"
+                   : "the page that held the arm is gone; the policy acts");
   tell_states();
 }
 
-void ConsoleDesk::look_around(Time now) {
+std::vector<int64_t> ConsoleDesk::look_around(Time now) {
   const std::lock_guard lock(mutex_);
   std::vector<int64_t> lost;
   for (const auto& [number, viewer] : viewers_)
     if (std::chrono::duration<double>(now - viewer.heard).count() > options_.lost_s) lost.push_back(number);
   for (const int64_t number : lost) lose(number);
+  return lost;
 }
 
 void ConsoleDesk::notice(int64_t viewer, const std::string& text, const std::string& code) {
@@ -147,9 +156,15 @@ void ConsoleDesk::hear(int64_t viewer, const Json& message, Time now) {
   } else if (type == "hand_back") {
     if (holds) release();
   } else if (type == "pause") {
-    paused_ = flag(message, "paused");
+    const auto paused = message.find("paused");  // only a clear word sets the robot in motion
+    paused_ = paused == message.end() || !paused->is_boolean() || paused->get<bool>();
   } else if (type == "success" || type == "failure") {
-    if (may_end && running) end_(watched_.back().key, type == "success");
+    if (!options_.can_mark) return notice(viewer, "the environment says how this episode ends");
+    if (!running) return notice(viewer, "no episode runs: a mark belongs before its end");
+    if (!may_end) return notice(viewer, "someone else holds the arm", "held");
+    end_(watched_.back().key, type == "success");
+    // the hands of who held it may still be there when the robot is asked for the next episode
+    paused_ = paused_ || holds;
   } else if (type == "reset") {
     if (may_end && running && options_.can_reset) end_(watched_.back().key, std::nullopt);
   } else if (type == "input") {
@@ -177,35 +192,51 @@ void ConsoleDesk::hear(int64_t viewer, const Json& message, Time now) {
   tell_states();
 }
 
-Action ConsoleDesk::held_still() const {
-  if (!options_.idle.empty()) return options_.idle;
-  Action still(static_cast<size_t>(options_.action_size), 0.0f);
+// The gripper keeps what it was told: what it holds is not dropped.
+Action ConsoleDesk::held_still(const Action& gripper_of) const {
+  Action still = options_.idle;
+  still.resize(static_cast<size_t>(options_.action_size), 0.0f);
   for (const int64_t d : options_.grippers)
-    still[static_cast<size_t>(d)] = last_action_[static_cast<size_t>(d)];
+    still[static_cast<size_t>(d)] = gripper_of[static_cast<size_t>(d)];
   return still;
+}
+
+// The gripper's command is the robot's own already.
+float ConsoleDesk::scale_of(size_t dimension) const {
+  const bool grips =
+      std::ranges::find(options_.grippers, static_cast<int64_t>(dimension)) != options_.grippers.end();
+  return options_.scale.empty() || grips ? 1.0f : static_cast<float>(options_.scale[dimension]);
 }
 
 // What the person's page wants, where it is fresh and in sight.
 Action ConsoleDesk::input_of(const Viewer& viewer, Time now) {
-  Action action = held_still();
+  Action action = held_still(last_action_);
   const double age = std::chrono::duration<double>(now - viewer.input_at).count();
   if (!viewer.input || !viewer.visible || age > 2 / options_.control_hz) return action;
   for (size_t d = 0; d < action.size(); ++d)
-    if ((*viewer.input)[d]) action[d] = *(*viewer.input)[d];
-  moved_ |= action != held_still();
+    if ((*viewer.input)[d]) action[d] = *(*viewer.input)[d] * scale_of(d);
+  moved_ |= action != held_still(last_action_);
   return action;
 }
 
 std::optional<Override> ConsoleDesk::decide(const ServedMoment& moment) {
   const std::lock_guard lock(mutex_);
   const bool is_new = watched_.empty() || !watched_.back().running;
-  if (!is_new && watched_.back().key != moment.episode) return std::nullopt;  // one robot at a time
+  const Action nothing(static_cast<size_t>(options_.action_size), 0.0f);
+  const Action& wanted = moment.policy_action != nullptr ? *moment.policy_action : nothing;
+  if (!is_new &&
+      watched_.back().key != moment.episode) {  // one robot at a time is watched; a pause is everyone's
+    if (!paused_) return std::nullopt;
+    return Override{.action = held_still(wanted), .reason = "", .recorded = false};
+  }
   if (is_new) {
     release();
+    const bool same_robot = !watched_.empty() && watched_.back().key == moment.episode;
+    if (!same_robot) last_action_ = wanted;
     Watched next{.key = moment.episode, .name = concat("demo_", next_episode_++)};
     next.record.instruction = instruction_ = moment.observation.instruction;
+    if (watched_.size() >= kMostEpisodes) watched_.erase(watched_.begin());
     watched_.push_back(std::move(next));
-    last_action_.assign(static_cast<size_t>(options_.action_size), 0.0f);
   }
   captured_ms_ = moment.captured_ms;
   policy_action_ =
@@ -213,7 +244,7 @@ std::optional<Override> ConsoleDesk::decide(const ServedMoment& moment) {
   human_action_.reset();
   if (paused_) {
     tell_states();
-    return Override{.action = held_still(), .reason = "", .recorded = false};
+    return Override{.action = held_still(last_action_), .reason = "", .recorded = false};
   }
   const auto holder = viewers_.find(holder_);
   if (mode_ != Mode::human || holder == viewers_.end()) return std::nullopt;
@@ -227,8 +258,12 @@ void ConsoleDesk::happened(const std::string& episode, int64_t, const Step& what
   Watched& now = watched_.back();
   last_action_ = what.action;
   add_step(now.record, what);
-  now.labels = data::label_episode(now.record, options_.rules);
+  if (!viewers_.empty()) label(now);
   tell_states();
+}
+
+void ConsoleDesk::label(Watched& watched) const {
+  if (watched.record.num_steps() > 0) watched.labels = data::label_episode(watched.record, options_.rules);
 }
 
 void ConsoleDesk::ended(const std::string& episode, std::optional<bool> success, const std::string& outcome) {
@@ -238,7 +273,7 @@ void ConsoleDesk::ended(const std::string& episode, std::optional<bool> success,
   now.running = false;
   now.record.success = success;
   now.record.outcome = outcome;
-  if (now.record.num_steps() > 0) now.labels = data::label_episode(now.record, options_.rules);
+  label(now);
   release();
   say_(0, episodes());
   tell_states();
@@ -247,6 +282,11 @@ void ConsoleDesk::ended(const std::string& episode, std::optional<bool> success,
 std::string ConsoleDesk::episode() const {
   const std::lock_guard lock(mutex_);
   return watched_.empty() ? "" : watched_.back().name;
+}
+
+bool ConsoleDesk::watches(const std::string& key) const {
+  const std::lock_guard lock(mutex_);
+  return !watched_.empty() && watched_.back().key == key;
 }
 
 std::string ConsoleDesk::label(const std::string& episode, int64_t step) const {

@@ -24,9 +24,11 @@ struct DeskOptions {
   std::vector<int64_t> grippers;  ///< dimensions of the action, sorted
   Action idle;                    ///< [A]; empty: zeros, the gripper as it was
   data::LabelRules rules;         ///< of the pools and of the preview
+  std::vector<double> scale;      ///< [A] of a page's numbers; empty: ones
   bool lost_pauses = false;       ///< a lost page pauses the robot; else it hands back
   double lost_s = 3;              ///< a page that is silent for so long is lost
   bool can_reset = false;
+  bool can_mark = true;       ///< whether a person's success or failure counts; else the environment says it
   int64_t first_episode = 0;  ///< number of the first one: those that the recording has already
 };
 
@@ -48,8 +50,9 @@ class ConsoleDesk final : public Watcher {
   void leave(int64_t viewer);
   /// What a page says. DataError for what is no message of the protocol.
   void hear(int64_t viewer, const Json& message, Time now);
-  /// Looks for pages that fell silent; a few times a second.
-  void look_around(Time now);
+  /// Looks for pages that fell silent; a few times a second. Returns those that are lost, whose sockets must
+  /// be closed, so that a page that wakes up comes back as a new one.
+  std::vector<int64_t> look_around(Time now);
 
   std::optional<Override> decide(const ServedMoment& moment) override;
   void happened(const std::string& episode, int64_t step, const Step& what) override;
@@ -57,6 +60,8 @@ class ConsoleDesk final : public Watcher {
 
   /// The name of the episode that is watched: "demo_3"; empty: none.
   std::string episode() const;
+  /// Whether it is the one that goes by this key.
+  bool watches(const std::string& key) const;
   /// The letter of a step's label (u, d, i, n or - for left out); "": not known.
   std::string label(const std::string& episode, int64_t step) const;
   /// What a page is told of the present.
@@ -79,10 +84,12 @@ class ConsoleDesk final : public Watcher {
 
   void take_over(int64_t viewer, bool force, Time now);
   void release();
+  void label(Watched& watched) const;
   void lose(int64_t viewer);
   void tell_states();
   void notice(int64_t viewer, const std::string& text, const std::string& code = "");
-  Action held_still() const;
+  Action held_still(const Action& gripper_of) const;
+  float scale_of(size_t dimension) const;
   Action input_of(const Viewer& viewer, Time now);
   Json state(int64_t viewer) const;
   Json episodes() const;

@@ -103,17 +103,21 @@ std::string ConsoleContract::json() const {
     keys[concat("+", d)] = kAxes[axis].first;
     keys[concat("-", d)] = kAxes[axis++].second;
   }
-  Json contract = {
-      {"version", 1},
-      {"action_size", action_size},
-      {"control_hz", control_hz},
-      {"action_names", names},
-      {"gripper", grippers.empty() ? Json() : Json(grippers.front())},
-      {"cameras", cameras},
-      {"keys", keys},
-      {"speed", 0.5},
-      {"token_needed", token_needed},
-      {"can", {{"reset", can_reset}, {"refine", false}, {"instruction", false}, {"replay", can_replay}}}};
+  Json contract = {{"version", 1},
+                   {"action_size", action_size},
+                   {"control_hz", control_hz},
+                   {"action_names", names},
+                   {"gripper", grippers.empty() ? Json() : Json(grippers.front())},
+                   {"cameras", cameras},
+                   {"keys", keys},
+                   {"speed", 0.5},
+                   {"token_needed", token_needed},
+                   {"can",
+                    {{"reset", can_reset},
+                     {"refine", false},
+                     {"instruction", false},
+                     {"replay", can_replay},
+                     {"mark", can_mark}}}};
   if (gripper.is_coded()) {
     contract["gripper_open"] = *gripper.open;
     contract["gripper_closed"] = *gripper.closed;
@@ -265,7 +269,10 @@ void Console::say(int64_t viewer, std::string text) {
     if (viewer == 0 || viewer == number) socket->send(text, true);
 }
 
-void Console::tick() { desk_.look_around(Clock::now()); }
+void Console::tick() {
+  for (const int64_t viewer : desk_.look_around(Clock::now()))
+    if (const auto found = sockets_.find(viewer); found != sockets_.end()) found->second->cut();
+}
 
 void Console::stop() {
   for (const auto& [number, socket] : sockets_) socket->close();
@@ -273,7 +280,7 @@ void Console::stop() {
 
 std::optional<Override> Console::decide(const ServedMoment& moment) {
   std::optional<Override> override = desk_.decide(moment);
-  if (!is_watched() || in_work_ >= kInWork) return override;
+  if (!is_watched() || in_work_ >= kInWork || !desk_.watches(moment.episode)) return override;
   ++in_work_;
   painter_->post([this, pictures = moment.observation.images, step = moment.step, name = desk_.episode(),
                   captured = moment.captured_ms] {

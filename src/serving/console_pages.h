@@ -24,7 +24,7 @@ struct ConsoleContract {
   config::GripperOptions gripper;  ///< how its command is coded, where that is known
   std::vector<std::string> cameras;
   bool token_needed = false;
-  bool can_reset = false, can_replay = false;
+  bool can_reset = false, can_replay = false, can_mark = true;
   std::string recording;  ///< where replayed episodes are read from; empty: none
   /// The JSON that the page has as #console-contract.
   std::string json() const;

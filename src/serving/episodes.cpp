@@ -48,7 +48,9 @@ class Episode {
 
 std::string connection_key(uint64_t connection) { return concat(kConnection, connection); }
 std::string named_key(const std::string& episode_id) { return "episode " + episode_id; }
-std::string address_key(const std::string& address) { return "address " + address; }
+std::string address_key(const std::string& address, const std::string& instruction) {
+  return concat("address ", address, " ", instruction);
+}
 
 Episodes::Episodes(const ServeOptions& options, std::vector<int64_t> grippers, const Recording& recording,
                    Watcher* watcher)
@@ -106,9 +108,10 @@ void Episodes::answered(std::shared_ptr<Episode> episode, StepRequest request, A
   });
 }
 
+// The gripper keeps what it was told: what it holds is not dropped.
 Action Episodes::idle(const Action& last) const {
-  if (!options_.idle.empty()) return {options_.idle.begin(), options_.idle.end()};
-  Action still(last.size(), 0.0f);
+  Action still(options_.idle.begin(), options_.idle.end());
+  still.resize(last.size(), 0.0f);
   for (const int64_t d : grippers_) still[static_cast<size_t>(d)] = last[static_cast<size_t>(d)];
   return still;
 }
@@ -124,7 +127,7 @@ StepReply Episodes::decide(Episode& episode, StepRequest& request, Answer& answe
   bool recorded = true;
   std::optional<Action> human;
   std::optional<Override> override;
-  if (watcher_ != nullptr)
+  if (watcher_ != nullptr && !episode.ended)
     override = watcher_->decide({.episode = episode.key,
                                  .step = episode.answered,
                                  .observation = request.observation,
@@ -168,7 +171,8 @@ StepReply Episodes::decide(Episode& episode, StepRequest& request, Answer& answe
   episode.last_action = step.action;
   if (recorded && !episode.ended) record(episode, step);
   if (recorded) episode.last_source = step.source;
-  if (watcher_ != nullptr && recorded) watcher_->happened(episode.key, episode.answered, step);
+  if (watcher_ != nullptr && recorded && !episode.ended)
+    watcher_->happened(episode.key, episode.answered, step);
   ++episode.answered;
   return reply;
 }
@@ -197,7 +201,7 @@ void Episodes::finish(Episode& episode, std::optional<bool> success, const std::
     }
     episode.recording.reset();
   }
-  if (watcher_ != nullptr && episode.answered > 0) watcher_->ended(episode.key, success, outcome);
+  if (watcher_ != nullptr) watcher_->ended(episode.key, success, outcome);
 }
 
 void Episodes::end(const std::string& key, std::optional<bool> success, const std::string& outcome,

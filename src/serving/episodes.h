@@ -87,7 +87,7 @@ class Episodes {
 std::string connection_key(uint64_t connection);
 /// The key of an episode that a client named.
 std::string named_key(const std::string& episode_id);
-/// The key of an episode of whoever calls from `address`.
-std::string address_key(const std::string& address);
+/// The key of an episode of whoever calls from `address` for `instruction`.
+std::string address_key(const std::string& address, const std::string& instruction);
 
 }  // namespace apo::serving

@@ -77,8 +77,12 @@ net::awaitable<void> Listener::tick() {
     error_code ignored;
     ticks_.expires_after(kTick);
     co_await ticks_.async_wait(caught(ignored));
-    if (network_->service != nullptr) network_->service->tick();
-    if (network_->pages != nullptr) network_->pages->tick();
+    try {
+      if (network_->service != nullptr) network_->service->tick();
+      if (network_->pages != nullptr) network_->pages->tick();
+    } catch (const std::exception& error) {  // what looks for lost pages goes on
+      log_error("serving: ", error.what());
+    }
   }
 }
 

@@ -100,7 +100,7 @@ class OpenpiConnection : public std::enable_shared_from_this<OpenpiConnection> {
     wire::Value message;
     try {
       message = wire::from_msgpack(frame.bytes, "request");
-    } catch (const DataError& error) {
+    } catch (const std::exception& error) {
       network_->metrics.requests.add("openpi");
       return fail(error.what(), "request");
     }
@@ -119,7 +119,7 @@ class OpenpiConnection : public std::enable_shared_from_this<OpenpiConnection> {
     if (reply.step.failure != Failure::none) return fail(reply.step.reason, "");
     send(wire::to_msgpack(answer_of(reply)), false);
     previous_s_ = seconds(Clock::now() - arrived);
-    if (network_->stopping) return stop_if_idle();
+    if (network_->stopping && waiting_.empty()) return stop_if_idle();
     ask_next();
   }
 

@@ -57,7 +57,15 @@ void ConsoleOptions::visit(config::Visitor& v) {
   v("enabled", enabled, "serve the page at /console, where a person watches and takes over");
   v("control_hz", control_hz, "steps a second that the robot asks for; an input is good for two of them",
     config::positive());
-  v("lost", lost, "when the page that holds the arm is gone: hand_back to the policy, or pause");
+  v("lost", lost,
+    "when the page that holds the arm is gone: hand_back to the policy, or pause; who looked elsewhere when "
+    "it went "
+    "pauses it in any case");
+  v("scale", scale,
+    "what full deflection of a page is in each number of an action, in the robot's units; none: 1 of each "
+    "(actions "
+    "within -1 and 1, as in our recordings)",
+    config::positive());
 }
 
 void ServeOptions::visit(config::Visitor& v) {

@@ -111,7 +111,13 @@ StepRequest RequestReader::read_step(const wire::Field& root) const {
   if (root["reason"].present()) request.reason = short_text(root["reason"], kLongestId);
   if (root["seed"].present()) request.seed = root["seed"].unsigned_integer();
   for (const char* key : {"request_id", "timestamp"})
-    if (root[key].present()) request.echo.push_back({key, root[key].raw()});
+    if (const wire::Field echoed = root[key]; echoed.present()) {
+      const wire::Value& value = echoed.raw();
+      const bool scalar =
+          value.as<double>() || value.as<int64_t>() || value.as<uint64_t>() || value.as<bool>();
+      if (!scalar) short_text(echoed, kLongestId);  // clients take a second array for actions
+      request.echo.push_back({key, value});
+    }
   if (const wire::Field human = root["intervention_action"]; human.present()) {
     request.intervention = human.floats();
     human.expect(std::ssize(*request.intervention) == needs_.action_size,

@@ -63,6 +63,14 @@ struct Server::State {
     if (!options.idle.empty())
       APO_CHECK(ConfigError, std::ssize(options.idle) == policy.action_size(), "serve.idle: expected ",
                 policy.action_size(), " numbers, found ", options.idle.size());
+    if (!options.console.scale.empty())
+      APO_CHECK(ConfigError, std::ssize(options.console.scale) == policy.action_size(),
+                "serve.console.scale: expected ", policy.action_size(), " numbers, found ",
+                options.console.scale.size());
+    if (policy.horizon() > 1 && options.horizon != 1 && (options.console.enabled || !options.record.empty()))
+      log_warn("the policy decides ", policy.horizon(),
+               " steps at once: who plays them all cannot be corrected within them, and only the first is "
+               "recorded; serve.horizon=1 answers one at a time");
     if (about.warm_up) warm_up_or_say(policy, *about.warm_up);
     if (options.keys.rotate != 0)
       log_info("pictures of clients are turned by ", options.keys.rotate, " degrees (serve.keys.rotate)");
@@ -106,6 +114,7 @@ struct Server::State {
                                                     .grippers = grippers,
                                                     .idle = Action(options.idle.begin(), options.idle.end()),
                                                     .rules = about.label_rules,
+                                                    .scale = options.console.scale,
                                                     .lost_pauses = options.console.lost == LostPage::pause,
                                                     .first_episode = recorded},
                                         [this](const std::string& episode, std::optional<bool> success) {

@@ -65,10 +65,13 @@ void Service::ask(const Client& client, const wire::Value& message, Clock::time_
   ClientRequest request;
   try {
     request = reader_.read(message);
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
     return answer(failed(Failure::request, error.what()));
   }
-  const std::string own = client.stream ? connection_key(client.connection) : address_key(client.address);
+  const auto* asked = std::get_if<StepRequest>(&request);
+  const std::string own =
+      client.stream ? connection_key(client.connection)
+                    : address_key(client.address, asked != nullptr ? asked->observation.instruction : "");
   if (const auto* end = std::get_if<EndRequest>(&request)) {
     episodes_->end(end->episode_id.empty() ? own : named_key(end->episode_id), end->success, end->outcome,
                    [answer](int64_t steps) {
@@ -82,8 +85,12 @@ void Service::ask(const Client& client, const wire::Value& message, Clock::time_
   auto& step = std::get<StepRequest>(request);
   auto [episode, seed] = episodes_->enter(step.episode_id.empty() ? own : named_key(step.episode_id), step);
   Job job{.observation = step.observation, .seed = seed, .arrived = arrived, .gone = client.gone, .done = {}};
-  job.done = [this, episode = std::move(episode), step = std::move(step), arrived,
+  job.done = [this, episode = std::move(episode), step = std::move(step), arrived, gone = client.gone,
               answer](Answer decided) mutable {
+    if (gone->load()) {  // what it was to execute it does not
+      decided.failure = Failure::gone;
+      decided.reason = "the client is gone";
+    }
     episodes_->answered(std::move(episode), std::move(step), std::move(decided), arrived,
                         [answer](StepReply given) {
                           Reply reply;

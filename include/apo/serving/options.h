@@ -63,6 +63,8 @@ struct ConsoleOptions {
   bool enabled = true;
   double control_hz = 10;  ///< steps a second that the robot asks for; the page sends as many inputs
   LostPage lost = LostPage::hand_back;
+  /// [A] what a page's 1 is in the robot's units; empty: 1 of each. The gripper's is not read.
+  std::vector<double> scale;
   void visit(config::Visitor& v);
 };
 

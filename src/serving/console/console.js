@@ -185,7 +185,7 @@ function may(what) {
     case 'take_over': return !is_mine() && is_running();
     case 'hand_back': return is_mine();
     case 'pause': return is_running();  // anybody may stop the arm
-    case 'success': case 'failure': return state.holder !== 'other' && (is_running() || state.success === null);
+    case 'success': case 'failure': return can.mark !== false && state.holder !== 'other' && (is_running() || state.success === null);
     case 'reset': return can.reset && state.holder !== 'other';
     case 'refine': return can.refine && refine.state !== 'running';
     case 'gripper': return steering.active && steering.gripper !== null;
@@ -753,6 +753,7 @@ steering.groups.forEach((group, i) => {
   axes.sort((a, b) => a.index - b.index).forEach(axis => help_row(axis_names[axis.index] + ' − and +', [keys['-' + axis.index], keys['+' + axis.index]], kSticks[i]?.[axis.at]));
 });
 $('help-open').onclick = () => answer_of($('help'));
+for (const what of ['success', 'failure']) document.querySelector(`[data-does=${what}]`).hidden = can.mark === false;
 for (const what of ['refine', 'reset']) document.querySelector(`[data-does=${what}]`).hidden = !can[what];
 document.querySelector('.refine').hidden = !can.refine;
 
