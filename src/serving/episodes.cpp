@@ -224,6 +224,16 @@ void Episodes::end(const std::string& key, std::optional<bool> success, const st
   });
 }
 
+std::string Episodes::latest_of(const std::string& address) {
+  const std::lock_guard lock(mutex_);
+  const std::string prefix = address_key(address, "");
+  const Episode* latest = nullptr;
+  for (const auto& [key, episode] : episodes_)
+    if (key.starts_with(prefix) && (latest == nullptr || episode->last_seen > latest->last_seen))
+      latest = episode.get();
+  return latest != nullptr ? latest->key : prefix;
+}
+
 void Episodes::end_idle() {
   std::vector<std::string> idle;
   {

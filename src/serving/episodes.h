@@ -59,6 +59,8 @@ class Episodes {
   /// no such episode.
   void end(const std::string& key, std::optional<bool> success, const std::string& outcome,
            std::function<void(int64_t)> done = {});
+  /// The key of the episode that `address` stepped last, of those that go by address and instruction.
+  std::string latest_of(const std::string& address);
   /// Ends those without a request since `serve.limits.episode_idle_s`, but for connections' own.
   void end_idle();
   /// Runs `task` in the thread of the episodes.

@@ -69,9 +69,9 @@ void Service::ask(const Client& client, const wire::Value& message, Clock::time_
     return answer(failed(Failure::request, error.what()));
   }
   const auto* asked = std::get_if<StepRequest>(&request);
-  const std::string own =
-      client.stream ? connection_key(client.connection)
-                    : address_key(client.address, asked != nullptr ? asked->observation.instruction : "");
+  const std::string own = client.stream      ? connection_key(client.connection)
+                          : asked != nullptr ? address_key(client.address, asked->observation.instruction)
+                                             : episodes_->latest_of(client.address);
   if (const auto* end = std::get_if<EndRequest>(&request)) {
     episodes_->end(end->episode_id.empty() ? own : named_key(end->episode_id), end->success, end->outcome,
                    [answer](int64_t steps) {
