@@ -20,7 +20,7 @@ class Desk : public ::testing::Test {
 
   void open(DeskOptions more) {
     more.action_size = 3;
-    more.control_hz = 10;
+    more.control_hz = 2;  // an input is good for a second: longer than a busy machine forgets a process
     more.grippers = {2};
     more.rules.labels.steps_before_intervention = 2;
     more.rules.filter.min_motion = 0;
@@ -91,7 +91,7 @@ TEST_F(Desk, AnOldInputAHiddenWindowAndAnotherPageDoNotMoveTheArm) {
   EXPECT_EQ(step(), (Action{0, 0, 1}));
   input(a_, {1, 1, -1});
   EXPECT_EQ(step(), (Action{1, 1, -1}));
-  std::this_thread::sleep_for(250ms);
+  std::this_thread::sleep_for(1100ms);
   EXPECT_EQ(step(), (Action{0, 0, -1}));
   input(a_, {1, 1, -1});
   hear(a_, {{"type", "visible"}, {"visible", false}});
@@ -180,8 +180,75 @@ TEST_F(Desk, AnEndedEpisodeIsListedAndItsHolderIsFree) {
   EXPECT_EQ(list[0]["labels"], "ui");
   hear(a_, {{"type", "take_over"}});
   EXPECT_EQ(last_notice(a_), "no episode runs");
+  // whoever held it has to say that the next one may begin
+  EXPECT_EQ(desk_->state_for(b_)["mode"], "paused");
+  EXPECT_EQ(step(), (Action{0, 0, 1}));
+  hear(a_, {{"type", "pause"}, {"paused", false}});
   EXPECT_EQ(step(), policy_);
   EXPECT_EQ(desk_->episode(), "demo_1");
+}
+
+TEST_F(Desk, AMarkOfWhoDoesNotHoldTheArmPausesNothing) {
+  step();
+  hear(a_, {{"type", "failure"}});
+  ASSERT_EQ(ends_.size(), 1u);
+  EXPECT_EQ(ends_[0].second, false);
+  desk_->ended("robot", false, "marked");
+  hear(a_, {{"type", "failure"}});
+  EXPECT_THAT(last_notice(a_), HasSubstr("no episode runs"));
+  EXPECT_EQ(step(), policy_);
+}
+
+TEST_F(Desk, APauseHoldsEveryRobotAndOnlyAClearWordEndsIt) {
+  step("first");
+  hear(b_, {{"type", "pause"}});
+  EXPECT_EQ(step("second"), (Action{0, 0, 1}));
+  hear(b_, {{"type", "pause"}, {"paused", "no"}});
+  EXPECT_EQ(step("first"), (Action{0, 0, 1}));
+  hear(b_, {{"type", "pause"}, {"paused", false}});
+  EXPECT_EQ(step("second"), policy_);
+}
+
+TEST_F(Desk, AnIdleActionKeepsTheGripperToo) {
+  open({.idle = {0.25f, 0, -1}});
+  step();
+  hear(a_, {{"type", "take_over"}});
+  EXPECT_EQ(step(), (Action{0.25f, 0, 1}));
+}
+
+TEST_F(Desk, AnEpisodeThatNeverGotAStepIsOverForTheConsoleToo) {
+  const Observation seen{.images = {}, .state = {}, .instruction = "lift"};
+  desk_->decide({.episode = "broken", .step = 0, .observation = seen, .policy_action = nullptr});
+  desk_->ended("broken", std::nullopt, "disconnected");
+  step("next");
+  EXPECT_TRUE(desk_->watches("next"));
+  hear(a_, {{"type", "take_over"}});
+  EXPECT_EQ(step("next"), (Action{0, 0, 1}));
+}
+
+TEST_F(Desk, WhoLookedElsewhereWhenTheirPageWentPausesTheRobot) {
+  step();
+  hear(a_, {{"type", "take_over"}});
+  hear(a_, {{"type", "visible"}, {"visible", false}});
+  EXPECT_THAT(desk_->look_around(Clock() + 4s), ::testing::ElementsAre(a_, b_));
+  EXPECT_EQ(step(), (Action{0, 0, 1}));
+  EXPECT_EQ(desk_->state_for(b_)["mode"], "paused");
+}
+
+TEST_F(Desk, APagesDeflectionIsScaledButForTheGripper) {
+  open({.scale = {0.03, 0.5, 7}});
+  step();
+  hear(a_, {{"type", "take_over"}});
+  input(a_, {1, -1, -1});
+  EXPECT_EQ(step(), (Action{0.03f, -0.5f, -1}));
+}
+
+TEST_F(Desk, WhereTheEnvironmentSaysHowItEndsAMarkIsAnswered) {
+  open({.can_mark = false});
+  step();
+  hear(a_, {{"type", "success"}});
+  EXPECT_TRUE(ends_.empty());
+  EXPECT_THAT(last_notice(a_), HasSubstr("the environment says"));
 }
 
 TEST_F(Desk, OneRobotIsWatchedAtATime) {

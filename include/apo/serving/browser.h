@@ -1,4 +1,4 @@
-// A person at a browser as who may take over in collection and refinement.
+// A person at a browser as who may take over in collection.
 #pragma once
 
 #include <memory>
