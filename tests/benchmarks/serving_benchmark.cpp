@@ -2,7 +2,6 @@
 // requests a second each, one 224 x 224 picture a request, on the own machine.
 #include <benchmark/benchmark.h>
 #include <torch/types.h>
-
 #include <unistd.h>
 
 #include <algorithm>
@@ -71,7 +70,8 @@ void play(int64_t port, double hz, double seconds, std::vector<double>& added) {
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - sent;
     const wire::Value answer = wire::from_msgpack(beast::buffers_to_string(buffer.data()), "answer");
     const wire::Value& timing = *answer.find("server_timing");
-    added.push_back(took.count() - *timing.find("infer_ms")->as<double>() - *timing.find("queue_ms")->as<double>());
+    added.push_back(took.count() - *timing.find("infer_ms")->as<double>() -
+                    *timing.find("queue_ms")->as<double>());
   }
 }
 
@@ -79,7 +79,8 @@ void AddedLatency(benchmark::State& state) {
   constexpr int kClients = 4;
   constexpr double kHz = 20, kSeconds = 10;
   const bool records = state.range(0) != 0;
-  const auto file = std::filesystem::temp_directory_path() / concat("apo-serving-benchmark-", ::getpid(), ".hdf5");
+  const auto file =
+      std::filesystem::temp_directory_path() / concat("apo-serving-benchmark-", ::getpid(), ".hdf5");
   for (auto _ : state) {
     Quick policy;
     ServeOptions options;
@@ -90,20 +91,27 @@ void AddedLatency(benchmark::State& state) {
       Server server(policy, options, {});
       std::vector<std::vector<double>> added(kClients);
       std::vector<std::thread> clients;
-      for (auto& times : added)
-        clients.emplace_back([&] { play(server.port(), kHz, kSeconds, times); });
+      for (auto& times : added) clients.emplace_back([&] { play(server.port(), kHz, kSeconds, times); });
       for (std::thread& client : clients) client.join();
       for (const auto& times : added) all.insert(all.end(), times.begin(), times.end());
     }
     std::filesystem::remove(file);
     std::ranges::sort(all);
-    const auto at = [&](double share) { return all[static_cast<size_t>(share * static_cast<double>(all.size() - 1))]; };
+    const auto at = [&](double share) {
+      return all[static_cast<size_t>(share * static_cast<double>(all.size() - 1))];
+    };
     state.counters["p50_ms"] = at(0.5);
     state.counters["p99_ms"] = at(0.99);
     state.counters["answers"] = static_cast<double>(all.size());
   }
 }
-BENCHMARK(AddedLatency)->ArgName("records")->Arg(0)->Arg(1)->Iterations(1)->UseRealTime()->Unit(benchmark::kSecond);
+BENCHMARK(AddedLatency)
+    ->ArgName("records")
+    ->Arg(0)
+    ->Arg(1)
+    ->Iterations(1)
+    ->UseRealTime()
+    ->Unit(benchmark::kSecond);
 
 }  // namespace
 

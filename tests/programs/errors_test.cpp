@@ -25,14 +25,16 @@ class Errors : public TinyLoop {
 };
 
 TEST_F(Errors, HelpAndVersionAreNone) {
-  for (const char* program : {"apo-train", "apo-eval", "apo-collect", "apo-refine", "apo-serve", "apo-data"}) {
+  for (const char* program :
+       {"apo-train", "apo-eval", "apo-collect", "apo-refine", "apo-serve", "apo-data"}) {
     EXPECT_EQ(run_program(program, {"--help"}).exit_code, 0) << program;
     EXPECT_THAT(run_program(program, {"--version"}).out, HasSubstr("0.1.0")) << program;
   }
 }
 
 TEST_F(Errors, EveryProgramHasTheThreadsOfTheConfig) {
-  for (const char* program : {"apo-train", "apo-eval", "apo-collect", "apo-refine", "apo-serve", "apo-data"}) {
+  for (const char* program :
+       {"apo-train", "apo-eval", "apo-collect", "apo-refine", "apo-serve", "apo-data"}) {
     std::vector<std::string> arguments = {set("run.threads=3"), set("logging.level=debug"),
                                           set("run.dir=\"\"")};
     arguments.insert(arguments.end(), {"--config", config()});

@@ -20,7 +20,8 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-constexpr const char* kPrograms[] = {"apo-train", "apo-eval", "apo-collect", "apo-refine", "apo-serve", "apo-data"};
+constexpr const char* kPrograms[] = {"apo-train",  "apo-eval",  "apo-collect",
+                                     "apo-refine", "apo-serve", "apo-data"};
 
 class Told : public TinyLoop {
  protected:
