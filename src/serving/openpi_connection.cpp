@@ -29,7 +29,8 @@ struct Frame {
 
 // [H, A] float32
 wire::Array chunk_array(const ActionChunk& chunk) {
-  wire::Array array{.dtype = wire::Dtype::f4, .shape = {std::ssize(chunk), std::ssize(chunk.front())}};
+  wire::Array array{
+      .dtype = wire::Dtype::f4, .shape = {std::ssize(chunk), std::ssize(chunk.front())}, .data = {}};
   for (const Action& action : chunk)
     array.data.append(reinterpret_cast<const char*>(action.data()), action.size() * sizeof(float));
   return array;
