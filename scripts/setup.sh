@@ -119,7 +119,7 @@ fi
 if ((with_peers)); then
   install peers pyarrow av pillow tensorboard tensorboardX psutil tqdm termcolor imageio
   install clients --no-deps openpi-client==0.1.2 json-numpy==2.1.1  # the former's list asks for an older numpy
-  install clients-need msgpack websockets requests
+  install clients-need msgpack websockets requests dm-tree
   # its own list asks for simulators and renderers; built apart from the other tools here, whose wheel an older
   # setuptools does not know
   install robomimic --no-deps --use-pep517 robomimic==0.3.0

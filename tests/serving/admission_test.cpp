@@ -75,17 +75,28 @@ TEST(Admission, OtherAddressesNeedAToken) {
   EXPECT_THAT(message_of<ConfigError>([&] { check_options(options); }), HasSubstr("serve.keys.rotate"));
 }
 
+// What is answered to a WebSocket's first words with these headers.
+HttpResponse upgraded(int64_t port, std::vector<std::pair<std::string, std::string>> head) {
+  HttpRequest request = http_get("/");
+  head.insert(head.end(), {{"Upgrade", "websocket"},
+                           {"Connection", "Upgrade"},
+                           {"Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="},
+                           {"Sec-WebSocket-Version", "13"}});
+  for (const auto& [name, value] : head) request.set(name, value);
+  return ask_http(port, std::move(request));
+}
+
 TEST(Admission, IsAskedOfEveryProtocol) {
   ServeOptions options = free_port();
   options.token = "0123456789abcdef";
   const World world(options);
-  EXPECT_EQ(WebClient(world.port()).status(), 401u);
+  EXPECT_EQ(upgraded(world.port(), {}).result_int(), 401u);
   EXPECT_EQ(WebClient(world.port(), "/", {{"Authorization", "Api-Key 0123456789abcdef"}}).status(), 101u);
-  const WebClient foreign(world.port(), "/",
-                          {{"Authorization", "Bearer 0123456789abcdef"}, {"Origin", "http://evil.example"}});
-  EXPECT_EQ(foreign.status(), 403u);
-  EXPECT_THAT(std::string(foreign.response()["X-Apo-Error"]), HasSubstr("found 'http://evil.example'"));
-  EXPECT_EQ(WebClient(world.port(), "/", {}, "evil.example").status(), 403u);
+  const HttpResponse foreign = upgraded(
+      world.port(), {{"Authorization", "Bearer 0123456789abcdef"}, {"Origin", "http://evil.example"}});
+  EXPECT_EQ(foreign.result_int(), 403u);
+  EXPECT_THAT(std::string(foreign["X-Apo-Error"]), HasSubstr("found 'http://evil.example'"));
+  EXPECT_EQ(upgraded(world.port(), {{"Host", "evil.example"}}).result_int(), 403u);
   EXPECT_EQ(ask_http(world.port(), http_post("/act", "{}")).result_int(), 401u);
   EXPECT_EQ(ask_http(world.port(), http_get("/metrics")).result_int(), 401u);
   EXPECT_EQ(ask_http(world.port(), http_get("/healthz")).result_int(), 200u);
@@ -122,7 +133,7 @@ TEST(Limits, HugeBodiesAndFramesAreRefusedWhenTheyAreAnnounced) {
 
 TEST(Limits, WhatIsNoWebSocketFrameIsAProtocolError) {
   const World world;
-  for (const std::string bytes : {std::string("\x82\x01x", 3), std::string("\x87\x80\x01\x02\x03\x04", 6)}) {
+  for (const std::string& bytes : {std::string("\x82\x01x", 3), std::string("\x87\x80\x01\x02\x03\x04", 6)}) {
     WebClient client(world.port());  // not masked; a reserved opcode
     net::write(beast::get_lowest_layer(client.socket()).socket(), net::buffer(bytes));
     EXPECT_EQ(client.receive().close_code, 1002);
