@@ -1,0 +1,153 @@
+"""A person at the console of a real server: what the hands did is what the recording says.
+
+    console_served.py BIN_DIRECTORY [CHROMIUM]
+
+A tiny policy is trained and served with a recording; a robot of openpi-client's asks it at 10 Hz; in headless Chromium a
+person takes over, moves, looks away, hands back and marks success. Exit code 77 where there is no Chromium or no client. With
+APO_SCREENSHOTS=DIR it keeps pictures of what it saw; it prints how old pictures are when they are shown.
+"""
+
+import pathlib
+import shutil
+import sys
+import tempfile
+import threading
+import time
+
+from unmodified_clients import CONFIG, SKIPPED, TOKEN, Served, observation, run  # exits 77 where a client is missing
+
+import h5py
+import numpy as np
+from openpi_client import websocket_client_policy
+
+from console_page import WAIT_SECONDS, Page
+
+HZ = 10
+
+
+class Robot(threading.Thread):
+    """Asks in every step until it is told to stop; keeps what it was answered."""
+
+    def __init__(self, port):
+        super().__init__()
+        self.port, self.answers, self.stopping, self.problem = port, [], threading.Event(), None
+
+    def run(self):
+        try:
+            policy = websocket_client_policy.WebsocketClientPolicy("127.0.0.1", self.port, api_key=TOKEN)
+            next_step = time.monotonic()
+            while not self.stopping.is_set():
+                answer = policy.infer(observation(40 + len(self.answers) % 200))
+                self.answers.append((answer["action_source"], answer["actions"][0]))
+                next_step = max(next_step + 1 / HZ, time.monotonic())
+                time.sleep(max(0, next_step - time.monotonic()))
+        except Exception as problem:  # told by who joins
+            self.problem = problem
+
+    def steps(self, count):
+        """Waits for so many more."""
+        begin, end = len(self.answers), time.monotonic() + WAIT_SECONDS
+        while len(self.answers) < begin + count:
+            assert self.problem is None and time.monotonic() < end, self.problem or "the robot is not answered"
+            time.sleep(0.01)
+        return [np.array(action) for _, action in self.answers[begin : begin + count]]
+
+
+def expect(condition, what):
+    end = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.02)
+
+
+def correct(person, robot):
+    person.until("console", "connection", "open")
+    person.until("console", "episodeState", "running")
+    person.wait("document.querySelector('[data-testid=camera-front]').dataset.frame > 3", "no pictures")
+    person.screenshot("served-policy")
+    person.press("KeyT")
+    person.until("console", "holder", "me")
+    still = robot.steps(5)[2:]
+    assert all(np.all(action[:6] == 0) for action in still), f"the arm moves before the first input: {still}"
+    assert all(action[6] == still[0][6] for action in still), f"the gripper moves by itself: {still}"
+    person.key("KeyW", True)  # x forward
+    expect(lambda: robot.answers[-1][1][0] > 0, "W does not move the arm")
+    moved = robot.steps(4)
+    assert all(action[0] > 0 and np.all(action[1:6] == 0) for action in moved), moved
+    person.screenshot("served-human")
+    person.say("window.dispatchEvent(new Event('blur'))")  # it looks away with the key held down
+    expect(lambda: np.all(robot.answers[-1][1][:6] == 0), "looking away does not stop the arm")
+    away = robot.steps(4)
+    assert all(np.all(action[:6] == 0) for action in away), f"the arm moves while nobody looks: {away}"
+    person.key("KeyW", False)
+    person.say("window.dispatchEvent(new Event('focus'))")
+    person.press("KeyH")
+    expect(lambda: robot.answers[-1][0] == 1, "the policy does not act after the hand-back")
+    robot.steps(5)
+    ages = []
+    for _ in range(40):
+        ages.append(person.say("(camera => Date.now() - Number(camera.dataset.capturedMs))"
+                               "(document.querySelector('[data-testid=camera-front]'))"))
+        time.sleep(0.03)
+    person.press("Digit1")
+    person.wait("document.querySelector('[data-testid=episode-row]')?.dataset.success === '1'", "no episode is marked")
+    person.screenshot("served-marked")
+    robot.stopping.set()
+    robot.join(WAIT_SECONDS)
+    assert robot.problem is None, robot.problem
+    print(f"age of what is shown: median {np.median(ages):.0f} ms, 95 % below {np.percentile(ages, 95):.0f} ms "
+          f"(a new picture each {1000 / HZ:.0f} ms)")
+
+
+def check_recording(path, robot):
+    """The first episode is what was answered until the mark, step by step."""
+    with h5py.File(path) as file:
+        demo = file["data/demo_0"]
+        sources, actions = demo["action_source"][:], demo["actions"][:]
+        assert bool(demo.attrs["success"]), dict(demo.attrs)
+        wanted = demo["policy_action"][:]
+    assert len(sources) <= len(robot.answers)
+    told = robot.answers[: len(sources)]
+    assert [source for source, _ in told] == sources.tolist(), "who acted is told otherwise than it is recorded"
+    assert np.allclose(np.array([action for _, action in told]), actions), "recorded is another action than was answered"
+    human = sources == 2
+    changes = np.flatnonzero(np.diff(human.astype(int)))
+    assert len(changes) == 2, f"expected one take-over and one hand-back, found {sources.tolist()}"
+    assert np.all(np.isfinite(wanted[human])), "what the policy wanted while the person acted is not recorded"
+    print(f"{len(sources)} steps: {int(human.sum())} of the person, in one piece, as answered; success")
+
+
+def main():
+    programs = pathlib.Path(sys.argv[1])
+    chromium = sys.argv[2] if len(sys.argv) > 2 else shutil.which("chromium")
+    if not chromium or chromium.endswith("-NOTFOUND"):
+        print("skipped: no Chromium")
+        return SKIPPED
+    with tempfile.TemporaryDirectory() as name:
+        place = pathlib.Path(name)
+        config, demos, base, record = place / "tiny.yaml", place / "demos.hdf5", place / "base", place / "served.hdf5"
+        config.write_text(CONFIG)
+        run(programs / "apo-collect", "--config", config, "--demonstrations", "--output", demos)
+        run(programs / "apo-train", "--config", config, f"--set=run.dir={base}", f"--set=data.expert=[{{path: {demos}}}]")
+        server = Served(programs, "--config", config, f"--set=policy.checkpoint={base}", f"--set=serve.record={record}",
+                        f"--set=serve.token={TOKEN}")
+        robot = Robot(server.port)
+        person = None
+        try:
+            person = Page(chromium, place / "chromium", f"http://127.0.0.1:{server.port}/console#token={TOKEN}")
+            robot.start()
+            correct(person, robot)
+            complaints = person.complaints()
+            assert not complaints, complaints
+        finally:
+            robot.stopping.set()
+            if person:
+                person.browser.close()
+            code = server.stop()
+        assert code == 130, f"apo-serve ended with {code}: {server.log[-2000:]}"
+        check_recording(record, robot)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
