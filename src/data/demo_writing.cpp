@@ -2,7 +2,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <cstring>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "apo/base/error.h"
@@ -21,22 +21,36 @@ std::vector<T> column(const Episode& episode, Get get) {
   return values;
 }
 
-void write_observations(Group& demo, const Episode& episode) {
+// The pictures of one camera, one after the other.
+struct PictureColumn {
+  hdf5::RowWriter pixels;
+  std::vector<int64_t> hashes;
+};
+
+void write_pictures(Group& demo, Group& observations, const Episode& episode, const ImagesOfStep& images_of) {
+  const auto steps = static_cast<int64_t>(episode.steps.size());
+  std::map<std::string, PictureColumn> columns;
+  for (size_t i = 0; i < episode.steps.size(); ++i) {
+    const auto images = images_of ? images_of(i) : episode.steps[i].observation.images;
+    for (const auto& [name, image] : images) {
+      if (i == 0)
+        columns.emplace(
+            name, PictureColumn{
+                      observations.make_rows(name + "_image", {steps, image.size(0), image.size(1), 3}), {}});
+      PictureColumn& column = columns.at(name);
+      const at::Tensor plain = image.contiguous();
+      column.pixels.append({static_cast<const uint8_t*>(plain.const_data_ptr()), plain.nbytes()});
+      column.hashes.push_back(picture_hash(plain));
+    }
+  }
+  for (const auto& [name, column] : columns)
+    demo.write(picture_hash_name(name + "_image"), std::span<const int64_t>(column.hashes), {steps});
+}
+
+void write_observations(Group& demo, const Episode& episode, const ImagesOfStep& images_of) {
   const auto steps = static_cast<int64_t>(episode.steps.size());
   Group observations = demo.create_group("obs");
-  for (const auto& [name, image] : episode.steps[0].observation.images) {
-    const int64_t height = image.size(0), width = image.size(1);
-    const size_t bytes = static_cast<size_t>(height * width * 3);
-    std::vector<uint8_t> pixels(bytes * episode.steps.size());
-    std::vector<int64_t> hashes;
-    for (size_t i = 0; i < episode.steps.size(); ++i) {
-      const at::Tensor plain = episode.steps[i].observation.images.at(name).contiguous();
-      memcpy(pixels.data() + i * bytes, plain.const_data_ptr(), bytes);
-      hashes.push_back(picture_hash(plain));
-    }
-    observations.write(name + "_image", std::span<const uint8_t>(pixels), {steps, height, width, 3}, true);
-    demo.write(picture_hash_name(name + "_image"), std::span<const int64_t>(hashes), {steps});
-  }
+  write_pictures(demo, observations, episode, images_of);
   for (const auto& [name, first] : episode.steps[0].observation.state) {
     const auto values = column<float>(episode, [&name = name](const Step& step, auto& out) {
       const auto& state = step.observation.state.at(name);
@@ -102,7 +116,8 @@ void write_take_overs(Group& demo, const Episode& episode) {
 }  // namespace
 
 void write_episode(Group& data, int64_t number, const Episode& episode, const std::string& policy_hash,
-                   const std::vector<bool>& recorded, const std::vector<bool>& neither) {
+                   const std::vector<bool>& recorded, const std::vector<bool>& neither,
+                   const ImagesOfStep& images) {
   APO_ASSERT(!episode.steps.empty());
   hdf5::Session session;
   const auto steps = static_cast<int64_t>(episode.steps.size());
@@ -137,7 +152,7 @@ void write_episode(Group& data, int64_t number, const Episode& episode, const st
   write_policy_actions(demo, episode);
   write_decision_offsets(demo, episode);
   write_take_overs(demo, episode);
-  write_observations(demo, episode);
+  write_observations(demo, episode, images);
   seal_episode(demo);
 }
 

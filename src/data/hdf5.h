@@ -21,6 +21,21 @@
 
 namespace apo::data::hdf5 {
 
+/// An array of uint8 [S, ...], chunked by rows, that is filled one row after the other.
+class RowWriter {
+ public:
+  /// RunError naming file, path and the library's reason.
+  void append(std::span<const uint8_t> row);
+
+ private:
+  friend class Group;
+  RowWriter(Handle array, std::string where, const std::vector<int64_t>& shape);
+  Handle array_;
+  std::string where_;
+  std::vector<int64_t> shape_;
+  int64_t next_ = 0;
+};
+
 /// One group of an open file (the file closes with the last of its groups and arrays).
 class Group {
  public:
@@ -64,6 +79,8 @@ class Group {
   /// Chunked by rows; `gzip` 1-9 compresses, 0 does not.
   void write(const std::string& name, std::span<const uint8_t> values, const std::vector<int64_t>& shape,
              bool row_chunks = false, int gzip = 0);
+  /// An array whose rows are written later, without all of them in memory.
+  RowWriter make_rows(const std::string& name, const std::vector<int64_t>& shape);
   /// An array of float32, or of uint8, that is never filled.
   void make_unwritten(const std::string& name, const std::vector<int64_t>& shape, bool bytes = false);
   void write_text(const std::string& name, const std::string& text);
@@ -93,6 +110,8 @@ class Group {
   std::pair<std::vector<int64_t>, std::string> describe_array(const std::string& name) const;
   std::string path_of(const std::string& name) const;
   void check_link(const std::string& name) const;
+  Handle create_array(const std::string& name, int64_t file_type, const std::vector<int64_t>& shape,
+                      bool row_chunks, int gzip);
   void write_any(const std::string& name, int64_t file_type, int64_t memory_type, const void* values,
                  size_t count, const std::vector<int64_t>& shape, bool row_chunks, int gzip);
   void set_any(const std::string& name, int64_t type, const void* value);

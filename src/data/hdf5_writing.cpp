@@ -34,18 +34,14 @@ Group Group::create_group(const std::string& name) {
   return Group(std::move(handle), file_, path_of(name));
 }
 
-void Group::write_any(const std::string& name, int64_t file_type, int64_t memory_type, const void* values,
-                      size_t count, const std::vector<int64_t>& shape, bool row_chunks, int gzip) {
-  Session session;
+Handle Group::create_array(const std::string& name, int64_t file_type, const std::vector<int64_t>& shape,
+                           bool row_chunks, int gzip) {
   std::vector<hsize_t> sizes(shape.begin(), shape.end());
-  size_t need = 1;
-  for (const hsize_t size : sizes) need *= size;
-  APO_ASSERT(need == count);
   Handle space(sizes.empty() ? H5Screate(H5S_SCALAR)
                              : H5Screate_simple(static_cast<int>(sizes.size()), sizes.data(), nullptr));
   Handle creation(H5Pcreate(H5P_DATASET_CREATE));
   H5Pset_obj_track_times(creation.id(), false);  // equal data give equal files
-  if (row_chunks && need > 0) {
+  if (row_chunks && std::find(sizes.begin(), sizes.end(), 0) == sizes.end()) {
     sizes[0] = 1;
     H5Pset_chunk(creation.id(), static_cast<int>(sizes.size()), sizes.data());
     H5Pset_fill_time(creation.id(), H5D_FILL_TIME_NEVER);
@@ -54,9 +50,45 @@ void Group::write_any(const std::string& name, int64_t file_type, int64_t memory
   Handle array(
       H5Dcreate2(handle_.id(), name.c_str(), file_type, space.id(), H5P_DEFAULT, creation.id(), H5P_DEFAULT));
   APO_CHECK(RunError, array.id() >= 0, where(name), ": cannot create the dataset: ", reason());
+  return array;
+}
+
+void Group::write_any(const std::string& name, int64_t file_type, int64_t memory_type, const void* values,
+                      size_t count, const std::vector<int64_t>& shape, bool row_chunks, int gzip) {
+  Session session;
+  size_t need = 1;
+  for (const int64_t size : shape) need *= static_cast<size_t>(size);
+  APO_ASSERT(need == count);
+  const Handle array = create_array(name, file_type, shape, row_chunks, gzip);
   if (need == 0) return;
   APO_CHECK(RunError, H5Dwrite(array.id(), memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) >= 0,
             where(name), ": cannot write: ", reason());
+}
+
+RowWriter Group::make_rows(const std::string& name, const std::vector<int64_t>& shape) {
+  Session session;
+  return RowWriter(create_array(name, H5T_STD_U8LE, shape, true, 0), where(name), shape);
+}
+
+RowWriter::RowWriter(Handle array, std::string where, const std::vector<int64_t>& shape)
+    : array_(std::move(array)), where_(std::move(where)), shape_(shape) {}
+
+void RowWriter::append(std::span<const uint8_t> row) {
+  Session session;
+  std::vector<hsize_t> first(shape_.size(), 0), one(shape_.begin(), shape_.end());
+  APO_ASSERT(next_ < shape_[0]);
+  first[0] = static_cast<hsize_t>(next_++);
+  one[0] = 1;
+  size_t need = 1;
+  for (const hsize_t size : one) need *= size;
+  APO_ASSERT(need == row.size());
+  const Handle there(H5Dget_space(array_.id()));
+  const Handle here(H5Screate_simple(static_cast<int>(one.size()), one.data(), nullptr));
+  APO_CHECK(
+      RunError,
+      H5Sselect_hyperslab(there.id(), H5S_SELECT_SET, first.data(), nullptr, one.data(), nullptr) >= 0 &&
+          H5Dwrite(array_.id(), H5T_NATIVE_UINT8, here.id(), there.id(), H5P_DEFAULT, row.data()) >= 0,
+      where_, " row ", first[0], ": cannot write: ", reason());
 }
 
 void Group::write(const std::string& name, std::span<const float> values, const std::vector<int64_t>& shape) {

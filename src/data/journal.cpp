@@ -11,7 +11,6 @@
 #include <algorithm>
 
 #include "apo/base/error.h"
-#include "apo/base/files.h"
 #include "apo/data/recovery.h"
 #include "base/open_file.h"
 
@@ -21,7 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kMagic = "APOJRNL1";
-enum RecordType : uint32_t { kBegin = 1, kStep = 2, kEnd = 3, kDiscard = 4 };
+enum RecordType : uint32_t { kBegin = 1, kStep = 2, kEnd = 3 };
 struct RecordHeader {
   uint32_t type;
   uint32_t zero;
@@ -121,7 +120,7 @@ void pack_step(const Step& step, Packer& out) {
   out.number<int64_t>(step.take_over->steps_held);
 }
 
-Step unpack_step(Unpacker in, const std::string& instruction, const fs::path& path) {
+Step unpack_step(Unpacker in, const std::string& instruction, const fs::path& path, bool with_pictures) {
   Step step;
   step.source = static_cast<ActionSource>(in.number<int8_t>());
   const auto desirable = in.number<int8_t>();
@@ -145,6 +144,7 @@ Step unpack_step(Unpacker in, const std::string& instruction, const fs::path& pa
               height > 0 && width > 0 && height < 65536 && width < 65536 &&
                   static_cast<int64_t>(pixels.size()) == height * width * 3,
               path.string(), ": damaged journal");
+    if (!with_pictures) continue;
     at::Tensor image = at::empty({height, width, 3}, at::kByte);
     memcpy(image.data_ptr(), pixels.data(), pixels.size());
     step.observation.images[name] = image;
@@ -155,28 +155,29 @@ Step unpack_step(Unpacker in, const std::string& instruction, const fs::path& pa
   return step;
 }
 
-// Applies one whole record to the list of episodes.
-void apply(uint32_t type, Unpacker in, const fs::path& path, std::vector<JournalEpisode>& episodes) {
+// Applies one whole record, which begins at `offset`, to the list of episodes.
+void apply(uint32_t type, Unpacker in, int64_t offset, const fs::path& path, bool with_pictures,
+           std::vector<JournalEpisode>& episodes) {
   const bool open = !episodes.empty() && !episodes.back().ended;
   if (type == kBegin) {
     JournalEpisode episode;
     episode.number = in.number<int64_t>();
     episode.episode.instruction = in.text();
     episode.policy_hash = in.text();
+    episode.offset = offset;
     episodes.push_back(std::move(episode));
     return;
   }
-  APO_CHECK(DataError, open && type <= kDiscard, path.string(), ": damaged journal");
+  APO_CHECK(DataError, open && (type == kStep || type == kEnd), path.string(), ": damaged journal");
   Episode& episode = episodes.back().episode;
   if (type == kStep) {
-    episode.steps.push_back(unpack_step(in, episode.instruction, path));
-  } else if (type == kEnd) {
+    episode.steps.push_back(unpack_step(in, episode.instruction, path, with_pictures));
+    episodes.back().step_offsets.push_back(offset);
+  } else {
     const auto success = in.number<int8_t>();
     if (success >= 0) episode.success = success != 0;
     episode.outcome = in.text();
     episodes.back().ended = true;
-  } else {
-    episodes.pop_back();
   }
 }
 
@@ -200,29 +201,78 @@ int open_and_lock(const fs::path& path) {
 fs::path journal_path(const fs::path& trajectory) { return trajectory.string() + ".journal"; }
 
 std::vector<JournalEpisode> read_journal(const fs::path& journal) {
-  std::vector<JournalEpisode> episodes;
-  std::error_code ignored;
-  if (!fs::exists(journal, ignored)) return episodes;
-  const std::string bytes = read_file(journal);
-  std::string_view rest = bytes;
-  // cut short right after it was made
-  if (rest.size() < kMagic.size() && kMagic.starts_with(rest)) return episodes;
-  APO_CHECK(DataError, rest.starts_with(kMagic), journal.string(),
-            ": expected a trajectory journal, found other content");
-  rest.remove_prefix(kMagic.size());
-  while (rest.size() >= sizeof(RecordHeader)) {
-    RecordHeader header;
-    memcpy(&header, rest.data(), sizeof header);
-    if (header.length > rest.size() - sizeof header || rest.size() - sizeof header - header.length < 8) break;
-    const std::string_view payload = rest.substr(sizeof header, header.length);
-    uint64_t sum = 0;
-    memcpy(&sum, payload.data() + payload.size(), 8);
-    if (sum != checksum(payload)) break;
-    const size_t before = bytes.size() - rest.size();
-    apply(header.type, Unpacker(payload, journal), journal, episodes);
-    if (header.type == kBegin) episodes.back().offset = static_cast<int64_t>(before);
-    rest.remove_prefix(sizeof header + header.length + 8);
+  return JournalReader(journal).episodes(true);
+}
+
+// One record, in a buffer that the next one takes over.
+struct JournalReader::Record {
+  uint32_t type = 0;
+  std::string bytes;  // the payload and its checksum
+  int64_t end = 0;    // where the next record begins
+  std::string_view payload() const { return std::string_view(bytes).substr(0, bytes.size() - 8); }
+};
+
+JournalReader::JournalReader(const fs::path& journal) : path_(journal) {
+  descriptor_ = ::open(journal.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe does not stop us
+  APO_CHECK(DataError, descriptor_ >= 0 || errno == ENOENT, journal.string(),
+            ": cannot read: ", strerror(errno));
+}
+
+JournalReader::~JournalReader() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+int64_t JournalReader::size() const {
+  struct stat status = {};
+  APO_CHECK(DataError, ::fstat(descriptor_, &status) == 0, path_.string(),
+            ": cannot read: ", strerror(errno));
+  return status.st_size;
+}
+
+// Fewer than `length` bytes where the file ends.
+size_t JournalReader::read_bytes(int64_t offset, char* to, size_t length) const {
+  size_t done = 0;
+  while (done < length) {
+    const ssize_t n = ::pread(descriptor_, to + done, length - done, offset + static_cast<int64_t>(done));
+    if (n < 0 && errno == EINTR) continue;
+    APO_CHECK(DataError, n >= 0, path_.string(), ": cannot read: ", strerror(errno));
+    if (n == 0) break;
+    done += static_cast<size_t>(n);
   }
+  return done;
+}
+
+// The record at `offset` of a journal of `size` bytes; false if it is not whole.
+bool JournalReader::read_record(int64_t offset, int64_t size, Record& record) const {
+  RecordHeader header;
+  if (read_bytes(offset, reinterpret_cast<char*>(&header), sizeof header) < sizeof header) return false;
+  const int64_t rest = size - offset - static_cast<int64_t>(sizeof header) - 8;
+  if (rest < 0 || header.length > static_cast<uint64_t>(rest)) return false;
+  record.type = header.type;
+  record.bytes.resize(header.length + 8);
+  if (read_bytes(offset + static_cast<int64_t>(sizeof header), record.bytes.data(), record.bytes.size()) <
+      record.bytes.size())
+    return false;
+  record.end = offset + static_cast<int64_t>(sizeof header + record.bytes.size());
+  uint64_t sum = 0;
+  memcpy(&sum, record.bytes.data() + header.length, 8);
+  return sum == checksum(record.payload());
+}
+
+std::vector<JournalEpisode> JournalReader::episodes(bool with_pictures) const {
+  std::vector<JournalEpisode> episodes;
+  if (descriptor_ < 0) return episodes;
+  std::string magic(kMagic.size(), '\0');
+  magic.resize(read_bytes(0, magic.data(), magic.size()));
+  // cut short right after it was made
+  if (magic.size() < kMagic.size() && kMagic.starts_with(magic)) return episodes;
+  APO_CHECK(DataError, magic == kMagic, path_.string(),
+            ": expected a trajectory journal, found other content");
+  Record record;
+  const int64_t end = size();
+  for (auto offset = static_cast<int64_t>(magic.size()); read_record(offset, end, record);
+       offset = record.end)
+    apply(record.type, Unpacker(record.payload(), path_), offset, path_, with_pictures, episodes);
   std::erase_if(episodes, [](const JournalEpisode& e) { return !e.ended && e.episode.steps.empty(); });
   for (JournalEpisode& e : episodes) {
     if (e.ended) continue;
@@ -233,10 +283,20 @@ std::vector<JournalEpisode> read_journal(const fs::path& journal) {
   return episodes;
 }
 
+Step JournalReader::step(const JournalEpisode& episode, size_t index) const {
+  Record record;
+  APO_CHECK(
+      DataError,
+      descriptor_ >= 0 && read_record(episode.step_offsets.at(index), size(), record) && record.type == kStep,
+      path_.string(), ": expected step ", index, " of its episode ", episode.number, " at byte ",
+      episode.step_offsets.at(index), ", found no whole one: it changed while it was read");
+  return unpack_step(Unpacker(record.payload(), path_), episode.episode.instruction, path_, true);
+}
+
 bool drop_unfinished_episode(const fs::path& path) {
   if (!fs::exists(journal_path(path))) return false;
   Journal journal(journal_path(path));
-  const std::vector<JournalEpisode> episodes = read_journal(journal_path(path));
+  const std::vector<JournalEpisode> episodes = JournalReader(journal_path(path)).episodes();
   if (episodes.empty() || episodes.back().ended) return false;
   journal.cut(episodes.back().offset);
   return true;
@@ -282,8 +342,6 @@ void Journal::end_episode(std::optional<bool> success, const std::string& outcom
   add_record(kEnd, out.bytes());
 }
 
-void Journal::discard_episode() { add_record(kDiscard, ""); }
-
 void Journal::flush() {
   std::string_view rest = buffer_;
   const auto forget_written = [&] {
@@ -308,6 +366,11 @@ void Journal::cut(int64_t bytes) {
 }
 
 void Journal::take_back(int64_t bytes) {
+  APO_ASSERT(bytes <= size());
+  if (bytes >= size_) {
+    buffer_.resize(static_cast<size_t>(bytes - size_));
+    return;
+  }
   buffer_.clear();
   cut(bytes);
 }

@@ -25,14 +25,41 @@ struct JournalEpisode {
   std::string policy_hash;
   /// false: the recording stopped in the middle (success false, outcome "interrupted")
   bool ended = false;
-  int64_t offset = 0;  ///< bytes of the journal before it
+  int64_t offset = 0;                 ///< bytes of the journal before it
+  std::vector<int64_t> step_offsets;  ///< of each step
   Episode episode;
 };
 
 /// The journal of a trajectory file.
 std::filesystem::path journal_path(const std::filesystem::path& trajectory);
-/// Reads what is whole; nothing if there is no journal. DataError if the file is something else.
+/// Reads what is whole; nothing if there is no journal. DataError if the file is something else. Takes memory
+/// for all pictures.
 std::vector<JournalEpisode> read_journal(const std::filesystem::path& journal);
+
+/// Goes through a journal record by record, in memory for one step's pictures however long the episodes are.
+class JournalReader {
+ public:
+  /// Without such a file it holds nothing. DataError if it cannot be read.
+  explicit JournalReader(const std::filesystem::path& journal);
+  ~JournalReader();
+  JournalReader(const JournalReader&) = delete;
+  JournalReader& operator=(const JournalReader&) = delete;
+
+  /// As `read_journal`, but the steps come without their pictures, unless they are asked for.
+  std::vector<JournalEpisode> episodes(bool with_pictures = false) const;
+  /// Step `index` of one of its episodes with its pictures. DataError naming the journal if it is not there
+  /// any more.
+  Step step(const JournalEpisode& episode, size_t index) const;
+
+ private:
+  struct Record;
+  int64_t size() const;
+  size_t read_bytes(int64_t offset, char* to, size_t length) const;
+  bool read_record(int64_t offset, int64_t size, Record& record) const;
+
+  std::filesystem::path path_;
+  int descriptor_ = -1;
+};
 
 /// The journal of this process.
 class Journal {
@@ -46,14 +73,13 @@ class Journal {
   void begin_episode(int64_t number, const std::string& instruction, const std::string& policy_hash);
   void append(const Step& step);
   void end_episode(std::optional<bool> success, const std::string& outcome);
-  void discard_episode();
   /// Hands what was appended to the operating system, where it survives this process.
   void flush();
   /// Bytes so far, buffered ones included.
   int64_t size() const { return size_ + static_cast<int64_t>(buffer_.size()); }
   /// Forgets what comes behind the first `bytes` of the file; nothing may be buffered.
   void cut(int64_t bytes);
-  /// Forgets what comes behind the first `bytes`, all of which had been flushed.
+  /// Forgets what comes behind the first `bytes`, whether it was flushed or not. Needs no room on the disk.
   void take_back(int64_t bytes);
   /// Starts an empty journal in place of this one. Readers that have the old one open keep it.
   void restart();

@@ -19,6 +19,7 @@
 #include "apo/data/recovery.h"
 #include "base/paths.h"
 #include "data/journal.h"
+#include "data/layouts.h"
 #include "data/step_schema.h"
 
 namespace apo::data {
@@ -28,16 +29,30 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kEpisode = ".episode-", kInto = ".into-", kJournal = ".journal";
 
-// "FILE.episode-3.journal"; once it is being brought in, "FILE.episode-3.into-7.journal": the file then had 7
-// episodes, so that a file with more of them has this one.
+// "FILE.episode-3.journal"; while it is being brought in, "FILE.episode-3.into-7.journal": it becomes demo_7.
+// No other is brought in before it has its first name back or is gone.
 struct Left {
   fs::path path;
   int64_t number = 0;
-  std::optional<int64_t> into;
+  std::optional<int64_t> into = {};
 };
 
 fs::path spool_path(const fs::path& file, int64_t number) {
   return concat(file.string(), kEpisode, number, kJournal);
+}
+
+fs::path into_path(const fs::path& file, int64_t number, int64_t into) {
+  return concat(file.string(), kEpisode, number, kInto, into, kJournal);
+}
+
+std::string demo_name(int64_t number) { return concat("demo_", number); }
+
+// RunError naming both.
+void move(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  if (from != to) fs::rename(from, to, error);
+  APO_CHECK(RunError, !error, from.string(), ": cannot be renamed to ", to.filename().string(), ": ",
+            error.message());
 }
 
 std::optional<int64_t> take_number(std::string_view& text) {
@@ -48,7 +63,8 @@ std::optional<int64_t> take_number(std::string_view& text) {
   return number;
 }
 
-// What a stopped recorder left beside `file`, in the order of the numbers.
+// What a stopped recorder left beside `file`: what it was bringing in, then the others in the order of their
+// numbers.
 std::vector<Left> left_behind(const fs::path& file) {
   std::vector<Left> found;
   const std::string head = file.filename().string() + std::string(kEpisode);
@@ -66,7 +82,7 @@ std::vector<Left> left_behind(const fs::path& file) {
     }
     if (rest == kJournal) found.push_back(std::move(left));
   }
-  std::ranges::sort(found, {}, &Left::number);
+  std::ranges::sort(found, {}, [](const Left& left) { return std::pair(!left.into, left.number); });
   return found;
 }
 
@@ -82,11 +98,24 @@ struct Running {
 struct Finished {
   fs::path path;
   int64_t number = 0;
-  std::optional<int64_t> into;
   bool ended = true;  // false: as the journal says
-  std::optional<bool> success;
-  std::string outcome;
+  std::optional<bool> success = {};
+  std::string outcome = {};
 };
+
+// Whether the file's demo_`number` is the episode of `journal`: what others have added to the file since is
+// not taken for it.
+bool is_in_file(const fs::path& path, int64_t number, const fs::path& journal) {
+  const std::vector<JournalEpisode> held = JournalReader(journal).episodes();
+  if (held.empty()) return false;
+  const EpisodeRecord ours = record_of(held.front().episode, demo_name(number));
+  const auto file = open_trajectories(path, {.format = TrajectoryFormat::apo, .lazily = true});
+  for (int64_t i = file->num_episodes() - 1; i >= 0; --i) {
+    const EpisodeRecord theirs = file->episode(i);
+    if (theirs.name == ours.name) return theirs.actions == ours.actions && theirs.sources == ours.sources;
+  }
+  return false;
+}
 
 }  // namespace
 
@@ -103,6 +132,7 @@ struct EpisodeRecorder::State {
   std::condition_variable changed;
   std::map<int64_t, std::shared_ptr<Running>> running;
   std::deque<Finished> finished;
+  std::map<int64_t, std::string> names;  // of those that are in the file
   bool merging = false, stopping = false, tried = false;
   int64_t next_number = 0;
   int64_t in_file = 0;
@@ -114,8 +144,12 @@ struct EpisodeRecorder::State {
   std::string writer_hash;  // the policy's that it was made for
 
   void open();
+  void take_up(const Left& left);
   void open_writer(const std::string& policy_hash);
+  void close_writer();
   void merge(Finished& episode);
+  void copy(const JournalReader& reader, const JournalEpisode& one, const Finished& episode);
+  void tell(int64_t episode, int64_t demo);
   void merge_all();
   std::shared_ptr<Running> find(int64_t episode) const {
     const std::lock_guard lock(mutex);
@@ -134,12 +168,23 @@ struct EpisodeRecorder::State {
 
 void EpisodeRecorder::State::open_writer(const std::string& policy_hash) {
   if (writer && policy_hash == writer_hash) return;
-  writer.reset();
-  drop_unfinished_episode(path);  // one of which the journal still holds everything
+  close_writer();
+  drop_unfinished_episode(path);  // one whose own journal still holds everything
   TrajectoryInfo of_episode = info;
   of_episode.policy_hash = policy_hash;
   writer = std::make_unique<TrajectoryWriter>(path, of_episode);
   writer_hash = policy_hash;
+}
+
+// What the writer has of an unfinished episode is forgotten: the episode's own journal holds it.
+void EpisodeRecorder::State::close_writer() {
+  if (!writer) return;
+  try {
+    if (writer->in_episode()) writer->discard_episode();
+  } catch (const Error& error) {
+    log_error(error.what());
+  }
+  writer.reset();
 }
 
 // Takes up what was left behind, and learns what every step must be like.
@@ -148,20 +193,7 @@ void EpisodeRecorder::State::open() {
   in_file = writer->num_episodes();
   for (const Left& left : left_behind(path)) {
     next_number = std::max(next_number, left.number + 1);
-    std::error_code ignored;
-    if (left.into && in_file > *left.into) {
-      fs::remove(left.path, ignored);
-      continue;
-    }
-    Finished episode{.path = left.path, .number = left.number, .into = left.into, .ended = false};
-    try {
-      const Journal mine(left.path);  // nobody else is at it
-      merge(episode);
-    } catch (const Error& error) {
-      log_warn(left.path.string(), ": was left behind and is no episode of this file: ", error.what());
-      writer.reset();
-      open_writer(info.policy_hash);
-    }
+    take_up(left);
   }
   open_writer(info.policy_hash);
   if (in_file == 0) return;
@@ -170,44 +202,91 @@ void EpisodeRecorder::State::open() {
     schema = schema_of(file->observation(0, 0), file->episode(0).actions.at(0).size());
 }
 
-// Brings one finished episode into the file; its journal is then gone.
+// One that was being brought in is in the file if the kill came late enough.
+void EpisodeRecorder::State::take_up(const Left& left) {
+  Finished episode{.path = left.path, .number = left.number, .ended = false};
+  std::unique_ptr<const Journal> mine;
+  try {
+    mine = std::make_unique<const Journal>(left.path);
+    if (left.into && is_in_file(path, *left.into, left.path)) {
+      std::error_code ignored;
+      fs::remove(left.path, ignored);
+      tell(left.number, *left.into);
+      return;
+    }
+  } catch (const Error& error) {
+    log_warn(left.path.string(), ": was left behind and cannot be taken up: ", error.what());
+    return;
+  }
+  try {
+    merge(episode);
+  } catch (const DataError& error) {
+    log_warn(left.path.string(), ": was left behind and is no episode of this file: ", error.what());
+  } catch (const RunError& error) {
+    log_error(error.what(), "; the episode stays in ", episode.path.string());
+    finished.push_back(episode);
+    tried = true;
+  }
+}
+
+// Brings one finished episode into the file; its journal is then gone. Where that fails it is as before.
 void EpisodeRecorder::State::merge(Finished& episode) {
-  std::vector<JournalEpisode> held = read_journal(episode.path);
+  const JournalReader reader(episode.path);
+  const std::vector<JournalEpisode> held = reader.episodes();
   std::error_code ignored;
   if (held.empty()) {
     fs::remove(episode.path, ignored);
     return;
   }
-  JournalEpisode& one = held.front();
+  const JournalEpisode& one = held.front();
   if (!episode.ended) {
-    episode.success = one.episode.success;
+    if (one.ended) episode.success = one.episode.success;  // of others nobody knows
     episode.outcome = one.episode.outcome;
   }
   open_writer(one.policy_hash);
-  const int64_t before = writer->num_episodes();
-  const fs::path named = concat(path.string(), kEpisode, episode.number, kInto, before, kJournal);
-  if (named != episode.path) fs::rename(episode.path, named);
-  episode.path = named;
+  const int64_t demo = writer->next_number();
+  const fs::path into = into_path(path, episode.number, demo);
+  move(episode.path, into);
+  episode.path = into;
+  try {
+    copy(reader, one, episode);
+  } catch (const std::exception& error) {
+    if (writer->next_number() == demo) {
+      close_writer();
+      const fs::path before = spool_path(path, episode.number);
+      move(episode.path, before);
+      episode.path = before;
+      throw;
+    }
+    log_warn(error.what());  // it is in the writer's journal
+  }
+  fs::remove(episode.path, ignored);
+  tell(episode.number, demo);
+}
+
+// Step by step: an episode of an hour is larger than the memory.
+void EpisodeRecorder::State::copy(const JournalReader& reader, const JournalEpisode& one,
+                                  const Finished& episode) {
   writer->begin_episode(one.episode.instruction);
-  for (Step& step : one.episode.steps) {
-    if (&step == &one.episode.steps.back()) {
+  for (size_t i = 0; i < one.episode.steps.size(); ++i) {
+    Step step = reader.step(one, i);
+    if (i + 1 == one.episode.steps.size()) {
       step.done = true;
       if (episode.success.value_or(false)) step.reward = 1;
     }
     writer->append(step);
   }
-  try {
-    writer->end_episode(episode.success, episode.outcome);
-  } catch (const Error& error) {
-    if (writer->num_episodes() == before) throw;
-    log_warn(error.what());  // it is in the writer's journal
-  }
-  fs::remove(episode.path, ignored);
+  writer->end_episode(episode.success, episode.outcome);
+}
+
+// Whoever asks learns the episode's name.
+void EpisodeRecorder::State::tell(int64_t episode, int64_t demo) {
   {
     const std::lock_guard lock(mutex);
     in_file = writer->num_episodes();
+    names[episode] = demo_name(demo);
   }
-  if (joined) joined(episode.number, concat("demo_", before));
+  if (joined) joined(episode, demo_name(demo));
 }
 
 // The recorder's thread.
@@ -225,7 +304,7 @@ void EpisodeRecorder::State::merge_all() {
       done = true;
     } catch (const std::exception& error) {
       log_error(error.what(), "; the episode stays in ", episode.path.string());
-      writer.reset();
+      close_writer();
     }
     lock.lock();
     finished.front() = episode;
@@ -341,6 +420,12 @@ int64_t EpisodeRecorder::num_steps(int64_t episode) const {
 int64_t EpisodeRecorder::num_episodes() const {
   const std::lock_guard lock(state_->mutex);
   return state_->in_file;
+}
+
+std::optional<std::string> EpisodeRecorder::name_of(int64_t episode) const {
+  const std::lock_guard lock(state_->mutex);
+  const auto found = state_->names.find(episode);
+  return found == state_->names.end() ? std::nullopt : std::optional(found->second);
 }
 
 void EpisodeRecorder::wait() {

@@ -21,7 +21,7 @@ bool is_own_recording(const std::filesystem::path& path) {
 }
 
 int64_t num_finished_in_journal(const std::filesystem::path& path) {
-  const std::vector<JournalEpisode> episodes = read_journal(journal_path(path));
+  const std::vector<JournalEpisode> episodes = JournalReader(journal_path(path)).episodes();
   return std::ranges::count_if(episodes, [](const JournalEpisode& episode) { return episode.ended; });
 }
 

@@ -75,7 +75,8 @@ struct TrajectoryWriter::State {
   std::optional<StepSchema> schema;  // of the file's first step
   bool in_episode = false;
   std::string instruction;
-  int64_t steps = 0, unflushed = 0;  // of the episode being written
+  int64_t begin = 0;                 // bytes of the journal before the episode being written
+  int64_t steps = 0, unflushed = 0;  // of it
 
   fs::path partial() const { return path.string() + ".partial"; }
   void create();
@@ -118,17 +119,20 @@ void TrajectoryWriter::State::inspect() {
 // Brings every whole episode of the journal into the HDF5 file and starts an empty journal.
 void TrajectoryWriter::State::merge(bool sync) {
   journal->flush();
-  std::vector<JournalEpisode> episodes = read_journal(journal_path(path));
+  const JournalReader reader(journal_path(path));
+  std::vector<JournalEpisode> episodes = reader.episodes();
   std::erase_if(episodes, [this](const auto& e) { return in_file.count(concat("demo_", e.number)) > 0; });
   if (!episodes.empty()) {
     copy_with_room(path, partial(), journal->size());
     hdf5::run_apart(
         [&] {
+          const JournalReader again(journal_path(path));  // what was open is closed here
           hdf5::Group root = hdf5::Group::open_for_writing(partial());
           hdf5::Group data = root.group("data");
           int64_t total = data.integer_attribute("total").value_or(0);
           for (const JournalEpisode& e : episodes) {
-            write_episode(data, e.number, e.episode, e.policy_hash);
+            write_episode(data, e.number, e.episode, e.policy_hash, {}, {},
+                          [&](size_t i) { return again.step(e, i).observation.images; });
             total += static_cast<int64_t>(e.episode.steps.size());
           }
           data.set_attribute("total", total);
@@ -140,7 +144,7 @@ void TrajectoryWriter::State::merge(bool sync) {
       in_file.insert(concat("demo_", e.number));
       next_number = std::max(next_number, e.number + 1);
       if (!schema) {
-        const Step& first = e.episode.steps.front();
+        const Step first = reader.step(e, 0);
         schema = schema_of(first.observation, first.action.size());
       }
     }
@@ -176,7 +180,7 @@ TrajectoryWriter::TrajectoryWriter(const fs::path& path, const TrajectoryInfo& i
     }
     if (exists && left_behind) {
       const size_t before = s.in_file.size();
-      const auto episodes = read_journal(journal_path(path));
+      const auto episodes = JournalReader(journal_path(path)).episodes();
       s.merge(true);
       const size_t recovered = s.in_file.size() - before;
       const bool interrupted = !episodes.empty() && !episodes.back().ended;
@@ -208,6 +212,7 @@ void TrajectoryWriter::begin_episode(const std::string& instruction) {
   APO_ASSERT(!s.in_episode);
   APO_CHECK(DataError, is_utf8(instruction), s.path.string(),
             ": expected a UTF-8 instruction, found other bytes");
+  s.begin = s.journal->size();
   s.journal->begin_episode(s.next_number, instruction, s.info.policy_hash);
   s.in_episode = true;
   s.instruction = instruction;
@@ -248,10 +253,13 @@ void TrajectoryWriter::end_episode(std::optional<bool> success, const std::strin
 void TrajectoryWriter::discard_episode() {
   State& s = *state_;
   APO_ASSERT(s.in_episode);
-  s.journal->discard_episode();
-  s.journal->flush();
+  s.journal->take_back(s.begin);
   s.in_episode = false;
 }
+
+bool TrajectoryWriter::in_episode() const { return state_->in_episode; }
+
+int64_t TrajectoryWriter::next_number() const { return state_->next_number; }
 
 int64_t TrajectoryWriter::num_episodes() const {
   return static_cast<int64_t>(state_->in_file.size()) + state_->in_journal;

@@ -22,13 +22,14 @@ namespace apo::data {
 /// operating system step by step; a thread of the recorder's own brings finished ones into the file through a
 /// TrajectoryWriter, in the order in which they ended. Nobody waits for that. What a killed process leaves
 /// behind is brought in by the next recorder of the file: finished episodes as they ended, running ones up to
-/// their last step as failed ones (success false, outcome "interrupted").
+/// their last step, with outcome "interrupted" and without a success, which nobody knows.
 ///
 /// The calls on one episode are made one after the other; different episodes may be recorded from different
 /// threads.
 class EpisodeRecorder {
  public:
-  /// An episode joined the file under this name ("demo_3"); called by the recorder's thread.
+  /// An episode joined the file under this name ("demo_3"); called by the recorder's thread. Of those that
+  /// were left behind the constructor tells, with their old numbers, which no episode of this recorder gets.
   using Joined = std::function<void(int64_t episode, const std::string& name)>;
 
   /// Appends where `path` exists and is ours. RunError if another process writes it, DataError if it is not
@@ -54,10 +55,13 @@ class EpisodeRecorder {
   /// Steps of a running episode; 0 for others.
   int64_t num_steps(int64_t episode) const;
 
-  /// Episodes in the file.
+  /// Episodes in the file, from the start with those that were left behind.
   int64_t num_episodes() const;
+  /// The name in the file of an episode that has joined it, also of one that was left behind; nothing for
+  /// others.
+  std::optional<std::string> name_of(int64_t episode) const;
   /// Waits until every finished episode has joined the file, or could not (disk full), which is logged; then
-  /// it stays in its journal and is tried again after the next one.
+  /// it stays in its journal and is tried again after the next one, at the end, and by the next recorder.
   void wait();
 
  private:

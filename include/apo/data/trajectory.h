@@ -151,8 +151,12 @@ class TrajectoryWriter {
   /// NUL or is beyond 1000 bytes.
   void append(const Step& step);
   void end_episode(std::optional<bool> success, const std::string& outcome);
-  /// Removes the unfinished episode (nothing worth keeping happened).
+  /// Removes the unfinished episode (nothing worth keeping happened), also where the disk is full.
   void discard_episode();
+  /// Whether an episode was begun that has neither ended nor been discarded.
+  bool in_episode() const;
+  /// N of the demo_N that the unfinished episode will be, or else the next one.
+  int64_t next_number() const;
   /// Finished episodes in the file, including those from before.
   int64_t num_episodes() const;
 
