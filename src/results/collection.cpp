@@ -9,6 +9,7 @@
 #include "apo/base/error.h"
 #include "base/json.h"
 #include "results/collection_json.h"
+#include "results/json_parts.h"
 
 namespace apo::results {
 namespace {
@@ -16,7 +17,6 @@ namespace {
 // absent from older files
 constexpr const char* kByEpisode = "take_overs_by_episode";
 constexpr const char* kClampedTokens = "num_clamped_tokens";
-constexpr const char* kCount = "a whole number, at least 0";
 
 // Each member with its name, once for both directions.
 template <class Summary, class Field>
@@ -62,8 +62,7 @@ CollectionSummary read_collection(const JsonField& object) {
     if constexpr (std::is_same_v<T, double>) {
       value = field.get<T>();
     } else if constexpr (std::is_same_v<T, int64_t>) {
-      field.expect(field.present(), kCount);
-      value = *field.count();
+      value = needed_count(field);
     } else {
       field.expect(field.present(), "an object");
       value = field.counts();

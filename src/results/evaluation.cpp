@@ -9,6 +9,7 @@
 
 #include "apo/base/error.h"
 #include "base/json.h"
+#include "results/json_parts.h"
 #include "results/paired_json.h"
 #include "results/table.h"
 
@@ -19,16 +20,9 @@ using json = nlohmann::ordered_json;
 
 constexpr const char* kClampedTokens = "num_clamped_tokens";  // absent from older files
 
+using results::for_each_field;  // of a rate
+
 // The members of each struct with their names, once for both directions.
-template <class R, class Field>
-requires std::same_as<std::remove_const_t<R>, Rate>
-void for_each_field(R& rate, Field&& field) {
-  field("count", rate.count);
-  field("total", rate.total);
-  field("rate", rate.rate);
-  field("low", rate.low);
-  field("high", rate.high);
-}
 template <class T, class Field>
 requires std::same_as<std::remove_const_t<T>, Trial>
 void for_each_field(T& trial, Field&& field) {

@@ -6,6 +6,7 @@
 
 #include "apo/base/proportions.h"
 #include "base/json.h"
+#include "results/json_parts.h"
 
 namespace apo::results {
 
@@ -24,13 +25,9 @@ PairedTest read_paired(const BasicJsonField<Json>& field, const std::string& fir
                        const std::string& second) {
   PairedTest test;
   test.difference = field["difference"].template get<double>();
-  const auto count = [&](const std::string& key) {
-    field[key].expect(field[key].present(), "a whole number, at least 0");
-    return *field[key].count();
-  };
-  test.only_first = count("only_" + first);
-  test.only_second = count("only_" + second);
-  test.pairs = count("pairs");
+  test.only_first = needed_count(field["only_" + first]);
+  test.only_second = needed_count(field["only_" + second]);
+  test.pairs = needed_count(field["pairs"]);
   test.p = field["p"].template get<double>();
   field["p"].expect(test.p >= 0 && test.p <= 1, "a number between 0 and 1");
   return test;

@@ -8,6 +8,7 @@
 #include "apo/base/error.h"
 #include "base/provenance_json.h"
 #include "results/collection_json.h"
+#include "results/json_parts.h"
 #include "results/paired_json.h"
 
 namespace apo::results {
@@ -15,8 +16,10 @@ namespace {
 
 using nlohmann::json;
 
-json rate_json(const Rate& r) {
-  return {{"count", r.count}, {"total", r.total}, {"rate", r.rate}, {"low", r.low}, {"high", r.high}};
+json rate_json(const Rate& rate) {
+  json object;
+  for_each_field(rate, [&](const char* name, const auto& member) { object[name] = member; });
+  return object;
 }
 
 json evaluation_json(const EvaluationSummary& evaluation) {

@@ -68,22 +68,23 @@ void Service::ask(const Client& client, const wire::Value& message, Clock::time_
   } catch (const std::exception& error) {
     return answer(failed(Failure::request, error.what()));
   }
-  const auto* asked = std::get_if<StepRequest>(&request);
-  const std::string own = client.stream      ? connection_key(client.connection)
-                          : asked != nullptr ? address_key(client.address, asked->observation.instruction)
-                                             : episodes_->latest_of(client.address);
   if (const auto* end = std::get_if<EndRequest>(&request)) {
-    episodes_->end(end->episode_id.empty() ? own : named_key(end->episode_id), end->success, end->outcome,
-                   [answer](int64_t steps) {
-                     Reply reply;
-                     reply.ended = true;
-                     reply.num_steps = steps;
-                     answer(std::move(reply));
-                   });
+    const std::string key = !end->episode_id.empty() ? named_key(end->episode_id)
+                            : client.stream          ? connection_key(client.connection)
+                                                     : episodes_->latest_of(client.address);
+    episodes_->end(key, end->success, end->outcome, [answer](int64_t steps) {
+      Reply reply;
+      reply.ended = true;
+      reply.num_steps = steps;
+      answer(std::move(reply));
+    });
     return;
   }
   auto& step = std::get<StepRequest>(request);
-  auto [episode, seed] = episodes_->enter(step.episode_id.empty() ? own : named_key(step.episode_id), step);
+  const std::string key = !step.episode_id.empty() ? named_key(step.episode_id)
+                          : client.stream          ? connection_key(client.connection)
+                                          : address_key(client.address, step.observation.instruction);
+  auto [episode, seed] = episodes_->enter(key, step);
   Job job{.observation = step.observation, .seed = seed, .arrived = arrived, .gone = client.gone, .done = {}};
   job.done = [this, episode = std::move(episode), step = std::move(step), arrived, gone = client.gone,
               answer](Answer decided) mutable {
