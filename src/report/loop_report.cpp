@@ -47,7 +47,7 @@ std::string training_charts(const fs::path& dir, const Metrics& metrics, const s
   const fs::path config_file = dir / "config.yaml";
   const std::string config = fs::is_regular_file(config_file, ignored) ? read_file(config_file) : "";
   std::string more = grid(remaining_charts(metrics));
-  if (const std::optional<RunLabels> labels = read_labels(dir))
+  if (const std::optional<results::RunLabels> labels = results::read_labels(dir))
     more += concat("<h3>What it learned from</h3>\n<p class=\"lead\">",
                    escape(labels_sentence(*labels, config)), "</p>\n", grid(label_bars(labels->labels)));
   const std::string heaviest = heaviest_samples(dir, config, notes);

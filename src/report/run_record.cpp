@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "apo/base/error.h"
-#include "base/json.h"
 #include "report/config_text.h"
 #include "report/html.h"
 #include "report/objective_text.h"
@@ -15,27 +14,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct HeavySample {
-  std::string file, episode, source, instruction, picture;
-  int64_t timestep = 0, step = 0;
-  std::optional<double> weight, lambda, reward, action_l1;
-};
-
-HeavySample read_sample(const JsonField& field) {
-  HeavySample sample;
-  sample.file = fs::path(field["file"].get_or<std::string>()).filename().string();
-  sample.episode = field["episode"].get_or<std::string>();
-  sample.source = field["source"].get_or<std::string>();
-  sample.instruction = field["instruction"].get_or<std::string>();
-  sample.picture = field["picture"].inner_path();
-  sample.timestep = field["timestep"].count().value_or(0);
-  sample.step = field["step"].count().value_or(0);
-  sample.weight = field["weight"].find<double>();
-  sample.lambda = field["lambda"].find<double>();
-  sample.reward = field["reward"].find<double>();
-  sample.action_l1 = field["action_l1"].find<double>();
-  return sample;
-}
+using results::HeavySample;
+using results::RunLabels;
 
 std::string number_or_dash(const std::optional<double>& value) { return value ? format_number(*value) : "–"; }
 
@@ -54,15 +34,15 @@ struct Group {
 
 std::string card(const HeavySample& sample, const Group& group, bool show_weight, const fs::path& run_dir,
                  std::vector<std::string>& notes) {
+  const std::string file = fs::path(sample.file).filename().string();
   const std::string who =
       group.wanted ? "the policy wanted this while the human acted" : who_acted(sample.source);
-  const std::string alt =
-      concat(sample.file, ", ", sample.episode, ", timestep ", sample.timestep, ": ", who);
+  const std::string alt = concat(file, ", ", sample.episode, ", timestep ", sample.timestep, ": ", who);
   std::string out = "<figure>";
   if (!sample.picture.empty()) out += embedded_picture(run_dir, sample.picture, alt, "picture", notes);
   out += concat("<figcaption>", escape(sample.episode), ", timestep ", format_count(sample.timestep),
                 "</figcaption>");
-  out += concat("<p class=\"note\">", escape(sample.file), "; ", who);
+  out += concat("<p class=\"note\">", escape(file), "; ", who);
   if (!sample.instruction.empty()) out += concat("; “", escape(sample.instruction), "”");
   out += concat("</p><table class=\"facts\"><tbody><tr><td>λ</td><td>", number_or_dash(sample.lambda),
                 "</td></tr>");
@@ -95,18 +75,6 @@ int64_t count_in(const std::map<std::string, int64_t>& counts, const std::string
 
 }  // namespace
 
-std::optional<RunLabels> read_labels(const fs::path& run_dir) {
-  std::error_code ignored;
-  if (!fs::exists(run_dir / "labels.json", ignored)) return std::nullopt;
-  const JsonFile file(run_dir / "labels.json");
-  const JsonField root = file.root();
-  return RunLabels{.files = root["files"].count().value_or(0),
-                   .episodes = root["episodes"].count().value_or(0),
-                   .labels = root["labels"].counts(),
-                   .pools = root["pools"].counts(),
-                   .batch = root["batch"].counts()};
-}
-
 std::string labels_sentence(const RunLabels& labels, std::string_view config) {
   int64_t batch = 0;
   for (const auto& [pool, count] : labels.batch) batch += count;
@@ -135,36 +103,31 @@ std::string labels_sentence(const RunLabels& labels, std::string_view config) {
 }
 
 std::set<std::string> instructions(const fs::path& run_dir) {
-  std::error_code ignored;
-  if (!fs::exists(run_dir / "heaviest_samples.json", ignored)) return {};
-  const JsonFile file(run_dir / "heaviest_samples.json");
+  const auto heaviest = results::read_heaviest(run_dir);
+  if (!heaviest) return {};
   std::set<std::string> found;
-  for (const char* group : {"desirable", "undesirable"})
-    for (const JsonField& field : file.root()[group].list())
-      found.insert(field["instruction"].get_or<std::string>());
+  for (const auto* group : {&heaviest->desirable, &heaviest->undesirable})
+    for (const HeavySample& sample : *group) found.insert(sample.instruction);
   found.erase("");
   return found;
 }
 
 std::string heaviest_samples(const fs::path& run_dir, std::string_view config,
                              std::vector<std::string>& notes) {
-  std::error_code ignored;
-  if (!fs::exists(run_dir / "heaviest_samples.json", ignored)) return "";
-  const JsonFile file(run_dir / "heaviest_samples.json");
-  const JsonField root = file.root();
+  auto heaviest = results::read_heaviest(run_dir);
+  if (!heaviest) return "";
   const SampleText text = sample_text(config);
-  Group desirable{"Desirable", text.desirable, "those that the policy predicted worst", false, {}};
-  Group undesirable{
-      "Undesirable", text.undesirable, "those that the policy still predicted best", text.wanted, {}};
-  for (const JsonField& field : root["desirable"].list()) desirable.samples.push_back(read_sample(field));
-  for (const JsonField& field : root["undesirable"].list()) undesirable.samples.push_back(read_sample(field));
+  const Group desirable{"Desirable", text.desirable, "those that the policy predicted worst", false,
+                        std::move(heaviest->desirable)};
+  const Group undesirable{"Undesirable", text.undesirable, "those that the policy still predicted best",
+                          text.wanted, std::move(heaviest->undesirable)};
   const std::string out = draw(desirable, text, run_dir, notes) + draw(undesirable, text, run_dir, notes);
   if (out.empty()) return "";
   const auto has_reward = [](const HeavySample& sample) { return sample.reward.has_value(); };
   const bool rewards = std::any_of(desirable.samples.begin(), desirable.samples.end(), has_reward) ||
                        std::any_of(undesirable.samples.begin(), undesirable.samples.end(), has_reward);
-  return out + concat("<p class=\"note\">From step ", format_count(root["from_step"].count().value_or(1)),
-                      " to ", format_count(root["to_step"].count().value_or(0)), ". λ: ", escape(text.lambda),
+  return out + concat("<p class=\"note\">From step ", format_count(heaviest->from_step), " to ",
+                      format_count(heaviest->to_step), ". λ: ", escape(text.lambda),
                       text.weight.empty() ? "" : concat("; w: ", escape(text.weight)),
                       rewards ? "; reward: log-probability gained over the reference (nats)" : "",
                       "; action error: mean |predicted − recorded| in normalized units; in step: of the "

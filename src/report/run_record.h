@@ -1,25 +1,15 @@
-// What training leaves beside its metrics: labels.json and heaviest_samples.json.
+// What training leaves beside its metrics (results/training_record.h), in words and pictures.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
-#include <map>
-#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
-namespace apo::report {
+#include "results/training_record.h"
 
-/// labels.json: what a run learned from.
-struct RunLabels {
-  int64_t files = 0, episodes = 0;
-  std::map<std::string, int64_t> labels;        ///< recorded steps by "source/label: reason"
-  std::map<std::string, int64_t> pools, batch;  ///< steps to draw from, and drawn for each batch, by pool
-};
-/// Nothing if the file is absent (runs of earlier versions). DataError naming file and key for a wrong one.
-std::optional<RunLabels> read_labels(const std::filesystem::path& run_dir);
+namespace apo::report {
 
 /// What the policy was told in the samples of run_dir/heaviest_samples.json, each instruction once, sorted;
 /// nothing if the file is absent. DataError as above.
@@ -30,7 +20,7 @@ std::set<std::string> instructions(const std::filesystem::path& run_dir);
 /// stand apart; a pool that no batch draws from is left out. dpo adds what the policy wanted to every
 /// correction that it draws, tpo draws whole corrections: `config` (YAML in block style) says which objective
 /// it was.
-std::string labels_sentence(const RunLabels& labels, std::string_view config);
+std::string labels_sentence(const results::RunLabels& labels, std::string_view config);
 
 /// The heaviest samples of both groups with pictures and numbers, from run_dir/heaviest_samples.json; nothing
 /// if it is absent or empty. What the numbers mean depends on the objective in `config`. Pictures that are

@@ -59,7 +59,7 @@ std::vector<Tile> run_tiles(const Metrics& metrics, const std::string& config) {
 }
 
 std::vector<std::string> run_story(const Metrics& metrics, const std::string& config,
-                                   const std::optional<RunLabels>& labels) {
+                                   const std::optional<results::RunLabels>& labels) {
   std::vector<std::string> story;
   const std::string objective = objective_sentence(config_value(config, "objective.type"));
   if (!objective.empty()) story.push_back(objective);
@@ -139,7 +139,7 @@ void write_run_report(const fs::path& run_dir) {
     page.notes.push_back("metrics.jsonl has no steps yet: there is nothing to draw.");
   page.tiles = run_tiles(metrics, config);
 
-  const std::optional<RunLabels> labels = read_labels(run_dir);
+  const std::optional<results::RunLabels> labels = results::read_labels(run_dir);
   page.story = run_story(metrics, config, labels);
   page.body =
       section("Learning", grid(learning_charts(metrics)),
@@ -151,7 +151,7 @@ void write_run_report(const fs::path& run_dir) {
         "over.");
   page.body += section("What weighed most", heaviest_samples(run_dir, config, page.notes),
                        "The recorded steps that counted most in the loss (the largest weight λ), each once.");
-  page.body += section("EvaluationSummary", grid(evaluation_charts(metrics)),
+  page.body += section("Evaluation", grid(evaluation_charts(metrics)),
                        "Trials in the environment while it was trained.");
   page.body += section("Running", grid(running_charts(metrics)), "Whether the training itself was in order.");
   page.body += section("Other fields", grid(other_charts(metrics)));

@@ -24,10 +24,14 @@ struct Line {
 enum class Unit { as_is, seconds, bytes };
 
 struct Panel {
-  std::string_view title, label, note;
+  std::string_view label, note;
   std::vector<Line> lines;
   bool from_zero = false, log_if_wide = false, smooth = true;
   Unit unit = Unit::as_is;
+
+  // Every panel begins with a metric of its own.
+  std::string_view title() const { return find_metric(lines.front().field)->panel; }
+  bool shows(std::string_view field) const { return lines.front().field == field; }
 };
 
 // Where train.guard warns of desirable rewards without an anchor.
@@ -36,58 +40,47 @@ constexpr double kDangerNats = -1;
 // hue 0: desirable, hue 1: undesirable, hue 6: the baseline both are compared with
 const std::vector<Panel>& learning_panels() {
   static const std::vector<Panel> kPanels = {
-      {"Loss",
-       "loss",
+      {"loss",
        "What training makes smaller: each sample's loss times its weight, plus the anchor (imitation of the "
        "desirable actions) where there is one.",
        {{"loss", 5}}},
-      {"Loss without weights",
-       "mean loss of a sample",
+      {"mean loss of a sample",
        "For apo and kto it begins at 0.5, where the policy is its own reference. It falls where desirable "
        "rewards stand above the baseline z0 and undesirable ones below, and rises where z0 outruns the "
        "desirable ones, though both groups are told apart.",
        {{"unweighted_loss", 5}}},
-      {"Imitation",
-       "cross-entropy of a token (nats)",
+      {"cross-entropy of a token (nats)",
        "How surprised the policy is by the desirable actions; lower is better.",
        {{"sft_loss", 5}}},
-      {"What is kept",
-       "KL to the reference (nats a token)",
+      {"KL to the reference (nats a token)",
        "How much of what the reference does on demonstrations and good steps of its own the policy has given "
        "up; 0 is nothing.",
        {{"reference_kl", 3}}},
-      {"Reward",
-       "log-probability gained (nats)",
+      {"log-probability gained (nats)",
        "How much likelier the recorded actions have become since training began: desirable ones should rise "
        "over undesirable ones, and not fall themselves.",
        {{"reward_desirable", 0}, {"reward_undesirable", 1}, {"z0", 6, true, "z0, the KL baseline"}}},
-      {"Reward margin",
-       "desirable − undesirable (nats)",
+      {"desirable − undesirable (nats)",
        "How far the two groups are told apart. It grows as well where both fall and the policy forgets what "
        "it could do: look at the rewards first.",
        {{"reward_margin", 3}}},
-      {"KL baseline z0",
-       "z0 (nats)",
+      {"z0 (nats)",
        "What rewards are compared with: how far the policy as a whole has moved from its reference.",
        {{"z0", 6}, {"z0_unclamped", 0, true}, {"z0_standard_error", 4}}},
-      {"Action error",
-       "mean |predicted − recorded|",
+      {"mean |predicted − recorded|",
        "How far the predicted action lies from the recorded one, in normalized action units: small is right "
        "for desirable steps, not for undesirable ones.",
        {{"action_l1_desirable", 0}, {"action_l1_undesirable", 1}},
        true},
-      {"Sample weights λ",
-       "Σ λ over the group's samples",
+      {"Σ λ over the group's samples",
        "How much each group counts in a batch.",
        {{"lambda_desirable", 0}, {"lambda_undesirable", 1}},
        true},
-      {"Pairs told apart",
-       "share of the batch's pairs",
+      {"share of the batch's pairs",
        "Pairs whose preferred action has the larger reward; 0.5 is chance.",
        {{"pair_accuracy", 3}},
        true},
-      {"Pairs in the batch",
-       "pairs, samples",
+      {"pairs, samples",
        "Corrections with and without a recorded counterpart.",
        {{"num_pairs", 0}, {"num_unpaired", 6}},
        true},
@@ -97,41 +90,30 @@ const std::vector<Panel>& learning_panels() {
 
 const std::vector<Panel>& running_panels() {
   static const std::vector<Panel> kPanels = {
-      {"Gradient norm",
-       "gradient norm before clipping",
+      {"gradient norm before clipping",
        "How strongly a batch pulls at the policy; jumps are a sign of trouble.",
        {{"grad_norm", 5}},
        true,
        true},
-      {"Learning rate",
-       "learning rate",
-       "The size of an update.",
-       {{"learning_rate", 5}},
-       true,
-       false,
-       false},
-      {"Samples in the batch",
-       "samples",
+      {"learning rate", "The size of an update.", {{"learning_rate", 5}}, true, false, false},
+      {"samples",
        "Of both groups; corrections count as desirable.",
        {{"num_desirable", 0}, {"num_undesirable", 1}},
        true},
-      {"Clamped and clipped",
-       "times in a step",
+      {"times in a step",
        "Where z0 or a recorded action lay outside its allowed range; many clipped actions mean that policy "
        "and data do not belong together.",
        {{"z0_clamped", 6}, {"num_clipped_actions", 1}, {"num_clamped_tokens", 3}},
        true},
-      {"Throughput", "samples / s", "Samples learned from in a second.", {{"samples_per_second", 2}}, true},
-      {"Time of a step",
-       "time",
+      {"samples / s", "Samples learned from in a second.", {{"samples_per_second", 2}}, true},
+      {"time",
        "Waiting for data should be a small part of it.",
        {{"step_seconds", 2}, {"data_seconds", 4}},
        true,
        true,
        true,
        Unit::seconds},
-      {"Memory",
-       "memory",
+      {"memory",
        "Held by the process (CPU) or its tensors (GPU).",
        {{"memory_bytes", 2}},
        true,
@@ -154,9 +136,9 @@ std::pair<double, std::string_view> readable(Unit unit, double largest) {
 
 std::string draw_panel(const Panel& panel, const Metrics& metrics) {
   LineChart chart;
-  chart.title = panel.title;
+  chart.title = panel.title();
   chart.note = panel.note;
-  if (panel.title == "Loss" && metrics["z0"].size() > 0 && metrics["reward_margin"].size() > 0)
+  if (panel.shows("loss") && metrics["z0"].size() > 0 && metrics["reward_margin"].size() > 0)
     chart.note +=
         " Compared with the baseline z0 it need not fall: z0 and the weights move with the policy. What was "
         "learned shows in the rewards.";
@@ -170,7 +152,7 @@ std::string draw_panel(const Panel& panel, const Metrics& metrics) {
       if (std::isfinite(value)) largest = std::max(largest, std::abs(value));
     chart.curves.push_back({std::string(line.name), series, {line.hue}, line.dashed});
   }
-  if (panel.title == "Reward" && metrics["reward_desirable"].size() > 0)
+  if (panel.shows("reward_desirable") && metrics["reward_desirable"].size() > 0)
     chart.zone = {.below = kDangerNats,
                   .name = "no place for desirable ones",
                   .note =
@@ -189,8 +171,8 @@ std::string draw_panel(const Panel& panel, const Metrics& metrics) {
 }
 
 bool is_brief(const Panel& panel) {
-  return panel.title == "Loss" || panel.title == "Reward" || panel.title == "Reward margin" ||
-         panel.title == "Action error";
+  return panel.shows("loss") || panel.shows("reward_desirable") || panel.shows("reward_margin") ||
+         panel.shows("action_l1_desirable");
 }
 
 std::string draw_panels(std::span<const Panel> panels, const Metrics& metrics) {
@@ -238,7 +220,7 @@ std::string running_charts(const Metrics& metrics) { return draw_panels(running_
 
 std::string evaluation_charts(const Metrics& metrics) {
   LineChart shares;
-  shares.title = "EvaluationSummary";
+  shares.title = "Evaluation";
   shares.y = {.label = "share of trials", .from_zero = true};
   std::string out, others;
   int hue = 0;

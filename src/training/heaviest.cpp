@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
+#include <optional>
 #include <tuple>
 
 #include "apo/base/error.h"
@@ -12,12 +12,12 @@
 #include "apo/pictures/transforms.h"
 #include "apo/pictures/webp.h"
 #include "base/paths.h"
+#include "results/training_record.h"
 
 namespace apo::training {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::ordered_json;
 
 constexpr int64_t kPictureHeight = 192;
 
@@ -28,8 +28,8 @@ bool is_heavier(const WeighedSample& one, const WeighedSample& other) {
   return rank(one) < rank(other);
 }
 
-ordered_json number(double value) {
-  return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr);
+std::optional<double> if_finite(double value) {
+  return std::isfinite(value) ? std::optional(value) : std::nullopt;
 }
 
 void check_index(const data::StepIndex& at, const data::Dataset& dataset) {
@@ -99,42 +99,40 @@ void write_heaviest_samples(const fs::path& run_directory, const HeaviestSamples
                             const data::Dataset& dataset) {
   const fs::path pictures = run_directory / "heaviest";
   std::error_code error;
-  fs::remove(run_directory / "heaviest_samples.json", error);  // it names the pictures
+  fs::remove(run_directory / results::kHeaviestFile, error);  // it names the pictures
   for (fs::directory_iterator entry(pictures, error), end; !error && entry != end; entry.increment(error)) {
     const std::string name = entry->path().filename().string();
     std::error_code ignored;
     if (name.find("desirable-") <= 2 && name.ends_with(".webp")) fs::remove(entry->path(), ignored);
   }
   make_directory(pictures);
-  ordered_json groups = {{"desirable", ordered_json::array()}, {"undesirable", ordered_json::array()}};
+  results::HeaviestRecord record;
+  record.from_step = heaviest.from_step();
+  record.to_step = last_step;
   for (const WeighedSample& entry : heaviest.samples()) {
     check_index(entry.index, dataset);
     data::Sample sample = dataset.sample(entry.index);
     sample.source = entry.source;
-    const char* group = entry.desirable ? "desirable" : "undesirable";
-    ordered_json json = {{"file", dataset.file_path(entry.index.file).string()},
-                         {"episode", dataset.episode_name(entry.index.file, entry.index.episode)},
-                         {"timestep", entry.index.timestep},
-                         {"source", to_string(entry.source)},
-                         {"instruction", sample.observation.instruction},
-                         {"step", entry.step},
-                         {"weight", number(entry.weight)},
-                         {"lambda", number(entry.lambda)},
-                         {"reward", number(entry.reward)},
-                         {"action_l1", number(entry.action_l1)}};
+    std::vector<results::HeavySample>& group = entry.desirable ? record.desirable : record.undesirable;
+    std::string picture;
     if (!sample.observation.images.empty()) {
-      const std::string name = concat(group, "-", groups[group].size() + 1, ".webp");
-      pictures::write_picture(pictures / name, picture_of(sample));
-      json["picture"] = "heaviest/" + name;
+      picture =
+          concat("heaviest/", entry.desirable ? "desirable-" : "undesirable-", group.size() + 1, ".webp");
+      pictures::write_picture(run_directory / picture, picture_of(sample));
     }
-    groups[group].push_back(std::move(json));
+    group.push_back({.file = dataset.file_path(entry.index.file).string(),
+                     .episode = dataset.episode_name(entry.index.file, entry.index.episode),
+                     .timestep = entry.index.timestep,
+                     .source = std::string(to_string(entry.source)),
+                     .instruction = sample.observation.instruction,
+                     .step = entry.step,
+                     .weight = if_finite(entry.weight),
+                     .lambda = if_finite(entry.lambda),
+                     .reward = if_finite(entry.reward),
+                     .action_l1 = if_finite(entry.action_l1),
+                     .picture = picture});
   }
-  const ordered_json json = {{"from_step", heaviest.from_step()},
-                             {"to_step", last_step},
-                             {"desirable", groups["desirable"]},
-                             {"undesirable", groups["undesirable"]}};
-  write_file_atomic(run_directory / "heaviest_samples.json",
-                    json.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n");
+  results::write_heaviest(run_directory, record);
 }
 
 }  // namespace apo::training

@@ -10,8 +10,8 @@
 #include <sstream>
 
 #include "apo/base/error.h"
-#include "apo/base/files.h"
 #include "apo/base/log.h"
+#include "results/training_record.h"
 
 namespace apo::training {
 namespace {
@@ -207,19 +207,15 @@ int64_t memory_bytes(at::Device device) {
 void write_label_counts(const std::filesystem::path& run_directory, const data::Dataset& dataset,
                         const std::array<int64_t, 3>& batch_counts) {
   const auto size = [&](data::Pool pool) { return static_cast<int64_t>(dataset.pool(pool).size()); };
-  const ordered_json json = {{"files", dataset.num_files()},
-                             {"episodes", dataset.num_episodes()},
-                             {"labels", dataset.counts()},
-                             {"pools",
-                              {{"desirable", size(data::Pool::desirable)},
-                               {"intervention", size(data::Pool::intervention)},
-                               {"undesirable", size(data::Pool::undesirable)}}},
-                             {"batch",
-                              {{"desirable", batch_counts[0]},
-                               {"intervention", batch_counts[1]},
-                               {"undesirable", batch_counts[2]}}}};
-  write_file_atomic(run_directory / "labels.json",
-                    json.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n");
+  results::write_labels(run_directory, {.files = dataset.num_files(),
+                                        .episodes = dataset.num_episodes(),
+                                        .labels = dataset.counts(),
+                                        .pools = {{"desirable", size(data::Pool::desirable)},
+                                                  {"intervention", size(data::Pool::intervention)},
+                                                  {"undesirable", size(data::Pool::undesirable)}},
+                                        .batch = {{"desirable", batch_counts[0]},
+                                                  {"intervention", batch_counts[1]},
+                                                  {"undesirable", batch_counts[2]}}});
 }
 
 }  // namespace apo::training

@@ -68,6 +68,7 @@ TEST(RunReport, DrawsEveryMetric) {
   // 28 fields and one of the evaluation: a curve each (z0 has two), in 11 + 7 + 1 charts
   EXPECT_EQ(occurrences(page, "data-name="), 30);
   EXPECT_EQ(occurrences(page, "<svg class=\"chart lines\""), 19);
+  EXPECT_TRUE(says(page, "<h2>Evaluation</h2>"));
   for (const char* axis : {"log-probability gained (nats)", "samples / s", "time (ms)", "memory (MiB)",
                            ">step</text>", "share of trials", "gradient norm"})
     EXPECT_TRUE(says(page, axis)) << axis;
