@@ -18,6 +18,7 @@ struct CollectArguments {
 };
 
 void run_collect(const CollectArguments& arguments) {
+  serving::register_browser_human();  // so that a config may name it
   const auto config = apps::read_config(arguments.config);
   if (!config) return;
   APO_CHECK(ConfigError, !arguments.output.empty(), "--output FILE is required");
@@ -36,7 +37,9 @@ void run_collect(const CollectArguments& arguments) {
   deploy::InterventionOptions who = config->deploy.intervention;
   if (!arguments.human.empty()) who.type = arguments.human;
   const data::DataOptions& data = config->training.data;
-  serving::register_browser_human(config->serve, {.labels = data.labels, .filter = data.filter});
+  serving::register_browser_human(config->serve, {.labels = data.labels, .filter = data.filter},
+                                  {.plan = apps::refine_plan(arguments.config, *config, arguments.output),
+                                   .recording = arguments.output});
   const auto human = deploy::make_intervention_source(who);
   std::cout
       << deploy::collect(*environment, *policy, *human, config->deploy.collect, arguments.output).text();

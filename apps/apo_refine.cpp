@@ -7,6 +7,7 @@
 #include "apo/base/output.h"
 #include "apo/config/options.h"
 #include "apo/report/report.h"
+#include "apo/serving/browser.h"
 #include "app_main.h"
 
 namespace {
@@ -83,8 +84,11 @@ void merge(const RefineArguments& arguments) {
 
 void run_refine(const RefineArguments& arguments) {
   if (!arguments.merge.empty()) return merge(arguments);
+  serving::register_browser_human();  // so that a config may name it
   const auto config = apps::read_config(arguments.config);
   if (!config) return;
+  const data::DataOptions& data = config->training.data;
+  serving::register_browser_human(config->serve, {.labels = data.labels, .filter = data.filter});
   const std::string& dir = config->training.run.dir;
   const auto result =
       loop::refine(*config, arguments.existing.value(), config::print(loop::RefineSetup(*config)));
@@ -118,6 +122,8 @@ int main(int argc, char** argv) {
   apps::add_examples(
       app,
       {{"apo-refine --config tabletop", "the whole loop in the embedded simulator"},
+       {"apo-refine --config tabletop --set deploy.intervention.type=browser",
+        "the same, and you are the human, at http://127.0.0.1:8000/console"},
        {"apo-refine --config tabletop --set refine.rounds=2 --resume", "one more round of a finished loop"},
        {"apo-refine --merge runs/comparison-1 --merge runs/comparison-2", "one table of two comparisons"}});
   return apps::run_app(app, argc, argv, [&] { run_refine(arguments); });

@@ -26,6 +26,7 @@ void run_serve(const apps::ConfigArguments& arguments) {
   if (description) about = serving::served_policy(*description, policy_options.checkpoint);
   about.checkpoint = policy_options.checkpoint;
   about.label_rules = {.labels = config->training.data.labels, .filter = config->training.data.filter};
+  about.refine = apps::refine_plan(arguments, *config, options.record);
   serving::Server server(*policy, options, about);
   log_info("serving ", policy_options.checkpoint, " on ", options.address, ":", server.port(),
            options.record.empty() ? "" : concat(", recording into ", options.record),

@@ -136,6 +136,23 @@ std::optional<RunConfig> read_config(const ConfigArguments& arguments, ConfigNee
   return config;
 }
 
+serving::RefinePlan refine_plan(const ConfigArguments& arguments, const RunConfig& config,
+                                const std::filesystem::path& recording) {
+  std::error_code error;
+  const auto self = std::filesystem::canonical("/proc/self/exe", error);
+  const auto program = self.parent_path() / "apo-train";
+  if (error || !std::filesystem::exists(program, error) || recording.empty()) return {};
+  std::vector<std::string> command = {program.string()};
+  if (!arguments.config.empty()) command.insert(command.end(), {"--config", arguments.config});
+  for (const auto& [option, values] :
+       {std::pair{"--set", &arguments.overrides}, std::pair{"--plugin", &arguments.plugins}})
+    for (const std::string& value : *values) command.insert(command.end(), {option, value});
+  serving::RefinePlan plan = serving::refine_plan(config.serve.refine, std::move(command),
+                                                  config.training.policy.checkpoint, recording);
+  if (config.serve.refine.config.empty()) plan.updates = config.training.train.max_steps;
+  return plan;
+}
+
 void add_examples(CLI::App& app, const Examples& examples) {
   std::string text = "Examples:\n";
   for (const auto& [command, what] : examples) text += concat("  ", command, "\n      ", what, "\n");

@@ -3,12 +3,14 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "apo/run_config.h"
+#include "apo/serving/options.h"
 #include "apo/training/trainer.h"
 
 namespace apo::apps {
@@ -36,6 +38,11 @@ enum class ConfigNeed { required, optional };
 /// missing.
 std::optional<RunConfig> read_config(const ConfigArguments& arguments,
                                      ConfigNeed need = ConfigNeed::required);
+
+/// What the console's "refine now" starts: apo-train beside this program, with the same config and overrides,
+/// on `recording`; nothing where that program is not there.
+serving::RefinePlan refine_plan(const ConfigArguments& arguments, const RunConfig& config,
+                                const std::filesystem::path& recording);
 
 /// What `--help` shows below the options: command lines, each with what it does.
 using Examples = std::vector<std::pair<std::string, std::string>>;

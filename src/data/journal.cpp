@@ -302,6 +302,21 @@ bool drop_unfinished_episode(const fs::path& path) {
   return true;
 }
 
+void copy_recording(const fs::path& from, const fs::path& to) {
+  const auto copy = [](const fs::path& source, const fs::path& target) {
+    std::error_code error;
+    fs::copy_file(source, target, fs::copy_options::overwrite_existing, error);
+    APO_CHECK(RunError, !error, source.string(), ": cannot be copied to ", target.string(), ": ",
+              error.message());
+  };
+  copy(from, to);
+  std::error_code error;
+  fs::remove(journal_path(to), error);
+  if (!fs::exists(journal_path(from))) return;
+  copy(journal_path(from), journal_path(to));
+  drop_unfinished_episode(to);
+}
+
 Journal::Journal(const fs::path& path) : path_(path), descriptor_(open_and_lock(path)) {
   struct stat status = {};
   ::fstat(descriptor_, &status);

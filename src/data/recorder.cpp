@@ -3,9 +3,9 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <charconv>
 #include <condition_variable>
 #include <deque>
+#include <exception>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -20,30 +20,13 @@
 #include "base/paths.h"
 #include "data/journal.h"
 #include "data/layouts.h"
+#include "data/spool.h"
 #include "data/step_schema.h"
 
 namespace apo::data {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr std::string_view kEpisode = ".episode-", kInto = ".into-", kJournal = ".journal";
-
-// "FILE.episode-3.journal"; while it is being brought in, "FILE.episode-3.into-7.journal": it becomes demo_7.
-// No other is brought in before it has its first name back or is gone.
-struct Left {
-  fs::path path;
-  int64_t number = 0;
-  std::optional<int64_t> into = {};
-};
-
-fs::path spool_path(const fs::path& file, int64_t number) {
-  return concat(file.string(), kEpisode, number, kJournal);
-}
-
-fs::path into_path(const fs::path& file, int64_t number, int64_t into) {
-  return concat(file.string(), kEpisode, number, kInto, into, kJournal);
-}
 
 std::string demo_name(int64_t number) { return concat("demo_", number); }
 
@@ -53,37 +36,6 @@ void move(const fs::path& from, const fs::path& to) {
   if (from != to) fs::rename(from, to, error);
   APO_CHECK(RunError, !error, from.string(), ": cannot be renamed to ", to.filename().string(), ": ",
             error.message());
-}
-
-std::optional<int64_t> take_number(std::string_view& text) {
-  int64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || number < 0) return std::nullopt;
-  text.remove_prefix(static_cast<size_t>(end - text.data()));
-  return number;
-}
-
-// What a stopped recorder left beside `file`: what it was bringing in, then the others in the order of their
-// numbers.
-std::vector<Left> left_behind(const fs::path& file) {
-  std::vector<Left> found;
-  const std::string head = file.filename().string() + std::string(kEpisode);
-  for (const std::string& name : names_in(parent_of(file))) {
-    if (!name.starts_with(head)) continue;
-    std::string_view rest = std::string_view(name).substr(head.size());
-    Left left{.path = parent_of(file) / name};
-    const auto number = take_number(rest);
-    if (!number) continue;
-    left.number = *number;
-    if (rest.starts_with(kInto)) {
-      rest.remove_prefix(kInto.size());
-      left.into = take_number(rest);
-      if (!left.into) continue;
-    }
-    if (rest == kJournal) found.push_back(std::move(left));
-  }
-  std::ranges::sort(found, {}, [](const Left& left) { return std::pair(!left.into, left.number); });
-  return found;
 }
 
 // A running episode.
@@ -133,18 +85,19 @@ struct EpisodeRecorder::State {
   std::map<int64_t, std::shared_ptr<Running>> running;
   std::deque<Finished> finished;
   std::map<int64_t, std::string> names;  // of those that are in the file
-  bool merging = false, stopping = false, tried = false;
+  bool merging = false;                  // or copying: the file is somebody's
+  bool stopping = false, tried = false;
   int64_t next_number = 0;
   int64_t in_file = 0;
   std::optional<StepSchema> schema;  // of the file's first step
   std::thread thread;
 
-  // of the thread, once it runs
+  // of the thread, once it runs, and of `copy_to`
   std::unique_ptr<TrajectoryWriter> writer;
   std::string writer_hash;  // the policy's that it was made for
 
   void open();
-  void take_up(const Left& left);
+  void take_up(const SpooledEpisode& left);
   void open_writer(const std::string& policy_hash);
   void close_writer();
   void merge(Finished& episode);
@@ -191,7 +144,7 @@ void EpisodeRecorder::State::close_writer() {
 void EpisodeRecorder::State::open() {
   open_writer(info.policy_hash);
   in_file = writer->num_episodes();
-  for (const Left& left : left_behind(path)) {
+  for (const SpooledEpisode& left : left_behind(path)) {
     next_number = std::max(next_number, left.number + 1);
     take_up(left);
   }
@@ -203,7 +156,7 @@ void EpisodeRecorder::State::open() {
 }
 
 // One that was being brought in is in the file if the kill came late enough.
-void EpisodeRecorder::State::take_up(const Left& left) {
+void EpisodeRecorder::State::take_up(const SpooledEpisode& left) {
   Finished episode{.path = left.path, .number = left.number, .ended = false};
   std::unique_ptr<const Journal> mine;
   try {
@@ -293,7 +246,7 @@ void EpisodeRecorder::State::tell(int64_t episode, int64_t demo) {
 void EpisodeRecorder::State::merge_all() {
   std::unique_lock lock(mutex);
   for (;;) {
-    changed.wait(lock, [this] { return stopping || (!finished.empty() && !tried); });
+    changed.wait(lock, [this] { return !merging && (stopping || (!finished.empty() && !tried)); });
     if (finished.empty() || tried) break;
     merging = true;
     Finished episode = finished.front();
@@ -432,6 +385,26 @@ void EpisodeRecorder::wait() {
   State& s = *state_;
   std::unique_lock lock(s.mutex);
   s.changed.wait(lock, [&s] { return !s.merging && (s.finished.empty() || s.tried); });
+}
+
+void EpisodeRecorder::copy_to(const fs::path& target) {
+  State& s = *state_;
+  std::unique_lock lock(s.mutex);
+  s.changed.wait(lock, [&s] { return !s.merging && (s.finished.empty() || s.tried); });
+  s.merging = true;
+  lock.unlock();
+  s.close_writer();
+  std::exception_ptr problem;
+  try {
+    copy_recording(s.path, target);
+  } catch (...) {
+    problem = std::current_exception();
+  }
+  lock.lock();
+  s.merging = false;
+  lock.unlock();
+  s.changed.notify_all();
+  if (problem) std::rethrow_exception(problem);
 }
 
 }  // namespace apo::data

@@ -145,6 +145,7 @@ CollectionSummary collect(environments::Environment& environment, models::Policy
     else if (begun)
       writer.discard_episode();
     if (episode.interrupted) stop_for_interrupt(summary, output);
+    human.ended(episode);
     count_episode(episode, record, steps, summary);
     pictures.end(index, !episode.take_over_reasons.empty());
     summary.seconds = seconds_before + stopwatch.seconds();

@@ -39,7 +39,10 @@ EpisodeResult play_episode(environments::Environment& environment, Rollout& roll
       num_clamped_tokens += decide(policy, {&prepared, 1}, {&one, 1}, temperature);
     }
     std::optional<Intervention> intervention;
-    if (human) intervention = human->decide(playing.moment(seen, [&] { return environment.expert(); }));
+    if (human) {
+      intervention = human->decide(playing.moment(seen, [&] { return environment.expert(); }));
+      if (human->wants_reset()) playing.stop("reset");
+    }
     return playing.act(std::move(seen), std::move(intervention));
   };
   EpisodeResult result = play(environment, rollout, actor, hooks);

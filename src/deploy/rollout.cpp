@@ -32,7 +32,8 @@ std::string Rollout::where() const { return concat(options_.where, ", step ", st
 bool Rollout::over() const {
   const int64_t alone = options_.max_steps > 0 ? options_.max_steps : spec_.max_steps;
   const bool corrected = !take_over_reasons_.empty();
-  return situation_.done || steps_ >= (corrected ? std::max(alone, options_.max_steps_with_human) : alone);
+  return situation_.done || stopped_ ||
+         steps_ >= (corrected ? std::max(alone, options_.max_steps_with_human) : alone);
 }
 
 uint64_t Rollout::decision_seed() const { return mix_seed(seed_, "decode", static_cast<uint64_t>(steps_)); }
@@ -122,7 +123,7 @@ void Rollout::happened(const environments::Situation& situation, Step& step) {
 EpisodeResult Rollout::result() const {
   EpisodeResult result{.success = situation_.success,
                        .flawless = situation_.success && !situation_.troubled && take_over_reasons_.empty(),
-                       .outcome = situation_.done ? situation_.outcome : "timeout",
+                       .outcome = situation_.done ? situation_.outcome : stopped_.value_or("timeout"),
                        .steps = steps_,
                        .take_over_reasons = take_over_reasons_,
                        .hand_backs = hand_backs_,

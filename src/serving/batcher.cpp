@@ -55,7 +55,10 @@ std::string_view to_string(Failure failure) {
 }
 
 Batcher::Batcher(models::Policy& policy, const ServeOptions& options, Metrics& metrics)
-    : policy_(policy), options_(options), metrics_(metrics), thread_([this] { run(); }) {}
+    : policy_(policy), options_(options), metrics_(metrics) {
+  thread_ = std::thread([this] { run(); });
+  watch_ = std::thread([this] { watch(); });
+}
 
 Batcher::~Batcher() {
   {
@@ -64,12 +67,33 @@ Batcher::~Batcher() {
   }
   changed_.notify_all();
   thread_.join();
+  {
+    const std::lock_guard lock(mutex_);
+    over_ = true;
+  }
+  watch_changed_.notify_one();
+  watch_.join();
+}
+
+void Batcher::Reply::give(Answer answer) {
+  if (given.exchange(true)) return;
+  const auto tell = std::move(done);  // with what it holds of the request
+  tell(std::move(answer));
 }
 
 void Batcher::submit(Job job) {
   {
     const std::lock_guard lock(mutex_);
     if (!stopping_ && std::ssize(waiting_) < options_.batch.queue) {
+      if (options_.deadline_ms > 0) {
+        const auto reply = std::make_shared<Reply>();
+        reply->done = std::move(job.done);
+        reply->arrived = job.arrived;
+        job.done = [reply](Answer answer) { reply->give(std::move(answer)); };
+        while (!watched_.empty() && watched_.front()->given) watched_.pop_front();
+        watched_.push_back(reply);
+        if (watched_.size() == 1) watch_changed_.notify_one();
+      }
       waiting_.push_back(std::move(job));
       changed_.notify_all();
       return;
@@ -81,6 +105,35 @@ void Batcher::submit(Job job) {
 
 bool Batcher::late(const Job& job, Clock::time_point now) const {
   return options_.deadline_ms > 0 && seconds(now - job.arrived) * 1000 > options_.deadline_ms;
+}
+
+// Tells those whose time is up.
+void Batcher::watch() {
+  const auto deadline = std::chrono::duration_cast<Clock::duration>(
+      std::chrono::duration<double, std::milli>(options_.deadline_ms));
+  std::unique_lock lock(mutex_);
+  while (!over_) {
+    while (!watched_.empty() && watched_.front()->given) watched_.pop_front();
+    if (watched_.empty()) {
+      watch_changed_.wait(lock);
+      continue;
+    }
+    const auto until = watched_.front()->arrived + deadline;
+    if (Clock::now() <= until) {
+      watch_changed_.wait_until(lock, until);
+      continue;
+    }
+    const std::shared_ptr<Reply> reply = std::move(watched_.front());
+    watched_.pop_front();
+    lock.unlock();
+    Answer answer;
+    answer.failure = Failure::late;
+    answer.queue_s = seconds(Clock::now() - reply->arrived);
+    answer.reason = concat("too late: no answer after ", static_cast<int64_t>(answer.queue_s * 1000),
+                           " ms, serve.deadline_ms is ", options_.deadline_ms);
+    reply->give(std::move(answer));
+    lock.lock();
+  }
 }
 
 // Up to a batch of those that somebody waits for, once there is one; none: it is over.

@@ -49,11 +49,12 @@ struct Job {
   Clock::time_point arrived;
   /// true once nobody waits for the answer
   std::shared_ptr<const std::atomic<bool>> gone;
-  std::function<void(Answer)> done;  ///< called once, by the policy's thread or by `submit`
+  std::function<void(Answer)> done;  ///< called once, by any thread
 };
 
 /// Asks the policy for up to `batch.max_size` waiting jobs at a time, in the order of their arrival.
 ///
+/// Whoever waits longer than serve.deadline_ms is told so then, however long the policy still takes.
 /// A row's answer depends on its observation and seed alone, as far as the policy's numbers do: a network may
 /// round differently in batches of different sizes. A row that the policy refuses fails alone.
 class Batcher {
@@ -68,7 +69,16 @@ class Batcher {
   void submit(Job job);
 
  private:
+  /// A job's `done`, which the policy's thread and the watch over deadlines share.
+  struct Reply {
+    std::atomic<bool> given = false;
+    std::function<void(Answer)> done;
+    Clock::time_point arrived;
+    /// Only the first one counts.
+    void give(Answer answer);
+  };
   void run();
+  void watch();
   std::vector<Job> take(std::unique_lock<std::mutex>& lock);
   void answer(std::vector<Job> jobs);
   std::vector<Answer> decide(std::span<Job> jobs);
@@ -78,10 +88,11 @@ class Batcher {
   const ServeOptions& options_;
   Metrics& metrics_;
   std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable changed_, watch_changed_;
   std::deque<Job> waiting_;
-  bool stopping_ = false;
-  std::thread thread_;
+  std::deque<std::shared_ptr<Reply>> watched_;  // by arrival, and so by deadline
+  bool stopping_ = false, over_ = false;
+  std::thread thread_, watch_;
 };
 
 /// Lets the policy answer a made-up observation, so that the first request waits for nothing that is made on

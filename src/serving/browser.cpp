@@ -2,12 +2,17 @@
 
 #include <torch/types.h>
 
+#include <atomic>
 #include <chrono>
+#include <condition_variable>
+#include <mutex>
 #include <thread>
 
 #include "apo/base/error.h"
 #include "apo/base/interrupt.h"
 #include "apo/base/log.h"
+#include "apo/data/recovery.h"
+#include "apo/deploy/rollout.h"
 #include "serving/console_pages.h"
 #include "serving/listener.h"
 
@@ -24,18 +29,23 @@ double now_ms() {
 
 class BrowserHuman final : public deploy::InterventionSource {
  public:
-  BrowserHuman(const ServeOptions& options, const data::LabelRules& rules)
-      : options_(options), rules_(rules) {
+  BrowserHuman(const ServeOptions& options, const data::LabelRules& rules, const RefineFrom& refine)
+      : options_(options), rules_(rules), refine_(refine) {
     check_options(options_);
   }
   ~BrowserHuman() override {
-    end_episode();
+    {
+      const std::lock_guard lock(mutex_);
+      over_ = true;
+    }
+    copied_.notify_all();
     if (listener_) listener_->stop();
   }
 
   void reset(uint64_t) override {
-    end_episode();
+    end_episode(std::nullopt, "");  // the one before did not come to its end
     episode_ = concat("episode ", count_++);
+    wants_reset_ = false;
     next_ = Clock::now();
   }
 
@@ -45,6 +55,7 @@ class BrowserHuman final : public deploy::InterventionSource {
     do {
       std::this_thread::sleep_until(next_);
       next_ = std::max(next_ + period_, Clock::now());
+      copy_if_asked();
       override = console_->decide({.episode = episode_,
                                    .step = moment.step,
                                    .observation = moment.observation,
@@ -64,10 +75,36 @@ class BrowserHuman final : public deploy::InterventionSource {
     return deploy::Intervention{.action = std::move(override->action), .reason = override->reason};
   }
 
+  bool wants_reset() override { return wants_reset_; }
+  void ended(const deploy::EpisodeResult& result) override { end_episode(result.success, result.outcome); }
+
  private:
-  void end_episode() {
-    if (running_) console_->ended(episode_, std::nullopt, "");
+  void end_episode(std::optional<bool> success, const std::string& outcome) {
+    if (running_) console_->ended(episode_, success, outcome, std::nullopt);
     running_ = false;
+  }
+
+  // Whoever collects is the file's writer: between its steps the file is whole, but for the episode that runs.
+  void copy_if_asked() {
+    const std::lock_guard lock(mutex_);
+    if (target_.empty()) return;
+    problem_.clear();
+    try {
+      data::copy_recording(refine_.recording, target_);
+    } catch (const std::exception& error) {
+      problem_ = error.what();
+    }
+    target_.clear();
+    copied_.notify_all();
+  }
+
+  // By another thread.
+  void copy_to(const std::filesystem::path& target) {
+    std::unique_lock lock(mutex_);
+    target_ = target;
+    copied_.wait(lock, [this] { return target_.empty() || over_; });
+    APO_CHECK(RunError, !over_, "the collection is over: ", refine_.recording.string(), " is for apo-train");
+    APO_CHECK(RunError, problem_.empty(), problem_);
   }
 
   // The page's contract is of the environment, which is known from here on.
@@ -82,25 +119,32 @@ class BrowserHuman final : public deploy::InterventionSource {
     const auto grippers = config::gripper_dimensions(spec.gripper, spec.action_size, "environment.gripper");
     std::vector<std::string> cameras;
     for (const auto& [name, picture] : moment.observation.images) cameras.push_back(name);
+    const bool can_refine = !refine_.plan.command.empty();
     listener_ = std::make_unique<Listener>(options_, metrics_);
-    console_ = std::make_unique<Console>(listener_->io(),
-                                         ConsoleContract{.action_size = spec.action_size,
-                                                         .control_hz = hz,
-                                                         .grippers = grippers,
-                                                         .gripper = spec.gripper,
-                                                         .cameras = cameras,
-                                                         .token_needed = !options_.token.empty(),
-                                                         .can_mark = false,
-                                                         .recording = ""},
-                                         DeskOptions{.action_size = spec.action_size,
-                                                     .control_hz = hz,
-                                                     .grippers = grippers,
-                                                     .idle = spec.idle,
-                                                     .rules = rules_,
-                                                     .scale = options_.console.scale,
-                                                     .lost_pauses = options_.console.lost == LostPage::pause,
-                                                     .can_mark = false},
-                                         [](const std::string&, std::optional<bool>) {});
+    console_ = std::make_unique<Console>(
+        listener_->io(),
+        ConsoleContract{.action_size = spec.action_size,
+                        .control_hz = hz,
+                        .grippers = grippers,
+                        .gripper = spec.gripper,
+                        .cameras = cameras,
+                        .token_needed = !options_.token.empty(),
+                        .can_reset = true,
+                        .can_mark = false,
+                        .can_refine = can_refine,
+                        .recording = ""},
+        DeskOptions{.action_size = spec.action_size,
+                    .control_hz = hz,
+                    .grippers = grippers,
+                    .idle = spec.idle,
+                    .rules = with_gripper(rules_, spec.gripper),
+                    .scale = options_.console.scale,
+                    .lost_pauses = options_.console.lost == LostPage::pause,
+                    .can_reset = true,
+                    .can_mark = false},
+        [this](const std::string&, std::optional<bool>, const std::string&) { wants_reset_ = true; });
+    if (can_refine)
+      console_->refine_by(refine_.plan, [this](const std::filesystem::path& target) { copy_to(target); });
     listener_->open(nullptr, console_.get(), "");
     log_info("waiting for a page: open http://", options_.address, ":", listener_->port(), "/console");
     while (!console_->is_watched() && !interrupted()) std::this_thread::sleep_for(kLook);
@@ -109,12 +153,19 @@ class BrowserHuman final : public deploy::InterventionSource {
 
   const ServeOptions options_;
   const data::LabelRules rules_;
+  const RefineFrom refine_;
   Metrics metrics_;
   std::unique_ptr<Listener> listener_;
   std::unique_ptr<Console> console_;
   std::string episode_ = "episode 0";
   int64_t count_ = 0;
   bool running_ = false;
+  std::atomic<bool> wants_reset_ = false;  // said by the network's thread
+  std::mutex mutex_;
+  std::condition_variable copied_;
+  std::filesystem::path target_;  // where a copy is wanted; empty: nowhere
+  std::string problem_;
+  bool over_ = false;
   Clock::duration period_{};
   Clock::time_point next_ = Clock::now();
 };
@@ -122,14 +173,17 @@ class BrowserHuman final : public deploy::InterventionSource {
 }  // namespace
 
 std::unique_ptr<deploy::InterventionSource> make_browser_human(const ServeOptions& options,
-                                                               const data::LabelRules& rules) {
-  return std::make_unique<BrowserHuman>(options, rules);
+                                                               const data::LabelRules& rules,
+                                                               const RefineFrom& refine) {
+  return std::make_unique<BrowserHuman>(options, rules, refine);
 }
 
-void register_browser_human(const ServeOptions& options, const data::LabelRules& rules) {
-  deploy::register_intervention_source("browser", [options, rules](const deploy::InterventionOptions&) {
-    return make_browser_human(options, rules);
-  });
+void register_browser_human(const ServeOptions& options, const data::LabelRules& rules,
+                            const RefineFrom& refine) {
+  deploy::register_intervention_source("browser",
+                                       [options, rules, refine](const deploy::InterventionOptions&) {
+                                         return make_browser_human(options, rules, refine);
+                                       });
 }
 
 }  // namespace apo::serving

@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <utility>
 
@@ -56,11 +57,15 @@ bool flag(const Json& message, const char* name) {
 
 }  // namespace
 
+data::LabelRules with_gripper(data::LabelRules rules, const config::GripperOptions& gripper) {
+  rules.gripper = config::or_else(rules.gripper, gripper);
+  return rules;
+}
+
 ConsoleDesk::ConsoleDesk(DeskOptions options, Say say, End end)
     : options_(std::move(options)),
       say_(std::move(say)),
       end_(std::move(end)),
-      next_episode_(options_.first_episode),
       last_action_(static_cast<size_t>(options_.action_size), 0.0f) {}
 
 int64_t ConsoleDesk::join(Time now) {
@@ -71,12 +76,6 @@ int64_t ConsoleDesk::join(Time now) {
   say_(viewer, {{"type", "hello"}, {"version", 1}, {"viewer", concat("viewer-", viewer)}});
   say_(viewer, state(viewer));
   say_(viewer, episodes());
-  say_(viewer, {{"type", "refine"},
-                {"state", "idle"},
-                {"text", ""},
-                {"step", 0},
-                {"of", 0},
-                {"curves", Json::object()}});
   return viewer;
 }
 
@@ -146,8 +145,7 @@ void ConsoleDesk::hear(int64_t viewer, const Json& message, Time now) {
   if (found == viewers_.end()) return;  // lost meanwhile
   Viewer& page = found->second;
   page.heard = now;
-  const bool holds = holder_ == viewer, may_end = holds || holder_ == 0;
-  const bool running = !watched_.empty() && watched_.back().running;
+  const bool holds = holder_ == viewer;
   if (type == "ping") {
     say_(viewer, {{"type", "pong"}, {"t", message.value("t", Json())}, {"server_ms", wall_clock_ms()}});
     return;
@@ -158,15 +156,10 @@ void ConsoleDesk::hear(int64_t viewer, const Json& message, Time now) {
   } else if (type == "pause") {
     const auto paused = message.find("paused");  // only a clear word sets the robot in motion
     paused_ = paused == message.end() || !paused->is_boolean() || paused->get<bool>();
-  } else if (type == "success" || type == "failure") {
-    if (!options_.can_mark) return notice(viewer, "the environment says how this episode ends");
-    if (!running) return notice(viewer, "no episode runs: a mark belongs before its end");
-    if (!may_end) return notice(viewer, "someone else holds the arm", "held");
-    end_(watched_.back().key, type == "success");
-    // the hands of who held it may still be there when the robot is asked for the next episode
-    paused_ = paused_ || holds;
-  } else if (type == "reset") {
-    if (may_end && running && options_.can_reset) end_(watched_.back().key, std::nullopt);
+  } else if (type == "success" || type == "failure" || type == "reset") {
+    mark(viewer, type, holds);
+  } else if (type == "instruction") {
+    instruct(viewer, message);
   } else if (type == "input") {
     const auto action = message.find("action");
     APO_CHECK(DataError,
@@ -190,6 +183,32 @@ void ConsoleDesk::hear(int64_t viewer, const Json& message, Time now) {
     return;  // of the network's side, or of a later version
   }
   tell_states();
+}
+
+// The episode ends, as a person says.
+void ConsoleDesk::mark(int64_t viewer, const std::string& how, bool holds) {
+  const bool resets = how == "reset";
+  if (!(resets ? options_.can_reset : options_.can_mark))
+    return notice(viewer, resets ? "this robot cannot be reset from here"
+                                 : "the environment says how this episode ends");
+  if (!is_running()) return notice(viewer, "no episode runs: a mark belongs before its end");
+  if (holder_ != 0 && !holds) return notice(viewer, "someone else holds the arm", "held");
+  end_(watched_.back().key, resets ? std::nullopt : std::optional(how == "success"), how);
+  // the hands of who held it, or who sets up the scene, may be there when the robot asks for the next episode
+  paused_ = paused_ || holds || resets;
+}
+
+void ConsoleDesk::instruct(int64_t viewer, const Json& message) {
+  if (!options_.can_instruct) return notice(viewer, "the task gives the instruction");
+  if (is_running() && watched_.back().record.num_steps() > 0)
+    return notice(viewer, "an instruction can be changed between episodes");
+  const auto text = message.find("text");
+  APO_CHECK(DataError, text != message.end() && text->is_string(), "instruction: expected a text");
+  std::string wish = text->get<std::string>();
+  APO_CHECK(DataError, std::ssize(wish) <= options_.instruction_bytes, "instruction: expected at most ",
+            options_.instruction_bytes, " bytes (serve.limits.instruction_bytes), found ", wish.size());
+  wish_ = std::move(wish);
+  instruction_ = wish_;
 }
 
 // The gripper keeps what it was told: what it holds is not dropped.
@@ -234,11 +253,13 @@ std::optional<Override> ConsoleDesk::decide(const ServedMoment& moment) {
     const bool same_robot = !watched_.empty() && watched_.back().key == moment.episode;
     if (!same_robot) last_action_ = wanted;
     Watched next{.key = moment.episode, .name = concat("demo_", next_episode_++)};
-    next.record.instruction = instruction_ = moment.observation.instruction;
-    if (watched_.size() >= kMostEpisodes) watched_.erase(watched_.begin());
+    if (watched_.size() >= kMostEpisodes) watched_.pop_front();
     watched_.push_back(std::move(next));
   }
+  if (Watched& now = watched_.back(); now.record.num_steps() == 0)
+    now.record.instruction = instruction_ = moment.observation.instruction;
   captured_ms_ = moment.captured_ms;
+  confidence_ = moment.confidence;
   policy_action_ =
       moment.policy_action != nullptr ? std::optional<Action>(*moment.policy_action) : std::nullopt;
   human_action_.reset();
@@ -262,15 +283,34 @@ void ConsoleDesk::happened(const std::string& episode, int64_t, const Step& what
   tell_states();
 }
 
-void ConsoleDesk::label(Watched& watched) const {
-  if (watched.record.num_steps() > 0) watched.labels = data::label_episode(watched.record, options_.rules);
+// What a later step makes of earlier ones is counted anew.
+void ConsoleDesk::label(Watched& watched) {
+  if (watched.record.num_steps() == 0) return;
+  watched.labels = data::label_episode(watched.record, options_.rules);
+  const Pools before = std::exchange(watched.pools, pools_of(watched.labels));
+  pools_.desirable += watched.pools.desirable - before.desirable;
+  pools_.intervention += watched.pools.intervention - before.intervention;
+  pools_.undesirable += watched.pools.undesirable - before.undesirable;
 }
 
-void ConsoleDesk::ended(const std::string& episode, std::optional<bool> success, const std::string& outcome) {
+ConsoleDesk::Pools ConsoleDesk::pools_of(const std::vector<data::LabelledStep>& labels) {
+  Pools pools;
+  for (const data::LabelledStep& step : labels) {
+    if (step.filtered) continue;
+    pools.desirable += step.label == data::StepLabel::desirable;
+    pools.intervention += step.label == data::StepLabel::intervention;
+    pools.undesirable += step.label == data::StepLabel::undesirable;
+  }
+  return pools;
+}
+
+void ConsoleDesk::ended(const std::string& episode, std::optional<bool> success, const std::string& outcome,
+                        std::optional<int64_t> recording) {
   const std::lock_guard lock(mutex_);
   if (watched_.empty() || !watched_.back().running || watched_.back().key != episode) return;
   Watched& now = watched_.back();
   now.running = false;
+  now.recording = recording;
   now.record.success = success;
   now.record.outcome = outcome;
   label(now);
@@ -278,6 +318,31 @@ void ConsoleDesk::ended(const std::string& episode, std::optional<bool> success,
   say_(0, episodes());
   tell_states();
 }
+
+// With several robots the guess of its name may have been wrong.
+void ConsoleDesk::joined(int64_t recording, const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  int64_t number = 0;
+  std::from_chars(name.data() + name.find('_') + 1, name.data() + name.size(), number);
+  next_episode_ = std::max(next_episode_, number + 1);
+  const auto found = std::ranges::find(watched_, std::optional(recording), &Watched::recording);
+  if (found == watched_.end() || found->name == name) return;
+  found->name = name;
+  say_(0, episodes());
+  tell_states();
+}
+
+void ConsoleDesk::begin_at(int64_t episode) {
+  const std::lock_guard lock(mutex_);
+  next_episode_ = episode;
+}
+
+std::string ConsoleDesk::instruction_for(const std::string& episode) {
+  const std::lock_guard lock(mutex_);
+  return is_running() && watched_.back().key != episode ? "" : wish_;
+}
+
+bool ConsoleDesk::is_running() const { return !watched_.empty() && watched_.back().running; }
 
 std::string ConsoleDesk::episode() const {
   const std::lock_guard lock(mutex_);
@@ -327,14 +392,6 @@ ConsoleDesk::Json ConsoleDesk::episodes() const {
 }
 
 ConsoleDesk::Json ConsoleDesk::state(int64_t viewer) const {
-  int64_t desirable = 0, intervention = 0, undesirable = 0;
-  for (const Watched& watched : watched_)
-    for (const data::LabelledStep& step : watched.labels) {
-      if (step.filtered) continue;
-      desirable += step.label == data::StepLabel::desirable;
-      intervention += step.label == data::StepLabel::intervention;
-      undesirable += step.label == data::StepLabel::undesirable;
-    }
   const Watched* now = watched_.empty() ? nullptr : &watched_.back();
   Json preview;
   if (now != nullptr) {
@@ -375,9 +432,12 @@ ConsoleDesk::Json ConsoleDesk::state(int64_t viewer) const {
           {"policy_action", number_list(policy_action_)},
           {"human_action", number_list(human_action_)},
           {"gripper", gripper},
-          {"confidence", Json()},
+          {"confidence", confidence_ ? Json(*confidence_) : Json()},
           {"captured_ms", captured_ms_},
-          {"pools", {{"desirable", desirable}, {"intervention", intervention}, {"undesirable", undesirable}}},
+          {"pools",
+           {{"desirable", pools_.desirable},
+            {"intervention", pools_.intervention},
+            {"undesirable", pools_.undesirable}}},
           {"k", options_.rules.labels.steps_before_intervention},
           {"preview", preview},
           {"reason_no_motion", still}};

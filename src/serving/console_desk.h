@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -29,8 +30,12 @@ struct DeskOptions {
   double lost_s = 3;              ///< a page that is silent for so long is lost
   bool can_reset = false;
   bool can_mark = true;       ///< whether a person's success or failure counts; else the environment says it
-  int64_t first_episode = 0;  ///< number of the first one: those that the recording has already
+  bool can_instruct = false;  ///< whether a person's instruction counts, from the next episode on
+  int64_t instruction_bytes = 1000;  ///< of the longest one
 };
+
+/// As training would label what is recorded with such a gripper, where the rules do not say.
+data::LabelRules with_gripper(data::LabelRules rules, const config::GripperOptions& gripper);
 
 /// What a page is sent. Thread-safe; `say` is called under a lock and must only pass on.
 class ConsoleDesk final : public Watcher {
@@ -39,8 +44,9 @@ class ConsoleDesk final : public Watcher {
   using Json = nlohmann::ordered_json;
   /// To one page, or to all (viewer 0).
   using Say = std::function<void(int64_t viewer, const Json& message)>;
-  /// A person decided how the episode ended; nothing: he wants it over.
-  using End = std::function<void(const std::string& episode, std::optional<bool> success)>;
+  /// A person ended the episode: how ("success", "failure" or "reset"), and whether it succeeded.
+  using End = std::function<void(const std::string& episode, std::optional<bool> success,
+                                 const std::string& outcome)>;
 
   ConsoleDesk(DeskOptions options, Say say, End end);
 
@@ -56,9 +62,15 @@ class ConsoleDesk final : public Watcher {
 
   std::optional<Override> decide(const ServedMoment& moment) override;
   void happened(const std::string& episode, int64_t step, const Step& what) override;
-  void ended(const std::string& episode, std::optional<bool> success, const std::string& outcome) override;
+  void ended(const std::string& episode, std::optional<bool> success, const std::string& outcome,
+             std::optional<int64_t> recording) override;
+  void joined(int64_t recording, const std::string& name) override;
+  /// The recording has so many episodes already.
+  void begin_at(int64_t episode);
+  std::string instruction_for(const std::string& episode) override;
 
-  /// The name of the episode that is watched: "demo_3"; empty: none.
+  /// The name of the episode that is watched, "demo_3": of its place in the recording once it is there, until
+  /// then of the place that it will have if no other robot's ends before it. Empty: none.
   std::string episode() const;
   /// Whether it is the one that goes by this key.
   bool watches(const std::string& key) const;
@@ -75,16 +87,21 @@ class ConsoleDesk final : public Watcher {
     std::optional<std::vector<std::optional<float>>> input;
     Time input_at;
   };
+  struct Pools {
+    int64_t desirable = 0, intervention = 0, undesirable = 0;
+  };
   struct Watched {
     std::string key, name;
     data::EpisodeRecord record = {};
     std::vector<data::LabelledStep> labels = {};
+    Pools pools = {};
+    std::optional<int64_t> recording = {};  // once it has ended
     bool running = true;
   };
 
   void take_over(int64_t viewer, bool force, Time now);
   void release();
-  void label(Watched& watched) const;
+  void label(Watched& watched);
   void lose(int64_t viewer);
   void tell_states();
   void notice(int64_t viewer, const std::string& text, const std::string& code = "");
@@ -94,6 +111,10 @@ class ConsoleDesk final : public Watcher {
   Json state(int64_t viewer) const;
   Json episodes() const;
   static Json told(const Watched& watched);
+  static Pools pools_of(const std::vector<data::LabelledStep>& labels);
+  void mark(int64_t viewer, const std::string& how, bool holds);
+  void instruct(int64_t viewer, const Json& message);
+  bool is_running() const;
 
   const DeskOptions options_;
   const Say say_;
@@ -101,14 +122,17 @@ class ConsoleDesk final : public Watcher {
   mutable std::mutex mutex_;
   std::map<int64_t, Viewer> viewers_;
   int64_t next_viewer_ = 1, next_episode_ = 0;
-  std::vector<Watched> watched_;  // the last one is the present one
+  std::deque<Watched> watched_;  // the last one is the present one
   Mode mode_ = Mode::policy;
   bool paused_ = false, moved_ = false;
   int64_t holder_ = 0;  // 0: nobody
   Action last_action_;
   std::optional<Action> policy_action_, human_action_;
   double captured_ms_ = 0;
-  std::string instruction_;
+  std::optional<double> confidence_;
+  Pools pools_;              // of all episodes, also of those that are forgotten
+  std::string instruction_;  // of the present episode
+  std::string wish_;         // a person's, for those to come; empty: as the robot says
 };
 
 }  // namespace apo::serving

@@ -114,8 +114,8 @@ std::string ConsoleContract::json() const {
                    {"token_needed", token_needed},
                    {"can",
                     {{"reset", can_reset},
-                     {"refine", false},
-                     {"instruction", false},
+                     {"refine", can_refine},
+                     {"instruction", can_instruct},
                      {"replay", can_replay},
                      {"mark", can_mark}}}};
   if (gripper.is_coded()) {
@@ -188,14 +188,25 @@ Console::Console(net::io_context& io, ConsoleContract contract, DeskOptions opti
     : io_(io),
       contract_(std::move(contract)),
       desk_(
-          std::move(options),
-          [this](int64_t viewer, const Json& message) {
-            net::post(io_, [this, viewer, text = packed(message)] { say(viewer, text); });
-          },
+          std::move(options), [this](int64_t viewer, const Json& message) { post(viewer, message); },
           std::move(end)),
-      painter_(std::make_unique<Worker>()) {}
+      painter_(std::make_unique<Worker>()),
+      librarian_(std::make_unique<Worker>()) {}
 
-Console::~Console() { painter_.reset(); }
+Console::~Console() {
+  refinement_.reset();
+  librarian_.reset();
+  painter_.reset();
+}
+
+void Console::post(int64_t viewer, const Json& message) {
+  net::post(io_, [this, viewer, text = packed(message)] { say(viewer, text); });
+}
+
+void Console::refine_by(RefinePlan plan, Refinement::Copy copy) {
+  refinement_ = std::make_unique<Refinement>(std::move(plan), std::move(copy),
+                                             [this](const Json& message) { post(0, message); });
+}
 
 bool Console::owns(std::string_view path) const {
   return path == "/console" || path.starts_with("/console/");
@@ -232,6 +243,7 @@ net::awaitable<void> Console::speak(WebSocket stream, HttpRequest upgrade, std::
   if (error) co_return;
   const int64_t viewer = desk_.join(Clock::now());
   sockets_[viewer] = socket;
+  if (refinement_) post(viewer, refinement_->message());
   ++num_viewers_;
   log_info("console: a page at ", address, " is open");
   beast::flat_buffer buffer;
@@ -256,6 +268,9 @@ void Console::hear(int64_t viewer, const std::string& text) {
         found->second->shown(message["camera"].get<std::string>());
     } else if (type == "replay") {
       replay(viewer, message);
+    } else if (type == "refine") {
+      APO_CHECK(DataError, refinement_ != nullptr, "nothing is recorded that a policy could learn from");
+      refinement_->start();
     } else {
       desk_.hear(viewer, message, Clock::now());
     }
@@ -307,8 +322,9 @@ void Console::happened(const std::string& episode, int64_t step, const Step& wha
   desk_.happened(episode, step, what);
 }
 
-void Console::ended(const std::string& episode, std::optional<bool> success, const std::string& outcome) {
-  desk_.ended(episode, success, outcome);
+void Console::ended(const std::string& episode, std::optional<bool> success, const std::string& outcome,
+                    std::optional<int64_t> recording) {
+  desk_.ended(episode, success, outcome, recording);
 }
 
 // Of what has joined the recording.
@@ -316,7 +332,7 @@ void Console::replay(int64_t viewer, const Json& message) {
   APO_CHECK(DataError, contract_.can_replay, "nothing is recorded that could be replayed");
   const auto name = message.at("episode").get<std::string>();
   const auto step = message.at("step").get<int64_t>();
-  painter_->post([this, viewer, name, step] {
+  librarian_->post([this, viewer, name, step] {
     try {
       const auto file = data::TrajectoryFile::open(contract_.recording, data::TrajectoryFormat::apo);
       for (int64_t i = 0; i < file->num_episodes(); ++i) {
@@ -340,13 +356,12 @@ void Console::replay(int64_t viewer, const Json& message) {
                            {"source", human ? "h" : "p"},
                            {"label", desk_.label(name, step)},
                            {"action", record.actions[at]}};
-        net::post(io_, [this, viewer, text = packed(told)] { say(viewer, text); });
+        post(viewer, told);
         return;
       }
       throw DataError(concat(name, ": is not in the recording yet"));
     } catch (const std::exception& error) {
-      const Json told = {{"type", "notice"}, {"level", "warn"}, {"text", error.what()}};
-      net::post(io_, [this, viewer, text = packed(told)] { say(viewer, text); });
+      post(viewer, {{"type", "notice"}, {"level", "warn"}, {"text", error.what()}});
     }
   });
 }

@@ -12,6 +12,7 @@
 
 #include "serving/console_desk.h"
 #include "serving/network.h"
+#include "serving/refinement.h"
 #include "serving/worker.h"
 
 namespace apo::serving {
@@ -24,7 +25,7 @@ struct ConsoleContract {
   config::GripperOptions gripper;  ///< how its command is coded, where that is known
   std::vector<std::string> cameras;
   bool token_needed = false;
-  bool can_reset = false, can_replay = false, can_mark = true;
+  bool can_reset = false, can_replay = false, can_mark = true, can_instruct = false, can_refine = false;
   std::string recording;  ///< where replayed episodes are read from; empty: none
   /// The JSON that the page has as #console-contract.
   std::string json() const;
@@ -43,15 +44,23 @@ class Console final : public Pages, public Watcher {
   void tick() override;
   void stop() override;
 
+  /// "Refine now" does what `plan` says, with what `copy` takes of the recording. Before pages come.
+  void refine_by(RefinePlan plan, Refinement::Copy copy);
+  void begin_at(int64_t episode) { desk_.begin_at(episode); }
+
   std::optional<Override> decide(const ServedMoment& moment) override;
   void happened(const std::string& episode, int64_t step, const Step& what) override;
-  void ended(const std::string& episode, std::optional<bool> success, const std::string& outcome) override;
+  void ended(const std::string& episode, std::optional<bool> success, const std::string& outcome,
+             std::optional<int64_t> recording) override;
+  void joined(int64_t recording, const std::string& name) override { desk_.joined(recording, name); }
+  std::string instruction_for(const std::string& episode) override { return desk_.instruction_for(episode); }
   /// Whether a page is open.
   bool is_watched() const { return num_viewers_ > 0; }
 
  private:
   class Socket;
   void say(int64_t viewer, std::string text);
+  void post(int64_t viewer, const ConsoleDesk::Json& message);
   void show(const std::string& camera, const std::string& bytes);
   void replay(int64_t viewer, const ConsoleDesk::Json& message);
   void hear(int64_t viewer, const std::string& text);
@@ -61,7 +70,9 @@ class Console final : public Pages, public Watcher {
   ConsoleDesk desk_;
   std::map<int64_t, std::shared_ptr<Socket>> sockets_;  // of the network's thread
   std::atomic<int64_t> num_viewers_ = 0, in_work_ = 0;
-  std::unique_ptr<Worker> painter_;  // pictures to bytes
+  std::unique_ptr<Worker> painter_;    // pictures to bytes
+  std::unique_ptr<Worker> librarian_;  // what pages want to see of the recording
+  std::unique_ptr<Refinement> refinement_;
 };
 
 }  // namespace apo::serving

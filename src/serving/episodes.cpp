@@ -33,11 +33,14 @@ class Episode {
   int64_t in_flight = 0;
   std::optional<uint64_t> seed;
   Clock::time_point last_seen;
+  std::string asked_for;  // the robot's own instruction, of the request before
+  std::string wish;       // a person's in its place; empty: none
+  bool started = false;   // a step was made: what is asked for stands
 
   // of the thread of the episodes
   int64_t answered = 0;
   std::optional<int64_t> recording;  // number of the recorder's
-  std::string instruction;
+  std::string instruction;           // the robot's own, of the step before
   ActionSource last_source = ActionSource::policy;
   Action last_action;
   std::string reason;  // of the take-over that goes on
@@ -57,8 +60,9 @@ Episodes::Episodes(const ServeOptions& options, std::vector<int64_t> grippers, c
     : options_(options), grippers_(std::move(grippers)), watcher_(watcher) {
   if (!recording.path.empty())
     recorder_ = std::make_unique<data::EpisodeRecorder>(recording.path, recording.info,
-                                                        [this](int64_t, const std::string& name) {
-                                                          if (watcher_ != nullptr) watcher_->joined(name);
+                                                        [this](int64_t number, const std::string& name) {
+                                                          if (watcher_ != nullptr)
+                                                            watcher_->joined(number, name);
                                                         });
   worker_ = std::make_unique<Worker>();
 }
@@ -68,11 +72,20 @@ Episodes::~Episodes() {
   for (auto& [key, episode] : episodes_) finish(*episode, std::nullopt, "interrupted");
 }
 
-std::pair<std::shared_ptr<Episode>, uint64_t> Episodes::enter(const std::string& key,
-                                                              const StepRequest& request) {
+std::pair<std::shared_ptr<Episode>, uint64_t> Episodes::enter(const std::string& key, StepRequest& request) {
   const std::lock_guard lock(mutex_);
-  auto& episode = episodes_[key];
+  const auto found = episodes_.find(key);
+  APO_CHECK(RunError, found != episodes_.end() || std::ssize(episodes_) < options_.limits.episodes,
+            "the server is busy: ", options_.limits.episodes,
+            " episodes run already (serve.limits.episodes)");
+  auto& episode = found != episodes_.end() ? found->second : episodes_[key];
   if (!episode) episode = std::make_shared<Episode>(key);
+  std::string& instruction = request.observation.instruction;
+  request.asked_for = instruction;
+  if (episode->asked_for != instruction) episode->started = false;
+  episode->asked_for = instruction;
+  if (!episode->started) episode->wish = watcher_ != nullptr ? watcher_->instruction_for(key) : "";
+  if (!episode->wish.empty()) instruction = episode->wish;
   if (request.seed) episode->seed = request.seed;
   episode->last_seen = Clock::now();
   ++episode->in_flight;
@@ -119,10 +132,10 @@ Action Episodes::idle(const Action& last) const {
 StepReply Episodes::decide(Episode& episode, StepRequest& request, Answer& answer,
                            Clock::time_point arrived) {
   const bool policy_answered = answer.failure == Failure::none;
-  if (!episode.ended && episode.answered > 0 && episode.instruction != request.observation.instruction)
-    begin_anew(episode);
-  episode.instruction = request.observation.instruction;
+  if (!episode.ended && episode.answered > 0 && episode.instruction != request.asked_for) begin_anew(episode);
+  episode.instruction = request.asked_for;
   StepReply reply;
+  if (auto told = to_tell_.extract(episode.key)) reply.ended = std::move(told.mapped());
   Step step;
   bool recorded = true;
   std::optional<Action> human;
@@ -169,6 +182,10 @@ StepReply Episodes::decide(Episode& episode, StepRequest& request, Answer& answe
   reply.source = step.source;
   episode.reason = request.reason;
   episode.last_action = step.action;
+  if (recorded) {
+    const std::lock_guard lock(mutex_);
+    episode.started = true;
+  }
   if (recorded && !episode.ended) record(episode, step);
   if (recorded) episode.last_source = step.source;
   if (watcher_ != nullptr && recorded && !episode.ended)
@@ -193,15 +210,21 @@ void Episodes::begin_anew(Episode& episode) {
 
 void Episodes::finish(Episode& episode, std::optional<bool> success, const std::string& outcome) {
   episode.ended = true;
-  if (episode.recording) {
-    try {
-      recorder_->end(*episode.recording, success, outcome);
-    } catch (const std::exception& error) {
-      log_error(error.what());
-    }
-    episode.recording.reset();
+  const std::optional<int64_t> recording = std::exchange(episode.recording, std::nullopt);
+  // before it can join the recording, of which the watcher is told, too
+  if (watcher_ != nullptr) watcher_->ended(episode.key, success, outcome, recording);
+  if (!recording) return;
+  try {
+    recorder_->end(*recording, success, outcome);
+  } catch (const std::exception& error) {
+    log_error(error.what());
   }
-  if (watcher_ != nullptr) watcher_->ended(episode.key, success, outcome);
+}
+
+void Episodes::end_by_person(const std::string& key, std::optional<bool> success,
+                             const std::string& outcome) {
+  end(key, success, outcome);
+  worker_->post([this, key, outcome] { to_tell_[key] = outcome; });
 }
 
 void Episodes::end(const std::string& key, std::optional<bool> success, const std::string& outcome,
@@ -211,8 +234,9 @@ void Episodes::end(const std::string& key, std::optional<bool> success, const st
     const std::lock_guard lock(mutex_);
     if (auto found = episodes_.extract(key)) episode = std::move(found.mapped());
   }
-  worker_->post([this, episode, success, outcome, done = std::move(done)] {
+  worker_->post([this, key, episode, success, outcome, done = std::move(done)] {
     int64_t steps = -1;
+    to_tell_.erase(key);
     if (episode) {
       steps = episode->recording ? recorder_->num_steps(*episode->recording) : episode->answered;
       const std::string words = !outcome.empty() ? outcome
@@ -245,6 +269,13 @@ void Episodes::end_idle() {
         idle.push_back(key);
   }
   for (const std::string& key : idle) end(key, std::nullopt, "idle");
+}
+
+void Episodes::copy_recording(const std::filesystem::path& target) {
+  recorder_->wait();
+  APO_CHECK(DataError, recorder_->num_episodes() > 0, options_.record,
+            ": expected an episode, found none yet");
+  recorder_->copy_to(target);
 }
 
 void Episodes::wait_for_recording() {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -26,6 +27,8 @@ struct StepReply {
   std::string reason;   ///< of a failure
   ActionChunk actions;  ///< [H][A]; after a human's action, ones that do nothing
   ActionSource source = ActionSource::policy;
+  /// how a person at the console ended the episode before, "success", "failure" or "reset"; empty: nobody did
+  std::string ended;
   double infer_s = 0, queue_s = 0;
   wire::Map echo;
 };
@@ -49,8 +52,10 @@ class Episodes {
   /// What still runs ends as "interrupted", without a success.
   ~Episodes();
 
-  /// The episode that goes by `key`, a new one where there is none, and the seed of its next step.
-  std::pair<std::shared_ptr<Episode>, uint64_t> enter(const std::string& key, const StepRequest& request);
+  /// The episode that goes by `key`, a new one where there is none, and the seed of its next step. What it is
+  /// to do may be a person's word: then `request` says so from here on. RunError where as many run as
+  /// serve.limits.episodes.
+  std::pair<std::shared_ptr<Episode>, uint64_t> enter(const std::string& key, StepRequest& request);
   using Done = std::function<void(StepReply)>;
   /// The policy answered; `done` is called by another thread.
   void answered(std::shared_ptr<Episode> episode, StepRequest request, Answer answer,
@@ -59,6 +64,8 @@ class Episodes {
   /// no such episode.
   void end(const std::string& key, std::optional<bool> success, const std::string& outcome,
            std::function<void(int64_t)> done = {});
+  /// The same where a person at the console says so; the robot is told with its next answer.
+  void end_by_person(const std::string& key, std::optional<bool> success, const std::string& outcome);
   /// The key of the episode that `address` stepped last, of those that go by address and instruction.
   std::string latest_of(const std::string& address);
   /// Ends those without a request since `serve.limits.episode_idle_s`, but for connections' own.
@@ -68,6 +75,8 @@ class Episodes {
   /// Null: nothing is recorded.
   const data::EpisodeRecorder* recorder() const { return recorder_.get(); }
   void wait_for_recording();
+  /// What has ended, as data::EpisodeRecorder::copy_to. DataError if that is nothing.
+  void copy_recording(const std::filesystem::path& target);
 
  private:
   StepReply decide(Episode& episode, StepRequest& request, Answer& answer, Clock::time_point arrived);
@@ -82,6 +91,7 @@ class Episodes {
   std::unique_ptr<data::EpisodeRecorder> recorder_;
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<Episode>> episodes_;
+  std::map<std::string, std::string> to_tell_;  // how a person ended which; of the thread of the episodes
   std::unique_ptr<Worker> worker_;
 };
 

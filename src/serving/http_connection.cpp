@@ -41,6 +41,7 @@ HttpResponse response_of(const HttpAnswer& answer, unsigned version, bool keep_a
   response.set(http::field::cache_control, "no-store");
   if (answer.status == 401) response.set(http::field::www_authenticate, "Bearer");
   if (!answer.error.empty()) response.set("X-Apo-Error", header_text(answer.error));
+  if (!answer.episode_ended.empty()) response.set("X-Apo-Episode-Ended", answer.episode_ended);
   response.keep_alive(keep_alive);
   response.body() = answer.body;
   response.prepare_payload();

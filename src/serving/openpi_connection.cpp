@@ -134,6 +134,7 @@ class OpenpiConnection : public std::enable_shared_from_this<OpenpiConnection> {
       answer = {{"actions", chunk_array(reply.step.actions)},
                 {"server_timing", std::move(timing)},
                 {"action_source", static_cast<int64_t>(reply.step.source)}};
+      if (!reply.step.ended.empty()) answer.push_back({"episode_ended", reply.step.ended});
       for (const wire::Member& echoed : reply.step.echo) answer.push_back(echoed);
     }
     return answer;

@@ -41,6 +41,8 @@ void LimitOptions::visit(config::Visitor& v) {
     "an episode that is no connection ends after so many seconds without a request", config::positive());
   v("message_bytes", message_bytes, "of a frame or body; a larger one is refused as soon as it is announced",
     config::between(1024, 1 << 30));
+  v("episodes", episodes, "that run at a time, of all clients; a request for one more is refused",
+    config::at_least(1));
   v("connections", connections, "at a time; one more is closed at once", config::at_least(1));
   v("requests_per_second", requests_per_second, "of one client address; 0: any number", config::at_least(0));
   v("instruction_bytes", instruction_bytes, "of an instruction; a longer one is refused",
@@ -68,6 +70,23 @@ void ConsoleOptions::visit(config::Visitor& v) {
     config::positive());
 }
 
+void RefineNowOptions::visit(config::Visitor& v) {
+  v.path("config", config, "of apo-train; empty: this one, with its overrides");
+  v.path(
+      "directory", directory,
+      "runs go to its subdirectories 1, 2, ..; empty: beside the recording, served-refined of served.hdf5");
+}
+
+RefinePlan refine_plan(const RefineNowOptions& options, std::vector<std::string> command,
+                       const std::string& checkpoint, const std::filesystem::path& recording) {
+  if (!options.config.empty())
+    command = {command.front(), "--config", options.config, "--set",
+               concat("policy.checkpoint=", checkpoint)};
+  std::filesystem::path directory = options.directory;
+  if (directory.empty()) directory = recording.parent_path() / concat(recording.stem().string(), "-refined");
+  return {.command = std::move(command), .directory = std::filesystem::absolute(directory)};
+}
+
 void ServeOptions::visit(config::Visitor& v) {
   v("address", address, "to listen on; any other than the own machine's (127.0.0.1, ::1) needs a token");
   v("port", port, "to listen on; 0: a free one, which is logged", config::between(0, 65535));
@@ -92,6 +111,7 @@ void ServeOptions::visit(config::Visitor& v) {
   v("batch", batch, "requests of several clients in one forward pass");
   v("limits", limits, "what clients may do");
   v("console", console, "the page in the browser");
+  v("refine", refine, "what its \"refine now\" does");
 }
 
 void check_options(const ServeOptions& options) {

@@ -33,6 +33,7 @@ struct StepRequest {
   std::string reason;                  ///< why he took over
   std::optional<uint64_t> seed;        ///< of the episode's decoding
   wire::Map echo;                      ///< request_id, timestamp: given back with the answer
+  std::string asked_for;  ///< the robot's instruction, where a person's stands in the observation
 };
 
 /// {"event": "end", "episode_id": ..., "success": ...}

@@ -107,7 +107,8 @@ HttpAnswer act_answer(const Reply& reply, const ActRequest& request, bool strict
     for (const Action& action : step.actions) all.push_back(numbers(action));
     value = std::move(all);
   }
-  return {.body = request.encoded ? wire::to_encoded_json(value) : wire::to_json(value)};
+  return {.body = request.encoded ? wire::to_encoded_json(value) : wire::to_json(value),
+          .episode_ended = step.ended};
 }
 
 }  // namespace apo::serving

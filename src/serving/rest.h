@@ -18,7 +18,8 @@ struct HttpAnswer {
   int status = 200;
   std::string body = "";
   std::string content_type = "application/json";
-  std::string error = "";  ///< for X-Apo-Error; empty: none
+  std::string error = "";          ///< for X-Apo-Error; empty: none
+  std::string episode_ended = "";  ///< for X-Apo-Episode-Ended (StepReply::ended); empty: none
 };
 
 /// A body that could be read.

@@ -85,6 +85,8 @@ struct Server::State {
                                      .policy = about.checkpoint,
                                      .policy_hash = hash}},
         console.get());
+    if (const data::EpisodeRecorder* recorder = service->episodes().recorder(); console && recorder)
+      console->begin_at(recorder->num_episodes());
     listener.open(service.get(), console.get(), metadata_of(policy, about));
   }
 
@@ -96,30 +98,37 @@ struct Server::State {
   void open_console(const models::Policy& policy, const ServedPolicy& about) {
     const config::GripperOptions gripper = config::or_else(options.gripper, policy.gripper());
     const auto grippers = config::gripper_dimensions(gripper, policy.action_size(), "serve.gripper");
-    int64_t recorded = 0;
-    if (!options.record.empty() && std::filesystem::exists(options.record))
-      recorded = data::TrajectoryFile::open(options.record)->num_episodes();
-    console = std::make_unique<Console>(listener.io(),
-                                        ConsoleContract{.action_size = policy.action_size(),
-                                                        .control_hz = options.console.control_hz,
-                                                        .grippers = grippers,
-                                                        .gripper = gripper,
-                                                        .cameras = about.cameras,
-                                                        .token_needed = !options.token.empty(),
-                                                        .can_reset = false,
-                                                        .can_replay = !options.record.empty(),
-                                                        .recording = options.record},
-                                        DeskOptions{.action_size = policy.action_size(),
-                                                    .control_hz = options.console.control_hz,
-                                                    .grippers = grippers,
-                                                    .idle = Action(options.idle.begin(), options.idle.end()),
-                                                    .rules = about.label_rules,
-                                                    .scale = options.console.scale,
-                                                    .lost_pauses = options.console.lost == LostPage::pause,
-                                                    .first_episode = recorded},
-                                        [this](const std::string& episode, std::optional<bool> success) {
-                                          service->episodes().end(episode, success, "marked");
-                                        });
+    const bool can_refine = !options.record.empty() && !about.refine.command.empty();
+    console = std::make_unique<Console>(
+        listener.io(),
+        ConsoleContract{.action_size = policy.action_size(),
+                        .control_hz = options.console.control_hz,
+                        .grippers = grippers,
+                        .gripper = gripper,
+                        .cameras = about.cameras,
+                        .token_needed = !options.token.empty(),
+                        .can_reset = true,
+                        .can_replay = !options.record.empty(),
+                        .can_instruct = true,
+                        .can_refine = can_refine,
+                        .recording = options.record},
+        DeskOptions{.action_size = policy.action_size(),
+                    .control_hz = options.console.control_hz,
+                    .grippers = grippers,
+                    .idle = Action(options.idle.begin(), options.idle.end()),
+                    .rules = with_gripper(about.label_rules, gripper),
+                    .scale = options.console.scale,
+                    .lost_pauses = options.console.lost == LostPage::pause,
+                    .can_reset = true,
+                    .can_instruct = true,
+                    .instruction_bytes = options.limits.instruction_bytes},
+        [this](const std::string& episode, std::optional<bool> success, const std::string& outcome) {
+          service->episodes().end_by_person(episode, success, outcome);
+        });
+    if (can_refine)
+      console->refine_by(about.refine, [this](const std::filesystem::path& target) {
+        service->episodes().copy_recording(target);
+      });
   }
 
   static void warm_up_or_say(models::Policy& policy, const Observation& observation) {

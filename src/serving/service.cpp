@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "apo/base/error.h"
@@ -84,7 +85,13 @@ void Service::ask(const Client& client, const wire::Value& message, Clock::time_
   const std::string key = !step.episode_id.empty() ? named_key(step.episode_id)
                           : client.stream          ? connection_key(client.connection)
                                           : address_key(client.address, step.observation.instruction);
-  auto [episode, seed] = episodes_->enter(key, step);
+  std::shared_ptr<Episode> episode;
+  uint64_t seed = 0;
+  try {
+    std::tie(episode, seed) = episodes_->enter(key, step);
+  } catch (const RunError& error) {
+    return answer(failed(Failure::busy, error.what()));
+  }
   Job job{.observation = step.observation, .seed = seed, .arrived = arrived, .gone = client.gone, .done = {}};
   job.done = [this, episode = std::move(episode), step = std::move(step), arrived, gone = client.gone,
               answer](Answer decided) mutable {

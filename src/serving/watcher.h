@@ -16,6 +16,8 @@ struct ServedMoment {
   const Observation& observation;  ///< as sent
   const Action* policy_action;     ///< what the policy wants, [A]; null: it failed, or was too late
   double captured_ms = 0;          ///< wall clock at the arrival of the request, since 1970
+  /// mean probability of the tokens that the policy decided; nothing: it does not say
+  std::optional<double> confidence = {};
 };
 
 /// What is executed in place of the policy's action.
@@ -33,9 +35,14 @@ class Watcher {
   virtual std::optional<Override> decide(const ServedMoment& moment) = 0;
   /// The step as it was answered and, where there is a recording, recorded.
   virtual void happened(const std::string& episode, int64_t step, const Step& what) = 0;
-  virtual void ended(const std::string& episode, std::optional<bool> success, const std::string& outcome) = 0;
+  /// `recording` is the recorder's number of it; nothing: it is not recorded.
+  virtual void ended(const std::string& episode, std::optional<bool> success, const std::string& outcome,
+                     std::optional<int64_t> recording) = 0;
   /// An ended episode joined the recording as `name`, "demo_3"; from a thread of its own.
-  virtual void joined(const std::string& name) {}
+  virtual void joined(int64_t recording, const std::string& name) {}
+  /// What the next episode of this robot is to do in place of what it asks for; empty: what it asks for. From
+  /// the network's thread, once an episode.
+  virtual std::string instruction_for(const std::string& episode) { return ""; }
 };
 
 }  // namespace apo::serving

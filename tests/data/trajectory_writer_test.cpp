@@ -433,6 +433,20 @@ TEST(Journal, DropsNothingThatEnded) {
   EXPECT_EQ(TrajectoryFile::open(dir / "a.hdf5")->num_episodes(), 3);
 }
 
+TEST(Journal, ACopyHoldsWhatEndedAndLeavesTheRecordingAsItIs) {
+  TempDir dir;
+  leave_behind(dir / "a.hdf5", false);
+  leave_behind(dir / "copy.hdf5", true);  // an earlier one, with a journal of its own
+  copy_recording(dir / "a.hdf5", dir / "copy.hdf5");
+  EXPECT_EQ(TrajectoryFile::open(dir / "copy.hdf5")->num_episodes(), 2);
+  EXPECT_EQ(TrajectoryFile::open(dir / "a.hdf5")->num_episodes(), 3);
+  write_recording(dir / "whole.hdf5", {"pp"});
+  copy_recording(dir / "whole.hdf5", dir / "copy.hdf5");
+  EXPECT_EQ(TrajectoryFile::open(dir / "copy.hdf5")->num_episodes(), 1);
+  EXPECT_THAT(message_of<RunError>([&] { copy_recording(dir / "absent.hdf5", dir / "b.hdf5"); }),
+              HasSubstr("absent.hdf5: cannot be copied to"));
+}
+
 TEST(Journal, StepsCountInTheTotal) {
   TempDir dir;
   leave_behind(dir / "a.hdf5", false);

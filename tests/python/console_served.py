@@ -31,6 +31,7 @@ class Robot(threading.Thread):
     def __init__(self, port):
         super().__init__()
         self.port, self.answers, self.stopping, self.problem = port, [], threading.Event(), None
+        self.told = []  # how a person ended its episodes
 
     def run(self):
         try:
@@ -38,6 +39,7 @@ class Robot(threading.Thread):
             next_step = time.monotonic()
             while not self.stopping.is_set():
                 answer = policy.infer(observation(40 + len(self.answers) % 200))
+                self.told += [answer["episode_ended"]] if "episode_ended" in answer else []
                 self.answers.append((answer["action_source"], answer["actions"][0]))
                 next_step = max(next_step + 1 / HZ, time.monotonic())
                 time.sleep(max(0, next_step - time.monotonic()))
@@ -92,11 +94,40 @@ def correct(person, robot):
     person.press("Digit1")
     person.wait("document.querySelector('[data-testid=episode-row]')?.dataset.success === '1'", "no episode is marked")
     person.screenshot("served-marked")
+    set_up_anew(person, robot)
+    refine(person)
     robot.stopping.set()
     robot.join(WAIT_SECONDS)
     assert robot.problem is None, robot.problem
     print(f"age of what is shown: median {np.median(ages):.0f} ms, 95 % below {np.percentile(ages, 95):.0f} ms "
           f"(a new picture each {1000 / HZ:.0f} ms)")
+
+
+def set_up_anew(person, robot):
+    """Ends an episode without a mark, says what the next one is for, and lets the robot go on."""
+    robot.steps(3)
+    person.press("KeyR")
+    person.until("console", "mode", "paused")
+    expect(lambda: robot.told == ["success", "reset"], f"the robot was told {robot.told}")
+    assert all(np.all(action[:6] == 0) for action in robot.steps(4)[1:]), "the arm moves while the scene is set up"
+    person.wait("!document.querySelector('[data-testid=instruction]').readOnly", "the instruction cannot be changed")
+    person.say("(field => { field.focus(); field.value = 'pick up the blue block'; field.dispatchEvent(new Event('input'));"
+               " document.getElementById('instruction-form').requestSubmit(); })(document.querySelector('[data-testid=instruction]'))")
+    robot.steps(3)
+    person.wait("document.querySelector('[data-testid=instruction]').value === 'pick up the blue block'", "the instruction is forgotten")
+    person.press("KeyP")
+    expect(lambda: np.any(robot.answers[-1][1][:6] != 0), "the robot does not go on")
+    robot.steps(5)
+
+
+def refine(person):
+    """Trains on what was recorded, in sight."""
+    person.say("document.querySelector('[data-testid=refine]').click()")
+    person.wait("['done', 'failed'].includes(document.querySelector('[data-testid=console]').dataset.refine)", "no end of the training")
+    said = person.say("document.querySelector('[data-testid=refine-state]').textContent")
+    assert said.startswith("Refined."), said
+    person.wait("document.querySelectorAll('#curves svg').length > 0", "no curve is drawn")
+    person.screenshot("served-refined")
 
 
 def check_recording(path, robot):
@@ -106,6 +137,11 @@ def check_recording(path, robot):
         sources, actions = demo["action_source"][:], demo["actions"][:]
         assert bool(demo.attrs["success"]), dict(demo.attrs)
         wanted = demo["policy_action"][:]
+        others = [dict(file[f"data/demo_{number}"].attrs) for number in (1, 2)]
+    assert [other["outcome"] for other in others] == ["reset", "disconnected"], others
+    assert not any("success" in other for other in others), others
+    tasks = [other["task_description"] for other in others]
+    assert tasks == ["pick up the red block", "pick up the blue block"], tasks
     assert len(sources) <= len(robot.answers)
     told = robot.answers[: len(sources)]
     assert [source for source, _ in told] == sources.tolist(), "who acted is told otherwise than it is recorded"
@@ -115,6 +151,14 @@ def check_recording(path, robot):
     assert len(changes) == 2, f"expected one take-over and one hand-back, found {sources.tolist()}"
     assert np.all(np.isfinite(wanted[human])), "what the policy wanted while the person acted is not recorded"
     print(f"{len(sources)} steps: {int(human.sum())} of the person, in one piece, as answered; success")
+
+
+def check_refined(programs, config, directory):
+    """It learned from a whole copy of what had ended, and can be served."""
+    with h5py.File(directory / "interactions.hdf5") as file:
+        assert sorted(file["data"]) == ["demo_0", "demo_1"], sorted(file["data"])
+    server = Served(programs, "--config", config, f"--set=policy.checkpoint={directory / 'training'}")
+    assert server.stop() == 130
 
 
 def main():
@@ -146,6 +190,7 @@ def main():
             code = server.stop()
         assert code == 130, f"apo-serve ended with {code}: {server.log[-2000:]}"
         check_recording(record, robot)
+        check_refined(programs, config, place / "served-refined" / "1")
     return 0
 
 

@@ -29,8 +29,8 @@ class Desk : public ::testing::Test {
         [this](int64_t viewer, const Json& message) {
           said_.push_back({viewer, message});
         },
-        [this](const std::string& episode, std::optional<bool> success) {
-          ends_.push_back({episode, success});
+        [this](const std::string& episode, std::optional<bool> success, const std::string& outcome) {
+          ends_.push_back({episode, success, outcome});
         });
     a_ = desk_->join(Clock());
     b_ = desk_->join(Clock());
@@ -63,7 +63,12 @@ class Desk : public ::testing::Test {
 
   std::unique_ptr<ConsoleDesk> desk_;
   std::vector<std::pair<int64_t, Json>> said_;
-  std::vector<std::pair<std::string, std::optional<bool>>> ends_;
+  struct Ended {
+    std::string episode;
+    std::optional<bool> success;
+    std::string outcome;
+  };
+  std::vector<Ended> ends_;
   int64_t a_ = 0, b_ = 0;
   const Action policy_{0.5f, 0.5f, 1};
 };
@@ -165,9 +170,10 @@ TEST_F(Desk, AnEndedEpisodeIsListedAndItsHolderIsFree) {
   step();
   hear(a_, {{"type", "success"}});
   ASSERT_EQ(ends_.size(), 1u);
-  EXPECT_EQ(ends_[0].first, "robot");
-  EXPECT_EQ(ends_[0].second, true);
-  desk_->ended("robot", true, "marked");
+  EXPECT_EQ(ends_[0].episode, "robot");
+  EXPECT_EQ(ends_[0].success, true);
+  EXPECT_EQ(ends_[0].outcome, "success");
+  desk_->ended("robot", true, "success", {});
   const Json state = desk_->state_for(a_);
   EXPECT_EQ(state["episode_state"], "finished");
   EXPECT_EQ(state["holder"], "nobody");
@@ -192,8 +198,8 @@ TEST_F(Desk, AMarkOfWhoDoesNotHoldTheArmPausesNothing) {
   step();
   hear(a_, {{"type", "failure"}});
   ASSERT_EQ(ends_.size(), 1u);
-  EXPECT_EQ(ends_[0].second, false);
-  desk_->ended("robot", false, "marked");
+  EXPECT_EQ(ends_[0].success, false);
+  desk_->ended("robot", false, "failure", {});
   hear(a_, {{"type", "failure"}});
   EXPECT_THAT(last_notice(a_), HasSubstr("no episode runs"));
   EXPECT_EQ(step(), policy_);
@@ -219,7 +225,7 @@ TEST_F(Desk, AnIdleActionKeepsTheGripperToo) {
 TEST_F(Desk, AnEpisodeThatNeverGotAStepIsOverForTheConsoleToo) {
   const Observation seen{.images = {}, .state = {}, .instruction = "lift"};
   desk_->decide({.episode = "broken", .step = 0, .observation = seen, .policy_action = nullptr});
-  desk_->ended("broken", std::nullopt, "disconnected");
+  desk_->ended("broken", std::nullopt, "disconnected", {});
   step("next");
   EXPECT_TRUE(desk_->watches("next"));
   hear(a_, {{"type", "take_over"}});
@@ -249,6 +255,73 @@ TEST_F(Desk, WhereTheEnvironmentSaysHowItEndsAMarkIsAnswered) {
   hear(a_, {{"type", "success"}});
   EXPECT_TRUE(ends_.empty());
   EXPECT_THAT(last_notice(a_), HasSubstr("the environment says"));
+}
+
+TEST_F(Desk, AResetEndsTheEpisodeWithoutAMarkAndPausesWhoeverAskedForIt) {
+  step();
+  hear(a_, {{"type", "reset"}});
+  EXPECT_TRUE(ends_.empty());
+  EXPECT_THAT(last_notice(a_), HasSubstr("cannot be reset"));
+  open({.can_reset = true});
+  step();
+  hear(a_, {{"type", "reset"}});
+  ASSERT_EQ(ends_.size(), 1u);
+  EXPECT_EQ(ends_[0].success, std::nullopt);
+  EXPECT_EQ(ends_[0].outcome, "reset");
+  desk_->ended("robot", std::nullopt, "reset", {});
+  EXPECT_EQ(step(), (Action{0, 0, 1}));  // the scene is being set up
+}
+
+TEST_F(Desk, AnInstructionCountsFromTheNextEpisodeOn) {
+  open({.can_instruct = true, .instruction_bytes = 10});
+  step();
+  hear(a_, {{"type", "instruction"}, {"text", "fold"}});
+  EXPECT_THAT(last_notice(a_), HasSubstr("between episodes"));
+  EXPECT_EQ(desk_->instruction_for("robot"), "");
+  desk_->ended("robot", true, "success", {});
+  EXPECT_EQ(message_of<DataError>([&] {
+              hear(a_, {{"type", "instruction"}, {"text", "fold the shirt"}});
+            }),
+            "instruction: expected at most 10 bytes (serve.limits.instruction_bytes), found 14");
+  EXPECT_THAT(message_of<DataError>([&] {
+                hear(a_, {{"type", "instruction"}});
+              }),
+              HasSubstr("expected a text"));
+  hear(a_, {{"type", "instruction"}, {"text", "fold"}});
+  EXPECT_EQ(desk_->state_for(b_)["instruction"], "fold");
+  EXPECT_EQ(desk_->instruction_for("robot"), "fold");
+  step();
+  EXPECT_EQ(desk_->instruction_for("another"), "");  // of the robot that is watched
+  desk_->ended("robot", true, "success", {});
+  hear(a_, {{"type", "instruction"}, {"text", ""}});
+  EXPECT_EQ(desk_->instruction_for("robot"), "");
+}
+
+TEST_F(Desk, AnEpisodeIsCalledAsInTheRecordingOnceItIsThere) {
+  desk_->begin_at(4);
+  step();
+  EXPECT_EQ(desk_->episode(), "demo_4");
+  desk_->ended("robot", true, "success", 7);
+  desk_->joined(6, "demo_4");  // another robot's ended before it
+  desk_->joined(7, "demo_5");
+  EXPECT_EQ(desk_->label("demo_5", 0), "d");
+  EXPECT_EQ(desk_->label("demo_4", 0), "");
+  step();
+  EXPECT_EQ(desk_->episode(), "demo_6");
+}
+
+TEST_F(Desk, WhatItsPolicyIsSureOfIsShown) {
+  const Observation seen{.images = {}, .state = {}, .instruction = "lift"};
+  const Action wanted{0.5f, 0.5f, 1};
+  desk_->decide({.episode = "robot", .step = 0, .observation = seen, .policy_action = &wanted});
+  EXPECT_TRUE(desk_->state_for(a_)["confidence"].is_null());
+  desk_->decide({.episode = "robot",
+                 .step = 0,
+                 .observation = seen,
+                 .policy_action = &wanted,
+                 .captured_ms = 0,
+                 .confidence = 0.75});
+  EXPECT_EQ(desk_->state_for(a_)["confidence"], 0.75);
 }
 
 TEST_F(Desk, OneRobotIsWatchedAtATime) {

@@ -153,10 +153,36 @@ TEST(Openpi, LateAnswersAreErrorsAndTheQueueIsBounded) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(said[0], "an answer");                               // 300 ms
-  EXPECT_THAT(said[1], HasSubstr("too late: the answer took"));  // 600 ms
-  EXPECT_THAT(said[2], HasSubstr("too late: the request waited"));
+  EXPECT_THAT(said[1], HasSubstr("too late: no answer after"));  // 600 ms
+  EXPECT_THAT(said[2], HasSubstr("too late: no answer after"));
   EXPECT_THAT(said[3], HasSubstr("the server is busy: 2 requests wait already (serve.batch.queue)"));
   EXPECT_THAT(said[4], HasSubstr("the server is busy"));
+}
+
+TEST(Openpi, WhoWaitsForAPolicyThatHangsIsToldAtTheDeadline) {
+  ServeOptions options = free_port();
+  options.deadline_ms = 200;
+  World world(options);
+  world.policy.delay = 3000ms;
+  WebClient client(world.port());
+  const auto begin = std::chrono::steady_clock::now();
+  client.send(request_map(0, 0));
+  EXPECT_THAT(client.complaint(), HasSubstr("serve.deadline_ms is 200"));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 2500ms);
+}
+
+TEST(Openpi, NoMoreEpisodesRunThanAllowed) {
+  ServeOptions options = free_port();
+  options.limits.episodes = 2;
+  World world(options);
+  WebClient client(world.port());
+  client.ask(request_map(0, 0, {{"episode_id", "a"}}));
+  client.ask(request_map(0, 0, {{"episode_id", "b"}}));
+  client.ask(request_map(0, 0, {{"episode_id", "a"}}));
+  client.ask(wire::Map{{"event", "end"}, {"episode_id", "a"}});
+  client.ask(request_map(0, 0, {{"episode_id", "c"}}));
+  client.send(request_map(0, 0, {{"episode_id", "d"}}));
+  EXPECT_THAT(client.complaint(), HasSubstr("2 episodes run already (serve.limits.episodes)"));
 }
 
 TEST(Openpi, NobodyIsAskedForAClientThatIsGone) {

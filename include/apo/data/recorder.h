@@ -63,6 +63,9 @@ class EpisodeRecorder {
   /// Waits until every finished episode has joined the file, or could not (disk full), which is logged; then
   /// it stays in its journal and is tried again after the next one, at the end, and by the next recorder.
   void wait();
+  /// Waits as `wait`, then copies the file while nothing joins it: whole, whatever is recorded meanwhile.
+  /// RunError naming both files where that cannot be done.
+  void copy_to(const std::filesystem::path& target);
 
  private:
   struct State;

@@ -25,6 +25,8 @@ class Visitor;
 
 namespace apo::deploy {
 
+struct EpisodeResult;
+
 /// What the human does in place of the policy in this step.
 struct Intervention {
   Action action;       ///< environment units
@@ -52,6 +54,10 @@ class InterventionSource {
   /// A new episode begins.
   virtual void reset(uint64_t seed) {}
   virtual std::optional<Intervention> decide(const Moment& moment) = 0;
+  /// Asked after every step: whether the human wants the episode to be over, with outcome "reset".
+  virtual bool wants_reset() { return false; }
+  /// The episode is over, and in the recording where it is kept.
+  virtual void ended(const EpisodeResult& result) {}
 };
 
 /// When the scripted human gives control back.

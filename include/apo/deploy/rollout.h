@@ -35,7 +35,7 @@ struct RolloutOptions {
 struct EpisodeResult {
   bool success = false;
   bool flawless = false;  ///< success, no take-over, and never where a watching human would have stepped in
-  std::string outcome;    ///< the environment's, or "timeout"
+  std::string outcome;    ///< the environment's, "timeout", or that of Rollout::stop
   int64_t steps = 0;
   std::vector<std::string> take_over_reasons;  ///< one for each take-over
   int64_t hand_backs = 0;
@@ -57,8 +57,10 @@ class Rollout {
 
   /// The environment was reset.
   void begin(const environments::Situation& situation) { situation_ = situation; }
-  /// The task is decided or time is up.
+  /// The task is decided, time is up, or it was stopped.
   bool over() const;
+  /// After the step that is being made it is over, with this outcome unless the task is decided by then.
+  void stop(const std::string& outcome) { stopped_ = outcome; }
 
   /// Nothing is left of what the policy decided, or a human acted since: it has to be asked before `act`.
   bool needs_decision() const { return chunk_.empty(); }
@@ -87,6 +89,7 @@ class Rollout {
   uint64_t seed_;
   RolloutOptions options_;
   environments::Situation situation_;
+  std::optional<std::string> stopped_;
   int64_t steps_ = 0, hand_backs_ = 0;
   std::vector<std::string> take_over_reasons_;
   ActionSource last_ = ActionSource::policy;

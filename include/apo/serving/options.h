@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <span>
 #include <string>
 #include <string_view>
@@ -49,6 +50,7 @@ struct LimitOptions {
   double episode_idle_s = 30;  ///< an episode that is no connection ends after so long without a request
   int64_t message_bytes = 32 << 20;  ///< of a frame or body; refused when it is announced
   int64_t connections = 64;          ///< at a time
+  int64_t episodes = 256;            ///< that run at a time, of all clients
   double requests_per_second = 0;    ///< of one client address; 0: any number
   int64_t instruction_bytes = 1000;
   void visit(config::Visitor& v);
@@ -67,6 +69,25 @@ struct ConsoleOptions {
   std::vector<double> scale;
   void visit(config::Visitor& v);
 };
+
+/// Config section `serve.refine`: what "refine now" of the console does.
+struct RefineNowOptions {
+  /// config of apo-train; empty: the server's own, with its overrides
+  std::string config;
+  /// runs go to its subdirectories 1, 2, ..; empty: beside the recording, "served-refined" of served.hdf5
+  std::string directory;
+  void visit(config::Visitor& v);
+};
+
+/// What it starts, and where; nothing without a recording or a command.
+struct RefinePlan {
+  std::vector<std::string> command;  ///< apo-train, its config and overrides; empty: a page cannot refine
+  std::filesystem::path directory;
+  int64_t updates = 0;  ///< of one training; 0: not known beforehand
+};
+/// `command` is for the server's own config; RefineNowOptions say otherwise. `checkpoint` is what is refined.
+RefinePlan refine_plan(const RefineNowOptions& options, std::vector<std::string> command,
+                       const std::string& checkpoint, const std::filesystem::path& recording);
 
 /// Config section `serve`.
 struct ServeOptions {
@@ -89,6 +110,7 @@ struct ServeOptions {
   BatchOptions batch;
   LimitOptions limits;
   ConsoleOptions console;
+  RefineNowOptions refine;
   void visit(config::Visitor& v);
 };
 

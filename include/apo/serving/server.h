@@ -26,6 +26,7 @@ struct ServedPolicy {
   /// to be answered before anybody is let in, so that nothing is made on first use; nothing: no warm-up
   std::optional<Observation> warm_up;
   data::LabelRules label_rules = {};  ///< by which the console counts pools
+  RefinePlan refine = {};             ///< what its "refine now" starts
 };
 
 /// Of a checkpoint's description, with an observation of zeros to warm up on.

@@ -505,7 +505,7 @@ setInterval(tick, 100);
 const instruction = $('instruction');
 let instruction_edited = false;
 
-function may_instruct() { return Boolean(state) && can.instruction && !is_running(); }
+function may_instruct() { return Boolean(state) && can.instruction && (!is_running() || state.step === 0); }
 
 function show_instruction() {
   const editable = may_instruct();
@@ -519,7 +519,7 @@ function show_instruction() {
   } else if (text !== undefined && !instruction_edited && instruction.value !== text) instruction.value = text;
   $('instruction-send').setAttribute('aria-disabled', String(!instruction_edited));
   set_text($('instruction-hint'), !can.instruction ? 'Given by the task.' : instruction_edited ? 'Enter sets it, Escape leaves it as it was.' :
-      editable ? 'For the next episode.' : 'Can be changed between episodes.');
+      editable ? 'For the next episode; empty: as the robot says.' : 'Can be changed between episodes.');
 }
 
 instruction.oninput = () => {
