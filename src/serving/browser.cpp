@@ -45,7 +45,7 @@ class BrowserHuman final : public deploy::InterventionSource {
   void reset(uint64_t) override {
     end_episode(std::nullopt, "");  // the one before did not come to its end
     episode_ = concat("episode ", count_++);
-    wants_reset_ = false;
+    wants_reset_ = human_acts_ = false;
     next_ = Clock::now();
   }
 
@@ -61,7 +61,10 @@ class BrowserHuman final : public deploy::InterventionSource {
                                    .observation = moment.observation,
                                    .policy_action = &moment.policy_action,
                                    .captured_ms = now_ms()});
-    } while (override && !override->recorded && !interrupted());
+    } while (override && !override->recorded && !wants_reset_ && !interrupted());
+    // the pause that a reset begins is of the next episode: this one ends as it went on
+    if (override && !override->recorded && !human_acts_) override.reset();
+    human_acts_ = override.has_value();
     Step step;
     step.action = moment.policy_action;
     if (override) {
@@ -159,7 +162,7 @@ class BrowserHuman final : public deploy::InterventionSource {
   std::unique_ptr<Console> console_;
   std::string episode_ = "episode 0";
   int64_t count_ = 0;
-  bool running_ = false;
+  bool running_ = false, human_acts_ = false;
   std::atomic<bool> wants_reset_ = false;  // said by the network's thread
   std::mutex mutex_;
   std::condition_variable copied_;

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 
-from unmodified_clients import CONFIG, SKIPPED, TOKEN, Served, observation, run  # exits 77 where a client is missing
+from unmodified_clients import CONFIG, SKIPPED, TOKEN, Served, Started, observation, run  # exits 77 where a client is missing
 
 import h5py
 import numpy as np
@@ -161,6 +161,40 @@ def check_refined(programs, config, directory):
     assert server.stop() == 130
 
 
+def collect(programs, chromium, config, base, place):
+    """The same page in the simulation: apo-collect with a person, who resets an episode and refines."""
+    mine = place / "mine.hdf5"
+    with Started(programs / "apo-collect", "--config", config, f"--set=policy.checkpoint={base}", "--human", "browser",
+                 "--set=serve.port=0", "--set=deploy.collect.episodes=2", "--set=data.checks=warn",
+                 "--set=data.pools.desirable=0", "--set=data.pools.intervention=1", "--output", mine) as collecting:
+        port = collecting.find(r"http://127\.0\.0\.1:(\d+)/console")
+        person = Page(chromium, place / "chromium-collect", f"http://127.0.0.1:{port}/console")
+        try:
+            person.until("console", "episodeState", "running")
+            person.press("KeyT")
+            person.until("console", "holder", "me")
+            person.key("KeyW", True)
+            person.wait("(JSON.parse(document.querySelector('[data-testid=human-action]').dataset.value) ?? [0])[0] > 0",
+                        "the hand does not move the arm")
+            person.key("KeyW", False)
+            person.press("KeyR")
+            person.wait("document.querySelector('[data-testid=episode-row]')?.dataset.success === '0'", "no episode was reset")
+            refine(person)  # in the pause before the second one
+            complaints = person.complaints()
+            assert not complaints, complaints
+            person.press("KeyP")
+            code = collecting.process.wait(timeout=WAIT_SECONDS)
+        finally:
+            person.browser.close()
+        assert code == 0, collecting.log
+    with h5py.File(mine) as file:
+        demo = file["data/demo_0"]
+        assert demo.attrs["outcome"] == b"reset" and not demo.attrs["success"], dict(demo.attrs)
+        assert 2 in demo["action_source"][:] and len(file["data"]) == 2
+    with h5py.File(place / "mine-refined" / "1" / "interactions.hdf5") as file:
+        assert len(file["data"]) <= 1  # what had ended; it may wait in the journal beside it
+
+
 def main():
     programs = pathlib.Path(sys.argv[1])
     chromium = sys.argv[2] if len(sys.argv) > 2 else shutil.which("chromium")
@@ -192,6 +226,7 @@ def main():
         assert code == 130, f"apo-serve ended with {code}: {server.log[-2000:]}"
         check_recording(record, robot)
         check_refined(programs, config, place / "served-refined" / "1")
+        collect(programs, chromium, config, base, place)
     return 0
 
 

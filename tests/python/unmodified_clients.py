@@ -48,26 +48,44 @@ def run(program, *arguments):
     assert process.returncode == 0, f"{program} {arguments}: {process.returncode}\n{process.stderr}"
 
 
-class Served:
-    """apo-serve on a free port."""
+class Started:
+    """A program that goes on, and what it says; it is ended with the block."""
 
-    def __init__(self, programs, *arguments):
-        self.process = subprocess.Popen([str(programs / "apo-serve"), *map(str, arguments), "--set=serve.port=0"],
-                                        stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        self.log = ""
+    def __init__(self, program, *arguments):
+        self.process = subprocess.Popen([str(program), *map(str, arguments)], stderr=subprocess.PIPE, text=True,
+                                        env={**os.environ, "OMP_NUM_THREADS": "1"})
+        self.log, self.reader = "", None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *problem):
+        self.process.kill()
+        if self.reader:
+            self.reader.join()
+
+    def find(self, pattern):
+        """What it says of itself; from then on it is read in the background."""
         while True:
             line = self.process.stderr.readline()
-            assert line, f"apo-serve ended: {self.log}"
+            assert line, f"{self.process.args[0]} ended: {self.log}"
             self.log += line
-            if found := re.search(r"serving .* on 127\.0\.0\.1:(\d+)", line):
-                self.port = int(found[1])
-                break
-        self.reader = threading.Thread(target=self.read_on)
-        self.reader.start()
+            if found := re.search(pattern, line):
+                self.reader = threading.Thread(target=self.read_on)
+                self.reader.start()
+                return found[1]
 
     def read_on(self):
         for line in self.process.stderr:
             self.log += line
+
+
+class Served(Started):
+    """apo-serve on a free port."""
+
+    def __init__(self, programs, *arguments):
+        super().__init__(programs / "apo-serve", *arguments, "--set=serve.port=0")
+        self.port = int(self.find(r"serving .* on 127\.0\.0\.1:(\d+)"))
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
