@@ -25,6 +25,7 @@ void run_serve(const apps::ConfigArguments& arguments) {
   serving::ServedPolicy about;
   if (description) about = serving::served_policy(*description, policy_options.checkpoint);
   about.checkpoint = policy_options.checkpoint;
+  about.unnorm_key = policy_options.unnorm_key;
   about.label_rules = {.labels = config->training.data.labels, .filter = config->training.data.filter};
   about.refine = apps::refine_plan(arguments, *config, options.record);
   serving::Server server(*policy, options, about);

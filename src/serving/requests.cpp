@@ -109,6 +109,11 @@ StepRequest RequestReader::read_step(const wire::Field& root) const {
             longest_instruction_, " bytes (serve.limits.instruction_bytes), found ", instruction.size());
   if (root["episode_id"].present()) request.episode_id = short_text(root["episode_id"], kLongestId);
   if (root["reason"].present()) request.reason = short_text(root["reason"], kLongestId);
+  if (const wire::Field key = root["unnorm_key"]; key.present() && !needs_.unnorm_key.empty()) {
+    const std::string asked = short_text(key, kLongestId);
+    key.expect(asked.empty() || asked == needs_.unnorm_key,
+               concat("'", needs_.unnorm_key, "' (policy.unnorm_key of the server)"));
+  }
   if (root["seed"].present()) request.seed = root["seed"].unsigned_integer();
   for (const char* key : {"request_id", "timestamp"})
     if (const wire::Field echoed = root[key]; echoed.present()) {

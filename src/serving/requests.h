@@ -22,6 +22,8 @@ struct PolicyNeeds {
   std::vector<std::string> cameras;  ///< by name; empty: any one picture
   std::vector<std::string> states;
   int64_t action_size = 0;
+  std::string unnorm_key =
+      "";  ///< of the statistics that it acts by; empty: its only ones, whatever is asked for
 };
 
 /// One step: what is seen, and perhaps what a human does in it.

@@ -76,15 +76,17 @@ struct Server::State {
       log_info("pictures of clients are turned by ", options.keys.rotate, " degrees (serve.keys.rotate)");
     if (options.console.enabled) open_console(policy, about);
     const std::string hash = options.record.empty() ? "" : models::parameter_hash(policy);
-    service = std::make_unique<Service>(
-        policy, options, metrics,
-        PolicyNeeds{.cameras = about.cameras, .states = about.states, .action_size = policy.action_size()},
-        Episodes::Recording{.path = options.record,
-                            .info = {.environment_name = options.robot,
-                                     .environment_config = "",
-                                     .policy = about.checkpoint,
-                                     .policy_hash = hash}},
-        console.get());
+    service = std::make_unique<Service>(policy, options, metrics,
+                                        PolicyNeeds{.cameras = about.cameras,
+                                                    .states = about.states,
+                                                    .action_size = policy.action_size(),
+                                                    .unnorm_key = about.unnorm_key},
+                                        Episodes::Recording{.path = options.record,
+                                                            .info = {.environment_name = options.robot,
+                                                                     .environment_config = "",
+                                                                     .policy = about.checkpoint,
+                                                                     .policy_hash = hash}},
+                                        console.get());
     if (const data::EpisodeRecorder* recorder = service->episodes().recorder(); console && recorder)
       console->begin_at(recorder->num_episodes());
     listener.open(service.get(), console.get(), metadata_of(policy, about));

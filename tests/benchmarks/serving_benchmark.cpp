@@ -1,11 +1,13 @@
 // What serving adds to an answer beyond the policy's time and the wait for it: 4 clients of openpi's protocol at 20
-// requests a second each, one 224 x 224 picture a request, on the own machine.
+// requests a second each, one 224 x 224 picture a request, on the own machine. With APO_PEER_PORT the same clients ask
+// what listens there as well (openpi_server.py beside this file).
 #include <benchmark/benchmark.h>
 #include <torch/types.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <thread>
 #include <vector>
@@ -70,14 +72,38 @@ void play(int64_t port, double hz, double seconds, std::vector<double>& added) {
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - sent;
     const wire::Value answer = wire::from_msgpack(beast::buffers_to_string(buffer.data()), "answer");
     const wire::Value& timing = *answer.find("server_timing");
+    const wire::Value* queue = timing.find("queue_ms");  // openpi's servers have no queue
     added.push_back(took.count() - *timing.find("infer_ms")->as<double>() -
-                    *timing.find("queue_ms")->as<double>());
+                    (queue != nullptr ? *queue->as<double>() : 0));
   }
 }
 
-void AddedLatency(benchmark::State& state) {
+void ask(int64_t port, benchmark::State& state) {
   constexpr int kClients = 4;
   constexpr double kHz = 20, kSeconds = 10;
+  std::vector<std::vector<double>> added(kClients);
+  std::vector<std::thread> clients;
+  for (auto& times : added) clients.emplace_back([&] { play(port, kHz, kSeconds, times); });
+  for (std::thread& client : clients) client.join();
+  std::vector<double> all;
+  for (const auto& times : added) all.insert(all.end(), times.begin(), times.end());
+  std::ranges::sort(all);
+  const auto at = [&](double share) {
+    return all[static_cast<size_t>(share * static_cast<double>(all.size() - 1))];
+  };
+  state.counters["p50_ms"] = at(0.5);
+  state.counters["p99_ms"] = at(0.99);
+  state.counters["answers"] = static_cast<double>(all.size());
+}
+
+void Peer(benchmark::State& state) {
+  const char* port = std::getenv("APO_PEER_PORT");
+  if (port == nullptr) return state.SkipWithError("APO_PEER_PORT is not set");
+  for (auto _ : state) ask(std::atoll(port), state);
+}
+BENCHMARK(Peer)->Iterations(1)->UseRealTime()->Unit(benchmark::kSecond);
+
+void AddedLatency(benchmark::State& state) {
   const bool records = state.range(0) != 0;
   const auto file =
       std::filesystem::temp_directory_path() / concat("apo-serving-benchmark-", ::getpid(), ".hdf5");
@@ -86,23 +112,11 @@ void AddedLatency(benchmark::State& state) {
     ServeOptions options;
     options.port = 0;
     if (records) options.record = file.string();
-    std::vector<double> all;
     {
       Server server(policy, options, {});
-      std::vector<std::vector<double>> added(kClients);
-      std::vector<std::thread> clients;
-      for (auto& times : added) clients.emplace_back([&] { play(server.port(), kHz, kSeconds, times); });
-      for (std::thread& client : clients) client.join();
-      for (const auto& times : added) all.insert(all.end(), times.begin(), times.end());
+      ask(server.port(), state);
     }
     std::filesystem::remove(file);
-    std::ranges::sort(all);
-    const auto at = [&](double share) {
-      return all[static_cast<size_t>(share * static_cast<double>(all.size() - 1))];
-    };
-    state.counters["p50_ms"] = at(0.5);
-    state.counters["p99_ms"] = at(0.99);
-    state.counters["answers"] = static_cast<double>(all.size());
   }
 }
 BENCHMARK(AddedLatency)

@@ -85,6 +85,23 @@ TEST(Act, WhatFailsInsideIsErrorWithStatus200AsThePeersHaveIt) {
   EXPECT_EQ(act(world, both).body(), "\"error\"");
 }
 
+TEST(Act, StatisticsOfAnotherRobotAreNotServed) {
+  ServedPolicy needs = echo_needs();
+  needs.unnorm_key = "bridge_orig";
+  const World world(free_port(), 1, needs);
+  wire::Map request = act_map(0, 0);
+  request.push_back({"unnorm_key", "bridge_orig"});
+  EXPECT_EQ(error_of(act(world, wire::to_json(request))), "");
+  request.back().value = "fractal20220817_data";
+  const HttpResponse response = act(world, wire::to_json(request));
+  EXPECT_EQ(response.body(), "\"error\"");
+  EXPECT_EQ(error_of(response),
+            "request: unnorm_key: expected 'bridge_orig' (policy.unnorm_key of the server), found "
+            "'fractal20220817_data'");
+  // whoever serves the only statistics there are does not care how they are called
+  EXPECT_EQ(error_of(act(World(), wire::to_json(request))), "");
+}
+
 TEST(Act, WhatFailsInTheBodyHasAStatus) {
   const World world;
   const std::string good = wire::to_json(act_map(0, 0));

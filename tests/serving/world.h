@@ -93,8 +93,9 @@ inline ServeOptions free_port() {
 
 /// A server of an EchoPolicy.
 struct World {
-  explicit World(const ServeOptions& options = free_port(), int64_t horizon = 1)
-      : policy(horizon), server(std::make_unique<Server>(policy, options, echo_needs())) {}
+  explicit World(const ServeOptions& options = free_port(), int64_t horizon = 1,
+                 const ServedPolicy& needs = echo_needs())
+      : policy(horizon), server(std::make_unique<Server>(policy, options, needs)) {}
   int64_t port() const { return server->port(); }
   EchoPolicy policy;
   std::unique_ptr<Server> server;

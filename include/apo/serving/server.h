@@ -23,6 +23,7 @@ struct ServedPolicy {
   std::vector<std::string> cameras;  ///< that it needs; empty: any one picture
   std::vector<std::string> states;   ///< that it needs
   std::string checkpoint;            ///< recorded beside what it did
+  std::string unnorm_key = {};       ///< of its statistics; requests for others are refused
   /// to be answered before anybody is let in, so that nothing is made on first use; nothing: no warm-up
   std::optional<Observation> warm_up;
   data::LabelRules label_rules = {};  ///< by which the console counts pools
