@@ -214,6 +214,8 @@ std::vector<Answer> Batcher::decide(std::span<Job> jobs) {
       policy_.prepare(seen.back());
       decoding.seeds.push_back(job.seed);
     }
+    std::vector<at::Tensor> token_probs;
+    if (std::ranges::any_of(jobs, &Job::confidence)) decoding.token_probs = &token_probs;
     models::Decision decision = policy_.act(policy_.encode(seen), decoding);
     APO_CHECK(RunError, decision.actions.size() == jobs.size(), "expected ", jobs.size(),
               " answers from the policy, found ", decision.actions.size());
@@ -221,7 +223,10 @@ std::vector<Answer> Batcher::decide(std::span<Job> jobs) {
     const config::GripperOptions own = policy_.gripper(), &theirs = options_.gripper;
     const std::vector<int64_t> grippers =
         config::gripper_dimensions(theirs.dimension.empty() ? own : theirs, size, "serve.gripper");
+    at::Tensor confidence;
+    if (!token_probs.empty()) confidence = at::stack(token_probs, 1).nanmean(1).to(at::kCPU, at::kDouble);
     for (size_t i = 0; i < jobs.size(); ++i) {
+      if (confidence.defined()) answers[i].confidence = confidence[static_cast<int64_t>(i)].item<double>();
       ActionChunk& chunk = decision.actions[i];
       try {
         APO_CHECK(RunError, !chunk.empty(), "the policy decided tokens that code no action");

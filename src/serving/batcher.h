@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -41,6 +42,7 @@ struct Answer {
   double infer_s = 0;   ///< of the batch that it was in
   double queue_s = 0;   ///< from the arrival to that
   int64_t batch_size = 0;
+  std::optional<double> confidence;  ///< mean probability of the decided tokens; nothing: nobody asked
 };
 
 struct Job {
@@ -49,6 +51,7 @@ struct Job {
   Clock::time_point arrived;
   /// true once nobody waits for the answer
   std::shared_ptr<const std::atomic<bool>> gone;
+  bool confidence = false;           ///< somebody looks: say how sure the policy is
   std::function<void(Answer)> done;  ///< called once, by any thread
 };
 

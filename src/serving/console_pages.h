@@ -56,6 +56,7 @@ class Console final : public Pages, public Watcher {
   std::string instruction_for(const std::string& episode) override { return desk_.instruction_for(episode); }
   /// Whether a page is open.
   bool is_watched() const { return num_viewers_ > 0; }
+  bool wants_confidence() const override { return is_watched(); }
 
  private:
   class Socket;

@@ -145,7 +145,8 @@ StepReply Episodes::decide(Episode& episode, StepRequest& request, Answer& answe
                                  .step = episode.answered,
                                  .observation = request.observation,
                                  .policy_action = policy_answered ? &answer.actions.front() : nullptr,
-                                 .captured_ms = wall_clock_ms(arrived)});
+                                 .captured_ms = wall_clock_ms(arrived),
+                                 .confidence = answer.confidence});
   const double since_input = std::chrono::duration<double>(arrived - episode.last_input).count();
   episode.device = request.intervention || (episode.device && since_input < options_.hysteresis_s);
   if (request.intervention) {  // whoever stands beside the robot wins over who sits at a page

@@ -72,6 +72,7 @@ class Episodes {
   void end_idle();
   /// Runs `task` in the thread of the episodes.
   void post(std::function<void()> task) { worker_->post(std::move(task)); }
+  bool wants_confidence() const { return watcher_ != nullptr && watcher_->wants_confidence(); }
   /// Null: nothing is recorded.
   const data::EpisodeRecorder* recorder() const { return recorder_.get(); }
   void wait_for_recording();

@@ -92,7 +92,12 @@ void Service::ask(const Client& client, const wire::Value& message, Clock::time_
   } catch (const RunError& error) {
     return answer(failed(Failure::busy, error.what()));
   }
-  Job job{.observation = step.observation, .seed = seed, .arrived = arrived, .gone = client.gone, .done = {}};
+  Job job{.observation = step.observation,
+          .seed = seed,
+          .arrived = arrived,
+          .gone = client.gone,
+          .confidence = episodes_->wants_confidence(),
+          .done = {}};
   job.done = [this, episode = std::move(episode), step = std::move(step), arrived, gone = client.gone,
               answer](Answer decided) mutable {
     if (gone->load()) {  // what it was to execute it does not

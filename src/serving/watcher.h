@@ -40,6 +40,8 @@ class Watcher {
                      std::optional<int64_t> recording) = 0;
   /// An ended episode joined the recording as `name`, "demo_3"; from a thread of its own.
   virtual void joined(int64_t recording, const std::string& name) {}
+  /// Whether somebody looks, who wants to know how sure the policy is. From any thread.
+  virtual bool wants_confidence() const { return false; }
   /// What the next episode of this robot is to do in place of what it asks for; empty: what it asks for. From
   /// the network's thread, once an episode.
   virtual std::string instruction_for(const std::string& episode) { return ""; }

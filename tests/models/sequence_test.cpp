@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <cmath>
+
 #include "apo/base/error.h"
 #include "models/sequence/decoder.h"
 #include "support/message_of.h"
@@ -154,6 +156,22 @@ TEST(Decoder, EveryRowStopsByItself) {
   Decoding short_one = decoding;
   short_one.steps = 3;
   EXPECT_TRUE(decode(network, short_one).equal(rows_of({{3, 6, 9}, {6, 9, 9}, {1, 2, 4}})));
+}
+
+TEST(Decoder, SaysHowLikelyWhatItChoseWas) {
+  std::vector<at::Tensor> probs;
+  const Decoding decoding{.prefix = prefix({{1, 2}, {1, 3}}),
+                          .steps = 2,
+                          .ids = {2, 4},
+                          .stop = 3,
+                          .padding = 9,
+                          .choose = token_chooser({.token_probs = &probs})};
+  EXPECT_TRUE(decode(Summing(), decoding).equal(rows_of({{3, 9}, {4, 4}})));
+  ASSERT_EQ(probs.size(), 2u);
+  EXPECT_NEAR(probs[0][0].item<double>(), 1 / (1 + 2 * std::exp(-1)), 1e-6);             // 3 of 2, 3, 4
+  EXPECT_NEAR(probs[0][1].item<double>(), 1 / (1 + std::exp(-1) + std::exp(-2)), 1e-6);  // 4 of them
+  EXPECT_TRUE(std::isnan(probs[1][0].item<double>()));                                   // it has ended
+  EXPECT_NEAR(probs[1][1].item<double>(), 1 / (1 + std::exp(-1) + std::exp(-2)), 1e-6);  // 8, nearest is 4
 }
 
 TEST(Decoder, PaddingInThePrefixIsNotThere) {

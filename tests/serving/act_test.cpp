@@ -97,7 +97,7 @@ TEST(Act, StatisticsOfAnotherRobotAreNotServed) {
   EXPECT_EQ(response.body(), "\"error\"");
   EXPECT_EQ(error_of(response),
             "request: unnorm_key: expected 'bridge_orig' (policy.unnorm_key of the server), found "
-            "'fractal20220817_data'");
+            "the text \"fractal20220817_data\"");
   // whoever serves the only statistics there are does not care how they are called
   EXPECT_EQ(error_of(act(World(), wire::to_json(request))), "");
 }

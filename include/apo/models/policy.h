@@ -59,6 +59,9 @@ using apo::Score;
 struct DecodeOptions {
   double temperature = 0;            ///< 0: greedy; otherwise softmax(logits / temperature) is sampled
   std::vector<uint64_t> seeds = {};  ///< of each row's sampling stream, [B]; not read where greedy
+  /// gets [B] float32 a step: how likely the token was that was decided, at temperature 1 among those that may
+  /// be; NaN behind a row's end. Null: nobody asks. Policies that decode in their own way may leave it empty.
+  std::vector<at::Tensor>* token_probs = nullptr;
 };
 
 /// What a policy decided for a batch.

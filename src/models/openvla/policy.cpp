@@ -170,8 +170,8 @@ at::Tensor OpenVlaPolicy::decode(const PolicyInput& input, const DecodeOptions& 
                                 input.prompt_mask};
   APO_CHECK(DataError, inputs[0].defined() && inputs[1].defined(),
             "policy input: expected a prompt and images or features");
-  // on the CPU, there is nothing to win; drawn tokens come from the host
-  if (device().is_cpu() || options.temperature != 0 || training() ||
+  // on the CPU, there is nothing to win; drawn tokens come from the host, and probabilities go there
+  if (device().is_cpu() || options.temperature != 0 || options.token_probs != nullptr || training() ||
       at::autocast::is_autocast_enabled(device().type()))
     return decode(inputs);
   return decisions_.run(inputs, replay_state(input), decode);

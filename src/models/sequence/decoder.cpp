@@ -3,6 +3,8 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <torch/types.h>
 
+#include <limits>
+
 #include "apo/base/error.h"
 #include "apo/base/random.h"
 
@@ -11,11 +13,12 @@ namespace apo::models {
 TokenChooser token_chooser(const DecodeOptions& options) {
   APO_CHECK(ConfigError, options.temperature >= 0, "temperature: expected at least 0, found ",
             options.temperature);
-  if (options.temperature == 0) return [](const at::Tensor& logits) { return logits.argmax(-1); };
+  if (options.temperature == 0)
+    return {[](const at::Tensor& logits) { return logits.argmax(-1); }, options.token_probs};
   std::vector<at::Generator> generators;
   for (const uint64_t seed : options.seeds)
     generators.push_back(at::make_generator<at::CPUGeneratorImpl>(mix_seed(seed, "decode")));
-  return [generators, temperature = options.temperature](const at::Tensor& logits) {
+  const auto draw = [generators, temperature = options.temperature](const at::Tensor& logits) {
     const auto rows = static_cast<int64_t>(generators.size());
     APO_CHECK(ConfigError, rows == logits.size(0), "decoding at temperature ", temperature, ": expected ",
               logits.size(0), " seeds, one a row, found ", rows);
@@ -27,6 +30,7 @@ TokenChooser token_chooser(const DecodeOptions& options) {
     }
     return drawn.to(logits.device());
   };
+  return {draw, options.token_probs};
 }
 
 at::Tensor decode(const SequenceNetwork& network, const Decoding& decoding) {
@@ -51,7 +55,14 @@ at::Tensor decode(const SequenceNetwork& network, const Decoding& decoding) {
   const at::TensorOptions options = at::TensorOptions(at::kLong).device(decoding.prefix.device());
   at::Tensor ids = at::empty({batch, steps}, options), ended;
   for (int64_t t = 0; t < steps; ++t) {
-    at::Tensor chosen = decoding.choose(network.logits(row.squeeze(1), first, last + 1)) + first;
+    const at::Tensor logits = network.logits(row.squeeze(1), first, last + 1);
+    const at::Tensor column = decoding.choose(logits);
+    if (auto* probs = decoding.choose.token_probs) {
+      const at::Tensor prob = logits.softmax(-1).gather(-1, column.unsqueeze(-1)).squeeze(-1);
+      probs->push_back(ended.defined() ? prob.masked_fill(ended, std::numeric_limits<float>::quiet_NaN())
+                                       : prob);
+    }
+    at::Tensor chosen = column + first;
     if (decoding.stop) {
       if (t > 0) chosen = chosen.masked_fill(ended, decoding.padding);
       const at::Tensor stops = chosen.eq(*decoding.stop);

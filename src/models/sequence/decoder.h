@@ -33,7 +33,11 @@ class SequenceNetwork {
 };
 
 /// Picks columns [B] int64 out of logits [B, N].
-using TokenChooser = std::function<at::Tensor(const at::Tensor&)>;
+struct TokenChooser {
+  std::function<at::Tensor(const at::Tensor&)> choose;
+  std::vector<at::Tensor>* token_probs = nullptr;  ///< DecodeOptions::token_probs
+  at::Tensor operator()(const at::Tensor& logits) const { return choose(logits); }
+};
 /// The largest, or a draw at `options.temperature` from each row's own stream of `options.seeds`, on the CPU
 /// so that a seed means the same on every device. ConfigError for a temperature below 0 and, in a draw, for
 /// another number of seeds than rows.
