@@ -171,7 +171,8 @@ function(apo_test name)
   if(TARGET apo_${name})
     target_link_libraries(${name}_test PRIVATE apo_${name})
   endif()
-  target_compile_options(${name}_test PRIVATE -Wno-missing-field-initializers)  # designated initialisers
+  target_compile_options(${name}_test PRIVATE -Wno-missing-field-initializers  # designated initialisers
+    $<$<CONFIG:Release>:-O1>)  # compiled in three quarters of the time; what they call is optimised as ever
   target_link_libraries(${name}_test PRIVATE apo::torch GTest::gmock GTest::gtest_main nlohmann_json::nlohmann_json ${ARGN})
   target_include_directories(${name}_test PRIVATE "${PROJECT_SOURCE_DIR}/tests" "${PROJECT_SOURCE_DIR}/src")
   target_compile_definitions(${name}_test PRIVATE APO_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
