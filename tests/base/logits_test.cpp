@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include "support/near.h"
+
 namespace apo {
 namespace {
 
@@ -71,7 +73,7 @@ TEST(Logits, PiecesEqualTheWhole) {
   for (const int64_t bytes : {5 * kRowBytes, kRowBytes, int64_t{1}}) {
     rows.clear();
     const auto found = gradients(head.logits(bytes), rows);
-    for (size_t i = 0; i < 3; ++i) EXPECT_LT((found[i] - expected[i]).abs().max().item<double>(), 1e-12) << i;
+    for (size_t i = 0; i < 3; ++i) EXPECT_LT(apo::testing::distance(found[i], expected[i]), 1e-12) << i;
     if (bytes == 5 * kRowBytes) {
       EXPECT_EQ(rows, std::vector<int64_t>({5, 5, 2, -1, -1, -1}));
     }

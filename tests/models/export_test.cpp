@@ -15,6 +15,7 @@
 #include "apo/models/safetensors.h"
 #include "models/openvla_fixture.h"
 #include "models/small_world.h"
+#include "support/near.h"
 #include "support/temp_dir.h"
 
 namespace apo::models {
@@ -365,7 +366,7 @@ TEST_P(ExportedOpenVla, ScoresLikeBaseAndAdapter) {
   const ActionTokens tokens = golden.tokens(*merged);
   const at::Tensor expected = with_adapter->score(golden.input(), tokens).logits.whole(),
                    found = merged->score(golden.input(), tokens).logits.whole();
-  EXPECT_LT((expected - found).abs().max().item<double>(), 2e-4);
+  EXPECT_LT(apo::testing::distance(expected, found), 2e-4);
   EXPECT_GT(
       (found - golden.policy()->score(golden.input(), tokens).logits.whole()).abs().max().item<double>(),
       1e-2);

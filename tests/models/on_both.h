@@ -10,6 +10,7 @@
 
 #include "apo/models/lora.h"
 #include "models/small_world.h"
+#include "support/near.h"
 #include "support/simulated_device.h"
 
 namespace apo::models::testing {
@@ -48,8 +49,7 @@ inline void expect_near(const at::Tensor& device, const at::Tensor& host, double
   EXPECT_EQ(device.scalar_type(), host.scalar_type()) << what;
   const at::Tensor a = device.detach().cpu().to(at::kDouble), b = host.detach().to(at::kDouble);
   ASSERT_EQ(a.sizes(), b.sizes()) << what;
-  EXPECT_LE((a - b).abs().max().item<double>(), tolerance * std::max(1.0, b.abs().max().item<double>()))
-      << what;
+  EXPECT_LE(apo::testing::distance(a, b), tolerance * std::max(1.0, b.abs().max().item<double>())) << what;
 }
 
 }  // namespace apo::models::testing

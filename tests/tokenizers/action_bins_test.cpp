@@ -7,6 +7,7 @@
 
 #include "apo/base/error.h"
 #include "support/message_of.h"
+#include "support/near.h"
 
 namespace apo::tokenizers {
 namespace {
@@ -48,7 +49,7 @@ TEST(ActionBins, RoundTripErrorIsAtMostHalfABin) {
   for (const int64_t n : {2, 16, 256}) {
     const ActionBins bins(n);
     const at::Tensor actions = at::linspace(-1, 1, 10001);
-    const double error = (bins.decode(bins.encode(actions)) - actions).abs().max().item<double>();
+    const double error = apo::testing::distance(bins.decode(bins.encode(actions)), actions);
     EXPECT_LE(error, 1.0 / static_cast<double>(n - 1) + 1e-6) << n;
     EXPECT_GE(error, 0.9 / static_cast<double>(n - 1)) << n;
   }

@@ -13,6 +13,7 @@
 #include "apo/base/error.h"
 #include "apo/tokenizers/action_bins.h"
 #include "support/message_of.h"
+#include "support/near.h"
 
 namespace apo::tokenizers {
 namespace {
@@ -37,7 +38,7 @@ TEST(VocabularyActionBins, EqualsOpenVla) {
   const at::Tensor ids = bins.encode(at::tensor({-1.0, -0.5, 0.0, 0.25, 0.5, 0.999, 1.0}));
   EXPECT_TRUE(ids.equal(at::tensor({31999, 31936, 31872, 31840, 31808, 31745, 31744}, at::kLong)));
   const at::Tensor values = at::tensor({-0.996078, -0.501961, 0.0, 0.25098, 0.501961, 0.996078, 0.996078});
-  EXPECT_LT((bins.decode(ids).to(at::kDouble) - values.to(at::kDouble)).abs().max().item<double>(), 1e-6);
+  EXPECT_LT(apo::testing::distance(bins.decode(ids), values), 1e-6);
 }
 
 TEST(VocabularyActionBins, EqualsNumpyBitByBit) {
@@ -66,7 +67,7 @@ TEST(VocabularyActionBins, EveryCentreComesBack) {
 TEST(VocabularyActionBins, RoundTripErrorIsAtMostHalfAnInterval) {
   const VocabularyActionBins bins(32000);
   const at::Tensor actions = at::linspace(-1, 1, 20001, at::kDouble);
-  const double error = (bins.decode(bins.encode(actions)) - actions).abs().max().item<double>();
+  const double error = apo::testing::distance(bins.decode(bins.encode(actions)), actions);
   EXPECT_LE(error, 1.0 / 255 + 1e-6);
   EXPECT_GE(error, 0.99 / 255);
 }

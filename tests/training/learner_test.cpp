@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "support/chunk_policy.h"
+#include "support/near.h"
 #include "training/linear_policy.h"
 #include "training/objectives.h"
 
@@ -370,7 +371,7 @@ TEST(Learner, LearnsFromChunksOfUnequalLengths) {
   };
   const auto [whole, outcome] = learned(0, batch);
   const auto [parts, ignored] = learned(2, batch);
-  EXPECT_LT((whole - parts).abs().max().item<double>(), 1e-6);
+  EXPECT_LT(apo::testing::distance(whole, parts), 1e-6);
   EXPECT_GT(whole.abs().max().item<double>(), 1e-4);
   EXPECT_EQ(outcome.mask.sum().item<int64_t>(), 2 * 2 * (1 + 2 + 3));
   EXPECT_TRUE(outcome.token_log_probs.masked_select(outcome.mask.logical_not()).eq(0).all().item<bool>());
@@ -378,7 +379,7 @@ TEST(Learner, LearnsFromChunksOfUnequalLengths) {
   std::vector<data::Sample> longer = batch;
   for (data::Sample& each : longer)
     while (each.actions.size() < 3) each.actions.push_back(each.actions.back());
-  EXPECT_GT((learned(0, longer).first - whole).abs().max().item<double>(), 1e-4);
+  EXPECT_GT(apo::testing::distance(learned(0, longer).first, whole), 1e-4);
 }
 
 }  // namespace
