@@ -38,7 +38,7 @@ void run_collect(const CollectArguments& arguments) {
   if (!arguments.human.empty()) who.type = arguments.human;
   const data::DataOptions& data = config->training.data;
   serving::register_browser_human(config->serve, {.labels = data.labels, .filter = data.filter},
-                                  {.plan = apps::refine_plan(arguments.config, *config, arguments.output),
+                                  {.plan = apps::plan_refinement(arguments.config, *config, arguments.output),
                                    .recording = arguments.output});
   const auto human = deploy::make_intervention_source(who);
   std::cout

@@ -136,21 +136,45 @@ std::optional<RunConfig> read_config(const ConfigArguments& arguments, ConfigNee
   return config;
 }
 
-serving::RefinePlan refine_plan(const ConfigArguments& arguments, const RunConfig& config,
-                                const std::filesystem::path& recording) {
+namespace {
+
+std::string yaml_text(const std::string& value) {
+  std::string text = "'";
+  for (const char c : value) text += c == '\'' ? std::string("''") : std::string(1, c);
+  return text + "'";
+}
+
+}  // namespace
+
+serving::RefinePlan plan_refinement(const ConfigArguments& arguments, const RunConfig& config,
+                                    const std::filesystem::path& recording) {
+  namespace fs = std::filesystem;
   std::error_code error;
-  const auto self = std::filesystem::canonical("/proc/self/exe", error);
-  const auto program = self.parent_path() / "apo-train";
-  if (error || !std::filesystem::exists(program, error) || recording.empty()) return {};
+  const fs::path self = fs::canonical("/proc/self/exe", error);
+  const fs::path program = self.parent_path() / "apo-train";
+  if (error || !fs::exists(program, error) || recording.empty()) return {};
+  const serving::RefineNowOptions& options = config.serve.refine;
   std::vector<std::string> command = {program.string()};
-  if (!arguments.config.empty()) command.insert(command.end(), {"--config", arguments.config});
-  for (const auto& [option, values] :
-       {std::pair{"--set", &arguments.overrides}, std::pair{"--plugin", &arguments.plugins}})
-    for (const std::string& value : *values) command.insert(command.end(), {option, value});
-  serving::RefinePlan plan = serving::refine_plan(config.serve.refine, std::move(command),
-                                                  config.training.policy.checkpoint, recording);
-  if (config.serve.refine.config.empty()) plan.updates = config.training.train.max_steps;
-  return plan;
+  const auto add = [&](const char* option, const std::string& value) {
+    command.insert(command.end(), {option, value});
+  };
+  for (const std::string& plugin : arguments.plugins) add("--plugin", plugin);
+  if (options.config.empty()) {
+    if (!arguments.config.empty()) add("--config", arguments.config);
+    for (const std::string& setting : arguments.overrides) add("--set", setting);
+  } else {  // another config, but the policy that is served
+    add("--config", options.config);
+    const models::PolicyOptions& policy = config.training.policy;
+    for (const auto& [key, value] : {std::pair{"checkpoint", policy.checkpoint},
+                                     {"adapter", policy.adapter},
+                                     {"unnorm_key", policy.unnorm_key}})
+      if (!value.empty()) add("--set", concat("policy.", key, "=", yaml_text(value)));
+  }
+  fs::path directory = options.directory;
+  if (directory.empty()) directory = recording.parent_path() / concat(recording.stem().string(), "-refined");
+  return {.command = std::move(command),
+          .directory = fs::absolute(directory),
+          .updates = options.config.empty() ? config.training.train.max_steps : 0};
 }
 
 void add_examples(CLI::App& app, const Examples& examples) {

@@ -41,8 +41,8 @@ std::optional<RunConfig> read_config(const ConfigArguments& arguments,
 
 /// What the console's "refine now" starts: apo-train beside this program, with the same config and overrides,
 /// on `recording`; nothing where that program is not there.
-serving::RefinePlan refine_plan(const ConfigArguments& arguments, const RunConfig& config,
-                                const std::filesystem::path& recording);
+serving::RefinePlan plan_refinement(const ConfigArguments& arguments, const RunConfig& config,
+                                    const std::filesystem::path& recording);
 
 /// What `--help` shows below the options: command lines, each with what it does.
 using Examples = std::vector<std::pair<std::string, std::string>>;

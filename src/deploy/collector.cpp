@@ -139,13 +139,14 @@ CollectionSummary collect(environments::Environment& environment, models::Policy
       if (begun) writer.discard_episode();
       throw;
     }
+    const std::string name = concat("demo_", writer.next_number());
     const bool record = begun && !episode.interrupted && (episode.success || !options.drop_failed);
     if (record)
       writer.end_episode(episode.success, episode.outcome);
     else if (begun)
       writer.discard_episode();
     if (episode.interrupted) stop_for_interrupt(summary, output);
-    human.ended(episode);
+    human.ended(episode, record ? name : "");
     count_episode(episode, record, steps, summary);
     pictures.end(index, !episode.take_over_reasons.empty());
     summary.seconds = seconds_before + stopwatch.seconds();

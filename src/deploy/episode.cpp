@@ -13,12 +13,16 @@ EpisodeResult play(environments::Environment& environment, Rollout& rollout, con
   rollout.begin(environment.reset(rollout.seed()));
   bool stopped = false;
   while (!rollout.over() && !(stopped = interrupted())) {
-    Step step = actor(rollout);
-    if (hooks.decided) hooks.decided(step.source);
-    Action executed = step.action;
+    std::optional<Step> step = actor(rollout);
+    if (!step) {
+      stopped = interrupted();
+      break;
+    }
+    if (hooks.decided) hooks.decided(step->source);
+    Action executed = step->action;
     if (hooks.disturbed) hooks.disturbed(executed);
-    rollout.happened(environment.step(rollout.executed(executed)), step);
-    if (hooks.stepped) hooks.stepped(step);
+    rollout.happened(environment.step(rollout.executed(executed)), *step);
+    if (hooks.stepped) hooks.stepped(*step);
   }
   EpisodeResult result = rollout.result();
   result.interrupted = stopped;
@@ -30,7 +34,7 @@ EpisodeResult play_episode(environments::Environment& environment, Rollout& roll
   if (human) human->reset(rollout.seed());
   int64_t num_clamped_tokens = 0;
   // Each step: what is seen, what the policy wants, what the human does about it.
-  const auto actor = [&](Rollout& playing) {
+  const auto actor = [&](Rollout& playing) -> std::optional<Step> {
     Observation seen = environment.observe();
     if (playing.needs_decision()) {
       Observation prepared = seen;
@@ -41,7 +45,9 @@ EpisodeResult play_episode(environments::Environment& environment, Rollout& roll
     std::optional<Intervention> intervention;
     if (human) {
       intervention = human->decide(playing.moment(seen, [&] { return environment.expert(); }));
+      // whoever ends it, or stops the program, does not expect that the arm moves once more
       if (human->wants_reset()) playing.stop("reset");
+      if (playing.over() || interrupted()) return std::nullopt;
     }
     return playing.act(std::move(seen), std::move(intervention));
   };

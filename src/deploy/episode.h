@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 
 #include "apo/base/types.h"
 #include "apo/deploy/intervention.h"
@@ -17,8 +18,8 @@ struct EpisodeHooks {
   std::function<void(Action&)> disturbed = {};  ///< changes what is executed, not what is recorded
 };
 
-/// Who acts: the next step, up to its execution.
-using Actor = std::function<Step(Rollout&)>;
+/// Who acts: the next step, up to its execution; nothing: none is made, the episode is over.
+using Actor = std::function<std::optional<Step>(Rollout&)>;
 
 /// Plays until the rollout is over or a signal arrives.
 EpisodeResult play(environments::Environment& environment, Rollout& rollout, const Actor& actor,

@@ -75,7 +75,7 @@ Batcher::~Batcher() {
   watch_.join();
 }
 
-void Batcher::Reply::give(Answer answer) {
+void Batcher::Once::give(Answer answer) {
   if (given.exchange(true)) return;
   const auto tell = std::move(done);  // with what it holds of the request
   tell(std::move(answer));
@@ -86,13 +86,16 @@ void Batcher::submit(Job job) {
     const std::lock_guard lock(mutex_);
     if (!stopping_ && std::ssize(waiting_) < options_.batch.queue) {
       if (options_.deadline_ms > 0) {
-        const auto reply = std::make_shared<Reply>();
+        const auto reply = std::make_shared<Once>();
         reply->done = std::move(job.done);
         reply->arrived = job.arrived;
         job.done = [reply](Answer answer) { reply->give(std::move(answer)); };
         while (!watched_.empty() && watched_.front()->given) watched_.pop_front();
-        watched_.push_back(reply);
-        if (watched_.size() == 1) watch_changed_.notify_one();
+        // frames that were sent ahead arrived before those of others
+        const auto later = std::ranges::upper_bound(watched_, reply->arrived, {},
+                                                    [](const auto& other) { return other->arrived; });
+        if (later == watched_.begin()) watch_changed_.notify_one();
+        watched_.insert(later, reply);
       }
       waiting_.push_back(std::move(job));
       changed_.notify_all();
@@ -123,7 +126,7 @@ void Batcher::watch() {
       watch_changed_.wait_until(lock, until);
       continue;
     }
-    const std::shared_ptr<Reply> reply = std::move(watched_.front());
+    const std::shared_ptr<Once> reply = std::move(watched_.front());
     watched_.pop_front();
     lock.unlock();
     Answer answer;

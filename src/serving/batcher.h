@@ -73,7 +73,7 @@ class Batcher {
 
  private:
   /// A job's `done`, which the policy's thread and the watch over deadlines share.
-  struct Reply {
+  struct Once {
     std::atomic<bool> given = false;
     std::function<void(Answer)> done;
     Clock::time_point arrived;
@@ -93,7 +93,7 @@ class Batcher {
   std::mutex mutex_;
   std::condition_variable changed_, watch_changed_;
   std::deque<Job> waiting_;
-  std::deque<std::shared_ptr<Reply>> watched_;  // by arrival, and so by deadline
+  std::deque<std::shared_ptr<Once>> watched_;  // by arrival, and so by deadline
   bool stopping_ = false, over_ = false;
   std::thread thread_, watch_;
 };

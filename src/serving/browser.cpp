@@ -14,6 +14,7 @@
 #include "apo/data/recovery.h"
 #include "apo/deploy/rollout.h"
 #include "serving/console_pages.h"
+#include "serving/hold.h"
 #include "serving/listener.h"
 
 namespace apo::serving {
@@ -21,11 +22,6 @@ namespace {
 
 constexpr auto kLook = std::chrono::milliseconds(20);
 constexpr double kSlowest = 1, kUsual = 10;  // steps a second; the latter where the environment does not say
-
-double now_ms() {
-  return std::chrono::duration<double, std::milli>(std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
 
 class BrowserHuman final : public deploy::InterventionSource {
  public:
@@ -39,7 +35,9 @@ class BrowserHuman final : public deploy::InterventionSource {
       over_ = true;
     }
     copied_.notify_all();
+    if (console_ && !interrupted()) console_->wait_for_training();
     if (listener_) listener_->stop();
+    console_.reset();  // its training may be about to ask for a copy
   }
 
   void reset(uint64_t) override {
@@ -60,18 +58,18 @@ class BrowserHuman final : public deploy::InterventionSource {
                                    .step = moment.step,
                                    .observation = moment.observation,
                                    .policy_action = &moment.policy_action,
-                                   .captured_ms = now_ms()});
+                                   .captured_ms = wall_clock_ms()});
     } while (override && !override->recorded && !wants_reset_ && !interrupted());
-    // the pause that a reset begins is of the next episode: this one ends as it went on
-    if (override && !override->recorded && !human_acts_) override.reset();
-    human_acts_ = override.has_value();
+    if (wants_reset_ || interrupted()) return std::nullopt;  // no step is made
     Step step;
     step.action = moment.policy_action;
     if (override) {
       step.source = ActionSource::intervention;
       step.policy_action = moment.policy_action;
       step.action = override->action;
+      if (!human_acts_) step.take_over = TakeOver{override->reason};
     }
+    human_acts_ = override.has_value();
     console_->happened(episode_, moment.step, step);
     running_ = true;
     if (!override) return std::nullopt;
@@ -79,11 +77,14 @@ class BrowserHuman final : public deploy::InterventionSource {
   }
 
   bool wants_reset() override { return wants_reset_; }
-  void ended(const deploy::EpisodeResult& result) override { end_episode(result.success, result.outcome); }
+  void ended(const deploy::EpisodeResult& result, const std::string& recorded_as) override {
+    end_episode(result.success, result.outcome);
+    if (console_ && !recorded_as.empty()) console_->joined(count_, recorded_as);
+  }
 
  private:
   void end_episode(std::optional<bool> success, const std::string& outcome) {
-    if (running_) console_->ended(episode_, success, outcome, std::nullopt);
+    if (running_) console_->ended(episode_, success, outcome, count_);
     running_ = false;
   }
 

@@ -8,16 +8,12 @@
 #include <utility>
 
 #include "apo/base/error.h"
+#include "serving/hold.h"
 
 namespace apo::serving {
 namespace {
 
 using Json = ConsoleDesk::Json;
-
-double wall_clock_ms() {
-  return std::chrono::duration<double, std::milli>(std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
 
 Json number_list(const std::optional<Action>& action) { return action ? Json(*action) : Json(); }
 Json truth(const std::optional<bool>& value) { return value ? Json(*value) : Json(); }
@@ -40,6 +36,11 @@ char letter_of(const data::LabelledStep& step) {
 }
 
 void add_step(data::EpisodeRecord& record, const Step& step) {
+  if (step.take_over) {
+    const int64_t now = record.num_steps();
+    record.take_overs.push_back(
+        {now, step.take_over->reason, std::max<int64_t>(now - step.take_over->steps_held, 0)});
+  }
   record.actions.push_back(step.action);
   record.sources.push_back(step.source);
   record.recorded.push_back(true);
@@ -49,6 +50,8 @@ void add_step(data::EpisodeRecord& record, const Step& step) {
 }
 
 constexpr size_t kMostEpisodes = 500;  // that pages are told of
+constexpr int64_t kRelabelEvery = 32;  // steps: labels of a whole episode are counted anew, for its filters
+constexpr double kSurelyMeant_s = 1;   // whoever resumes so soon after another's pause had meant to pause
 
 bool flag(const Json& message, const char* name) {
   const auto found = message.find(name);
@@ -72,7 +75,7 @@ int64_t ConsoleDesk::join(Time now) {
   const std::lock_guard lock(mutex_);
   const int64_t viewer = next_viewer_++;
   viewers_[viewer].heard = now;
-  if (!watched_.empty()) label(watched_.back());  // nobody looked meanwhile
+  if (!watched_.empty()) relabel(watched_.back());  // nobody looked meanwhile
   say_(viewer, {{"type", "hello"}, {"version", 1}, {"viewer", concat("viewer-", viewer)}});
   say_(viewer, state(viewer));
   say_(viewer, episodes());
@@ -155,9 +158,9 @@ void ConsoleDesk::hear(int64_t viewer, const Json& message, Time now) {
     if (holds) release();
   } else if (type == "pause") {
     const auto paused = message.find("paused");  // only a clear word sets the robot in motion
-    paused_ = paused == message.end() || !paused->is_boolean() || paused->get<bool>();
+    pause(viewer, paused == message.end() || !paused->is_boolean() || paused->get<bool>(), now);
   } else if (type == "success" || type == "failure" || type == "reset") {
-    mark(viewer, type, holds);
+    mark(viewer, type, holds, now);
   } else if (type == "instruction") {
     instruct(viewer, message);
   } else if (type == "input") {
@@ -185,17 +188,32 @@ void ConsoleDesk::hear(int64_t viewer, const Json& message, Time now) {
   tell_states();
 }
 
+// Everybody's. Two people who stop the robot at once do not set it in motion.
+void ConsoleDesk::pause(int64_t viewer, bool paused, Time now) {
+  if (paused) {
+    if (!paused_) paused_at_ = now;
+    if (!paused_) paused_by_ = viewer;
+  } else if (paused_ && viewer != paused_by_) {
+    if (std::chrono::duration<double>(now - paused_at_).count() < kSurelyMeant_s)
+      return notice(viewer, "someone paused just now, too: the robot waits");
+    notice(0, "another page lets the robot go on");
+  }
+  paused_ = paused;
+}
+
 // The episode ends, as a person says.
-void ConsoleDesk::mark(int64_t viewer, const std::string& how, bool holds) {
+void ConsoleDesk::mark(int64_t viewer, const std::string& how, bool holds, Time now) {
   const bool resets = how == "reset";
   if (!(resets ? options_.can_reset : options_.can_mark))
     return notice(viewer, resets ? "this robot cannot be reset from here"
                                  : "the environment says how this episode ends");
-  if (!is_running()) return notice(viewer, "no episode runs: a mark belongs before its end");
+  if (!is_running() || watched_.back().marked)
+    return notice(viewer, "no episode runs: a mark belongs before its end");
   if (holder_ != 0 && !holds) return notice(viewer, "someone else holds the arm", "held");
-  end_(watched_.back().key, resets ? std::nullopt : std::optional(how == "success"), how);
+  watched_.back().marked = true;
+  end_(watched_.back().key, how == "success", how);
   // the hands of who held it, or who sets up the scene, may be there when the robot asks for the next episode
-  paused_ = paused_ || holds || resets;
+  if (holds || resets) pause(viewer, true, now);
 }
 
 void ConsoleDesk::instruct(int64_t viewer, const Json& message) {
@@ -211,13 +229,8 @@ void ConsoleDesk::instruct(int64_t viewer, const Json& message) {
   instruction_ = wish_;
 }
 
-// The gripper keeps what it was told: what it holds is not dropped.
-Action ConsoleDesk::held_still(const Action& gripper_of) const {
-  Action still = options_.idle;
-  still.resize(static_cast<size_t>(options_.action_size), 0.0f);
-  for (const int64_t d : options_.grippers)
-    still[static_cast<size_t>(d)] = gripper_of[static_cast<size_t>(d)];
-  return still;
+Action ConsoleDesk::held_still(const Action& last) const {
+  return serving::held_still(options_.idle, options_.grippers, last);
 }
 
 // The gripper's command is the robot's own already.
@@ -278,13 +291,33 @@ void ConsoleDesk::happened(const std::string& episode, int64_t, const Step& what
   if (watched_.empty() || !watched_.back().running || watched_.back().key != episode) return;
   Watched& now = watched_.back();
   last_action_ = what.action;
+  const auto& sources = now.record.sources;
+  const bool as_before = !sources.empty() && sources.back() == what.source;
   add_step(now.record, what);
-  if (!viewers_.empty()) label(now);
+  if (!viewers_.empty()) {
+    // what came before changes with a take-over alone
+    const bool grown = as_before && std::ssize(now.labels) + 1 == now.record.num_steps();
+    if (grown && now.record.num_steps() % kRelabelEvery != 0)
+      append_label(now);
+    else
+      relabel(now);
+  }
   tell_states();
 }
 
+// As the step before, until all are labelled anew.
+void ConsoleDesk::append_label(Watched& watched) {
+  const bool human = watched.record.sources.back() == ActionSource::intervention;
+  data::LabelledStep step;
+  step.label = human ? data::StepLabel::intervention : data::StepLabel::desirable;
+  if (human) step.take_over_number = watched.labels.back().take_over_number;
+  watched.labels.push_back(std::move(step));
+  ++(human ? watched.pools.intervention : watched.pools.desirable);
+  ++(human ? pools_.intervention : pools_.desirable);
+}
+
 // What a later step makes of earlier ones is counted anew.
-void ConsoleDesk::label(Watched& watched) {
+void ConsoleDesk::relabel(Watched& watched) {
   if (watched.record.num_steps() == 0) return;
   watched.labels = data::label_episode(watched.record, options_.rules);
   const Pools before = std::exchange(watched.pools, pools_of(watched.labels));
@@ -313,8 +346,12 @@ void ConsoleDesk::ended(const std::string& episode, std::optional<bool> success,
   now.recording = recording;
   now.record.success = success;
   now.record.outcome = outcome;
-  label(now);
+  relabel(now);
   release();
+  if (now.record.num_steps() == 0) {  // it never was one
+    watched_.pop_back();
+    --next_episode_;
+  }
   say_(0, episodes());
   tell_states();
 }

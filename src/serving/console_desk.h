@@ -96,23 +96,25 @@ class ConsoleDesk final : public Watcher {
     std::vector<data::LabelledStep> labels = {};
     Pools pools = {};
     std::optional<int64_t> recording = {};  // once it has ended
-    bool running = true;
+    bool running = true, marked = false;
   };
 
   void take_over(int64_t viewer, bool force, Time now);
   void release();
-  void label(Watched& watched);
+  void relabel(Watched& watched);
+  void append_label(Watched& watched);
   void lose(int64_t viewer);
   void tell_states();
   void notice(int64_t viewer, const std::string& text, const std::string& code = "");
-  Action held_still(const Action& gripper_of) const;
+  Action held_still(const Action& last) const;
   float scale_of(size_t dimension) const;
   Action input_of(const Viewer& viewer, Time now);
   Json state(int64_t viewer) const;
   Json episodes() const;
   static Json told(const Watched& watched);
   static Pools pools_of(const std::vector<data::LabelledStep>& labels);
-  void mark(int64_t viewer, const std::string& how, bool holds);
+  void mark(int64_t viewer, const std::string& how, bool holds, Time now);
+  void pause(int64_t viewer, bool paused, Time now);
   void instruct(int64_t viewer, const Json& message);
   bool is_running() const;
 
@@ -125,6 +127,8 @@ class ConsoleDesk final : public Watcher {
   std::deque<Watched> watched_;  // the last one is the present one
   Mode mode_ = Mode::policy;
   bool paused_ = false, moved_ = false;
+  int64_t paused_by_ = 0;  // a page; 0: none, but a lost one
+  Time paused_at_;
   int64_t holder_ = 0;  // 0: nobody
   Action last_action_;
   std::optional<Action> policy_action_, human_action_;

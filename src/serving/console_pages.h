@@ -47,6 +47,12 @@ class Console final : public Pages, public Watcher {
   /// "Refine now" does what `plan` says, with what `copy` takes of the recording. Before pages come.
   void refine_by(RefinePlan plan, Refinement::Copy copy);
   void begin_at(int64_t episode) { desk_.begin_at(episode); }
+  /// Until no training runs, or a signal arrives.
+  void wait_for_training() {
+    if (refinement_) refinement_->wait();
+  }
+  /// Asks a training that runs to save and end. Before what `copy` reads is gone.
+  void stop_training() { refinement_.reset(); }
 
   std::optional<Override> decide(const ServedMoment& moment) override;
   void happened(const std::string& episode, int64_t step, const Step& what) override;

@@ -9,17 +9,12 @@
 #include "apo/base/error.h"
 #include "apo/base/log.h"
 #include "apo/base/random.h"
+#include "serving/hold.h"
 
 namespace apo::serving {
 namespace {
 
 constexpr std::string_view kConnection = "connection ";
-
-double wall_clock_ms(Clock::time_point arrived) {
-  const auto age = Clock::now() - arrived;
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration<double, std::milli>(now - age).count();
-}
 
 }  // namespace
 
@@ -47,6 +42,8 @@ class Episode {
   Clock::time_point last_input;
   bool device = false;  // a human's device has acted, and may hold the arm still
   bool ended = false;
+  bool ended_by_person = false;
+  int64_t made = 0;  // steps that are its own: not those in which the robot waited
 };
 
 std::string connection_key(uint64_t connection) { return concat(kConnection, connection); }
@@ -73,6 +70,7 @@ Episodes::~Episodes() {
 }
 
 std::pair<std::shared_ptr<Episode>, uint64_t> Episodes::enter(const std::string& key, StepRequest& request) {
+  const std::string wish = watcher_ != nullptr ? watcher_->instruction_for(key) : "";
   const std::lock_guard lock(mutex_);
   const auto found = episodes_.find(key);
   APO_CHECK(RunError, found != episodes_.end() || std::ssize(episodes_) < options_.limits.episodes,
@@ -84,7 +82,7 @@ std::pair<std::shared_ptr<Episode>, uint64_t> Episodes::enter(const std::string&
   request.asked_for = instruction;
   if (episode->asked_for != instruction) episode->started = false;
   episode->asked_for = instruction;
-  if (!episode->started) episode->wish = watcher_ != nullptr ? watcher_->instruction_for(key) : "";
+  if (!episode->started) episode->wish = wish;
   if (!episode->wish.empty()) instruction = episode->wish;
   if (request.seed) episode->seed = request.seed;
   episode->last_seen = Clock::now();
@@ -109,6 +107,8 @@ void Episodes::answered(std::shared_ptr<Episode> episode, StepRequest request, A
         reply.reason = error.what();
       }
     }
+    if (reply.failure == Failure::none)
+      if (auto told = to_tell_.extract(episode->key)) reply.ended = std::move(told.mapped().first);
     reply.infer_s = answer.infer_s;
     reply.queue_s = answer.queue_s;
     reply.echo = std::move(request.echo);
@@ -121,12 +121,16 @@ void Episodes::answered(std::shared_ptr<Episode> episode, StepRequest request, A
   });
 }
 
-// The gripper keeps what it was told: what it holds is not dropped.
 Action Episodes::idle(const Action& last) const {
-  Action still(options_.idle.begin(), options_.idle.end());
-  still.resize(last.size(), 0.0f);
-  for (const int64_t d : grippers_) still[static_cast<size_t>(d)] = last[static_cast<size_t>(d)];
-  return still;
+  return held_still(std::vector<float>(options_.idle.begin(), options_.idle.end()), grippers_, last);
+}
+
+// What was asked before a person ended the episode is answered after it: the hands may be in the scene.
+StepReply Episodes::hold(const Episode& episode, const Answer& answer) const {
+  StepReply reply;
+  reply.source = ActionSource::intervention;
+  reply.actions.assign(std::max<size_t>(answer.actions.size(), 1), idle(episode.last_action));
+  return reply;
 }
 
 StepReply Episodes::decide(Episode& episode, StepRequest& request, Answer& answer,
@@ -134,8 +138,8 @@ StepReply Episodes::decide(Episode& episode, StepRequest& request, Answer& answe
   const bool policy_answered = answer.failure == Failure::none;
   if (!episode.ended && episode.answered > 0 && episode.instruction != request.asked_for) begin_anew(episode);
   episode.instruction = request.asked_for;
+  if (episode.ended_by_person && !episode.last_action.empty()) return hold(episode, answer);
   StepReply reply;
-  if (auto told = to_tell_.extract(episode.key)) reply.ended = std::move(told.mapped());
   Step step;
   bool recorded = true;
   std::optional<Action> human;
@@ -145,7 +149,7 @@ StepReply Episodes::decide(Episode& episode, StepRequest& request, Answer& answe
                                  .step = episode.answered,
                                  .observation = request.observation,
                                  .policy_action = policy_answered ? &answer.actions.front() : nullptr,
-                                 .captured_ms = wall_clock_ms(arrived),
+                                 .captured_ms = wall_clock_ms(Clock::now() - arrived),
                                  .confidence = answer.confidence});
   const double since_input = std::chrono::duration<double>(arrived - episode.last_input).count();
   episode.device = request.intervention || (episode.device && since_input < options_.hysteresis_s);
@@ -156,7 +160,8 @@ StepReply Episodes::decide(Episode& episode, StepRequest& request, Answer& answe
     human = idle(episode.last_action);
     request.reason = episode.reason;
   } else if (override) {
-    human = std::move(override->action);
+    human = override->recorded || episode.last_action.empty() ? std::move(override->action)
+                                                              : idle(episode.last_action);
     request.reason = std::move(override->reason);
     recorded = override->recorded;
   }
@@ -184,6 +189,7 @@ StepReply Episodes::decide(Episode& episode, StepRequest& request, Answer& answe
   episode.reason = request.reason;
   episode.last_action = step.action;
   if (recorded) {
+    ++episode.made;
     const std::lock_guard lock(mutex_);
     episode.started = true;
   }
@@ -205,7 +211,7 @@ void Episodes::record(Episode& episode, const Step& step) {
 void Episodes::begin_anew(Episode& episode) {
   finish(episode, std::nullopt, "other instruction");
   episode.ended = false;
-  episode.answered = 0;
+  episode.answered = episode.made = 0;
   episode.last_source = ActionSource::policy;
 }
 
@@ -224,22 +230,23 @@ void Episodes::finish(Episode& episode, std::optional<bool> success, const std::
 
 void Episodes::end_by_person(const std::string& key, std::optional<bool> success,
                              const std::string& outcome) {
-  end(key, success, outcome);
-  worker_->post([this, key, outcome] { to_tell_[key] = outcome; });
+  end(key, success, outcome, {}, true);
 }
 
 void Episodes::end(const std::string& key, std::optional<bool> success, const std::string& outcome,
-                   std::function<void(int64_t)> done) {
+                   std::function<void(int64_t)> done, bool by_person) {
   std::shared_ptr<Episode> episode;
   {
     const std::lock_guard lock(mutex_);
     if (auto found = episodes_.extract(key)) episode = std::move(found.mapped());
   }
-  worker_->post([this, key, episode, success, outcome, done = std::move(done)] {
+  worker_->post([this, key, episode, success, outcome, by_person, done = std::move(done)] {
     int64_t steps = -1;
     to_tell_.erase(key);
+    if (by_person) to_tell_[key] = {outcome, Clock::now()};
+    if (episode) episode->ended_by_person = by_person;
     if (episode) {
-      steps = episode->recording ? recorder_->num_steps(*episode->recording) : episode->answered;
+      steps = episode->recording ? recorder_->num_steps(*episode->recording) : episode->made;
       const std::string words = !outcome.empty() ? outcome
                                 : !success       ? "ended"
                                                  : (*success ? "success" : "failure");
@@ -270,17 +277,19 @@ void Episodes::end_idle() {
         idle.push_back(key);
   }
   for (const std::string& key : idle) end(key, std::nullopt, "idle");
+  worker_->post([this] {  // robots that never came back
+    std::erase_if(to_tell_, [&](const auto& entry) {
+      const auto age = Clock::now() - entry.second.second;
+      return std::chrono::duration<double>(age).count() > options_.limits.episode_idle_s;
+    });
+  });
 }
 
 void Episodes::copy_recording(const std::filesystem::path& target) {
-  recorder_->wait();
+  recorder_->wait();  // for what has just ended
   APO_CHECK(DataError, recorder_->num_episodes() > 0, options_.record,
             ": expected an episode, found none yet");
   recorder_->copy_to(target);
-}
-
-void Episodes::wait_for_recording() {
-  if (recorder_) recorder_->wait();
 }
 
 }  // namespace apo::serving

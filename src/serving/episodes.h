@@ -63,23 +63,25 @@ class Episodes {
   /// Ends the episode of that key; `done` (may be null) gets its number of recorded steps, -1 where there was
   /// no such episode.
   void end(const std::string& key, std::optional<bool> success, const std::string& outcome,
-           std::function<void(int64_t)> done = {});
+           std::function<void(int64_t)> done = {}) {
+    end(key, success, outcome, std::move(done), false);
+  }
   /// The same where a person at the console says so; the robot is told with its next answer.
   void end_by_person(const std::string& key, std::optional<bool> success, const std::string& outcome);
   /// The key of the episode that `address` stepped last, of those that go by address and instruction.
   std::string latest_of(const std::string& address);
   /// Ends those without a request since `serve.limits.episode_idle_s`, but for connections' own.
   void end_idle();
-  /// Runs `task` in the thread of the episodes.
-  void post(std::function<void()> task) { worker_->post(std::move(task)); }
   bool wants_confidence() const { return watcher_ != nullptr && watcher_->wants_confidence(); }
   /// Null: nothing is recorded.
   const data::EpisodeRecorder* recorder() const { return recorder_.get(); }
-  void wait_for_recording();
   /// What has ended, as data::EpisodeRecorder::copy_to. DataError if that is nothing.
   void copy_recording(const std::filesystem::path& target);
 
  private:
+  void end(const std::string& key, std::optional<bool> success, const std::string& outcome,
+           std::function<void(int64_t)> done, bool by_person);
+  StepReply hold(const Episode& episode, const Answer& answer) const;
   StepReply decide(Episode& episode, StepRequest& request, Answer& answer, Clock::time_point arrived);
   void record(Episode& episode, const Step& step);
   void begin_anew(Episode& episode);
@@ -92,7 +94,8 @@ class Episodes {
   std::unique_ptr<data::EpisodeRecorder> recorder_;
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<Episode>> episodes_;
-  std::map<std::string, std::string> to_tell_;  // how a person ended which; of the thread of the episodes
+  /// how a person ended the episode of a key, and when; of the thread of the episodes
+  std::map<std::string, std::pair<std::string, Clock::time_point>> to_tell_;
   std::unique_ptr<Worker> worker_;
 };
 

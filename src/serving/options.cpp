@@ -77,16 +77,6 @@ void RefineNowOptions::visit(config::Visitor& v) {
       "runs go to its subdirectories 1, 2, ..; empty: beside the recording, served-refined of served.hdf5");
 }
 
-RefinePlan refine_plan(const RefineNowOptions& options, std::vector<std::string> command,
-                       const std::string& checkpoint, const std::filesystem::path& recording) {
-  if (!options.config.empty())
-    command = {command.front(), "--config", options.config, "--set",
-               concat("policy.checkpoint=", checkpoint)};
-  std::filesystem::path directory = options.directory;
-  if (directory.empty()) directory = recording.parent_path() / concat(recording.stem().string(), "-refined");
-  return {.command = std::move(command), .directory = std::filesystem::absolute(directory)};
-}
-
 void ServeOptions::visit(config::Visitor& v) {
   v("address", address, "to listen on; any other than the own machine's (127.0.0.1, ::1) needs a token");
   v("port", port, "to listen on; 0: a free one, which is logged", config::between(0, 65535));

@@ -17,6 +17,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "apo/base/finishing.h"
 #include "apo/base/log.h"
 #include "base/json.h"
 #include "base/paths.h"
@@ -52,9 +53,21 @@ fs::path make_next_directory(const fs::path& directory) {
 std::string last_line(const fs::path& log) {
   std::ifstream in(log);
   std::string line, last;
+  std::getline(in, line);  // the command
   while (std::getline(in, line))
     if (line.find_first_not_of(" \t\r") != std::string::npos) last = line;
   return last;
+}
+
+// As a shell would take it.
+std::string in_words(const std::vector<std::string>& command) {
+  std::string text;
+  for (const std::string& word : command) {
+    std::string quoted = "'";
+    for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    append_item(text, " ", quoted, "'");
+  }
+  return text;
 }
 
 // What it prints goes to `log`. RunError naming the program.
@@ -65,10 +78,17 @@ pid_t spawn(const std::vector<std::string>& command, const fs::path& log) {
   posix_spawn_file_actions_t files;
   ::posix_spawn_file_actions_init(&files);
   ::posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  ::posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+  ::posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
   ::posix_spawn_file_actions_adddup2(&files, STDOUT_FILENO, STDERR_FILENO);
+  // no port and no robot's connection stays open with it
+  ::posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
+  // Ctrl-C is for the server, which then asks it to save and end
+  posix_spawnattr_t attributes;
+  ::posix_spawnattr_init(&attributes);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
   pid_t pid = 0;
-  const int error = ::posix_spawn(&pid, argv.front(), &files, nullptr, argv.data(), environ);
+  const int error = ::posix_spawn(&pid, argv.front(), &files, &attributes, argv.data(), environ);
+  ::posix_spawnattr_destroy(&attributes);
   ::posix_spawn_file_actions_destroy(&files);
   APO_CHECK(RunError, error == 0, command.front(), ": cannot be started: ", std::strerror(error));
   ::setpriority(PRIO_PROCESS, static_cast<id_t>(pid), kNice);
@@ -165,11 +185,21 @@ int Refinement::wait_for(int64_t pid, Curves& curves) {
   }
 }
 
+void Refinement::wait() {
+  bool told = false;
+  while (!interrupted() && message()["state"] == "running") {
+    if (!std::exchange(told, true)) log_info("the training goes on; Ctrl-C lets it save and ends it");
+    std::this_thread::sleep_for(kLook);
+  }
+}
+
 void Refinement::run() {
+  const Finishing finishing("the training of the console, which saves");
   try {
     const fs::path directory = make_next_directory(plan_.directory);
     const fs::path data = directory / "interactions.hdf5", training = directory / "training";
     copy_(data);
+    if (stopping_) return set("failed", "the server stopped");
     std::vector<std::string> command = plan_.command;
     for (const std::string& setting :
          {concat("data.interactions=[{path: ", quoted(data), "}]"), concat("run.dir=", quoted(training))}) {
@@ -177,6 +207,7 @@ void Refinement::run() {
       command.push_back(setting);
     }
     const fs::path log = directory / "log.txt";
+    write_file_atomic(log, in_words(command) + "\n");
     const pid_t pid = spawn(command, log);
     log_info("refining into ", training.string());
     set("running", concat("Training into ", training.string()));
@@ -188,7 +219,7 @@ void Refinement::run() {
     } else {
       const std::string said = last_line(log);
       log_warn("refining ended with ", code, ": ", said);
-      set("failed", concat("apo-train ended with ", code, ": ", said));
+      set("failed", concat("apo-train ended with ", code, ": ", said, " (", log.string(), ")"));
     }
   } catch (const std::exception& error) {
     log_warn("refining: ", error.what());

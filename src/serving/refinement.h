@@ -53,6 +53,8 @@ class Refinement {
 
   /// Begins, unless one runs.
   void start();
+  /// Until the one that runs has ended, or a signal arrives.
+  void wait();
   Json message() const;
 
  private:

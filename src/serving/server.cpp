@@ -94,6 +94,7 @@ struct Server::State {
 
   ~State() {
     listener.stop();
+    if (console) console->stop_training();
     service.reset();
   }
 

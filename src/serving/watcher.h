@@ -12,7 +12,7 @@ namespace apo::serving {
 /// What there is to know before a step is answered; its references hold for the call.
 struct ServedMoment {
   const std::string& episode;      ///< the server's own name of it, unique while it runs
-  int64_t step = 0;                ///< steps asked for before
+  int64_t step = 0;                ///< steps asked for before, those among them in which the robot waited
   const Observation& observation;  ///< as sent
   const Action* policy_action;     ///< what the policy wants, [A]; null: it failed, or was too late
   double captured_ms = 0;          ///< wall clock at the arrival of the request, since 1970
@@ -43,7 +43,7 @@ class Watcher {
   /// Whether somebody looks, who wants to know how sure the policy is. From any thread.
   virtual bool wants_confidence() const { return false; }
   /// What the next episode of this robot is to do in place of what it asks for; empty: what it asks for. From
-  /// the network's thread, once an episode.
+  /// the network's thread.
   virtual std::string instruction_for(const std::string& episode) { return ""; }
 };
 

@@ -215,6 +215,63 @@ TEST_F(Desk, APauseHoldsEveryRobotAndOnlyAClearWordEndsIt) {
   EXPECT_EQ(step("second"), policy_);
 }
 
+TEST_F(Desk, TwoPeopleWhoPauseAtOnceDoNotSetTheRobotInMotion) {
+  step();
+  const auto now = Clock();
+  desk_->hear(a_, {{"type", "pause"}}, now);
+  desk_->hear(b_, {{"type", "pause"}, {"paused", false}}, now + 300ms);
+  EXPECT_EQ(desk_->state_for(a_)["mode"], "paused");
+  EXPECT_THAT(last_notice(b_), HasSubstr("someone paused just now"));
+  desk_->hear(b_, {{"type", "pause"}, {"paused", false}}, now + 2s);
+  EXPECT_EQ(desk_->state_for(a_)["mode"], "policy");
+  EXPECT_THAT(last_notice(a_), HasSubstr("another page"));
+  desk_->hear(a_, {{"type", "pause"}}, now + 3s);
+  desk_->hear(a_, {{"type", "pause"}, {"paused", false}}, now + 3s + 10ms);  // their own mind
+  EXPECT_EQ(desk_->state_for(a_)["mode"], "policy");
+}
+
+TEST_F(Desk, AnEpisodeWithoutAStepHasNoNumber) {
+  step();
+  desk_->ended("robot", true, "success", {});
+  hear(a_, {{"type", "pause"}});
+  step();  // it waits
+  desk_->ended("robot", {}, "disconnected", {});
+  hear(a_, {{"type", "pause"}, {"paused", false}});
+  step();
+  EXPECT_EQ(desk_->episode(), "demo_1");
+  desk_->ended("robot", true, "success", {});
+  Json list;
+  for (const auto& [viewer, message] : said_)
+    if (message["type"] == "episodes") list = message["episodes"];
+  EXPECT_EQ(list.size(), 2u);
+}
+
+// The counters grow step by step, and are right again with all labels at the end.
+TEST_F(Desk, PoolsOfLongEpisodesAreThoseOfTheirLabels) {
+  for (int t = 0; t < 70; ++t) step();
+  EXPECT_EQ(desk_->state_for(a_)["pools"]["desirable"], 70);
+  hear(a_, {{"type", "take_over"}});
+  input(a_, {1, 0, 1});
+  for (int t = 0; t < 5; ++t) step();
+  EXPECT_EQ(desk_->state_for(a_)["pools"],
+            Json({{"desirable", 68}, {"intervention", 5}, {"undesirable", 2}}));
+  desk_->ended("robot", true, "success", {});
+  EXPECT_EQ(desk_->state_for(a_)["pools"],
+            Json({{"desirable", 68}, {"intervention", 5}, {"undesirable", 2}}));
+}
+
+TEST_F(Desk, ReasonsOfTakeOversCountAsInTraining) {
+  open({.rules = {.labels = {.undesirable_reasons = {"wrong object"}}}});
+  step();
+  step();
+  Step what;
+  what.action = {1, 1, 1};
+  what.source = ActionSource::intervention;
+  what.take_over = TakeOver{"console"};
+  desk_->happened("robot", 2, what);
+  EXPECT_EQ(desk_->state_for(a_)["pools"]["undesirable"], 0);
+}
+
 TEST_F(Desk, AnIdleActionKeepsTheGripperToo) {
   open({.idle = {0.25f, 0, -1}});
   step();
@@ -266,9 +323,11 @@ TEST_F(Desk, AResetEndsTheEpisodeWithoutAMarkAndPausesWhoeverAskedForIt) {
   step();
   hear(a_, {{"type", "reset"}});
   ASSERT_EQ(ends_.size(), 1u);
-  EXPECT_EQ(ends_[0].success, std::nullopt);
+  EXPECT_EQ(ends_[0].success, false);
   EXPECT_EQ(ends_[0].outcome, "reset");
-  desk_->ended("robot", std::nullopt, "reset", {});
+  hear(a_, {{"type", "reset"}});  // a second press is not of the next episode
+  EXPECT_EQ(ends_.size(), 1u);
+  desk_->ended("robot", false, "reset", {});
   EXPECT_EQ(step(), (Action{0, 0, 1}));  // the scene is being set up
 }
 

@@ -2,6 +2,7 @@
 #include "serving/refinement.h"
 
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include "apo/base/files.h"
 #include "apo/data/recorder.h"
@@ -74,8 +75,11 @@ TEST(RefineNow, SaysWhyItFailed) {
   const auto nothing = [](const fs::path&) {};
   EXPECT_EQ(run_to_its_end(shell(dir, "echo working; echo 'lift.hdf5: no corrections' >&2; exit 3"),
                            nothing)["text"],
-            "apo-train ended with 3: lift.hdf5: no corrections");
-  EXPECT_EQ(run_to_its_end(shell(dir, "kill -9 $$"), nothing)["text"], "apo-train ended with 137: ");
+            concat("apo-train ended with 3: lift.hdf5: no corrections (",
+                   (dir / "refined/1/log.txt").string(), ")"));
+  EXPECT_THAT(read_file(dir / "refined/1/log.txt"), ::testing::StartsWith("'/bin/sh' '-c' "));
+  EXPECT_THAT(run_to_its_end(shell(dir, "kill -9 $$"), nothing)["text"].get<std::string>(),
+              HasSubstr("apo-train ended with 137: "));
   EXPECT_EQ(run_to_its_end(shell(dir, ""),
                            [](const fs::path&) { throw DataError("nothing is recorded yet"); })["text"],
             "nothing is recorded yet");
@@ -117,6 +121,38 @@ TEST(RefineNow, CurvesOfLongRunsAreThinned) {
   EXPECT_EQ(points.front(), Json({1, 1.0}));
   for (size_t i = 1; i < points.size(); ++i) EXPECT_GT(points[i][0], points[i - 1][0]);
   EXPECT_EQ(curves.step(), 5000);
+}
+
+// A port that stays open with the training would keep a server from coming back; Ctrl-C is the server's.
+TEST(RefineNow, KeepsNothingOfTheServerOpenAndIsNoPartOfItsGroup) {
+  const TempDir dir;
+  net::io_context io;
+  tcp::acceptor acceptor(io, {net::ip::make_address("127.0.0.1"), 0});
+  const RefinePlan plan =
+      shell(dir, "mkdir -p $run; ls -l /proc/$$/fd > $run/open; cut -d' ' -f5 /proc/$$/stat > $run/group");
+  EXPECT_EQ(run_to_its_end(plan, [](const fs::path&) {})["state"], "done");
+  const fs::path run = dir / "refined/1/training";
+  EXPECT_THAT(read_file(run / "open"), ::testing::Not(HasSubstr("socket")));
+  EXPECT_NE(std::stoll(read_file(run / "group")), ::getpgrp());
+}
+
+TEST(RefineNow, AServerThatStopsWhileTheRecordingIsCopiedTrainsNothing) {
+  const TempDir dir;
+  Heard heard;
+  std::atomic<bool> copying = false;
+  {
+    Refinement refinement(
+        shell(dir, "touch $run-begun"),
+        [&](const fs::path&) {
+          copying = true;
+          std::this_thread::sleep_for(300ms);
+        },
+        std::ref(heard));
+    refinement.start();
+    EXPECT_TRUE(eventually([&] { return copying.load(); }));
+  }
+  EXPECT_EQ(heard.last()["text"], "the server stopped");
+  EXPECT_FALSE(fs::exists(dir / "refined/1/training-begun"));
 }
 
 // What is recorded goes on while a copy is made of it.

@@ -54,10 +54,11 @@ class InterventionSource {
   /// A new episode begins.
   virtual void reset(uint64_t seed) {}
   virtual std::optional<Intervention> decide(const Moment& moment) = 0;
-  /// Asked after every step: whether the human wants the episode to be over, with outcome "reset".
+  /// Asked after every decision: whether the human wants the episode to be over now, without a further step and
+  /// with outcome "reset".
   virtual bool wants_reset() { return false; }
-  /// The episode is over, and in the recording where it is kept.
-  virtual void ended(const EpisodeResult& result) {}
+  /// The episode is over; `recorded_as`: its name in the recording, "demo_3"; empty: it is not kept.
+  virtual void ended(const EpisodeResult& result, const std::string& recorded_as) {}
 };
 
 /// When the scripted human gives control back.

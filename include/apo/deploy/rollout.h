@@ -59,7 +59,7 @@ class Rollout {
   void begin(const environments::Situation& situation) { situation_ = situation; }
   /// The task is decided, time is up, or it was stopped.
   bool over() const;
-  /// After the step that is being made it is over, with this outcome unless the task is decided by then.
+  /// It is over, with this outcome.
   void stop(const std::string& outcome) { stopped_ = outcome; }
 
   /// Nothing is left of what the policy decided, or a human acted since: it has to be asked before `act`.

@@ -85,10 +85,6 @@ struct RefinePlan {
   std::filesystem::path directory;
   int64_t updates = 0;  ///< of one training; 0: not known beforehand
 };
-/// `command` is for the server's own config; RefineNowOptions say otherwise. `checkpoint` is what is refined.
-RefinePlan refine_plan(const RefineNowOptions& options, std::vector<std::string> command,
-                       const std::string& checkpoint, const std::filesystem::path& recording);
-
 /// Config section `serve`.
 struct ServeOptions {
   std::string address = "127.0.0.1";  ///< to listen on; any but the own machine's needs a token

@@ -157,7 +157,11 @@ Score OpenVlaPolicy::score(const PolicyInput& input, const ActionTokens& tokens,
 
 at::Tensor OpenVlaPolicy::decode(const PolicyInput& input, const DecodeOptions& options) {
   const at::NoGradGuard no_grad;
-  const auto choose = token_chooser(options);
+  // on the CPU, there is nothing to win; drawn tokens come from the host
+  const bool replays = !device().is_cpu() && options.temperature == 0 && !training() &&
+                       !at::autocast::is_autocast_enabled(device().type());
+  auto choose = token_chooser(options);
+  if (replays) choose.token_probs = nullptr;  // what is recorded says no more than tokens
   const tokenizers::TokenRange bins = codec().bins().value();
   const auto range = own_.action_tokens_only ? std::pair{bins.first, bins.last}
                                              : std::pair{int64_t{0}, vocabulary_size() - 1};
@@ -170,11 +174,7 @@ at::Tensor OpenVlaPolicy::decode(const PolicyInput& input, const DecodeOptions& 
                                 input.prompt_mask};
   APO_CHECK(DataError, inputs[0].defined() && inputs[1].defined(),
             "policy input: expected a prompt and images or features");
-  // on the CPU, there is nothing to win; drawn tokens come from the host, and probabilities go there
-  if (device().is_cpu() || options.temperature != 0 || options.token_probs != nullptr || training() ||
-      at::autocast::is_autocast_enabled(device().type()))
-    return decode(inputs);
-  return decisions_.run(inputs, replay_state(input), decode);
+  return replays ? decisions_.run(inputs, replay_state(input), decode) : decode(inputs);
 }
 
 // A recorded decision reads these very tensors, and the adapters as they were cast for it.

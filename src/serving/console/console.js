@@ -184,9 +184,9 @@ function may(what) {
   switch (what) {
     case 'take_over': return !is_mine() && is_running();
     case 'hand_back': return is_mine();
-    case 'pause': return is_running();  // anybody may stop the arm
-    case 'success': case 'failure': return can.mark !== false && state.holder !== 'other' && (is_running() || state.success === null);
-    case 'reset': return can.reset && state.holder !== 'other';
+    case 'pause': return true;  // anybody may stop the arm, at any time
+    case 'success': case 'failure': return can.mark !== false && state.holder !== 'other' && is_running();
+    case 'reset': return can.reset && state.holder !== 'other' && is_running();
     case 'refine': return can.refine && refine.state !== 'running';
     case 'gripper': return steering.active && steering.gripper !== null;
     default: return true;
@@ -426,7 +426,7 @@ function who_acts() {
   if (!state) return ['off', 'Not connected', 'What you see is not live. Trying to reach the server.'];
   if (!is_running()) {
     const how = state.success === true ? 'success' : state.success === false ? 'failure' : state.outcome || 'not marked';
-    return ['over', state.episode ? `Episode over: ${how}` : 'No episode runs', can.reset ? 'Reset begins the next one.' : 'The next one begins by itself.'];
+    return ['over', state.episode ? `Episode over: ${how}` : 'No episode runs', state.mode === 'paused' ? 'Paused: the next one waits.' : 'The next one begins when the robot asks.'];
   }
   if (state.mode === 'paused') return ['paused', 'Paused', is_mine() ? 'You hold the arm.' : state.holder === 'other' ? 'Someone else holds the arm.' : 'The arm holds still.'];
   if (is_mine()) return ['me', 'You act', attentive ? '' : 'This window is not in front: the arm holds still.'];
@@ -469,7 +469,7 @@ function render() {
     const off = String(!may(button.dataset.does));
     if (button.getAttribute('aria-disabled') !== off) button.setAttribute('aria-disabled', off);
   }
-  set_text(document.querySelector('[data-does=pause] .word'), state?.mode === 'paused' && is_running() ? 'Resume' : 'Pause');
+  set_text(document.querySelector('[data-does=pause] .word'), state?.mode === 'paused' ? 'Resume' : 'Pause');
   if (steering.gripper !== null) {
     const now = steering.gripper_command ?? state?.gripper ?? null;
     const how = now === null ? '' : Math.abs(now - gripper_open) <= Math.abs(now - gripper_closed) ? 'open' : 'closed';
