@@ -4,6 +4,7 @@
 #include "apo/data/trajectory.h"
 #include "base/json.h"
 #include "serving/world.h"
+#include "wire/json_numpy.h"
 
 namespace apo::serving {
 namespace {
@@ -70,12 +71,13 @@ TEST(ConsoleOnAServer, AMarkEndsTheEpisodeAndTheRobotLearnsOfIt) {
     EXPECT_EQ(ended_of(robot.ask(request_map(51, 0.25f))), "");
     page.hear("state", [](const Json& state) { return state["step"] == 1; });
     page.say({{"type", "success"}});
+    const Json told =
+        page.hear("episodes", [](const Json& message) { return message["episodes"].size() == 1; });
+    EXPECT_EQ(told["episodes"][0]["name"], "demo_0");
+    EXPECT_EQ(told["episodes"][0]["success"], true);
     page.hear("state", [](const Json& state) { return state["episode_state"] == "finished"; });
     EXPECT_EQ(ended_of(robot.ask(request_map(51, 0.25f))), "success");
     EXPECT_EQ(ended_of(robot.ask(request_map(51, 0.25f))), "");
-    EXPECT_EQ(page.hear("episodes",
-                        [](const Json& told) { return !told["episodes"].empty(); })["episodes"][0]["name"],
-              "demo_0");
   }
   const auto file = data::TrajectoryFile::open(dir / "served.hdf5");
   ASSERT_EQ(file->num_episodes(), 2);
