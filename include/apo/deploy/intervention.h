@@ -52,6 +52,8 @@ class InterventionSource {
   /// A new episode begins.
   virtual void reset(uint64_t seed) {}
   virtual std::optional<Intervention> decide(const Moment& moment) = 0;
+  /// Whether equal episodes are corrected equally, as no person does it.
+  virtual bool repeatable() const { return false; }
 };
 
 /// When the scripted human gives control back.
