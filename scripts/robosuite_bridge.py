@@ -65,17 +65,17 @@ def grasp(world, thing, above=0.09, yaw=0.0):
     return toward(world, thing, OPEN, yaw)
 
 
-def carry(world, thing, goal, clearance, release, near=0.012, yaw=0.0):
+def carry(world, thing, goal, clearance, release, near=0.012):
     """The held thing up to `clearance` above the goal, over it, down, and let go at `release` above it."""
     hand = world.hand()
     to_goal = goal - thing
     away = np.linalg.norm(to_goal[:2])
-    if away > near or abs(yaw) > 0.06:
+    if away > near:
         if thing[2] < goal[2] + clearance - 0.02 and away > 0.03:
             return toward(world, hand + [0, 0, goal[2] + clearance - thing[2]], CLOSE)
-        return toward(world, hand + [to_goal[0], to_goal[1], goal[2] + clearance - thing[2]], CLOSE, yaw)
+        return toward(world, hand + [to_goal[0], to_goal[1], goal[2] + clearance - thing[2]], CLOSE)
     if thing[2] > goal[2] + release:
-        return toward(world, hand + [to_goal[0], to_goal[1], goal[2] + release - 0.004 - thing[2]], CLOSE, yaw, 0.6)
+        return toward(world, hand + [to_goal[0], to_goal[1], goal[2] + release - 0.004 - thing[2]], CLOSE, 0.0, 0.6)
     return toward(world, hand, OPEN)
 
 
@@ -117,20 +117,38 @@ def wrapped(angle, period):
     return (angle + period / 2) % period - period / 2
 
 
+def leveled(action, up):
+    """The action, also turning what points `up` upright; both in the robot's frame, whose z is up."""
+    action[3:5] = np.clip(np.cross(up, [0, 0, 1])[:2] / RADIANS, -0.5, 0.5)
+    return action
+
+
 def nut_expert(world):
     env = world.env
     nut = env.nuts[env.nut_id]
-    name = nut.root_body
-    center, peg = world.body(name), np.array(env.sim.data.body_xpos[env.peg1_body_id])
-    handle = world.site(nut.important_sites["handle"])
-    hand_yaw, nut_yaw = world.hand_yaw(), np.arctan2(*(handle - center)[[1, 0]])
-    if world.holds(nut):
-        goal = np.array([peg[0], peg[1], peg[2]])
-        return carry(world, center, goal, 0.14, 0.03, near=0.006, yaw=wrapped(-nut_yaw, np.pi / 2))
-    if env.on_peg(center, env.nut_id):
-        return away_from(world)
-    # the fingers close across the handle, which points from the nut's center outwards
-    return grasp(world, handle, above=0.08, yaw=wrapped(nut_yaw - hand_yaw, np.pi))
+    center, up = world.body(nut.root_body), world.up_of_body(nut.root_body)
+    peg = np.array(env.sim.data.body_xpos[env.peg1_body_id])
+    handle, hand = world.site(nut.important_sites["handle"]), world.hand()
+    yaw = np.arctan2(*(handle - center)[[1, 0]])
+    if not world.holds(nut):
+        if env.on_peg(center, env.nut_id):
+            return away_from(world)
+        # the fingers close across the handle, which points from the nut's center outwards, and reach below it
+        return leveled(grasp(world, handle - [0, 0, 0.004], 0.08, wrapped(yaw - world.hand_yaw(), np.pi)), world.up_of_hand())
+    # the handle to the left or right of the peg: beyond it, the arm does not reach far enough
+    away, turn = (peg - center)[:2], wrapped(np.pi / 2 - yaw, np.pi)
+    inside = center[2] < peg[2] + 0.09 and np.linalg.norm(away) < 0.01
+    aligned = np.linalg.norm(away) < 0.0025 and abs(turn) < 0.04 and up[2] > 0.998
+    over = peg[2] + 0.14
+    if inside and center[2] < peg[2] + 0.025:
+        return toward(world, hand, OPEN)
+    if inside or aligned or (np.linalg.norm(away) < 0.006 and center[2] < over - 0.02):
+        down = -0.03 if inside else -0.012
+        return leveled(toward(world, hand + [*(2 * away), down], CLOSE, turn), up)
+    if center[2] < over - 0.04 and np.linalg.norm(away) > 0.03:
+        return toward(world, hand + [0, 0, over - center[2]], CLOSE)
+    gain = 3 if np.linalg.norm(away) < 0.02 else 1
+    return leveled(toward(world, hand + [*(gain * away), over - center[2]], CLOSE, turn), up)
 
 
 EXPERTS = {"Lift": lift_expert, "Stack": stack_expert, "PickPlaceCan": can_expert, "NutAssemblySquare": nut_expert}
@@ -148,7 +166,13 @@ class World:
     def hand_yaw(self):
         """Of the axis along which the hand does not close, rad."""
         turned = self.env.sim.data.site_xmat[self.env.robots[0].eef_site_id["right"]].reshape(3, 3)
-        return np.arctan2(turned[1, 0], turned[0, 0])
+        return np.arctan2(turned[1, 1], turned[0, 1])
+
+    def up_of_hand(self):
+        return -self.env.sim.data.site_xmat[self.env.robots[0].eef_site_id["right"]].reshape(3, 3)[:, 2]
+
+    def up_of_body(self, name):
+        return np.array(self.env.sim.data.body_xmat[self.env.sim.model.body_name2id(name)]).reshape(3, 3)[:, 2]
 
     def body(self, name):
         return np.array(self.env.sim.data.body_xpos[self.env.sim.model.body_name2id(name)])
