@@ -131,13 +131,13 @@ TEST(RemoteEnvironment, OneMoreThanThereAreIsRefused) {
 TEST(RemoteEnvironment, AnInterruptedRunGivesTheSameFile) {
   const TempDir dir;
   WalkServer server;
-  server.die_every = 17;
+  server.die_every = 29;  // more than the longest episode has
   CollectionSummary summary;
-  const auto lost = collected(server.options(), dir / "lost.hdf5", 8, &summary);
+  const auto lost = collected(server.options(), dir / "lost.hdf5", 12, &summary);
   EXPECT_GE(summary.interrupted, 3) << "or the test tests nothing";
-  EXPECT_EQ(summary.episodes, 8);
+  EXPECT_EQ(summary.episodes, 12);
   EXPECT_EQ(server.connections, summary.interrupted + 1);
-  expect_equal(lost, collected(testing::walk_options(), dir / "here.hdf5", 8));
+  expect_equal(lost, collected(testing::walk_options(), dir / "here.hdf5", 12));
 }
 
 TEST(RemoteEnvironment, AnInterruptedEvaluationGivesTheSameTrials) {
@@ -154,9 +154,9 @@ TEST(RemoteEnvironment, WhatCannotBeRepeatedIsKeptUpToTheLastStep) {
   const TempDir dir;
   WalkServer server;
   server.repeats = false;
-  server.die_every = 17;
+  server.die_every = 29;  // more than the longest episode has
   CollectionSummary summary;
-  const auto records = collected(server.options(), dir / "robot.hdf5", 6, &summary);
+  const auto records = collected(server.options(), dir / "robot.hdf5", 12, &summary);
   EXPECT_GE(summary.interrupted, 2);
   EXPECT_EQ(std::ssize(records), summary.recorded);
   int64_t interrupted = 0;
@@ -166,15 +166,15 @@ TEST(RemoteEnvironment, WhatCannotBeRepeatedIsKeptUpToTheLastStep) {
     EXPECT_FALSE(record.success.has_value()) << "nobody knows";
   }
   EXPECT_GE(interrupted, 1) << "a connection that is cut in the first step of an episode leaves nothing";
-  EXPECT_EQ(std::ssize(records) - interrupted, 6) << "each seed is played to its end";
+  EXPECT_EQ(std::ssize(records) - interrupted, 12) << "each seed is played to its end";
   // the summary is made again from the file alone
   std::filesystem::remove(dir / "robot.hdf5.json");
   FunctionPolicy policy(testing::hesitant);
   const auto human = scripted_human();
   const auto again =
       collect(*environments::make_environment(server.options()), policy, *human,
-              {.take_overs = 0, .episodes = 6, .existing = ExistingFile::append}, dir / "robot.hdf5");
-  EXPECT_EQ(again.episodes, 6);
+              {.take_overs = 0, .episodes = 12, .existing = ExistingFile::append}, dir / "robot.hdf5");
+  EXPECT_EQ(again.episodes, 12);
   EXPECT_EQ(again.interrupted, interrupted);
   EXPECT_EQ(again.steps, summary.steps);
 }

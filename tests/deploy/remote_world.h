@@ -45,7 +45,7 @@ enum class Spoil {
 struct WalkSession {
   Walk walk;
   int64_t step = -1;
-  bool over = false;
+  bool over = false, wants_facts = false;
 };
 
 /// The server runs in a thread until it is destroyed, one client after the other.
@@ -126,6 +126,7 @@ class WalkServer {
       wire::http::write(socket, refused);
       return;
     }
+    socket.set_option(wire::tcp::no_delay(true));
     websocket::stream<wire::tcp::socket&> stream(socket);
     stream.accept(upgrade);
     stream.binary(true);
@@ -214,11 +215,12 @@ class WalkServer {
       session.walk.reset(request["seed"].unsigned_integer());
       session.step = 0;
       session.over = false;
-      return observation(session, request, nullptr, 1);
+      session.wants_facts = request["want"].present();
+      return observation(session, nullptr, 1);
     }
     if (strict && type != "step" && type != "observe") return error("UNKNOWN_TYPE");
     if (strict && session.step < 0) return error("NOT_RESET");
-    if (type != "step") return observation(session, request, nullptr, 1);
+    if (type != "step") return observation(session, nullptr, 1);
     if (strict && session.over) return error("EPISODE_OVER");
     const Action asked = request["action"].floats();
     if (strict && (asked.size() != 2 || !std::isfinite(asked[0]) || !std::isfinite(asked[1])))
@@ -229,11 +231,10 @@ class WalkServer {
     session.walk.step(executed);
     ++session.step;
     ++steps;
-    return observation(session, request, &executed, source);
+    return observation(session, &executed, source);
   }
 
-  wire::Map observation(WalkSession& session, const wire::Field& request, const Action* executed,
-                        int64_t source) {
+  wire::Map observation(WalkSession& session, const Action* executed, int64_t source) {
     const bool spoiled = executed != nullptr;
     const Observation seen = session.walk.observe();
     const environments::Situation now = session.walk.situation();
@@ -260,7 +261,7 @@ class WalkServer {
                        {"flawless", !now.troubled},
                        {"expert_action", wire::array(std::vector<float>{1.0f, 0.25f})}};
     if (now.concern) reply.push_back({"concern", *now.concern});
-    if (request["want"].present()) reply.push_back({"facts", wire::Map{{"start", now.facts.at("start")}}});
+    if (session.wants_facts) reply.push_back({"facts", wire::Map{{"start", now.facts.at("start")}}});
     if (executed != nullptr) {
       reply.push_back({"executed_action", wire::array(*executed)});
       reply.push_back({"action_source", source});
