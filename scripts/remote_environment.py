@@ -120,7 +120,7 @@ class Session:
         except Exception as error:  # the environment's own
             traceback.print_exc()
             self.steps = None
-            reply = {"type": "error", "code": "ENVIRONMENT", "message": f"{type(error).__name__}: {error}"}
+            reply = {"type": "error", "code": "ENVIRONMENT", "message": " ".join(f"{type(error).__name__}: {error}".split())}
         return {"id": request.get("id"), "env": request.get("env", 0), **reply}
 
     def dispatch(self, request):

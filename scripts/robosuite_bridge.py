@@ -288,7 +288,10 @@ def with_distractors(xml, count):
     colors = ("0.9 0.8 0.1 1", "0.5 0.1 0.6 1", "0.1 0.6 0.6 1", "0.9 0.5 0.6 1")
     boxes = "".join(
         f'<body name="distractor{i}" pos="{2 + i} 2 -2"><freejoint name="distractor{i}"/>'
-        f'<geom type="box" size="0.018 0.018 0.018" rgba="{colors[i % len(colors)]}" density="300" group="1"/></body>'
+        f'<inertial pos="0 0 0" mass="0.015" diaginertia="3e-6 3e-6 3e-6"/>'
+        f'<geom type="box" size="0.018 0.018 0.018" group="0"/>'
+        f'<geom type="box" size="0.018 0.018 0.018" rgba="{colors[i % len(colors)]}" group="1" contype="0" conaffinity="0"/>'
+        "</body>"
         for i in range(count)
     )
     return xml.replace("</worldbody>", boxes + "</worldbody>")

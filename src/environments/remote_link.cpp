@@ -21,6 +21,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr size_t kLargestFrame = size_t{64} << 20;
 constexpr auto kSlice = std::chrono::milliseconds(50);  // of waiting, between looks for a signal
+constexpr auto kGrace = std::chrono::milliseconds(400);  // after a signal, shorter than interrupt.cpp's
 constexpr double kGoodBye_s = 2;
 constexpr size_t kLongestText = 500;  // of a server's sentence in a message
 
@@ -61,11 +62,14 @@ void RemoteLink::cut_off() {
 template <class Ready>
 bool RemoteLink::wait(std::unique_lock<std::mutex>& lock, double seconds, Ready&& ready) {
   const auto until = Clock::now() + std::chrono::duration<double>(seconds);
+  std::optional<Clock::time_point> signal;
   while (!ready()) {
     if (failure_) return false;
-    APO_CHECK(Interrupted, !interrupted(), "interrupted while waiting for ", name_);
     const auto now = Clock::now();
     if (now >= until) return false;
+    // who waits for a step stops by himself after it, with what he has
+    if (!signal && interrupted()) signal = now;
+    APO_CHECK(Interrupted, !signal || now - *signal < kGrace, "interrupted while waiting for ", name_);
     changed_.wait_for(
         lock, std::min<Clock::duration>(kSlice, std::chrono::duration_cast<Clock::duration>(until - now)));
   }
