@@ -1,5 +1,5 @@
 // apo-data: what recorded data holds, who in it is desirable, whether it is fit for training; other layouts,
-// pictures, statistics; and checkpoints for the Python world.
+// pictures, statistics; checkpoints for the Python world, and servers of environments.
 #include <algorithm>
 #include <cmath>
 #include <iostream>
@@ -14,6 +14,7 @@
 #include "apo/base/log.h"
 #include "apo/base/output.h"
 #include "apo/data/statistics.h"
+#include "apo/environments/remote.h"
 #include "apo/models/export.h"
 #include "apo/models/registry.h"
 #include "apo/pictures/webp.h"
@@ -294,6 +295,30 @@ void run_report(const std::vector<std::string>& directories) {
   }
 }
 
+struct CheckRemoteArguments {
+  environments::RemoteOptions options;
+  int64_t steps = 40;
+};
+
+void add_check_remote(CLI::App& app, CheckRemoteArguments& arguments) {
+  CLI::App* command = app.add_subcommand(
+      "check-remote",
+      "plays two seeds twice on a server of environment.type remote and says what it gets wrong; exit code 3 "
+      "if anything");
+  command->add_option("URL", arguments.options.url, "ws://HOST[:PORT][/PATH]")->required()->type_name("");
+  command->add_option("--token", arguments.options.token, "of the server; \"$NAME\": an environment variable")
+      ->type_name("TEXT");
+  command->add_option("--steps", arguments.steps, "of each episode at most")->capture_default_str();
+}
+
+void run_check_remote(const CheckRemoteArguments& arguments) {
+  const environments::RemoteCheck check = environments::check_remote(arguments.options, arguments.steps);
+  std::cout << check.text() << std::flush;
+  const int64_t errors = check.num_errors();
+  APO_CHECK(DataError, errors == 0, arguments.options.url, ": the server gets ", errors,
+            errors == 1 ? " thing" : " things", " wrong");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -323,14 +348,18 @@ int main(int argc, char** argv) {
   add_export(app, export_arguments);
   std::vector<std::string> report_directories;
   add_report(app, report_directories);
+  CheckRemoteArguments check_remote_arguments;
+  add_check_remote(app, check_remote_arguments);
   apps::add_examples(
       app, {{"apo-data inspect demos.hdf5", "what a file holds"},
             {"apo-data validate --config my.yaml", "is it fit for the training of this config?"},
             {"apo-data contact-sheet --config my.yaml --output sheet.webp", "who acted, what is learned"},
+            {"apo-data check-remote ws://127.0.0.1:8765", "does a robot's server keep to the protocol?"},
             {"apo-data COMMAND --help", "the options of one command"}});
   return apps::run_app(app, argc, argv, [&] {
     if (app.got_subcommand("export")) return run_export(export_arguments);
     if (app.got_subcommand("report")) return run_report(report_directories);
+    if (app.got_subcommand("check-remote")) return run_check_remote(check_remote_arguments);
     if (inspect->parsed()) return run_inspect(arguments);
     if (label->parsed()) return run_label(arguments);
     if (validate->parsed()) return run_validate(arguments);

@@ -14,6 +14,7 @@
 #include "base/stopwatch.h"
 #include "deploy/episode.h"
 #include "deploy/existing_recording.h"
+#include "deploy/losses.h"
 
 namespace apo::deploy {
 namespace {
@@ -52,6 +53,11 @@ class CorrectionPictures {
   std::vector<at::Tensor> frames_;
 };
 
+void count_recorded(const std::map<std::string, int64_t>& steps, CollectionSummary& summary) {
+  ++summary.recorded;
+  for (const auto& [source, count] : steps) summary.steps[source] += count;
+}
+
 void count_episode(const EpisodeResult& episode, bool recorded, const std::map<std::string, int64_t>& steps,
                    CollectionSummary& summary) {
   const bool corrected = !episode.take_over_reasons.empty();
@@ -63,9 +69,7 @@ void count_episode(const EpisodeResult& episode, bool recorded, const std::map<s
   summary.num_clamped_tokens += episode.num_clamped_tokens;
   ++(episode.success ? (corrected ? summary.corrected : summary.alone) : summary.lost);
   ++summary.outcomes[episode.outcome];
-  if (!recorded) return;
-  ++summary.recorded;
-  for (const auto& [source, count] : steps) summary.steps[source] += count;
+  if (recorded) count_recorded(steps, summary);
 }
 
 bool finished(const CollectionSummary& summary, const CollectOptions& options) {
@@ -115,6 +119,8 @@ CollectionSummary collect(environments::Environment& environment, models::Policy
   policy.set_training(false);
   CorrectionPictures pictures(environment, options, output);
   Progress progress("collect", options.take_overs > 0 ? options.take_overs : options.episodes);
+  const bool repeatable = environment.spec().repeatable && human.repeatable();
+  int64_t losses = 0;  // of the running episode
   while (!finished(summary, options)) {
     const int64_t index = summary.episodes;
     std::map<std::string, int64_t> steps;
@@ -135,6 +141,18 @@ CollectionSummary collect(environments::Environment& environment, models::Policy
                        .record_policy_action = options.record_policy_action,
                        .where = concat("episode ", index)});
       episode = play_episode(environment, rollout, policy, &human, options.temperature, hooks);
+      losses = 0;
+    } catch (const environments::EpisodeLost& error) {
+      ++summary.interrupted;
+      if (begun && repeatable) {
+        writer.discard_episode();
+      } else if (begun) {
+        writer.end_episode(std::nullopt, std::string(kInterruptedEpisode));
+        count_recorded(steps, summary);
+      }
+      write_file_atomic(summary_path(output), summary.json());
+      note_loss(error, concat("episode ", index), ++losses);
+      continue;
     } catch (...) {
       if (begun) writer.discard_episode();
       throw;
@@ -142,7 +160,7 @@ CollectionSummary collect(environments::Environment& environment, models::Policy
     const std::string name = concat("demo_", writer.next_number());
     const bool record = begun && !episode.interrupted && (episode.success || !options.drop_failed);
     if (record)
-      writer.end_episode(episode.success, episode.outcome);
+      writer.end_episode(episode.judged ? std::optional(episode.success) : std::nullopt, episode.outcome);
     else if (begun)
       writer.discard_episode();
     if (episode.interrupted) stop_for_interrupt(summary, output);

@@ -17,6 +17,7 @@
 #include "base/stopwatch.h"
 #include "deploy/episode.h"
 #include "deploy/existing_recording.h"
+#include "deploy/losses.h"
 
 namespace apo::deploy {
 namespace {
@@ -87,8 +88,17 @@ CollectionSummary collect_demonstrations(environments::Environment& environment,
   const Stopwatch stopwatch;
   const double seconds_before = summary.seconds;
   Progress progress("demonstrations", options.episodes);
+  int64_t losses = 0;  // of the running attempt
   while (summary.recorded < options.episodes) {
-    const Attempt attempt = demonstrate(environment, options, summary.episodes);
+    Attempt attempt;
+    try {
+      attempt = demonstrate(environment, options, summary.episodes);
+      losses = 0;
+    } catch (const environments::EpisodeLost& error) {
+      ++summary.interrupted;
+      note_loss(error, concat("attempt ", summary.episodes), ++losses);
+      continue;
+    }
     if (attempt.result.interrupted)
       throw Interrupted(
           concat("interrupted; ", output.string(), " holds ", summary.recorded, " demonstrations"));

@@ -19,6 +19,7 @@
 #include "base/stopwatch.h"
 #include "deploy/decide.h"
 #include "deploy/episode.h"
+#include "deploy/losses.h"
 #include "environments/pool.h"
 
 namespace apo::deploy {
@@ -30,6 +31,7 @@ struct Slot {
   std::optional<Rollout> rollout = {};
   Observation observation = {};  ///< prepared for the policy, where it is asked
   std::vector<at::Tensor> frames = {};
+  int64_t losses = 0;  ///< of this trial
 };
 
 Trial trial_of(int64_t trial, uint64_t seed, EpisodeResult played) {
@@ -108,13 +110,27 @@ class LockStep {
 
   void begin(const std::vector<int64_t>& begun) {
     pool_.run(begun, [&](int64_t i, environments::Environment& environment) {
-      const auto seed = static_cast<uint64_t>(options_.seed + slot(i).trial);
-      slot(i).rollout.emplace(environment.spec(), seed,
-                              RolloutOptions{.max_steps = options_.max_steps,
-                                             .where = concat("trial ", slot(i).trial, " (seed ", seed, ")")});
-      slot(i).rollout->begin(environment.reset(seed));
-      go_on(slot(i), environment);
+      play(slot(i), environment, [&] { start(slot(i), environment); });
     });
+  }
+
+  void start(Slot& slot, environments::Environment& environment) {
+    const auto seed = static_cast<uint64_t>(options_.seed + slot.trial);
+    slot.frames.clear();
+    slot.rollout.emplace(environment.spec(), seed,
+                         RolloutOptions{.max_steps = options_.max_steps,
+                                        .where = concat("trial ", slot.trial, " (seed ", seed, ")")});
+    slot.rollout->begin(environment.reset(seed));
+    go_on(slot, environment);
+  }
+
+  // A trial that is lost begins anew.
+  void play(Slot& slot, environments::Environment& environment, std::function<void()> part) {
+    for (;; part = [&] { start(slot, environment); }) try {
+        return part();
+      } catch (const environments::EpisodeLost& error) {
+        note_loss(error, concat("trial ", slot.trial), ++slot.losses);
+      }
   }
 
   void decide_for(const std::vector<int64_t>& asking) {
@@ -131,10 +147,12 @@ class LockStep {
   void advance(const std::vector<int64_t>& playing) {
     pool_.run(playing, [&](int64_t i, environments::Environment& environment) {
       Slot& s = slot(i);
-      if (drawn(s)) s.frames.push_back(environment.render(options_.animation_size));
-      Step step = s.rollout->act({});
-      s.rollout->happened(environment.step(s.rollout->executed(step.action)), step);
-      go_on(s, environment);
+      play(s, environment, [&] {
+        if (drawn(s)) s.frames.push_back(environment.render(options_.animation_size));
+        Step step = s.rollout->act({});
+        s.rollout->happened(environment.step(s.rollout->executed(step.action)), step);
+        go_on(s, environment);
+      });
     });
   }
 

@@ -39,8 +39,13 @@ void check_not_in_use(const fs::path& output) {
 fs::path summary_path(const fs::path& output) { return output.string() + ".json"; }
 
 void count_record(const data::EpisodeRecord& record, CollectionSummary& summary) {
-  ++summary.episodes;
   ++summary.recorded;
+  if (record.outcome == kInterruptedEpisode) {
+    ++summary.interrupted;
+    for (const ActionSource source : record.sources) ++summary.steps[std::string(to_string(source))];
+    return;
+  }
+  ++summary.episodes;
   bool corrected = false, was_human = false;
   std::vector<std::string>& reasons = summary.take_overs_by_episode.emplace_back();
   for (int64_t t = 0; t < record.num_steps(); ++t) {

@@ -23,6 +23,7 @@ InterventionKinds& known() {
 class NoHuman : public InterventionSource {
  public:
   std::optional<Intervention> decide(const Moment&) override { return std::nullopt; }
+  bool repeatable() const override { return true; }
 };
 
 }  // namespace

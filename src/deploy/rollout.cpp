@@ -58,6 +58,7 @@ Moment Rollout::moment(const Observation& seen, std::function<std::optional<Acti
 
 Step Rollout::act(Observation seen, std::optional<Intervention> intervention) {
   APO_ASSERT(!needs_decision());
+  before_ = last_;
   Action wanted = std::move(chunk_.front());
   chunk_.pop_front();
   Step step;
@@ -96,11 +97,14 @@ Step Rollout::demonstrate(Observation seen, Action expert) {
 }
 
 Action Rollout::executed(const Action& commanded) {
-  if (!delayed_) return noisy_ ? with_noise(commanded) : commanded;
-  coming_.push_back(commanded);
-  Action due = std::move(coming_.front());
-  coming_.pop_front();
-  return noisy_ ? with_noise(std::move(due)) : due;
+  asked_ = commanded;
+  if (delayed_) {
+    coming_.push_back(commanded);
+    asked_ = std::move(coming_.front());
+    coming_.pop_front();
+  }
+  if (noisy_) asked_ = with_noise(std::move(asked_));
+  return asked_;
 }
 
 Action Rollout::with_noise(Action action) {
@@ -115,9 +119,34 @@ Action Rollout::with_noise(Action action) {
 
 void Rollout::happened(const environments::Situation& situation, Step& step) {
   situation_ = situation;
+  if (const auto& executed = situation.executed) {
+    check_action(executed->action, spec_.action_size, "environment", where());
+    if (executed->by_human)
+      taken_over(*executed, step);
+    else if (step.action == asked_)
+      step.action = executed->action;
+  }
   ++steps_;
   step.done = over();
   step.reward = situation_.success ? 1.0f : 0.0f;
+}
+
+void Rollout::taken_over(const environments::Executed& executed, Step& step) {
+  Action wanted = std::exchange(step.action, executed.action);
+  if (step.source != ActionSource::policy) return;
+  chunk_.clear();
+  step.source = ActionSource::intervention;
+  if (options_.record_policy_action)
+    step.policy_action = std::move(wanted);
+  else
+    step.decision_offset.reset();
+  if (before_ == ActionSource::intervention) {
+    --hand_backs_;  // that `act` saw in it
+  } else {
+    take_over_reasons_.push_back(executed.reason);
+    step.take_over = TakeOver{executed.reason, 0};
+  }
+  last_ = ActionSource::intervention;
 }
 
 EpisodeResult Rollout::result() const {
@@ -127,7 +156,8 @@ EpisodeResult Rollout::result() const {
                        .steps = steps_,
                        .take_over_reasons = take_over_reasons_,
                        .hand_backs = hand_backs_,
-                       .facts = situation_.facts};
+                       .facts = situation_.facts,
+                       .judged = situation_.judged};
   if (result.outcome.empty()) result.outcome = result.success ? "success" : "failure";
   if (spec_.action_noise.probability > 0) result.facts["action_noise"] = noisy_ ? "yes" : "no";
   if (spec_.action_delay.probability > 0) result.facts["action_delay"] = delayed_ ? "yes" : "no";

@@ -29,6 +29,8 @@ class ScriptedHuman : public InterventionSource {
     imperfections_.reset(seed);
   }
 
+  bool repeatable() const override { return true; }
+
   std::optional<Intervention> decide(const Moment& moment) override {
     if (executed_.empty()) executed_ = moment.policy_action;
     const std::optional<std::string> concern = concern_in(moment);

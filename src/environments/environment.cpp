@@ -6,8 +6,10 @@
 #include "apo/base/error.h"
 #include "apo/base/text.h"
 #include "apo/config/options.h"
+#include "apo/environments/remote.h"
 #include "apo/simulation/tabletop.h"
 #include "config/kinds.h"
+#include "environments/remote_environment.h"
 #include "environments/tabletop_environment.h"
 
 namespace apo::environments {
@@ -20,7 +22,11 @@ EnvironmentKinds& known() {
       {{"tabletop",
         {.factory = [](const auto& options) { return make_tabletop_environment(options); },
          .own = config::AnyOptions(simulation::TabletopOptions()),
-         .doc = "of the built-in environment"}}});
+         .doc = "of the built-in environment"}},
+       {"remote",
+        {.factory = [](const auto& options) { return make_remote_environment(options); },
+         .own = config::AnyOptions(RemoteOptions()),
+         .doc = "of an environment that is a server: docs/remote.md"}}});
   return *instance;
 }
 
@@ -69,7 +75,8 @@ Environment::Environment(EnvironmentSpec spec) : spec_(std::move(spec)) {
 }
 
 void EnvironmentOptions::visit(config::Visitor& v) {
-  v("type", type, "registered environment; `tabletop` is the built-in one");
+  v("type", type,
+    "registered environment; `tabletop` is the built-in one, `remote` a server (docs/remote.md)");
   EnvironmentKinds::Map kinds = known().all();
   auto& kind = kinds[type];
   if (!own.is_like(kind.own)) own = kind.own;

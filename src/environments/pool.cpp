@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "apo/base/error.h"
+#include "apo/base/log.h"
 
 namespace apo::environments {
 
@@ -37,8 +38,8 @@ struct EnvironmentPool::State {
     }
   }
 
-  void live(size_t worker) {
-    uint64_t seen = 0;
+  // `seen`: the calls that were before it.
+  void live(size_t worker, uint64_t seen) {
     std::unique_lock lock(mutex);
     while (true) {
       wake.wait(lock, [&] { return stop || generation != seen; });
@@ -71,10 +72,17 @@ struct EnvironmentPool::State {
     each(all, work);
   }
 
+  void resize(size_t size) {
+    environments.resize(size);
+    chosen.resize(size);
+    errors.resize(size);
+  }
+
+  // From so many as there are to `threads`.
   void start(size_t threads) {
     std::lock_guard lock(mutex);
-    for (size_t worker = 0; worker < threads; ++worker)
-      workers.emplace_back([this, worker] { live(worker); });
+    for (size_t worker = workers.size(); worker < threads; ++worker)
+      workers.emplace_back([this, worker, seen = generation] { live(worker, seen); });
   }
 
   ~State() {
@@ -95,13 +103,23 @@ EnvironmentPool::EnvironmentPool(const EnvironmentOptions& options, int64_t size
     : state_(std::make_unique<State>()) {
   APO_CHECK(ConfigError, size >= 1 && threads >= 0,
             "environments: expected at least one and threads >= 0, found ", size, " and ", threads);
-  if (threads == 0) threads = std::max(1u, std::thread::hardware_concurrency());
-  const auto count = static_cast<size_t>(size);
-  state_->environments.resize(count);
-  state_->chosen.resize(count);
-  state_->errors.resize(count);
+  const auto make = [&](int64_t i) {
+    state_->environments[static_cast<size_t>(i)] = make_environment(options);
+  };
+  state_->resize(1);
+  state_->start(1);
+  state_->every(make);
+  const int64_t most = state_->environments[0]->spec().instances;
+  if (most > 0 && most < size)
+    log_info("environments: ", most, " instead of ", size, ", as many as ", options.type, " has");
+  if (most > 0) size = std::min(size, most);
+  if (threads == 0) threads = most > 0 ? size : std::max(1u, std::thread::hardware_concurrency());
+  // the first one belongs to the first thread, as its place in the turn says
+  state_->resize(static_cast<size_t>(size));
   state_->start(static_cast<size_t>(std::min(threads, size)));
-  state_->every([&](int64_t i) { state_->environments[static_cast<size_t>(i)] = make_environment(options); });
+  std::vector<int64_t> others(static_cast<size_t>(size) - 1);
+  std::iota(others.begin(), others.end(), 1);
+  state_->each(others, make);
 }
 
 EnvironmentPool::~EnvironmentPool() = default;

@@ -12,7 +12,9 @@ namespace apo::environments {
 
 class EnvironmentPool {
  public:
-  /// `threads` 0: all cores. What a factory throws is thrown here.
+  /// As many as `size`, or fewer where no more may live (EnvironmentSpec::instances). `threads` 0: all cores,
+  /// or one for each where their number is limited, since those wait for others more than they work. What a
+  /// factory throws is thrown here.
   EnvironmentPool(const EnvironmentOptions& options, int64_t size, int64_t threads);
   ~EnvironmentPool();
   EnvironmentPool(const EnvironmentPool&) = delete;

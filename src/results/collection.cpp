@@ -17,6 +17,7 @@ namespace {
 // absent from older files
 constexpr const char* kByEpisode = "take_overs_by_episode";
 constexpr const char* kClampedTokens = "num_clamped_tokens";
+constexpr const char* kInterrupted = "interrupted";
 
 // Each member with its name, once for both directions.
 template <class Summary, class Field>
@@ -47,6 +48,7 @@ std::string CollectionSummary::json() const {
   for_each_field(*this, [&](const char* name, const auto& value) { object[name] = value; });
   object[kClampedTokens] = num_clamped_tokens;
   object[kByEpisode] = take_overs_by_episode;
+  if (interrupted > 0) object[kInterrupted] = interrupted;
   return object.dump(2) + "\n";
 }
 
@@ -69,6 +71,7 @@ CollectionSummary read_collection(const JsonField& object) {
     }
   });
   summary.num_clamped_tokens = object[kClampedTokens].get_or(summary.num_clamped_tokens);
+  summary.interrupted = object[kInterrupted].get_or(summary.interrupted);
   summary.take_overs_by_episode = object[kByEpisode].get_or(summary.take_overs_by_episode);
   return summary;
 }
@@ -81,6 +84,7 @@ std::string CollectionSummary::text() const {
   out << "\nsuccesses   " << alone << " alone, " << corrected << " corrected; " << lost << " lost\n";
   out << "outcomes    " << list(outcomes) << "\n";
   out << "steps       " << list(steps) << "\n";
+  if (interrupted > 0) out << "interrupted " << interrupted << " episodes, played again from their seeds\n";
   if (num_clamped_tokens > 0)
     out << "clamped     " << num_clamped_tokens
         << " decoded tokens were no action tokens; the nearest was taken\n";

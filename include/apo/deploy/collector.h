@@ -48,8 +48,13 @@ using results::CollectionSummary;
 /// the policy's action; the reward is 1 in the step that achieves the task; the outcome is the environment's
 /// or "timeout". With ExistingFile::append, the file's episodes count and the next seed follows the last one.
 ///
+/// An episode that is lost (environments::EpisodeLost) is played again from its seed. Where that repeats it
+/// (EnvironmentSpec::repeatable, InterventionSource::repeatable), nothing of the lost one is kept, since each
+/// of its steps would be recorded twice; elsewhere it is recorded up to its last step, with outcome
+/// "interrupted" and without a success.
+///
 /// Errors  ConfigError: output exists and may not be touched. RunError: its directory cannot be made; naming
-///         episode and step, a policy's or human's action of a wrong size or not finite. Interrupted: SIGINT
+///         episode and step, an episode that is lost again and again, a policy's or human's action of a wrong size or not finite. Interrupted: SIGINT
 ///         or SIGTERM; finished episodes are saved, the running one is discarded.
 CollectionSummary collect(environments::Environment& environment, models::Policy& policy,
                           InterventionSource& human, const CollectOptions& options,

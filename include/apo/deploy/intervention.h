@@ -59,6 +59,8 @@ class InterventionSource {
   virtual bool wants_reset() { return false; }
   /// The episode is over; `recorded_as`: its name in the recording, "demo_3"; empty: it is not kept.
   virtual void ended(const EpisodeResult& result, const std::string& recorded_as) {}
+  /// Whether equal episodes are corrected equally, as no person does it.
+  virtual bool repeatable() const { return false; }
 };
 
 /// When the scripted human gives control back.

@@ -41,6 +41,7 @@ struct EpisodeResult {
   int64_t hand_backs = 0;
   int64_t num_clamped_tokens = 0;  ///< decoded tokens that were no action tokens, where they are counted
   environments::Facts facts;
+  bool judged = true;        ///< false: nobody can tell whether it succeeded
   bool interrupted = false;  ///< a signal arrived: the episode is not finished
 };
 
@@ -78,12 +79,16 @@ class Rollout {
   /// What is executed in this step where `commanded` is wanted: noise and delay of the spec. Once a step.
   Action executed(const Action& commanded);
   /// What came of it; completes `step`: reward 1 where the task is achieved, done where the episode is over.
+  /// Where a human at the robot acted, the step becomes his, and what is left of the policy's chunk goes; an
+  /// expert's step stays one. What a limit of the robot made of an action is recorded in its place, unless
+  /// noise or delay changed it before.
   void happened(const environments::Situation& situation, Step& step);
 
   EpisodeResult result() const;
 
  private:
   Action with_noise(Action action);
+  void taken_over(const environments::Executed& executed, Step& step);
 
   environments::EnvironmentSpec spec_;
   uint64_t seed_;
@@ -92,7 +97,8 @@ class Rollout {
   std::optional<std::string> stopped_;
   int64_t steps_ = 0, hand_backs_ = 0;
   std::vector<std::string> take_over_reasons_;
-  ActionSource last_ = ActionSource::policy;
+  ActionSource last_ = ActionSource::policy, before_ = ActionSource::policy;  // who acted; in the step before
+  Action asked_;                 // what the environment was asked to execute
   std::deque<Action> chunk_;     // decided and not yet acted, the next one first
   int64_t decision_offset_ = 0;  // steps since it was decided
   Random noise_;

@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "apo/base/error.h"
 #include "apo/base/types.h"
 #include "apo/config/any_options.h"
 #include "apo/config/gripper.h"
@@ -47,6 +48,21 @@ struct EnvironmentSpec {
   config::GripperOptions gripper = {};
   ActionNoiseOptions action_noise = {};  ///< of the config, as make_environment says
   ActionDelayOptions action_delay = {};
+  int64_t instances = 0;   ///< of the config's environment that may live at a time; 0: any number
+  bool repeatable = true;  ///< equal seeds and actions give equal episodes; false of a robot
+};
+
+/// An episode that cannot go on though nothing is wrong with what was asked: the connection to where it runs
+/// was lost, or an answer came too late. It may be played again from its reset.
+struct EpisodeLost : RunError {
+  using RunError::RunError;
+};
+
+/// What was executed in a step, where that is not what was asked for.
+struct Executed {
+  Action action;          ///< [A]
+  bool by_human = false;  ///< a human at the robot decided it; false: a limit changed it
+  std::string reason;     ///< of a human, why he took over
 };
 
 /// How an episode stands after its reset or a step.
@@ -66,10 +82,14 @@ struct Situation {
   /// that is stuck was so already when it looked well.
   int64_t concern_steps = 0;
   Facts facts = {};
+  /// False: nobody can tell whether what is done was a success, and `success` says nothing.
+  bool judged = true;
+  std::optional<Executed> executed = {};  ///< of the step that led here; nullopt: as asked
 };
 
 /// One task instance, used by one thread, the one that made it. Each virtual is one message where the task
-/// runs elsewhere. What an implementation throws ends the episode and passes through; by convention RunError.
+/// runs elsewhere. What an implementation throws ends the episode and passes through; by convention RunError;
+/// after an EpisodeLost, the next reset may work again.
 class Environment {
  public:
   explicit Environment(EnvironmentSpec spec);

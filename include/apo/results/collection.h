@@ -21,6 +21,7 @@ struct CollectionSummary {
   std::map<std::string, int64_t> outcomes;
   std::map<std::string, int64_t> steps;  ///< recorded, by source: "expert", "policy", "intervention"
   double seconds = 0;
+  int64_t interrupted = 0;  ///< episodes that were lost (EpisodeLost) and played again; in no other count
   int64_t num_clamped_tokens = 0;  ///< tokens that the policy decoded and that were no action tokens
   /// Why the human took over, for each episode played, in their order; shorter where an older file does not
   /// say.

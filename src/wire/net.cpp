@@ -1,4 +1,4 @@
-#include "serving/net.h"
+#include "wire/net.h"
 
 // clang-format off
 #include <boost/asio/impl/src.hpp>
