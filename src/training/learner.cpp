@@ -228,7 +228,7 @@ Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
   whole.pair = pairing.pair;
   whole.num_unpaired = pairing.num_unpaired;
   whole.input = policy_.encode(observations);
-  whole.tokens = policy_.tokenize(actions);
+  whole.tokens = policy_.tokenize(actions, &whole.input);
   whole.num_clipped_actions = whole.tokens.num_clipped;
 
   objective::Batch& in = whole.batch;
