@@ -123,7 +123,7 @@ def make(variant, options):
 
 @torch.no_grad()
 def teacher_forced(policy, images, prompts, answers):
-    """The most likely ids; the end token stays, as it is no part of the actions."""
+    """The most likely ids."""
     found = []
     head = policy.model.lm_head
     for row in zip(images, prompts, answers):
@@ -131,8 +131,7 @@ def teacher_forced(policy, images, prompts, answers):
         handle = head.register_forward_hook(lambda _, __, out: logits.append(out))
         policy.score(*row)
         handle.remove()
-        ids = logits[0].argmax(-1).tolist()
-        found.append(ids[:-1] + row[2][-1:])
+        found.append(logits[0].argmax(-1).tolist())
     return found
 
 

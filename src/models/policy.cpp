@@ -207,7 +207,7 @@ at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& greedy, 
   at::Tensor is_action = tokens.mask;
   if (tokens.end_token.defined()) is_action = is_action.logical_and(tokens.end_token.logical_not());
   const auto bins = policy.codec().bins();
-  if (!bins) return at::where(is_action, greedy, tokens.ids);
+  if (!bins) return at::where(tokens.mask, greedy, tokens.ids);
   if (num_clamped != nullptr) {
     const at::Tensor coding = greedy.masked_select(is_action);
     *num_clamped += at::logical_or(coding.lt(bins->first), coding.gt(bins->last)).sum().item<int64_t>();

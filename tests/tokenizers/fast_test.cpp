@@ -52,14 +52,14 @@ TEST_P(Fast, EncodesChunksLikeThePythonProcessor) {
     EXPECT_EQ(encoded.codes, golden["ids"][i].get<Ids>()) << i;
     clipped = clipped || encoded.num_clipped > 0;
   }
-  EXPECT_TRUE(clipped);  // the chunk that lies beyond what it was fitted on
+  EXPECT_EQ(clipped, GetParam() == std::string("mixed"));  // there, a chunk lies beyond what it was fitted on
 }
 
 TEST_P(Fast, DecodesWhatItEncoded) {
   for (size_t i = 0; i < golden["chunks"].size(); ++i) {
     const auto decoded = tokenizer.decode(golden["ids"][i].get<Ids>(), horizon, size);
     EXPECT_LT(distance(decoded.actions, golden["decoded"][i].get<Numbers>()), 1e-8) << i;
-    if (i == 1) continue;  // lost characters
+    if (tokenizer.encode(golden["chunks"][i].get<Numbers>(), horizon).num_clipped > 0) continue;
     EXPECT_FALSE(decoded.malformed) << i;
     EXPECT_LT(distance(decoded.actions, golden["chunks"][i].get<Numbers>()), 0.05 * std::sqrt(horizon)) << i;
   }
@@ -178,7 +178,7 @@ TEST(FastRefuses, FilesThatAreNoFastTokenizer) {
   const json good = read_json("letters/tokenizer.json"), config = read_json("letters/processor_config.json");
   json bad = config;
   bad.erase("min_token");
-  EXPECT_THAT(message(good, bad), HasSubstr("processor_config.json: min_token: expected a whole number"));
+  EXPECT_THAT(message(good, bad), HasSubstr("processor_config.json: min_token: expected an integer"));
   bad = config, bad["scale"] = 0;
   EXPECT_THAT(message(good, bad), HasSubstr("scale: expected a number > 0"));
   bad = good, bad["model"]["type"] = "WordPiece";

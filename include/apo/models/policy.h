@@ -170,8 +170,8 @@ std::string frozen_parameter_hash(const Policy& policy);
 
 /// The action that `greedy` [B, T], the most likely ids teacher forced, stands for. Of a codec with bins, an
 /// id below or above the action tokens' counts as the first or last of them (`num_clamped`, if given, grows
-/// by how many there were), and where `tokens` has no action token (end token, padding) its own id stays. [B,
-/// T] ids.
+/// by how many there were), and where `tokens` has no action token (end token, padding) its own id stays. Of
+/// another codec, every id of an answer is the most likely one. [B, T] ids.
 at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& greedy, const ActionTokens& tokens,
                                 int64_t* num_clamped = nullptr);
 /// Mean |predicted − recorded| over the valid steps of a chunk and their dimensions, in normalised units, [B]

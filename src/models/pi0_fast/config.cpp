@@ -147,7 +147,7 @@ Pi0FastConfig Pi0FastConfig::read(const fs::path& directory, const SafetensorsRe
   check_statistics(config, directory);
   if (!options.statistics.empty()) {  // which go with the policy
     const std::string asset = file["asset_id"].get_or<std::string>("statistics");
-    std::erase_if(config.companions, [](const auto& file) { return file.first.starts_with("assets/"); });
+    std::erase_if(config.companions, [](const auto& held) { return held.first.starts_with("assets/"); });
     config.companions["assets/" + asset + "/norm_stats.json"] = openpi_statistics_json(config.normalization);
   }
   return config;
