@@ -83,7 +83,7 @@ std::string CollectionSummary::text() const {
   out << "steps       " << list(steps) << "\n";
   if (num_clamped_tokens > 0)
     out << "clamped     " << num_clamped_tokens
-        << " decoded tokens were no action tokens; the nearest was taken\n";
+        << " decoded tokens were no action tokens (the nearest was taken), or answers no whole code\n";
   out << "time        " << std::fixed << std::setprecision(1) << seconds << " s\n";
   return out.str();
 }

@@ -109,6 +109,8 @@ PolicyDescription Pi0FastPolicy::describe(const PolicyOptions& options, const fs
   description.cameras = options.cameras.empty() ? config.image_keys : options.cameras;
   std::erase(description.cameras, std::string());
   description.state_keys = options.state_keys;
+  if (options.state_keys.size() == 1)
+    description.statistics.state[options.state_keys.front()] = config.normalization.state.statistics;
   description.image_size = config.image_size();
   return description;
 }
