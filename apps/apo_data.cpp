@@ -194,7 +194,8 @@ void run_fit_fast(const DataArguments& arguments) {
 }
 
 CLI::App* add_fit_fast(CLI::App& app, DataArguments& arguments) {
-  CLI::App* command = app.add_subcommand("fit-fast", "a FAST tokenizer (pi0-FAST) made of the recorded actions");
+  CLI::App* command =
+      app.add_subcommand("fit-fast", "a FAST tokenizer (pi0-FAST) made of the recorded actions");
   add_data_options(*command, arguments);
   audit::FitFastOptions& fit = arguments.fit_fast;
   command->add_option("--horizon", fit.horizon, "actions of a chunk")->required();

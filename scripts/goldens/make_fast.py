@@ -15,19 +15,20 @@ dct.json    numbers [H][A] and their orthonormal DCT-II for several H
 """
 import json
 import pathlib
+import sys
 
 import numpy as np
 import scipy.fft
 import tokenizers
-from tokenizers import ByteLevelBPETokenizer, pre_tokenizers
-from tokenizers.trainers import BpeTrainer
+from tokenizers import pre_tokenizers
 
-OUT = pathlib.Path(__file__).resolve().parents[2] / "tests" / "tokenizers" / "goldens" / "fast"
-SCALE = 10.0
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+OUT = ROOT / "tests" / "tokenizers" / "goldens" / "fast"
+sys.path.insert(0, str(ROOT / "scripts" / "pi0_fast"))
+import fit_fast  # noqa: E402
 
-
-def coefficients(chunk):
-    return np.around(scipy.fft.dct(chunk, axis=0, norm="ortho") * SCALE).astype(int)
+SCALE = fit_fast.SCALE
+coefficients = fit_fast.coefficients
 
 
 def walks(random, count, horizon, size, step=0.3):
@@ -35,17 +36,6 @@ def walks(random, count, horizon, size, step=0.3):
     chunks += random.normal(0, 0.4, (count, 1, size))
     chunks[:, :, -1] = np.where(random.random((count, 1)) < 0.5, -1.0, 1.0)  # a gripper
     return np.round(chunks, 4)
-
-
-def fit(chunks, vocabulary):
-    all_coefficients = [coefficients(c).flatten() for c in chunks]
-    low, high = min(c.min() for c in all_coefficients), max(c.max() for c in all_coefficients)
-    bpe = ByteLevelBPETokenizer()
-    trainer = BpeTrainer(vocab_size=vocabulary, min_frequency=2, show_progress=False, special_tokens=[],
-                         initial_alphabet=[chr(i) for i in range(high - low + 1)], max_token_length=10000)
-    texts = ["".join(chr(c - low) for c in flat) for flat in all_coefficients]
-    bpe._tokenizer.train_from_iterator(texts, trainer=trainer)
-    return bpe._tokenizer, int(low)
 
 
 def encode(tokenizer, low, chunk):
@@ -68,12 +58,8 @@ def make(variant, seed, horizon, size, vocabulary, outlier):
     random = np.random.default_rng(seed)
     fitted_on = walks(random, 60, horizon, size)
     fitted_on[0, :, 0] = outlier
-    tokenizer, low = fit(fitted_on, vocabulary)
-    (OUT / variant).mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(OUT / variant / "tokenizer.json"), pretty=False)
-    (OUT / variant / "processor_config.json").write_text(json.dumps(
-        {"action_dim": size, "min_token": low, "processor_class": "UniversalActionProcessor", "scale": SCALE,
-         "time_horizon": horizon, "vocab_size": vocabulary}, indent=2) + "\n")
+    tokenizer, low = fit_fast.fit(fitted_on, vocabulary)
+    fit_fast.write(OUT / variant, tokenizer, low, horizon, size, vocabulary)
 
     chunks = walks(random, 12, horizon, size)
     chunks[1] *= 4  # beyond what it was fitted on

@@ -21,28 +21,30 @@ constexpr double kEpsilon = 1e-6;  // as openpi normalises
 tokenizers::Normalizer normalizer_of(tokenizers::VectorStatistics statistics, bool z_score) {
   statistics.mask.assign(statistics.mask.size(), true);
   using tokenizers::Normalization;
-  return {std::move(statistics), {.how = z_score ? Normalization::z_score : Normalization::quantiles,
-                                  .epsilon = kEpsilon,
-                                  .inverse_epsilon = kEpsilon,
-                                  .clip = false,
-                                  .to_float32 = false}};
+  return {std::move(statistics),
+          {.how = z_score ? Normalization::z_score : Normalization::quantiles,
+           .epsilon = kEpsilon,
+           .inverse_epsilon = kEpsilon,
+           .clip = false,
+           .to_float32 = false}};
 }
 
 std::vector<double> numbers_of(const ActionChunk& chunk, const tokenizers::Normalizer& normalizer) {
   std::vector<double> numbers;
   for (const Action& action : chunk) numbers.insert(numbers.end(), action.begin(), action.end());
-  const at::Tensor normalized = normalizer.normalize(
-      at::tensor(numbers, at::kDouble).view({std::ssize(chunk), normalizer.size()}));
+  const at::Tensor normalized =
+      normalizer.normalize(at::tensor(numbers, at::kDouble).view({std::ssize(chunk), normalizer.size()}));
   return {normalized.const_data_ptr<double>(), normalized.const_data_ptr<double>() + normalized.numel()};
 }
 
 }  // namespace
 
-FitFastSummary fit_fast(const data::DataOptions& given, const FitFastOptions& options, const fs::path& output) {
+FitFastSummary fit_fast(const data::DataOptions& given, const FitFastOptions& options,
+                        const fs::path& output) {
   APO_CHECK(ConfigError, options.horizon >= 1, "--horizon: expected at least 1, found ", options.horizon);
   std::error_code ignored;
-  APO_CHECK(ConfigError, !fs::exists(output, ignored) || fs::is_empty(output, ignored), "--output: ",
-            output.string(), " is not empty; expected a new directory");
+  APO_CHECK(ConfigError, !fs::exists(output, ignored) || fs::is_empty(output, ignored),
+            "--output: ", output.string(), " is not empty; expected a new directory");
   data::DataOptions data = given;
   data.labels.chunk_overlap = data::ChunkOverlap::keep;
   data::Dataset dataset(data);
@@ -76,8 +78,8 @@ FitFastSummary fit_fast(const data::DataOptions& given, const FitFastOptions& op
 }
 
 std::string to_text(const FitFastSummary& s) {
-  return concat("chunks  ", s.num_chunks, " of ", s.horizon, " actions of ", s.action_size, " numbers\ncodes   ",
-                s.num_codes, " pieces; ", std::round(10 * s.mean_length) / 10,
+  return concat("chunks  ", s.num_chunks, " of ", s.horizon, " actions of ", s.action_size,
+                " numbers\ncodes   ", s.num_codes, " pieces; ", std::round(10 * s.mean_length) / 10,
                 " for a chunk on average\nerror   ", std::round(1e5 * s.mean_error) / 1e5,
                 " on average, of normalised actions\n");
 }

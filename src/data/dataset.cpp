@@ -252,10 +252,10 @@ Sample Dataset::sample_without_observation(const StepIndex& index) const {
   const auto t = static_cast<size_t>(index.timestep);
   Sample sample;
   sample.index = index;
-  sample.actions =
-      state_->rule == ChunkRule::whole
-          ? whole_chunk_from(episode, index.timestep, state_->horizon)
-          : chunk_from(episode, state_->episode(index.file, index.episode).steps, index.timestep, state_->horizon);
+  sample.actions = state_->rule == ChunkRule::whole
+                       ? whole_chunk_from(episode, index.timestep, state_->horizon)
+                       : chunk_from(episode, state_->episode(index.file, index.episode).steps, index.timestep,
+                                    state_->horizon);
   sample.source = episode.sources.at(t);
   sample.desirable = step.label != StepLabel::undesirable;
   sample.dimension_credit = step.dimension_credit;

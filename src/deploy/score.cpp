@@ -45,7 +45,7 @@ struct ScoredBatch {
   at::Tensor token_log_probs, log_prob;  ///< [B, T] and [B]
   at::Tensor action_l1;                  ///< [B]
   std::vector<ActionChunk> predicted_actions;
-  at::Tensor malformed;                    ///< [B]; undefined: none is
+  at::Tensor malformed;                     ///< [B]; undefined: none is
   std::optional<models::Decision> decided;  ///< without being told the answer
   std::optional<int64_t> padding;           ///< behind shorter answers
   int64_t horizon = 1;
@@ -143,8 +143,8 @@ int64_t score_dataset(models::Policy& policy, const std::string& path, const dat
   data::DataOptions options = all_steps_of(path, data);
   options.policy_gripper = policy.gripper();
   data::Dataset dataset(options);
-  dataset.set_horizon(policy.horizon(), policy.codec().codes_whole_chunks() ? data::ChunkRule::whole
-                                                                           : data::ChunkRule::cut);
+  dataset.set_horizon(policy.horizon(),
+                      policy.codec().codes_whole_chunks() ? data::ChunkRule::whole : data::ChunkRule::cut);
   APO_CHECK(DataError, dataset.action_size() == policy.action_size(), path, ": expected actions of ",
             policy.action_size(), " numbers as the policy has, found ", dataset.action_size());
   policy.set_training(false);

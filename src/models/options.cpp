@@ -38,13 +38,15 @@ void Pi0FastOptions::visit(config::Visitor& v) {
            "trained: positions and masks of training; released: openpi's answers begin one position too far, "
            "LeRobot's prompt sees the token before the answer, as their programs decode");
   v("action_tokens_only", action_tokens_only,
-    "decode only among what an answer may hold: its prefix, codes or the bar, the end; false: among the whole "
+    "decode only among what an answer may hold: its prefix, codes or the bar, the end; false: among the "
+    "whole "
     "vocabulary, as the released programs");
   v("decode_valid", decode_valid,
     "decode only codes that make exactly one chunk, so that no answer is malformed (implies "
     "action_tokens_only)");
   v("pad_state_to", pad_state_to,
-    "numbers of the state in the prompt, filled up with 0: 32 for checkpoints that LeRobot 0.4 trained; 0: as "
+    "numbers of the state in the prompt, filled up with 0: 32 for checkpoints that LeRobot 0.4 trained; 0: "
+    "as "
     "many as there are",
     config::between(0, 1024));
   v("activation_checkpointing", activation_checkpointing,

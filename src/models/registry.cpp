@@ -168,8 +168,9 @@ std::string kind_of(const fs::path& directory) {
   const JsonField type = file["type"];
   if (file["model_type"].present() || !type.present()) return file["model_type"].get<std::string>();
   const std::string kind = type.get<std::string>();
-  type.expect(kind != "pi0" && kind != "pi05" && kind != "smolvla",
-              "\"pi0_fast\" (a flow model gives actions no probabilities, which preferences are learned from)");
+  type.expect(
+      kind != "pi0" && kind != "pi05" && kind != "smolvla",
+      "\"pi0_fast\" (a flow model gives actions no probabilities, which preferences are learned from)");
   return kind;
 }
 

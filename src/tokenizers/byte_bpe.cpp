@@ -15,7 +15,8 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr std::array<std::u32string_view, 7> kContractions{U"'s", U"'t", U"'re", U"'ve", U"'m", U"'ll", U"'d"};
+constexpr std::array<std::u32string_view, 7> kContractions{U"'s", U"'t",  U"'re", U"'ve",
+                                                           U"'m", U"'ll", U"'d"};
 constexpr int64_t kMostPieces = 1 << 24;
 
 uint64_t pair_key(int64_t left, int64_t right) {
@@ -68,8 +69,9 @@ std::vector<std::string> read_pieces(const JsonFile& file) {
   std::vector<bool> seen(pieces.size());
   for (const auto& [piece, id] : vocabulary.entries()) {
     const auto at = static_cast<size_t>(id.integer(0, kMostPieces));
-    id.expect(at < pieces.size() && !seen[at],
-              concat("an id below ", pieces.size(), " (as many as there are pieces) that no other piece has"));
+    id.expect(
+        at < pieces.size() && !seen[at],
+        concat("an id below ", pieces.size(), " (as many as there are pieces) that no other piece has"));
     pieces[at] = piece;
     seen[at] = true;
   }
@@ -147,7 +149,8 @@ ByteBpe::ByteBpe(std::vector<std::string> pieces, std::vector<std::pair<int64_t,
   }
   for (size_t rank = 0; rank < merge_list_.size(); ++rank) {
     const auto [left, right] = merge_list_[rank];
-    const auto made = ids.find(pieces_.at(static_cast<size_t>(left)) + pieces_.at(static_cast<size_t>(right)));
+    const auto made =
+        ids.find(pieces_.at(static_cast<size_t>(left)) + pieces_.at(static_cast<size_t>(right)));
     APO_ASSERT(made != ids.end());
     // the same pair again counts with its last rank, as in tokenizers
     merges_[pair_key(left, right)] = {static_cast<int64_t>(rank), made->second};
@@ -181,8 +184,10 @@ ByteBpe ByteBpe::read(const fs::path& path) {
 void ByteBpe::write(const fs::path& file) const {
   using nlohmann::ordered_json;
   const auto byte_level = [](bool trims, bool adds_space) {
-    return ordered_json{
-        {"type", "ByteLevel"}, {"add_prefix_space", adds_space}, {"trim_offsets", trims}, {"use_regex", true}};
+    return ordered_json{{"type", "ByteLevel"},
+                        {"add_prefix_space", adds_space},
+                        {"trim_offsets", trims},
+                        {"use_regex", true}};
   };
   ordered_json vocabulary = ordered_json::object(), merges = ordered_json::array();
   for (size_t id = 0; id < pieces_.size(); ++id) vocabulary[pieces_[id]] = id;
@@ -231,7 +236,8 @@ void ByteBpe::encode_word(std::u32string_view word, Encoded& encoded) const {
   // of each symbol and the next one
   std::vector<Merge> next(symbols.size(), kNone);
   const auto look = [&](size_t i) {
-    const auto found = i + 1 < symbols.size() ? merges_.find(pair_key(symbols[i], symbols[i + 1])) : merges_.end();
+    const auto found =
+        i + 1 < symbols.size() ? merges_.find(pair_key(symbols[i], symbols[i + 1])) : merges_.end();
     next[i] = found != merges_.end() ? found->second : kNone;
   };
   for (size_t i = 0; i < symbols.size(); ++i) look(i);

@@ -93,8 +93,8 @@ DecodedActions FastCodec::decode_checked(const at::Tensor& ids) const {
                          .num_clamped = at::zeros({batch}, at::kLong),
                          .malformed = at::zeros({batch}, at::kBool)};
   for (int64_t row = 0; row < batch; ++row) {
-    const Codes found = codes_in(
-        {here.const_data_ptr<int64_t>() + row * length, static_cast<size_t>(length)}, *this);
+    const Codes found =
+        codes_in({here.const_data_ptr<int64_t>() + row * length, static_cast<size_t>(length)}, *this);
     const FastTokenizer::Decoded chunk = tokenizer_.decode(found.codes, horizon(), action_size());
     std::ranges::transform(chunk.actions, decoded.actions.data_ptr<float>() + row * size,
                            [](double number) { return static_cast<float>(number); });

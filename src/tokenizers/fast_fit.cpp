@@ -18,7 +18,8 @@ constexpr int64_t kFirstSurrogate = 0xD800;
 FastTokenizer FastTokenizer::fit(std::span<const std::vector<double>> chunks, int64_t horizon,
                                  int64_t action_size, int64_t vocabulary, double scale) {
   APO_CHECK(DataError, !chunks.empty(), "FAST tokenizer: expected chunks to make it of, found none");
-  APO_CHECK(ConfigError, scale > 0 && std::isfinite(scale), "FAST tokenizer: expected a scale > 0, found ", scale);
+  APO_CHECK(ConfigError, scale > 0 && std::isfinite(scale), "FAST tokenizer: expected a scale > 0, found ",
+            scale);
   std::vector<std::vector<int64_t>> all;
   int64_t smallest = INT64_MAX, largest = INT64_MIN;
   for (const std::vector<double>& chunk : chunks) {
@@ -33,17 +34,20 @@ FastTokenizer FastTokenizer::fit(std::span<const std::vector<double>> chunks, in
             "FAST tokenizer: coefficients reach from ", smallest, " to ", largest, ", which takes ",
             alphabet_size, " pieces; expected at most ", vocabulary,
             ". Take a larger vocabulary, a smaller scale, or look for outliers in the actions");
-  const auto character = [smallest](int64_t coefficient) { return static_cast<char32_t>(coefficient - smallest); };
+  const auto character = [smallest](int64_t coefficient) {
+    return static_cast<char32_t>(coefficient - smallest);
+  };
   std::vector<std::u32string> texts;
   for (const std::vector<int64_t>& coefficients : all) {
     std::u32string& text = texts.emplace_back();
     for (const int64_t coefficient : coefficients) text += character(coefficient);
   }
   std::u32string alphabet;
-  for (int64_t coefficient = smallest; coefficient <= largest; ++coefficient) alphabet += character(coefficient);
-  return FastTokenizer(std::make_shared<const State>(State{
-      .config = {.scale = scale, .min_token = smallest, .horizon = horizon, .action_size = action_size},
-      .bpe = train_byte_bpe(texts, alphabet, vocabulary, kRarestPair)}));
+  for (int64_t coefficient = smallest; coefficient <= largest; ++coefficient)
+    alphabet += character(coefficient);
+  return FastTokenizer(std::make_shared<const State>(
+      State{.config = {.scale = scale, .min_token = smallest, .horizon = horizon, .action_size = action_size},
+            .bpe = train_byte_bpe(texts, alphabet, vocabulary, kRarestPair)}));
 }
 
 void FastTokenizer::write(const std::filesystem::path& directory) const {

@@ -21,8 +21,10 @@ std::optional<Outcome> read_piece(Utf8Pending pending, const std::string& bytes)
   for (const char byte : bytes) {
     char32_t character = 0;
     switch (take_byte(outcome.pending, static_cast<unsigned char>(byte), character)) {
-      case Utf8Step::invalid: return std::nullopt;
-      case Utf8Step::pending: break;
+      case Utf8Step::invalid:
+        return std::nullopt;
+      case Utf8Step::pending:
+        break;
       case Utf8Step::whole:
         if (character == kReplacementCharacter) return std::nullopt;
         ++outcome.characters;

@@ -90,13 +90,11 @@ class Trainer {
       }
       if (best.count < std::max<int64_t>(min_count, 1)) break;
       const auto [left, right] = best.pair;
-      const int64_t joined =
-          id_of(pieces_[static_cast<size_t>(left)] + pieces_[static_cast<size_t>(right)]);
+      const int64_t joined = id_of(pieces_[static_cast<size_t>(left)] + pieces_[static_cast<size_t>(right)]);
       merges_.push_back(best.pair);
       for (const size_t w : best.words)
-        join_in(words_[w], best.pair, joined, [&](const Pair& pair, int64_t change) {
-          count(pair, change * words_[w].count, w);
-        });
+        join_in(words_[w], best.pair, joined,
+                [&](const Pair& pair, int64_t change) { count(pair, change * words_[w].count, w); });
       queue_what_grew();
     }
     return {std::move(pieces_), std::move(merges_)};

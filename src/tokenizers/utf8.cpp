@@ -21,11 +21,20 @@ bool may_follow(const Utf8Pending& pending, unsigned char byte) {
   unsigned char low = 0x80, high = 0xBF;
   if (pending.size == 1) {
     switch (first_byte(pending)) {
-      case 0xE0: low = 0xA0; break;
-      case 0xED: high = 0x9F; break;
-      case 0xF0: low = 0x90; break;
-      case 0xF4: high = 0x8F; break;
-      default: break;
+      case 0xE0:
+        low = 0xA0;
+        break;
+      case 0xED:
+        high = 0x9F;
+        break;
+      case 0xF0:
+        low = 0x90;
+        break;
+      case 0xF4:
+        high = 0x8F;
+        break;
+      default:
+        break;
     }
   }
   return low <= byte && byte <= high;
@@ -61,7 +70,8 @@ std::u32string from_utf8_lossy(std::string_view bytes) {
   for (const char c : bytes) {
     const auto byte = static_cast<unsigned char>(c);
     Utf8Step step = take_byte(pending, byte, character);
-    if (step == Utf8Step::invalid && pending.size > 0) {  // what had begun ends here, and the byte begins anew
+    if (step == Utf8Step::invalid &&
+        pending.size > 0) {  // what had begun ends here, and the byte begins anew
       text += kReplacementCharacter;
       pending = {};
       step = take_byte(pending, byte, character);

@@ -107,7 +107,8 @@ void Tally::add(const BatchOutcome& outcome) {
 // Normalisation by quantiles clips a few actions on purpose; many mean that policy and data do not belong together.
 void Tally::tell(int64_t numbers) const {
   if (cut_answers_ > 0)
-    log_warn("recorded answers: ", cut_answers_, " were longer than the policy reads behind its prompt, and were cut");
+    log_warn("recorded answers: ", cut_answers_,
+             " were longer than the policy reads behind its prompt, and were cut");
   if (clipped_actions_ > 0) {
     const double share = static_cast<double>(clipped_actions_) / static_cast<double>(steps_ * numbers);
     log_line(share > kManyClipped ? LogLevel::warn : LogLevel::info,

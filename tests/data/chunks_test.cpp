@@ -50,7 +50,8 @@ TEST(Chunks, EndWithTheEpisode) {
 TEST(WholeChunks, RepeatTheLastActionOfWhoActs) {
   EpisodeRecord episode = episode_of("pppphhh");
   EXPECT_EQ(whole_chunk_from(episode, 0, 3), steps(0, 2));
-  EXPECT_EQ(whole_chunk_from(episode, 2, 4), (ActionChunk{{2}, {3}, {3}, {3}}));  // the human's are none of its
+  EXPECT_EQ(whole_chunk_from(episode, 2, 4),
+            (ActionChunk{{2}, {3}, {3}, {3}}));  // the human's are none of its
   EXPECT_EQ(whole_chunk_from(episode, 5, 4), (ActionChunk{{5}, {6}, {6}, {6}}));
   EXPECT_EQ(whole_chunk_from(episode, 6, 1), steps(6, 6));
   episode.recorded[1] = false;  // as if it were not there

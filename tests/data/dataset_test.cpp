@@ -341,14 +341,15 @@ TEST(Dataset, LeavesOutWholeChunksThatReachIntoAWindow) {
     const LabelCounts before = dataset.counts();
     std::vector<StepIndex> reaching;
     for (const StepIndex& index : all)
-      if (reaches_undesirable(dataset.record(index.file, index.episode),
-                              [&] {
-                                std::vector<LabelledStep> steps;
-                                for (size_t t = 0; t < dataset.record(index.file, index.episode).actions.size(); ++t)
-                                  steps.push_back(dataset.label({index.file, index.episode, static_cast<int32_t>(t)}));
-                                return steps;
-                              }(),
-                              index.timestep, 4))
+      if (reaches_undesirable(
+              dataset.record(index.file, index.episode),
+              [&] {
+                std::vector<LabelledStep> steps;
+                for (size_t t = 0; t < dataset.record(index.file, index.episode).actions.size(); ++t)
+                  steps.push_back(dataset.label({index.file, index.episode, static_cast<int32_t>(t)}));
+                return steps;
+              }(),
+              index.timestep, 4))
         reaching.push_back(index);
     ASSERT_FALSE(reaching.empty());
     dataset.set_horizon(4, ChunkRule::whole);

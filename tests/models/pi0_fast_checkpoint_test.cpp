@@ -21,11 +21,11 @@ namespace fs = std::filesystem;
 using apo::testing::distance;
 using apo::testing::message_of;
 using apo::testing::TempDir;
-using testing::Pi0FastGolden;
+using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using nlohmann::json;
+using testing::Pi0FastGolden;
 
 // A checkpoint that a test may spoil.
 class Spoiled {
@@ -43,7 +43,8 @@ class Spoiled {
     NamedTensors tensors;
     {
       const SafetensorsReader weights(path());
-      for (const std::string& name : weights.names()) tensors.emplace_back(name, weights.tensor(name).clone());
+      for (const std::string& name : weights.names())
+        tensors.emplace_back(name, weights.tensor(name).clone());
     }
     write_safetensors(path() / "model.safetensors", change(tensors));
   }
@@ -77,8 +78,10 @@ TEST(Pi0FastNames, EveryLayoutScoresTheSame) {
   const at::Tensor expected = openpi.scores(*openpi.load());
   const std::string ours = "paligemma.";
   for (const Layout& layout :
-       {Layout{"vision_tower.vision_model.", "multi_modal_projector.", "language_model.model.", "language_model.lm_head."},
-        Layout{"model.vision_tower.vision_model.", "model.multi_modal_projector.", "model.language_model.model.", "lm_head."},
+       {Layout{"vision_tower.vision_model.", "multi_modal_projector.", "language_model.model.",
+               "language_model.lm_head."},
+        Layout{"model.vision_tower.vision_model.", "model.multi_modal_projector.",
+               "model.language_model.model.", "lm_head."},
         Layout{"vision_tower.", "multi_modal_projector.", "language_model.model.", "lm_head."},
         Layout{"model.vision_tower.", "model.multi_modal_projector.", "model.language_model.", "lm_head."},
         Layout{"model.paligemma_with_expert.paligemma.model.vision_tower.vision_model.",
@@ -93,16 +96,18 @@ TEST(Pi0FastNames, EveryLayoutScoresTheSame) {
         NamedTensors renamed;
         for (const auto& [name, tensor] : tensors) {
           std::string to = name;
-          for (const auto& [from, front] : {std::pair(ours + "model.vision_tower.vision_model.", layout.vision),
-                                            std::pair(ours + "model.multi_modal_projector.", layout.projector),
-                                            std::pair(ours + "model.language_model.", layout.language),
-                                            std::pair(ours + "lm_head.", layout.head)})
+          for (const auto& [from, front] :
+               {std::pair(ours + "model.vision_tower.vision_model.", layout.vision),
+                std::pair(ours + "model.multi_modal_projector.", layout.projector),
+                std::pair(ours + "model.language_model.", layout.language),
+                std::pair(ours + "lm_head.", layout.head)})
             if (name.starts_with(from)) to = front + name.substr(from.size());
           if (as_words && name == ours + "lm_head.weight")
             to = std::string(layout.language) + "embed_tokens.weight";
           renamed.emplace_back(to, tensor);
         }
-        renamed.emplace_back("paligemma_with_expert.gemma_expert.model.norm.weight", at::ones({3}));  // unused
+        renamed.emplace_back("paligemma_with_expert.gemma_expert.model.norm.weight",
+                             at::ones({3}));  // unused
         return renamed;
       });
       const auto policy = other.load();
@@ -131,7 +136,8 @@ TEST(Pi0FastNames, TwoEqualTablesAreOneAndTwoDifferentOnesStayTwo) {
     });
     const auto policy = lerobot.load();
     int64_t tables = 0;
-    for (const auto& [name, tensor] : policy->named_parameters()) tables += tensor.size(0) == policy->vocabulary_size();
+    for (const auto& [name, tensor] : policy->named_parameters())
+      tables += tensor.size(0) == policy->vocabulary_size();
     EXPECT_EQ(tables, equal ? 1 : 2);
     const TempDir saved;  // both names are written again
     policy->save(saved.path());
@@ -162,14 +168,19 @@ TEST(Pi0FastExport, MergesAndBringsAllThatLiesBeside) {
     const Pi0FastGolden golden(variant);
     const TempDir directory;
     const fs::path merged = directory.path() / "merged";
-    export_checkpoint(golden.directory / "checkpoint", golden.directory / "adapter", merged, {.dtype = "float32"});
+    export_checkpoint(golden.directory / "checkpoint", golden.directory / "adapter", merged,
+                      {.dtype = "float32"});
     PolicyOptions options = golden.options();
     options.checkpoint = merged.string();
     const auto policy = make_policy(options, nullptr, 0, at::kCPU);
     const PolicyInput input = policy->encode(golden.observations());
     const ActionTokens tokens = policy->tokenize(golden.actions(), &input);
-    const at::Tensor found = policy->score(input, tokens).logits.whole().log_softmax(-1).gather(
-        -1, tokens.ids.unsqueeze(-1)).squeeze(-1) * tokens.mask;
+    const at::Tensor found = policy->score(input, tokens)
+                                 .logits.whole()
+                                 .log_softmax(-1)
+                                 .gather(-1, tokens.ids.unsqueeze(-1))
+                                 .squeeze(-1) *
+                             tokens.mask;
     EXPECT_LT(distance(found.detach(), golden.results.tensor("adapted_token_log_probs")), 5e-4) << variant;
   }
 }
@@ -196,7 +207,8 @@ TEST(Pi0FastRefuses, WhatIsNoneOrDoesNotFit) {
   {
     const Spoiled other("openpi");
     other.edit("action_tokenizer/processor_config.json", [](json& config) { config["time_horizon"] = 50; });
-    EXPECT_THAT(other.refusal(), AllOf(HasSubstr("action_tokenizer"), HasSubstr("made for chunks of 50 actions, expected 6")));
+    EXPECT_THAT(other.refusal(),
+                AllOf(HasSubstr("action_tokenizer"), HasSubstr("made for chunks of 50 actions, expected 6")));
   }
   {
     const Spoiled other("openpi");
@@ -218,9 +230,8 @@ TEST(Pi0FastRefuses, WhatIsNoneOrDoesNotFit) {
   {
     const Spoiled quantiles("openpi");
     quantiles.edit("config.json", [](json& config) { config["normalization"] = "quantile"; });
-    quantiles.edit("assets/made_up/norm_stats.json", [](json& stats) {
-      stats["norm_stats"]["actions"]["q01"] = nullptr;
-    });
+    quantiles.edit("assets/made_up/norm_stats.json",
+                   [](json& stats) { stats["norm_stats"]["actions"]["q01"] = nullptr; });
     EXPECT_THAT(quantiles.refusal(), HasSubstr("normalises by quantiles"));
   }
   {
@@ -231,7 +242,8 @@ TEST(Pi0FastRefuses, WhatIsNoneOrDoesNotFit) {
   {
     const Spoiled relative("lerobot");
     relative.edit("policy_preprocessor.json", [](json& pipeline) {
-      pipeline["steps"].push_back({{"registry_name", "relative_actions_processor"}, {"config", {{"enabled", true}}}});
+      pipeline["steps"].push_back(
+          {{"registry_name", "relative_actions_processor"}, {"config", {{"enabled", true}}}});
     });
     EXPECT_THAT(relative.refusal(), HasSubstr("relative to the state"));
   }
@@ -241,13 +253,13 @@ TEST(Pi0FastRefuses, WhatIsNoneOrDoesNotFit) {
       for (auto& step : pipeline["steps"])
         if (step["registry_name"] == "normalizer_processor") step["config"]["norm_map"]["ACTION"] = "SOMEHOW";
     });
-    EXPECT_THAT(mode.refusal(), HasSubstr("expected MEAN_STD, QUANTILES, QUANTILE10, MIN_MAX, IDENTITY, found"));
+    EXPECT_THAT(mode.refusal(),
+                HasSubstr("expected MEAN_STD, QUANTILES, QUANTILE10, MIN_MAX, IDENTITY, found"));
   }
   {
     const Spoiled size("lerobot");
-    size.edit("config.json", [](json& config) {
-      config["input_features"]["observation.state"]["shape"] = {14};
-    });
+    size.edit("config.json",
+              [](json& config) { config["input_features"]["observation.state"]["shape"] = {14}; });
     EXPECT_THAT(size.refusal(), HasSubstr("the statistics of states are of 7 numbers; expected 14"));
   }
 }
@@ -265,14 +277,17 @@ TEST(Pi0FastRefuses, ObservationsAndOptionsThatDoNotFit) {
   EXPECT_THAT(message([](PolicyOptions& o) { o.state_keys = {"gripper"}; }),
               HasSubstr("needs the state \"gripper\"; there are: eef_pos, joints"));
   EXPECT_THAT(message([](PolicyOptions& o) { o.state_keys.clear(); }), HasSubstr("policy.state_keys"));
-  EXPECT_THAT(message([](PolicyOptions& o) { o.cameras.pop_back(); }), HasSubstr("policy.cameras: expected 3 names"));
+  EXPECT_THAT(message([](PolicyOptions& o) { o.cameras.pop_back(); }),
+              HasSubstr("policy.cameras: expected 3 names"));
   EXPECT_THAT(message([](PolicyOptions& o) { o.cameras.clear(); }),
               HasSubstr("Name the camera of each with policy.cameras"));
   EXPECT_THAT(message([](PolicyOptions& o) { o.cameras = {"", "", ""}; }), HasSubstr("at least one camera"));
-  EXPECT_THAT(message([](PolicyOptions& o) { o.cameras = {"front", "", ""}; }), HasSubstr("needs the camera \"front\""));
-  const std::string tensors_of_another = message([](PolicyOptions& o) {
-    o.adapter = (Pi0FastGolden("openpi").directory / "adapter").string();
-  });
+  EXPECT_THAT(message([](PolicyOptions& o) {
+                o.cameras = {"front", "", ""};
+              }),
+              HasSubstr("needs the camera \"front\""));
+  const std::string tensors_of_another =
+      message([](PolicyOptions& o) { o.adapter = (Pi0FastGolden("openpi").directory / "adapter").string(); });
   EXPECT_THAT(tensors_of_another, HasSubstr("paligemma.model.language_model.layers.0"));
 }
 

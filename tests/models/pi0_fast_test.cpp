@@ -15,9 +15,9 @@ namespace fs = std::filesystem;
 using apo::testing::distance;
 using apo::testing::message_of;
 using apo::testing::TempDir;
+using ::testing::HasSubstr;
 using testing::Pi0FastGolden;
 using testing::row_of;
-using ::testing::HasSubstr;
 using Ids = std::vector<int64_t>;
 
 class Pi0FastGoldens : public ::testing::TestWithParam<const char*> {
@@ -68,14 +68,18 @@ TEST_P(Pi0FastGoldens, PredictsTheSameActions) {
   const ActionTokens tokens = policy->tokenize(golden.actions(), &input);
   const at::Tensor greedy = policy->score(input, tokens).logits.whole().argmax(-1);
   const at::Tensor predicted = greedy_action_tokens(*policy, greedy, tokens);
-  EXPECT_TRUE(predicted.eq(golden.results.tensor("predicted")).logical_or(tokens.mask.logical_not()).all().item<bool>());
+  EXPECT_TRUE(predicted.eq(golden.results.tensor("predicted"))
+                  .logical_or(tokens.mask.logical_not())
+                  .all()
+                  .item<bool>());
   const Decision decision = policy->to_actions(golden.results.tensor("predicted"), &input);
   const at::Tensor expected = golden.results.tensor("predicted_actions");
   for (int64_t i = 0; i < expected.size(0); ++i)
     for (int64_t h = 0; h < expected.size(1); ++h)
       for (int64_t j = 0; j < expected.size(2); ++j)
         EXPECT_NEAR(decision.actions[static_cast<size_t>(i)][static_cast<size_t>(h)][static_cast<size_t>(j)],
-                    expected[i][h][j].item<double>(), 2e-4 * (1 + std::abs(expected[i][h][j].item<double>())));
+                    expected[i][h][j].item<double>(),
+                    2e-4 * (1 + std::abs(expected[i][h][j].item<double>())));
 }
 
 TEST_P(Pi0FastGoldens, DecodesLikeTheProgramsWithoutACache) {
@@ -83,7 +87,8 @@ TEST_P(Pi0FastGoldens, DecodesLikeTheProgramsWithoutACache) {
     const auto policy = golden.policy({.decode_as = as});
     const PolicyInput input = policy->encode(golden.observations());
     const at::Tensor ids = policy->decode(input);
-    const auto expected = golden.json[std::string(as) == "trained" ? "greedy" : "released"].get<std::vector<Ids>>();
+    const auto expected =
+        golden.json[std::string(as) == "trained" ? "greedy" : "released"].get<std::vector<Ids>>();
     for (int64_t i = 0; i < ids.size(0); ++i) {
       Ids found = row_of(ids, i);
       found.resize(std::min(found.size(), expected[static_cast<size_t>(i)].size()));
@@ -169,7 +174,9 @@ TEST_P(Pi0FastGoldens, SavedPoliciesAndTheirClonesSayTheSame) {
     options.checkpoint = directory.path().string();
     const auto again = make_policy(options, nullptr, 0, at::kCPU);
     const PolicyInput theirs = again->encode(golden.observations());
-    EXPECT_LT(distance(log_probs(*again, theirs, again->tokenize(golden.actions(), &theirs)).detach(), before), 1e-5);
+    EXPECT_LT(
+        distance(log_probs(*again, theirs, again->tokenize(golden.actions(), &theirs)).detach(), before),
+        1e-5);
     EXPECT_EQ(again->adapter_slots()->active(), adapted ? kTrainedSlot : "");
   }
 }

@@ -24,7 +24,8 @@ using ::testing::HasSubstr;
 using Numbers = std::vector<double>;
 using Ids = std::vector<int64_t>;
 
-const std::filesystem::path kGoldens = std::filesystem::path(APO_SOURCE_DIR) / "tests/tokenizers/goldens/fast";
+const std::filesystem::path kGoldens =
+    std::filesystem::path(APO_SOURCE_DIR) / "tests/tokenizers/goldens/fast";
 
 json read_json(const char* name) { return json::parse(read_file(kGoldens / name)); }
 
@@ -41,7 +42,8 @@ INSTANTIATE_TEST_SUITE_P(All, Fast, ::testing::Values("letters", "mixed"),
 double distance(const Numbers& a, const Numbers& b) {
   EXPECT_EQ(a.size(), b.size());
   double largest = 0;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) largest = std::max(largest, std::abs(a[i] - b[i]));
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i)
+    largest = std::max(largest, std::abs(a[i] - b[i]));
   return largest;
 }
 
@@ -199,7 +201,9 @@ TEST(FastRefuses, FitsOfNothingAndOfOutliers) {
   };
   EXPECT_THAT(apo::testing::message_of<DataError>([&] { fit({}, 100); }), HasSubstr("found none"));
   EXPECT_THAT(apo::testing::message_of<DataError>([&] { fit({{1, 2, 3}}, 100); }), HasSubstr("2 x 1"));
-  EXPECT_THAT(apo::testing::message_of<ConfigError>([&] { fit({{0, 0}, {9, 9}}, 100); }),
+  EXPECT_THAT(apo::testing::message_of<ConfigError>([&] {
+                fit({{0, 0}, {9, 9}}, 100);
+              }),
               HasSubstr("coefficients reach from 0 to 127, which takes 128 pieces; expected at most 100"));
 }
 

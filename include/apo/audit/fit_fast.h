@@ -18,9 +18,9 @@ struct FitFastOptions {
 
 struct FitFastSummary {
   int64_t num_chunks = 0, horizon = 0, action_size = 0;
-  int64_t num_codes = 0;      ///< pieces that there are
-  double mean_length = 0;     ///< codes of a chunk
-  double mean_error = 0;      ///< mean |decoded − recorded| action, normalised
+  int64_t num_codes = 0;   ///< pieces that there are
+  double mean_length = 0;  ///< codes of a chunk
+  double mean_error = 0;   ///< mean |decoded − recorded| action, normalised
 };
 
 /// Fits a tokenizer on the chunks of every kept step (of the demonstrations, if there are any), normalised by

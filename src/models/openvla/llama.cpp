@@ -173,7 +173,8 @@ Llama::Llama(const LlamaShape& shape, const at::TensorOptions& options)
 at::Tensor Llama::embed(const at::Tensor& ids) const {
   const at::Tensor words = at::embedding(embedding, ids);
   if (!shape.gemma) return words;
-  const at::Tensor factor = at::scalar_tensor(std::sqrt(static_cast<double>(shape.width))).to(words.scalar_type());
+  const at::Tensor factor =
+      at::scalar_tensor(std::sqrt(static_cast<double>(shape.width))).to(words.scalar_type());
   return words * factor.item<double>();
 }
 

@@ -36,11 +36,10 @@ class Chooser {
     }
     at::Tensor allowed = at::zeros(logits.sizes(), at::kBool);
     for (size_t i = 0; i < rows_.size(); ++i) allow(rows_[i], allowed[static_cast<int64_t>(i)]);
-    const at::Tensor chosen = choose_(logits.masked_fill(
-        allowed.to(logits.device()).logical_not(), -std::numeric_limits<double>::infinity()));
+    const at::Tensor chosen = choose_(logits.masked_fill(allowed.to(logits.device()).logical_not(),
+                                                         -std::numeric_limits<double>::infinity()));
     const at::Tensor here = chosen.to(at::kCPU);
-    for (size_t i = 0; i < rows_.size(); ++i)
-      go_on(rows_[i], here.const_data_ptr<int64_t>()[i]);
+    for (size_t i = 0; i < rows_.size(); ++i) go_on(rows_[i], here.const_data_ptr<int64_t>()[i]);
     return chosen;
   }
 
@@ -53,13 +52,20 @@ class Chooser {
     const tokenizers::FastAnswer& answer = codec_.answer();
     bool* may = allowed.data_ptr<bool>();
     switch (row.part) {
-      case Part::prefix: may[answer.prefix[row.t]] = true; break;
-      case Part::end: may[answer.end] = true; break;
-      case Part::behind: may[answer.padding] = true; break;
+      case Part::prefix:
+        may[answer.prefix[row.t]] = true;
+        break;
+      case Part::end:
+        may[answer.end] = true;
+        break;
+      case Part::behind:
+        may[answer.padding] = true;
+        break;
       case Part::codes:
         if (valid_ == nullptr) {
           may[answer.bar] = true;
-          for (int64_t code = 0; code < codec_.tokenizer().size(); ++code) may[answer.first_code - code] = true;
+          for (int64_t code = 0; code < codec_.tokenizer().size(); ++code)
+            may[answer.first_code - code] = true;
         } else if (valid_->is_complete(row.place)) {
           may[answer.bar] = true;
         } else {

@@ -56,7 +56,8 @@ void read_openpi(const OrderedJsonFile& file, const fs::path& directory, const P
   config.horizon = file["action_horizon"].integer(1, kMostActions);
   config.max_sequence = integer_or(file["max_token_len"], 250, kMostTokens);
   config.max_decoding_steps = integer_or(file["max_decoding_steps"], 256, kMostTokens);
-  config.skipped_tokens = file["fast_skip_tokens"].present() ? file["fast_skip_tokens"].integer(0, kMostTokens) : 128;
+  config.skipped_tokens =
+      file["fast_skip_tokens"].present() ? file["fast_skip_tokens"].integer(0, kMostTokens) : 128;
   config.image_keys = file["image_keys"].get<std::vector<std::string>>();
   std::ranges::sort(config.image_keys);  // as jax sorts a dict
   file["image_keys"].expect(!config.image_keys.empty(), "at least one slot for a picture");
@@ -76,9 +77,9 @@ void read_openpi(const OrderedJsonFile& file, const fs::path& directory, const P
   const fs::path statistics =
       options.statistics.empty() ? find_assets(file, directory) : fs::path(options.statistics);
   const bool is_openpis = options.statistics.empty() || JsonFile(statistics)["norm_stats"].present();
-  config.normalization = is_openpis ? read_openpi_normalization(statistics, normalization)
-                                    : read_own_normalization(statistics, options.unnorm_key,
-                                                             options.state_keys, normalization);
+  config.normalization =
+      is_openpis ? read_openpi_normalization(statistics, normalization)
+                 : read_own_normalization(statistics, options.unnorm_key, options.state_keys, normalization);
 }
 
 void read_lerobot(const OrderedJsonFile& file, const fs::path& directory, const PolicyOptions& options,
@@ -107,7 +108,8 @@ void read_lerobot(const OrderedJsonFile& file, const fs::path& directory, const 
   config.max_prompt = integer_or(file["tokenizer_max_length"], 200, kMostTokens);
   config.max_answer = integer_or(file["max_action_tokens"], 256, kMostTokens) - 1;
   config.max_decoding_steps = integer_or(file["max_decoding_steps"], 256, kMostTokens);
-  config.skipped_tokens = file["fast_skip_tokens"].present() ? file["fast_skip_tokens"].integer(0, kMostTokens) : 128;
+  config.skipped_tokens =
+      file["fast_skip_tokens"].present() ? file["fast_skip_tokens"].integer(0, kMostTokens) : 128;
   check_resolution(file["image_resolution"], config.image_size());
   APO_CHECK(ConfigError, options.statistics.empty(), "policy.statistics: is ", options.statistics,
             "; expected none: a LeRobot checkpoint's own lie in ",
@@ -123,8 +125,8 @@ void check_statistics(const Pi0FastConfig& config, const fs::path& directory) {
             directory.string(), ": the statistics of actions are of ", actions, " numbers; expected ",
             config.action_size, " as in config.json. Are they of another robot?");
   APO_CHECK(DataError, !config.state_size || states == *config.state_size, directory.string(),
-            ": the statistics of states are of ", states, " numbers; expected ", config.state_size.value_or(0),
-            " as in config.json. Are they of another robot?");
+            ": the statistics of states are of ", states, " numbers; expected ",
+            config.state_size.value_or(0), " as in config.json. Are they of another robot?");
 }
 
 }  // namespace
@@ -137,7 +139,8 @@ Pi0FastConfig Pi0FastConfig::read(const fs::path& directory, const SafetensorsRe
   config.shape = Pi0FastShape::read(weights, config.names);
   const std::string dialect =
       file["dialect"].get_or<std::string>(file["type"].raw() == "pi0_fast" ? "lerobot" : "");
-  file["dialect"].expect(dialect == "openpi" || dialect == "lerobot", "\"openpi\" (or LeRobot's own config.json)");
+  file["dialect"].expect(dialect == "openpi" || dialect == "lerobot",
+                         "\"openpi\" (or LeRobot's own config.json)");
   for (const fs::path& companion : companions_of(directory))
     config.companions[companion.string()] = read_file(directory / companion);
   if (dialect == "openpi")

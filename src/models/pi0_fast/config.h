@@ -24,12 +24,12 @@ struct Pi0FastConfig {
   PaliGemmaNames names;
   Pi0FastShape shape;
   int64_t action_size = 0, horizon = 0;
-  int64_t max_prompt = 0;      ///< tokens; longer ones are cut. 0: as openpi, where only the whole is cut
-  int64_t max_sequence = 0;    ///< openpi: tokens of prompt and answer
-  int64_t max_answer = 0;      ///< LeRobot: tokens of an answer, without the one before it
+  int64_t max_prompt = 0;    ///< tokens; longer ones are cut. 0: as openpi, where only the whole is cut
+  int64_t max_sequence = 0;  ///< openpi: tokens of prompt and answer
+  int64_t max_answer = 0;    ///< LeRobot: tokens of an answer, without the one before it
   int64_t max_decoding_steps = 256;
-  int64_t skipped_tokens = 128;  ///< at the vocabulary's end, behind the codes
-  std::vector<std::string> image_keys;  ///< slots, in the order of the sequence
+  int64_t skipped_tokens = 128;           ///< at the vocabulary's end, behind the codes
+  std::vector<std::string> image_keys;    ///< slots, in the order of the sequence
   std::vector<int64_t> delta_dimensions;  ///< of the action, counted from the state
   std::optional<int64_t> state_size;      ///< LeRobot says it
   Pi0FastNormalization normalization;

@@ -33,8 +33,9 @@ std::string canonical(std::string name) {
 }  // namespace
 
 bool is_unused_by_pi0_fast(const std::string& name) {
-  return name.find("gemma_expert.") != std::string::npos || name.find("action_expert.") != std::string::npos ||
-         name.ends_with("rotary_emb.inv_freq") || name.ends_with("embeddings.position_ids");
+  return name.find("gemma_expert.") != std::string::npos ||
+         name.find("action_expert.") != std::string::npos || name.ends_with("rotary_emb.inv_freq") ||
+         name.ends_with("embeddings.position_ids");
 }
 
 PaliGemmaNames PaliGemmaNames::find(const SafetensorsReader& weights) {

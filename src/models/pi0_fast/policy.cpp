@@ -68,8 +68,8 @@ std::vector<std::string> Pi0FastPolicy::cameras_of(const Observation& observatio
   }
   std::vector<std::string> found;
   for (const std::string& slot : slots) {
-    APO_CHECK(DataError, observation.images.contains(slot),
-              "observation: the policy sees ", join(slots), "; there are: ", there,
+    APO_CHECK(DataError, observation.images.contains(slot), "observation: the policy sees ", join(slots),
+              "; there are: ", there,
               ". Name the camera of each with policy.cameras, \"\" where there is none");
     found.push_back(slot);
   }
@@ -94,7 +94,8 @@ at::Tensor Pi0FastPolicy::pictures(std::span<const Observation> observations) co
     if (!is_openpi()) std::erase(slots.back(), std::string());
   }
   const size_t count = slots.front().size();
-  APO_CHECK(DataError, count > 0 && std::ranges::any_of(slots.front(), [](const auto& s) { return !s.empty(); }),
+  APO_CHECK(DataError,
+            count > 0 && std::ranges::any_of(slots.front(), [](const auto& s) { return !s.empty(); }),
             "policy.cameras: expected at least one camera, found none");
   std::vector<at::Tensor> images(observations.size() * count);
   at::parallel_for(0, std::ssize(images), 1, [&](int64_t begin, int64_t end) {
@@ -110,7 +111,8 @@ at::Tensor Pi0FastPolicy::pictures(std::span<const Observation> observations) co
     }
   });
   const at::Tensor all = at::stack(images).to(device());
-  const at::Tensor scaled = is_openpi() ? all.to(at::kFloat) / at::scalar_tensor(255.0F, all.options().dtype(at::kFloat)) : all;
+  const at::Tensor scaled =
+      is_openpi() ? all.to(at::kFloat) / at::scalar_tensor(255.0F, all.options().dtype(at::kFloat)) : all;
   return (scaled * 2 - 1).view({std::ssize(observations), static_cast<int64_t>(count), 3, size, size});
 }
 
@@ -119,7 +121,8 @@ std::vector<double> Pi0FastPolicy::state_of(const Observation& observation) cons
   std::vector<std::string> keys = options_.state_keys;
   if (keys.empty()) {
     APO_CHECK(DataError, observation.state.size() == 1,
-              "observation: the policy reads one state; name what it is made of with policy.state_keys. There are: ",
+              "observation: the policy reads one state; name what it is made of with policy.state_keys. "
+              "There are: ",
               names_of(observation.state));
     keys = {observation.state.begin()->first};
   }
@@ -131,8 +134,8 @@ std::vector<double> Pi0FastPolicy::state_of(const Observation& observation) cons
     state.insert(state.end(), found->second.begin(), found->second.end());
   }
   for (size_t i = 0; i < state.size(); ++i)
-    APO_CHECK(DataError, std::isfinite(state[i]), "observation: state ", join(keys), ", number ", i, ": found ",
-              state[i]);
+    APO_CHECK(DataError, std::isfinite(state[i]), "observation: state ", join(keys), ", number ", i,
+              ": found ", state[i]);
   const int64_t size = std::ssize(state), known = config_.normalization.state.size();
   APO_CHECK(DataError, size >= 1 && (config_.state_size ? size == *config_.state_size : size <= known),
             "observation: state ", join(keys), ": expected ", config_.state_size ? "" : "at most ",
@@ -293,8 +296,8 @@ std::optional<int64_t> Pi0FastPolicy::activation_bytes(const PolicyInput& input,
   const int64_t attention = (3 * gemma.heads + 2 * gemma.heads) * gemma.head_size;
   add_blocks(gemma.layers, rows, (4 + 6 * wide) * gemma.width + attention + 4 * gemma.mlp, gemma.width);
   // logits are made in pieces, and never whole
-  const int64_t logits = std::min(tokens.ids.numel() * gemma.vocabulary * int64_t{sizeof(float)},
-                                  network_->logits_piece_bytes);
+  const int64_t logits =
+      std::min(tokens.ids.numel() * gemma.vocabulary * int64_t{sizeof(float)}, network_->logits_piece_bytes);
   return input.size() * total * bytes + 4 * logits;
 }
 

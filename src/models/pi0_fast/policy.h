@@ -56,7 +56,7 @@ class Pi0FastPolicy final : public Policy {
   std::shared_ptr<const tokenizers::FastCodec> codec_;
   PolicyOptions options_;
   Pi0FastOptions own_;
-  std::filesystem::path base_;  ///< directory of the weights
+  std::filesystem::path base_;                        ///< directory of the weights
   std::unique_ptr<tokenizers::FastGrammar> grammar_;  ///< with decode_valid
   std::unique_ptr<Pi0FastNetwork> network_;
   mutable std::atomic<bool> warned_of_prompt_ = false;

@@ -19,10 +19,8 @@ using tokenizers::NormalizerOptions;
 using tokenizers::VectorStatistics;
 
 constexpr double kOpenpiEpsilon = 1e-6, kLerobotEpsilon = 1e-8;
-constexpr NormalizerOptions kOpenpi{.epsilon = kOpenpiEpsilon,
-                                    .inverse_epsilon = kOpenpiEpsilon,
-                                    .clip = false,
-                                    .to_float32 = false};
+constexpr NormalizerOptions kOpenpi{
+    .epsilon = kOpenpiEpsilon, .inverse_epsilon = kOpenpiEpsilon, .clip = false, .to_float32 = false};
 
 // What is not there is filled in; nobody reads it.
 void complete(VectorStatistics& s) {
@@ -54,7 +52,8 @@ FeatureNormalization read_openpi_feature(const JsonField& field, Normalization h
                    s.q99.size() == s.mean.size(),
                "mean, std, q01 and q99 of one size");
   for (size_t j = 0; j < s.mean.size(); ++j)
-    field.expect(s.std[j] >= 0 && s.q99[j] >= s.q01[j], concat("std >= 0 and q99 >= q01 (dimension ", j, ")"));
+    field.expect(s.std[j] >= 0 && s.q99[j] >= s.q01[j],
+                 concat("std >= 0 and q99 >= q01 (dimension ", j, ")"));
   return feature;
 }
 
@@ -132,7 +131,8 @@ tokenizers::Normalizer FeatureNormalization::normalizer(int64_t wanted) const {
 Pi0FastNormalization read_openpi_normalization(const fs::path& path, Normalization how) {
   const JsonFile file(path);
   const JsonField all = file["norm_stats"].present() ? file["norm_stats"] : file.root();
-  return {.state = read_openpi_feature(all["state"], how), .action = read_openpi_feature(all["actions"], how)};
+  return {.state = read_openpi_feature(all["state"], how),
+          .action = read_openpi_feature(all["actions"], how)};
 }
 
 Pi0FastNormalization read_own_normalization(const fs::path& file, const std::string& entry,
@@ -150,7 +150,8 @@ Pi0FastNormalization read_own_normalization(const fs::path& file, const std::str
   VectorStatistics& state = normalization.state.statistics;
   for (const std::string& key : state_keys) {
     const auto found = all.state.find(key);
-    APO_CHECK(DataError, found != all.state.end(), file.string(), ": no statistics of the state \"", key, "\"");
+    APO_CHECK(DataError, found != all.state.end(), file.string(), ": no statistics of the state \"", key,
+              "\"");
     for (const auto list : {&VectorStatistics::mean, &VectorStatistics::std, &VectorStatistics::min,
                             &VectorStatistics::max, &VectorStatistics::q01, &VectorStatistics::q99})
       (state.*list).insert((state.*list).end(), (found->second.*list).begin(), (found->second.*list).end());
@@ -186,9 +187,8 @@ std::string openpi_statistics_json(const Pi0FastNormalization& normalization) {
     json["q99"] = of.has_quantiles ? nlohmann::ordered_json(s.q99) : nlohmann::ordered_json(nullptr);
     return json;
   };
-  const nlohmann::ordered_json json{{"norm_stats",
-                                     {{"state", feature(normalization.state)},
-                                      {"actions", feature(normalization.action)}}}};
+  const nlohmann::ordered_json json{
+      {"norm_stats", {{"state", feature(normalization.state)}, {"actions", feature(normalization.action)}}}};
   return json.dump(2) + "\n";
 }
 

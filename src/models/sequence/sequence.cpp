@@ -82,8 +82,8 @@ at::Tensor SequenceLayout::positions(int64_t begin, int64_t end) const {
   for (const int64_t rows : answers_) {
     const int64_t first = std::max(begin, column), last = std::min(end, column + rows);
     if (first < last)
-      parts.push_back(prefix_length_ + at::arange(first - column + position_gap_, last - column + position_gap_,
-                                                  prefix_length_.options())
+      parts.push_back(prefix_length_ + at::arange(first - column + position_gap_,
+                                                  last - column + position_gap_, prefix_length_.options())
                                            .unsqueeze(0));
     column += rows;
   }
