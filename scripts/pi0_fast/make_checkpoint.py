@@ -72,7 +72,7 @@ def tokenizer_model(pieces, text_pieces=300):
         user_defined_symbols=["\n", "Action", ":", "|"], hard_vocab_limit=False, minloglevel=2)
     proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
     score = proto.pieces[-1].score
-    rare = [chr(c) for c in [*range(0x4E00, 0xA000), *range(0xAC00, 0xD7A4), *range(0x10000, 0x40000)]]
+    rare = [chr(c) for c in [*range(0x4E00, 0xA000), *range(0xAC00, 0xD7A4), *range(0x10000, 0xE0000)]]
     for i in range(pieces - len(proto.pieces)):
         proto.pieces.add(piece=rare[i], score=score - 1 - i)
     assert len(proto.pieces) == pieces, (len(proto.pieces), pieces)

@@ -163,6 +163,27 @@ TEST(Pi0FastTied, TrainsWordsAndHeadAsOne) {
   EXPECT_GT(distance(openpi.scores(*policy), openpi.scores(*openpi.load())), 0.1);
 }
 
+TEST(Pi0FastStatistics, OfTheOptionsStayWithAnAdapter) {
+  const Spoiled openpi("openpi");
+  const TempDir place;
+  json stats = json::parse(read_file(openpi.path() / "assets/made_up/norm_stats.json"));
+  for (auto& number : stats["norm_stats"]["actions"]["mean"]) number = number.get<double>() + 0.25;
+  write_file_atomic(place.path() / "norm_stats.json", stats.dump());
+  PolicyOptions options = openpi.golden.options();
+  options.checkpoint = openpi.path().string();
+  options.statistics = (place.path() / "norm_stats.json").string();
+  options.lora.rank = 2;
+  const auto policy = make_policy(options, nullptr, 0, at::kCPU);
+  fs::create_directories(place.path() / "saved");
+  policy->save(place.path() / "saved");
+  PolicyOptions later = openpi.golden.options();
+  later.checkpoint = (place.path() / "saved").string();
+  const auto again = make_policy(later, nullptr, 0, at::kCPU);
+  EXPECT_EQ(again->normalizer().statistics().mean, policy->normalizer().statistics().mean);
+  EXPECT_NE(again->normalizer().statistics().mean, openpi.load()->normalizer().statistics().mean);
+  EXPECT_TRUE(openpi.scores(*again).equal(openpi.scores(*policy)));
+}
+
 TEST(Pi0FastExport, MergesAndBringsAllThatLiesBeside) {
   for (const char* variant : {"openpi", "lerobot"}) {
     const Pi0FastGolden golden(variant);

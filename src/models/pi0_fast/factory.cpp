@@ -20,6 +20,13 @@ fs::path directory_of_weights(const fs::path& directory) {
   return fs::exists(directory / "adapter_config.json") ? base_of_adapter(directory) : directory;
 }
 
+// Where config, tokenizers and statistics lie: beside an adapter of ours, which may have learned with other
+// statistics than its base.
+fs::path directory_of_companions(const fs::path& directory, const fs::path& base) {
+  std::error_code ignored;
+  return fs::exists(directory / "tokenizer.model", ignored) ? directory : base;
+}
+
 // Compares names and shapes; tensors that pi0-FAST does not use may be there.
 void check_tensors(Pi0FastNetwork& network, const SafetensorsReader& weights) {
   NamedTensors expected = collect_parameters(network, ParameterKind::base);
@@ -78,10 +85,11 @@ at::ScalarType scalar_type(const std::string& dtype, const SafetensorsReader& we
 std::unique_ptr<Pi0FastPolicy> Pi0FastPolicy::load(const PolicyOptions& given, const fs::path& directory,
                                                    at::Device device) {
   const fs::path base = directory_of_weights(directory);
+  const fs::path beside = directory_of_companions(directory, base);
   const SafetensorsReader weights(base);
-  Pi0FastConfig config = Pi0FastConfig::read(base, weights, given);
-  const tokenizers::TextTokenizer text = read_text_tokenizer(base, config);
-  auto codec = make_codec(base, config, text);
+  Pi0FastConfig config = Pi0FastConfig::read(beside, weights, given);
+  const tokenizers::TextTokenizer text = read_text_tokenizer(beside, config);
+  auto codec = make_codec(beside, config, text);
   APO_CHECK(ConfigError, given.action_normalization == tokenizers::ActionNormalization::automatic,
             "policy.action_normalization: expected auto: how a pi0-FAST normalises is a property of its "
             "checkpoint (config.json of openpi's, policy_preprocessor.json of LeRobot's)");
@@ -100,7 +108,8 @@ std::unique_ptr<Pi0FastPolicy> Pi0FastPolicy::load(const PolicyOptions& given, c
 
 PolicyDescription Pi0FastPolicy::describe(const PolicyOptions& options, const fs::path& directory) {
   const fs::path base = directory_of_weights(directory);
-  const Pi0FastConfig config = Pi0FastConfig::read(base, SafetensorsReader(base), options);
+  const Pi0FastConfig config =
+      Pi0FastConfig::read(directory_of_companions(directory, base), SafetensorsReader(base), options);
   PolicyDescription description;
   const FeatureNormalization& action = config.normalization.action;
   if (action.has_quantiles && config.delta_dimensions.empty())  // else they say nothing of recorded actions
