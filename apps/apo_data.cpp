@@ -7,6 +7,7 @@
 
 #include "apo/audit/contact_sheet.h"
 #include "apo/audit/convert.h"
+#include "apo/audit/fit_fast.h"
 #include "apo/audit/inspect.h"
 #include "apo/audit/validate.h"
 #include "apo/base/error.h"
@@ -36,6 +37,7 @@ struct DataArguments {
   std::string output, write, name = "dataset";
   data::TrajectoryFormat to = data::TrajectoryFormat::apo;
   audit::ContactSheetOptions sheet;
+  audit::FitFastOptions fit_fast;
 };
 
 // One of the names of an enum, as in a config; `only` some of them if given.
@@ -183,6 +185,26 @@ void run_stats(const DataArguments& arguments) {
   write_file_atomic(arguments.output, json);
   if (!arguments.json)
     std::cout << "\nstatistics " << arguments.output << " (name " << arguments.name << ")\n";
+}
+
+void run_fit_fast(const DataArguments& arguments) {
+  const auto options = data_options(arguments);
+  if (!options) return;
+  std::cout << to_text(audit::fit_fast(*options, arguments.fit_fast, arguments.output)) << "tokenizer "
+            << arguments.output << "\n";
+}
+
+CLI::App* add_fit_fast(CLI::App& app, DataArguments& arguments) {
+  CLI::App* command =
+      app.add_subcommand("fit-fast", "a FAST tokenizer (pi0-FAST) made of the recorded actions");
+  add_data_options(*command, arguments);
+  audit::FitFastOptions& fit = arguments.fit_fast;
+  command->add_option("--horizon", fit.horizon, "actions of a chunk")->required();
+  command->add_option("--vocabulary", fit.vocabulary, "pieces at most")->capture_default_str();
+  command->add_option("--scale", fit.scale, "larger is finer, with more codes")->capture_default_str();
+  command->add_flag("--z-score", fit.z_score, "normalise by mean and deviation instead of quantiles");
+  command->add_option("--output", arguments.output, "new directory")->required()->type_name("DIR");
+  return command;
 }
 
 CLI::App* add_validate(CLI::App& app, DataArguments& arguments) {
@@ -344,6 +366,7 @@ int main(int argc, char** argv) {
   CLI::App* convert = add_convert(app, arguments);
   CLI::App* contact_sheet = add_contact_sheet(app, arguments);
   CLI::App* stats = add_stats(app, arguments);
+  CLI::App* fit_fast = add_fit_fast(app, arguments);
   ExportArguments export_arguments;
   add_export(app, export_arguments);
   std::vector<std::string> report_directories;
@@ -366,5 +389,6 @@ int main(int argc, char** argv) {
     if (convert->parsed()) return run_convert(arguments);
     if (contact_sheet->parsed()) return run_contact_sheet(arguments);
     if (stats->parsed()) return run_stats(arguments);
+    if (fit_fast->parsed()) return run_fit_fast(arguments);
   });
 }

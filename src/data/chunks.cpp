@@ -12,7 +12,35 @@ size_t end_of(const EpisodeRecord& episode, size_t begin, int64_t horizon) {
   return std::min(episode.actions.size(), begin + static_cast<size_t>(horizon));
 }
 
+// The steps of a whole chunk: recorded ones of who acts in the first.
+template <class Visit>
+void visit_whole_chunk(const EpisodeRecord& episode, int64_t timestep, int64_t horizon, Visit visit) {
+  const auto begin = static_cast<size_t>(timestep);
+  APO_ASSERT(horizon >= 1 && begin < episode.actions.size());
+  for (size_t t = begin; t < episode.actions.size() && horizon > 0; ++t) {
+    if (t > begin && !episode.recorded[t]) continue;
+    if (episode.sources[t] != episode.sources[begin]) break;
+    visit(t);
+    --horizon;
+  }
+}
+
 }  // namespace
+
+ActionChunk whole_chunk_from(const EpisodeRecord& episode, int64_t timestep, int64_t horizon) {
+  ActionChunk chunk;
+  visit_whole_chunk(episode, timestep, horizon, [&](size_t t) { chunk.push_back(episode.actions[t]); });
+  chunk.resize(static_cast<size_t>(horizon), Action(chunk.back()));
+  return chunk;
+}
+
+bool reaches_undesirable(const EpisodeRecord& episode, std::span<const LabelledStep> steps, int64_t timestep,
+                         int64_t horizon) {
+  bool reaches = false;
+  visit_whole_chunk(episode, timestep, horizon,
+                    [&](size_t t) { reaches = reaches || steps[t].label == StepLabel::undesirable; });
+  return reaches && steps[static_cast<size_t>(timestep)].label != StepLabel::undesirable;
+}
 
 ActionChunk chunk_from(const EpisodeRecord& episode, std::span<const LabelledStep> steps, int64_t timestep,
                        int64_t horizon) {

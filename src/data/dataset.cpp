@@ -65,10 +65,13 @@ struct Dataset::State {
   int64_t num_episodes = 0;
   int64_t action_size = 0;
   int64_t horizon = 1;
+  ChunkRule rule = ChunkRule::cut;
+  ChunkOverlap overlap = ChunkOverlap::leave_out;
   GripperOptions gripper;
   std::vector<std::string> cameras;
 
   void add_source(const SourceOptions& source, bool is_expert, const DataOptions& options);
+  void leave_out_overlaps();
   void add_episode(OpenFile& file, LabelledEpisode episode, LabelCounts& counts);
   const LabelledEpisode& episode(int32_t f, int32_t e) const {
     return files.at(static_cast<size_t>(f)).episodes.at(static_cast<size_t>(e));
@@ -98,6 +101,33 @@ void Dataset::State::add_episode(OpenFile& file, LabelledEpisode episode, LabelC
   }
   file.episodes.push_back(std::move(episode));
   ++num_episodes;
+}
+
+void Dataset::State::leave_out_overlaps() {
+  constexpr const char* kReason = "chunk reaches into an undesirable window";
+  std::vector<StepIndex>& desirable = pools[static_cast<size_t>(Pool::desirable)];
+  // decided on the labels as they are, then changed
+  std::vector<StepIndex> kept, left_out;
+  for (const StepIndex& index : desirable) {
+    const LabelledEpisode& labelled = episode(index.file, index.episode);
+    const bool reaches = reaches_undesirable(labelled.record, labelled.steps, index.timestep, horizon);
+    (reaches ? left_out : kept).push_back(index);
+  }
+  for (const StepIndex& index : left_out) {
+    OpenFile& file = files[static_cast<size_t>(index.file)];
+    LabelledStep& step =
+        file.episodes[static_cast<size_t>(index.episode)].steps[static_cast<size_t>(index.timestep)];
+    const std::string source = file.is_expert ? "expert/" : "interactions/";
+    if (--counts[concat(source, to_string(step.label), ": ", step.reason)] == 0)
+      counts.erase(concat(source, to_string(step.label), ": ", step.reason));
+    step.label = StepLabel::skipped;
+    step.reason = kReason;
+    ++counts[concat(source, "skipped: ", kReason)];
+  }
+  desirable = std::move(kept);
+  if (!left_out.empty())
+    log_info(left_out.size(), " desirable steps are left out: their chunks of ", horizon,
+             " actions reach into undesirable windows (data.labels.chunk_overlap)");
 }
 
 void Dataset::State::add_source(const SourceOptions& source, bool is_expert, const DataOptions& options) {
@@ -134,6 +164,7 @@ LabelRules label_rules(const DataOptions& options, const SourceOptions& source, 
 
 Dataset::Dataset(const DataOptions& options) : state_(std::make_shared<State>()) {
   state_->filter = options.filter;
+  state_->overlap = options.labels.chunk_overlap;
   state_->gripper = gripper_of(options);
   state_->cameras = options.policy_cameras;
   for (const SourceOptions& source : options.expert) state_->add_source(source, true, options);
@@ -170,9 +201,11 @@ std::vector<SegmentPair> Dataset::segment_pairs() const {
 int64_t Dataset::num_files() const { return static_cast<int64_t>(state_->files.size()); }
 int64_t Dataset::num_episodes() const { return state_->num_episodes; }
 int64_t Dataset::action_size() const { return state_->action_size; }
-void Dataset::set_horizon(int64_t horizon) {
+void Dataset::set_horizon(int64_t horizon, ChunkRule rule) {
   APO_ASSERT(horizon >= 1);
   state_->horizon = horizon;
+  state_->rule = rule;
+  if (rule == ChunkRule::whole && state_->overlap == ChunkOverlap::leave_out) state_->leave_out_overlaps();
 }
 const GripperOptions& Dataset::gripper() const { return state_->gripper; }
 const fs::path& Dataset::file_path(int32_t file) const { return this->file(file).path(); }
@@ -219,8 +252,10 @@ Sample Dataset::sample_without_observation(const StepIndex& index) const {
   const auto t = static_cast<size_t>(index.timestep);
   Sample sample;
   sample.index = index;
-  sample.actions =
-      chunk_from(episode, state_->episode(index.file, index.episode).steps, index.timestep, state_->horizon);
+  sample.actions = state_->rule == ChunkRule::whole
+                       ? whole_chunk_from(episode, index.timestep, state_->horizon)
+                       : chunk_from(episode, state_->episode(index.file, index.episode).steps, index.timestep,
+                                    state_->horizon);
   sample.source = episode.sources.at(t);
   sample.desirable = step.label != StepLabel::undesirable;
   sample.dimension_credit = step.dimension_credit;

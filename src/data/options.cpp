@@ -21,6 +21,12 @@ std::span<const std::pair<DataChecks, std::string_view>> enum_names(DataChecks) 
   return names;
 }
 
+std::span<const std::pair<ChunkOverlap, std::string_view>> enum_names(ChunkOverlap) {
+  static constexpr std::array<std::pair<ChunkOverlap, std::string_view>, 2> names{
+      {{ChunkOverlap::leave_out, "leave-out"}, {ChunkOverlap::keep, "keep"}}};
+  return names;
+}
+
 std::span<const std::pair<FailedDemonstrations, std::string_view>> enum_names(FailedDemonstrations) {
   static constexpr std::array<std::pair<FailedDemonstrations, std::string_view>, 2> names{
       {{FailedDemonstrations::drop, "drop"}, {FailedDemonstrations::keep, "keep"}}};
@@ -54,6 +60,9 @@ void LabelOptions::visit(config::Visitor& v) {
     "dimension credit compares with the mean of the human's first so many actions of a take-over; more = "
     "smoother",
     config::at_least(1));
+  v("chunk_overlap", chunk_overlap,
+    "of policies whose answers code a whole chunk (pi0-FAST): a desirable step whose chunk reaches into an "
+    "undesirable window is left out of training, or kept");
 }
 
 void FilterOptions::visit(config::Visitor& v) {

@@ -36,7 +36,8 @@ int64_t decide(models::Policy& policy, std::span<const Observation> seen, std::s
     for (Action& action : chunks[i]) config::recode_gripper(action, to, own, theirs);
     rollouts[i]->decided(std::move(chunks[i]));
   }
-  return decision.num_clamped;
+  const int64_t malformed = decision.malformed.defined() ? decision.malformed.sum().item<int64_t>() : 0;
+  return decision.num_clamped + malformed;
 }
 
 }  // namespace apo::deploy

@@ -206,6 +206,9 @@ void EvalOptions::visit(config::Visitor& v) {
   v("temperature", temperature, "of decoding; 0 is greedy", config::at_least(0));
   v("animations", animations, "WebP animations of the first so many trials", config::at_least(0));
   v("animation_size", animation_size, "their side in pixels; larger files", config::between(16, 2048));
+  v("decode", decode,
+    "with --dataset: also write what the policy decides itself (decoded_action), not only its "
+    "predictions of the recorded tokens; slower");
   v("disruptions", disruptions,
     "names from environment.disruptions, each tried on the same seeds beside the undisrupted trials; [all]: "
     "every one that the environment offers");

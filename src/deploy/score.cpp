@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <vector>
 
 #include "apo/base/atomic_file.h"
@@ -35,6 +36,7 @@ data::DataOptions all_steps_of(const std::string& path, const data::DataOptions&
   all.filter.max_abs_action = std::numeric_limits<double>::infinity();
   all.filter.min_motion = 0;
   all.labels.failed_demonstrations = data::FailedDemonstrations::keep;
+  all.labels.chunk_overlap = data::ChunkOverlap::keep;
   return all;
 }
 
@@ -43,10 +45,13 @@ struct ScoredBatch {
   at::Tensor token_log_probs, log_prob;  ///< [B, T] and [B]
   at::Tensor action_l1;                  ///< [B]
   std::vector<ActionChunk> predicted_actions;
+  at::Tensor malformed;                     ///< [B]; undefined: none is
+  std::optional<models::Decision> decided;  ///< without being told the answer
+  std::optional<int64_t> padding;           ///< behind shorter answers
   int64_t horizon = 1;
 };
 
-ScoredBatch score_batch(models::Policy& policy, const std::vector<data::Sample>& samples) {
+ScoredBatch score_batch(models::Policy& policy, const std::vector<data::Sample>& samples, bool decode) {
   const at::NoGradGuard no_gradient;
   std::vector<Observation> observations;
   std::vector<ActionChunk> actions;
@@ -55,8 +60,9 @@ ScoredBatch score_batch(models::Policy& policy, const std::vector<data::Sample>&
     policy.prepare(observations.back());
     actions.push_back(sample.actions);
   }
-  const models::ActionTokens tokens = policy.tokenize(actions);
-  const models::Score score = policy.score(policy.encode(observations), tokens);
+  const models::PolicyInput input = policy.encode(observations);
+  const models::ActionTokens tokens = policy.tokenize(actions, &input);
+  const models::Score score = policy.score(input, tokens);
   objective::Batch asked{.tokens = tokens.ids, .mask = tokens.mask};
   if (const auto bins = policy.codec().bins()) {
     asked.first_action_token = bins->first;
@@ -73,10 +79,14 @@ ScoredBatch score_batch(models::Policy& policy, const std::vector<data::Sample>&
     batch.predicted = at::where(tokens.end_token, objective::greedy_tokens(score.logits), batch.predicted);
   batch.token_log_probs = scores.policy;
   batch.log_prob = batch.token_log_probs.to(at::kDouble).sum(1).cpu();
-  batch.predicted_actions = policy.to_actions(batch.predicted).actions;
+  const models::Decision predicted = policy.to_actions(batch.predicted, &input);
+  batch.predicted_actions = predicted.actions;
+  batch.malformed = predicted.malformed;
+  if (decode) batch.decided = policy.act(input);
   batch.token_log_probs = batch.token_log_probs.to(at::kDouble).cpu();
   batch.target = tokens.ids.cpu();
   batch.horizon = policy.horizon();
+  batch.padding = policy.codec().padding();
   batch.predicted = batch.predicted.cpu();
   batch.mask = tokens.mask.cpu();
   return batch;
@@ -111,32 +121,44 @@ json line_of(const data::Dataset& dataset, const data::Sample& sample, const Sco
   put("predicted_action", decided, batch.horizon);
   put("action", sample.actions, batch.horizon);
   line["action_l1"] = batch.action_l1.accessor<double, 1>()[row];
+  if (batch.malformed.defined()) line["malformed"] = batch.malformed[row].item<bool>();
+  if (!batch.decided) return line;
+  const at::Tensor ids = batch.decided->ids[row].cpu().contiguous();
+  std::vector<int64_t> decoded(ids.const_data_ptr<int64_t>(), ids.const_data_ptr<int64_t>() + ids.numel());
+  while (!decoded.empty() && decoded.back() == batch.padding) decoded.pop_back();
+  line["decoded_tokens"] = decoded;
+  put("decoded_action", batch.decided->actions[static_cast<size_t>(row)], batch.horizon);
+  if (batch.decided->malformed.defined())
+    line["decoded_malformed"] = batch.decided->malformed[row].item<bool>();
   return line;
 }
 
 }  // namespace
 
 int64_t score_dataset(models::Policy& policy, const std::string& path, const data::DataOptions& data,
-                      int64_t batch_size, const fs::path& output) {
+                      int64_t batch_size, const fs::path& output, bool decode) {
   APO_CHECK(ConfigError, batch_size >= 1, "scoring: expected a batch size of at least 1, found ", batch_size);
   const OutputKind scores = json_lines("the scores of an earlier run", "log_prob");
   check_output("output", output, scores);
   data::DataOptions options = all_steps_of(path, data);
   options.policy_gripper = policy.gripper();
   data::Dataset dataset(options);
-  dataset.set_horizon(policy.horizon());
+  dataset.set_horizon(policy.horizon(),
+                      policy.codec().codes_whole_chunks() ? data::ChunkRule::whole : data::ChunkRule::cut);
   APO_CHECK(DataError, dataset.action_size() == policy.action_size(), path, ": expected actions of ",
             policy.action_size(), " numbers as the policy has, found ", dataset.action_size());
   policy.set_training(false);
   const std::vector<data::StepIndex> steps = dataset.kept_steps();
   AtomicFile file(output, scores.is_this);
+  int64_t malformed = 0;
   Progress progress("score", std::ssize(steps));
   for (int64_t begin = 0; begin < std::ssize(steps); begin += batch_size) {
     if (interrupted()) throw Interrupted(concat("interrupted after ", begin, " of ", steps.size(), " steps"));
     std::vector<data::Sample> samples;
     const int64_t end = std::min(begin + batch_size, std::ssize(steps));
     for (int64_t i = begin; i < end; ++i) samples.push_back(dataset.sample(steps[static_cast<size_t>(i)]));
-    const ScoredBatch batch = score_batch(policy, samples);
+    const ScoredBatch batch = score_batch(policy, samples, decode);
+    if (batch.malformed.defined()) malformed += batch.malformed.sum().item<int64_t>();
     for (int64_t row = 0; row < std::ssize(samples); ++row)
       file.write(line_of(dataset, samples[static_cast<size_t>(row)], batch, row)
                      .dump(-1, ' ', false, json::error_handler_t::replace) +
@@ -144,6 +166,9 @@ int64_t score_dataset(models::Policy& policy, const std::string& path, const dat
     progress.update(end);
   }
   file.commit();
+  if (malformed > 0)
+    log_warn(path, ": ", malformed, " of ", steps.size(),
+             " predicted answers are no whole code; missing coefficients count as 0");
   return std::ssize(steps);
 }
 

@@ -9,6 +9,7 @@ namespace apo::models {
 namespace {
 
 constexpr std::array<std::string_view, 4> kDtypes{"auto", "float32", "bfloat16", "float16"};
+constexpr std::array<std::string_view, 2> kDecodings{"trained", "released"};
 
 }  // namespace
 
@@ -27,6 +28,27 @@ void OpenVlaOptions::visit(config::Visitor& v) {
     "evaluate on the centre 90 % of the picture, for a policy that trained on random crops of that area");
   v("action_tokens_only", action_tokens_only,
     "decode only among the action tokens; false: among the whole vocabulary, as the released program");
+  v("activation_checkpointing", activation_checkpointing,
+    "recompute each block's activations in the backward pass: less memory, a third more time");
+}
+
+void Pi0FastOptions::visit(config::Visitor& v) {
+  v.choice("dtype", dtype, kDtypes, "of the frozen weights; auto: as stored");
+  v.choice("decode_as", decode_as, kDecodings,
+           "trained: positions and masks of training; released: openpi's answers begin one position too far, "
+           "LeRobot's prompt sees the token before the answer, as their programs decode");
+  v("action_tokens_only", action_tokens_only,
+    "decode only among what an answer may hold: its prefix, codes or the bar, the end; false: among the "
+    "whole "
+    "vocabulary, as the released programs");
+  v("decode_valid", decode_valid,
+    "decode only codes that make exactly one chunk, so that no answer is malformed (implies "
+    "action_tokens_only)");
+  v("pad_state_to", pad_state_to,
+    "numbers of the state in the prompt, filled up with 0: 32 for checkpoints that LeRobot 0.4 trained; 0: "
+    "as "
+    "many as there are",
+    config::between(0, 1024));
   v("activation_checkpointing", activation_checkpointing,
     "recompute each block's activations in the backward pass: less memory, a third more time");
 }

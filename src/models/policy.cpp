@@ -60,6 +60,18 @@ void move_together(std::initializer_list<at::Tensor*> tensors, at::Device device
     if (tensor->defined()) *tensor = moved[i++].to(tensor->scalar_type());
 }
 
+// Leaves of each answer as many tokens as there is room for, [B].
+void cut_to(const at::Tensor& room, ActionTokens& tokens) {
+  const at::Tensor kept = tokens.mask.logical_and(tokens.mask.to(at::kLong).cumsum(1).le(room.unsqueeze(1)));
+  tokens.num_cut = kept.ne(tokens.mask).any(1).sum().item<int64_t>();
+  if (tokens.num_cut == 0) return;
+  const int64_t longest = std::max<int64_t>(1, kept.to(at::kLong).sum(1).max().item<int64_t>());
+  tokens.mask = kept;
+  if (tokens.end_token.defined()) tokens.end_token = tokens.end_token.logical_and(kept);
+  for (at::Tensor* tensor : {&tokens.ids, &tokens.mask, &tokens.end_token, &tokens.dimension})
+    if (tensor->defined()) *tensor = tensor->narrow(1, 0, longest).contiguous();
+}
+
 constexpr double kLargestDistance = 2;  // of two numbers in [-1, 1]
 
 // Of the parameters that `counts`; empty if there are none.
@@ -95,7 +107,9 @@ PolicyInput PolicyInput::slice(int64_t begin, int64_t end) const {
           .prompt = rows(prompt, begin, end),
           .prompt_mask = rows(prompt_mask, begin, end),
           .state = rows(state, begin, end),
-          .features = rows(features, begin, end)};
+          .features = rows(features, begin, end),
+          .origin = rows(origin, begin, end),
+          .room = rows(room, begin, end)};
 }
 
 ActionTokens ActionTokens::slice(int64_t begin, int64_t end) const {
@@ -113,7 +127,7 @@ Policy::Policy(PolicyParts parts) : parts_(std::move(parts)) {
             parts_.codec ? parts_.codec->action_size() : 0, " and ", parts_.normalizer.size());
 }
 
-ActionTokens Policy::tokenize(std::span<const ActionChunk> chunks) const {
+ActionTokens Policy::tokenize(std::span<const ActionChunk> chunks, const PolicyInput* input) const {
   APO_CHECK(DataError, !chunks.empty(), "actions: expected at least one");
   const int64_t batch = std::ssize(chunks), size = action_size();
   at::Tensor numbers = at::empty({batch, horizon(), size}, at::kDouble);
@@ -136,7 +150,9 @@ ActionTokens Policy::tokenize(std::span<const ActionChunk> chunks) const {
     }
     all_valid = all_valid && std::ssize(chunk) == horizon();
   }
+  if (input != nullptr && input->origin.defined()) numbers -= input->origin.unsqueeze(1);
   ActionTokens tokens;
+  all_valid = all_valid || codec().codes_whole_chunks();
   if (!all_valid) tokens.valid = valid;
   const tokenizers::CodedActions coded = parts_.codec->encode(
       parts_.normalizer.normalize(numbers, all_valid ? &tokens.num_clipped : nullptr), tokens.valid);
@@ -144,6 +160,8 @@ ActionTokens Policy::tokenize(std::span<const ActionChunk> chunks) const {
     parts_.normalizer.normalize(numbers.index({valid}), &tokens.num_clipped);  // not what fills up
   std::tie(tokens.ids, tokens.mask, tokens.end_token, tokens.dimension) =
       std::tie(coded.ids, coded.mask, coded.end_token, coded.dimension);
+  tokens.num_clipped += coded.num_clipped;
+  if (input != nullptr && input->room.defined()) cut_to(input->room, tokens);
   move_together({&tokens.ids, &tokens.mask, &tokens.end_token, &tokens.dimension}, device());
   return tokens;
 }
@@ -154,13 +172,16 @@ ActionTokens Policy::tokenize(std::span<const Action> actions) const {
   return tokenize(std::span<const ActionChunk>(chunks));
 }
 
-Decision Policy::to_actions(const at::Tensor& ids) const {
+Decision Policy::to_actions(const at::Tensor& ids, const PolicyInput* input) const {
   const tokenizers::DecodedActions decoded = parts_.codec->decode(ids);
-  const at::Tensor numbers = parts_.normalizer.unnormalize(decoded.actions);
+  at::Tensor numbers = parts_.normalizer.unnormalize(decoded.actions);
+  if (input != nullptr && input->origin.defined())
+    numbers = (numbers.to(at::kDouble) + input->origin.unsqueeze(1)).to(at::kFloat);
   Decision decision{.ids = ids,
                     .actions = {},
                     .decoded = decoded.decoded,
-                    .num_clamped = decoded.num_clamped.sum().item<int64_t>()};
+                    .num_clamped = decoded.num_clamped.sum().item<int64_t>(),
+                    .malformed = decoded.malformed};
   const float* number = numbers.const_data_ptr<float>();
   const auto size = static_cast<size_t>(action_size());
   for (int64_t row = 0; row < numbers.size(0); ++row) {
@@ -186,7 +207,7 @@ at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& greedy, 
   at::Tensor is_action = tokens.mask;
   if (tokens.end_token.defined()) is_action = is_action.logical_and(tokens.end_token.logical_not());
   const auto bins = policy.codec().bins();
-  if (!bins) return at::where(is_action, greedy, tokens.ids);
+  if (!bins) return at::where(tokens.mask, greedy, tokens.ids);
   if (num_clamped != nullptr) {
     const at::Tensor coding = greedy.masked_select(is_action);
     *num_clamped += at::logical_or(coding.lt(bins->first), coding.gt(bins->last)).sum().item<int64_t>();

@@ -21,6 +21,7 @@
 #include "models/checkpoints/checkpoint_files.h"
 #include "models/checkpoints/missing_path.h"
 #include "models/openvla/policy.h"
+#include "models/pi0_fast/policy.h"
 #include "models/small/policy.h"
 
 namespace apo::models {
@@ -33,6 +34,12 @@ using PolicyKinds = config::Kinds<PolicyFactory>;
 std::unique_ptr<Policy> refuse_fresh_openvla(const PolicyOptions&, const DataFacts&, uint64_t, at::Device) {
   throw ConfigError(
       "policy.type: openvla is loaded, not made: set policy.checkpoint to a Hugging Face directory");
+}
+
+std::unique_ptr<Policy> refuse_fresh_pi0_fast(const PolicyOptions&, const DataFacts&, uint64_t, at::Device) {
+  throw ConfigError(
+      "policy.type: pi0_fast is loaded, not made: set policy.checkpoint to a directory as docs/pi0_fast.md "
+      "describes it");
 }
 
 PolicyKinds& known() {
@@ -48,7 +55,13 @@ PolicyKinds& known() {
                                      .load = OpenVlaPolicy::load,
                                      .describe = OpenVlaPolicy::describe},
                          .own = config::AnyOptions(OpenVlaOptions()),
-                         .doc = "how a checkpoint of the OpenVLA family runs"}}});
+                         .doc = "how a checkpoint of the OpenVLA family runs"}},
+                       {"pi0_fast",
+                        {.factory = {.create = refuse_fresh_pi0_fast,
+                                     .load = Pi0FastPolicy::load,
+                                     .describe = Pi0FastPolicy::describe},
+                         .own = config::AnyOptions(Pi0FastOptions()),
+                         .doc = "how a pi0-FAST checkpoint of openpi or LeRobot runs"}}});
   return *instance;
 }
 
@@ -149,8 +162,26 @@ void take_adapter(Policy& policy, const PolicyOptions& options, const fs::path& 
     tensor.set_requires_grad(name.find(".lora_") != std::string::npos);
 }
 
+// config.json calls it model_type; LeRobot's, type.
 std::string kind_of(const fs::path& directory) {
-  return JsonFile(directory / "config.json")["model_type"].get<std::string>();
+  const JsonFile file(directory / "config.json");
+  const JsonField type = file["type"];
+  if (file["model_type"].present() || !type.present()) return file["model_type"].get<std::string>();
+  const std::string kind = type.get<std::string>();
+  type.expect(
+      kind != "pi0" && kind != "pi05" && kind != "smolvla",
+      "\"pi0_fast\" (a flow model gives actions no probabilities, which preferences are learned from)");
+  return kind;
+}
+
+// openpi's checkpoints as they are published.
+void refuse_orbax(const fs::path& directory) {
+  std::error_code ignored;
+  for (const fs::path& params : {directory, directory / "params"})
+    for (const char* mark : {"_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", "_sharding"})
+      APO_CHECK(DataError, !fs::exists(params / mark, ignored), directory.string(),
+                ": found an orbax checkpoint of openpi; expected safetensors. Convert it with "
+                "`python scripts/pi0_fast/convert_openpi.py` (docs/pi0_fast.md)");
 }
 
 PolicyFactory factory_of(const std::string& kind, const fs::path& directory) {
@@ -243,6 +274,7 @@ fs::path resolve_checkpoint(const fs::path& path) {
     if (is_policy(step / "policy")) return step / "policy";
     if (is_policy(step)) return step;
   }
+  refuse_orbax(path);
   throw DataError(concat(path.string(), ": no policy here; looked for ", join(looked)));
 }
 

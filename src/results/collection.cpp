@@ -87,7 +87,7 @@ std::string CollectionSummary::text() const {
   if (interrupted > 0) out << "interrupted " << interrupted << " episodes, played again from their seeds\n";
   if (num_clamped_tokens > 0)
     out << "clamped     " << num_clamped_tokens
-        << " decoded tokens were no action tokens; the nearest was taken\n";
+        << " decoded tokens were no action tokens (the nearest was taken), or answers no whole code\n";
   out << "time        " << std::fixed << std::setprecision(1) << seconds << " s\n";
   return out.str();
 }

@@ -220,7 +220,7 @@ std::string EvalResult::text() const {
       << steps << " in " << seconds << " s (" << std::setprecision(0) << steps_per_second << "/s)\n";
   if (num_clamped_tokens > 0)
     out << "clamped   " << num_clamped_tokens
-        << " decoded tokens were no action tokens; the nearest was taken\n";
+        << " decoded tokens were no action tokens (the nearest was taken), or answers no whole code\n";
   if (!disruptions.empty()) out << "\n" << aligned_table(disruption_rows(*this));
   return out.str();
 }

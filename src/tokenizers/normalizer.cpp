@@ -32,6 +32,32 @@ NormalizerOptions options_of(ActionNormalization as, double epsilon) {
   return {.epsilon = epsilon};
 }
 
+// The normalisation of one dimension, in the arithmetic of T.
+template <class T>
+class Dimension {
+ public:
+  Dimension(const VectorStatistics& s, size_t j, const NormalizerOptions& options, double epsilon)
+      : z_(options.how == Normalization::z_score),
+        center_(static_cast<T>(z_ ? s.mean[j] : s.q01[j])),
+        spread_(z_ ? static_cast<T>(s.std[j]) : static_cast<T>(s.q99[j]) - static_cast<T>(s.q01[j])) {
+    spread_ += static_cast<T>(epsilon);
+    if (spread_ == 0) spread_ = static_cast<T>(options.zero_spread);
+  }
+  double there(double given) const {
+    const auto x = static_cast<T>(given);
+    if (!(spread_ > 0)) return 0;
+    return static_cast<double>(z_ ? (x - center_) / spread_ : 2 * (x - center_) / spread_ - 1);
+  }
+  double back(double given) const {
+    const auto y = static_cast<T>(given);
+    return static_cast<double>(z_ ? y * spread_ + center_ : (y + 1) / 2 * spread_ + center_);
+  }
+
+ private:
+  bool z_;
+  T center_, spread_;
+};
+
 void expect_size(const char* what, const at::Tensor& actions, int64_t size) {
   APO_CHECK(DataError, actions.dim() >= 1 && actions.size(-1) == size, what, ": expected ", size,
             " numbers as in the statistics, found ", actions.dim() >= 1 ? actions.size(-1) : 0);
@@ -63,12 +89,8 @@ at::Tensor Normalizer::normalize(const at::Tensor& actions, int64_t* num_clipped
   for (int64_t row = 0; row < result.numel(); row += size()) {
     for (size_t j = 0; j < s.mask.size(); ++j, ++x) {
       if (options_.how != Normalization::none && (s.mask[j] || options_.all_dimensions)) {
-        const bool z = options_.how == Normalization::z_score;
-        const double spread = (z ? s.std[j] : s.q99[j] - s.q01[j]) + options_.epsilon;
-        if (!(spread > 0))
-          *x = 0;
-        else
-          *x = z ? (*x - s.mean[j]) / spread : 2 * (*x - s.q01[j]) / spread - 1;
+        *x = options_.in_float32 ? Dimension<float>(s, j, options_, options_.epsilon).there(*x)
+                                 : Dimension<double>(s, j, options_, options_.epsilon).there(*x);
       }
       if (options_.clip) {
         if (num_clipped != nullptr && std::abs(*x) > 1 + kRounding) ++*num_clipped;
@@ -90,10 +112,9 @@ at::Tensor Normalizer::unnormalize(const at::Tensor& normalized) const {
   for (int64_t row = 0; row < given.numel(); row += size()) {
     for (size_t j = 0; j < s.mask.size(); ++j, ++x, ++out) {
       double value = *x;
-      if (s.mask[j] && options_.how == Normalization::quantiles)
-        value = (value + 1) / 2 * (s.q99[j] - s.q01[j] + options_.inverse_epsilon) + s.q01[j];
-      else if (s.mask[j] && options_.how == Normalization::z_score)
-        value = value * (s.std[j] + options_.inverse_epsilon) + s.mean[j];
+      if (s.mask[j] && options_.how != Normalization::none)
+        value = options_.in_float32 ? Dimension<float>(s, j, options_, options_.inverse_epsilon).back(value)
+                                    : Dimension<double>(s, j, options_, options_.inverse_epsilon).back(value);
       *out = static_cast<float>(value);
     }
   }

@@ -32,7 +32,8 @@ std::optional<int64_t> known_activations(const models::Policy& policy,
     observations.push_back(sample.observation);
     actions.push_back(sample.actions);
   }
-  return policy.activation_bytes(policy.encode(observations), policy.tokenize(actions));
+  const models::PolicyInput input = policy.encode(observations);
+  return policy.activation_bytes(input, policy.tokenize(actions, &input));
 }
 
 // Bytes of activations and logits for one micro-batch: what the policy says, or measured on a forward and
@@ -134,10 +135,11 @@ void dry_run(const TrainingOptions& options, std::ostream& out) {
   const LibrarySettings library(options.run);
   const auto opened = open_data(options);
   const data::Dataset& dataset = *opened;
+  const auto policy = starting_policy(options, dataset, device);
+  set_chunks(*opened, *policy);
   const data::PoolSampler sampler = make_sampler(options, dataset);
   print_data(options, dataset, sampler, out);
 
-  const auto policy = starting_policy(options, dataset, device);
   policy->set_training(true);
   const ParameterCounts parameters = count_parameters(*policy);
   APO_CHECK(ConfigError, parameters.trained > 0,

@@ -192,7 +192,7 @@ struct Learner::Prepared {
   objective::Batch batch;
   std::vector<int64_t> pair;  // of dpo and tpo
   int64_t num_unpaired = 0;
-  int64_t num_clipped_actions = 0;
+  int64_t num_clipped_actions = 0, num_cut_answers = 0;
 };
 
 // Some of its samples, and what policy and reference say of them.
@@ -228,8 +228,9 @@ Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
   whole.pair = pairing.pair;
   whole.num_unpaired = pairing.num_unpaired;
   whole.input = policy_.encode(observations);
-  whole.tokens = policy_.tokenize(actions);
+  whole.tokens = policy_.tokenize(actions, &whole.input);
   whole.num_clipped_actions = whole.tokens.num_clipped;
+  whole.num_cut_answers = whole.tokens.num_cut;
 
   objective::Batch& in = whole.batch;
   const at::Device device = whole.tokens.ids.device();
@@ -385,6 +386,7 @@ BatchOutcome Learner::learn(std::vector<data::Sample>& samples, const objective:
   if (options_.needs_pairs()) outcome.num_unpaired = static_cast<double>(whole.num_unpaired);
   outcome.num_clamped_tokens = num_clamped_tokens;
   outcome.num_clipped_actions = whole.num_clipped_actions;
+  outcome.num_cut_answers = whole.num_cut_answers;
   return outcome;
 }
 

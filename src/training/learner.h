@@ -32,6 +32,7 @@ struct BatchOutcome {
   /// predicted tokens that were no action tokens (compatibility: released-code)
   int64_t num_clamped_tokens = 0;
   int64_t num_clipped_actions = 0;  ///< recorded action numbers outside what the policy's tokens can express
+  int64_t num_cut_answers = 0;      ///< recorded answers longer than their observation has room for
 
   at::Tensor mask;                                        ///< [B, T] bool
   at::Tensor token_log_probs, reference_token_log_probs;  ///< [B, T]

@@ -36,7 +36,7 @@ audit::PolicyInputs policy_inputs(const models::PolicyOptions& options) {
     inputs.cameras = description->cameras;
     inputs.state_keys = description->state_keys;
   }
-  inputs.action = description->statistics.action;
+  if (description->statistics.action.size() > 0) inputs.action = description->statistics.action;
   inputs.gripper = description->statistics.gripper;
   inputs.image_size = description->image_size;
   if (!description->words.empty())

@@ -99,12 +99,16 @@ Metrics step_metrics(const StepFacts& facts, const std::vector<data::Sample>& sa
 void Tally::add(const BatchOutcome& outcome) {
   ++steps_;
   clipped_actions_ += outcome.num_clipped_actions;
+  cut_answers_ += outcome.num_cut_answers;
   z0_clamped_ += outcome.z0_clamped == 1;
   if (!std::isnan(outcome.num_unpaired)) unpaired_ += static_cast<int64_t>(outcome.num_unpaired);
 }
 
 // Normalisation by quantiles clips a few actions on purpose; many mean that policy and data do not belong together.
 void Tally::tell(int64_t numbers) const {
+  if (cut_answers_ > 0)
+    log_warn("recorded answers: ", cut_answers_,
+             " were longer than the policy reads behind its prompt, and were cut");
   if (clipped_actions_ > 0) {
     const double share = static_cast<double>(clipped_actions_) / static_cast<double>(steps_ * numbers);
     log_line(share > kManyClipped ? LogLevel::warn : LogLevel::info,

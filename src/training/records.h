@@ -41,7 +41,7 @@ class Tally {
   void tell(int64_t numbers) const;
 
  private:
-  int64_t steps_ = 0, clipped_actions_ = 0, z0_clamped_ = 0, unpaired_ = 0;
+  int64_t steps_ = 0, clipped_actions_ = 0, cut_answers_ = 0, z0_clamped_ = 0, unpaired_ = 0;
 };
 
 /// "loss 0.4312" of the metrics by these names, absent ones left out.

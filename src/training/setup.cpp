@@ -73,6 +73,11 @@ void check_action_pairs(const TrainingOptions& options, const data::Dataset& dat
             "), found none; record with deploy.collect.record_policy_action, or take objective.type tpo");
 }
 
+void set_chunks(data::Dataset& dataset, const models::Policy& policy) {
+  dataset.set_horizon(policy.horizon(),
+                      policy.codec().codes_whole_chunks() ? data::ChunkRule::whole : data::ChunkRule::cut);
+}
+
 data::PoolSampler make_sampler(const TrainingOptions& options, const data::Dataset& dataset) {
   dataset.expect_enough_kept();
   if (options.objective.type == objective::ObjectiveType::dpo) check_action_pairs(options, dataset);

@@ -15,6 +15,9 @@ namespace apo::training {
 /// Updates of a whole run: train.max_steps, or else train.epochs.
 int64_t total_steps(const TrainOptions& train, const data::PoolSampler& sampler);
 
+/// How many actions the policy's samples have, and how they end.
+void set_chunks(data::Dataset& dataset, const models::Policy& policy);
+
 /// Draws the batches of the run: steps, or whole segment pairs for tpo. ConfigError or DataError where the
 /// data has nothing for an objective that compares pairs.
 data::PoolSampler make_sampler(const TrainingOptions& options, const data::Dataset& dataset);

@@ -113,8 +113,6 @@ Run::Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks&
   }
   dataset_ = open_data(options, resume_from ? (*resume_from / "policy").string() : "");
   const auto seed = static_cast<uint64_t>(options.run.seed);
-  sampler_ = std::make_unique<data::PoolSampler>(make_sampler(options, *dataset_));
-  total_steps_ = total_steps(options.train, *sampler_);
   const std::string data_fingerprint = fingerprint(*dataset_);
   APO_CHECK(
       DataError, !resume_from || data_fingerprint == state_.data_fingerprint, options.run.dir,
@@ -122,7 +120,9 @@ Run::Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks&
       "begin anew with --overwrite");
   state_.data_fingerprint = data_fingerprint;
   seed_generators(mix_seed(seed, "training"), device_);
-  make_policy();
+  make_policy();  // which says how many actions a sample has, and with that which steps can be one
+  sampler_ = std::make_unique<data::PoolSampler>(make_sampler(options, *dataset_));
+  total_steps_ = total_steps(options.train, *sampler_);
   learner_ = std::make_unique<Learner>(*policy_, reference_.get(), options.objective,
                                        options.train.micro_batch_size, options.run.precision == "bfloat16");
   open_files();
@@ -149,7 +149,7 @@ void Run::make_policy() {
     start.policy.checkpoint = state_.policy_checkpoint;
   }
   policy_ = starting_policy(start, *dataset_, device_);
-  dataset_->set_horizon(policy_->horizon());
+  set_chunks(*dataset_, *policy_);
   policy_->set_training(true);
   if (options_.objective.needs_reference() && options_.reference.mode != models::ReferenceMode::cached) {
     reference_ = std::make_unique<models::Reference>(*policy_, options_.reference);

@@ -16,6 +16,7 @@ EpisodeRecord episode_of(const std::string& who) {
                               : who[t] == 'h' ? ActionSource::intervention
                                               : ActionSource::expert);
     episode.policy_actions.emplace_back();
+    episode.recorded.push_back(true);
   }
   return episode;
 }
@@ -44,6 +45,28 @@ TEST(Chunks, EndWithTheEpisode) {
   EXPECT_EQ(chunk_from(episode, labels, 3, 3), steps(3, 4));
   EXPECT_EQ(chunk_from(episode, labels, 4, 3), steps(4, 4));
   EXPECT_EQ(chunk_from(episode, labels, 2, 1), steps(2, 2));
+}
+
+TEST(WholeChunks, RepeatTheLastActionOfWhoActs) {
+  EpisodeRecord episode = episode_of("pppphhh");
+  EXPECT_EQ(whole_chunk_from(episode, 0, 3), steps(0, 2));
+  EXPECT_EQ(whole_chunk_from(episode, 2, 4),
+            (ActionChunk{{2}, {3}, {3}, {3}}));  // the human's are none of its
+  EXPECT_EQ(whole_chunk_from(episode, 5, 4), (ActionChunk{{5}, {6}, {6}, {6}}));
+  EXPECT_EQ(whole_chunk_from(episode, 6, 1), steps(6, 6));
+  episode.recorded[1] = false;  // as if it were not there
+  EXPECT_EQ(whole_chunk_from(episode, 0, 3), (ActionChunk{{0}, {2}, {3}}));
+}
+
+TEST(WholeChunks, OfADesirableStepMayReachIntoAWindow) {
+  const EpisodeRecord episode = episode_of("ppppphh");
+  const auto labels = labels_of("dsduudd");
+  EXPECT_FALSE(reaches_undesirable(episode, labels, 0, 3));
+  EXPECT_TRUE(reaches_undesirable(episode, labels, 0, 4));
+  EXPECT_TRUE(reaches_undesirable(episode, labels, 2, 2));
+  EXPECT_FALSE(reaches_undesirable(episode, labels, 2, 1));
+  EXPECT_FALSE(reaches_undesirable(episode, labels, 3, 2));  // undesirable itself
+  EXPECT_FALSE(reaches_undesirable(episode, labels, 5, 9));
 }
 
 // What the human did is no answer of the policy's, and the other way round.

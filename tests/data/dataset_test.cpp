@@ -330,5 +330,41 @@ TEST(Dataset, GivesChunksOfThePolicysHorizon) {
   for (int64_t t = 0; t < 3; ++t) EXPECT_EQ(sample.actions[static_cast<size_t>(t)], numbered_step(t).action);
 }
 
+// Whole chunks are filled up, and those that reach into a window are left out of training.
+TEST(Dataset, LeavesOutWholeChunksThatReachIntoAWindow) {
+  TempDir dir;
+  for (const ChunkOverlap overlap : {ChunkOverlap::leave_out, ChunkOverlap::keep}) {
+    DataOptions options = two_sources(dir);
+    options.labels.chunk_overlap = overlap;
+    Dataset dataset(options);
+    const auto all = dataset.pool(Pool::desirable);
+    const LabelCounts before = dataset.counts();
+    std::vector<StepIndex> reaching;
+    for (const StepIndex& index : all)
+      if (reaches_undesirable(
+              dataset.record(index.file, index.episode),
+              [&] {
+                std::vector<LabelledStep> steps;
+                for (size_t t = 0; t < dataset.record(index.file, index.episode).actions.size(); ++t)
+                  steps.push_back(dataset.label({index.file, index.episode, static_cast<int32_t>(t)}));
+                return steps;
+              }(),
+              index.timestep, 4))
+        reaching.push_back(index);
+    ASSERT_FALSE(reaching.empty());
+    dataset.set_horizon(4, ChunkRule::whole);
+    EXPECT_EQ(dataset.sample(all.back()).actions.size(), 4u);
+    const std::string key = "interactions/skipped: chunk reaches into an undesirable window";
+    if (overlap == ChunkOverlap::keep) {
+      EXPECT_EQ(dataset.pool(Pool::desirable), all);
+      EXPECT_EQ(dataset.counts(), before);
+      continue;
+    }
+    EXPECT_EQ(dataset.pool(Pool::desirable).size(), all.size() - reaching.size());
+    EXPECT_EQ(dataset.counts().at(key), std::ssize(reaching));
+    EXPECT_EQ(dataset.label(reaching.front()).label, StepLabel::skipped);
+  }
+}
+
 }  // namespace
 }  // namespace apo::data

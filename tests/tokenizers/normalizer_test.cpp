@@ -126,6 +126,23 @@ TEST(Normalizer, QuantilesUnclippedWithAnEpsilonBothWays) {
   EXPECT_EQ(invert(normalizer, {1, 0, 2}), (std::vector<float>{7, 8, 2}));
 }
 
+// LeRobot's: in float32, where a range of exactly 0 counts as 1e-8.
+TEST(Normalizer, InFloat32WithARangeOfNothing) {
+  VectorStatistics s = example();
+  s.mask = {true, true, true};
+  s.q01 = {0.1, -1, 0.3}, s.q99 = {0.7, 1, 0.3};
+  const Normalizer normalizer(s, {.clip = false, .in_float32 = true, .zero_spread = 1e-8});
+  const float x = 0.3f;
+  const float expected = 2.0f * (x - 0.1f) / (0.7f - 0.1f) - 1.0f;
+  EXPECT_EQ(apply(normalizer, {x, 0, 0.3f})[0], static_cast<double>(expected));
+  EXPECT_EQ(apply(normalizer, {x, 0, 0.3f})[2], -1);
+  EXPECT_EQ(invert(normalizer, {expected, 0, 5})[0], (expected + 1.0f) / 2.0f * (0.7f - 0.1f) + 0.1f);
+  EXPECT_EQ(invert(normalizer, {expected, 0, 5})[2], 6.0f / 2.0f * 1e-8f + 0.3f);
+  // the same in float64 is another number
+  const Normalizer wide(s, {.clip = false, .to_float32 = false});
+  EXPECT_NE(apply(wide, {x, 0, 0.3f})[0], static_cast<double>(expected));
+}
+
 TEST(Normalizer, OfNothingKnownClipsAlone) {
   int64_t clipped = 0;
   EXPECT_EQ(apply(Normalizer(2), {0.25f, -3}, &clipped), (std::vector<double>{0.25, -1}));

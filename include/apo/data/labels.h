@@ -30,6 +30,11 @@ std::span<const std::pair<FailedEpisodes, std::string_view>> enum_names(FailedEp
 enum class FailedDemonstrations { drop, keep };
 std::span<const std::pair<FailedDemonstrations, std::string_view>> enum_names(FailedDemonstrations);
 
+/// What becomes, in training, of a desirable step whose chunk of actions, coded all at once, reaches into an
+/// undesirable window: it would pull up what the window pushes down.
+enum class ChunkOverlap { leave_out, keep };
+std::span<const std::pair<ChunkOverlap, std::string_view>> enum_names(ChunkOverlap);
+
 /// Which of the policy's steps before a take-over become undesirable.
 enum class LabelWindow {
   steps,  ///< the last K
@@ -50,6 +55,7 @@ struct LabelOptions {
   FailedDemonstrations failed_demonstrations = FailedDemonstrations::drop;  ///< of expert sources
   /// dimension credit: the human's first so many actions of a take-over are averaged
   int64_t credit_actions = 3;
+  ChunkOverlap chunk_overlap = ChunkOverlap::leave_out;  ///< of policies that code whole chunks
   void visit(config::Visitor& v);
 };
 

@@ -33,6 +33,17 @@ struct OpenVlaOptions {
   void visit(config::Visitor& v);
 };
 
+/// `policy.pi0_fast`: how a pi0-FAST checkpoint runs.
+struct Pi0FastOptions {
+  std::string dtype = "auto";         ///< of its weights: auto (as stored) | float32 | bfloat16 | float16
+  std::string decode_as = "trained";  ///< trained | released: with the dialect's own difference to training
+  bool action_tokens_only = false;    ///< decode only what an answer may hold: prefix, codes, bar, end
+  bool decode_valid = false;          ///< and only codes that make a whole chunk
+  int64_t pad_state_to = 0;  ///< numbers of the state in the prompt, filled up with 0; 0: as they are
+  bool activation_checkpointing = false;  ///< recompute activations block by block in the backward pass
+  void visit(config::Visitor& v);
+};
+
 /// Config section `policy`.
 struct PolicyOptions {
   /// directory of weights; empty: a fresh policy of `type`, made for the data

@@ -35,6 +35,9 @@ struct PolicyInput {
   at::Tensor state = {};        ///< [B, D] normalised proprioception
   /// [B, P, W] picture features, in place of images where nothing that trains touches them
   at::Tensor features = {};
+  /// [B, A] float64 on the CPU, environment units: what every action of a chunk is counted from; undefined: 0
+  at::Tensor origin = {};
+  at::Tensor room = {};  ///< [B] int64 on the CPU: the longest answer that is read; undefined: any
   int64_t size() const;
   /// Rows [begin, end).
   PolicyInput slice(int64_t begin, int64_t end) const;
@@ -51,6 +54,7 @@ struct ActionTokens {
   /// [B, H] bool, on the CPU: steps of each chunk that there are; undefined: all
   at::Tensor valid = {};
   int64_t num_clipped = 0;  ///< recorded numbers of the whole batch beyond what the tokens can express
+  int64_t num_cut = 0;      ///< answers of the whole batch that were longer than their input has room for
   ActionTokens slice(int64_t begin, int64_t end) const;
 };
 
@@ -71,6 +75,9 @@ struct Decision {
   /// [B] bool, on the CPU; false: the ids code no actions, and these are none
   at::Tensor decoded;
   int64_t num_clamped = 0;  ///< tokens that were no action tokens, for which the nearest was taken
+  /// [B] bool, on the CPU: the ids are no whole code, and the actions what could be made of them; undefined:
+  /// all are whole
+  at::Tensor malformed = {};
 };
 
 /// What a policy is made of beside its network and its preprocessing.
@@ -122,18 +129,19 @@ class Policy {
   }
 
   /// Chunks of at most H actions in environment units to tokens (normalisation included), on the policy's
-  /// device. A shorter chunk is filled up with its last action, and those steps are not `valid`.
+  /// device; answers to `input`, whose origin and room count (null: neither). A shorter chunk is filled up
+  /// with its last action, and those steps are not `valid` unless the codec codes whole chunks.
   /// DataError for another size, an empty or too long chunk, or a number that is not finite.
-  ActionTokens tokenize(std::span<const ActionChunk> chunks) const;
+  ActionTokens tokenize(std::span<const ActionChunk> chunks, const PolicyInput* input = nullptr) const;
   /// Of one action each.
   ActionTokens tokenize(std::span<const Action> actions) const;
   /// Tokens to normalised actions, [B, T] -> [B, H, A] float32 (what action_l1 compares).
   at::Tensor detokenize(const at::Tensor& ids) const { return parts_.codec->decode(ids).actions; }
-  /// Tokens to actions in environment units.
-  Decision to_actions(const at::Tensor& ids) const;
+  /// Tokens to actions in environment units; answers to `input`, as above.
+  Decision to_actions(const at::Tensor& ids, const PolicyInput* input = nullptr) const;
   /// decode, and what it means.
   Decision act(const PolicyInput& input, const DecodeOptions& options = {}) {
-    return to_actions(decode(input, options));
+    return to_actions(decode(input, options), &input);
   }
 
   const tokenizers::ActionCodec& codec() const { return *parts_.codec; }
@@ -165,8 +173,8 @@ std::string frozen_parameter_hash(const Policy& policy);
 
 /// The action that `greedy` [B, T], the most likely ids teacher forced, stands for. Of a codec with bins, an
 /// id below or above the action tokens' counts as the first or last of them (`num_clamped`, if given, grows
-/// by how many there were), and where `tokens` has no action token (end token, padding) its own id stays. [B,
-/// T] ids.
+/// by how many there were), and where `tokens` has no action token (end token, padding) its own id stays. Of
+/// another codec, every id of an answer is the most likely one. [B, T] ids.
 at::Tensor greedy_action_tokens(const Policy& policy, const at::Tensor& greedy, const ActionTokens& tokens,
                                 int64_t* num_clamped = nullptr);
 /// Mean |predicted − recorded| over the valid steps of a chunk and their dimensions, in normalised units, [B]

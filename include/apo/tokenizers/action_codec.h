@@ -18,12 +18,16 @@ struct CodedActions {
   at::Tensor end_token = {};
   /// [B, T] int64 action dimension that a token codes, -1 where it codes none alone
   at::Tensor dimension = {};
+  int64_t num_clipped = 0;  ///< of the whole batch: parts of the code that cannot be expressed
 };
 
 struct DecodedActions {
   at::Tensor actions;      ///< [B, H, A] float32, normalised; 0 in rows that did not decode
   at::Tensor decoded;      ///< [B] bool, on the CPU; false: the tokens are no code of any actions
   at::Tensor num_clamped;  ///< [B] int64: tokens that were no action tokens, for which the nearest was taken
+  /// [B] bool, on the CPU: the tokens are no whole code, and the actions what could be made of them;
+  /// undefined: never
+  at::Tensor malformed = {};
 };
 
 /// Ids in the order of the bins that they stand for, either way.
@@ -46,6 +50,11 @@ class ActionCodec {
   /// The ids that code one bin of one dimension each, neighbours being neighbours: what label smoothing and a
   /// credit by dimension need. Nothing: tokens of this code mean no such thing.
   virtual std::optional<TokenRange> bins() const = 0;
+  /// An answer codes its H actions all at once, so that none of them can be left out of it: a chunk that ends
+  /// before H goes on with its last action.
+  virtual bool codes_whole_chunks() const { return false; }
+  /// The id behind shorter answers of a batch; nothing: all are of one length.
+  virtual std::optional<int64_t> padding() const { return std::nullopt; }
 
   /// Shapes  actions [B, H, A] floating-point in [-1, 1], `valid` [B, H] bool (undefined: all)
   /// Errors  DataError for another shape or NaN

@@ -22,6 +22,8 @@ struct NormalizerOptions {
   bool clip = true;             ///< to [-1, 1], masked dimensions too
   bool all_dimensions = false;  ///< also those that the mask leaves as they are (not on the way back)
   bool to_float32 = true;       ///< rounds what comes out, as who trains in float32
+  bool in_float32 = false;      ///< computes in float32, statistics rounded to it, both ways
+  double zero_spread = 0;       ///< what a spread of exactly 0 counts as, both ways
 };
 
 /// Of one checkpoint. Copies are independent and may be used from any thread.
@@ -29,8 +31,8 @@ struct NormalizerOptions {
 ///   quantiles  a' = 2 (a − q01) / (q99 − q01 + epsilon) − 1
 ///   z_score    a' = (a − mean) / (std + epsilon)
 ///
-/// where the mask is true; other dimensions stay. Where a spread and its epsilon are 0, a' = 0, and the way
-/// back gives q01 or the mean whatever comes: never NaN.
+/// where the mask is true; other dimensions stay. Where a spread, its epsilon and `zero_spread` are 0, a' = 0,
+/// and the way back gives q01 or the mean whatever comes: never NaN.
 class Normalizer {
  public:
   /// Actions of `size` numbers, as they are but clipped to [-1, 1].

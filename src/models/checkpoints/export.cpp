@@ -216,9 +216,11 @@ class Exporter {
 
   void copy_companions(const fs::path& directory) {
     std::set<std::string> names;
-    for (const auto& entry : fs::directory_iterator(sources_.base))
-      if (is_companion(entry.path())) names.insert(entry.path().filename().string());
-    for (const std::string& name : names) fs::copy_file(sources_.base / name, directory / name);
+    for (const fs::path& name : companions_of(sources_.base)) names.insert(name.string());
+    for (const std::string& name : names) {
+      fs::create_directories((directory / name).parent_path());
+      fs::copy_file(sources_.base / name, directory / name);
+    }
     for (const char* name : {kStatistics, "statistic.json"}) {
       std::error_code ignored;
       if (sources_.adapter.empty() || !fs::is_regular_file(sources_.adapter / name, ignored)) continue;

@@ -7,6 +7,7 @@
 #include "apo/models/safetensors.h"
 #include "models/adapters/peft_file.h"
 #include "models/checkpoints/dtype.h"
+#include "models/checkpoints/weight_loader.h"
 #include "models/openvla/policy.h"
 
 namespace apo::models {
@@ -29,30 +30,6 @@ void check_tensors(OpenVlaNetwork& network, const SafetensorsReader& weights) {
       expected.emplace_back(name, at::empty(weights.shape(name), at::kMeta));
   weights.check(expected);
 }
-
-// Puts the file's tensors into a network on the meta device: the mapped file itself where type and device are
-// right.
-class WeightLoader final : public LayerVisitor {
- public:
-  /// One type for all: a checkpoint may keep some tensors in float32.
-  WeightLoader(const SafetensorsReader& weights, at::ScalarType type, at::Device device)
-      : weights_(weights), type_(type), device_(device) {}
-
- protected:
-  void parameter(const std::string& name, at::Tensor& value) override {
-    const at::Tensor stored = weights_.tensor(name_in(weights_, name));
-    APO_CHECK(DataError, stored.is_floating_point() && stored.scalar_type() != at::kDouble,
-              weights_.path().string(), ": tensor ", name, ": expected float32, float16 or bfloat16, found ",
-              stored.scalar_type());
-    value = stored.to(device_, type_);
-    if (!value.is_alias_of(stored)) weights_.release(name_in(weights_, name));  // the copy is enough
-  }
-
- private:
-  const SafetensorsReader& weights_;
-  at::ScalarType type_;
-  at::Device device_;
-};
 
 // Gives a network on the meta device memory of its own.
 class MemoryMaker final : public LayerVisitor {
@@ -134,7 +111,8 @@ std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::load(const PolicyOptions& options,
   const fs::path base = directory_of_weights(directory);
   const SafetensorsReader weights(base);
   auto policy = open(options, directory, base, weights, device);
-  WeightLoader load(weights, scalar_type(options.of<OpenVlaOptions>().dtype, weights), device);
+  WeightLoader load(weights, scalar_type(options.of<OpenVlaOptions>().dtype, weights), device,
+                    [&weights](const std::string& name) { return name_in(weights, name); });
   policy->network_->visit(load);
   if (options.lora.rank == 0)
     for (const auto& [name, tensor] : policy->named_parameters()) at::Tensor(tensor).set_requires_grad(true);

@@ -1,8 +1,11 @@
 #include "models/openvla/llama.h"
 
+#include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/types.h>
 
+#include <algorithm>
+#include <cmath>
 #include <tuple>
 
 #include "apo/base/error.h"
@@ -11,6 +14,24 @@
 
 namespace apo::models {
 namespace {
+
+constexpr int64_t kHeadBlock = 8192;
+
+// Autocast off while it lives.
+class FullPrecision {
+ public:
+  explicit FullPrecision(at::DeviceType device)
+      : device_(device), before_(at::autocast::is_autocast_enabled(device)) {
+    at::autocast::set_autocast_enabled(device_, false);
+  }
+  ~FullPrecision() { at::autocast::set_autocast_enabled(device_, before_); }
+  FullPrecision(const FullPrecision&) = delete;
+  FullPrecision& operator=(const FullPrecision&) = delete;
+
+ private:
+  at::DeviceType device_;
+  bool before_;
+};
 
 // [B, T, heads size] -> [B, heads, T, size]
 at::Tensor split_heads(const at::Tensor& x, int64_t heads) {
@@ -58,14 +79,15 @@ at::Tensor repeat_heads(const at::Tensor& x, int64_t times) {
 
 }  // namespace
 
-RmsNorm::RmsNorm(int64_t width, double epsilon, const at::TensorOptions& options)
-    : weight(at::empty({width}, options)), epsilon(epsilon) {}
+RmsNorm::RmsNorm(int64_t width, double epsilon, const at::TensorOptions& options, bool gemma)
+    : weight(at::empty({width}, options)), epsilon(epsilon), gemma(gemma) {}
 
 at::Tensor RmsNorm::operator()(const at::Tensor& x) const {
-  if (x.is_cuda() && x.scalar_type() == weight.scalar_type())
+  if (!gemma && x.is_cuda() && x.scalar_type() == weight.scalar_type())
     return std::get<0>(at::_fused_rms_norm(x, weight.sizes(), weight, epsilon));
   const at::Tensor wide = x.to(at::kFloat);
   const at::Tensor scale = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + epsilon);
+  if (gemma) return (wide * scale * (weight.to(at::kFloat) + 1)).to(x.scalar_type());
   return (wide * scale).to(x.scalar_type()) * weight;
 }
 
@@ -95,12 +117,13 @@ LlamaBlock::LlamaBlock(const LlamaShape& shape, const at::TensorOptions& options
     : heads(shape.heads),
       key_heads(shape.key_heads),
       head_size(shape.head_size),
-      input_norm(shape.width, shape.norm_epsilon, options),
+      gemma(shape.gemma),
+      input_norm(shape.width, shape.norm_epsilon, options, shape.gemma),
       query(shape.width, shape.heads * shape.head_size, false, options),
       key(shape.width, shape.key_heads * shape.head_size, false, options),
       value(shape.width, shape.key_heads * shape.head_size, false, options),
       output(shape.heads * shape.head_size, shape.width, false, options),
-      mlp_norm(shape.width, shape.norm_epsilon, options),
+      mlp_norm(shape.width, shape.norm_epsilon, options, shape.gemma),
       gate(shape.width, shape.mlp, false, options),
       up(shape.width, shape.mlp, false, options),
       down(shape.mlp, shape.width, false, options) {}
@@ -122,7 +145,7 @@ at::Tensor LlamaBlock::operator()(const at::Tensor& x, const Rotation& rotation,
   const at::Tensor before = first_row == 0 ? x : x.narrow(1, first_row, rows);
   const at::Tensor y = before + output(attended.transpose(1, 2).reshape({batch, rows, heads * head_size}));
   const at::Tensor z = mlp_norm(y);
-  return y + down(gated_and_recorded(gate(z), up(z)));
+  return y + down(gemma ? at::gelu(gate(z), "tanh") * up(z) : gated_and_recorded(gate(z), up(z)));
 }
 
 void LlamaBlock::visit(LayerVisitor& v) {
@@ -140,13 +163,35 @@ void LlamaBlock::visit(LayerVisitor& v) {
 Llama::Llama(const LlamaShape& shape, const at::TensorOptions& options)
     : shape(shape),
       embedding(at::empty({shape.vocabulary, shape.width}, options)),
-      norm(shape.width, shape.norm_epsilon, options),
+      norm(shape.width, shape.norm_epsilon, options, shape.gemma),
       head(shape.width, shape.vocabulary, false, options) {
   layers.reserve(static_cast<size_t>(shape.layers));
   for (int64_t i = 0; i < shape.layers; ++i) layers.emplace_back(shape, options);
 }
 
-at::Tensor Llama::embed(const at::Tensor& ids) const { return at::embedding(embedding, ids); }
+// Gemma's factor is rounded to the activations' type.
+at::Tensor Llama::embed(const at::Tensor& ids) const {
+  const at::Tensor words = at::embedding(embedding, ids);
+  if (!shape.gemma) return words;
+  const at::Tensor factor =
+      at::scalar_tensor(std::sqrt(static_cast<double>(shape.width))).to(words.scalar_type());
+  return words * factor.item<double>();
+}
+
+// In blocks of the vocabulary, recomputed in the backward pass: a float32 copy of a large head never exists
+// whole.
+at::Tensor Llama::logits(const at::Tensor& rows, int64_t begin, int64_t end) const {
+  const FullPrecision full(rows.device().type());
+  const at::Tensor x = rows.to(at::kFloat);
+  if (embedding.scalar_type() == at::kFloat) return head.rows(x, begin, end);
+  std::vector<at::Tensor> blocks;
+  for (int64_t first = begin; first < end; first += kHeadBlock) {
+    const int64_t last = std::min(first + kHeadBlock, end);
+    blocks.push_back(checkpointed(
+        [this, first, last](const at::Tensor& in) { return head.rows(in, first, last); }, x, true));
+  }
+  return at::cat(blocks, -1);
+}
 
 at::Tensor Llama::run(at::Tensor x, const Rows& rows, int64_t first_row, std::vector<KeyValueCache>* caches,
                       bool activation_checkpointing) const {

@@ -1,4 +1,4 @@
-// The Llama decoder of VLA policies.
+// The decoders of VLA policies: Llama, and Gemma, which differs in norms, gate and embedding.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -22,16 +22,20 @@ struct LlamaShape {
   int64_t mlp = 11008;
   double norm_epsilon = 1e-6;  ///< transformers' default, not Llama-2's own 1e-5
   double rope_theta = 10000;
+  /// norms times 1 + weight, a tanh GELU in the gate, and words times sqrt(width)
+  bool gemma = false;
 };
 
 /// x / rms(x) in float32, cast to x's type, times weight; on CUDA one kernel, which casts after the weight.
+/// Gemma's: times 1 + weight in float32, then cast.
 struct RmsNorm {
-  RmsNorm(int64_t width, double epsilon, const at::TensorOptions& options);
+  RmsNorm(int64_t width, double epsilon, const at::TensorOptions& options, bool gemma = false);
   at::Tensor operator()(const at::Tensor& x) const;
   void visit(LayerVisitor& v);
 
   at::Tensor weight;  // [width]
   double epsilon;
+  bool gemma;
 };
 
 /// Rotary position embedding of some positions, [B or 1, 1, T, head_size] each; halves are rotated, not
@@ -58,6 +62,7 @@ struct LlamaBlock {
   void visit(LayerVisitor& v);
 
   int64_t heads, key_heads, head_size;
+  bool gemma;
   RmsNorm input_norm;
   Linear query, key, value, output;
   RmsNorm mlp_norm;
@@ -70,6 +75,8 @@ struct Llama {
   Llama(const LlamaShape& shape, const at::TensorOptions& options);
   /// [..] int64 ids -> [.., width]
   at::Tensor embed(const at::Tensor& ids) const;
+  /// As SequenceNetwork::logits, in float32 whatever the weights' type.
+  at::Tensor logits(const at::Tensor& rows, int64_t begin, int64_t end) const;
   /// As SequenceNetwork::run.
   at::Tensor run(at::Tensor x, const Rows& rows, int64_t first_row, std::vector<KeyValueCache>* caches,
                  bool activation_checkpointing) const;

@@ -1,34 +1,13 @@
 #include "models/openvla/network.h"
 
-#include <ATen/autocast_mode.h>
 #include <torch/types.h>
 
-#include <algorithm>
 #include <limits>
 
 #include "apo/base/error.h"
-#include "base/checkpointed.h"
 
 namespace apo::models {
 namespace {
-
-constexpr int64_t kHeadBlock = 8192;
-
-// Autocast off while it lives.
-class FullPrecision {
- public:
-  explicit FullPrecision(at::DeviceType device)
-      : device_(device), before_(at::autocast::is_autocast_enabled(device)) {
-    at::autocast::set_autocast_enabled(device_, false);
-  }
-  ~FullPrecision() { at::autocast::set_autocast_enabled(device_, before_); }
-  FullPrecision(const FullPrecision&) = delete;
-  FullPrecision& operator=(const FullPrecision&) = delete;
-
- private:
-  at::DeviceType device_;
-  bool before_;
-};
 
 // [B, L] prompt mask -> [B, P + L] true where the prefix is no padding; undefined: nothing is.
 at::Tensor prefix_validity(const at::Tensor& prompt_mask, int64_t patches) {
@@ -90,19 +69,8 @@ at::Tensor OpenVlaNetwork::prefix(const at::Tensor& features, const at::Tensor& 
   return at::cat({words.narrow(1, 0, 1), features, words.narrow(1, 1, words.size(1) - 1)}, 1);
 }
 
-// In blocks of the vocabulary, recomputed in the backward pass: a float32 copy of a large head never exists
-// whole.
 at::Tensor OpenVlaNetwork::logits(const at::Tensor& rows, int64_t begin, int64_t end) const {
-  const FullPrecision full(rows.device().type());
-  const at::Tensor x = rows.to(at::kFloat);
-  if (type() == at::kFloat) return llama_.head.rows(x, begin, end);
-  std::vector<at::Tensor> blocks;
-  for (int64_t first = begin; first < end; first += kHeadBlock) {
-    const int64_t last = std::min(first + kHeadBlock, end);
-    blocks.push_back(checkpointed(
-        [this, first, last](const at::Tensor& in) { return llama_.head.rows(in, first, last); }, x, true));
-  }
-  return at::cat(blocks, -1);
+  return llama_.logits(rows, begin, end);
 }
 
 at::Tensor OpenVlaNetwork::embed(const at::Tensor& ids, int64_t) const { return llama_.embed(ids); }

@@ -38,7 +38,7 @@ at::Tensor decode(const SequenceNetwork& network, const Decoding& decoding) {
   const int64_t batch = decoding.prefix.size(0), prefix = decoding.prefix.size(1), steps = decoding.steps;
   const bool has_begin = decoding.begin.defined();
   const SequenceLayout layout(decoding.valid, prefix, decoding.prefix.device(), decoding.attention,
-                              {has_begin ? steps : steps - 1});
+                              {has_begin ? steps : steps - 1}, decoding.position_gap);
   const at::ScalarType type = decoding.prefix.scalar_type();
   std::vector<KeyValueCache> caches = network.make_caches(batch, layout.size());
   const auto step = [&](const at::Tensor& x, int64_t t) {

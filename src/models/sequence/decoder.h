@@ -53,6 +53,7 @@ struct Decoding {
   std::pair<int64_t, int64_t> ids;   ///< [first, last] among which is chosen
   std::optional<int64_t> stop = {};  ///< a row ends with this token; nothing: after `steps`
   int64_t padding = 0;               ///< what stands behind a row's end
+  int64_t position_gap = 0;          ///< positions left out between the prefix and what is decoded
   TokenChooser choose;
 };
 

@@ -58,13 +58,14 @@ at::Tensor attend(const at::Tensor& query, const at::Tensor& key, const at::Tens
 }
 
 SequenceLayout::SequenceLayout(at::Tensor valid, int64_t prefix, at::Device device, PrefixAttention attention,
-                               std::vector<int64_t> answers)
+                               std::vector<int64_t> answers, int64_t position_gap)
     : valid_(std::move(valid)),
       prefix_(prefix),
       size_(prefix),
       device_(device),
       attention_(attention),
-      answers_(std::move(answers)) {
+      answers_(std::move(answers)),
+      position_gap_(position_gap) {
   for (const int64_t rows : answers_) size_ += rows;
 }
 
@@ -81,8 +82,9 @@ at::Tensor SequenceLayout::positions(int64_t begin, int64_t end) const {
   for (const int64_t rows : answers_) {
     const int64_t first = std::max(begin, column), last = std::min(end, column + rows);
     if (first < last)
-      parts.push_back(prefix_length_ +
-                      at::arange(first - column, last - column, prefix_length_.options()).unsqueeze(0));
+      parts.push_back(prefix_length_ + at::arange(first - column + position_gap_,
+                                                  last - column + position_gap_, prefix_length_.options())
+                                           .unsqueeze(0));
     column += rows;
   }
   return parts.size() == 1 ? parts[0] : at::cat(parts, 1);

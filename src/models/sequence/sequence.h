@@ -35,9 +35,10 @@ enum class PrefixAttention { causal, full };
 class SequenceLayout {
  public:
   /// `valid` [B, prefix] bool on the network's device, false at padding; undefined: none, and `prefix`
-  /// columns on `device`. `answers`: how many rows each answer has.
+  /// columns on `device`. `answers`: how many rows each answer has. `position_gap`: how many positions are
+  /// left out between prefix and answers.
   SequenceLayout(at::Tensor valid, int64_t prefix, at::Device device, PrefixAttention attention,
-                 std::vector<int64_t> answers);
+                 std::vector<int64_t> answers, int64_t position_gap = 0);
 
   int64_t prefix() const { return prefix_; }
   int64_t size() const { return size_; }  ///< prefix and answers
@@ -60,6 +61,7 @@ class SequenceLayout {
   at::Device device_;
   PrefixAttention attention_;
   std::vector<int64_t> answers_;
+  int64_t position_gap_;
   mutable at::Tensor prefix_positions_, prefix_length_, step_mask_;
 };
 

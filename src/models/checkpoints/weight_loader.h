@@ -1,0 +1,44 @@
+// A file's tensors put into a network.
+#pragma once
+
+#include <torch/types.h>
+
+#include <functional>
+#include <string>
+
+#include "apo/base/error.h"
+#include "apo/models/safetensors.h"
+#include "models/sequence/layers.h"
+
+namespace apo::models {
+
+/// Fills a network on the meta device: with the mapped file itself where type and device are right. DataError
+/// for what is not float32, float16 or bfloat16.
+class WeightLoader final : public LayerVisitor {
+ public:
+  using NameInFile = std::function<std::string(const std::string&)>;
+  /// One type for all: a checkpoint may keep some tensors in float32. `name_in_file`: of a tensor of the
+  /// network; null: the same.
+  WeightLoader(const SafetensorsReader& weights, at::ScalarType type, at::Device device,
+               NameInFile name_in_file = nullptr)
+      : weights_(weights), type_(type), device_(device), name_in_file_(std::move(name_in_file)) {}
+
+ protected:
+  void parameter(const std::string& name, at::Tensor& value) override {
+    const std::string in_file = name_in_file_ ? name_in_file_(name) : name;
+    const at::Tensor stored = weights_.tensor(in_file);
+    APO_CHECK(DataError, stored.is_floating_point() && stored.scalar_type() != at::kDouble,
+              weights_.path().string(), ": tensor ", name, ": expected float32, float16 or bfloat16, found ",
+              stored.scalar_type());
+    value = stored.to(device_, type_);
+    if (!value.is_alias_of(stored)) weights_.release(in_file);  // the copy is enough
+  }
+
+ private:
+  const SafetensorsReader& weights_;
+  at::ScalarType type_;
+  at::Device device_;
+  NameInFile name_in_file_;
+};
+
+}  // namespace apo::models
