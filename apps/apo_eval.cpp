@@ -101,7 +101,7 @@ void run_eval(EvalArguments arguments) {
     data::DataOptions data = config->training.data;
     data.policy_cameras = training::policy_inputs(config->training.policy).cameras;
     deploy::score_dataset(*policy, arguments.dataset, data, config->training.train.batch_size,
-                          arguments.output);
+                          arguments.output, config->eval.decode);
     std::cout << "scores " << arguments.output << "\n";
     return;
   }

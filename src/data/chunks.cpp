@@ -15,15 +15,16 @@ size_t end_of(const EpisodeRecord& episode, size_t begin, int64_t horizon) {
 }  // namespace
 
 ActionChunk chunk_from(const EpisodeRecord& episode, std::span<const LabelledStep> steps, int64_t timestep,
-                       int64_t horizon) {
+                       int64_t horizon, ChunkEnd end) {
   const auto begin = static_cast<size_t>(timestep);
   APO_ASSERT(horizon >= 1 && begin < episode.actions.size() && steps.size() == episode.actions.size());
   const auto is_undesirable = [](const LabelledStep& step) { return step.label == StepLabel::undesirable; };
   ActionChunk chunk;
   for (size_t t = begin; t < end_of(episode, begin, horizon); ++t) {
+    const bool same_label =
+        steps[t].label != StepLabel::skipped && is_undesirable(steps[t]) == is_undesirable(steps[begin]);
     const bool goes_on = episode.sources[t] == episode.sources[begin] &&
-                         steps[t].label != StepLabel::skipped &&
-                         is_undesirable(steps[t]) == is_undesirable(steps[begin]);
+                         (end == ChunkEnd::label ? same_label : episode.recorded[t]);
     if (t > begin && !goes_on) break;
     chunk.push_back(episode.actions[t]);
   }

@@ -32,6 +32,19 @@ struct LabelledEpisode {
   std::vector<LabelledStep> steps;
 };
 
+// [N A] of the steps of a chunk; empty where all are one.
+std::vector<float> credit_of(std::span<const LabelledStep> chunk, size_t action_size) {
+  std::vector<float> credit;
+  if (std::ranges::all_of(chunk, [](const LabelledStep& step) { return step.dimension_credit.empty(); }))
+    return credit;
+  for (const LabelledStep& step : chunk)
+    if (step.dimension_credit.empty())
+      credit.insert(credit.end(), action_size, 1.0f);
+    else
+      credit.insert(credit.end(), step.dimension_credit.begin(), step.dimension_credit.end());
+  return credit;
+}
+
 // What filters did to a source.
 struct FilterTally {
   std::string path;
@@ -65,6 +78,7 @@ struct Dataset::State {
   int64_t num_episodes = 0;
   int64_t action_size = 0;
   int64_t horizon = 1;
+  ChunkEnd chunk_end = ChunkEnd::label;
   GripperOptions gripper;
   std::vector<std::string> cameras;
 
@@ -170,9 +184,10 @@ std::vector<SegmentPair> Dataset::segment_pairs() const {
 int64_t Dataset::num_files() const { return static_cast<int64_t>(state_->files.size()); }
 int64_t Dataset::num_episodes() const { return state_->num_episodes; }
 int64_t Dataset::action_size() const { return state_->action_size; }
-void Dataset::set_horizon(int64_t horizon) {
+void Dataset::set_horizon(int64_t horizon, ChunkEnd end) {
   APO_ASSERT(horizon >= 1);
   state_->horizon = horizon;
+  state_->chunk_end = end;
 }
 const GripperOptions& Dataset::gripper() const { return state_->gripper; }
 const fs::path& Dataset::file_path(int32_t file) const { return this->file(file).path(); }
@@ -219,11 +234,12 @@ Sample Dataset::sample_without_observation(const StepIndex& index) const {
   const auto t = static_cast<size_t>(index.timestep);
   Sample sample;
   sample.index = index;
-  sample.actions =
-      chunk_from(episode, state_->episode(index.file, index.episode).steps, index.timestep, state_->horizon);
+  const std::vector<LabelledStep>& steps = state_->episode(index.file, index.episode).steps;
+  sample.actions = chunk_from(episode, steps, index.timestep, state_->horizon, state_->chunk_end);
   sample.source = episode.sources.at(t);
   sample.desirable = step.label != StepLabel::undesirable;
-  sample.dimension_credit = step.dimension_credit;
+  sample.dimension_credit =
+      credit_of({steps.data() + t, sample.actions.size()}, sample.actions.front().size());
   sample.policy_actions = wanted_chunk_from(episode, index.timestep, state_->horizon);
   sample.take_over_number = step.take_over_number;
   return sample;

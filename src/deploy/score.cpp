@@ -43,10 +43,11 @@ struct ScoredBatch {
   at::Tensor token_log_probs, log_prob;  ///< [B, T] and [B]
   at::Tensor action_l1;                  ///< [B]
   std::vector<ActionChunk> predicted_actions;
+  models::Decision decided;  ///< by the policy alone, where it was asked
   int64_t horizon = 1;
 };
 
-ScoredBatch score_batch(models::Policy& policy, const std::vector<data::Sample>& samples) {
+ScoredBatch score_batch(models::Policy& policy, const std::vector<data::Sample>& samples, bool decode) {
   const at::NoGradGuard no_gradient;
   std::vector<Observation> observations;
   std::vector<ActionChunk> actions;
@@ -56,7 +57,8 @@ ScoredBatch score_batch(models::Policy& policy, const std::vector<data::Sample>&
     actions.push_back(sample.actions);
   }
   const models::ActionTokens tokens = policy.tokenize(actions);
-  const models::Score score = policy.score(policy.encode(observations), tokens);
+  const models::PolicyInput input = policy.encode(observations);
+  const models::Score score = policy.score(input, tokens);
   objective::Batch asked{.tokens = tokens.ids, .mask = tokens.mask};
   if (const auto bins = policy.codec().bins()) {
     asked.first_action_token = bins->first;
@@ -75,10 +77,14 @@ ScoredBatch score_batch(models::Policy& policy, const std::vector<data::Sample>&
   batch.log_prob = batch.token_log_probs.to(at::kDouble).sum(1).cpu();
   batch.predicted_actions = policy.to_actions(batch.predicted).actions;
   batch.token_log_probs = batch.token_log_probs.to(at::kDouble).cpu();
-  batch.target = tokens.ids.cpu();
+  batch.target = tokens.ids.cpu() + policy.first_id();
   batch.horizon = policy.horizon();
-  batch.predicted = batch.predicted.cpu();
+  batch.predicted = batch.predicted.cpu() + policy.first_id();
   batch.mask = tokens.mask.cpu();
+  if (decode) {
+    batch.decided = policy.act(input);
+    batch.decided.ids = batch.decided.ids.cpu() + policy.first_id();
+  }
   return batch;
 }
 
@@ -111,20 +117,26 @@ json line_of(const data::Dataset& dataset, const data::Sample& sample, const Sco
   put("predicted_action", decided, batch.horizon);
   put("action", sample.actions, batch.horizon);
   line["action_l1"] = batch.action_l1.accessor<double, 1>()[row];
+  if (batch.decided.ids.defined()) {
+    const at::Tensor ids = batch.decided.ids[row].contiguous();
+    const int64_t* first = ids.const_data_ptr<int64_t>();
+    line["decoded_tokens"] = std::vector<int64_t>(first, first + ids.numel());
+    put("decoded_action", batch.decided.actions[static_cast<size_t>(row)], batch.horizon);
+  }
   return line;
 }
 
 }  // namespace
 
 int64_t score_dataset(models::Policy& policy, const std::string& path, const data::DataOptions& data,
-                      int64_t batch_size, const fs::path& output) {
+                      int64_t batch_size, const fs::path& output, bool decode) {
   APO_CHECK(ConfigError, batch_size >= 1, "scoring: expected a batch size of at least 1, found ", batch_size);
   const OutputKind scores = json_lines("the scores of an earlier run", "log_prob");
   check_output("output", output, scores);
   data::DataOptions options = all_steps_of(path, data);
   options.policy_gripper = policy.gripper();
   data::Dataset dataset(options);
-  dataset.set_horizon(policy.horizon());
+  dataset.set_horizon(policy.horizon(), data::ChunkEnd::source);
   APO_CHECK(DataError, dataset.action_size() == policy.action_size(), path, ": expected actions of ",
             policy.action_size(), " numbers as the policy has, found ", dataset.action_size());
   policy.set_training(false);
@@ -136,7 +148,7 @@ int64_t score_dataset(models::Policy& policy, const std::string& path, const dat
     std::vector<data::Sample> samples;
     const int64_t end = std::min(begin + batch_size, std::ssize(steps));
     for (int64_t i = begin; i < end; ++i) samples.push_back(dataset.sample(steps[static_cast<size_t>(i)]));
-    const ScoredBatch batch = score_batch(policy, samples);
+    const ScoredBatch batch = score_batch(policy, samples, decode);
     for (int64_t row = 0; row < std::ssize(samples); ++row)
       file.write(line_of(dataset, samples[static_cast<size_t>(row)], batch, row)
                      .dump(-1, ' ', false, json::error_handler_t::replace) +

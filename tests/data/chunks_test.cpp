@@ -16,6 +16,7 @@ EpisodeRecord episode_of(const std::string& who) {
                               : who[t] == 'h' ? ActionSource::intervention
                                               : ActionSource::expert);
     episode.policy_actions.emplace_back();
+    episode.recorded.push_back(true);
   }
   return episode;
 }
@@ -61,6 +62,16 @@ TEST(Chunks, StopWhereTheLabelSaysOtherwise) {
   EXPECT_EQ(chunk_from(episode, labels, 0, 6), steps(0, 1));
   EXPECT_EQ(chunk_from(episode, labels, 2, 6), steps(2, 3));
   EXPECT_EQ(chunk_from(episode, labels, 5, 6), steps(5, 5));
+}
+
+// For scoring, labels do not matter; a step that is marked as not recorded does.
+TEST(Chunks, StopForScoringWhereAnotherActsAlone) {
+  EpisodeRecord episode = episode_of("pppphp");
+  const auto labels = labels_of("dduuds");
+  EXPECT_EQ(chunk_from(episode, labels, 0, 6, ChunkEnd::source), steps(0, 3));
+  EXPECT_EQ(chunk_from(episode, labels, 4, 6, ChunkEnd::source), steps(4, 4));
+  episode.recorded[2] = false;
+  EXPECT_EQ(chunk_from(episode, labels, 0, 6, ChunkEnd::source), steps(0, 1));
 }
 
 TEST(Chunks, OfWhatThePolicyWanted) {

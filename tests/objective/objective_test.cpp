@@ -435,10 +435,7 @@ TEST(Objective, KeptReferenceLogProbsAreReadWhereTokensCount) {
     const double nan = std::nan("");
     kept.tokens = kept.tokens.masked_fill(input.mask.bitwise_not(), nan);
     kept.mismatched = kept.mismatched.masked_fill(
-        (z0 == Z0Estimator::mismatched ? input.mismatched_mask
-                                       : input.mismatched_mask.bitwise_and(input.mask))
-            .bitwise_not(),
-        nan);
+        input.mismatched_mask.bitwise_and(input.mask).bitwise_not(), nan);
     const ObjectiveOutput found = loss_with(kept, input, options);
     EXPECT_EQ(number(found.loss), number(expected.loss));
     EXPECT_EQ(number(found.z0), number(expected.z0));

@@ -12,6 +12,7 @@
 
 #include "apo/base/types.h"
 #include "apo/config/gripper.h"
+#include "apo/data/chunks.h"
 #include "apo/data/labels.h"
 #include "apo/data/trajectory.h"
 #include "apo/pictures/transforms.h"
@@ -97,7 +98,7 @@ struct Sample {
   ActionChunk actions;      ///< [1 to H][A] of the chunk from this step on (chunks.h)
   ActionSource source = ActionSource::expert;
   bool desirable = true;
-  std::vector<float> dimension_credit;  ///< [A]; empty = all one
+  std::vector<float> dimension_credit;  ///< [1 to H, A] of the chunk, step by step; empty = all one
   /// [1 to H][A] what the policy wanted from this step on while the human acted; empty = not recorded
   ActionChunk policy_actions;
   int32_t take_over_number = -1;  ///< as LabelledStep's
@@ -130,8 +131,8 @@ class Dataset {
   int64_t num_files() const;
   int64_t num_episodes() const;
   int64_t action_size() const;
-  /// How many actions a sample has at most, the policy's: 1 unless said.
-  void set_horizon(int64_t horizon);
+  /// How many actions a sample has at most, the policy's: 1 unless said; and where its chunk ends.
+  void set_horizon(int64_t horizon, ChunkEnd end = ChunkEnd::label);
   /// gripper_of its options.
   const GripperOptions& gripper() const;
   const std::filesystem::path& file_path(int32_t file) const;

@@ -16,4 +16,8 @@ bool is_companion(const std::filesystem::path& file) {
          name != "DONE";
 }
 
+bool is_state_projector(const std::filesystem::path& file) {
+  return file.filename().string().starts_with("proprio_projector--");
+}
+
 }  // namespace apo::models
