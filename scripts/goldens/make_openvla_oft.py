@@ -136,16 +136,10 @@ def numbers(scorer, variant, pictures, actions, state):
 def scorer_of(variant, stats, adapter=None):
     checkpoint = openvla.load(PLAIN / variant / "checkpoint")
     sharpened(checkpoint.model)
-    checkpoint.directory = GOLDENS / variant
     model = peft.PeftModel.from_pretrained(checkpoint.model, str(PLAIN / variant / adapter), is_trainable=True).eval() \
         if adapter else None
-    projector = openvla_oft.load_projector
-    if SETTINGS[variant].state_keys:  # the weights lie elsewhere
-        openvla_oft.load_projector = lambda directory, dtype: projector_of(variant, dtype)
-    try:
-        return openvla_oft.Scorer(checkpoint, SETTINGS[variant], stats, model)
-    finally:
-        openvla_oft.load_projector = projector
+    projector = projector_of(variant, torch.float32) if SETTINGS[variant].state_keys else None
+    return openvla_oft.Scorer(checkpoint, SETTINGS[variant], stats, model, projector=projector)
 
 
 def projector_of(variant, dtype):

@@ -169,12 +169,12 @@ def chunk(actions, sources, t, steps):
 class Scorer:
     """Log-probabilities and decisions of one policy, from observations as they are recorded."""
 
-    def __init__(self, checkpoint, oft, statistics, model=None, center_crop=False):
+    def __init__(self, checkpoint, oft, statistics, model=None, center_crop=False, projector=None):
         self.checkpoint, self.oft, self.statistics = checkpoint, oft, statistics
         self.model, self.center_crop = model or checkpoint.model, center_crop
         weight = next(checkpoint.model.parameters())
         self.dtype, self.device = weight.dtype, weight.device
-        self.projector = load_projector(checkpoint.directory, self.dtype) if oft.state_keys else None
+        self.projector = projector or (load_projector(checkpoint.directory, self.dtype) if oft.state_keys else None)
         if self.projector:
             self.projector.to(self.device)
 

@@ -15,17 +15,27 @@ size_t end_of(const EpisodeRecord& episode, size_t begin, int64_t horizon) {
 }  // namespace
 
 ActionChunk chunk_from(const EpisodeRecord& episode, std::span<const LabelledStep> steps, int64_t timestep,
-                       int64_t horizon, ChunkEnd end) {
+                       int64_t horizon) {
   const auto begin = static_cast<size_t>(timestep);
   APO_ASSERT(horizon >= 1 && begin < episode.actions.size() && steps.size() == episode.actions.size());
   const auto is_undesirable = [](const LabelledStep& step) { return step.label == StepLabel::undesirable; };
   ActionChunk chunk;
   for (size_t t = begin; t < end_of(episode, begin, horizon); ++t) {
-    const bool same_label =
-        steps[t].label != StepLabel::skipped && is_undesirable(steps[t]) == is_undesirable(steps[begin]);
     const bool goes_on = episode.sources[t] == episode.sources[begin] &&
-                         (end == ChunkEnd::label ? same_label : episode.recorded[t]);
+                         steps[t].label != StepLabel::skipped &&
+                         is_undesirable(steps[t]) == is_undesirable(steps[begin]);
     if (t > begin && !goes_on) break;
+    chunk.push_back(episode.actions[t]);
+  }
+  return chunk;
+}
+
+ActionChunk recorded_chunk_from(const EpisodeRecord& episode, int64_t timestep, int64_t horizon) {
+  const auto begin = static_cast<size_t>(timestep);
+  APO_ASSERT(horizon >= 1 && begin < episode.actions.size());
+  ActionChunk chunk{episode.actions[begin]};
+  for (size_t t = begin + 1; t < end_of(episode, begin, horizon); ++t) {
+    if (episode.sources[t] != episode.sources[begin] || !episode.recorded[t]) break;
     chunk.push_back(episode.actions[t]);
   }
   return chunk;

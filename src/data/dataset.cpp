@@ -78,7 +78,6 @@ struct Dataset::State {
   int64_t num_episodes = 0;
   int64_t action_size = 0;
   int64_t horizon = 1;
-  ChunkEnd chunk_end = ChunkEnd::label;
   GripperOptions gripper;
   std::vector<std::string> cameras;
 
@@ -184,10 +183,9 @@ std::vector<SegmentPair> Dataset::segment_pairs() const {
 int64_t Dataset::num_files() const { return static_cast<int64_t>(state_->files.size()); }
 int64_t Dataset::num_episodes() const { return state_->num_episodes; }
 int64_t Dataset::action_size() const { return state_->action_size; }
-void Dataset::set_horizon(int64_t horizon, ChunkEnd end) {
+void Dataset::set_horizon(int64_t horizon) {
   APO_ASSERT(horizon >= 1);
   state_->horizon = horizon;
-  state_->chunk_end = end;
 }
 const GripperOptions& Dataset::gripper() const { return state_->gripper; }
 const fs::path& Dataset::file_path(int32_t file) const { return this->file(file).path(); }
@@ -235,7 +233,7 @@ Sample Dataset::sample_without_observation(const StepIndex& index) const {
   Sample sample;
   sample.index = index;
   const std::vector<LabelledStep>& steps = state_->episode(index.file, index.episode).steps;
-  sample.actions = chunk_from(episode, steps, index.timestep, state_->horizon, state_->chunk_end);
+  sample.actions = chunk_from(episode, steps, index.timestep, state_->horizon);
   sample.source = episode.sources.at(t);
   sample.desirable = step.label != StepLabel::undesirable;
   sample.dimension_credit =

@@ -10,6 +10,7 @@
 #include "apo/base/error.h"
 #include "apo/base/log.h"
 #include "apo/base/output.h"
+#include "apo/data/chunks.h"
 #include "apo/deploy/evaluator.h"
 #include "apo/objective/log_prob.h"
 #include "apo/objective/objective.h"
@@ -136,7 +137,7 @@ int64_t score_dataset(models::Policy& policy, const std::string& path, const dat
   data::DataOptions options = all_steps_of(path, data);
   options.policy_gripper = policy.gripper();
   data::Dataset dataset(options);
-  dataset.set_horizon(policy.horizon(), data::ChunkEnd::source);
+  dataset.set_horizon(policy.horizon());
   APO_CHECK(DataError, dataset.action_size() == policy.action_size(), path, ": expected actions of ",
             policy.action_size(), " numbers as the policy has, found ", dataset.action_size());
   policy.set_training(false);
@@ -147,7 +148,12 @@ int64_t score_dataset(models::Policy& policy, const std::string& path, const dat
     if (interrupted()) throw Interrupted(concat("interrupted after ", begin, " of ", steps.size(), " steps"));
     std::vector<data::Sample> samples;
     const int64_t end = std::min(begin + batch_size, std::ssize(steps));
-    for (int64_t i = begin; i < end; ++i) samples.push_back(dataset.sample(steps[static_cast<size_t>(i)]));
+    for (int64_t i = begin; i < end; ++i) {
+      const data::StepIndex& step = steps[static_cast<size_t>(i)];
+      samples.push_back(dataset.sample(step));
+      samples.back().actions =
+          data::recorded_chunk_from(dataset.record(step.file, step.episode), step.timestep, policy.horizon());
+    }
     const ScoredBatch batch = score_batch(policy, samples, decode);
     for (int64_t row = 0; row < std::ssize(samples); ++row)
       file.write(line_of(dataset, samples[static_cast<size_t>(row)], batch, row)

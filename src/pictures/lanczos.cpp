@@ -1,4 +1,6 @@
 // Lanczos resampling in float32, column by column and then row by row, as TensorFlow's ScaleAndTranslate.
+#include "apo/pictures/lanczos.h"
+
 #include <torch/types.h>
 
 #include <algorithm>
@@ -7,7 +9,6 @@
 #include <vector>
 
 #include "apo/base/error.h"
-#include "apo/pictures/transforms.h"
 #include "pictures/picture.h"
 
 namespace apo::pictures {

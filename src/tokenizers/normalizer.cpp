@@ -82,11 +82,11 @@ at::Tensor Normalizer::normalize(const at::Tensor& actions, int64_t* num_clipped
           *x = z ? (*x - s.mean[j]) / spread : 2 * (*x - low[j]) / spread - 1;
       }
       if (!s.mask[j] && s.min[j] != s.max[j])
-        APO_CHECK(DataError,
-                  *x >= s.min[j] - options_.unmasked_margin && *x <= s.max[j] + options_.unmasked_margin,
-                  "action: dimension ", j, ": found ", *x, ", outside the statistics' ", s.min[j], "..", s.max[j],
-                  " of what is not normalised: a gripper that the recording codes otherwise? Say how, `gripper: "
-                  "{open: .., closed: ..}` of the data source and policy.gripper");
+        APO_CHECK(
+            DataError, *x >= s.min[j] - options_.unmasked_margin && *x <= s.max[j] + options_.unmasked_margin,
+            "action: dimension ", j, ": found ", *x, ", outside the statistics' ", s.min[j], "..", s.max[j],
+            " of what is not normalised: a gripper that the recording codes otherwise? Say how, `gripper: "
+            "{open: .., closed: ..}` of the data source and policy.gripper");
       if (options_.constant_to_zero && s.min[j] == s.max[j]) *x = 0;
       if (options_.clip) {
         if (num_clipped != nullptr && std::abs(*x) > 1 + kRounding) ++*num_clipped;

@@ -67,11 +67,10 @@ TEST(Chunks, StopWhereTheLabelSaysOtherwise) {
 // For scoring, labels do not matter; a step that is marked as not recorded does.
 TEST(Chunks, StopForScoringWhereAnotherActsAlone) {
   EpisodeRecord episode = episode_of("pppphp");
-  const auto labels = labels_of("dduuds");
-  EXPECT_EQ(chunk_from(episode, labels, 0, 6, ChunkEnd::source), steps(0, 3));
-  EXPECT_EQ(chunk_from(episode, labels, 4, 6, ChunkEnd::source), steps(4, 4));
+  EXPECT_EQ(recorded_chunk_from(episode, 0, 6), steps(0, 3));
+  EXPECT_EQ(recorded_chunk_from(episode, 4, 6), steps(4, 4));
   episode.recorded[2] = false;
-  EXPECT_EQ(chunk_from(episode, labels, 0, 6, ChunkEnd::source), steps(0, 1));
+  EXPECT_EQ(recorded_chunk_from(episode, 0, 6), steps(0, 1));
 }
 
 TEST(Chunks, OfWhatThePolicyWanted) {

@@ -36,10 +36,9 @@ class BrokenOft : public ::testing::Test {
 TEST_F(BrokenOft, IsWholeToBeginWith) { EXPECT_EQ(complaint(), "(nothing thrown)"); }
 
 TEST_F(BrokenOft, PartsWithoutActionProbabilitiesAreRefusedWithAReason) {
-  for (const auto& [name, why] :
-       {std::pair("action_head--7_checkpoint.pt", "no action probabilities"),
-        std::pair("noisy_action_projector--latest_checkpoint.pt", "diffusion"),
-        std::pair("vision_backbone--7_checkpoint.pt", "FiLM")}) {
+  for (const auto& [name, why] : {std::pair("action_head--7_checkpoint.pt", "no action probabilities"),
+                                  std::pair("noisy_action_projector--latest_checkpoint.pt", "diffusion"),
+                                  std::pair("vision_backbone--7_checkpoint.pt", "FiLM")}) {
     put(name, "");
     for (const PolicyOptions& options : {golden.options(), plain()})
       EXPECT_THAT(complaint(options), AllOf(HasSubstr(name), HasSubstr(why), HasSubstr("apo-data label")));
@@ -48,8 +47,9 @@ TEST_F(BrokenOft, PartsWithoutActionProbabilitiesAreRefusedWithAReason) {
 }
 
 TEST_F(BrokenOft, SignsWithoutTheKeyAreRefusedWithAdvice) {
-  const auto advice = AllOf(HasSubstr("looks like an OpenVLA-OFT"), HasSubstr("policy.openvla.chunk_steps (LIBERO 8"),
-                            HasSubstr("policy.action_normalization"));
+  const auto advice =
+      AllOf(HasSubstr("looks like an OpenVLA-OFT"), HasSubstr("policy.openvla.chunk_steps (LIBERO 8"),
+            HasSubstr("policy.action_normalization"));
   EXPECT_THAT(complaint(plain()), AllOf(advice, HasSubstr("state projector")));
   remove(kProjector);
   EXPECT_EQ(complaint(plain()), "(nothing thrown)");  // nothing tells it from a plain OpenVLA
@@ -84,12 +84,15 @@ TEST_F(BrokenOft, TheStateProjectorAndTheStateGoTogether) {
   EXPECT_THAT(complaint(), AllOf(HasSubstr("expected one state projector"), HasSubstr(kProjector)));
   remove("proprio_projector--latest_checkpoint.pt");
   remove(kProjector);
-  EXPECT_THAT(complaint<ConfigError>(), AllOf(HasSubstr("policy.state_keys"), HasSubstr("no state projector")));
+  EXPECT_THAT(complaint<ConfigError>(),
+              AllOf(HasSubstr("policy.state_keys"), HasSubstr("no state projector")));
 }
 
 TEST_F(BrokenOft, TheStateProjectorMayBeAmongTheWeights) {
   const auto scores = [&](Policy& policy) {
-    return policy.score(policy.encode(golden.observations()), policy.tokenize(golden.chunks())).logits.whole().detach();
+    return policy.score(policy.encode(golden.observations()), policy.tokenize(golden.chunks()))
+        .logits.whole()
+        .detach();
   };
   const at::Tensor beside = scores(*golden.policy());
   const OftGolden other("a");
@@ -126,7 +129,8 @@ TEST_F(BrokenOft, AStateOfAnotherSize) {
     nlohmann::json& proprio = json["place_cup"]["proprio"];
     for (const char* key : {"mean", "std", "min", "max", "q01", "q99"}) proprio[key].erase(0);
   });
-  EXPECT_THAT(complaint(), AllOf(HasSubstr(kProjector), HasSubstr("takes a state of 5 numbers"), HasSubstr("have 4")));
+  EXPECT_THAT(complaint(),
+              AllOf(HasSubstr(kProjector), HasSubstr("takes a state of 5 numbers"), HasSubstr("have 4")));
   golden.edit("dataset_statistics.json", [](nlohmann::json& json) { json["place_cup"].erase("proprio"); });
   EXPECT_THAT(complaint(), AllOf(HasSubstr("dataset_statistics.json"), HasSubstr("statistics of the state")));
 }
@@ -153,13 +157,15 @@ TEST_F(BrokenOft, OptionsOfAnOftForAPlainOpenVla) {
 }
 
 TEST_F(BrokenOft, MoreThanTheSequenceHoldsAndMoreThanAChunk) {
-  golden.edit("config.json", [](nlohmann::json& json) { json["text_config"]["max_position_embeddings"] = 50; });
+  golden.edit("config.json",
+              [](nlohmann::json& json) { json["text_config"]["max_position_embeddings"] = 50; });
   const auto policy = golden.policy();
   EXPECT_THAT(message_of<DataError>([&] { policy->encode(golden.observations()); }),
               AllOf(HasSubstr("expected at most 50"), HasSubstr("28 action tokens")));
   PolicyOptions options = golden.options();
   options.execute_steps = 5;
-  EXPECT_THAT(complaint<ConfigError>(options), AllOf(HasSubstr("policy.execute_steps"), HasSubstr("at most 4")));
+  EXPECT_THAT(complaint<ConfigError>(options),
+              AllOf(HasSubstr("policy.execute_steps"), HasSubstr("at most 4")));
   options.execute_steps = 3;
   EXPECT_EQ(golden.policy(options)->execute_steps(), 3);
 }

@@ -21,8 +21,10 @@ using testing::OftGolden;
 namespace fs = std::filesystem;
 
 at::Tensor log_probs(const at::Tensor& logits, const ActionTokens& tokens) {
-  return logits.log_softmax(-1).gather(-1, tokens.ids.unsqueeze(-1)).squeeze(-1).masked_fill(
-      tokens.mask.logical_not(), 0);
+  return logits.log_softmax(-1)
+      .gather(-1, tokens.ids.unsqueeze(-1))
+      .squeeze(-1)
+      .masked_fill(tokens.mask.logical_not(), 0);
 }
 
 class OftGoldens : public ::testing::TestWithParam<const char*> {
@@ -36,10 +38,12 @@ INSTANTIATE_TEST_SUITE_P(All, OftGoldens, ::testing::Values("a", "b"),
 TEST_P(OftGoldens, ScoresLikeTransformers) {
   const auto policy = golden.policy();
   const ActionTokens tokens = policy->tokenize(golden.chunks());
-  const at::Tensor off = ((tokens.ids + policy->first_id()) - golden.base.tensor("target_ids")).masked_select(tokens.mask);
+  const at::Tensor off =
+      ((tokens.ids + policy->first_id()) - golden.base.tensor("target_ids")).masked_select(tokens.mask);
   EXPECT_EQ(off.abs().sum().item<int64_t>(), 0) << tokens.ids;
   EXPECT_FALSE(tokens.end_token.defined());
-  const at::Tensor logits = policy->score(policy->encode(golden.observations()), tokens).logits.whole().detach();
+  const at::Tensor logits =
+      policy->score(policy->encode(golden.observations()), tokens).logits.whole().detach();
   const at::Tensor expected = golden.base.tensor("logits");
   ASSERT_EQ(logits.sizes(), expected.sizes());
   EXPECT_LT(distance(logits, expected), 1e-4);
@@ -56,8 +60,10 @@ TEST_P(OftGoldens, DecodesLikeTransformers) {
     const Decision decision = policy->act(policy->encode(golden.observations()));
     const at::Tensor expected = golden.base.tensor(restricted ? "decoded_ids" : "free_ids");
     EXPECT_TRUE((decision.ids + policy->first_id()).equal(expected));
-    const int64_t among =
-        expected.ge(policy->first_id() + policy->codec().bins()->first).logical_and(expected.le(policy->first_id() + policy->codec().bins()->last)).sum().item<int64_t>();
+    const int64_t among = expected.ge(policy->first_id() + policy->codec().bins()->first)
+                              .logical_and(expected.le(policy->first_id() + policy->codec().bins()->last))
+                              .sum()
+                              .item<int64_t>();
     EXPECT_EQ(decision.num_clamped, expected.numel() - among);
     EXPECT_EQ(decision.num_clamped == 0, restricted);
     if (!restricted) continue;
@@ -74,7 +80,8 @@ TEST_P(OftGoldens, AdaptersScoreAndLearnLikePeft) {
   const auto policy = golden.policy("adapter_new");
   const ActionTokens tokens = policy->tokenize(golden.chunks());
   const PolicyInput input = policy->encode(golden.observations());
-  EXPECT_TRUE((policy->decode(input) + policy->first_id()).equal(golden.base.tensor("with_adapter.decoded_ids")));
+  EXPECT_TRUE(
+      (policy->decode(input) + policy->first_id()).equal(golden.base.tensor("with_adapter.decoded_ids")));
   const at::Tensor scores = log_probs(policy->score(input, tokens).logits.whole(), tokens);
   EXPECT_LT(distance(scores.detach(), golden.base.tensor("with_adapter.token_log_probs")), 1e-4);
   scores.sum().neg().backward();
@@ -166,7 +173,8 @@ TEST(Oft, EverythingInTheSequenceCounts) {
 TEST(Oft, TheReferenceIsTheStartingAdapterAndTheProjectorNeverTrains) {
   const OftGolden golden("a");
   const auto policy = golden.policy("adapter_new");
-  Reference reference(*policy, {.mode = ReferenceMode::adapter}), copy(*policy, {.mode = ReferenceMode::copy});
+  Reference reference(*policy, {.mode = ReferenceMode::adapter}),
+      copy(*policy, {.mode = ReferenceMode::copy});
   const PolicyInput input = policy->encode(golden.observations());
   const ActionTokens tokens = policy->tokenize(golden.chunks());
   const at::Tensor before = policy->score(input, tokens).logits.whole().detach();
@@ -177,7 +185,8 @@ TEST(Oft, TheReferenceIsTheStartingAdapterAndTheProjectorNeverTrains) {
   EXPECT_LT(distance(reference.score(input, tokens).logits.whole(), before), 2e-5);
   EXPECT_LT(distance(copy.score(input, tokens).logits.whole(), before), 2e-5);
   EXPECT_GT(distance(policy->score(input, tokens).logits.whole(), before), 0.1);
-  for (const auto& [name, tensor] : policy->named_parameters()) EXPECT_THAT(name, ::testing::Not(HasSubstr("proprio")));
+  for (const auto& [name, tensor] : policy->named_parameters())
+    EXPECT_THAT(name, ::testing::Not(HasSubstr("proprio")));
 }
 
 // A checkpoint of ours says of itself what the user had to say of the first one.
@@ -236,7 +245,8 @@ TEST(Oft, BoundsAreTheEnds) {
   const auto policy = golden.policy();
   const auto& s = policy->normalizer().statistics();
   Action low, high;
-  for (size_t j = 0; j < 7; ++j) low.push_back(static_cast<float>(s.min[j])), high.push_back(static_cast<float>(s.max[j]));
+  for (size_t j = 0; j < 7; ++j)
+    low.push_back(static_cast<float>(s.min[j])), high.push_back(static_cast<float>(s.max[j]));
   const at::Tensor ids = policy->tokenize(std::vector<ActionChunk>{{low, high}}).ids;
   EXPECT_EQ(ids[0][4].item<int64_t>(), 256 - 128);  // 0 lies between edges 128 and 129
   for (const int64_t j : {0, 1, 2, 3, 5}) {

@@ -47,7 +47,8 @@ TEST(TorchArchive, ReadsViewsOfEveryType) {
 
 TEST(TorchArchive, RunsNothing) {
   fs::remove("/tmp/a_pickle_was_run");
-  EXPECT_THAT(complaint("program"), AllOf(HasSubstr("program.pt"), HasSubstr("system"), HasSubstr("safetensors")));
+  EXPECT_THAT(complaint("program"),
+              AllOf(HasSubstr("program.pt"), HasSubstr("system"), HasSubstr("safetensors")));
   EXPECT_FALSE(fs::exists("/tmp/a_pickle_was_run"));
 }
 
@@ -80,7 +81,8 @@ TEST(TorchArchive, DamageNeverCrashes) {
       changed[i] = static_cast<char>(changed[i] ^ change);
       try_reading(changed);
     }
-  for (size_t length = 0; length < whole.size(); length += 13) EXPECT_EQ(try_reading(whole.substr(0, length)), 0u);
+  for (size_t length = 0; length < whole.size(); length += 13)
+    EXPECT_EQ(try_reading(whole.substr(0, length)), 0u);
 }
 
 // Instructions that would make endless or bottomless things.

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apo/base/error.h"
+#include "apo/pictures/lanczos.h"
 #include "apo/pictures/transforms.h"
 #include "support/message_of.h"
 
@@ -52,8 +53,7 @@ TEST(Geometry, ResizesAsTensorFlowDoesWithLanczos) {
     const auto from = golden.at("from").get<std::vector<int64_t>>();
     const auto size = golden.at("size").get<int64_t>();
     const at::Tensor found = resize_lanczos(picture(from[0], from[1]), size, size);
-    const at::Tensor off =
-        (found.to(at::kInt) - pixels(golden.at("pixels"), size, size).to(at::kInt)).abs();
+    const at::Tensor off = (found.to(at::kInt) - pixels(golden.at("pixels"), size, size).to(at::kInt)).abs();
     EXPECT_LE(off.max().item<int64_t>(), 1) << from[0] << "x" << from[1];
     differ += off.sum().item<int64_t>();
     compared += off.numel();

@@ -65,7 +65,8 @@ logging: {per_sample: true}
     ASSERT_EQ(recorded.exit_code, 0) << recorded.err;
   }
   std::vector<json> scores(const std::string& name, std::vector<std::string> more = {}) const {
-    more.insert(more.begin(), {"--dataset", path("interactions.hdf5"), "--output", path(name), set("eval.decode=true")});
+    more.insert(more.begin(),
+                {"--dataset", path("interactions.hdf5"), "--output", path(name), set("eval.decode=true")});
     const auto result = run("apo-eval", more);
     EXPECT_EQ(result.exit_code, 0) << result.err;
     return lines(path(name));
@@ -129,8 +130,10 @@ TEST_F(OftLoop, ResumesAndRefusesWhatCannotBe) {
     EXPECT_EQ(result.exit_code, exit_code) << result.err;
     return result.err;
   };
-  EXPECT_THAT(complaint({set("objective.type=tpo")}, 2), AllOf(HasSubstr("objective.type: tpo"), HasSubstr("3 steps")));
-  EXPECT_THAT(complaint({set("policy.execute_steps=4")}, 2), HasSubstr("policy.execute_steps: expected at most 3"));
+  EXPECT_THAT(complaint({set("objective.type=tpo")}, 2),
+              AllOf(HasSubstr("objective.type: tpo"), HasSubstr("3 steps")));
+  EXPECT_THAT(complaint({set("policy.execute_steps=4")}, 2),
+              HasSubstr("policy.execute_steps: expected at most 3"));
   EXPECT_THAT(complaint({set("policy.state_keys=[eef_height]")}, 2), HasSubstr("no state projector"));
   EXPECT_EQ(run("apo-train", {set("run.dir=" + path("credit")), set("objective.credit=dimension"),
                               set("objective.z0=exact"), set("train.max_steps=1")})

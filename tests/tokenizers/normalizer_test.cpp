@@ -74,7 +74,9 @@ TEST(Normalizer, WhatNeverChangesMayBecomeZero) {
 TEST(Normalizer, AGripperFarOutsideItsRangeIsRefused) {
   const Normalizer strict(example(), {.unmasked_margin = 1e-3});
   EXPECT_EQ(apply(strict, {0, 5, 1.0005f})[2], 1);
-  EXPECT_THAT(apo::testing::message_of<DataError>([&] { apply(strict, {0, 5, -1.01f}); }),
+  EXPECT_THAT(apo::testing::message_of<DataError>([&] {
+                apply(strict, {0, 5, -1.01f});
+              }),
               HasSubstr("dimension 2: found -1.01, outside the statistics' -1..1"));
 }
 

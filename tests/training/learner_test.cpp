@@ -361,7 +361,8 @@ TEST(Learner, BlamesEachStepAndDimensionOfAChunkByItself) {
   }
   models::Reference reference(start, {.mode = models::ReferenceMode::copy});
   const BatchOutcome outcome =
-      Learner(policy, &reference, {.z0 = Z0Estimator::none, .credit = Credit::dimension}, 0, false).learn(batch);
+      Learner(policy, &reference, {.z0 = Z0Estimator::none, .credit = Credit::dimension}, 0, false)
+          .learn(batch);
   const at::Tensor ratio = outcome.token_log_probs - outcome.reference_token_log_probs;
   EXPECT_GT(ratio[0][2].abs().item<double>(), 1e-3);
   EXPECT_NEAR(outcome.reward[0].item<double>(), 0.5 * ratio[0][2].item<double>(), 1e-6);

@@ -10,19 +10,18 @@
 
 namespace apo::data {
 
-/// Where a chunk ends beside the episode's end and where somebody else acts.
-enum class ChunkEnd {
-  label,   ///< where the label changes: all of its steps may be learned from as the first one is
-  source,  ///< nowhere else, but at steps that are marked as not recorded: for scoring
-};
-
 /// The actions from step `timestep` on, at most `horizon` of them. A chunk stops where the episode ends,
-/// where somebody else acts (what a human did after a take-over is no answer of the policy's), and, with
-/// ChunkEnd::label, where the next step's label says otherwise (undesirable instead of desirable, or skipped).
+/// where somebody else acts (what a human did after a take-over is no answer of the policy's), and where the
+/// next step's label says otherwise (undesirable instead of desirable, or skipped): all of its steps may be
+/// learned from as the first one is.
 ///
 /// Shapes  returns [1 to horizon][A]; `steps` are the episode's labels
 ActionChunk chunk_from(const EpisodeRecord& episode, std::span<const LabelledStep> steps, int64_t timestep,
-                       int64_t horizon, ChunkEnd end = ChunkEnd::label);
+                       int64_t horizon);
+
+/// The same for scoring, whatever the labels are: it stops where the episode ends, where somebody else acts, and
+/// at a step that is marked as not recorded.
+ActionChunk recorded_chunk_from(const EpisodeRecord& episode, int64_t timestep, int64_t horizon);
 
 /// What the policy wanted from step `timestep` on while a human acted: up to the first step in which nothing
 /// of that is recorded, or the policy acts again. Empty if there is nothing of `timestep`.

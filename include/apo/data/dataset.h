@@ -12,7 +12,6 @@
 
 #include "apo/base/types.h"
 #include "apo/config/gripper.h"
-#include "apo/data/chunks.h"
 #include "apo/data/labels.h"
 #include "apo/data/trajectory.h"
 #include "apo/pictures/transforms.h"
@@ -131,8 +130,8 @@ class Dataset {
   int64_t num_files() const;
   int64_t num_episodes() const;
   int64_t action_size() const;
-  /// How many actions a sample has at most, the policy's: 1 unless said; and where its chunk ends.
-  void set_horizon(int64_t horizon, ChunkEnd end = ChunkEnd::label);
+  /// How many actions a sample has at most, the policy's: 1 unless said.
+  void set_horizon(int64_t horizon);
   /// gripper_of its options.
   const GripperOptions& gripper() const;
   const std::filesystem::path& file_path(int32_t file) const;

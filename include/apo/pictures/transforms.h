@@ -43,15 +43,6 @@ enum class Interpolation { bilinear, bicubic };
 at::Tensor resize(const at::Tensor& image, int64_t height, int64_t width,
                   Interpolation interpolation = Interpolation::bilinear);
 
-/// Resizes with Lanczos' kernel of radius 3 and antialias, as TensorFlow does: columns of the picture first,
-/// then rows, in float32 without rounding in between; the result rounded half to even and clipped.
-///
-/// Shapes   as resize
-/// Errors   as resize
-/// Numeric  tf.image.resize(method="lanczos3", antialias=True), rounded, but for one grey level in a few of
-///          10^5 values
-at::Tensor resize_lanczos(const at::Tensor& image, int64_t height, int64_t width);
-
 /// How a picture of any shape becomes the square that a vision tower sees.
 enum class ResizeStrategy {
   letterbox,     ///< pad to a square with a fill color, then as resize_crop

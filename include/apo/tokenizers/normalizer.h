@@ -19,11 +19,11 @@ enum class Normalization {
 
 struct NormalizerOptions {
   Normalization how = Normalization::quantiles;
-  double epsilon = 0;             ///< added to q99 - q01 or max - min, or to the standard deviation
-  double inverse_epsilon = 0;     ///< the same on the way back
-  bool clip = true;               ///< to [-1, 1], masked dimensions too
-  bool all_dimensions = false;    ///< also those that the mask leaves as they are (not on the way back)
-  bool to_float32 = true;         ///< rounds what comes out, as who trains in float32
+  double epsilon = 0;           ///< added to q99 - q01 or max - min, or to the standard deviation
+  double inverse_epsilon = 0;   ///< the same on the way back
+  bool clip = true;             ///< to [-1, 1], masked dimensions too
+  bool all_dimensions = false;  ///< also those that the mask leaves as they are (not on the way back)
+  bool to_float32 = true;       ///< rounds what comes out, as who trains in float32
   /// of numbers that the mask leaves as they are: how far they may lie outside min..max before they are refused
   double unmasked_margin = std::numeric_limits<double>::infinity();
   bool constant_to_zero = false;  ///< a dimension with min = max becomes 0 on the way there, masked or not

@@ -12,6 +12,7 @@
 #include "apo/base/log.h"
 #include "apo/base/text.h"
 #include "apo/models/safetensors.h"
+#include "apo/pictures/lanczos.h"
 #include "models/adapters/copy.h"
 
 namespace apo::models {
