@@ -3,7 +3,8 @@
 
     python scripts/openvla/log_probs.py CHECKPOINT [--adapter DIR] DATASET.hdf5 [--limit N] > scores.jsonl
 
-One JSON line a step: episode, timestep, log_prob, token_log_probs, target_tokens. DATASET is in the project's layout
+One JSON line a step: episode, timestep, log_prob, token_log_probs, target_tokens; of an OpenVLA-OFT that the programs wrote
+(member "apo" of config.json beside the adapter or the weights) also decoded_tokens. DATASET is in the project's layout
 (data/demo_N with actions, obs/<camera>_image, attribute task_description). Everything as the programs do it: prompt in
 lower case with spaces for underscores, actions normalised by the statistics (beside the adapter, else beside the checkpoint,
 else in config.json), pictures resized by PIL.
@@ -21,6 +22,7 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import openvla  # noqa: E402
+import openvla_oft  # noqa: E402
 
 
 def add_options(parser):
@@ -57,6 +59,49 @@ def load_policy(options):
         import peft
         policy = peft.PeftModel.from_pretrained(policy, str(options.adapter))
     return checkpoint, policy.eval().to(options.device)
+
+
+def scorer_of(checkpoint, policy, options):
+    """-> what scores steps and yields them, of an OpenVLA-OFT or of a plain OpenVLA."""
+    oft = openvla_oft.Settings.of(options.adapter, options.checkpoint)
+    if not oft:
+        return (lambda: recorded_steps(options.dataset, options.camera),
+                lambda steps: score(checkpoint, policy, steps, options))
+    key = options.unnorm_key or next(iter(checkpoint.statistics))
+    scorer = openvla_oft.Scorer(checkpoint, oft, checkpoint.statistics[key], policy, options.center_crop)
+    return lambda: recorded_chunks(options.dataset, oft), lambda steps: score_chunks(scorer, steps)
+
+
+def recorded_chunks(path, oft):
+    """As recorded_steps, with lists of pictures and of the chunk's actions, and the state."""
+    with h5py.File(path) as file:
+        data = file["data"]
+        for name in sorted((n for n in data if n.startswith("demo_")), key=lambda n: int(n[5:])):
+            demo = data[name]
+            cameras = oft.cameras or [n.rsplit("_", 1)[0] for n in demo["obs"] if n.endswith(("_image", "_rgb"))]
+            pictures = [demo["obs"][camera + "_image"] for camera in cameras]
+            states = [demo["obs"][key][:] for key in oft.state_keys]
+            instruction = demo.attrs.get("task_description", data.attrs.get("task_description", ""))
+            instruction = instruction.decode() if isinstance(instruction, bytes) else str(instruction)
+            actions = demo["actions"][:]
+            sources = demo["action_source"][:] if "action_source" in demo else np.zeros(len(actions), int)
+            for t in np.flatnonzero(sources >= 0):
+                state = np.concatenate([s[t] for s in states]) if states else None
+                yield (name, int(t), instruction, [p[t] for p in pictures],
+                       openvla_oft.chunk(actions, sources, t, oft.chunk_steps), state)
+
+
+@torch.no_grad()
+def score_chunks(scorer, steps):
+    logits = scorer.logits([s[2] for s in steps], [s[3] for s in steps], [s[5] for s in steps])
+    log_probs, decoded = scorer.log_probs(logits).double().cpu(), scorer.decode(logits)[0].tolist()
+    lines = []
+    for i, step in enumerate(steps):
+        targets = scorer.target_ids(step[4])
+        values = log_probs[i, :len(targets)].gather(-1, torch.from_numpy(targets)[:, None])[:, 0]
+        lines.append({"episode": step[0], "timestep": step[1], "log_prob": values.sum().item(),
+                      "token_log_probs": values.tolist(), "target_tokens": targets.tolist(), "decoded_tokens": decoded[i]})
+    return lines
 
 
 def recorded_steps(path, camera=None):
@@ -98,18 +143,19 @@ def score(checkpoint, policy, steps, options):
              "target_tokens": a} for s, v, a in zip(steps, values, answers)]
 
 
-def score_all(checkpoint, policy, steps, options):
-    """The same for any number of steps, batch by batch."""
+def score_all(checkpoint, policy, options, wanted=lambda step: True):
+    """One dictionary for each recorded step that is wanted, batch by batch."""
     batch = []
-    for i, step in enumerate(steps):
+    recorded, score_batch = scorer_of(checkpoint, policy, options)
+    for i, step in enumerate(filter(wanted, recorded())):
         if options.limit and i >= options.limit:
             break
         batch.append(step)
         if len(batch) == options.batch:
-            yield from score(checkpoint, policy, batch, options)
+            yield from score_batch(batch)
             batch = []
     if batch:
-        yield from score(checkpoint, policy, batch, options)
+        yield from score_batch(batch)
 
 
 def main():
@@ -118,7 +164,7 @@ def main():
     parser.add_argument("dataset", type=pathlib.Path, help="recorded episodes (HDF5)")
     options = parser.parse_args()
     checkpoint, policy = load_policy(options)
-    for line in score_all(checkpoint, policy, recorded_steps(options.dataset, options.camera), options):
+    for line in score_all(checkpoint, policy, options):
         print(json.dumps(line), flush=True)
 
 

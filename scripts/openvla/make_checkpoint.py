@@ -4,11 +4,16 @@
     python scripts/openvla/make_checkpoint.py --size tiny runs/openvla/checkpoint
     python scripts/openvla/make_checkpoint.py --size tiny runs/openvla/checkpoint --adapter runs/openvla/adapter \\
         --rank 4 --demonstrations runs/openvla/demonstrations.hdf5 --interactions runs/openvla/interactions.hdf5
+    python scripts/openvla/make_checkpoint.py --oft runs/oft/checkpoint --demonstrations runs/oft/demonstrations.hdf5
 
 tiny  28 pixels, towers 64 and 72 wide, Llama 64 wide with 2 layers: starts at once on any machine (about 2.5 MB)
 mid   224 pixels, towers 384 and 432 wide with 6 blocks, Llama 512 wide with 8 layers, vocabulary 32064 (about 350 MB)
 
 released  the 7B model's sizes, all zeros in a file with a hole (15 GB that take no disk space): for --dry-run alone
+
+With --oft, also what an OpenVLA-OFT with discrete tokens has beside the same tensors: a state projector for 5 numbers in
+proprio_projector--1_checkpoint.pt and their statistics; its recordings have two cameras (agentview, wrist) and two states
+(eef_pos, gripper_qpos).
 
 Of the first two every tensor is random, norms and biases too, and scaled so that the logits spread over a few units. The policy knows
 nothing: it is for trying the programs, for tests and for measuring.
@@ -46,6 +51,7 @@ SIZES = {
 TASKS = ["make coffee", "stack the red block on the green block", "thread the needle",
          "put the square nut on the peg", "assemble the three pieces", "open the drawer and take the cup out"]
 DATASET = "tabletop"
+STATES = {"eef_pos": 3, "gripper_qpos": 2}  # of an OpenVLA-OFT
 
 
 def tokenizer_model(pieces, text_pieces=384):
@@ -130,6 +136,22 @@ def make(shape, directory, seed=0, dtype=torch.float32, max_shard_bytes=7 * 10**
     openvla.save(directory, model, config, preprocessor, tokenizer, own, max_shard_bytes, dtype)
 
 
+def make_oft(directory, generator):
+    """Puts a state projector and the statistics of a state beside a checkpoint."""
+    import openvla_oft
+    width = openvla.load(directory).model.get_input_embeddings().weight.shape[1]
+    projector = openvla_oft.StateProjector(sum(STATES.values()), width)
+    randomise(projector, generator)
+    torch.save(torch.nn.ModuleDict({"module": projector.bfloat16()}).state_dict(),
+               directory / f"{openvla_oft.PROJECTOR}--1_checkpoint.pt")
+    config = openvla.read_json(directory / "config.json")
+    size = sum(STATES.values())
+    for entry in config["norm_stats"].values():
+        entry["proprio"] = dict(mean=[0.0] * size, std=[0.5] * size, min=[-1.0] * size, max=[1.0] * size,
+                                q01=[-0.9] * size, q99=[0.9] * size)
+    (directory / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+
+
 def make_empty(shape, directory):
     """Writes a bfloat16 checkpoint of zeros as a sparse file: names and sizes, no contents."""
     with torch.device("meta"):
@@ -192,9 +214,9 @@ def episode(rng, stats, size, intervened, steps):
     return np.stack(pictures), np.asarray(actions, np.float32), source
 
 
-def recording(path, stats, episodes, corrected, steps=16, size=(48, 64), seed=0, camera="agentview"):
+def recording(path, stats, episodes, corrected, steps=16, size=(48, 64), seed=0, cameras=("agentview",), states=()):
     """Writes recorded episodes in the project's layout: demonstrations of an expert, or (`corrected`) of a policy that a
-    person takes over from."""
+    person takes over from. `states` maps names to how many numbers each has."""
     import h5py
     rng = np.random.default_rng(seed)
     with h5py.File(path, "w") as file:
@@ -213,8 +235,12 @@ def recording(path, stats, episodes, corrected, steps=16, size=(48, 64), seed=0,
             demo["actions"], demo["action_source"] = actions, source
             demo["rewards"] = np.eye(1, len(actions), len(actions) - 1, dtype=np.float32)[0]
             demo["dones"] = np.eye(1, len(actions), len(actions) - 1, dtype=np.int8)[0]
-            demo.create_dataset(f"obs/{camera}_image", data=pictures, chunks=(1, *pictures.shape[1:]), compression="gzip",
-                                compression_opts=4)
+            for camera in cameras:
+                demo.create_dataset(f"obs/{camera}_image", data=pictures, chunks=(1, *pictures.shape[1:]),
+                                    compression="gzip", compression_opts=4)
+                pictures = np.ascontiguousarray(pictures[:, ::-1])  # the next one sees it from elsewhere
+            for name, numbers in dict(states).items():
+                demo[f"obs/{name}"] = np.cumsum(rng.normal(0, 0.2, (len(actions), numbers)), 0).astype(np.float32)
             total += len(actions)
         data.attrs["total"] = total
 
@@ -223,6 +249,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=pathlib.Path, help="directory of the checkpoint")
     parser.add_argument("--size", choices=SIZES, default="tiny")
+    parser.add_argument("--oft", action="store_true", help="an OpenVLA-OFT: a state projector, two cameras, two states")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
     parser.add_argument("--shard-mb", type=float, default=2000, help="largest size of one safetensors file")
@@ -238,6 +265,8 @@ def main():
         make_empty(SIZES[options.size], options.out)
     else:
         make(SIZES[options.size], options.out, options.seed, getattr(torch, options.dtype), int(options.shard_mb * 1e6))
+    if options.oft:
+        make_oft(options.out, torch.Generator().manual_seed(options.seed + 2))
     print(f"checkpoint: {options.out}")
     if options.adapter:
         make_adapter(options.out, options.adapter, options.rank, 16, options.seed)
@@ -247,7 +276,8 @@ def main():
         if not path:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        recording(path, stats, options.episodes, what == "interactions", seed=options.seed + len(what))
+        recording(path, stats, options.episodes, what == "interactions", seed=options.seed + len(what),
+                  cameras=("agentview", "wrist") if options.oft else ("agentview",), states=STATES if options.oft else ())
         print(f"{what}: {path}")
 
 

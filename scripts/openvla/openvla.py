@@ -407,7 +407,8 @@ def load(directory, dtype=torch.float32):
     directory = pathlib.Path(directory)
     config = read_json(directory / "config.json")
     preprocessor = read_json(directory / "preprocessor_config.json")
-    tensors = {name.replace(".gamma", ".scale_factor"): t.to(dtype) for name, t in read_tensors(directory).items()}
+    tensors = {name.replace(".gamma", ".scale_factor"): t.to(dtype) for name, t in read_tensors(directory).items()
+               if not name.startswith(("proprio_projector.", "value_head."))}
     model = OpenVla(Shape.of({name: t.shape for name, t in tensors.items()}, config), device="meta")
     model.load_state_dict(tensors, strict=True, assign=True)
     statistics = read_json(directory / "dataset_statistics.json", config.get("norm_stats", {}))

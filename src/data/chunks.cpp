@@ -58,6 +58,17 @@ ActionChunk chunk_from(const EpisodeRecord& episode, std::span<const LabelledSte
   return chunk;
 }
 
+ActionChunk recorded_chunk_from(const EpisodeRecord& episode, int64_t timestep, int64_t horizon) {
+  const auto begin = static_cast<size_t>(timestep);
+  APO_ASSERT(horizon >= 1 && begin < episode.actions.size());
+  ActionChunk chunk{episode.actions[begin]};
+  for (size_t t = begin + 1; t < end_of(episode, begin, horizon); ++t) {
+    if (episode.sources[t] != episode.sources[begin] || !episode.recorded[t]) break;
+    chunk.push_back(episode.actions[t]);
+  }
+  return chunk;
+}
+
 ActionChunk wanted_chunk_from(const EpisodeRecord& episode, int64_t timestep, int64_t horizon) {
   const auto begin = static_cast<size_t>(timestep);
   APO_ASSERT(horizon >= 1 && begin < episode.actions.size());

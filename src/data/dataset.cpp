@@ -32,6 +32,19 @@ struct LabelledEpisode {
   std::vector<LabelledStep> steps;
 };
 
+// [N A] of the steps of a chunk; empty where all are one.
+std::vector<float> credit_of(std::span<const LabelledStep> chunk, size_t action_size) {
+  std::vector<float> credit;
+  if (std::ranges::all_of(chunk, [](const LabelledStep& step) { return step.dimension_credit.empty(); }))
+    return credit;
+  for (const LabelledStep& step : chunk)
+    if (step.dimension_credit.empty())
+      credit.insert(credit.end(), action_size, 1.0f);
+    else
+      credit.insert(credit.end(), step.dimension_credit.begin(), step.dimension_credit.end());
+  return credit;
+}
+
 // What filters did to a source.
 struct FilterTally {
   std::string path;
@@ -252,13 +265,15 @@ Sample Dataset::sample_without_observation(const StepIndex& index) const {
   const auto t = static_cast<size_t>(index.timestep);
   Sample sample;
   sample.index = index;
-  sample.actions = state_->rule == ChunkRule::whole
-                       ? whole_chunk_from(episode, index.timestep, state_->horizon)
-                       : chunk_from(episode, state_->episode(index.file, index.episode).steps, index.timestep,
-                                    state_->horizon);
+  const std::vector<LabelledStep>& steps = state_->episode(index.file, index.episode).steps;
+  const bool whole = state_->rule == ChunkRule::whole;
+  sample.actions = whole ? whole_chunk_from(episode, index.timestep, state_->horizon)
+                         : chunk_from(episode, steps, index.timestep, state_->horizon);
   sample.source = episode.sources.at(t);
   sample.desirable = step.label != StepLabel::undesirable;
-  sample.dimension_credit = step.dimension_credit;
+  sample.dimension_credit =
+      whole ? step.dimension_credit
+            : credit_of({steps.data() + t, sample.actions.size()}, sample.actions.front().size());
   sample.policy_actions = wanted_chunk_from(episode, index.timestep, state_->horizon);
   sample.take_over_number = step.take_over_number;
   return sample;

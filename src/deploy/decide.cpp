@@ -33,6 +33,8 @@ int64_t decide(models::Policy& policy, std::span<const Observation> seen, std::s
   APO_CHECK(ConfigError, own.dimension.empty() || from == to, "policy.gripper: ", config::to_text(own),
             "; the environment's: ", config::to_text(theirs), "; expected the same dimensions");
   for (size_t i = 0; i < chunks.size(); ++i) {
+    if (std::ssize(chunks[i]) > policy.execute_steps())
+      chunks[i].resize(static_cast<size_t>(policy.execute_steps()));
     for (Action& action : chunks[i]) config::recode_gripper(action, to, own, theirs);
     rollouts[i]->decided(std::move(chunks[i]));
   }

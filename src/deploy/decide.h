@@ -11,7 +11,7 @@
 namespace apo::deploy {
 
 /// Asks `policy` once for all of these episodes of equal environments and tells each its actions. `seen` are
-/// their observations, prepared already. Where the policy codes the gripper otherwise than the environment,
+/// their observations, prepared already. Of more actions than policy.execute_steps the first are taken. Where the policy codes the gripper otherwise than the environment,
 /// its commands are recoded. What is drawn at a temperature > 0 depends on each episode's seed and step
 /// alone. Returns how many decoded tokens were no action tokens and answers no whole code. Errors: RunError as check_action;
 /// ConfigError if the grippers of policy and environment are at different places.

@@ -207,8 +207,8 @@ void EvalOptions::visit(config::Visitor& v) {
   v("animations", animations, "WebP animations of the first so many trials", config::at_least(0));
   v("animation_size", animation_size, "their side in pixels; larger files", config::between(16, 2048));
   v("decode", decode,
-    "with --dataset: also write what the policy decides itself (decoded_action), not only its "
-    "predictions of the recorded tokens; slower");
+    "with --dataset: also decoded_tokens and decoded_action, what the policy itself decides at each recorded "
+    "step");
   v("disruptions", disruptions,
     "names from environment.disruptions, each tried on the same seeds beside the undisrupted trials; [all]: "
     "every one that the environment offers");

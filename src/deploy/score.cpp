@@ -11,6 +11,7 @@
 #include "apo/base/error.h"
 #include "apo/base/log.h"
 #include "apo/base/output.h"
+#include "apo/data/chunks.h"
 #include "apo/deploy/evaluator.h"
 #include "apo/objective/log_prob.h"
 #include "apo/objective/objective.h"
@@ -82,13 +83,16 @@ ScoredBatch score_batch(models::Policy& policy, const std::vector<data::Sample>&
   const models::Decision predicted = policy.to_actions(batch.predicted, &input);
   batch.predicted_actions = predicted.actions;
   batch.malformed = predicted.malformed;
-  if (decode) batch.decided = policy.act(input);
   batch.token_log_probs = batch.token_log_probs.to(at::kDouble).cpu();
-  batch.target = tokens.ids.cpu();
+  batch.target = tokens.ids.cpu() + policy.first_id();
   batch.horizon = policy.horizon();
-  batch.padding = policy.codec().padding();
-  batch.predicted = batch.predicted.cpu();
+  if (const auto padding = policy.codec().padding()) batch.padding = *padding + policy.first_id();
+  batch.predicted = batch.predicted.cpu() + policy.first_id();
   batch.mask = tokens.mask.cpu();
+  if (decode) {
+    batch.decided = policy.act(input);
+    batch.decided->ids = batch.decided->ids.cpu() + policy.first_id();
+  }
   return batch;
 }
 
@@ -123,7 +127,7 @@ json line_of(const data::Dataset& dataset, const data::Sample& sample, const Sco
   line["action_l1"] = batch.action_l1.accessor<double, 1>()[row];
   if (batch.malformed.defined()) line["malformed"] = batch.malformed[row].item<bool>();
   if (!batch.decided) return line;
-  const at::Tensor ids = batch.decided->ids[row].cpu().contiguous();
+  const at::Tensor ids = batch.decided->ids[row].contiguous();
   std::vector<int64_t> decoded(ids.const_data_ptr<int64_t>(), ids.const_data_ptr<int64_t>() + ids.numel());
   while (!decoded.empty() && decoded.back() == batch.padding) decoded.pop_back();
   line["decoded_tokens"] = decoded;
@@ -156,7 +160,13 @@ int64_t score_dataset(models::Policy& policy, const std::string& path, const dat
     if (interrupted()) throw Interrupted(concat("interrupted after ", begin, " of ", steps.size(), " steps"));
     std::vector<data::Sample> samples;
     const int64_t end = std::min(begin + batch_size, std::ssize(steps));
-    for (int64_t i = begin; i < end; ++i) samples.push_back(dataset.sample(steps[static_cast<size_t>(i)]));
+    for (int64_t i = begin; i < end; ++i) {
+      const data::StepIndex& step = steps[static_cast<size_t>(i)];
+      samples.push_back(dataset.sample(step));
+      if (!policy.codec().codes_whole_chunks())
+        samples.back().actions = data::recorded_chunk_from(dataset.record(step.file, step.episode),
+                                                           step.timestep, policy.horizon());
+    }
     const ScoredBatch batch = score_batch(policy, samples, decode);
     if (batch.malformed.defined()) malformed += batch.malformed.sum().item<int64_t>();
     for (int64_t row = 0; row < std::ssize(samples); ++row)

@@ -10,6 +10,10 @@ namespace {
 
 constexpr std::array<std::string_view, 4> kDtypes{"auto", "float32", "bfloat16", "float16"};
 constexpr std::array<std::string_view, 2> kDecodings{"trained", "released"};
+constexpr std::array<std::string_view, 3> kSwitch{"auto", "true", "false"};
+constexpr std::array<std::string_view, 3> kAmong{"auto", "actions", "vocabulary"};
+constexpr std::array<std::string_view, 3> kResize{"auto", "bicubic", "lanczos"};
+constexpr double kLongestChunk = 1024;
 
 }  // namespace
 
@@ -30,6 +34,19 @@ void OpenVlaOptions::visit(config::Visitor& v) {
     "decode only among the action tokens; false: among the whole vocabulary, as the released program");
   v("activation_checkpointing", activation_checkpointing,
     "recompute each block's activations in the backward pass: less memory, a third more time");
+  v("chunk_steps", chunk_steps,
+    "steps that an OpenVLA-OFT with discrete tokens decides in one pass (LIBERO 8, RoboTwin 25), which no "
+    "published checkpoint says; 0: as a checkpoint of ours says, else a plain OpenVLA",
+    config::between(0, kLongestChunk));
+  v.choice("stop_token", stop_token, kSwitch,
+           "OpenVLA-OFT: an end token stands behind the action places, as in training with OpenVLA-OFT's own "
+           "program; false for models that were trained without; auto: as the checkpoint says, else true");
+  v.choice("score_among", score_among, kAmong,
+           "OpenVLA-OFT: log-probabilities among the action tokens or the whole vocabulary; auto: as the "
+           "checkpoint says, else actions");
+  v.choice("resize", resize, kResize,
+           "OpenVLA-OFT: how pictures come to the network's size before any crop: bicubic as Pillow, lanczos "
+           "as TensorFlow; auto: as the checkpoint says, else bicubic");
 }
 
 void Pi0FastOptions::visit(config::Visitor& v) {

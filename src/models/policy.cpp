@@ -127,6 +127,12 @@ Policy::Policy(PolicyParts parts) : parts_(std::move(parts)) {
             parts_.codec ? parts_.codec->action_size() : 0, " and ", parts_.normalizer.size());
 }
 
+void Policy::set_execute_steps(int64_t steps) {
+  APO_CHECK(ConfigError, 0 <= steps && steps <= horizon(), "policy.execute_steps: expected at most ",
+            horizon(), ", as many as the policy decides at once, found ", steps);
+  execute_steps_ = steps;
+}
+
 ActionTokens Policy::tokenize(std::span<const ActionChunk> chunks, const PolicyInput* input) const {
   APO_CHECK(DataError, !chunks.empty(), "actions: expected at least one");
   const int64_t batch = std::ssize(chunks), size = action_size();

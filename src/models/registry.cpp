@@ -210,14 +210,21 @@ void PolicyOptions::visit(config::Visitor& v) {
   v("lora", lora, "low-rank adapter: what training changes instead of the weights");
   v("unnorm_key", unnorm_key, "which entry of the action statistics; empty: the only one");
   v("action_normalization", action_normalization,
-    "quantiles: q01..q99 to [-1, 1] but for the gripper; released-apo: of all dimensions, as the authors' "
-    "program; auto: as the checkpoint says, else quantiles");
+    "quantiles: q01..q99 to [-1, 1] but for the gripper; bounds: min..max likewise; released-apo: quantiles "
+    "of "
+    "all dimensions, as the authors' program; auto: as the checkpoint says, else quantiles");
   v("gripper", gripper,
     "where the gripper is in the policy's actions, and how its command is coded; what is left open is "
     "as the checkpoint says");
   v("cameras", cameras,
-    "cameras of a fresh policy; empty: all of the first episode. Of an OpenVLA: the one that it sees");
-  v("state_keys", state_keys, "proprioception of a fresh policy; empty: none");
+    "cameras of a fresh policy; empty: all of the first episode. Of an OpenVLA: the one that it sees, of an "
+    "OpenVLA-OFT those, in their order");
+  v("state_keys", state_keys,
+    "proprioception of a fresh policy, or of an OpenVLA-OFT with a state projector, in its order; empty: "
+    "none");
+  v("execute_steps", execute_steps,
+    "of a policy that decides several steps at once: how many are executed before it is asked again; 0: all",
+    config::at_least(0));
   v.path("statistics", statistics,
          "action statistics (JSON, from `apo-data stats`) in place of the checkpoint's; empty: the "
          "checkpoint's");
@@ -234,8 +241,8 @@ void PolicyOptions::visit(config::Visitor& v) {
 void register_policy(const std::string& type, PolicyFactory factory, config::AnyOptions own,
                      const std::string& doc) {
   static const std::set<std::string> keys{
-      "checkpoint",           "adapter", "type",    "lora",       "unnorm_key",
-      "action_normalization", "gripper", "cameras", "state_keys", "statistics"};
+      "checkpoint", "adapter", "type",       "lora",          "unnorm_key", "action_normalization",
+      "gripper",    "cameras", "state_keys", "execute_steps", "statistics"};
   APO_CHECK(ConfigError, !type.empty() && type.find('.') == std::string::npos && !keys.contains(type),
             "register_policy: expected a name that can be a key beside policy.checkpoint, .type, .lora ..., "
             "found \"",
@@ -299,6 +306,7 @@ std::unique_ptr<Policy> make_policy(const PolicyOptions& given, const DataFacts*
     refuse_other_kinds(options, kind, directory.string());
     policy = factory.load(options, directory, device);
   }
+  policy->set_execute_steps(options.execute_steps);
   take_adapter(*policy, options, directory, seed);
   return policy;
 }

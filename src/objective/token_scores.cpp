@@ -15,12 +15,11 @@ LabelSmoothing smoothing_of(const Batch& batch, const ObjectiveOptions& options)
   return {options.label_smoothing_bins, batch.first_action_token, batch.last_action_token};
 }
 
-// [B, T] which of the next sample's tokens z0 counts.
+// [B, T] which of the next sample's tokens z0 counts: at places that both answers have. Of a shorter own answer
+// the logits are padding (shifted-labels), and sums over more places than its own would be another scale.
 at::Tensor counted_mismatched(const Batch& batch, const ObjectiveOptions& options) {
-  at::Tensor mask = batch.mismatched_mask;
-  if (options.released_code()) mask = mask.bitwise_and(batch.mismatched_end_token.bitwise_not());
-  // where this sample has no token, its logits are padding
-  return options.z0 == Z0Estimator::shifted_labels ? mask.bitwise_and(batch.mask) : mask;
+  const at::Tensor mask = batch.mismatched_mask.bitwise_and(batch.mask);
+  return options.released_code() ? mask.bitwise_and(batch.mismatched_end_token.bitwise_not()) : mask;
 }
 
 // [B, T] without gradient: log-probs of the next sample's tokens on logits that were teacher-forced on them.

@@ -57,14 +57,19 @@ DecodedActions BinCodec::decode_checked(const at::Tensor& ids) const {
           .num_clamped = at::zeros({ids.size(0)}, at::kLong)};
 }
 
-VocabularyBinCodec::VocabularyBinCodec(const VocabularyActionBins& bins, int64_t end_token,
+VocabularyBinCodec::VocabularyBinCodec(const VocabularyActionBins& bins, std::optional<int64_t> end_token,
                                        int64_t action_size, int64_t horizon)
     : ActionCodec(action_size, horizon), bins_(bins), end_token_(end_token) {}
 
 CodedActions VocabularyBinCodec::encode_checked(const at::Tensor& actions, const at::Tensor& valid) const {
   const int64_t batch = actions.size(0), length = max_length();
   CodedActions coded;
-  coded.ids = at::cat({bins_.encode(actions.flatten(1)), at::full({batch, 1}, end_token_, at::kLong)}, 1);
+  if (!end_token_)
+    return {.ids = bins_.encode(actions.flatten(1)),
+            .mask = for_each_number(valid, action_size()),
+            .end_token = {},
+            .dimension = dimensions(batch, horizon(), action_size())};
+  coded.ids = at::cat({bins_.encode(actions.flatten(1)), at::full({batch, 1}, *end_token_, at::kLong)}, 1);
   coded.mask = at::cat({for_each_number(valid, action_size()), at::ones({batch, 1}, at::kBool)}, 1);
   coded.end_token = at::zeros({batch, length}, at::kBool);
   coded.end_token.select(1, length - 1).fill_(true);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "apo/base/error.h"
 
@@ -29,7 +30,15 @@ NormalizerOptions options_of(ActionNormalization as, double epsilon) {
   APO_ASSERT(as != ActionNormalization::automatic);
   if (as == ActionNormalization::released_apo)
     return {.epsilon = kReleasedEpsilon, .all_dimensions = true, .to_float32 = false};
-  return {.epsilon = epsilon};
+  return {.how = as == ActionNormalization::bounds ? Normalization::bounds : Normalization::quantiles,
+          .epsilon = epsilon};
+}
+
+// What becomes -1 and what becomes 1.
+std::pair<const std::vector<double>&, const std::vector<double>&> ends(const VectorStatistics& s,
+                                                                       Normalization how) {
+  if (how == Normalization::bounds) return {s.min, s.max};
+  return {s.q01, s.q99};
 }
 
 // The normalisation of one dimension, in the arithmetic of T.
@@ -38,8 +47,8 @@ class Dimension {
  public:
   Dimension(const VectorStatistics& s, size_t j, const NormalizerOptions& options, double epsilon)
       : z_(options.how == Normalization::z_score),
-        center_(static_cast<T>(z_ ? s.mean[j] : s.q01[j])),
-        spread_(z_ ? static_cast<T>(s.std[j]) : static_cast<T>(s.q99[j]) - static_cast<T>(s.q01[j])) {
+        center_(static_cast<T>(z_ ? s.mean[j] : ends(s, options.how).first[j])),
+        spread_(z_ ? static_cast<T>(s.std[j]) : static_cast<T>(ends(s, options.how).second[j]) - center_) {
     spread_ += static_cast<T>(epsilon);
     if (spread_ == 0) spread_ = static_cast<T>(options.zero_spread);
   }
@@ -72,10 +81,11 @@ Normalizer::Normalizer(VectorStatistics statistics, const NormalizerOptions& opt
   const VectorStatistics& s = statistics_;
   const size_t size = s.mean.size();
   APO_CHECK(DataError,
-            size > 0 && s.std.size() == size && s.q01.size() == size && s.q99.size() == size &&
-                s.mask.size() == size,
-            "action statistics: expected mean, std, q01, q99 and mask of one size, found ", size, ", ",
-            s.std.size(), ", ", s.q01.size(), ", ", s.q99.size(), " and ", s.mask.size());
+            size > 0 && s.std.size() == size && s.min.size() == size && s.max.size() == size &&
+                s.q01.size() == size && s.q99.size() == size && s.mask.size() == size,
+            "action statistics: expected mean, std, min, max, q01, q99 and mask of one size, found ", size,
+            ", ", s.std.size(), ", ", s.min.size(), ", ", s.max.size(), ", ", s.q01.size(), ", ",
+            s.q99.size(), " and ", s.mask.size());
 }
 
 Normalizer::Normalizer(VectorStatistics statistics, ActionNormalization as, double epsilon)
@@ -92,6 +102,13 @@ at::Tensor Normalizer::normalize(const at::Tensor& actions, int64_t* num_clipped
         *x = options_.in_float32 ? Dimension<float>(s, j, options_, options_.epsilon).there(*x)
                                  : Dimension<double>(s, j, options_, options_.epsilon).there(*x);
       }
+      if (!s.mask[j] && s.min[j] != s.max[j])
+        APO_CHECK(
+            DataError, *x >= s.min[j] - options_.unmasked_margin && *x <= s.max[j] + options_.unmasked_margin,
+            "action: dimension ", j, ": found ", *x, ", outside the statistics' ", s.min[j], "..", s.max[j],
+            " of what is not normalised: a gripper that the recording codes otherwise? Say how, `gripper: "
+            "{open: .., closed: ..}` of the data source and policy.gripper");
+      if (options_.constant_to_zero && s.min[j] == s.max[j]) *x = 0;
       if (options_.clip) {
         if (num_clipped != nullptr && std::abs(*x) > 1 + kRounding) ++*num_clipped;
         *x = std::clamp(*x, -1.0, 1.0);

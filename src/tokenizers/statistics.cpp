@@ -77,15 +77,16 @@ std::string_view name_of(ActionNormalization normalization) {
 ActionNormalization normalization_from_json(const JsonField& json) {
   for (const auto& [candidate, name] : enum_names(ActionNormalization{}))
     if (candidate != ActionNormalization::automatic && json.raw() == name) return candidate;
-  json.fail("quantiles or released-apo");
+  json.fail("quantiles, bounds or released-apo");
 }
 
 }  // namespace
 
 std::span<const std::pair<ActionNormalization, std::string_view>> enum_names(ActionNormalization) {
-  static constexpr std::array<std::pair<ActionNormalization, std::string_view>, 3> names{
+  static constexpr std::array<std::pair<ActionNormalization, std::string_view>, 4> names{
       {{ActionNormalization::automatic, "auto"},
        {ActionNormalization::quantiles, "quantiles"},
+       {ActionNormalization::bounds, "bounds"},
        {ActionNormalization::released_apo, "released-apo"}}};
   return names;
 }

@@ -61,16 +61,17 @@ class TrainingMode {
 
 at::Tensor rolled(const at::Tensor& tensor) { return tensor.defined() ? tensor.roll(-1, 0) : tensor; }
 
-// [B, A] credit of each action dimension -> [B, T] of the tokens that code it; 1 for tokens of no one
-// dimension.
+// The credit of each number of a chunk -> [B, T] of the tokens that code it, which are in the same order (codecs
+// with bins); 1 where there is none, and for tokens of no one dimension.
 at::Tensor token_credit(const std::vector<data::Sample>& samples, const at::Tensor& dimension) {
-  const auto num_dimensions = static_cast<int64_t>(samples.front().actions.front().size());
-  at::Tensor credit = at::ones({static_cast<int64_t>(samples.size()), num_dimensions});
-  for (size_t i = 0; i < samples.size(); ++i)
-    for (size_t j = 0; j < samples[i].dimension_credit.size(); ++j)
-      credit[static_cast<int64_t>(i)][static_cast<int64_t>(j)] = samples[i].dimension_credit[j];
-  const at::Tensor of_tokens = credit.to(dimension.device()).gather(1, dimension.clamp_min(0));
-  return of_tokens.masked_fill(dimension.lt(0), 1);
+  at::Tensor credit = at::ones({static_cast<int64_t>(samples.size()), dimension.size(1)});
+  float* row = credit.data_ptr<float>();
+  for (const data::Sample& sample : samples) {
+    APO_ASSERT(std::ssize(sample.dimension_credit) <= dimension.size(1));
+    std::ranges::copy(sample.dimension_credit, row);
+    row += dimension.size(1);
+  }
+  return credit.to(dimension.device()).masked_fill(dimension.lt(0), 1);
 }
 
 // Sirius-style weights of behaviour cloning: no undesirable step; interventions weigh as much as all others

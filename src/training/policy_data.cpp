@@ -36,6 +36,7 @@ audit::PolicyInputs policy_inputs(const models::PolicyOptions& options) {
     inputs.cameras = description->cameras;
     inputs.state_keys = description->state_keys;
   }
+  if (!description->state_keys.empty()) inputs.state_keys = description->state_keys;
   if (description->statistics.action.size() > 0) inputs.action = description->statistics.action;
   inputs.gripper = description->statistics.gripper;
   inputs.image_size = description->image_size;

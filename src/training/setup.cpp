@@ -194,11 +194,10 @@ std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, 
     APO_CHECK(ConfigError, options.objective.credit != objective::Credit::dimension,
               "objective.credit: expected sample, found dimension", needs);
   }
-  APO_CHECK(
-      ConfigError, policy->horizon() == 1 || options.objective.credit != objective::Credit::dimension,
-      "objective.credit: expected sample, found dimension, which blames the dimensions of one step; this "
-      "policy decides ",
-      policy->horizon(), " steps at once");
+  APO_CHECK(ConfigError, policy->horizon() == 1 || options.objective.type != objective::ObjectiveType::tpo,
+            "objective.type: tpo compares whole corrections step by step; of a policy that decides ",
+            policy->horizon(), " steps at once it would count each step up to ", policy->horizon(),
+            " times; expected apo, kto or dpo");
   APO_CHECK(ConfigError, policy->action_size() == dataset.action_size(),
             "policy.checkpoint: ", options.policy.checkpoint, ": acts in ", policy->action_size(),
             " dimensions, but the recorded actions in ", dataset.file_path(0).string(), " have ",

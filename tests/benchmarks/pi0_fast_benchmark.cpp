@@ -39,7 +39,8 @@ std::vector<Observation> observations(int64_t count) {
 
 ActionTokens answers(const Policy& policy, int64_t count) {
   ActionTokens tokens;
-  tokens.ids = at::randint(policy.vocabulary_size() - 2000, policy.vocabulary_size() - 200, {count, kTokens}, at::kLong);
+  tokens.ids = at::randint(policy.vocabulary_size() - 2000, policy.vocabulary_size() - 200, {count, kTokens},
+                           at::kLong);
   tokens.mask = at::ones({count, kTokens}, at::kBool);
   return tokens;
 }
@@ -76,7 +77,8 @@ BENCHMARK(decode_without_cache)->UseRealTime()->Unit(benchmark::kMillisecond);
 double resident_mebibytes(const char* what) {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);)
-    if (line.starts_with(what)) return std::strtod(line.c_str() + std::string(what).size() + 1, nullptr) / 1024;
+    if (line.starts_with(what))
+      return std::strtod(line.c_str() + std::string(what).size() + 1, nullptr) / 1024;
   return 0;
 }
 

@@ -86,6 +86,15 @@ TEST(Chunks, StopWhereTheLabelSaysOtherwise) {
   EXPECT_EQ(chunk_from(episode, labels, 5, 6), steps(5, 5));
 }
 
+// For scoring, labels do not matter; a step that is marked as not recorded does.
+TEST(Chunks, StopForScoringWhereAnotherActsAlone) {
+  EpisodeRecord episode = episode_of("pppphp");
+  EXPECT_EQ(recorded_chunk_from(episode, 0, 6), steps(0, 3));
+  EXPECT_EQ(recorded_chunk_from(episode, 4, 6), steps(4, 4));
+  episode.recorded[2] = false;
+  EXPECT_EQ(recorded_chunk_from(episode, 0, 6), steps(0, 1));
+}
+
 TEST(Chunks, OfWhatThePolicyWanted) {
   EpisodeRecord episode = episode_of("phhhhp");
   for (const size_t t : {1u, 2u, 4u}) episode.policy_actions[t] = Action{static_cast<float>(10 * t)};

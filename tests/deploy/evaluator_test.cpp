@@ -328,5 +328,17 @@ TEST(Evaluate, APolicyOfChunksIsAskedWhenItsChunkIsPlayed) {
   EXPECT_GT(policy.asked, 1);
 }
 
+// Two of the three: the third is what the policy decides anew.
+TEST(Evaluate, AsManyOfAChunkAreExecutedAsThePolicyIsTold) {
+  apo::testing::ChunkPolicy policy;
+  policy.set_execute_steps(2);
+  const EvalResult result =
+      evaluate(policy, walk_options(), {.trials = 1, .seed = 0, .parallel = 1, .max_steps = 6});
+  EXPECT_EQ(policy.asked, (result.trials.at(0).steps + 1) / 2);
+  EXPECT_GT(policy.asked, 1);
+  EXPECT_THAT(message_of<ConfigError>([&] { policy.set_execute_steps(4); }),
+              ::testing::HasSubstr("policy.execute_steps: expected at most 3"));
+}
+
 }  // namespace
 }  // namespace apo::deploy

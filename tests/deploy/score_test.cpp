@@ -10,6 +10,7 @@
 #include "apo/deploy/collector.h"
 #include "apo/deploy/evaluator.h"
 #include "deploy/fakes.h"
+#include "support/chunk_policy.h"
 #include "support/temp_dir.h"
 
 namespace apo::deploy {
@@ -61,6 +62,48 @@ TEST(ScoreDataset, ByHand) {
   EXPECT_EQ(lines[4]["episode"], "demo_1");  // the failed walk too
   EXPECT_EQ(lines[18]["timestep"], 6);
   EXPECT_EQ(first.size(), 10u);
+}
+
+// The walks were recorded with this very policy, whose ids number the rows of a batch.
+TEST(ScoreDataset, WhatThePolicyDecidesThereItself) {
+  const apo::testing::TempDir dir;
+  record_walks(dir / "walks.hdf5");
+  FunctionPolicy policy(hesitant);
+  score_dataset(policy, (dir / "walks.hdf5").string(), {}, 4, dir / "scores.jsonl", /*decode=*/true);
+  const auto lines = lines_of(dir / "scores.jsonl");
+  ASSERT_EQ(lines.size(), 19u);
+  for (const auto& line : lines) {
+    EXPECT_EQ(line["decoded_action"], line["action"]);
+    EXPECT_NE(line["decoded_action"], line["predicted_action"]);
+    EXPECT_EQ(line["decoded_tokens"].size(), 1u);
+    EXPECT_LT(line["decoded_tokens"][0], 4);
+    EXPECT_EQ(line.size(), 12u);
+  }
+}
+
+// Three steps at once from each step on; the chunk that the episode's end cuts is shorter.
+TEST(ScoreDataset, ChunksAreListsOfActions) {
+  const apo::testing::TempDir dir;
+  record_walks(dir / "walks.hdf5");
+  apo::testing::ChunkPolicy policy;
+  score_dataset(policy, (dir / "walks.hdf5").string(), {}, 4, dir / "scores.jsonl", /*decode=*/true);
+  const auto lines = lines_of(dir / "scores.jsonl");
+  ASSERT_EQ(lines.size(), 19u);
+  for (size_t i = 0; i < lines.size(); ++i) {
+    const auto& line = lines[i];
+    const bool last = i + 1 == lines.size() || lines[i + 1]["timestep"] == 0;
+    const bool next_is_last = !last && (i + 2 == lines.size() || lines[i + 2]["timestep"] == 0);
+    const size_t steps = last ? 1 : next_is_last ? 2 : 3;
+    EXPECT_EQ(line["action"].size(), steps) << i;
+    EXPECT_EQ(line["predicted_action"].size(), steps) << i;
+    for (const char* key : {"target_tokens", "predicted_tokens", "token_log_probs"})
+      EXPECT_EQ(line[key].size(), 2 * steps) << key;
+    EXPECT_EQ(line["decoded_tokens"].size(), 6u);
+    EXPECT_EQ(line["decoded_action"].size(), 3u);
+    if (!last) EXPECT_EQ(line["action"][1], lines[i + 1]["action"][0]);
+    // all tokens alike for one state: what is decoded is what is most likely
+    for (size_t t = 0; t < 2 * steps; ++t) EXPECT_EQ(line["decoded_tokens"][t], line["predicted_tokens"][t]);
+  }
 }
 
 TEST(ScoreDataset, BatchesDoNotMatter) {

@@ -434,11 +434,8 @@ TEST(Objective, KeptReferenceLogProbsAreReadWhereTokensCount) {
     ASSERT_FALSE(input.mask.all().item<bool>());
     const double nan = std::nan("");
     kept.tokens = kept.tokens.masked_fill(input.mask.bitwise_not(), nan);
-    kept.mismatched = kept.mismatched.masked_fill(
-        (z0 == Z0Estimator::mismatched ? input.mismatched_mask
-                                       : input.mismatched_mask.bitwise_and(input.mask))
-            .bitwise_not(),
-        nan);
+    kept.mismatched =
+        kept.mismatched.masked_fill(input.mismatched_mask.bitwise_and(input.mask).bitwise_not(), nan);
     const ObjectiveOutput found = loss_with(kept, input, options);
     EXPECT_EQ(number(found.loss), number(expected.loss));
     EXPECT_EQ(number(found.z0), number(expected.z0));

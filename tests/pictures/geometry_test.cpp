@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apo/base/error.h"
+#include "apo/pictures/lanczos.h"
 #include "apo/pictures/transforms.h"
 #include "support/message_of.h"
 
@@ -41,6 +42,32 @@ const nlohmann::json& goldens() {
 
 at::Tensor pixels(const nlohmann::json& list, int64_t height, int64_t width) {
   return at::tensor(list.get<std::vector<int64_t>>()).to(at::kByte).view({height, width, 3});
+}
+
+// numpy's sums may be rounded otherwise: a grey level in few of the values.
+TEST(Geometry, ResizesAsTensorFlowDoesWithLanczos) {
+  const auto all =
+      nlohmann::json::parse(std::ifstream(APO_SOURCE_DIR "/tests/pictures/goldens/lanczos.json"));
+  int64_t differ = 0, compared = 0;
+  for (const auto& golden : all) {
+    const auto from = golden.at("from").get<std::vector<int64_t>>();
+    const auto size = golden.at("size").get<int64_t>();
+    const at::Tensor found = resize_lanczos(picture(from[0], from[1]), size, size);
+    const at::Tensor off = (found.to(at::kInt) - pixels(golden.at("pixels"), size, size).to(at::kInt)).abs();
+    EXPECT_LE(off.max().item<int64_t>(), 1) << from[0] << "x" << from[1];
+    differ += off.sum().item<int64_t>();
+    compared += off.numel();
+  }
+  EXPECT_GT(compared, 2000);
+  EXPECT_LE(differ, compared / 1000);
+}
+
+TEST(Geometry, LanczosKeepsWhatIsFlatAndRefusesWhatIsNoPicture) {
+  const at::Tensor flat = at::full({9, 13, 3}, 77, at::kByte);
+  EXPECT_TRUE(resize_lanczos(flat, 20, 5).eq(77).all().item<bool>());
+  EXPECT_TRUE(resize_lanczos(flat, 9, 13).is_same(flat));
+  EXPECT_THAT(message_of<DataError>([&] { resize_lanczos(flat.to(at::kFloat), 4, 4); }), HasSubstr("uint8"));
+  EXPECT_THAT(message_of<DataError>([&] { resize_lanczos(flat, 0, 4); }), HasSubstr("0x4"));
 }
 
 TEST(Geometry, ResizesAsPrismaticDoesWithPillow) {

@@ -46,6 +46,21 @@ TEST(ActionCodec, StepsThatAreNotValidAreMasked) {
   EXPECT_EQ(codec.max_length(), 7);
 }
 
+TEST(ActionCodec, NoEndTokenWhereThereIsNone) {
+  const at::Tensor actions = at::linspace(-1, 1, 6, at::kDouble).view({1, 3, 2});
+  const VocabularyActionBins bins(8, 8);  // all ids are actions': 0 to 7, counted downwards
+  const VocabularyBinCodec codec(bins, std::nullopt, 2, 3);
+  const CodedActions coded = codec.encode(actions, at::tensor({1, 0, 0}).to(at::kBool).view({1, 3}));
+  EXPECT_EQ(codec.max_length(), 6);
+  EXPECT_FALSE(coded.end_token.defined());
+  EXPECT_EQ(coded.ids[0][0].item<int64_t>(), 7);
+  EXPECT_EQ(coded.ids[0][5].item<int64_t>(), 0);
+  EXPECT_EQ(coded.mask.sum().item<int64_t>(), 2);
+  EXPECT_TRUE(coded.dimension.equal(at::tensor({0, 1, 0, 1, 0, 1}, at::kLong).view({1, 6})));
+  EXPECT_LT((codec.decode(coded.ids).actions - actions).abs().max().item<double>(), 1.0 / 7 + 1e-6);
+  EXPECT_TRUE(codec.decode(coded.ids - 20).num_clamped.eq(6).all().item<bool>());  // ids below the first
+}
+
 TEST(ActionCodec, ClampsAndCountsWhatIsNoActionToken) {
   const VocabularyBinCodec codec(VocabularyActionBins(32, 8), 2, 2);  // ids 24 to 31
   EXPECT_EQ(codec.bins(), (TokenRange{24, 31}));

@@ -52,6 +52,34 @@ TEST(Normalizer, NormalizesByQuantiles) {
   EXPECT_THAT(apo::testing::message_of<DataError>([] { back(example(), {1}); }), HasSubstr("found 1"));
 }
 
+TEST(Normalizer, NormalizesByMinimumAndMaximum) {
+  int64_t clipped = 0;
+  const auto as = ActionNormalization::bounds;
+  // 2 (1 + 2) / 4 - 1 = 0.5, 2 (2.5 - 0) / 10 - 1 = -0.5; the gripper stays
+  EXPECT_EQ(there(example(), {1, 2.5f, -1}, &clipped, 0, as), (std::vector<double>{0.5, -0.5, -1}));
+  EXPECT_EQ(clipped, 0);
+  EXPECT_EQ(there(example(), {-3, 12, 0}, &clipped, 0, as), (std::vector<double>{-1, 1, 0}));
+  EXPECT_EQ(clipped, 2);
+  EXPECT_EQ(invert(Normalizer(example(), as, 0), {0.5f, -0.5f, -1}), (std::vector<float>{1, 2.5f, -1}));
+}
+
+TEST(Normalizer, WhatNeverChangesMayBecomeZero) {
+  VectorStatistics s = example();
+  s.min[1] = s.max[1] = s.q01[1] = s.q99[1] = 4;
+  const Normalizer normalizer(s, {.epsilon = 1e-8, .inverse_epsilon = 1e-8, .constant_to_zero = true});
+  EXPECT_EQ(apply(normalizer, {0, 4, 1}), (std::vector<double>{0, 0, 1}));
+  EXPECT_NEAR(invert(normalizer, {0, 0, 1})[1], 4, 1e-6);
+}
+
+TEST(Normalizer, AGripperFarOutsideItsRangeIsRefused) {
+  const Normalizer strict(example(), {.unmasked_margin = 1e-3});
+  EXPECT_EQ(apply(strict, {0, 5, 1.0005f})[2], 1);
+  EXPECT_THAT(apo::testing::message_of<DataError>([&] {
+                apply(strict, {0, 5, -1.01f});
+              }),
+              HasSubstr("dimension 2: found -1.01, outside the statistics' -1..1"));
+}
+
 // 2 (a - q01) / (q99 - q01 + 1e-8) - 1 in float64, in every dimension whatever the mask says.
 TEST(Normalizer, NormalizesAsTheReleasedProgram) {
   VectorStatistics s = example();

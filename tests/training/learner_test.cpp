@@ -347,6 +347,28 @@ TEST(Learner, Bfloat16IsNearFloat32AndLeavesTheWeightsAlone) {
   }
 }
 
+// By hand: of two steps of two numbers each, one number alone counts: the reward is its log-ratio.
+TEST(Learner, BlamesEachStepAndDimensionOfAChunkByItself) {
+  std::vector<data::Sample> batch = {sample(2), sample(5)};
+  for (data::Sample& each : batch) {
+    each.actions = {{0.5f, -0.5f}, {1, 0}};
+    each.observation.state = {{"pose", {0.4f}}};
+    each.dimension_credit = {0, 0, 0.5f, 0};
+  }
+  apo::testing::ChunkPolicy policy, start;
+  {
+    const at::NoGradGuard no_grad;
+    policy.named_parameters()[0].second.mul_(1.3);
+  }
+  models::Reference reference(start, {.mode = models::ReferenceMode::copy});
+  const BatchOutcome outcome =
+      Learner(policy, &reference, {.z0 = Z0Estimator::none, .credit = Credit::dimension}, 0, false)
+          .learn(batch);
+  const at::Tensor ratio = outcome.token_log_probs - outcome.reference_token_log_probs;
+  EXPECT_GT(ratio[0][2].abs().item<double>(), 1e-3);
+  EXPECT_NEAR(outcome.reward[0].item<double>(), 0.5 * ratio[0][2].item<double>(), 1e-6);
+}
+
 // Three steps at once, of which some samples have one or two: micro-batches are the whole batch, and what is not there has no
 // gradient.
 TEST(Learner, LearnsFromChunksOfUnequalLengths) {

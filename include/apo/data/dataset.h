@@ -98,7 +98,7 @@ struct Sample {
   ActionChunk actions;      ///< [1 to H][A] of the chunk from this step on (chunks.h)
   ActionSource source = ActionSource::expert;
   bool desirable = true;
-  std::vector<float> dimension_credit;  ///< [A]; empty = all one
+  std::vector<float> dimension_credit;  ///< [1 to H, A] of the chunk, step by step; empty = all one
   /// [1 to H][A] what the policy wanted from this step on while the human acted; empty = not recorded
   ActionChunk policy_actions;
   int32_t take_over_number = -1;  ///< as LabelledStep's

@@ -36,7 +36,7 @@ struct EvalOptions {
   double temperature = 0;        ///< of decoding; 0 is greedy
   int64_t animations = 0;        ///< pictures of the first so many trials
   int64_t animation_size = 192;  ///< their side in pixels
-  bool decode = false;           ///< of a dataset: also what the policy decides itself, greedily
+  bool decode = false;           ///< of scoring recorded steps: also what the policy itself decides there
   /// each tried on the same seeds; "all": every one that the environment offers
   std::vector<std::string> disruptions;
   void visit(config::Visitor& v);
@@ -84,9 +84,11 @@ RecordedTrial record_trial(models::Policy& policy, environments::Environment& en
 /// instruction of `data`'s first source, its filters are not applied):
 ///   file, episode, timestep, log_prob, token_log_probs, target_tokens, predicted_tokens, predicted_action,
 ///   action, action_l1; of a policy that decides several steps at once, the two actions are lists of actions
-/// and `malformed` where the predicted tokens are no whole code. With `decode` also decoded_tokens,
-/// decoded_action and decoded_malformed: what the policy decides without being told the answer.
-/// Predictions are greedy and teacher-forced; action_l1 is in normalised units. Returns the number of lines.
+/// and `malformed` where the predicted tokens are no whole code. Predictions are greedy and teacher-forced;
+/// action_l1 is in normalised units. With `decode` also
+///   decoded_tokens, decoded_action, decoded_malformed
+/// what the policy decides there greedily, as it does when it is deployed: one more forward pass. Token ids are
+/// the vocabulary's. Returns the number of lines.
 /// `output` appears whole or not at all. Errors: DataError as data::Dataset; Interrupted.
 int64_t score_dataset(models::Policy& policy, const std::string& path, const data::DataOptions& data,
                       int64_t batch_size, const std::filesystem::path& output, bool decode = false);

@@ -30,6 +30,12 @@ struct OpenVlaOptions {
   bool center_crop = false;               ///< evaluate on the centre 90 % of the picture's area
   bool action_tokens_only = true;         ///< decode only among the action tokens, not the whole vocabulary
   bool activation_checkpointing = false;  ///< recompute activations block by block in the backward pass
+  /// H of OpenVLA-OFT, which decides so many steps in one pass; 0: as the checkpoint says, else plain OpenVLA
+  int64_t chunk_steps = 0;
+  std::string stop_token =
+      "auto";  ///< OFT: an end token stands behind the action places, auto | true | false
+  std::string score_among = "auto";  ///< OFT: softmax of scores, auto | actions | vocabulary
+  std::string resize = "auto";       ///< OFT: of pictures before any crop, auto | bicubic | lanczos
   void visit(config::Visitor& v);
 };
 
@@ -54,9 +60,12 @@ struct PolicyOptions {
   std::string unnorm_key;      ///< which entry of the action statistics; empty: the only one
   tokenizers::ActionNormalization action_normalization = tokenizers::ActionNormalization::automatic;
   config::GripperOptions gripper;  ///< in the policy's actions; what is left open is as the checkpoint says
-  /// cameras used by a fresh policy; empty: all of the first episode, sorted
+  /// cameras of a fresh policy; empty: all of the first episode, sorted. Of a loaded one that does not say
+  /// itself: those that it sees, in their order
   std::vector<std::string> cameras;
-  std::vector<std::string> state_keys;  ///< proprioception used by a fresh policy; empty: none
+  /// proprioception of a fresh policy, or of a loaded one that does not say itself, in its order; empty: none
+  std::vector<std::string> state_keys;
+  int64_t execute_steps = 0;  ///< actions of a decision executed before the next; 0: all
   /// action statistics (JSON) in place of the checkpoint's; empty: the checkpoint's
   std::string statistics;
   /// `policy.NAME` of the kinds that have options, each of a type of its own

@@ -28,7 +28,7 @@ namespace apo::models {
 
 /// A batch of observations, ready for the network, on its device. Unused members stay undefined.
 struct PolicyInput {
-  /// [B, N, 3, Y, X] normalised pictures of N cameras (or for N towers), network dtype
+  /// [B, N, 3, Y, X] normalised pictures of N cameras (of each for every tower), network dtype
   at::Tensor images = {};
   at::Tensor prompt = {};       ///< [B, L] int64 text token ids
   at::Tensor prompt_mask = {};  ///< [B, L] bool, false at padding; undefined: no padding
@@ -85,6 +85,8 @@ struct PolicyParts {
   std::shared_ptr<const tokenizers::ActionCodec> codec;
   tokenizers::Normalizer normalizer;
   int64_t vocabulary_size = 0;  ///< V, last dimension of the logits
+  /// what the tokenizer calls the first of them, for people: 0 where the logits are of the whole vocabulary
+  int64_t first_id = 0;
   /// where it is in an action and how its command is coded, as far as known
   config::GripperOptions gripper = {};
   at::Device device = at::kCPU;
@@ -149,6 +151,12 @@ class Policy {
   int64_t action_size() const { return codec().action_size(); }  ///< A
   int64_t horizon() const { return codec().horizon(); }          ///< H
   int64_t vocabulary_size() const { return parts_.vocabulary_size; }
+  /// Added to an id of the logits, it is the tokenizer's.
+  int64_t first_id() const { return parts_.first_id; }
+  /// Actions of a decision that are executed before the policy is asked again: 1 to H, H unless said.
+  int64_t execute_steps() const { return execute_steps_ > 0 ? execute_steps_ : horizon(); }
+  /// 0: H. ConfigError for more than H.
+  void set_execute_steps(int64_t steps);
   const config::GripperOptions& gripper() const { return parts_.gripper; }
   at::Device device() const { return parts_.device; }
 
@@ -164,6 +172,7 @@ class Policy {
 
  private:
   PolicyParts parts_;
+  int64_t execute_steps_ = 0;
 };
 
 /// A content hash (16 hex digits) of the policy's parameters, for trajectory files and results.

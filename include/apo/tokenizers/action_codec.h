@@ -87,13 +87,13 @@ class BinCodec final : public ActionCodec {
   ActionBins bins_;
 };
 
-/// OpenVLA's: the same of its action vocabulary, and the end token behind them: T = H A + 1. Ids that are no
-/// action tokens are clamped and counted.
+/// OpenVLA's: the same of its action vocabulary, and the end token behind them where there is one: T = H A + 1,
+/// else H A. Ids that are no action tokens are clamped and counted.
 class VocabularyBinCodec final : public ActionCodec {
  public:
-  VocabularyBinCodec(const VocabularyActionBins& bins, int64_t end_token, int64_t action_size,
+  VocabularyBinCodec(const VocabularyActionBins& bins, std::optional<int64_t> end_token, int64_t action_size,
                      int64_t horizon = 1);
-  int64_t max_length() const override { return horizon() * action_size() + 1; }
+  int64_t max_length() const override { return horizon() * action_size() + (end_token_ ? 1 : 0); }
   std::optional<TokenRange> bins() const override { return TokenRange{bins_.first_id(), bins_.last_id()}; }
 
  protected:
@@ -102,7 +102,7 @@ class VocabularyBinCodec final : public ActionCodec {
 
  private:
   VocabularyActionBins bins_;
-  int64_t end_token_;
+  std::optional<int64_t> end_token_;
 };
 
 }  // namespace apo::tokenizers

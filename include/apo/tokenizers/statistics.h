@@ -15,10 +15,11 @@ namespace apo::tokenizers {
 
 /// `automatic`     as the checkpoint says, else quantiles
 /// `quantiles`     q01 and q99 become -1 and 1 where the statistics' mask is true, other dimensions stay
-/// `released_apo`  the same in every dimension, mask or not, in float64 with 1e-8 added to q99 - q01, as the
+/// `bounds`        min and max become -1 and 1 where the mask is true, other dimensions stay
+/// `released_apo`  as quantiles in every dimension, mask or not, in float64 with 1e-8 added to q99 - q01, as the
 ///                 authors' program: a gripper of +1 between -1 and 1 becomes 1 - 1e-8, which is the last bin
 ///                 but one
-enum class ActionNormalization { automatic, quantiles, released_apo };
+enum class ActionNormalization { automatic, quantiles, bounds, released_apo };
 std::span<const std::pair<ActionNormalization, std::string_view>> enum_names(ActionNormalization);
 
 /// Per-dimension statistics of a vector quantity, [D] each, physical units.

@@ -50,4 +50,8 @@ std::vector<fs::path> companions_of(const fs::path& directory) {
   return found;
 }
 
+bool is_state_projector(const std::filesystem::path& file) {
+  return file.filename().string().starts_with("proprio_projector--");
+}
+
 }  // namespace apo::models

@@ -9,6 +9,8 @@ namespace apo::models {
 /// Configs, tokenizers, statistics, code, texts: every regular file but weights of any format and their
 /// index, an adapter's config, marks of ours, and hidden files.
 bool is_companion(const std::filesystem::path& file);
+/// OpenVLA-OFT's projector of the state, weights in a file of their own: proprio_projector--*.pt.
+bool is_state_projector(const std::filesystem::path& file);
 
 /// Those of a directory, relative to it and sorted; also what lies in its folders `action_tokenizer` and
 /// `assets`, and the statistics of LeRobot's processors (policy_preprocessor_step_..., which are safetensors).

@@ -20,6 +20,7 @@
 #include "models/checkpoints/checkpoint_files.h"
 #include "models/checkpoints/companions.h"
 #include "models/checkpoints/dtype.h"
+#include "models/openvla/oft.h"
 
 namespace apo::models {
 namespace {
@@ -217,6 +218,8 @@ class Exporter {
   void copy_companions(const fs::path& directory) {
     std::set<std::string> names;
     for (const fs::path& name : companions_of(sources_.base)) names.insert(name.string());
+    for (const auto& entry : fs::directory_iterator(sources_.base))
+      if (is_state_projector(entry.path())) names.insert(entry.path().filename().string());
     for (const std::string& name : names) {
       fs::create_directories((directory / name).parent_path());
       fs::copy_file(sources_.base / name, directory / name);
@@ -235,8 +238,10 @@ class Exporter {
 
   // The copied config.json, changed only where it would be wrong.
   void write_config(const fs::path& path) const {
-    if (statistics_.empty() && !type_) return;
+    const nlohmann::ordered_json block = oft_block();
+    if (statistics_.empty() && !type_ && block.is_null()) return;
     nlohmann::ordered_json json = OrderedJsonFile(path).root().raw();
+    if (!block.is_null()) json[kOftBlock] = block;
     if (!statistics_.empty() && (json.contains("norm_stats") || json.value("model_type", "") == "openvla")) {
       const JsonFile entries(statistics_);
       if (!json["norm_stats"].is_object()) json["norm_stats"] = nlohmann::ordered_json::object();
@@ -251,6 +256,14 @@ class Exporter {
       if (json.contains("text_config") && json["text_config"].is_object()) set_type(json["text_config"]);
     }
     write_json(path, json);
+  }
+
+  // What the adapter's run says of an OpenVLA-OFT; null where it says nothing.
+  nlohmann::ordered_json oft_block() const {
+    std::error_code ignored;
+    const fs::path config = sources_.adapter / "config.json";
+    if (sources_.adapter.empty() || !fs::is_regular_file(config, ignored)) return {};
+    return OrderedJsonFile(config)[kOftBlock].raw();
   }
 
   Sources sources_;

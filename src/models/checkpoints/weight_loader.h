@@ -4,6 +4,7 @@
 #include <torch/types.h>
 
 #include <functional>
+#include <map>
 #include <string>
 
 #include "apo/base/error.h"
@@ -18,13 +19,22 @@ class WeightLoader final : public LayerVisitor {
  public:
   using NameInFile = std::function<std::string(const std::string&)>;
   /// One type for all: a checkpoint may keep some tensors in float32. `name_in_file`: of a tensor of the
-  /// network; null: the same.
+  /// network; null: the same. `apart`: tensors that are not in that file, by their names in the network.
   WeightLoader(const SafetensorsReader& weights, at::ScalarType type, at::Device device,
-               NameInFile name_in_file = nullptr)
-      : weights_(weights), type_(type), device_(device), name_in_file_(std::move(name_in_file)) {}
+               NameInFile name_in_file = nullptr, const std::map<std::string, at::Tensor>* apart = nullptr)
+      : weights_(weights),
+        type_(type),
+        device_(device),
+        name_in_file_(std::move(name_in_file)),
+        apart_(apart) {}
 
  protected:
   void parameter(const std::string& name, at::Tensor& value) override {
+    if (apart_ != nullptr)
+      if (const auto found = apart_->find(name); found != apart_->end()) {
+        value = found->second.to(device_, type_);
+        return;
+      }
     const std::string in_file = name_in_file_ ? name_in_file_(name) : name;
     const at::Tensor stored = weights_.tensor(in_file);
     APO_CHECK(DataError, stored.is_floating_point() && stored.scalar_type() != at::kDouble,
@@ -39,6 +49,7 @@ class WeightLoader final : public LayerVisitor {
   at::ScalarType type_;
   at::Device device_;
   NameInFile name_in_file_;
+  const std::map<std::string, at::Tensor>* apart_;
 };
 
 }  // namespace apo::models

@@ -8,6 +8,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/log.h"
+#include "apo/base/text.h"
 #include "apo/models/description.h"
 #include "apo/models/options.h"
 #include "apo/models/policy.h"
@@ -221,23 +222,65 @@ StatisticsSource find_statistics(const JsonFile& config, const fs::path& directo
   return {entries, (directory / "config.json").string() + ": norm_stats"};
 }
 
-void read_statistics(const StatisticsSource& source, const PolicyOptions& options, OpenVlaConfig& config) {
-  json actions = json::object();  // without "proprio", which may be all zeros
-  for (const auto& [key, entry] : source.entries.items()) {
-    actions[key] = json::object();
-    for (const char* part : {"action", "gripper", "action_normalization"})
-      if (entry.is_object() && entry.contains(part)) actions[key][part] = entry.at(part);
+// The entry that is meant: LIBERO's data sets are known with and without this ending.
+std::string entry_of(const json& entries, const std::string& unnorm_key) {
+  if (unnorm_key.empty()) return entries.size() == 1 ? entries.begin().key() : unnorm_key;
+  const std::string longer = unnorm_key + "_no_noops";
+  if (entries.contains(unnorm_key) || !entries.contains(longer)) return unnorm_key;
+  log_info("policy.unnorm_key: ", unnorm_key, " is ", longer, " in the action statistics");
+  return longer;
+}
+
+// Of the state that the keys name, in their order: each its own, else one for all of it.
+tokenizers::VectorStatistics state_statistics(const tokenizers::DatasetStatistics& known,
+                                              const std::vector<std::string>& keys,
+                                              const std::string& where) {
+  const auto& states = known.state;
+  const bool each = std::ranges::all_of(keys, [&](const std::string& key) { return states.contains(key); });
+  if (!each) {
+    const auto whole = states.find("proprio");
+    APO_CHECK(DataError, whole != states.end(), where,
+              ": expected statistics of the state (proprio, or state: ", join(keys), "), found ",
+              states.empty() ? "none" : join(std::views::keys(states)));
+    return whole->second;
   }
-  const std::string& unnorm_key = options.unnorm_key;
-  config.dataset = unnorm_key.empty() && actions.size() == 1 ? actions.begin().key() : unnorm_key;
+  tokenizers::VectorStatistics all;
+  const auto append = [](auto& to, const auto& from) { to.insert(to.end(), from.begin(), from.end()); };
+  for (const std::string& key : keys) {
+    const tokenizers::VectorStatistics& s = states.at(key);
+    append(all.mean, s.mean), append(all.std, s.std), append(all.min, s.min), append(all.max, s.max);
+    append(all.q01, s.q01), append(all.q99, s.q99), append(all.mask, s.mask);
+  }
+  return all;
+}
+
+void read_statistics(const StatisticsSource& source, const PolicyOptions& options, OpenVlaConfig& config) {
+  const std::string key = entry_of(source.entries, options.unnorm_key);
+  const bool has_state = !config.oft.state_keys.empty();  // else left out: it may be all zeros
+  json parts = json::object();
+  for (const auto& [name, entry] : source.entries.items()) {
+    parts[name] = json::object();
+    if (!entry.is_object()) continue;
+    for (const char* part : {"action", "gripper", "action_normalization"})
+      if (entry.contains(part)) parts[name][part] = entry.at(part);
+    for (const char* part : {"state", "proprio"})
+      if (has_state && name == key && entry.contains(part)) parts[name][part] = entry.at(part);
+  }
+  config.dataset = key;
   tokenizers::DatasetStatistics statistics =
-      tokenizers::statistics_from_json(actions.dump(), unnorm_key, source.where);
+      tokenizers::statistics_from_json(parts.dump(), key, source.where);
+  OftConfig& oft = config.oft;
+  if (!parts.at(key).contains("action_normalization") &&
+      oft.action_normalization != tokenizers::ActionNormalization::automatic)
+    statistics.normalization = oft.action_normalization;
   override_statistics(options, config.dataset, statistics);
   config.action = statistics.action;
   config.gripper = statistics.gripper;
-  config.action_normalization = statistics.normalization;
+  config.action_normalization = oft.action_normalization = statistics.normalization;
+  if (has_state) oft.state = state_statistics(statistics, oft.state_keys, source.where + ": " + key);
 
   json entry = source.entries.at(config.dataset);
+  statistics.state.clear();
   const json known = json::parse(tokenizers::to_json(statistics, "")).at("");
   for (const char* part : {"gripper", "action_normalization"}) {
     entry.erase(part);
@@ -296,7 +339,13 @@ OpenVlaConfig OpenVlaConfig::read(const fs::path& directory, const SafetensorsRe
     else
       config.companions[entry.path().filename().string()] = read_file(entry.path());
   }
+  config.oft = OftConfig::read(options, file, weights, directory, adapter);
   read_statistics(find_statistics(file, directory, options, adapter), options, config);
+  const bool has_state = !config.oft.state_keys.empty();
+  if (has_state && config.oft.projector.empty())
+    config.shape.state_size = extent(weights, "proprio_projector.fc1.weight", 2, 1);
+  std::string& text = config.companions["config.json"];
+  text = config.oft.written_into(text);
   return config;
 }
 

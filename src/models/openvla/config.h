@@ -10,6 +10,7 @@
 #include "apo/pictures/transforms.h"
 #include "apo/tokenizers/statistics.h"
 #include "models/openvla/network.h"
+#include "models/openvla/oft.h"
 
 namespace apo::models {
 
@@ -32,6 +33,7 @@ struct OpenVlaConfig {
   tokenizers::VectorStatistics action;
   config::GripperOptions gripper;  ///< in the actions; as known_gripper
   tokenizers::ActionNormalization action_normalization = tokenizers::ActionNormalization::quantiles;
+  OftConfig oft;
   /// Small files of the checkpoint (config.json, tokenizer.model, ...) as they were, to be written back.
   std::map<std::string, std::string> companions;
 

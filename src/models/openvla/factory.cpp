@@ -3,6 +3,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/log.h"
+#include "apo/base/text.h"
 #include "apo/models/description.h"
 #include "apo/models/safetensors.h"
 #include "models/adapters/peft_file.h"
@@ -22,13 +23,22 @@ std::string name_in(const SafetensorsReader& weights, const std::string& name) {
 }
 
 // Compares names and shapes, tensors that transformers once stored aside.
-void check_tensors(OpenVlaNetwork& network, const SafetensorsReader& weights) {
+void check_tensors(OpenVlaNetwork& network, const SafetensorsReader& weights, bool projector_is_apart) {
   NamedTensors expected = collect_parameters(network, ParameterKind::base);
   for (auto& [name, tensor] : expected) name = name_in(weights, name);
-  for (const std::string& name : weights.names())
-    if (name.ends_with("rotary_emb.inv_freq"))
+  if (projector_is_apart)
+    std::erase_if(expected, [](const auto& entry) { return is_state_projector_tensor(entry.first); });
+  int64_t value_heads = 0;
+  for (const std::string& name : weights.names()) {
+    const bool is_value = is_value_head(name);
+    value_heads += is_value;
+    if (is_value || name.ends_with("rotary_emb.inv_freq"))
       expected.emplace_back(name, at::empty(weights.shape(name), at::kMeta));
+  }
   weights.check(expected);
+  if (value_heads > 0)
+    log_info(weights.path().string(), ": ", value_heads,
+             " tensors value_head.* of reinforcement learning are not read");
 }
 
 // Gives a network on the meta device memory of its own.
@@ -86,11 +96,20 @@ std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::open(const PolicyOptions& options,
             (base / "config.json").string(), " less its padding");
   APO_CHECK(DataError, tokenizer.bos() >= 0 && tokenizer.eos() >= 0, tokenizer.path().string(),
             ": expected begin and end tokens, found none");
-  APO_CHECK(ConfigError, options.cameras.size() <= 1, "policy.cameras: OpenVLA sees one camera, found ",
-            options.cameras.size());
+  OftConfig& oft = config.oft;
+  APO_CHECK(ConfigError, oft.is_oft() || options.cameras.size() <= 1,
+            "policy.cameras: OpenVLA sees one camera, found ", options.cameras.size());
+  if (!oft.projector.empty()) {
+    oft.projector_tensors = read_state_projector(oft.projector, config.shape.llama.width);
+    config.shape.state_size = oft.projector_tensors.at("proprio_projector.fc1.weight").size(1);
+  }
+  APO_CHECK(DataError, oft.state.size() == config.shape.state_size,
+            (oft.projector.empty() ? weights.path() : oft.projector).string(), ": takes a state of ",
+            config.shape.state_size, " numbers; the statistics of ", join(oft.state_keys), " have ",
+            oft.state.size());
   auto policy =
       std::unique_ptr<OpenVlaPolicy>(new OpenVlaPolicy(std::move(config), tokenizer, options, base, device));
-  check_tensors(*policy->network_, weights);
+  check_tensors(*policy->network_, weights, !policy->config_.oft.projector_tensors.empty());
   return policy;
 }
 
@@ -103,6 +122,10 @@ PolicyDescription OpenVlaPolicy::describe(const PolicyOptions& options, const fs
   description.statistics.gripper = config.gripper;
   description.statistics.normalization = config.action_normalization;
   description.image_size = config.image_size();
+  description.cameras = config.oft.cameras;
+  description.state_keys = config.oft.state_keys;
+  if (config.oft.state_keys.size() == 1)
+    description.statistics.state[config.oft.state_keys[0]] = config.oft.state;
   return description;
 }
 
@@ -111,9 +134,12 @@ std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::load(const PolicyOptions& options,
   const fs::path base = directory_of_weights(directory);
   const SafetensorsReader weights(base);
   auto policy = open(options, directory, base, weights, device);
-  WeightLoader load(weights, scalar_type(options.of<OpenVlaOptions>().dtype, weights), device,
-                    [&weights](const std::string& name) { return name_in(weights, name); });
+  auto& apart = policy->config_.oft.projector_tensors;
+  WeightLoader load(
+      weights, scalar_type(options.of<OpenVlaOptions>().dtype, weights), device,
+      [&weights](const std::string& name) { return name_in(weights, name); }, &apart);
   policy->network_->visit(load);
+  apart.clear();
   if (options.lora.rank == 0)
     for (const auto& [name, tensor] : policy->named_parameters()) at::Tensor(tensor).set_requires_grad(true);
   return policy;

@@ -4,7 +4,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "apo/base/logits.h"
@@ -19,6 +21,7 @@ struct OpenVlaShape {
   VisionTowerShape dino, siglip;
   int64_t projector = 8704;  ///< width of the projector's first hidden layer
   LlamaShape llama;
+  int64_t state_size = 0;  ///< numbers that a state projector takes; 0: there is none
 
   /// The released 7B model.
   static OpenVlaShape released();
@@ -31,6 +34,23 @@ struct Projector {
   void visit(LayerVisitor& v);
 
   Linear fc1, fc2, fc3;
+};
+
+/// OpenVLA-OFT's projector of the proprioceptive state, fc2(gelu(fc1 x)), exact GELU. It never trains and
+/// carries no adapter.
+struct StateProjector {
+  StateProjector(int64_t in, int64_t out, const at::TensorOptions& options);
+  /// [B, in] normalised -> [B, 1, out]
+  at::Tensor operator()(const at::Tensor& state) const;
+  void visit(LayerVisitor& v);
+
+  at::Tensor weight1, bias1, weight2, bias2;  // undefined where there is no state
+};
+
+/// Where OpenVLA-OFT's answer is read.
+struct ActionPlaces {
+  int64_t count = 0;                 ///< H A, one token each
+  std::optional<int64_t> stop = {};  ///< end token behind them; nothing: the sequence ends with them
 };
 
 /// The sequence is [begin token | patches | rest of the prompt | answer], causal; positions count what is no
@@ -52,8 +72,11 @@ class OpenVlaNetwork final : public SequenceNetwork {
   const OpenVlaShape& shape() const { return shape_; }
   at::ScalarType type() const { return llama_.embedding.scalar_type(); }
 
-  /// [B, 2, 3, Y, X] pictures, normalised for DINOv2 and for SigLIP -> [B, patches, width] for the Llama.
+  /// [B, 2 N, 3, Y, X] N pictures, each normalised for DINOv2 and for SigLIP -> [B, N patches, width] for the
+  /// Llama, picture after picture.
   at::Tensor picture_features(const at::Tensor& images) const;
+  /// [B, state_size] normalised -> [B, 1, width], which follows the pictures' patches.
+  at::Tensor state_feature(const at::Tensor& state) const;
   /// Logits [B, T, V] float32 that predict each answer ([B, T] ids), teacher forced.
   /// `features` [B, patches, width]; `prompt` [B, L] ids with the begin token first and padding next to it;
   /// `prompt_mask` [B, L] false at padding, undefined: none.
@@ -63,6 +86,16 @@ class OpenVlaNetwork final : public SequenceNetwork {
   /// ids.
   at::Tensor decode(const at::Tensor& features, const at::Tensor& prompt, const at::Tensor& prompt_mask,
                     int64_t steps, std::pair<int64_t, int64_t> ids, const TokenChooser& choose) const;
+
+  /// OpenVLA-OFT: hidden states [B, places, width] that predict the tokens of all places at once, whatever
+  /// these are. The prefix as in `score`, then a zero vector for each place, then the end token: every row sees
+  /// all others, and each place is read one row before its own (the first at the prompt's last token).
+  /// Source  modeling_prismatic.py of moojink/openvla-oft on its fork of transformers, where Llama has no
+  ///         causal mask
+  at::Tensor parallel(const at::Tensor& features, const at::Tensor& prompt, const at::Tensor& prompt_mask,
+                      const ActionPlaces& places) const;
+  /// Logits of the ids [first, last] of rows [B, T, width], made when they are read where they are many.
+  Logits logits_of(const at::Tensor& rows, std::pair<int64_t, int64_t> ids) const;
 
   at::Tensor embed(const at::Tensor& ids, int64_t t) const override;
   at::Tensor run(at::Tensor x, const Rows& rows, int64_t first_row,
@@ -80,6 +113,7 @@ class OpenVlaNetwork final : public SequenceNetwork {
   OpenVlaShape shape_;
   VisionTower dino_, siglip_;
   Projector projector_;
+  StateProjector state_projector_;
   Llama llama_;
 };
 

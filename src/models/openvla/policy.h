@@ -3,8 +3,10 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "apo/models/policy.h"
@@ -19,6 +21,9 @@ namespace apo::models {
 /// A Hugging Face checkpoint of the OpenVLA family: frozen weights stay in the mapped files where device and
 /// type allow. An answer is a token for each number of an action and the end token; a prompt ends with the lone space piece
 /// that training put there. Instructions are lower-cased and "_" becomes a space.
+///
+/// An OpenVLA-OFT with discrete tokens (policy.openvla.chunk_steps) answers with a token for each number of a chunk of
+/// actions, all in one pass and without an end token that counts; it sees several pictures and a state, and "_" stays.
 class OpenVlaPolicy final : public Policy {
  public:
   /// `directory` holds the weights, or an adapter whose base_model_name_or_path is a directory that does.
@@ -52,18 +57,29 @@ class OpenVlaPolicy final : public Policy {
                                              const SafetensorsReader& weights, at::Device device);
   OpenVlaPolicy(OpenVlaConfig config, const tokenizers::TextTokenizer& tokenizer,
                 const PolicyOptions& options, std::filesystem::path base, at::Device device);
-  const std::string& camera_of(const Observation& observation) const;
+  bool is_oft() const { return config_.oft.is_oft(); }
+  /// The cameras that it sees of what there is.
+  std::vector<std::string> cameras_of(const Observation& observation) const;
   at::Tensor resized(const at::Tensor& image) const;
   /// [B, 2, 3, Y, X], normalised for each tower.
   at::Tensor pictures(std::span<const Observation> observations) const;
   void encode_prompts(std::span<const Observation> observations, PolicyInput& input) const;
+  /// [B, state_size] normalised; undefined without a state projector.
+  at::Tensor states(std::span<const Observation> observations) const;
+  /// What stands between begin token and prompt: pictures and state.
   at::Tensor features(const PolicyInput& input) const;
+  /// Vocabulary ids of the logits' columns.
+  std::pair<int64_t, int64_t> scored_ids() const;
+  ActionPlaces places() const;
+  at::Tensor decode_parallel(const at::Tensor& features, const at::Tensor& prompt, const at::Tensor& mask,
+                             const DecodeOptions& options) const;
   /// Whether nothing that trains or is swapped touches towers and projector.
   bool has_fixed_features() const;
   /// What a recorded decision on such an input rests on.
   std::vector<int64_t> replay_state(const PolicyInput& input) const;
 
   OpenVlaConfig config_;
+  std::optional<tokenizers::Normalizer> state_normalizer_;
   tokenizers::TextTokenizer tokenizer_;
   PolicyOptions options_;
   OpenVlaOptions own_;
