@@ -17,6 +17,7 @@ with ENVIRONMENT, and the next reset may work again.
 
 import argparse
 import asyncio
+import functools
 import http
 import math
 import multiprocessing
@@ -396,6 +397,9 @@ def serve(make, host="127.0.0.1", port=8765, token="", num_envs=1, name="remote_
 class Walk(Environment):
     """An example: a dot on a line should reach a flag. `python3 remote_environment.py` serves it."""
 
+    def __init__(self, image_size=32):
+        self.image_size = image_size
+
     def metadata(self):
         return {
             "name": "walk",
@@ -403,7 +407,7 @@ class Walk(Environment):
             "control_hz": 10,
             "max_steps": 30,
             "action": {"size": 1, "low": [-1.0], "high": [1.0], "idle": [0.0], "names": ["stride"]},
-            "cameras": {"top": [16, 32]},
+            "cameras": {"top": [self.image_size] * 2, "side": [self.image_size] * 2},
             "states": {"position": 1},
             "capabilities": ["seed", "expert", "concern", "render"],
             "disruptions": [],
@@ -423,7 +427,11 @@ class Walk(Environment):
         there = abs(self.flag - self.position) < 0.05
         wrong_way = abs(self.flag - self.position) > abs(self.flag) + 0.2
         return {
-            "obs": {"top_image": self.picture(16, 32), "position": np.array([self.position], np.float32)},
+            "obs": {
+                "top_image": self.picture(self.image_size, self.image_size),
+                "side_image": self.picture(self.image_size, self.image_size),
+                "position": np.array([self.position], np.float32),
+            },
             "instruction": self.instruction,
             "terminated": there,
             "success": there,
@@ -447,5 +455,8 @@ class Walk(Environment):
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_arguments(arguments)
+    arguments.add_argument("--image-size", type=int, default=32, help="pixels of its pictures (default %(default)s)")
     given = arguments.parse_args()
-    serve(Walk, given.host, given.port, given.token, given.num_envs)
+    if not 16 <= given.image_size <= 1024:
+        arguments.error(f"--image-size: expected 16 to 1024, found {given.image_size}")
+    serve(functools.partial(Walk, given.image_size), given.host, given.port, given.token, given.num_envs)

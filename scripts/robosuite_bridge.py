@@ -347,6 +347,9 @@ class RobosuiteEnvironment(Environment):
         self.env.set_xml_processor(self.cheap)
         self.world, self.judge = World(self.env), Judge()
         self.version = robosuite.__version__
+        self.check_pictures()
+
+    def check_pictures(self):
         self.reset(0, {})
         for camera in CAMERAS:
             picture = self.picture(camera, image_size, image_size)
@@ -490,6 +493,32 @@ class RobosuiteEnvironment(Environment):
         return self.picture(CAMERAS[0], size, size)
 
 
+class Blind(RobosuiteEnvironment):
+    """Without pictures, for who looks at the simulation alone."""
+
+    def check_pictures(self):
+        pass
+
+    def picture(self, camera, height, width):
+        return np.zeros((height, width, 3), np.uint8)
+
+
+def try_expert(environment, trials):
+    """Plays the expert on the seeds from 0 on; says how often it succeeds."""
+    if not environment.expert():
+        raise SystemExit(f"--env {environment.name} has no expert (there are those of {', '.join(EXPERTS)})")
+    successes, steps = 0, []
+    for seed in range(trials):
+        reply, taken = environment.reset(seed, {}), 0
+        while not reply["terminated"] and taken < environment.max_steps:
+            reply = environment.step(np.clip(reply["expert_action"], -1, 1))
+            taken += 1
+        successes += reply["success"]
+        steps.append(taken)
+        print(f"seed {seed}: {'success' if reply['success'] else 'no success'} after {taken} steps", flush=True)
+    print(f"{environment.name}: {successes} of {trials}, {np.mean(steps):.0f} steps")
+
+
 def choose_renderer():
     """OSMesa where its library is there, EGL otherwise; what MUJOCO_GL says wins."""
     if os.environ.get("MUJOCO_GL"):
@@ -511,6 +540,8 @@ def main():
                         help="Python module that registers further environments; repeatable")
     parser.add_argument("--image-size", type=int, default=84, help="pixels of both cameras (default %(default)s)")
     parser.add_argument("--max-steps", type=int, default=0, help="steps of an episode (default: the task's)")
+    parser.add_argument("--expert-trials", type=int, default=0, metavar="N",
+                        help="serve nothing: play the expert on seeds 0 to N - 1 and say how often it succeeds")
     add_arguments(parser)
     given = parser.parse_args()
     if not 16 <= given.image_size <= 480:
@@ -518,9 +549,15 @@ def main():
     if importlib.util.find_spec("robosuite") is None:
         raise SystemExit("robosuite is not installed here: pip install robosuite==1.5.2 mujoco==3.3.7")
     choose_renderer()
-    make = functools.partial(RobosuiteEnvironment, given.env, given.image_size, given.max_steps, tuple(given.imports))
-    serve(make, given.host, given.port, given.token, given.num_envs, "robosuite_bridge.py")
+    about = (given.env, given.image_size, given.max_steps, tuple(given.imports))
+    if given.expert_trials > 0:
+        return try_expert(Blind(*about), given.expert_trials)
+    make = functools.partial(RobosuiteEnvironment, *about)
+    return serve(make, given.host, given.port, given.token, given.num_envs, "robosuite_bridge.py")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ValueError as error:  # a task that there is not
+        raise SystemExit(str(error)) from None

@@ -65,6 +65,22 @@ def same(first, second):
         assert np.array_equal(a[name], b[name]), name
 
 
+LOOP = """
+run: {dir: run, seed: 3, device: cpu, threads: 1}
+policy: {cameras: [top, side], state_keys: [position], small: {image_size: 32, width: 16, layers: 1, heads: 2, channels: 4}}
+environment: {type: remote, remote: {url: "URL"}}
+deploy:
+  demonstrations: {episodes: 6, action_noise: 0.1, noise_dimensions: 1}
+  collect: {take_overs: 2, episodes: 8}
+  intervention: {scripted: {patience_steps: 8}}   # a policy of a few updates goes nowhere
+eval: {trials: 4}
+data: {labels: {undesirable_reasons: [off course, out of patience]}, filter: {min_motion: 0}}
+optimizer: {learning_rate: 1.0e-3}
+train: {batch_size: 8, max_steps: 6, checkpoint_every: 3}
+refine: {animations: 1, base: {train: {batch_size: 8, max_steps: 4, checkpoint_every: 2}}}
+"""
+
+
 def check_walk(directory):
     with served(os.path.join(SCRIPTS, "remote_environment.py"), "--num-envs", "2") as url:
         said = run("apo-data", "check-remote", url)
@@ -72,6 +88,12 @@ def check_walk(directory):
         for name in ("a.hdf5", "b.hdf5"):
             collect(url, f"{directory}/{name}", "--set", "deploy.demonstrations.episodes=5")
         same(f"{directory}/a.hdf5", f"{directory}/b.hdf5")
+        with open(f"{directory}/loop.yaml", "w") as file:
+            file.write(LOOP.replace("URL", url))
+        run("apo-refine", "--config", f"{directory}/loop.yaml")
+        sources = [array for name, array in arrays(f"{directory}/run/round-1/interactions.hdf5").items()
+                   if name.endswith("action_source")]
+        assert {1, 2} <= set(np.concatenate(sources)), "the policy and the scripted human acted"
     said = run("apo-data", "check-remote", url, code=4)
     assert "cannot connect" in said, said
 
