@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "apo/base/error.h"
 #include "apo/base/text.h"
 #include "tokenizers/unicode_classes.h"
 #include "tokenizers/utf8.h"
@@ -55,8 +56,8 @@ std::vector<int64_t> state_bins(const std::vector<double>& normalized) {
 
 std::string prompt_text(const std::string& task, const std::vector<int64_t>& bins) {
   std::string state;
-  for (const int64_t bin : bins) state += (state.empty() ? "" : " ") + std::to_string(bin);
-  return "Task: " + task + ", State: " + state + ";\n";
+  for (const int64_t bin : bins) append_item(state, " ", bin);
+  return concat("Task: ", task, ", State: ", state, ";\n");
 }
 
 }  // namespace apo::models
