@@ -3,7 +3,6 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <utility>
 
@@ -18,40 +17,7 @@ using Json = ConsoleDesk::Json;
 Json number_list(const std::optional<Action>& action) { return action ? Json(*action) : Json(); }
 Json truth(const std::optional<bool>& value) { return value ? Json(*value) : Json(); }
 
-char letter_of(ActionSource source) {
-  return source == ActionSource::expert ? 'e' : source == ActionSource::policy ? 'p' : 'h';
-}
-char letter_of(const data::LabelledStep& step) {
-  if (step.filtered) return '-';
-  switch (step.label) {
-    case data::StepLabel::desirable:
-      return 'd';
-    case data::StepLabel::undesirable:
-      return 'u';
-    case data::StepLabel::intervention:
-      return 'i';
-    default:
-      return 'n';
-  }
-}
-
-void add_step(data::EpisodeRecord& record, const Step& step) {
-  if (step.take_over) {
-    const int64_t now = record.num_steps();
-    record.take_overs.push_back(
-        {now, step.take_over->reason, std::max<int64_t>(now - step.take_over->steps_held, 0)});
-  }
-  record.actions.push_back(step.action);
-  record.sources.push_back(step.source);
-  record.recorded.push_back(true);
-  record.desirable.emplace_back();
-  record.policy_actions.push_back(step.policy_action);
-  record.decision_offsets.push_back(step.decision_offset);
-}
-
-constexpr size_t kMostEpisodes = 500;  // that pages are told of
-constexpr int64_t kRelabelEvery = 32;  // steps: labels of a whole episode are counted anew, for its filters
-constexpr double kSurelyMeant_s = 1;   // whoever resumes so soon after another's pause had meant to pause
+constexpr double kSurelyMeant_s = 1;  // whoever resumes so soon after another's pause had meant to pause
 
 bool flag(const Json& message, const char* name) {
   const auto found = message.find(name);
@@ -69,13 +35,14 @@ ConsoleDesk::ConsoleDesk(DeskOptions options, Say say, End end)
     : options_(std::move(options)),
       say_(std::move(say)),
       end_(std::move(end)),
+      watched_(options_.rules),
       last_action_(static_cast<size_t>(options_.action_size), 0.0f) {}
 
 int64_t ConsoleDesk::join(Time now) {
   const std::lock_guard lock(mutex_);
   const int64_t viewer = next_viewer_++;
   viewers_[viewer].heard = now;
-  if (!watched_.empty()) relabel(watched_.back());  // nobody looked meanwhile
+  watched_.relabel();  // nobody looked meanwhile
   say_(viewer, {{"type", "hello"}, {"version", 1}, {"viewer", concat("viewer-", viewer)}});
   say_(viewer, state(viewer));
   say_(viewer, episodes());
@@ -125,7 +92,7 @@ void ConsoleDesk::notice(int64_t viewer, const std::string& text, const std::str
 }
 
 void ConsoleDesk::take_over(int64_t viewer, bool force, Time now) {
-  if (watched_.empty() || !watched_.back().running) return notice(viewer, "no episode runs");
+  if (!watched_.is_running()) return notice(viewer, "no episode runs");
   if (holder_ != 0 && holder_ != viewer) {
     if (!force) return notice(viewer, "someone else holds the arm", "held");
     notice(holder_, "someone else took the arm");
@@ -207,18 +174,18 @@ void ConsoleDesk::mark(int64_t viewer, const std::string& how, bool holds, Time 
   if (!(resets ? options_.can_reset : options_.can_mark))
     return notice(viewer, resets ? "this robot cannot be reset from here"
                                  : "the environment says how this episode ends");
-  if (!is_running() || watched_.back().marked)
+  if (!watched_.is_running() || watched_.now().marked)
     return notice(viewer, "no episode runs: a mark belongs before its end");
   if (holder_ != 0 && !holds) return notice(viewer, "someone else holds the arm", "held");
-  watched_.back().marked = true;
-  end_(watched_.back().key, how == "success", how);
+  watched_.now().marked = true;
+  end_(watched_.now().key, how == "success", how);
   // the hands of who held it, or who sets up the scene, may be there when the robot asks for the next episode
   if (holds || resets) pause(viewer, true, now);
 }
 
 void ConsoleDesk::instruct(int64_t viewer, const Json& message) {
   if (!options_.can_instruct) return notice(viewer, "the task gives the instruction");
-  if (is_running() && watched_.back().record.num_steps() > 0)
+  if (watched_.is_running() && watched_.now().record.num_steps() > 0)
     return notice(viewer, "an instruction can be changed between episodes");
   const auto text = message.find("text");
   APO_CHECK(DataError, text != message.end() && text->is_string(), "instruction: expected a text");
@@ -253,24 +220,20 @@ Action ConsoleDesk::input_of(const Viewer& viewer, Time now) {
 
 std::optional<Override> ConsoleDesk::decide(const ServedMoment& moment) {
   const std::lock_guard lock(mutex_);
-  const bool is_new = watched_.empty() || !watched_.back().running;
   const Action nothing(static_cast<size_t>(options_.action_size), 0.0f);
   const Action& wanted = moment.policy_action != nullptr ? *moment.policy_action : nothing;
-  if (!is_new &&
-      watched_.back().key != moment.episode) {  // one robot at a time is watched; a pause is everyone's
-    if (!paused_) return std::nullopt;
+  if (watched_.is_running() && !watched_.runs(moment.episode)) {
+    if (!paused_) return std::nullopt;  // one robot at a time is watched; a pause is everyone's
     return Override{.action = held_still(wanted), .reason = "", .recorded = false};
   }
-  if (is_new) {
+  if (!watched_.is_running()) {
     release();
-    const bool same_robot = !watched_.empty() && watched_.back().key == moment.episode;
+    const bool same_robot = !watched_.empty() && watched_.now().key == moment.episode;
     if (!same_robot) last_action_ = wanted;
-    Watched next{.key = moment.episode, .name = concat("demo_", next_episode_++)};
-    if (watched_.size() >= kMostEpisodes) watched_.pop_front();
-    watched_.push_back(std::move(next));
+    watched_.begin(moment.episode);
   }
-  if (Watched& now = watched_.back(); now.record.num_steps() == 0)
-    now.record.instruction = instruction_ = moment.observation.instruction;
+  if (data::EpisodeRecord& record = watched_.now().record; record.num_steps() == 0)
+    record.instruction = instruction_ = moment.observation.instruction;
   captured_ms_ = moment.captured_ms;
   confidence_ = moment.confidence;
   policy_action_ =
@@ -288,115 +251,52 @@ std::optional<Override> ConsoleDesk::decide(const ServedMoment& moment) {
 
 void ConsoleDesk::happened(const std::string& episode, int64_t, const Step& what) {
   const std::lock_guard lock(mutex_);
-  if (watched_.empty() || !watched_.back().running || watched_.back().key != episode) return;
-  Watched& now = watched_.back();
+  if (!watched_.runs(episode)) return;
   last_action_ = what.action;
-  const auto& sources = now.record.sources;
-  const bool as_before = !sources.empty() && sources.back() == what.source;
-  add_step(now.record, what);
-  if (!viewers_.empty()) {
-    // what came before changes with a take-over alone
-    const bool grown = as_before && std::ssize(now.labels) + 1 == now.record.num_steps();
-    if (grown && now.record.num_steps() % kRelabelEvery != 0)
-      append_label(now);
-    else
-      relabel(now);
-  }
+  watched_.add(what, !viewers_.empty());
   tell_states();
-}
-
-// As the step before, until all are labelled anew.
-void ConsoleDesk::append_label(Watched& watched) {
-  const bool human = watched.record.sources.back() == ActionSource::intervention;
-  data::LabelledStep step;
-  step.label = human ? data::StepLabel::intervention : data::StepLabel::desirable;
-  if (human) step.take_over_number = watched.labels.back().take_over_number;
-  watched.labels.push_back(std::move(step));
-  ++(human ? watched.pools.intervention : watched.pools.desirable);
-  ++(human ? pools_.intervention : pools_.desirable);
-}
-
-// What a later step makes of earlier ones is counted anew.
-void ConsoleDesk::relabel(Watched& watched) {
-  if (watched.record.num_steps() == 0) return;
-  watched.labels = data::label_episode(watched.record, options_.rules);
-  const Pools before = std::exchange(watched.pools, pools_of(watched.labels));
-  pools_.desirable += watched.pools.desirable - before.desirable;
-  pools_.intervention += watched.pools.intervention - before.intervention;
-  pools_.undesirable += watched.pools.undesirable - before.undesirable;
-}
-
-ConsoleDesk::Pools ConsoleDesk::pools_of(const std::vector<data::LabelledStep>& labels) {
-  Pools pools;
-  for (const data::LabelledStep& step : labels) {
-    if (step.filtered) continue;
-    pools.desirable += step.label == data::StepLabel::desirable;
-    pools.intervention += step.label == data::StepLabel::intervention;
-    pools.undesirable += step.label == data::StepLabel::undesirable;
-  }
-  return pools;
 }
 
 void ConsoleDesk::ended(const std::string& episode, std::optional<bool> success, const std::string& outcome,
                         std::optional<int64_t> recording) {
   const std::lock_guard lock(mutex_);
-  if (watched_.empty() || !watched_.back().running || watched_.back().key != episode) return;
-  Watched& now = watched_.back();
-  now.running = false;
-  now.recording = recording;
-  now.record.success = success;
-  now.record.outcome = outcome;
-  relabel(now);
+  if (!watched_.runs(episode)) return;
+  watched_.end(success, outcome, recording);
   release();
-  if (now.record.num_steps() == 0) {  // it never was one
-    watched_.pop_back();
-    --next_episode_;
-  }
   say_(0, episodes());
   tell_states();
 }
 
-// With several robots the guess of its name may have been wrong.
 void ConsoleDesk::joined(int64_t recording, const std::string& name) {
   const std::lock_guard lock(mutex_);
-  int64_t number = 0;
-  std::from_chars(name.data() + name.find('_') + 1, name.data() + name.size(), number);
-  next_episode_ = std::max(next_episode_, number + 1);
-  const auto found = std::ranges::find(watched_, std::optional(recording), &Watched::recording);
-  if (found == watched_.end() || found->name == name) return;
-  found->name = name;
+  if (!watched_.joined(recording, name)) return;
   say_(0, episodes());
   tell_states();
 }
 
 void ConsoleDesk::begin_at(int64_t episode) {
   const std::lock_guard lock(mutex_);
-  next_episode_ = episode;
+  watched_.begin_at(episode);
 }
 
 std::string ConsoleDesk::instruction_for(const std::string& episode) {
   const std::lock_guard lock(mutex_);
-  return is_running() && watched_.back().key != episode ? "" : wish_;
+  return watched_.is_running() && !watched_.runs(episode) ? "" : wish_;
 }
-
-bool ConsoleDesk::is_running() const { return !watched_.empty() && watched_.back().running; }
 
 std::string ConsoleDesk::episode() const {
   const std::lock_guard lock(mutex_);
-  return watched_.empty() ? "" : watched_.back().name;
+  return watched_.empty() ? "" : watched_.now().name;
 }
 
 bool ConsoleDesk::watches(const std::string& key) const {
   const std::lock_guard lock(mutex_);
-  return !watched_.empty() && watched_.back().key == key;
+  return !watched_.empty() && watched_.now().key == key;
 }
 
 std::string ConsoleDesk::label(const std::string& episode, int64_t step) const {
   const std::lock_guard lock(mutex_);
-  for (const Watched& watched : watched_)
-    if (watched.name == episode && step >= 0 && step < std::ssize(watched.labels))
-      return {letter_of(watched.labels[static_cast<size_t>(step)])};
-  return "";
+  return watched_.label(episode, step);
 }
 
 ConsoleDesk::Json ConsoleDesk::state_for(int64_t viewer) const {
@@ -408,42 +308,15 @@ void ConsoleDesk::tell_states() {
   for (const auto& [number, viewer] : viewers_) say_(number, state(number));
 }
 
-ConsoleDesk::Json ConsoleDesk::told(const Watched& watched) {
-  std::string sources, labels;
-  for (const ActionSource source : watched.record.sources) sources += letter_of(source);
-  for (const data::LabelledStep& step : watched.labels) labels += letter_of(step);
-  return {{"name", watched.name},
-          {"steps", watched.record.num_steps()},
-          {"success", truth(watched.record.success)},
-          {"outcome", watched.record.outcome},
-          {"instruction", watched.record.instruction},
-          {"sources", sources},
-          {"labels", labels},
-          {"running", watched.running}};
-}
-
 ConsoleDesk::Json ConsoleDesk::episodes() const {
-  Json list = Json::array();
-  for (const Watched& watched : watched_) list.push_back(told(watched));
-  return {{"type", "episodes"}, {"episodes", list}};
+  return {{"type", "episodes"}, {"episodes", watched_.json()}};
 }
 
 ConsoleDesk::Json ConsoleDesk::state(int64_t viewer) const {
-  const Watched* now = watched_.empty() ? nullptr : &watched_.back();
+  const WatchedEpisode* now = watched_.empty() ? nullptr : &watched_.now();
   Json preview;
-  if (now != nullptr) {
-    int64_t last = -1;  // the last take-over's steps
-    for (size_t t = 0; t < now->labels.size(); ++t)
-      if (now->labels[t].take_over) last = now->labels[t].take_over_number;
-    int64_t from = -1, to = -1;
-    for (size_t t = 0; t < now->labels.size(); ++t) {
-      const data::LabelledStep& step = now->labels[t];
-      if (last < 0 || step.take_over_number != last || step.label != data::StepLabel::undesirable) continue;
-      if (from < 0) from = static_cast<int64_t>(t);
-      to = static_cast<int64_t>(t) + 1;
-    }
-    if (from >= 0) preview = {from, to};
-  }
+  if (const auto window = watched_.last_window()) preview = {window->first, window->second};
+  const PoolSizes& pools = watched_.pools();
   const char* mode = paused_ ? "paused" : mode_ == Mode::human ? "human" : "policy";
   std::string still;
   if (paused_)
@@ -472,9 +345,9 @@ ConsoleDesk::Json ConsoleDesk::state(int64_t viewer) const {
           {"confidence", confidence_ ? Json(*confidence_) : Json()},
           {"captured_ms", captured_ms_},
           {"pools",
-           {{"desirable", pools_.desirable},
-            {"intervention", pools_.intervention},
-            {"undesirable", pools_.undesirable}}},
+           {{"desirable", pools.desirable},
+            {"intervention", pools.intervention},
+            {"undesirable", pools.undesirable}}},
           {"k", options_.rules.labels.steps_before_intervention},
           {"preview", preview},
           {"reason_no_motion", still}};

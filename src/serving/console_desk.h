@@ -3,7 +3,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -15,6 +14,7 @@
 #include "apo/base/types.h"
 #include "apo/data/labels.h"
 #include "apo/serving/options.h"
+#include "serving/watched.h"
 #include "serving/watcher.h"
 
 namespace apo::serving {
@@ -87,22 +87,8 @@ class ConsoleDesk final : public Watcher {
     std::optional<std::vector<std::optional<float>>> input;
     Time input_at;
   };
-  struct Pools {
-    int64_t desirable = 0, intervention = 0, undesirable = 0;
-  };
-  struct Watched {
-    std::string key, name;
-    data::EpisodeRecord record = {};
-    std::vector<data::LabelledStep> labels = {};
-    Pools pools = {};
-    std::optional<int64_t> recording = {};  // once it has ended
-    bool running = true, marked = false;
-  };
-
   void take_over(int64_t viewer, bool force, Time now);
   void release();
-  void relabel(Watched& watched);
-  void append_label(Watched& watched);
   void lose(int64_t viewer);
   void tell_states();
   void notice(int64_t viewer, const std::string& text, const std::string& code = "");
@@ -111,20 +97,17 @@ class ConsoleDesk final : public Watcher {
   Action input_of(const Viewer& viewer, Time now);
   Json state(int64_t viewer) const;
   Json episodes() const;
-  static Json told(const Watched& watched);
-  static Pools pools_of(const std::vector<data::LabelledStep>& labels);
   void mark(int64_t viewer, const std::string& how, bool holds, Time now);
   void pause(int64_t viewer, bool paused, Time now);
   void instruct(int64_t viewer, const Json& message);
-  bool is_running() const;
 
   const DeskOptions options_;
   const Say say_;
   const End end_;
   mutable std::mutex mutex_;
   std::map<int64_t, Viewer> viewers_;
-  int64_t next_viewer_ = 1, next_episode_ = 0;
-  std::deque<Watched> watched_;  // the last one is the present one
+  int64_t next_viewer_ = 1;
+  WatchedEpisodes watched_;
   Mode mode_ = Mode::policy;
   bool paused_ = false, moved_ = false;
   int64_t paused_by_ = 0;  // a page; 0: none, but a lost one
@@ -134,7 +117,6 @@ class ConsoleDesk final : public Watcher {
   std::optional<Action> policy_action_, human_action_;
   double captured_ms_ = 0;
   std::optional<double> confidence_;
-  Pools pools_;              // of all episodes, also of those that are forgotten
   std::string instruction_;  // of the present episode
   std::string wish_;         // a person's, for those to come; empty: as the robot says
 };
