@@ -20,7 +20,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr size_t kLargestFrame = size_t{64} << 20;
-constexpr auto kSlice = std::chrono::milliseconds(50);  // of waiting, between looks for a signal
+constexpr auto kSlice = std::chrono::milliseconds(50);   // of waiting, between looks for a signal
 constexpr auto kGrace = std::chrono::milliseconds(400);  // after a signal, shorter than interrupt.cpp's
 constexpr double kGoodBye_s = 2;
 constexpr size_t kLongestText = 500;  // of a server's sentence in a message
