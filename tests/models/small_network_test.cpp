@@ -99,10 +99,11 @@ TEST_F(SmallNetworkGolden, DecodingFollowsTheGoldenLogits) {
   // Choosing the recorded tokens whatever the logits say, decoding must see the teacher-forced logits.
   std::vector<at::Tensor> seen;
   const at::Tensor ids = golden("input.ids");
-  const at::Tensor decoded = network_.decode(input_, [&](const at::Tensor& logits) {
+  const auto recorded = [&](const at::Tensor& logits) {
     seen.push_back(logits);
     return ids.select(1, static_cast<int64_t>(seen.size()) - 1);
-  });
+  };
+  const at::Tensor decoded = network_.decode(input_, {.choose = recorded});
   EXPECT_TRUE(decoded.equal(ids));
   EXPECT_LT(testing::distance(at::stack(seen, 1), golden("output.logits")), 1e-5);
 }
