@@ -100,7 +100,9 @@ TEST(ScoreDataset, ChunksAreListsOfActions) {
       EXPECT_EQ(line[key].size(), 2 * steps) << key;
     EXPECT_EQ(line["decoded_tokens"].size(), 6u);
     EXPECT_EQ(line["decoded_action"].size(), 3u);
-    if (!last) EXPECT_EQ(line["action"][1], lines[i + 1]["action"][0]);
+    if (!last) {
+      EXPECT_EQ(line["action"][1], lines[i + 1]["action"][0]);
+    }
     // all tokens alike for one state: what is decoded is what is most likely
     for (size_t t = 0; t < 2 * steps; ++t) EXPECT_EQ(line["decoded_tokens"][t], line["predicted_tokens"][t]);
   }
