@@ -212,7 +212,8 @@ def work(make, pipe):
         session = Session(make())
         pipe.send_bytes(pack({"metadata": session.metadata}))
     except Exception as error:
-        traceback.print_exc()
+        if not isinstance(error, (ValueError, ImportError)):  # which say all that there is to say
+            traceback.print_exc()
         pipe.send_bytes(pack({"failure": f"{type(error).__name__}: {error}"}))
         return
     while True:

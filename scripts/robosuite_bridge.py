@@ -441,7 +441,7 @@ class RobosuiteEnvironment(Environment):
             return
         name, thing = self.world.thing()
         away = self.world.hand() - self.world.body(name)
-        if not (np.linalg.norm(away[:2]) < 0.05 and 0.02 < away[2] < 0.07):
+        if not (np.linalg.norm(away[:2]) < 0.07 and 0.02 < away[2] < 0.07):
             return
         joint = thing.joints[0]
         place = np.array(self.env.sim.data.get_joint_qpos(joint))
