@@ -116,7 +116,8 @@ TEST(Help, HasExamplesThatTheProgramTakesAndItsExitCodes) {
     for (std::vector<std::string> words : all) {
       // files that exist on the user's machine alone: the command line is parsed, and that is it
       if (words[0] == "COMMAND") continue;
-      if (words[0] != "check-remote") words.push_back("--print-config");  // that one reads none, and nobody listens
+      if (words[0] != "check-remote")
+        words.push_back("--print-config");  // that one reads none, and nobody listens
       const auto result = run_program(program, words);
       EXPECT_THAT(result.err,
                   AllOf(Not(HasSubstr("--help lists the options")), Not(HasSubstr("unknown key"))))
