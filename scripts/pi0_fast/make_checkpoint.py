@@ -150,8 +150,10 @@ def write_sparse(path, tensors):
         file.truncate(8 + len(text) + end)
 
 
-def statistics(rng, size):
+def statistics(rng, size, of_recordings=False):
     middle, spread = rng.uniform(-0.3, 0.3, size), rng.uniform(0.2, 0.6, size)
+    if of_recordings:  # those that `recording` writes go from -1 to 1
+        middle, spread = 0 * middle, 0 * spread + 0.55
     return dict(mean=middle.round(6).tolist(), std=spread.round(6).tolist(), q01=(middle - 2.1 * spread).round(6).tolist(),
                 q99=(middle + 1.9 * spread).round(6).tolist())
 
@@ -164,8 +166,9 @@ def walks(rng, count, horizon, size):
 
 
 def make(directory, dialect="openpi", size="tiny", seed=0, dtype=torch.float32, horizon=6, how=None, delta=(), cameras=CAMERAS,
-         absent=1, state_size=STATE, action_size=ACTIONS, max_decoding_steps=64, longer_statistics=2):
-    """Writes a random checkpoint. `how`: quantile or z-score (openpi), MEAN_STD or QUANTILES (lerobot)."""
+         absent=1, state_size=STATE, action_size=ACTIONS, max_decoding_steps=64, longer_statistics=2, of_recordings=False):
+    """Writes a random checkpoint. `how`: quantile or z-score (openpi), MEAN_STD or QUANTILES (lerobot). `of_recordings`: its statistics
+    suit the recordings made here; otherwise they are random, too."""
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
@@ -186,8 +189,8 @@ def make(directory, dialect="openpi", size="tiny", seed=0, dtype=torch.float32, 
                   "max_token_len": 180, "max_decoding_steps": max_decoding_steps, "fast_skip_tokens": SKIPPED,
                   "image_keys": sorted(slots), "image_resolution": [image, image], "normalization": how or "quantile",
                   "asset_id": "made_up", "delta_action_dims": list(delta)}
-        stats = {"norm_stats": {"state": statistics(rng, state_size + longer_statistics),
-                                "actions": statistics(rng, action_size + longer_statistics)}}
+        stats = {"norm_stats": {"state": statistics(rng, state_size + longer_statistics, of_recordings),
+                                "actions": statistics(rng, action_size + longer_statistics, of_recordings)}}
         (directory / "assets" / "made_up").mkdir(parents=True, exist_ok=True)
         (directory / "assets" / "made_up" / "norm_stats.json").write_text(json.dumps(stats, indent=2) + "\n")
     else:
@@ -200,7 +203,7 @@ def make(directory, dialect="openpi", size="tiny", seed=0, dtype=torch.float32, 
                   "use_relative_actions": False}
         tensors = {}
         for name, count in (("observation.state", state_size), ("action", action_size)):
-            tensors |= {f"{name}.{key}": torch.tensor(v) for key, v in statistics(rng, count).items()}
+            tensors |= {f"{name}.{key}": torch.tensor(v) for key, v in statistics(rng, count, of_recordings).items()}
         save_file(tensors, directory / "policy_preprocessor_step_2_normalizer_processor.safetensors")
         mode = how or "MEAN_STD"
         steps = [{"registry_name": "rename_observations_processor", "config": {"rename_map": {}}},
@@ -284,7 +287,7 @@ def main():
                         help="also write a policy's episodes, each with a take-over")
     parser.add_argument("--episodes", type=int, default=3, help="in each of these files")
     options = parser.parse_args()
-    make(options.out, options.dialect, options.size, options.seed, getattr(torch, options.dtype))
+    make(options.out, options.dialect, options.size, options.seed, getattr(torch, options.dtype), of_recordings=True)
     print(f"checkpoint: {options.out}")
     if options.adapter:
         make_adapter(options.out, options.adapter, options.rank, options.seed)

@@ -65,7 +65,7 @@ TEST_F(Plugin, WithoutItItsNamesAreUnknown) {
   const auto world = refine({"--set", "deploy.intervention.type=none"});
   EXPECT_EQ(world.exit_code, 2);
   EXPECT_THAT(world.err,
-              HasSubstr("environment.type: expected a registered environment (tabletop), found reach"));
+              HasSubstr("environment.type: expected a registered environment (remote, tabletop), found reach"));
   EXPECT_FALSE(std::filesystem::exists(dir_ / "loop/config.yaml"));
 }
 
