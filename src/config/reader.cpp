@@ -108,11 +108,13 @@ void Reader::report_unknown(const UnknownKey& unknown) {
     return !unknown.prefix.empty() && key.starts_with(unknown.prefix) &&
            key.ends_with("." + unknown.key->name);
   };
-  const auto below = std::ranges::find_if(known_, is_below);
-  const bool is_one = std::ranges::count_if(known_, is_below) == 1;
+  constexpr int64_t kFew = 3;
+  const int64_t num_below = std::ranges::count_if(known_, is_below);
   std::optional<std::string> suggestion = nearest(unknown.key->name, siblings);
-  if (is_one) {
-    suggestion = *below;
+  if (0 < num_below && num_below <= kFew) {
+    suggestion.emplace();
+    for (const std::string& key : known_)
+      if (is_below(key)) append_item(*suggestion, "' or '", key);
   } else if (suggestion) {
     suggestion = unknown.prefix + *suggestion;
     const std::string renamed = *suggestion + whole.substr(name.size());

@@ -64,8 +64,9 @@ TEST_F(Plugin, WithoutItItsNamesAreUnknown) {
                                 HasSubstr("scripted"), HasSubstr("impatient")));
   const auto world = refine({"--set", "deploy.intervention.type=none"});
   EXPECT_EQ(world.exit_code, 2);
-  EXPECT_THAT(world.err,
-              HasSubstr("environment.type: expected a registered environment (remote, tabletop), found reach"));
+  EXPECT_THAT(
+      world.err,
+      HasSubstr("environment.type: expected a registered environment (remote, tabletop), found reach"));
   EXPECT_FALSE(std::filesystem::exists(dir_ / "loop/config.yaml"));
 }
 

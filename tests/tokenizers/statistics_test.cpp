@@ -72,8 +72,9 @@ TEST(Statistics, JsonErrorsNameTheKey) {
               HasSubstr("a.gripper.dimension[0]: expected a whole number, found \"x\""));
   EXPECT_THAT(with(R"("gripper": {"dimension": [6]})"),
               HasSubstr("gripper.dimension: expected from -1 to 0"));
-  EXPECT_THAT(with(R"("action_normalization": "auto")"),
-              HasSubstr("a.action_normalization: expected quantiles or released-apo, found \"auto\""));
+  EXPECT_THAT(
+      with(R"("action_normalization": "auto")"),
+      HasSubstr("a.action_normalization: expected quantiles, bounds or released-apo, found \"auto\""));
 }
 
 }  // namespace
