@@ -352,7 +352,7 @@ class RobosuiteEnvironment(Environment):
     def check_pictures(self):
         self.reset(0, {})
         for camera in CAMERAS:
-            picture = self.picture(camera, image_size, image_size)
+            picture = self.picture(camera, self.image_size, self.image_size)
             if picture.std() < 1:
                 raise RuntimeError(f"camera {camera}: the first picture is one color; expected a picture of the scene")
 

@@ -208,6 +208,7 @@ class FakeServer:
         self.refinement = {"type": "refine", "state": "idle", "text": "", "step": 0, "of": 0, "curves": {}}
         self.instruction = "put the red cube into the blue bowl"
         self.number = 0
+        self.asked = False  # the robot asks for the next episode
         self.loop, self.thread = None, None
         self.executed = []  # (episode, source, action) of every step
         self.begin()
@@ -398,14 +399,9 @@ class FakeServer:
                 self.mode = self.before_pause
         elif kind in ("success", "failure") and (self.holder is None or holds):
             if self.running:
-                self.finish("marked", kind == "success")
-            elif self.success is None:
-                self.success = self.episodes[-1]["success"] = kind == "success"
-                self.tell_all(self.list())
-        elif kind == "reset" and (self.holder is None or holds):
-            if self.running:
-                self.finish("interrupted", None)
-            self.begin()
+                self.finish(kind, kind == "success")
+        elif kind == "reset" and (self.holder is None or holds) and self.running:
+            self.finish("reset", False)
         elif kind == "instruction" and not self.running:
             self.instruction = message["text"]
         elif kind == "input" and holds:
@@ -569,6 +565,9 @@ class FakeServer:
         due = time.monotonic()
         while not self.stopping:
             self.captured = time.time() * 1000
+            if self.asked and not self.running:
+                self.asked = False
+                self.begin()
             self.act()
             self.tell_state()
             for camera in ("front", "wrist"):

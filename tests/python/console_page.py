@@ -549,7 +549,7 @@ def marks_episodes(page, server):
     page.press(KEYS["success"])
     page.until("console", "episodeState", "finished")
     assert (
-        page.data("console", "outcome") == "marked"
+        page.data("console", "outcome") == "success"
         and page.data("console", "success") == "1"
         and page.data("console", "holder") == "nobody"
     )
@@ -563,7 +563,7 @@ def marks_episodes(page, server):
     page.press("Enter")
     page.wait("document.querySelector('[data-testid=instruction]').dataset.value === 'put the cube <b>down</b>'")
     assert server.instruction == "put the cube <b>down</b>"
-    page.press(KEYS["reset"])
+    server.asked = True
     page.until("console", "episode", "demo_1")
     page.until("console", "episodeState", "running")
     page.press(KEYS["failure"])
@@ -571,11 +571,13 @@ def marks_episodes(page, server):
     page.wait(
         "[...document.querySelectorAll('[data-testid=episode-row]')].map(row => row.dataset.episode + row.dataset.success).join() === 'demo_10,demo_01'"
     )
-    page.click("[data-testid=reset]")
+    server.asked = True
     page.until("console", "episode", "demo_2")
     page.until("console", "episodeState", "running")
-    page.press(KEYS["reset"])  # unmarked
-    page.wait("document.querySelector('[data-testid=episode-row]').dataset.success === ''")
+    page.press(KEYS["reset"])
+    page.wait("document.querySelector('[data-testid=episode-row]').dataset.episode === 'demo_2'")
+    page.until("console", "outcome", "reset")
+    server.asked = True
     page.until("console", "episode", "demo_3")
 
 

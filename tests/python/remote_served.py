@@ -46,8 +46,10 @@ def run(program, *arguments, code=0):
 
 
 def collect(url, output, *more):
-    run("apo-collect", "--set", "environment.type=remote", "--set", f"environment.remote.url={url}", "--demonstrations",
-        "--output", output, *more)
+    config = f"{output}.yaml"
+    with open(config, "w") as file:
+        file.write(f"environment: {{type: remote, remote: {{url: '{url}'}}}}\n")
+    run("apo-collect", "--config", config, "--demonstrations", "--output", output, *more)
 
 
 def arrays(path):
