@@ -47,8 +47,8 @@ deploy:
   intervention: {scripted: {patience_steps: 13, ignore: [stuck, grasped air, passed by]}}
 eval: {trials: 2, parallel: 2}
 data:
-  expert: [{path: demos.hdf5}]
-  interactions: [{path: interactions.hdf5}]
+  expert: [{path: demos.hdf5, gripper: {dimension: [6], open: -1, closed: 1}}]
+  interactions: [{path: interactions.hdf5, gripper: {dimension: [6], open: -1, closed: 1}}]
   labels: {undesirable_reasons: [wrong object, off course, out of patience]}
   filter: {min_motion: 0}
   checks: warn
