@@ -3,7 +3,6 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "programs/tiny_loop.h"
 
@@ -12,13 +11,6 @@ namespace {
 
 using nlohmann::json;
 using ::testing::HasSubstr;
-
-std::vector<json> lines(const std::string& path) {
-  std::vector<json> all;
-  std::istringstream in(slurp(path));
-  for (std::string line; std::getline(in, line);) all.push_back(json::parse(line));
-  return all;
-}
 
 // the numbers of a run that must not depend on when it was stopped
 std::vector<json> numbers_of_run(const std::string& path) {

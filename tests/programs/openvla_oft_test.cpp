@@ -5,7 +5,6 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <sstream>
 
 #include "programs/tiny_loop.h"
 
@@ -16,13 +15,6 @@ using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
-
-std::vector<json> lines(const std::string& path) {
-  std::vector<json> all;
-  std::istringstream in(slurp(path));
-  for (std::string line; std::getline(in, line);) all.push_back(json::parse(line));
-  return all;
-}
 
 // The tensors of a tiny plain OpenVLA, which are an OpenVLA-OFT's too, with an adapter; three steps at once.
 class OftLoop : public TinyLoop {

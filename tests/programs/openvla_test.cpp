@@ -5,7 +5,6 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <tuple>
 
 #include "programs/tiny_loop.h"
@@ -17,13 +16,6 @@ using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
-
-std::vector<json> lines(const std::string& path) {
-  std::vector<json> all;
-  std::istringstream in(slurp(path));
-  for (std::string line; std::getline(in, line);) all.push_back(json::parse(line));
-  return all;
-}
 
 std::vector<json> numbers(const std::string& path) {
   auto all = lines(path);

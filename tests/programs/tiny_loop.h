@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -30,6 +32,14 @@ refine:
   animations: 0
   base: {train: {batch_size: 8, max_steps: 4, checkpoint_every: 2}}
 )";
+
+/// The objects of a file that has one a line.
+inline std::vector<nlohmann::json> lines(const std::string& path) {
+  std::vector<nlohmann::json> all;
+  std::istringstream in(slurp(path));
+  for (std::string line; std::getline(in, line);) all.push_back(nlohmann::json::parse(line));
+  return all;
+}
 
 /// Programs that share a config in a directory of the test's own.
 class TinyLoop : public ::testing::Test {

@@ -14,6 +14,7 @@
 #include "apo/models/safetensors.h"
 #include "apo/pictures/lanczos.h"
 #include "models/adapters/copy.h"
+#include "models/answers.h"
 
 namespace apo::models {
 namespace {
@@ -227,13 +228,7 @@ ActionPlaces OpenVlaPolicy::places() const {
 Score OpenVlaPolicy::score(const PolicyInput& input, const ActionTokens& tokens,
                            const ActionTokens* mismatched) {
   if (at::GradMode::is_enabled()) decisions_.clear();  // training wants the memory
-  std::vector<at::Tensor> answers{tokens.ids};
-  if (mismatched != nullptr) answers.push_back(mismatched->ids);
-  for (const at::Tensor& answer : answers)
-    APO_CHECK(DataError,
-              answer.defined() && answer.dim() == 2 && answer.size(0) == input.size() && answer.size(1) >= 1,
-              "action tokens: expected ids [", input.size(), ", at least 1], found ",
-              answer.defined() ? concat(answer.sizes()) : "nothing");
+  const std::vector<at::Tensor> answers = answers_of(input, tokens, mismatched);
   if (is_oft()) {
     // the answers are no input: one pass says all there is of any of them
     for (const at::Tensor& answer : answers)

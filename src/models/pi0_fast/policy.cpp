@@ -12,6 +12,7 @@
 #include "apo/base/text.h"
 #include "apo/models/safetensors.h"
 #include "models/adapters/copy.h"
+#include "models/answers.h"
 #include "models/pi0_fast/choice.h"
 #include "models/pi0_fast/pictures.h"
 
@@ -185,9 +186,8 @@ void Pi0FastPolicy::encode_prompts(std::span<const Observation> observations, Po
 }
 
 bool Pi0FastPolicy::has_fixed_features() const {
-  for (const auto& [name, tensor] : collect_parameters(*network_, ParameterKind::base_and_adapters))
-    if (is_picture_part(config_.names, name) &&
-        (tensor.requires_grad() || name.find(".lora_") != std::string::npos))
+  for (const auto& [name, linear] : slots_.layers())
+    if (is_picture_part(config_.names, name) && (!linear->adapters.empty() || linear->weight.requires_grad()))
       return false;
   return true;
 }
@@ -220,13 +220,7 @@ AnswerStyle Pi0FastPolicy::style(bool decodes) const {
 
 Score Pi0FastPolicy::score(const PolicyInput& input, const ActionTokens& tokens,
                            const ActionTokens* mismatched) {
-  std::vector<at::Tensor> answers{tokens.ids};
-  if (mismatched != nullptr) answers.push_back(mismatched->ids);
-  for (const at::Tensor& answer : answers)
-    APO_CHECK(DataError,
-              answer.defined() && answer.dim() == 2 && answer.size(0) == input.size() && answer.size(1) >= 1,
-              "action tokens: expected ids [", input.size(), ", at least 1], found ",
-              answer.defined() ? concat(answer.sizes()) : "nothing");
+  const std::vector<at::Tensor> answers = answers_of(input, tokens, mismatched);
   const std::vector<Logits> logits =
       network_->score(features(input), input.prompt, input.prompt_mask, answers, style(false));
   return {.logits = logits[0], .mismatched_logits = mismatched != nullptr ? logits[1] : Logits()};
