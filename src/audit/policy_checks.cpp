@@ -12,7 +12,8 @@ namespace apo::audit {
 namespace {
 
 constexpr int64_t kFewest = 10;           // steps, too few to say anything
-constexpr double kMostlyOutside = 0.5;    // of a group's steps, or of all: clipping leaves nothing of them
+constexpr double kMostlyOutside = 0.5;    // of a group's steps, and then
+constexpr double kFarOutside = 0.25;      // of q01..q99, what clipping moves a step by in the mean
 constexpr double kOftenOutside = 0.1;     // q01..q99 leave 0.02 outside of what they were computed from
 constexpr double kOfTheLargest = 0.05;    // spread, in a dimension that the checkpoint knows as constant
 constexpr double kNearAnEnd = 0.25;       // of the gripper's range
@@ -63,11 +64,12 @@ PolicyComparison::PolicyComparison(PolicyInputs inputs)
 
 void PolicyComparison::add(Group& group, const Action& action) const {
   group.sample.add(action);
-  group.outside.resize(action.size());
+  group.clipping.resize(action.size());
   for (size_t j = 0; j < action.size(); ++j) {
     const auto a = static_cast<double>(action[j]);
     const double touch = 1e-6 * std::max(1.0, statistics_.q99[j] - statistics_.q01[j]);
-    group.outside[j] += a < statistics_.q01[j] - touch || a > statistics_.q99[j] + touch;
+    const double beyond = std::max({statistics_.q01[j] - a, a - statistics_.q99[j], 0.0});
+    group.clipping[j] += {1, beyond > touch, beyond};
   }
 }
 
@@ -100,6 +102,20 @@ void PolicyComparison::see(const EpisodeRecord& record, std::span<const Labelled
     if (words_[word].count++ == 0) words_[word].first = where;
 }
 
+PolicyComparison::Clipping& PolicyComparison::Clipping::operator+=(const Clipping& other) {
+  steps += other.steps;
+  outside += other.outside;
+  beyond += other.beyond;
+  return *this;
+}
+
+// Hands that went to one side in a few episodes lie outside often, but not far: no sign of other units.
+bool PolicyComparison::Clipping::leaves_little(double range) const {
+  const auto n = static_cast<double>(steps);
+  return steps >= kFewOfAnActor && static_cast<double>(outside) > kMostlyOutside * n &&
+         beyond > kFarOutside * range * n;
+}
+
 void PolicyComparison::about_dimension(const std::string& who, const Group& group, size_t j,
                                        std::vector<Finding>& found) const {
   const int64_t n = group.sample.num_seen();
@@ -111,18 +127,14 @@ void PolicyComparison::about_dimension(const std::string& who, const Group& grou
            statistics_.q01[j], "), and spreads over ", ours, " in the ", who, " steps");
     return;
   }
-  if (statistics_.mask[j] && static_cast<double>(group.outside[j]) > kOftenOutside * static_cast<double>(n)) {
-    int64_t all = 0, all_outside = 0;
-    for (const auto& [actor, other] : groups_) {
-      all += other.sample.num_seen();
-      all_outside += other.outside[j];
-    }
-    const auto mostly = [](int64_t outside, int64_t steps) {
-      return steps >= kFewOfAnActor &&
-             static_cast<double>(outside) > kMostlyOutside * static_cast<double>(steps);
-    };
-    tell(found, mostly(group.outside[j], n) || mostly(all_outside, all) ? Severity::error : Severity::warning,
-         "dimension ", j, ": ", share(group.outside[j], n, concat(who, " steps").c_str()),
+  const Clipping& clipping = group.clipping[j];
+  if (statistics_.mask[j] &&
+      static_cast<double>(clipping.outside) > kOftenOutside * static_cast<double>(clipping.steps)) {
+    Clipping all;
+    for (const auto& [actor, other] : groups_) all += other.clipping[j];
+    tell(found,
+         clipping.leaves_little(theirs) || all.leaves_little(theirs) ? Severity::error : Severity::warning,
+         "dimension ", j, ": ", share(clipping.outside, clipping.steps, concat(who, " steps").c_str()),
          " lie outside the checkpoint's q01..q99 (", range, ") and are clipped to it; theirs go from ",
          group.sample.min(j), " to ", group.sample.max(j));
   }

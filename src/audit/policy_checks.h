@@ -26,9 +26,16 @@ class PolicyComparison {
     int64_t count = 0;
     std::string first;
   };
+  // How much of a dimension clipping to q01..q99 takes away.
+  struct Clipping {
+    int64_t steps = 0, outside = 0;
+    double beyond = 0;  // in sum
+    bool leaves_little(double range) const;
+    Clipping& operator+=(const Clipping& other);
+  };
   struct Group {
     ActionSample sample{size_t{1} << 16};
-    std::vector<int64_t> outside;  // of q01..q99, by dimension
+    std::vector<Clipping> clipping;  // by dimension
   };
   void add(Group& group, const Action& action) const;
   void about_dimension(const std::string& who, const Group& group, size_t j,

@@ -27,6 +27,7 @@ std::atomic<bool> ending = false;
 struct Chosen {
   std::unique_ptr<GlPlatform> platform;
   std::string renderer;  ///< "OSMesa (llvmpipe (LLVM 15.0.6, 256 bits))"
+  bool in_software = false;
 };
 
 struct Way {
@@ -57,9 +58,11 @@ std::string wish() {
 }
 
 Chosen open(const Way& way) {
-  Chosen chosen{.platform = way.open(), .renderer = ""};
+  Chosen chosen{.platform = way.open(), .renderer = {}};
   chosen.platform->show_to_mujoco();
   chosen.renderer = concat(way.name, " (", chosen.platform->renderer(), ")");
+  for (const char* name : {"llvmpipe", "softpipe", "swrast", "Software Rasterizer", "SWR"})
+    chosen.in_software = chosen.in_software || chosen.renderer.find(name) != std::string::npos;
   return chosen;
 }
 
@@ -130,6 +133,8 @@ void show_to_mujoco(const SharedLibrary& library, const char* get_proc_address) 
             ": MuJoCo would take its OpenGL functions from ",
             taken == nullptr ? "nowhere" : file_of(taken).string(), ", which this program has loaded before");
 }
+
+bool draws_in_software() { return chosen().in_software; }
 
 std::string renderer_name() { return chosen().renderer; }
 

@@ -14,4 +14,7 @@ namespace apo::simulation {
 /// MUJOCO_GL.
 std::unique_ptr<GlContext> make_gl_context();
 
+/// Are pictures drawn by Mesa on the CPU?
+bool draws_in_software();
+
 }  // namespace apo::simulation

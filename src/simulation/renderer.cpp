@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 #include <shared_mutex>
+#include <thread>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -64,6 +65,15 @@ void move_camera(mjvScene& visual, const OtherView& other) {
   }
 }
 
+// MuJoCo looks up OpenGL's functions anew for each context, into variables that all threads share, and a driver's
+// first and last steps are not safe beside each other: a context is made or given back while nobody draws. All may
+// draw at a time, but for Mesa's software renderers: there each context asks all others of the process which
+// textures their pictures in progress hold, without a lock (22.3: a segmentation fault within seconds to hours).
+std::shared_mutex& making_or_drawing() {
+  static auto* mutex = new std::shared_mutex;  // threads may outlive static objects
+  return *mutex;
+}
+
 }  // namespace
 
 struct Renderer::Screen {
@@ -103,6 +113,20 @@ struct Renderer::Screen {
     if (other.texture == TableTexture::checker) table->matid = scene->materials[0];
     if (other.texture == TableTexture::grid) table->matid = scene->materials[1];
   }
+  /// The scene into `rows`.
+  void draw() {
+    std::unique_lock alone(making_or_drawing(), std::defer_lock);
+    std::shared_lock beside_others(making_or_drawing(), std::defer_lock);
+    if (!draws_in_software())
+      beside_others.lock();
+    else
+      while (!alone.try_lock())
+        std::this_thread::yield();  // a picture takes less than falling asleep and waking
+    gl->activate();
+    const mjrRect view{0, 0, size, size};
+    mujoco().mjr_render(view, &visual, &drawing);
+    mujoco().mjr_readPixels(rows.data(), nullptr, view, &drawing);
+  }
   ~Screen() {
     try {
       if (!program_ends()) {
@@ -126,15 +150,6 @@ struct Renderer::Screen {
   std::vector<uint8_t> rows;
 };
 
-// MuJoCo looks up OpenGL's functions anew for each context, into variables that all threads share; a driver's first
-// and last steps are not safe beside each other, and beside drawing only as far as one trusts it (the contexts of
-// Mesa's software renderer share a screen). So a context is made or given back while nobody draws; all may draw
-// at a time.
-static std::shared_mutex& making_or_drawing() {
-  static auto* mutex = new std::shared_mutex;  // threads may outlive static objects
-  return *mutex;
-}
-
 Renderer::Renderer(std::shared_ptr<const Scene> scene, int size, Look look) {
   const std::lock_guard lock(making_or_drawing());
   screen_ = std::make_unique<Screen>(std::move(scene), size, look);
@@ -145,9 +160,7 @@ Renderer::~Renderer() {
 }
 
 void Renderer::draw(mjData& data, bool closing, const SceneDisruptions& happening, uint8_t* pixels) {
-  const std::shared_lock lock(making_or_drawing());
   Screen& s = *screen_;
-  s.gl->activate();
   mujoco().mjv_updateScene(s.model.get(), &data, &s.option, nullptr, &s.camera, mjCAT_ALL, &s.visual);
   if (closing) {
     if (mjvGeom* palm = s.drawn(s.scene->palm_geom))
@@ -156,9 +169,7 @@ void Renderer::draw(mjData& data, bool closing, const SceneDisruptions& happenin
   if (happening.light) relight(s.visual, *happening.light);
   if (happening.table) s.repaint(*happening.table);
   if (happening.view) move_camera(s.visual, *happening.view);
-  const mjrRect view{0, 0, s.size, s.size};
-  mujoco().mjr_render(view, &s.visual, &s.drawing);
-  mujoco().mjr_readPixels(s.rows.data(), nullptr, view, &s.drawing);
+  s.draw();
   const size_t stride = static_cast<size_t>(3) * s.size;
   for (int y = 0; y < s.size; y++)  // OpenGL's row 0 is at the bottom
     std::memcpy(pixels + stride * y, s.rows.data() + stride * (s.size - 1 - y), stride);

@@ -68,6 +68,18 @@ TEST(PolicyComparison, MostlyOutsideIsAnError) {
               AllOf(HasSubstr("warning: dimension 2: "), Not(HasSubstr("error"))));
 }
 
+// A few take-overs that all went to one side: most of their numbers lie just outside of what few demonstrations did.
+TEST(PolicyComparison, OftenButNotFarOutsideIsAWarning) {
+  PolicyInputs inputs = like_the_recordings();
+  const Recording to_one_side{.episodes = kByHand, .change = [](int64_t, Step& s) { s.action[2] = -0.9f; }};
+  inputs.action->q01[2] = -0.7;
+  inputs.action->q99[2] = 0.6;
+  EXPECT_THAT(compared(to_one_side, inputs),
+              AllOf(HasSubstr("warning: dimension 2: "), HasSubstr("lie outside"), Not(HasSubstr("error"))));
+  inputs.action->q01[2] = -0.5;  // moved by 0.4 of 1.1
+  EXPECT_THAT(compared(to_one_side, inputs), HasSubstr("error: dimension 2: "));
+}
+
 // Deltas in metres, 0.006 times what the checkpoint knows: nothing is clipped, and everything is in the
 // middle bins.
 TEST(PolicyComparison, OtherUnitsShowInTheSpread) {
