@@ -9,6 +9,11 @@ namespace apo::models {
 namespace {
 
 constexpr std::array<std::string_view, 4> kDtypes{"auto", "float32", "bfloat16", "float16"};
+constexpr std::array<std::string_view, 4> kQuantizations{"none", "float8", "int8", "nf4"};
+constexpr const char* kQuantizationHelp =
+    "of the linear layers but the head, under an adapter (policy.lora): float8 and int8 by row, nf4 in "
+    "blocks of 64; "
+    "decoded next to each product, so that the weights take a half or a quarter of bfloat16's memory";
 constexpr std::array<std::string_view, 2> kDecodings{"trained", "released"};
 constexpr std::array<std::string_view, 3> kSwitch{"auto", "true", "false"};
 constexpr std::array<std::string_view, 3> kAmong{"auto", "actions", "vocabulary"};
@@ -28,10 +33,15 @@ void SmallOptions::visit(config::Visitor& v) {
 
 void OpenVlaOptions::visit(config::Visitor& v) {
   v.choice("dtype", dtype, kDtypes, "of the frozen weights; auto: as stored");
+  v.choice("quantization", quantization, kQuantizations, kQuantizationHelp);
   v("center_crop", center_crop,
     "evaluate on the centre 90 % of the picture, for a policy that trained on random crops of that area");
   v("action_tokens_only", action_tokens_only,
     "decode only among the action tokens; false: among the whole vocabulary, as the released program");
+  v("speculative", speculative,
+    "greedy decoding looks at the last decision's tokens in one pass and decides anew from the first that "
+    "has changed: "
+    "the same tokens up to rounding, in fewer passes");
   v("activation_checkpointing", activation_checkpointing,
     "recompute each block's activations in the backward pass: less memory, a third more time");
   v("chunk_steps", chunk_steps,
@@ -51,6 +61,7 @@ void OpenVlaOptions::visit(config::Visitor& v) {
 
 void Pi0FastOptions::visit(config::Visitor& v) {
   v.choice("dtype", dtype, kDtypes, "of the frozen weights; auto: as stored");
+  v.choice("quantization", quantization, kQuantizations, kQuantizationHelp);
   v.choice("decode_as", decode_as, kDecodings,
            "trained: positions and masks of training; released: openpi's answers begin one position too far, "
            "LeRobot's prompt sees the token before the answer, as their programs decode");
@@ -68,6 +79,17 @@ void Pi0FastOptions::visit(config::Visitor& v) {
     config::between(0, 1024));
   v("activation_checkpointing", activation_checkpointing,
     "recompute each block's activations in the backward pass: less memory, a third more time");
+}
+
+PolicyOptions without_quantization(PolicyOptions options) {
+  options.of<OpenVlaOptions>().quantization = "none";
+  options.of<Pi0FastOptions>().quantization = "none";
+  return options;
+}
+
+bool is_quantized(const PolicyOptions& options) {
+  return options.of<OpenVlaOptions>().quantization != "none" ||
+         options.of<Pi0FastOptions>().quantization != "none";
 }
 
 std::string with_kinds_apart(std::string_view printed_config) {

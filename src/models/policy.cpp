@@ -250,6 +250,11 @@ const at::Tensor& picture_of(const Observation& observation, const std::string& 
   return image;
 }
 
+int64_t num_weights(std::string_view name, const at::Tensor& tensor) {
+  if (name.ends_with(".weight.scales")) return 0;
+  return tensor.numel() * (name.ends_with(".weight.codes") && tensor.scalar_type() == at::kByte ? 2 : 1);
+}
+
 NamedTensors trainable_parameters(const Policy& policy) {
   NamedTensors trainable;
   for (const auto& [name, tensor] : policy.named_parameters())

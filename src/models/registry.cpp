@@ -120,14 +120,14 @@ void check_base_of(const PeftAdapter& adapter, const fs::path& source, const fs:
                    const AdapterSlots& slots) {
   warn_if_other_base(source, base);
   refuse_marked(adapter, weights_metadata(base), base.string());
-  std::map<std::string, at::Tensor> weights;
-  for (const auto& [name, linear] : slots.layers()) weights.emplace(name, linear->weight);
+  std::map<std::string, const Linear*> layers;
+  for (const auto& [name, linear] : slots.layers()) layers.emplace(name, linear);
   for (const auto& [layer, part] : adapter.layers)
-    if (const auto found = weights.find(layer);
-        found == weights.end() || found->second.sizes() != at::IntArrayRef(part.weight_shape()))
+    if (const auto found = layers.find(layer);
+        found == layers.end() || found->second->weight.sizes() != at::IntArrayRef(part.weight_shape()))
       return;  // does not fit, which is told where it is put in
   refuse_merged(
-      adapter, [&](const std::string& layer) { return weights.at(layer); }, base.string());
+      adapter, [&](const std::string& layer) { return layers.at(layer)->plain_weight(); }, base.string());
 }
 
 // Adds or loads the adapter as the options say; the base is frozen where an adapter trains.

@@ -122,9 +122,57 @@ void print_parts(const models::Policy& policy, std::ostream& out) {
   std::map<std::string, int64_t> parts;
   for (const auto& [name, parameter] : policy.named_parameters())
     parts[name.find(".lora_") != std::string::npos ? "adapter" : name.substr(0, name.find('.'))] +=
-        parameter.numel();
+        models::num_weights(name, parameter);
   if (parts.size() > kMostParts) return;
   for (const auto& [part, count] : parts) out << "  " << std::setw(12) << count << "  " << part << "\n";
+}
+
+struct Answers {
+  at::Tensor token_log_probs, greedy, mask;  // [B, T]
+};
+
+Answers answers_of(models::Policy& policy, const data::Dataset& dataset,
+                   const std::vector<data::StepIndex>& steps) {
+  const at::NoGradGuard no_grad;
+  std::vector<Observation> observations;
+  std::vector<ActionChunk> actions;
+  for (const data::StepIndex& index : steps) {
+    data::Sample sample = dataset.sample(index);
+    policy.prepare(sample.observation);
+    observations.push_back(std::move(sample.observation));
+    actions.push_back(std::move(sample.actions));
+  }
+  const models::PolicyInput input = policy.encode(observations);
+  const models::ActionTokens tokens = policy.tokenize(actions, &input);
+  objective::ObjectiveOptions plain;
+  plain.type = objective::ObjectiveType::sft;
+  const auto scores = objective::score({.tokens = tokens.ids, .mask = tokens.mask}, plain,
+                                       policy.score(input, tokens), {}, {.statistics = false, .greedy = true})
+                          .scores;
+  return {scores.policy.to(at::kDouble).cpu(), scores.greedy.cpu(), tokens.mask.cpu()};
+}
+
+// What few bits cost: the first recorded steps of a batch against the weights as they are stored.
+void print_quantization(const TrainingOptions& options, const data::Dataset& dataset,
+                        const data::PoolSampler& sampler, models::Policy& policy, at::Device device,
+                        std::ostream& out) {
+  if (!models::is_quantized(options.policy)) return;
+  constexpr size_t kCompared = 8;
+  std::vector<data::StepIndex> steps = sampler.batch(0);
+  steps.resize(std::min(steps.size(), kCompared));
+  const Answers few = answers_of(policy, dataset, steps);
+  TrainingOptions stored = options;
+  stored.policy = models::without_quantization(stored.policy);
+  const auto whole = starting_policy(stored, dataset, device);
+  const Answers all = answers_of(*whole, dataset, steps);
+  const at::Tensor change =
+      (few.token_log_probs - all.token_log_probs).masked_fill(few.mask.logical_not(), 0);
+  const at::Tensor of_answers = change.sum(1).abs();
+  const int64_t others = few.greedy.ne(all.greedy).logical_and(few.mask).sum().item<int64_t>();
+  out << "quantization the log-probability of " << steps.size() << " recorded answers moves by "
+      << of_answers.mean().item<double>() << " in the mean, " << of_answers.max().item<double>()
+      << " at most; " << others << " of " << few.mask.sum().item<int64_t>()
+      << " tokens are decided otherwise than by the weights as stored\n";
 }
 
 }  // namespace
@@ -147,6 +195,7 @@ void dry_run(const TrainingOptions& options, std::ostream& out) {
   out << "policy       " << parameters.all << " parameters, " << parameters.trained << " trained, on "
       << device.str() << "\n";
   print_parts(*policy, out);
+  print_quantization(options, dataset, sampler, *policy, device, out);
 
   const auto counts = sampler.counts();
   if (const std::string text = balance_text(options.objective, counts); !text.empty())

@@ -169,6 +169,9 @@ std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, 
   const auto facts = options.policy.checkpoint.empty() ? std::optional(data_facts(dataset)) : std::nullopt;
   auto policy = models::make_policy(options.policy, facts ? &*facts : nullptr,
                                     static_cast<uint64_t>(options.run.seed), device);
+  APO_CHECK(ConfigError, !models::is_quantized(options.policy) || trains_adapter(*policy),
+            "policy: quantized weights do not train; expected an adapter, policy.lora.rank above 0, or "
+            "quantization: none");
   if (options.policy.lora.merge && trains_adapter(*policy)) {
     models::merge_adapter(*policy);
     log_info("policy: merged the adapter into the weights; all of them train");
@@ -209,7 +212,7 @@ std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, 
 ParameterCounts count_parameters(const models::Policy& policy) {
   ParameterCounts counts;
   for (const auto& [name, parameter] : policy.named_parameters()) {
-    counts.all += parameter.numel();
+    counts.all += models::num_weights(name, parameter);
     if (parameter.requires_grad()) counts.trained += parameter.numel();
   }
   return counts;

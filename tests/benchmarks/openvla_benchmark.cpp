@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdlib>
+#include <span>
 
 #include "apo/models/reference.h"
 #include "apo/models/registry.h"
@@ -55,6 +56,29 @@ BENCHMARK(greedy_decode)
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 
+// One observation after another that decide the same (alternate = 0: every draft is right) or not (1: of two pictures
+// in turn), token by token (draft = 0) or with the last decision as a draft.
+void speculative_decode(benchmark::State& state) {
+  const char* path = std::getenv("APO_BENCHMARK_CHECKPOINT");
+  if (path == nullptr) return state.SkipWithError("set APO_BENCHMARK_CHECKPOINT to a checkpoint directory");
+  PolicyOptions options;
+  options.checkpoint = path;
+  options.of<OpenVlaOptions>().speculative = state.range(0) != 0;
+  const auto policy = make_policy(options, nullptr, 0, at::kCPU);
+  const std::vector<Observation> observations = pictures(2);
+  const std::span<const Observation> all = observations;
+  size_t turn = 0;
+  for (auto _ : state) {
+    turn = state.range(1) != 0 ? 1 - turn : 0;
+    benchmark::DoNotOptimize(policy->decode(policy->encode(all.subspan(turn, 1))));
+  }
+}
+BENCHMARK(speculative_decode)
+    ->ArgNames({"draft", "alternate"})
+    ->ArgsProduct({{0, 1}, {0, 1}})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
+
 // Teacher-forced logits without gradient, with one answer and with a second one that shares the prefix.
 void score(benchmark::State& state) {
   const auto policy = checkpoint_policy();
@@ -70,7 +94,7 @@ void score(benchmark::State& state) {
 BENCHMARK(score)->Arg(1)->Arg(2)->UseRealTime()->Unit(benchmark::kMillisecond);
 
 // Forward of policy and reference, objective, backward and Adam on 8 samples, with a fresh adapter of rank 32
-// on every linear layer; pictures and actions are decoded before. Peak memory: `/usr/bin/time -v` of this
+// on every linear layer; quantization 1, 2, 3: float8, int8, nf4; pictures and actions are decoded before. Peak memory: `/usr/bin/time -v` of this
 // benchmark alone.
 void train_step(benchmark::State& state) {
   const char* path = std::getenv("APO_BENCHMARK_CHECKPOINT");
@@ -80,6 +104,8 @@ void train_step(benchmark::State& state) {
   options.lora.rank = 32;
   options.lora.init = "gaussian";
   options.of<OpenVlaOptions>().activation_checkpointing = state.range(0) != 0;
+  constexpr std::array<const char*, 4> kQuantizations{"none", "float8", "int8", "nf4"};
+  options.of<OpenVlaOptions>().quantization = kQuantizations[static_cast<size_t>(state.range(1))];
   const auto policy = make_policy(options, nullptr, 0, at::kCPU);
   policy->set_training(true);
   Reference reference(*policy, {});
@@ -104,7 +130,12 @@ void train_step(benchmark::State& state) {
   state.counters["samples_per_second"] =
       benchmark::Counter(static_cast<double>(state.iterations() * 8), benchmark::Counter::kIsRate);
 }
-BENCHMARK(train_step)->ArgName("checkpointing")->Arg(0)->Arg(1)->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(train_step)
+    ->ArgNames({"checkpointing", "quantization"})
+    ->ArgsProduct({{0, 1}, {0}})
+    ->ArgsProduct({{0}, {1, 2, 3}})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace apo::models

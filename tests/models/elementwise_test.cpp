@@ -7,6 +7,7 @@
 
 #include "apo/base/device.h"
 #include "models/sequence/kernels/elementwise.h"
+#include "models/sequence/quantized.h"
 
 namespace apo::models {
 namespace {
@@ -102,6 +103,17 @@ TEST(Elementwise, OnCudaEqualThoseOnTheCpu) {
       const auto [host_gate, host_up] = gated_unit_gradients(gradient, gate, up);
       expect_equal(of_gate, host_gate);
       expect_equal(of_up, host_up);
+    }
+    if (type == at::kDouble) continue;
+    for (const int64_t out : {1, 3, 130}) {
+      const QuantizedWeight host = quantize(random({out, 192}, at::kFloat), Quantization::nf4);
+      expect_equal(decoded({host.codes.cuda(), host.scales.cuda()}, type), decoded(host, type));
+      if (out > 2) {
+        expect_equal(decoded(rows_of({host.codes.cuda(), host.scales.cuda()}, 1, 3), type),
+                     decoded(rows_of(host, 1, 3), type));
+      }
+      EXPECT_TRUE(
+          quantize(decoded(host, at::kFloat).cuda(), Quantization::nf4).codes.cpu().equal(host.codes));
     }
   }
 }

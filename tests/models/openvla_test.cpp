@@ -7,6 +7,7 @@
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "apo/models/reference.h"
 #include "apo/pictures/transforms.h"
@@ -108,6 +109,23 @@ TEST(OpenVla, DecodedTokensAreTheArgmaxOfScoringThem) {
   ActionTokens tokens;
   tokens.ids = policy->decode(input);
   EXPECT_TRUE(policy->score(input, tokens).logits.whole().argmax(-1).equal(tokens.ids));
+}
+
+// The second decision has the first as a draft, right as it is, of other observations, or of another batch.
+TEST(OpenVla, SpeculativeDecodingDecidesTheSame) {
+  const OpenVlaGolden golden("a");
+  const auto plain = golden.policy("adapter_new");
+  const auto drafting = golden.policy("adapter_new", with({.speculative = true}));
+  const std::vector<Observation> seen = golden.observations();
+  ASSERT_GE(seen.size(), 2u);
+  const std::span<const Observation> all = seen;
+  for (const auto& batch : {all, all, all.subspan(0, 1), all.subspan(1, 1), all.subspan(0, 1), all}) {
+    const PolicyInput input = plain->encode(batch);
+    EXPECT_TRUE(drafting->decode(input).equal(plain->decode(input)));
+  }
+  const DecodeOptions drawn{.temperature = 1, .seeds = {3}};
+  const PolicyInput input = plain->encode(all.subspan(0, 1));
+  EXPECT_TRUE(drafting->decode(input, drawn).equal(plain->decode(input, drawn)));
 }
 
 TEST(OpenVla, SamplingIsRepeatableAndFollowsTheTemperature) {

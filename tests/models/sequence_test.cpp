@@ -174,6 +174,52 @@ TEST(Decoder, SaysHowLikelyWhatItChoseWas) {
   EXPECT_NEAR(probs[1][1].item<double>(), 1 / (1 + std::exp(-1) + std::exp(-2)), 1e-6);  // 8, nearest is 4
 }
 
+// Whatever the draft says, what is decided is what is decided without; how many passes it takes depends on the first
+// wrong token alone: 3, 6, 2, 4, 8 follow on 1, 2.
+TEST(Decoder, ADraftChangesHowManyPassesItTakesAndNothingElse) {
+  const Decoding plain{.prefix = prefix({{1, 2}}), .steps = 5, .ids = {0, 9}, .choose = token_chooser({})};
+  const at::Tensor expected = decode(Summing(), plain);
+  EXPECT_TRUE(expected.equal(rows_of({{3, 6, 2, 4, 8}})));
+  const auto passes = [&](const std::vector<int64_t>& draft) {
+    const Summing network;
+    Decoding decoding = plain;
+    decoding.draft = rows_of({draft});
+    EXPECT_TRUE(decode(network, decoding).equal(expected)) << decoding.draft;
+    return network.positions.size();
+  };
+  EXPECT_EQ(passes({3, 6, 2, 4, 8}), 1u);
+  EXPECT_EQ(passes({3, 6, 2, 4, 0}), 1u);  // the last one is fed to nobody
+  EXPECT_EQ(passes({3, 6, 2, 5, 8}), 2u);
+  EXPECT_EQ(passes({0, 6, 2, 4, 8}), 2u);  // 3 is found, and the rest looked at again behind it
+  EXPECT_EQ(passes({0, 0, 0, 0, 0}), 5u);
+  EXPECT_EQ(passes({3, 0, 2, 0, 8}), 3u);
+}
+
+// With a row of its own, padding, a prefix that sees itself whole, and rows of the batch that leave the draft at
+// different places.
+TEST(Decoder, ADraftInEveryLayout) {
+  for (const bool begin : {false, true})
+    for (const PrefixAttention attention : {PrefixAttention::causal, PrefixAttention::full}) {
+      std::vector<at::Tensor> probs, drafted_probs;
+      Decoding decoding{.prefix = prefix({{1, 2}, {5, 2}, {7, 1}}),
+                        .attention = attention,
+                        .valid = rows_of({{1, 1}, {0, 1}, {1, 1}}).to(at::kBool),
+                        .steps = 6,
+                        .ids = {0, 9},
+                        .choose = token_chooser({.token_probs = &probs})};
+      if (begin) decoding.begin = prefix({{4}, {1}, {9}});
+      const at::Tensor expected = decode(Summing(), decoding);
+      decoding.choose = token_chooser({.token_probs = &drafted_probs});
+      decoding.draft = expected.clone();
+      decoding.draft[0][4] = 1, decoding.draft[1][1] = 0, decoding.draft[2][3] = 5;
+      const Summing network;
+      EXPECT_TRUE(decode(network, decoding).equal(expected));
+      EXPECT_LE(network.positions.size(), 4u);
+      ASSERT_EQ(drafted_probs.size(), probs.size());
+      for (size_t t = 0; t < probs.size(); ++t) EXPECT_TRUE(drafted_probs[t].allclose(probs[t])) << t;
+    }
+}
+
 TEST(Decoder, PaddingInThePrefixIsNotThere) {
   const at::Tensor ids = decode(Summing(), {.prefix = prefix({{1, 2}, {5, 2}}),
                                             .valid = rows_of({{1, 1}, {0, 1}}).to(at::kBool),

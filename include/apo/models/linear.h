@@ -23,6 +23,17 @@ struct LinearAdapter {
   mutable std::shared_ptr<const AdapterCast> cast = nullptr;  ///< in another type: made where it is needed
 };
 
+/// A frozen weight [out, in] in few bits: decoded next to each product, in forward and backward pass, and never
+/// kept decoded. What `codes` holds says how:
+///   int8           code times the row's scale, the row's largest number being 127
+///   float8_e4m3fn  the same, the largest number being 448
+///   uint8          NF4 (QLoRA, arXiv 2305.14314, appendix E): two numbers a byte, the first in the high four bits, each
+///                  one of 16 levels times the scale of its 64 neighbours in the row; as bitsandbytes lays it out
+struct QuantizedWeight {
+  at::Tensor codes;   ///< [out, in], NF4 [out, in / 2]; undefined: not quantized
+  at::Tensor scales;  ///< float32 [out, 1], NF4 [out, in / 64]
+};
+
 /// y = W x + bias, plus the adapter of the active slot where this layer carries one.
 ///
 /// The weight may also be the kernel of a convolution whose stride is its size, [out, channels, size, size]:
@@ -48,14 +59,19 @@ class Linear {
   /// whatever the weight's.
   at::Tensor rows(const at::Tensor& input, int64_t begin, int64_t end) const;
 
+  bool is_quantized() const { return quantized.codes.defined(); }
+  at::Device device() const { return is_quantized() ? quantized.codes.device() : weight.device(); }
+  /// The weight, decoded if it is quantized.
+  at::Tensor plain_weight() const;
   int64_t in_features() const { return weight.numel() / weight.size(0); }
   int64_t out_features() const { return weight.size(0); }
   /// Null if this layer has no such slot.
   LinearAdapter* find(const std::string& slot);
   const LinearAdapter* find(const std::string& slot) const;
 
-  at::Tensor weight;                    ///< [out, in], or [out, channels, size, size]
-  at::Tensor bias;                      ///< [out], or undefined
+  at::Tensor weight;          ///< [out, in], or [out, channels, size, size]; quantized: no numbers (meta)
+  QuantizedWeight quantized;  ///< in its place
+  at::Tensor bias;            ///< [out], or undefined
   std::vector<LinearAdapter> adapters;  ///< one a slot, in no particular order
   const AdapterSlots* slots = nullptr;  ///< set by AdapterSlots::attach
 };

@@ -26,9 +26,11 @@ struct SmallOptions {
 
 /// `policy.openvla`: how a checkpoint of the OpenVLA family runs.
 struct OpenVlaOptions {
-  std::string dtype = "auto";             ///< of its weights: auto (as stored) | float32 | bfloat16 | float16
-  bool center_crop = false;               ///< evaluate on the centre 90 % of the picture's area
-  bool action_tokens_only = true;         ///< decode only among the action tokens, not the whole vocabulary
+  std::string dtype = "auto";         ///< of its weights: auto (as stored) | float32 | bfloat16 | float16
+  std::string quantization = "none";  ///< of frozen linear layers: none | float8 | int8 | nf4
+  bool center_crop = false;           ///< evaluate on the centre 90 % of the picture's area
+  bool action_tokens_only = true;     ///< decode only among the action tokens, not the whole vocabulary
+  bool speculative = false;  ///< decode by looking at the last decision's tokens in one pass, where greedy
   bool activation_checkpointing = false;  ///< recompute activations block by block in the backward pass
   /// H of OpenVLA-OFT, which decides so many steps in one pass; 0: as the checkpoint says, else plain OpenVLA
   int64_t chunk_steps = 0;
@@ -42,6 +44,7 @@ struct OpenVlaOptions {
 /// `policy.pi0_fast`: how a pi0-FAST checkpoint runs.
 struct Pi0FastOptions {
   std::string dtype = "auto";         ///< of its weights: auto (as stored) | float32 | bfloat16 | float16
+  std::string quantization = "none";  ///< of frozen linear layers: none | float8 | int8 | nf4
   std::string decode_as = "trained";  ///< trained | released: with the dialect's own difference to training
   bool action_tokens_only = false;    ///< decode only what an answer may hold: prefix, codes, bar, end
   bool decode_valid = false;          ///< and only codes that make a whole chunk
@@ -87,6 +90,11 @@ struct PolicyOptions {
   }
   void visit(config::Visitor& v);
 };
+
+/// The same with the weights as they are stored: what quantization costs is measured against them.
+PolicyOptions without_quantization(PolicyOptions options);
+/// Does a section ask for it?
+bool is_quantized(const PolicyOptions& options);
 
 /// A config that a program of an earlier release wrote, with the options of the kinds in their own sections.
 std::string with_kinds_apart(std::string_view printed_config);

@@ -94,9 +94,7 @@ void apply_adapter(Policy& policy, const std::string& name, PeftAdapter file, do
               linear->weight.sizes(), ", the weight of ", layer, ", found one of ",
               at::IntArrayRef(part.weight_shape()));
     const auto read = [&](const at::Tensor& tensor) {
-      return tensor.flatten(1)
-          .to(linear->weight.device(), at::kFloat, false, /*copy=*/true)
-          .set_requires_grad(true);
+      return tensor.flatten(1).to(linear->device(), at::kFloat, false, /*copy=*/true).set_requires_grad(true);
     };
     changes = changes || (part.a.any().item<bool>() && part.b.any().item<bool>());
     adapters.emplace_back(

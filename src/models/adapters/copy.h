@@ -18,6 +18,11 @@ class TensorReplacer final : public LayerVisitor {
     APO_ASSERT(next_ < values_.size() && values_[next_].first == name);
     value = values_[next_++].second;
   }
+  void linear(const std::string& name, Linear& layer) override {
+    if (next_ < values_.size() && values_[next_].first == name + ".weight.codes")
+      layer.quantized.codes = layer.quantized.scales = values_[next_].second;  // replaced
+    LayerVisitor::linear(name, layer);
+  }
 
  private:
   NamedTensors values_;

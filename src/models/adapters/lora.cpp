@@ -143,7 +143,7 @@ void add_adapter(AdapterSlots& slots, const std::string& name, const LoraOptions
       const double bound = 1.0 / std::sqrt(static_cast<double>(linear->in_features()));
       adapter.a.uniform_(-bound, bound, generator);
     }
-    adapter.a = adapter.a.to(linear->weight.device()).set_requires_grad(true);
+    adapter.a = adapter.a.to(linear->device()).set_requires_grad(true);
     adapter.b =
         at::zeros({linear->out_features(), options.rank}, adapter.a.options()).set_requires_grad(true);
     linear->adapters.push_back(std::move(adapter));
@@ -192,6 +192,8 @@ void merge_adapter(Policy& policy) {
   for (const auto& [name, linear] : slots->layers()) {
     const LinearAdapter* adapter = linear->find(slots->active());
     if (adapter == nullptr) continue;
+    APO_CHECK(ConfigError, !linear->is_quantized(), "policy.lora.merge: the weights of ", name,
+              " are quantized and cannot take an adapter in; expected quantization: none, or merge: false");
     const at::Tensor merged =
         linear->weight.to(at::kFloat) + adapter_product(*adapter).view_as(linear->weight);
     linear->weight.copy_(merged);

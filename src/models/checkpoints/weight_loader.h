@@ -5,11 +5,13 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "apo/base/error.h"
 #include "apo/models/safetensors.h"
 #include "models/sequence/layers.h"
+#include "models/sequence/quantized.h"
 
 namespace apo::models {
 
@@ -27,6 +29,11 @@ class WeightLoader final : public LayerVisitor {
         device_(device),
         name_in_file_(std::move(name_in_file)),
         apart_(apart) {}
+  /// Linear layers but the head are brought to it as they are read.
+  WeightLoader& quantize_to(std::optional<Quantization> quantization) {
+    quantization_ = quantization;
+    return *this;
+  }
 
  protected:
   void parameter(const std::string& name, at::Tensor& value) override {
@@ -43,6 +50,15 @@ class WeightLoader final : public LayerVisitor {
     value = stored.to(device_, type_);
     if (!value.is_alias_of(stored)) weights_.release(in_file);  // the copy is enough
   }
+  void linear(const std::string& name, Linear& layer) override {
+    LayerVisitor::linear(name, layer);
+    if (!quantization_ || !is_quantized_layer(name, layer, *quantization_)) return;
+    layer.quantized = quantize(layer.weight, *quantization_);
+    APO_CHECK(DataError, layer.quantized.scales.isfinite().all().item<bool>(), weights_.path().string(),
+              ": tensor ", name, ".weight: expected finite numbers to quantize, found NaN or infinity");
+    layer.weight = at::empty(layer.weight.sizes(), layer.weight.options().device(at::kMeta));
+    weights_.release(name_in_file_ ? name_in_file_(name + ".weight") : name + ".weight");
+  }
 
  private:
   const SafetensorsReader& weights_;
@@ -50,6 +66,7 @@ class WeightLoader final : public LayerVisitor {
   at::Device device_;
   NameInFile name_in_file_;
   const std::map<std::string, at::Tensor>* apart_;
+  std::optional<Quantization> quantization_ = std::nullopt;
 };
 
 }  // namespace apo::models

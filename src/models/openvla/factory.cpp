@@ -10,6 +10,7 @@
 #include "models/checkpoints/dtype.h"
 #include "models/checkpoints/weight_loader.h"
 #include "models/openvla/policy.h"
+#include "models/sequence/quantized.h"
 
 namespace apo::models {
 namespace {
@@ -44,15 +45,23 @@ void check_tensors(OpenVlaNetwork& network, const SafetensorsReader& weights, bo
 // Gives a network on the meta device memory of its own.
 class MemoryMaker final : public LayerVisitor {
  public:
-  explicit MemoryMaker(const at::TensorOptions& options) : options_(options) {}
+  MemoryMaker(const at::TensorOptions& options, std::optional<Quantization> quantization)
+      : options_(options), quantization_(quantization) {}
 
  protected:
   void parameter(const std::string&, at::Tensor& value) override {
     value = at::empty(value.sizes(), options_);
   }
+  void linear(const std::string& name, Linear& layer) override {
+    if (!quantization_ || !is_quantized_layer(name, layer, *quantization_))
+      return LayerVisitor::linear(name, layer);
+    layer.quantized = unfilled(layer.out_features(), layer.in_features(), *quantization_, options_.device());
+    if (layer.bias.defined()) parameter(name + ".bias", layer.bias);
+  }
 
  private:
   at::TensorOptions options_;
+  std::optional<Quantization> quantization_;
 };
 
 // "auto" is what the checkpoint's largest table is stored in.
@@ -138,9 +147,10 @@ std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::load(const PolicyOptions& options,
   WeightLoader load(
       weights, scalar_type(options.of<OpenVlaOptions>().dtype, weights), device,
       [&weights](const std::string& name) { return name_in(weights, name); }, &apart);
-  policy->network_->visit(load);
+  const auto quantization = quantization_named(options.of<OpenVlaOptions>().quantization);
+  policy->network_->visit(load.quantize_to(quantization));
   apart.clear();
-  if (options.lora.rank == 0)
+  if (options.lora.rank == 0 && !quantization)
     for (const auto& [name, tensor] : policy->named_parameters()) at::Tensor(tensor).set_requires_grad(true);
   return policy;
 }
@@ -150,8 +160,9 @@ std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::load_unfilled(const PolicyOptions&
   const fs::path base = directory_of_weights(directory);
   const SafetensorsReader weights(base);
   auto policy = open(options, directory, base, weights, device);
-  MemoryMaker make(
-      at::TensorOptions(scalar_type(options.of<OpenVlaOptions>().dtype, weights)).device(device));
+  const auto own = options.of<OpenVlaOptions>();
+  MemoryMaker make(at::TensorOptions(scalar_type(own.dtype, weights)).device(device),
+                   quantization_named(own.quantization));
   policy->network_->visit(make);
   return policy;
 }

@@ -161,11 +161,13 @@ at::Tensor OpenVlaNetwork::parallel(const at::Tensor& features, const at::Tensor
 
 at::Tensor OpenVlaNetwork::decode(const at::Tensor& features, const at::Tensor& prompt,
                                   const at::Tensor& prompt_mask, int64_t steps,
-                                  std::pair<int64_t, int64_t> ids, const TokenChooser& choose) const {
+                                  std::pair<int64_t, int64_t> ids, const TokenChooser& choose,
+                                  const at::Tensor& draft) const {
   return models::decode(*this, {.prefix = prefix(features, prompt),
                                 .valid = prefix_validity(prompt_mask, features.size(1)),
                                 .steps = steps,
                                 .ids = ids,
+                                .draft = draft,
                                 .choose = choose});
 }
 

@@ -246,26 +246,32 @@ Score OpenVlaPolicy::score(const PolicyInput& input, const ActionTokens& tokens,
 at::Tensor OpenVlaPolicy::decode(const PolicyInput& input, const DecodeOptions& options) {
   const at::NoGradGuard no_grad;
   // on the CPU, there is nothing to win; drawn tokens come from the host
-  const bool replays = !device().is_cpu() && options.temperature == 0 && !training() &&
+  const bool drafts = own_.speculative && !is_oft() && options.temperature == 0;
+  const bool replays = !drafts && !device().is_cpu() && options.temperature == 0 && !training() &&
                        !at::autocast::is_autocast_enabled(device().type());
   auto choose = token_chooser(options);
   if (replays) choose.token_probs = nullptr;  // what is recorded says no more than tokens
   const tokenizers::TokenRange bins = codec().bins().value();
   const auto range = own_.action_tokens_only ? std::pair{bins.first, bins.last}
                                              : std::pair{int64_t{0}, vocabulary_size() - 1};
-  const auto decode = [this, has_features = input.features.defined(), range, choose,
+  const at::Tensor draft =
+      drafts && draft_.defined() && draft_.size(0) == input.size() ? draft_ : at::Tensor();
+  const auto decode = [this, has_features = input.features.defined(), range, choose, draft,
                        options](const Replayed::Inputs& in) {
     PolicyInput again{.prompt = in[1], .prompt_mask = in[2], .state = in[3]};
     (has_features ? again.features : again.images) = in[0];
     const at::Tensor before = features(again);
     return is_oft() ? decode_parallel(before, in[1], in[2], options)
-                    : network_->decode(before, in[1], in[2], action_size(), range, choose);
+                    : network_->decode(before, in[1], in[2], action_size(), range, choose, draft);
   };
   const Replayed::Inputs inputs{input.features.defined() ? input.features : input.images, input.prompt,
                                 input.prompt_mask, input.state};
   APO_CHECK(DataError, inputs[0].defined() && inputs[1].defined(),
             "policy input: expected a prompt and images or features");
-  return replays ? decisions_.run(inputs, replay_state(input), decode) : decode(inputs);
+  if (replays) return decisions_.run(inputs, replay_state(input), decode);
+  at::Tensor ids = decode(inputs);
+  if (drafts) draft_ = ids;
+  return ids;
 }
 
 // A place's token does not depend on the others'.
@@ -294,7 +300,7 @@ std::vector<int64_t> OpenVlaPolicy::replay_state(const PolicyInput& input) const
     if (with_numbers) state.push_back(tensor._version());
   };
   for (const auto& [name, linear] : slots_.layers()) {
-    add(linear->weight, false);
+    add(linear->is_quantized() ? linear->quantized.codes : linear->weight, false);
     add(linear->bias, false);
     if (const LinearAdapter* adapter = linear->find(slots_.active())) {
       add(adapter->a, true);

@@ -86,6 +86,7 @@ class OpenVlaPolicy final : public Policy {
   std::filesystem::path base_;  ///< directory of the weights
   std::unique_ptr<OpenVlaNetwork> network_;
   Replayed decisions_;  ///< greedy ones on an accelerator
+  at::Tensor draft_;    ///< [B, T] what was decided last; undefined: nothing, or not of use
 };
 
 }  // namespace apo::models

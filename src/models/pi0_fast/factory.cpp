@@ -10,6 +10,7 @@
 #include "models/checkpoints/dtype.h"
 #include "models/checkpoints/weight_loader.h"
 #include "models/pi0_fast/policy.h"
+#include "models/sequence/quantized.h"
 
 namespace apo::models {
 namespace {
@@ -99,9 +100,10 @@ std::unique_ptr<Pi0FastPolicy> Pi0FastPolicy::load(const PolicyOptions& given, c
       new Pi0FastPolicy(std::move(config), text, std::move(codec), options, base, device));
   check_tensors(*policy->network_, weights);
   WeightLoader load(weights, type, device);
-  policy->network_->visit(load);
+  const auto quantization = quantization_named(options.of<Pi0FastOptions>().quantization);
+  policy->network_->visit(load.quantize_to(quantization));
   policy->network_->tie();
-  if (options.lora.rank == 0)
+  if (options.lora.rank == 0 && !quantization)
     for (const auto& [name, tensor] : policy->named_parameters()) at::Tensor(tensor).set_requires_grad(true);
   return policy;
 }

@@ -33,8 +33,58 @@ TokenChooser token_chooser(const DecodeOptions& options) {
   return {draw, options.token_probs};
 }
 
+namespace {
+
+// How many of the first columns of [B, n] hold in every row.
+int64_t leading(const at::Tensor& agreed) {
+  return agreed.size(1) == 0 ? 0 : agreed.all(0).to(at::kLong).cumprod(0).sum().item<int64_t>();
+}
+
+at::Tensor decode_draft(const SequenceNetwork& network, const Decoding& decoding) {
+  const int64_t prefix = decoding.prefix.size(1), steps = decoding.steps;
+  const int64_t before = decoding.begin.defined();  // rows of the answer that are none of its tokens
+  const SequenceLayout layout(decoding.valid, prefix, decoding.prefix.device(), decoding.attention,
+                              {before + steps - 1}, decoding.position_gap);
+  const at::ScalarType type = decoding.prefix.scalar_type();
+  std::vector<KeyValueCache> caches = network.make_caches(decoding.prefix.size(0), layout.size());
+  const auto [first, last] = decoding.ids;
+
+  std::vector<at::Tensor> sequence{decoding.prefix};
+  if (before > 0) sequence.push_back(decoding.begin);
+  if (steps > 1) sequence.push_back(network.embed(decoding.draft.narrow(1, 0, steps - 1), before));
+  at::Tensor rows = network.run(at::cat(sequence, 1), {layout, 0, layout.size(), layout.whole(type)},
+                                prefix + before - 1, &caches);
+  at::Tensor ids = decoding.draft.clone();
+  for (int64_t decided = 0;;) {
+    // the first of the rows saw what is decided, and each further one the draft up to it
+    const at::Tensor logits = network.logits(rows, first, last + 1), columns = logits.argmax(-1);
+    const at::Tensor found = columns + first;
+    const int64_t looked_at = rows.size(1) - 1;
+    const int64_t taken = 1 + leading(found.narrow(1, 0, looked_at).eq(ids.narrow(1, decided, looked_at)));
+    ids.narrow(1, decided, taken).copy_(found.narrow(1, 0, taken));
+    if (auto* probs = decoding.choose.token_probs) {
+      const at::Tensor all = logits.softmax(-1).gather(-1, columns.unsqueeze(-1)).squeeze(-1);
+      for (int64_t t = 0; t < taken; ++t) probs->push_back(all.select(1, t));
+    }
+    decided += taken;
+    if (decided == steps) return ids;
+    // the cache ends behind the last token that was fed and right
+    const int64_t row = before + decided - 1, rest = steps - decided;
+    for (KeyValueCache& cache : caches) cache.length = prefix + row;
+    rows =
+        network.run(network.embed(ids.narrow(1, decided - 1, rest), row),
+                    {layout, prefix + row, prefix + row + rest, layout.steps(row, rest, type)}, 0, &caches);
+  }
+}
+
+}  // namespace
+
 at::Tensor decode(const SequenceNetwork& network, const Decoding& decoding) {
   const at::NoGradGuard no_grad;
+  if (decoding.draft.defined()) {
+    APO_ASSERT(!decoding.stop && decoding.draft.size(1) == decoding.steps);
+    return decode_draft(network, decoding);
+  }
   const int64_t batch = decoding.prefix.size(0), prefix = decoding.prefix.size(1), steps = decoding.steps;
   const bool has_begin = decoding.begin.defined();
   const SequenceLayout layout(decoding.valid, prefix, decoding.prefix.device(), decoding.attention,

@@ -4,6 +4,7 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <initializer_list>
 
 #include "apo/base/error.h"
@@ -117,6 +118,22 @@ std::pair<at::Tensor, at::Tensor> gated_unit_gradients(const at::Tensor& gradien
     return {of_gate, of_up};
   }
   return {at::silu_backward(gradient * up, gate), at::silu(gate).mul_(gradient)};
+}
+
+at::Tensor unpacked(const at::Tensor& codes, const at::Tensor& scales, std::span<const float, 16> levels,
+                    at::ScalarType type) {
+  if (!codes.is_cuda() || (type != at::kFloat && type != at::kBFloat16) || kernels() == nullptr ||
+      reinterpret_cast<uintptr_t>(codes.const_data_ptr()) % kKernelBytes != 0)
+    return {};
+  at::Tensor out = at::empty({codes.size(0), 2 * codes.size(1)}, codes.options().dtype(type));
+  UnpackJob job{.type = number_of(out),
+                .count = out.numel(),
+                .codes = codes.const_data_ptr<uint8_t>(),
+                .scales = scales.const_data_ptr<float>(),
+                .out = out.mutable_data_ptr()};
+  std::copy(levels.begin(), levels.end(), job.levels);
+  run(kernels()->unpack, job, codes.device());
+  return out;
 }
 
 }  // namespace apo::models

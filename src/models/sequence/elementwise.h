@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <span>
 #include <utility>
 
 namespace apo::models {
@@ -20,5 +21,9 @@ at::Tensor gated_unit(const at::Tensor& gate, const at::Tensor& up);
 /// Its gradients by gate and up.
 std::pair<at::Tensor, at::Tensor> gated_unit_gradients(const at::Tensor& gradient, const at::Tensor& gate,
                                                        const at::Tensor& up);
+
+/// The NF4 codes of a QuantizedWeight decoded: [out, in] in `type`. Undefined where no kernel takes them.
+at::Tensor unpacked(const at::Tensor& codes, const at::Tensor& scales, std::span<const float, 16> levels,
+                    at::ScalarType type);
 
 }  // namespace apo::models

@@ -41,7 +41,12 @@ class LayerVisitor {
  protected:
   virtual void parameter(const std::string& name, at::Tensor& value) = 0;
   virtual void linear(const std::string& name, Linear& layer) {
-    parameter(name + ".weight", layer.weight);
+    if (layer.is_quantized()) {
+      parameter(name + ".weight.codes", layer.quantized.codes);
+      parameter(name + ".weight.scales", layer.quantized.scales);
+    } else {
+      parameter(name + ".weight", layer.weight);
+    }
     if (layer.bias.defined()) parameter(name + ".bias", layer.bias);
   }
 

@@ -5,6 +5,7 @@
 
 #include "models/adapters/adapter_cast.h"
 #include "models/sequence/product.h"
+#include "models/sequence/quantized.h"
 
 namespace apo::models {
 
@@ -23,15 +24,27 @@ const LinearAdapter* Linear::find(const std::string& slot) const {
   return const_cast<Linear*>(this)->find(slot);
 }
 
+at::Tensor Linear::plain_weight() const {
+  return is_quantized() ? decoded(quantized, weight.scalar_type()) : weight;
+}
+
 at::Tensor Linear::operator()(const at::Tensor& input) const { return rows(input, 0, weight.size(0)); }
 
-at::Tensor Linear::rows(const at::Tensor& input, int64_t begin, int64_t end) const {
+at::Tensor Linear::rows(const at::Tensor& given, int64_t begin, int64_t end) const {
+  const at::DeviceType on = given.device().type();
+  const bool autocast = at::autocast::is_autocast_enabled(on);
+  const at::Tensor input =
+      is_quantized() && autocast ? given.to(at::autocast::get_autocast_dtype(on)) : given;
   const bool whole = begin == 0 && end == weight.size(0);
   const auto part = [&](const at::Tensor& tensor) { return whole ? tensor : tensor.slice(0, begin, end); };
   const auto in_type = [&](const at::Tensor& tensor) {
-    return at::autocast::is_autocast_enabled(input.device().type()) ? tensor : tensor.to(input.scalar_type());
+    return autocast && !is_quantized() ? tensor : tensor.to(input.scalar_type());
   };
-  const at::Tensor kernel = in_type(part(weight.dim() == 2 ? weight : weight.flatten(1)));
+  BaseWeight base;
+  if (is_quantized())
+    base.quantized = whole ? quantized : rows_of(quantized, begin, end);
+  else
+    base.plain = in_type(part(weight.dim() == 2 ? weight : weight.flatten(1)));
   std::optional<at::Tensor> shift;
   if (bias.defined()) shift = in_type(part(bias));
   const LinearAdapter* adapter = adapters.empty() || slots == nullptr ? nullptr : find(slots->active());
@@ -40,16 +53,18 @@ at::Tensor Linear::rows(const at::Tensor& input, int64_t begin, int64_t end) con
   LowRank update;
   if (adapter != nullptr && dropout == 0) {
     update = {adapter->a, part(adapter->b), adapter->scale, {}, {}};
-    if (adapter->a.scalar_type() == at::kFloat && at::isReducedFloatingType(kernel.scalar_type()) &&
-        kernel.scalar_type() == input.scalar_type()) {
+    const at::ScalarType type = is_quantized() ? input.scalar_type() : base.plain.scalar_type();
+    if (adapter->a.scalar_type() == at::kFloat && at::isReducedFloatingType(type) &&
+        type == input.scalar_type()) {
       const AdapterCast& cast = cast_adapter(*this, *adapter, input.scalar_type());
       update.scaled_a = cast.a;
       update.scaled_b = part(cast.b);
     }
   }
-  const bool fused = can_fuse(input, kernel, shift, update);
-  const at::Tensor output =
-      fused ? adapted_product(input, kernel, shift, update) : at::linear(input, kernel, shift);
+  const bool fused = can_fuse(input, base, shift, update);
+  if (is_quantized() && !fused) update = {};
+  const at::Tensor output = fused || is_quantized() ? adapted_product(input, base, shift, update)
+                                                    : at::linear(input, base.plain, shift);
   if (adapter == nullptr || (fused && update.a.defined())) return output;
 
   at::Tensor x = input.to(adapter->a.scalar_type());

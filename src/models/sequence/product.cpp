@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "apo/base/error.h"
+#include "models/sequence/quantized.h"
 
 namespace apo::models {
 namespace {
@@ -54,20 +55,24 @@ struct AdaptedProduct : torch::autograd::Function<AdaptedProduct> {
 
   // Without `context`, nothing is recorded.
   // Scaled A and B bring the scale twice, and addmm_ takes it off once: no gradient needs a multiplication of
-  // its own.
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight,
-                            const Optional& bias, const Optional& a, const Optional& b,
-                            const Optional& scaled_a, const Optional& scaled_b, double scale) {
-    at::Tensor output = product(input, weight, bias), reduced;
+  // its own. The weight, or its codes and scales.
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const Optional& weight,
+                            const Optional& codes, const Optional& scales, const Optional& bias,
+                            const Optional& a, const Optional& b, const Optional& scaled_a,
+                            const Optional& scaled_b, double scale) {
+    at::Tensor output =
+                   product(input, weight ? *weight : decoded({*codes, *scales}, input.scalar_type()), bias),
+               reduced;
     const Optional &left = scaled_b ? scaled_b : b, &right = scaled_a ? scaled_a : a;
     if (a) {
       reduced = at::mm(as_rows(input), right->t());
       output.view({-1, output.size(-1)}).addmm_(reduced, left->t(), 1, scaled_a ? 1 / scale : scale);
     }
     if (context != nullptr) {
-      const bool input_is_read = a || weight.requires_grad();
-      context->save_for_backward({input_is_read ? input : at::Tensor(), weight, right.value_or(at::Tensor()),
-                                  left.value_or(at::Tensor()), reduced});
+      const bool input_is_read = a || (weight && weight->requires_grad());
+      const auto kept = [](const Optional& tensor) { return tensor.value_or(at::Tensor()); };
+      context->save_for_backward({input_is_read ? input : at::Tensor(), kept(weight), kept(right), kept(left),
+                                  reduced, kept(codes), kept(scales)});
       context->saved_data["bias"] = bias.has_value();
       context->saved_data["scale"] = scale;
       context->saved_data["scaled"] = scaled_a.has_value();
@@ -79,31 +84,34 @@ struct AdaptedProduct : torch::autograd::Function<AdaptedProduct> {
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const variable_list saved = context->get_saved_variables();
     const Variable &input = saved[0], &weight = saved[1], &a = saved[2], &b = saved[3], &reduced = saved[4];
+    const bool is_quantized = !weight.defined();
     const double scale = context->saved_data["scale"].toDouble();
     const bool is_scaled = context->saved_data["scaled"].toBool();
     const auto type = static_cast<at::ScalarType>(context->saved_data["type"].toInt());
     const auto has_bias = static_cast<size_t>(context->saved_data["bias"].toBool());
-    const size_t edge_of_a = 2 + has_bias;  // input, weight, bias where there is one, A, B
+    // input, weight or codes and scales, bias where there is one, A, B
+    const size_t edge_of_bias = is_quantized ? 3 : 2, edge_of_a = edge_of_bias + has_bias;
     const at::Tensor gradient = gradients[0].contiguous();
     const at::Tensor rows = as_rows(gradient);
-    variable_list result(8);  // one an argument of forward
+    variable_list result(10);  // one an argument of forward
     at::Tensor of_reduced;
     if (a.defined()) {
       of_reduced = at::mm(rows, b);
       if (!is_scaled) of_reduced.mul_(scale);
-      if (context->needs_input_grad(edge_of_a)) result[3] = product_as(type, of_reduced.t(), as_rows(input));
+      if (context->needs_input_grad(edge_of_a)) result[5] = product_as(type, of_reduced.t(), as_rows(input));
       if (context->needs_input_grad(edge_of_a + 1)) {
-        result[4] = product_as(type, rows.t(), reduced);
-        if (!is_scaled) result[4].mul_(scale);
+        result[6] = product_as(type, rows.t(), reduced);
+        if (!is_scaled) result[6].mul_(scale);
       }
     }
     if (context->needs_input_grad(0)) {
-      result[0] = product(gradient, weight.t(), std::nullopt);
+      const at::Tensor plain = is_quantized ? decoded({saved[5], saved[6]}, gradient.scalar_type()) : weight;
+      result[0] = product(gradient, plain.t(), std::nullopt);
       if (a.defined())
         result[0].view({-1, result[0].size(-1)}).addmm_(of_reduced, a, 1, is_scaled ? 1 / scale : 1);
     }
-    if (context->needs_input_grad(1)) result[1] = at::mm(rows.t(), as_rows(input));
-    if (has_bias != 0 && context->needs_input_grad(2)) result[2] = rows.sum(0);
+    if (!is_quantized && context->needs_input_grad(1)) result[1] = at::mm(rows.t(), as_rows(input));
+    if (has_bias != 0 && context->needs_input_grad(edge_of_bias)) result[4] = rows.sum(0);
     return result;
   }
 };
@@ -112,31 +120,35 @@ bool requires_gradient(const std::optional<at::Tensor>& tensor) { return tensor 
 
 }  // namespace
 
-bool can_fuse(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+bool can_fuse(const at::Tensor& input, const BaseWeight& weight, const std::optional<at::Tensor>& bias,
               const LowRank& update) {
-  if (!update.a.defined() && weight.numel() < kLargeWeight) return false;
-  if (at::autocast::is_autocast_enabled(input.device().type())) return false;
+  const bool is_plain = !weight.is_quantized();
+  if (is_plain && !update.a.defined() && weight.plain.numel() < kLargeWeight) return false;
+  if (is_plain && at::autocast::is_autocast_enabled(input.device().type())) return false;
   const auto fits = [&](const at::Tensor& tensor) {
     return tensor.scalar_type() == input.scalar_type() && tensor.device() == input.device();
   };
   const bool is_scaled = update.scaled_a.defined();
-  return fits(weight) && (!bias || fits(*bias)) &&
+  return (!is_plain || fits(weight.plain)) && (!bias || fits(*bias)) &&
          (!update.a.defined() ||
           (fits(is_scaled ? update.scaled_a : update.a) && fits(is_scaled ? update.scaled_b : update.b)));
 }
 
-at::Tensor adapted_product(const at::Tensor& input, const at::Tensor& weight,
+at::Tensor adapted_product(const at::Tensor& input, const BaseWeight& weight,
                            const std::optional<at::Tensor>& bias, const LowRank& update) {
   APO_ASSERT(can_fuse(input, weight, bias, update));
   const auto optional = [](const at::Tensor& x) { return x.defined() ? std::optional(x) : std::nullopt; };
-  const std::optional<at::Tensor> a = optional(update.a), b = optional(update.b),
-                                  scaled_a = optional(update.scaled_a), scaled_b = optional(update.scaled_b);
+  const std::optional<at::Tensor> plain = optional(weight.plain), codes = optional(weight.quantized.codes),
+                                  scales = optional(weight.quantized.scales), a = optional(update.a),
+                                  b = optional(update.b), scaled_a = optional(update.scaled_a),
+                                  scaled_b = optional(update.scaled_b);
   const bool recorded =
-      at::GradMode::is_enabled() && (input.requires_grad() || weight.requires_grad() ||
+      at::GradMode::is_enabled() && (input.requires_grad() || requires_gradient(plain) ||
                                      requires_gradient(bias) || requires_gradient(a) || requires_gradient(b));
-  return recorded
-             ? AdaptedProduct::apply(input, weight, bias, a, b, scaled_a, scaled_b, update.scale)
-             : AdaptedProduct::forward(nullptr, input, weight, bias, a, b, scaled_a, scaled_b, update.scale);
+  return recorded ? AdaptedProduct::apply(input, plain, codes, scales, bias, a, b, scaled_a, scaled_b,
+                                          update.scale)
+                  : AdaptedProduct::forward(nullptr, input, plain, codes, scales, bias, a, b, scaled_a,
+                                            scaled_b, update.scale);
 }
 
 }  // namespace apo::models

@@ -124,6 +124,12 @@ AttentionMask SequenceLayout::step(int64_t t, at::ScalarType type) const {
   return {step_mask_.narrow(3, 0, prefix_ + t + 1), false};
 }
 
+AttentionMask SequenceLayout::steps(int64_t t, int64_t count, at::ScalarType type) const {
+  if (count == 1) return step(t, type);
+  const int64_t first = prefix_ + t;
+  return {additive(visible().narrow(1, first, count).narrow(2, 0, first + count), type), false};
+}
+
 std::vector<at::Tensor> SequenceLayout::predicting(const at::Tensor& rows, bool with_prefix) const {
   std::vector<at::Tensor> parts;
   int64_t row = rows.size(1) - (size_ - prefix_);  // the first answer's first

@@ -49,6 +49,8 @@ class SequenceLayout {
   /// For decoding: the prefix's own rows, and then row `t` of the only answer, which sees all before it.
   AttentionMask prefill(at::ScalarType type) const;
   AttentionMask step(int64_t t, at::ScalarType type) const;
+  /// The same for its rows [t, t + count), each of which sees those before it.
+  AttentionMask steps(int64_t t, int64_t count, at::ScalarType type) const;
   /// `rows` [B, R, N], one for each column from size() - R on -> for each answer the rows that predict its
   /// tokens, [B, T, N]: its own, behind the prefix's last if `with_prefix`.
   std::vector<at::Tensor> predicting(const at::Tensor& rows, bool with_prefix) const;

@@ -78,6 +78,21 @@ __global__ void __launch_bounds__(kThreads) gradients_of_gate(const GatedJob job
   write(job.up_gradient, begin, up);
 }
 
+template <class T>
+__global__ void __launch_bounds__(kThreads) unpack_codes(const UnpackJob job) {
+  constexpr int kSize = Pack<T>::kSize;
+  const int64_t begin = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kSize;
+  if (begin >= job.count) return;
+  const float scale = job.scales[begin / kUnpackBlock];
+  Pack<T> out;
+  for (int i = 0; i < kSize; i += 2) {
+    const uint8_t two = job.codes[(begin + i) / 2];
+    store(out.numbers[i], job.levels[two >> 4] * scale);
+    store(out.numbers[i + 1], job.levels[two & 15] * scale);
+  }
+  write(job.out, begin, out);
+}
+
 template <class Job>
 const char* launch(void (*of_float)(Job), void (*of_bfloat16)(Job), const Job& job, int64_t numbers,
                    void* stream) {
@@ -102,6 +117,10 @@ const char* start_gated_gradient(const GatedJob& job, void* stream) {
   return launch<GatedJob>(gradients_of_gate<float>, gradients_of_gate<Bfloat16>, job, job.count, stream);
 }
 
+const char* start_unpack(const UnpackJob& job, void* stream) {
+  return launch<UnpackJob>(unpack_codes<float>, unpack_codes<Bfloat16>, job, job.count, stream);
+}
+
 }  // namespace
 }  // namespace apo::models
 
@@ -111,6 +130,7 @@ extern "C" __attribute__((visibility("default"))) const apo::models::CudaElement
       .rotate = apo::models::start_rotation,
       .gated = apo::models::start_gated,
       .gated_gradient = apo::models::start_gated_gradient,
+      .unpack = apo::models::start_unpack,
   };
   return &kernels;
 }

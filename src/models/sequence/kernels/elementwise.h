@@ -35,6 +35,17 @@ struct GatedJob {
   void *gate_gradient = nullptr, *up_gradient = nullptr;
 };
 
+/// Four-bit codes, the first of a byte in its high bits, each one of `levels` times the scale of its block.
+struct UnpackJob {
+  KernelNumber type = KernelNumber::float32;
+  int64_t count = 0;  ///< numbers, a multiple of kUnpackBlock
+  const uint8_t* codes = nullptr;
+  const float* scales = nullptr;
+  void* out = nullptr;
+  float levels[16] = {};
+};
+inline constexpr int64_t kUnpackBlock = 64;  ///< numbers that share a scale
+
 /// How many numbers a thread takes at a time: sizes, strides and addresses must be whole multiples of these
 /// 16 bytes.
 inline constexpr int64_t kKernelBytes = 16;
@@ -46,6 +57,7 @@ struct CudaElementwise {
   const char* (*rotate)(const RotationJob&, void* stream);
   const char* (*gated)(const GatedJob&, void* stream);
   const char* (*gated_gradient)(const GatedJob&, void* stream);
+  const char* (*unpack)(const UnpackJob&, void* stream);
 };
 inline constexpr const char* kCudaElementwiseSymbol = "apo_cuda_elementwise";
 
