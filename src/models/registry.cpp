@@ -22,6 +22,7 @@
 #include "models/checkpoints/missing_path.h"
 #include "models/openvla/policy.h"
 #include "models/pi0_fast/policy.h"
+#include "models/sequence/quantized.h"
 #include "models/small/policy.h"
 
 namespace apo::models {
@@ -153,6 +154,13 @@ void take_adapter(Policy& policy, const PolicyOptions& options, const fs::path& 
               "`apo-data export` first)");
     PeftAdapter adapter = read_peft(source);
     if (!stored && !directory.empty()) check_base_of(adapter, source, directory, *slots);
+    const auto trained_on = SafetensorsReader(adapter.file).metadata();
+    const std::string_view quantization = quantization_of(*slots);
+    if (const auto found = trained_on.find(kBaseQuantization);
+        found != trained_on.end() && found->second != quantization)
+      log_warn(adapter.file.string(), ": was trained on weights with quantization ", found->second,
+               "; here it changes weights with quantization ", quantization,
+               " (policy.openvla.quantization, policy.pi0_fast.quantization)");
     apply_adapter(policy, kTrainedSlot, std::move(adapter), options.lora.dropout);
     check_adapter(options.lora, slots->options(kTrainedSlot), source);
   }

@@ -3,6 +3,7 @@
 #include <Eigen/Core>
 #include <Eigen/Geometry>
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -74,6 +75,17 @@ std::shared_mutex& making_or_drawing() {
   return *mutex;
 }
 
+// A small picture takes less than falling asleep and waking; what takes longer is not worth a core.
+bool tried_for_a_while(std::unique_lock<std::shared_mutex>& lock) {
+  constexpr auto kWhile = std::chrono::milliseconds(2);
+  const auto end = std::chrono::steady_clock::now() + kWhile;
+  while (!lock.try_lock()) {
+    if (std::chrono::steady_clock::now() > end) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
 }  // namespace
 
 struct Renderer::Screen {
@@ -119,9 +131,8 @@ struct Renderer::Screen {
     std::shared_lock beside_others(making_or_drawing(), std::defer_lock);
     if (!draws_in_software())
       beside_others.lock();
-    else
-      while (!alone.try_lock())
-        std::this_thread::yield();  // a picture takes less than falling asleep and waking
+    else if (!tried_for_a_while(alone))
+      alone.lock();
     gl->activate();
     const mjrRect view{0, 0, size, size};
     mujoco().mjr_render(view, &visual, &drawing);

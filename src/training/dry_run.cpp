@@ -1,3 +1,4 @@
+#include <c10/util/Exception.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
 #include <torch/types.h>
 
@@ -10,6 +11,7 @@
 #include "apo/base/device.h"
 #include "apo/base/error.h"
 #include "apo/models/reference.h"
+#include "apo/models/registry.h"
 #include "apo/training/trainer.h"
 #include "base/peak_memory.h"
 #include "training/checkpoint.h"
@@ -128,28 +130,29 @@ void print_parts(const models::Policy& policy, std::ostream& out) {
 }
 
 struct Answers {
-  at::Tensor token_log_probs, greedy, mask;  // [B, T]
+  at::Tensor log_prob, greedy, counted;  // a number, and [1, T] each
 };
 
-Answers answers_of(models::Policy& policy, const data::Dataset& dataset,
-                   const std::vector<data::StepIndex>& steps) {
+Answers answers_of(models::Policy& policy, const data::Dataset& dataset, const data::StepIndex& step) {
   const at::NoGradGuard no_grad;
-  std::vector<Observation> observations;
-  std::vector<ActionChunk> actions;
-  for (const data::StepIndex& index : steps) {
-    data::Sample sample = dataset.sample(index);
-    policy.prepare(sample.observation);
-    observations.push_back(std::move(sample.observation));
-    actions.push_back(std::move(sample.actions));
+  data::Sample sample = dataset.sample(step);
+  policy.prepare(sample.observation);
+  const models::PolicyInput input = policy.encode({&sample.observation, 1});
+  const models::ActionTokens tokens = policy.tokenize({&sample.actions, 1}, &input);
+  objective::Batch batch{.tokens = tokens.ids, .mask = tokens.mask};
+  if (const auto bins = policy.codec().bins()) {
+    batch.first_action_token = bins->first;
+    batch.last_action_token = bins->last;
   }
-  const models::PolicyInput input = policy.encode(observations);
-  const models::ActionTokens tokens = policy.tokenize(actions, &input);
   objective::ObjectiveOptions plain;
   plain.type = objective::ObjectiveType::sft;
-  const auto scores = objective::score({.tokens = tokens.ids, .mask = tokens.mask}, plain,
-                                       policy.score(input, tokens), {}, {.statistics = false, .greedy = true})
-                          .scores;
-  return {scores.policy.to(at::kDouble).cpu(), scores.greedy.cpu(), tokens.mask.cpu()};
+  const auto scores =
+      objective::score(batch, plain, policy.score(input, tokens), {}, {.statistics = false, .greedy = true})
+          .scores;
+  at::Tensor counted = tokens.mask;
+  if (tokens.end_token.defined()) counted = counted.logical_and(tokens.end_token.logical_not());
+  return {scores.policy.to(at::kDouble).masked_fill(tokens.mask.logical_not(), 0).sum(), scores.greedy,
+          counted};
 }
 
 // What few bits cost: the first recorded steps of a batch against the weights as they are stored.
@@ -160,19 +163,28 @@ void print_quantization(const TrainingOptions& options, const data::Dataset& dat
   constexpr size_t kCompared = 8;
   std::vector<data::StepIndex> steps = sampler.batch(0);
   steps.resize(std::min(steps.size(), kCompared));
-  const Answers few = answers_of(policy, dataset, steps);
-  TrainingOptions stored = options;
-  stored.policy = models::without_quantization(stored.policy);
-  const auto whole = starting_policy(stored, dataset, device);
-  const Answers all = answers_of(*whole, dataset, steps);
-  const at::Tensor change =
-      (few.token_log_probs - all.token_log_probs).masked_fill(few.mask.logical_not(), 0);
-  const at::Tensor of_answers = change.sum(1).abs();
-  const int64_t others = few.greedy.ne(all.greedy).logical_and(few.mask).sum().item<int64_t>();
+  policy.set_training(false);
+  double sum = 0, most = 0;
+  int64_t others = 0, counted = 0;
+  try {
+    const auto stored = models::make_policy(models::without_quantization(options.policy), nullptr,
+                                            static_cast<uint64_t>(options.run.seed), device);
+    for (const data::StepIndex& step : steps) {
+      const Answers few = answers_of(policy, dataset, step), all = answers_of(*stored, dataset, step);
+      const double change = (few.log_prob - all.log_prob).abs().item<double>();
+      sum += change;
+      most = std::max(most, change);
+      others += few.greedy.ne(all.greedy).logical_and(few.counted).sum().item<int64_t>();
+      counted += few.counted.sum().item<int64_t>();
+    }
+  } catch (const c10::OutOfMemoryError&) {
+    out << "quantization not compared with the weights as stored: both do not fit into the memory of "
+        << device.str() << "\n";
+    return;
+  }
   out << "quantization the log-probability of " << steps.size() << " recorded answers moves by "
-      << of_answers.mean().item<double>() << " in the mean, " << of_answers.max().item<double>()
-      << " at most; " << others << " of " << few.mask.sum().item<int64_t>()
-      << " tokens are decided otherwise than by the weights as stored\n";
+      << sum / static_cast<double>(steps.size()) << " in the mean, " << most << " at most; " << others
+      << " of " << counted << " action tokens are decided otherwise than by the weights as stored\n";
 }
 
 }  // namespace
@@ -195,8 +207,6 @@ void dry_run(const TrainingOptions& options, std::ostream& out) {
   out << "policy       " << parameters.all << " parameters, " << parameters.trained << " trained, on "
       << device.str() << "\n";
   print_parts(*policy, out);
-  print_quantization(options, dataset, sampler, *policy, device, out);
-
   const auto counts = sampler.counts();
   if (const std::string text = balance_text(options.objective, counts); !text.empty())
     out << "objective    " << text << "\n";
@@ -215,6 +225,8 @@ void dry_run(const TrainingOptions& options, std::ostream& out) {
   part("gradients", memory.gradients);
   part("optimizer", memory.optimizer);
   part("activations of one micro-batch, and logits", memory.activations);
+
+  print_quantization(options, dataset, sampler, *policy, device, out);
 
   const int64_t steps = total_steps(options.train, sampler);
   out << "steps        " << steps << " of " << options.train.batch_size << " samples; "

@@ -170,8 +170,8 @@ std::unique_ptr<models::Policy> starting_policy(const TrainingOptions& options, 
   auto policy = models::make_policy(options.policy, facts ? &*facts : nullptr,
                                     static_cast<uint64_t>(options.run.seed), device);
   APO_CHECK(ConfigError, !models::is_quantized(options.policy) || trains_adapter(*policy),
-            "policy: quantized weights do not train; expected an adapter, policy.lora.rank above 0, or "
-            "quantization: none");
+            "policy: quantized weights do not train; expected an adapter (policy.lora.rank above 0), or "
+            "policy.openvla.quantization and policy.pi0_fast.quantization none");
   if (options.policy.lora.merge && trains_adapter(*policy)) {
     models::merge_adapter(*policy);
     log_info("policy: merged the adapter into the weights; all of them train");

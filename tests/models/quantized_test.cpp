@@ -8,6 +8,7 @@
 #include "apo/models/reference.h"
 #include "apo/models/safetensors.h"
 #include "models/openvla_fixture.h"
+#include "support/temp_dir.h"
 
 namespace apo::models {
 namespace {
@@ -85,7 +86,8 @@ TEST(Quantized, TypesRoundOnceAndRowsAreParts) {
 
 // A layer of 64 inputs and 6 outputs with an adapter, quantized or with the decoded weight in full.
 struct Layer {
-  Layer(Quantization q, bool quantized, at::ScalarType type) : linear(64, 6, true, at::TensorOptions(type)) {
+  Layer(Quantization q, bool quantized, at::ScalarType type, LoraOptions lora = {})
+      : linear(64, 6, true, at::TensorOptions(type)) {
     const QuantizedWeight packed = quantize(random({6, 64}, 3), q);
     linear.weight = decoded(packed, type);
     if (quantized) {
@@ -98,7 +100,7 @@ struct Layer {
                                .a = random({2, 64}, 5).set_requires_grad(true),
                                .b = random({6, 2}, 6).set_requires_grad(true),
                                .scale = 0.5});
-    slots.add("default");
+    slots.add("default", lora);
     slots.activate("default");
   }
   // output, and gradients of input, A and B
@@ -125,7 +127,7 @@ TEST(Quantized, ALayerEqualsOneThatHoldsTheDecodedWeight) {
     }
 }
 
-TEST(Quantized, AutocastAndDropoutAreThoseOfThePlainLayer) {
+TEST(Quantized, AutocastIsThatOfThePlainLayer) {
   Layer few(Quantization::int8, true, at::kFloat), whole(Quantization::int8, false, at::kFloat);
   at::autocast::set_autocast_enabled(at::kCPU, true);
   const auto a = few.run(at::kFloat), b = whole.run(at::kFloat);
@@ -135,6 +137,42 @@ TEST(Quantized, AutocastAndDropoutAreThoseOfThePlainLayer) {
     EXPECT_LT((a[i].to(at::kFloat) - b[i].to(at::kFloat)).abs().max().item<float>(),
               0.02 * b[i].to(at::kFloat).abs().max().item<float>())
         << i;
+}
+
+TEST(Quantized, DropoutIsThatOfThePlainLayer) {
+  std::vector<std::vector<at::Tensor>> runs;
+  for (const bool quantized : {true, false, true}) {
+    Layer layer(Quantization::nf4, quantized, at::kFloat, {.rank = 2, .dropout = 0.5});
+    layer.slots.set_training(true);
+    at::manual_seed(runs.size() < 2 ? 1 : 2);
+    runs.push_back(layer.run(at::kFloat));
+  }
+  for (size_t i = 0; i < runs[0].size(); ++i) EXPECT_TRUE(runs[0][i].allclose(runs[1][i], 1e-5, 1e-5)) << i;
+  EXPECT_FALSE(runs[0][0].allclose(runs[2][0]));
+}
+
+// Numbers that are no normal ones any more are 0, and do not overflow their codes.
+TEST(Quantized, VanishingRowsAreZero) {
+  for (const Quantization q : kAll)
+    for (const float tiny : {1e-45f, 1e-41f, 1e-38f})
+      EXPECT_LE(decoded(quantize(at::full({2, 64}, tiny), q), at::kFloat).abs().max().item<float>(),
+                2 * tiny);
+}
+
+TEST(Quantized, APi0FastIsReadTiedAndCopied) {
+  const std::filesystem::path directory =
+      std::filesystem::path(APO_SOURCE_DIR) / "tests/models/goldens/pi0_fast";
+  for (const char* variant : {"openpi", "lerobot"}) {
+    PolicyOptions options;
+    options.checkpoint = (directory / variant / "checkpoint").string();
+    if (!std::filesystem::exists(options.checkpoint)) FAIL() << options.checkpoint;
+    options.lora.rank = 2;
+    auto& own = options.of<Pi0FastOptions>();
+    own.dtype = "bfloat16";
+    own.quantization = "int8";
+    const auto policy = make_policy(options, nullptr, 0, at::kCPU);
+    EXPECT_EQ(parameter_hash(*policy->clone()), parameter_hash(*policy));
+  }
 }
 
 PolicyOptions few_bits(const std::string& quantization) {
@@ -202,7 +240,27 @@ TEST_F(QuantizedOpenVla, TrainsItsAdapterAloneAndIsCopiedWhole) {
 TEST_F(QuantizedOpenVla, TakesNoAdapterIn) {
   const auto policy = open("int8");
   EXPECT_THAT(message_of<ConfigError>([&] { merge_adapter(*policy); }),
-              AllOf(HasSubstr("policy.lora.merge"), HasSubstr("quantized")));
+              AllOf(HasSubstr("policy.lora.merge"), HasSubstr("found int8")));
+}
+
+TEST_F(QuantizedOpenVla, IsWrittenAsAnAdapterThatSaysWhatItWasTrainedOn) {
+  const apo::testing::TempDir dir;
+  open("nf4")->save(dir.path());
+  EXPECT_EQ(SafetensorsReader(dir / "adapter_model.safetensors").metadata().at("base_quantization"), "nf4");
+  const auto warnings = [&](const std::string& quantization) {
+    PolicyOptions options = with({.quantization = quantization});
+    options.checkpoint = dir.path().string();
+    options.unnorm_key = golden_.json["unnorm_key"];
+    ::testing::internal::CaptureStderr();
+    make_policy(options, nullptr, 0, at::kCPU);
+    return ::testing::internal::GetCapturedStderr();
+  };
+  EXPECT_EQ(warnings("nf4").find("was trained on"), std::string::npos);
+  EXPECT_THAT(warnings("none"), HasSubstr("was trained on weights with quantization nf4"));
+  PolicyOptions bare = with({.quantization = "int8"});
+  const auto without = golden_.policy("", bare);
+  EXPECT_THAT(message_of<ConfigError>([&] { without->save(dir.path()); }),
+              HasSubstr("policy.openvla.quantization: weights in few bits are not written"));
 }
 
 }  // namespace

@@ -12,6 +12,8 @@
 #include "apo/models/linear.h"
 #include "apo/models/safetensors.h"
 #include "base/json.h"
+#include "models/adapters/base_check.h"
+#include "models/sequence/quantized.h"
 
 namespace apo::models {
 namespace {
@@ -141,7 +143,10 @@ void save_adapter(const AdapterSlots& slots, const std::string& name, const fs::
   json["modules_to_save"] = nullptr;
   json["task_type"] = nullptr;
   write_json(directory / "adapter_config.json", json);
-  write_safetensors(directory / "adapter_model.safetensors", tensors, {{"format", "pt"}});
+  std::map<std::string, std::string> metadata{{"format", "pt"}};
+  if (const std::string_view quantization = quantization_of(slots); quantization != "none")
+    metadata[kBaseQuantization] = quantization;
+  write_safetensors(directory / "adapter_model.safetensors", tensors, metadata);
 }
 
 }  // namespace apo::models

@@ -18,20 +18,33 @@ class TensorReplacer final : public LayerVisitor {
     APO_ASSERT(next_ < values_.size() && values_[next_].first == name);
     value = values_[next_++].second;
   }
-  void linear(const std::string& name, Linear& layer) override {
-    if (next_ < values_.size() && values_[next_].first == name + ".weight.codes")
-      layer.quantized.codes = layer.quantized.scales = values_[next_].second;  // replaced
-    LayerVisitor::linear(name, layer);
-  }
 
  private:
   NamedTensors values_;
   size_t next_ = 0;
 };
 
+/// The linear layers of a walk.
+class LinearList final : public LayerVisitor {
+ public:
+  std::vector<Linear*> layers;
+
+ protected:
+  void parameter(const std::string&, at::Tensor&) override {}
+  void linear(const std::string&, Linear& layer) override { layers.push_back(&layer); }
+};
+
 /// Gives `target` copies of the base weights of `source`, a network of the same shape.
 template <class Network>
 void copy_weights(Network& source, Network& target) {
+  LinearList from, to;
+  source.visit(from);
+  target.visit(to);
+  for (size_t i = 0; i < from.layers.size(); ++i) {
+    if (!from.layers[i]->is_quantized()) continue;
+    to.layers[i]->quantized = from.layers[i]->quantized;  // copied below, as the rest
+    to.layers[i]->weight = from.layers[i]->weight;
+  }
   NamedTensors values = collect_parameters(source, ParameterKind::base);
   const at::NoGradGuard no_grad;
   for (auto& [name, tensor] : values) {

@@ -15,6 +15,7 @@
 #include "apo/models/linear.h"
 #include "apo/models/policy.h"
 #include "models/adapters/copy.h"
+#include "models/sequence/quantized.h"
 
 namespace apo::models {
 namespace {
@@ -187,13 +188,16 @@ void copy_slots(const AdapterSlots& source, AdapterSlots& target) {
 void merge_adapter(Policy& policy) {
   AdapterSlots* slots = policy.adapter_slots();
   APO_ASSERT(slots != nullptr && !slots->active().empty());
+  const std::string_view quantization = quantization_of(*slots);
+  APO_CHECK(ConfigError, quantization == "none",
+            "policy.lora.merge: quantized weights cannot take an adapter in; "
+            "expected quantization none of policy.openvla or policy.pi0_fast, found ",
+            quantization);
   APO_ASSERT(slots->names().size() == 1);  // a reference in another slot would silently move with the base
   const at::NoGradGuard no_grad;
   for (const auto& [name, linear] : slots->layers()) {
     const LinearAdapter* adapter = linear->find(slots->active());
     if (adapter == nullptr) continue;
-    APO_CHECK(ConfigError, !linear->is_quantized(), "policy.lora.merge: the weights of ", name,
-              " are quantized and cannot take an adapter in; expected quantization: none, or merge: false");
     const at::Tensor merged =
         linear->weight.to(at::kFloat) + adapter_product(*adapter).view_as(linear->weight);
     linear->weight.copy_(merged);

@@ -53,10 +53,10 @@ class WeightLoader final : public LayerVisitor {
   void linear(const std::string& name, Linear& layer) override {
     LayerVisitor::linear(name, layer);
     if (!quantization_ || !is_quantized_layer(name, layer, *quantization_)) return;
-    layer.quantized = quantize(layer.weight, *quantization_);
-    APO_CHECK(DataError, layer.quantized.scales.isfinite().all().item<bool>(), weights_.path().string(),
-              ": tensor ", name, ".weight: expected finite numbers to quantize, found NaN or infinity");
-    layer.weight = at::empty(layer.weight.sizes(), layer.weight.options().device(at::kMeta));
+    QuantizedWeight codes = quantize(layer.weight, *quantization_);
+    APO_CHECK(DataError, codes.scales.isfinite().all().item<bool>(), weights_.path().string(), ": tensor ",
+              name, ".weight: expected finite numbers to quantize, found NaN or infinity");
+    keep_codes_alone(layer, std::move(codes), type_);
     weights_.release(name_in_file_ ? name_in_file_(name + ".weight") : name + ".weight");
   }
 

@@ -55,7 +55,9 @@ class MemoryMaker final : public LayerVisitor {
   void linear(const std::string& name, Linear& layer) override {
     if (!quantization_ || !is_quantized_layer(name, layer, *quantization_))
       return LayerVisitor::linear(name, layer);
-    layer.quantized = unfilled(layer.out_features(), layer.in_features(), *quantization_, options_.device());
+    keep_codes_alone(layer,
+                     unfilled(layer.out_features(), layer.in_features(), *quantization_, options_.device()),
+                     c10::typeMetaToScalarType(options_.dtype()));
     if (layer.bias.defined()) parameter(name + ".bias", layer.bias);
   }
 
@@ -108,6 +110,9 @@ std::unique_ptr<OpenVlaPolicy> OpenVlaPolicy::open(const PolicyOptions& options,
   OftConfig& oft = config.oft;
   APO_CHECK(ConfigError, oft.is_oft() || options.cameras.size() <= 1,
             "policy.cameras: OpenVLA sees one camera, found ", options.cameras.size());
+  APO_CHECK(
+      ConfigError, !oft.is_oft() || !options.of<OpenVlaOptions>().speculative,
+      "policy.openvla.speculative: expected false for an OpenVLA-OFT, which decides in one pass, found true");
   if (!oft.projector.empty()) {
     oft.projector_tensors = read_state_projector(oft.projector, config.shape.llama.width);
     config.shape.state_size = oft.projector_tensors.at("proprio_projector.fc1.weight").size(1);

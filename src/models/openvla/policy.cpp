@@ -15,6 +15,7 @@
 #include "apo/pictures/lanczos.h"
 #include "models/adapters/copy.h"
 #include "models/answers.h"
+#include "models/sequence/quantized.h"
 
 namespace apo::models {
 namespace {
@@ -326,6 +327,10 @@ std::unique_ptr<Policy> OpenVlaPolicy::clone() const {
 }
 
 void OpenVlaPolicy::save(const fs::path& directory) const {
+  APO_CHECK(ConfigError, slots_.has(kTrainedSlot) || quantization_of(slots_) == "none",
+            "policy.openvla.quantization: weights in few bits are not written; expected none, or an adapter "
+            "to write, found ",
+            own_.quantization);
   for (const auto& [name, text] : config_.companions) write_file_atomic(directory / name, text);
   if (slots_.has(kTrainedSlot)) {
     save_adapter(slots_, kTrainedSlot, directory, fs::absolute(base_).lexically_normal().string());

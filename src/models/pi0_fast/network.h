@@ -64,7 +64,7 @@ class Pi0FastNetwork final : public SequenceNetwork {
   void tie();
   const Pi0FastShape& shape() const { return shape_; }
   const PaliGemmaNames& names() const { return names_; }
-  at::ScalarType type() const { return gemma_.layers.front().query.weight.scalar_type(); }
+  at::ScalarType type() const { return gemma_.norm.weight.scalar_type(); }
 
   /// [B, N, 3, Y, X] pictures within [-1, 1] -> [B, N · patches, width].
   at::Tensor picture_features(const at::Tensor& images) const;

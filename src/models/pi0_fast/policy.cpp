@@ -15,6 +15,7 @@
 #include "models/answers.h"
 #include "models/pi0_fast/choice.h"
 #include "models/pi0_fast/pictures.h"
+#include "models/sequence/quantized.h"
 
 namespace apo::models {
 namespace {
@@ -250,6 +251,10 @@ std::unique_ptr<Policy> Pi0FastPolicy::clone() const {
 }
 
 void Pi0FastPolicy::save(const fs::path& directory) const {
+  APO_CHECK(ConfigError, slots_.has(kTrainedSlot) || quantization_of(slots_) == "none",
+            "policy.pi0_fast.quantization: weights in few bits are not written; expected none, or an adapter "
+            "to write, found ",
+            own_.quantization);
   for (const auto& [name, text] : config_.companions) {
     fs::create_directories((directory / name).parent_path());
     write_file_atomic(directory / name, text);

@@ -5,8 +5,14 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
 
 #include "apo/base/error.h"
+#include "apo/models/lora.h"
 #include "models/sequence/elementwise.h"
 
 namespace apo::models {
@@ -41,10 +47,21 @@ at::Tensor midpoints(const at::TensorOptions& options) {
   return at::tensor(middle, at::kFloat).to(options.device());
 }
 
-// What the numbers of each row of `x` are divided by; 1 where all of them are 0, NaN where one is.
+// Copied to each device once: a copy in the middle of kernels that are recorded would end the recording.
+const at::Tensor& levels_on(at::Device device) {
+  static std::mutex mutex;
+  static auto* levels = new std::map<std::string, at::Tensor>;  // may outlive static objects
+  const std::lock_guard lock(mutex);
+  at::Tensor& found = (*levels)[device.str()];
+  if (!found.defined()) found = at::tensor(kLevels, at::kFloat).to(device);
+  return found;
+}
+
+// What the numbers of each row of `x` are divided by; NaN where one is, 1 where all are 0, or so small that the
+// quotient would not be a normal number: these become 0.
 at::Tensor scales_of(const at::Tensor& x, double largest) {
   const at::Tensor top = std::get<0>(x.abs().max(-1, /*keepdim=*/true));
-  return at::where(top.eq(0), at::ones_like(top), top / largest);
+  return at::where(top.lt(largest * std::numeric_limits<float>::min()), at::ones_like(top), top / largest);
 }
 
 QuantizedWeight quantize_nf4(const at::Tensor& weight) {
@@ -97,9 +114,9 @@ at::Tensor decoded_nf4(const QuantizedWeight& weight, at::ScalarType type) {
   if (const at::Tensor result = unpacked(weight.codes, weight.scales, kLevels, type); result.defined())
     return result;
   const at::Tensor codes = at::stack({weight.codes.bitwise_right_shift(4), weight.codes.bitwise_and(15)}, -1);
-  const at::Tensor levels = at::tensor(kLevels, at::kFloat).to(codes.device());
-  const at::Tensor numbers =
-      levels.index_select(0, codes.flatten().to(at::kInt)).view({out, in / kBlock, kBlock});
+  const at::Tensor numbers = levels_on(codes.device())
+                                 .index_select(0, codes.flatten().to(at::kInt))
+                                 .view({out, in / kBlock, kBlock});
   return (numbers * weight.scales.unsqueeze(-1)).to(type).view({out, in});
 }
 
@@ -149,6 +166,26 @@ QuantizedWeight quantize(const at::Tensor& weight, Quantization quantization) {
   return {(x / scales).to(at::kFloat8_e4m3fn), scales};
 }
 
+void keep_codes_alone(Linear& layer, QuantizedWeight quantized, at::ScalarType type) {
+  layer.quantized = std::move(quantized);
+  layer.weight = at::empty(layer.weight.sizes(), at::TensorOptions(type).device(at::kMeta));
+}
+
+std::string_view quantization_of(const AdapterSlots& slots) {
+  for (const auto& [name, linear] : slots.layers()) {
+    if (!linear->is_quantized()) continue;
+    switch (quantization_of(linear->quantized)) {
+      case Quantization::float8:
+        return "float8";
+      case Quantization::int8:
+        return "int8";
+      case Quantization::nf4:
+        return "nf4";
+    }
+  }
+  return "none";
+}
+
 QuantizedWeight unfilled(int64_t out, int64_t in, Quantization quantization, at::Device device) {
   const bool packed = quantization == Quantization::nf4;
   const at::ScalarType type = packed                               ? at::kByte
@@ -165,8 +202,7 @@ QuantizedWeight rows_of(const QuantizedWeight& weight, int64_t begin, int64_t en
 at::Tensor decoded(const QuantizedWeight& weight, at::ScalarType type) {
   const at::NoGradGuard no_grad;
   if (quantization_of(weight) == Quantization::nf4) return decoded_nf4(weight, type);
-  if (type == at::kFloat) return weight.codes.to(type).mul_(weight.scales);
-  return at::mul(weight.codes.to(at::kFloat), weight.scales).to(type);
+  return weight.codes.to(at::kFloat).mul_(weight.scales).to(type);
 }
 
 }  // namespace apo::models

@@ -24,6 +24,10 @@ bool is_quantized_layer(std::string_view name, const Linear& layer, Quantization
 
 /// The nearest codes. Shapes  weight [out, in], floating point and finite, on any device.
 QuantizedWeight quantize(const at::Tensor& weight, Quantization quantization);
+/// Makes a layer hold codes and scales, and of its weight the shape and the type `type` alone.
+void keep_codes_alone(Linear& layer, QuantizedWeight quantized, at::ScalarType type);
+/// "float8", "int8" or "nf4", of the first layer that is quantized; "none": none is.
+std::string_view quantization_of(const AdapterSlots& slots);
 /// Memory for the codes of a weight [out, in], not filled.
 QuantizedWeight unfilled(int64_t out, int64_t in, Quantization quantization, at::Device device);
 
