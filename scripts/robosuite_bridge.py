@@ -536,6 +536,7 @@ class RobosuiteEnvironment(Environment):
         if by_hand is not None:
             action = by_hand
         self.env.step(np.asarray(action, np.float64))
+        self.env.sim.forward()  # or pictures and poses are those of a physics step before the state
         reply = self.look(action)
         if self.hand:
             self.hand.saw(action)
