@@ -84,6 +84,8 @@ class Environment:
     success, outcome, flawless, concern, expert_action, facts ... (docs/remote.md); `step`, `type` and `id` are added.
     Without executed_action and action_source, a step counts as executed as asked."""
 
+    want = ()  # what the client asked for of expert, concern, facts, state and model: the rest need not be computed
+
     def metadata(self):
         """The fields of the metadata that are the environment's own."""
         raise NotImplementedError
@@ -160,7 +162,7 @@ class Session:
         if unknown:
             raise Refused("UNSUPPORTED", f"reset: options {', '.join(sorted(map(str, unknown)))}")
         self.steps, self.over = None, False
-        self.want = tuple(request.get("want") or ())
+        self.want = self.environment.want = tuple(request.get("want") or ())
         reply = self.environment.reset(seed, options)
         self.steps = 0
         return self.observation(reply)
@@ -398,8 +400,8 @@ def serve(make, host="127.0.0.1", port=8765, token="", num_envs=1, name="remote_
 class Walk(Environment):
     """An example: a dot on a line should reach a flag. `python3 remote_environment.py` serves it."""
 
-    def __init__(self, image_size=32):
-        self.image_size = image_size
+    def __init__(self, image_size=32, slow_ms=0.0):
+        self.image_size, self.slow_ms = image_size, slow_ms
 
     def metadata(self):
         return {
@@ -421,6 +423,7 @@ class Walk(Environment):
         return self.look()
 
     def step(self, action):
+        time.sleep(self.slow_ms / 1000)
         self.position = max(-1.0, min(1.0, self.position + 0.1 * float(action[0])))
         return self.look()
 
@@ -457,7 +460,8 @@ if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_arguments(arguments)
     arguments.add_argument("--image-size", type=int, default=32, help="pixels of its pictures (default %(default)s)")
+    arguments.add_argument("--slow-ms", type=float, default=0, help="milliseconds that a step takes (default %(default)s)")
     given = arguments.parse_args()
     if not 16 <= given.image_size <= 1024:
         arguments.error(f"--image-size: expected 16 to 1024, found {given.image_size}")
-    serve(functools.partial(Walk, given.image_size), given.host, given.port, given.token, given.num_envs)
+    serve(functools.partial(Walk, given.image_size, max(0.0, given.slow_ms)), given.host, given.port, given.token, given.num_envs)

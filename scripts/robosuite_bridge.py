@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import sys
+import time
 
 import numpy as np
 
@@ -35,6 +36,7 @@ OPEN, CLOSE = -1.0, 1.0
 STALLED_M, STALLED_STEPS = 0.004, 12  # the hand and what it holds moved less, in so many steps
 DISRUPTIONS = ("object_moved", "lighting", "background", "distractors", "camera_moved")
 DISTRACTORS = 4
+HAND_STEPS = 10  # half a second after the last input the person still acts
 
 
 # The scripted experts. Each looks at the simulation alone, so that it goes on from wherever somebody else has left it.
@@ -312,10 +314,60 @@ def lay_out(world, random, count, center, height):
     world.env.sim.forward()
 
 
-class RobosuiteEnvironment(Environment):
-    """One robosuite environment of one arm; lives in one thread."""
+class Hand:
+    """A person at one of robosuite's devices: acts from the first input on, and for half a second after the last."""
 
-    def __init__(self, name, image_size, max_steps, imports):
+    def __init__(self, device, robot):
+        self.device, self.robot = device, robot
+        self.begin()
+
+    def begin(self):
+        self.device.start_control()
+        self.left, self.closed = 0, False
+
+    def act(self):
+        """The person's action, None while the person does nothing, and whether the device's reset was pressed. The
+        gripper stays as it is until the device's button is used."""
+        told = self.device.input2action()
+        if told is None:
+            self.device.start_control()
+            self.left = 0
+            return None, True
+        arm = self.robot.arms[0]
+        pressed = bool(self.device.grasp) != self.closed
+        move = np.asarray(told[f"{arm}_delta"], np.float64)
+        if pressed or np.abs(move).max() > 1e-3:
+            self.left = HAND_STEPS
+        if self.left == 0:
+            return None, False
+        self.left -= 1
+        self.closed = bool(self.device.grasp)
+        parts = {arm: move, f"{arm}_gripper": np.atleast_1d(told[f"{arm}_gripper"])}
+        return np.clip(self.robot.create_action_vector(parts), -1, 1).astype(np.float32), False
+
+    def saw(self, action):
+        """What was executed: whoever takes over goes on with this gripper."""
+        self.closed = bool(action[-1] > 0)
+        device = self.device
+        device.grasp_states[device.active_robot][device.active_arm_index] = self.closed
+
+
+def open_device(kind, env):
+    """robosuite's device of that kind; ValueError, in one sentence, where there is none."""
+    if kind == "keyboard" and not (os.environ.get("DISPLAY") or sys.platform == "darwin"):
+        raise ValueError("--device keyboard: expected a display (DISPLAY) whose keys can be listened to, found none")
+    try:
+        module = importlib.import_module(f"robosuite.devices.{kind}")
+        return getattr(module, {"keyboard": "Keyboard", "spacemouse": "SpaceMouse"}[kind])(env)
+    except Exception as error:  # no HID library, no rights, no device, no display
+        raise ValueError(f"--device {kind}: cannot be opened: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+class RobosuiteEnvironment(Environment):
+    """One robosuite environment of one arm; lives in one thread. A person at a `device` acts in place of whoever asks
+    for steps, which then take as long as they take on a robot."""
+
+    def __init__(self, name, image_size, max_steps, imports, device=None, open_device=open_device):
         for module in imports:
             importlib.import_module(module)
         import robosuite
@@ -345,8 +397,11 @@ class RobosuiteEnvironment(Environment):
         }
         self.env = robosuite.make(name, **self.arguments)
         self.env.set_xml_processor(self.cheap)
+        self.built = None  # with how many distractors; None: to be built anew for each episode
         self.world, self.judge = World(self.env), Judge()
         self.version = robosuite.__version__
+        self.hand = Hand(open_device(device, self.env), self.env.robots[0]) if device else None
+        self.due = 0.0
         self.check_pictures()
 
     def check_pictures(self):
@@ -387,7 +442,7 @@ class RobosuiteEnvironment(Environment):
             },
             "cameras": {camera: [self.image_size, self.image_size] for camera in CAMERAS},
             "states": {"robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2},
-            "capabilities": ["seed", "render", "state"] + (["concern"] if told else []) + (["expert"] if self.expert() else []),
+            "capabilities": ["render", "state"] + ([] if self.hand else ["seed"]) + (["concern"] if told else []) + (["expert"] if self.expert() else []),
             "disruptions": list(DISRUPTIONS) if told else ["lighting", "background", "camera_moved"],
             "env_args": json.dumps({"env_name": self.name, "env_version": self.version, "type": 1, "env_kwargs": kwargs}),
         }
@@ -409,19 +464,43 @@ class RobosuiteEnvironment(Environment):
     def reset(self, seed, options):
         self.disruptions = dict(options.get("disruptions") or {})
         self.instruction = options.get("instruction") or INSTRUCTIONS.get(self.name, self.name)
-        self.seed(seed)
-        self.env.reset()
-        scene = self.env.sim._render_context_offscreen.scn
-        import mujoco
-
-        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_SKYBOX):
-            scene.flags[flag] = 0
+        if self.name in EXPERTS:  # whose episodes differ in places alone: built once, which takes longer than an episode
+            if self.built != self.count_distractors():
+                self.build(0)
+                self.built, self.undisturbed = self.count_distractors(), self.changeable()
+            for array, value in zip(self.changeable(copied=False), self.undisturbed):
+                array[:] = value
+            self.env.hard_reset = False
+            self.seed(seed)
+            self.env.reset()
+        else:
+            self.build(seed)
         self.disturb(seed)
         self.env.sim.forward()
         self.judge.begin()
-        self.troubled, self.moved, self.model = False, False, self.env.sim.model.get_xml()
+        self.troubled, self.moved = False, False
+        if self.hand:
+            self.hand.begin()
         self.last = np.zeros(self.env.action_dim, np.float32)
         return self.look(None)
+
+    def build(self, seed):
+        """The simulator anew."""
+        import mujoco
+
+        self.env.hard_reset = True
+        self.seed(seed)
+        self.env.reset()
+        scene = self.env.sim._render_context_offscreen.scn
+        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_SKYBOX):
+            scene.flags[flag] = 0
+
+    def changeable(self, copied=True):
+        """What disruptions change in the model."""
+        model, headlight = self.env.sim.model, self.env.sim.model._model.vis.headlight
+        arrays = [model.light_diffuse, model.light_dir, model.geom_rgba, model.mat_rgba, model.mat_texid, model.cam_pos, model.cam_quat,
+                  headlight.diffuse, headlight.ambient]
+        return [np.array(array) for array in arrays] if copied else arrays
 
     def disturb(self, seed):
         model = self.env.sim.model
@@ -453,8 +532,27 @@ class RobosuiteEnvironment(Environment):
 
     def step(self, action):
         self.slip_away()
+        by_hand, reset = self.hand.act() if self.hand else (None, False)
+        if by_hand is not None:
+            action = by_hand
         self.env.step(np.asarray(action, np.float64))
-        return self.look(action)
+        self.env.sim.forward()  # or pictures and poses are those of a physics step before the state
+        reply = self.look(action)
+        if self.hand:
+            self.hand.saw(action)
+            self.keep_pace()
+        if by_hand is not None:
+            reply |= {"executed_action": by_hand, "action_source": 2, "reason": "took over at the device"}
+        if reset:
+            reply["events"] = ["reset"]
+        return reply
+
+    def keep_pace(self):
+        """Until a control period after the last step; a person cannot steer anything faster."""
+        now = time.monotonic()
+        if now < self.due:
+            time.sleep(self.due - now)
+        self.due = max(now, self.due) + 1 / 20
 
     def look(self, action):
         success = bool(self.env._check_success())
@@ -474,8 +572,8 @@ class RobosuiteEnvironment(Environment):
             "facts": {},
             "state": np.asarray(self.env.sim.get_state().flatten(), np.float64),
         }
-        if action is None:
-            reply["model"] = self.model
+        if action is None and "model" in self.want:
+            reply["model"] = self.env.sim.model.get_xml()
         if self.expert():
             reply["expert_action"] = self.expert()(self.world)
         return reply
@@ -540,6 +638,8 @@ def main():
                         help="Python module that registers further environments; repeatable")
     parser.add_argument("--image-size", type=int, default=84, help="pixels of both cameras (default %(default)s)")
     parser.add_argument("--max-steps", type=int, default=0, help="steps of an episode (default: the task's)")
+    parser.add_argument("--device", choices=("keyboard", "spacemouse"),
+                        help="a person at this machine takes over with it; one environment, at the robot's pace")
     parser.add_argument("--expert-trials", type=int, default=0, metavar="N",
                         help="serve nothing: play the expert on seeds 0 to N - 1 and say how often it succeeds")
     add_arguments(parser)
@@ -549,9 +649,11 @@ def main():
     if importlib.util.find_spec("robosuite") is None:
         raise SystemExit("robosuite is not installed here: pip install robosuite==1.5.2 mujoco==3.3.7")
     choose_renderer()
-    about = (given.env, given.image_size, given.max_steps, tuple(given.imports))
+    if given.device and given.num_envs != 1:
+        parser.error(f"--device {given.device}: expected --num-envs 1, found {given.num_envs}")
+    about = (given.env, given.image_size, given.max_steps, tuple(given.imports), given.device)
     if given.expert_trials > 0:
-        return try_expert(Blind(*about), given.expert_trials)
+        return try_expert(Blind(*about[:4]), given.expert_trials)
     make = functools.partial(RobosuiteEnvironment, *about)
     return serve(make, given.host, given.port, given.token, given.num_envs, "robosuite_bridge.py")
 

@@ -113,15 +113,29 @@ void write_take_overs(Group& demo, const Episode& episode) {
   demo.write(kTakeOverSince, std::span<const int64_t>(since), {n});
 }
 
+// robomimic's states [S, D] and model_file.
+void write_playback(Group& demo, const Episode& episode, const Playback& playback) {
+  if (!playback.model.empty()) demo.set_long_attribute("model_file", playback.model);
+  if (playback.states.empty()) return;
+  APO_ASSERT(playback.states.size() == episode.steps.size());
+  std::vector<double> states;
+  for (const std::vector<double>& state : playback.states)
+    states.insert(states.end(), state.begin(), state.end());
+  demo.write("states", std::span<const double>(states),
+             {static_cast<int64_t>(playback.states.size()), static_cast<int64_t>(playback.states[0].size())});
+}
+
 }  // namespace
 
 void write_episode(Group& data, int64_t number, const Episode& episode, const std::string& policy_hash,
                    const std::vector<bool>& recorded, const std::vector<bool>& neither,
-                   const ImagesOfStep& images) {
+                   const ImagesOfStep& images, const Playback& playback) {
   APO_ASSERT(!episode.steps.empty());
   hdf5::Session session;
   const auto steps = static_cast<int64_t>(episode.steps.size());
-  Group demo = data.create_group(concat("demo_", number));
+  const std::string name = concat("demo_", number);
+  Group demo = playback.model.size() < kLongestAttribute ? data.create_group(name)
+                                                         : data.create_group_for_long_attributes(name);
   demo.set_attribute("num_samples", steps);
   demo.set_attribute("task_description", episode.instruction);
   demo.set_attribute("outcome", episode.outcome);
@@ -153,6 +167,7 @@ void write_episode(Group& data, int64_t number, const Episode& episode, const st
   write_decision_offsets(demo, episode);
   write_take_overs(demo, episode);
   write_observations(demo, episode, images);
+  write_playback(demo, episode, playback);
   seal_episode(demo);
 }
 
@@ -190,7 +205,10 @@ void write_info(Group& data, const TrajectoryInfo& info) {
                                     {"env_version", ""},
                                     {"env_kwargs", {{"config", info.environment_config}}}};
   data.set_attribute("total", int64_t{0});
-  data.set_attribute("env_args", arguments.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  data.set_attribute("env_args",
+                     info.env_args.empty()
+                         ? arguments.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)
+                         : info.env_args);
   data.set_attribute("policy", info.policy);
   data.set_attribute("policy_hash", info.policy_hash);
   data.set_attribute(kSchemaAttribute, kSchemaVersion);

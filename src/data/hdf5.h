@@ -73,7 +73,10 @@ class Group {
 
   /// Writing; RunError naming file, path and the library's reason.
   Group create_group(const std::string& name);
+  /// One that `set_long_attribute` can be called on; HDF5 before 1.8 cannot open it.
+  Group create_group_for_long_attributes(const std::string& name);
   void write(const std::string& name, std::span<const float> values, const std::vector<int64_t>& shape);
+  void write(const std::string& name, std::span<const double> values, const std::vector<int64_t>& shape);
   void write(const std::string& name, std::span<const int8_t> values, const std::vector<int64_t>& shape);
   void write(const std::string& name, std::span<const int64_t> values, const std::vector<int64_t>& shape);
   /// Chunked by rows; `gzip` 1-9 compresses, 0 does not.
@@ -87,6 +90,8 @@ class Group {
   /// [N] texts of one fixed length.
   void write_texts(const std::string& name, const std::vector<std::string>& texts);
   void set_attribute(const std::string& name, const std::string& text);
+  /// A text of any length, to a group that was made for such.
+  void set_long_attribute(const std::string& name, const std::string& text);
   void set_attribute(const std::string& name, int64_t value);
   void link_soft(const std::string& name, const std::string& target);
   void link_external(const std::string& name, const std::string& file, const std::string& target);

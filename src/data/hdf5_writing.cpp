@@ -27,6 +27,15 @@ Group Group::open_for_writing(const std::filesystem::path& path) {
   return Group(std::move(root), path.string(), "");
 }
 
+Group Group::create_group_for_long_attributes(const std::string& name) {
+  Session session;
+  const Handle file(H5Iget_file_id(handle_.id()));
+  H5Fset_libver_bounds(file.id(), H5F_LIBVER_V18, H5F_LIBVER_LATEST);
+  Group made = create_group(name);
+  H5Fset_libver_bounds(file.id(), H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST);
+  return made;
+}
+
 Group Group::create_group(const std::string& name) {
   Session session;
   Handle handle(H5Gcreate2(handle_.id(), name.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
@@ -95,6 +104,11 @@ void Group::write(const std::string& name, std::span<const float> values, const 
   write_any(name, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, values.data(), values.size(), shape, false, 0);
 }
 
+void Group::write(const std::string& name, std::span<const double> values,
+                  const std::vector<int64_t>& shape) {
+  write_any(name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, values.data(), values.size(), shape, false, 0);
+}
+
 void Group::write(const std::string& name, std::span<const int8_t> values,
                   const std::vector<int64_t>& shape) {
   write_any(name, H5T_STD_I8LE, H5T_NATIVE_INT8, values.data(), values.size(), shape, false, 0);
@@ -158,11 +172,15 @@ void Group::set_any(const std::string& name, int64_t type, const void* value) {
 }
 
 void Group::set_attribute(const std::string& name, const std::string& text) {
+  APO_CHECK(DataError, text.size() < 60000, where(), " attribute ", name,
+            ": expected at most 60000 bytes, found ", text.size());
+  set_long_attribute(name, text);
+}
+
+void Group::set_long_attribute(const std::string& name, const std::string& text) {
   Session session;
   APO_CHECK(DataError, is_utf8(text), where(), " attribute ", name,
             ": expected UTF-8 text, found other bytes");
-  APO_CHECK(DataError, text.size() < 60000, where(), " attribute ", name,
-            ": expected at most 60000 bytes, found ", text.size());
   const Handle type = text_type(text.size());
   set_any(name, type.id(), text.c_str());
 }

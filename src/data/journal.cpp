@@ -50,10 +50,12 @@ class Packer {
     number<uint64_t>(text.size());
     bytes_.append(text);
   }
-  void floats(const std::vector<float>& values) {
+  template <class T>
+  void numbers(std::span<const T> values) {
     number<uint64_t>(values.size());
-    bytes_.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+    bytes_.append(reinterpret_cast<const char*>(values.data()), values.size_bytes());
   }
+  void floats(const std::vector<float>& values) { numbers(std::span(values)); }
   const std::string& bytes() const { return bytes_; }
 
  private:
@@ -78,30 +80,33 @@ class Unpacker {
     bytes_.remove_prefix(n);
     return part;
   }
-  std::vector<float> floats() {
+  template <class T>
+  std::vector<T> numbers() {
     const auto n = number<uint64_t>();
-    APO_CHECK(DataError, n <= bytes_.size() / sizeof(float), path_.string(), ": damaged journal");
-    std::vector<float> values(n);
-    if (n) memcpy(values.data(), take(n * sizeof(float)).data(), n * sizeof(float));
+    APO_CHECK(DataError, n <= bytes_.size() / sizeof(T), path_.string(), ": damaged journal");
+    std::vector<T> values(n);
+    if (n) memcpy(values.data(), take(n * sizeof(T)).data(), n * sizeof(T));
     return values;
   }
+  std::vector<float> floats() { return numbers<float>(); }
 
  private:
   std::string_view bytes_;
   const fs::path& path_;
 };
 
-void pack_step(const Step& step, Packer& out) {
+void pack_step(const Step& step, std::span<const double> simulator_state, Packer& out) {
   out.number<int8_t>(static_cast<int8_t>(step.source));
   out.number<int8_t>(step.desirable ? static_cast<int8_t>(*step.desirable) : int8_t{-1});
   out.number<int8_t>(step.done);
-  // bit 0: what the policy wanted; bit 1: when it was asked
-  out.number<int8_t>(
-      static_cast<int8_t>(step.policy_action.has_value() + 2 * step.decision_offset.has_value()));
+  // bit 0: what the policy wanted; bit 1: when it was asked; bit 2: the simulator's state
+  out.number<int8_t>(static_cast<int8_t>(
+      step.policy_action.has_value() + 2 * step.decision_offset.has_value() + 4 * !simulator_state.empty()));
   out.number<float>(step.reward);
   out.floats(step.action);
   if (step.policy_action) out.floats(*step.policy_action);
   if (step.decision_offset) out.number<int64_t>(*step.decision_offset);
+  if (!simulator_state.empty()) out.numbers(simulator_state);
   out.number<uint64_t>(step.observation.state.size());
   for (const auto& [name, values] : step.observation.state) {
     out.text(name);
@@ -120,7 +125,8 @@ void pack_step(const Step& step, Packer& out) {
   out.number<int64_t>(step.take_over->steps_held);
 }
 
-Step unpack_step(Unpacker in, const std::string& instruction, const fs::path& path, bool with_pictures) {
+Step unpack_step(Unpacker in, const std::string& instruction, const fs::path& path, bool with_pictures,
+                 std::vector<double>& simulator_state) {
   Step step;
   step.source = static_cast<ActionSource>(in.number<int8_t>());
   const auto desirable = in.number<int8_t>();
@@ -131,6 +137,7 @@ Step unpack_step(Unpacker in, const std::string& instruction, const fs::path& pa
   step.action = in.floats();
   if (there & 1) step.policy_action = in.floats();
   if (there & 2) step.decision_offset = in.number<int64_t>();
+  if (there & 4) simulator_state = in.numbers<double>();
   step.observation.instruction = instruction;
   for (auto n = in.number<uint64_t>(); n > 0; --n) {
     const std::string name = in.text();
@@ -164,6 +171,7 @@ void apply(uint32_t type, Unpacker in, int64_t offset, const fs::path& path, boo
     episode.number = in.number<int64_t>();
     episode.episode.instruction = in.text();
     episode.policy_hash = in.text();
+    if (!in.at_end()) episode.playback.model = in.text();
     episode.offset = offset;
     episodes.push_back(std::move(episode));
     return;
@@ -171,7 +179,9 @@ void apply(uint32_t type, Unpacker in, int64_t offset, const fs::path& path, boo
   APO_CHECK(DataError, open && (type == kStep || type == kEnd), path.string(), ": damaged journal");
   Episode& episode = episodes.back().episode;
   if (type == kStep) {
-    episode.steps.push_back(unpack_step(in, episode.instruction, path, with_pictures));
+    std::vector<double> state;
+    episode.steps.push_back(unpack_step(in, episode.instruction, path, with_pictures, state));
+    if (!state.empty()) episodes.back().playback.states.push_back(std::move(state));
     episodes.back().step_offsets.push_back(offset);
   } else {
     const auto success = in.number<int8_t>();
@@ -290,7 +300,8 @@ Step JournalReader::step(const JournalEpisode& episode, size_t index) const {
       descriptor_ >= 0 && read_record(episode.step_offsets.at(index), size(), record) && record.type == kStep,
       path_.string(), ": expected step ", index, " of its episode ", episode.number, " at byte ",
       episode.step_offsets.at(index), ", found no whole one: it changed while it was read");
-  return unpack_step(Unpacker(record.payload(), path_), episode.episode.instruction, path_, true);
+  std::vector<double> ignored;
+  return unpack_step(Unpacker(record.payload(), path_), episode.episode.instruction, path_, true, ignored);
 }
 
 bool drop_unfinished_episode(const fs::path& path) {
@@ -336,17 +347,19 @@ void Journal::add_record(uint32_t type, std::string_view payload) {
   buffer_.append(reinterpret_cast<const char*>(&sum), sizeof sum);
 }
 
-void Journal::begin_episode(int64_t number, const std::string& instruction, const std::string& policy_hash) {
+void Journal::begin_episode(int64_t number, const std::string& instruction, const std::string& policy_hash,
+                            const std::string& model) {
   Packer out;
   out.number<int64_t>(number);
   out.text(instruction);
   out.text(policy_hash);
+  if (!model.empty()) out.text(model);
   add_record(kBegin, out.bytes());
 }
 
-void Journal::append(const Step& step) {
+void Journal::append(const Step& step, std::span<const double> simulator_state) {
   Packer out;
-  pack_step(step, out);
+  pack_step(step, simulator_state, out);
   add_record(kStep, out.bytes());
 }
 

@@ -11,11 +11,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "apo/base/types.h"
+#include "apo/data/trajectory.h"
 
 namespace apo::data {
 
@@ -28,6 +30,7 @@ struct JournalEpisode {
   int64_t offset = 0;                 ///< bytes of the journal before it
   std::vector<int64_t> step_offsets;  ///< of each step
   Episode episode;
+  Playback playback;
 };
 
 /// The journal of a trajectory file.
@@ -70,8 +73,9 @@ class Journal {
   Journal(const Journal&) = delete;
   Journal& operator=(const Journal&) = delete;
 
-  void begin_episode(int64_t number, const std::string& instruction, const std::string& policy_hash);
-  void append(const Step& step);
+  void begin_episode(int64_t number, const std::string& instruction, const std::string& policy_hash,
+                     const std::string& model = "");
+  void append(const Step& step, std::span<const double> simulator_state = {});
   void end_episode(std::optional<bool> success, const std::string& outcome);
   /// Hands what was appended to the operating system, where it survives this process.
   void flush();

@@ -4,6 +4,7 @@
 #include <torch/types.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <exception>
 #include <map>
 #include <set>
@@ -77,6 +78,7 @@ struct TrajectoryWriter::State {
   std::string instruction;
   int64_t begin = 0;                 // bytes of the journal before the episode being written
   int64_t steps = 0, unflushed = 0;  // of it
+  size_t state_size = 0;             // of its first step's simulator state
 
   fs::path partial() const { return path.string() + ".partial"; }
   void create();
@@ -131,8 +133,9 @@ void TrajectoryWriter::State::merge(bool sync) {
           hdf5::Group data = root.group("data");
           int64_t total = data.integer_attribute("total").value_or(0);
           for (const JournalEpisode& e : episodes) {
-            write_episode(data, e.number, e.episode, e.policy_hash, {}, {},
-                          [&](size_t i) { return again.step(e, i).observation.images; });
+            write_episode(
+                data, e.number, e.episode, e.policy_hash, {}, {},
+                [&](size_t i) { return again.step(e, i).observation.images; }, e.playback);
             total += static_cast<int64_t>(e.episode.steps.size());
           }
           data.set_attribute("total", total);
@@ -207,19 +210,21 @@ TrajectoryWriter::~TrajectoryWriter() {
   }
 }
 
-void TrajectoryWriter::begin_episode(const std::string& instruction) {
+void TrajectoryWriter::begin_episode(const std::string& instruction, const std::string& model) {
   State& s = *state_;
   APO_ASSERT(!s.in_episode);
   APO_CHECK(DataError, is_utf8(instruction), s.path.string(),
             ": expected a UTF-8 instruction, found other bytes");
+  APO_CHECK(DataError, is_utf8(model) && model.find('\0') == model.npos, s.path.string(),
+            ": expected the simulator's model as UTF-8 text without NUL, found other bytes");
   s.begin = s.journal->size();
-  s.journal->begin_episode(s.next_number, instruction, s.info.policy_hash);
+  s.journal->begin_episode(s.next_number, instruction, s.info.policy_hash, model);
   s.in_episode = true;
   s.instruction = instruction;
   s.steps = s.unflushed = 0;
 }
 
-void TrajectoryWriter::append(const Step& step) {
+void TrajectoryWriter::append(const Step& step, std::span<const double> simulator_state) {
   State& s = *state_;
   APO_ASSERT(s.in_episode);
   const std::string where = concat(s.path.string(), ": /data/demo_", s.next_number, " step ", s.steps);
@@ -228,7 +233,12 @@ void TrajectoryWriter::append(const Step& step) {
   if (!s.schema) s.schema = schema;
   APO_CHECK(DataError, schema == *s.schema, where, ": expected ", to_text(*s.schema),
             " as in the file's first step, found ", to_text(schema));
-  s.journal->append(step);
+  if (s.steps == 0) s.state_size = simulator_state.size();
+  APO_CHECK(DataError, simulator_state.size() == s.state_size, where, ": expected a simulator state of ",
+            s.state_size, " numbers as in the episode's first step, found ", simulator_state.size());
+  for (const double x : simulator_state)
+    APO_CHECK(DataError, std::isfinite(x), where, ": expected a finite simulator state, found ", x);
+  s.journal->append(step, simulator_state);
   ++s.steps;
   if (++s.unflushed >= s.flush_every) {
     s.journal->flush();

@@ -10,6 +10,7 @@
 #include "apo/base/log.h"
 #include "apo/config/options.h"
 #include "apo/data/trajectory.h"
+#include "apo/environments/playback.h"
 #include "apo/pictures/webp.h"
 #include "base/stopwatch.h"
 #include "deploy/episode.h"
@@ -110,10 +111,12 @@ CollectionSummary collect(environments::Environment& environment, models::Policy
                           InterventionSource& human, const CollectOptions& options, const fs::path& output) {
   CollectionSummary summary = prepare_output(output, options.existing);
   if (finished(summary, options)) return summary;
+  const auto* simulator = dynamic_cast<const environments::PlaybackSource*>(&environment);
   data::TrajectoryWriter writer(output, {.environment_name = environment.spec().name,
                                          .environment_config = environment.spec().config,
                                          .policy = "policy",
-                                         .policy_hash = models::parameter_hash(policy)});
+                                         .policy_hash = models::parameter_hash(policy),
+                                         .env_args = simulator ? simulator->env_args() : ""});
   const Stopwatch stopwatch;
   const double seconds_before = summary.seconds;
   policy.set_training(false);
@@ -125,12 +128,19 @@ CollectionSummary collect(environments::Environment& environment, models::Policy
     const int64_t index = summary.episodes;
     std::map<std::string, int64_t> steps;
     bool begun = false;
-    const EpisodeHooks hooks{.decided = [&](ActionSource source) { pictures.take(source); },
+    std::vector<double> simulator_state;  // before the step
+    const EpisodeHooks hooks{.decided =
+                                 [&](ActionSource source) {
+                                   pictures.take(source);
+                                   if (simulator) simulator_state = simulator->simulator_state();
+                                 },
                              .stepped =
                                  [&](const Step& step) {
-                                   if (!begun) writer.begin_episode(step.observation.instruction);
+                                   if (!begun)
+                                     writer.begin_episode(step.observation.instruction,
+                                                          simulator ? simulator->simulator_model() : "");
                                    begun = true;
-                                   writer.append(step);
+                                   writer.append(step, simulator_state);
                                    ++steps[std::string(to_string(step.source))];
                                  }};
     pictures.begin();

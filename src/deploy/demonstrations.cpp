@@ -13,6 +13,7 @@
 #include "apo/config/options.h"
 #include "apo/data/trajectory.h"
 #include "apo/deploy/collector.h"
+#include "apo/environments/playback.h"
 #include "apo/simulation/tabletop.h"
 #include "base/stopwatch.h"
 #include "deploy/episode.h"
@@ -29,6 +30,7 @@ constexpr int64_t kAttemptsBeforeGivingUp = 50;
 
 struct Attempt {
   std::vector<Step> steps;
+  data::Playback playback;
   EpisodeResult result;
 };
 
@@ -42,7 +44,14 @@ Attempt demonstrate(environments::Environment& environment, const DemonstrationO
               ": has no expert to demonstrate the task (Environment::expert)");
     return rollout.demonstrate(environment.observe(), std::move(*action));
   };
-  const EpisodeHooks hooks{.decided = {},
+  const auto* simulator = dynamic_cast<const environments::PlaybackSource*>(&environment);
+  const EpisodeHooks hooks{.decided =
+                               [&](ActionSource) {
+                                 if (simulator && attempt.steps.empty())
+                                   attempt.playback.model = simulator->simulator_model();
+                                 attempt.playback.states.push_back(simulator ? simulator->simulator_state()
+                                                                             : std::vector<double>());
+                               },
                            .stepped = [&](const Step& step) { attempt.steps.push_back(step); },
                            .disturbed =
                                [&](Action& executed) {
@@ -57,9 +66,15 @@ Attempt demonstrate(environments::Environment& environment, const DemonstrationO
   return attempt;
 }
 
+std::string env_args_of(const environments::Environment& environment) {
+  const auto* simulator = dynamic_cast<const environments::PlaybackSource*>(&environment);
+  return simulator ? simulator->env_args() : "";
+}
+
 void record(const Attempt& attempt, data::TrajectoryWriter& writer) {
-  writer.begin_episode(attempt.steps.front().observation.instruction);
-  for (const Step& step : attempt.steps) writer.append(step);
+  writer.begin_episode(attempt.steps.front().observation.instruction, attempt.playback.model);
+  for (size_t i = 0; i < attempt.steps.size(); ++i)
+    writer.append(attempt.steps[i], attempt.playback.states[i]);
   writer.end_episode(true, attempt.result.outcome);
 }
 
@@ -84,7 +99,8 @@ CollectionSummary collect_demonstrations(environments::Environment& environment,
   data::TrajectoryWriter writer(output, {.environment_name = environment.spec().name,
                                          .environment_config = environment.spec().config,
                                          .policy = "expert",
-                                         .policy_hash = ""});
+                                         .policy_hash = "",
+                                         .env_args = env_args_of(environment)});
   const Stopwatch stopwatch;
   const double seconds_before = summary.seconds;
   Progress progress("demonstrations", options.episodes);

@@ -110,11 +110,12 @@ class Checker {
              "), so no config can ask for it");
   }
 
-  wire::Value want(std::initializer_list<const char*> more = {}) const {
+  wire::Value want() const {
     wire::List names = {"facts"};
     for (const char* extra : {"expert", "concern"})
       if (metadata().can(extra)) names.push_back(extra);
-    for (const char* extra : more) names.push_back(extra);
+    if (metadata().can("state"))
+      for (const char* extra : {"state", "model"}) names.push_back(extra);
     return names;
   }
 
@@ -123,7 +124,10 @@ class Checker {
     if (!options.empty()) fields.push_back({"options", std::move(options)});
     const wire::Value reply =
         link_->request("reset", std::move(fields), env, "observation", options_.timeouts.reset_s);
-    return read_observation(reply, {.metadata = metadata()}, concat(name_, ": reply to reset, seed ", seed));
+    RemoteReply read = read_observation(reply, {.metadata = metadata(), .wants_state = wants_state()},
+                                        concat(name_, ": reply to reset, seed ", seed));
+    state_size_ = std::ssize(read.state);
+    return read;
   }
 
   RemoteReply step(const Action& action, int64_t number) {
@@ -131,9 +135,16 @@ class Checker {
     const wire::Value reply =
         link_->request("step", {{"action", wire::array(action)}}, 0, "observation", options_.timeouts.step_s);
     milliseconds_.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
-    return read_observation(reply, {.metadata = metadata(), .step = number, .asked = &action},
+    return read_observation(reply,
+                            {.metadata = metadata(),
+                             .step = number,
+                             .asked = &action,
+                             .wants_state = wants_state(),
+                             .state_size = state_size_},
                             concat(name_, ": reply to step ", number));
   }
+
+  bool wants_state() const { return metadata().can("state"); }
 
   // Where nobody knows what to do: small waves around doing nothing.
   Action wave(int64_t t) const {
@@ -182,6 +193,9 @@ class Checker {
         if (numbers != b.observation.state.at(name))
           return error(where(), "state ", name, ": expected the same numbers, as capabilities name seed, ",
                        "found others");
+      if (a.state != b.state || a.model != b.model)
+        return error(where(), "state: expected the simulator's same state and model, as capabilities name ",
+                     "seed, found others");
       if (a.situation.done != b.situation.done || a.situation.success != b.situation.success ||
           a.expert != b.expert || a.situation.concern != b.situation.concern)
         return error(where(), "terminated, success, concern or expert_action differ, though capabilities ",
@@ -306,6 +320,7 @@ class Checker {
   const std::string name_;
   std::unique_ptr<RemoteLink> link_;
   std::vector<double> milliseconds_;
+  int64_t state_size_ = 0;
   bool over_ = false;
   RemoteCheck check_;
 };

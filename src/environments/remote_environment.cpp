@@ -8,6 +8,7 @@
 
 #include "apo/base/error.h"
 #include "apo/config/options.h"
+#include "apo/environments/playback.h"
 #include "apo/environments/remote.h"
 #include "environments/remote_server.h"
 #include "wire/tensors.h"
@@ -44,7 +45,7 @@ at::Tensor enlarged(const at::Tensor& picture, int64_t size) {
   return picture.index_select(0, nearest(picture.size(0))).index_select(1, nearest(picture.size(1)));
 }
 
-class RemoteEnvironment : public Environment {
+class RemoteEnvironment : public Environment, public PlaybackSource {
  public:
   RemoteEnvironment(const EnvironmentOptions& options, std::shared_ptr<RemoteServer> server)
       : Environment(spec_of(options, server->metadata())),
@@ -70,8 +71,10 @@ class RemoteEnvironment : public Environment {
     scene_.for_each([&](const std::string& name, const auto& section) {
       if (section.probability > 0) drawn_[name] = met.contains(name) ? "yes" : "no";
     });
-    steps_ = 0;
+    steps_ = state_size_ = 0;
     take(reply, nullptr);
+    model_ = std::move(now_.model);
+    state_size_ = std::ssize(now_.state);
     link_ = std::move(link);
     return now_.situation;
   }
@@ -103,13 +106,21 @@ class RemoteEnvironment : public Environment {
 
   std::optional<Action> expert() override { return now_.expert; }
 
+  std::string env_args() const override { return server_->metadata().env_args; }
+  std::string simulator_model() const override { return model_; }
+  std::vector<double> simulator_state() const override { return now_.state; }
+
  private:
   wire::List wanted() const {
     wire::List want = {"facts"};
     for (const char* extra : {"expert", "concern"})
       if (server_->metadata().can(extra)) want.push_back(extra);
+    if (plays_back())
+      for (const char* extra : {"state", "model"}) want.push_back(extra);
     return want;
   }
+
+  bool plays_back() const { return server_->metadata().can("state"); }
 
   RemoteLink& playing() {
     if (!link_) throw RunError(concat(server_->name(), ": expected a reset before anything else"));
@@ -117,7 +128,12 @@ class RemoteEnvironment : public Environment {
   }
 
   void take(const wire::Value& reply, const Action* asked) {
-    now_ = read_observation(reply, {.metadata = server_->metadata(), .step = steps_, .asked = asked},
+    now_ = read_observation(reply,
+                            {.metadata = server_->metadata(),
+                             .step = steps_,
+                             .asked = asked,
+                             .wants_state = plays_back(),
+                             .state_size = state_size_},
                             concat(server_->name(), ", environment ", env_, ", step ", steps_));
     for (const auto& [name, met] : drawn_) now_.situation.facts[name] = met;
   }
@@ -133,7 +149,8 @@ class RemoteEnvironment : public Environment {
   std::shared_ptr<RemoteServer> server_;
   const int64_t env_;
   std::shared_ptr<RemoteLink> link_;  // of the running episode: after another one it has to begin anew
-  int64_t steps_ = 0;
+  int64_t steps_ = 0, state_size_ = 0;
+  std::string model_;
   RemoteReply now_;
   Facts drawn_;
 };

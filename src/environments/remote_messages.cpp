@@ -7,6 +7,7 @@
 #include "apo/base/error.h"
 #include "apo/base/random.h"
 #include "apo/base/text.h"
+#include "base/json.h"
 
 namespace apo::environments {
 namespace {
@@ -15,7 +16,9 @@ using wire::Field;
 
 constexpr int64_t kMostEnvironments = 4096, kLargestAction = 1000, kLargestState = 100'000,
                   kLargestSide = 8192;
-constexpr float kSameAction = 1e-3f;  // of what was asked for, once more through float32
+constexpr size_t kLargestText = size_t{8} << 20;  // of a model
+constexpr size_t kLongestEnvArgs = 60'000;        // an attribute of recordings
+constexpr float kSameAction = 1e-3f;              // of what was asked for, once more through float32
 constexpr const char* kImage = "_image";
 constexpr const char* kDefaultReason = "took over at the robot";
 
@@ -27,6 +30,43 @@ std::vector<float> finite(const Field& field, int64_t size) {
     if (!std::isfinite(numbers[i]))
       throw DataError(concat(field.place(), "[", i, "]: expected a finite number, found ", numbers[i]));
   return numbers;
+}
+
+std::vector<double> state_of(const Field& field, const ReplyContext& context) {
+  field.expect(field.present(), "the simulator's state, as capabilities name state");
+  std::vector<double> numbers = field.doubles();
+  const auto size = std::ssize(numbers);
+  APO_CHECK(DataError, size >= 1 && size <= kLargestState, field.place(), ": expected 1 to ", kLargestState,
+            " numbers, found ", size);
+  APO_CHECK(DataError, context.state_size == 0 || size == context.state_size, field.place(), ": expected ",
+            context.state_size, " numbers as after the reset, found ", size);
+  for (int64_t i = 0; i < size; ++i)
+    APO_CHECK(DataError, std::isfinite(numbers[static_cast<size_t>(i)]), field.place(), "[", i,
+              "]: expected a finite number, found ", numbers[static_cast<size_t>(i)]);
+  return numbers;
+}
+
+std::string long_text(const Field& field) {
+  if (!field.present()) return "";
+  std::string text = field.text();
+  APO_CHECK(DataError, text.size() <= kLargestText && text.find('\0') == text.npos, field.place(),
+            ": expected text without NUL of at most ", kLargestText, " bytes, found ", text.size());
+  return text;
+}
+
+// What robomimic's tools make the environment from.
+std::string env_args_of(const Field& field) {
+  std::string text = long_text(field);
+  if (text.empty()) return text;
+  const auto json = parse_if_json(text, field.place());
+  const bool plain = json && json->is_object() && json->contains("env_name") &&
+                     json->at("env_name").is_string() && json->contains("type") &&
+                     json->at("type").is_number_integer() && json->contains("env_kwargs") &&
+                     json->at("env_kwargs").is_object() && text.size() < kLongestEnvArgs;
+  APO_CHECK(DataError, plain, field.place(),
+            ": expected robomimic's JSON with env_name, type and env_kwargs, ", "below ", kLongestEnvArgs,
+            " bytes, found ", json ? json_excerpt(*json) : "no JSON");
+  return text;
 }
 
 std::string text_or(const Field& field, const std::string& otherwise) {
@@ -58,7 +98,7 @@ RemoteMetadata metadata_of(const Field& message) {
   if (metadata.busy) return metadata;
   metadata.name = text_or(message["name"], "remote");
   metadata.instruction = text_or(message["instruction"], "");
-  metadata.env_args = text_or(message["env_args"], "");
+  metadata.env_args = env_args_of(message["env_args"]);
   if (message["num_envs"].present()) metadata.num_envs = message["num_envs"].integer(1, kMostEnvironments);
   metadata.control_hz = message["control_hz"].number();
   message["control_hz"].expect(metadata.control_hz > 0 && std::isfinite(metadata.control_hz),
@@ -177,6 +217,10 @@ RemoteReply reply_of(const Field& message, const ReplyContext& context) {
     reply.expert = finite(message["expert_action"], metadata.action_size);
   reply.events = texts(message["events"]);
   if (message["held_steps"].present()) reply.held_steps = message["held_steps"].integer(0);
+  if (context.wants_state) {
+    reply.state = state_of(message["state"], context);
+    reply.model = long_text(message["model"]);
+  }
   if (context.asked != nullptr) read_who_acted(message, context, now);
   apply_events(reply);
   return reply;

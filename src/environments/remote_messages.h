@@ -47,6 +47,8 @@ struct ReplyContext {
   const RemoteMetadata& metadata;
   int64_t step = 0;               ///< since the reset, which the reply must name
   const Action* asked = nullptr;  ///< of a `step`; null: of a reset or a look, when nothing was executed
+  bool wants_state = false;       ///< `state` was asked for
+  int64_t state_size = 0;         ///< of the reset's `state`; 0: not known
 };
 
 /// A whole `observation`.
@@ -57,10 +59,14 @@ struct RemoteReply {
   bool truncated = false;        ///< by the server's own limit
   std::vector<std::string> events;
   int64_t held_steps = 0;
+  std::string model;          ///< what the simulator's own tools play back from; empty: not told
+  std::vector<double> state;  ///< [D]
 };
 
 /// RunError "WHERE: KEY: expected ..., found ..." for a missing camera or state, a size unlike the metadata,
-/// a number that is not finite, another step than asked for, and who acted unless that makes sense.
+/// a number that is not finite, another step than asked for, and who acted unless that makes sense; for a
+/// `state` that was asked for and is missing, of another length than the reset's or beyond 100000 numbers, and
+/// a `model` beyond 8 MiB.
 RemoteReply read_observation(const wire::Value& message, const ReplyContext& context,
                              const std::string& where);
 

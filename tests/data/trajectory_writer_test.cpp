@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "apo/base/files.h"
@@ -19,12 +20,14 @@
 #include "data/journal.h"
 #include "data/recordings.h"
 #include "data/seal.h"
+#include "support/message_of.h"
 #include "support/temp_dir.h"
 
 namespace apo::data {
 namespace {
 
 namespace fs = std::filesystem;
+using apo::testing::message_of;
 using apo::testing::TempDir;
 using ::testing::HasSubstr;
 
@@ -143,6 +146,63 @@ TEST(TrajectoryWriter, WritesWhatRobomimicReads) {
   EXPECT_FALSE(demo.has("desirable"));      // nothing was labelled
   EXPECT_FALSE(demo.has("policy_action"));  // nothing was known
   EXPECT_FALSE(demo.integer_attribute("success").has_value());
+}
+
+TEST(TrajectoryWriter, WritesWhatASimulatorPlaysBack) {
+  TempDir dir;
+  TrajectoryInfo info = test_info();
+  info.env_args = R"({"env_name": "Lift", "type": 1, "env_kwargs": {}})";
+  for (const size_t length : {40u, 300'000u}) {  // beyond what HDF5 keeps of an attribute in old groups
+    const std::string path = dir / concat(length, ".hdf5");
+    std::string model(length, 'x');
+    model += "</mujoco>";
+    {
+      TrajectoryWriter writer(path, info);
+      writer.begin_episode("lift the cube", model);
+      for (int t = 0; t < 3; ++t) writer.append(numbered_step(t), std::vector<double>{0.5 * t, -2});
+      writer.end_episode(true, "success");
+      writer.begin_episode("lift the cube");
+      writer.append(numbered_step(9));
+      writer.end_episode(true, "success");
+    }
+    const auto data = hdf5::Group::open(path).group("data");
+    EXPECT_EQ(data.text_attribute("env_args"), info.env_args);
+    const auto demo = data.group("demo_0");
+    EXPECT_EQ(demo.text_attribute("model_file"), model);
+    EXPECT_EQ(demo.array("states").describe(), "float64 [3, 2]");
+    EXPECT_EQ(demo.array("states").floats(), (std::vector<float>{0, -2, 0.5f, -2, 1, -2}));
+    EXPECT_FALSE(data.group("demo_1").has("states"));
+    EXPECT_FALSE(data.group("demo_1").text_attribute("model_file").has_value());
+    const auto file = TrajectoryFile::open(path);
+    ASSERT_EQ(file->num_episodes(), 2);
+    expect_step(*file, 0, 2, 2);
+    EXPECT_EQ(file->episode(0).states, file->episode(1).states) << "no state of the robot";
+  }
+}
+
+TEST(TrajectoryWriter, ASimulatorsStateKeepsItsSizeAlsoInAnUnfinishedEpisode) {
+  TempDir dir;
+  {
+    TrajectoryWriter writer(dir / "a.hdf5", test_info());
+    writer.begin_episode("lift the cube", "<mujoco/>");
+    writer.append(numbered_step(0), std::vector<double>{1, 2});
+    EXPECT_THAT(message_of<DataError>([&] { writer.append(numbered_step(1), std::vector<double>{1}); }),
+                HasSubstr("step 1: expected a simulator state of 2 numbers as in the episode's first step, "
+                          "found 1"));
+    EXPECT_THAT(message_of<DataError>([&] { writer.append(numbered_step(1)); }), HasSubstr("found 0"));
+    const std::vector<double> broken = {1, std::numeric_limits<double>::infinity()};
+    EXPECT_THAT(message_of<DataError>([&] { writer.append(numbered_step(1), broken); }),
+                HasSubstr("expected a finite simulator state, found inf"));
+    writer.append(numbered_step(1), std::vector<double>{3, 4});
+    EXPECT_THAT(message_of<DataError>([&] {
+                  TrajectoryWriter other(dir / "b.hdf5", test_info());
+                  other.begin_episode("lift", std::string("<\0>", 3));
+                }),
+                HasSubstr("expected the simulator's model as UTF-8 text without NUL"));
+  }
+  const auto demo = hdf5::Group::open(dir / "a.hdf5").group("data").group("demo_0");
+  EXPECT_EQ(demo.text_attribute("model_file"), "<mujoco/>");
+  EXPECT_EQ(demo.array("states").floats(), (std::vector<float>{1, 2, 3, 4}));
 }
 
 TEST(TrajectoryWriter, AppendsToItsOwnFile) {

@@ -8,6 +8,7 @@
 #include "apo/data/trajectory.h"
 #include "apo/deploy/collector.h"
 #include "apo/deploy/evaluator.h"
+#include "data/hdf5.h"
 #include "deploy/remote_world.h"
 #include "support/temp_dir.h"
 
@@ -103,6 +104,30 @@ TEST(RemoteEnvironment, CollectsTheSameRecordingAsHere) {
   const WalkServer server;
   expect_equal(collected(server.options(), dir / "remote.hdf5", 8),
                collected(testing::walk_options(), dir / "here.hdf5", 8));
+}
+
+TEST(RemoteEnvironment, WhatASimulatorPlaysBackIsRecorded) {
+  const TempDir dir;
+  WalkServer server;
+  server.die_every = 29;
+  collected(server.options(), dir / "a.hdf5", 4);
+  collect_demonstrations(*environments::make_environment(server.options()), {.episodes = 2},
+                         dir / "demos.hdf5");
+  for (const std::string name : {"a.hdf5", "demos.hdf5"}) {
+    const auto data = data::hdf5::Group::open(dir / name).group("data");
+    EXPECT_EQ(data.text_attribute("env_args"), testing::kWalkEnvArgs);
+    for (const std::string& each : data.names()) {
+      const auto demo = data.group(each);
+      EXPECT_EQ(demo.text_attribute("model_file"), testing::kWalkModel);
+      const std::vector<float> states = demo.array("states").floats();
+      const std::vector<float> positions = demo.group("obs").array("position").floats();
+      ASSERT_EQ(states.size(), 2 * positions.size());
+      for (size_t t = 0; t < positions.size(); ++t) {
+        EXPECT_EQ(states[2 * t], positions[t]) << "of the observation in the same row";
+        EXPECT_EQ(states[2 * t + 1], static_cast<float>(t) / 4);
+      }
+    }
+  }
 }
 
 TEST(RemoteEnvironment, EvaluatesInLockStepInAsManyEnvironmentsAsThereAre) {
@@ -249,7 +274,9 @@ TEST(RemoteEnvironment, WhatAServerGetsWrongIsNamed) {
       {Spoil::not_a_number, "obs.position[0]: expected a finite number, found nan"},
       {Spoil::missing_camera, "obs.front_image: expected the picture of camera front, found nothing"},
       {Spoil::other_size, "obs.front_image: expected [4, 4, 3] as the metadata say"},
-      {Spoil::huge, "expected frames of at most 64 MiB"}};
+      {Spoil::huge, "expected frames of at most 64 MiB"},
+      {Spoil::other_length, "state: expected 2 numbers as after the reset, found 3"},
+      {Spoil::endless_state, "state[1]: expected a finite number, found inf"}};
   for (const auto& [spoil, message] : wrong) {
     const WalkServer server(spoil);
     const auto environment = environments::make_environment(server.options());
@@ -266,6 +293,13 @@ TEST(RemoteEnvironment, WhatAServerGetsWrongIsNamed) {
                              Not(HasSubstr("lost:"))))
         << static_cast<int>(spoil);
   }
+}
+
+TEST(RemoteEnvironment, AStateThatWasPromisedIsMissed) {
+  const WalkServer server(Spoil::no_state);
+  const auto environment = environments::make_environment(server.options());
+  EXPECT_THAT(message_of<RunError>([&] { environment->reset(1); }),
+              HasSubstr("state: expected the simulator's state, as capabilities name state, found nothing"));
 }
 
 TEST(RemoteEnvironment, ASecondReplyIsAnErrorOfTheNextRequest) {
@@ -331,7 +365,7 @@ TEST(CheckRemote, FailsEverySpoiledServer) {
   for (const Spoil spoil :
        {Spoil::other_version, Spoil::wrong_id, Spoil::lying_shape, Spoil::not_a_number, Spoil::missing_camera,
         Spoil::other_size, Spoil::never_answers, Spoil::dies, Spoil::answers_twice, Spoil::huge, Spoil::black,
-        Spoil::random, Spoil::lets_anything}) {
+        Spoil::random, Spoil::lets_anything, Spoil::no_state, Spoil::other_length, Spoil::endless_state}) {
     const WalkServer server(spoil);
     EXPECT_GE(environments::check_remote(server.remote()).num_errors(), 1) << static_cast<int>(spoil);
   }

@@ -39,13 +39,19 @@ enum class Spoil {
   black,           // pictures of one color, always
   random,          // another state in every episode, though it says seed
   lets_anything,   // refuses nothing
+  no_state,        // of the simulator, though it says state
+  other_length,    // of that state than after the reset
+  endless_state,   // with infinity in it
 };
+
+inline constexpr const char* kWalkEnvArgs = R"({"env_name": "Walk", "type": 1, "env_kwargs": {"flag": 3}})";
+inline constexpr const char* kWalkModel = "<mujoco model=\"walk\"/>";
 
 /// One of the walks behind the protocol.
 struct WalkSession {
   Walk walk;
   int64_t step = -1;
-  bool over = false, wants_facts = false;
+  bool over = false, wants_facts = false, wants_state = false;
 };
 
 /// The server runs in a thread until it is destroyed, one client after the other.
@@ -168,7 +174,7 @@ class WalkServer {
   }
 
   wire::Map metadata() const {
-    wire::List capabilities = {"expert", "concern"};
+    wire::List capabilities = {"expert", "concern", "state"};
     if (repeats) capabilities.push_back("seed");
     return {{"protocol", "apo-environment"},
             {"version", spoil_ == Spoil::other_version ? 2 : 1},
@@ -182,6 +188,7 @@ class WalkServer {
             {"states", wire::Map{{"position", 1}, {"seed", 1}}},
             {"capabilities", std::move(capabilities)},
             {"disruptions", wire::List{"lighting"}},
+            {"env_args", kWalkEnvArgs},
             {"from the future", 1}};
   }
 
@@ -216,6 +223,9 @@ class WalkServer {
       session.step = 0;
       session.over = false;
       session.wants_facts = request["want"].present();
+      session.wants_state = false;
+      for (const wire::Field& wanted : request["want"].list())
+        session.wants_state |= wanted.text() == "state";
       return observation(session, nullptr, 1);
     }
     if (strict && type != "step" && type != "observe") return error("UNKNOWN_TYPE");
@@ -260,6 +270,14 @@ class WalkServer {
                        {"outcome", now.done ? now.outcome : ""},
                        {"flawless", !now.troubled},
                        {"expert_action", wire::array(std::vector<float>{1.0f, 0.25f})}};
+    if (session.wants_state && spoil_ != Spoil::no_state) {
+      std::vector<double> state = {static_cast<double>(seen.state.at("position")[0]),
+                                   static_cast<double>(session.step) / 4};
+      if (spoiled && spoil_ == Spoil::other_length) state.push_back(0);
+      if (spoiled && spoil_ == Spoil::endless_state) state[1] = std::numeric_limits<double>::infinity();
+      reply.push_back({"state", wire::array(state)});
+      if (executed == nullptr) reply.push_back({"model", kWalkModel});
+    }
     if (now.concern) reply.push_back({"concern", *now.concern});
     if (session.wants_facts) reply.push_back({"facts", wire::Map{{"start", now.facts.at("start")}}});
     if (executed != nullptr) {

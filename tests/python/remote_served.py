@@ -6,11 +6,14 @@ Exit code 77, and a line that says why, where a package is missing.
 """
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 
 try:
     import h5py
@@ -83,6 +86,48 @@ refine: {animations: 1, base: {train: {batch_size: 8, max_steps: 4, checkpoint_e
 """
 
 
+def check_kills(directory, kills=2):
+    """A server that is killed while it is being driven, and started again, leaves the recording of one that is not."""
+    script = os.path.join(SCRIPTS, "remote_environment.py")
+    episodes = ("--set", "deploy.demonstrations.episodes=12", "--set", "environment.remote.timeouts.connect_s=5")
+    with served(script) as url:
+        collect(url, f"{directory}/whole.hdf5", *episodes)
+    port = url.rsplit(":", 1)[1]
+
+    def start():
+        server = subprocess.Popen([sys.executable, script, "--port", port, "--slow-ms", "15"], stdout=subprocess.PIPE,
+                                  text=True, start_new_session=True)
+        assert server.stdout.readline().startswith("serving")
+        return server
+
+    server = start()
+    driven = threading.Thread(target=collect, args=(url, f"{directory}/killed.hdf5", *episodes))
+    driven.start()
+    for kill in range(1, kills + 1):
+        while driven.is_alive() and recorded_episodes(f"{directory}/killed.hdf5") < 12 * kill // (kills + 1):
+            time.sleep(0.02)
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait(20)
+        server = start()
+    driven.join()
+    server.send_signal(signal.SIGTERM)
+    server.wait(20)
+    same(f"{directory}/whole.hdf5", f"{directory}/killed.hdf5")
+    with open(f"{directory}/killed.hdf5.json") as file:
+        interrupted = json.load(file)["interrupted"]
+    assert interrupted >= 1, "no kill met an episode: the test tests nothing"
+    return interrupted
+
+
+def recorded_episodes(path):
+    """As the summary beside a recording says, which is replaced after each."""
+    try:
+        with open(f"{path}.json") as file:
+            return json.load(file)["recorded"]
+    except FileNotFoundError:
+        return 0
+
+
 def check_walk(directory):
     with served(os.path.join(SCRIPTS, "remote_environment.py"), "--num-envs", "2") as url:
         said = run("apo-data", "check-remote", url)
@@ -100,6 +145,56 @@ def check_walk(directory):
     assert "cannot connect" in said, said
 
 
+def play_back(path):
+    """robosuite, made from env_args, draws the recorded pictures again from the recorded model and states."""
+    import mujoco
+    import robosuite
+
+    with h5py.File(path) as file:
+        told = json.loads(file["data"].attrs["env_args"])
+        demo = file["data/demo_1"]
+        model, states = demo.attrs["model_file"], demo["states"][()]
+        pictures, positions = demo["obs/agentview_image"][()], demo["obs/robot0_eef_pos"][()]
+    assert told["type"] == 1 and states.dtype == np.float64 and len(states) == len(pictures) > 5
+    again = robosuite.make(told["env_name"], **{**told["env_kwargs"], "use_camera_obs": False})
+    again.reset()
+    again.reset_from_xml_string(again.edit_model_xml(model))
+    flags = again.sim._render_context_offscreen.scn.flags
+    for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_SKYBOX):
+        flags[flag] = 0
+    for row in (0, 3, len(states) - 1):
+        again.sim.set_state_from_flattened(states[row])
+        again.sim.forward()
+        picture = again.sim.render(width=84, height=84, camera_name="agentview")[::-1]
+        away = np.abs(picture.astype(int) - pictures)  # from each recorded picture
+        # the model's text rounds its numbers: an edge may fall on the other side of a pixel
+        assert np.mean(away[row] > 2) < 0.002, (row, np.mean(away[row] > 2), away[row].max())
+        assert away.mean((1, 2, 3)).argmin() == row, "no other row's picture is as near"
+        place = again.sim.data.site_xpos[again.robots[0].eef_site_id["right"]]
+        assert np.allclose(place, positions[row], atol=1e-6), row
+
+
+FOREIGN = """
+from robosuite.environments.manipulation.lift import Lift
+
+class HighLift(Lift):   # as foreign packages do: robosuite registers a class when it is made
+    def _check_success(self):
+        return self.sim.data.body_xpos[self.cube_body_id][2] > self.model.mujoco_arena.table_offset[2] + 0.2
+"""
+
+
+def check_foreign(directory, bridge):
+    """An environment of somebody else's module, without an expert."""
+    with open(f"{directory}/foreign_tasks.py", "w") as file:
+        file.write(FOREIGN)
+    os.environ["PYTHONPATH"] = directory
+    unknown = subprocess.run([sys.executable, bridge, "--env", "HighLift"], capture_output=True, text=True)
+    assert unknown.returncode != 0 and "expected one of" in unknown.stderr, unknown.stderr
+    with served(bridge, "--env", "HighLift", "--import", "foreign_tasks", "--image-size", "32") as url:
+        said = run("apo-data", "check-remote", url, "--steps", "4")
+    assert "nothing is wrong" in said and "HighLift" in said and "expert" not in said, said
+
+
 def check_lift(directory):
     bridge = os.path.join(SCRIPTS, "robosuite_bridge.py")
     wrong = subprocess.run([sys.executable, bridge, "--env", "Lfit"], capture_output=True, text=True)
@@ -113,6 +208,8 @@ def check_lift(directory):
     picture = recorded["data/demo_0/obs/agentview_image"]
     assert picture.shape[1:] == (84, 84, 3) and picture.std() > 5, "a picture of the scene"
     assert recorded["data/demo_0/actions"].shape[1] == 7
+    play_back(f"{directory}/lift.hdf5")
+    check_foreign(directory, bridge)
 
 
 with tempfile.TemporaryDirectory() as place:
@@ -125,4 +222,5 @@ with tempfile.TemporaryDirectory() as place:
         check_lift(place)
     else:
         check_walk(place)
+        check_kills(place, int(os.environ.get("APO_KILLS", "2")))
 print("all is well")

@@ -131,6 +131,14 @@ struct TrajectoryInfo {
   std::string environment_config;  ///< YAML text of the environment's options
   std::string policy;              ///< checkpoint directory or "scripted expert"
   std::string policy_hash;         ///< content hash of its weights
+  /// robomimic's JSON by which its tools make the environment again; empty: one that names it and its config
+  std::string env_args = {};
+};
+
+/// What a simulator's own tools play an episode back from.
+struct Playback {
+  std::string model;                        ///< robomimic's model_file: the episode's model, XML
+  std::vector<std::vector<double>> states;  ///< [S][D] the simulator's whole state at each step; empty: none
 };
 
 /// Writes our own layout (robomimic's plus action_source, desirable, policy_action, decision_offset,
@@ -145,11 +153,13 @@ class TrajectoryWriter {
   TrajectoryWriter(const TrajectoryWriter&) = delete;
   TrajectoryWriter& operator=(const TrajectoryWriter&) = delete;
 
-  void begin_episode(const std::string& instruction);
+  /// `model`: of Playback. DataError unless both are UTF-8 without NUL.
+  void begin_episode(const std::string& instruction, const std::string& model = "");
   /// Cameras, state names and sizes must be those of the file's first step. DataError naming the step
   /// otherwise, and for a take-over at a step that is not the human's, or whose reason is not UTF-8, holds a
-  /// NUL or is beyond 1000 bytes.
-  void append(const Step& step);
+  /// NUL or is beyond 1000 bytes. `simulator_state` [D], of Playback, has the size that it has in the
+  /// episode's first step.
+  void append(const Step& step, std::span<const double> simulator_state = {});
   void end_episode(std::optional<bool> success, const std::string& outcome);
   /// Removes the unfinished episode (nothing worth keeping happened), also where the disk is full.
   void discard_episode();

@@ -1,0 +1,22 @@
+// What a simulator's own tools play an episode back from.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace apo::environments {
+
+/// An environment whose simulator can be put back to where an episode was. Collection and demonstrations look
+/// for it with dynamic_cast, and record what is not empty.
+class PlaybackSource {
+ public:
+  virtual ~PlaybackSource() = default;
+  /// robomimic's JSON by which its tools make the environment again.
+  virtual std::string env_args() const = 0;
+  /// The running episode's model, XML.
+  virtual std::string simulator_model() const = 0;
+  /// The simulator's whole state that `observe` shows, [D].
+  virtual std::vector<double> simulator_state() const = 0;
+};
+
+}  // namespace apo::environments
