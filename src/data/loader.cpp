@@ -126,8 +126,8 @@ void Loader::State::work_loop() {
 
 Loader::Loader(const Dataset& dataset, const PoolSampler& sampler, const DataOptions& options, uint64_t seed,
                int64_t first_position, std::function<void(Observation&)> prepare, Wanted wanted)
-    : state_(std::make_unique<State>(dataset, sampler, options, seed, std::move(prepare),
-                                     std::move(wanted))) {
+    : state_(
+          std::make_unique<State>(dataset, sampler, options, seed, std::move(prepare), std::move(wanted))) {
   APO_ASSERT(first_position >= 0);
   state_->next_wanted = state_->next_claimed = first_position;
   state_->options.loader.prefetch = std::max<int64_t>(1, options.loader.prefetch);

@@ -4,9 +4,6 @@
 
 #include <c10/util/Exception.h>
 #include <c10/util/Logging.h>
-#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
-#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
-#include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <torch/types.h>
 
 #include <algorithm>
@@ -16,6 +13,9 @@
 #include <cstring>
 #include <future>
 #include <thread>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include "apo/base/error.h"
 
@@ -46,8 +46,10 @@ bool is_loopback(const std::string& address) {
 
 std::shared_ptr<gloo::transport::Device> device_of(const Place& place) {
   using Gloo = c10d::ProcessGroupGloo;
-  if (const char* interface = std::getenv("GLOO_SOCKET_IFNAME")) return Gloo::createDeviceForInterface(interface);
-  return is_loopback(place.address) ? Gloo::createDeviceForHostname("127.0.0.1") : Gloo::createDefaultDevice();
+  if (const char* interface = std::getenv("GLOO_SOCKET_IFNAME"))
+    return Gloo::createDeviceForInterface(interface);
+  return is_loopback(place.address) ? Gloo::createDeviceForHostname("127.0.0.1")
+                                    : Gloo::createDefaultDevice();
 }
 
 bool keeps_store(const Place& place) { return place.rank == 0 && !place.has_agent; }
@@ -85,7 +87,8 @@ struct Group::Connection {
   void part(int64_t size, bool wait) {
     store->add(kEnded, 1);
     const auto end = Clock::now() + kFarewell;
-    while (wait && Clock::now() < end && store->add(kEnded, 0) < size) std::this_thread::sleep_for(milliseconds(5));
+    while (wait && Clock::now() < end && store->add(kEnded, 0) < size)
+      std::this_thread::sleep_for(milliseconds(5));
   }
 };
 
@@ -95,19 +98,21 @@ Group::Group(const Place& place, const DistributedOptions& options) : place_(pla
   if (is_alone()) return;
   connection_ = std::make_unique<Connection>();
   const seconds timeout(options.timeout_seconds);
-  const std::string where = concat(place.address, ":", place.port), who = concat("rank ", place.rank, " of ", place.size);
+  const std::string where = concat(place.address, ":", place.port),
+                    who = concat("rank ", place.rank, " of ", place.size);
   // errors are told once, by us
   if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = 3;
   try {
-    connection_->store = c10::make_intrusive<c10d::PrefixStore>(
-        "apo/" + place.attempt, open_store(place, timeout));
+    connection_->store =
+        c10::make_intrusive<c10d::PrefixStore>("apo/" + place.attempt, open_store(place, timeout));
   } catch (const std::exception& error) {
     const std::string why = reason(error);
-    APO_CHECK(RunError, why.find("EADDRINUSE") == std::string::npos, "MASTER_PORT: ", who,
-              ": port ", place.port, " of this machine is taken; is another job, or another process as rank 0, running? "
+    APO_CHECK(RunError, why.find("EADDRINUSE") == std::string::npos, "MASTER_PORT: ", who, ": port ",
+              place.port,
+              " of this machine is taken; is another job, or another process as rank 0, running? "
               "Set another port");
-    throw RunError(concat(who, ": expected rank 0 at ", where, " (MASTER_ADDR, MASTER_PORT) within ", options.timeout_seconds,
-                          " s (distributed.timeout_seconds): ", why));
+    throw RunError(concat(who, ": expected rank 0 at ", where, " (MASTER_ADDR, MASTER_PORT) within ",
+                          options.timeout_seconds, " s (distributed.timeout_seconds): ", why));
   }
   APO_CHECK(ConfigError, connection_->store->add(concat("rank/", place.rank), 1) == 1, who,
             ": expected one process of each rank at ", where, ", found two of this one");
@@ -124,8 +129,8 @@ Group::Group(const Place& place, const DistributedOptions& options) : place_(pla
     for (int64_t r = 0; r < size(); ++r)
       if (connection_->store->add(concat("rank/", r), 0) == 0) append_item(missing, ", ", r);
     throw RunError(concat(who, ": expected all ranks at ", where, " within ", options.timeout_seconds,
-                          " s (distributed.timeout_seconds), found none of rank ", missing.empty() ? "?" : missing, ": ",
-                          reason(error)));
+                          " s (distributed.timeout_seconds), found none of rank ",
+                          missing.empty() ? "?" : missing, ": ", reason(error)));
   }
 }
 
@@ -145,7 +150,8 @@ void Group::fail(const std::exception& error) noexcept {
     const auto* own = dynamic_cast<const Error*>(&error);
     const int code = static_cast<int>(own != nullptr ? own->exit_code() : ExitCode::run);
     // the first one is the cause of the others
-    connection_->store->compareSet(kFailure, "", concat(code, " rank ", rank(), ": ", reason(error)));
+    connection_->store->compareSet(
+        kFailure, "", concat(code, " rank ", rank(), ": ", own != nullptr ? own->what() : reason(error)));
     connection_->part(size(), keeps_store(place_));
   } catch (...) {
   }
@@ -177,7 +183,8 @@ void Group::reduce(const at::Tensor& tensor, bool patient) const {
   if (is_alone()) return;
   std::vector<at::Tensor> one = {tensor};
   c10d::AllreduceOptions reduce_options;
-  reduce_options.timeout = patient ? std::chrono::duration_cast<milliseconds>(kPatience) : milliseconds(seconds(options_.timeout_seconds));
+  reduce_options.timeout = patient ? std::chrono::duration_cast<milliseconds>(kPatience)
+                                   : milliseconds(seconds(options_.timeout_seconds));
   std::string what;
   try {
     connection_->gloo->allreduce(one, reduce_options)->wait();

@@ -34,9 +34,10 @@ std::optional<int64_t> number(const Environment& environment, const char* name, 
   if (!text) return {};
   int64_t value = 0;
   const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), value);
-  APO_CHECK(ConfigError,
-            error == std::errc() && end == text->data() + text->size() && smallest <= value && value <= largest,
-            name, ": expected a whole number from ", smallest, " to ", largest, ", found \"", *text, "\"");
+  APO_CHECK(
+      ConfigError,
+      error == std::errc() && end == text->data() + text->size() && smallest <= value && value <= largest,
+      name, ": expected a whole number from ", smallest, " to ", largest, ", found \"", *text, "\"");
   return value;
 }
 
@@ -61,8 +62,8 @@ void find_meeting_place(const Environment& environment, const Launcher& launcher
   else if (nodes && !nodes->empty())
     place.address = first_node(*nodes);
   else
-    throw ConfigError(concat("MASTER_ADDR: expected the name or address of the machine of rank 0, which the ", place.size,
-                             " ranks meet at, found none"));
+    throw ConfigError(concat("MASTER_ADDR: expected the name or address of the machine of rank 0, which the ",
+                             place.size, " ranks meet at, found none"));
   constexpr int64_t kLargestJob = std::numeric_limits<int64_t>::max();
   if (const auto port = number(environment, "MASTER_PORT", 1, 65535))
     place.port = *port;

@@ -369,7 +369,8 @@ objective::ReferenceScores Learner::reference_scores(std::vector<data::Sample>& 
   const at::NoGradGuard no_grad;
   const TrainingMode evaluation(policy_, false);
   const Prepared whole = prepare(samples);  // may add samples
-  const at::Tensor none = at::zeros({0, whole.tokens.ids.size(1)}, at::TensorOptions(at::kFloat).device(policy_.device()));
+  const at::Tensor none =
+      at::zeros({0, whole.tokens.ids.size(1)}, at::TensorOptions(at::kFloat).device(policy_.device()));
   std::vector<at::Tensor> tokens = {none}, mismatched = {none};
   for (const MicroBatch& batch : split(whole, nullptr)) {
     models::Score score;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "apo/base/device.h"
 #include "apo/base/error.h"
 #include "apo/config/options.h"
 
@@ -22,8 +23,10 @@ constexpr std::array<double BatchOutcome::*, 4> kAlike = {&BatchOutcome::z0, &Ba
                                                           &BatchOutcome::z0_standard_error,
                                                           &BatchOutcome::z0_clamped};
 constexpr std::array<at::Tensor BatchOutcome::*, 7> kColumns = {
-    &BatchOutcome::log_prob, &BatchOutcome::reference_log_prob, &BatchOutcome::reward,
-    &BatchOutcome::action_l1, &BatchOutcome::weight, &BatchOutcome::lambda, &BatchOutcome::sample_loss};
+    &BatchOutcome::log_prob,   &BatchOutcome::reference_log_prob,
+    &BatchOutcome::reward,     &BatchOutcome::action_l1,
+    &BatchOutcome::weight,     &BatchOutcome::lambda,
+    &BatchOutcome::sample_loss};
 
 at::Tensor widened(const at::Tensor& rows, int64_t width, int64_t padding) {
   const at::Tensor numbers = rows.to(at::kCPU, at::kLong);
@@ -77,7 +80,8 @@ models::ActionTokens gather_tokens(const Group& group, const models::ActionToken
   tokens.mask = part(1).to(at::kBool);
   if (fact(end_tokens) > 0) tokens.end_token = part(2).to(at::kBool);
   if (fact(dimensions) > 0) tokens.dimension = part(3);
-  if (fact(validity) > 0) tokens.valid = all.narrow(1, 4 * width, horizon).to(at::kCPU, at::kBool).contiguous();
+  if (fact(validity) > 0)
+    tokens.valid = all.narrow(1, 4 * width, horizon).to(at::kCPU, at::kBool).contiguous();
   tokens.num_clipped = fact(clipped);
   tokens.num_cut = fact(cut);
   return tokens;
@@ -129,7 +133,8 @@ void gather_outcome(const Group& group, const Share& share, const at::Tensor& ma
   for (const auto member : kAlike) outcome.*member = *number++;
   outcome.num_clamped_tokens = static_cast<int64_t>(*number);
   const at::Tensor whole = all.narrow(0, num_numbers, size * width).view({size, width});
-  for (int64_t i = 0; i < columns; ++i) outcome.*kColumns[static_cast<size_t>(i)] = whole.select(1, i).contiguous();
+  for (int64_t i = 0; i < columns; ++i)
+    outcome.*kColumns[static_cast<size_t>(i)] = whole.select(1, i).contiguous();
   for (size_t i = 0; i < matrices.size(); ++i)
     outcome.*matrices[i] = whole.narrow(1, columns + static_cast<int64_t>(i) * length, length).contiguous();
   outcome.mask = mask.to(at::kCPU);
@@ -146,14 +151,27 @@ void check_same_options(const Group& group, const TrainingOptions& options) {
   for (const std::string& difference : config::differences(of_first, options))
     if (std::ranges::none_of(kFree, [&](std::string_view key) { return difference.starts_with(key); }))
       conflicts += "\n  " + difference;
-  APO_CHECK(ConfigError, conflicts.empty(), "expected the options of rank 0 on all ranks; rank ", group.rank(),
-            " has others:", conflicts);
+  APO_CHECK(ConfigError, conflicts.empty(), "expected the options of rank 0 on all ranks; rank ",
+            group.rank(), " has others:", conflicts);
 }
 
 void check_same_data(const Group& group, const std::string& what, const std::string& value) {
   const std::string first = group.from_first(value);
   APO_CHECK(DataError, first == value, what, ": expected on rank ", group.rank(), " what rank 0 has (hash ",
             first, "), found another (hash ", value, ")");
+}
+
+at::Device device_of(const std::string& device, const Group& group) {
+  const at::Device selected = select_device(device);
+  if (group.is_alone() || !selected.is_cuda()) return selected;
+  APO_CHECK(ConfigError, device == "auto" || device == "cuda", "run.device: expected auto, cuda or cpu for ",
+            group.size(), " ranks, found ", device, ", one device for all of them");
+  const int64_t devices = cuda_state().devices;
+  // a launcher may show each rank its own device alone
+  APO_CHECK(ConfigError, devices == 1 || group.local_rank() < devices,
+            "run.device: expected a GPU for each rank of this machine, found ", devices, " and local rank ",
+            group.local_rank());
+  return select_device(concat("cuda:", devices == 1 ? 0 : group.local_rank()));
 }
 
 }  // namespace apo::training

@@ -28,6 +28,10 @@ void sum_gradients(const distributed::Group& group, const models::Policy& policy
 void gather_outcome(const distributed::Group& group, const Share& share, const at::Tensor& mask,
                     bool has_reference, BatchOutcome& outcome);
 
+/// The device that run.device means for a rank; `auto` and `cuda` give each of a machine its own. ConfigError
+/// as select_device, and for one device named for several ranks.
+at::Device device_of(const std::string& device, const distributed::Group& group);
+
 /// Refuses ranks that would not train the same run. ConfigError naming the keys in which this rank's options
 /// differ from the first one's; free to differ: run.device, run.threads, train.micro_batch_size, data.loader,
 /// logging.level.

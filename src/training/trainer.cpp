@@ -43,19 +43,6 @@ namespace fs = std::filesystem;
 // A NaN without its sign.
 std::string shown(double value) { return std::isnan(value) ? "nan" : concat(value); }
 
-// The device of one of several ranks of a machine; `auto` and `cuda` give each its own.
-at::Device device_of(const std::string& device, const distributed::Group& group) {
-  const at::Device selected = select_device(device);
-  if (group.is_alone() || !selected.is_cuda()) return selected;
-  APO_CHECK(ConfigError, device == "auto" || device == "cuda", "run.device: expected auto, cuda or cpu for ", group.size(),
-            " ranks, found ", device, ", one device for all of them");
-  const int64_t devices = cuda_state().devices;
-  // a launcher may show each rank its own device alone
-  APO_CHECK(ConfigError, devices == 1 || group.local_rank() < devices, "run.device: expected a GPU for each rank of this machine, found ",
-            devices, " and local rank ", group.local_rank());
-  return select_device(concat("cuda:", devices == 1 ? 0 : group.local_rank()));
-}
-
 // A run from its first to its last step, on one of the ranks that run it.
 class Run {
  public:
@@ -139,12 +126,13 @@ Run::Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks&
   make_policy();  // which says how many actions a sample has, and with that which steps can be one
   sampler_ = std::make_unique<data::PoolSampler>(make_sampler(options, *dataset_));
   total_steps_ = total_steps(options.train, *sampler_);
-  learner_ = std::make_unique<Learner>(*policy_, reference_.get(), options.objective,
-                                       options.train.micro_batch_size, options.run.precision == "bfloat16",
-                                       &group_);
+  learner_ =
+      std::make_unique<Learner>(*policy_, reference_.get(), options.objective, options.train.micro_batch_size,
+                                options.run.precision == "bfloat16", &group_);
   check_ranks();
   if (directory_)
-    output_.emplace(options, hooks.config_yaml, *directory_, *dataset_, *sampler_, *policy_, state_, total_steps_);
+    output_.emplace(options, hooks.config_yaml, *directory_, *dataset_, *sampler_, *policy_, state_,
+                    total_steps_);
   group_.wait_for_first();
   if (options.objective.needs_reference() && !reference_) cache_reference();
   loader_ = make_loader(state_.step);  // after it: the two would read ahead side by side
@@ -154,8 +142,9 @@ Run::Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks&
 void Run::check_ranks() const {
   if (group_.is_alone()) return;
   const int64_t batch_size = options_.train.batch_size;
-  APO_CHECK(ConfigError, group_.size() <= batch_size, "train.batch_size: expected at least a sample for each of the ",
-            group_.size(), " ranks, found ", batch_size);
+  APO_CHECK(ConfigError, group_.size() <= batch_size,
+            "train.batch_size: expected at least a sample for each of the ", group_.size(), " ranks, found ",
+            batch_size);
   check_same_data(group_, "data: the recorded steps", state_.data_fingerprint);
   check_same_data(group_, "policy: the weights that training begins with", models::parameter_hash(*policy_));
 }
@@ -421,8 +410,9 @@ TrainResult Run::train() {
     }
     if (alarm) {
       finish(shown);
-      throw Stopped(concat(alarm_.empty() ? "rank 0 saw a sign of forgetting" : alarm_, "\ntrain.guard: stop: saved ",
-                           last_checkpoint_.string(), "; --resume goes on from there"));
+      throw Stopped(concat(alarm_.empty() ? "rank 0 saw a sign of forgetting" : alarm_,
+                           "\ntrain.guard: stop: saved ", last_checkpoint_.string(),
+                           "; --resume goes on from there"));
     }
     if (stop && state_.step < total_steps_) {
       finish(shown);

@@ -50,7 +50,8 @@ TEST(Group, SumsGathersAndAgrees) {
       at::Tensor columns = at::full({2, 3}, rank + 1, at::kDouble).t();
       group.sum(columns);  // not contiguous
       EXPECT_TRUE(at::equal(columns, at::full({3, 2}, all, at::kDouble)));
-      const std::vector<at::Tensor> mixed = {at::full({3}, rank + 1.0f), at::full({2, 2}, rank + 1, at::kDouble),
+      const std::vector<at::Tensor> mixed = {at::full({3}, rank + 1.0f),
+                                             at::full({2, 2}, rank + 1, at::kDouble),
                                              at::full({5}, rank + 1, at::kBFloat16), at::full({1}, 2.0f)};
       group.sum(mixed);
       EXPECT_TRUE(mixed[0].eq(all).all().item<bool>() && mixed[1].eq(all).all().item<bool>());
@@ -75,14 +76,14 @@ TEST(Group, SumsGathersAndAgrees) {
 }
 
 TEST(Group, WaitsForTheFirstBeyondTheTimeOut) {
-  const std::vector<int> codes = run_ranks(
-      2,
-      [](Group& group) {
-        if (group.is_first()) std::this_thread::sleep_for(std::chrono::seconds(4));
-        group.wait_for_first();
-        return 0;
-      },
-      {.timeout_seconds = 2});
+  const std::vector<int> codes = run_ranks(2,
+                                           [](Group& group) {
+                                             if (group.is_first())
+                                               std::this_thread::sleep_for(std::chrono::seconds(4));
+                                             group.wait_for_first();
+                                             return 0;
+                                           },
+                                           {.timeout_seconds = 2});
   EXPECT_THAT(codes, ElementsAre(0, 0));
 }
 
@@ -97,8 +98,8 @@ TEST(Group, AFailureOfOneIsEverybodysWithItsReason) {
         while (true) group.barrier();
       } catch (const Error& error) {
         group.fail(error);
-        EXPECT_THAT(error.what(),
-                    AllOf(HasSubstr(concat("ended because of rank ", failing)), HasSubstr("demo_3: no picture")));
+        EXPECT_THAT(error.what(), AllOf(HasSubstr(concat("ended because of rank ", failing)),
+                                        HasSubstr("demo_3: no picture")));
         return static_cast<int>(error.exit_code());
       }
     });
@@ -121,25 +122,26 @@ TEST(Group, ADeadRankEndsTheOthersAtOnceAndASilentOneInTime) {
     });
     EXPECT_LT(seconds, 50);  // of a time-out of 60
   }
-  const std::vector<int> codes = run_ranks(
-      2,
-      [](Group& group) {
-        if (group.is_first()) {
-          std::this_thread::sleep_for(std::chrono::seconds(6));
-          return 4;
-        }
-        EXPECT_THAT(message_of<RunError>([&] { group.barrier(); }), HasSubstr("distributed.timeout_seconds"));
-        return 4;
-      },
-      {.timeout_seconds = 2});
+  const std::vector<int> codes = run_ranks(2,
+                                           [](Group& group) {
+                                             if (group.is_first()) {
+                                               std::this_thread::sleep_for(std::chrono::seconds(6));
+                                               return 4;
+                                             }
+                                             EXPECT_THAT(message_of<RunError>([&] { group.barrier(); }),
+                                                         HasSubstr("distributed.timeout_seconds"));
+                                             return 4;
+                                           },
+                                           {.timeout_seconds = 2});
   EXPECT_THAT(codes, ElementsAre(4, 4));
 }
 
 TEST(Group, APortThatIsTakenIsOneSentence) {
   const testing::ListeningPort port;
   const Place first = {.rank = 0, .size = 2, .address = "127.0.0.1", .port = port.number()};
-  EXPECT_THAT(message_of<RunError>([&] { Group(first, {.timeout_seconds = 2}); }),
-              AllOf(HasSubstr("MASTER_PORT"), HasSubstr(concat("port ", port.number())), HasSubstr("is taken")));
+  EXPECT_THAT(
+      message_of<RunError>([&] { Group(first, {.timeout_seconds = 2}); }),
+      AllOf(HasSubstr("MASTER_PORT"), HasSubstr(concat("port ", port.number())), HasSubstr("is taken")));
   // whoever listens there is no rank 0, and does not answer
   const Place second = {.rank = 1, .size = 2, .address = "127.0.0.1", .port = port.number()};
   const double seconds = seconds_of([&] {

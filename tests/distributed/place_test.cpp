@@ -85,7 +85,8 @@ TEST(Place, OfSrun) {
 
 TEST(Place, RefusesWhatMakesNoSense) {
   EXPECT_THAT(refused({{"RANK", "0"}}), AllOf(HasSubstr("RANK is set"), HasSubstr("WORLD_SIZE is not")));
-  EXPECT_THAT(refused({{"WORLD_SIZE", "2"}}), AllOf(HasSubstr("WORLD_SIZE is set"), HasSubstr("RANK is not")));
+  EXPECT_THAT(refused({{"WORLD_SIZE", "2"}}),
+              AllOf(HasSubstr("WORLD_SIZE is set"), HasSubstr("RANK is not")));
   EXPECT_THAT(refused({{"RANK", "2"}, {"WORLD_SIZE", "2"}}),
               AllOf(HasSubstr("RANK: expected a whole number from 0 to 1"), HasSubstr("found \"2\"")));
   EXPECT_THAT(refused({{"RANK", "-1"}, {"WORLD_SIZE", "2"}}), HasSubstr("RANK"));

@@ -86,7 +86,8 @@ class Ranks : public TinyLoop {
   }
   // What a step came to, but for times and memory.
   void expect_same_metrics(const std::string& run_dir, const std::string& other) const {
-    const std::vector<json> a = lines(path(run_dir) + "/metrics.jsonl"), b = lines(path(other) + "/metrics.jsonl");
+    const std::vector<json> a = lines(path(run_dir) + "/metrics.jsonl"),
+                            b = lines(path(other) + "/metrics.jsonl");
     ASSERT_EQ(a.size(), b.size());
     for (size_t step = 0; step < a.size(); ++step) {
       ASSERT_EQ(a[step].size(), b[step].size());
@@ -111,7 +112,8 @@ TEST_F(Ranks, EqualOneRankForEveryObjectiveAndReference) {
       {"weighted-bc", {set("objective.type=weighted-bc")}},
       {"lora", {set("policy.lora={rank: 2}"), set("reference.mode=adapter")}},
       {"cached",
-       {set("reference.mode=cached"), set("objective.z0=mismatched"), set("objective.reference_kl_weight=0")}}};
+       {set("reference.mode=cached"), set("objective.z0=mismatched"),
+        set("objective.reference_kl_weight=0")}}};
   for (const auto& [name, options] : kinds) {
     SCOPED_TRACE(name);
     train(1, arguments(name + "-1", options));
@@ -128,11 +130,12 @@ TEST_F(Ranks, EqualOneRankForEveryObjectiveAndReference) {
 
 TEST_F(Ranks, GoOnInAnotherNumberAsIfNothingHadHappened) {
   train(1, arguments("whole"));
-  const auto until = [&](const std::string& step) {  // a run that a signal stops there: its later steps are cut
-    fs::remove(path("parts/checkpoints/latest"));
-    for (const auto& entry : fs::directory_iterator(path("parts/checkpoints")))
-      if (entry.path().filename().string() > "step-" + step) fs::remove_all(entry.path());
-  };
+  const auto until =
+      [&](const std::string& step) {  // a run that a signal stops there: its later steps are cut
+        fs::remove(path("parts/checkpoints/latest"));
+        for (const auto& entry : fs::directory_iterator(path("parts/checkpoints")))
+          if (entry.path().filename().string() > "step-" + step) fs::remove_all(entry.path());
+      };
   train(2, arguments("parts"));
   until("2");
   train(1, arguments("parts", {"--resume"}));
@@ -190,7 +193,8 @@ TEST_F(Ranks, MoreOfThemThanSamplesAreRefused) {
   all.insert(all.begin(), {"--config", config()});
   for (const ProgramResult& result : Job(3, all, dir_.path()).wait()) {
     EXPECT_EQ(result.exit_code, 2) << result.err;
-    EXPECT_THAT(result.err, HasSubstr("train.batch_size: expected at least a sample for each of the 3 ranks, found 2"));
+    EXPECT_THAT(result.err,
+                HasSubstr("train.batch_size: expected at least a sample for each of the 3 ranks, found 2"));
   }
 }
 

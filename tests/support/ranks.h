@@ -28,8 +28,8 @@ inline std::vector<int> run_ranks(int64_t size, const std::function<int(distribu
     if (child != 0) continue;
     int code = 99;
     try {
-      distributed::Group group({.rank = rank, .size = size, .local_rank = rank, .address = "127.0.0.1", .port = port},
-                               options);
+      distributed::Group group(
+          {.rank = rank, .size = size, .local_rank = rank, .address = "127.0.0.1", .port = port}, options);
       code = body(group);
       if (code == 0 && ::testing::Test::HasFailure()) code = 1;
     } catch (const std::exception& error) {

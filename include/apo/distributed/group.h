@@ -18,7 +18,7 @@ namespace apo::distributed {
 /// Which process this is among those that a launcher started, and where they meet.
 struct Place {
   int64_t rank = 0, size = 1;
-  int64_t local_rank = 0;   ///< among those of this machine
+  int64_t local_rank = 0;    ///< among those of this machine
   std::string address = {};  ///< of the machine of rank 0
   int64_t port = 0;
   bool has_agent = false;    ///< torchrun's agent listens there, not rank 0
