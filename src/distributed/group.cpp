@@ -152,6 +152,7 @@ void Group::fail(const std::exception& error) noexcept {
     // the first one is the cause of the others
     connection_->store->compareSet(
         kFailure, "", concat(code, " rank ", rank(), ": ", own != nullptr ? own->what() : reason(error)));
+    connection_->gloo.reset();  // the others notice at once, and ask the store why
     connection_->part(size(), keeps_store(place_));
   } catch (...) {
   }
@@ -167,6 +168,7 @@ void Group::lost(const std::string& what) const {
   try {
     // who failed said so before the connection closed
     if (connection_->store->check({kFailure})) failure = connection_->store->get_to_str(kFailure);
+    connection_->gloo.reset();
     if (!failure.empty()) connection_->part(size(), keeps_store(place_));
   } catch (const std::exception&) {
   }
@@ -185,6 +187,8 @@ void Group::reduce(const at::Tensor& tensor, bool patient) const {
   c10d::AllreduceOptions reduce_options;
   reduce_options.timeout = patient ? std::chrono::duration_cast<milliseconds>(kPatience)
                                    : milliseconds(seconds(options_.timeout_seconds));
+  APO_CHECK(RunError, connection_->gloo, "rank ", rank(), " of ", size(),
+            ": has left the others after a failure");
   std::string what;
   try {
     connection_->gloo->allreduce(one, reduce_options)->wait();
