@@ -4,6 +4,7 @@
 #include "apo/base/finishing.h"
 #include "apo/base/log.h"
 #include "apo/config/options.h"
+#include "apo/distributed/group.h"
 #include "apo/report/report.h"
 #include "app_main.h"
 
@@ -48,8 +49,16 @@ void run_train(const TrainArguments& arguments) {
     training::dry_run(options, std::cout);
     return;
   }
+  distributed::Group group(distributed::place_of_process(), options.distributed);
+  training::TrainHooks hooks = hooks_of(*config);
+  hooks.group = &group;
+  if (!group.is_first()) {  // which tells and reports for all
+    if (options.logging.level != "error") set_log_level(LogLevel::warn);
+    training::train(options, arguments.existing.value(), hooks);
+    return;
+  }
   try {
-    const auto result = training::train(options, arguments.existing.value(), hooks_of(*config));
+    const auto result = training::train(options, arguments.existing.value(), hooks);
     write_report(options.run.dir);
     std::cout << "checkpoint " << result.checkpoint.string() << "\nreport     " << options.run.dir
               << "/report.html\n";

@@ -25,14 +25,20 @@ struct IndexHash {
 
 struct Loader::State {
   State(const Dataset& dataset, const PoolSampler& sampler, const DataOptions& options, uint64_t seed,
-        std::function<void(Observation&)> prepare)
-      : dataset(dataset), sampler(sampler), options(options), seed(seed), prepare(std::move(prepare)) {}
+        std::function<void(Observation&)> prepare, Wanted wanted)
+      : dataset(dataset),
+        sampler(sampler),
+        options(options),
+        seed(seed),
+        prepare(std::move(prepare)),
+        wanted(std::move(wanted)) {}
 
   const Dataset dataset;
   const PoolSampler sampler;
   DataOptions options;
   const uint64_t seed;
   const std::function<void(Observation&)> prepare;
+  const Wanted wanted;
 
   std::mutex mutex;
   std::condition_variable work, done;
@@ -77,15 +83,19 @@ Batch Loader::State::make(int64_t position) {
   Batch batch;
   batch.position = position;
   const uint64_t batch_seed = mix_seed(seed, "augmentation", static_cast<uint64_t>(position));
-  for (const StepIndex& index : sampler.batch(position)) {
-    Sample sample = dataset.sample_without_observation(index);
-    sample.observation = prepared(index);
-    if (options.augmentation.enabled) {
-      Random random(batch_seed, "slot", batch.samples.size());
-      for (auto& [camera, image] : sample.observation.images)
-        image = augment(image, options.augmentation, random);
-    }
-    batch.samples.push_back(std::move(sample));
+  for (const StepIndex& index : sampler.batch(position))
+    batch.samples.push_back(dataset.sample_without_observation(index));
+  const std::vector<bool> reads =
+      wanted ? wanted(batch.samples) : std::vector<bool>(batch.samples.size(), true);
+  APO_ASSERT(reads.size() == batch.samples.size());
+  for (size_t slot = 0; slot < reads.size(); ++slot) {
+    if (!reads[slot]) continue;
+    Sample& sample = batch.samples[slot];
+    sample.observation = prepared(sample.index);
+    if (!options.augmentation.enabled) continue;
+    Random random(batch_seed, "slot", slot);
+    for (auto& [camera, image] : sample.observation.images)
+      image = augment(image, options.augmentation, random);
   }
   return batch;
 }
@@ -115,8 +125,9 @@ void Loader::State::work_loop() {
 }
 
 Loader::Loader(const Dataset& dataset, const PoolSampler& sampler, const DataOptions& options, uint64_t seed,
-               int64_t first_position, std::function<void(Observation&)> prepare)
-    : state_(std::make_unique<State>(dataset, sampler, options, seed, std::move(prepare))) {
+               int64_t first_position, std::function<void(Observation&)> prepare, Wanted wanted)
+    : state_(
+          std::make_unique<State>(dataset, sampler, options, seed, std::move(prepare), std::move(wanted))) {
   APO_ASSERT(first_position >= 0);
   state_->next_wanted = state_->next_claimed = first_position;
   state_->options.loader.prefetch = std::max<int64_t>(1, options.loader.prefetch);

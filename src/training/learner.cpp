@@ -10,6 +10,7 @@
 #include "apo/base/error.h"
 #include "training/pairs.h"
 #include "training/random_state.h"
+#include "training/ranks.h"
 
 namespace apo::training {
 namespace {
@@ -150,6 +151,7 @@ class Packed {
   int64_t taken_ = 0;
 };
 
+// `pair_accuracy`: not yet divided.
 BatchOutcome outcome_of(const std::vector<ObjectiveOutput>& outputs, const std::vector<at::Tensor>& action_l1,
                         const at::Tensor& mask) {
   const int64_t size = mask.size(0);
@@ -175,7 +177,6 @@ BatchOutcome outcome_of(const std::vector<ObjectiveOutput>& outputs, const std::
       const double value = packed.take();
       outcome.*number.to = number.sum && i > 0 ? outcome.*number.to + value : value;
     }
-  outcome.pair_accuracy /= outcome.num_pairs;  // none: NaN
   for (const Place& column : kSampleColumns) outcome.*column.to = packed.take({size});
   outcome.action_l1 = packed.take({size});
   outcome.mask = packed.take(mask.sizes()).to(at::kBool);
@@ -186,8 +187,9 @@ BatchOutcome outcome_of(const std::vector<ObjectiveOutput>& outputs, const std::
 
 }  // namespace
 
-// The whole batch.
+// The whole batch; of what is observed, this rank's share.
 struct Learner::Prepared {
+  Share share;
   models::PolicyInput input;
   models::ActionTokens tokens, mismatched;
   objective::Batch batch;
@@ -205,31 +207,49 @@ struct Learner::MicroBatch {
 };
 
 Learner::Learner(models::Policy& policy, models::Reference* reference,
-                 const objective::ObjectiveOptions& options, int64_t micro_batch_size, bool bfloat16)
+                 const objective::ObjectiveOptions& options, int64_t micro_batch_size, bool bfloat16,
+                 const distributed::Group* group)
     : policy_(policy),
       reference_(reference),
       options_(options),
       micro_batch_size_(micro_batch_size),
-      bfloat16_(bfloat16) {
+      bfloat16_(bfloat16),
+      group_(group != nullptr ? *group : nobody_else()) {
   objective::check(options);
+}
+
+std::vector<bool> Learner::wanted(const std::vector<data::Sample>& samples) const {
+  Pairing pairing;
+  std::vector<data::Sample> ordered = samples;
+  if (options_.needs_pairs()) pairing = make_pairs(ordered, options_.type);
+  const Share share = share_of(pairing.pair, std::ssize(ordered), group_.rank(), group_.size());
+  std::vector<bool> wanted(samples.size());
+  for (auto i = static_cast<size_t>(share.begin); i < static_cast<size_t>(share.end); ++i)
+    wanted[pairing.slot.empty() ? i : pairing.slot[i]] = true;
+  return wanted;
 }
 
 Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
   Pairing pairing;
   if (options_.needs_pairs()) pairing = make_pairs(samples, options_.type);
-  std::vector<Observation> observations;
-  std::vector<ActionChunk> actions;
-  std::vector<uint8_t> desirable;
-  for (data::Sample& sample : samples) {
-    observations.push_back(std::move(sample.observation));
-    actions.push_back(sample.actions);
-    desirable.push_back(sample.desirable);
-  }
   Prepared whole;
   whole.pair = pairing.pair;
   whole.num_unpaired = pairing.num_unpaired;
-  whole.input = policy_.encode(observations);
-  whole.tokens = policy_.tokenize(actions, &whole.input);
+  whole.share = share_of(whole.pair, std::ssize(samples), group_.rank(), group_.size());
+  std::vector<Observation> observations;
+  std::vector<ActionChunk> actions;
+  for (int64_t i = whole.share.begin; i < whole.share.end; ++i) {
+    data::Sample& sample = samples[static_cast<size_t>(i)];
+    observations.push_back(std::move(sample.observation));
+    actions.push_back(sample.actions);
+  }
+  std::vector<uint8_t> desirable;
+  for (const data::Sample& sample : samples) desirable.push_back(sample.desirable);
+  if (!actions.empty()) {
+    whole.input = policy_.encode(observations);
+    whole.tokens = policy_.tokenize(actions, &whole.input);
+  }
+  whole.tokens = gather_tokens(group_, whole.tokens, whole.share, std::ssize(samples), policy_);
   whole.num_clipped_actions = whole.tokens.num_clipped;
   whole.num_cut_answers = whole.tokens.num_cut;
 
@@ -319,13 +339,18 @@ BatchStatistics Learner::first_pass(std::vector<MicroBatch>& batches) {
   return statistics;
 }
 
-std::vector<Learner::MicroBatch> Learner::split(const Prepared& whole, int64_t size,
+// This rank's share of it.
+std::vector<Learner::MicroBatch> Learner::split(const Prepared& whole,
                                                 const objective::ReferenceScores* kept) const {
   std::vector<MicroBatch> batches;
-  for (int64_t begin = 0, end = 0; begin < size; begin = end) {
-    end = micro_batch_end(whole.pair, begin, size, micro_batch_size_);
-    MicroBatch batch = {
-        whole.input.slice(begin, end), whole.tokens.slice(begin, end), {}, whole.batch.slice(begin, end), {}};
+  const Share& share = whole.share;
+  for (int64_t begin = share.begin, end = 0; begin < share.end; begin = end) {
+    end = micro_batch_end(whole.pair, begin, share.end, micro_batch_size_);
+    MicroBatch batch = {whole.input.slice(begin - share.begin, end - share.begin),
+                        whole.tokens.slice(begin, end),
+                        {},
+                        whole.batch.slice(begin, end),
+                        {}};
     if (kept != nullptr) {
       batch.reference.tokens = kept->tokens.slice(0, begin, end);
       if (kept->mismatched.defined()) batch.reference.mismatched = kept->mismatched.slice(0, begin, end);
@@ -343,9 +368,11 @@ objective::ReferenceScores Learner::reference_scores(std::vector<data::Sample>& 
   APO_ASSERT(!samples.empty() && options_.needs_reference() && !options_.compares_distributions());
   const at::NoGradGuard no_grad;
   const TrainingMode evaluation(policy_, false);
-  std::vector<at::Tensor> tokens, mismatched;
   const Prepared whole = prepare(samples);  // may add samples
-  for (const MicroBatch& batch : split(whole, static_cast<int64_t>(samples.size()), nullptr)) {
+  const at::Tensor none =
+      at::zeros({0, whole.tokens.ids.size(1)}, at::TensorOptions(at::kFloat).device(policy_.device()));
+  std::vector<at::Tensor> tokens = {none}, mismatched = {none};
+  for (const MicroBatch& batch : split(whole, nullptr)) {
     models::Score score;
     {
       const AutocastScope autocast(policy_.device().type(), bfloat16_);
@@ -356,26 +383,37 @@ objective::ReferenceScores Learner::reference_scores(std::vector<data::Sample>& 
     tokens.push_back(part.tokens);
     if (part.mismatched.defined()) mismatched.push_back(part.mismatched);
   }
-  return {at::cat(tokens), mismatched.empty() ? at::Tensor() : at::cat(mismatched), {}};
+  const auto of_all_ranks = [&](const std::vector<at::Tensor>& parts) {
+    return group_.gather_rows(at::cat(parts), whole.share.begin, std::ssize(samples));
+  };
+  objective::ReferenceScores scores{of_all_ranks(tokens), {}, {}};
+  if (options_.needs_mismatched_logits()) scores.mismatched = of_all_ranks(mismatched);
+  return scores;
 }
 
 BatchOutcome Learner::learn(std::vector<data::Sample>& samples, const objective::ReferenceScores* kept) {
   APO_ASSERT(!samples.empty());
   APO_ASSERT(kept != nullptr || reference_ != nullptr || !options_.needs_reference());
   const Prepared whole = prepare(samples);
-  std::vector<MicroBatch> batches = split(whole, static_cast<int64_t>(samples.size()), kept);
+  std::vector<MicroBatch> batches = split(whole, kept);
+  const auto of_all_ranks = [this](BatchStatistics statistics) {
+    if (group_.is_alone()) return statistics;
+    if (!statistics.sums.defined()) statistics.sums = at::zeros({BatchStatistics::kSize}, at::kDouble);
+    group_.sum(statistics.sums);
+    return statistics;
+  };
 
   // the whole batch at once: one reading of the logits gives statistics and loss
   const bool at_once = batches.size() == 1;
   BatchStatistics statistics;
   if (at_once && options_.needs_reference()) score_reference(batches.front(), /*policy_follows=*/true);
-  if (!at_once) statistics = first_pass(batches);
+  if (!at_once) statistics = of_all_ranks(first_pass(batches));
   std::vector<ObjectiveOutput> outputs;
   std::vector<at::Tensor> action_l1;
   int64_t num_clamped_tokens = 0;
   for (MicroBatch& batch : batches) {
     const objective::ScoredBatch scored = score_policy(batch, {.statistics = at_once}, &num_clamped_tokens);
-    if (at_once) statistics = objective::measure(scored);
+    if (at_once) statistics = of_all_ranks(objective::measure(scored));
     outputs.push_back(objective::evaluate(scored, statistics));
     outputs.back().loss.backward();
     outputs.back().loss = outputs.back().loss.detach();  // frees the graph
@@ -383,9 +421,16 @@ BatchOutcome Learner::learn(std::vector<data::Sample>& samples, const objective:
     batch = {};
   }
 
-  BatchOutcome outcome = outcome_of(outputs, action_l1, whole.tokens.mask);
-  if (options_.needs_pairs()) outcome.num_unpaired = static_cast<double>(whole.num_unpaired);
+  BatchOutcome outcome;
+  if (!outputs.empty())
+    outcome = outcome_of(outputs, action_l1, whole.tokens.mask.slice(0, whole.share.begin, whole.share.end));
   outcome.num_clamped_tokens = num_clamped_tokens;
+  if (!group_.is_alone()) {
+    sum_gradients(group_, policy_);
+    gather_outcome(group_, whole.share, whole.tokens.mask, options_.needs_reference(), outcome);
+  }
+  outcome.pair_accuracy /= outcome.num_pairs;  // none: NaN
+  if (options_.needs_pairs()) outcome.num_unpaired = static_cast<double>(whole.num_unpaired);
   outcome.num_clipped_actions = whole.num_clipped_actions;
   outcome.num_cut_answers = whole.num_cut_answers;
   return outcome;

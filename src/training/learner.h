@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "apo/data/dataset.h"
+#include "apo/distributed/group.h"
 #include "apo/models/policy.h"
 #include "apo/models/reference.h"
 #include "apo/objective/objective.h"
@@ -51,17 +52,26 @@ struct BatchOutcome {
 /// Dropout, where it is on, falls on the same units of policy and reference: equal policies have rewards of
 /// 0.
 ///
+/// Of several ranks each runs its share of the batch, the outermost micro-batch, whose pictures it alone
+/// needs; actions and labels are known to all. Statistics, gradients and outcome are sums over the ranks and
+/// equal bit for bit on all of them. All ranks call the members in step.
+///
 /// A pair is never split: for dpo and tpo a micro-batch ends between pairs, and is larger than asked for
 /// where one pair alone is.
 ///
 /// Gradient adds to the `grad` of the policy's trainable parameters.
-/// Numeric  micro-batches equal the whole batch to float32 rounding (without dropout).
+/// Numeric  micro-batches, of one rank or several, equal the whole batch to float32 rounding (without
+///          dropout).
 class Learner {
  public:
   /// `reference` may be null where the objective needs none, or where `learn` is given what was kept of it.
-  /// `bfloat16`: the networks run under autocast, log-probs, losses and weights stay float32.
+  /// `bfloat16`: the networks run under autocast, log-probs, losses and weights stay float32. `group`: the
+  /// ranks; null: alone.
   Learner(models::Policy& policy, models::Reference* reference, const objective::ObjectiveOptions& options,
-          int64_t micro_batch_size, bool bfloat16);
+          int64_t micro_batch_size, bool bfloat16, const distributed::Group* group = nullptr);
+
+  /// Which of the samples of a batch this rank needs the observations of. Thread-safe.
+  std::vector<bool> wanted(const std::vector<data::Sample>& samples) const;
 
   /// The samples' pictures are moved out. For dpo and tpo `samples` are put in the order of their pairs, and
   /// for dpo the rejected action of each pair is added as a sample of its own (training/pairs.h); the outcome
@@ -79,8 +89,7 @@ class Learner {
   struct Prepared;
   struct MicroBatch;
   Prepared prepare(std::vector<data::Sample>& samples) const;
-  std::vector<MicroBatch> split(const Prepared& whole, int64_t size,
-                                const objective::ReferenceScores* kept) const;
+  std::vector<MicroBatch> split(const Prepared& whole, const objective::ReferenceScores* kept) const;
   objective::ScoredBatch score_policy(const MicroBatch& batch, objective::Reading reading,
                                       int64_t* num_clamped_tokens = nullptr);
   bool drops_out() const;
@@ -92,6 +101,7 @@ class Learner {
   objective::ObjectiveOptions options_;
   int64_t micro_batch_size_;
   bool bfloat16_;
+  const distributed::Group& group_;
 };
 
 }  // namespace apo::training

@@ -86,6 +86,7 @@ void TrainingOptions::visit(config::Visitor& v) {
   v("schedule", schedule, "the learning rate over time");
   v("train", train, "batches, duration, checkpoints");
   v("logging", logging, "what is written down");
+  v("distributed", distributed, "training on several processes (torchrun, srun, mpirun)");
 }
 
 void check(const TrainingOptions& options) {

@@ -22,11 +22,13 @@ Pairing pair_actions(std::vector<Sample>& samples) {
   Pairing pairing;
   std::vector<Sample> paired;
   int64_t next = 0;
-  for (Sample& sample : samples) {
+  for (size_t i = 0; i < samples.size(); ++i) {
+    Sample& sample = samples[i];
     const bool has_pair = is_correction(sample) && !sample.policy_actions.empty();
     if (is_correction(sample) && !has_pair) ++pairing.num_unpaired;
     paired.push_back(std::move(sample));
     pairing.pair.push_back(has_pair ? next : -1);
+    pairing.slot.push_back(i);
     if (!has_pair) continue;
     Sample rejected = paired.back();  // pictures are shared
     // sides of one length: a sum of log-ratios over more tokens would win by that
@@ -38,6 +40,7 @@ Pairing pair_actions(std::vector<Sample>& samples) {
     rejected.desirable = false;
     paired.push_back(std::move(rejected));
     pairing.pair.push_back(next++);
+    pairing.slot.push_back(i);
   }
   samples = std::move(paired);
   return pairing;
@@ -77,7 +80,14 @@ Pairing pair_segments(std::vector<Sample>& samples) {
   std::vector<Sample> sorted;
   for (const size_t i : order) sorted.push_back(std::move(samples[i]));
   samples = std::move(sorted);
+  pairing.slot = std::move(order);
   return pairing;
+}
+
+bool splits_pair(const std::vector<int64_t>& pair, int64_t place, int64_t size) {
+  if (pair.empty() || place == 0 || place == size) return false;
+  const auto p = static_cast<size_t>(place);
+  return pair[p] >= 0 && pair[p] == pair[p - 1];
 }
 
 }  // namespace
@@ -91,16 +101,22 @@ int64_t micro_batch_end(const std::vector<int64_t>& pair, int64_t begin, int64_t
                         int64_t micro_batch_size) {
   if (micro_batch_size <= 0) return size;
   int64_t end = std::min(begin + micro_batch_size, size);
-  const auto splits = [&pair, size](int64_t place) {
-    if (pair.empty() || place == size) return false;
-    const auto p = static_cast<size_t>(place);
-    return pair[p] >= 0 && pair[p] == pair[p - 1];
-  };
+  const auto splits = [&](int64_t place) { return splits_pair(pair, place, size); };
   const int64_t wanted = end;
   while (end > begin && splits(end)) --end;
   if (end > begin) return end;
   for (end = wanted; splits(end);) ++end;  // one pair alone is larger
   return end;
+}
+
+Share share_of(const std::vector<int64_t>& pair, int64_t size, int64_t rank, int64_t num_ranks) {
+  APO_ASSERT(0 <= rank && rank < num_ranks);
+  const auto begin_of = [&](int64_t r) {
+    int64_t begin = (r * size + num_ranks - 1) / num_ranks;
+    while (splits_pair(pair, begin, size)) ++begin;
+    return begin;
+  };
+  return {begin_of(rank), begin_of(rank + 1)};
 }
 
 at::Tensor pair_tensor(const std::vector<int64_t>& pair, int64_t begin, int64_t end) {

@@ -53,9 +53,9 @@ TrainingOptions read_options(const fs::path& checkpoint) {
 
 void check_same_run(const TrainingOptions& before, const TrainingOptions& now) {
   // a preset is no more than the values that it gives, and these are compared
-  static constexpr std::array<std::string_view, 8> kFree = {
-      "run.dir", "train.keep",  "train.checkpoint_every", "train.eval_every", "train.guard",
-      "logging", "data.loader", "objective.preset"};
+  static constexpr std::array<std::string_view, 9> kFree = {
+      "run.dir",     "train.keep",  "train.checkpoint_every", "train.eval_every", "train.guard", "logging",
+      "distributed", "data.loader", "objective.preset"};
   static constexpr std::array<std::string_view, 3> kEqualUpToRounding = {"run.device", "run.threads",
                                                                          "train.micro_batch_size"};
   static constexpr std::array<std::string_view, 2> kDuration = {"train.max_steps", "train.epochs"};

@@ -2,7 +2,6 @@
 
 #include <torch/types.h>
 
-#include <chrono>
 #include <cmath>
 #include <memory>
 #include <optional>
@@ -16,6 +15,7 @@
 #include "apo/base/random.h"
 #include "apo/config/options.h"
 #include "apo/data/loader.h"
+#include "apo/distributed/group.h"
 #include "apo/models/reference.h"
 #include "apo/models/registry.h"
 #include "apo/training/optimizer.h"
@@ -25,14 +25,14 @@
 #include "models/checkpoints/mapped_file.h"
 #include "training/cached_reference.h"
 #include "training/checkpoint.h"
-#include "training/event_file.h"
 #include "training/guard.h"
-#include "training/heaviest.h"
 #include "training/learner.h"
 #include "training/random_state.h"
+#include "training/ranks.h"
 #include "training/records.h"
 #include "training/resume.h"
 #include "training/run_directory.h"
+#include "training/run_output.h"
 #include "training/setup.h"
 
 namespace apo::training {
@@ -40,14 +40,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-double wall_time_s() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 // A NaN without its sign.
 std::string shown(double value) { return std::isnan(value) ? "nan" : concat(value); }
 
-// A run from its first to its last step.
+// A run from its first to its last step, on one of the ranks that run it.
 class Run {
  public:
   Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks& hooks);
@@ -57,7 +53,7 @@ class Run {
   void make_policy();
   void remember_way_to_policy();
   void find_policy_again();
-  void open_files();
+  void check_ranks() const;
   std::unique_ptr<data::Loader> make_loader(int64_t first_position) const;
   void cache_reference();
   void report_start() const;
@@ -65,20 +61,22 @@ class Run {
   void check_finite(double loss, double gradient_norm, const std::vector<data::Sample>& samples,
                     const BatchOutcome& outcome) const;
   void evaluate(Metrics& metrics);
-  void write(const Metrics& metrics, const std::vector<data::Sample>& samples, const BatchOutcome& outcome);
   void check_base() const;
   void checkpoint();
-  void show_heaviest_samples();
+  void finish(Progress* progress);
   TrainResult result() const;
+  std::string path(const char* name) const { return (fs::path(options_.run.dir) / name).string(); }
 
   std::optional<Finishing> finishing_;  // first: until all else is gone
   // in the order in which they are made
   const TrainingOptions& options_;
   const TrainHooks& hooks_;
+  const distributed::Group& group_;
   Stopwatch stopwatch_;
   at::Device device_;
   LibrarySettings library_;
-  RunDirectory directory_;
+  std::optional<RunDirectory> directory_;  // of the first rank, as all that writes
+  std::optional<fs::path> resume_from_;
   TrainingState state_;  // of the last step
   std::unique_ptr<data::Dataset> dataset_;
   std::unique_ptr<data::PoolSampler> sampler_;
@@ -88,23 +86,28 @@ class Run {
   std::unique_ptr<Adam> optimizer_;
   std::unique_ptr<Learner> learner_;
   std::unique_ptr<data::Loader> loader_;
-  std::unique_ptr<LineWriter> metrics_file_, samples_file_;
-  std::unique_ptr<EventFile> events_;
-  std::optional<Guard> guard_;
+  std::optional<RunOutput> output_;
   std::string alarm_;  // of a guard that stops
   int64_t total_steps_ = 0;
   fs::path last_checkpoint_;
   bool stop_ = false;  // an evaluation was interrupted
-  Tally tally_;        // since this process began
 };
 
 Run::Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks& hooks)
     : options_(options),
       hooks_(hooks),
-      device_(select_device(options.run.device)),
-      library_(options.run),
-      directory_(options.run.dir, existing) {
-  const auto& resume_from = directory_.resume_from();
+      group_(hooks.group != nullptr ? *hooks.group : nobody_else()),
+      device_(device_of(options.run.device, group_)),
+      library_(options.run) {
+  check_same_options(group_, options);
+  if (group_.is_first()) {
+    directory_.emplace(options.run.dir, existing);
+    resume_from_ = directory_->resume_from();
+  }
+  // as far from the run's directory as it is for the first rank
+  const std::string checkpoint = group_.from_first(resume_from_ ? resume_from_->filename().string() : "");
+  if (!checkpoint.empty()) resume_from_ = fs::path(options.run.dir) / "checkpoints" / checkpoint;
+  const auto& resume_from = resume_from_;
   if (resume_from) {
     models::check_files(*resume_from);
     check_same_run(relocated(read_options(*resume_from), options), options);
@@ -123,17 +126,33 @@ Run::Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks&
   make_policy();  // which says how many actions a sample has, and with that which steps can be one
   sampler_ = std::make_unique<data::PoolSampler>(make_sampler(options, *dataset_));
   total_steps_ = total_steps(options.train, *sampler_);
-  learner_ = std::make_unique<Learner>(*policy_, reference_.get(), options.objective,
-                                       options.train.micro_batch_size, options.run.precision == "bfloat16");
-  open_files();
+  learner_ =
+      std::make_unique<Learner>(*policy_, reference_.get(), options.objective, options.train.micro_batch_size,
+                                options.run.precision == "bfloat16", &group_);
+  check_ranks();
+  if (directory_)
+    output_.emplace(options, hooks.config_yaml, *directory_, *dataset_, *sampler_, *policy_, state_,
+                    total_steps_);
+  group_.wait_for_first();
   if (options.objective.needs_reference() && !reference_) cache_reference();
   loader_ = make_loader(state_.step);  // after it: the two would read ahead side by side
+}
+
+// That all train one run; what they read may lie on disks of their own.
+void Run::check_ranks() const {
+  if (group_.is_alone()) return;
+  const int64_t batch_size = options_.train.batch_size;
+  APO_CHECK(ConfigError, group_.size() <= batch_size,
+            "train.batch_size: expected at least a sample for each of the ", group_.size(), " ranks, found ",
+            batch_size);
+  check_same_data(group_, "data: the recorded steps", state_.data_fingerprint);
+  check_same_data(group_, "policy: the weights that training begins with", models::parameter_hash(*policy_));
 }
 
 // The policy as it was when the run began, a snapshot of it as reference, then what training has changed
 // since.
 void Run::make_policy() {
-  const auto& resume_from = directory_.resume_from();
+  const auto& resume_from = resume_from_;
   TrainingOptions start = options_;
   if (!resume_from) {
     if (!start.policy.checkpoint.empty())
@@ -177,7 +196,7 @@ void Run::make_policy() {
 void Run::remember_way_to_policy() {
   if (state_.policy_checkpoint.empty()) return;
   state_.policy_checkpoint_from_run =
-      fs::path(state_.policy_checkpoint).lexically_relative(fs::canonical(directory_.path())).string();
+      fs::path(state_.policy_checkpoint).lexically_relative(fs::canonical(options_.run.dir)).string();
 }
 
 // Where it was; or, the run having been moved with it, as far from the run as it was; or where the config
@@ -185,7 +204,7 @@ void Run::remember_way_to_policy() {
 void Run::find_policy_again() {
   std::error_code ignored;
   if (state_.policy_checkpoint.empty() || fs::exists(state_.policy_checkpoint, ignored)) return;
-  const fs::path moved = fs::canonical(directory_.path()) / state_.policy_checkpoint_from_run;
+  const fs::path moved = fs::canonical(options_.run.dir) / state_.policy_checkpoint_from_run;
   const bool together = !state_.policy_checkpoint_from_run.empty() && fs::exists(moved, ignored);
   if (!together && options_.policy.checkpoint.empty()) return;
   state_.policy_checkpoint =
@@ -193,37 +212,20 @@ void Run::find_policy_again() {
   remember_way_to_policy();
 }
 
-void Run::open_files() {
-  directory_.begin(hooks_.config_yaml.empty() ? config::print(options_, /*comments=*/true)
-                                              : hooks_.config_yaml);
-  write_label_counts(directory_.path(), *dataset_, sampler_->counts());
-  const bool resumed = directory_.resume_from().has_value();
-  metrics_file_ =
-      std::make_unique<LineWriter>(directory_ / "metrics.jsonl", resumed ? state_.metrics_bytes : 0);
-  if (options_.logging.per_sample)
-    samples_file_ =
-        std::make_unique<LineWriter>(directory_ / "samples.jsonl", resumed ? state_.samples_bytes : 0);
-  else if (resumed && fs::exists(directory_ / "samples.jsonl"))
-    LineWriter(directory_ / "samples.jsonl", state_.samples_bytes);  // cuts what the checkpoint does not know
-  guard_ = make_guard(options_, *policy_);
-  if (guard_ && resumed) guard_->replay(directory_ / "metrics.jsonl");
-  if (options_.logging.tensorboard && state_.step < total_steps_)
-    events_ =
-        std::make_unique<EventFile>(directory_ / "tensorboard", resumed ? state_.step + 1 : 0, wall_time_s(),
-                                    [this](const fs::path& file) { directory_.claim(file); });
-}
-
 std::unique_ptr<data::Loader> Run::make_loader(int64_t first_position) const {
-  return std::make_unique<data::Loader>(*dataset_, *sampler_, options_.data,
-                                        static_cast<uint64_t>(options_.run.seed), first_position,
-                                        [policy = policy_.get()](Observation& o) { policy->prepare(o); });
+  data::Loader::Wanted wanted;
+  if (!group_.is_alone())
+    wanted = [learner = learner_.get()](const std::vector<data::Sample>& s) { return learner->wanted(s); };
+  return std::make_unique<data::Loader>(
+      *dataset_, *sampler_, options_.data, static_cast<uint64_t>(options_.run.seed), first_position,
+      [policy = policy_.get()](Observation& o) { policy->prepare(o); }, wanted);
 }
 
 // Before the first update the policy is its own reference: it scores every batch to come. A resumed run reads
 // what the first one found.
 void Run::cache_reference() {
-  const fs::path file = directory_ / "cached_reference.safetensors";
-  if (directory_.resume_from()) {
+  const fs::path file = path("cached_reference.safetensors");
+  if (resume_from_) {
     APO_CHECK(DataError,
               state_.cached_reference_hash.empty() || file_hash(file) == state_.cached_reference_hash,
               file.string(), ": damaged: expected the bytes that training wrote (hash ",
@@ -237,15 +239,17 @@ void Run::cache_reference() {
   }
   cached_reference_.emplace();
   const std::unique_ptr<data::Loader> loader = make_loader(0);
-  Progress progress("reference", total_steps_);
+  std::optional<Progress> progress;
+  if (group_.is_first()) progress.emplace("reference", total_steps_);
   for (int64_t i = 0; i < total_steps_; ++i) {
-    if (interrupted())
+    if (group_.any(interrupted()))
       throw Interrupted("the reference's log-probabilities were not all computed; nothing was trained");
     data::Batch batch = loader->next();
     cached_reference_->add(learner_->reference_scores(batch.samples));
-    progress.update(i + 1);
+    if (progress) progress->update(i + 1);
   }
-  progress.finish();
+  if (!group_.is_first()) return;
+  progress->finish();
   cached_reference_->write(file);
   state_.cached_reference_hash = file_hash(file);
 }
@@ -282,6 +286,11 @@ void Run::take_step() {
   const Stopwatch stopwatch;
   data::Batch batch = loader_->next();
   APO_ASSERT(batch.position == state_.step);
+  // each rank drops units of its own, and the same ones after resuming
+  if (!group_.is_alone())
+    seed_generators(mix_seed(static_cast<uint64_t>(options_.run.seed), "rank",
+                             static_cast<uint64_t>(state_.step * group_.size() + group_.rank())),
+                    device_);
   optimizer_->zero_gradients();
   objective::ReferenceScores kept;
   if (cached_reference_) kept = cached_reference_->batch(batch.position, device_);
@@ -293,7 +302,6 @@ void Run::take_step() {
   optimizer_->update(rate);
 
   ++state_.step;
-  tally_.add(outcome);
   Metrics metrics = step_metrics(
       {.step = state_.step,
        .epoch = static_cast<double>(state_.step) / static_cast<double>(sampler_->batches_per_epoch()),
@@ -304,11 +312,14 @@ void Run::take_step() {
        .memory_bytes = memory_bytes(device_)},
       batch.samples, outcome);
   const int64_t every = options_.train.eval_every;
-  if (hooks_.evaluate && every > 0 && (state_.step % every == 0 || state_.step == total_steps_))
-    evaluate(metrics);
-  state_.heaviest.add(state_.step, total_steps_, batch.samples, outcome);
-  write(metrics, batch.samples, outcome);
-  alarm_ = watch(guard_, metrics, options_);
+  if (hooks_.evaluate && every > 0 && (state_.step % every == 0 || state_.step == total_steps_)) {
+    if (group_.is_first()) evaluate(metrics);
+    group_.wait_for_first();
+  }
+  state_.metrics.clear();
+  for (const auto& [name, value] : metrics)
+    if (!std::isnan(value)) state_.metrics[name] = value;
+  if (output_) alarm_ = output_->add(metrics, batch.samples, outcome);
 }
 
 void Run::evaluate(Metrics& metrics) {
@@ -332,26 +343,6 @@ void Run::evaluate(Metrics& metrics) {
   log_info("step ", state_.step, " evaluation:", text);
 }
 
-void Run::write(const Metrics& metrics, const std::vector<data::Sample>& samples,
-                const BatchOutcome& outcome) {
-  metrics_file_->append(metrics_line(metrics));
-  if (samples_file_)
-    for (const std::string& line : sample_lines(state_.step, *dataset_, samples, outcome))
-      samples_file_->append(line);
-  state_.metrics.clear();
-  Metrics scalars;
-  for (const auto& [name, value] : metrics) {
-    if (std::isnan(value)) continue;
-    state_.metrics[name] = value;
-    if (name != "step") scalars.emplace_back(name, value);
-  }
-  if (events_) events_->add_scalars(state_.step, wall_time_s(), scalars);
-  if (state_.step % options_.logging.every == 0 || state_.step == total_steps_)
-    log_info("step ", state_.step, "/", total_steps_, "  ",
-             summary(metrics, {"loss", "z0", "reward_desirable", "reward_undesirable", "action_l1_desirable",
-                               "grad_norm", "learning_rate", "samples_per_second"}));
-}
-
 // The adapter that is saved means nothing on another base than the one that it is trained on.
 void Run::check_base() const {
   const std::vector<models::ChangedFile> changes = models::changed_mapped_files();
@@ -373,24 +364,16 @@ void Run::check_base() const {
 
 void Run::checkpoint() {
   check_base();
-  state_.metrics_bytes = metrics_file_->size();
-  if (samples_file_) state_.samples_bytes = samples_file_->size();
-  // the one that an alarm names stays
-  last_checkpoint_ = directory_.checkpoint(state_.step, alarm_.empty() ? options_.train.keep : 0, [&] {
-    return save_checkpoint(directory_.path(), state_, options_, *policy_, *optimizer_, reference_.get());
-  });
-  log_debug("saved ", last_checkpoint_.string());
-}
-
-// For the report. The run is trained and saved whatever becomes of its pictures.
-void Run::show_heaviest_samples() {
-  try {
-    directory_.fill("heaviest", [&] {
-      write_heaviest_samples(directory_.path(), state_.heaviest, state_.step, *dataset_);
+  last_checkpoint_ = path("checkpoints") + concat("/step-", state_.step);
+  if (directory_) {
+    output_->note_sizes();
+    // the one that an alarm names stays
+    last_checkpoint_ = directory_->checkpoint(state_.step, alarm_.empty() ? options_.train.keep : 0, [&] {
+      return save_checkpoint(directory_->path(), state_, options_, *policy_, *optimizer_, reference_.get());
     });
-  } catch (const std::exception& error) {
-    log_warn("no pictures of the heaviest samples: ", error.what());
+    log_debug("saved ", last_checkpoint_.string());
   }
+  group_.wait_for_first();
 }
 
 TrainResult Run::result() const {
@@ -400,49 +383,61 @@ TrainResult Run::result() const {
           .seconds = stopwatch_.seconds()};
 }
 
+void Run::finish(Progress* progress) {
+  if (!output_) return;
+  progress->finish();
+  output_->show_heaviest_samples();
+}
+
 TrainResult Run::train() {
   finishing_.emplace("a step, and saving a checkpoint");
-  report_start();
+  if (group_.is_first()) report_start();
   const int64_t first = state_.step;
-  Progress progress("training", std::max<int64_t>(total_steps_ - first, 0));
-  int64_t saved = directory_.resume_from() ? first : -1;
+  std::optional<Progress> progress;
+  if (group_.is_first()) progress.emplace("training", std::max<int64_t>(total_steps_ - first, 0));
+  Progress* const shown = progress ? &*progress : nullptr;
+  int64_t saved = resume_from_ ? first : -1;
   while (state_.step < total_steps_) {
     take_step();
-    progress.update(state_.step - first,
+    if (shown)
+      shown->update(state_.step - first,
                     summary(Metrics(state_.metrics.begin(), state_.metrics.end()), {"loss"}));
     const int64_t every = options_.train.checkpoint_every;
-    const bool stop = stop_ || interrupted();
-    if (stop || !alarm_.empty() || state_.step == total_steps_ || (every > 0 && state_.step % every == 0)) {
+    const bool stop = group_.any(stop_ || interrupted()), alarm = group_.any(!alarm_.empty());
+    if (stop || alarm || state_.step == total_steps_ || (every > 0 && state_.step % every == 0)) {
       checkpoint();
       saved = state_.step;
     }
-    if (!alarm_.empty()) {
-      progress.finish();
-      show_heaviest_samples();
-      throw Stopped(concat(alarm_, "\ntrain.guard: stop: saved ", last_checkpoint_.string(),
+    if (alarm) {
+      finish(shown);
+      throw Stopped(concat(alarm_.empty() ? "rank 0 saw a sign of forgetting" : alarm_,
+                           "\ntrain.guard: stop: saved ", last_checkpoint_.string(),
                            "; --resume goes on from there"));
     }
     if (stop && state_.step < total_steps_) {
-      progress.finish();
-      show_heaviest_samples();
+      finish(shown);
       throw Interrupted(concat("stopped by a signal after step ", state_.step, " of ", total_steps_,
                                "; saved ", last_checkpoint_.string(), "; --resume goes on from there"));
     }
   }
   APO_ASSERT(saved == state_.step);
-  progress.finish();
-  show_heaviest_samples();
-  tally_.tell(options_.train.batch_size * policy_->action_size() * policy_->horizon());
-  log_info("trained ", state_.step, " steps; checkpoint ", last_checkpoint_.string());
+  finish(shown);
+  if (output_) output_->tell_tally(options_.train.batch_size * policy_->action_size() * policy_->horizon());
+  if (output_) log_info("trained ", state_.step, " steps; checkpoint ", last_checkpoint_.string());
   return result();
 }
 
 }  // namespace
 
 TrainResult train(const TrainingOptions& options, ExistingRun existing, const TrainHooks& hooks) {
-  check(options);
-  Run run(options, existing, hooks);
-  return run.train();
+  try {
+    check(options);
+    Run run(options, existing, hooks);
+    return run.train();
+  } catch (const std::exception& error) {
+    if (hooks.group != nullptr) hooks.group->fail(error);
+    throw;
+  }
 }
 
 }  // namespace apo::training

@@ -23,9 +23,11 @@ struct Batch {
 class Loader {
  public:
   /// `prepare` brings one observation to the policy's input size (models::Policy::prepare); it runs before
-  /// augmentation, in the workers. Augmentation follows `options.augmentation`.
+  /// augmentation, in the workers. Augmentation follows `options.augmentation`. `wanted`: which samples of a
+  /// batch get their observation; null: all.
+  using Wanted = std::function<std::vector<bool>(const std::vector<Sample>&)>;
   Loader(const Dataset& dataset, const PoolSampler& sampler, const DataOptions& options, uint64_t seed,
-         int64_t first_position, std::function<void(Observation&)> prepare);
+         int64_t first_position, std::function<void(Observation&)> prepare, Wanted wanted = nullptr);
   ~Loader();
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;

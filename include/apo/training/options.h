@@ -5,6 +5,7 @@
 #include <string>
 
 #include "apo/data/dataset.h"
+#include "apo/distributed/options.h"
 #include "apo/models/options.h"
 #include "apo/models/reference.h"
 #include "apo/objective/options.h"
@@ -80,6 +81,7 @@ struct TrainingOptions {
   ScheduleOptions schedule;
   TrainOptions train;
   LoggingOptions logging;
+  distributed::DistributedOptions distributed;
   void visit(config::Visitor& v);
 };
 

@@ -11,6 +11,10 @@
 #include "apo/base/error.h"
 #include "apo/training/options.h"
 
+namespace apo::distributed {
+class Group;
+}
+
 namespace apo::training {
 
 /// What to do with a run directory that is already used.
@@ -22,6 +26,9 @@ struct TrainHooks {
   std::function<std::map<std::string, double>(models::Policy&, int64_t step)> evaluate;
   /// The whole resolved config as YAML (config.yaml of the run); empty: the training sections alone.
   std::string config_yaml;
+  /// The processes that train this run together, each of which calls `train`: docs/distributed.md. Null: this
+  /// one alone.
+  distributed::Group* group = nullptr;
 };
 
 struct TrainResult {
@@ -37,14 +44,16 @@ struct Stopped : RunError {
   using RunError::RunError;
 };
 
-/// Trains. Writes run.dir config.yaml, metrics.jsonl, samples.jsonl, tensorboard/, checkpoints/.
+/// Trains. Of several ranks the first one writes, and evaluates. Writes run.dir config.yaml, metrics.jsonl, samples.jsonl, tensorboard/, checkpoints/.
 ///
 /// Resuming gives the same numbers as never having stopped: bit-equal on the CPU.
 /// Errors  ConfigError: run directory used and `existing` is refuse; resume with other options (names the
 ///         keys); empty pool. DataError: data or checkpoint. RunError: run directory in use or not writable;
 ///         non-finite loss or gradient (the last good checkpoint is kept, the step and the samples are
 ///         named). Stopped: train.guard, after saving; resuming goes on all the same. Interrupted: SIGINT/SIGTERM,
-///         after saving.
+///         after saving. On several ranks: an error of one ends all of them with its message and exit code;
+///         ConfigError: ranks with other options, or more ranks than samples; DataError: ranks with other data
+///         or weights; RunError: a rank that is gone (Group).
 TrainResult train(const TrainingOptions& options, ExistingRun existing = ExistingRun::refuse,
                   const TrainHooks& hooks = {});
 

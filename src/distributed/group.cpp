@@ -1,0 +1,279 @@
+// c10d lives here and nowhere else: its headers are slow to compile.
+#define USE_C10D_GLOO
+#include "apo/distributed/group.h"
+
+#include <c10/util/Exception.h>
+#include <c10/util/Logging.h>
+#include <torch/types.h>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <future>
+#include <thread>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include "apo/base/error.h"
+
+namespace apo::distributed {
+namespace {
+
+using c10::intrusive_ptr;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t kBucketBytes = int64_t{32} << 20;
+constexpr auto kFarewell = seconds(10);  // for the others to read why, before the store closes
+constexpr auto kPatience = std::chrono::hours(24 * 365);
+constexpr const char* kFailure = "failure";
+constexpr const char* kEnded = "ended";
+
+// The first line of what LibTorch says, without its stack.
+std::string reason(const std::exception& error) {
+  const auto* c10_error = dynamic_cast<const c10::Error*>(&error);
+  const std::string text = c10_error != nullptr ? c10_error->what_without_backtrace() : error.what();
+  return text.substr(0, text.find('\n'));
+}
+
+bool is_loopback(const std::string& address) {
+  return address == "localhost" || address == "::1" || address.starts_with("127.");
+}
+
+std::shared_ptr<gloo::transport::Device> device_of(const Place& place) {
+  using Gloo = c10d::ProcessGroupGloo;
+  if (const char* interface = std::getenv("GLOO_SOCKET_IFNAME"))
+    return Gloo::createDeviceForInterface(interface);
+  return is_loopback(place.address) ? Gloo::createDeviceForHostname("127.0.0.1")
+                                    : Gloo::createDefaultDevice();
+}
+
+bool keeps_store(const Place& place) { return place.rank == 0 && !place.has_agent; }
+
+// Where the ranks meet. In a thread of its own: what answers at the port and is no store is waited for without
+// end.
+intrusive_ptr<c10d::Store> open_store(const Place& place, seconds timeout) {
+  c10d::TCPStoreOptions options;
+  options.port = static_cast<uint16_t>(place.port);
+  options.isServer = keeps_store(place);
+  options.waitWorkers = false;
+  options.timeout = timeout;
+  using Store = intrusive_ptr<c10d::Store>;
+  std::packaged_task<Store()> open(
+      [place, options]() -> Store { return c10::make_intrusive<c10d::TCPStore>(place.address, options); });
+  std::future<Store> opened = open.get_future();
+  std::thread(std::move(open)).detach();
+  APO_CHECK(RunError, opened.wait_for(timeout + seconds(1)) == std::future_status::ready,
+            "what listens there does not answer as rank 0 does");
+  return opened.get();
+}
+
+bool is_half(const at::Tensor& tensor) {
+  return tensor.scalar_type() == at::kBFloat16 || tensor.scalar_type() == at::kHalf;
+}
+
+}  // namespace
+
+struct Group::Connection {
+  intrusive_ptr<c10d::Store> store;
+  intrusive_ptr<c10d::ProcessGroupGloo> gloo;
+  bool failed = false;
+
+  // Says that this rank ends; and waits for the others to say so, but not for long.
+  void part(int64_t size, bool wait) {
+    store->add(kEnded, 1);
+    const auto end = Clock::now() + kFarewell;
+    while (wait && Clock::now() < end && store->add(kEnded, 0) < size)
+      std::this_thread::sleep_for(milliseconds(5));
+  }
+};
+
+Group::Group() = default;
+
+Group::Group(const Place& place, const DistributedOptions& options) : place_(place), options_(options) {
+  if (is_alone()) return;
+  connection_ = std::make_unique<Connection>();
+  const seconds timeout(options.timeout_seconds);
+  const std::string where = concat(place.address, ":", place.port),
+                    who = concat("rank ", place.rank, " of ", place.size);
+  // errors are told once, by us
+  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = 3;
+  try {
+    connection_->store =
+        c10::make_intrusive<c10d::PrefixStore>("apo/" + place.attempt, open_store(place, timeout));
+  } catch (const std::exception& error) {
+    const std::string why = reason(error);
+    APO_CHECK(RunError, why.find("EADDRINUSE") == std::string::npos, "MASTER_PORT: ", who, ": port ",
+              place.port,
+              " of this machine is taken; is another job, or another process as rank 0, running? "
+              "Set another port");
+    throw RunError(concat(who, ": expected rank 0 at ", where, " (MASTER_ADDR, MASTER_PORT) within ",
+                          options.timeout_seconds, " s (distributed.timeout_seconds): ", why));
+  }
+  APO_CHECK(ConfigError, connection_->store->add(concat("rank/", place.rank), 1) == 1, who,
+            ": expected one process of each rank at ", where, ", found two of this one");
+  try {
+    const auto gloo_options = c10d::ProcessGroupGloo::Options::create(milliseconds(timeout));
+    gloo_options->devices.push_back(device_of(place));
+    connection_->gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(
+        connection_->store, static_cast<int>(place.rank), static_cast<int>(place.size), gloo_options);
+    barrier();
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    std::string missing;
+    for (int64_t r = 0; r < size(); ++r)
+      if (connection_->store->add(concat("rank/", r), 0) == 0) append_item(missing, ", ", r);
+    throw RunError(concat(who, ": expected all ranks at ", where, " within ", options.timeout_seconds,
+                          " s (distributed.timeout_seconds), found none of rank ",
+                          missing.empty() ? "?" : missing, ": ", reason(error)));
+  }
+}
+
+Group::~Group() {
+  if (!connection_ || connection_->failed) return;
+  try {
+    // a connection is closed when no rank reads from it any more
+    if (connection_->gloo && std::uncaught_exceptions() == 0) connection_->part(size(), true);
+  } catch (...) {
+  }
+}
+
+void Group::fail(const std::exception& error) noexcept {
+  if (!connection_ || !connection_->store || connection_->failed) return;
+  connection_->failed = true;
+  try {
+    const auto* own = dynamic_cast<const Error*>(&error);
+    const int code = static_cast<int>(own != nullptr ? own->exit_code() : ExitCode::run);
+    // the first one is the cause of the others
+    connection_->store->compareSet(
+        kFailure, "", concat(code, " rank ", rank(), ": ", own != nullptr ? own->what() : reason(error)));
+    connection_->gloo.reset();  // the others notice at once, and ask the store why
+    connection_->part(size(), keeps_store(place_));
+  } catch (...) {
+  }
+}
+
+void Group::lost(const std::string& what) const {
+  const std::string who = concat("rank ", rank(), " of ", size(), ": ");
+  if (what.find("imed out") != std::string::npos)
+    throw RunError(concat(who, "another rank has not answered within ", options_.timeout_seconds,
+                          " s (distributed.timeout_seconds): ", what));
+  connection_->failed = true;  // all see it, and none needs to be told
+  std::string failure;
+  try {
+    // who failed said so before the connection closed
+    if (connection_->store->check({kFailure})) failure = connection_->store->get_to_str(kFailure);
+    connection_->gloo.reset();
+    if (!failure.empty()) connection_->part(size(), keeps_store(place_));
+  } catch (const std::exception&) {
+  }
+  int code = 0;
+  const auto [end, error] = std::from_chars(failure.data(), failure.data() + failure.size(), code);
+  if (error == std::errc())
+    throw Error(static_cast<ExitCode>(code),
+                concat(who, "ended because of", failure.substr(static_cast<size_t>(end - failure.data()))));
+  throw RunError(concat(who, "another rank is gone (", what,
+                        "); with --resume the run goes on from its last checkpoint"));
+}
+
+void Group::reduce(const at::Tensor& tensor, bool patient) const {
+  if (is_alone()) return;
+  std::vector<at::Tensor> one = {tensor};
+  c10d::AllreduceOptions reduce_options;
+  reduce_options.timeout = patient ? std::chrono::duration_cast<milliseconds>(kPatience)
+                                   : milliseconds(seconds(options_.timeout_seconds));
+  APO_CHECK(RunError, connection_->gloo, "rank ", rank(), " of ", size(),
+            ": has left the others after a failure");
+  std::string what;
+  try {
+    connection_->gloo->allreduce(one, reduce_options)->wait();
+    return;
+  } catch (const std::exception& error) {
+    what = reason(error);
+  }
+  lost(what);
+}
+
+void Group::sum(const at::Tensor& tensor) const {
+  if (is_alone()) return;
+  const at::NoGradGuard no_grad;
+  if (tensor.device().is_cpu() && tensor.is_contiguous()) {
+    reduce(tensor);
+    return;
+  }
+  const at::Tensor here = tensor.to(at::kCPU).contiguous();
+  reduce(here);
+  tensor.copy_(here);
+}
+
+void Group::sum(const std::vector<at::Tensor>& tensors) const {
+  if (is_alone()) return;
+  const at::NoGradGuard no_grad;
+  for (size_t begin = 0, end = 0; begin < tensors.size(); begin = end) {
+    const at::Tensor& first = tensors[begin];
+    const at::ScalarType type = is_half(first) ? at::kFloat : first.scalar_type();
+    std::vector<at::Tensor> parts;
+    for (int64_t bytes = 0; end < tensors.size() && (end == begin || bytes < kBucketBytes); ++end) {
+      const at::Tensor& tensor = tensors[end];
+      if (tensor.scalar_type() != first.scalar_type() || tensor.device() != first.device()) break;
+      parts.push_back(tensor.to(type).flatten());
+      bytes += static_cast<int64_t>(parts.back().nbytes());
+    }
+    const at::Tensor bucket = at::cat(parts);
+    sum(bucket);
+    int64_t offset = 0;
+    for (size_t i = begin; i < end; ++i) {
+      tensors[i].copy_(bucket.narrow(0, offset, tensors[i].numel()).view(tensors[i].sizes()));
+      offset += tensors[i].numel();
+    }
+  }
+}
+
+at::Tensor Group::gather_rows(const at::Tensor& rows, int64_t begin, int64_t total) const {
+  if (is_alone()) return rows;
+  std::vector<int64_t> shape = rows.sizes().vec();
+  APO_ASSERT(!shape.empty() && 0 <= begin && begin + shape[0] <= total);
+  shape[0] = total;
+  const at::Tensor all = at::zeros(shape, rows.options().device(at::kCPU));
+  all.narrow(0, begin, rows.size(0)).copy_(rows);
+  sum(all);
+  return all.to(rows.device());
+}
+
+bool Group::any(bool value) const {
+  if (is_alone()) return value;
+  const at::Tensor count = at::full({1}, value ? 1 : 0, at::kLong);
+  reduce(count);
+  return count.item<int64_t>() > 0;
+}
+
+void Group::wait_for_first() const {
+  if (!is_alone()) reduce(at::zeros({1}, at::kLong), /*patient=*/true);
+}
+
+std::vector<std::string> Group::gather(const std::string& text) const {
+  if (is_alone()) return {text};
+  const at::Tensor lengths = at::zeros({size()}, at::kLong);
+  lengths[rank()] = static_cast<int64_t>(text.size());
+  reduce(lengths);
+  const at::Tensor bytes = at::zeros({lengths.sum().item<int64_t>()}, at::kByte);
+  std::vector<int64_t> begin = {0};
+  for (int64_t r = 0; r < size(); ++r) begin.push_back(begin.back() + lengths[r].item<int64_t>());
+  auto* data = bytes.data_ptr<uint8_t>();
+  std::memcpy(data + begin[static_cast<size_t>(rank())], text.data(), text.size());
+  if (bytes.numel() > 0) reduce(bytes);
+  std::vector<std::string> texts;
+  for (size_t r = 0; r + 1 < begin.size(); ++r) texts.emplace_back(data + begin[r], data + begin[r + 1]);
+  return texts;
+}
+
+std::string Group::from_first(const std::string& text) const {
+  return gather(is_first() ? text : "").front();
+}
+
+}  // namespace apo::distributed
