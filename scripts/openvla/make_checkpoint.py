@@ -32,6 +32,7 @@ import numpy as np
 import sentencepiece
 import torch
 from PIL import Image, ImageDraw
+from safetensors import safe_open
 from sentencepiece import sentencepiece_model_pb2
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
@@ -136,11 +137,20 @@ def make(shape, directory, seed=0, dtype=torch.float32, max_shard_bytes=7 * 10**
     openvla.save(directory, model, config, preprocessor, tokenizer, own, max_shard_bytes, dtype)
 
 
+def width_of(directory):
+    """Of the language model, without reading its weights."""
+    for path in sorted(directory.glob("*.safetensors")):
+        with safe_open(path, "pt") as weights:
+            for name in weights.keys():
+                if name.endswith("embed_tokens.weight"):
+                    return weights.get_slice(name).get_shape()[1]
+    raise FileNotFoundError(f"{directory}: no embed_tokens.weight")
+
+
 def make_oft(directory, generator):
     """Puts a state projector and the statistics of a state beside a checkpoint."""
     import openvla_oft
-    width = openvla.load(directory).model.get_input_embeddings().weight.shape[1]
-    projector = openvla_oft.StateProjector(sum(STATES.values()), width)
+    projector = openvla_oft.StateProjector(sum(STATES.values()), width_of(directory))
     randomise(projector, generator)
     torch.save(torch.nn.ModuleDict({"module": projector.bfloat16()}).state_dict(),
                directory / f"{openvla_oft.PROJECTOR}--1_checkpoint.pt")

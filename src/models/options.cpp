@@ -29,6 +29,9 @@ void SmallOptions::visit(config::Visitor& v) {
   v("heads", heads, "attention heads; must divide width", config::at_least(1));
   v("channels", channels, "of the first convolution", config::between(1, 4096));
   v("action_bins", action_bins, "bins that an action dimension is cut into", config::between(2, 1 << 20));
+  v("horizon", horizon,
+    "steps that are decided at once, as a chunk of actions; 0: 1, or as many as a loaded policy decides",
+    config::between(0, kLongestChunk));
 }
 
 void OpenVlaOptions::visit(config::Visitor& v) {

@@ -8,6 +8,7 @@
 #include "apo/base/files.h"
 #include "apo/base/text.h"
 #include "base/lfs_pointer.h"
+#include "tokenizers/merged_pieces.h"
 
 namespace apo::tokenizers {
 namespace {
@@ -32,10 +33,11 @@ struct TextTokenizer::State {
 };
 
 TextTokenizer::TextTokenizer(const std::filesystem::path& model) {
-  const std::string bytes = read_file(model);
+  std::string bytes = read_file(model);
   APO_CHECK(DataError, !bytes.empty(), model.string(),
             ": expected a SentencePiece model, found an empty file");
   refuse_lfs_pointer(model, bytes);
+  if (model.extension() == ".json") bytes = sentencepiece_model_of(model);
   const auto state = std::make_shared<State>();
   state->path = model;
   const auto status = state->processor.LoadFromSerializedProto(bytes);

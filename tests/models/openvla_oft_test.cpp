@@ -76,6 +76,23 @@ TEST_P(OftGoldens, DecodesLikeTransformers) {
   }
 }
 
+TEST_P(OftGoldens, SaysHowLikelyEachDecidedTokenWas) {
+  PolicyOptions options = golden.options();
+  options.of<OpenVlaOptions>().action_tokens_only = true;
+  const auto policy = golden.policy(options);
+  const PolicyInput input = policy->encode(golden.observations());
+  std::vector<at::Tensor> found;
+  policy->decode(input, {.token_probs = &found});
+  const auto bins = policy->codec().bins();
+  const at::Tensor expected = policy->score(input, policy->tokenize(golden.chunks()))
+                                  .logits.whole()
+                                  .narrow(-1, bins->first, bins->last - bins->first + 1)
+                                  .softmax(-1)
+                                  .amax(-1);
+  ASSERT_EQ(std::ssize(found), policy->horizon() * policy->action_size());
+  EXPECT_LT(distance(at::stack(found, 1), expected.detach()), 1e-5);
+}
+
 TEST_P(OftGoldens, AdaptersScoreAndLearnLikePeft) {
   const auto policy = golden.policy("adapter_new");
   const ActionTokens tokens = policy->tokenize(golden.chunks());

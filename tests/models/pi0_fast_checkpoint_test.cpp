@@ -184,6 +184,70 @@ TEST(Pi0FastStatistics, OfTheOptionsStayWithAnAdapter) {
   EXPECT_TRUE(openpi.scores(*again).equal(openpi.scores(*policy)));
 }
 
+tokenizers::VectorStatistics spread(size_t size, double low, double high) {
+  const auto all = [size](double number) { return std::vector<double>(size, number); };
+  return {.mean = all((low + high) / 2),
+          .std = all((high - low) / 4),
+          .min = all(low - 0.1),
+          .max = all(high + 0.1),
+          .q01 = all(low),
+          .q99 = all(high),
+          .mask = std::vector<bool>(size, true)};
+}
+
+// Those of `apo-data stats`, by the checkpoint's own mode, in float32; its processors' files then hold them.
+TEST(Pi0FastStatistics, OurOwnServeALerobotCheckpointAndStayWithIt) {
+  const Spoiled lerobot("lerobot");
+  const TempDir place;
+  tokenizers::DatasetStatistics own;
+  own.action = spread(lerobot.load()->normalizer().statistics().mean.size(), -0.3, 0.7);
+  own.state = {{"eef_pos", spread(3, -2, 1)}, {"joints", spread(4, -1, 3)}};
+  write_file_atomic(place.path() / "stats.json", tokenizers::to_json(own, "robot"));
+  PolicyOptions options = lerobot.golden.options();
+  options.checkpoint = lerobot.path().string();
+  options.statistics = (place.path() / "stats.json").string();
+  const auto policy = make_policy(options, nullptr, 0, at::kCPU);
+  for (const double number : policy->normalizer().statistics().q01) EXPECT_EQ(number, -0.3f);
+  EXPECT_GT(distance(lerobot.scores(*policy), lerobot.scores(*lerobot.load())), 1e-3);
+
+  fs::create_directories(place.path() / "saved");
+  policy->save(place.path() / "saved");
+  PolicyOptions later = lerobot.golden.options();
+  later.checkpoint = (place.path() / "saved").string();
+  const auto again = make_policy(later, nullptr, 0, at::kCPU);
+  EXPECT_EQ(again->normalizer().statistics().q99, policy->normalizer().statistics().q99);
+  EXPECT_TRUE(lerobot.scores(*again).equal(lerobot.scores(*policy)));
+  const SafetensorsReader file(place.path() /
+                               "saved/policy_preprocessor_step_2_normalizer_processor.safetensors");
+  EXPECT_TRUE(file.tensor("observation.state.q99").equal(torch::tensor({1.f, 1.f, 1.f, 3.f, 3.f, 3.f, 3.f})));
+
+  lerobot.edit("policy_preprocessor.json",
+               [](json& j) { j["steps"][2]["config"]["norm_map"]["ACTION"] = "QUANTILE10"; });
+  EXPECT_THAT(message_of<DataError>([&] { make_policy(options, nullptr, 0, at::kCPU); }),
+              AllOf(HasSubstr("stats.json: action.q10: missing"), HasSubstr("QUANTILE10")));
+  options.state_keys = {"eef_pos"};
+  EXPECT_THAT(message_of<DataError>([&] { make_policy(options, nullptr, 0, at::kCPU); }),
+              HasSubstr("QUANTILE10"));
+}
+
+// Either form of the text tokenizer, and what is saved has the one that there was.
+TEST(Pi0FastCheckpoint, ATokenizerJsonServesAsItsModelDoes) {
+  const fs::path merged = fs::path(APO_SOURCE_DIR) / "tests/tokenizers/goldens/merged";
+  std::vector<at::Tensor> scores;
+  for (const char* form : {"tokenizer.model", "tokenizer.json"}) {
+    const Spoiled openpi("openpi");
+    fs::remove(openpi.path() / "tokenizer.model");
+    EXPECT_THAT(openpi.refusal(), AllOf(HasSubstr("tokenizer.model: missing"), HasSubstr("tokenizer.json")));
+    fs::copy(merged / form, openpi.path() / form);
+    const auto policy = openpi.load();
+    scores.push_back(openpi.scores(*policy));
+    const TempDir place;
+    policy->save(place.path());
+    EXPECT_EQ(read_file(place.path() / form), read_file(merged / form));
+  }
+  EXPECT_TRUE(scores[0].equal(scores[1]));
+}
+
 TEST(Pi0FastExport, MergesAndBringsAllThatLiesBeside) {
   for (const char* variant : {"openpi", "lerobot"}) {
     const Pi0FastGolden golden(variant);

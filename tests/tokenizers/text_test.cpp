@@ -61,6 +61,49 @@ TEST(TextTokenizer, EqualsThePythonPackage) {
   }
 }
 
+// Its numbers are those of `tokenizers`, and of the SentencePiece model that it was made of.
+TEST(TextTokenizer, ATokenizerJsonSplitsAsItsLibraryDoes) {
+  const auto golden = nlohmann::json::parse(std::ifstream(kGoldens / "merged/text.json"));
+  for (const char* form : {"merged/tokenizer.json", "merged/tokenizer.model"}) {
+    const TextTokenizer tokenizer(kGoldens / form);
+    EXPECT_EQ(tokenizer.size(), golden.at("size").get<int64_t>()) << form;
+    EXPECT_EQ(tokenizer.bos(), golden.at("bos").get<int64_t>()) << form;
+    EXPECT_EQ(tokenizer.eos(), golden.at("eos").get<int64_t>()) << form;
+    EXPECT_EQ(tokenizer.unknown(), 3) << form;
+    EXPECT_GE(golden.at("texts").size(), 200u);
+    for (const auto& entry : golden.at("texts")) {
+      const auto text = entry.at("text").get<std::string>();
+      EXPECT_EQ(tokenizer.encode(text), entry.at("ids").get<Ids>()) << form << " " << text;
+    }
+    EXPECT_EQ(tokenizer.decode(tokenizer.encode("pick \u6771 up")), "pick \u6771 up") << form;
+  }
+}
+
+TEST(TextTokenizer, RefusesTokenizersOfAnotherKind) {
+  const auto good = nlohmann::json::parse(std::ifstream(kGoldens / "merged/tokenizer.json"));
+  const TempDir directory;
+  const auto complaint = [&](const char* pointer, const nlohmann::json& value) {
+    auto changed = good;
+    changed[nlohmann::json::json_pointer(pointer)] = value;
+    write_file_atomic(directory / "tokenizer.json", changed.dump());
+    return message_of<DataError>([&] { TextTokenizer tokenizer(directory / "tokenizer.json"); });
+  };
+  EXPECT_THAT(complaint("/model/type", "WordPiece"),
+              HasSubstr("tokenizer.json: model.type: expected \"BPE\""));
+  EXPECT_THAT(complaint("/model/byte_fallback", false), HasSubstr("model.byte_fallback"));
+  EXPECT_THAT(complaint("/model/ignore_merges", true), HasSubstr("model.ignore_merges"));
+  EXPECT_THAT(complaint("/normalizer/type", "Lowercase"), HasSubstr("normalizer.type"));
+  EXPECT_THAT(complaint("/normalizer/content", "_"), HasSubstr("normalizer.content"));
+  EXPECT_THAT(complaint("/pre_tokenizer", {{"type", "ByteLevel"}}), HasSubstr("pre_tokenizer.type"));
+  EXPECT_THAT(complaint("/model/vocab/extra", 601), HasSubstr("model.vocab.extra"));
+  EXPECT_THAT(complaint("/model/vocab/extra", 5), HasSubstr("an id that no other piece has"));
+  EXPECT_THAT(complaint("/model/merges/0", {"no", "such"}), HasSubstr("model.merges[0]"));
+  EXPECT_THAT(complaint("/model/merges/0", "together"), HasSubstr("model.merges[0]: expected two pieces"));
+  EXPECT_THAT(complaint("/added_tokens/1/content", "else"), HasSubstr("added_tokens[1].content"));
+  EXPECT_THAT(complaint("/model/vocab", nlohmann::json::object()), HasSubstr("model.vocab"));
+  EXPECT_THAT(complaint("/model", 7), HasSubstr("tokenizer.json: model"));
+}
+
 TEST(TextTokenizer, KnowsItsPieces) {
   EXPECT_EQ(small().id("</s>"), 2);
   EXPECT_EQ(small().id("no such piece"), std::nullopt);

@@ -21,6 +21,7 @@ struct SmallOptions {
   int64_t heads = 4;
   int64_t channels = 16;  ///< of the first convolution
   int64_t action_bins = 256;
+  int64_t horizon = 0;  ///< H, steps decided at once; 0: 1, or as the checkpoint says
   void visit(config::Visitor& v);
 };
 

@@ -11,11 +11,13 @@
 
 namespace apo::tokenizers {
 
-/// A SentencePiece model (the `tokenizer.model` of Llama-2, PaliGemma, ...). Copies share the model; const
-/// members may be called from any thread.
+/// A SentencePiece model (the `tokenizer.model` of Llama-2, PaliGemma, ...), or a `tokenizer.json` that was made
+/// of one (Gemma's, PaliGemma's): pairs of pieces merged by rank, bytes for what is no piece. Copies share the
+/// model; const members may be called from any thread.
 class TextTokenizer {
  public:
-  /// DataError naming the file: missing, empty, truncated, or not a SentencePiece model.
+  /// DataError naming the file: missing, empty, truncated, or not a SentencePiece model; a .json that holds
+  /// another kind of tokenizer, naming the key.
   explicit TextTokenizer(const std::filesystem::path& model);
 
   /// The ids of a text, as the model normalises and splits it; neither begin nor end token is added, and

@@ -250,19 +250,20 @@ at::Tensor OpenVlaPolicy::decode(const PolicyInput& input, const DecodeOptions& 
   const bool drafts = own_.speculative && !is_oft() && options.temperature == 0;
   const bool replays = !drafts && !device().is_cpu() && options.temperature == 0 && !training() &&
                        !at::autocast::is_autocast_enabled(device().type());
-  auto choose = token_chooser(options);
-  if (replays) choose.token_probs = nullptr;  // what is recorded says no more than tokens
+  DecodeOptions how = options;
+  if (replays) how.token_probs = nullptr;  // what is recorded says no more than tokens
+  const auto choose = token_chooser(how);
   const tokenizers::TokenRange bins = codec().bins().value();
   const auto range = own_.action_tokens_only ? std::pair{bins.first, bins.last}
                                              : std::pair{int64_t{0}, vocabulary_size() - 1};
   const at::Tensor draft =
       drafts && draft_.defined() && draft_.size(0) == input.size() ? draft_ : at::Tensor();
   const auto decode = [this, has_features = input.features.defined(), range, choose, draft,
-                       options](const Replayed::Inputs& in) {
+                       how](const Replayed::Inputs& in) {
     PolicyInput again{.prompt = in[1], .prompt_mask = in[2], .state = in[3]};
     (has_features ? again.features : again.images) = in[0];
     const at::Tensor before = features(again);
-    return is_oft() ? decode_parallel(before, in[1], in[2], options)
+    return is_oft() ? decode_parallel(before, in[1], in[2], how)
                     : network_->decode(before, in[1], in[2], action_size(), range, choose, draft);
   };
   const Replayed::Inputs inputs{input.features.defined() ? input.features : input.images, input.prompt,
@@ -289,7 +290,12 @@ at::Tensor OpenVlaPolicy::decode_parallel(const at::Tensor& features, const at::
     ids.push_back(logits.argmax(-1));
   else
     for (int64_t t = 0; t < logits.size(1); ++t) ids.push_back(choose(logits.select(1, t)).unsqueeze(1));
-  return at::cat(ids, 1) + (first - first_id());
+  const at::Tensor columns = at::cat(ids, 1);
+  if (options.token_probs != nullptr) {
+    const at::Tensor probs = logits.softmax(-1).gather(-1, columns.unsqueeze(-1)).squeeze(-1);
+    for (const at::Tensor& place : probs.unbind(1)) options.token_probs->push_back(place);
+  }
+  return columns + (first - first_id());
 }
 
 // A recorded decision reads these very tensors, and the adapters as they were cast for it.

@@ -111,10 +111,14 @@ void read_lerobot(const OrderedJsonFile& file, const fs::path& directory, const 
   config.skipped_tokens =
       file["fast_skip_tokens"].present() ? file["fast_skip_tokens"].integer(0, kMostTokens) : 128;
   check_resolution(file["image_resolution"], config.image_size());
-  APO_CHECK(ConfigError, options.statistics.empty(), "policy.statistics: is ", options.statistics,
-            "; expected none: a LeRobot checkpoint's own lie in ",
-            (directory / "policy_preprocessor.json").string());
-  config.normalization = read_lerobot_normalization(directory);
+  if (options.statistics.empty()) {
+    config.normalization = read_lerobot_normalization(directory);
+    return;
+  }
+  LerobotStatistics own =
+      read_own_lerobot_normalization(directory, options.statistics, options.unnorm_key, options.state_keys);
+  config.normalization = std::move(own.normalization);
+  for (auto& [name, text] : own.files) config.companions[name] = std::move(text);
 }
 
 void check_statistics(const Pi0FastConfig& config, const fs::path& directory) {
@@ -148,7 +152,7 @@ Pi0FastConfig Pi0FastConfig::read(const fs::path& directory, const SafetensorsRe
   else
     read_lerobot(file, directory, options, config);
   check_statistics(config, directory);
-  if (!options.statistics.empty()) {  // which go with the policy
+  if (!options.statistics.empty() && dialect == "openpi") {  // which go with the policy
     const std::string asset = file["asset_id"].get_or<std::string>("statistics");
     std::erase_if(config.companions, [](const auto& held) { return held.first.starts_with("assets/"); });
     config.companions["assets/" + asset + "/norm_stats.json"] = openpi_statistics_json(config.normalization);

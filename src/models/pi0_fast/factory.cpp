@@ -21,11 +21,18 @@ fs::path directory_of_weights(const fs::path& directory) {
   return fs::exists(directory / "adapter_config.json") ? base_of_adapter(directory) : directory;
 }
 
+// PaliGemma's, in either form; nothing where there is none.
+fs::path text_tokenizer_in(const fs::path& directory) {
+  std::error_code ignored;
+  for (const char* name : {"tokenizer.model", "tokenizer.json"})
+    if (fs::exists(directory / name, ignored)) return directory / name;
+  return {};
+}
+
 // Where config, tokenizers and statistics lie: beside an adapter of ours, which may have learned with other
 // statistics than its base.
 fs::path directory_of_companions(const fs::path& directory, const fs::path& base) {
-  std::error_code ignored;
-  return fs::exists(directory / "tokenizer.model", ignored) ? directory : base;
+  return text_tokenizer_in(directory).empty() ? base : directory;
 }
 
 // Compares names and shapes; tensors that pi0-FAST does not use may be there.
@@ -38,13 +45,10 @@ void check_tensors(Pi0FastNetwork& network, const SafetensorsReader& weights) {
 }
 
 tokenizers::TextTokenizer read_text_tokenizer(const fs::path& base, const Pi0FastConfig& config) {
-  const fs::path model = base / "tokenizer.model";
-  std::error_code ignored;
-  APO_CHECK(DataError, fs::exists(model, ignored) || !fs::exists(base / "tokenizer.json", ignored),
-            model.string(),
-            ": missing; expected PaliGemma's SentencePiece model, found tokenizer.json alone, which is not "
-            "read. It is part of google/paligemma-3b-pt-224 and of openpi "
-            "(paligemma_tokenizer.model)");
+  const fs::path model = text_tokenizer_in(base);
+  APO_CHECK(DataError, !model.empty(), (base / "tokenizer.model").string(),
+            ": missing; expected PaliGemma's SentencePiece model, or its tokenizer.json. They are part of "
+            "google/paligemma-3b-pt-224; openpi calls the first paligemma_tokenizer.model");
   tokenizers::TextTokenizer text(model);
   APO_CHECK(DataError, text.bos() >= 0 && text.eos() >= 0, model.string(),
             ": expected begin and end tokens, found none");

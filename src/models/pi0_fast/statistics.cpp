@@ -3,7 +3,12 @@
 #include <torch/types.h>
 
 #include <array>
+#include <bit>
 #include <cmath>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
@@ -58,7 +63,6 @@ FeatureNormalization read_openpi_feature(const JsonField& field, Normalization h
 }
 
 std::vector<double> numbers_of(const SafetensorsReader& tensors, const std::string& name) {
-  APO_CHECK(DataError, tensors.has(name), tensors.path().string(), ": no tensor ", name);
   const at::Tensor numbers = tensors.tensor(name).to(at::kDouble).flatten().contiguous();
   APO_CHECK(DataError, numbers.numel() > 0 && numbers.isfinite().all().item<bool>(), tensors.path().string(),
             ": tensor ", name, ": expected finite numbers, found ", numbers.sizes(), " with others");
@@ -85,8 +89,11 @@ const LerobotMode& mode_of(const JsonField& mode) {
   mode.fail(valid);
 }
 
-FeatureNormalization read_lerobot_feature(const SafetensorsReader& tensors, const std::string& feature_name,
-                                          const JsonField& mode, double epsilon) {
+// One statistic of a feature by LeRobot's name for it: "mean", "q01"; nothing where it is not known.
+using Statistic = std::function<std::optional<std::vector<double>>(const std::string&)>;
+
+FeatureNormalization lerobot_feature(const Statistic& statistic, const std::string& where,
+                                     const JsonField& mode, double epsilon) {
   const LerobotMode& known = mode_of(mode);
   FeatureNormalization feature;
   feature.how = {.how = known.how,
@@ -95,19 +102,86 @@ FeatureNormalization read_lerobot_feature(const SafetensorsReader& tensors, cons
                  .zero_spread = known.how == Normalization::quantiles ? epsilon : 0};
   if (known.how == Normalization::z_score) feature.how.epsilon = epsilon;
   VectorStatistics& s = feature.statistics;
-  const std::vector<double> low = numbers_of(tensors, feature_name + "." + known.low),
-                            high = numbers_of(tensors, feature_name + "." + known.high);
-  APO_CHECK(DataError, low.size() == high.size(), tensors.path().string(), ": tensors ", feature_name, ".",
-            known.low, " and .", known.high, ": expected one size, found ", low.size(), " and ", high.size());
+  const auto needed = [&](const char* name) {
+    const auto found = statistic(name);
+    APO_CHECK(DataError, found.has_value(), where, ".", name, ": missing; the checkpoint normalises by ",
+              known.name);
+    return *found;
+  };
+  const std::vector<double> low = needed(known.low), high = needed(known.high);
+  APO_CHECK(DataError, low.size() == high.size(), where, ".", known.low, " and .", known.high,
+            ": expected one size, found ", low.size(), " and ", high.size());
   if (known.how == Normalization::quantiles)
     s.q01 = low, s.q99 = high;
   else
     s.mean = low, s.std = high;
-  if (tensors.has(feature_name + ".mean") && tensors.has(feature_name + ".std"))
-    s.mean = numbers_of(tensors, feature_name + ".mean"), s.std = numbers_of(tensors, feature_name + ".std");
+  if (const auto mean = statistic("mean"), std = statistic("std"); mean && std) s.mean = *mean, s.std = *std;
   feature.has_quantiles = known.how == Normalization::quantiles;
   complete(s);
   return feature;
+}
+
+// LeRobot's names, and ours.
+constexpr std::array<std::pair<const char*, std::vector<double> VectorStatistics::*>, 6> kStatistics{
+    {{"mean", &VectorStatistics::mean},
+     {"std", &VectorStatistics::std},
+     {"min", &VectorStatistics::min},
+     {"max", &VectorStatistics::max},
+     {"q01", &VectorStatistics::q01},
+     {"q99", &VectorStatistics::q99}}};
+
+// In float32, as LeRobot keeps them.
+Statistic own_statistic(const VectorStatistics& s) {
+  return [&s](const std::string& name) -> std::optional<std::vector<double>> {
+    for (const auto& [known, list] : kStatistics) {
+      if (name != known) continue;
+      std::vector<double> numbers;
+      for (const double number : s.*list) numbers.push_back(static_cast<float>(number));
+      return numbers;
+    }
+    return std::nullopt;
+  };
+}
+
+struct OwnStatistics {
+  VectorStatistics state, action;
+};
+
+OwnStatistics read_own(const fs::path& file, const std::string& entry,
+                       const std::vector<std::string>& state_keys) {
+  const tokenizers::DatasetStatistics all =
+      tokenizers::statistics_from_json(read_file(file), entry, file.string());
+  OwnStatistics own{.state = {}, .action = all.action};
+  for (const std::string& key : state_keys) {
+    const auto found = all.state.find(key);
+    APO_CHECK(DataError, found != all.state.end(), file.string(), ": no statistics of the state \"", key,
+              "\"");
+    for (const auto& [name, list] : kStatistics)
+      (own.state.*list)
+          .insert((own.state.*list).end(), (found->second.*list).begin(), (found->second.*list).end());
+  }
+  APO_CHECK(ConfigError, !state_keys.empty(), file.string(),
+            ": expected policy.state_keys, which say of which states the policy's is made, found none");
+  return own;
+}
+
+// The safetensors file of these numbers, in float32.
+std::string safetensors_text(const std::vector<std::pair<std::string, std::vector<double>>>& tensors) {
+  nlohmann::ordered_json header;
+  std::string numbers;
+  for (const auto& [name, values] : tensors) {
+    const size_t begin = numbers.size();
+    for (const double value : values) {
+      const auto bits = std::bit_cast<uint32_t>(static_cast<float>(value));
+      for (int shift = 0; shift < 32; shift += 8) numbers += static_cast<char>(bits >> shift);
+    }
+    header[name] = {{"dtype", "F32"}, {"shape", {values.size()}}, {"data_offsets", {begin, numbers.size()}}};
+  }
+  std::string text = header.dump();
+  text.append((8 - text.size() % 8) % 8, ' ');
+  std::string size;
+  for (int shift = 0; shift < 64; shift += 8) size += static_cast<char>(text.size() >> shift);
+  return size + text + numbers;
 }
 
 // A processor step under its registered name; absent if the pipeline lacks it.
@@ -137,46 +211,84 @@ Pi0FastNormalization read_openpi_normalization(const fs::path& path, Normalizati
 
 Pi0FastNormalization read_own_normalization(const fs::path& file, const std::string& entry,
                                             const std::vector<std::string>& state_keys, Normalization how) {
-  const tokenizers::DatasetStatistics all =
-      tokenizers::statistics_from_json(read_file(file), entry, file.string());
-  Pi0FastNormalization normalization;
+  OwnStatistics own = read_own(file, entry, state_keys);
+  Pi0FastNormalization normalization{.state = {.statistics = std::move(own.state), .how = kOpenpi},
+                                     .action = {.statistics = std::move(own.action), .how = kOpenpi}};
   for (FeatureNormalization* feature : {&normalization.state, &normalization.action}) {
-    feature->how = kOpenpi;
     feature->how.how = how;
     feature->has_quantiles = true;
+    complete(feature->statistics);
   }
-  normalization.action.statistics = all.action;
-  complete(normalization.action.statistics);
-  VectorStatistics& state = normalization.state.statistics;
-  for (const std::string& key : state_keys) {
-    const auto found = all.state.find(key);
-    APO_CHECK(DataError, found != all.state.end(), file.string(), ": no statistics of the state \"", key,
-              "\"");
-    for (const auto list : {&VectorStatistics::mean, &VectorStatistics::std, &VectorStatistics::min,
-                            &VectorStatistics::max, &VectorStatistics::q01, &VectorStatistics::q99})
-      (state.*list).insert((state.*list).end(), (found->second.*list).begin(), (found->second.*list).end());
-  }
-  APO_CHECK(ConfigError, !state_keys.empty(), file.string(),
-            ": expected policy.state_keys, which say of which states the policy's is made, found none");
-  complete(state);
   return normalization;
 }
 
+namespace {
+
+// The pipeline's step that normalises, and where its statistics are. Refuses what cannot be.
+struct LerobotPipeline {
+  explicit LerobotPipeline(const fs::path& directory) : file(directory / "policy_preprocessor.json") {
+    const JsonField relative = step_named(file, "relative_actions_processor");
+    relative["config"]["enabled"].expect(
+        !relative.present() || !relative["config"]["enabled"].get_or(true),
+        "false: actions relative to the state are not supported for LeRobot's checkpoints");
+    const JsonField step = step_named(file, "normalizer_processor");
+    step.expect(step.present(), "a step \"normalizer_processor\"");
+    state_file = step["state_file"].inner_path();
+    step["state_file"].expect(!state_file.empty(), "the file of the statistics");
+    epsilon = step["config"]["eps"].get_or(kLerobotEpsilon);
+  }
+  JsonField modes() const { return step_named(file, "normalizer_processor")["config"]["norm_map"]; }
+  // `of` gives a feature's statistics, `where` says it before the feature's name
+  Pi0FastNormalization normalization(const std::function<Statistic(const std::string&)>& of,
+                                     const std::string& where) const {
+    const auto feature = [&](const std::string& name, const char* kind) {
+      return lerobot_feature(of(name), where + name, modes()[kind], epsilon);
+    };
+    return {.state = feature("observation.state", "STATE"), .action = feature("action", "ACTION")};
+  }
+
+  JsonFile file;
+  std::string state_file;
+  double epsilon = 0;
+};
+
+}  // namespace
+
 Pi0FastNormalization read_lerobot_normalization(const fs::path& directory) {
-  const JsonFile file(directory / "policy_preprocessor.json");
-  const JsonField relative = step_named(file, "relative_actions_processor");
-  relative["config"]["enabled"].expect(
-      !relative.present() || !relative["config"]["enabled"].get_or(true),
-      "false: actions relative to the state are not supported for LeRobot's checkpoints");
-  const JsonField step = step_named(file, "normalizer_processor");
-  step.expect(step.present(), "a step \"normalizer_processor\"");
-  const std::string state_file = step["state_file"].inner_path();
-  step["state_file"].expect(!state_file.empty(), "the file of the statistics");
-  const SafetensorsReader tensors(directory / state_file);
-  const double epsilon = step["config"]["eps"].get_or(kLerobotEpsilon);
-  const JsonField modes = step["config"]["norm_map"];
-  return {.state = read_lerobot_feature(tensors, "observation.state", modes["STATE"], epsilon),
-          .action = read_lerobot_feature(tensors, "action", modes["ACTION"], epsilon)};
+  const LerobotPipeline pipeline(directory);
+  const SafetensorsReader tensors(directory / pipeline.state_file);
+  const auto of = [&](const std::string& feature) -> Statistic {
+    return [&tensors, feature](const std::string& statistic) -> std::optional<std::vector<double>> {
+      const std::string name = feature + "." + statistic;
+      return tensors.has(name) ? std::optional(numbers_of(tensors, name)) : std::nullopt;
+    };
+  };
+  return pipeline.normalization(of, concat(tensors.path().string(), ": tensor "));
+}
+
+LerobotStatistics read_own_lerobot_normalization(const fs::path& directory, const fs::path& file,
+                                                 const std::string& entry,
+                                                 const std::vector<std::string>& state_keys) {
+  const LerobotPipeline pipeline(directory);
+  const OwnStatistics own = read_own(file, entry, state_keys);
+  const auto of = [&own](const std::string& feature) {
+    return own_statistic(feature == "action" ? own.action : own.state);
+  };
+  LerobotStatistics all{.normalization = pipeline.normalization(of, file.string() + ": "), .files = {}};
+  std::vector<std::pair<std::string, std::vector<double>>> tensors;
+  for (const char* feature : {"observation.state", "action"})
+    for (const auto& [name, list] : kStatistics)
+      tensors.emplace_back(concat(feature, ".", name), of(feature)(name).value());
+  const std::string text = safetensors_text(tensors);
+  all.files[pipeline.state_file] = text;
+  std::error_code ignored;
+  if (const fs::path after = directory / "policy_postprocessor.json"; fs::exists(after, ignored)) {
+    const JsonFile postprocessor(after);
+    const std::string state_file =
+        step_named(postprocessor, "unnormalizer_processor")["state_file"].inner_path();
+    if (!state_file.empty()) all.files[state_file] = text;
+  }
+  return all;
 }
 
 std::string openpi_statistics_json(const Pi0FastNormalization& normalization) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,15 @@ Pi0FastNormalization read_own_normalization(const std::filesystem::path& file, c
 /// feature (MEAN_STD, QUANTILES, MIN_MAX, QUANTILE10, IDENTITY) as the file says, in float32. DataError naming
 /// file and key, also for a processor that makes actions relative to the state.
 Pi0FastNormalization read_lerobot_normalization(const std::filesystem::path& directory);
+
+struct LerobotStatistics {
+  Pi0FastNormalization normalization;
+  std::map<std::string, std::string> files;  ///< what its processors' files then hold, by name
+};
+/// The same with our own statistics (as read_own_normalization) in place of the checkpoint's, in float32.
+LerobotStatistics read_own_lerobot_normalization(const std::filesystem::path& directory,
+                                                 const std::filesystem::path& file, const std::string& entry,
+                                                 const std::vector<std::string>& state_keys);
 
 /// norm_stats.json with what is given in place of its statistics: the text of the file.
 std::string openpi_statistics_json(const Pi0FastNormalization& normalization);

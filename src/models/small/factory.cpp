@@ -14,6 +14,8 @@
 namespace apo::models {
 namespace {
 
+constexpr int64_t kLongestChunk = 1024;
+
 // Every wanted name must be among those that the data has.
 void check_names(const std::string& option, const std::vector<std::string>& wanted,
                  const std::vector<std::string>& available, const std::string& unused) {
@@ -41,13 +43,24 @@ Preprocessing load_preprocessing(const PolicyOptions& options, const std::filesy
   return preprocessing;
 }
 
+// Older checkpoints, which decide one step, do not say so.
+int64_t horizon_of(const PolicyOptions& options, const JsonField& stored) {
+  const int64_t wanted = options.of<SmallOptions>().horizon;
+  const int64_t horizon = stored.present() ? stored.integer(1, kLongestChunk) : 1;
+  APO_CHECK(ConfigError, wanted == 0 || wanted == horizon, "policy.small.horizon: is ", wanted, ", but ",
+            stored.place(), " ", horizon, "; expected the same, or 0 to take the checkpoint's");
+  return horizon;
+}
+
 }  // namespace
 
 PolicyDescription SmallPolicy::describe(const PolicyOptions& options,
                                         const std::filesystem::path& directory) {
   const std::filesystem::path path = directory / "config.json";
-  const Vocabulary vocabulary(JsonFile{path}["vocabulary"].get<std::vector<std::string>>(),
+  const JsonFile json(path);
+  const Vocabulary vocabulary(json["vocabulary"].get<std::vector<std::string>>(),
                               path.string() + ": vocabulary");
+  horizon_of(options, json["horizon"]);
   const Preprocessing preprocessing = load_preprocessing(options, directory);
   return {.statistics = preprocessing.statistics,
           .cameras = preprocessing.cameras,
@@ -86,6 +99,7 @@ std::unique_ptr<SmallPolicy> SmallPolicy::create(const PolicyOptions& options, c
   shape.state_size = preprocessing.state_size();
   shape.action_size = data.statistics.action.size();
   shape.action_bins = own.action_bins;
+  shape.horizon = std::max<int64_t>(1, own.horizon);
   return std::make_unique<SmallPolicy>(shape, std::move(preprocessing), std::move(vocabulary), seed, device);
 }
 
@@ -108,6 +122,7 @@ std::unique_ptr<SmallPolicy> SmallPolicy::load(const PolicyOptions& options,
   shape.state_size = json["state_size"].integer(0, 65536);
   shape.action_size = json["action_size"].integer(1, 4096);
   shape.action_bins = json["action_bins"].integer(2, 1 << 20);
+  shape.horizon = horizon_of(options, json["horizon"]);
 
   Preprocessing preprocessing = load_preprocessing(options, directory);
   const auto agree = [&](const char* what, int64_t in_config, int64_t in_preprocessing) {

@@ -70,9 +70,10 @@ SmallNetwork::SmallNetwork(const SmallShape& shape, const at::TensorOptions& opt
       word_(at::empty({shape.vocabulary, shape.width}, options)),
       begin_(at::empty({shape.width}, options)),
       action_(at::empty({shape.action_bins, shape.width}, options)),
-      position_(at::empty(
-          {shape.patches() + shape.prompt_length + (shape.state_size > 0) + shape.action_size, shape.width},
-          options)),
+      position_(
+          at::empty({shape.patches() + shape.prompt_length + (shape.state_size > 0) + shape.answer_length(),
+                     shape.width},
+                    options)),
       blocks_(make_blocks(shape, options)),
       norm_(shape.width, 1e-5, options),
       head_(shape.width, shape.action_bins, true, options) {
@@ -241,7 +242,7 @@ at::Tensor SmallNetwork::decode(const PolicyInput& input, const TokenChooser& ch
                          .begin = begin.expand({input.size(), 1, shape_.width}),
                          .attention = PrefixAttention::full,
                          .valid = validity(input),
-                         .steps = shape_.action_size,
+                         .steps = shape_.answer_length(),
                          .ids = {0, shape_.action_bins - 1},
                          .choose = choose});
 }

@@ -25,14 +25,17 @@ struct SmallShape {
   int64_t state_size = 0;      ///< 0: no state token
   int64_t action_size = 7;
   int64_t action_bins = 256;
+  int64_t horizon = 1;  ///< H, actions of an answer
 
+  /// Tokens of an answer.
+  int64_t answer_length() const { return horizon * action_size; }
   int64_t patches() const { return cameras * (image_size / 16) * (image_size / 16); }
 };
 
 /// Convolutions (5x5, 3x3, 3x3, each of stride 2 and modulated by the prompt, then 2x2 patches) give picture
 /// tokens; the prompt's words and one state token follow; they attend to each other. Then come a begin token
-/// and the action tokens, which attend to what stands before them. The logits at the begin token predict the
-/// first action token.
+/// and the action tokens, action by action, which attend to what stands before them. The logits at the begin
+/// token predict the first action token.
 ///
 /// Source  our own; sizes of the default are those that learn the tabletop task on one core.
 class SmallNetwork final : public SequenceNetwork {
@@ -47,10 +50,10 @@ class SmallNetwork final : public SequenceNetwork {
   void visit(LayerVisitor& v);
   const SmallShape& shape() const { return shape_; }
 
-  /// Teacher-forced logits of each answer ([B, T] ids, T <= action_size), [B, T, bins]; the observation is
+  /// Teacher-forced logits of each answer ([B, T] ids, T <= answer_length), [B, T, bins]; the observation is
   /// encoded once and the answers do not see each other.
   std::vector<at::Tensor> score(const PolicyInput& input, std::span<const at::Tensor> answers) const;
-  /// Decodes action_size tokens, [B, action_size].
+  /// Decodes answer_length tokens, [B, answer_length].
   at::Tensor decode(const PolicyInput& input, const TokenChooser& choose) const;
 
   at::Tensor embed(const at::Tensor& ids, int64_t t) const override;
@@ -77,7 +80,7 @@ class SmallNetwork final : public SequenceNetwork {
   Linear state1_, state2_;
   at::Tensor begin_;     // [width]
   at::Tensor action_;    // [bins, width]
-  at::Tensor position_;  // [patches + prompt_length + (state ? 1 : 0) + action_size, width]
+  at::Tensor position_;  // [patches + prompt_length + (state ? 1 : 0) + answer_length, width]
   std::vector<Block> blocks_;
   LayerNorm norm_;
   Linear head_;

@@ -14,7 +14,7 @@ namespace {
 PolicyParts parts_of(const SmallShape& shape, const Preprocessing& preprocessing, at::Device device) {
   const tokenizers::DatasetStatistics& statistics = preprocessing.statistics;
   return {.codec = std::make_shared<tokenizers::BinCodec>(tokenizers::ActionBins(shape.action_bins),
-                                                          shape.action_size),
+                                                          shape.action_size, shape.horizon),
           .normalizer = tokenizers::Normalizer(statistics.action, statistics.normalization, /*epsilon=*/0),
           .vocabulary_size = shape.action_bins,
           .gripper = statistics.gripper,
@@ -88,9 +88,9 @@ void SmallPolicy::check_input(const PolicyInput& input) const {
 }
 
 void SmallPolicy::check_tokens(const PolicyInput& input, const ActionTokens& tokens, const char* name) const {
-  APO_CHECK(DataError,
-            tokens.ids.defined() && tokens.ids.sizes() == at::IntArrayRef({input.size(), action_size()}),
-            name, ": expected ids [", input.size(), ", ", action_size(), "], found ",
+  const int64_t length = network_->shape().answer_length();
+  APO_CHECK(DataError, tokens.ids.defined() && tokens.ids.sizes() == at::IntArrayRef({input.size(), length}),
+            name, ": expected ids [", input.size(), ", ", length, "], found ",
             tokens.ids.defined() ? concat(tokens.ids.sizes()) : "nothing");
 }
 
@@ -138,6 +138,7 @@ void SmallPolicy::save(const std::filesystem::path& directory) const {
   json["state_size"] = shape.state_size;
   json["action_size"] = shape.action_size;
   json["action_bins"] = shape.action_bins;
+  json["horizon"] = shape.horizon;
   json["vocabulary"] = vocabulary_.words();
   write_json(directory / "config.json", json);
   preprocessing_.save(directory);
