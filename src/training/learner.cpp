@@ -387,7 +387,8 @@ objective::ReferenceScores Learner::reference_scores(std::vector<data::Sample>& 
     return group_.gather_rows(at::cat(parts), whole.share.begin, std::ssize(samples));
   };
   objective::ReferenceScores scores{of_all_ranks(tokens), {}, {}};
-  if (options_.needs_mismatched_logits()) scores.mismatched = of_all_ranks(mismatched);
+  const bool shifted = options_.uses_z0() && options_.z0 == objective::Z0Estimator::shifted_labels;
+  if (shifted || options_.needs_mismatched_logits()) scores.mismatched = of_all_ranks(mismatched);
   return scores;
 }
 

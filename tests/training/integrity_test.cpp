@@ -174,7 +174,8 @@ TEST_F(Integrity, OlderCheckpointsGoOn) {
     if (!in_kind)
       older += line + "\n";
     else if (line.starts_with("    ") &&
-             std::ranges::none_of(std::array{"chunk_steps", "horizon", "resize", "score_among", "stop_token"},
+             std::ranges::none_of(std::array{"chunk_steps", "horizon", "quantization", "resize",
+                                             "score_among", "speculative", "stop_token"},
                                   is_younger))
       older += line.substr(2) + "\n";
   }

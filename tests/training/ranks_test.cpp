@@ -125,18 +125,21 @@ TEST(Ranks, HaveTheSameGradientsToTheBit) {
 }
 
 TEST(Ranks, ReferenceScoresAreOfTheWholeBatch) {
-  const objective::ObjectiveOptions options{.z0 = objective::Z0Estimator::mismatched};
-  const std::vector<int> codes = run_ranks(2, [&](Group& group) {
-    Pair pair;
-    Learner alone(pair.policy, nullptr, options, 0, false),
-        learner(pair.policy, nullptr, options, 2, false, &group);
-    std::vector<data::Sample> first = batch_for(alone, 7), second = batch_for(learner, 7);
-    const auto a = alone.reference_scores(first), b = learner.reference_scores(second);
-    EXPECT_TRUE(at::allclose(a.tokens, b.tokens, 1e-6, 1e-6));
-    EXPECT_TRUE(at::allclose(a.mismatched, b.mismatched, 1e-6, 1e-6));
-    return 0;
-  });
-  EXPECT_THAT(codes, Each(0));
+  for (const auto z0 : {objective::Z0Estimator::mismatched, objective::Z0Estimator::shifted_labels}) {
+    objective::ObjectiveOptions options{.z0 = z0};
+    options.reference_kl_weight = 0;
+    const std::vector<int> codes = run_ranks(2, [&](Group& group) {
+      Pair pair;
+      Learner alone(pair.policy, nullptr, options, 0, false),
+          learner(pair.policy, nullptr, options, 2, false, &group);
+      std::vector<data::Sample> first = batch_for(alone, 7), second = batch_for(learner, 7);
+      const auto a = alone.reference_scores(first), b = learner.reference_scores(second);
+      EXPECT_TRUE(at::allclose(a.tokens, b.tokens, 1e-6, 1e-6));
+      EXPECT_TRUE(at::allclose(a.mismatched, b.mismatched, 1e-6, 1e-6));
+      return 0;
+    });
+    EXPECT_THAT(codes, Each(0));
+  }
 }
 
 TEST(Ranks, SharesCoverTheBatchAndSplitNoPair) {
