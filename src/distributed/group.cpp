@@ -72,10 +72,6 @@ intrusive_ptr<c10d::Store> open_store(const Place& place, seconds timeout) {
   return opened.get();
 }
 
-bool is_half(const at::Tensor& tensor) {
-  return tensor.scalar_type() == at::kBFloat16 || tensor.scalar_type() == at::kHalf;
-}
-
 }  // namespace
 
 struct Group::Connection {
@@ -216,7 +212,8 @@ void Group::sum(const std::vector<at::Tensor>& tensors) const {
   const at::NoGradGuard no_grad;
   for (size_t begin = 0, end = 0; begin < tensors.size(); begin = end) {
     const at::Tensor& first = tensors[begin];
-    const at::ScalarType type = is_half(first) ? at::kFloat : first.scalar_type();
+    const at::ScalarType type =
+        at::isReducedFloatingType(first.scalar_type()) ? at::kFloat : first.scalar_type();
     std::vector<at::Tensor> parts;
     for (int64_t bytes = 0; end < tensors.size() && (end == begin || bytes < kBucketBytes); ++end) {
       const at::Tensor& tensor = tensors[end];
@@ -245,11 +242,11 @@ at::Tensor Group::gather_rows(const at::Tensor& rows, int64_t begin, int64_t tot
   return all.to(rows.device());
 }
 
-bool Group::any(bool value) const {
-  if (is_alone()) return value;
-  const at::Tensor count = at::full({1}, value ? 1 : 0, at::kLong);
-  reduce(count);
-  return count.item<int64_t>() > 0;
+std::array<bool, 2> Group::any(std::array<bool, 2> values) const {
+  if (is_alone()) return values;
+  const at::Tensor counts = at::tensor({int64_t{values[0]}, int64_t{values[1]}});
+  reduce(counts);
+  return {counts[0].item<int64_t>() > 0, counts[1].item<int64_t>() > 0};
 }
 
 void Group::wait_for_first() const {

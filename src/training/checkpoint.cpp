@@ -105,10 +105,14 @@ std::vector<fs::path> whole_checkpoints(const fs::path& run_directory) {
   return paths;
 }
 
+fs::path checkpoint_path(const fs::path& run_directory, int64_t step) {
+  return run_directory / "checkpoints" / concat("step-", step);
+}
+
 fs::path save_checkpoint(const fs::path& run_directory, const TrainingState& state,
                          const TrainingOptions& options, const models::Policy& policy, const Adam& optimizer,
                          const models::Reference* reference) {
-  const fs::path directory = run_directory / "checkpoints", path = directory / concat("step-", state.step);
+  const fs::path path = checkpoint_path(run_directory, state.step), directory = path.parent_path();
   make_directory(directory);
   write_directory_atomic(path, [&](const fs::path& staging) {
     fs::create_directories(staging / "policy");

@@ -51,6 +51,9 @@ int64_t size_bytes(const models::NamedTensors& tensors);
 /// True if a checkpoint holds this reference's parameters.
 bool is_stored(const models::Reference& reference);
 
+/// `run_directory`/checkpoints/step-N.
+std::filesystem::path checkpoint_path(const std::filesystem::path& run_directory, int64_t step);
+
 /// Writes `run_directory`/checkpoints/step-N and points checkpoints/latest at it. Returns its path. RunError
 /// naming the file (disk full, no permission); older checkpoints are untouched.
 std::filesystem::path save_checkpoint(const std::filesystem::path& run_directory, const TrainingState& state,

@@ -220,9 +220,13 @@ Learner::Learner(models::Policy& policy, models::Reference* reference,
 
 std::vector<bool> Learner::wanted(const std::vector<data::Sample>& samples) const {
   Pairing pairing;
-  std::vector<data::Sample> ordered = samples;
-  if (options_.needs_pairs()) pairing = make_pairs(ordered, options_.type);
-  const Share share = share_of(pairing.pair, std::ssize(ordered), group_.rank(), group_.size());
+  auto size = std::ssize(samples);
+  if (options_.needs_pairs()) {
+    std::vector<data::Sample> ordered = samples;
+    pairing = make_pairs(ordered, options_.type);
+    size = std::ssize(ordered);
+  }
+  const Share share = share_of(pairing.pair, size, group_.rank(), group_.size());
   std::vector<bool> wanted(samples.size());
   for (auto i = static_cast<size_t>(share.begin); i < static_cast<size_t>(share.end); ++i)
     wanted[pairing.slot.empty() ? i : pairing.slot[i]] = true;

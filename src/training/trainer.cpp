@@ -364,7 +364,7 @@ void Run::check_base() const {
 
 void Run::checkpoint() {
   check_base();
-  last_checkpoint_ = path("checkpoints") + concat("/step-", state_.step);
+  last_checkpoint_ = checkpoint_path(options_.run.dir, state_.step);
   if (directory_) {
     output_->note_sizes();
     // the one that an alarm names stays
@@ -403,7 +403,7 @@ TrainResult Run::train() {
       shown->update(state_.step - first,
                     summary(Metrics(state_.metrics.begin(), state_.metrics.end()), {"loss"}));
     const int64_t every = options_.train.checkpoint_every;
-    const bool stop = group_.any(stop_ || interrupted()), alarm = group_.any(!alarm_.empty());
+    const auto [stop, alarm] = group_.any(std::array{stop_ || interrupted(), !alarm_.empty()});
     if (stop || alarm || state_.step == total_steps_ || (every > 0 && state_.step % every == 0)) {
       checkpoint();
       saved = state_.step;

@@ -10,7 +10,7 @@
 #include "apo/base/error.h"
 #include "support/message_of.h"
 #include "support/ranks.h"
-#include "training/linear_policy.h"
+#include "training/learner_batch.h"
 #include "training/objectives.h"
 
 namespace apo::training {
@@ -24,42 +24,14 @@ using ::testing::HasSubstr;
 using testing::LinearPolicy;
 using testing::run_ranks;
 
-data::Sample sample(int i) {
-  data::Sample s;
-  s.index.timestep = i;
-  const auto x = static_cast<float>(i);
-  s.observation.state["pose"] = {std::sin(x), std::cos(2 * x), 0.1f * x};
-  s.actions = {{std::sin(3 * x), std::cos(x)}};
-  s.desirable = i % 3 != 2;
-  s.source = i % 3 == 0   ? ActionSource::expert
-             : i % 3 == 1 ? ActionSource::intervention
-                          : ActionSource::policy;
-  if (!s.desirable) s.dimension_credit = {0.25f, 1.0f};
-  if (i % 3 == 1) s.policy_actions = {{0.5f, std::sin(x)}};
-  if (i % 3 != 0) s.take_over_number = i / 3;
-  return s;
-}
-
 // What a rank is given: the labels and actions of all samples, the observations that it wants.
 std::vector<data::Sample> batch_for(const Learner& learner, int size) {
-  std::vector<data::Sample> samples;
-  for (int i = 0; i < size; ++i) samples.push_back(sample(i));
+  std::vector<data::Sample> samples = batch_of(size);
   const std::vector<bool> wanted = learner.wanted(samples);
   for (size_t i = 0; i < samples.size(); ++i)
     if (!wanted[i]) samples[i].observation = {};
   return samples;
 }
-
-// A policy that has moved away from its reference.
-struct Pair {
-  LinearPolicy policy{1};
-  LinearPolicy start{1};
-  models::Reference reference{start, {.mode = models::ReferenceMode::copy}};
-  Pair() {
-    const at::NoGradGuard no_grad;
-    for (auto& [name, tensor] : policy.named_parameters()) tensor.add_(at::cos(tensor * 9), 0.2);
-  }
-};
 
 void expect_one_batch(const Group& group, int size, int64_t micro_batch_size) {
   for (const auto& [name, options] : objectives()) {

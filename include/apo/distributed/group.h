@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -68,8 +69,9 @@ class Group {
   /// The rows of all ranks, [total, ...], of which these are [begin, begin + rows); together the ranks have
   /// each row once. Types as `sum`; on the rows' device.
   at::Tensor gather_rows(const at::Tensor& rows, int64_t begin, int64_t total) const;
-  /// Whether it is true on some rank.
-  bool any(bool value) const;
+  /// Whether each is true on some rank.
+  std::array<bool, 2> any(std::array<bool, 2> values) const;
+  bool any(bool value) const { return any({value, false})[0]; }
   void barrier() const { any(false); }
   /// As barrier, but however long it takes: for what the first rank does alone.
   void wait_for_first() const;

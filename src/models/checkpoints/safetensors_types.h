@@ -1,4 +1,4 @@
-// The names that safetensors files give to element types.
+// How safetensors files say things: the names of element types, and whole small files.
 #pragma once
 
 #include <c10/core/ScalarType.h>
@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "apo/models/named_tensors.h"
+
 namespace apo::models {
 
 std::optional<at::ScalarType> scalar_type_of(std::string_view dtype);
@@ -14,5 +16,8 @@ std::optional<at::ScalarType> scalar_type_of(std::string_view dtype);
 std::string_view dtype_of(at::ScalarType type);
 /// All names, for messages.
 std::string known_dtypes();
+
+/// The bytes of the file that write_safetensors would write.
+std::string safetensors_text(const NamedTensors& tensors);
 
 }  // namespace apo::models

@@ -43,7 +43,7 @@ std::vector<TensorDeclaration> declarations_of(const NamedTensors& tensors) {
   return declarations;
 }
 
-// The header's JSON, padded so that the data begins aligned.
+// What stands before the data: the length of the header's JSON, and that, padded so that the data begins aligned.
 std::string header_of(const fs::path& path, const std::vector<TensorDeclaration>& tensors,
                       const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
@@ -63,7 +63,14 @@ std::string header_of(const fs::path& path, const std::vector<TensorDeclaration>
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');
-  return text;
+  std::string length;
+  for (int i = 0; i < 8; ++i) length += static_cast<char>(text.size() >> (8 * i) & 0xff);
+  return length + text;
+}
+
+// The memory of `value`, which is on the CPU and contiguous.
+std::string_view bytes_of(const at::Tensor& value) {
+  return {static_cast<const char*>(value.const_data_ptr()), value.nbytes()};
 }
 
 // In order, each as full as it goes; at least one.
@@ -126,9 +133,6 @@ SafetensorsWriter::SafetensorsWriter(const fs::path& path, std::vector<TensorDec
   const std::string text = header_of(path, tensors, metadata);
   state_ = std::unique_ptr<State>(
       new State{.tensors = std::move(tensors), .file = AtomicFile(path, begins_as_safetensors)});
-  std::string length;
-  for (int i = 0; i < 8; ++i) length += static_cast<char>(text.size() >> (8 * i) & 0xff);
-  state_->file.write(length);
   state_->file.write(text);
 }
 
@@ -139,8 +143,7 @@ void SafetensorsWriter::write(const at::Tensor& tensor) {
   const TensorDeclaration& declared = state_->tensors[state_->written++];
   APO_ASSERT(tensor.scalar_type() == declared.type && tensor.sizes() == at::IntArrayRef(declared.shape));
   const at::Tensor value = tensor.detach().to(at::kCPU).contiguous();
-  if (value.numel() > 0)
-    state_->file.write({static_cast<const char*>(value.const_data_ptr()), value.nbytes()});
+  if (value.numel() > 0) state_->file.write(bytes_of(value));
 }
 
 void SafetensorsWriter::finish() {
@@ -215,6 +218,12 @@ std::vector<std::string> ShardedSafetensorsWriter::finish() {
   index["metadata"]["total_size"] = total;
   if (state_->with_index) write_json(state_->directory / "model.safetensors.index.json", index);
   return files;
+}
+
+std::string safetensors_text(const NamedTensors& tensors) {
+  std::string text = header_of("safetensors", declarations_of(tensors), {});
+  for (const auto& [name, tensor] : tensors) text += bytes_of(tensor.detach().to(at::kCPU).contiguous());
+  return text;
 }
 
 void write_safetensors(const fs::path& path, const NamedTensors& tensors,

@@ -292,8 +292,7 @@ at::Tensor OpenVlaPolicy::decode_parallel(const at::Tensor& features, const at::
     for (int64_t t = 0; t < logits.size(1); ++t) ids.push_back(choose(logits.select(1, t)).unsqueeze(1));
   const at::Tensor columns = at::cat(ids, 1);
   if (options.token_probs != nullptr) {
-    const at::Tensor probs = logits.softmax(-1).gather(-1, columns.unsqueeze(-1)).squeeze(-1);
-    for (const at::Tensor& place : probs.unbind(1)) options.token_probs->push_back(place);
+    for (const at::Tensor& place : probs_of(logits, columns).unbind(1)) options.token_probs->push_back(place);
   }
   return columns + (first - first_id());
 }

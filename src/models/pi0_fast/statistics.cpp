@@ -3,10 +3,8 @@
 #include <torch/types.h>
 
 #include <array>
-#include <bit>
 #include <cmath>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
@@ -14,6 +12,7 @@
 #include "apo/base/files.h"
 #include "apo/models/safetensors.h"
 #include "base/json.h"
+#include "models/checkpoints/safetensors_types.h"
 
 namespace apo::models {
 namespace {
@@ -165,25 +164,6 @@ OwnStatistics read_own(const fs::path& file, const std::string& entry,
   return own;
 }
 
-// The safetensors file of these numbers, in float32.
-std::string safetensors_text(const std::vector<std::pair<std::string, std::vector<double>>>& tensors) {
-  nlohmann::ordered_json header;
-  std::string numbers;
-  for (const auto& [name, values] : tensors) {
-    const size_t begin = numbers.size();
-    for (const double value : values) {
-      const auto bits = std::bit_cast<uint32_t>(static_cast<float>(value));
-      for (int shift = 0; shift < 32; shift += 8) numbers += static_cast<char>(bits >> shift);
-    }
-    header[name] = {{"dtype", "F32"}, {"shape", {values.size()}}, {"data_offsets", {begin, numbers.size()}}};
-  }
-  std::string text = header.dump();
-  text.append((8 - text.size() % 8) % 8, ' ');
-  std::string size;
-  for (int shift = 0; shift < 64; shift += 8) size += static_cast<char>(text.size() >> shift);
-  return size + text + numbers;
-}
-
 // A processor step under its registered name; absent if the pipeline lacks it.
 JsonField step_named(const JsonFile& file, const std::string& name) {
   for (const JsonField& step : file["steps"].list())
@@ -275,10 +255,10 @@ LerobotStatistics read_own_lerobot_normalization(const fs::path& directory, cons
     return own_statistic(feature == "action" ? own.action : own.state);
   };
   LerobotStatistics all{.normalization = pipeline.normalization(of, file.string() + ": "), .files = {}};
-  std::vector<std::pair<std::string, std::vector<double>>> tensors;
+  NamedTensors tensors;
   for (const char* feature : {"observation.state", "action"})
     for (const auto& [name, list] : kStatistics)
-      tensors.emplace_back(concat(feature, ".", name), of(feature)(name).value());
+      tensors.emplace_back(concat(feature, ".", name), at::tensor(of(feature)(name).value(), at::kFloat));
   const std::string text = safetensors_text(tensors);
   all.files[pipeline.state_file] = text;
   std::error_code ignored;

@@ -33,6 +33,10 @@ TokenChooser token_chooser(const DecodeOptions& options) {
   return {draw, options.token_probs};
 }
 
+at::Tensor probs_of(const at::Tensor& logits, const at::Tensor& columns) {
+  return logits.softmax(-1).gather(-1, columns.unsqueeze(-1)).squeeze(-1);
+}
+
 namespace {
 
 // How many of the first columns of [B, n] hold in every row.
@@ -63,7 +67,7 @@ at::Tensor decode_draft(const SequenceNetwork& network, const Decoding& decoding
     const int64_t taken = 1 + leading(found.narrow(1, 0, looked_at).eq(ids.narrow(1, decided, looked_at)));
     ids.narrow(1, decided, taken).copy_(found.narrow(1, 0, taken));
     if (auto* probs = decoding.choose.token_probs) {
-      const at::Tensor all = logits.softmax(-1).gather(-1, columns.unsqueeze(-1)).squeeze(-1);
+      const at::Tensor all = probs_of(logits, columns);
       for (int64_t t = 0; t < taken; ++t) probs->push_back(all.select(1, t));
     }
     decided += taken;
@@ -108,7 +112,7 @@ at::Tensor decode(const SequenceNetwork& network, const Decoding& decoding) {
     const at::Tensor logits = network.logits(row.squeeze(1), first, last + 1);
     const at::Tensor column = decoding.choose(logits);
     if (auto* probs = decoding.choose.token_probs) {
-      const at::Tensor prob = logits.softmax(-1).gather(-1, column.unsqueeze(-1)).squeeze(-1);
+      const at::Tensor prob = probs_of(logits, column);
       probs->push_back(ended.defined() ? prob.masked_fill(ended, std::numeric_limits<float>::quiet_NaN())
                                        : prob);
     }

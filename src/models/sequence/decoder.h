@@ -43,6 +43,9 @@ struct TokenChooser {
 /// another number of seeds than rows.
 TokenChooser token_chooser(const DecodeOptions& options);
 
+/// How likely `columns` [..] are among the logits [.., N], float32.
+at::Tensor probs_of(const at::Tensor& logits, const at::Tensor& columns);
+
 struct Decoding {
   at::Tensor prefix;  ///< [B, P, width]
   /// [B, 1, width] the row that predicts the first token; undefined: the prefix's last

@@ -14,11 +14,14 @@
 #include "apo/base/error.h"
 #include "apo/models/lora.h"
 #include "models/sequence/elementwise.h"
+#include "models/sequence/kernels/elementwise.h"
 
 namespace apo::models {
 namespace {
 
-constexpr int64_t kBlock = 64;
+constexpr int64_t kBlock = kUnpackBlock;
+constexpr std::array<std::pair<Quantization, std::string_view>, 3> kNames{
+    {{Quantization::float8, "float8"}, {Quantization::int8, "int8"}, {Quantization::nf4, "nf4"}}};
 constexpr double kLargestInt8 = 127, kLargestFloat8 = 448;
 
 // NF4: quantiles of the normal distribution, brought to [-1, 1] with an exact zero (arXiv 2305.14314, appendix E).
@@ -134,9 +137,8 @@ Quantization quantization_of(const QuantizedWeight& weight) {
 }  // namespace
 
 std::optional<Quantization> quantization_named(std::string_view name) {
-  if (name == "float8") return Quantization::float8;
-  if (name == "int8") return Quantization::int8;
-  if (name == "nf4") return Quantization::nf4;
+  for (const auto& [quantization, known] : kNames)
+    if (name == known) return quantization;
   return std::nullopt;
 }
 
@@ -172,17 +174,9 @@ void keep_codes_alone(Linear& layer, QuantizedWeight quantized, at::ScalarType t
 }
 
 std::string_view quantization_of(const AdapterSlots& slots) {
-  for (const auto& [name, linear] : slots.layers()) {
-    if (!linear->is_quantized()) continue;
-    switch (quantization_of(linear->quantized)) {
-      case Quantization::float8:
-        return "float8";
-      case Quantization::int8:
-        return "int8";
-      case Quantization::nf4:
-        return "nf4";
-    }
-  }
+  for (const auto& [name, linear] : slots.layers())
+    for (const auto& [quantization, known] : kNames)
+      if (linear->is_quantized() && quantization_of(linear->quantized) == quantization) return known;
   return "none";
 }
 
