@@ -163,7 +163,7 @@ Step unpack_step(Unpacker in, const std::string& instruction, const fs::path& pa
 }
 
 // Applies one whole record, which begins at `offset`, to the list of episodes.
-void apply(uint32_t type, Unpacker in, int64_t offset, const fs::path& path, bool with_pictures,
+void apply(uint32_t type, Unpacker in, int64_t offset, const fs::path& path,
            std::vector<JournalEpisode>& episodes) {
   const bool open = !episodes.empty() && !episodes.back().ended;
   if (type == kBegin) {
@@ -171,7 +171,6 @@ void apply(uint32_t type, Unpacker in, int64_t offset, const fs::path& path, boo
     episode.number = in.number<int64_t>();
     episode.episode.instruction = in.text();
     episode.policy_hash = in.text();
-    if (!in.at_end()) episode.playback.model = in.text();
     episode.offset = offset;
     episodes.push_back(std::move(episode));
     return;
@@ -179,9 +178,6 @@ void apply(uint32_t type, Unpacker in, int64_t offset, const fs::path& path, boo
   APO_CHECK(DataError, open && (type == kStep || type == kEnd), path.string(), ": damaged journal");
   Episode& episode = episodes.back().episode;
   if (type == kStep) {
-    std::vector<double> state;
-    episode.steps.push_back(unpack_step(in, episode.instruction, path, with_pictures, state));
-    if (!state.empty()) episodes.back().playback.states.push_back(std::move(state));
     episodes.back().step_offsets.push_back(offset);
   } else {
     const auto success = in.number<int8_t>();
@@ -211,7 +207,10 @@ int open_and_lock(const fs::path& path) {
 fs::path journal_path(const fs::path& trajectory) { return trajectory.string() + ".journal"; }
 
 std::vector<JournalEpisode> read_journal(const fs::path& journal) {
-  return JournalReader(journal).episodes(true);
+  const JournalReader reader(journal);
+  std::vector<JournalEpisode> episodes = reader.episodes();
+  for (JournalEpisode& episode : episodes) reader.read_steps(episode, true);
+  return episodes;
 }
 
 // One record, in a buffer that the next one takes over.
@@ -269,7 +268,7 @@ bool JournalReader::read_record(int64_t offset, int64_t size, Record& record) co
   return sum == checksum(record.payload());
 }
 
-std::vector<JournalEpisode> JournalReader::episodes(bool with_pictures) const {
+std::vector<JournalEpisode> JournalReader::episodes() const {
   std::vector<JournalEpisode> episodes;
   if (descriptor_ < 0) return episodes;
   std::string magic(kMagic.size(), '\0');
@@ -282,8 +281,8 @@ std::vector<JournalEpisode> JournalReader::episodes(bool with_pictures) const {
   const int64_t end = size();
   for (auto offset = static_cast<int64_t>(magic.size()); read_record(offset, end, record);
        offset = record.end)
-    apply(record.type, Unpacker(record.payload(), path_), offset, path_, with_pictures, episodes);
-  std::erase_if(episodes, [](const JournalEpisode& e) { return !e.ended && e.episode.steps.empty(); });
+    apply(record.type, Unpacker(record.payload(), path_), offset, path_, episodes);
+  std::erase_if(episodes, [](const JournalEpisode& e) { return !e.ended && e.step_offsets.empty(); });
   for (JournalEpisode& e : episodes) {
     if (e.ended) continue;
     e.episode.outcome = "interrupted";
@@ -293,15 +292,41 @@ std::vector<JournalEpisode> JournalReader::episodes(bool with_pictures) const {
   return episodes;
 }
 
-Step JournalReader::step(const JournalEpisode& episode, size_t index) const {
-  Record record;
+Step JournalReader::read_step(const JournalEpisode& episode, size_t index, bool with_pictures, Record& record,
+                              std::vector<double>& simulator_state) const {
   APO_CHECK(
       DataError,
       descriptor_ >= 0 && read_record(episode.step_offsets.at(index), size(), record) && record.type == kStep,
       path_.string(), ": expected step ", index, " of its episode ", episode.number, " at byte ",
       episode.step_offsets.at(index), ", found no whole one: it changed while it was read");
+  return unpack_step(Unpacker(record.payload(), path_), episode.episode.instruction, path_, with_pictures,
+                     simulator_state);
+}
+
+void JournalReader::read_steps(JournalEpisode& episode, bool with_pictures) const {
+  Record record;
+  APO_CHECK(DataError,
+            descriptor_ >= 0 && read_record(episode.offset, size(), record) && record.type == kBegin,
+            path_.string(), ": expected episode ", episode.number, " at byte ", episode.offset,
+            ", found none: it changed while it was read");
+  Unpacker head(record.payload(), path_);
+  head.number<int64_t>();
+  head.text();  // the instruction
+  head.text();  // the policy's hash
+  episode.playback = {};
+  if (!head.at_end()) episode.playback.model = head.text();
+  episode.episode.steps.clear();
+  for (size_t i = 0; i < episode.step_offsets.size(); ++i) {
+    std::vector<double> state;
+    episode.episode.steps.push_back(read_step(episode, i, with_pictures, record, state));
+    if (!state.empty()) episode.playback.states.push_back(std::move(state));
+  }
+}
+
+Step JournalReader::step(const JournalEpisode& episode, size_t index) const {
+  Record record;
   std::vector<double> ignored;
-  return unpack_step(Unpacker(record.payload(), path_), episode.episode.instruction, path_, true, ignored);
+  return read_step(episode, index, true, record, ignored);
 }
 
 bool drop_unfinished_episode(const fs::path& path) {

@@ -21,7 +21,8 @@
 
 namespace apo::data {
 
-/// One episode of a journal.
+/// One episode of a journal. `episode` has its instruction, success and outcome; its steps, and `playback`,
+/// only once they are read.
 struct JournalEpisode {
   int64_t number = 0;  ///< N of demo_N
   std::string policy_hash;
@@ -39,7 +40,7 @@ std::filesystem::path journal_path(const std::filesystem::path& trajectory);
 /// for all pictures.
 std::vector<JournalEpisode> read_journal(const std::filesystem::path& journal);
 
-/// Goes through a journal record by record, in memory for one step's pictures however long the episodes are.
+/// Goes through a journal record by record, in memory for a number a step however many episodes there are.
 class JournalReader {
  public:
   /// Without such a file it holds nothing. DataError if it cannot be read.
@@ -48,10 +49,12 @@ class JournalReader {
   JournalReader(const JournalReader&) = delete;
   JournalReader& operator=(const JournalReader&) = delete;
 
-  /// As `read_journal`, but the steps come without their pictures, unless they are asked for.
-  std::vector<JournalEpisode> episodes(bool with_pictures = false) const;
-  /// Step `index` of one of its episodes with its pictures. DataError naming the journal if it is not there
-  /// any more.
+  /// What is whole, without its steps.
+  std::vector<JournalEpisode> episodes() const;
+  /// Reads the steps of one of its episodes, and what plays them back. DataError naming the journal if they
+  /// are not there any more.
+  void read_steps(JournalEpisode& episode, bool with_pictures = false) const;
+  /// Step `index` of one of its episodes with its pictures. Errors as `read_steps`.
   Step step(const JournalEpisode& episode, size_t index) const;
 
  private:
@@ -59,6 +62,8 @@ class JournalReader {
   int64_t size() const;
   size_t read_bytes(int64_t offset, char* to, size_t length) const;
   bool read_record(int64_t offset, int64_t size, Record& record) const;
+  Step read_step(const JournalEpisode& episode, size_t index, bool with_pictures, Record& record,
+                 std::vector<double>& simulator_state) const;
 
   std::filesystem::path path_;
   int descriptor_ = -1;

@@ -58,8 +58,10 @@ struct Finished {
 // Whether the file's demo_`number` is the episode of `journal`: what others have added to the file since is
 // not taken for it.
 bool is_in_file(const fs::path& path, int64_t number, const fs::path& journal) {
-  const std::vector<JournalEpisode> held = JournalReader(journal).episodes();
+  const JournalReader reader(journal);
+  std::vector<JournalEpisode> held = reader.episodes();
   if (held.empty()) return false;
+  reader.read_steps(held.front());
   const EpisodeRecord ours = record_of(held.front().episode, demo_name(number));
   const auto file = open_trajectories(path, {.format = TrajectoryFormat::apo, .lazily = true});
   for (int64_t i = file->num_episodes() - 1; i >= 0; --i) {
@@ -221,9 +223,9 @@ void EpisodeRecorder::State::merge(Finished& episode) {
 void EpisodeRecorder::State::copy(const JournalReader& reader, const JournalEpisode& one,
                                   const Finished& episode) {
   writer->begin_episode(one.episode.instruction);
-  for (size_t i = 0; i < one.episode.steps.size(); ++i) {
+  for (size_t i = 0; i < one.step_offsets.size(); ++i) {
     Step step = reader.step(one, i);
-    if (i + 1 == one.episode.steps.size()) {
+    if (i + 1 == one.step_offsets.size()) {
       step.done = true;
       if (episode.success.value_or(false)) step.reward = 1;
     }

@@ -132,11 +132,12 @@ void TrajectoryWriter::State::merge(bool sync) {
           hdf5::Group root = hdf5::Group::open_for_writing(partial());
           hdf5::Group data = root.group("data");
           int64_t total = data.integer_attribute("total").value_or(0);
-          for (const JournalEpisode& e : episodes) {
+          for (JournalEpisode e : episodes) {
+            again.read_steps(e);
             write_episode(
                 data, e.number, e.episode, e.policy_hash, {}, {},
                 [&](size_t i) { return again.step(e, i).observation.images; }, e.playback);
-            total += static_cast<int64_t>(e.episode.steps.size());
+            total += std::ssize(e.step_offsets);
           }
           data.set_attribute("total", total);
           data.flush();
@@ -190,7 +191,7 @@ TrajectoryWriter::TrajectoryWriter(const fs::path& path, const TrajectoryInfo& i
       if (recovered > 0)
         log_info(path.string(), ": recovered ", recovered, " episodes that a stopped recording left",
                  interrupted
-                     ? concat(", the last with its first ", episodes.back().episode.steps.size(), " steps")
+                     ? concat(", the last with its first ", episodes.back().step_offsets.size(), " steps")
                      : "");
     }
     s.journal->flush();
