@@ -172,9 +172,16 @@ serving::RefinePlan plan_refinement(const ConfigArguments& arguments, const RunC
   }
   fs::path directory = options.directory;
   if (directory.empty()) directory = recording.parent_path() / concat(recording.stem().string(), "-refined");
+  // what was collected in an environment is tried there; what was served is served again
+  const char* const after = self.filename() == "apo-collect" ? "apo-eval" : "apo-serve";
+  std::vector<std::string> next = {fs::proximate(self.parent_path() / after, error).string()};
+  if (!arguments.config.empty()) next.insert(next.end(), {"--config", arguments.config});
+  for (const std::string& setting : arguments.overrides)
+    if (!setting.starts_with("policy.checkpoint=")) next.insert(next.end(), {"--set", setting});
   return {.command = std::move(command),
           .directory = fs::absolute(directory),
-          .updates = options.config.empty() ? config.training.train.max_steps : 0};
+          .updates = options.config.empty() ? config.training.train.max_steps : 0,
+          .next = shell_line(next)};
 }
 
 void add_examples(CLI::App& app, const Examples& examples) {

@@ -176,7 +176,7 @@ at::Tensor read_floats(const Array& array, const StoredPictures& stored, const s
   APO_CHECK(DataError, problem.empty(), array.where(), row < 0 ? "" : concat(" row ", row),
             ": expected numbers 0..1, found ", problem);
   const at::Tensor image = at::from_blob(values.data(), shape, at::kFloat);
-  return image.mul(255.0f).round().clamp(0, 255).to(at::kByte);
+  return image.mul(255.0f).round_().clamp_(0, 255).to(at::kByte);
 }
 
 }  // namespace

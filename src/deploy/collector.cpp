@@ -78,9 +78,29 @@ bool finished(const CollectionSummary& summary, const CollectOptions& options) {
          (options.take_overs > 0 && summary.take_overs >= options.take_overs);
 }
 
-[[noreturn]] void stop_for_interrupt(const CollectionSummary& summary, const fs::path& output) {
-  throw Interrupted(concat("interrupted; ", output.string(), " holds ", summary.recorded, " episodes"));
+[[noreturn]] void stop_for_interrupt(const CollectionSummary& summary, const fs::path& output,
+                                     bool had_begun) {
+  throw Interrupted(concat("interrupted; ", output.string(), " holds ", summary.recorded, " episodes with ",
+                           summary.take_overs, " take-overs",
+                           had_begun ? "; the one that ran is not among them" : ""));
 }
+
+// A recording that was made for nothing is in nobody's way.
+class RemovedIfEmpty {
+ public:
+  explicit RemovedIfEmpty(const fs::path& output) : output_(output), existed_(fs::exists(output)) {}
+  ~RemovedIfEmpty() {
+    std::error_code error;
+    if (!existed_ && recorded_ == 0) fs::remove(output_, error);
+    if (!existed_ && recorded_ == 0) fs::remove(summary_path(output_), error);
+  }
+  void recorded() { ++recorded_; }
+
+ private:
+  const fs::path output_;
+  const bool existed_;
+  int64_t recorded_ = 0;
+};
 
 }  // namespace
 
@@ -111,7 +131,8 @@ CollectionSummary collect(environments::Environment& environment, models::Policy
                           InterventionSource& human, const CollectOptions& options, const fs::path& output) {
   CollectionSummary summary = prepare_output(output, options.existing);
   if (finished(summary, options)) return summary;
-  const auto* simulator = dynamic_cast<const environments::PlaybackSource*>(&environment);
+  const environments::PlaybackSource* const simulator = environment.playback();
+  RemovedIfEmpty file(output);
   data::TrajectoryWriter writer(output, {.environment_name = environment.spec().name,
                                          .environment_config = environment.spec().config,
                                          .policy = "policy",
@@ -157,6 +178,7 @@ CollectionSummary collect(environments::Environment& environment, models::Policy
       if (begun && repeatable) {
         writer.discard_episode();
       } else if (begun) {
+        file.recorded();
         writer.end_episode(std::nullopt, std::string(kInterruptedEpisode));
         count_recorded(steps, summary);
       }
@@ -169,11 +191,13 @@ CollectionSummary collect(environments::Environment& environment, models::Policy
     }
     const std::string name = concat("demo_", writer.next_number());
     const bool record = begun && !episode.interrupted && (episode.success || !options.drop_failed);
-    if (record)
+    if (record) {
+      file.recorded();
       writer.end_episode(episode.judged ? std::optional(episode.success) : std::nullopt, episode.outcome);
-    else if (begun)
+    } else if (begun) {
       writer.discard_episode();
-    if (episode.interrupted) stop_for_interrupt(summary, output);
+    }
+    if (episode.interrupted) stop_for_interrupt(summary, output, begun);
     human.ended(episode, record ? name : "");
     count_episode(episode, record, steps, summary);
     pictures.end(index, !episode.take_over_reasons.empty());

@@ -44,7 +44,7 @@ Attempt demonstrate(environments::Environment& environment, const DemonstrationO
               ": has no expert to demonstrate the task (Environment::expert)");
     return rollout.demonstrate(environment.observe(), std::move(*action));
   };
-  const auto* simulator = dynamic_cast<const environments::PlaybackSource*>(&environment);
+  const environments::PlaybackSource* const simulator = environment.playback();
   const EpisodeHooks hooks{.decided =
                                [&](ActionSource) {
                                  if (simulator && attempt.steps.empty())
@@ -67,7 +67,7 @@ Attempt demonstrate(environments::Environment& environment, const DemonstrationO
 }
 
 std::string env_args_of(const environments::Environment& environment) {
-  const auto* simulator = dynamic_cast<const environments::PlaybackSource*>(&environment);
+  const environments::PlaybackSource* const simulator = environment.playback();
   return simulator ? simulator->env_args() : "";
 }
 

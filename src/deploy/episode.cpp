@@ -44,7 +44,9 @@ EpisodeResult play_episode(environments::Environment& environment, Rollout& roll
     }
     std::optional<Intervention> intervention;
     if (human) {
-      intervention = human->decide(playing.moment(seen, [&] { return environment.expert(); }));
+      Moment moment = playing.moment(seen, [&] { return environment.expert(); });
+      moment.render = [&](int64_t size) { return environment.render(size); };
+      intervention = human->decide(moment);
       // whoever ends it, or stops the program, does not expect that the arm moves once more
       if (human->wants_reset()) playing.stop("reset");
       if (playing.over() || interrupted()) return std::nullopt;

@@ -106,6 +106,7 @@ class RemoteEnvironment : public Environment, public PlaybackSource {
 
   std::optional<Action> expert() override { return now_.expert; }
 
+  const PlaybackSource* playback() const override { return this; }
   std::string env_args() const override { return server_->metadata().env_args; }
   std::string simulator_model() const override { return model_; }
   std::vector<double> simulator_state() const override { return now_.state; }

@@ -57,13 +57,16 @@ std::vector<Taps> taps(int64_t from, int64_t to, Interpolation interpolation) {
 
 uint8_t to_gray_level(int32_t sum) { return static_cast<uint8_t>(std::clamp(sum >> kFractionBits, 0, 255)); }
 
+// Whether each row lies in one piece, as in a picture or a part of one.
+bool has_whole_rows(const at::Tensor& image) { return image.stride(2) == 1 && image.stride(1) == 3; }
+
 at::Tensor resize_rows(const at::Tensor& image, int64_t width, Interpolation interpolation) {
   const int64_t height = image.size(0);
   const std::vector<Taps> columns = taps(image.size(1), width, interpolation);
   at::Tensor result = at::empty({height, width, 3}, at::kByte);
   const uint8_t* row = image.const_data_ptr<uint8_t>();
   uint8_t* out = result.data_ptr<uint8_t>();
-  for (int64_t y = 0; y < height; ++y, row += 3 * image.size(1)) {
+  for (int64_t y = 0; y < height; ++y, row += image.stride(0)) {
     for (const Taps& t : columns) {
       int32_t sum[3] = {1 << (kFractionBits - 1), 1 << (kFractionBits - 1), 1 << (kFractionBits - 1)};
       const uint8_t* p = row + 3 * t.first;
@@ -84,9 +87,11 @@ at::Tensor resize_columns(const at::Tensor& image, int64_t height, Interpolation
   std::vector<int32_t> sums(static_cast<size_t>(bytes));
   for (const Taps& t : rows) {
     std::fill(sums.begin(), sums.end(), 1 << (kFractionBits - 1));
-    const uint8_t* p = from + bytes * t.first;
-    for (const int32_t w : t.weights)
-      for (int32_t& s : sums) s += w * *p++;
+    const uint8_t* row = from + image.stride(0) * t.first;
+    for (const int32_t w : t.weights) {
+      for (size_t i = 0; i < sums.size(); ++i) sums[i] += w * row[i];
+      row += image.stride(0);
+    }
     for (const int32_t s : sums) *out++ = to_gray_level(s);
   }
   return result;
@@ -106,7 +111,7 @@ at::Tensor resize(const at::Tensor& image, int64_t height, int64_t width, Interp
   expect_picture(image);
   APO_CHECK(DataError, height > 0 && width > 0, "picture: cannot be resized to ", height, "x", width);
   if (image.size(0) == height && image.size(1) == width) return image;
-  at::Tensor result = image.contiguous();
+  at::Tensor result = has_whole_rows(image) ? image : image.contiguous();
   if (width != image.size(1)) result = resize_rows(result, width, interpolation);
   if (height != image.size(0)) result = resize_columns(result, height, interpolation);
   return result;

@@ -79,13 +79,9 @@ int64_t kept_pixels(int64_t size, double area_share) {
   return std::clamp<int64_t>(std::llround(static_cast<double>(size) * std::sqrt(area_share)), 1, size);
 }
 
-}  // namespace
-
-at::Tensor adjust_colors(const at::Tensor& image, double brightness, double contrast, double saturation,
-                         double hue) {
-  expect_picture(image);
-  if (brightness == 1 && contrast == 1 && saturation == 1 && hue == 0) return image;
-  const at::Tensor result = image.is_contiguous() ? image.clone() : image.contiguous();
+// Of a picture that nobody else has.
+void adjust_in_place(const at::Tensor& result, double brightness, double contrast, double saturation,
+                     double hue) {
   uint8_t* const pixels = result.data_ptr<uint8_t>();
   uint8_t* const end = pixels + result.numel();
   if (brightness != 1 || contrast != 1)
@@ -100,6 +96,20 @@ at::Tensor adjust_colors(const at::Tensor& image, double brightness, double cont
   }
   if (hue != 0)
     for (uint8_t* p = pixels; p != end; p += 3) turn_hue(p, static_cast<float>(hue));
+}
+
+bool changes_nothing(double brightness, double contrast, double saturation, double hue) {
+  return brightness == 1 && contrast == 1 && saturation == 1 && hue == 0;
+}
+
+}  // namespace
+
+at::Tensor adjust_colors(const at::Tensor& image, double brightness, double contrast, double saturation,
+                         double hue) {
+  expect_picture(image);
+  if (changes_nothing(brightness, contrast, saturation, hue)) return image;
+  const at::Tensor result = image.is_contiguous() ? image.clone() : image.contiguous();
+  adjust_in_place(result, brightness, contrast, saturation, hue);
   return result;
 }
 
@@ -145,7 +155,11 @@ at::Tensor augment(const at::Tensor& image, const AugmentationOptions& options, 
     const auto pixels = [&](double u) { return static_cast<int64_t>(u * steps) - options.shift_px; };
     result = shift(result, pixels(shift_y), pixels(shift_x));
   }
-  return adjust_colors(result, brightness, contrast, saturation, hue);
+  if (result.is_alias_of(image) || !result.is_contiguous())
+    return adjust_colors(result, brightness, contrast, saturation, hue);
+  if (!changes_nothing(brightness, contrast, saturation, hue))
+    adjust_in_place(result, brightness, contrast, saturation, hue);
+  return result;
 }
 
 void AugmentationOptions::visit(config::Visitor& v) {

@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -12,6 +13,7 @@
 #include "apo/base/interrupt.h"
 #include "apo/base/log.h"
 #include "apo/data/recovery.h"
+#include "apo/data/trajectory.h"
 #include "apo/deploy/rollout.h"
 #include "serving/console_pages.h"
 #include "serving/hold.h"
@@ -21,7 +23,10 @@ namespace apo::serving {
 namespace {
 
 constexpr auto kLook = std::chrono::milliseconds(20);
-constexpr double kSlowest = 1, kUsual = 10;  // steps a second; the latter where the environment does not say
+constexpr double kSlowest = 1;       // step a second
+constexpr int64_t kSharpView = 128;  // pixels a side: smaller pictures are the policy's, and no person's
+constexpr int64_t kViewSize = 320;
+constexpr const char* kView = "view";
 
 class BrowserHuman final : public deploy::InterventionSource {
  public:
@@ -48,7 +53,8 @@ class BrowserHuman final : public deploy::InterventionSource {
   }
 
   std::optional<deploy::Intervention> decide(const deploy::Moment& moment) override {
-    if (!console_) open(moment);
+    const Observation seen = seen_by_a_person(moment);
+    if (!console_) open(moment, seen);
     std::optional<Override> override;
     do {
       std::this_thread::sleep_until(next_);
@@ -56,7 +62,7 @@ class BrowserHuman final : public deploy::InterventionSource {
       copy_if_asked();
       override = console_->decide({.episode = episode_,
                                    .step = moment.step,
-                                   .observation = moment.observation,
+                                   .observation = seen,
                                    .policy_action = &moment.policy_action,
                                    .captured_ms = wall_clock_ms()});
     } while (override && !override->recorded && !wants_reset_ && !interrupted());
@@ -104,6 +110,8 @@ class BrowserHuman final : public deploy::InterventionSource {
 
   // By another thread.
   void copy_to(const std::filesystem::path& target) {
+    APO_CHECK(DataError, console_->has_corrections(), refine_.recording.string(),
+              ": expected a take-over to learn from, found none yet");
     std::unique_lock lock(mutex_);
     target_ = target;
     copied_.wait(lock, [this] { return target_.empty() || over_; });
@@ -111,18 +119,29 @@ class BrowserHuman final : public deploy::InterventionSource {
     APO_CHECK(RunError, problem_.empty(), problem_);
   }
 
+  // What the policy sees, and a sharp picture where that is small.
+  static Observation seen_by_a_person(const deploy::Moment& moment) {
+    Observation seen = moment.observation;
+    const bool small = std::ranges::all_of(seen.images, [](const auto& image) {
+      return std::max(image.second.size(0), image.second.size(1)) < kSharpView;
+    });
+    if (small && moment.render && !seen.images.contains(kView)) seen.images[kView] = moment.render(kViewSize);
+    return seen;
+  }
+
   // The page's contract is of the environment, which is known from here on.
-  void open(const deploy::Moment& moment) {
+  void open(const deploy::Moment& moment, const Observation& seen) {
     const environments::EnvironmentSpec& spec = moment.spec;
-    const double hz = spec.control_hz >= kSlowest ? spec.control_hz : kUsual;
+    const double hz = options_.console.control_hz > 0 ? options_.console.control_hz
+                      : spec.control_hz >= kSlowest   ? spec.control_hz
+                                                      : kUsualHz;
     period_ = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(1 / hz));
-    APO_CHECK(ConfigError,
-              options_.console.scale.empty() || std::ssize(options_.console.scale) == spec.action_size,
-              "serve.console.scale: expected ", spec.action_size, " numbers, found ",
-              options_.console.scale.size());
+    check_console(options_.console, spec.action_size);
     const auto grippers = config::gripper_dimensions(spec.gripper, spec.action_size, "environment.gripper");
     std::vector<std::string> cameras;
-    for (const auto& [name, picture] : moment.observation.images) cameras.push_back(name);
+    if (seen.images.contains(kView)) cameras.emplace_back(kView);  // first: it is the largest on the page
+    for (const auto& [name, picture] : seen.images)
+      if (name != kView) cameras.push_back(name);
     const bool can_refine = !refine_.plan.command.empty();
     listener_ = std::make_unique<Listener>(options_, metrics_);
     console_ = std::make_unique<Console>(
@@ -132,10 +151,12 @@ class BrowserHuman final : public deploy::InterventionSource {
                         .grippers = grippers,
                         .gripper = spec.gripper,
                         .cameras = cameras,
+                        .reversed = options_.console.reversed,
                         .token_needed = !options_.token.empty(),
                         .can_reset = true,
                         .can_mark = false,
                         .can_refine = can_refine,
+                        .has_confidence = false,
                         .recording = ""},
         DeskOptions{.action_size = spec.action_size,
                     .control_hz = hz,
@@ -144,11 +165,15 @@ class BrowserHuman final : public deploy::InterventionSource {
                     .rules = with_gripper(rules_, spec.gripper),
                     .scale = options_.console.scale,
                     .lost_pauses = options_.console.lost == LostPage::pause,
+                    .unseen_pauses = true,
                     .can_reset = true,
                     .can_mark = false},
         [this](const std::string&, std::optional<bool>, const std::string&) { wants_reset_ = true; });
     if (can_refine)
       console_->refine_by(refine_.plan, [this](const std::filesystem::path& target) { copy_to(target); });
+    if (std::error_code error; std::filesystem::exists(refine_.recording, error))
+      console_->begin_at(
+          data::TrajectoryFile::open(refine_.recording, data::TrajectoryFormat::apo)->num_episodes());
     listener_->open(nullptr, console_.get(), "");
     log_info("waiting for a page: open http://", options_.address, ":", listener_->port(), "/console");
     while (!console_->is_watched() && !interrupted()) std::this_thread::sleep_for(kLook);

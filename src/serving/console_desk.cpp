@@ -26,6 +26,14 @@ bool flag(const Json& message, const char* name) {
 
 }  // namespace
 
+void check_console(const ConsoleOptions& options, int64_t action_size) {
+  APO_CHECK(ConfigError, options.scale.empty() || std::ssize(options.scale) == action_size,
+            "serve.console.scale: expected ", action_size, " numbers, found ", options.scale.size());
+  for (const int64_t d : options.reversed)
+    APO_CHECK(ConfigError, d < action_size, "serve.console.reversed: expected numbers of an action, 0 to ",
+              action_size - 1, ", found ", d);
+}
+
 data::LabelRules with_gripper(data::LabelRules rules, const config::GripperOptions& gripper) {
   rules.gripper = config::or_else(rules.gripper, gripper);
   return rules;
@@ -149,6 +157,7 @@ void ConsoleDesk::hear(int64_t viewer, const Json& message, Time now) {
   } else if (type == "visible") {
     page.visible = flag(message, "visible");
     page.input.reset();
+    if (holds && !page.visible && options_.unseen_pauses) pause(viewer, true, now);
   } else {
     return;  // of the network's side, or of a later version
   }
@@ -277,6 +286,12 @@ void ConsoleDesk::joined(int64_t recording, const std::string& name) {
 void ConsoleDesk::begin_at(int64_t episode) {
   const std::lock_guard lock(mutex_);
   watched_.begin_at(episode);
+  had_episodes_ = episode > 0;
+}
+
+bool ConsoleDesk::has_corrections() const {
+  const std::lock_guard lock(mutex_);
+  return had_episodes_ || watched_.pools().intervention > 0;
 }
 
 std::string ConsoleDesk::instruction_for(const std::string& episode) {

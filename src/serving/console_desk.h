@@ -19,14 +19,20 @@
 
 namespace apo::serving {
 
+constexpr double kUsualHz = 10;  ///< steps a second where nobody says
+
+/// ConfigError naming the key of `serve.console` that does not fit a robot of `action_size` numbers.
+void check_console(const ConsoleOptions& options, int64_t action_size);
+
 struct DeskOptions {
   int64_t action_size = 0;
-  double control_hz = 10;
+  double control_hz = kUsualHz;
   std::vector<int64_t> grippers;  ///< dimensions of the action, sorted
   Action idle;                    ///< [A]; empty: zeros, the gripper as it was
   data::LabelRules rules;         ///< of the pools and of the preview
   std::vector<double> scale;      ///< [A] of a page's numbers; empty: ones
   bool lost_pauses = false;       ///< a lost page pauses the robot; else it hands back
+  bool unseen_pauses = false;     ///< whoever holds the arm and looks elsewhere pauses it: a simulation waits
   double lost_s = 3;              ///< a page that is silent for so long is lost
   bool can_reset = false;
   bool can_mark = true;       ///< whether a person's success or failure counts; else the environment says it
@@ -68,6 +74,8 @@ class ConsoleDesk final : public Watcher {
   /// The recording has so many episodes already.
   void begin_at(int64_t episode);
   std::string instruction_for(const std::string& episode) override;
+  /// Whether a take-over was watched here, or the recording had episodes before.
+  bool has_corrections() const;
 
   /// The name of the episode that is watched, "demo_3": of its place in the recording once it is there, until
   /// then of the place that it will have if no other robot's ends before it. Empty: none.
@@ -109,7 +117,7 @@ class ConsoleDesk final : public Watcher {
   int64_t next_viewer_ = 1;
   WatchedEpisodes watched_;
   Mode mode_ = Mode::policy;
-  bool paused_ = false, moved_ = false;
+  bool paused_ = false, moved_ = false, had_episodes_ = false;
   int64_t paused_by_ = 0;  // a page; 0: none, but a lost one
   Time paused_at_;
   int64_t holder_ = 0;  // 0: nobody

@@ -100,8 +100,9 @@ std::string ConsoleContract::json() const {
   size_t axis = 0;
   for (int64_t d = 0; d < action_size && axis < std::size(kAxes); ++d) {
     if (std::ranges::find(grippers, d) != grippers.end()) continue;
-    keys[concat("+", d)] = kAxes[axis].first;
-    keys[concat("-", d)] = kAxes[axis++].second;
+    const bool other_way = std::ranges::find(reversed, d) != reversed.end();
+    keys[concat(other_way ? "-" : "+", d)] = kAxes[axis].first;
+    keys[concat(other_way ? "+" : "-", d)] = kAxes[axis++].second;
   }
   Json contract = {{"version", 1},
                    {"action_size", action_size},
@@ -117,7 +118,8 @@ std::string ConsoleContract::json() const {
                      {"refine", can_refine},
                      {"instruction", can_instruct},
                      {"replay", can_replay},
-                     {"mark", can_mark}}}};
+                     {"mark", can_mark},
+                     {"confidence", has_confidence}}}};
   if (gripper.is_coded()) {
     contract["gripper_open"] = *gripper.open;
     contract["gripper_closed"] = *gripper.closed;

@@ -24,9 +24,11 @@ struct ConsoleContract {
   std::vector<int64_t> grippers;
   config::GripperOptions gripper;  ///< how its command is coded, where that is known
   std::vector<std::string> cameras;
+  std::vector<int64_t> reversed;  ///< numbers whose keys are exchanged
   bool token_needed = false;
   bool can_reset = false, can_replay = false, can_mark = true, can_instruct = false, can_refine = false;
-  std::string recording;  ///< where replayed episodes are read from; empty: none
+  bool has_confidence = true;  ///< whether the policy's is ever told
+  std::string recording;       ///< where replayed episodes are read from; empty: none
   /// The JSON that the page has as #console-contract.
   std::string json() const;
 };
@@ -47,6 +49,7 @@ class Console final : public Pages, public Watcher {
   /// "Refine now" does what `plan` says, with what `copy` takes of the recording. Before pages come.
   void refine_by(RefinePlan plan, Refinement::Copy copy);
   void begin_at(int64_t episode) { desk_.begin_at(episode); }
+  bool has_corrections() const { return desk_.has_corrections(); }
   /// Until no training runs, or a signal arrives.
   void wait_for_training() {
     if (refinement_) refinement_->wait();

@@ -29,7 +29,8 @@ void Listener::open(Service* service, Pages* pages, const std::string& metadata)
   if (!error) acceptor_.bind(endpoint, error);
   if (!error) acceptor_.listen(net::socket_base::max_listen_connections, error);
   APO_CHECK(RunError, !error, "serve.address ", options_.address, ", serve.port ", options_.port,
-            ": cannot listen: ", error.message());
+            ": cannot listen: ", error.message(),
+            error == net::error::address_in_use ? "; set another serve.port" : "");
   net::co_spawn(io_, accept(), net::detached);
   net::co_spawn(io_, tick(), net::detached);
   thread_ = std::thread([this] { io_.run(); });

@@ -19,6 +19,7 @@
 #include "apo/base/files.h"
 #include "apo/base/finishing.h"
 #include "apo/base/log.h"
+#include "apo/base/provenance.h"
 #include "base/json.h"
 #include "base/paths.h"
 
@@ -57,17 +58,6 @@ std::string last_line(const fs::path& log) {
   while (std::getline(in, line))
     if (line.find_first_not_of(" \t\r") != std::string::npos) last = line;
   return last;
-}
-
-// As a shell would take it.
-std::string in_words(const std::vector<std::string>& command) {
-  std::string text;
-  for (const std::string& word : command) {
-    std::string quoted = "'";
-    for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-    append_item(text, " ", quoted, "'");
-  }
-  return text;
 }
 
 // What it prints goes to `log`. RunError naming the program.
@@ -198,7 +188,13 @@ void Refinement::run() {
   try {
     const fs::path directory = make_next_directory(plan_.directory);
     const fs::path data = directory / "interactions.hdf5", training = directory / "training";
-    copy_(data);
+    try {
+      copy_(data);
+    } catch (...) {
+      std::error_code ignored;
+      fs::remove(directory, ignored);
+      throw;
+    }
     if (stopping_) return set("failed", "the server stopped");
     std::vector<std::string> command = plan_.command;
     for (const std::string& setting :
@@ -207,15 +203,15 @@ void Refinement::run() {
       command.push_back(setting);
     }
     const fs::path log = directory / "log.txt";
-    write_file_atomic(log, in_words(command) + "\n");
+    write_file_atomic(log, shell_line(command) + "\n");
     const pid_t pid = spawn(command, log);
     log_info("refining into ", training.string());
     set("running", concat("Training into ", training.string()));
     Curves curves(training / "metrics.jsonl");
     const int code = wait_for(pid, curves);
     if (code == 0) {
-      log_info("refined: policy.checkpoint=", training.string());
-      set("done", concat("Refined. Serve it with policy.checkpoint=", training.string()));
+      log_info("refined: ", plan_.next, " --set policy.checkpoint=", training.string());
+      set("done", concat("Refined. Next: ", plan_.next, " --set policy.checkpoint=", training.string()));
     } else {
       const std::string said = last_line(log);
       log_warn("refining ended with ", code, ": ", said);

@@ -63,10 +63,7 @@ struct Server::State {
     if (!options.idle.empty())
       APO_CHECK(ConfigError, std::ssize(options.idle) == policy.action_size(), "serve.idle: expected ",
                 policy.action_size(), " numbers, found ", options.idle.size());
-    if (!options.console.scale.empty())
-      APO_CHECK(ConfigError, std::ssize(options.console.scale) == policy.action_size(),
-                "serve.console.scale: expected ", policy.action_size(), " numbers, found ",
-                options.console.scale.size());
+    check_console(options.console, policy.action_size());
     if (policy.horizon() > 1 && options.horizon != 1 && (options.console.enabled || !options.record.empty()))
       log_warn("the policy decides ", policy.horizon(),
                " steps at once: who plays them all cannot be corrected within them, and only the first is "
@@ -102,13 +99,15 @@ struct Server::State {
     const config::GripperOptions gripper = config::or_else(options.gripper, policy.gripper());
     const auto grippers = config::gripper_dimensions(gripper, policy.action_size(), "serve.gripper");
     const bool can_refine = !options.record.empty() && !about.refine.command.empty();
+    const double hz = options.console.control_hz > 0 ? options.console.control_hz : kUsualHz;
     console = std::make_unique<Console>(
         listener.io(),
         ConsoleContract{.action_size = policy.action_size(),
-                        .control_hz = options.console.control_hz,
+                        .control_hz = hz,
                         .grippers = grippers,
                         .gripper = gripper,
                         .cameras = about.cameras,
+                        .reversed = options.console.reversed,
                         .token_needed = !options.token.empty(),
                         .can_reset = true,
                         .can_replay = !options.record.empty(),
@@ -116,7 +115,7 @@ struct Server::State {
                         .can_refine = can_refine,
                         .recording = options.record},
         DeskOptions{.action_size = policy.action_size(),
-                    .control_hz = options.console.control_hz,
+                    .control_hz = hz,
                     .grippers = grippers,
                     .idle = Action(options.idle.begin(), options.idle.end()),
                     .rules = with_gripper(about.label_rules, gripper),

@@ -312,7 +312,7 @@ TEST(Collect, InterruptionSavesWhatIsFinished) {
   const std::string message = message_of<Interrupted>(
       [&] { collect(walk, policy, *human, {.take_overs = 0, .episodes = 9}, output); });
   set_interrupted(false);
-  EXPECT_THAT(message, HasSubstr("holds 2 episodes"));
+  EXPECT_THAT(message, HasSubstr("holds 2 episodes with 1 take-overs; the one that ran is not among them"));
   EXPECT_EQ(data::TrajectoryFile::open(output)->num_episodes(), 2);
 
   collect_walks({.take_overs = 0, .episodes = 4, .existing = ExistingFile::append}, output);
@@ -321,6 +321,21 @@ TEST(Collect, InterruptionSavesWhatIsFinished) {
              straight = data::TrajectoryFile::open(dir / "straight.hdf5");
   ASSERT_EQ(stopped->num_episodes(), 4);
   for (int64_t i = 0; i < 4; ++i) EXPECT_EQ(stopped->episode(i).actions, straight->episode(i).actions) << i;
+}
+
+TEST(Collect, WhatRecordedNothingLeavesNoFile) {
+  const apo::testing::TempDir dir;
+  const fs::path output = dir / "walks.hdf5";
+  Walk walk;
+  FunctionPolicy policy([&](const Observation&) -> Action { throw RunError("no policy today"); });
+  const auto human = make_scripted_human(kQuickHuman);
+  EXPECT_THROW(collect(walk, policy, *human, {.episodes = 1}, output), RunError);
+  EXPECT_TRUE(fs::is_empty(dir.path()));
+
+  collect_walks({.take_overs = 0, .episodes = 1}, output);  // but one that was there stays
+  const CollectOptions more{.take_overs = 0, .episodes = 2, .existing = ExistingFile::append};
+  EXPECT_THROW(collect(walk, policy, *human, more, output), RunError);
+  EXPECT_EQ(data::TrajectoryFile::open(output)->num_episodes(), 1);
 }
 
 TEST(Collect, AKillLeavesWhatWasRecorded) {

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <torch/types.h>
 
+#include "serving/console_pages.h"
 #include "support/message_of.h"
 
 namespace apo::serving {
@@ -296,6 +297,55 @@ TEST_F(Desk, WhoLookedElsewhereWhenTheirPageWentPausesTheRobot) {
   EXPECT_THAT(desk_->look_around(Clock() + 4s), ::testing::ElementsAre(a_, b_));
   EXPECT_EQ(step(), (Action{0, 0, 1}));
   EXPECT_EQ(desk_->state_for(b_)["mode"], "paused");
+}
+
+TEST_F(Desk, ASimulationWaitsForWhoLooksElsewhereWhileTheyHoldTheArm) {
+  open({.unseen_pauses = true});
+  step();
+  hear(a_, {{"type", "visible"}, {"visible", false}});  // holds nothing
+  EXPECT_EQ(desk_->state_for(a_)["mode"], "policy");
+  hear(a_, {{"type", "visible"}, {"visible", true}});
+  hear(a_, {{"type", "take_over"}});
+  hear(a_, {{"type", "visible"}, {"visible", false}});
+  step();
+  EXPECT_EQ(desk_->state_for(a_)["mode"], "paused");
+  EXPECT_EQ(desk_->state_for(a_)["step"], 1);
+  hear(a_, {{"type", "visible"}, {"visible", true}});
+  EXPECT_EQ(desk_->state_for(a_)["mode"], "paused");  // until a clear word
+  hear(a_, {{"type", "pause"}, {"paused", false}});
+  EXPECT_EQ(desk_->state_for(a_)["mode"], "human");
+}
+
+TEST_F(Desk, KnowsWhetherThereIsATakeOverToLearnFrom) {
+  step();
+  EXPECT_FALSE(desk_->has_corrections());
+  hear(a_, {{"type", "take_over"}});
+  input(a_, {1, 0, 1});
+  step();
+  EXPECT_TRUE(desk_->has_corrections());
+  open({});
+  desk_->begin_at(3);  // of a recording that goes on
+  EXPECT_TRUE(desk_->has_corrections());
+}
+
+TEST(ConsoleContract, ReversedNumbersExchangeTheirKeys) {
+  ConsoleContract contract{.action_size = 3, .grippers = {2}};
+  const auto keys = [&] { return Json::parse(contract.json())["keys"]; };
+  EXPECT_EQ(keys()["+0"], "KeyW");
+  EXPECT_EQ(keys()["-1"], "KeyD");
+  contract.reversed = {0};
+  EXPECT_EQ(keys()["+0"], "KeyS");
+  EXPECT_EQ(keys()["-0"], "KeyW");
+  EXPECT_EQ(keys()["-1"], "KeyD");
+}
+
+TEST(ConsoleOptions, WhatDoesNotFitTheRobotNamesItsKey) {
+  EXPECT_EQ(message_of<ConfigError>([] { check_console({.scale = {1}}, 3); }),
+            "serve.console.scale: expected 3 numbers, found 1");
+  EXPECT_EQ(message_of<ConfigError>([] {
+              check_console({.reversed = {0, 3}}, 3);
+            }),
+            "serve.console.reversed: expected numbers of an action, 0 to 2, found 3");
 }
 
 TEST_F(Desk, APagesDeflectionIsScaledButForTheGripper) {

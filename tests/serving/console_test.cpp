@@ -187,7 +187,7 @@ TEST(ConsoleOnAServer, WhatIsRefinedIsACopyOfTheRecording) {
     const Json told = page.hear("refine", [](const Json& message) { return message["state"] == "done"; });
     EXPECT_EQ(told["of"], 7);
   }
-  EXPECT_EQ(data::TrajectoryFile::open(dir / "refined/2/interactions.hdf5")->num_episodes(), 1);
+  EXPECT_EQ(data::TrajectoryFile::open(dir / "refined/1/interactions.hdf5")->num_episodes(), 1);
 }
 
 }  // namespace

@@ -52,14 +52,15 @@ Json run_to_its_end(const RefinePlan& plan, const Refinement::Copy& copy) {
 TEST(RefineNow, TrainsOnACopyAndShowsTheCurves) {
   const TempDir dir;
   const auto copy = [](const fs::path& target) { write_file_atomic(target, "recorded"); };
-  const RefinePlan plan =
+  RefinePlan plan =
       shell(dir, R"(mkdir -p $run; echo "$2" > $run/seen; cp ${run%training}interactions.hdf5 $run/copy
       printf '{"step": 1, "loss": 0.5, "z0": 0}\n{"step": 2, "loss": 0.25}\nno json\n{"step": 3, "loss": null}\n{"ste' > $run/metrics.jsonl)");
+  plan.next = "apo-eval";
   for (const std::string number : {"1", "2"}) {  // each in a directory of its own
     const Json told = run_to_its_end(plan, copy);
     const fs::path run = dir / "refined" / number / "training";
     EXPECT_EQ(told["state"], "done") << told;
-    EXPECT_EQ(told["text"], "Refined. Serve it with policy.checkpoint=" + run.string());
+    EXPECT_EQ(told["text"], "Refined. Next: apo-eval --set policy.checkpoint=" + run.string());
     EXPECT_EQ(told["step"], 3);
     EXPECT_EQ(told["of"], 3);
     EXPECT_EQ(told["curves"], Json({{"loss", {{1, 0.5}, {2, 0.25}}}}));
@@ -77,12 +78,13 @@ TEST(RefineNow, SaysWhyItFailed) {
                            nothing)["text"],
             concat("apo-train ended with 3: lift.hdf5: no corrections (",
                    (dir / "refined/1/log.txt").string(), ")"));
-  EXPECT_THAT(read_file(dir / "refined/1/log.txt"), ::testing::StartsWith("'/bin/sh' '-c' "));
+  EXPECT_THAT(read_file(dir / "refined/1/log.txt"), ::testing::StartsWith("/bin/sh -c "));
   EXPECT_THAT(run_to_its_end(shell(dir, "kill -9 $$"), nothing)["text"].get<std::string>(),
               HasSubstr("apo-train ended with 137: "));
   EXPECT_EQ(run_to_its_end(shell(dir, ""),
                            [](const fs::path&) { throw DataError("nothing is recorded yet"); })["text"],
             "nothing is recorded yet");
+  EXPECT_FALSE(fs::exists(dir / "refined/3"));
   const RefinePlan absent{.command = {(dir / "no-program").string()}, .directory = dir / "refined"};
   EXPECT_THAT(run_to_its_end(absent, nothing)["text"].get<std::string>(),
               HasSubstr("no-program: cannot be started: No such file"));

@@ -44,6 +44,8 @@ struct Moment {
   std::optional<std::string> concern;         ///< Situation::concern and concern_steps
   int64_t concern_steps = 0;
   std::function<std::optional<Action>()> expert;  ///< what an expert would do, [A]; nullopt: there is none
+  /// the view for people, as Environment::render; null: there is none
+  std::function<at::Tensor(int64_t size)> render = {};
 };
 
 /// Asked before every step. Returning an intervention takes over (or keeps control), nullopt leaves the step

@@ -87,6 +87,8 @@ struct Situation {
   std::optional<Executed> executed = {};  ///< of the step that led here; nullopt: as asked
 };
 
+class PlaybackSource;
+
 /// One task instance, used by one thread, the one that made it. Each virtual is one message where the task
 /// runs elsewhere. What an implementation throws ends the episode and passes through; by convention RunError;
 /// after an EpisodeLost, the next reset may work again.
@@ -105,6 +107,8 @@ class Environment {
   virtual at::Tensor render(int64_t size) = 0;
   /// What an expert would do now, [A], for the scripted human and demonstrations; nullopt: there is none.
   virtual std::optional<Action> expert() { return std::nullopt; }
+  /// What the simulator's own tools play an episode back from, which is recorded beside it; null: nothing.
+  virtual const PlaybackSource* playback() const { return nullptr; }
 
  protected:
   EnvironmentSpec spec_;  ///< for constructors

@@ -6,8 +6,8 @@
 
 namespace apo::environments {
 
-/// An environment whose simulator can be put back to where an episode was. Collection and demonstrations look
-/// for it with dynamic_cast, and record what is not empty.
+/// Of an environment whose simulator can be put back to where an episode was (Environment::playback). What is
+/// not empty is recorded.
 class PlaybackSource {
  public:
   virtual ~PlaybackSource() = default;

@@ -63,10 +63,15 @@ std::span<const std::pair<LostPage, std::string_view>> enum_names(LostPage);
 /// Config section `serve.console`.
 struct ConsoleOptions {
   bool enabled = true;
-  double control_hz = 10;  ///< steps a second that the robot asks for; the page sends as many inputs
+  /// steps a second that the robot asks for, or that a simulation is played with; the page sends as many
+  /// inputs. 0: as the environment says, 10 where it does not
+  double control_hz = 0;
   LostPage lost = LostPage::hand_back;
   /// [A] what a page's 1 is in the robot's units; empty: 1 of each. The gripper's is not read.
   std::vector<double> scale;
+  /// numbers of an action whose keys and pads are exchanged: where the camera looks at the robot from ahead,
+  /// [0, 1] makes W lead away from it and A to the left of its picture
+  std::vector<int64_t> reversed;
   void visit(config::Visitor& v);
 };
 
@@ -83,7 +88,8 @@ struct RefineNowOptions {
 struct RefinePlan {
   std::vector<std::string> command;  ///< apo-train, its config and overrides; empty: a page cannot refine
   std::filesystem::path directory;
-  int64_t updates = 0;  ///< of one training; 0: not known beforehand
+  int64_t updates = 0;    ///< of one training; 0: not known beforehand
+  std::string next = {};  ///< the command line that comes after it, but for the policy
 };
 /// Config section `serve`.
 struct ServeOptions {

@@ -126,7 +126,10 @@ at::Tensor OpenVlaPolicy::pictures(std::span<const Observation> observations) co
     }
   });
   // bytes travel; the device makes numbers of them
-  const at::Tensor all = at::stack(images).to(device()).permute({0, 3, 1, 2}).contiguous().to(at::kFloat);
+  const at::Tensor all = at::stack(images)
+                             .to(device())
+                             .permute({0, 3, 1, 2})
+                             .to(at::kFloat, false, false, at::MemoryFormat::Contiguous);
   const auto there = [this](std::vector<double> numbers) {
     return at::tensor(numbers).to(at::kFloat).to(device());
   };
@@ -137,8 +140,9 @@ at::Tensor OpenVlaPolicy::pictures(std::span<const Observation> observations) co
   }
   const auto towers = std::ssize(config_.normalization);
   // divided by tensors: by a number, CUDA would multiply with its inverse
-  const at::Tensor normalized = (all.unsqueeze(1) / there({255}) - there(means).view({1, towers, 3, 1, 1})) /
-                                there(stds).view({1, towers, 3, 1, 1});
+  const at::Tensor normalized =
+      (all.div_(there({255})).unsqueeze(1) - there(means).view({1, towers, 3, 1, 1}))
+          .div_(there(stds).view({1, towers, 3, 1, 1}));
   return normalized.view({std::ssize(observations), -1, 3, size, size});
 }
 

@@ -224,7 +224,7 @@ for (const button of document.querySelectorAll('[data-does]'))
     const what = button.dataset.does;
     if (!act(what)) return;
     // so that the gripper's key does not press the button again
-    if (event.detail > 0 || what === 'take_over') $('cameras').focus({preventScroll: true});
+    if (event.detail > 0 || what === 'take_over' || what === 'refine') $('cameras').focus({preventScroll: true});
   });
 
 // keyboard
@@ -746,7 +746,7 @@ function help_row(what, codes, gamepad) {
   $('help-rows').append(element('tr', {}, element('th', {scope: 'row'}, what), key, element('td', {}, gamepad ?? '')));
 }
 for (const [what, said] of Object.entries(kSaid))
-  if (keys[what] || kPadNames[what]) help_row(said, [keys[what]], kPadNames[what]);
+  if ((keys[what] || kPadNames[what]) && !((what === 'success' || what === 'failure') && can.mark === false)) help_row(said, [keys[what]], kPadNames[what]);
 const kSticks = [['left stick, left and right', 'left stick, up and down', 'triggers'], ['right stick, left and right', 'right stick, up and down', 'shoulders']];
 steering.groups.forEach((group, i) => {
   const axes = [group.pad?.right, group.pad?.up, group.lever].map((axis, at) => ({...axis, at})).filter(axis => axis.index !== undefined);
@@ -756,6 +756,7 @@ $('help-open').onclick = () => answer_of($('help'));
 for (const what of ['success', 'failure']) document.querySelector(`[data-does=${what}]`).hidden = can.mark === false;
 for (const what of ['refine', 'reset']) document.querySelector(`[data-does=${what}]`).hidden = !can[what];
 document.querySelector('.refine').hidden = !can.refine;
+document.querySelector('.confidence').hidden = can.confidence === false;
 
 navigator.keyboard?.getLayoutMap?.().then(map => {
   layout = map;
