@@ -1,5 +1,6 @@
 #include "training/reference_scorer.h"
 
+#include <ATen/autocast_mode.h>
 #include <torch/types.h>
 
 #include "apo/base/error.h"
@@ -9,30 +10,56 @@
 namespace apo::training {
 namespace {
 
-class EvaluationMode {
+// bfloat16 arithmetic for linear layers, convolutions and attention while it lives.
+class AutocastScope {
  public:
-  explicit EvaluationMode(models::Policy& policy) : policy_(policy), before_(policy.training()) {
-    policy_.set_training(false);
+  AutocastScope(at::DeviceType device, bool enabled) : device_(device), enabled_(enabled) {
+    if (!enabled_) return;
+    was_enabled_ = at::autocast::is_autocast_enabled(device_);
+    dtype_ = at::autocast::get_autocast_dtype(device_);
+    at::autocast::set_autocast_enabled(device_, true);
+    at::autocast::set_autocast_dtype(device_, at::kBFloat16);
+    at::autocast::increment_nesting();
   }
-  ~EvaluationMode() { policy_.set_training(before_); }
-  EvaluationMode(const EvaluationMode&) = delete;
-  EvaluationMode& operator=(const EvaluationMode&) = delete;
+  ~AutocastScope() {
+    if (!enabled_) return;
+    // weights cast once a scope: they change between scopes
+    if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+    at::autocast::set_autocast_enabled(device_, was_enabled_);
+    at::autocast::set_autocast_dtype(device_, dtype_);
+  }
+  AutocastScope(const AutocastScope&) = delete;
+  AutocastScope& operator=(const AutocastScope&) = delete;
 
  private:
-  models::Policy& policy_;
-  bool before_;
+  at::DeviceType device_;
+  bool enabled_, was_enabled_ = false;
+  at::ScalarType dtype_ = at::kFloat;
 };
+
+template <class Network>
+models::Score score_of(Network& network, const Question& question) {
+  const AutocastScope autocast(question.tokens.ids.device().type(), question.bfloat16);
+  return network.score(question.input, question.tokens,
+                       question.mismatched.ids.defined() ? &question.mismatched : nullptr);
+}
 
 }  // namespace
 
+models::Score answer(models::Policy& policy, const Question& question) { return score_of(policy, question); }
+
 objective::ReferenceScores LiveReference::score(const Question& question) {
-  return objective::reference_scores(question.batch, question.options, answer(reference_, question));
+  return objective::reference_scores(question.batch, question.options, score_of(reference_, question));
 }
 
 objective::ReferenceScores PolicyItself::score(const Question& question) {
   const at::NoGradGuard no_grad;
-  const EvaluationMode evaluation(policy_);
-  return objective::reference_scores(question.batch, question.options, answer(policy_, question));
+  const bool before = policy_.training();
+  policy_.set_training(false);
+  objective::ReferenceScores scores =
+      objective::reference_scores(question.batch, question.options, answer(policy_, question));
+  policy_.set_training(before);
+  return scores;
 }
 
 void check_reference(const TrainingOptions& options) {

@@ -12,7 +12,6 @@
 #include "apo/models/reference.h"
 #include "apo/objective/objective.h"
 #include "apo/training/options.h"
-#include "training/autocast.h"
 
 namespace apo::training {
 
@@ -31,13 +30,8 @@ struct Question {
   bool bfloat16 = false;  ///< networks run under autocast
 };
 
-/// What `network`, a models::Policy or a models::Reference, says.
-template <class Network>
-models::Score answer(Network& network, const Question& question) {
-  const AutocastScope autocast(question.tokens.ids.device().type(), question.bfloat16);
-  return network.score(question.input, question.tokens,
-                       question.mismatched.ids.defined() ? &question.mismatched : nullptr);
-}
+/// What a policy says.
+models::Score answer(models::Policy& policy, const Question& question);
 
 /// What a reference may compute ahead of a run.
 struct RunAhead {
