@@ -3,7 +3,12 @@
 #include <torch/types.h>
 
 #include "apo/base/error.h"
+#include "apo/base/hash.h"
+#include "apo/base/interrupt.h"
+#include "apo/base/log.h"
 #include "apo/models/safetensors.h"
+#include "training/checkpoint.h"
+#include "training/learner.h"
 
 namespace apo::training {
 namespace {
@@ -18,10 +23,45 @@ void CachedReference::add(const objective::ReferenceScores& batch) {
   batches_.push_back({kept(batch.tokens), kept(batch.mismatched)});
 }
 
-objective::ReferenceScores CachedReference::batch(int64_t position, at::Device device) const {
-  APO_ASSERT(position >= 0 && position < num_batches());
-  const objective::ReferenceScores& batch = batches_[static_cast<size_t>(position)];
-  return {batch.tokens.to(device), batch.mismatched.defined() ? batch.mismatched.to(device) : at::Tensor()};
+objective::ReferenceScores CachedReference::score(const Question& question) {
+  APO_ASSERT(question.position >= 0 && question.position < num_batches());
+  const objective::ReferenceScores& batch = batches_[static_cast<size_t>(question.position)];
+  const auto asked = [&question](const at::Tensor& rows) {
+    if (!rows.defined()) return rows;
+    return rows.slice(0, question.begin, question.end).to(question.tokens.ids.device());
+  };
+  return {asked(batch.tokens), asked(batch.mismatched), {}};
+}
+
+void CachedReference::look_ahead(const RunAhead& run) {
+  const std::filesystem::path file = run.directory / kFile;
+  std::string& hash = run.state.cached_reference_hash;
+  if (run.resumed) {
+    APO_CHECK(DataError, hash.empty() || file_hash(file) == hash, file.string(),
+              ": damaged: expected the bytes that training wrote (hash ", hash,
+              "), found others; begin anew with --overwrite");
+    *this = read(file);
+    APO_CHECK(DataError, num_batches() >= run.total_steps, file.string(),
+              ": reference.mode cached: expected the reference's log-probabilities of ", run.total_steps,
+              " steps, found ", num_batches(),
+              "; a run cannot be lengthened beyond what was computed before its first update");
+    return;
+  }
+  PolicyItself start(run.policy);
+  const std::unique_ptr<data::Loader> loader = run.loader();
+  std::optional<Progress> progress;
+  if (run.group.is_first()) progress.emplace("reference", run.total_steps);
+  for (int64_t i = 0; i < run.total_steps; ++i) {
+    if (run.group.any(interrupted()))
+      throw Interrupted("the reference's log-probabilities were not all computed; nothing was trained");
+    data::Batch batch = loader->next();
+    add(run.learner.reference_scores(batch.samples, start));
+    if (progress) progress->update(i + 1);
+  }
+  if (!progress) return;
+  progress->finish();
+  write(file);
+  hash = file_hash(file);
 }
 
 void CachedReference::write(const std::filesystem::path& file) const {

@@ -88,10 +88,6 @@ int64_t size_bytes(const models::NamedTensors& tensors) {
   return bytes;
 }
 
-bool is_stored(const models::Reference& reference) {
-  return size_bytes(reference.named_parameters()) <= kLargestStoredReferenceBytes;
-}
-
 std::vector<fs::path> whole_checkpoints(const fs::path& run_directory) {
   std::vector<std::pair<int64_t, fs::path>> found;
   std::error_code error;
@@ -111,7 +107,7 @@ fs::path checkpoint_path(const fs::path& run_directory, int64_t step) {
 
 fs::path save_checkpoint(const fs::path& run_directory, const TrainingState& state,
                          const TrainingOptions& options, const models::Policy& policy, const Adam& optimizer,
-                         const models::Reference* reference) {
+                         const models::NamedTensors& reference) {
   const fs::path path = checkpoint_path(run_directory, state.step), directory = path.parent_path();
   make_directory(directory);
   write_directory_atomic(path, [&](const fs::path& staging) {
@@ -120,8 +116,7 @@ fs::path save_checkpoint(const fs::path& run_directory, const TrainingState& sta
     models::NamedTensors tensors = optimizer.state();
     for (auto& [name, tensor] : generator_states(policy.device())) tensors.emplace_back(name, tensor);
     models::write_safetensors(staging / "training_state.safetensors", tensors);
-    if (state.reference_stored)
-      models::write_safetensors(staging / "reference.safetensors", reference->named_parameters());
+    if (state.reference_stored) models::write_safetensors(staging / "reference.safetensors", reference);
     write_file_atomic(staging / "config.yaml", config::print(options));
     const auto rate = state.metrics.find("learning_rate");
     ordered_json json = to_json(state, options.schedule, rate == state.metrics.end() ? 0 : rate->second);
@@ -179,9 +174,9 @@ void restore_training(const fs::path& checkpoint, Adam& optimizer, at::Device de
   restore_generators(streams, device);
 }
 
-void restore_reference(const fs::path& checkpoint, const models::Reference& reference) {
+void restore_reference(const fs::path& checkpoint, const models::NamedTensors& reference) {
   const at::NoGradGuard no_grad;
-  models::SafetensorsReader(checkpoint / "reference.safetensors").load_into(reference.named_parameters());
+  models::SafetensorsReader(checkpoint / "reference.safetensors").load_into(reference);
 }
 
 }  // namespace apo::training

@@ -17,7 +17,6 @@
 #include <vector>
 
 #include "apo/models/policy.h"
-#include "apo/models/reference.h"
 #include "apo/training/optimizer.h"
 #include "apo/training/options.h"
 #include "training/heaviest.h"
@@ -48,17 +47,16 @@ struct TrainingState {
 
 /// Bytes of the tensors.
 int64_t size_bytes(const models::NamedTensors& tensors);
-/// True if a checkpoint holds this reference's parameters.
-bool is_stored(const models::Reference& reference);
 
 /// `run_directory`/checkpoints/step-N.
 std::filesystem::path checkpoint_path(const std::filesystem::path& run_directory, int64_t step);
 
-/// Writes `run_directory`/checkpoints/step-N and points checkpoints/latest at it. Returns its path. RunError
-/// naming the file (disk full, no permission); older checkpoints are untouched.
+/// Writes `run_directory`/checkpoints/step-N and points checkpoints/latest at it. Returns its path.
+/// `reference`: its parameters, written where `state.reference_stored` says so. RunError naming the file (disk
+/// full, no permission); older checkpoints are untouched.
 std::filesystem::path save_checkpoint(const std::filesystem::path& run_directory, const TrainingState& state,
                                       const TrainingOptions& options, const models::Policy& policy,
-                                      const Adam& optimizer, const models::Reference* reference);
+                                      const Adam& optimizer, const models::NamedTensors& reference);
 
 /// Whole checkpoints, newest first.
 std::vector<std::filesystem::path> whole_checkpoints(const std::filesystem::path& run_directory);
@@ -69,6 +67,6 @@ std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::pa
 TrainingState read_state(const std::filesystem::path& checkpoint);
 /// Trained parameters, moments and random streams back to where they were.
 void restore_training(const std::filesystem::path& checkpoint, Adam& optimizer, at::Device device);
-void restore_reference(const std::filesystem::path& checkpoint, const models::Reference& reference);
+void restore_reference(const std::filesystem::path& checkpoint, const models::NamedTensors& reference);
 
 }  // namespace apo::training

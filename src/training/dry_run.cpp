@@ -85,8 +85,7 @@ MemoryEstimate estimate_memory(const TrainingOptions& options, const data::Datas
   for (const auto& [name, parameter] : trained)
     memory.optimizer += 2 * parameter.numel() * std::max<int64_t>(parameter.element_size(), sizeof(float));
   memory.activations = measure_activations(options, dataset, sampler, policy, memory.gradients);
-  if (!options.objective.needs_reference() || options.reference.mode == models::ReferenceMode::cached)
-    return memory;
+  if (!options.objective.needs_reference() || !options.reference.keeps_policy()) return memory;
   const bool adapter = options.reference.mode != models::ReferenceMode::copy && trains_adapter(policy);
   memory.reference = adapter ? memory.gradients : memory.weights;
   // says what is wrong with reference.mode, where trying is cheap

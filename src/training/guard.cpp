@@ -138,8 +138,8 @@ void Guard::replay(const std::filesystem::path& metrics_file) {
 
 std::optional<Guard> make_guard(const TrainingOptions& options, const models::Policy& policy) {
   if (options.train.guard == "off" || options.objective.imitates()) return {};
-  const bool can_hold = options.reference.mode != models::ReferenceMode::cached;
-  return Guard(options.objective, static_cast<double>(policy.codec().max_length()), can_hold);
+  return Guard(options.objective, static_cast<double>(policy.codec().max_length()),
+               options.reference.keeps_policy());
 }
 
 std::string watch(std::optional<Guard>& guard, const Metrics& metrics, const TrainingOptions& options) {

@@ -1,6 +1,5 @@
 #include "training/learner.h"
 
-#include <ATen/autocast_mode.h>
 #include <torch/types.h>
 
 #include <algorithm>
@@ -17,48 +16,6 @@ namespace {
 
 using objective::BatchStatistics;
 using objective::ObjectiveOutput;
-
-// bfloat16 arithmetic for linear layers, convolutions and attention while it lives.
-class AutocastScope {
- public:
-  AutocastScope(at::DeviceType device, bool enabled) : device_(device), enabled_(enabled) {
-    if (!enabled_) return;
-    was_enabled_ = at::autocast::is_autocast_enabled(device_);
-    dtype_ = at::autocast::get_autocast_dtype(device_);
-    at::autocast::set_autocast_enabled(device_, true);
-    at::autocast::set_autocast_dtype(device_, at::kBFloat16);
-    at::autocast::increment_nesting();
-  }
-  ~AutocastScope() {
-    if (!enabled_) return;
-    // weights cast once a scope: they change between scopes
-    if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
-    at::autocast::set_autocast_enabled(device_, was_enabled_);
-    at::autocast::set_autocast_dtype(device_, dtype_);
-  }
-  AutocastScope(const AutocastScope&) = delete;
-  AutocastScope& operator=(const AutocastScope&) = delete;
-
- private:
-  at::DeviceType device_;
-  bool enabled_, was_enabled_ = false;
-  at::ScalarType dtype_ = at::kFloat;
-};
-
-// Training mode as given while it lives.
-class TrainingMode {
- public:
-  TrainingMode(models::Policy& policy, bool training) : policy_(policy), before_(policy.training()) {
-    policy_.set_training(training);
-  }
-  ~TrainingMode() { policy_.set_training(before_); }
-  TrainingMode(const TrainingMode&) = delete;
-  TrainingMode& operator=(const TrainingMode&) = delete;
-
- private:
-  models::Policy& policy_;
-  bool before_;
-};
 
 at::Tensor rolled(const at::Tensor& tensor) { return tensor.defined() ? tensor.roll(-1, 0) : tensor; }
 
@@ -198,15 +155,13 @@ struct Learner::Prepared {
   int64_t num_clipped_actions = 0, num_cut_answers = 0;
 };
 
-// Some of its samples, and what policy and reference say of them.
+// Some of its samples, and what the reference says of them.
 struct Learner::MicroBatch {
-  models::PolicyInput input;
-  models::ActionTokens tokens, mismatched;
-  objective::Batch batch;
+  Question question;
   objective::ReferenceScores reference;
 };
 
-Learner::Learner(models::Policy& policy, models::Reference* reference,
+Learner::Learner(models::Policy& policy, ReferenceScorer* reference,
                  const objective::ObjectiveOptions& options, int64_t micro_batch_size, bool bfloat16,
                  const distributed::Group* group)
     : policy_(policy),
@@ -290,20 +245,16 @@ Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
 
 objective::ScoredBatch Learner::score_policy(const MicroBatch& batch, objective::Reading reading,
                                              int64_t* num_clamped_tokens) {
-  models::Score score;
-  {
-    const AutocastScope autocast(policy_.device().type(), bfloat16_);
-    // always the same forward, so that dropout falls on the same units in the first pass and the second
-    score = policy_.score(batch.input, batch.tokens,
-                          options_.needs_mismatched_logits() ? &batch.mismatched : nullptr);
-  }
+  const Question& asked = batch.question;
+  // always the same forward, so that dropout falls on the same units in the first pass and the second
+  const models::Score score = answer(policy_, asked);
   reading.greedy = true;
-  objective::ScoredBatch scored = objective::score(batch.batch, options_, score, batch.reference, reading);
+  objective::ScoredBatch scored = objective::score(asked.batch, options_, score, batch.reference, reading);
   // only where all tokens compete can the winner be none of an action's; counting waits for the device
   const bool whole_vocabulary = options_.compatibility == objective::Compatibility::released_code;
-  const at::Tensor predicted = models::greedy_action_tokens(policy_, scored.scores.greedy, batch.tokens,
+  const at::Tensor predicted = models::greedy_action_tokens(policy_, scored.scores.greedy, asked.tokens,
                                                             whole_vocabulary ? num_clamped_tokens : nullptr);
-  scored.batch.action_l1 = models::action_l1(policy_, predicted, batch.tokens);
+  scored.batch.action_l1 = models::action_l1(policy_, predicted, asked.tokens);
   return scored;
 }
 
@@ -314,18 +265,11 @@ bool Learner::drops_out() const {
   return slots == nullptr || (!slots->active().empty() && slots->options(slots->active()).dropout > 0);
 }
 
-// Nothing to do where its scores were kept. The policy, if it is scored next, then drops the same units.
+// The policy, if it is scored next, then drops the same units.
 void Learner::score_reference(MicroBatch& batch, bool policy_follows) {
-  if (batch.reference.tokens.defined()) return;
   std::optional<GeneratorScope> same_dropout;
   if (policy_follows && drops_out()) same_dropout.emplace(policy_.device());
-  models::Score score;
-  {
-    const AutocastScope autocast(policy_.device().type(), bfloat16_);
-    score = reference_->score(batch.input, batch.tokens,
-                              options_.needs_mismatched_logits() ? &batch.mismatched : nullptr);
-  }
-  batch.reference = objective::reference_scores(batch.batch, options_, score);
+  batch.reference = reference_->score(batch.question);
 }
 
 BatchStatistics Learner::first_pass(std::vector<MicroBatch>& batches) {
@@ -336,54 +280,46 @@ BatchStatistics Learner::first_pass(std::vector<MicroBatch>& batches) {
   BatchStatistics statistics;
   for (MicroBatch& batch : batches) {
     if (options_.needs_reference()) score_reference(batch, /*policy_follows=*/needs_policy);
-    statistics +=
-        objective::measure(needs_policy ? score_policy(batch, {.loss = false})
-                                        : objective::score(batch.batch, options_, {}, {}, {.loss = false}));
+    statistics += objective::measure(
+        needs_policy ? score_policy(batch, {.loss = false})
+                     : objective::score(batch.question.batch, options_, {}, {}, {.loss = false}));
   }
   return statistics;
 }
 
 // This rank's share of it.
-std::vector<Learner::MicroBatch> Learner::split(const Prepared& whole,
-                                                const objective::ReferenceScores* kept) const {
+std::vector<Learner::MicroBatch> Learner::split(const Prepared& whole, int64_t position) const {
   std::vector<MicroBatch> batches;
   const Share& share = whole.share;
   for (int64_t begin = share.begin, end = 0; begin < share.end; begin = end) {
     end = micro_batch_end(whole.pair, begin, share.end, micro_batch_size_);
-    MicroBatch batch = {whole.input.slice(begin - share.begin, end - share.begin),
-                        whole.tokens.slice(begin, end),
-                        {},
-                        whole.batch.slice(begin, end),
-                        {}};
-    if (kept != nullptr) {
-      batch.reference.tokens = kept->tokens.slice(0, begin, end);
-      if (kept->mismatched.defined()) batch.reference.mismatched = kept->mismatched.slice(0, begin, end);
-    }
+    Question question = {.position = position,
+                         .begin = begin,
+                         .end = end,
+                         .input = whole.input.slice(begin - share.begin, end - share.begin),
+                         .tokens = whole.tokens.slice(begin, end),
+                         .mismatched = {},
+                         .batch = whole.batch.slice(begin, end),
+                         .options = options_,
+                         .bfloat16 = bfloat16_};
     // pairs are numbered from 0 in each part
     if (!whole.pair.empty())
-      batch.batch.pair = pair_tensor(whole.pair, begin, end).to(batch.tokens.ids.device());
-    if (whole.mismatched.ids.defined()) batch.mismatched = whole.mismatched.slice(begin, end);
-    batches.push_back(std::move(batch));
+      question.batch.pair = pair_tensor(whole.pair, begin, end).to(question.tokens.ids.device());
+    if (options_.needs_mismatched_logits()) question.mismatched = whole.mismatched.slice(begin, end);
+    batches.push_back({std::move(question), {}});
   }
   return batches;
 }
 
-objective::ReferenceScores Learner::reference_scores(std::vector<data::Sample>& samples) {
+objective::ReferenceScores Learner::reference_scores(std::vector<data::Sample>& samples,
+                                                     ReferenceScorer& reference) const {
   APO_ASSERT(!samples.empty() && options_.needs_reference() && !options_.compares_distributions());
-  const at::NoGradGuard no_grad;
-  const TrainingMode evaluation(policy_, false);
   const Prepared whole = prepare(samples);  // may add samples
   const at::Tensor none =
       at::zeros({0, whole.tokens.ids.size(1)}, at::TensorOptions(at::kFloat).device(policy_.device()));
   std::vector<at::Tensor> tokens = {none}, mismatched = {none};
-  for (const MicroBatch& batch : split(whole, nullptr)) {
-    models::Score score;
-    {
-      const AutocastScope autocast(policy_.device().type(), bfloat16_);
-      score = policy_.score(batch.input, batch.tokens,
-                            options_.needs_mismatched_logits() ? &batch.mismatched : nullptr);
-    }
-    const objective::ReferenceScores part = objective::reference_scores(batch.batch, options_, score);
+  for (const MicroBatch& batch : split(whole, /*position=*/-1)) {
+    const objective::ReferenceScores part = reference.score(batch.question);
     tokens.push_back(part.tokens);
     if (part.mismatched.defined()) mismatched.push_back(part.mismatched);
   }
@@ -396,11 +332,11 @@ objective::ReferenceScores Learner::reference_scores(std::vector<data::Sample>& 
   return scores;
 }
 
-BatchOutcome Learner::learn(std::vector<data::Sample>& samples, const objective::ReferenceScores* kept) {
+BatchOutcome Learner::learn(std::vector<data::Sample>& samples, int64_t position) {
   APO_ASSERT(!samples.empty());
-  APO_ASSERT(kept != nullptr || reference_ != nullptr || !options_.needs_reference());
+  APO_ASSERT(reference_ != nullptr || !options_.needs_reference());
   const Prepared whole = prepare(samples);
-  std::vector<MicroBatch> batches = split(whole, kept);
+  std::vector<MicroBatch> batches = split(whole, position);
   const auto of_all_ranks = [this](BatchStatistics statistics) {
     if (group_.is_alone()) return statistics;
     if (!statistics.sums.defined()) statistics.sums = at::zeros({BatchStatistics::kSize}, at::kDouble);

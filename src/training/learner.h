@@ -11,8 +11,8 @@
 #include "apo/data/dataset.h"
 #include "apo/distributed/group.h"
 #include "apo/models/policy.h"
-#include "apo/models/reference.h"
 #include "apo/objective/objective.h"
+#include "training/reference_scorer.h"
 
 namespace apo::training {
 
@@ -64,10 +64,9 @@ struct BatchOutcome {
 ///          dropout).
 class Learner {
  public:
-  /// `reference` may be null where the objective needs none, or where `learn` is given what was kept of it.
-  /// `bfloat16`: the networks run under autocast, log-probs, losses and weights stay float32. `group`: the
-  /// ranks; null: alone.
-  Learner(models::Policy& policy, models::Reference* reference, const objective::ObjectiveOptions& options,
+  /// `reference` may be null where the objective needs none. `bfloat16`: the networks run under autocast,
+  /// log-probs, losses and weights stay float32. `group`: the ranks; null: alone.
+  Learner(models::Policy& policy, ReferenceScorer* reference, const objective::ObjectiveOptions& options,
           int64_t micro_batch_size, bool bfloat16, const distributed::Group* group = nullptr);
 
   /// Which of the samples of a batch this rank needs the observations of. Thread-safe.
@@ -75,21 +74,21 @@ class Learner {
 
   /// The samples' pictures are moved out. For dpo and tpo `samples` are put in the order of their pairs, and
   /// for dpo the rejected action of each pair is added as a sample of its own (training/pairs.h); the outcome
-  /// has their order. `kept`: what `reference_scores` found for the same samples, [B, T] on the policy's
-  /// device; it is then read in place of the reference. Bug if an objective that needs a reference is given
-  /// neither.
-  BatchOutcome learn(std::vector<data::Sample>& samples, const objective::ReferenceScores* kept = nullptr);
+  /// has their order. `position`: of the batch in the run, for references that go by it. Bug without the
+  /// reference that the objective needs.
+  BatchOutcome learn(std::vector<data::Sample>& samples, int64_t position = -1);
 
-  /// What `learn` reads of the reference for these samples, from the policy as it stands: before the first
-  /// update the two are one. Bug for objectives that compare whole distributions. In evaluation mode (dropout
-  /// off), without gradient; the samples' pictures are moved out.
-  objective::ReferenceScores reference_scores(std::vector<data::Sample>& samples);
+  /// What `learn` would read of `reference` for these samples and those that it adds, [B, T] of all ranks on
+  /// the policy's device. The samples become as in `learn`. Bug for objectives that compare whole
+  /// distributions.
+  objective::ReferenceScores reference_scores(std::vector<data::Sample>& samples,
+                                              ReferenceScorer& reference) const;
 
  private:
   struct Prepared;
   struct MicroBatch;
   Prepared prepare(std::vector<data::Sample>& samples) const;
-  std::vector<MicroBatch> split(const Prepared& whole, const objective::ReferenceScores* kept) const;
+  std::vector<MicroBatch> split(const Prepared& whole, int64_t position) const;
   objective::ScoredBatch score_policy(const MicroBatch& batch, objective::Reading reading,
                                       int64_t* num_clamped_tokens = nullptr);
   bool drops_out() const;
@@ -97,7 +96,7 @@ class Learner {
   objective::BatchStatistics first_pass(std::vector<MicroBatch>& batches);
 
   models::Policy& policy_;
-  models::Reference* reference_;
+  ReferenceScorer* reference_;
   objective::ObjectiveOptions options_;
   int64_t micro_batch_size_;
   bool bfloat16_;

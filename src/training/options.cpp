@@ -7,6 +7,7 @@
 #include "apo/base/error.h"
 #include "apo/config/options.h"
 #include "apo/data/sampler.h"
+#include "training/reference_scorer.h"
 
 namespace apo::training {
 
@@ -91,26 +92,7 @@ void TrainingOptions::visit(config::Visitor& v) {
 
 void check(const TrainingOptions& options) {
   objective::check(options.objective);
-  APO_CHECK(ConfigError,
-            options.reference.mode != models::ReferenceMode::cached || !options.objective.uses_z0() ||
-                options.objective.z0 != objective::Z0Estimator::exact,
-            "reference.mode: cached keeps log-probabilities of recorded tokens, but objective.z0: exact "
-            "compares whole distributions; expected objective.z0 shifted-labels, mismatched or none, or "
-            "reference.mode copy or adapter");
-  APO_CHECK(ConfigError,
-            options.reference.mode != models::ReferenceMode::cached || options.objective.hold() == 0,
-            "reference.mode: cached keeps log-probabilities of recorded tokens, but "
-            "objective.reference_kl_weight compares "
-            "whole distributions; expected objective.reference_kl_weight: 0, or reference.mode copy or "
-            "adapter, found ",
-            options.objective.hold());
-  APO_CHECK(
-      ConfigError,
-      options.reference.mode != models::ReferenceMode::cached || !options.objective.needs_reference() ||
-          options.policy.lora.dropout == 0,
-      "policy.lora.dropout: policy and reference must drop the same units, but reference.mode: cached "
-      "scores the reference before any are drawn; expected 0, or reference.mode copy or adapter, found ",
-      options.policy.lora.dropout);
+  check_reference(options);
   const int64_t micro = options.train.micro_batch_size;
   APO_CHECK(ConfigError, micro <= options.train.batch_size,
             "train.micro_batch_size: expected at most train.batch_size (", options.train.batch_size,

@@ -11,6 +11,7 @@
 #include "apo/training/run_files.h"
 #include "base/paths.h"
 #include "models/checkpoints/checkpoint_files.h"
+#include "training/cached_reference.h"
 #include "training/checkpoint.h"
 #include "training/event_file.h"
 
@@ -20,10 +21,9 @@ namespace {
 namespace fs = std::filesystem;
 
 // What a run writes; other files in the directory are somebody else's.
-const std::vector<std::string> kFiles = {
-    "config.yaml", "metrics.jsonl",         "samples.jsonl",
-    "labels.json", "heaviest_samples.json", "cached_reference.safetensors",
-    "report.html"};
+const std::vector<std::string> kFiles = {"config.yaml", "metrics.jsonl",         "samples.jsonl",
+                                         "labels.json", "heaviest_samples.json", CachedReference::kFile,
+                                         "report.html"};
 const std::vector<std::string> kDirectories = {"tensorboard", "checkpoints", "heaviest"};
 constexpr const char* kCheckpoints = "checkpoints";
 constexpr const char* kPutAside = "before-resume-";
@@ -108,7 +108,7 @@ bool RunDirectory::holds_steps() const {
     const uintmax_t size = fs::file_size(file, error);
     return !error && size > bytes;
   };
-  static const std::set<std::string> kBefore = {"config.yaml", "labels.json", "cached_reference.safetensors"};
+  static const std::set<std::string> kBefore = {"config.yaml", "labels.json", CachedReference::kFile};
   for (const std::string& name : kFiles)
     if (!kBefore.contains(name) && is_larger(path_ / name, 0)) return true;
   for (const std::string& name : names_in(path_ / "tensorboard"))

@@ -10,26 +10,24 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/finishing.h"
-#include "apo/base/hash.h"
 #include "apo/base/log.h"
 #include "apo/base/random.h"
 #include "apo/config/options.h"
 #include "apo/data/loader.h"
 #include "apo/distributed/group.h"
-#include "apo/models/reference.h"
 #include "apo/models/registry.h"
 #include "apo/training/optimizer.h"
 #include "apo/training/run_files.h"
 #include "base/stopwatch.h"
 #include "models/checkpoints/checkpoint_files.h"
 #include "models/checkpoints/mapped_file.h"
-#include "training/cached_reference.h"
 #include "training/checkpoint.h"
 #include "training/guard.h"
 #include "training/learner.h"
 #include "training/random_state.h"
 #include "training/ranks.h"
 #include "training/records.h"
+#include "training/reference_scorer.h"
 #include "training/resume.h"
 #include "training/run_directory.h"
 #include "training/run_output.h"
@@ -55,7 +53,6 @@ class Run {
   void find_policy_again();
   void check_ranks() const;
   std::unique_ptr<data::Loader> make_loader(int64_t first_position) const;
-  void cache_reference();
   void report_start() const;
   void take_step();
   void check_finite(double loss, double gradient_norm, const std::vector<data::Sample>& samples,
@@ -65,7 +62,6 @@ class Run {
   void checkpoint();
   void finish(Progress* progress);
   TrainResult result() const;
-  std::string path(const char* name) const { return (fs::path(options_.run.dir) / name).string(); }
 
   std::optional<Finishing> finishing_;  // first: until all else is gone
   // in the order in which they are made
@@ -81,8 +77,7 @@ class Run {
   std::unique_ptr<data::Dataset> dataset_;
   std::unique_ptr<data::PoolSampler> sampler_;
   std::unique_ptr<models::Policy> policy_;
-  std::optional<CachedReference> cached_reference_;
-  std::unique_ptr<models::Reference> reference_;  // before the policy on the way out: it may use its slots
+  std::unique_ptr<ReferenceScorer> reference_;  // before the policy on the way out: it may use its slots
   std::unique_ptr<Adam> optimizer_;
   std::unique_ptr<Learner> learner_;
   std::unique_ptr<data::Loader> loader_;
@@ -134,7 +129,15 @@ Run::Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks&
     output_.emplace(options, hooks.config_yaml, *directory_, *dataset_, *sampler_, *policy_, state_,
                     total_steps_);
   group_.wait_for_first();
-  if (options.objective.needs_reference() && !reference_) cache_reference();
+  if (reference_)
+    reference_->look_ahead({.policy = *policy_,
+                            .learner = *learner_,
+                            .loader = [this] { return make_loader(0); },
+                            .total_steps = total_steps_,
+                            .resumed = resume_from_.has_value(),
+                            .directory = options.run.dir,
+                            .group = group_,
+                            .state = state_});
   loader_ = make_loader(state_.step);  // after it: the two would read ahead side by side
 }
 
@@ -170,20 +173,7 @@ void Run::make_policy() {
   policy_ = starting_policy(start, *dataset_, device_);
   set_chunks(*dataset_, *policy_);
   policy_->set_training(true);
-  if (options_.objective.needs_reference() && options_.reference.mode != models::ReferenceMode::cached) {
-    reference_ = std::make_unique<models::Reference>(*policy_, options_.reference);
-    if (!resume_from) {
-      state_.reference_stored = is_stored(*reference_);
-      if (!state_.reference_stored) state_.policy_hash = models::parameter_hash(*policy_);
-    } else if (state_.reference_stored) {
-      restore_reference(*resume_from, *reference_);
-    } else {
-      APO_CHECK(
-          DataError, models::parameter_hash(*policy_) == state_.policy_hash,
-          "policy.checkpoint: ", state_.policy_checkpoint, ": cannot resume ", options_.run.dir,
-          ": these are not the weights that the run began with, and its reference is rebuilt from them");
-    }
-  }
+  reference_ = make_reference_scorer(options_, *policy_, state_, resume_from);
   const std::string frozen_hash = models::frozen_parameter_hash(*policy_);
   APO_CHECK(DataError, !resume_from || state_.frozen_hash.empty() || frozen_hash == state_.frozen_hash,
             "policy.checkpoint: ", start.policy.checkpoint, ": cannot resume ", options_.run.dir,
@@ -219,39 +209,6 @@ std::unique_ptr<data::Loader> Run::make_loader(int64_t first_position) const {
   return std::make_unique<data::Loader>(
       *dataset_, *sampler_, options_.data, static_cast<uint64_t>(options_.run.seed), first_position,
       [policy = policy_.get()](Observation& o) { policy->prepare(o); }, wanted);
-}
-
-// Before the first update the policy is its own reference: it scores every batch to come. A resumed run reads
-// what the first one found.
-void Run::cache_reference() {
-  const fs::path file = path("cached_reference.safetensors");
-  if (resume_from_) {
-    APO_CHECK(DataError,
-              state_.cached_reference_hash.empty() || file_hash(file) == state_.cached_reference_hash,
-              file.string(), ": damaged: expected the bytes that training wrote (hash ",
-              state_.cached_reference_hash, "), found others; begin anew with --overwrite");
-    cached_reference_ = CachedReference::read(file);
-    APO_CHECK(DataError, cached_reference_->num_batches() >= total_steps_, file.string(),
-              ": reference.mode cached: expected the reference's log-probabilities of ", total_steps_,
-              " steps, found ", cached_reference_->num_batches(),
-              "; a run cannot be lengthened beyond what was computed before its first update");
-    return;
-  }
-  cached_reference_.emplace();
-  const std::unique_ptr<data::Loader> loader = make_loader(0);
-  std::optional<Progress> progress;
-  if (group_.is_first()) progress.emplace("reference", total_steps_);
-  for (int64_t i = 0; i < total_steps_; ++i) {
-    if (group_.any(interrupted()))
-      throw Interrupted("the reference's log-probabilities were not all computed; nothing was trained");
-    data::Batch batch = loader->next();
-    cached_reference_->add(learner_->reference_scores(batch.samples));
-    if (progress) progress->update(i + 1);
-  }
-  if (!group_.is_first()) return;
-  progress->finish();
-  cached_reference_->write(file);
-  state_.cached_reference_hash = file_hash(file);
 }
 
 void Run::report_start() const {
@@ -292,9 +249,7 @@ void Run::take_step() {
                              static_cast<uint64_t>(state_.step * group_.size() + group_.rank())),
                     device_);
   optimizer_->zero_gradients();
-  objective::ReferenceScores kept;
-  if (cached_reference_) kept = cached_reference_->batch(batch.position, device_);
-  const BatchOutcome outcome = learner_->learn(batch.samples, cached_reference_ ? &kept : nullptr);
+  const BatchOutcome outcome = learner_->learn(batch.samples, batch.position);
   const double gradient_norm = optimizer_->gradient_norm();
   check_finite(outcome.loss, gradient_norm, batch.samples, outcome);
   if (options_.train.grad_clip > 0) optimizer_->clip_gradients(gradient_norm, options_.train.grad_clip);
@@ -369,7 +324,8 @@ void Run::checkpoint() {
     output_->note_sizes();
     // the one that an alarm names stays
     last_checkpoint_ = directory_->checkpoint(state_.step, alarm_.empty() ? options_.train.keep : 0, [&] {
-      return save_checkpoint(directory_->path(), state_, options_, *policy_, *optimizer_, reference_.get());
+      return save_checkpoint(directory_->path(), state_, options_, *policy_, *optimizer_,
+                             reference_ ? reference_->parameters() : models::NamedTensors());
     });
     log_debug("saved ", last_checkpoint_.string());
   }

@@ -11,7 +11,6 @@
 #include <cstdlib>
 #include <span>
 
-#include "apo/models/reference.h"
 #include "apo/models/registry.h"
 #include "apo/training/optimizer.h"
 #include "training/learner.h"
@@ -108,7 +107,7 @@ void train_step(benchmark::State& state) {
   options.of<OpenVlaOptions>().quantization = kQuantizations[static_cast<size_t>(state.range(1))];
   const auto policy = make_policy(options, nullptr, 0, at::kCPU);
   policy->set_training(true);
-  Reference reference(*policy, {});
+  training::LiveReference reference(*policy, {});
   training::Learner learner(*policy, &reference, {}, 0, false);
   training::Adam adam({.type = "adam"}, trainable_parameters(*policy));
   std::vector<data::Sample> samples(8);

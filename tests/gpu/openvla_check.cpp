@@ -7,7 +7,6 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
-#include "apo/models/reference.h"
 #include "apo/models/registry.h"
 #include "apo/objective/log_prob.h"
 #include "apo/training/optimizer.h"
@@ -161,7 +160,7 @@ struct Trainer {
 
   Policy& policy;
   objective::ObjectiveOptions options;
-  models::Reference reference;
+  training::LiveReference reference;
   training::Learner learner;
   training::Adam adam;
   double norm = 0;
@@ -232,7 +231,7 @@ void time_phases(Trainer& trainer, const std::vector<data::Sample>& samples, int
       in.desirable = at::tensor(desirable, at::kByte).to(at::kBool).to(device);
     });
     part("reference", [&] {
-      const models::Score of_reference = trainer.reference.score(input, tokens, &other);
+      const models::Score of_reference = trainer.reference.policy().score(input, tokens, &other);
       in.reference_logits = of_reference.logits.whole();
       in.mismatched_reference_logits = of_reference.mismatched_logits.whole();
     });

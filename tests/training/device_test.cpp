@@ -73,20 +73,19 @@ void move(models::Policy& policy) {
 
 BatchOutcome learn(models::Policy& policy, const ObjectiveOptions& options, ReferenceMode mode,
                    int64_t micro_batch_size) {
-  std::optional<models::Reference> reference;
-  CachedReference cached;
-  if (mode == ReferenceMode::cached && options.needs_reference()) {
+  std::unique_ptr<ReferenceScorer> reference;
+  if (mode != ReferenceMode::cached) {
+    reference = std::make_unique<LiveReference>(policy, models::ReferenceOptions{.mode = mode});
+  } else if (options.needs_reference()) {
     std::vector<data::Sample> samples = batch_of(7);
-    cached.add(Learner(policy, nullptr, options, micro_batch_size, false).reference_scores(samples));
-  } else if (mode != ReferenceMode::cached) {
-    reference.emplace(policy, models::ReferenceOptions{.mode = mode});
+    PolicyItself start(policy);
+    auto cached = std::make_unique<CachedReference>();
+    cached->add(Learner(policy, nullptr, options, micro_batch_size, false).reference_scores(samples, start));
+    reference = std::move(cached);
   }
   move(policy);
-  objective::ReferenceScores kept;
-  if (cached.num_batches() > 0) kept = cached.batch(0, policy.device());
   std::vector<data::Sample> samples = batch_of(7);
-  return Learner(policy, reference ? &*reference : nullptr, options, micro_batch_size, false)
-      .learn(samples, cached.num_batches() > 0 ? &kept : nullptr);
+  return Learner(policy, reference.get(), options, micro_batch_size, false).learn(samples, /*position=*/0);
 }
 
 void expect_same(const BatchOutcome& device, const BatchOutcome& host) {
@@ -172,7 +171,7 @@ TEST_F(LearnerOnDevice, BothPassesDropTheSameUnits) {
   both.device->set_training(true);
   seed_generators(5, simulated_device());
   std::vector<data::Sample> samples = batch_of(6);
-  models::Reference reference(*both.device, {.mode = ReferenceMode::adapter});
+  LiveReference reference(*both.device, {.mode = ReferenceMode::adapter});
   const BatchOutcome out =
       Learner(*both.device, &reference, {.weights = {.type = WeightType::adaptive}}, 2, false).learn(samples);
   // w = l / Σ l of the group for six of a group of eight samples, Σ from the first pass and l from the second
@@ -187,7 +186,7 @@ TEST_F(LearnerOnDevice, BothPassesDropTheSameUnits) {
 // copy of all that the batch came to, and the gradient's norm.
 TEST_F(LearnerOnDevice, AStepMakesTheHostWait13Times) {
   const Both both = small_on_both();
-  models::Reference reference(*both.device, {.mode = ReferenceMode::copy});
+  LiveReference reference(*both.device, {.mode = ReferenceMode::copy});
   Adam optimizer({}, trainable_parameters(*both.device));
   std::vector<data::Sample> samples = batch_of(6);
   Learner learner(*both.device, &reference, {}, 0, false);
@@ -286,9 +285,9 @@ TEST_F(CheckpointOnDevice, BringsWeightsMomentsAndStreamsBack) {
   const TempDir run;
   const Both both = small_on_both({.rank = 2, .alpha = 1, .dropout = 0.4});
   both.device->set_training(true);
-  models::Reference reference(*both.device, {.mode = ReferenceMode::adapter});
+  LiveReference reference(*both.device, {.mode = ReferenceMode::adapter});
   Adam optimizer({}, trainable_parameters(*both.device));
-  const auto step = [](models::Policy& policy, models::Reference& frozen, Adam& adam) {
+  const auto step = [](models::Policy& policy, ReferenceScorer& frozen, Adam& adam) {
     adam.zero_gradients();
     std::vector<data::Sample> samples = batch_of(6);
     const double loss = Learner(policy, &frozen, {}, 0, false).learn(samples).loss;
@@ -300,7 +299,8 @@ TEST_F(CheckpointOnDevice, BringsWeightsMomentsAndStreamsBack) {
   TrainingState state;
   state.step = 1;
   state.reference_stored = true;
-  const auto checkpoint = save_checkpoint(run.path(), state, {}, *both.device, optimizer, &reference);
+  const auto checkpoint =
+      save_checkpoint(run.path(), state, {}, *both.device, optimizer, reference.parameters());
   const double expected = step(*both.device, reference, optimizer);
 
   // another process
@@ -309,8 +309,8 @@ TEST_F(CheckpointOnDevice, BringsWeightsMomentsAndStreamsBack) {
       {.checkpoint = (checkpoint / "policy").string(), .lora = {.rank = 2, .alpha = 1, .dropout = 0.4}},
       nullptr, 0, simulated_device());
   again->set_training(true);
-  models::Reference frozen(*again, {.mode = ReferenceMode::adapter});
-  restore_reference(checkpoint, frozen);
+  LiveReference frozen(*again, {.mode = ReferenceMode::adapter});
+  restore_reference(checkpoint, frozen.parameters());
   Adam restored({}, trainable_parameters(*again));
   restore_training(checkpoint, restored, simulated_device());
   EXPECT_EQ(step(*again, frozen, restored), expected);

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "apo/data/dataset.h"
-#include "apo/models/reference.h"
 #include "training/linear_policy.h"
+#include "training/reference_scorer.h"
 
 namespace apo::training {
 
@@ -38,7 +38,7 @@ inline std::vector<data::Sample> batch_of(int size) {
 struct Pair {
   testing::LinearPolicy policy{1};
   testing::LinearPolicy start{1};
-  models::Reference reference;
+  LiveReference reference;
   explicit Pair(bool moved = true) : reference(start, {.mode = models::ReferenceMode::copy}) {
     if (!moved) return;
     const at::NoGradGuard no_grad;

@@ -46,7 +46,7 @@ TEST(Learner, HoldsDemonstrationsAndThePolicysOwnGoodSteps) {
   const at::Tensor log_policy =
                        at::log_softmax(pair.policy.score(input, tokens, nullptr).logits.whole().detach(), -1),
                    log_reference =
-                       at::log_softmax(pair.reference.score(input, tokens, nullptr).logits.whole(), -1);
+                       at::log_softmax(pair.start.score(input, tokens, nullptr).logits.whole(), -1);
   const double expected = (log_reference.exp() * (log_reference - log_policy)).sum(-1).mean().item<double>();
   const BatchOutcome outcome = Learner(pair.policy, &pair.reference, options, 0, false).learn(batch);
   EXPECT_GT(expected, 1e-3);
@@ -188,7 +188,7 @@ TEST(Learner, EqualPoliciesHaveNoRewardsUnderDropout) {
       for (const int64_t micro_batch : {0, 2, 3}) {
         LinearPolicy policy(1);
         policy.set_training(true);
-        models::Reference reference(policy, {.mode = models::ReferenceMode::copy});
+        LiveReference reference(policy, {.mode = models::ReferenceMode::copy});
         std::vector<data::Sample> samples = batch_of(8);
         at::manual_seed(5);
         const BatchOutcome out =
@@ -327,7 +327,7 @@ TEST(Learner, BlamesEachStepAndDimensionOfAChunkByItself) {
     const at::NoGradGuard no_grad;
     policy.named_parameters()[0].second.mul_(1.3);
   }
-  models::Reference reference(start, {.mode = models::ReferenceMode::copy});
+  LiveReference reference(start, {.mode = models::ReferenceMode::copy});
   const BatchOutcome outcome =
       Learner(policy, &reference, {.z0 = Z0Estimator::none, .credit = Credit::dimension}, 0, false)
           .learn(batch);
@@ -353,7 +353,7 @@ TEST(Learner, LearnsFromChunksOfUnequalLengths) {
       const at::NoGradGuard no_grad;
       policy.named_parameters()[0].second.mul_(1.3);
     }
-    models::Reference reference(start, {.mode = models::ReferenceMode::copy});
+    LiveReference reference(start, {.mode = models::ReferenceMode::copy});
     Learner learner(policy, &reference, {}, micro_batch_size, false);
     const BatchOutcome outcome = learner.learn(samples);
     return std::pair(policy.named_parameters()[0].second.grad().clone(), outcome);

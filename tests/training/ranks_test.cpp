@@ -102,10 +102,11 @@ TEST(Ranks, ReferenceScoresAreOfTheWholeBatch) {
     options.reference_kl_weight = 0;
     const std::vector<int> codes = run_ranks(2, [&](Group& group) {
       Pair pair;
+      PolicyItself start(pair.policy);
       Learner alone(pair.policy, nullptr, options, 0, false),
           learner(pair.policy, nullptr, options, 2, false, &group);
       std::vector<data::Sample> first = batch_for(alone, 7), second = batch_for(learner, 7);
-      const auto a = alone.reference_scores(first), b = learner.reference_scores(second);
+      const auto a = alone.reference_scores(first, start), b = learner.reference_scores(second, start);
       EXPECT_TRUE(at::allclose(a.tokens, b.tokens, 1e-6, 1e-6));
       EXPECT_TRUE(at::allclose(a.mismatched, b.mismatched, 1e-6, 1e-6));
       return 0;

@@ -21,6 +21,8 @@ std::span<const std::pair<ReferenceMode, std::string_view>> enum_names(Reference
 struct ReferenceOptions {
   ReferenceMode mode = ReferenceMode::automatic;
   void visit(config::Visitor& v);
+  /// True where there is a second policy, which has whole distributions and drops what the first one drops.
+  bool keeps_policy() const { return mode != ReferenceMode::cached; }
 };
 
 /// A frozen snapshot of a policy. Its parameters never require a gradient, are in no optimizer, and do not

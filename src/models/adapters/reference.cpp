@@ -39,7 +39,7 @@ void ReferenceOptions::visit(config::Visitor& v) {
 
 Reference::Reference(Policy& policy, const ReferenceOptions& options)
     : mode_(options.mode), policy_(&policy) {
-  APO_ASSERT(mode_ != ReferenceMode::cached);
+  APO_ASSERT(options.keeps_policy());
   if (mode_ == ReferenceMode::automatic)
     mode_ = trains_adapter(policy) ? ReferenceMode::adapter : ReferenceMode::copy;
   if (mode_ == ReferenceMode::copy) {
