@@ -18,7 +18,6 @@ struct CollectArguments {
 };
 
 void run_collect(const CollectArguments& arguments) {
-  serving::register_browser_human();  // so that a config may name it
   const auto config = apps::read_config(arguments.config);
   if (!config) return;
   APO_CHECK(ConfigError, !arguments.output.empty(), "--output FILE is required");

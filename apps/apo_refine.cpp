@@ -84,7 +84,6 @@ void merge(const RefineArguments& arguments) {
 
 void run_refine(const RefineArguments& arguments) {
   if (!arguments.merge.empty()) return merge(arguments);
-  serving::register_browser_human();  // so that a config may name it
   const auto config = apps::read_config(arguments.config);
   if (!config) return;
   const data::DataOptions& data = config->training.data;

@@ -20,6 +20,7 @@
 #include "apo/config/key_reference.h"
 #include "apo/config/options.h"
 #include "apo/config/shipped.h"
+#include "apo/serving/browser.h"
 #include "apo/simulation/tabletop.h"
 #include "completion.h"
 #include "printable_output.h"
@@ -106,6 +107,7 @@ training::ExistingRun ExistingRunArguments::value() const {
 }
 
 std::optional<RunConfig> read_config(const ConfigArguments& arguments, ConfigNeed need) {
+  serving::register_browser_human();  // so that a config may name it, whoever reads it
   for (const std::string& plugin : arguments.plugins) load_plugin(plugin);
   const config::VisitFunction every_key = [](config::Visitor& v) {
     RunConfig defaults;
