@@ -80,6 +80,7 @@ bool finished(const CollectionSummary& summary, const CollectOptions& options) {
 
 [[noreturn]] void stop_for_interrupt(const CollectionSummary& summary, const fs::path& output,
                                      bool had_begun) {
+  if (summary.recorded == 0) throw Interrupted("interrupted; nothing was recorded");
   throw Interrupted(concat("interrupted; ", output.string(), " holds ", summary.recorded, " episodes with ",
                            summary.take_overs, " take-overs",
                            had_begun ? "; the one that ran is not among them" : ""));
@@ -118,6 +119,9 @@ void CollectOptions::visit(config::Visitor& v) {
   v("episodes", episodes, "stop after so many episodes, whatever happened", config::at_least(1));
   v("max_steps_with_human", max_steps_with_human, "steps of an episode once a human took over",
     config::at_least(1));
+  v("max_steps_after_hand_back", max_steps_after_hand_back,
+    "steps that the policy then has after the human's last one; 0: as many as the episode",
+    config::at_least(0));
   v("seed", seed, "episode i is reset with seed + i", config::at_least(0));
   v("record_policy_action", record_policy_action, "keep what the policy wanted while the human acted");
   v("drop_failed", drop_failed, "do not record episodes that did not succeed");
@@ -142,7 +146,9 @@ CollectionSummary collect(environments::Environment& environment, models::Policy
   const double seconds_before = summary.seconds;
   policy.set_training(false);
   CorrectionPictures pictures(environment, options, output);
-  Progress progress("collect", options.take_overs > 0 ? options.take_overs : options.episodes);
+  std::optional<Progress> progress;  // of a person nobody knows how long it takes
+  if (human.repeatable())
+    progress.emplace("collect", options.take_overs > 0 ? options.take_overs : options.episodes);
   const bool repeatable = environment.spec().repeatable && human.repeatable();
   int64_t losses = 0;  // of the running episode
   while (!finished(summary, options)) {
@@ -169,6 +175,7 @@ CollectionSummary collect(environments::Environment& environment, models::Policy
     try {
       Rollout rollout(environment.spec(), static_cast<uint64_t>(options.seed + index),
                       {.max_steps_with_human = options.max_steps_with_human,
+                       .max_steps_after_hand_back = options.max_steps_after_hand_back,
                        .record_policy_action = options.record_policy_action,
                        .where = concat("episode ", index)});
       episode = play_episode(environment, rollout, policy, &human, options.temperature, hooks);
@@ -203,9 +210,13 @@ CollectionSummary collect(environments::Environment& environment, models::Policy
     pictures.end(index, !episode.take_over_reasons.empty());
     summary.seconds = seconds_before + stopwatch.seconds();
     write_file_atomic(summary_path(output), summary.json());
-    progress.update(
-        options.take_overs > 0 ? std::min(summary.take_overs, options.take_overs) : summary.episodes,
-        concat(summary.episodes, " episodes, ", summary.take_overs, " take-overs"));
+    const std::string so_far = concat(summary.episodes, " episodes, ", summary.take_overs, " take-overs");
+    if (progress)
+      progress->update(
+          options.take_overs > 0 ? std::min(summary.take_overs, options.take_overs) : summary.episodes,
+          so_far);
+    else
+      log_info("collect: ", episode.outcome, "; ", so_far, " so far");
   }
   return summary;
 }

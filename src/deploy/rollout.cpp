@@ -32,7 +32,8 @@ std::string Rollout::where() const { return concat(options_.where, ", step ", st
 bool Rollout::over() const {
   const int64_t alone = options_.max_steps > 0 ? options_.max_steps : spec_.max_steps;
   const bool corrected = !take_over_reasons_.empty();
-  return situation_.done || stopped_ ||
+  const int64_t after = options_.max_steps_after_hand_back;
+  return situation_.done || stopped_ || (corrected && after > 0 && steps_alone_ >= after) ||
          steps_ >= (corrected ? std::max(alone, options_.max_steps_with_human) : alone);
 }
 
@@ -68,6 +69,7 @@ Step Rollout::act(Observation seen, std::optional<Intervention> intervention) {
     step.action = std::move(wanted);
     if (last_ == ActionSource::intervention) ++hand_backs_;
     last_ = ActionSource::policy;
+    ++steps_alone_;
     return step;
   }
   check_action(intervention->action, spec_.action_size, "human", where());
@@ -84,6 +86,7 @@ Step Rollout::act(Observation seen, std::optional<Intervention> intervention) {
         TakeOver{std::move(intervention->reason), std::max<int64_t>(intervention->steps_held, 0)};
   }
   last_ = ActionSource::intervention;
+  steps_alone_ = 0;
   return step;
 }
 
@@ -147,6 +150,7 @@ void Rollout::taken_over(const environments::Executed& executed, Step& step) {
     step.take_over = TakeOver{executed.reason, 0};
   }
   last_ = ActionSource::intervention;
+  steps_alone_ = 0;
 }
 
 EpisodeResult Rollout::result() const {

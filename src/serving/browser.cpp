@@ -152,6 +152,7 @@ class BrowserHuman final : public deploy::InterventionSource {
                         .gripper = spec.gripper,
                         .cameras = cameras,
                         .reversed = options_.console.reversed,
+                        .speed = options_.console.speed,
                         .token_needed = !options_.token.empty(),
                         .can_reset = true,
                         .can_mark = false,
@@ -165,7 +166,7 @@ class BrowserHuman final : public deploy::InterventionSource {
                     .rules = with_gripper(rules_, spec.gripper),
                     .scale = options_.console.scale,
                     .lost_pauses = options_.console.lost == LostPage::pause,
-                    .unseen_pauses = true,
+                    .simulated = true,
                     .can_reset = true,
                     .can_mark = false},
         [this](const std::string&, std::optional<bool>, const std::string&) { wants_reset_ = true; });

@@ -157,7 +157,7 @@ void ConsoleDesk::hear(int64_t viewer, const Json& message, Time now) {
   } else if (type == "visible") {
     page.visible = flag(message, "visible");
     page.input.reset();
-    if (holds && !page.visible && options_.unseen_pauses) pause(viewer, true, now);
+    if (holds && !page.visible && options_.simulated) pause(viewer, true, now);
   } else {
     return;  // of the network's side, or of a later version
   }
@@ -189,7 +189,7 @@ void ConsoleDesk::mark(int64_t viewer, const std::string& how, bool holds, Time 
   watched_.now().marked = true;
   end_(watched_.now().key, how == "success", how);
   // the hands of who held it, or who sets up the scene, may be there when the robot asks for the next episode
-  if (holds || resets) pause(viewer, true, now);
+  if ((holds || resets) && !options_.simulated) pause(viewer, true, now);
 }
 
 void ConsoleDesk::instruct(int64_t viewer, const Json& message) {

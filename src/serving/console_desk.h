@@ -32,8 +32,9 @@ struct DeskOptions {
   data::LabelRules rules;         ///< of the pools and of the preview
   std::vector<double> scale;      ///< [A] of a page's numbers; empty: ones
   bool lost_pauses = false;       ///< a lost page pauses the robot; else it hands back
-  bool unseen_pauses = false;     ///< whoever holds the arm and looks elsewhere pauses it: a simulation waits
-  double lost_s = 3;              ///< a page that is silent for so long is lost
+  /// a simulation, which waits while who holds the arm looks elsewhere, and is safe after a reset
+  bool simulated = false;
+  double lost_s = 3;  ///< a page that is silent for so long is lost
   bool can_reset = false;
   bool can_mark = true;       ///< whether a person's success or failure counts; else the environment says it
   bool can_instruct = false;  ///< whether a person's instruction counts, from the next episode on

@@ -111,7 +111,7 @@ std::string ConsoleContract::json() const {
                    {"gripper", grippers.empty() ? Json() : Json(grippers.front())},
                    {"cameras", cameras},
                    {"keys", keys},
-                   {"speed", 0.5},
+                   {"speed", speed},
                    {"token_needed", token_needed},
                    {"can",
                     {{"reset", can_reset},

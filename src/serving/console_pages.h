@@ -25,6 +25,7 @@ struct ConsoleContract {
   config::GripperOptions gripper;  ///< how its command is coded, where that is known
   std::vector<std::string> cameras;
   std::vector<int64_t> reversed;  ///< numbers whose keys are exchanged
+  double speed = 0.5;             ///< share of full deflection
   bool token_needed = false;
   bool can_reset = false, can_replay = false, can_mark = true, can_instruct = false, can_refine = false;
   bool has_confidence = true;  ///< whether the policy's is ever told

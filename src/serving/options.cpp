@@ -76,6 +76,7 @@ void ConsoleOptions::visit(config::Visitor& v) {
     "robot from "
     "ahead",
     config::at_least(0));
+  v("speed", speed, "share of full deflection that a page begins with", config::between(0.05, 1));
 }
 
 void RefineNowOptions::visit(config::Visitor& v) {

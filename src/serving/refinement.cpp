@@ -193,6 +193,7 @@ void Refinement::run() {
     } catch (...) {
       std::error_code ignored;
       fs::remove(directory, ignored);
+      fs::remove(plan_.directory, ignored);  // where nothing else is in it
       throw;
     }
     if (stopping_) return set("failed", "the server stopped");

@@ -108,6 +108,7 @@ struct Server::State {
                         .gripper = gripper,
                         .cameras = about.cameras,
                         .reversed = options.console.reversed,
+                        .speed = options.console.speed,
                         .token_needed = !options.token.empty(),
                         .can_reset = true,
                         .can_replay = !options.record.empty(),

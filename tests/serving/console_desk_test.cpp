@@ -300,7 +300,7 @@ TEST_F(Desk, WhoLookedElsewhereWhenTheirPageWentPausesTheRobot) {
 }
 
 TEST_F(Desk, ASimulationWaitsForWhoLooksElsewhereWhileTheyHoldTheArm) {
-  open({.unseen_pauses = true});
+  open({.simulated = true});
   step();
   hear(a_, {{"type", "visible"}, {"visible", false}});  // holds nothing
   EXPECT_EQ(desk_->state_for(a_)["mode"], "policy");

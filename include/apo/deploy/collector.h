@@ -25,13 +25,14 @@ std::span<const std::pair<ExistingFile, std::string_view>> enum_names(ExistingFi
 
 /// Config section `deploy.collect`.
 struct CollectOptions {
-  int64_t take_overs = 30;            ///< stop after so many; 0: only `episodes` count
-  int64_t episodes = 180;             ///< stop after so many episodes, whatever happened
-  int64_t max_steps_with_human = 70;  ///< of an episode once a human took over; before: environment's
-  int64_t seed = 0;                   ///< episode i is reset with seed + i
-  bool record_policy_action = true;   ///< keep what the policy wanted while the human acted
-  bool drop_failed = false;           ///< do not record episodes that did not succeed
-  double temperature = 0;             ///< of the policy's decoding; 0 is greedy
+  int64_t take_overs = 30;                ///< stop after so many; 0: only `episodes` count
+  int64_t episodes = 180;                 ///< stop after so many episodes, whatever happened
+  int64_t max_steps_with_human = 70;      ///< of an episode once a human took over; before: environment's
+  int64_t max_steps_after_hand_back = 0;  ///< of the policy after the human's last one; 0: any number
+  int64_t seed = 0;                       ///< episode i is reset with seed + i
+  bool record_policy_action = true;       ///< keep what the policy wanted while the human acted
+  bool drop_failed = false;               ///< do not record episodes that did not succeed
+  double temperature = 0;                 ///< of the policy's decoding; 0 is greedy
   int64_t animations = 0;        ///< WebP pictures of the first so many corrected episodes, beside the output
   int64_t animation_size = 192;  ///< their side in pixels
   ExistingFile existing = ExistingFile::refuse;

@@ -28,6 +28,8 @@ namespace apo::deploy {
 struct RolloutOptions {
   int64_t max_steps = 0;             ///< 0: the environment's
   int64_t max_steps_with_human = 0;  ///< once a human took over; never less than without
+  /// that the policy has after the human's last one; 0: as the episode has
+  int64_t max_steps_after_hand_back = 0;
   bool record_policy_action = true;  ///< keep what the policy wanted while a human acts
   std::string where = "episode";     ///< what messages call it, "episode 3"
 };
@@ -99,6 +101,7 @@ class Rollout {
   int64_t steps_ = 0, hand_backs_ = 0;
   std::vector<std::string> take_over_reasons_;
   ActionSource last_ = ActionSource::policy, before_ = ActionSource::policy;  // who acted; in the step before
+  int64_t steps_alone_ = 0;      // of the policy since the human's last one
   Action asked_;                 // what the environment was asked to execute
   std::deque<Action> chunk_;     // decided and not yet acted, the next one first
   int64_t decision_offset_ = 0;  // steps since it was decided

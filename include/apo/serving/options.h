@@ -72,6 +72,7 @@ struct ConsoleOptions {
   /// numbers of an action whose keys and pads are exchanged: where the camera looks at the robot from ahead,
   /// [0, 1] makes W lead away from it and A to the left of its picture
   std::vector<int64_t> reversed;
+  double speed = 0.5;  ///< share of full deflection that a page begins with
   void visit(config::Visitor& v);
 };
 
