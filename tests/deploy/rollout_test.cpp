@@ -91,6 +91,18 @@ TEST(Rollout, EndsWithTheTaskOrTheTime) {
   EXPECT_EQ(begun_done.result().steps, 0);
 }
 
+TEST(Rollout, ThePolicyHasItsOwnTimeAfterTheHumansLastStep) {
+  Rollout rollout(spec(), 0, {.max_steps = 4, .max_steps_with_human = 100, .max_steps_after_hand_back = 2});
+  rollout.begin({});
+  for (int64_t i = 0; i < 3; ++i) EXPECT_FALSE(step(rollout).done) << i << ": nobody has taken over yet";
+  step(rollout, Intervention{{1}, "slow"});
+  EXPECT_FALSE(step(rollout).done);
+  for (int64_t i = 0; i < 9; ++i) EXPECT_FALSE(step(rollout, Intervention{{1}, "slow"}).done) << i;
+  EXPECT_FALSE(step(rollout).done);
+  EXPECT_TRUE(step(rollout).done);
+  EXPECT_EQ(rollout.result().outcome, "timeout");
+}
+
 TEST(Rollout, FlawlessIsASuccessThatNobodyHadToWatch) {
   Rollout troubled(spec(), 0);
   troubled.begin({});

@@ -381,6 +381,15 @@ TEST_F(Desk, AResetEndsTheEpisodeWithoutAMarkAndPausesWhoeverAskedForIt) {
   EXPECT_EQ(step(), (Action{0, 0, 1}));  // the scene is being set up
 }
 
+TEST_F(Desk, AResetOfASimulationGoesOnWithTheNextEpisode) {
+  open({.simulated = true, .can_reset = true});
+  step();
+  hear(a_, {{"type", "reset"}});
+  ASSERT_EQ(ends_.size(), 1u);
+  desk_->ended("robot", false, "reset", {});
+  EXPECT_EQ(step(), policy_);
+}
+
 TEST_F(Desk, AnInstructionCountsFromTheNextEpisodeOn) {
   open({.can_instruct = true, .instruction_bytes = 10});
   step();

@@ -85,6 +85,9 @@ TEST(RefineNow, SaysWhyItFailed) {
                            [](const fs::path&) { throw DataError("nothing is recorded yet"); })["text"],
             "nothing is recorded yet");
   EXPECT_FALSE(fs::exists(dir / "refined/3"));
+  const RefinePlan elsewhere{.command = {"/bin/true"}, .directory = dir / "never"};
+  run_to_its_end(elsewhere, [](const fs::path&) { throw DataError("nothing is recorded yet"); });
+  EXPECT_FALSE(fs::exists(dir / "never"));
   const RefinePlan absent{.command = {(dir / "no-program").string()}, .directory = dir / "refined"};
   EXPECT_THAT(run_to_its_end(absent, nothing)["text"].get<std::string>(),
               HasSubstr("no-program: cannot be started: No such file"));
