@@ -162,8 +162,8 @@ TEST(Completion, BashOffersOptionsCommandsNamesAndFiles) {
   EXPECT_THAT(offered("apo-data", {"con"}), UnorderedElementsAre("contact-sheet", "convert"));
   EXPECT_THAT(offered("apo-data", {"convert", "--form"}), ElementsAre("--format"));
   EXPECT_THAT(offered("apo-data", {"inspect", "--format", "robo"}), ElementsAre("robomimic"));
-  EXPECT_THAT(offered("apo-refine", {"--config", "tabletop_p"}), ElementsAre("tabletop_push"));
-  EXPECT_THAT(offered("apo-refine", {"--config", "=", "tabletop_p"}), ElementsAre("tabletop_push"));
+  EXPECT_THAT(offered("apo-refine", {"--config", "tabletop_pu"}), ElementsAre("tabletop_push"));
+  EXPECT_THAT(offered("apo-refine", {"--config", "=", "tabletop_pu"}), ElementsAre("tabletop_push"));
   EXPECT_THAT(offered("apo-data", {"inspect", std::string(APO_SOURCE_DIR) + "/READ"}),
               ElementsAre(std::string(APO_SOURCE_DIR) + "/README.md"));
   EXPECT_THAT(offered("apo-train", {"--set", "run"}), ElementsAre(""));
