@@ -92,15 +92,16 @@ class RemovedIfEmpty {
   explicit RemovedIfEmpty(const fs::path& output) : output_(output), existed_(fs::exists(output)) {}
   ~RemovedIfEmpty() {
     std::error_code error;
-    if (!existed_ && recorded_ == 0) fs::remove(output_, error);
-    if (!existed_ && recorded_ == 0) fs::remove(summary_path(output_), error);
+    if (existed_ || recorded_) return;
+    fs::remove(output_, error);
+    fs::remove(summary_path(output_), error);
   }
-  void recorded() { ++recorded_; }
+  void recorded() { recorded_ = true; }
 
  private:
   const fs::path output_;
   const bool existed_;
-  int64_t recorded_ = 0;
+  bool recorded_ = false;
 };
 
 }  // namespace

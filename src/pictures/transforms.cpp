@@ -98,17 +98,13 @@ void adjust_in_place(const at::Tensor& result, double brightness, double contras
     for (uint8_t* p = pixels; p != end; p += 3) turn_hue(p, static_cast<float>(hue));
 }
 
-bool changes_nothing(double brightness, double contrast, double saturation, double hue) {
-  return brightness == 1 && contrast == 1 && saturation == 1 && hue == 0;
-}
-
 }  // namespace
 
 at::Tensor adjust_colors(const at::Tensor& image, double brightness, double contrast, double saturation,
                          double hue) {
   expect_picture(image);
-  if (changes_nothing(brightness, contrast, saturation, hue)) return image;
-  const at::Tensor result = image.is_contiguous() ? image.clone() : image.contiguous();
+  if (brightness == 1 && contrast == 1 && saturation == 1 && hue == 0) return image;
+  const at::Tensor result = image.clone(at::MemoryFormat::Contiguous);
   adjust_in_place(result, brightness, contrast, saturation, hue);
   return result;
 }
@@ -155,10 +151,8 @@ at::Tensor augment(const at::Tensor& image, const AugmentationOptions& options, 
     const auto pixels = [&](double u) { return static_cast<int64_t>(u * steps) - options.shift_px; };
     result = shift(result, pixels(shift_y), pixels(shift_x));
   }
-  if (result.is_alias_of(image) || !result.is_contiguous())
-    return adjust_colors(result, brightness, contrast, saturation, hue);
-  if (!changes_nothing(brightness, contrast, saturation, hue))
-    adjust_in_place(result, brightness, contrast, saturation, hue);
+  if (result.is_alias_of(image)) return adjust_colors(result, brightness, contrast, saturation, hue);
+  adjust_in_place(result, brightness, contrast, saturation, hue);
   return result;
 }
 

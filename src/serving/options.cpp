@@ -59,13 +59,11 @@ void ConsoleOptions::visit(config::Visitor& v) {
   v("enabled", enabled, "serve the page at /console, where a person watches and takes over");
   v("control_hz", control_hz,
     "steps a second that the robot asks for, or that apo-collect plays a simulation with; an input is good "
-    "for two of "
-    "them; 0: as the environment says, 10 where it does not",
+    "for two of them; 0: as the environment says, 10 where it does not",
     config::at_least(0));
   v("lost", lost,
     "when the page that holds the arm is gone: hand_back to the policy, or pause; a page that was closed, or "
-    "that nobody "
-    "saw when it went, pauses it in any case");
+    "that nobody saw when it went, pauses it in any case");
   v("scale", scale,
     "what full deflection of a page is in each number of an action, in the robot's units; none: 1 of each "
     "(actions "
@@ -73,8 +71,7 @@ void ConsoleOptions::visit(config::Visitor& v) {
     config::positive());
   v("reversed", reversed,
     "numbers of an action, from 0, whose keys and pads are exchanged; [0, 1] where the camera looks at the "
-    "robot from "
-    "ahead",
+    "robot from ahead",
     config::at_least(0));
   v("speed", speed, "share of full deflection that a page begins with", config::between(0.05, 1));
 }
