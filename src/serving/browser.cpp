@@ -166,7 +166,7 @@ class BrowserHuman final : public deploy::InterventionSource {
                     .rules = with_gripper(rules_, spec.gripper),
                     .scale = options_.console.scale,
                     .lost_pauses = options_.console.lost == LostPage::pause,
-                    .simulated = true,
+                    .simulated = spec.repeatable,  // a robot may have hands near it
                     .can_reset = true,
                     .can_mark = false},
         [this](const std::string&, std::optional<bool>, const std::string&) { wants_reset_ = true; });
