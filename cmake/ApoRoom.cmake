@@ -159,7 +159,7 @@ endfunction()
 # Each case of the binary becomes a CTest case named ROOM.Suite.Name.
 function(apo_test name)
   if(name STREQUAL "device")
-    file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/*/device_test.cpp" "${PROJECT_SOURCE_DIR}/tests/support/*.cpp")
+    file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/*/device_test.cpp" "${PROJECT_SOURCE_DIR}/tests/support/simulated_device.cpp")
   else()
     file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/${name}/*_test.cpp")
     list(FILTER sources EXCLUDE REGEX "/device_test.cpp$")
@@ -173,10 +173,8 @@ function(apo_test name)
   endif()
   target_compile_options(${name}_test PRIVATE -Wno-missing-field-initializers  # designated initialisers
     $<$<CONFIG:Release>:-O1>)  # compiled in three quarters of the time; what they call is optimised as ever
-  target_link_libraries(${name}_test PRIVATE apo::torch GTest::gmock GTest::gtest_main nlohmann_json::nlohmann_json ${ARGN})
+  target_link_libraries(${name}_test PRIVATE apo_test_places apo::torch GTest::gmock GTest::gtest_main nlohmann_json::nlohmann_json ${ARGN})
   target_include_directories(${name}_test PRIVATE "${PROJECT_SOURCE_DIR}/tests" "${PROJECT_SOURCE_DIR}/src")
-  target_compile_definitions(${name}_test PRIVATE APO_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
-    APO_TEST_DATA="${APO_TEST_DATA}" APO_BINARY_DIR="${CMAKE_BINARY_DIR}")
   apo_use_pch(${name}_test)
   gtest_discover_tests(${name}_test TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 600  # libraries read from a cold disk
     PROPERTIES TIMEOUT 600 ENVIRONMENT "OMP_NUM_THREADS=1")

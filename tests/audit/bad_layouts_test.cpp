@@ -15,6 +15,7 @@
 #include "apo/base/files.h"
 #include "audit/names.h"
 #include "data/recordings.h"
+#include "support/places.h"
 #include "support/temp_dir.h"
 
 namespace apo::audit {
@@ -25,7 +26,9 @@ using apo::testing::TempDir;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-std::string layout(const std::string& name) { return APO_SOURCE_DIR "/tests/data/goldens/layouts/" + name; }
+std::string layout(const std::string& name) {
+  return apo::testing::in_source("tests/data/goldens/layouts/") + name;
+}
 
 // In demo_0 of each layout: a camera, a vector and the number of steps.
 struct Layout {

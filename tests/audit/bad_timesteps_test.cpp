@@ -11,6 +11,7 @@
 #include "apo/audit/validate.h"
 #include "audit/names.h"
 #include "data/recordings.h"
+#include "support/places.h"
 #include "support/temp_dir.h"
 
 namespace apo::audit {
@@ -22,7 +23,9 @@ using hdf5::Group;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-std::string layout(const std::string& name) { return APO_SOURCE_DIR "/tests/data/goldens/layouts/" + name; }
+std::string layout(const std::string& name) {
+  return apo::testing::in_source("tests/data/goldens/layouts/") + name;
+}
 
 // One change to a timestep of a good file, or to its whole episode, and the message that it must give.
 struct Wrong {
@@ -236,7 +239,7 @@ TEST(BadTimesteps, NumbersThatAreNone) {
 
 // A fuzzer's find: an address that makes HDF5's own driver read outside its memory.
 TEST(BadTimesteps, AnAddressOutsideTheFile) {
-  const std::string path = APO_SOURCE_DIR "/tests/data/goldens/damaged_address.hdf5";
+  const std::string path = apo::testing::in_source("tests/data/goldens/damaged_address.hdf5");
   EXPECT_THAT(data_error([&] { TrajectoryFile::open(path, TrajectoryFormat::automatic, "x"); }),
               HasSubstr("/data/timestep_0: cannot list: an address outside the file"));
 }

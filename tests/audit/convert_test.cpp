@@ -12,6 +12,7 @@
 #include "data/recordings.h"
 #include "data/seal.h"
 #include "pictures/canvas.h"
+#include "support/places.h"
 #include "support/temp_dir.h"
 
 namespace apo::audit {
@@ -26,7 +27,9 @@ using ::testing::IsSupersetOf;
 using ::testing::Key;
 using ::testing::Not;
 
-std::string layout(const std::string& name) { return APO_SOURCE_DIR "/tests/data/goldens/layouts/" + name; }
+std::string layout(const std::string& name) {
+  return apo::testing::in_source("tests/data/goldens/layouts/") + name;
+}
 
 Conversion converted(const std::string& path, TrajectoryFormat to, const fs::path& out,
                      const std::string& instruction = "") {

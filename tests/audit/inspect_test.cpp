@@ -12,6 +12,7 @@
 #include "audit/names.h"
 #include "data/journal.h"
 #include "data/recordings.h"
+#include "support/places.h"
 #include "support/temp_dir.h"
 
 namespace apo::audit {
@@ -198,7 +199,8 @@ hdf5::Group labelled(const TempDir& dir, const std::string& path, const std::str
 
 TEST(Label, CopiesOfOtherLayoutsKeepRewardsAndTheEnvironment) {
   TempDir dir;
-  const auto data = labelled(dir, APO_SOURCE_DIR "/tests/data/goldens/layouts/robomimic.hdf5", "lift");
+  const auto data =
+      labelled(dir, apo::testing::in_source("tests/data/goldens/layouts/robomimic.hdf5"), "lift");
   EXPECT_EQ(data.group("demo_0").array("rewards").floats(), (std::vector<float>{0, 0, 0, 0, 1}));
   EXPECT_EQ(data.group("demo_1").array("dones").integers().back(), 1);
   EXPECT_THAT(data.text_attribute("env_args").value_or(""), HasSubstr("\"env_version\": \"1.4.1\""));

@@ -12,6 +12,7 @@
 #include "data/layouts.h"
 #include "data/recordings.h"
 #include "pictures/encoded_picture.h"
+#include "support/places.h"
 #include "support/temp_dir.h"
 
 namespace apo::audit {
@@ -26,7 +27,7 @@ using ::testing::Not;
 using Numbers = std::vector<float>;
 
 std::string recording(const std::string& name) {
-  return APO_SOURCE_DIR "/tests/data/goldens/recordings/" + name;
+  return apo::testing::in_source("tests/data/goldens/recordings/") + name;
 }
 std::shared_ptr<TrajectoryFile> lazily(const std::string& name) {
   return open_trajectories(recording(name), {.lazily = true});

@@ -12,6 +12,7 @@
 #include "audit/validations.h"
 #include "data/journal.h"
 #include "data/seal.h"
+#include "support/places.h"
 
 namespace apo::audit {
 namespace {
@@ -168,7 +169,8 @@ fs::path record_foreign(const fs::path& path, const std::vector<int64_t>& timest
 }
 
 TEST(TakeOvers, AsH5pyWritesThem) {
-  const auto file = TrajectoryFile::open(APO_SOURCE_DIR "/tests/data/goldens/layouts/take_overs.hdf5");
+  const auto file =
+      TrajectoryFile::open(apo::testing::in_source("tests/data/goldens/layouts/take_overs.hdf5"));
   EXPECT_EQ(file->episode(0).take_overs, (TakeOvers{{2, "grasped air", 2}, {6, "stuck", 6}}));
   EXPECT_TRUE(file->episode(0).unused.empty());
 }

@@ -12,6 +12,7 @@
 #include "audit/scan.h"
 #include "audit/validations.h"
 #include "data/seal.h"
+#include "support/places.h"
 
 namespace apo::audit {
 namespace {
@@ -350,7 +351,7 @@ TEST(Validate, Pictures) {
                         .change = [&](int64_t, Step& s) { s.observation.images["front"] = frozen.clone(); }}),
                     "pictures"),
               HasSubstr("shows the same at the start and the end"));
-  const std::string layouts = APO_SOURCE_DIR "/tests/data/goldens/layouts/";
+  const std::string layouts = apo::testing::in_source("tests/data/goldens/layouts/");
   EXPECT_THAT(found(validated({layouts + "KITCHEN_SCENE10_close_the_top_drawer_demo.hdf5"}), "pictures"),
               HasSubstr("a LIBERO file that does not say how its pictures lie"));
   EXPECT_EQ(found(validated({layouts + "libero.hdf5"}), "pictures"), "");

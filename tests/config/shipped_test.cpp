@@ -8,6 +8,7 @@
 
 #include "apo/base/error.h"
 #include "support/message_of.h"
+#include "support/places.h"
 #include "support/program.h"
 
 namespace apo::config {
@@ -32,7 +33,7 @@ struct OnlyRun {
 TEST(ShippedConfigs, AreThoseOfTheConfigsFolder) {
   const std::vector<std::string> names = shipped_configs();
   size_t files = 0;
-  for (const auto& entry : fs::directory_iterator(APO_SOURCE_DIR "/configs")) {
+  for (const auto& entry : fs::directory_iterator(apo::testing::in_source("configs"))) {
     EXPECT_THAT(names, Contains(entry.path().stem().string()));
     ++files;
   }

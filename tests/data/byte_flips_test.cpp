@@ -10,6 +10,7 @@
 #include "data/guard.h"
 #include "data/seal.h"
 #include "recordings.h"
+#include "support/places.h"
 #include "support/temp_dir.h"
 
 namespace apo::data {
@@ -87,7 +88,7 @@ TEST(ByteFlips, NoneInAFileOfH5pyEndsTheProgram) {
        {"apo", "libero", "mimicgen", "released_demo", "released_interaction", "robomimic", "sirius"}) {
     const std::string golden = concat("tests/data/goldens/layouts/", layout, ".hdf5");
     const FlipCounts counts = flip_bytes(
-        fs::path(APO_SOURCE_DIR) / golden, dir / "flipped.hdf5", 100,
+        apo::testing::in_source(golden), dir / "flipped.hdf5", 100,
         [&dir] { return content(dir / "flipped.hdf5", "lift"); }, [](size_t, const std::string&) {});
     EXPECT_GT(counts.refused, 0) << golden;
   }

@@ -7,6 +7,7 @@
 #include <torch/types.h>
 
 #include "audit/validations.h"
+#include "support/places.h"
 
 namespace apo::data {
 namespace {
@@ -18,7 +19,9 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using Rgb = std::vector<int>;
 
-std::string layout(const std::string& name) { return APO_SOURCE_DIR "/tests/data/goldens/layouts/" + name; }
+std::string layout(const std::string& name) {
+  return apo::testing::in_source("tests/data/goldens/layouts/") + name;
+}
 
 Rgb pixel(const at::Tensor& image, int64_t y, int64_t x) {
   return {image[y][x][0].item<int>(), image[y][x][1].item<int>(), image[y][x][2].item<int>()};

@@ -9,6 +9,7 @@
 #include "apo/base/files.h"
 #include "apo/data/trajectory.h"
 #include "data/recordings.h"
+#include "support/places.h"
 #include "support/temp_dir.h"
 
 namespace apo::data {
@@ -383,7 +384,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "/policy_action: expected 2 columns as in actions, found 3"}),
     [](const ::testing::TestParamInfo<BadDemo>& info) { return info.param.name; });
 
-std::string golden(const std::string& name) { return APO_SOURCE_DIR "/tests/data/goldens/" + name; }
+std::string golden(const std::string& name) { return apo::testing::in_source("tests/data/goldens/") + name; }
 
 // Written by scripts/goldens/make_data.py: gzip, double precision, half precision, bool and variable-length
 // text.

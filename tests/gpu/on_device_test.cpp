@@ -4,6 +4,7 @@
 #include <torch/types.h>
 
 #include "gpu/check.h"
+#include "support/places.h"
 #include "support/simulated_device.h"
 
 namespace apo::gpu {
@@ -13,7 +14,7 @@ using apo::testing::simulated_device;
 
 class GpuCheckOnDevice : public apo::testing::OnSimulatedDevice {
  protected:
-  Options options{.device = "simulated", .data = APO_SOURCE_DIR "/tests/gpu/data", .small = true};
+  Options options{.device = "simulated", .data = apo::testing::in_source("tests/gpu/data"), .small = true};
   Item item{"test", "simulated"};  // prints its numbers and complaints
 };
 

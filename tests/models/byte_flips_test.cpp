@@ -7,6 +7,7 @@
 #include "apo/base/hash.h"
 #include "apo/models/safetensors.h"
 #include "base/json.h"
+#include "support/places.h"
 #include "support/temp_dir.h"
 
 namespace apo::models {
@@ -17,7 +18,7 @@ using apo::testing::flip_bytes;
 using apo::testing::FlipCounts;
 using apo::testing::TempDir;
 
-const fs::path kGoldens = fs::path(APO_SOURCE_DIR) / "tests/models/goldens";
+const fs::path kGoldens = apo::testing::in_source("tests/models/goldens");
 
 void ignore(size_t, const std::string&) {}
 

@@ -11,6 +11,7 @@
 #include "apo/models/safetensors.h"
 #include "models/adapters/adapter_cast.h"
 #include "models/small_world.h"
+#include "support/places.h"
 #include "support/temp_dir.h"
 
 namespace apo::models {
@@ -335,7 +336,7 @@ TEST(Lora, ALoadedAdapterDropsNothingUnlessTheConfigSaysSo) {
 
 // goldens/peft was written by peft itself (rank 2, alpha 3, use_rslora: scale 3 / sqrt 2).
 TEST(Lora, ReadsWhatPeftWrote) {
-  const std::filesystem::path directory = std::filesystem::path(APO_SOURCE_DIR) / "tests/models/goldens/peft";
+  const std::filesystem::path directory = apo::testing::in_source("tests/models/goldens/peft");
   const auto policy = small_policy();
   AdapterSlots& slots = *policy->adapter_slots();
   load_adapter(*policy, "default", directory);

@@ -16,6 +16,7 @@
 #include "apo/models/registry.h"
 #include "apo/models/safetensors.h"
 #include "models/small_world.h"
+#include "support/places.h"
 
 namespace apo::models::testing {
 
@@ -27,7 +28,7 @@ inline PolicyOptions with(OpenVlaOptions own, PolicyOptions options = {}) {
 
 struct OpenVlaGolden {
   explicit OpenVlaGolden(const std::string& variant)
-      : directory(std::filesystem::path(APO_SOURCE_DIR) / "tests/models/goldens/openvla" / variant),
+      : directory(std::filesystem::path(apo::testing::in_source("tests/models/goldens/openvla")) / variant),
         json(nlohmann::json::parse(read_file(directory / "golden.json"))),
         base(directory / "golden.safetensors") {}
 

@@ -17,6 +17,7 @@
 #include "apo/models/registry.h"
 #include "apo/models/safetensors.h"
 #include "models/small_world.h"
+#include "support/places.h"
 #include "support/temp_dir.h"
 
 namespace apo::models::testing {
@@ -112,9 +113,7 @@ struct OftGolden {
     write_file_atomic(checkpoint() / file, text.dump());
   }
 
-  static std::filesystem::path goldens() {
-    return std::filesystem::path(APO_SOURCE_DIR) / "tests/models/goldens";
-  }
+  static std::filesystem::path goldens() { return apo::testing::in_source("tests/models/goldens"); }
 
   apo::testing::TempDir temp;
   std::filesystem::path plain, directory;

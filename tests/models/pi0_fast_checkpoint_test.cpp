@@ -12,6 +12,7 @@
 #include "models/pi0_fast/prompt.h"
 #include "models/pi0_fast_fixture.h"
 #include "support/message_of.h"
+#include "support/places.h"
 #include "support/temp_dir.h"
 
 namespace apo::models {
@@ -232,7 +233,7 @@ TEST(Pi0FastStatistics, OurOwnServeALerobotCheckpointAndStayWithIt) {
 
 // Either form of the text tokenizer, and what is saved has the one that there was.
 TEST(Pi0FastCheckpoint, ATokenizerJsonServesAsItsModelDoes) {
-  const fs::path merged = fs::path(APO_SOURCE_DIR) / "tests/tokenizers/goldens/merged";
+  const fs::path merged = apo::testing::in_source("tests/tokenizers/goldens/merged");
   std::vector<at::Tensor> scores;
   for (const char* form : {"tokenizer.model", "tokenizer.json"}) {
     const Spoiled openpi("openpi");

@@ -14,12 +14,13 @@
 #include "apo/models/registry.h"
 #include "apo/models/safetensors.h"
 #include "support/near.h"
+#include "support/places.h"
 
 namespace apo::models::testing {
 
 struct Pi0FastGolden {
   explicit Pi0FastGolden(const std::string& variant)
-      : directory(std::filesystem::path(APO_SOURCE_DIR) / "tests/models/goldens/pi0_fast" / variant),
+      : directory(std::filesystem::path(apo::testing::in_source("tests/models/goldens/pi0_fast")) / variant),
         json(nlohmann::json::parse(read_file(directory / "golden.json"))),
         results(directory / "golden.safetensors") {}
 

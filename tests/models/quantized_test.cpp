@@ -8,6 +8,7 @@
 #include "apo/models/reference.h"
 #include "apo/models/safetensors.h"
 #include "models/openvla_fixture.h"
+#include "support/places.h"
 #include "support/temp_dir.h"
 
 namespace apo::models {
@@ -42,8 +43,8 @@ TEST(Quantized, Nf4ByHand) {
 }
 
 TEST(Quantized, Nf4EqualsBitsandbytes) {
-  const SafetensorsReader golden(std::filesystem::path(APO_SOURCE_DIR) /
-                                 "tests/models/goldens/quantized.safetensors");
+  const SafetensorsReader golden(
+      std::filesystem::path(apo::testing::in_source("tests/models/goldens/quantized.safetensors")));
   const at::Tensor weight = golden.tensor("weight");
   const QuantizedWeight packed = quantize(weight, Quantization::nf4);
   EXPECT_TRUE(packed.codes.equal(golden.tensor("codes")));
@@ -160,8 +161,7 @@ TEST(Quantized, VanishingRowsAreZero) {
 }
 
 TEST(Quantized, APi0FastIsReadTiedAndCopied) {
-  const std::filesystem::path directory =
-      std::filesystem::path(APO_SOURCE_DIR) / "tests/models/goldens/pi0_fast";
+  const std::filesystem::path directory = apo::testing::in_source("tests/models/goldens/pi0_fast");
   for (const char* variant : {"openpi", "lerobot"}) {
     PolicyOptions options;
     options.checkpoint = (directory / variant / "checkpoint").string();

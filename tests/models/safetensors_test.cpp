@@ -11,6 +11,7 @@
 #include "apo/base/files.h"
 #include "apo/base/random.h"
 #include "models/small_world.h"
+#include "support/places.h"
 #include "support/temp_dir.h"
 
 namespace apo::models {
@@ -22,7 +23,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using testing::message_of;
 
-const fs::path kGoldens = fs::path(APO_SOURCE_DIR) / "tests/models/goldens";
+const fs::path kGoldens = apo::testing::in_source("tests/models/goldens");
 
 // What scripts/goldens/make_models.py put into dtypes.safetensors.
 NamedTensors one_of_each() {

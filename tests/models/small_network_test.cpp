@@ -7,11 +7,12 @@
 #include "apo/models/safetensors.h"
 #include "models/small/network.h"
 #include "models/small_world.h"
+#include "support/places.h"
 
 namespace apo::models {
 namespace {
 
-const std::filesystem::path kGoldens = std::filesystem::path(APO_SOURCE_DIR) / "tests/models/goldens";
+const std::filesystem::path kGoldens = apo::testing::in_source("tests/models/goldens");
 
 class SmallNetworkGolden : public ::testing::Test {
  protected:

@@ -12,6 +12,7 @@
 #include "apo/base/files.h"
 #include "models/checkpoints/plain_pickle.h"
 #include "support/message_of.h"
+#include "support/places.h"
 #include "support/temp_dir.h"
 
 namespace apo::models {
@@ -23,7 +24,7 @@ using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 
 fs::path archive(const std::string& name) {
-  return fs::path(APO_SOURCE_DIR) / "tests/models/goldens/openvla_oft/archives" / (name + ".pt");
+  return fs::path(apo::testing::in_source("tests/models/goldens/openvla_oft/archives")) / (name + ".pt");
 }
 
 std::string complaint(const std::string& name) {

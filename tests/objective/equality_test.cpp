@@ -10,6 +10,7 @@
 #include "apo/objective/objective.h"
 #include "objective/all_options.h"
 #include "objective/batch.h"
+#include "support/places.h"
 
 namespace apo::objective {
 namespace {
@@ -167,7 +168,7 @@ class Golden : public ::testing::Test {
     return at::tensor(numbers.get<std::vector<double>>(), at::kDouble).to(type).view(shape);
   }
   void SetUp() override {
-    std::ifstream file(APO_SOURCE_DIR "/tests/objective/goldens/objective.json");
+    std::ifstream file(apo::testing::in_source("tests/objective/goldens/objective.json"));
     ASSERT_TRUE(file.good());
     golden_ = nlohmann::json::parse(file);
   }

@@ -11,6 +11,7 @@
 #include "apo/pictures/lanczos.h"
 #include "apo/pictures/transforms.h"
 #include "support/message_of.h"
+#include "support/places.h"
 
 namespace apo::pictures {
 namespace {
@@ -36,7 +37,7 @@ at::Tensor gray(std::vector<int64_t> rows_of_levels, int64_t height, int64_t wid
 
 const nlohmann::json& goldens() {
   static const nlohmann::json json =
-      nlohmann::json::parse(std::ifstream(APO_SOURCE_DIR "/tests/pictures/goldens/geometry.json"));
+      nlohmann::json::parse(std::ifstream(apo::testing::in_source("tests/pictures/goldens/geometry.json")));
   return json;
 }
 
@@ -47,7 +48,7 @@ at::Tensor pixels(const nlohmann::json& list, int64_t height, int64_t width) {
 // numpy's sums may be rounded otherwise: a grey level in few of the values.
 TEST(Geometry, ResizesAsTensorFlowDoesWithLanczos) {
   const auto all =
-      nlohmann::json::parse(std::ifstream(APO_SOURCE_DIR "/tests/pictures/goldens/lanczos.json"));
+      nlohmann::json::parse(std::ifstream(apo::testing::in_source("tests/pictures/goldens/lanczos.json")));
   int64_t differ = 0, compared = 0;
   for (const auto& golden : all) {
     const auto from = golden.at("from").get<std::vector<int64_t>>();

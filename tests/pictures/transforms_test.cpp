@@ -11,6 +11,7 @@
 
 #include "apo/base/error.h"
 #include "support/message_of.h"
+#include "support/places.h"
 
 namespace apo::pictures {
 namespace {
@@ -32,7 +33,7 @@ at::Tensor picture(int64_t height, int64_t width) {
 
 const nlohmann::json& goldens() {
   static const nlohmann::json json =
-      nlohmann::json::parse(std::ifstream(APO_SOURCE_DIR "/tests/pictures/goldens/pictures.json"));
+      nlohmann::json::parse(std::ifstream(apo::testing::in_source("tests/pictures/goldens/pictures.json")));
   return json;
 }
 

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "programs/tiny_loop.h"
+#include "support/places.h"
 
 namespace apo::testing {
 namespace {
@@ -109,8 +110,8 @@ TEST_F(Comparing, MergesLoopsIntoOneTable) {
   EXPECT_EQ(slurp(path("tables.md")), tables);
   spit(path("notes.md"), "## My notes\n");
   // a table that reaches nobody is none
-  const std::string lost =
-      std::string("'" APO_BINARY_DIR "/bin/apo-refine' --merge '") + path("1") + "' > /dev/full 2> /dev/null";
+  const std::string lost = "'" + apo::testing::in_build("bin/apo-refine") + "' --merge '" + path("1") +
+                           "' > /dev/full 2> /dev/null";
   EXPECT_EQ(WEXITSTATUS(std::system(lost.c_str())), 4);
   const auto notes = run_program("apo-refine", {"--merge", path("1"), "--output", path("notes.md")});
   EXPECT_EQ(notes.exit_code, 2);

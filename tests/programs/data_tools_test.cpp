@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "support/places.h"
 #include "support/program.h"
 #include "support/temp_dir.h"
 
@@ -17,7 +18,9 @@ using ::testing::HasSubstr;
 using ::testing::StartsWith;
 using Json = nlohmann::json;
 
-std::string layout(const std::string& name) { return APO_SOURCE_DIR "/tests/data/goldens/layouts/" + name; }
+std::string layout(const std::string& name) {
+  return apo::testing::in_source("tests/data/goldens/layouts/") + name;
+}
 
 class DataTools : public ::testing::Test {
  protected:
@@ -189,7 +192,7 @@ TEST_F(DataTools, WrongDataIsThree) {
 // A fuzzer's find: HDF5 loses track of what it opened of this file, and would say so at the program's end.
 TEST_F(DataTools, ADamagedFileGetsOneMessage) {
   const auto damaged =
-      run({"inspect", APO_SOURCE_DIR "/tests/data/goldens/damaged.hdf5", "--instruction", "x"});
+      run({"inspect", apo::testing::in_source("tests/data/goldens/damaged.hdf5"), "--instruction", "x"});
   expect_error(damaged, 3, "damaged.hdf5: /demo_0/timestep_0: cannot open: ");
   EXPECT_EQ(std::count(damaged.err.begin(), damaged.err.end(), '\n'), 1) << damaged.err;
 }

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/places.h"
 #include "support/program.h"
 
 namespace apo::testing {
@@ -39,7 +40,7 @@ class Variables {
   std::map<std::string, std::string> before_;
 };
 
-const std::string kDriver = APO_BINARY_DIR "/fake_driver";
+const std::string kDriver = apo::testing::in_build("fake_driver");
 
 ProgramResult evaluate(const std::string& device) {
   return run_program("apo-eval", {"--config", "tabletop", "--set", "run.device=" + device, "--set",

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "programs/tiny_loop.h"
+#include "support/places.h"
 
 namespace apo::testing {
 namespace {
@@ -47,12 +48,12 @@ TEST_F(Errors, EveryProgramHasTheThreadsOfTheConfig) {
 
 TEST(Reference, DocsListEveryKeyAsTheProgramsDo) {
   EXPECT_EQ(run_program("apo-train", {"--print-reference"}).out,
-            slurp(std::string(APO_SOURCE_DIR) + "/docs/config.md"))
+            slurp(apo::testing::in_source("docs/config.md")))
       << "run apo-train --print-reference > docs/config.md";
 }
 
 TEST(Reference, EveryConfigOfTheProjectIsValid) {
-  for (const auto& entry : std::filesystem::directory_iterator(std::string(APO_SOURCE_DIR) + "/configs")) {
+  for (const auto& entry : std::filesystem::directory_iterator(apo::testing::in_source("configs"))) {
     const auto result = run_program("apo-train", {"--config", entry.path().string(), "--print-config"});
     EXPECT_EQ(result.exit_code, 0) << entry.path() << ": " << result.err;
   }

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "support/places.h"
 #include "support/program.h"
 
 namespace apo::testing {
@@ -13,7 +14,7 @@ namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-const fs::path kGolden = fs::path(APO_SOURCE_DIR) / "tests/models/goldens/openvla/a";
+const fs::path kGolden = apo::testing::in_source("tests/models/goldens/openvla/a");
 
 class ExportProgram : public ::testing::Test {
  protected:

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "programs/tiny_loop.h"
+#include "support/places.h"
 
 namespace apo::testing {
 namespace {
@@ -20,7 +21,7 @@ namespace fs = std::filesystem;
 class OftLoop : public TinyLoop {
  protected:
   void SetUp() override {
-    const fs::path golden = fs::path(APO_SOURCE_DIR) / "tests/models/goldens/openvla/b";
+    const fs::path golden = apo::testing::in_source("tests/models/goldens/openvla/b");
     spit(config(), R"(
 run: {dir: run, seed: 3, device: cpu, threads: 1}
 policy:

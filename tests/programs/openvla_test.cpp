@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "programs/tiny_loop.h"
+#include "support/places.h"
 
 namespace apo::testing {
 namespace {
@@ -28,7 +29,7 @@ std::vector<json> numbers(const std::string& path) {
 // A tiny random OpenVLA (42 pixels, grouped keys) with the adapter that peft 0.11 wrote.
 class OpenVlaLoop : public TinyLoop {
  protected:
-  static fs::path golden() { return fs::path(APO_SOURCE_DIR) / "tests/models/goldens/openvla/b"; }
+  static fs::path golden() { return apo::testing::in_source("tests/models/goldens/openvla/b"); }
   static int64_t rank() {
     return json::parse(slurp(golden() / "adapter_old/adapter_config.json"))["r"].get<int64_t>();
   }

@@ -7,6 +7,7 @@
 
 #include "apo/base/error.h"
 #include "programs/tiny_loop.h"
+#include "support/places.h"
 
 namespace apo::testing {
 namespace {
@@ -15,9 +16,7 @@ using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-std::string plugin(const std::string& name) {
-  return std::string(APO_BINARY_DIR) + "/plugins/lib" + name + ".so";
-}
+std::string plugin(const std::string& name) { return apo::testing::in_build("plugins/lib") + name + ".so"; }
 
 constexpr const char* kReach = R"(
 run: {dir: loop, seed: 1, device: cpu, threads: 1}
@@ -152,7 +151,7 @@ TEST_F(Plugin, BadOnesGetOneMessage) {
             concat("apo-refine: --plugin ", missing, ": expected a shared library, found nothing\n"));
   EXPECT_THAT(message(dir_.path(), 2), HasSubstr("expected a shared library, found something else"));
   EXPECT_THAT(message(dir_ / "reach.yaml", 2), HasSubstr("reach.yaml: cannot be loaded: "));
-  EXPECT_THAT(message(std::string(APO_BINARY_DIR) + "/fake_driver/libcuda.so.1", 2),
+  EXPECT_THAT(message(apo::testing::in_build("fake_driver/libcuda.so.1"), 2),
               HasSubstr("libcuda.so.1: expected a plug-in of apo"));
   EXPECT_THAT(message(plugin("other_version"), 2),
               HasSubstr("compiled against apo 0.1.0, found one for 0.0.9"));

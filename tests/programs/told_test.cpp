@@ -10,6 +10,7 @@
 
 #include "apo/base/error.h"
 #include "programs/tiny_loop.h"
+#include "support/places.h"
 
 namespace apo::testing {
 namespace {
@@ -26,7 +27,7 @@ class Told : public TinyLoop {
  protected:
   // The command as `run` calls it.
   std::string command(const std::string& program, const std::string& arguments) const {
-    return std::string(APO_BINARY_DIR) + "/bin/" + program + " --config " + config() + arguments;
+    return apo::testing::in_build("bin/") + program + " --config " + config() + arguments;
   }
 };
 
@@ -128,7 +129,7 @@ TEST(Help, HasExamplesThatTheProgramTakesAndItsExitCodes) {
 }
 
 TEST(Completion, FilesAreThoseOfThePrograms) {
-  const std::string root = std::string(APO_SOURCE_DIR) + "/completions/";
+  const std::string root = apo::testing::in_source("completions/");
   for (const std::string program : kPrograms) {
     EXPECT_EQ(run_program(program, {"--print-completion", "bash"}).out, slurp(root + "bash/" + program))
         << "run scripts/completions.sh";
@@ -141,7 +142,7 @@ TEST(Completion, FilesAreThoseOfThePrograms) {
 // What bash offers for the last of these words.
 std::vector<std::string> offered(const std::string& program, const std::vector<std::string>& words) {
   std::string script =
-      concat("source ", APO_SOURCE_DIR, "/completions/bash/", program, "; COMP_WORDS=(", program);
+      concat("source ", apo::testing::in_source("completions/bash/"), program, "; COMP_WORDS=(", program);
   for (const std::string& word : words) script += " '" + word + "'";
   script += concat("); COMP_CWORD=", words.size(), "; _", program, "; printf '%s\\n' \"${COMPREPLY[@]}\"");
   script.replace(script.find("; _" + program), program.size() + 3, "; _apo_" + program.substr(4));
@@ -164,15 +165,16 @@ TEST(Completion, BashOffersOptionsCommandsNamesAndFiles) {
   EXPECT_THAT(offered("apo-data", {"inspect", "--format", "robo"}), ElementsAre("robomimic"));
   EXPECT_THAT(offered("apo-refine", {"--config", "tabletop_pu"}), ElementsAre("tabletop_push"));
   EXPECT_THAT(offered("apo-refine", {"--config", "=", "tabletop_pu"}), ElementsAre("tabletop_push"));
-  EXPECT_THAT(offered("apo-data", {"inspect", std::string(APO_SOURCE_DIR) + "/READ"}),
-              ElementsAre(std::string(APO_SOURCE_DIR) + "/README.md"));
+  EXPECT_THAT(offered("apo-data", {"inspect", apo::testing::in_source("READ")}),
+              ElementsAre(apo::testing::in_source("README.md")));
   EXPECT_THAT(offered("apo-train", {"--set", "run"}), ElementsAre(""));
 }
 
 TEST(Completion, ZshReadsItsFiles) {
   if (std::system("command -v zsh >/dev/null 2>&1") != 0) GTEST_SKIP() << "no zsh here";
   for (const std::string program : kPrograms)
-    EXPECT_EQ(std::system(concat("zsh -n ", APO_SOURCE_DIR, "/completions/zsh/_", program).c_str()), 0)
+    EXPECT_EQ(std::system(concat("zsh -n ", apo::testing::in_source("completions/zsh/_"), program).c_str()),
+              0)
         << program;
 }
 

@@ -15,6 +15,8 @@
 #include <string>
 #include <vector>
 
+#include "support/places.h"
+
 namespace apo {
 namespace {
 
@@ -32,7 +34,7 @@ constexpr size_t kLongestTest = 600;  // cases spelled out by hand are long
 const std::map<std::string, std::set<std::string>>& rooms() {
   static const auto table = [] {
     std::map<std::string, std::set<std::string>> all;
-    std::ifstream file(APO_BINARY_DIR "/rooms.txt");
+    std::ifstream file(apo::testing::in_build("rooms.txt"));
     for (std::string line; std::getline(file, line);) {
       std::istringstream words(line);
       std::string room;
@@ -146,7 +148,7 @@ std::vector<std::string> violations(const Files& files) {
 }
 
 Files files_of_the_repository() {
-  const fs::path root = APO_SOURCE_DIR;
+  const fs::path root = apo::testing::in_source("");
   Files files;
   for (const std::string folder : {"include/apo", "src", "apps", "tests"}) {
     if (!fs::exists(root / folder)) continue;

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "support/places.h"
 #include "support/temp_dir.h"
 
 namespace apo::testing {
@@ -36,7 +37,7 @@ class RunningProgram {
   RunningProgram(const std::string& name, const std::vector<std::string>& arguments,
                  const std::filesystem::path& dir)
       : out_(dir / (name + ".stdout")), err_(dir / (name + ".stderr")) {
-    const std::string binary = std::string(APO_BINARY_DIR) + "/bin/" + name;
+    const std::string binary = apo::testing::in_build("bin/") + name;
     pid_ = ::fork();
     if (pid_ == 0) {
       redirect(out_, STDOUT_FILENO);

@@ -7,6 +7,7 @@
 #include "apo/base/error.h"
 #include "support/message_of.h"
 #include "support/near.h"
+#include "support/places.h"
 
 namespace apo::tokenizers {
 namespace {
@@ -15,8 +16,7 @@ using apo::testing::distance;
 using apo::testing::message_of;
 using ::testing::HasSubstr;
 
-const std::filesystem::path kLetters =
-    std::filesystem::path(APO_SOURCE_DIR) / "tests/tokenizers/goldens/fast/letters";
+const std::filesystem::path kLetters = apo::testing::in_source("tests/tokenizers/goldens/fast/letters");
 constexpr int64_t kHorizon = 10, kSize = 3, kFirst = 900, kBar = 7, kEnd = 1;
 
 FastCodec codec(const FastTokenizer& tokenizer = FastTokenizer::read(kLetters)) {

@@ -10,6 +10,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "support/message_of.h"
+#include "support/places.h"
 #include "support/temp_dir.h"
 #include "tokenizers/byte_bpe.h"
 #include "tokenizers/utf8.h"
@@ -24,8 +25,7 @@ using ::testing::HasSubstr;
 using Numbers = std::vector<double>;
 using Ids = std::vector<int64_t>;
 
-const std::filesystem::path kGoldens =
-    std::filesystem::path(APO_SOURCE_DIR) / "tests/tokenizers/goldens/fast";
+const std::filesystem::path kGoldens = apo::testing::in_source("tests/tokenizers/goldens/fast");
 
 json read_json(const char* name) { return json::parse(read_file(kGoldens / name)); }
 

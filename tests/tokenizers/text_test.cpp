@@ -12,6 +12,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "support/message_of.h"
+#include "support/places.h"
 #include "support/temp_dir.h"
 
 namespace apo::tokenizers {
@@ -25,10 +26,10 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using Ids = std::vector<int64_t>;
 
-const fs::path kGoldens = fs::path(APO_SOURCE_DIR) / "tests/tokenizers/goldens";
+const fs::path kGoldens = apo::testing::in_source("tests/tokenizers/goldens");
 
 // Llama-2's vocabulary may not be redistributed; where it is there, ids are held against the real one.
-fs::path llama2() { return fs::path(APO_TEST_DATA) / "llama2/tokenizer.model"; }
+fs::path llama2() { return apo::testing::test_data("llama2/tokenizer.model"); }
 #define APO_NEEDS_LLAMA2()                                                                      \
   if (!fs::exists(llama2()))                                                                    \
   GTEST_SKIP() << llama2().string()                                                             \

@@ -14,6 +14,7 @@
 #include "apo/tokenizers/action_bins.h"
 #include "support/message_of.h"
 #include "support/near.h"
+#include "support/places.h"
 
 namespace apo::tokenizers {
 namespace {
@@ -43,7 +44,7 @@ TEST(VocabularyActionBins, EqualsOpenVla) {
 
 TEST(VocabularyActionBins, EqualsNumpyBitByBit) {
   const auto golden =
-      nlohmann::json::parse(std::ifstream(APO_SOURCE_DIR "/tests/tokenizers/goldens/bins.json"));
+      nlohmann::json::parse(std::ifstream(apo::testing::in_source("tests/tokenizers/goldens/bins.json")));
   const VocabularyActionBins bins(32000);
   const at::Tensor centers = at::tensor(golden.at("centers").get<std::vector<double>>(), at::kDouble);
   EXPECT_TRUE(bins.decode(31999 - at::arange(255, at::kLong)).equal(centers.to(at::kFloat)));

@@ -10,6 +10,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/training/trainer.h"
+#include "support/places.h"
 #include "support/temp_dir.h"
 
 namespace apo::training {
@@ -61,7 +62,7 @@ at::Tensor state_of(const Adam& optimizer, const std::string& name) {
 
 TEST(Adam, EqualsTorchAfterAHundredSteps) {
   const auto golden =
-      nlohmann::json::parse(read_file(APO_SOURCE_DIR "/tests/training/goldens/training.json"));
+      nlohmann::json::parse(read_file(apo::testing::in_source("tests/training/goldens/training.json")));
   for (const std::string type : {"adamw", "adam"}) {
     SCOPED_TRACE(type);
     const OptimizerOptions options = {

@@ -6,6 +6,7 @@
 
 #include "apo/base/files.h"
 #include "apo/training/trainer.h"
+#include "support/places.h"
 
 namespace apo::training {
 namespace {
@@ -46,7 +47,7 @@ TEST(LearningRate, IsDefinedForRunsShorterThanTheWarmup) {
 
 TEST(LearningRate, EqualsTheReleasedCodesWarmupAndCosine) {
   const auto golden =
-      nlohmann::json::parse(read_file(APO_SOURCE_DIR "/tests/training/goldens/training.json"));
+      nlohmann::json::parse(read_file(apo::testing::in_source("tests/training/goldens/training.json")));
   const std::vector<double> rates = golden["adamw"]["learning_rates"];
   ASSERT_EQ(rates.size(), 100u);
   for (size_t step = 0; step < rates.size(); ++step)

@@ -8,6 +8,7 @@
 #include "base/base64.h"
 #include "base/json.h"
 #include "support/message_of.h"
+#include "support/places.h"
 #include "wire/json_numpy.h"
 #include "wire/msgpack.h"
 #include "wire/tensors.h"
@@ -16,7 +17,7 @@ namespace apo::wire {
 namespace {
 
 const OrderedJsonFile& goldens() {
-  static const OrderedJsonFile file(APO_SOURCE_DIR "/tests/wire/goldens/wire.json");
+  static const OrderedJsonFile file(apo::testing::in_source("tests/wire/goldens/wire.json"));
   return file;
 }
 
