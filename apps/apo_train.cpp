@@ -1,6 +1,7 @@
 // apo-train: one training run, from a YAML config to checkpoints.
 #include <iostream>
 
+#include "apo/base/files.h"
 #include "apo/base/finishing.h"
 #include "apo/base/log.h"
 #include "apo/config/options.h"
@@ -16,6 +17,7 @@ struct TrainArguments {
   apps::ConfigArguments config;
   apps::ExistingRunArguments existing;
   bool dry_run = false;
+  int64_t profile = 0;
 };
 
 // Evaluates in the environment during training, when the config asks for it.
@@ -52,6 +54,7 @@ void run_train(const TrainArguments& arguments) {
   distributed::Group group(distributed::place_of_process(), options.distributed);
   training::TrainHooks hooks = hooks_of(*config);
   hooks.group = &group;
+  hooks.profile_steps = arguments.profile;
   if (!group.is_first()) {  // which tells and reports for all
     if (options.logging.level != "error") set_log_level(LogLevel::warn);
     training::train(options, arguments.existing.value(), hooks);
@@ -60,6 +63,7 @@ void run_train(const TrainArguments& arguments) {
   try {
     const auto result = training::train(options, arguments.existing.value(), hooks);
     write_report(options.run.dir);
+    if (arguments.profile > 0) std::cout << read_file(options.run.dir + "/profile.md") << "\n";
     std::cout << "checkpoint " << result.checkpoint.string() << "\nreport     " << options.run.dir
               << "/report.html\n";
   } catch (const Interrupted&) {
@@ -84,11 +88,19 @@ int main(int argc, char** argv) {
   apps::add_existing_run_options(app, arguments.existing);
   app.add_flag("--dry-run", arguments.dry_run,
                "check config and data, print pools, parameters, memory estimate and steps, and stop");
+  app.add_option(
+         "--profile", arguments.profile,
+         "after three steps record N: where their time went is told at the end and in run.dir/profile.md, "
+         "a trace for Chrome and Perfetto is run.dir/profile.trace.json")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1000));
   apps::add_examples(
       app,
       {{"apo-train --config tabletop_sft --dry-run", "is everything there? pools, parameters, memory, steps"},
        {"apo-train --config tabletop_apo --set run.dir=runs/mine --set objective.beta=0.2",
         "a run with other options"},
+       {"apo-train --config tabletop_apo --set run.dir=runs/profile --set train.max_steps=23 --profile 20",
+        "where does the time of a step go?"},
        {"apo-train --config runs/mine/config.yaml --resume", "goes on with a run that was stopped"}});
   return apps::run_app(app, argc, argv, [&] { run_train(arguments); });
 }

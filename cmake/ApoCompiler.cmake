@@ -29,6 +29,10 @@ endif()
 
 add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Wall> $<$<COMPILE_LANGUAGE:CXX>:-Wextra>
                     $<$<COMPILE_LANGUAGE:CXX>:-Wno-unused-parameter>)
+option(APO_WERROR "A warning ends the build (CI: other compilers may warn of other things)" OFF)
+if(APO_WERROR)
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Werror>)
+endif()
 if(APO_SANITIZE)
   add_compile_options(-fsanitize=${APO_SANITIZE} -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${APO_SANITIZE})

@@ -5,6 +5,7 @@
 #include "apo/data/recovery.h"
 #include "base/paths.h"
 #include "deploy/existing_recording.h"
+#include "results/file_names.h"
 
 namespace apo::deploy {
 namespace {
@@ -39,7 +40,7 @@ void check_results_directory(const fs::path& directory) {
   make_directory(directory);
   const fs::path table = directory / "disruptions.md";
   bool has_table = false;
-  for (const char* name : {"results.json", "interrupted.json"}) {
+  for (const char* name : {results::kResultsFile, "interrupted.json"}) {
     const fs::path results = directory / name;
     const bool ours = is_ours(results, [&](const std::string& text) {
       has_table |=
@@ -58,7 +59,7 @@ void check_results_directory(const fs::path& directory) {
       check_kind("--output", directory / name, webp_picture());
   check_kind("--output", directory / "interrupted.json.partial", begun_like(EvalResult().json()));
   check_kind("--output", directory / "results.json.partial", begun_like(kResultsBegin));
-  check_writable(directory / "results.json", begun_like(kResultsBegin));
+  check_writable(directory / results::kResultsFile, begun_like(kResultsBegin));
 }
 
 void check_recording(const fs::path& output) {

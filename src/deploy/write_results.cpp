@@ -8,6 +8,7 @@
 #include "apo/deploy/evaluator.h"
 #include "apo/deploy/outputs.h"
 #include "base/provenance_json.h"
+#include "results/file_names.h"
 
 namespace apo::deploy {
 
@@ -17,7 +18,7 @@ void write_results(const EvalResult& result, const environments::EnvironmentOpti
                    const EvalOptions& options, const std::filesystem::path& directory) {
   check_results_directory(directory);
   std::error_code error;
-  if (std::filesystem::exists(directory / "results.json", error))
+  if (std::filesystem::exists(directory / results::kResultsFile, error))
     log_warn(directory.string(), ": replaces the results of an earlier evaluation");
   json object = json::object();
   object["provenance"] = provenance_json<json>();
@@ -37,7 +38,7 @@ void write_results(const EvalResult& result, const environments::EnvironmentOpti
     std::filesystem::remove(directory / "disruptions.md", error);  // of an earlier evaluation
   else
     write_file_atomic(directory / "disruptions.md", result.disruption_markdown());
-  write_file_atomic(directory / "results.json", object.dump(2) + "\n");
+  write_file_atomic(directory / results::kResultsFile, object.dump(2) + "\n");
 }
 
 }  // namespace apo::deploy

@@ -8,6 +8,7 @@
 #include "apo/base/files.h"
 #include "apo/base/log.h"
 #include "loop/stages.h"
+#include "results/file_names.h"
 
 namespace apo::loop {
 namespace {
@@ -180,10 +181,10 @@ class Comparing {
     summary.methods = methods_;
     for (size_t i = 0; i < methods_.size(); ++i) summary.methods[i].against = tests_of(i);
     summary.corrections = corrections_;
-    write_file_atomic(stages_.dir() / "summary.json", summary.json());
+    write_file_atomic(stages_.dir() / results::kSummaryFile, summary.json());
     if (result_.comparison.results.empty()) return;
-    write_file_atomic(stages_.dir() / "comparison.json", result_.comparison.json());
-    const std::string name = (stages_.dir() / "comparison.json").string();
+    write_file_atomic(stages_.dir() / results::kComparisonFile, result_.comparison.json());
+    const std::string name = (stages_.dir() / results::kComparisonFile).string();
     write_file_atomic(stages_.dir() / "comparison.md",
                       comparison_markdown({&result_.comparison, 1}, {&name, 1}));
   }

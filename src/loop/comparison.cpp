@@ -6,6 +6,7 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/config/options.h"
+#include "results/file_names.h"
 
 namespace apo::loop {
 
@@ -54,7 +55,7 @@ std::string merge_comparisons(std::span<const std::string> directories) {
   std::vector<Comparison> loops;
   std::vector<std::string> names;
   for (const std::string& directory : directories) {
-    const std::filesystem::path file = std::filesystem::path(directory) / "comparison.json";
+    const std::filesystem::path file = std::filesystem::path(directory) / results::kComparisonFile;
     APO_CHECK(DataError, std::filesystem::exists(file), file.string(),
               ": no such file; expected the directory of a loop with refine.comparison.methods");
     loops.push_back(Comparison::from_json(read_file(file), file.string()));

@@ -5,11 +5,12 @@
 #include "apo/base/log.h"
 #include "base/json.h"
 #include "base/stopwatch.h"
+#include "results/file_names.h"
 
 namespace apo::loop {
 
 LoopState::LoopState(const std::filesystem::path& dir)
-    : path_(dir / "state.json"), manifest_(dir, "run.dir: " + dir.string()) {
+    : path_(dir / results::kStateFile), manifest_(dir, "run.dir: " + dir.string()) {
   if (!std::filesystem::exists(path_)) return;
   const JsonFile json(path_);
   stages_ = json["stages"].raw();
@@ -18,7 +19,7 @@ LoopState::LoopState(const std::filesystem::path& dir)
 }
 
 void LoopState::create(const std::filesystem::path& dir) {
-  write_file_atomic(dir / "state.json",
+  write_file_atomic(dir / results::kStateFile,
                     nlohmann::json{{"stages", nlohmann::json::object()}, {"seconds", 0}}.dump(1));
 }
 

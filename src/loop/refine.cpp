@@ -15,6 +15,7 @@
 #include "loop/promotion.h"
 #include "loop/resume.h"
 #include "loop/stages.h"
+#include "results/file_names.h"
 
 namespace apo::loop {
 namespace {
@@ -96,7 +97,7 @@ class Loop {
       stages_.state().clear("animations");
       return results::to_json(draw_examples(stages_, result_.rounds.front(), promoted()));
     });
-    animations_ = results::read_animations({&drawn, (dir_ / "state.json").string(), stage});
+    animations_ = results::read_animations({&drawn, (dir_ / results::kStateFile).string(), stage});
   }
 
   const RoundResult& promoted() const {
@@ -109,7 +110,7 @@ class Loop {
     results::Summary summary = stages_.summary(config_yaml_);
     summary.rounds = rounds_;
     summary.animations = animations_;
-    write_file_atomic(dir_ / "summary.json", summary.json());
+    write_file_atomic(dir_ / results::kSummaryFile, summary.json());
   }
 
   const RefineSetup& setup_;

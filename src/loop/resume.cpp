@@ -12,6 +12,7 @@
 #include "apo/training/run_files.h"
 #include "base/manifest.h"
 #include "loop/loop_state.h"
+#include "results/file_names.h"
 #include "training/resume.h"
 
 namespace apo::loop {
@@ -20,8 +21,9 @@ namespace {
 namespace fs = std::filesystem;
 using training::ExistingRun;
 
-const std::vector<std::string> kFiles = {"config.yaml", "state.json",      "summary.json",
-                                         "report.html", "comparison.json", "comparison.md"};
+const std::vector<std::string> kFiles = {results::kConfigFile,     results::kStateFile,
+                                         results::kSummaryFile,    "report.html",
+                                         results::kComparisonFile, "comparison.md"};
 
 // What a loop writes into its directory, directories included.
 std::vector<std::string> all_written(const fs::path& dir) {
@@ -47,7 +49,7 @@ bool is_loop_file(const fs::path& dir, const std::string& name, bool is_link) {
   for (const char* recording : {"demonstrations.hdf5", "interactions.hdf5", "deployment"})
     if (file.starts_with(recording)) return true;
   if (file == name) return std::ranges::find(kFiles, name) != kFiles.end();
-  return file == "results.json" || file == "disruptions.md" || file.ends_with(".webp");
+  return file == results::kResultsFile || file == "disruptions.md" || file.ends_with(".webp");
 }
 
 // A stopped loop goes on with the config that it was begun with; of any number of rounds with more of them;
@@ -87,9 +89,9 @@ void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
 
 void open_directory(const fs::path& dir, ExistingRun existing, const RefineSetup& setup,
                     const std::string& config_yaml) {
-  const fs::path config = dir / "config.yaml";
+  const fs::path config = dir / results::kConfigFile;
   Manifest manifest(dir, "run.dir: " + dir.string());
-  const bool is_loop = fs::exists(dir / "state.json"), is_used = is_loop || fs::exists(config);
+  const bool is_loop = fs::exists(dir / results::kStateFile), is_used = is_loop || fs::exists(config);
   APO_CHECK(ConfigError, !is_used || existing != ExistingRun::refuse, dir.string(),
             ": run.dir is already used; expected an empty directory, --resume or --overwrite");
   const bool goes_on = is_used && existing == ExistingRun::resume;

@@ -10,6 +10,7 @@
 #include "apo/models/registry.h"
 #include "apo/training/policy_data.h"
 #include "base/paths.h"
+#include "results/file_names.h"
 #include "training/checkpoint.h"
 
 namespace apo::loop {
@@ -97,7 +98,7 @@ Stages::Base Stages::base() {
   if (base.checkpoint.empty()) {
     base.trained = state_.run("base/training", {"base/training/"},
                               [&] { return train(base_training(setup_), dir / "training"); });
-    check_trained(base.trained, (dir_ / "state.json").string() + ": base/training");
+    check_trained(base.trained, (dir_ / results::kStateFile).string() + ": base/training");
     base.checkpoint = checkpoint_of(base.trained);
   }
   base.evaluation = evaluate("base", base.checkpoint, dir / "evaluation");
@@ -148,7 +149,7 @@ CollectionSummary Stages::deploy(const std::string& stage, const std::string& ch
     options.existing = deploy::ExistingFile::overwrite;
     return json::parse(deploy::collect(*environment, *policy, *human, options, output).json());
   });
-  return CollectionSummary::from_json(deployed.dump(), (dir_ / "state.json").string() + ": " + stage);
+  return CollectionSummary::from_json(deployed.dump(), (dir_ / results::kStateFile).string() + ": " + stage);
 }
 
 json Stages::refine(const std::string& stage, training::TrainingOptions options,
@@ -175,7 +176,7 @@ json Stages::refine(const std::string& stage, training::TrainingOptions options,
     trained["labels"] = labels;
     return trained;
   });
-  check_trained(result, (dir_ / "state.json").string() + ": " + stage);
+  check_trained(result, (dir_ / results::kStateFile).string() + ": " + stage);
   return result;
 }
 
@@ -192,7 +193,7 @@ EvalResult Stages::evaluate(const std::string& stage, const std::string& checkpo
     deploy::write_results(result, setup_.environment, setup_.eval, dir);
     return {{"success_rate", result.success.rate}};
   });
-  const fs::path file = dir / "results.json";
+  const fs::path file = dir / results::kResultsFile;
   return EvalResult::from_json(read_file(file), file.string());
 }
 
@@ -216,7 +217,8 @@ results::PolicySummary Stages::policy_summary(const std::string& policy, const j
     summary.training = trained["directory"].get<std::string>();
     summary.train_seconds = trained["seconds"].get<double>();
     summary.labels =
-        JsonField(&trained, (dir_ / "state.json").string() + ": " + summary.training)["labels"].counts();
+        JsonField(&trained, (dir_ / results::kStateFile).string() + ": " + summary.training)["labels"]
+            .counts();
   }
   summary.evaluation = results::summary_of(evaluation);
   return summary;

@@ -111,10 +111,11 @@ void check_labels(const char* tokens_name, const at::Tensor& tokens, const char*
   check_ids(tokens_name, tokens, mask, logits.size(2));
 }
 
-Batch completed(const Batch& given, const ObjectiveOptions& options, const char* name, const Logits& logits) {
+Batch completed(const Batch& given, const ObjectiveOptions& options, const char* name, const Logits& logits,
+                bool needed) {
   check(options);
   Batch batch = given;
-  if (logits.defined()) {
+  if (needed || logits.defined()) {
     check_logits(name, logits);
     check_like("tokens", batch.tokens, logits.sizes().slice(0, 2), at::kLong, logits.device());
   }

@@ -23,9 +23,10 @@ void check_labels(const char* tokens_name, const at::Tensor& tokens, const char*
                   const at::Tensor& mask, const at::Tensor& logits);
 
 /// The batch with every optional tensor that these options use filled in (masks, end tokens, rolled tokens),
-/// after checking all of them against each other and against the logits called `name`, where they are
-/// defined: DataError for a token that is none of their vocabulary (on the CPU, where looking costs nothing).
-Batch completed(const Batch& batch, const ObjectiveOptions& options, const char* name, const Logits& logits);
+/// after checking all of them against each other and against the logits called `name`, which must be there
+/// where they are `needed`: DataError for a token that is none of their vocabulary (on the CPU, where looking costs nothing).
+Batch completed(const Batch& batch, const ObjectiveOptions& options, const char* name, const Logits& logits,
+                bool needed);
 /// RunError or ConfigError unless the reference's scores are there, have the batch's shape, and its logits
 /// too where these options compare distributions.
 void check_reference(const ReferenceScores& reference, const Batch& batch, const ObjectiveOptions& options);

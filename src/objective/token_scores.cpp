@@ -108,8 +108,7 @@ void read_policy(const Batch& batch, const ObjectiveOptions& options, const Logi
 ReferenceScores reference_scores(const Batch& given, const ObjectiveOptions& options,
                                  const Score& reference) {
   const at::NoGradGuard no_grad;
-  check_logits("reference_logits", reference.logits);
-  const Batch batch = completed(given, options, "reference_logits", reference.logits);
+  const Batch batch = completed(given, options, "reference_logits", reference.logits, /*needed=*/true);
   const LabelSmoothing smoothing = smoothing_of(batch, options);
   ReferenceScores scores;
   if (options.compares_distributions()) scores.logits = reference.logits.detach();
@@ -133,12 +132,11 @@ ReferenceScores reference_scores(const Batch& given, const ObjectiveOptions& opt
 
 ScoredBatch score(const Batch& given, const ObjectiveOptions& options, const Score& policy,
                   const ReferenceScores& reference, Reading reading) {
-  ScoredBatch scored{completed(given, options, "policy_logits", policy.logits), options, {}};
-  const Batch& batch = scored.batch;
-  TokenScores& scores = scored.scores;
   const bool z0 = reading.statistics && options.estimates_z0();
   const bool reads_policy = reading.loss || reading.greedy || (z0 && options.z0 != Z0Estimator::mismatched);
-  if (reads_policy) check_logits("policy_logits", policy.logits);
+  ScoredBatch scored{completed(given, options, "policy_logits", policy.logits, reads_policy), options, {}};
+  const Batch& batch = scored.batch;
+  TokenScores& scores = scored.scores;
   if (options.needs_reference() && (reading.loss || z0)) {
     check_reference(reference, batch, options);
     // masked positions are nobody's, whatever was kept of them

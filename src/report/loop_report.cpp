@@ -19,6 +19,7 @@
 #include "report/run_record.h"
 #include "report/training_charts.h"
 #include "report/words.h"
+#include "results/file_names.h"
 
 namespace apo::report {
 namespace {
@@ -44,7 +45,7 @@ std::string introduction(const LoopSummary& summary) {
 std::string training_charts(const fs::path& dir, const Metrics& metrics, const std::string& name,
                             std::vector<std::string>& notes) {
   std::error_code ignored;
-  const fs::path config_file = dir / "config.yaml";
+  const fs::path config_file = dir / results::kConfigFile;
   const std::string config = fs::is_regular_file(config_file, ignored) ? read_file(config_file) : "";
   std::string more = grid(remaining_charts(metrics));
   if (const std::optional<results::RunLabels> labels = results::read_labels(dir))
@@ -62,12 +63,12 @@ std::string training_section(const fs::path& loop_dir, const std::string& traini
                              std::vector<std::string>& notes) {
   const fs::path dir = loop_dir / training;
   std::error_code ignored;
-  if (!fs::exists(dir / "metrics.jsonl", ignored)) {
+  if (!fs::exists(dir / results::kMetricsFile, ignored)) {
     notes.push_back(
         concat("The training curves of ", name, " are missing: there is no ", training, "/metrics.jsonl."));
     return "";
   }
-  const Metrics metrics = read_metrics(dir / "metrics.jsonl");
+  const Metrics metrics = read_metrics(dir / results::kMetricsFile);
   for (const std::string& note : metrics.notes) notes.push_back(concat("Training of ", name, ": ", note));
   write_run_report(dir);
   const std::string what = concat(name, objective.empty() ? "" : ", ", objective, ", ",
@@ -268,8 +269,8 @@ std::vector<Tile> loop_tiles(const LoopSummary& summary) {
 std::vector<Provenance> origins_of(const fs::path& loop_dir, const LoopSummary& summary) {
   std::error_code ignored;
   std::vector<Provenance> origins;
-  if (fs::is_regular_file(loop_dir / "config.yaml", ignored))
-    origins = read_provenance(read_file(loop_dir / "config.yaml"));
+  if (fs::is_regular_file(loop_dir / results::kConfigFile, ignored))
+    origins = read_provenance(read_file(loop_dir / results::kConfigFile));
   if (origins.empty() && summary.provenance) origins.push_back(*summary.provenance);
   if (origins.empty() && !summary.command.empty()) {
     origins.emplace_back();
@@ -306,7 +307,7 @@ std::string promotion_note(const LoopSummary& summary) {
 }  // namespace
 
 void write_loop_report(const fs::path& loop_dir) {
-  const LoopSummary summary = read_summary(loop_dir / "summary.json");
+  const LoopSummary summary = read_summary(loop_dir / results::kSummaryFile);
   Page page;
   page.title = concat(summary.methods.empty() ? "Refinement loop " : "Comparison ", directory_name(loop_dir));
   page.story = story(summary);

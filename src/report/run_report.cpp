@@ -14,6 +14,7 @@
 #include "report/page.h"
 #include "report/run_record.h"
 #include "report/training_charts.h"
+#include "results/file_names.h"
 
 namespace apo::report {
 namespace {
@@ -120,7 +121,7 @@ std::string numbers_table(const Metrics& metrics) {
 }  // namespace
 
 void write_run_report(const fs::path& run_dir) {
-  const fs::path metrics_file = run_dir / "metrics.jsonl", config_file = run_dir / "config.yaml";
+  const fs::path metrics_file = run_dir / results::kMetricsFile, config_file = run_dir / results::kConfigFile;
   const Metrics metrics = read_metrics(metrics_file);
   std::error_code ignored;
   const bool has_config = fs::is_regular_file(config_file, ignored);
@@ -164,15 +165,15 @@ void write_run_report(const fs::path& run_dir) {
     page.body += section("Throughput", draw(throughput) + throughput_sums(metrics));
   page.body += section("All numbers", numbers_table(metrics));
   page.body += section("Where it comes from",
-                       origin_block(read_provenance(config)) + config_block("config.yaml", config));
+                       origin_block(read_provenance(config)) + config_block(results::kConfigFile, config));
   write_page(run_dir, page);
 }
 
 void write_report(const fs::path& dir) {
   std::error_code ignored;
-  const bool is_loop = fs::exists(dir / "summary.json", ignored);
+  const bool is_loop = fs::exists(dir / results::kSummaryFile, ignored);
   APO_CHECK(
-      DataError, is_loop || fs::exists(dir / "metrics.jsonl", ignored), dir.string(),
+      DataError, is_loop || fs::exists(dir / results::kMetricsFile, ignored), dir.string(),
       ": expected the directory of a refinement loop (with a summary.json) or of a training run (with a "
       "metrics.jsonl), found neither");
   return is_loop ? write_loop_report(dir) : write_run_report(dir);

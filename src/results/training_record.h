@@ -9,10 +9,9 @@
 #include <string_view>
 #include <vector>
 
-namespace apo::results {
+#include "results/file_names.h"
 
-inline constexpr std::string_view kLabelsFile = "labels.json";
-inline constexpr std::string_view kHeaviestFile = "heaviest_samples.json";
+namespace apo::results {
 
 /// labels.json: what a run learned from.
 struct RunLabels {

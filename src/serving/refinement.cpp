@@ -22,6 +22,7 @@
 #include "apo/base/provenance.h"
 #include "base/json.h"
 #include "base/paths.h"
+#include "results/file_names.h"
 
 extern char** environ;
 
@@ -208,7 +209,7 @@ void Refinement::run() {
     const pid_t pid = spawn(command, log);
     log_info("refining into ", training.string());
     set("running", concat("Training into ", training.string()));
-    Curves curves(training / "metrics.jsonl");
+    Curves curves(training / results::kMetricsFile);
     const int code = wait_for(pid, curves);
     if (code == 0) {
       log_info("refined: ", plan_.next, " --set policy.checkpoint=", training.string());

@@ -14,6 +14,7 @@
 #include "base/json.h"
 #include "base/paths.h"
 #include "models/checkpoints/checkpoint_files.h"
+#include "results/file_names.h"
 #include "training/random_state.h"
 
 namespace apo::training {
@@ -117,11 +118,11 @@ fs::path save_checkpoint(const fs::path& run_directory, const TrainingState& sta
     for (auto& [name, tensor] : generator_states(policy.device())) tensors.emplace_back(name, tensor);
     models::write_safetensors(staging / "training_state.safetensors", tensors);
     if (state.reference_stored) models::write_safetensors(staging / "reference.safetensors", reference);
-    write_file_atomic(staging / "config.yaml", config::print(options));
+    write_file_atomic(staging / results::kConfigFile, config::print(options));
     const auto rate = state.metrics.find("learning_rate");
     ordered_json json = to_json(state, options.schedule, rate == state.metrics.end() ? 0 : rate->second);
     json["files"] = models::file_hashes(staging);
-    write_file_atomic(staging / "state.json", models::sealed(json));
+    write_file_atomic(staging / results::kStateFile, models::sealed(json));
   });
   replace_link(directory / "latest", path.filename());
   return path;
@@ -134,7 +135,7 @@ std::optional<fs::path> newest_checkpoint(const fs::path& run_directory) {
 }
 
 TrainingState read_state(const fs::path& checkpoint) {
-  const fs::path path = checkpoint / "state.json";
+  const fs::path path = checkpoint / results::kStateFile;
   const JsonFile json(path);
   const int64_t version = json["version"].integer(kOldestStateVersion, kStateVersion);
   models::check_seal(path, read_file(path), /*must=*/version == kStateVersion);

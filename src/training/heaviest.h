@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "apo/data/dataset.h"
-#include "training/learner.h"
+#include "training/batch_outcome.h"
 
 namespace apo::training {
 

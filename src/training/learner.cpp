@@ -3,11 +3,11 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <array>
 #include <optional>
 
 #include "apo/base/error.h"
 #include "training/pairs.h"
+#include "training/profile.h"
 #include "training/random_state.h"
 #include "training/ranks.h"
 
@@ -45,101 +45,6 @@ at::Tensor imitation_weights(const std::vector<data::Sample>& samples) {
     if (samples[i].desirable)
       weights[static_cast<int64_t>(i)] = is_intervention(samples[i]) ? intervention_weight : 1;
   return weights;
-}
-
-// What the objective says of a batch, by where it goes in the outcome: a column [B] a sample, a matrix [B, T]
-// a token, a number a micro-batch. All of it leaves the device in one copy.
-struct Place {
-  at::Tensor ObjectiveOutput::*from;
-  at::Tensor BatchOutcome::*to;
-};
-constexpr std::array<Place, 6> kSampleColumns{
-    {{&ObjectiveOutput::log_prob, &BatchOutcome::log_prob},
-     {&ObjectiveOutput::reference_log_prob, &BatchOutcome::reference_log_prob},
-     {&ObjectiveOutput::reward, &BatchOutcome::reward},
-     {&ObjectiveOutput::weight, &BatchOutcome::weight},
-     {&ObjectiveOutput::lambda, &BatchOutcome::lambda},
-     {&ObjectiveOutput::sample_loss, &BatchOutcome::sample_loss}}};
-constexpr std::array<Place, 2> kTokenMatrices{
-    {{&ObjectiveOutput::token_log_probs, &BatchOutcome::token_log_probs},
-     {&ObjectiveOutput::reference_token_log_probs, &BatchOutcome::reference_token_log_probs}}};
-
-// `sum`: over micro-batches; else it is the whole batch's, and the last one says it.
-struct Number {
-  at::Tensor ObjectiveOutput::*from;
-  double BatchOutcome::*to;
-  bool sum;
-};
-constexpr std::array<Number, 11> kNumbers{
-    {{&ObjectiveOutput::loss, &BatchOutcome::loss, true},
-     {&ObjectiveOutput::z0, &BatchOutcome::z0, false},
-     {&ObjectiveOutput::z0_unclamped, &BatchOutcome::z0_unclamped, false},
-     {&ObjectiveOutput::z0_standard_error, &BatchOutcome::z0_standard_error, false},
-     {&ObjectiveOutput::z0_clamped, &BatchOutcome::z0_clamped, false},
-     {&ObjectiveOutput::lambda_desirable, &BatchOutcome::lambda_desirable, true},
-     {&ObjectiveOutput::lambda_undesirable, &BatchOutcome::lambda_undesirable, true},
-     {&ObjectiveOutput::sft_loss, &BatchOutcome::sft_loss, true},
-     {&ObjectiveOutput::reference_kl, &BatchOutcome::reference_kl, true},
-     {&ObjectiveOutput::num_pairs, &BatchOutcome::num_pairs, true},
-     {&ObjectiveOutput::preferred_pairs, &BatchOutcome::pair_accuracy, true}}};
-
-// What a batch came to, on its way to the host: parts of a flat float64 tensor.
-class Packed {
- public:
-  void add(const at::Tensor& tensor) { parts_.push_back(tensor.detach().to(at::kDouble).flatten()); }
-  // `size` NaNs where there is nothing.
-  void add(const at::Tensor& tensor, at::IntArrayRef size, const at::TensorOptions& options) {
-    add(tensor.defined() ? tensor : at::full(size, kAbsent, options.dtype(at::kDouble)));
-  }
-  void fetch() {
-    flat_ = at::cat(parts_).cpu();
-    parts_.clear();
-  }
-  at::Tensor take(at::IntArrayRef shape) {
-    const int64_t size = c10::multiply_integers(shape);
-    taken_ += size;
-    return flat_.narrow(0, taken_ - size, size).view(shape).clone();
-  }
-  double take() { return flat_.const_data_ptr<double>()[taken_++]; }
-
- private:
-  std::vector<at::Tensor> parts_;
-  at::Tensor flat_;
-  int64_t taken_ = 0;
-};
-
-// `pair_accuracy`: not yet divided.
-BatchOutcome outcome_of(const std::vector<ObjectiveOutput>& outputs, const std::vector<at::Tensor>& action_l1,
-                        const at::Tensor& mask) {
-  const int64_t size = mask.size(0);
-  const at::TensorOptions options = mask.options();
-  const auto joined = [&outputs](at::Tensor ObjectiveOutput::*member) {
-    std::vector<at::Tensor> parts;
-    for (const ObjectiveOutput& output : outputs) parts.push_back(output.*member);
-    return parts.front().defined() ? at::cat(parts) : at::Tensor();
-  };
-  Packed packed;
-  for (const ObjectiveOutput& output : outputs)
-    for (const Number& number : kNumbers) packed.add(output.*number.from, {1}, options);
-  for (const Place& column : kSampleColumns) packed.add(joined(column.from), {size}, options);
-  packed.add(at::cat(action_l1));
-  packed.add(mask);
-  for (const Place& matrix : kTokenMatrices)
-    if ((outputs.back().*matrix.from).defined()) packed.add(joined(matrix.from));
-  packed.fetch();
-
-  BatchOutcome outcome;
-  for (size_t i = 0; i < outputs.size(); ++i)
-    for (const Number& number : kNumbers) {
-      const double value = packed.take();
-      outcome.*number.to = number.sum && i > 0 ? outcome.*number.to + value : value;
-    }
-  for (const Place& column : kSampleColumns) outcome.*column.to = packed.take({size});
-  outcome.action_l1 = packed.take({size});
-  outcome.mask = packed.take(mask.sizes()).to(at::kBool);
-  for (const Place& matrix : kTokenMatrices)
-    if ((outputs.back().*matrix.from).defined()) outcome.*matrix.to = packed.take(mask.sizes());
-  return outcome;
 }
 
 }  // namespace
@@ -189,6 +94,7 @@ std::vector<bool> Learner::wanted(const std::vector<data::Sample>& samples) cons
 }
 
 Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
+  APO_PART_OF_STEP("observations and actions");
   Pairing pairing;
   if (options_.needs_pairs()) pairing = make_pairs(samples, options_.type);
   Prepared whole;
@@ -247,7 +153,11 @@ objective::ScoredBatch Learner::score_policy(const MicroBatch& batch, objective:
                                              int64_t* num_clamped_tokens) {
   const Question& asked = batch.question;
   // always the same forward, so that dropout falls on the same units in the first pass and the second
-  const models::Score score = answer(policy_, asked);
+  const models::Score score = [&] {
+    APO_PART_OF_STEP("policy");
+    return answer(policy_, asked);
+  }();
+  APO_PART_OF_STEP("head and scores");
   reading.greedy = true;
   objective::ScoredBatch scored = objective::score(asked.batch, options_, score, batch.reference, reading);
   // only where all tokens compete can the winner be none of an action's; counting waits for the device
@@ -269,6 +179,7 @@ bool Learner::drops_out() const {
 void Learner::score_reference(MicroBatch& batch, bool policy_follows) {
   std::optional<GeneratorScope> same_dropout;
   if (policy_follows && drops_out()) same_dropout.emplace(policy_.device());
+  APO_PART_OF_STEP("reference");
   batch.reference = reference_->score(batch.question);
 }
 
@@ -355,21 +266,25 @@ BatchOutcome Learner::learn(std::vector<data::Sample>& samples, int64_t position
   for (MicroBatch& batch : batches) {
     const objective::ScoredBatch scored = score_policy(batch, {.statistics = at_once}, &num_clamped_tokens);
     if (at_once) statistics = of_all_ranks(objective::measure(scored));
-    outputs.push_back(objective::evaluate(scored, statistics));
-    outputs.back().loss.backward();
+    {
+      APO_PART_OF_STEP("objective");
+      outputs.push_back(objective::evaluate(scored, statistics));
+    }
+    {
+      APO_PART_OF_STEP("backward");
+      outputs.back().loss.backward();
+    }
     outputs.back().loss = outputs.back().loss.detach();  // frees the graph
     action_l1.push_back(scored.batch.action_l1);
     batch = {};
   }
 
-  BatchOutcome outcome;
-  if (!outputs.empty())
-    outcome = outcome_of(outputs, action_l1, whole.tokens.mask.slice(0, whole.share.begin, whole.share.end));
-  outcome.num_clamped_tokens = num_clamped_tokens;
   if (!group_.is_alone()) {
+    APO_PART_OF_STEP("sum of the ranks' gradients");
     sum_gradients(group_, policy_);
-    gather_outcome(group_, whole.share, whole.tokens.mask, options_.needs_reference(), outcome);
   }
+  BatchOutcome outcome = outcome_of(outputs, action_l1, num_clamped_tokens, whole.tokens.mask,
+                                    options_.needs_reference(), whole.share, group_);
   outcome.pair_accuracy /= outcome.num_pairs;  // none: NaN
   if (options_.needs_pairs()) outcome.num_unpaired = static_cast<double>(whole.num_unpaired);
   outcome.num_clipped_actions = whole.num_clipped_actions;

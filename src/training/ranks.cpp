@@ -7,26 +7,13 @@
 
 #include "apo/base/device.h"
 #include "apo/base/error.h"
+#include "apo/base/metric_list.h"
 #include "apo/config/options.h"
 
 namespace apo::training {
 namespace {
 
 using distributed::Group;
-
-// Sums over the ranks' shares, and what is the whole batch's on each of them.
-constexpr std::array<double BatchOutcome::*, 7> kSums = {
-    &BatchOutcome::loss,         &BatchOutcome::lambda_desirable, &BatchOutcome::lambda_undesirable,
-    &BatchOutcome::sft_loss,     &BatchOutcome::reference_kl,     &BatchOutcome::num_pairs,
-    &BatchOutcome::pair_accuracy};
-constexpr std::array<double BatchOutcome::*, 4> kAlike = {&BatchOutcome::z0, &BatchOutcome::z0_unclamped,
-                                                          &BatchOutcome::z0_standard_error,
-                                                          &BatchOutcome::z0_clamped};
-constexpr std::array<at::Tensor BatchOutcome::*, 7> kColumns = {
-    &BatchOutcome::log_prob,   &BatchOutcome::reference_log_prob,
-    &BatchOutcome::reward,     &BatchOutcome::action_l1,
-    &BatchOutcome::weight,     &BatchOutcome::lambda,
-    &BatchOutcome::sample_loss};
 
 at::Tensor widened(const at::Tensor& rows, int64_t width, int64_t padding) {
   const at::Tensor numbers = rows.to(at::kCPU, at::kLong);
@@ -103,41 +90,20 @@ void sum_gradients(const Group& group, const models::Policy& policy) {
   group.sum(gradients);
 }
 
-void gather_outcome(const Group& group, const Share& share, const at::Tensor& mask, bool has_reference,
-                    BatchOutcome& outcome) {
-  const int64_t size = mask.size(0), length = mask.size(1);
-  std::vector<at::Tensor BatchOutcome::*> matrices = {&BatchOutcome::token_log_probs};
-  if (has_reference) matrices.push_back(&BatchOutcome::reference_token_log_probs);
-  const auto columns = std::ssize(kColumns), width = columns + std::ssize(matrices) * length;
-
-  // what an empty share adds to a sum: nothing
-  const bool none = share.size() == 0;
-  std::vector<double> numbers;
-  for (const auto member : kSums) numbers.push_back(none ? 0 : outcome.*member);
-  for (const auto member : kAlike) numbers.push_back(group.is_first() ? outcome.*member : 0);
-  numbers.push_back(static_cast<double>(outcome.num_clamped_tokens));
-  std::vector<at::Tensor> parts;
-  for (const auto member : kColumns)
-    if (!none) parts.push_back((outcome.*member).unsqueeze(1));
-  for (const auto member : matrices)
-    if (!none) parts.push_back(outcome.*member);
-  const at::Tensor rows = none ? at::zeros({0, width}, at::kDouble) : at::cat(parts, 1);
-  const int64_t num_numbers = std::ssize(numbers);
-  const at::Tensor all = at::zeros({num_numbers + size * width}, at::kDouble);
-  std::ranges::copy(numbers, all.data_ptr<double>());
-  all.narrow(0, num_numbers, size * width).view({size, width}).slice(0, share.begin, share.end).copy_(rows);
-  group.sum(all);
-
-  const double* number = all.const_data_ptr<double>();
-  for (const auto member : kSums) outcome.*member = *number++;
-  for (const auto member : kAlike) outcome.*member = *number++;
-  outcome.num_clamped_tokens = static_cast<int64_t>(*number);
-  const at::Tensor whole = all.narrow(0, num_numbers, size * width).view({size, width});
-  for (int64_t i = 0; i < columns; ++i)
-    outcome.*kColumns[static_cast<size_t>(i)] = whole.select(1, i).contiguous();
-  for (size_t i = 0; i < matrices.size(); ++i)
-    outcome.*matrices[i] = whole.narrow(1, columns + static_cast<int64_t>(i) * length, length).contiguous();
-  outcome.mask = mask.to(at::kCPU);
+void reduce(const Group& group, Metrics& metrics) {
+  if (group.is_alone()) return;
+  std::vector<std::pair<double*, AcrossRanks>> own;
+  for (auto& [name, value] : metrics)
+    if (const MetricInfo* metric = find_metric(name); metric && metric->across_ranks != AcrossRanks::same)
+      own.emplace_back(&value, metric->across_ranks);
+  const at::Tensor row = at::zeros({1, std::ssize(own)}, at::kDouble);
+  for (size_t i = 0; i < own.size(); ++i) row.data_ptr<double>()[i] = *own[i].first;
+  const at::Tensor all = group.gather_rows(row, group.rank(), group.size());
+  for (size_t i = 0; i < own.size(); ++i) {
+    const at::Tensor of_ranks = all.select(1, static_cast<int64_t>(i));
+    const auto [value, how] = own[i];
+    *value = (how == AcrossRanks::largest ? of_ranks.max() : of_ranks.min()).item<double>();
+  }
 }
 
 void check_same_options(const Group& group, const TrainingOptions& options) {

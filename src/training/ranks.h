@@ -6,8 +6,8 @@
 #include "apo/distributed/group.h"
 #include "apo/models/policy.h"
 #include "apo/training/options.h"
-#include "training/learner.h"
 #include "training/pairs.h"
+#include "training/records.h"
 
 namespace apo::training {
 
@@ -23,10 +23,8 @@ models::ActionTokens gather_tokens(const distributed::Group& group, const models
 /// on any rank.
 void sum_gradients(const distributed::Group& group, const models::Policy& policy);
 
-/// `outcome`: of this rank's share -> of the whole batch, whose `mask` [B, T] says its size.
-/// `has_reference`: whether there are reference_token_log_probs.
-void gather_outcome(const distributed::Group& group, const Share& share, const at::Tensor& mask,
-                    bool has_reference, BatchOutcome& outcome);
+/// What each rank measured of itself becomes one number for all, as the list of metrics says.
+void reduce(const distributed::Group& group, Metrics& metrics);
 
 /// The device that run.device means for a rank; `auto` and `cuda` give each of a machine its own. ConfigError
 /// as select_device, and for one device named for several ranks.

@@ -9,6 +9,7 @@
 #include "apo/config/options.h"
 #include "apo/models/options.h"
 #include "config/value.h"
+#include "results/file_names.h"
 
 namespace apo::training {
 namespace {
@@ -39,7 +40,7 @@ void as_before_the_hold(std::string_view config_yaml, std::string_view section,
 
 TrainingOptions read_options(const fs::path& checkpoint) {
   try {
-    const fs::path file = checkpoint / "config.yaml";
+    const fs::path file = checkpoint / results::kConfigFile;
     const std::string text = models::with_kinds_apart(read_file(file));
     auto options =
         config::load<TrainingOptions>(config::Document::from_text(text, {}, checkpoint, file.string()));

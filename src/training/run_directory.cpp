@@ -11,9 +11,11 @@
 #include "apo/training/run_files.h"
 #include "base/paths.h"
 #include "models/checkpoints/checkpoint_files.h"
+#include "results/file_names.h"
 #include "training/cached_reference.h"
 #include "training/checkpoint.h"
 #include "training/event_file.h"
+#include "training/profile.h"
 
 namespace apo::training {
 namespace {
@@ -21,9 +23,9 @@ namespace {
 namespace fs = std::filesystem;
 
 // What a run writes; other files in the directory are somebody else's.
-const std::vector<std::string> kFiles = {"config.yaml", "metrics.jsonl",         "samples.jsonl",
-                                         "labels.json", "heaviest_samples.json", CachedReference::kFile,
-                                         "report.html"};
+const std::vector<std::string> kFiles = {results::kConfigFile, results::kMetricsFile,  results::kSamplesFile,
+                                         results::kLabelsFile, results::kHeaviestFile, CachedReference::kFile,
+                                         StepProfiler::kTable, StepProfiler::kTrace,   "report.html"};
 const std::vector<std::string> kDirectories = {"tensorboard", "checkpoints", "heaviest"};
 constexpr const char* kCheckpoints = "checkpoints";
 constexpr const char* kPutAside = "before-resume-";
@@ -52,7 +54,7 @@ bool is_run_file(const fs::path& run_dir, const std::string& name, bool is_link)
   if (first == "tensorboard") return second == file && file.starts_with("events.out.tfevents.");
   if (first == "heaviest") return second == file && file.find("desirable-") <= 2 && file.ends_with(".webp");
   if (first != kCheckpoints || !is_step(second)) return false;
-  return second.ends_with(kPartial) || lies_there(run_dir / first / second / "state.json");
+  return second.ends_with(kPartial) || lies_there(run_dir / first / second / results::kStateFile);
 }
 
 RunDirectory::RunDirectory(const fs::path& path, ExistingRun existing) : path_(path), existing_(existing) {
@@ -108,7 +110,8 @@ bool RunDirectory::holds_steps() const {
     const uintmax_t size = fs::file_size(file, error);
     return !error && size > bytes;
   };
-  static const std::set<std::string> kBefore = {"config.yaml", "labels.json", CachedReference::kFile};
+  static const std::set<std::string> kBefore = {results::kConfigFile, results::kLabelsFile,
+                                                CachedReference::kFile};
   for (const std::string& name : kFiles)
     if (!kBefore.contains(name) && is_larger(path_ / name, 0)) return true;
   for (const std::string& name : names_in(path_ / "tensorboard"))
@@ -164,7 +167,7 @@ void RunDirectory::begin(const std::string& config_yaml) {
   std::vector<std::string> written = kFiles;
   written.push_back(concat(kCheckpoints, "/latest@"));
   manifest_->claim(written);
-  const fs::path config = path_ / "config.yaml";
+  const fs::path config = path_ / results::kConfigFile;
   std::error_code ignored;
   const bool goes_on = resume_from_ && fs::is_regular_file(config, ignored);
   write_file_atomic(config, with_provenance(config_yaml, goes_on ? read_file(config) : ""));

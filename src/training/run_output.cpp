@@ -5,6 +5,7 @@
 
 #include "apo/base/log.h"
 #include "apo/config/options.h"
+#include "results/file_names.h"
 #include "training/heaviest.h"
 
 namespace apo::training {
@@ -26,14 +27,15 @@ RunOutput::RunOutput(const TrainingOptions& options, const std::string& config_y
   write_label_counts(directory_.path(), dataset_, sampler.counts());
   const bool resumed = directory_.resume_from().has_value();
   metrics_file_ =
-      std::make_unique<LineWriter>(directory_ / "metrics.jsonl", resumed ? state_.metrics_bytes : 0);
+      std::make_unique<LineWriter>(directory_ / results::kMetricsFile, resumed ? state_.metrics_bytes : 0);
   if (options_.logging.per_sample)
     samples_file_ =
-        std::make_unique<LineWriter>(directory_ / "samples.jsonl", resumed ? state_.samples_bytes : 0);
-  else if (resumed && fs::exists(directory_ / "samples.jsonl"))
-    LineWriter(directory_ / "samples.jsonl", state_.samples_bytes);  // cuts what the checkpoint does not know
+        std::make_unique<LineWriter>(directory_ / results::kSamplesFile, resumed ? state_.samples_bytes : 0);
+  else if (resumed && fs::exists(directory_ / results::kSamplesFile))
+    LineWriter(directory_ / results::kSamplesFile,
+               state_.samples_bytes);  // cuts what the checkpoint does not know
   guard_ = make_guard(options_, policy);
-  if (guard_ && resumed) guard_->replay(directory_ / "metrics.jsonl");
+  if (guard_ && resumed) guard_->replay(directory_ / results::kMetricsFile);
   if (options_.logging.tensorboard && state_.step < total_steps_)
     events_ =
         std::make_unique<EventFile>(directory_ / "tensorboard", resumed ? state_.step + 1 : 0, wall_time_s(),

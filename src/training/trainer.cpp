@@ -24,6 +24,7 @@
 #include "training/checkpoint.h"
 #include "training/guard.h"
 #include "training/learner.h"
+#include "training/profile.h"
 #include "training/random_state.h"
 #include "training/ranks.h"
 #include "training/records.h"
@@ -54,6 +55,7 @@ class Run {
   void check_ranks() const;
   std::unique_ptr<data::Loader> make_loader(int64_t first_position) const;
   void report_start() const;
+  void begin_profile();
   void take_step();
   void check_finite(double loss, double gradient_norm, const std::vector<data::Sample>& samples,
                     const BatchOutcome& outcome) const;
@@ -82,7 +84,8 @@ class Run {
   std::unique_ptr<Learner> learner_;
   std::unique_ptr<data::Loader> loader_;
   std::optional<RunOutput> output_;
-  std::string alarm_;  // of a guard that stops
+  std::optional<StepProfiler> profiler_;  // until its steps are recorded
+  std::string alarm_;                     // of a guard that stops
   int64_t total_steps_ = 0;
   fs::path last_checkpoint_;
   bool stop_ = false;  // an evaluation was interrupted
@@ -239,9 +242,28 @@ void Run::check_finite(double loss, double gradient_norm, const std::vector<data
                         "\n", samples_not_finite(*dataset_, samples, outcome)));
 }
 
+void Run::begin_profile() {
+  if (hooks_.profile_steps <= 0 || !group_.is_first()) return;
+  const int64_t left = total_steps_ - state_.step,
+                most = std::max<int64_t>(left - StepProfiler::kNotRecorded, 0);
+  APO_CHECK(ConfigError, hooks_.profile_steps <= most, "--profile: expected at most ", most, " of the ", left,
+            " steps that are left (the first ", StepProfiler::kNotRecorded, " are not recorded), found ",
+            hooks_.profile_steps);
+  const at::ScalarType own = policy_->named_parameters().front().second.scalar_type();
+  const bool bfloat16 = options_.run.precision == "bfloat16";
+  profiler_.emplace(hooks_.profile_steps, device_,
+                    bfloat16                  ? at::kBFloat16
+                    : at::isFloatingType(own) ? own
+                                              : at::kFloat);
+}
+
 void Run::take_step() {
+  APO_PART_OF_STEP("step");
   const Stopwatch stopwatch;
-  data::Batch batch = loader_->next();
+  data::Batch batch = [this] {
+    APO_PART_OF_STEP("waiting for data");
+    return loader_->next();
+  }();
   APO_ASSERT(batch.position == state_.step);
   // each rank drops units of its own, and the same ones after resuming
   if (!group_.is_alone())
@@ -250,11 +272,15 @@ void Run::take_step() {
                     device_);
   optimizer_->zero_gradients();
   const BatchOutcome outcome = learner_->learn(batch.samples, batch.position);
-  const double gradient_norm = optimizer_->gradient_norm();
-  check_finite(outcome.loss, gradient_norm, batch.samples, outcome);
-  if (options_.train.grad_clip > 0) optimizer_->clip_gradients(gradient_norm, options_.train.grad_clip);
   const double rate = learning_rate(options_.optimizer, options_.schedule, state_.step, total_steps_);
-  optimizer_->update(rate);
+  double gradient_norm = 0;
+  {
+    APO_PART_OF_STEP("optimizer");
+    gradient_norm = optimizer_->gradient_norm();
+    check_finite(outcome.loss, gradient_norm, batch.samples, outcome);
+    if (options_.train.grad_clip > 0) optimizer_->clip_gradients(gradient_norm, options_.train.grad_clip);
+    optimizer_->update(rate);
+  }
 
   ++state_.step;
   Metrics metrics = step_metrics(
@@ -266,6 +292,7 @@ void Run::take_step() {
        .data_seconds = batch.data_seconds,
        .memory_bytes = memory_bytes(device_)},
       batch.samples, outcome);
+  reduce(group_, metrics);
   const int64_t every = options_.train.eval_every;
   if (hooks_.evaluate && every > 0 && (state_.step % every == 0 || state_.step == total_steps_)) {
     if (group_.is_first()) evaluate(metrics);
@@ -347,6 +374,7 @@ void Run::finish(Progress* progress) {
 
 TrainResult Run::train() {
   finishing_.emplace("a step, and saving a checkpoint");
+  begin_profile();
   if (group_.is_first()) report_start();
   const int64_t first = state_.step;
   std::optional<Progress> progress;
@@ -354,7 +382,12 @@ TrainResult Run::train() {
   Progress* const shown = progress ? &*progress : nullptr;
   int64_t saved = resume_from_ ? first : -1;
   while (state_.step < total_steps_) {
+    if (profiler_) profiler_->step_begins();
     take_step();
+    if (profiler_ && profiler_->step_ended()) {
+      profiler_->write(options_.run.dir);
+      profiler_.reset();
+    }
     if (shown)
       shown->update(state_.step - first,
                     summary(Metrics(state_.metrics.begin(), state_.metrics.end()), {"loss"}));

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <torch/types.h>
 
+#include <limits>
+
 #include "apo/models/linear.h"
 #include "apo/models/reference.h"
 #include "apo/models/safetensors.h"
@@ -193,6 +195,32 @@ class QuantizedOpenVla : public ::testing::Test {
   }
   const OpenVlaGolden golden_{"a"};
 };
+
+TEST_F(QuantizedOpenVla, RefusesAWeightThatIsNotFinite) {
+  const std::string layer = "language_model.model.layers.0.self_attn.q_proj.weight";
+  const std::filesystem::path checkpoint = golden_.directory / "checkpoint";
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
+    for (const char* quantization : {"int8", "float8", "nf4"}) {
+      SCOPED_TRACE(concat(bad, " ", quantization));
+      const testing::TempDir dir;
+      std::filesystem::copy(checkpoint, dir / "spoiled");
+      const std::filesystem::path index = dir / "spoiled" / "model.safetensors.index.json";
+      const std::string shard =
+          nlohmann::json::parse(read_file(checkpoint / "model.safetensors.index.json"))["weight_map"].at(layer);
+      const SafetensorsReader stored(checkpoint / shard);
+      NamedTensors tensors;
+      for (const std::string& name : stored.names_in_order()) {
+        tensors.emplace_back(name, stored.tensor(name).clone());
+        if (name == layer) tensors.back().second.view(-1)[3] = bad;
+      }
+      write_safetensors(dir / "spoiled" / shard, tensors, stored.metadata());
+      PolicyOptions options = few_bits(quantization);
+      options.checkpoint = (dir / "spoiled").string();
+      options.unnorm_key = golden_.json["unnorm_key"];
+      EXPECT_EQ(message_of<DataError>([&] { make_policy(options, nullptr, 0, at::kCPU); }),
+                concat(index.string(), ": tensor ", layer, ": expected finite numbers to quantize, found NaN or infinity"));
+    }
+}
 
 TEST_F(QuantizedOpenVla, ScoresNearlyAsTheStoredWeights) {
   const auto stored = open("none");

@@ -179,6 +179,18 @@ TEST(Structure, TheMapIsThatOfTheBuild) {
       EXPECT_TRUE(rooms().contains(lower)) << room << " uses " << lower;
 }
 
+TEST(Structure, EveryRoomUsesWhatItSaysItUses) {
+  std::map<std::string, std::set<std::string>> unused = rooms();
+  for (const auto& [path, content] : files_of_the_repository())
+    if (const auto from = unused.find(room_of(path)); from != unused.end())
+      for (const auto& [line, header] : includes_of(content)) from->second.erase(included_room(header));
+  for (const auto& [room, rest] : unused) {
+    if (room != "base" && room != "roof") {  // libraries of files that lie in another folder, and in none
+      EXPECT_THAT(rest, IsEmpty()) << room;
+    }
+  }
+}
+
 TEST(Structure, TheMapHasNoCircles) {
   // every room that a room may include has strictly fewer rooms below it
   std::function<std::set<std::string>(const std::string&, int)> below = [&](const std::string& room,

@@ -10,6 +10,7 @@
 #include "apo/base/error.h"
 #include "support/message_of.h"
 #include "support/ranks.h"
+#include "training/learner.h"
 #include "training/learner_batch.h"
 #include "training/objectives.h"
 
@@ -91,6 +92,23 @@ TEST(Ranks, HaveTheSameGradientsToTheBit) {
       const auto all = group.gather(std::string(bytes, tensor.grad().nbytes()));
       EXPECT_THAT(all, Each(all.front())) << name;
     }
+    return 0;
+  });
+  EXPECT_THAT(codes, Each(0));
+}
+
+TEST(Ranks, TheirTimesAndMemoryAreThoseOfTheSlowestAndTheLargest) {
+  const std::vector<int> codes = run_ranks(3, [](Group& group) {
+    const auto rank = static_cast<double>(group.rank());
+    Metrics metrics = {{"loss", 0.25},
+                       {"samples_per_second", 30 - rank},
+                       {"step_seconds", 1 + rank},
+                       {"data_seconds", 0.5 - rank / 10},
+                       {"memory_bytes", 1e9 + rank}};
+    reduce(group, metrics);
+    EXPECT_THAT(metrics, ElementsAre(::testing::Pair("loss", 0.25), ::testing::Pair("samples_per_second", 28),
+                                     ::testing::Pair("step_seconds", 3), ::testing::Pair("data_seconds", 0.5),
+                                     ::testing::Pair("memory_bytes", 1e9 + 2)));
     return 0;
   });
   EXPECT_THAT(codes, Each(0));

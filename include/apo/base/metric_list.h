@@ -8,15 +8,12 @@
 
 namespace apo {
 
-/// How one number for a step comes of those of several ranks, each of which saw its share of the batch.
+/// How one number for a step comes of those of several ranks. What the objective says is the whole batch's on each
+/// of them; what a rank measures of itself is not.
 enum class AcrossRanks {
-  same,    ///< equal on all of them
-  sum,     ///< each saw a part
-  mean,    ///< each is a mean over equally many samples
-  group,   ///< a mean over a group of samples, by how many of these a rank has
-  max,     ///< the slowest or largest counts
-  pairs,   ///< as mean; where the objective compares pairs, each is a share of the sum over all ranks' pairs
-  others,  ///< made anew of the numbers that it is made of
+  same,      ///< equal on all of them
+  largest,   ///< of the slowest, or that which has the most
+  smallest,  ///< of the slowest
 };
 std::string_view to_string(AcrossRanks how);
 

@@ -29,6 +29,9 @@ struct TrainHooks {
   /// The processes that train this run together, each of which calls `train`: docs/distributed.md. Null: this
   /// one alone.
   distributed::Group* group = nullptr;
+  /// After three steps so many are recorded: run.dir/profile.md says where their time went, run.dir/profile.trace.json
+  /// is what Chrome's about:tracing and Perfetto open. 0: none. Of several ranks the first one records.
+  int64_t profile_steps = 0;
 };
 
 struct TrainResult {

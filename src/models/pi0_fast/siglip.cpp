@@ -54,8 +54,8 @@ SiglipTower::SiglipTower(const SiglipShape& shape, const at::TensorOptions& opti
 }
 
 at::Tensor SiglipTower::operator()(const at::Tensor& images, bool activation_checkpointing) const {
-  const at::Tensor patches =
-      at::conv2d(images, patch_weight_, patch_bias_, at::IntArrayRef(shape_.patch_size));
+  const int64_t size = shape_.patch_size;
+  const at::Tensor patches = at::conv2d(images, patch_weight_, patch_bias_, {size, size}, {0, 0}, {1, 1});
   at::Tensor x = patches.flatten(2).transpose(1, 2) + position_;
   for (const SiglipLayer& layer : layers_)
     x = checkpointed([&layer](const at::Tensor& in) { return layer(in); }, x, activation_checkpointing);
