@@ -29,7 +29,7 @@ TEST(MetricList, IsATableWhoseCellsHoldTheirBars) {
   EXPECT_THAT(
       metric_table(),
       HasSubstr(
-          "| `step_seconds` | s | of the whole step, waiting for data included | max | Time of a step |"));
+          "| `step_seconds` | s | of the whole step, waiting for data included | the largest | Time of a step |"));
 }
 
 }  // namespace

@@ -202,11 +202,12 @@ TEST_F(QuantizedOpenVla, RefusesAWeightThatIsNotFinite) {
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
     for (const char* quantization : {"int8", "float8", "nf4"}) {
       SCOPED_TRACE(concat(bad, " ", quantization));
-      const testing::TempDir dir;
+      const apo::testing::TempDir dir;
       std::filesystem::copy(checkpoint, dir / "spoiled");
       const std::filesystem::path index = dir / "spoiled" / "model.safetensors.index.json";
       const std::string shard =
-          nlohmann::json::parse(read_file(checkpoint / "model.safetensors.index.json"))["weight_map"].at(layer);
+          nlohmann::json::parse(read_file(checkpoint / "model.safetensors.index.json"))["weight_map"].at(
+              layer);
       const SafetensorsReader stored(checkpoint / shard);
       NamedTensors tensors;
       for (const std::string& name : stored.names_in_order()) {
@@ -218,7 +219,8 @@ TEST_F(QuantizedOpenVla, RefusesAWeightThatIsNotFinite) {
       options.checkpoint = (dir / "spoiled").string();
       options.unnorm_key = golden_.json["unnorm_key"];
       EXPECT_EQ(message_of<DataError>([&] { make_policy(options, nullptr, 0, at::kCPU); }),
-                concat(index.string(), ": tensor ", layer, ": expected finite numbers to quantize, found NaN or infinity"));
+                concat(index.string(), ": tensor ", layer,
+                       ": expected finite numbers to quantize, found NaN or infinity"));
     }
 }
 

@@ -2,6 +2,8 @@
 
 #include <torch/types.h>
 
+#include <array>
+
 #include "base/checkpointed.h"
 
 namespace apo::models {
@@ -54,8 +56,9 @@ SiglipTower::SiglipTower(const SiglipShape& shape, const at::TensorOptions& opti
 }
 
 at::Tensor SiglipTower::operator()(const at::Tensor& images, bool activation_checkpointing) const {
-  const int64_t size = shape_.patch_size;
-  const at::Tensor patches = at::conv2d(images, patch_weight_, patch_bias_, {size, size}, {0, 0}, {1, 1});
+  const std::array<int64_t, 2> stride = {shape_.patch_size, shape_.patch_size}, none = {0, 0},
+                               dilation = {1, 1};
+  const at::Tensor patches = at::conv2d(images, patch_weight_, patch_bias_, stride, none, dilation);
   at::Tensor x = patches.flatten(2).transpose(1, 2) + position_;
   for (const SiglipLayer& layer : layers_)
     x = checkpointed([&layer](const at::Tensor& in) { return layer(in); }, x, activation_checkpointing);

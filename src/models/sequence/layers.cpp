@@ -2,6 +2,8 @@
 
 #include <torch/types.h>
 
+#include <array>
+
 namespace apo::models {
 
 void ParameterList::parameter(const std::string& name, at::Tensor& value) { list_.emplace_back(name, value); }
@@ -36,7 +38,8 @@ Convolution::Convolution(int64_t in, int64_t out, int64_t kernel, int64_t stride
 
 at::Tensor Convolution::operator()(const at::Tensor& x) const {
   // of both sides, as PyTorch's profiler wants it to count the work
-  return at::conv2d(x, weight, bias, {stride, stride}, {padding, padding}, {1, 1});
+  const std::array<int64_t, 2> strides = {stride, stride}, paddings = {padding, padding}, dilation = {1, 1};
+  return at::conv2d(x, weight, bias, strides, paddings, dilation);
 }
 
 void Convolution::visit(LayerVisitor& v) {
