@@ -93,7 +93,8 @@ int main(int argc, char** argv) {
          "after three steps record N: where their time went is told at the end and in run.dir/profile.md, "
          "a trace for Chrome and Perfetto is run.dir/profile.trace.json")
       ->type_name("N")
-      ->check(CLI::Range(1, 1000));
+      ->check(CLI::Range(1, 1000))
+      ->excludes("--dry-run");
   apps::add_examples(
       app,
       {{"apo-train --config tabletop_sft --dry-run", "is everything there? pools, parameters, memory, steps"},
