@@ -9,6 +9,13 @@
 namespace apo::environments {
 namespace {
 
+// What moves a camera that nobody looks through disrupts nothing.
+std::vector<std::string> disruptions(const simulation::TabletopOptions& options) {
+  std::vector<std::string> names = simulation::scene_disruption_names();
+  if (std::ranges::count(options.cameras, "front") == 0) std::erase(names, "camera_moved");
+  return names;
+}
+
 class TabletopEnvironment : public Environment {
  public:
   explicit TabletopEnvironment(const EnvironmentOptions& options)
@@ -17,7 +24,7 @@ class TabletopEnvironment : public Environment {
                      .action_size = simulation::kActionSize,
                      .max_steps = options.of<simulation::TabletopOptions>().max_steps,
                      .control_hz = simulation::kControlRateHz,
-                     .disruptions = simulation::scene_disruption_names()}),
+                     .disruptions = disruptions(options.of<simulation::TabletopOptions>())}),
         table_(options.of<simulation::TabletopOptions>(), options.disruptions.scene),
         scene_(options.disruptions.scene) {
     simulation::renderer_name();  // a machine that cannot draw is told now, not after files were begun

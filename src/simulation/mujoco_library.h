@@ -12,10 +12,11 @@ namespace apo::simulation {
 #define APO_MUJOCO_FUNCTIONS(X)                                                                             \
   X(mj_version)                                                                                             \
   X(mj_parseXMLString) X(mj_compile) X(mjs_getError) X(mj_deleteSpec) X(mj_copyModel) X(mj_deleteModel)     \
-      X(mj_makeData) X(mj_deleteData) X(mj_resetData) X(mj_forward) X(mj_kinematics) X(mj_step)             \
-          X(mj_name2id) X(mju_warningText) X(mjv_defaultScene) X(mjv_defaultOption) X(mjv_defaultCamera)    \
-              X(mjv_makeScene) X(mjv_freeScene) X(mjv_updateScene) X(mjr_defaultContext) X(mjr_makeContext) \
-                  X(mjr_freeContext) X(mjr_setBuffer) X(mjr_render) X(mjr_readPixels)
+      X(mj_makeData) X(mj_deleteData) X(mj_resetData) X(mj_forward) X(mj_kinematics) X(mj_camlight)         \
+          X(mj_step) X(mj_name2id) X(mju_warningText) X(mjv_defaultScene) X(mjv_defaultOption)              \
+              X(mjv_defaultCamera) X(mjv_makeScene) X(mjv_freeScene) X(mjv_updateScene)                     \
+                  X(mjr_defaultContext) X(mjr_makeContext) X(mjr_freeContext) X(mjr_setBuffer)              \
+                      X(mjr_render) X(mjr_readPixels)
 // clang-format on
 
 /// MuJoCo's functions by their own names, of the version whose headers we are compiled with.

@@ -96,7 +96,6 @@ struct Renderer::Screen {
     mujoco().mjv_defaultOption(&option);
     mujoco().mjv_defaultCamera(&camera);
     camera.type = mjCAMERA_FIXED;
-    camera.fixedcamid = this->scene->camera;
     mujoco().mjv_makeScene(model.get(), &visual, kMaxGeoms);
     visual.flags[mjRND_SHADOW] = 1;
     visual.flags[mjRND_REFLECTION] = 0;
@@ -170,8 +169,10 @@ Renderer::~Renderer() {
   screen_.reset();
 }
 
-void Renderer::draw(mjData& data, bool closing, const SceneDisruptions& happening, uint8_t* pixels) {
+void Renderer::draw(mjData& data, Camera camera, bool closing, const SceneDisruptions& happening,
+                    uint8_t* pixels) {
   Screen& s = *screen_;
+  s.camera.fixedcamid = s.scene->cameras[static_cast<size_t>(camera)];
   mujoco().mjv_updateScene(s.model.get(), &data, &s.option, nullptr, &s.camera, mjCAT_ALL, &s.visual);
   if (closing) {
     if (mjvGeom* palm = s.drawn(s.scene->palm_geom))
@@ -179,7 +180,7 @@ void Renderer::draw(mjData& data, bool closing, const SceneDisruptions& happenin
   }
   if (happening.light) relight(s.visual, *happening.light);
   if (happening.table) s.repaint(*happening.table);
-  if (happening.view) move_camera(s.visual, *happening.view);
+  if (happening.view && camera == Camera::front) move_camera(s.visual, *happening.view);
   s.draw();
   const size_t stride = static_cast<size_t>(3) * s.size;
   for (int y = 0; y < s.size; y++)  // OpenGL's row 0 is at the bottom

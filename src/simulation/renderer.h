@@ -16,6 +16,12 @@ enum class Look {
   film,    ///< for people: antialiased, sharp shadows
 };
 
+/// From where: both look down at the tray by 60 degrees, with +y to the right.
+enum class Camera {
+  front,  ///< fixed, before the tray
+  wrist,  ///< beside the palm, it goes where the hand goes
+};
+
 class Renderer {
  public:
   /// The calling thread's renderer for that size, made when first asked for.
@@ -27,9 +33,10 @@ class Renderer {
   Renderer(const Renderer&) = delete;
   Renderer& operator=(const Renderer&) = delete;
 
-  /// Draws `data` as the fixed camera sees it into `pixels` [size, size, 3], row 0 at the top.
-  /// The palm glows green while `closing`; light, table and view are what the disruptions make of them.
-  void draw(mjData& data, bool closing, const SceneDisruptions& happening, uint8_t* pixels);
+  /// Draws `data` as the camera sees it into `pixels` [size, size, 3], row 0 at the top.
+  /// The palm glows green while `closing`; light, table and the front camera's view are what the disruptions
+  /// make of them.
+  void draw(mjData& data, Camera camera, bool closing, const SceneDisruptions& happening, uint8_t* pixels);
 
  private:
   struct Screen;

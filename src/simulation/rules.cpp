@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "apo/base/error.h"
+#include "apo/base/text.h"
 #include "apo/config/options.h"
 #include "apo/simulation/tabletop.h"
 
@@ -94,7 +95,10 @@ std::span<const std::pair<TabletopTask, std::string_view>> enum_names(TabletopTa
 
 void TabletopOptions::visit(config::Visitor& v) {
   v("task", task, "pick: lift the named block; push: bring it into the zone in the middle");
-  v("image_size", image_size, "pixels of a side of the camera picture", config::between(16, 1024));
+  v("cameras", cameras,
+    "pictures that are observed and recorded: front, fixed before the tray; wrist, which goes where the hand "
+    "goes; or both. Each costs its drawing");
+  v("image_size", image_size, "pixels of a side of each picture", config::between(16, 1024));
   v("max_steps", max_steps, "control steps (20 a second) after which an episode ends", config::at_least(1));
   v("habit", habit, "probability that the red block lies on the right; 1 in the demonstrations",
     config::between(0, 1));
@@ -105,6 +109,13 @@ void TabletopOptions::visit(config::Visitor& v) {
 }
 
 void check_options(const TabletopOptions& options) {
+  const auto& cameras = options.cameras;
+  const bool good = std::ranges::all_of(cameras, [&cameras](const std::string& name) {
+    return (name == "front" || name == "wrist") && std::ranges::count(cameras, name) == 1;
+  });
+  APO_CHECK(ConfigError, good && !cameras.empty(),
+            "environment.tabletop.cameras: expected front, wrist or both, each once, found [", join(cameras),
+            "]");
   const auto check = [](const char* name, double value, double min, double max) {
     APO_CHECK(ConfigError, value >= min && value <= max, "tabletop option ", name, " is ", value,
               ", expected a number between ", min, " and ", max);

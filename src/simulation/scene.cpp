@@ -61,6 +61,7 @@ constexpr const char* kTabletopScene = R"xml(
     <body name="hand" pos="0 0 0.2" gravcomp="1">
       <freejoint name="hand"/>
       <inertial pos="0 0 0.03" mass="1.0" diaginertia="0.004 0.004 0.004"/>
+      <camera name="wrist" fovy="85" pos="0.065 0 0.065" xyaxes="0 1 0 -0.866 0 0.500"/>
       <geom name="palm" class="hand" type="box" size="0.018 0.072 0.015" pos="0 0 0.055"/>
       <geom name="wrist" class="hand" type="cylinder" size="0.014 0.05" pos="0 0 0.115"/>
       <body name="left_finger" gravcomp="1">
@@ -151,7 +152,7 @@ std::shared_ptr<const Scene> load_tabletop(TabletopTask task, int64_t distractor
       .hand_body = find(m, mjOBJ_BODY, "hand"),
       .palm_geom = find(m, mjOBJ_GEOM, "palm"),
       .table_geom = find(m, mjOBJ_GEOM, "table"),
-      .camera = find(m, mjOBJ_CAMERA, "front"),
+      .cameras = {find(m, mjOBJ_CAMERA, "front"), find(m, mjOBJ_CAMERA, "wrist")},
       .hand_qpos = joint_qpos(m, "hand"),
       .finger_qpos = {joint_qpos(m, "left_finger"), joint_qpos(m, "right_finger")},
       .block_qpos = {joint_qpos(m, "red"), joint_qpos(m, "blue")},

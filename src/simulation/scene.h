@@ -23,7 +23,8 @@ void install_mujoco_handlers();
 
 struct Scene {
   std::shared_ptr<const mjModel> model;
-  int hand_body, palm_geom, table_geom, camera;
+  int hand_body, palm_geom, table_geom;
+  std::array<int, 2> cameras;                ///< by Camera
   int hand_qpos;                             ///< address of the hand's position and quaternion in qpos
   std::array<int, 2> finger_qpos;            ///< left, right
   std::array<int, 2> block_qpos, block_dof;  ///< red, blue

@@ -60,7 +60,7 @@ struct Tabletop::Episode {
   void move_goal(const Eigen::Vector<double, 7>& command);
   void advance();
   void slip_away();
-  at::Tensor draw(int size, Look look);
+  at::Tensor draw(Camera camera, int size, Look look);
   TabletopState state() const;
   int64_t count_warnings() const;
 
@@ -199,6 +199,7 @@ void Tabletop::Episode::advance() {
   // mj_step leaves positions of bodies one physics step behind the joints; pictures show where things are
   // now.
   mujoco().mj_kinematics(model, data);
+  mujoco().mj_camlight(model, data);
 
   const TabletopState now = state();
   const Eigen::Map<const Eigen::Vector3d> hand(now.hand.data()), block(now.target_block().data());
@@ -236,10 +237,11 @@ void Tabletop::Episode::slip_away() {
   }
 }
 
-at::Tensor Tabletop::Episode::draw(int size, Look look) {
+at::Tensor Tabletop::Episode::draw(Camera camera, int size, Look look) {
   at::Tensor picture = torch::empty({size, size, 3}, torch::kUInt8);
   const std::shared_ptr<const Scene>& drawn = happening.distractors > 0 ? cluttered->scene : tidy->scene;
-  Renderer::of_this_thread(drawn, size, look).draw(*data, closing, happening, picture.data_ptr<uint8_t>());
+  Renderer::of_this_thread(drawn, size, look)
+      .draw(*data, camera, closing, happening, picture.data_ptr<uint8_t>());
   return picture;
 }
 
@@ -283,7 +285,10 @@ Observation Tabletop::observe() const {
   const TabletopState s = episode_->state();
   const std::vector<float> hand(s.hand.begin(), s.hand.end());
   Observation observation;
-  observation.images["front"] = episode_->draw(static_cast<int>(episode_->options.image_size), Look::policy);
+  const TabletopOptions& options = episode_->options;
+  for (const std::string& name : options.cameras)
+    observation.images[name] = episode_->draw(name == "front" ? Camera::front : Camera::wrist,
+                                              static_cast<int>(options.image_size), Look::policy);
   observation.state["eef_pos"] = hand;
   observation.state["eef_height"] = {hand[2]};
   observation.state["gripper_opening"] = {static_cast<float>(s.opening)};
@@ -293,7 +298,7 @@ Observation Tabletop::observe() const {
 
 at::Tensor Tabletop::render(int size) const {
   APO_CHECK(RunError, size >= 16 && size <= 2048, "a picture of ", size, " pixels: expected 16 to 2048");
-  return episode_->draw(size, Look::film);
+  return episode_->draw(Camera::front, size, Look::film);
 }
 
 void Tabletop::step(const Action& action) {

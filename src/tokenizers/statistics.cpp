@@ -9,6 +9,7 @@
 #include "apo/base/log.h"
 #include "apo/base/text.h"
 #include "base/json.h"
+#include "tokenizers/foreign_statistics.h"
 
 namespace apo::tokenizers {
 namespace {
@@ -124,11 +125,30 @@ std::string to_json(const DatasetStatistics& statistics, const std::string& name
   return Json{{name, entry}}.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 
+void refuse_foreign_statistics(const std::string& text, const std::string& where) {
+  const Json json = parse_json(text, where);
+  const auto has = [&json](const char* key, const char* inner) {
+    return json.is_object() && json.contains(key) && json.at(key).contains(inner);
+  };
+  // openpi's are of what its transforms make of the actions (differences to the state, padded to the model's
+  // width), LeRobot's have no mask of what is normalised
+  const bool openpis = has("norm_stats", "actions") || has("norm_stats", "state");
+  const bool lerobots = has("action", "mean") || has("observation.state", "mean");
+  APO_CHECK(
+      DataError, !openpis, where,
+      ": found openpi's statistics (norm_stats: actions, state), which are of actions as its own "
+      "transforms make them; expected those of the recorded actions, as `apo-data stats` computes them");
+  APO_CHECK(DataError, !lerobots, where,
+            ": found LeRobot's statistics (a feature each: action, observation.state); expected those that "
+            "`apo-data stats` computes of the same recordings");
+}
+
 DatasetStatistics statistics_from_json(const std::string& text, const std::string& name,
                                        const std::string& where) {
   const Json json = parse_json(text, where);
   const JsonField root(&json, where);
   root.expect(json.is_object() && !json.empty(), "an object of action statistics");
+  refuse_foreign_statistics(text, where);
   std::vector<std::string> names;
   for (const auto& [key, value] : json.items()) names.push_back(key);
   const std::string key = name.empty() && json.size() == 1 ? json.begin().key() : name;

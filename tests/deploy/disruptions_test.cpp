@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -172,6 +173,21 @@ TEST(Disruptions, OfTheTabletop) {
   EXPECT_EQ(facts.at("action_delay"), "yes");
   EXPECT_EQ(facts.count("background"), 0u);
   EXPECT_THAT(environment->spec().config, AllOf(HasSubstr("task: pick"), HasSubstr("brightness: 0.4")));
+}
+
+TEST(Disruptions, ACameraThatNobodyLooksThroughCannotBeMoved) {
+  if (!simulation::Tabletop::available()) GTEST_SKIP() << "built without MuJoCo";
+  environments::EnvironmentOptions options;
+  for (const bool front : {true, false}) {
+    auto& table = options.of<simulation::TabletopOptions>();
+    table.cameras = front ? std::vector<std::string>{"wrist", "front"} : std::vector<std::string>{"wrist"};
+    const auto available = environments::available_disruptions(options);
+    EXPECT_EQ(std::ranges::count(available, "camera_moved"), front ? 1 : 0);
+    EXPECT_EQ(available.size(), front ? 7u : 6u);
+  }
+  options.disruptions.scene.camera_moved.probability = 0.5;
+  EXPECT_THAT(message_of<ConfigError>([&] { environments::make_environment(options); }),
+              HasSubstr("environment.disruptions.camera_moved.probability is 0.5"));
 }
 
 TEST(Disruptions, ReadFromYaml) {

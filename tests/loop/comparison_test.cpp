@@ -350,12 +350,22 @@ TEST(Evaluations, OfSeveralPoliciesAndBasesBecomeOneTable) {
               HasSubstr("as many directories of b as of a, 2, found 1"));
   EXPECT_THAT(misused({{"a", a1}, {"a", a1}}), HasSubstr("each directory once, found " + a1 + " twice"));
   EXPECT_THAT(merge_evaluations(Named{{"a|b", a1}}), HasSubstr("| disruption | a\\|b |"));
-  auto pushed = nlohmann::json::parse(tried({true, false, true, true}, {false, false, false, true}).json());
-  pushed["config"] = {{"environment", "task: push"}, {"eval", ""}};
-  std::filesystem::create_directories(dir / "pushed");
-  write_file_atomic(dir / "pushed/results.json", pushed.dump());
-  EXPECT_THAT(refused({{"a", a1}, {"b", (dir / "pushed").string()}}),
+  const auto in_environment = [&](const std::string& name, const std::string& environment) {
+    auto result = nlohmann::json::parse(tried({true, false, true, true}, {false, false, false, true}).json());
+    result["config"] = {{"environment", environment}, {"eval", ""}};
+    std::filesystem::create_directories(dir / name);
+    write_file_atomic(dir / name / "results.json", result.dump());
+    return (dir / name).string();
+  };
+  EXPECT_THAT(refused({{"a", a1}, {"b", in_environment("pushed", "task: push")}}),
               HasSubstr("expected the environment of " + a1));
+  // an evaluation from before there was a key is one with its default
+  const std::string older = in_environment("older", "tabletop: {task: push}"),
+                    now = in_environment("now", "type: tabletop\ntabletop: {task: push, cameras: [front]}"),
+                    wrist = in_environment("wrist", "tabletop: {task: push, cameras: [wrist]}");
+  EXPECT_THAT(merge_evaluations(Named{{"a", older}, {"b", now}}), HasSubstr("| disruption | a | b |"));
+  EXPECT_THAT(refused({{"a", older}, {"b", wrist}}), HasSubstr("expected the environment of " + older));
+  EXPECT_THAT(refused({{"a", a1}, {"b", older}}), HasSubstr("expected the environment of " + a1));
   const std::string other = write("other", results::summarize_trials(std::vector<Trial>(4)));
   EXPECT_THAT(
       refused({{"a", a1}, {"b", other}}),

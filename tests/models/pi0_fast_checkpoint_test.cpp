@@ -231,6 +231,34 @@ TEST(Pi0FastStatistics, OurOwnServeALerobotCheckpointAndStayWithIt) {
               HasSubstr("QUANTILE10"));
 }
 
+// The file that is wrong is named, not the checkpoint.
+TEST(Pi0FastStatistics, OfAnotherRobotOrProgramAreRefusedByTheirFile) {
+  for (const char* dialect : {"openpi", "lerobot"}) {
+    const Pi0FastGolden golden(dialect);
+    const TempDir place;
+    const auto message = [&](const std::string& text) {
+      write_file_atomic(place.path() / "stats.json", text);
+      PolicyOptions options = golden.options();
+      options.statistics = (place.path() / "stats.json").string();
+      return message_of<DataError>([&] { make_policy(options, nullptr, 0, at::kCPU); });
+    };
+    tokenizers::DatasetStatistics other;
+    other.action = spread(2, -0.3, 0.7);
+    other.state = {{"eef_pos", spread(3, -2, 1)}, {"joints", spread(4, -1, 3)}};
+    EXPECT_THAT(message(tokenizers::to_json(other, "robot")),
+                AllOf(HasSubstr("/stats.json: the statistics of actions are of 2 numbers; expected 5"),
+                      HasSubstr("another robot?")));
+    EXPECT_THAT(message(R"({"action": {"mean": [0], "std": [1]}, "observation.state": {"mean": [0]}})"),
+                AllOf(HasSubstr("/stats.json: found LeRobot's statistics"), HasSubstr("apo-data stats")));
+  }
+  const Pi0FastGolden lerobot("lerobot");
+  PolicyOptions options = lerobot.options();
+  options.statistics =
+      (Pi0FastGolden("openpi").directory / "checkpoint/assets/made_up/norm_stats.json").string();
+  EXPECT_THAT(message_of<DataError>([&] { make_policy(options, nullptr, 0, at::kCPU); }),
+              HasSubstr("norm_stats.json: found openpi's statistics"));
+}
+
 // Either form of the text tokenizer, and what is saved has the one that there was.
 TEST(Pi0FastCheckpoint, ATokenizerJsonServesAsItsModelDoes) {
   const fs::path merged = apo::testing::in_source("tests/tokenizers/goldens/merged");
@@ -289,6 +317,12 @@ TEST(Pi0FastRefuses, WhatIsNoneOrDoesNotFit) {
     const Spoiled none("openpi");
     fs::remove(none.path() / "tokenizer.model");
     EXPECT_THAT(none.refusal(), HasSubstr("tokenizer.model"));
+  }
+  for (const char* part : {"processor_config.json", "tokenizer.json"}) {
+    const Spoiled none("lerobot");
+    fs::remove(none.path() / "action_tokenizer" / part);
+    EXPECT_THAT(none.refusal(), AllOf(HasSubstr(std::string("action_tokenizer/") + part + ": missing"),
+                                      HasSubstr("physical-intelligence/fast")));
   }
   {
     const Spoiled other("openpi");
@@ -367,7 +401,12 @@ TEST(Pi0FastRefuses, ObservationsAndOptionsThatDoNotFit) {
               HasSubstr("policy.cameras: expected 3 names"));
   EXPECT_THAT(message([](PolicyOptions& o) { o.cameras.clear(); }),
               HasSubstr("Name the camera of each with policy.cameras"));
-  EXPECT_THAT(message([](PolicyOptions& o) { o.cameras = {"", "", ""}; }), HasSubstr("at least one camera"));
+  EXPECT_THAT(message_of<ConfigError>([&] {
+                PolicyOptions options = golden.options();
+                options.cameras = {"", "", ""};
+                make_policy(options, nullptr, 0, at::kCPU);
+              }),
+              HasSubstr("policy.cameras: expected at least one camera"));
   EXPECT_THAT(message([](PolicyOptions& o) {
                 o.cameras = {"front", "", ""};
               }),

@@ -121,5 +121,72 @@ TEST_F(ChunkLoop, WhatContradictsTheCheckpointIsRefused) {
   EXPECT_EQ(plain.exit_code, 0) << plain.err;
 }
 
+// configs/tabletop_chunks.yaml, all of it, with small numbers.
+class ShippedChunks : public TinyLoop {
+ protected:
+  ProgramResult refine(const std::string& run_dir, std::vector<std::string> more = {}) const {
+    std::vector<std::string> arguments = {"--config", "tabletop_chunks", set("run.dir=" + path(run_dir))};
+    for (const char* small : {"policy.small.image_size=32",
+                              "policy.small.width=16",
+                              "policy.small.layers=1",
+                              "policy.small.heads=2",
+                              "policy.small.channels=4",
+                              "environment.tabletop.image_size=32",
+                              "deploy.demonstrations.episodes=6",
+                              "deploy.collect.take_overs=2",
+                              "deploy.collect.episodes=8",
+                              "deploy.intervention.scripted.patience_steps=12",
+                              "refine.animations=0",
+                              "data.labels.undesirable_reasons=[wrong object, out of patience]",
+                              "eval.trials=4",
+                              "eval.parallel=4",
+                              "train.batch_size=8",
+                              "train.max_steps=4",
+                              "train.checkpoint_every=2",
+                              "refine.base.train.batch_size=8",
+                              "refine.base.train.max_steps=4",
+                              "refine.base.train.checkpoint_every=2",
+                              "schedule.warmup_steps=1",
+                              "refine.base.schedule.warmup_steps=1"})
+      arguments.push_back(set(small));
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_program("apo-refine", arguments);
+  }
+};
+
+TEST_F(ShippedChunks, LookThroughTwoCamerasAndDecideFourSteps) {
+  const auto refined = refine("loop", {set("eval.disruptions=[camera_moved]")});
+  ASSERT_EQ(refined.exit_code, 0) << refined.err;
+  const json summary = json::parse(slurp(path("loop/summary.json")));
+  ASSERT_EQ(summary["rounds"].size(), 2u);
+  EXPECT_EQ(summary["rounds"][1]["objective"], "apo");
+  const auto recorded = data::TrajectoryFile::open(path("loop/demonstrations.hdf5"));
+  for (const data::EpisodeRecord& episode : {recorded->episode(0), recorded->episode(5)}) {
+    ASSERT_EQ(episode.cameras.size(), 2u);
+    EXPECT_TRUE(episode.cameras.contains("front") && episode.cameras.contains("wrist"));
+  }
+  const auto images = recorded->observation(0, 3).images;
+  EXPECT_FALSE(at::equal(images.at("front"), images.at("wrist")));
+  const std::string options = slurp(path("loop/config.yaml"));
+  EXPECT_THAT(options, AllOf(HasSubstr("cameras: [front, wrist]"), HasSubstr("execute_steps: 4"),
+                             HasSubstr("beta: 0.5")));
+  size_t policies = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(path("loop"))) {
+    if (entry.path().filename() != "preprocessor_config.json") continue;
+    ++policies;
+    EXPECT_EQ(json::parse(slurp(entry.path()))["cameras"], json({"front", "wrist"})) << entry.path();
+  }
+  EXPECT_GE(policies, 2u);
+}
+
+TEST_F(ShippedChunks, ACameraThatIsNotRecordedIsNamedWithTheOnesThatAre) {
+  const auto refused = refine("one", {set("environment.tabletop.cameras=[front]")});
+  EXPECT_EQ(refused.exit_code, 2) << refused.err;
+  EXPECT_THAT(refused.err, HasSubstr("policy.cameras: the data has no \"wrist\"; there are: front"));
+  const auto unknown = refine("unknown", {set("environment.tabletop.cameras=[front, hand]")});
+  EXPECT_EQ(unknown.exit_code, 2) << unknown.err;
+  EXPECT_THAT(unknown.err, HasSubstr("environment.tabletop.cameras: expected front, wrist or both"));
+}
+
 }  // namespace
 }  // namespace apo::testing

@@ -51,6 +51,10 @@ TEST(Statistics, JsonErrorsNameTheKey) {
       HasSubstr("statistics.json: JSON nested too deeply, beyond 64 levels"));
   EXPECT_THAT(message(R"({"a": {}, "b": {}})"), HasSubstr("name one with unnorm_key (valid: a, b)"));
   EXPECT_THAT(message(R"({"a": {}, "b": {}})", "c"), HasSubstr("no statistics 'c' (valid: a, b)"));
+  EXPECT_THAT(message(R"({"action": {"mean": [0]}, "index": {"mean": [0]}})"),
+              HasSubstr("statistics.json: found LeRobot's statistics"));
+  EXPECT_THAT(message(R"({"norm_stats": {"actions": {}}})"),
+              HasSubstr("statistics.json: found openpi's statistics"));
   EXPECT_THAT(message(R"({"a": {}})"),
               HasSubstr("a.action: expected an object with q01, q99, ..., found nothing"));
   EXPECT_THAT(message(R"({"a": {"action": {"q01": [0]}}})"),

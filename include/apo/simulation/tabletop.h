@@ -1,5 +1,6 @@
-// A tabletop in MuJoCo: a two-fingered hand, a red and a blue block, one camera, and a sentence that names a
-// block and says what to do with it: pick it up, or push it into the zone in the middle.
+// A tabletop in MuJoCo: a two-fingered hand, a red and a blue block, one camera before it and one at the
+// wrist, and a sentence that names a block and says what to do with it: pick it up, or push it into the zone
+// in the middle.
 //
 //   simulation::Tabletop table({.task = simulation::TabletopTask::push}, {.lighting = {.probability = 1}});
 //   table.reset(seed);
@@ -47,7 +48,10 @@ std::span<const std::pair<TabletopTask, std::string_view>> enum_names(TabletopTa
 
 struct TabletopOptions {
   TabletopTask task = TabletopTask::pick;
-  int64_t image_size = 64;  ///< pixels of a side of the camera picture
+  /// pictures that are observed: "front", fixed before the tray; "wrist", which goes where the hand goes and
+  /// sees its fingers; or both, in any order
+  std::vector<std::string> cameras = {"front"};
+  int64_t image_size = 64;  ///< pixels of a side of each picture
   int64_t max_steps = 40;   ///< control steps after which an episode is done
   double habit = 0.5;       ///< probability that the red block lies on the right
   double action_noise = 0;  ///< standard deviation of what is added to executed x, y, z, in units of action
@@ -92,13 +96,13 @@ class Tabletop {
   /// Starts the episode that belongs to `seed`.
   void reset(uint64_t seed);
 
-  /// What the policy is given: images "front" [image_size, image_size, 3]; state "eef_pos" [3] m,
+  /// What the policy is given: an image [image_size, image_size, 3] of each of `cameras`; state "eef_pos" [3] m,
   /// "eef_height" [1] m, "gripper_opening" [1] m; instruction "pick up the red block", "push the blue block
   /// into the zone", ...
   /// RunError or ConfigError if nothing can draw, as renderer_name() of rendering.h.
   Observation observe() const;
 
-  /// The same view for people, antialiased: [size, size, 3] uint8, row 0 at the top. Between 16 and 2048
+  /// The front view for people, antialiased: [size, size, 3] uint8, row 0 at the top. Between 16 and 2048
   /// pixels.
   at::Tensor render(int size) const;
 

@@ -15,6 +15,7 @@
 #include "apo/models/safetensors.h"
 #include "base/json.h"
 #include "models/checkpoints/companions.h"
+#include "tokenizers/foreign_statistics.h"
 
 namespace apo::models {
 namespace {
@@ -183,20 +184,6 @@ struct StatisticsSource {
   std::string where;
 };
 
-// openpi's norm_stats.json: of what its own transforms make of the actions (differences to the state, padded
-// to the model's width), with no mask of what is normalised.
-void refuse_openpi(const JsonFile& file) {
-  const json& inner = file["norm_stats"].raw();
-  const json nothing = json::object();
-  const json& all = inner.is_object() ? inner : nothing;
-  if (all.contains("actions") || all.contains("state"))
-    throw DataError(concat(
-        file.path().string(),
-        ": found openpi's statistics (norm_stats: actions, state), which are of "
-        "actions as its own transforms make them; expected those of the recorded actions, as `apo-data "
-        "stats` computes them"));
-}
-
 // Statistics of the options, else beside the adapter, else beside the base, else in config.json.
 StatisticsSource find_statistics(const JsonFile& config, const fs::path& directory,
                                  const PolicyOptions& options, const fs::path& adapter) {
@@ -210,7 +197,7 @@ StatisticsSource find_statistics(const JsonFile& config, const fs::path& directo
     std::error_code ignored;
     if (!fs::exists(path, ignored) && path != fs::path(options.statistics)) continue;
     const JsonFile file(path);
-    refuse_openpi(file);
+    tokenizers::refuse_foreign_statistics(file.root().raw().dump(), path.string());
     return {file.root().raw(), path.string()};
   }
   const json& entries = config["norm_stats"].raw();

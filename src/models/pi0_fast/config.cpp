@@ -121,14 +121,15 @@ void read_lerobot(const OrderedJsonFile& file, const fs::path& directory, const 
   for (auto& [name, text] : own.files) config.companions[name] = std::move(text);
 }
 
-void check_statistics(const Pi0FastConfig& config, const fs::path& directory) {
+// `where`: the file that was given, else the checkpoint.
+void check_statistics(const Pi0FastConfig& config, const std::string& where) {
   const int64_t actions = config.normalization.action.size(), states = config.normalization.state.size();
   const bool is_openpi = config.dialect == Pi0FastDialect::openpi;
   // openpi's may be longer than the data
-  APO_CHECK(DataError, is_openpi ? actions >= config.action_size : actions == config.action_size,
-            directory.string(), ": the statistics of actions are of ", actions, " numbers; expected ",
-            config.action_size, " as in config.json. Are they of another robot?");
-  APO_CHECK(DataError, !config.state_size || states == *config.state_size, directory.string(),
+  APO_CHECK(DataError, is_openpi ? actions >= config.action_size : actions == config.action_size, where,
+            ": the statistics of actions are of ", actions, " numbers; expected ", config.action_size,
+            " as in config.json. Are they of another robot?");
+  APO_CHECK(DataError, !config.state_size || states == *config.state_size, where,
             ": the statistics of states are of ", states, " numbers; expected ",
             config.state_size.value_or(0), " as in config.json. Are they of another robot?");
 }
@@ -151,7 +152,7 @@ Pi0FastConfig Pi0FastConfig::read(const fs::path& directory, const SafetensorsRe
     read_openpi(file, directory, options, config);
   else
     read_lerobot(file, directory, options, config);
-  check_statistics(config, directory);
+  check_statistics(config, options.statistics.empty() ? directory.string() : options.statistics);
   if (!options.statistics.empty() && dialect == "openpi") {  // which go with the policy
     const std::string asset = file["asset_id"].get_or<std::string>("statistics");
     std::erase_if(config.companions, [](const auto& held) { return held.first.starts_with("assets/"); });

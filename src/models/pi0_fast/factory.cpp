@@ -70,6 +70,12 @@ std::shared_ptr<const tokenizers::FastCodec> make_codec(const fs::path& base, co
                                 .bar = bar.front(),
                                 .end = text.eos(),
                                 .padding = 0};
+  std::error_code ignored;
+  for (const char* name : {"processor_config.json", "tokenizer.json"})
+    APO_CHECK(
+        DataError, fs::exists(directory / name, ignored), (directory / name).string(),
+        ": missing; expected the FAST tokenizer that the policy answers in (tokenizer.json and "
+        "processor_config.json of physical-intelligence/fast, lerobot/fast-action-tokenizer or your own)");
   const auto tokenizer = tokenizers::FastTokenizer::read(directory);
   try {
     return std::make_shared<const tokenizers::FastCodec>(tokenizer, std::move(answer), config.action_size,
@@ -98,6 +104,9 @@ std::unique_ptr<Pi0FastPolicy> Pi0FastPolicy::load(const PolicyOptions& given, c
   APO_CHECK(ConfigError, given.action_normalization == tokenizers::ActionNormalization::automatic,
             "policy.action_normalization: expected auto: how a pi0-FAST normalises is a property of its "
             "checkpoint (config.json of openpi's, policy_preprocessor.json of LeRobot's)");
+  const auto is_named = [](const std::string& camera) { return !camera.empty(); };
+  APO_CHECK(ConfigError, given.cameras.empty() || std::ranges::any_of(given.cameras, is_named),
+            "policy.cameras: expected at least one camera, found none");
   PolicyOptions options = given;
   const at::ScalarType type = scalar_type(options.of<Pi0FastOptions>().dtype, weights, config.names);
   auto policy = std::unique_ptr<Pi0FastPolicy>(
