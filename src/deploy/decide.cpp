@@ -6,15 +6,19 @@
 #include <vector>
 
 #include "apo/base/error.h"
+#include "apo/models/confidence.h"
 
 namespace apo::deploy {
 
 int64_t decide(models::Policy& policy, std::span<const Observation> seen, std::span<Rollout* const> rollouts,
-               double temperature) {
+               double temperature, std::vector<double>* confidence) {
   const at::NoGradGuard no_gradient;
   models::DecodeOptions options{.temperature = temperature};
   for (const Rollout* rollout : rollouts) options.seeds.push_back(rollout->decision_seed());
+  std::vector<at::Tensor> token_probs;
+  if (confidence != nullptr) options.token_probs = &token_probs;
   models::Decision decision = policy.act(policy.encode(seen), options);
+  if (confidence != nullptr) *confidence = models::confidences(token_probs);
   std::vector<ActionChunk>& chunks = decision.actions;
   APO_CHECK(RunError, chunks.size() == rollouts.size(), rollouts[0]->where(), ": expected ", rollouts.size(),
             " answers from the policy, found ", chunks.size());

@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "apo/base/interrupt.h"
 #include "deploy/decide.h"
@@ -33,6 +34,7 @@ EpisodeResult play_episode(environments::Environment& environment, Rollout& roll
                            InterventionSource* human, double temperature, const EpisodeHooks& hooks) {
   if (human) human->reset(rollout.seed());
   int64_t num_clamped_tokens = 0;
+  std::optional<double> confidence;  // of the decision whose actions are played
   // Each step: what is seen, what the policy wants, what the human does about it.
   const auto actor = [&](Rollout& playing) -> std::optional<Step> {
     Observation seen = environment.observe();
@@ -40,20 +42,36 @@ EpisodeResult play_episode(environments::Environment& environment, Rollout& roll
       Observation prepared = seen;
       policy.prepare(prepared);
       Rollout* const one = &playing;
-      num_clamped_tokens += decide(policy, {&prepared, 1}, {&one, 1}, temperature);
+      std::vector<double> sure;
+      const bool asked = human != nullptr && human->wants_confidence();
+      num_clamped_tokens += decide(policy, {&prepared, 1}, {&one, 1}, temperature, asked ? &sure : nullptr);
+      confidence = sure.empty() ? std::nullopt : std::optional(sure.front());
     }
     std::optional<Intervention> intervention;
     if (human) {
       Moment moment = playing.moment(seen, [&] { return environment.expert(); });
+      moment.confidence = confidence;
       moment.render = [&](int64_t size) { return environment.render(size); };
       intervention = human->decide(moment);
       // whoever ends it, or stops the program, does not expect that the arm moves once more
-      if (human->wants_reset()) playing.stop("reset");
+      if (const auto ending = human->wants_end()) playing.stop(ending->outcome, ending->success);
       if (playing.over() || interrupted()) return std::nullopt;
     }
     return playing.act(std::move(seen), std::move(intervention));
   };
-  EpisodeResult result = play(environment, rollout, actor, hooks);
+  EpisodeHooks told = hooks;
+  if (human)
+    told.stepped = [&](const Step& step) {
+      if (hooks.stepped) hooks.stepped(step);
+      human->stepped(step);
+    };
+  EpisodeResult result = play(environment, rollout, actor, told);
+  if (human && !result.judged && !result.interrupted)
+    if (const auto said = human->judge(result); said && said->success) {
+      result.judged = true;
+      result.success = *said->success;
+      result.outcome = said->outcome;
+    }
   result.num_clamped_tokens = num_clamped_tokens;
   return result;
 }

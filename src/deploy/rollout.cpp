@@ -156,12 +156,18 @@ void Rollout::taken_over(const environments::Executed& executed, Step& step) {
 EpisodeResult Rollout::result() const {
   EpisodeResult result{.success = situation_.success,
                        .flawless = situation_.success && !situation_.troubled && take_over_reasons_.empty(),
-                       .outcome = situation_.done ? situation_.outcome : stopped_.value_or("timeout"),
+                       .outcome = situation_.done ? situation_.outcome
+                                  : stopped_      ? stopped_->outcome
+                                                  : "timeout",
                        .steps = steps_,
                        .take_over_reasons = take_over_reasons_,
                        .hand_backs = hand_backs_,
                        .facts = situation_.facts,
                        .judged = situation_.judged};
+  if (stopped_ && stopped_->success) {  // whoever ended it saw it
+    result.success = *stopped_->success;
+    result.judged = true;
+  }
   if (result.outcome.empty()) result.outcome = result.success ? "success" : "failure";
   if (spec_.action_noise.probability > 0) result.facts["action_noise"] = noisy_ ? "yes" : "no";
   if (spec_.action_delay.probability > 0) result.facts["action_delay"] = delayed_ ? "yes" : "no";

@@ -9,6 +9,7 @@
 #include "apo/base/error.h"
 #include "apo/base/text.h"
 #include "apo/deploy/rollout.h"
+#include "apo/models/confidence.h"
 #include "base/stopwatch.h"
 
 namespace apo::serving {
@@ -226,10 +227,9 @@ std::vector<Answer> Batcher::decide(std::span<Job> jobs) {
     const config::GripperOptions own = policy_.gripper(), &theirs = options_.gripper;
     const std::vector<int64_t> grippers =
         config::gripper_dimensions(theirs.dimension.empty() ? own : theirs, size, "serve.gripper");
-    at::Tensor confidence;
-    if (!token_probs.empty()) confidence = at::stack(token_probs, 1).nanmean(1).to(at::kCPU, at::kDouble);
+    const std::vector<double> confidence = models::confidences(token_probs);
     for (size_t i = 0; i < jobs.size(); ++i) {
-      if (confidence.defined()) answers[i].confidence = confidence[static_cast<int64_t>(i)].item<double>();
+      if (!confidence.empty()) answers[i].confidence = confidence[i];
       ActionChunk& chunk = decision.actions[i];
       try {
         APO_CHECK(RunError, !chunk.empty(), "the policy decided tokens that code no action");

@@ -3,7 +3,6 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -23,7 +22,6 @@ namespace apo::serving {
 namespace {
 
 constexpr auto kLook = std::chrono::milliseconds(20);
-constexpr double kSlowest = 1;       // step a second
 constexpr int64_t kSharpView = 128;  // pixels a side: smaller pictures are the policy's, and no person's
 constexpr int64_t kViewSize = 320;
 constexpr const char* kView = "view";
@@ -48,43 +46,50 @@ class BrowserHuman final : public deploy::InterventionSource {
   void reset(uint64_t) override {
     end_episode(std::nullopt, "");  // the one before did not come to its end
     episode_ = concat("episode ", count_++);
-    wants_reset_ = human_acts_ = false;
+    {
+      const std::lock_guard lock(mutex_);
+      ending_.reset();
+    }
     next_ = Clock::now();
   }
 
+  bool wants_confidence() const override { return console_ && console_->is_watched(); }
+
   std::optional<deploy::Intervention> decide(const deploy::Moment& moment) override {
+    if (!console_) open(moment);
     const Observation seen = seen_by_a_person(moment);
-    if (!console_) open(moment, seen);
+    running_ = true;
     std::optional<Override> override;
     do {
-      std::this_thread::sleep_until(next_);
-      next_ = std::max(next_ + period_, Clock::now());
-      copy_if_asked();
+      wait_for_the_next_step();
       override = console_->decide({.episode = episode_,
                                    .step = moment.step,
                                    .observation = seen,
                                    .policy_action = &moment.policy_action,
-                                   .captured_ms = wall_clock_ms()});
-    } while (override && !override->recorded && !wants_reset_ && !interrupted());
-    if (wants_reset_ || interrupted()) return std::nullopt;  // no step is made
-    Step step;
-    step.action = moment.policy_action;
-    if (override) {
-      step.source = ActionSource::intervention;
-      step.policy_action = moment.policy_action;
-      step.action = override->action;
-      if (!human_acts_) step.take_over = TakeOver{override->reason};
-    }
-    human_acts_ = override.has_value();
-    console_->happened(episode_, moment.step, step);
-    running_ = true;
-    if (!override) return std::nullopt;
+                                   .captured_ms = wall_clock_ms(),
+                                   .confidence = moment.confidence});
+    } while (override && !override->recorded && !wants_end() && !interrupted());
+    if (!override || !override->recorded) return std::nullopt;
     return deploy::Intervention{.action = std::move(override->action), .reason = override->reason};
   }
 
-  bool wants_reset() override { return wants_reset_; }
+  std::optional<deploy::Ending> wants_end() override {
+    const std::lock_guard lock(mutex_);
+    return ending_;
+  }
+  void stepped(const Step& step) override { console_->happened(episode_, 0, step); }
+
+  // On a robot whose success nobody else tells; whoever lets it go on does not know it, either.
+  std::optional<deploy::Ending> judge(const deploy::EpisodeResult&) override {
+    if (!running_ || !can_mark_ || !console_->is_watched()) return std::nullopt;
+    console_->ask_how_it_ended();
+    while (!wants_end() && console_->is_paused() && console_->is_watched() && !interrupted())
+      wait_for_the_next_step();
+    return wants_end();
+  }
+
   void ended(const deploy::EpisodeResult& result, const std::string& recorded_as) override {
-    end_episode(result.success, result.outcome);
+    end_episode(result.judged ? std::optional(result.success) : std::nullopt, result.outcome);
     if (console_ && !recorded_as.empty()) console_->joined(count_, recorded_as);
   }
 
@@ -92,6 +97,12 @@ class BrowserHuman final : public deploy::InterventionSource {
   void end_episode(std::optional<bool> success, const std::string& outcome) {
     if (running_) console_->ended(episode_, success, outcome, count_);
     running_ = false;
+  }
+
+  void wait_for_the_next_step() {
+    std::this_thread::sleep_until(next_);
+    next_ = std::max(next_ + period_, Clock::now());
+    copy_if_asked();
   }
 
   // Whoever collects is the file's writer: between its steps the file is whole, but for the episode that runs.
@@ -119,29 +130,32 @@ class BrowserHuman final : public deploy::InterventionSource {
     APO_CHECK(RunError, problem_.empty(), problem_);
   }
 
-  // What the policy sees, and a sharp picture where that is small.
-  static Observation seen_by_a_person(const deploy::Moment& moment) {
+  // Where what the policy sees is small, a person gets a sharp picture, too.
+  static bool needs_view(const deploy::Moment& moment) {
+    const auto& images = moment.observation.images;
+    return moment.render && !images.contains(kView) && std::ranges::all_of(images, [](const auto& image) {
+             return std::max(image.second.size(0), image.second.size(1)) < kSharpView;
+           });
+  }
+
+  // Drawn for those who look.
+  Observation seen_by_a_person(const deploy::Moment& moment) const {
     Observation seen = moment.observation;
-    const bool small = std::ranges::all_of(seen.images, [](const auto& image) {
-      return std::max(image.second.size(0), image.second.size(1)) < kSharpView;
-    });
-    if (small && moment.render && !seen.images.contains(kView)) seen.images[kView] = moment.render(kViewSize);
+    if (console_->is_watched() && needs_view(moment)) seen.images[kView] = moment.render(kViewSize);
     return seen;
   }
 
   // The page's contract is of the environment, which is known from here on.
-  void open(const deploy::Moment& moment, const Observation& seen) {
+  void open(const deploy::Moment& moment) {
     const environments::EnvironmentSpec& spec = moment.spec;
-    const double hz = options_.console.control_hz > 0 ? options_.console.control_hz
-                      : spec.control_hz >= kSlowest   ? spec.control_hz
-                                                      : kUsualHz;
+    const double hz = steps_a_second(options_.console, spec.control_hz);
     period_ = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(1 / hz));
+    can_mark_ = !spec.repeatable;
     check_console(options_.console, spec.action_size);
     const auto grippers = config::gripper_dimensions(spec.gripper, spec.action_size, "environment.gripper");
     std::vector<std::string> cameras;
-    if (seen.images.contains(kView)) cameras.emplace_back(kView);  // first: it is the largest on the page
-    for (const auto& [name, picture] : seen.images)
-      if (name != kView) cameras.push_back(name);
+    if (needs_view(moment)) cameras.emplace_back(kView);  // first: it is the largest on the page
+    for (const auto& [name, picture] : moment.observation.images) cameras.push_back(name);
     const bool can_refine = !refine_.plan.command.empty();
     listener_ = std::make_unique<Listener>(options_, metrics_);
     console_ = std::make_unique<Console>(
@@ -155,10 +169,10 @@ class BrowserHuman final : public deploy::InterventionSource {
                         .speed = options_.console.speed,
                         .token_needed = !options_.token.empty(),
                         .can_reset = true,
-                        .can_mark = false,
+                        .can_replay = !refine_.recording.empty(),
+                        .can_mark = can_mark_,
                         .can_refine = can_refine,
-                        .has_confidence = false,
-                        .recording = ""},
+                        .recording = refine_.recording},
         DeskOptions{.action_size = spec.action_size,
                     .control_hz = hz,
                     .grippers = grippers,
@@ -168,8 +182,11 @@ class BrowserHuman final : public deploy::InterventionSource {
                     .lost_pauses = options_.console.lost == LostPage::pause,
                     .simulated = spec.repeatable,  // a robot may have hands near it
                     .can_reset = true,
-                    .can_mark = false},
-        [this](const std::string&, std::optional<bool>, const std::string&) { wants_reset_ = true; });
+                    .can_mark = can_mark_},
+        [this](const std::string&, std::optional<bool> success, const std::string& outcome) {
+          const std::lock_guard lock(mutex_);
+          ending_ = {.outcome = outcome, .success = success};
+        });
     if (can_refine)
       console_->refine_by(refine_.plan, [this](const std::filesystem::path& target) { copy_to(target); });
     if (std::error_code error; std::filesystem::exists(refine_.recording, error))
@@ -189,9 +206,10 @@ class BrowserHuman final : public deploy::InterventionSource {
   std::unique_ptr<Console> console_;
   std::string episode_ = "episode 0";
   int64_t count_ = 0;
-  bool running_ = false, human_acts_ = false;
-  std::atomic<bool> wants_reset_ = false;  // said by the network's thread
-  std::mutex mutex_;
+  bool running_ = false;   // the console was told of a step
+  bool can_mark_ = false;  // a simulation says itself whether it succeeded
+  std::mutex mutex_;       // of what the network's threads say, too
+  std::optional<deploy::Ending> ending_;
   std::condition_variable copied_;
   std::filesystem::path target_;  // where a copy is wanted; empty: nowhere
   std::string problem_;

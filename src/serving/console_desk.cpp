@@ -34,6 +34,12 @@ void check_console(const ConsoleOptions& options, int64_t action_size) {
               action_size - 1, ", found ", d);
 }
 
+double steps_a_second(const ConsoleOptions& options, double environments) {
+  constexpr double kSlowest = 1;
+  if (options.control_hz > 0) return options.control_hz;
+  return environments >= kSlowest ? environments : kUsualHz;
+}
+
 data::LabelRules with_gripper(data::LabelRules rules, const config::GripperOptions& gripper) {
   rules.gripper = config::or_else(rules.gripper, gripper);
   return rules;
@@ -100,7 +106,7 @@ void ConsoleDesk::notice(int64_t viewer, const std::string& text, const std::str
 }
 
 void ConsoleDesk::take_over(int64_t viewer, bool force, Time now) {
-  if (!watched_.is_running()) return notice(viewer, "no episode runs");
+  if (!watched_.is_running() || asks_) return notice(viewer, "no episode runs");
   if (holder_ != 0 && holder_ != viewer) {
     if (!force) return notice(viewer, "someone else holds the arm", "held");
     notice(holder_, "someone else took the arm");
@@ -172,7 +178,7 @@ void ConsoleDesk::pause(int64_t viewer, bool paused, Time now) {
   } else if (paused_ && viewer != paused_by_) {
     if (std::chrono::duration<double>(now - paused_at_).count() < kSurelyMeant_s)
       return notice(viewer, "someone paused just now, too: the robot waits");
-    notice(0, "another page lets the robot go on");
+    if (!asks_) notice(0, "another page lets the robot go on");
   }
   paused_ = paused;
 }
@@ -187,6 +193,7 @@ void ConsoleDesk::mark(int64_t viewer, const std::string& how, bool holds, Time 
     return notice(viewer, "no episode runs: a mark belongs before its end");
   if (holder_ != 0 && !holds) return notice(viewer, "someone else holds the arm", "held");
   watched_.now().marked = true;
+  if (asks_) paused_by_ = viewer;
   end_(watched_.now().key, how == "success", how);
   // the hands of who held it, or who sets up the scene, may be there when the robot asks for the next episode
   if ((holds || resets) && !options_.simulated) pause(viewer, true, now);
@@ -271,6 +278,7 @@ void ConsoleDesk::ended(const std::string& episode, std::optional<bool> success,
   const std::lock_guard lock(mutex_);
   if (!watched_.runs(episode)) return;
   watched_.end(success, outcome, recording);
+  asks_ = false;
   release();
   say_(0, episodes());
   tell_states();
@@ -287,6 +295,20 @@ void ConsoleDesk::begin_at(int64_t episode) {
   const std::lock_guard lock(mutex_);
   watched_.begin_at(episode);
   had_episodes_ = episode > 0;
+}
+
+void ConsoleDesk::ask_how_it_ended() {
+  const std::lock_guard lock(mutex_);
+  release();
+  paused_ = asks_ = true;
+  paused_by_ = 0;
+  paused_at_ = std::chrono::steady_clock::now();
+  tell_states();
+}
+
+bool ConsoleDesk::is_paused() const {
+  const std::lock_guard lock(mutex_);
+  return paused_;
 }
 
 bool ConsoleDesk::has_corrections() const {
@@ -365,6 +387,7 @@ ConsoleDesk::Json ConsoleDesk::state(int64_t viewer) const {
             {"undesirable", pools.undesirable}}},
           {"k", options_.rules.labels.steps_before_intervention},
           {"preview", preview},
+          {"asks", asks_},
           {"reason_no_motion", still}};
 }
 

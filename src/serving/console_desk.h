@@ -24,6 +24,10 @@ constexpr double kUsualHz = 10;  ///< steps a second where nobody says
 /// ConfigError naming the key of `serve.console` that does not fit a robot of `action_size` numbers.
 void check_console(const ConsoleOptions& options, int64_t action_size);
 
+/// Steps a second that pages count on: `serve.console.control_hz`, or else the environment's, where that is
+/// one a second at least, or else kUsualHz.
+double steps_a_second(const ConsoleOptions& options, double environments = 0);
+
 struct DeskOptions {
   int64_t action_size = 0;
   double control_hz = kUsualHz;
@@ -75,6 +79,9 @@ class ConsoleDesk final : public Watcher {
   /// The recording has so many episodes already.
   void begin_at(int64_t episode);
   std::string instruction_for(const std::string& episode) override;
+  /// The episode is over but for a person's word: it waits for a mark, or for whoever lets it go on.
+  void ask_how_it_ended();
+  bool is_paused() const;
   /// Whether a take-over was watched here, or the recording had episodes before.
   bool has_corrections() const;
 
@@ -118,7 +125,7 @@ class ConsoleDesk final : public Watcher {
   int64_t next_viewer_ = 1;
   WatchedEpisodes watched_;
   Mode mode_ = Mode::policy;
-  bool paused_ = false, moved_ = false, had_episodes_ = false;
+  bool paused_ = false, asks_ = false, moved_ = false, had_episodes_ = false;
   int64_t paused_by_ = 0;  // a page; 0: none, but a lost one
   Time paused_at_;
   int64_t holder_ = 0;  // 0: nobody

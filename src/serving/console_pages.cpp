@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <deque>
 
@@ -79,6 +80,20 @@ Json header_of(const char* kind, const std::string& camera, int64_t step, const 
           {"episode", episode}, {"captured_ms", captured_ms}, {"format", "image/jpeg"}};
 }
 
+// Most often at the place that its name says.
+std::pair<int64_t, data::EpisodeRecord> find_episode(const data::TrajectoryFile& file,
+                                                     const std::string& name) {
+  int64_t place = -1;
+  std::from_chars(name.data() + name.find('_') + 1, name.data() + name.size(), place);
+  for (int64_t i = -1; i < file.num_episodes(); ++i) {
+    const int64_t at = i < 0 ? place : i;
+    if (at < 0 || at >= file.num_episodes()) continue;
+    data::EpisodeRecord record = file.episode(at);
+    if (record.name == name) return {at, std::move(record)};
+  }
+  throw DataError(concat(name, ": is not in the recording yet"));
+}
+
 std::string packed(const Json& message) {
   return message.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
@@ -97,12 +112,22 @@ std::string ConsoleContract::json() const {
   constexpr std::pair<const char*, const char*> kAxes[] = {{"KeyW", "KeyS"}, {"KeyA", "KeyD"},
                                                            {"KeyE", "KeyQ"}, {"KeyL", "KeyJ"},
                                                            {"KeyI", "KeyK"}, {"KeyU", "KeyO"}};
+  // what one sees in the picture; of a robot whose numbers are a hand's place
+  constexpr std::pair<const char*, const char*> kSeen[] = {
+      {"away", "toward"}, {"left", "right"}, {"up", "down"}};
+  Json directions = Json::object();
   size_t axis = 0;
   for (int64_t d = 0; d < action_size && axis < std::size(kAxes); ++d) {
     if (std::ranges::find(grippers, d) != grippers.end()) continue;
     const bool other_way = std::ranges::find(reversed, d) != reversed.end();
-    keys[concat(other_way ? "-" : "+", d)] = kAxes[axis].first;
-    keys[concat(other_way ? "+" : "-", d)] = kAxes[axis++].second;
+    const std::string first = concat(other_way ? "-" : "+", d), second = concat(other_way ? "+" : "-", d);
+    keys[first] = kAxes[axis].first;
+    keys[second] = kAxes[axis].second;
+    if (action_size == 7 && axis < std::size(kSeen)) {
+      directions[first] = kSeen[axis].first;
+      directions[second] = kSeen[axis].second;
+    }
+    ++axis;
   }
   Json contract = {{"version", 1},
                    {"action_size", action_size},
@@ -111,6 +136,7 @@ std::string ConsoleContract::json() const {
                    {"gripper", grippers.empty() ? Json() : Json(grippers.front())},
                    {"cameras", cameras},
                    {"keys", keys},
+                   {"directions", directions},
                    {"speed", speed},
                    {"token_needed", token_needed},
                    {"can",
@@ -118,8 +144,7 @@ std::string ConsoleContract::json() const {
                      {"refine", can_refine},
                      {"instruction", can_instruct},
                      {"replay", can_replay},
-                     {"mark", can_mark},
-                     {"confidence", has_confidence}}}};
+                     {"mark", can_mark}}}};
   if (gripper.is_coded()) {
     contract["gripper_open"] = *gripper.open;
     contract["gripper_closed"] = *gripper.closed;
@@ -337,31 +362,24 @@ void Console::replay(int64_t viewer, const Json& message) {
   librarian_->post([this, viewer, name, step] {
     try {
       const auto file = data::TrajectoryFile::open(contract_.recording, data::TrajectoryFormat::apo);
-      for (int64_t i = 0; i < file->num_episodes(); ++i) {
-        const data::EpisodeRecord record = file->episode(i);
-        if (record.name != name) continue;
-        APO_CHECK(DataError, step >= 0 && step < record.num_steps(), name, ": expected a step below ",
-                  record.num_steps(), ", found ", step);
-        for (const auto& [camera, picture] : file->observation(i, step).images) {
-          std::string frame =
-              picture_frame(header_of("replay", camera, step, name, 0), pictures::encode_jpeg(picture));
-          net::post(io_, [this, viewer, frame = std::move(frame)] {
-            if (const auto found = sockets_.find(viewer); found != sockets_.end())
-              found->second->send(frame, false);
-          });
-        }
-        const auto at = static_cast<size_t>(step);
-        const bool human = record.sources[at] == ActionSource::intervention;
-        const Json told = {{"type", "replay_step"},
-                           {"episode", name},
-                           {"step", step},
-                           {"source", human ? "h" : "p"},
-                           {"label", desk_.label(name, step)},
-                           {"action", record.actions[at]}};
-        post(viewer, told);
-        return;
+      const auto [i, record] = find_episode(*file, name);
+      APO_CHECK(DataError, step >= 0 && step < record.num_steps(), name, ": expected a step below ",
+                record.num_steps(), ", found ", step);
+      for (const auto& [camera, picture] : file->observation(i, step).images) {
+        std::string frame =
+            picture_frame(header_of("replay", camera, step, name, 0), pictures::encode_jpeg(picture));
+        net::post(io_, [this, viewer, frame = std::move(frame)] {
+          if (const auto found = sockets_.find(viewer); found != sockets_.end())
+            found->second->send(frame, false);
+        });
       }
-      throw DataError(concat(name, ": is not in the recording yet"));
+      const auto at = static_cast<size_t>(step);
+      post(viewer, {{"type", "replay_step"},
+                    {"episode", name},
+                    {"step", step},
+                    {"source", std::string(1, letter_of(record.sources[at]))},
+                    {"label", desk_.label(name, step)},
+                    {"action", record.actions[at]}});
     } catch (const std::exception& error) {
       post(viewer, {{"type", "notice"}, {"level", "warn"}, {"text", error.what()}});
     }

@@ -28,8 +28,7 @@ struct ConsoleContract {
   double speed = 0.5;             ///< share of full deflection
   bool token_needed = false;
   bool can_reset = false, can_replay = false, can_mark = true, can_instruct = false, can_refine = false;
-  bool has_confidence = true;  ///< whether the policy's is ever told
-  std::string recording;       ///< where replayed episodes are read from; empty: none
+  std::string recording;  ///< where replayed episodes are read from; empty: none
   /// The JSON that the page has as #console-contract.
   std::string json() const;
 };
@@ -50,6 +49,8 @@ class Console final : public Pages, public Watcher {
   /// "Refine now" does what `plan` says, with what `copy` takes of the recording. Before pages come.
   void refine_by(RefinePlan plan, Refinement::Copy copy);
   void begin_at(int64_t episode) { desk_.begin_at(episode); }
+  void ask_how_it_ended() { desk_.ask_how_it_ended(); }
+  bool is_paused() const { return desk_.is_paused(); }
   bool has_corrections() const { return desk_.has_corrections(); }
   /// Until no training runs, or a signal arrives.
   void wait_for_training() {

@@ -99,7 +99,7 @@ struct Server::State {
     const config::GripperOptions gripper = config::or_else(options.gripper, policy.gripper());
     const auto grippers = config::gripper_dimensions(gripper, policy.action_size(), "serve.gripper");
     const bool can_refine = !options.record.empty() && !about.refine.command.empty();
-    const double hz = options.console.control_hz > 0 ? options.console.control_hz : kUsualHz;
+    const double hz = steps_a_second(options.console);
     console = std::make_unique<Console>(
         listener.io(),
         ConsoleContract{.action_size = policy.action_size(),

@@ -209,6 +209,7 @@ class FakeServer:
         self.instruction = "put the red cube into the blue bowl"
         self.number = 0
         self.asked = False  # the robot asks for the next episode
+        self.asks = False  # a person is asked how the episode ended
         self.loop, self.thread = None, None
         self.executed = []  # (episode, source, action) of every step
         self.begin()
@@ -310,6 +311,7 @@ class FakeServer:
             "human_action": self.human_action,
             "gripper": self.arm.gripper,
             "confidence": self.confidence,
+            "asks": self.asks and self.running,
             "captured_ms": self.captured,
             "pools": self.pools(),
             "k": self.k,
@@ -481,6 +483,7 @@ class FakeServer:
             "gripper_closed": 1,
             "cameras": ["front", "wrist"],
             "keys": KEYS,
+            "directions": {"+0": "away", "-0": "toward", "+1": "left", "-1": "right", "+2": "up", "-2": "down"},
             "speed": 0.5,
             "token_needed": self.token is not None,
             "can": {"reset": True, "refine": True, "instruction": True, "replay": True},

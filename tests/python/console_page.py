@@ -304,6 +304,11 @@ def shows_what_the_contract_says(page, server):
     assert int(page.data("pool-desirable", "value")) > 0 and page.data("pool-undesirable", "value") == "0"
     assert page.say("document.querySelector('[data-testid=instruction]').value") == server.instruction
     assert page.say("document.querySelector('[data-testid=instruction]').readOnly")
+    # what a pad does is said as one sees it, beside the axis
+    edges = "[...document.querySelectorAll('%s .edge')].map(edge => edge.className.split(' ')[1] + ' ' + edge.textContent)"
+    assert page.say(edges % "[data-testid=pad-1-0]") == ["top awayx+W", "bottom towardx−S", "left lefty+A", "right righty−D"]
+    assert page.say(edges % "[data-testid=lever-2]") == ["top upz+E", "bottom downz−Q"]
+    assert page.say("document.querySelector('[data-testid=pad-1-0]').ariaLabel") == "Pad: left and right, toward and away"
 
 
 def shows_fresh_pictures(page, server):
@@ -828,6 +833,33 @@ def takes_other_arms(chromium, directory):
         server.stop()
 
 
+def leaves_marks_to_a_simulation(chromium, directory):
+    """Marks that do not count are shown, with the reason; where nobody else can tell how it ended, the page asks."""
+    server = quiet_server().start()
+    server.changes = {"can": {"reset": True, "refine": True, "instruction": False, "replay": True, "mark": False}}
+    page = Page(chromium, directory, server.url)
+    try:
+        page.until("console", "mode", "policy")
+        hint = "The simulation says itself how an episode ends."
+        for mark in ("success", "failure"):
+            assert page.say(f"document.querySelector('[data-testid={mark}]').getAttribute('aria-disabled')") == "true"
+            page.press(KEYS[mark])
+            page.wait(f"[...document.querySelectorAll('[data-testid=notice]')].some(line => line.textContent.includes('{hint}'))")
+        assert page.say("document.getElementById('mark-hint').innerText") == hint
+        assert page.data("console", "episodeState") == "running", "a mark that does not count ended the episode"
+        server.changes, server.asks = {}, True
+        page.browser.call("Page.navigate", url=server.url)
+        page.wait("document.getElementById('who').textContent === 'How did it end?'", "it is not asked how the episode ended")
+        assert page.say("document.querySelector('[data-testid=take-over]').getAttribute('aria-disabled')") == "true"
+        page.press(KEYS["failure"])
+        page.until("console", "success", "0")
+        complaints = page.complaints()
+        assert not complaints, "\n".join(complaints)
+    finally:
+        page.browser.close()
+        server.stop()
+
+
 def main():
     chromium = shutil.which(sys.argv[1]) if len(sys.argv) > 1 else None
     for name in ("chromium", "chromium-browser", "google-chrome"):
@@ -881,6 +913,8 @@ def main():
         print("passed:", asks_for_the_token.__name__)
         takes_other_arms(chromium, f"{temporary}/arms")
         print("passed:", takes_other_arms.__name__)
+        leaves_marks_to_a_simulation(chromium, f"{temporary}/marks")
+        print("passed:", leaves_marks_to_a_simulation.__name__)
     return 0
 
 

@@ -7,6 +7,7 @@ person takes over, moves, looks away, hands back and marks success. Exit code 77
 APO_SCREENSHOTS=DIR it keeps pictures of what it saw; it prints how old pictures are when they are shown.
 """
 
+import json
 import pathlib
 import shutil
 import sys
@@ -177,8 +178,15 @@ def collect(programs, chromium, config, base, place):
             person.wait("(JSON.parse(document.querySelector('[data-testid=human-action]').dataset.value) ?? [0])[0] > 0",
                         "the hand does not move the arm")
             person.key("KeyW", False)
+            person.wait("Number(document.querySelector('[data-testid=confidence]').dataset.value) > 0", "no confidence")
+            marks = "[...document.querySelectorAll('[data-testid=success], [data-testid=failure]')].map(mark => mark.ariaDisabled)"
+            assert person.say(marks) == ["true", "true"], "a simulation that judges itself takes marks"
             person.press("KeyR")
             person.wait("document.querySelector('[data-testid=episode-row]')?.dataset.success === '0'", "no episode was reset")
+            person.click("[data-testid=episode-row]")
+            person.wait("Number(document.querySelector('[data-testid=replay-camera-front]')?.dataset.frame) >= 1", "nothing is replayed")
+            replayed = json.loads(person.data("replay", "sources"))
+            person.screenshot("collected-replay")
             refine(person)  # in the pause before the second one
             complaints = person.complaints()
             assert not complaints, complaints
@@ -191,6 +199,7 @@ def collect(programs, chromium, config, base, place):
         demo = file["data/demo_0"]
         assert demo.attrs["outcome"] == b"reset" and not demo.attrs["success"], dict(demo.attrs)
         assert 2 in demo["action_source"][:] and len(file["data"]) == 2
+        assert replayed == demo["action_source"][:].tolist(), f"replayed {replayed}, recorded {demo['action_source'][:]}"
     with h5py.File(place / "mine-refined" / "1" / "interactions.hdf5") as file:
         assert list(file["data"]) == ["demo_0"], "the copy holds something else than the episode that had ended"
 

@@ -333,10 +333,28 @@ TEST(ConsoleContract, ReversedNumbersExchangeTheirKeys) {
   const auto keys = [&] { return Json::parse(contract.json())["keys"]; };
   EXPECT_EQ(keys()["+0"], "KeyW");
   EXPECT_EQ(keys()["-1"], "KeyD");
+  EXPECT_EQ(Json::parse(contract.json())["directions"], Json::object());  // who knows what a0 is
   contract.reversed = {0};
   EXPECT_EQ(keys()["+0"], "KeyS");
   EXPECT_EQ(keys()["-0"], "KeyW");
   EXPECT_EQ(keys()["-1"], "KeyD");
+}
+
+TEST(ConsoleContract, DirectionsAreOfThePictureWhateverTheNumbersMean) {
+  ConsoleContract contract{.action_size = 7, .grippers = {6}};
+  const auto directions = [&] { return Json::parse(contract.json())["directions"]; };
+  EXPECT_EQ(directions(), Json::parse(R"({"+0": "away", "-0": "toward", "+1": "left", "-1": "right",
+                                          "+2": "up", "-2": "down"})"));
+  contract.reversed = {0, 1};  // the camera looks at the robot from ahead
+  EXPECT_EQ(directions(), Json::parse(R"({"-0": "away", "+0": "toward", "-1": "left", "+1": "right",
+                                          "+2": "up", "-2": "down"})"));
+}
+
+TEST(ConsoleOptions, StepsASecondAreThePersonsOrTheEnvironments) {
+  EXPECT_EQ(steps_a_second({.control_hz = 6}, 20), 6);
+  EXPECT_EQ(steps_a_second({}, 20), 20);
+  EXPECT_EQ(steps_a_second({}, 0.5), kUsualHz);  // slower than a step a second nobody steers
+  EXPECT_EQ(steps_a_second({}), kUsualHz);
 }
 
 TEST(ConsoleOptions, WhatDoesNotFitTheRobotNamesItsKey) {
@@ -362,6 +380,26 @@ TEST_F(Desk, WhereTheEnvironmentSaysHowItEndsAMarkIsAnswered) {
   hear(a_, {{"type", "success"}});
   EXPECT_TRUE(ends_.empty());
   EXPECT_THAT(last_notice(a_), HasSubstr("the environment says"));
+}
+
+TEST_F(Desk, AskedHowItEndedItWaitsForAMarkOrForWhoeverLetsItGoOn) {
+  step();
+  hear(a_, {{"type", "take_over"}});
+  desk_->ask_how_it_ended();
+  EXPECT_EQ(desk_->state_for(a_)["asks"], true);
+  EXPECT_EQ(desk_->state_for(a_)["holder"], "nobody");
+  hear(a_, {{"type", "take_over"}});
+  EXPECT_EQ(last_notice(a_), "no episode runs");
+  hear(a_, {{"type", "pause"}, {"paused", false}});
+  EXPECT_TRUE(desk_->is_paused());  // who presses that at this moment meant to pause
+  hear(b_, {{"type", "failure"}});
+  ASSERT_EQ(ends_.size(), 1u);
+  EXPECT_EQ(ends_[0].success, false);
+  desk_->ended("robot", false, "failure", {});
+  EXPECT_EQ(desk_->state_for(a_)["asks"], false);
+  EXPECT_TRUE(desk_->is_paused());
+  hear(b_, {{"type", "pause"}, {"paused", false}});
+  EXPECT_FALSE(desk_->is_paused());
 }
 
 TEST_F(Desk, AResetEndsTheEpisodeWithoutAMarkAndPausesWhoeverAskedForIt) {

@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 
 #include "apo/data/trajectory.h"
-#include "base/json.h"
+#include "serving/fake_page.h"
 #include "serving/world.h"
 #include "wire/json_numpy.h"
 
@@ -12,43 +12,6 @@ namespace {
 using namespace std::chrono_literals;
 using namespace testing;
 using ::testing::HasSubstr;
-
-using Json = nlohmann::json;
-
-/// A page without a browser.
-class FakePage {
- public:
-  explicit FakePage(int64_t port) : socket_(io_) {
-    beast::get_lowest_layer(socket_).connect(
-        {net::ip::make_address("127.0.0.1"), static_cast<unsigned short>(port)});
-    socket_.handshake("127.0.0.1", "/console/ws");
-    say({{"type", "visible"}, {"visible", true}});
-  }
-  void say(const Json& message) {
-    socket_.text(true);
-    socket_.write(net::buffer(message.dump()));
-  }
-  /// The next message of a type for which `wanted` holds; null after 10 s of others.
-  Json hear(
-      const std::string& type,
-      const std::function<bool(const Json&)>& wanted = [](const Json&) { return true; }) {
-    const auto until = std::chrono::steady_clock::now() + 10s;
-    while (std::chrono::steady_clock::now() < until) {
-      beast::flat_buffer buffer;
-      error_code error;
-      socket_.read(buffer, error);
-      if (error) break;
-      if (!socket_.got_text()) continue;
-      Json message = parse_json(beast::buffers_to_string(buffer.data()), "message");
-      if (message["type"] == type && wanted(message)) return message;
-    }
-    return nullptr;
-  }
-
- private:
-  net::io_context io_;
-  WebSocket socket_;
-};
 
 ServeOptions recording_into(const std::filesystem::path& path) {
   ServeOptions options = free_port();

@@ -67,6 +67,8 @@ class EchoPolicy : public models::Policy {
     if (options.temperature > 0)
       for (int64_t b = 0; b < ids.size(0); ++b)
         ids[b][1] = static_cast<int64_t>(options.seeds.at(static_cast<size_t>(b)) % kBins);
+    if (options.token_probs != nullptr)
+      options.token_probs->assign(static_cast<size_t>(ids.size(1)), at::full({ids.size(0)}, 0.75));
     return ids;
   }
   models::NamedTensors named_parameters() const override { return {{"weight", weight_}}; }

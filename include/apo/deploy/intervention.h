@@ -46,6 +46,16 @@ struct Moment {
   std::function<std::optional<Action>()> expert;  ///< what an expert would do, [A]; nullopt: there is none
   /// the view for people, as Environment::render; null: there is none
   std::function<at::Tensor(int64_t size)> render = {};
+  /// mean probability of the tokens that the policy decided its present actions with; nothing: nobody asked
+  /// for it (InterventionSource::wants_confidence), or the policy does not say
+  std::optional<double> confidence = {};
+};
+
+/// A human ends the episode.
+struct Ending {
+  std::string outcome;  ///< "success", "failure", "reset"
+  /// whether it succeeded, as the human saw it; nothing: as the environment says
+  std::optional<bool> success = {};
 };
 
 /// Asked before every step. Returning an intervention takes over (or keeps control), nullopt leaves the step
@@ -56,9 +66,14 @@ class InterventionSource {
   /// A new episode begins.
   virtual void reset(uint64_t seed) {}
   virtual std::optional<Intervention> decide(const Moment& moment) = 0;
-  /// Asked after every decision: whether the human wants the episode to be over now, without a further step and
-  /// with outcome "reset".
-  virtual bool wants_reset() { return false; }
+  /// Asked before every decision of the policy: whether the human wants to know how sure it is.
+  virtual bool wants_confidence() const { return false; }
+  /// Asked after every decision: whether the human wants the episode to be over now, without a further step.
+  virtual std::optional<Ending> wants_end() { return std::nullopt; }
+  /// A step was made: as it is recorded, a correction at the robot itself included.
+  virtual void stepped(const Step& step) {}
+  /// The episode is over, and the environment cannot tell whether it succeeded: what the human says.
+  virtual std::optional<Ending> judge(const EpisodeResult& result) { return std::nullopt; }
   /// The episode is over; `recorded_as`: its name in the recording, "demo_3"; empty: it is not kept.
   virtual void ended(const EpisodeResult& result, const std::string& recorded_as) {}
   /// Whether equal episodes are corrected equally, as no person does it.

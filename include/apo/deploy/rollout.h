@@ -63,8 +63,10 @@ class Rollout {
   void begin(const environments::Situation& situation) { situation_ = situation; }
   /// The task is decided, time is up, or it was stopped.
   bool over() const;
-  /// It is over, with this outcome.
-  void stop(const std::string& outcome) { stopped_ = outcome; }
+  /// It is over, with this outcome, and where `success` is known, with that.
+  void stop(const std::string& outcome, std::optional<bool> success = {}) {
+    stopped_ = {.outcome = outcome, .success = success};
+  }
 
   /// Nothing is left of what the policy decided, or a human acted since: it has to be asked before `act`.
   bool needs_decision() const { return chunk_.empty(); }
@@ -97,7 +99,7 @@ class Rollout {
   uint64_t seed_;
   RolloutOptions options_;
   environments::Situation situation_;
-  std::optional<std::string> stopped_;
+  std::optional<Ending> stopped_;
   int64_t steps_ = 0, hand_backs_ = 0;
   std::vector<std::string> take_over_reasons_;
   ActionSource last_ = ActionSource::policy, before_ = ActionSource::policy;  // who acted; in the step before

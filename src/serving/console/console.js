@@ -8,6 +8,8 @@ const contract = JSON.parse(document.getElementById('console-contract').textCont
 const {keys} = contract;
 const can = {reset: true, refine: true, instruction: true, replay: true, ...contract.can};
 const gripper_open = contract.gripper_open ?? -1, gripper_closed = contract.gripper_closed ?? 1;
+const directions = contract.directions ?? {};  // '+0' -> 'away': what one sees in the picture
+const kNoMark = 'The simulation says itself how an episode ends.';
 const axis_names = contract.action_names ?? Array.from({length: contract.action_size}, (_, index) => String(index));
 const $ = id => document.getElementById(id);
 const page = document.body;
@@ -182,7 +184,7 @@ const doing = {
 function may(what) {
   if (!state) return false;
   switch (what) {
-    case 'take_over': return !is_mine() && is_running();
+    case 'take_over': return !is_mine() && is_running() && !state.asks;
     case 'hand_back': return is_mine();
     case 'pause': return true;  // anybody may stop the arm, at any time
     case 'success': case 'failure': return can.mark !== false && state.holder !== 'other' && is_running();
@@ -194,6 +196,7 @@ function may(what) {
 }
 
 function act(what) {
+  if ((what === 'success' || what === 'failure') && can.mark === false) notice('warn', kNoMark);
   if (!may(what)) return false;
   doing[what]();
   return true;
@@ -271,17 +274,28 @@ function key_mark(code) {
   return element('kbd', {'data-code': code}, key_text(code));
 }
 
+// Where an axis leads: as one sees it, where that is known, and in the robot's numbers.
+function way_of(index, sign) {
+  const seen = directions[(sign > 0 ? '+' : '-') + index];
+  return {seen, axis: axis_names[index], sign: sign > 0 ? '+' : '−'};
+}
+
 function edge(side, axis, sign) {
-  const signed = axis.sign * sign;
+  const signed = axis.sign * sign, way = way_of(axis.index, signed);
   const code = keys[(signed > 0 ? '+' : '-') + axis.index];
-  return element('span', {class: 'edge ' + side}, element('span', {class: 'says'}, element('span', {class: 'axis', title: axis_names[axis.index]}, axis_names[axis.index]), signed > 0 ? '+' : '−'),
-      ...(code ? [key_mark(code)] : []));
+  const number = element('span', {class: 'says'}, element('span', {class: 'axis', title: way.axis}, way.axis), way.sign);
+  return element('span', {class: 'edge ' + side}, ...(way.seen ? [element('b', {}, way.seen)] : []), number, ...(code ? [key_mark(code)] : []));
+}
+
+function said_of(axis) {
+  const [less, more] = [-axis.sign, axis.sign].map(sign => way_of(axis.index, sign));
+  return less.seen ? `${less.seen} and ${more.seen}` : axis_names[axis.index];
 }
 
 function make_pad(right, up) {
   const knob = element('span', {class: 'knob'});
   const pad = element('div', {class: right ? 'pad' : 'pad lever', role: 'img', 'data-testid': right ? `pad-${right.index}-${up.index}` : `lever-${up.index}`,
-      'aria-label': `Pad for ${right ? axis_names[right.index] + ' and ' : ''}${axis_names[up.index]}`}, edge('top', up, 1), edge('bottom', up, -1));
+      'aria-label': `Pad: ${[right, up].filter(Boolean).map(said_of).join(', ')}`}, edge('top', up, 1), edge('bottom', up, -1));
   if (right) pad.append(edge('left', right, -1), edge('right', right, 1));
   pad.append(knob);
   let pointer = null, hold = null;
@@ -428,6 +442,7 @@ function who_acts() {
     const how = state.success === true ? 'success' : state.success === false ? 'failure' : state.outcome || 'not marked';
     return ['over', state.episode ? `Episode over: ${how}` : 'No episode runs', state.mode === 'paused' ? 'Paused: the next one waits.' : 'The next one begins when the robot asks.'];
   }
+  if (state.asks) return ['paused', 'How did it end?', 'Success or failure; Resume if nobody can tell.'];
   if (state.mode === 'paused') return ['paused', 'Paused', is_mine() ? 'You hold the arm.' : state.holder === 'other' ? 'Someone else holds the arm.' : 'The arm holds still.'];
   if (is_mine()) return ['me', 'You act', attentive ? '' : 'This window is not in front: the arm holds still.'];
   if (state.holder === 'other') return ['other', 'Someone else acts', 'Taking over asks you first.'];
@@ -474,7 +489,7 @@ function render() {
     const now = steering.gripper_command ?? state?.gripper ?? null;
     const how = now === null ? '' : Math.abs(now - gripper_open) <= Math.abs(now - gripper_closed) ? 'open' : 'closed';
     $('gripper').dataset.value = how;
-    set_text($('gripper').querySelector('.word'), how ? `Gripper: ${how}` : 'Gripper');
+    set_text($('gripper').querySelector('.word'), {open: 'Close gripper', closed: 'Open gripper'}[how] ?? 'Gripper');
   }
   show_instruction();
 }
@@ -746,17 +761,20 @@ function help_row(what, codes, gamepad) {
   $('help-rows').append(element('tr', {}, element('th', {scope: 'row'}, what), key, element('td', {}, gamepad ?? '')));
 }
 for (const [what, said] of Object.entries(kSaid))
-  if ((keys[what] || kPadNames[what]) && !((what === 'success' || what === 'failure') && can.mark === false)) help_row(said, [keys[what]], kPadNames[what]);
+  if (keys[what] || kPadNames[what]) help_row(said, [keys[what]], kPadNames[what]);
 const kSticks = [['left stick, left and right', 'left stick, up and down', 'triggers'], ['right stick, left and right', 'right stick, up and down', 'shoulders']];
 steering.groups.forEach((group, i) => {
   const axes = [group.pad?.right, group.pad?.up, group.lever].map((axis, at) => ({...axis, at})).filter(axis => axis.index !== undefined);
-  axes.sort((a, b) => a.index - b.index).forEach(axis => help_row(axis_names[axis.index] + ' − and +', [keys['-' + axis.index], keys['+' + axis.index]], kSticks[i]?.[axis.at]));
+  axes.sort((a, b) => a.index - b.index).forEach(axis => help_row(way_of(axis.index, 1).seen ? `${said_of({...axis, sign: 1})} (${axis_names[axis.index]} − and +)` : axis_names[axis.index] + ' − and +', [keys['-' + axis.index], keys['+' + axis.index]], kSticks[i]?.[axis.at]));
 });
 $('help-open').onclick = () => answer_of($('help'));
-for (const what of ['success', 'failure']) document.querySelector(`[data-does=${what}]`).hidden = can.mark === false;
+if (can.mark === false) {
+  set_text($('mark-hint'), kNoMark);
+  for (const what of ['success', 'failure']) document.querySelector(`[data-does=${what}]`).setAttribute('aria-describedby', 'mark-hint');
+}
+$('mark-hint').hidden = can.mark !== false;
 for (const what of ['refine', 'reset']) document.querySelector(`[data-does=${what}]`).hidden = !can[what];
 document.querySelector('.refine').hidden = !can.refine;
-document.querySelector('.confidence').hidden = can.confidence === false;
 
 navigator.keyboard?.getLayoutMap?.().then(map => {
   layout = map;
