@@ -160,6 +160,7 @@ void Dataset::State::add_source(const SourceOptions& source, bool is_expert, con
       LabelledEpisode episode{file.file->episode(e), {}};
       recode_gripper(episode.record, source, options);
       episode.steps = label_episode(episode.record, rules);
+      episode.record.actions = imitated_actions(episode.record, rules);
       add_episode(file, std::move(episode), source_counts);
     }
     files.push_back(std::move(file));

@@ -13,16 +13,24 @@
 namespace apo::data {
 namespace {
 
+bool is_gripper(const std::vector<int64_t>& gripper, size_t dimension) {
+  return std::binary_search(gripper.begin(), gripper.end(), static_cast<int64_t>(dimension));
+}
+
+// NaN moves.
+bool rests(const Action& action, const LabelRules& rules, const std::vector<int64_t>& gripper) {
+  double motion = 0;
+  for (size_t j = 0; j < action.size(); ++j)
+    if (!is_gripper(gripper, j)) motion += std::abs(static_cast<double>(action[j]));
+  return motion < rules.filter.min_motion;
+}
+
 // Why a filter leaves a step out; empty if none does. `before` is the recorded action before, or nullptr.
 std::string_view filtered(const Action& action, const Action* before, const LabelRules& rules,
                           const std::vector<int64_t>& gripper) {
-  double motion = 0;
-  for (size_t j = 0; j < action.size(); ++j) {
-    const double size = std::abs(static_cast<double>(action[j]));
-    if (size > rules.filter.max_abs_action) return "action out of range";
-    if (!std::binary_search(gripper.begin(), gripper.end(), static_cast<int64_t>(j))) motion += size;
-  }
-  if (!(motion < rules.filter.min_motion)) return "";
+  for (const float a : action)
+    if (std::abs(static_cast<double>(a)) > rules.filter.max_abs_action) return "action out of range";
+  if (!rests(action, rules, gripper)) return "";
   const bool arm_alone = rules.compatibility == DataCompatibility::released_code;
   return !arm_alone && before != nullptr && gripper_differs(*before, action, gripper) ? "" : "idle";
 }
@@ -226,7 +234,39 @@ std::span<const std::pair<DataCompatibility, std::string_view>> enum_names(DataC
   return names;
 }
 
+std::vector<Action> imitated_actions(const EpisodeRecord& episode, const LabelRules& rules) {
+  std::vector<Action> actions = episode.actions;
+  if (rules.is_expert || rules.filter.look_ahead <= 1 || actions.empty()) return actions;
+  const size_t size = actions.front().size();
+  const std::vector<int64_t> gripper = gripper_dimensions(rules.gripper, static_cast<int64_t>(size));
+  const auto human = [&](size_t i) {
+    return episode.recorded[i] && episode.sources[i] == ActionSource::intervention;
+  };
+  for (size_t i = 0; i < actions.size(); ++i) {
+    const Action& own = episode.actions[i];
+    if (!human(i) || rests(own, rules, gripper)) continue;
+    const size_t end = std::min(actions.size(), i + static_cast<size_t>(rules.filter.look_ahead));
+    std::vector<double> sum(size, 0.0);
+    for (size_t k = i; k < end && human(k) && !gripper_differs(own, episode.actions[k], gripper); ++k)
+      for (size_t j = 0; j < size; ++j) sum[j] += static_cast<double>(episode.actions[k][j]);
+    double too_far = 1;
+    for (size_t j = 0; j < size; ++j)
+      if (!is_gripper(gripper, j))
+        too_far = std::max(too_far, std::abs(sum[j]) / std::max(1.0, std::abs(static_cast<double>(own[j]))));
+    for (size_t j = 0; j < size; ++j)
+      if (!is_gripper(gripper, j)) actions[i][j] = static_cast<float>(sum[j] / too_far);
+  }
+  return actions;
+}
+
 std::vector<LabelledStep> label_episode(const EpisodeRecord& episode, const LabelRules& rules) {
+  if (rules.filter.look_ahead > 1) {
+    EpisodeRecord meant = episode;
+    meant.actions = imitated_actions(episode, rules);
+    LabelRules others = rules;
+    others.filter.look_ahead = 1;
+    return label_episode(meant, others);
+  }
   const size_t n = episode.actions.size();
   APO_ASSERT(episode.sources.size() == n && episode.recorded.size() == n && episode.desirable.size() == n);
   APO_ASSERT(episode.neither.empty() || episode.neither.size() == n);

@@ -72,6 +72,10 @@ void FilterOptions::visit(config::Visitor& v) {
     "an idle step is not imitated: the sum of |a| without the gripper is smaller, and the gripper's command "
     "is the one before; 0 = none is idle",
     config::at_least(0));
+  v("look_ahead", look_ahead,
+    "a human's step is imitated as what the hand did in so many steps together, until the gripper's command "
+    "changes or control is handed back; more = a slow hand is learned from at full speed; 1 = as it was",
+    config::at_least(1));
   v("max_share", max_share,
     "training and statistics refuse a source of which filters leave out more than this share; 1 = never",
     config::Range{.min = 0.0, .max = 1.0, .open_min = true});

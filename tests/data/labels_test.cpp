@@ -153,6 +153,43 @@ TEST(Labels, TheGripperIsWhereTheRulesSay) {
   EXPECT_EQ(letters(label_episode(record, {})), ".d.");
 }
 
+// A slow hand that moves one axis after another, closes, waits until it holds and lifts.
+TEST(Labels, WithLookAheadASlowHandIsImitatedAtFullSpeed) {
+  EpisodeRecord record = episode_record("phhhhhhhhhp");
+  record.actions = {{0.9f, 0, -1},   {0, 0, -1},     {-0.5f, 0, -1}, {-0.5f, 0, -1},
+                    {-0.25f, 0, -1}, {0, 0.25f, -1}, {0, 0, 1},      {0, 0, 1},
+                    {0, 0.5f, 1},    {0, 0.25f, 1},  {0.9f, 0, 1}};
+  LabelRules rules;
+  EXPECT_EQ(imitated_actions(record, rules), record.actions);
+  rules.filter.look_ahead = 3;
+  const std::vector<Action> meant = {{0.9f, 0, -1},        // the policy's stays
+                                     {0, 0, -1},           // so does a rest
+                                     {-1, 0, -1},          // -1.25 is cut to full speed
+                                     {-0.75f, 0.25f, -1},  // slantwise
+                                     {-0.25f, 0.25f, -1},  // not beyond the gripper's next command
+                                     {0, 0.25f, -1},      {0, 0, 1},
+                                     {0, 0, 1},                           // what waits for the gripper waits
+                                     {0, 0.75f, 1},       {0, 0.25f, 1},  // not beyond the hand-back
+                                     {0.9f, 0, 1}};
+  EXPECT_EQ(imitated_actions(record, rules), meant);
+  record.actions[2][0] = -1.5f;  // a robot of other units
+  EXPECT_EQ(imitated_actions(record, rules)[2], (Action{-1.5f, 0, -1}));
+  rules.is_expert = true;
+  EXPECT_EQ(imitated_actions(record, rules), record.actions);
+}
+
+TEST(Labels, WithLookAheadAHandThatGoesToAndFroRests) {
+  EpisodeRecord record = episode_record("phhh");
+  record.actions = {{0.9f, 0, -1}, {0.5f, 0, -1}, {-0.5f, 0, -1}, {0, 0.5f, -1}};
+  LabelRules rules;
+  EXPECT_EQ(letters(label_episode(record, rules)), "uiii");
+  rules.filter.look_ahead = 2;
+  const auto steps = label_episode(record, rules);
+  EXPECT_EQ(letters(steps), "u.ii");
+  EXPECT_EQ(steps[1].reason, "idle");
+  EXPECT_FLOAT_EQ(steps[0].dimension_credit[0], 1);  // 0.9 against the mean of 0, -0.5 and 0
+}
+
 // Ten policy steps reach, five hover, the human only closes the hand, the policy lifts.
 TEST(Labels, ACorrectionThatIsOneGraspCounts) {
   EpisodeRecord record = episode_record(concat(std::string(25, 'p'), "hhhhh", std::string(10, 'p')));

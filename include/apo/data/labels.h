@@ -63,7 +63,9 @@ struct LabelOptions {
 struct FilterOptions {
   double max_abs_action = 1.0;  ///< a step with a larger |a| in any dimension is out of range
   double min_motion = 0.05;     ///< idle: Σ|a| without the gripper is smaller, and the gripper stays
-  double max_share = 0.9;       ///< of a source's steps; more is refused (Dataset::expect_enough_kept)
+  /// a human's step stands for what the hand did in so many steps from it on (imitated_actions); 1: as it was
+  int64_t look_ahead = 1;
+  double max_share = 0.9;  ///< of a source's steps; more is refused (Dataset::expect_enough_kept)
   void visit(config::Visitor& v);
 };
 
@@ -103,9 +105,16 @@ struct LabelledStep {
   }
 };
 
+/// The actions that are imitated: with `look_ahead` N above 1, each human's one in which the arm moves (`min_motion`) is
+/// the sum of the N from it on, but for the gripper, up to where the human hands back or gives the gripper
+/// another command. Where a number of the sum is beyond -1 or 1, all become smaller together, to that or to
+/// what the step had itself. So a hand that moves slowly or one axis after another is learned from at full
+/// speed.
+std::vector<Action> imitated_actions(const EpisodeRecord& episode, const LabelRules& rules);
+
 /// Labels one episode, in this order: the K-step rule on the recorded steps, failed episodes, explicit
 /// labels, filters.
-/// Pure. ConfigError if the rules name a dimension of the gripper that actions have not.
+/// Everything about actions is said of the imitated ones. Pure. ConfigError if the rules name a dimension of the gripper that actions have not.
 ///
 /// Steps that the file marks as skipped are as if they had not been recorded. A human's step after another's
 /// is a take-over whether the arm moves or not; the last K policy steps before it, but none before the
