@@ -26,10 +26,8 @@ TEST(MetricList, NamesEachMetricOnceAndSaysWhatItIs) {
 TEST(MetricList, IsATableWhoseCellsHoldTheirBars) {
   EXPECT_THAT(metric_table(),
               HasSubstr("| `reference_kl` | nats a token | mean KL(reference \\|\\| policy) over"));
-  EXPECT_THAT(
-      metric_table(),
-      HasSubstr(
-          "| `step_seconds` | s | of the whole step, waiting for data included | the largest | Time of a step |"));
+  EXPECT_THAT(metric_table(), HasSubstr("| `step_seconds` | s | of the whole step, waiting for data included "
+                                        "| the largest | Time of a step |"));
 }
 
 }  // namespace
