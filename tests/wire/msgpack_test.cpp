@@ -80,7 +80,11 @@ TEST(Msgpack, BoundsWhatIsAnnounced) {
 }
 
 TEST(Msgpack, BoundsDepthAndValues) {
-  const auto nested = [](size_t levels) { return std::string(levels, '\x91') + '\1'; };
+  const auto nested = [](size_t levels) {
+    std::string text(levels, '\x91');
+    text += '\1';
+    return text;
+  };
   EXPECT_NO_THROW(read(nested(32)));
   const std::string place = [] {
     std::string path = "m: ";
