@@ -1,4 +1,5 @@
 # Writes OUTPUT, a source with the commit that SOURCE is at: "unknown" where SOURCE is not the root of a git work tree.
+cmake_policy(VERSION 3.25)
 set(commit "unknown")
 execute_process(COMMAND git -C "${SOURCE}" rev-parse --show-toplevel OUTPUT_VARIABLE root
                 OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE failed)

@@ -26,6 +26,7 @@ using torch::profiler::impl::ActivityType;
 using torch::profiler::impl::ProfilerConfig;
 using Row = StepProfile::Row;
 
+constexpr std::string_view kLinear = "mkldnn::_linear_pointwise";
 constexpr std::string_view kPart = "apo::", kStep = "apo::step";
 
 // Attention by its own kernel; where it is made of products, these are counted.
@@ -51,13 +52,19 @@ int64_t product_of(const std::vector<int64_t>& sizes) {
   return product;
 }
 
-// What the profiler does not count: the backward pass of a convolution (two of its size, for weights and
+// What the profiler does not count: linear layers of oneDNN, sums in place, the backward pass of a convolution (two of its size, for weights and
 // input), and attention (two products of [.., queries, keys], five going back).
 int64_t flop_of(const profiler::KinetoEvent& event, const std::string& name) {
   if (!is_product(name)) return 0;
   const auto shapes = event.shapes();
   if (name == "aten::convolution_backward" && shapes.size() >= 3 && shapes[2].size() == 4)
     return 4 * product_of(shapes[0]) * product_of(shapes[2]) / std::max<int64_t>(shapes[2][0], 1);
+  // [..., in] by [out, in]
+  if (name == kLinear && shapes.size() >= 2 && shapes[1].size() == 2)
+    return 2 * product_of(shapes[0]) * shapes[1][0];
+  // [a, b] by [b, c], added to the first
+  if (name == "aten::addmm_" && shapes.size() >= 3 && shapes[2].size() == 2)
+    return 2 * product_of(shapes[1]) * shapes[2][1];
   if (is_attention(name)) {
     const bool backward = name.ends_with("_backward");
     const size_t first = backward ? 1 : 0;
