@@ -259,14 +259,10 @@ std::vector<Action> imitated_actions(const EpisodeRecord& episode, const LabelRu
   return actions;
 }
 
-std::vector<LabelledStep> label_episode(const EpisodeRecord& episode, const LabelRules& rules) {
-  if (rules.filter.look_ahead > 1) {
-    EpisodeRecord meant = episode;
-    meant.actions = imitated_actions(episode, rules);
-    LabelRules others = rules;
-    others.filter.look_ahead = 1;
-    return label_episode(meant, others);
-  }
+namespace {
+
+// Of an episode whose actions are those that are imitated.
+std::vector<LabelledStep> label_imitated(const EpisodeRecord& episode, const LabelRules& rules) {
   const size_t n = episode.actions.size();
   APO_ASSERT(episode.sources.size() == n && episode.recorded.size() == n && episode.desirable.size() == n);
   APO_ASSERT(episode.neither.empty() || episode.neither.size() == n);
@@ -304,6 +300,15 @@ std::vector<LabelledStep> label_episode(const EpisodeRecord& episode, const Labe
   }
   find_nothing_to_imitate(steps);
   return steps;
+}
+
+}  // namespace
+
+std::vector<LabelledStep> label_episode(const EpisodeRecord& episode, const LabelRules& rules) {
+  if (rules.filter.look_ahead <= 1) return label_imitated(episode, rules);
+  EpisodeRecord imitated = episode;
+  imitated.actions = imitated_actions(episode, rules);
+  return label_imitated(imitated, rules);
 }
 
 bool gripper_differs(const Action& before, const Action& action, std::span<const int64_t> gripper) {

@@ -58,7 +58,7 @@ void check_results_directory(const fs::path& directory) {
         (name.ends_with(".webp") || name.ends_with(".webp.partial")))
       check_kind("--output", directory / name, webp_picture());
   check_kind("--output", directory / "interrupted.json.partial", begun_like(EvalResult().json()));
-  check_kind("--output", directory / "results.json.partial", begun_like(kResultsBegin));
+  check_kind("--output", directory / concat(results::kResultsFile, ".partial"), begun_like(kResultsBegin));
   check_writable(directory / results::kResultsFile, begun_like(kResultsBegin));
 }
 

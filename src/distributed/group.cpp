@@ -4,6 +4,7 @@
 
 #include <c10/util/Exception.h>
 #include <c10/util/Logging.h>
+#include <signal.h>
 #include <torch/types.h>
 
 #include <algorithm>
@@ -52,6 +53,14 @@ std::shared_ptr<gloo::transport::Device> device_of(const Place& place) {
                                     : Gloo::createDefaultDevice();
 }
 
+// Gloo writes to a rank that is gone without MSG_NOSIGNAL: that is to be an error, not the end of this process.
+void ignore_broken_pipes() {
+  struct sigaction now = {};
+  if (::sigaction(SIGPIPE, nullptr, &now) == 0 && (now.sa_flags & SA_SIGINFO) == 0 &&
+      now.sa_handler == SIG_DFL)
+    ::signal(SIGPIPE, SIG_IGN);
+}
+
 bool keeps_store(const Place& place) { return place.rank == 0 && !place.has_agent; }
 
 // Where the ranks meet. In a thread of its own: what answers at the port and is no store is waited for without
@@ -92,6 +101,7 @@ Group::Group() = default;
 
 Group::Group(const Place& place, const DistributedOptions& options) : place_(place), options_(options) {
   if (is_alone()) return;
+  ignore_broken_pipes();
   connection_ = std::make_unique<Connection>();
   const seconds timeout(options.timeout_seconds);
   const std::string where = concat(place.address, ":", place.port),

@@ -77,7 +77,7 @@ class BrowserHuman final : public deploy::InterventionSource {
     const std::lock_guard lock(mutex_);
     return ending_;
   }
-  void stepped(const Step& step) override { console_->happened(episode_, 0, step); }
+  void stepped(const Step& step) override { console_->happened(episode_, step); }
 
   // On a robot whose success nobody else tells; whoever lets it go on does not know it, either.
   std::optional<deploy::Ending> judge(const deploy::EpisodeResult&) override {

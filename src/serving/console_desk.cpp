@@ -265,7 +265,7 @@ std::optional<Override> ConsoleDesk::decide(const ServedMoment& moment) {
   return Override{.action = *human_action_, .reason = "console"};
 }
 
-void ConsoleDesk::happened(const std::string& episode, int64_t, const Step& what) {
+void ConsoleDesk::happened(const std::string& episode, const Step& what) {
   const std::lock_guard lock(mutex_);
   if (!watched_.runs(episode)) return;
   last_action_ = what.action;

@@ -72,7 +72,7 @@ class ConsoleDesk final : public Watcher {
   std::vector<int64_t> look_around(Time now);
 
   std::optional<Override> decide(const ServedMoment& moment) override;
-  void happened(const std::string& episode, int64_t step, const Step& what) override;
+  void happened(const std::string& episode, const Step& what) override;
   void ended(const std::string& episode, std::optional<bool> success, const std::string& outcome,
              std::optional<int64_t> recording) override;
   void joined(int64_t recording, const std::string& name) override;

@@ -3,7 +3,6 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstring>
 #include <deque>
 
@@ -12,6 +11,7 @@
 #include "apo/data/trajectory.h"
 #include "apo/pictures/jpeg.h"
 #include "base/json.h"
+#include "data/layouts.h"
 
 namespace apo::serving {
 namespace {
@@ -83,8 +83,7 @@ Json header_of(const char* kind, const std::string& camera, int64_t step, const 
 // Most often at the place that its name says.
 std::pair<int64_t, data::EpisodeRecord> find_episode(const data::TrajectoryFile& file,
                                                      const std::string& name) {
-  int64_t place = -1;
-  std::from_chars(name.data() + name.find('_') + 1, name.data() + name.size(), place);
+  const int64_t place = data::episode_number(name).value_or(-1);
   for (int64_t i = -1; i < file.num_episodes(); ++i) {
     const int64_t at = i < 0 ? place : i;
     if (at < 0 || at >= file.num_episodes()) continue;
@@ -345,9 +344,7 @@ void Console::show(const std::string& camera, const std::string& bytes) {
     if (socket->may_show(camera)) socket->send(bytes, false);
 }
 
-void Console::happened(const std::string& episode, int64_t step, const Step& what) {
-  desk_.happened(episode, step, what);
-}
+void Console::happened(const std::string& episode, const Step& what) { desk_.happened(episode, what); }
 
 void Console::ended(const std::string& episode, std::optional<bool> success, const std::string& outcome,
                     std::optional<int64_t> recording) {

@@ -60,7 +60,7 @@ class Console final : public Pages, public Watcher {
   void stop_training() { refinement_.reset(); }
 
   std::optional<Override> decide(const ServedMoment& moment) override;
-  void happened(const std::string& episode, int64_t step, const Step& what) override;
+  void happened(const std::string& episode, const Step& what) override;
   void ended(const std::string& episode, std::optional<bool> success, const std::string& outcome,
              std::optional<int64_t> recording) override;
   void joined(int64_t recording, const std::string& name) override { desk_.joined(recording, name); }

@@ -195,8 +195,7 @@ StepReply Episodes::decide(Episode& episode, StepRequest& request, Answer& answe
   }
   if (recorded && !episode.ended) record(episode, step);
   if (recorded) episode.last_source = step.source;
-  if (watcher_ != nullptr && recorded && !episode.ended)
-    watcher_->happened(episode.key, episode.answered, step);
+  if (watcher_ != nullptr && recorded && !episode.ended) watcher_->happened(episode.key, step);
   ++episode.answered;
   return reply;
 }

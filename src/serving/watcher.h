@@ -34,7 +34,7 @@ class Watcher {
   /// Nothing: the policy acts.
   virtual std::optional<Override> decide(const ServedMoment& moment) = 0;
   /// The step as it was answered and, where there is a recording, recorded.
-  virtual void happened(const std::string& episode, int64_t step, const Step& what) = 0;
+  virtual void happened(const std::string& episode, const Step& what) = 0;
   /// `recording` is the recorder's number of it; nothing: it is not recorded.
   virtual void ended(const std::string& episode, std::optional<bool> success, const std::string& outcome,
                      std::optional<int64_t> recording) = 0;

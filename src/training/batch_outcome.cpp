@@ -62,23 +62,20 @@ BatchOutcome outcome_of(const std::vector<ObjectiveOutput>& outputs, const std::
   const int64_t width = num_columns + std::ssize(matrices) * length;
 
   // off the device at once: the micro-batches' numbers, a row for each of their samples, the mask
+  const auto doubles = [&mask](const at::Tensor& values, int64_t rows) {
+    const at::Tensor all = values.defined() ? values.detach().to(at::kDouble)
+                                            : at::full({rows}, kAbsent, mask.options().dtype(at::kDouble));
+    return all.reshape({rows, -1});
+  };
   std::vector<at::Tensor> parts;
   for (const ObjectiveOutput& output : outputs)
-    for (const Number& number : kNumbers) {
-      const at::Tensor& value = output.*number.from;
-      parts.push_back(value.defined() ? value.detach().to(at::kDouble).flatten()
-                                      : at::full({1}, kAbsent, mask.options().dtype(at::kDouble)));
-    }
+    for (const Number& number : kNumbers) parts.push_back(doubles(output.*number.from, 1).flatten());
   for (size_t i = 0; i < outputs.size(); ++i) {
+    const int64_t num_samples = action_l1[i].size(0);
     std::vector<at::Tensor> row;
-    const auto add = [&](const at::Tensor& column) {
-      row.push_back(column.defined()
-                        ? column.detach().to(at::kDouble).reshape({action_l1[i].size(0), -1})
-                        : at::full({action_l1[i].size(0), 1}, kAbsent, mask.options().dtype(at::kDouble)));
-    };
-    for (const Rows& column : kColumns) add(outputs[i].*column.from);
-    add(action_l1[i]);
-    for (const Rows& matrix : matrices) add(outputs[i].*matrix.from);
+    for (const Rows& column : kColumns) row.push_back(doubles(outputs[i].*column.from, num_samples));
+    row.push_back(doubles(action_l1[i], num_samples));
+    for (const Rows& matrix : matrices) row.push_back(doubles(outputs[i].*matrix.from, num_samples));
     parts.push_back(at::cat(row, 1).flatten());
   }
   parts.push_back(mask.to(at::kDouble).flatten());

@@ -9,14 +9,13 @@
 #include <array>
 #include <cmath>
 #include <cstdlib>
-#include <iomanip>
 #include <map>
 #include <set>
-#include <sstream>
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "base/stopwatch.h"
+#include "results/table.h"
 
 namespace apo::training {
 namespace {
@@ -120,12 +119,6 @@ struct Silence : c10::WarningHandler {
   void process(const c10::Warning&) override {}
 };
 
-std::string number(double value, int decimals) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(decimals) << value;
-  return out.str();
-}
-
 }  // namespace
 
 StepProfile step_profile(std::vector<ProfiledEvent> events, int64_t steps) {
@@ -180,37 +173,37 @@ StepProfile step_profile(std::vector<ProfiledEvent> events, int64_t steps) {
 }
 
 std::string StepProfile::markdown() const {
+  using results::fixed;
   constexpr size_t kMostRows = 20;
-  std::ostringstream out;
-  const auto share = [this](double part) { return number(seconds > 0 ? 100 * part / seconds : 0, 1) + " %"; };
-  out << "# Where the time of a step went\n\nMeans of " << steps << " steps of " << number(1e3 * seconds, 2)
-      << " ms; recording itself costs some microseconds an operator.\n\n"
-      << "| part | ms | share |\n| --- | --- | --- |\n";
+  const auto share = [this](double part) { return fixed(seconds > 0 ? 100 * part / seconds : 0, 1) + " %"; };
+  std::string out =
+      concat("# Where the time of a step went\n\nMeans of ", steps, " steps of ", fixed(1e3 * seconds, 2),
+             " ms; recording itself costs some microseconds an operator.\n\n");
+  results::TableRows of_parts = {{"part", "ms", "share"}};
   for (const Row& part : parts)
-    out << "| " << part.name << " | " << number(1e3 * part.seconds, 2) << " | " << share(part.seconds)
-        << " |\n";
-  const auto table = [&](const char* title, const std::vector<Row>& rows) {
+    of_parts.push_back({part.name, fixed(1e3 * part.seconds, 2), share(part.seconds)});
+  out += results::markdown_table(of_parts);
+  const auto add = [&](const char* title, const std::vector<Row>& rows) {
     if (rows.empty()) return;
-    out << "\n| " << title << " | calls | ms | share | GFLOP |\n| --- | --- | --- | --- | --- |\n";
+    results::TableRows table = {{title, "calls", "ms", "share", "GFLOP"}};
     for (size_t i = 0; i < std::min(rows.size(), kMostRows); ++i)
-      out << "| `" << rows[i].name << "` | " << number(rows[i].calls, 1) << " | "
-          << number(1e3 * rows[i].seconds, 2) << " | " << share(rows[i].seconds) << " | "
-          << (rows[i].flop > 0 ? number(rows[i].flop * 1e-9, 2) : "") << " |\n";
-    if (rows.size() > kMostRows) out << "\nand " << rows.size() - kMostRows << " more.\n";
+      table.push_back({concat('`', rows[i].name, '`'), fixed(rows[i].calls, 1),
+                       fixed(1e3 * rows[i].seconds, 2), share(rows[i].seconds),
+                       rows[i].flop > 0 ? fixed(rows[i].flop * 1e-9, 2) : ""});
+    out += "\n" + results::markdown_table(table);
+    if (rows.size() > kMostRows) out += concat("\nand ", rows.size() - kMostRows, " more.\n");
   };
-  table("operator, by itself", operators);
-  table("kernel on the device", kernels);
-  if (flop > 0 && peak_flops > 0 && seconds > 0)
-    out << "\nMatrix products, convolutions and attention: " << number(flop * 1e-9, 2) << " GFLOP a step, "
-        << number(flop / seconds * 1e-9, 1) << " GFLOP/s: **" << number(100 * flop / seconds / peak_flops, 1)
-        << " %** of the " << number(peak_flops * 1e-9, 1) << " GFLOP/s that a product of " << peak_of
-        << " reached in the same process"
-        << (kernels.empty() && product_seconds > 0
-                ? concat("; within these operators alone ",
-                         number(100 * flop / product_seconds / peak_flops, 1), " %")
-                : std::string())
-        << ".\n";
-  return out.str();
+  add("operator, by itself", operators);
+  add("kernel on the device", kernels);
+  if (flop <= 0 || peak_flops <= 0 || seconds <= 0) return out;
+  const auto of_peak = [this](double time) { return fixed(100 * flop / time / peak_flops, 1) + " %"; };
+  out += concat("\nMatrix products, convolutions and attention: ", fixed(flop * 1e-9, 2), " GFLOP a step, ",
+                fixed(flop / seconds * 1e-9, 1), " GFLOP/s: **", of_peak(seconds), "** of the ",
+                fixed(peak_flops * 1e-9, 1), " GFLOP/s that a product of ", peak_of,
+                " reached in the same process");
+  if (kernels.empty() && product_seconds > 0)
+    out += "; within these operators alone " + of_peak(product_seconds);
+  return out + ".\n";
 }
 
 struct StepProfiler::Recording {

@@ -48,7 +48,7 @@ class Desk : public ::testing::Test {
     what.action = override ? override->action : wanted;
     what.source = override ? ActionSource::intervention : ActionSource::policy;
     if (override) what.policy_action = wanted;
-    if (!override || override->recorded) desk_->happened(episode, 0, what);
+    if (!override || override->recorded) desk_->happened(episode, what);
     return what.action;
   }
   void hear(int64_t viewer, Json message) { desk_->hear(viewer, message, Clock()); }
@@ -269,7 +269,7 @@ TEST_F(Desk, ReasonsOfTakeOversCountAsInTraining) {
   what.action = {1, 1, 1};
   what.source = ActionSource::intervention;
   what.take_over = TakeOver{"console"};
-  desk_->happened("robot", 2, what);
+  desk_->happened("robot", what);
   EXPECT_EQ(desk_->state_for(a_)["pools"]["undesirable"], 0);
 }
 

@@ -16,7 +16,7 @@
 namespace apo::testing {
 
 /// The exit codes of `size` processes, in each of which `body` runs with its group: 0 unless an expectation
-/// failed (1), it threw (99), or says otherwise itself; -1 if a signal ended it.
+/// failed (1), it threw (99), or says otherwise itself; -N if signal N ended it.
 inline std::vector<int> run_ranks(int64_t size, const std::function<int(distributed::Group&)>& body,
                                   const distributed::DistributedOptions& options = {.timeout_seconds = 60}) {
   const int64_t port = free_port();
@@ -42,7 +42,7 @@ inline std::vector<int> run_ranks(int64_t size, const std::function<int(distribu
   for (const pid_t child : children) {
     int status = 0;
     ::waitpid(child, &status, 0);
-    codes.push_back(WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+    codes.push_back(WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status));
   }
   return codes;
 }
