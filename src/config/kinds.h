@@ -50,4 +50,16 @@ class Kinds {
   Map kinds_;
 };
 
+/// The sections of kinds that may stand beside each other, whichever is chosen. `a_kind` says what they are, "a
+/// policy", for whoever sets options of one that has none.
+template <class Factory>
+void visit_kinds(Visitor& v, const std::map<std::string, Kind<Factory>>& kinds, OptionsOfKinds& own,
+                 const std::string& a_kind) {
+  for (const auto& [name, kind] : kinds)
+    if (kind.own.has_value())
+      v(name, own.like(kind.own), kind.doc);
+    else
+      v.no_section(name, a_kind + " of the kind " + name + " has no options of its own");
+}
+
 }  // namespace apo::config

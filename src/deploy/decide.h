@@ -2,21 +2,49 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "apo/base/types.h"
+#include "apo/config/gripper.h"
 #include "apo/deploy/rollout.h"
 #include "apo/models/policy.h"
 
 namespace apo::deploy {
 
-/// Asks `policy` once for all of these episodes of equal environments and tells each its actions. `seen` are
-/// their observations, prepared already. Of more actions than policy.execute_steps the first are taken. Where the policy codes the gripper otherwise than the environment,
-/// its commands are recoded. What is drawn at a temperature > 0 depends on each episode's seed and step
-/// alone. `confidence`, where there is one, gets the mean probability of each answer's tokens; nothing where the policy does
-/// not say. Returns how many decoded tokens were no action tokens and answers no whole code. Errors: RunError as check_action;
-/// ConfigError if the grippers of policy and environment are at different places.
+/// Whose actions a policy decides: an environment's, or those of robots that ask a server.
+struct Robot {
+  int64_t action_size = 0;
+  config::GripperOptions gripper = {};  ///< what is left open is as in the policy's actions
+  std::string section = "environment";  ///< of the config that says so
+  int64_t most_steps = 0;  ///< of a decision that it takes; 0: as many as policy.execute_steps leaves
+};
+/// The numbers of its actions that are grippers. ConfigError if the policy's grippers are at other places.
+std::vector<int64_t> grippers_of(const Robot& robot, const models::Policy& policy);
+/// How many actions of a decision it gets at most.
+int64_t steps_of(const Robot& robot, const models::Policy& policy);
+
+struct Decided {
+  ActionChunk actions;  ///< [<= steps_of(robot)][A], the gripper coded as the robot's; empty: refused
+  std::string refused;  ///< no tokens that code actions, or what check_action says of them
+};
+struct Decisions {
+  std::vector<Decided> rows;       ///< of each observation
+  std::vector<double> confidence;  ///< mean probability of each answer's tokens; empty: the policy does not say
+  int64_t num_clamped = 0;         ///< decoded tokens that were no action tokens, and answers that were no whole code
+};
+/// Asks `policy` once. `seen` are prepared already; what is drawn at a temperature > 0 depends on each one's seed
+/// alone. `where(i)` begins what is said of a refused row. RunError if answers are missing; ConfigError as
+/// grippers_of.
+Decisions decide(models::Policy& policy, std::span<const Observation> seen, std::vector<uint64_t> seeds,
+                 const Robot& robot, const std::function<std::string(size_t)>& where, double temperature,
+                 bool confidence);
+
+/// The same for the episodes of equal environments, each of which is told its actions. `confidence`, if any, gets
+/// that of each answer. Returns `num_clamped`. RunError if a row is refused.
 int64_t decide(models::Policy& policy, std::span<const Observation> seen, std::span<Rollout* const> rollouts,
                double temperature, std::vector<double>* confidence = nullptr);
 

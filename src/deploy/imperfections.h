@@ -5,7 +5,7 @@
 
 #include "apo/base/random.h"
 #include "apo/base/types.h"
-#include "apo/deploy/intervention.h"
+#include "apo/deploy/scripted_human.h"
 #include "apo/environments/environment.h"
 
 namespace apo::deploy {

@@ -5,6 +5,7 @@
 #include "apo/base/error.h"
 #include "apo/base/text.h"
 #include "apo/config/options.h"
+#include "apo/deploy/scripted_human.h"
 #include "config/kinds.h"
 
 namespace apo::deploy {
@@ -13,10 +14,15 @@ namespace {
 using InterventionKinds = config::Kinds<InterventionFactory>;
 
 InterventionKinds& known() {
-  static auto* instance = new InterventionKinds(
-      {{"none", {[](const InterventionOptions&) { return make_no_human(); }}},
-       {"scripted",
-        {[](const InterventionOptions& options) { return make_scripted_human(options.scripted); }}}});
+  static auto* instance =
+      new InterventionKinds({{"none", {[](const InterventionOptions&) { return make_no_human(); }}},
+                             {"scripted",
+                              {.factory =
+                                   [](const InterventionOptions& options) {
+                                     return make_scripted_human(options.of<ScriptedHumanOptions>());
+                                   },
+                               .own = config::AnyOptions(ScriptedHumanOptions()),
+                               .doc = "the scripted human"}}});
   return *instance;
 }
 
@@ -32,15 +38,18 @@ void InterventionOptions::visit(config::Visitor& v) {
   const std::vector<std::string> registered = intervention_source_types();
   const std::vector<std::string_view> types(registered.begin(), registered.end());
   v.choice("type", type, types, "who may take over; a plug-in adds its own");
-  v("scripted", scripted, "the scripted human");
+  config::visit_kinds(v, known().all(), own, "a source");
 }
 
 std::unique_ptr<InterventionSource> make_no_human() { return std::make_unique<NoHuman>(); }
 
-void register_intervention_source(const std::string& type, InterventionFactory factory) {
-  APO_CHECK(ConfigError, !type.empty() && factory,
-            "register_intervention_source: expected a name and a factory");
-  known().put(type, {std::move(factory)});
+void register_intervention_source(const std::string& type, InterventionFactory factory,
+                                  config::AnyOptions own, const std::string& doc) {
+  APO_CHECK(ConfigError, !type.empty() && type.find('.') == std::string::npos && type != "type" && factory,
+            "register_intervention_source: expected a factory and a name that can be a key beside "
+            "deploy.intervention.type, found \"",
+            type, "\"");
+  known().put(type, {std::move(factory), std::move(own), doc});
 }
 
 std::vector<std::string> intervention_source_types() { return known().names(); }

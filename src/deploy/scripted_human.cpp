@@ -1,4 +1,6 @@
 // The scripted human: when he takes over, what he does, and when he gives back.
+#include "apo/deploy/scripted_human.h"
+
 #include <algorithm>
 #include <array>
 #include <utility>

@@ -79,16 +79,15 @@ PolicyFactory find_factory(const std::string& type, const std::string& where) {
 
 // Options of another kind than the one that is made would pass unread.
 void refuse_other_kinds(const PolicyOptions& options, const std::string& made, const std::string& where) {
-  for (auto& [name, kind] : known().all()) {
+  for (const auto& [name, kind] : known().all()) {
     if (name == made || !kind.own.has_value()) continue;
-    for (const config::AnyOptions& held : options.own) {
-      if (!held.is_like(kind.own)) continue;
-      const std::vector<std::string> changed = config::differences(kind.own, held);
-      APO_CHECK(ConfigError, changed.empty(), "policy.", name, ".",
-                changed.front().substr(0, changed.front().find(':')), ": expected none of policy.", name,
-                " for a policy of the kind ", made, " (", where, "); `policy.", name,
-                ": {}` takes its defaults");
-    }
+    const config::AnyOptions* held = options.own.find(kind.own);
+    if (held == nullptr) continue;
+    const std::vector<std::string> changed = config::differences(kind.own, *held);
+    APO_CHECK(ConfigError, changed.empty(), "policy.", name, ".",
+              changed.front().substr(0, changed.front().find(':')), ": expected none of policy.", name,
+              " for a policy of the kind ", made, " (", where, "); `policy.", name,
+              ": {}` takes its defaults");
   }
 }
 
@@ -236,14 +235,7 @@ void PolicyOptions::visit(config::Visitor& v) {
   v.path("statistics", statistics,
          "action statistics (JSON, from `apo-data stats`) in place of the checkpoint's; empty: the "
          "checkpoint's");
-  for (auto& [name, kind] : known().all()) {
-    if (!kind.own.has_value()) {
-      v.no_section(name, concat("policies of the kind ", name, " have no options of their own"));
-      continue;
-    }
-    const auto held = std::ranges::find_if(own, [&](const auto& o) { return o.is_like(kind.own); });
-    v(name, held != own.end() ? *held : own.emplace_back(kind.own), kind.doc);
-  }
+  config::visit_kinds(v, known().all(), own, "a policy");
 }
 
 void register_policy(const std::string& type, PolicyFactory factory, config::AnyOptions own,

@@ -8,8 +8,6 @@
 
 #include "apo/base/error.h"
 #include "apo/base/text.h"
-#include "apo/deploy/rollout.h"
-#include "apo/models/confidence.h"
 #include "base/stopwatch.h"
 
 namespace apo::serving {
@@ -19,10 +17,9 @@ constexpr size_t kLongestReason = 500;
 
 double seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
 
-// The first line of what was thrown, without LibTorch's trace.
-std::string sentence_of(const std::exception& error) {
-  const std::string text = error.what();
-  return shortened(text.substr(0, text.find('\n')), kLongestReason);
+// The first line of what was said, without LibTorch's trace.
+std::string sentence_of(const std::string& said) {
+  return shortened(said.substr(0, said.find('\n')), kLongestReason);
 }
 
 void fail(Job& job, Failure failure, std::string reason, double queue_s) {
@@ -34,6 +31,13 @@ void fail(Job& job, Failure failure, std::string reason, double queue_s) {
 }
 
 }  // namespace
+
+deploy::Robot robot_of(const models::Policy& policy, const ServeOptions& options) {
+  return {.action_size = policy.action_size(),
+          .gripper = options.gripper,
+          .section = "serve",
+          .most_steps = options.horizon};
+}
 
 std::string_view to_string(Failure failure) {
   switch (failure) {
@@ -212,38 +216,21 @@ std::vector<Answer> Batcher::decide(std::span<Job> jobs) {
   std::vector<Answer> answers(jobs.size());
   try {
     std::vector<Observation> seen;
-    models::DecodeOptions decoding{.temperature = options_.temperature};
+    std::vector<uint64_t> seeds;
     for (const Job& job : jobs) {
       seen.push_back(job.observation);
       policy_.prepare(seen.back());
-      decoding.seeds.push_back(job.seed);
+      seeds.push_back(job.seed);
     }
-    std::vector<at::Tensor> token_probs;
-    if (std::ranges::any_of(jobs, &Job::confidence)) decoding.token_probs = &token_probs;
-    models::Decision decision = policy_.act(policy_.encode(seen), decoding);
-    APO_CHECK(RunError, decision.actions.size() == jobs.size(), "expected ", jobs.size(),
-              " answers from the policy, found ", decision.actions.size());
-    const int64_t size = policy_.action_size();
-    const config::GripperOptions own = policy_.gripper(), &theirs = options_.gripper;
-    const std::vector<int64_t> grippers =
-        config::gripper_dimensions(theirs.dimension.empty() ? own : theirs, size, "serve.gripper");
-    const std::vector<double> confidence = models::confidences(token_probs);
+    deploy::Decisions decisions = deploy::decide(
+        policy_, seen, std::move(seeds), robot_of(policy_, options_), [](size_t) { return "the answer"; },
+        options_.temperature, std::ranges::any_of(jobs, &Job::confidence));
     for (size_t i = 0; i < jobs.size(); ++i) {
-      if (!confidence.empty()) answers[i].confidence = confidence[i];
-      ActionChunk& chunk = decision.actions[i];
-      try {
-        APO_CHECK(RunError, !chunk.empty(), "the policy decided tokens that code no action");
-        if (options_.horizon > 0 && std::ssize(chunk) > options_.horizon)
-          chunk.resize(static_cast<size_t>(options_.horizon));
-        for (Action& action : chunk) {
-          deploy::check_action(action, size, "policy", "the answer");
-          config::recode_gripper(action, grippers, own, theirs);
-        }
-        answers[i].actions = std::move(chunk);
-      } catch (const Error& error) {
-        answers[i].failure = Failure::policy;
-        answers[i].reason = sentence_of(error);
-      }
+      if (!decisions.confidence.empty()) answers[i].confidence = decisions.confidence[i];
+      answers[i].actions = std::move(decisions.rows[i].actions);
+      if (decisions.rows[i].refused.empty()) continue;
+      answers[i].failure = Failure::policy;
+      answers[i].reason = sentence_of(decisions.rows[i].refused);
     }
     return answers;
   } catch (const std::exception& error) {
@@ -253,7 +240,7 @@ std::vector<Answer> Batcher::decide(std::span<Job> jobs) {
     }
     answers[0].failure =
         dynamic_cast<const DataError*>(&error) != nullptr ? Failure::request : Failure::policy;
-    answers[0].reason = sentence_of(error);
+    answers[0].reason = sentence_of(error.what());
     return answers;
   }
 }

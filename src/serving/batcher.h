@@ -17,10 +17,14 @@
 #include "apo/base/types.h"
 #include "apo/models/policy.h"
 #include "apo/serving/options.h"
+#include "deploy/decide.h"
 #include "serving/metrics.h"
 #include "serving/requests.h"
 
 namespace apo::serving {
+
+/// Those that ask the server: `serve.gripper`, `serve.horizon`.
+deploy::Robot robot_of(const models::Policy& policy, const ServeOptions& options);
 
 /// Why there is no action.
 enum class Failure {

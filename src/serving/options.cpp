@@ -94,7 +94,7 @@ void ServeOptions::visit(config::Visitor& v) {
   v("deadline_ms", deadline_ms, "an answer that takes longer is an error; 0: any time", config::at_least(0));
   v("temperature", temperature, "of the policy's decoding; 0 is greedy", config::at_least(0));
   v("seed", seed, "of an episode's decoding, where a request does not say", config::at_least(0));
-  v("horizon", horizon, "actions in an answer at most; 0: as many as the policy decides at once",
+  v("horizon", horizon, "actions in an answer at most; 0: as many as policy.execute_steps says",
     config::at_least(0));
   v("strict", strict,
     "what fails inside /act answers with status 400 or 500 instead of 200 as OpenVLA's does");

@@ -26,12 +26,12 @@ namespace {
 
 constexpr int64_t kPictureSize = 224;
 
-std::string metadata_of(const models::Policy& policy, const ServedPolicy& about) {
+std::string metadata_of(const models::Policy& policy, int64_t steps, const ServedPolicy& about) {
   wire::List cameras(about.cameras.begin(), about.cameras.end());
   wire::List states(about.states.begin(), about.states.end());
   return wire::to_msgpack(wire::Map{{"server", concat("apo-serve ", apo::version())},
                                     {"action_size", policy.action_size()},
-                                    {"action_horizon", policy.horizon()},
+                                    {"action_horizon", steps},
                                     {"cameras", std::move(cameras)},
                                     {"states", std::move(states)}});
 }
@@ -64,14 +64,17 @@ struct Server::State {
       APO_CHECK(ConfigError, std::ssize(options.idle) == policy.action_size(), "serve.idle: expected ",
                 policy.action_size(), " numbers, found ", options.idle.size());
     check_console(options.console, policy.action_size());
-    if (policy.horizon() > 1 && options.horizon != 1 && (options.console.enabled || !options.record.empty()))
-      log_warn("the policy decides ", policy.horizon(),
-               " steps at once: who plays them all cannot be corrected within them, and only the first is "
+    const deploy::Robot robot = robot_of(policy, options);
+    const std::vector<int64_t> grippers = deploy::grippers_of(robot, policy);
+    const int64_t steps = deploy::steps_of(robot, policy);
+    if (steps > 1 && (options.console.enabled || !options.record.empty()))
+      log_warn("an answer holds ", steps,
+               " steps: who plays them all cannot be corrected within them, and only the first is "
                "recorded; serve.horizon=1 answers one at a time");
     if (about.warm_up) warm_up_or_say(policy, *about.warm_up);
     if (options.keys.rotate != 0)
       log_info("pictures of clients are turned by ", options.keys.rotate, " degrees (serve.keys.rotate)");
-    if (options.console.enabled) open_console(policy, about);
+    if (options.console.enabled) open_console(policy, grippers, about);
     const std::string hash = options.record.empty() ? "" : models::parameter_hash(policy);
     service = std::make_unique<Service>(policy, options, metrics,
                                         PolicyNeeds{.cameras = about.cameras,
@@ -86,7 +89,7 @@ struct Server::State {
                                         console.get());
     if (const data::EpisodeRecorder* recorder = service->episodes().recorder(); console && recorder)
       console->begin_at(recorder->num_episodes());
-    listener.open(service.get(), console.get(), metadata_of(policy, about));
+    listener.open(service.get(), console.get(), metadata_of(policy, steps, about));
   }
 
   ~State() {
@@ -95,9 +98,9 @@ struct Server::State {
     service.reset();
   }
 
-  void open_console(const models::Policy& policy, const ServedPolicy& about) {
+  void open_console(const models::Policy& policy, const std::vector<int64_t>& grippers,
+                    const ServedPolicy& about) {
     const config::GripperOptions gripper = config::or_else(options.gripper, policy.gripper());
-    const auto grippers = config::gripper_dimensions(gripper, policy.action_size(), "serve.gripper");
     const bool can_refine = !options.record.empty() && !about.refine.command.empty();
     const double hz = steps_a_second(options.console);
     console = std::make_unique<Console>(

@@ -7,15 +7,9 @@
 #include <utility>
 
 #include "apo/base/error.h"
-#include "apo/config/gripper.h"
 
 namespace apo::serving {
 namespace {
-
-std::vector<int64_t> grippers_of(const models::Policy& policy, const ServeOptions& options) {
-  return config::gripper_dimensions(config::or_else(options.gripper, policy.gripper()), policy.action_size(),
-                                    "serve.gripper");
-}
 
 Reply failed(Failure failure, std::string reason) {
   Reply reply;
@@ -31,7 +25,7 @@ Service::Service(models::Policy& policy, const ServeOptions& options, Metrics& m
     : options_(options),
       metrics_(metrics),
       reader_(options, std::move(needs)),
-      episodes_(std::make_unique<Episodes>(options, grippers_of(policy, options), recording, watcher)),
+      episodes_(std::make_unique<Episodes>(options, deploy::grippers_of(robot_of(policy, options), policy), recording, watcher)),
       batcher_(std::make_unique<Batcher>(policy, options, metrics_)) {}
 
 Service::~Service() {

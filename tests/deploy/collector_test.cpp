@@ -13,6 +13,7 @@
 #include "apo/base/interrupt.h"
 #include "apo/config/options.h"
 #include "apo/data/trajectory.h"
+#include "apo/deploy/scripted_human.h"
 #include "deploy/episode.h"
 #include "deploy/fakes.h"
 #include "support/temp_dir.h"

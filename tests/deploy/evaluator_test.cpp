@@ -76,7 +76,7 @@ TEST(Evaluate, AGripperThatThePolicyCodesOtherwiseIsRecoded) {
   EXPECT_THAT(
       message_of<ConfigError>([&] { evaluate(policy, environment, options); }),
       HasSubstr(
-          "policy.gripper: dimension 0, 1 open, 0 closed; the environment's: dimension 1, -1 open, 1 closed; "
+          "policy.gripper: dimension 0, 1 open, 0 closed; environment.gripper: dimension 1, -1 open, 1 closed; "
           "expected the same dimensions"));
   environment.gripper.dimension = {2};
   EXPECT_THAT(message_of<ConfigError>([&] { environments::make_environment(environment); }),

@@ -10,6 +10,7 @@
 #include "apo/data/trajectory.h"
 #include "apo/deploy/collector.h"
 #include "apo/deploy/intervention.h"
+#include "apo/deploy/scripted_human.h"
 #include "deploy/fakes.h"
 #include "support/temp_dir.h"
 
@@ -293,7 +294,9 @@ TEST(ImperfectHuman, SaysWhichOptionIsOutOfRange) {
 
 TEST(ImperfectHuman, IsReadFromYaml) {
   const auto read = [](const std::string& text) {
-    return config::load<InterventionOptions>(config::Document::from_text(text)).scripted.imperfect;
+    return config::load<InterventionOptions>(config::Document::from_text(text))
+        .of<ScriptedHumanOptions>()
+        .imperfect;
   };
   const ImperfectionOptions options =
       read("scripted: {imperfect: {delay_steps: 4, tremor: 0.3, needless_probability: 0.1}}\n");

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "apo/config/options.h"
+#include "apo/deploy/scripted_human.h"
 #include "apo/simulation/tabletop.h"
 #include "deploy/fakes.h"
 
@@ -245,19 +246,49 @@ TEST(InterventionSource, UnknownTypeIsNamed) {
               HasSubstr("psychic"));
 }
 
+InterventionOptions read(const std::string& text) {
+  return config::load<InterventionOptions>(config::Document::from_text(text));
+}
+
 TEST(InterventionOptions, ReadFromYaml) {
-  const auto options = config::load<InterventionOptions>(
-      config::Document::from_text("type: scripted\nscripted: {reaction_steps: 2, at_once: [off course], "
-                                  "hand_back: when-safe, min_steps: 7}\n"));
-  EXPECT_EQ(options.scripted.reaction_steps, 2);
-  EXPECT_EQ(options.scripted.at_once, std::vector<std::string>{"off course"});
-  EXPECT_EQ(options.scripted.hand_back, HandBack::when_safe);
-  EXPECT_EQ(options.scripted.min_steps, 7);
-  EXPECT_THAT(
-      message_of<ConfigError>([] {
-        config::load<InterventionOptions>(config::Document::from_text("scripted: {hand_back: sometimes}\n"));
-      }),
-      HasSubstr("when-safe"));
+  const auto human = read(
+                         "type: scripted\nscripted: {reaction_steps: 2, at_once: [off course], "
+                         "hand_back: when-safe, min_steps: 7}\n")
+                         .of<ScriptedHumanOptions>();
+  EXPECT_EQ(human.reaction_steps, 2);
+  EXPECT_EQ(human.at_once, std::vector<std::string>{"off course"});
+  EXPECT_EQ(human.hand_back, HandBack::when_safe);
+  EXPECT_EQ(human.min_steps, 7);
+  EXPECT_THAT(message_of<ConfigError>([] { read("scripted: {hand_back: sometimes}\n"); }),
+              HasSubstr("when-safe"));
+  EXPECT_THAT(message_of<ConfigError>([] { read("none: {patience: 3}\n"); }),
+              HasSubstr("a source of the kind none has no options of its own"));
+}
+
+struct GamepadOptions {
+  double dead_zone = 0.1;
+  void visit(config::Visitor& v) { v("dead_zone", dead_zone, "of the sticks", config::between(0, 1)); }
+};
+
+TEST(InterventionOptions, ASourceOfOnesOwnHasOptions) {
+  double made_with = 0;
+  register_intervention_source<GamepadOptions>("gamepad", [&made_with](const GamepadOptions& own) {
+    made_with = own.dead_zone;
+    return make_no_human();
+  });
+  // those of the others may stand beside them
+  const InterventionOptions options =
+      read("type: gamepad\ngamepad: {dead_zone: 0.25}\nscripted: {calm_steps: 1}\n");
+  EXPECT_NE(make_intervention_source(options), nullptr);
+  EXPECT_EQ(made_with, 0.25);
+  EXPECT_EQ(options.of<ScriptedHumanOptions>().calm_steps, 1);
+  EXPECT_THAT(message_of<ConfigError>([] { read("gamepad: {dead_zone: 2}\n"); }),
+              HasSubstr("gamepad.dead_zone"));
+  for (const char* name : {"", "type", "my.pad"})
+    EXPECT_THAT(message_of<ConfigError>(
+                    [&] { register_intervention_source(name, [](const auto&) { return make_no_human(); }); }),
+                HasSubstr("expected a factory and a name that can be a key"));
+  register_intervention_source("gamepad", [](const auto&) { return make_no_human(); });
 }
 
 TEST(Environments, UnknownTypeNamesTheRegisteredOnes) {

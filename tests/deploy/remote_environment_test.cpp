@@ -8,6 +8,7 @@
 #include "apo/data/trajectory.h"
 #include "apo/deploy/collector.h"
 #include "apo/deploy/evaluator.h"
+#include "apo/deploy/scripted_human.h"
 #include "data/hdf5.h"
 #include "deploy/remote_world.h"
 #include "support/temp_dir.h"

@@ -9,6 +9,7 @@
 #include "apo/data/trajectory.h"
 #include "apo/deploy/collector.h"
 #include "apo/deploy/evaluator.h"
+#include "apo/deploy/scripted_human.h"
 #include "deploy/fakes.h"
 #include "support/temp_dir.h"
 

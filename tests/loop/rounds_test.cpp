@@ -4,6 +4,7 @@
 
 #include "apo/base/error.h"
 #include "apo/config/options.h"
+#include "apo/deploy/scripted_human.h"
 #include "apo/loop/refine.h"
 
 namespace apo::loop {
@@ -40,10 +41,10 @@ TEST(Rounds, AnEntryHoldsFromItsRoundOnAndTheLastOneWins) {
   const RefineSetup first = setup_of_round(setup, 1), second = setup_of_round(setup, 2),
                     third = setup_of_round(setup, 3);
   EXPECT_TRUE(config::differences(first, setup).empty());
-  EXPECT_EQ(second.deploy.intervention.scripted.patience_steps, 28);
+  EXPECT_EQ(second.deploy.intervention.of<deploy::ScriptedHumanOptions>().patience_steps, 28);
   EXPECT_EQ(second.training.objective.beta, 0.4);
   EXPECT_EQ(second.training.data.pools.desirable, setup.training.data.pools.desirable);
-  EXPECT_EQ(third.deploy.intervention.scripted.patience_steps, 28);
+  EXPECT_EQ(third.deploy.intervention.of<deploy::ScriptedHumanOptions>().patience_steps, 28);
   EXPECT_EQ(third.training.objective.beta, 0.2);
   EXPECT_EQ(third.training.data.pools.desirable, 1);
   EXPECT_EQ(third.training.data.pools.undesirable, setup.training.data.pools.undesirable);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "apo/base/error.h"
+#include "apo/deploy/scripted_human.h"
 #include "deploy/fakes.h"
 #include "support/temp_dir.h"
 #include "training/checkpoint.h"
@@ -55,8 +56,8 @@ RefineSetup tiny_setup(const std::string& dir) {
   setup.deploy.demonstrations.action_noise = 0;
   setup.deploy.collect.take_overs = 0;
   setup.deploy.collect.episodes = 2;
-  setup.deploy.intervention.scripted.calm_steps = 0;
-  setup.deploy.intervention.scripted.patience_steps = 1;
+  setup.deploy.intervention.of<deploy::ScriptedHumanOptions>().calm_steps = 0;
+  setup.deploy.intervention.of<deploy::ScriptedHumanOptions>().patience_steps = 1;
   setup.eval.trials = 2;
   setup.eval.parallel = 1;
   setup.eval.threads = 1;

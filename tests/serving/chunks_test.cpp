@@ -121,6 +121,40 @@ void expect_whole_chunks(Served served) {
   }
 }
 
+// What is announced is what comes.
+TEST(ServedChunks, AreAsLongAsBothSidesSay) {
+  struct Case {
+    int64_t execute_steps, horizon, expected;
+  };
+  for (const auto& [execute_steps, horizon, expected] :
+       {Case{0, 0, 4}, Case{2, 0, 2}, Case{0, 1, 1}, Case{2, 3, 2}, Case{3, 2, 2}}) {
+    EchoPolicy policy(4);
+    policy.set_execute_steps(execute_steps);
+    ServeOptions options = free_port();
+    options.horizon = horizon;
+    const Server server(policy, options, echo_needs());
+    WebClient client(server.port());
+    EXPECT_EQ(*wire::from_msgpack(client.metadata, "metadata").find("action_horizon")->as<int64_t>(), expected);
+    EXPECT_EQ(std::ssize(chunk_in(*client.ask(request_map(100, 0.5f)).find("actions"))), expected);
+  }
+}
+
+// Else an arm's joint would be recoded, and the gripper not.
+TEST(Serving, AGripperAtAnotherPlaceThanThePolicysIsRefused) {
+  EchoPolicy policy(1, {.dimension = {1}, .open = 1, .closed = 0});
+  ServeOptions options = free_port();
+  options.gripper = {.dimension = {0}, .open = -1, .closed = 1};
+  EXPECT_THAT(message_of<ConfigError>([&] { const Server server(policy, options, echo_needs()); }),
+              ::testing::HasSubstr("policy.gripper: dimension 1, 1 open, 0 closed; serve.gripper: dimension 0, -1 open, "
+                                   "1 closed; expected the same dimensions"));
+  options.gripper = {.dimension = {-1}, .open = -1, .closed = 1};
+  const Server server(policy, options, echo_needs());
+  WebClient client(server.port());
+  const ActionChunk answer = chunk_in(*client.ask(request_map(255, 1)).find("actions"));
+  EXPECT_NEAR(answer.at(0).at(0), 1, 1e-6);
+  EXPECT_NEAR(answer.at(0).at(1), -1, 1e-6);  // open is 1 to the policy
+}
+
 TEST(ServedChunks, OfTheBuiltInPolicyAreAnsweredWholeAndRecorded) { expect_whole_chunks(small_chunks()); }
 TEST(ServedChunks, OfAnOpenVlaOftAreAnsweredWholeAndRecorded) { expect_whole_chunks(openvla_oft()); }
 

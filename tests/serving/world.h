@@ -33,10 +33,11 @@ using apo::testing::TempDir;
 class EchoPolicy : public models::Policy {
  public:
   static constexpr int64_t kBins = 201;
-  explicit EchoPolicy(int64_t horizon = 1)
+  explicit EchoPolicy(int64_t horizon = 1, config::GripperOptions gripper = {})
       : Policy({.codec = std::make_shared<tokenizers::BinCodec>(tokenizers::ActionBins(kBins), 2, horizon),
                 .normalizer = tokenizers::Normalizer(2),
-                .vocabulary_size = kBins}) {}
+                .vocabulary_size = kBins,
+                .gripper = std::move(gripper)}) {}
 
   models::PolicyInput encode(std::span<const Observation> seen) const override {
     std::this_thread::sleep_for(delay.load());

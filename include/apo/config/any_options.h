@@ -1,9 +1,10 @@
-// Options of a type that only their owner knows: what one kind of several adds to a section,
-// `environment.NAME`.
+// Options of a type that only their owner knows: what one kind of several adds to a section, `environment.NAME`,
+// and the options of all kinds of a section, `policy.NAME`.
 #pragma once
 
 #include <any>
 #include <utility>
+#include <vector>
 
 #include "apo/config/options.h"
 
@@ -37,6 +38,36 @@ class AnyOptions {
  private:
   std::any value_;
   void (*visit_)(std::any&, Visitor&) = nullptr;
+};
+
+/// The options of several kinds, at most one of each type.
+class OptionsOfKinds {
+ public:
+  /// Defaults, from then on held where it is not const, if none are held.
+  template <Visitable T>
+  T& of() {
+    return *like(AnyOptions(T())).template get<T>();
+  }
+  template <Visitable T>
+  T of() const {
+    const AnyOptions* found = find(AnyOptions(T()));
+    return found ? *found->template get<T>() : T();
+  }
+  /// Those of the same type; null: none are held.
+  const AnyOptions* find(const AnyOptions& kind) const {
+    for (const AnyOptions& held : held_)
+      if (held.is_like(kind)) return &held;
+    return nullptr;
+  }
+  /// Those of the same type; a copy of `defaults`, from then on held, if none are.
+  AnyOptions& like(const AnyOptions& defaults) {
+    for (AnyOptions& held : held_)
+      if (held.is_like(defaults)) return held;
+    return held_.emplace_back(defaults);
+  }
+
+ private:
+  std::vector<AnyOptions> held_;
 };
 
 }  // namespace apo::config

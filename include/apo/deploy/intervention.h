@@ -3,25 +3,22 @@
 //
 // To plug in your own, derive from InterventionSource and register it under a name:
 //   deploy::register_intervention_source("gamepad", [](const deploy::InterventionOptions&) { return ...; });
-// Collection and refinement then work with `deploy.intervention.type: gamepad`.
+// Collection and refinement then work with `deploy.intervention.type: gamepad`. With options of its own, any struct
+// with a `visit`, which the config and --print-reference then know as `deploy.intervention.gamepad`:
+//   deploy::register_intervention_source<GamepadOptions>("gamepad", [](const GamepadOptions& own) { return ...; });
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "apo/base/types.h"
+#include "apo/config/any_options.h"
 #include "apo/environments/environment.h"
-
-namespace apo::config {
-class Visitor;
-}
 
 namespace apo::deploy {
 
@@ -80,56 +77,44 @@ class InterventionSource {
   virtual bool repeatable() const { return false; }
 };
 
-/// When the scripted human gives control back.
-enum class HandBack { never, when_safe };
-std::span<const std::pair<HandBack, std::string_view>> enum_names(HandBack);
-
-/// What makes the scripted human imperfect (config section `deploy.intervention.scripted.imperfect`); off by
-/// default. The order within a take-over: he hesitates, corrects wrongly, corrects rightly. Equal seeds of an
-/// episode give equal imperfections.
-struct ImperfectionOptions {
-  int64_t delay_steps = 0;          ///< steps between his decision for a concern and the take-over
-  int64_t hesitation_steps = 0;     ///< first steps of a take-over with the arm stopped
-  double tremor = 0;                ///< standard deviation of noise on his x, y, z, units of action
-  double needless_probability = 0;  ///< of an episode with a take-over without a concern, "needless"
-  int64_t needless_steps = 12;      ///< in one of the first so many steps after the calm ones
-  double wrong_probability = 0;     ///< of a take-over that begins with a wrong correction
-  int64_t wrong_steps = 4;          ///< of a wrong correction
-  void visit(config::Visitor& v);
-};
-
-/// The scripted human (config section `deploy.intervention.scripted`).
-struct ScriptedHumanOptions {
-  int64_t reaction_steps = 4;  ///< steps in a row with a concern before the human takes over
-  std::vector<std::string> at_once = {"wrong object", "grasped air", "passed by",
-                                      "stuck"};  ///< concerns that are answered in the first step
-  std::vector<std::string> ignore = {};          ///< concerns that do not trouble the human
-  int64_t calm_steps = 3;                        ///< steps at the episode's start without a take-over
-  int64_t patience_steps = 0;                    ///< take over after so many steps of an episode; 0: never
-  HandBack hand_back = HandBack::never;          ///< never: the human finishes the episode
-  int64_t min_steps = 5;                         ///< of a take-over before handing back
-  ImperfectionOptions imperfect{};               ///< no human is perfect; this one is unless told otherwise
-  void visit(config::Visitor& v);
-};
-
 /// Config section `deploy.intervention`.
 struct InterventionOptions {
-  std::string type = "scripted";  ///< none | scripted, or a registered one
-  ScriptedHumanOptions scripted{};
+  std::string type = "scripted";    ///< a registered source
+  config::OptionsOfKinds own = {};  ///< `deploy.intervention.NAME` of those that have options
+
+  /// The options of a source, to read and to change: `options.of<deploy::ScriptedHumanOptions>().calm_steps = 0`.
+  /// Defaults where none are held.
+  template <config::Visitable T>
+  T& of() {
+    return own.of<T>();
+  }
+  template <config::Visitable T>
+  T of() const {
+    return own.of<T>();
+  }
+  /// Options of sources that are not chosen may stand there, too: who takes over changes from command to command.
   void visit(config::Visitor& v);
 };
 
 using InterventionFactory = std::function<std::unique_ptr<InterventionSource>(const InterventionOptions&)>;
-/// Adds a kind of source; a second one of the same name replaces it. Thread-safe.
-void register_intervention_source(const std::string& type, InterventionFactory factory);
+/// Adds a kind of source; a second one of the same name replaces it. Thread-safe. `own` are the defaults of its
+/// own options (`deploy.intervention.NAME`) and `doc` what they are, for people. ConfigError for a name that is
+/// empty, has a dot in it or is `type`.
+void register_intervention_source(const std::string& type, InterventionFactory factory,
+                                  config::AnyOptions own = {}, const std::string& doc = "");
+/// A kind with options of its own: `make(own)` makes one.
+template <config::Visitable Own, class Make>
+void register_intervention_source(const std::string& type, Make make,
+                                  const std::string& doc = "of this source") {
+  register_intervention_source(
+      type, [make = std::move(make)](const InterventionOptions& options) { return make(options.of<Own>()); },
+      config::AnyOptions(Own()), doc);
+}
 /// Names of the registered sources, sorted.
 std::vector<std::string> intervention_source_types();
 /// The source of the config. ConfigError naming the registered ones for an unknown type.
 std::unique_ptr<InterventionSource> make_intervention_source(const InterventionOptions& options);
 
-/// Watches what is of concern and acts by the expert. RunError when a concern calls for an expert that there
-/// is not.
-std::unique_ptr<InterventionSource> make_scripted_human(const ScriptedHumanOptions& options);
 /// Never takes over.
 std::unique_ptr<InterventionSource> make_no_human();
 

@@ -72,22 +72,17 @@ struct PolicyOptions {
   int64_t execute_steps = 0;  ///< actions of a decision executed before the next; 0: all
   /// action statistics (JSON) in place of the checkpoint's; empty: the checkpoint's
   std::string statistics;
-  /// `policy.NAME` of the kinds that have options, each of a type of its own
-  std::vector<config::AnyOptions> own = {};
+  config::OptionsOfKinds own = {};  ///< `policy.NAME` of the kinds that have options
 
   /// The options of a kind, to read and to change: `options.of<models::SmallOptions>().width = 16`. Defaults
   /// where none are held.
   template <config::Visitable T>
   T& of() {
-    for (config::AnyOptions& held : own)
-      if (T* found = held.get<T>()) return *found;
-    return *own.emplace_back(T()).template get<T>();
+    return own.of<T>();
   }
   template <config::Visitable T>
   T of() const {
-    for (const config::AnyOptions& held : own)
-      if (const T* found = held.get<T>()) return *found;
-    return T();
+    return own.of<T>();
   }
   void visit(config::Visitor& v);
 };

@@ -104,7 +104,7 @@ struct ServeOptions {
   double deadline_ms = 5000;          ///< a later answer is an error; 0: none
   double temperature = 0;             ///< of decoding; 0 is greedy
   int64_t seed = 0;                   ///< of an episode's decoding where a request names none
-  int64_t horizon = 0;                ///< actions in an answer at most; 0: as many as the policy decides
+  int64_t horizon = 0;                ///< actions in an answer at most; 0: as policy.execute_steps says
   bool strict = false;                ///< failures of /act have status 400 or 500, unlike OpenVLA's
   double hysteresis_s = 0.5;          ///< after the last input of a human the arm is held still for so long
   std::vector<double> idle;           ///< [A] action that does nothing; empty: zeros, the gripper as it was
