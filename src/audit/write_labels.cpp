@@ -10,7 +10,7 @@
 #include "apo/base/output.h"
 #include "audit/extras.h"
 #include "base/paths.h"
-#include "data/guard.h"
+#include "data/reading_process.h"
 #include "data/seal.h"
 
 namespace apo::audit {

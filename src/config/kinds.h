@@ -1,4 +1,5 @@
-// The kinds of a thing that a config can name, each with how it is made: what is shipped and what plug-ins add.
+// The kinds of a thing that a config can name, each with how it is made: what is shipped and what plug-ins
+// add.
 #pragma once
 
 #include <map>
@@ -50,8 +51,8 @@ class Kinds {
   Map kinds_;
 };
 
-/// The sections of kinds that may stand beside each other, whichever is chosen. `a_kind` says what they are, "a
-/// policy", for whoever sets options of one that has none.
+/// The sections of kinds that may stand beside each other, whichever is chosen. `a_kind` says what they are,
+/// "a policy", for whoever sets options of one that has none.
 template <class Factory>
 void visit_kinds(Visitor& v, const std::map<std::string, Kind<Factory>>& kinds, OptionsOfKinds& own,
                  const std::string& a_kind) {

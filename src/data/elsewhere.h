@@ -5,8 +5,8 @@
 #include <tuple>
 #include <type_traits>
 
-#include "data/guard.h"
 #include "data/hdf5.h"
+#include "data/reading_process.h"
 
 namespace apo::data::hdf5 {
 

@@ -3,9 +3,9 @@
 // HDF5 1.10 is not thread-safe: every call here holds one process-wide lock (a `Session`), and nothing else
 // in the house may call HDF5. Whoever makes several calls that belong together holds a Session of its own
 // around them.
-// What is read of a file opened with `Group::open` is read by another process (data/guard.h): bytes that make
-// HDF5 crash or loop are a DataError here. A function that reads begins with
-// `if (guard_) return elsewhere<&Class::function>(...)`.
+// What is read of a file opened with `Group::open` is read by another process (data/reading_process.h): bytes
+// that make HDF5 crash or loop are a DataError here. A function that reads begins with `if (guard_) return
+// elsewhere<&Class::function>(...)`.
 #pragma once
 
 #include <cstdint>

@@ -4,8 +4,8 @@
 #include "apo/base/error.h"
 #include "base/lfs_pointer.h"
 #include "base/open_file.h"
-#include "data/guard.h"
 #include "data/hdf5_driver.h"
+#include "data/reading_process.h"
 
 namespace apo::data::hdf5 {
 namespace {

@@ -78,8 +78,8 @@ class Episodes {
 
 /// Writes data/demo_`number`. `recorded` (empty = all) is false for steps that training leaves out
 /// (action_source -1), `neither` (empty = none) true for those that belong to no pool (desirable -2). With
-/// `images`, which is asked once for each step, the steps' own pictures are not looked at: so no more than one
-/// step's are in memory. `playback`: one state for each step, or none.
+/// `images`, which is asked once for each step, the steps' own pictures are not looked at: so no more than
+/// one step's are in memory. `playback`: one state for each step, or none.
 using ImagesOfStep = std::function<std::map<std::string, at::Tensor>(size_t step)>;
 void write_episode(hdf5::Group& data, int64_t number, const Episode& episode, const std::string& policy_hash,
                    const std::vector<bool>& recorded = {}, const std::vector<bool>& neither = {},

@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "data/guard.h"
 #include "data/hdf5.h"
+#include "data/reading_process.h"
 
 namespace apo::data::hdf5 {
 

@@ -1,4 +1,5 @@
-// The journals of episodes that are recorded, or wait to join their file: how they are called, and which are there.
+// The journals of episodes that are recorded, or wait to join their file: how they are called, and which are
+// there.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +9,9 @@
 
 namespace apo::data {
 
-/// The journal of an episode: FILE.episode-3.journal, and while it is brought in FILE.episode-3.into-7.journal,
-/// for it becomes demo_7. No other is brought in before it has its first name back or is gone.
+/// The journal of an episode: FILE.episode-3.journal, and while it is brought in
+/// FILE.episode-3.into-7.journal, for it becomes demo_7. No other is brought in before it has its first name
+/// back or is gone.
 struct SpooledEpisode {
   std::filesystem::path path;
   int64_t number = 0;

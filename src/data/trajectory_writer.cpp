@@ -15,9 +15,9 @@
 #include "apo/base/text.h"
 #include "apo/data/trajectory.h"
 #include "base/paths.h"
-#include "data/guard.h"
 #include "data/journal.h"
 #include "data/layouts.h"
+#include "data/reading_process.h"
 #include "data/step_schema.h"
 
 namespace apo::data {

@@ -43,7 +43,8 @@ Decisions decide(models::Policy& policy, std::span<const Observation> seen, std:
   for (size_t i = 0; i < seen.size(); ++i) {
     ActionChunk& chunk = decision.actions[i];
     try {
-      APO_CHECK(RunError, !chunk.empty(), where(i), ": expected tokens that code actions from the policy, found ",
+      APO_CHECK(RunError, !chunk.empty(), where(i),
+                ": expected tokens that code actions from the policy, found ",
                 decision.ids[static_cast<int64_t>(i)]);
       for (Action& action : chunk) {
         check_action(action, robot.action_size, "policy", where(i));

@@ -32,19 +32,21 @@ struct Decided {
   std::string refused;  ///< no tokens that code actions, or what check_action says of them
 };
 struct Decisions {
-  std::vector<Decided> rows;       ///< of each observation
-  std::vector<double> confidence;  ///< mean probability of each answer's tokens; empty: the policy does not say
-  int64_t num_clamped = 0;         ///< decoded tokens that were no action tokens, and answers that were no whole code
+  std::vector<Decided> rows;  ///< of each observation
+  std::vector<double>
+      confidence;  ///< mean probability of each answer's tokens; empty: the policy does not say
+  int64_t num_clamped =
+      0;  ///< decoded tokens that were no action tokens, and answers that were no whole code
 };
-/// Asks `policy` once. `seen` are prepared already; what is drawn at a temperature > 0 depends on each one's seed
-/// alone. `where(i)` begins what is said of a refused row. RunError if answers are missing; ConfigError as
-/// grippers_of.
+/// Asks `policy` once. `seen` are prepared already; what is drawn at a temperature > 0 depends on each one's
+/// seed alone. `where(i)` begins what is said of a refused row. RunError if answers are missing; ConfigError
+/// as grippers_of.
 Decisions decide(models::Policy& policy, std::span<const Observation> seen, std::vector<uint64_t> seeds,
                  const Robot& robot, const std::function<std::string(size_t)>& where, double temperature,
                  bool confidence);
 
-/// The same for the episodes of equal environments, each of which is told its actions. `confidence`, if any, gets
-/// that of each answer. Returns `num_clamped`. RunError if a row is refused.
+/// The same for the episodes of equal environments, each of which is told its actions. `confidence`, if any,
+/// gets that of each answer. Returns `num_clamped`. RunError if a row is refused.
 int64_t decide(models::Policy& policy, std::span<const Observation> seen, std::span<Rollout* const> rollouts,
                double temperature, std::vector<double>* confidence = nullptr);
 

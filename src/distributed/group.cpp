@@ -53,7 +53,8 @@ std::shared_ptr<gloo::transport::Device> device_of(const Place& place) {
                                     : Gloo::createDefaultDevice();
 }
 
-// Gloo writes to a rank that is gone without MSG_NOSIGNAL: that is to be an error, not the end of this process.
+// Gloo writes to a rank that is gone without MSG_NOSIGNAL: that is to be an error, not the end of this
+// process.
 void ignore_broken_pipes() {
   struct sigaction now = {};
   if (::sigaction(SIGPIPE, nullptr, &now) == 0 && (now.sa_flags & SA_SIGINFO) == 0 &&
@@ -63,8 +64,8 @@ void ignore_broken_pipes() {
 
 bool keeps_store(const Place& place) { return place.rank == 0 && !place.has_agent; }
 
-// Where the ranks meet. In a thread of its own: what answers at the port and is no store is waited for without
-// end.
+// Where the ranks meet. In a thread of its own: what answers at the port and is no store is waited for
+// without end.
 intrusive_ptr<c10d::Store> open_store(const Place& place, seconds timeout) {
   c10d::TCPStoreOptions options;
   options.port = static_cast<uint16_t>(place.port);

@@ -65,8 +65,8 @@ struct RemoteReply {
 
 /// RunError "WHERE: KEY: expected ..., found ..." for a missing camera or state, a size unlike the metadata,
 /// a number that is not finite, another step than asked for, and who acted unless that makes sense; for a
-/// `state` that was asked for and is missing, of another length than the reset's or beyond 100000 numbers, and
-/// a `model` beyond 8 MiB.
+/// `state` that was asked for and is missing, of another length than the reset's or beyond 100000 numbers,
+/// and a `model` beyond 8 MiB.
 RemoteReply read_observation(const wire::Value& message, const ReplyContext& context,
                              const std::string& where);
 

@@ -10,8 +10,8 @@
 
 namespace apo::models {
 
-/// The ids of the answer and, where there is one, of the mismatched answer to the same observations, [B, T] each.
-/// DataError for other shapes.
+/// The ids of the answer and, where there is one, of the mismatched answer to the same observations, [B, T]
+/// each. DataError for other shapes.
 inline std::vector<at::Tensor> answers_of(const PolicyInput& input, const ActionTokens& tokens,
                                           const ActionTokens* mismatched) {
   std::vector<at::Tensor> answers{tokens.ids};

@@ -12,6 +12,7 @@
 #include "apo/base/error.h"
 #include "apo/base/random.h"
 #include "apo/base/text.h"
+#include "models/observed.h"
 
 namespace apo::models {
 namespace {
@@ -25,7 +26,8 @@ void check_rows(int64_t begin, int64_t end, int64_t size) {
             "], found [", begin, ", ", end, ")");
 }
 
-// Eight bytes at a time: large policies are hashed at memory speed.
+// Eight bytes at a time: large policies are hashed at memory speed. Recordings and results hold it, so it stays
+// as it is.
 uint64_t hash_bytes(uint64_t hash, const void* data, size_t size) {
   const auto* bytes = static_cast<const unsigned char*>(data);
   for (; size >= 8; bytes += 8, size -= 8) {
@@ -239,9 +241,8 @@ at::Tensor action_l1(const Policy& policy, const at::Tensor& predicted, const Ac
 
 const at::Tensor& picture_of(const Observation& observation, const std::string& camera) {
   const auto found = observation.images.find(camera);
-  APO_CHECK(
-      DataError, found != observation.images.end(), "observation: the policy needs the camera \"", camera,
-      "\"; there are: ", observation.images.empty() ? "none" : join(std::views::keys(observation.images)));
+  APO_CHECK(DataError, found != observation.images.end(), "observation: the policy needs the camera \"",
+            camera, "\"; there are: ", names_of(observation.images));
   const at::Tensor& image = found->second;
   APO_CHECK(DataError,
             image.defined() && image.dim() == 3 && image.size(2) == 3 && image.scalar_type() == at::kByte,

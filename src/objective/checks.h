@@ -24,7 +24,8 @@ void check_labels(const char* tokens_name, const at::Tensor& tokens, const char*
 
 /// The batch with every optional tensor that these options use filled in (masks, end tokens, rolled tokens),
 /// after checking all of them against each other and against the logits called `name`, which must be there
-/// where they are `needed`: DataError for a token that is none of their vocabulary (on the CPU, where looking costs nothing).
+/// where they are `needed`: DataError for a token that is none of their vocabulary (on the CPU, where looking
+/// costs nothing).
 Batch completed(const Batch& batch, const ObjectiveOptions& options, const char* name, const Logits& logits,
                 bool needed);
 /// RunError or ConfigError unless the reference's scores are there, have the batch's shape, and its logits

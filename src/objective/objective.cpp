@@ -5,9 +5,9 @@
 #include <limits>
 
 #include "apo/objective/weights.h"
-#include "apo/objective/z0.h"
 #include "objective/checks.h"
 #include "objective/pair_loss.h"
+#include "objective/z0.h"
 
 namespace apo::objective {
 namespace {

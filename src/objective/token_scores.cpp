@@ -15,8 +15,9 @@ LabelSmoothing smoothing_of(const Batch& batch, const ObjectiveOptions& options)
   return {options.label_smoothing_bins, batch.first_action_token, batch.last_action_token};
 }
 
-// [B, T] which of the next sample's tokens z0 counts: at places that both answers have. Of a shorter own answer
-// the logits are padding (shifted-labels), and sums over more places than its own would be another scale.
+// [B, T] which of the next sample's tokens z0 counts: at places that both answers have. Of a shorter own
+// answer the logits are padding (shifted-labels), and sums over more places than its own would be another
+// scale.
 at::Tensor counted_mismatched(const Batch& batch, const ObjectiveOptions& options) {
   const at::Tensor mask = batch.mismatched_mask.bitwise_and(batch.mask);
   return options.released_code() ? mask.bitwise_and(batch.mismatched_end_token.bitwise_not()) : mask;

@@ -1,4 +1,4 @@
-#include "apo/objective/z0.h"
+#include "objective/z0.h"
 
 #include <torch/types.h>
 

@@ -6,6 +6,8 @@
 #include <cctype>
 #include <cstring>
 
+#include "apo/base/text.h"
+
 namespace apo::pictures {
 namespace {
 
@@ -79,9 +81,6 @@ const Glyph& glyph(char letter) {
     if (g.letter == capital) return g;
   return kBox;
 }
-
-// The first byte of each UTF-8 character; the others are not drawn.
-bool begins_character(char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }
 
 }  // namespace
 

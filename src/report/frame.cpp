@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "apo/base/error.h"
+#include "apo/base/text.h"
 #include "report/html.h"
 
 namespace apo::report {
@@ -14,8 +15,7 @@ constexpr double kAxisName = 18;  // height of an axis's name
 
 // Characters, not bytes.
 size_t length(const std::string& text) {
-  return static_cast<size_t>(std::count_if(
-      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  return static_cast<size_t>(std::ranges::count_if(text, begins_character));
 }
 
 std::string x_name(const Frame& frame, const std::string& label) {

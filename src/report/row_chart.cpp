@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "apo/base/error.h"
+#include "apo/base/text.h"
 #include "report/chart.h"
 #include "report/frame.h"
 #include "report/html.h"
@@ -15,10 +16,10 @@ constexpr double kNumbers = 122;  // width of "100% [100, 100]" behind the frame
 constexpr size_t kLongestName = 44;
 
 // At most so many characters; never cuts one of several bytes in two.
-std::string shortened(const std::string& name) {
+std::string fitting(const std::string& name) {
   size_t count = 0;
   for (size_t i = 0; i < name.size(); ++i) {
-    if ((static_cast<unsigned char>(name[i]) & 0xC0) == 0x80) continue;
+    if (!begins_character(name[i])) continue;
     if (count++ == kLongestName) return name.substr(0, i) + "…";
   }
   return name;
@@ -77,7 +78,7 @@ std::string draw(const RowIntervals& chart) {
   std::string rows;
   double y = 4;
   for (size_t r = 0; r < chart.rows.size(); ++r) {
-    rows += text_at(left, y + 13, "value", shortened(chart.rows[r]));
+    rows += text_at(left, y + 13, "value", fitting(chart.rows[r]));
     y += kNameLine;
     for (const IntervalChart::Group* group : shown) {
       if (!group->intervals[r]) continue;
@@ -105,7 +106,7 @@ std::string draw(const RowBars& chart) {
   std::string drawing;
   double y = 4;
   for (const RowBars::Row& row : chart.rows) {
-    drawing += text_at(left, y + 13, "value", shortened(row.name));
+    drawing += text_at(left, y + 13, "value", fitting(row.name));
     y += kNameLine;
     const double width = (right - left) * static_cast<double>(row.count) / static_cast<double>(largest);
     const std::string numbers =

@@ -105,7 +105,8 @@ class BrowserHuman final : public deploy::InterventionSource {
     copy_if_asked();
   }
 
-  // Whoever collects is the file's writer: between its steps the file is whole, but for the episode that runs.
+  // Whoever collects is the file's writer: between its steps the file is whole, but for the episode that
+  // runs.
   void copy_if_asked() {
     const std::lock_guard lock(mutex_);
     if (target_.empty()) return;

@@ -10,7 +10,8 @@
 
 namespace apo::serving {
 
-/// `idle` (serve.idle; empty: zeros) in `last`'s size, with its grippers: what a gripper holds is not dropped.
+/// `idle` (serve.idle; empty: zeros) in `last`'s size, with its grippers: what a gripper holds is not
+/// dropped.
 inline Action held_still(std::span<const float> idle, std::span<const int64_t> grippers, const Action& last) {
   Action still(idle.begin(), idle.end());
   still.resize(last.size(), 0.0f);

@@ -140,7 +140,8 @@ class OpenpiConnection : public std::enable_shared_from_this<OpenpiConnection> {
     return answer;
   }
 
-  // The reason as a text frame, then the closing handshake. `kind`: of the error, where nobody counted it yet.
+  // The reason as a text frame, then the closing handshake. `kind`: of the error, where nobody counted it
+  // yet.
   void fail(const std::string& reason, const std::string& kind) {
     if (!kind.empty()) network_->refused(kind);
     const std::string sentence = printable(shortened(reason, kLongestReason));

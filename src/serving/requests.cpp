@@ -34,7 +34,8 @@ bool is_numbers(const wire::Value& value) {
   return value.as<double>() || value.as<int64_t>() || value.as<uint64_t>();
 }
 
-// A camera's picture; other arrays of two or three dimensions are nobody's business unless they are asked for.
+// A camera's picture; other arrays of two or three dimensions are nobody's business unless they are asked
+// for.
 bool is_picture(const wire::Value& value) {
   const auto* array = value.as<wire::Array>();
   if (array == nullptr || array->shape.size() < 2 || array->shape.size() > 3) return false;

@@ -22,8 +22,7 @@ struct PolicyNeeds {
   std::vector<std::string> cameras;  ///< by name; empty: any one picture
   std::vector<std::string> states;
   int64_t action_size = 0;
-  std::string unnorm_key =
-      "";  ///< of the statistics that it acts by; empty: its only ones, whatever is asked for
+  std::string unnorm_key = {};  ///< of the statistics that it acts by; empty: whatever is asked for
 };
 
 /// One step: what is seen, and perhaps what a human does in it.
@@ -52,16 +51,16 @@ class RequestReader {
  public:
   RequestReader(const ServeOptions& options, PolicyNeeds needs);
 
-  /// A picture or state is that of the policy which serve.keys names. Those that it does not name are found by
-  /// their names: NAME, NAME_image, observation/NAME, observation/NAME_image, observation/images/NAME,
+  /// A picture or state is that of the policy which serve.keys names. Those that it does not name are found
+  /// by their names: NAME, NAME_image, observation/NAME, observation/NAME_image, observation/images/NAME,
   /// observation.images.NAME, images/NAME (states: NAME, observation/NAME, observation.state.NAME). The only
-  /// picture is the only camera, the only state the only state; where one camera is needed that is no wrist's,
-  /// it is image, full_image, observation/image or observation/exterior_image_1_left; the n-th camera with
-  /// "wrist" in its name is the n-th picture with "wrist" in its key.
+  /// picture is the only camera, the only state the only state; where one camera is needed that is no
+  /// wrist's, it is image, full_image, observation/image or observation/exterior_image_1_left; the n-th
+  /// camera with "wrist" in its name is the n-th picture with "wrist" in its key.
   ///
   /// Errors  DataError naming key, expected and found: a camera or state that is missing (with the keys that
-  ///         there are), a picture that is none, a number that is not finite, no instruction or one that is too
-  ///         long, an intervention of another size, an event that is none
+  ///         there are), a picture that is none, a number that is not finite, no instruction or one that is
+  ///         too long, an intervention of another size, an event that is none
   ClientRequest read(const wire::Value& message) const;
 
   const PolicyNeeds& needs() const { return needs_; }

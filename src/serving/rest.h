@@ -34,8 +34,8 @@ struct ActRequest {
 std::variant<ActRequest, HttpAnswer> read_act(std::string_view content_type, std::string_view body,
                                               bool strict);
 
-/// The first action [A], or of OFT a list of all, float64. What failed is "error" with status 200; strict, 400
-/// (request), 503 (busy), 504 (late) or 500 with {"detail": reason}.
+/// The first action [A], or of OFT a list of all, float64. What failed is "error" with status 200; strict,
+/// 400 (request), 503 (busy), 504 (late) or 500 with {"detail": reason}.
 HttpAnswer act_answer(const Reply& reply, const ActRequest& request, bool strict);
 
 /// {"detail": reason} with that status.

@@ -25,7 +25,8 @@ Service::Service(models::Policy& policy, const ServeOptions& options, Metrics& m
     : options_(options),
       metrics_(metrics),
       reader_(options, std::move(needs)),
-      episodes_(std::make_unique<Episodes>(options, deploy::grippers_of(robot_of(policy, options), policy), recording, watcher)),
+      episodes_(std::make_unique<Episodes>(options, deploy::grippers_of(robot_of(policy, options), policy),
+                                           recording, watcher)),
       batcher_(std::make_unique<Batcher>(policy, options, metrics_)) {}
 
 Service::~Service() {

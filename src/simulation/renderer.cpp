@@ -66,10 +66,11 @@ void move_camera(mjvScene& visual, const OtherView& other) {
   }
 }
 
-// MuJoCo looks up OpenGL's functions anew for each context, into variables that all threads share, and a driver's
-// first and last steps are not safe beside each other: a context is made or given back while nobody draws. All may
-// draw at a time, but for Mesa's software renderers: there each context asks all others of the process which
-// textures their pictures in progress hold, without a lock (22.3: a segmentation fault within seconds to hours).
+// MuJoCo looks up OpenGL's functions anew for each context, into variables that all threads share, and a
+// driver's first and last steps are not safe beside each other: a context is made or given back while nobody
+// draws. All may draw at a time, but for Mesa's software renderers: there each context asks all others of the
+// process which textures their pictures in progress hold, without a lock (22.3: a segmentation fault within
+// seconds to hours).
 std::shared_mutex& making_or_drawing() {
   static auto* mutex = new std::shared_mutex;  // threads may outlive static objects
   return *mutex;

@@ -1,4 +1,5 @@
-// The part of the tabletop that needs no MuJoCo: when it is won, lost or about to go wrong, its expert, its options.
+// The part of the tabletop that needs no MuJoCo: when it is won, lost or about to go wrong, its expert, its
+// options.
 #include "simulation/rules.h"
 
 #include <Eigen/Core>

@@ -59,7 +59,7 @@ struct Tabletop::Episode {
   void place_hand(const Eigen::Vector3d& hand);
   void move_goal(const Eigen::Vector<double, 7>& command);
   void advance();
-  void slip_away();
+  void move_named_block();
   at::Tensor draw(Camera camera, int size, Look look);
   TabletopState state() const;
   int64_t count_warnings() const;
@@ -72,10 +72,10 @@ struct Tabletop::Episode {
   mjData* data = nullptr;
 
   uint64_t seed = 0;
-  Random noise{0}, slip{0};
+  Random noise{0}, to_move{0};
   SceneDisruptions happening;
   int64_t target = 0, num_steps = 0;
-  bool habit = false, object_moved = false, slip_pending = false, closing = false, ever_near_wrong = false;
+  bool habit = false, object_moved = false, move_pending = false, closing = false, ever_near_wrong = false;
   Outcome outcome = Outcome::running;
   int64_t clamped_actions = 0, past_warnings = 0;
 };
@@ -83,7 +83,7 @@ struct Tabletop::Episode {
 void Tabletop::Episode::reset(uint64_t new_seed) {
   seed = new_seed;
   noise = Random(seed, "tabletop/noise");
-  slip = Random(seed, "tabletop/disruption");
+  to_move = Random(seed, "tabletop/disruption");
   Random layout(seed, "tabletop/layout");
   happening = draw_scene_disruptions(disruptions, seed);
   if (data) past_warnings += count_warnings();
@@ -99,7 +99,7 @@ void Tabletop::Episode::reset(uint64_t new_seed) {
   place_hand({x, y, z});
   mujoco().mj_forward(model, data);
 
-  slip_pending = slip.uniform() < disruptions.object_moved.probability;
+  move_pending = to_move.uniform() < disruptions.object_moved.probability;
   num_steps = 0;
   object_moved = closing = ever_near_wrong = false;
   outcome = Outcome::running;
@@ -203,8 +203,8 @@ void Tabletop::Episode::advance() {
 
   const TabletopState now = state();
   const Eigen::Map<const Eigen::Vector3d> hand(now.hand.data()), block(now.target_block().data());
-  if (slip_pending && std::abs(hand.z() - block.z()) < 0.085 && (block - hand).head<2>().norm() < 0.04)
-    slip_away();
+  if (move_pending && std::abs(hand.z() - block.z()) < 0.085 && (block - hand).head<2>().norm() < 0.04)
+    move_named_block();
   const TabletopState after = state();
   ever_near_wrong |= near_wrong(after);
   if (outcome != Outcome::running) return;
@@ -217,18 +217,18 @@ void Tabletop::Episode::advance() {
 }
 
 /// Moves the named block by `distance_m` in a random direction, within the tray and clear of the other block.
-void Tabletop::Episode::slip_away() {
-  slip_pending = false;
+void Tabletop::Episode::move_named_block() {
+  move_pending = false;
   const double distance = disruptions.object_moved.distance_m;
   const TabletopState now = state();
   const Eigen::Array2d from(now.target_block()[0], now.target_block()[1]);
   const Eigen::Array2d other(now.other_block()[0], now.other_block()[1]);
   for (int attempt = 0; attempt < 100; attempt++) {
-    const double angle = slip.uniform(0, 2 * std::numbers::pi);
+    const double angle = to_move.uniform(0, 2 * std::numbers::pi);
     const Eigen::Array2d to =
         (from + distance * Eigen::Array2d(std::cos(angle), std::sin(angle))).max(kSlipMin).min(kSlipMax);
     if ((to - other).matrix().norm() <= kClearance || (to - from).matrix().norm() <= 0.6 * distance) continue;
-    // it does not slip into the zone
+    // it does not come into the zone
     if (options.task == TabletopTask::push && std::abs(to.y()) < 0.055) continue;
     place_block(static_cast<int>(target), to.x(), to.y());
     mujoco().mj_forward(model, data);

@@ -34,7 +34,7 @@ at::Tensor ActionBins::encode(const at::Tensor& normalized) const {
 
 at::Tensor ActionBins::decode(const at::Tensor& bins) const {
   expect_ids(bins);
-  if (bins.numel() > 0) {
+  if (bins.numel() > 0 && bins.device().is_cpu()) {  // a look at another device would wait for it
     const int64_t low = bins.min().item<int64_t>(), high = bins.max().item<int64_t>();
     APO_CHECK(DataError, low >= 0 && high < num_bins_, "action bins: expected bins in [0, ", num_bins_ - 1,
               "], found ", low < 0 ? low : high);

@@ -12,8 +12,8 @@
 
 namespace apo::tokenizers {
 
-/// The words that GPT-2's rule cuts a text into, as [begin, end) of its characters: contractions ('s 't 're 've
-/// 'm 'll 'd), runs of letters, of numbers or of other characters with a space before them, and blanks.
+/// The words that GPT-2's rule cuts a text into, as [begin, end) of its characters: contractions ('s 't 're
+/// 've 'm 'll 'd), runs of letters, of numbers or of other characters with a space before them, and blanks.
 std::vector<std::pair<size_t, size_t>> split_words_as_gpt2(std::u32string_view text);
 
 /// A character for each byte: printable ones stand for themselves, the others for U+0100 and up.
@@ -21,8 +21,8 @@ char32_t character_of_byte(unsigned char byte);
 
 /// The words of some texts as those characters, with how often each occurs; made a tokenizer of.
 ///
-/// `alphabet` are pieces whatever occurs, and so is every character that does, by their numbers; then the pair
-/// that occurs most often (of several, the one of the lowest ids) becomes a piece, as long as it occurs
+/// `alphabet` are pieces whatever occurs, and so is every character that does, by their numbers; then the
+/// pair that occurs most often (of several, the one of the lowest ids) becomes a piece, as long as it occurs
 /// `min_count` times and there are fewer than `size` pieces.
 /// Source  the BpeTrainer of `tokenizers`, whose pieces and merges these are
 class ByteBpe;

@@ -36,7 +36,8 @@ std::optional<Outcome> read_piece(Utf8Pending pending, const std::string& bytes)
 }  // namespace
 
 // States are found from the first one on; an answer's end is reached from where a code leads to it. Codes
-// that complete no character lead to more pending bytes, so that states with more of them are looked at first.
+// that complete no character lead to more pending bytes, so that states with more of them are looked at
+// first.
 FastGrammar::FastGrammar(const FastTokenizer& tokenizer, int64_t coefficients) : coefficients_(coefficients) {
   APO_ASSERT(coefficients >= 1);
   const ByteBpe& bpe = tokenizer.state_->bpe;

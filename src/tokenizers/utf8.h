@@ -17,8 +17,8 @@ struct Utf8Pending {
 };
 
 enum class Utf8Step { whole, pending, invalid };
-/// Takes a byte. `whole`: `character` is complete and `pending` empty; `invalid`: the byte does not go on what
-/// has begun (or begins nothing), and `pending` stays as it was.
+/// Takes a byte. `whole`: `character` is complete and `pending` empty; `invalid`: the byte does not go on
+/// what has begun (or begins nothing), and `pending` stays as it was.
 Utf8Step take_byte(Utf8Pending& pending, unsigned char byte, char32_t& character);
 
 /// The characters of a text, U+FFFD for each maximal part that begins a character and does not end it, and

@@ -17,9 +17,9 @@
 #include <vector>
 
 #include "apo/models/policy.h"
-#include "apo/training/optimizer.h"
 #include "apo/training/options.h"
 #include "training/heaviest.h"
+#include "training/optimizer.h"
 
 namespace apo::training {
 
@@ -52,8 +52,8 @@ int64_t size_bytes(const models::NamedTensors& tensors);
 std::filesystem::path checkpoint_path(const std::filesystem::path& run_directory, int64_t step);
 
 /// Writes `run_directory`/checkpoints/step-N and points checkpoints/latest at it. Returns its path.
-/// `reference`: its parameters, written where `state.reference_stored` says so. RunError naming the file (disk
-/// full, no permission); older checkpoints are untouched.
+/// `reference`: its parameters, written where `state.reference_stored` says so. RunError naming the file
+/// (disk full, no permission); older checkpoints are untouched.
 std::filesystem::path save_checkpoint(const std::filesystem::path& run_directory, const TrainingState& state,
                                       const TrainingOptions& options, const models::Policy& policy,
                                       const Adam& optimizer, const models::NamedTensors& reference);

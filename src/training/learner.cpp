@@ -19,8 +19,8 @@ using objective::ObjectiveOutput;
 
 at::Tensor rolled(const at::Tensor& tensor) { return tensor.defined() ? tensor.roll(-1, 0) : tensor; }
 
-// The credit of each number of a chunk -> [B, T] of the tokens that code it, which are in the same order (codecs
-// with bins); 1 where there is none, and for tokens of no one dimension.
+// The credit of each number of a chunk -> [B, T] of the tokens that code it, which are in the same order
+// (codecs with bins); 1 where there is none, and for tokens of no one dimension.
 at::Tensor token_credit(const std::vector<data::Sample>& samples, const at::Tensor& dimension) {
   at::Tensor credit = at::ones({static_cast<int64_t>(samples.size()), dimension.size(1)});
   float* row = credit.data_ptr<float>();

@@ -1,4 +1,4 @@
-#include "apo/training/optimizer.h"
+#include "training/optimizer.h"
 
 #include <torch/types.h>
 

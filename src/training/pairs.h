@@ -33,8 +33,8 @@ Pairing make_pairs(std::vector<data::Sample>& samples, objective::ObjectiveType 
 int64_t micro_batch_end(const std::vector<int64_t>& pair, int64_t begin, int64_t size,
                         int64_t micro_batch_size);
 
-/// Which samples of a batch of `size` one of several ranks learns from: as equal a number each as pairs, which
-/// are never split, let it be; of the first at least one, of others there may be none.
+/// Which samples of a batch of `size` one of several ranks learns from: as equal a number each as pairs,
+/// which are never split, let it be; of the first at least one, of others there may be none.
 struct Share {
   int64_t begin = 0, end = 0;
   int64_t size() const { return end - begin; }

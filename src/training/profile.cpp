@@ -14,6 +14,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
+#include "base/paths.h"
 #include "base/stopwatch.h"
 #include "results/table.h"
 
@@ -51,8 +52,9 @@ int64_t product_of(const std::vector<int64_t>& sizes) {
   return product;
 }
 
-// What the profiler does not count: linear layers of oneDNN, sums in place, the backward pass of a convolution (two of its size, for weights and
-// input), and attention (two products of [.., queries, keys], five going back).
+// What the profiler does not count: linear layers of oneDNN, sums in place, the backward pass of a
+// convolution (two of its size, for weights and input), and attention (two products of [.., queries, keys],
+// five going back).
 int64_t flop_of(const profiler::KinetoEvent& event, const std::string& name) {
   if (!is_product(name)) return 0;
   const auto shapes = event.shapes();
@@ -263,9 +265,7 @@ std::string StepProfiler::write(const std::filesystem::path& directory) {
   const std::filesystem::path trace = directory / kTrace, partial = trace.string() + ".partial";
   recording_->result->save(partial.string());
   recording_->result.reset();
-  std::error_code error;
-  std::filesystem::rename(partial, trace, error);
-  APO_CHECK(RunError, !error, trace.string(), ": cannot be written: ", error.message());
+  put_in_place(partial, trace);
   std::string table = profile.markdown();
   write_file_atomic(directory / kTable, table);
   return table;

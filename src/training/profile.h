@@ -62,7 +62,8 @@ class StepProfiler {
   void step_begins();
   /// After each; true after the last of those that are recorded.
   bool step_ended();
-  /// Into the directory: the table, and what Chrome's about:tracing and Perfetto open. Once; returns the table.
+  /// Into the directory: the table, and what Chrome's about:tracing and Perfetto open. Once; returns the
+  /// table.
   std::string write(const std::filesystem::path& directory);
 
  private:

@@ -14,8 +14,8 @@ namespace apo::training {
 /// A group of one.
 const distributed::Group& nobody_else();
 
-/// `own`: tokens of the rows of this rank's share -> those of all `size` rows, padded to the longest answer of
-/// all ranks, on the policy's device. num_clipped and num_cut are sums.
+/// `own`: tokens of the rows of this rank's share -> those of all `size` rows, padded to the longest answer
+/// of all ranks, on the policy's device. num_clipped and num_cut are sums.
 models::ActionTokens gather_tokens(const distributed::Group& group, const models::ActionTokens& own,
                                    const Share& share, int64_t size, const models::Policy& policy);
 

@@ -104,7 +104,8 @@ void Tally::add(const BatchOutcome& outcome) {
   if (!std::isnan(outcome.num_unpaired)) unpaired_ += static_cast<int64_t>(outcome.num_unpaired);
 }
 
-// Normalisation by quantiles clips a few actions on purpose; many mean that policy and data do not belong together.
+// Normalisation by quantiles clips a few actions on purpose; many mean that policy and data do not belong
+// together.
 void Tally::tell(int64_t numbers) const {
   if (cut_answers_ > 0)
     log_warn("recorded answers: ", cut_answers_,

@@ -48,8 +48,8 @@ struct RunAhead {
 class ReferenceScorer {
  public:
   virtual ~ReferenceScorer() = default;
-  /// Without gradient, [B, T] on the policy's device. Dropout, where it is on, draws from the tensor library's
-  /// streams as the policy does.
+  /// Without gradient, [B, T] on the policy's device. Dropout, where it is on, draws from the tensor
+  /// library's streams as the policy does.
   virtual objective::ReferenceScores score(const Question& question) = 0;
   /// Called once before the first step of a run, new or resumed, by all ranks in step.
   virtual void look_ahead(const RunAhead&) {}
@@ -71,7 +71,8 @@ class LiveReference : public ReferenceScorer {
   models::Reference reference_;
 };
 
-/// The policy as it stands, in evaluation mode (dropout off): before the first update it is its own reference.
+/// The policy as it stands, in evaluation mode (dropout off): before the first update it is its own
+/// reference.
 class PolicyItself : public ReferenceScorer {
  public:
   explicit PolicyItself(models::Policy& policy) : policy_(policy) {}
@@ -84,8 +85,9 @@ class PolicyItself : public ReferenceScorer {
 /// ConfigError where the objective or the policy asks for what reference.mode cannot give.
 void check_reference(const TrainingOptions& options);
 
-/// What reference.mode says; null where the objective needs none. A new run notes in `state` how its reference
-/// is found again, a resumed one (`resume_from`: its checkpoint) finds it: DataError where it cannot.
+/// What reference.mode says; null where the objective needs none. A new run notes in `state` how its
+/// reference is found again, a resumed one (`resume_from`: its checkpoint) finds it: DataError where it
+/// cannot.
 std::unique_ptr<ReferenceScorer> make_reference_scorer(
     const TrainingOptions& options, models::Policy& policy, TrainingState& state,
     const std::optional<std::filesystem::path>& resume_from);

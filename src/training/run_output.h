@@ -1,5 +1,5 @@
-// What a run writes and tells while it trains: the lines of each step, TensorBoard's events, its guard, and at
-// the end the heaviest samples. Of several ranks the first one has it.
+// What a run writes and tells while it trains: the lines of each step, TensorBoard's events, its guard, and
+// at the end the heaviest samples. Of several ranks the first one has it.
 #pragma once
 
 #include <cstdint>

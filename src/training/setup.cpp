@@ -22,7 +22,7 @@
 namespace apo::training {
 namespace {
 
-// FNV-1a over 8-byte words and bytes
+// FNV-1a over 8-byte words and bytes. Checkpoints hold it, so it stays as it is.
 class Hash {
  public:
   void add(std::span<const float> values) {

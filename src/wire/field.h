@@ -49,8 +49,8 @@ class Field {
   std::vector<float> floats() const;
   std::vector<double> doubles() const;
 
-  /// A camera's picture. [Y, X, 3], [Y, X, 1], [Y, X, 4] or [Y, X], or the channels first; a shape that can be
-  /// read both ways has them last. Grey is given to all three channels, alpha left out. uint8, or floating
+  /// A camera's picture. [Y, X, 3], [Y, X, 1], [Y, X, 4] or [Y, X], or the channels first; a shape that can
+  /// be read both ways has them last. Grey is given to all three channels, alpha left out. uint8, or floating
   /// point from 0 to 1 (half a step of 1/255 beyond is cut off), rounded.
   ///
   /// Returns  [Y, X, 3] uint8 on the CPU, contiguous, of its own memory

@@ -21,8 +21,8 @@ struct MalformedJson : DataError {
 /// spaces and in UTF-8.
 enum class JsonStyle { python, compact };
 
-/// The text, arrays as {"__numpy__": base64, "dtype": descr, "shape": [...]}, bytes in base64. Text that is no
-/// UTF-8 is made printable.
+/// The text, arrays as {"__numpy__": base64, "dtype": descr, "shape": [...]}, bytes in base64. Text that is
+/// no UTF-8 is made printable.
 ///
 /// Errors  DataError for a number outside of arrays that is not finite: JSON has none
 std::string to_json(const Value& value, JsonStyle style = JsonStyle::compact);
@@ -30,7 +30,8 @@ std::string to_json(const Value& value, JsonStyle style = JsonStyle::compact);
 /// The value of a JSON text, keys in their order; arrays are taken and refused as by from_msgpack.
 ///
 /// Errors   MalformedJson "WHERE: expected JSON, found ...", DataError "WHERE: KEY: expected ..., found ..."
-/// Differs  json-numpy takes a negative size in a shape (numpy works it out), letters in base64 that are none,
+/// Differs  json-numpy takes a negative size in a shape (numpy works it out), letters in base64 that are
+/// none,
 ///          and NaN in the text
 Value from_json(std::string_view text, const std::string& where, const Limits& limits = {});
 

@@ -16,8 +16,8 @@ namespace apo::wire {
 /// DataError "WHERE: KEY: ...".
 class TreeBuilder {
  public:
-  /// What a whole map stands for: itself, or the array that it spells. Its DataErrors "expected ..." are given
-  /// the map's place.
+  /// What a whole map stands for: itself, or the array that it spells. Its DataErrors "expected ..." are
+  /// given the map's place.
   using MapReader = Value (*)(Map&& map);
 
   /// `where` must outlive it.

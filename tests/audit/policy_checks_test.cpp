@@ -68,7 +68,8 @@ TEST(PolicyComparison, MostlyOutsideIsAnError) {
               AllOf(HasSubstr("warning: dimension 2: "), Not(HasSubstr("error"))));
 }
 
-// A few take-overs that all went to one side: most of their numbers lie just outside of what few demonstrations did.
+// A few take-overs that all went to one side: most of their numbers lie just outside of what few
+// demonstrations did.
 TEST(PolicyComparison, OftenButNotFarOutsideIsAWarning) {
   PolicyInputs inputs = like_the_recordings();
   const Recording to_one_side{.episodes = kByHand, .change = [](int64_t, Step& s) { s.action[2] = -0.9f; }};

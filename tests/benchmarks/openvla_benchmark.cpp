@@ -12,8 +12,8 @@
 #include <span>
 
 #include "apo/models/registry.h"
-#include "apo/training/optimizer.h"
 #include "training/learner.h"
+#include "training/optimizer.h"
 
 namespace apo::models {
 namespace {
@@ -55,8 +55,8 @@ BENCHMARK(greedy_decode)
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 
-// One observation after another that decide the same (alternate = 0: every draft is right) or not (1: of two pictures
-// in turn), token by token (draft = 0) or with the last decision as a draft.
+// One observation after another that decide the same (alternate = 0: every draft is right) or not (1: of two
+// pictures in turn), token by token (draft = 0) or with the last decision as a draft.
 void speculative_decode(benchmark::State& state) {
   const char* path = std::getenv("APO_BENCHMARK_CHECKPOINT");
   if (path == nullptr) return state.SkipWithError("set APO_BENCHMARK_CHECKPOINT to a checkpoint directory");
@@ -93,8 +93,8 @@ void score(benchmark::State& state) {
 BENCHMARK(score)->Arg(1)->Arg(2)->UseRealTime()->Unit(benchmark::kMillisecond);
 
 // Forward of policy and reference, objective, backward and Adam on 8 samples, with a fresh adapter of rank 32
-// on every linear layer; quantization 1, 2, 3: float8, int8, nf4; pictures and actions are decoded before. Peak memory: `/usr/bin/time -v` of this
-// benchmark alone.
+// on every linear layer; quantization 1, 2, 3: float8, int8, nf4; pictures and actions are decoded before.
+// Peak memory: `/usr/bin/time -v` of this benchmark alone.
 void train_step(benchmark::State& state) {
   const char* path = std::getenv("APO_BENCHMARK_CHECKPOINT");
   if (path == nullptr) return state.SkipWithError("set APO_BENCHMARK_CHECKPOINT to a checkpoint directory");

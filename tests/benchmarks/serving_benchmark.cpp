@@ -1,6 +1,6 @@
-// What serving adds to an answer beyond the policy's time and the wait for it: 4 clients of openpi's protocol at 20
-// requests a second each, one 224 x 224 picture a request, on the own machine. With APO_PEER_PORT the same clients ask
-// what listens there as well (openpi_server.py beside this file).
+// What serving adds to an answer beyond the policy's time and the wait for it: 4 clients of openpi's protocol
+// at 20 requests a second each, one 224 x 224 picture a request, on the own machine. With APO_PEER_PORT the
+// same clients ask what listens there as well (openpi_server.py beside this file).
 #include <benchmark/benchmark.h>
 #include <torch/types.h>
 #include <unistd.h>

@@ -7,7 +7,7 @@
 #include <signal.h>
 
 #include "apo/base/hash.h"
-#include "data/guard.h"
+#include "data/reading_process.h"
 #include "data/seal.h"
 #include "recordings.h"
 #include "support/places.h"

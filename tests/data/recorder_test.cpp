@@ -299,8 +299,8 @@ TEST(EpisodeRecorder, KnowsWhetherWhatWasBeingBroughtInIsThere) {
   }
 }
 
-// Kilobytes at the peak of a process, or of one that it made, that records and merges so many steps, by itself
-// or left behind by another.
+// Kilobytes at the peak of a process, or of one that it made, that records and merges so many steps, by
+// itself or left behind by another.
 int64_t peak_of_merging(int64_t steps, bool left_behind) {
   auto* peak = static_cast<int64_t*>(
       ::mmap(nullptr, sizeof(int64_t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));

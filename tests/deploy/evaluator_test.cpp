@@ -73,11 +73,10 @@ TEST(Evaluate, AGripperThatThePolicyCodesOtherwiseIsRecoded) {
   const auto walk = environments::make_environment(environment);
   EXPECT_EQ(record_trial(policy, *walk, 0, 4).trial.steps, 4);
   environment.gripper.dimension = {1};
-  EXPECT_THAT(
-      message_of<ConfigError>([&] { evaluate(policy, environment, options); }),
-      HasSubstr(
-          "policy.gripper: dimension 0, 1 open, 0 closed; environment.gripper: dimension 1, -1 open, 1 closed; "
-          "expected the same dimensions"));
+  EXPECT_THAT(message_of<ConfigError>([&] { evaluate(policy, environment, options); }),
+              HasSubstr("policy.gripper: dimension 0, 1 open, 0 closed; environment.gripper: dimension 1, -1 "
+                        "open, 1 closed; "
+                        "expected the same dimensions"));
   environment.gripper.dimension = {2};
   EXPECT_THAT(message_of<ConfigError>([&] { environments::make_environment(environment); }),
               HasSubstr("environment: gripper.dimension: expected from -2 to 1"));

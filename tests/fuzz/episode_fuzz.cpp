@@ -13,7 +13,7 @@
 
 #include "apo/base/error.h"
 #include "apo/data/trajectory.h"
-#include "data/guard.h"
+#include "data/reading_process.h"
 #include "input_file.h"
 
 namespace {

@@ -9,12 +9,12 @@
 #include "apo/base/files.h"
 #include "apo/models/registry.h"
 #include "apo/objective/log_prob.h"
-#include "apo/training/optimizer.h"
 #include "gpu/check.h"
 #include "models/openvla/policy.h"
 #include "support/hollow_file.h"
 #include "support/temp_dir.h"
 #include "training/learner.h"
+#include "training/optimizer.h"
 
 namespace apo::gpu {
 namespace {

@@ -22,7 +22,8 @@
 
 namespace apo::models::testing {
 
-/// A checkpoint directory made of the plain OpenVLA of the same name, whose attention is sharpened as in Python.
+/// A checkpoint directory made of the plain OpenVLA of the same name, whose attention is sharpened as in
+/// Python.
 struct OftGolden {
   explicit OftGolden(const std::string& variant)
       : plain(goldens() / "openvla" / variant),

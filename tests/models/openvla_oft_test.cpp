@@ -1,4 +1,5 @@
-// OpenVLA-OFT with discrete tokens: the numbers of scripts/goldens/make_openvla_oft.py, and what holds without them.
+// OpenVLA-OFT with discrete tokens: the numbers of scripts/goldens/make_openvla_oft.py, and what holds
+// without them.
 #include <gmock/gmock.h>
 #include <torch/types.h>
 

@@ -156,7 +156,8 @@ TEST(Pi0FastTied, TrainsWordsAndHeadAsOne) {
   policy->score(input, tokens).logits.whole().square().mean().backward();
   for (const auto& [name, tensor] : policy->named_parameters()) {
     if (!name.ends_with("lm_head.weight")) continue;
-    // a word of the prompt that no answer holds gets gradient through the words alone, and all rows through the head
+    // a word of the prompt that no answer holds gets gradient through the words alone, and all rows through
+    // the head
     EXPECT_TRUE(tensor.grad().abs().sum(1).gt(0).all().item<bool>());
     const at::NoGradGuard no_grad;
     at::Tensor(tensor).mul_(2);

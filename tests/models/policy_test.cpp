@@ -42,7 +42,8 @@ TEST(Policy, GivesBackChunks) {
   EXPECT_EQ(decision.num_clamped, 0);
 }
 
-// Steps that are not there count for nothing: 0.25 is the mean of |1 - 0.5| and 0 over the one step of the second chunk.
+// Steps that are not there count for nothing: 0.25 is the mean of |1 - 0.5| and 0 over the one step of the
+// second chunk.
 TEST(Policy, DistancesAreOverTheStepsThatThereAre) {
   const ChunkPolicy policy;
   const ActionTokens tokens = policy.tokenize(kChunks);

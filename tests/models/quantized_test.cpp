@@ -28,7 +28,8 @@ at::Tensor random(at::IntArrayRef sizes, uint64_t seed) {
   return at::randn(sizes, at::make_generator<at::CPUGeneratorImpl>(seed), at::TensorOptions(at::kFloat));
 }
 
-// Two numbers a byte, the first in the high bits: -1 is level 0, 0 is 7, 1 is 15; the scale is the block's largest.
+// Two numbers a byte, the first in the high bits: -1 is level 0, 0 is 7, 1 is 15; the scale is the block's
+// largest.
 TEST(Quantized, Nf4ByHand) {
   at::Tensor weight = at::zeros({2, 64});
   weight[0][0] = -2, weight[0][1] = 2;
@@ -56,8 +57,8 @@ TEST(Quantized, Nf4EqualsBitsandbytes) {
   EXPECT_TRUE(decoded(packed, at::kFloat).equal(golden.tensor("decoded")));
 }
 
-// Half of a step: of 1/127 of the row's largest; of 2^-3 of the number itself, or of the smallest steps near 0; of the
-// widest gap of the levels, 1 - 0.696.
+// Half of a step: of 1/127 of the row's largest; of 2^-3 of the number itself, or of the smallest steps near
+// 0; of the widest gap of the levels, 1 - 0.696.
 TEST(Quantized, ErrorsAreAtMostHalfAStep) {
   const at::Tensor weight = random({16, 128}, 1);
   const at::Tensor row = std::get<0>(weight.abs().max(1, true));

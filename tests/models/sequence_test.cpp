@@ -174,8 +174,8 @@ TEST(Decoder, SaysHowLikelyWhatItChoseWas) {
   EXPECT_NEAR(probs[1][1].item<double>(), 1 / (1 + std::exp(-1) + std::exp(-2)), 1e-6);  // 8, nearest is 4
 }
 
-// Whatever the draft says, what is decided is what is decided without; how many passes it takes depends on the first
-// wrong token alone: 3, 6, 2, 4, 8 follow on 1, 2.
+// Whatever the draft says, what is decided is what is decided without; how many passes it takes depends on
+// the first wrong token alone: 3, 6, 2, 4, 8 follow on 1, 2.
 TEST(Decoder, ADraftChangesHowManyPassesItTakesAndNothingElse) {
   const Decoding plain{.prefix = prefix({{1, 2}}), .steps = 5, .ids = {0, 9}, .choose = token_chooser({})};
   const at::Tensor expected = decode(Summing(), plain);
@@ -195,8 +195,8 @@ TEST(Decoder, ADraftChangesHowManyPassesItTakesAndNothingElse) {
   EXPECT_EQ(passes({3, 0, 2, 0, 8}), 3u);
 }
 
-// With a row of its own, padding, a prefix that sees itself whole, and rows of the batch that leave the draft at
-// different places.
+// With a row of its own, padding, a prefix that sees itself whole, and rows of the batch that leave the draft
+// at different places.
 TEST(Decoder, ADraftInEveryLayout) {
   for (const bool begin : {false, true})
     for (const PrefixAttention attention : {PrefixAttention::causal, PrefixAttention::full}) {

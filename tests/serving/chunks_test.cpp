@@ -1,5 +1,5 @@
-// Real policies of chunks behind a port: whole chunks are answered over both protocols, and what was decided is
-// recorded.
+// Real policies of chunks behind a port: whole chunks are answered over both protocols, and what was decided
+// is recorded.
 #include <gmock/gmock.h>
 
 #include "apo/data/trajectory.h"
@@ -134,7 +134,8 @@ TEST(ServedChunks, AreAsLongAsBothSidesSay) {
     options.horizon = horizon;
     const Server server(policy, options, echo_needs());
     WebClient client(server.port());
-    EXPECT_EQ(*wire::from_msgpack(client.metadata, "metadata").find("action_horizon")->as<int64_t>(), expected);
+    EXPECT_EQ(*wire::from_msgpack(client.metadata, "metadata").find("action_horizon")->as<int64_t>(),
+              expected);
     EXPECT_EQ(std::ssize(chunk_in(*client.ask(request_map(100, 0.5f)).find("actions"))), expected);
   }
 }
@@ -145,8 +146,9 @@ TEST(Serving, AGripperAtAnotherPlaceThanThePolicysIsRefused) {
   ServeOptions options = free_port();
   options.gripper = {.dimension = {0}, .open = -1, .closed = 1};
   EXPECT_THAT(message_of<ConfigError>([&] { const Server server(policy, options, echo_needs()); }),
-              ::testing::HasSubstr("policy.gripper: dimension 1, 1 open, 0 closed; serve.gripper: dimension 0, -1 open, "
-                                   "1 closed; expected the same dimensions"));
+              ::testing::HasSubstr(
+                  "policy.gripper: dimension 1, 1 open, 0 closed; serve.gripper: dimension 0, -1 open, "
+                  "1 closed; expected the same dimensions"));
   options.gripper = {.dimension = {-1}, .open = -1, .closed = 1};
   const Server server(policy, options, echo_needs());
   WebClient client(server.port());

@@ -27,8 +27,8 @@ using apo::testing::message_of;
 using apo::testing::TempDir;
 
 /// Decides H actions of two numbers: the mean of the "front" picture over 255 and the first number of "arm",
-/// both from -1 to 1 in 201 bins, in each further action a tenth less; with a temperature the second number is
-/// drawn. It takes `delay`, and throws a DataError for an instruction "refuse" and another exception for
+/// both from -1 to 1 in 201 bins, in each further action a tenth less; with a temperature the second number
+/// is drawn. It takes `delay`, and throws a DataError for an instruction "refuse" and another exception for
 /// "break".
 class EchoPolicy : public models::Policy {
  public:

@@ -28,7 +28,8 @@ using Files = std::map<std::string, std::string>;  // path from the repository's
 
 constexpr size_t kLongestHeader = 200;
 constexpr size_t kLongestSource = 450;
-constexpr size_t kLongestTest = 600;  // cases spelled out by hand are long
+constexpr size_t kWidestComment = 110;  // characters; code is clang-format's
+constexpr size_t kLongestTest = 600;    // cases spelled out by hand are long
 
 // Room -> the rooms it may include beside itself: what CMake was told (apo_room(... USES ...)).
 const std::map<std::string, std::set<std::string>>& rooms() {
@@ -131,6 +132,14 @@ std::vector<std::string> violations(const Files& files) {
       if (!fault.empty()) found.push_back(path + ":" + std::to_string(line) + ": " + header + " " + fault);
     }
     const std::vector<std::string> lines = lines_of(content);
+    for (size_t i = 0; i < lines.size(); ++i) {
+      const auto width = static_cast<size_t>(std::ranges::count_if(
+          lines[i], [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+      if (width > kWidestComment && lines[i].find_first_not_of(' ') == lines[i].find("//"))
+        found.push_back(path + ":" + std::to_string(i + 1) + ": expected comments of at most " +
+                        std::to_string(kWidestComment) + " characters a line, found " +
+                        std::to_string(width));
+    }
     const size_t longest = path.starts_with("tests/") ? kLongestTest
                            : path.ends_with(".h")     ? kLongestHeader
                                                       : kLongestSource;
@@ -296,6 +305,13 @@ TEST(StructureChecker, FindsFilesThatGrewTooLong) {
               ElementsAre("include/apo/data/a.h: expected at most 200 lines, found 201",
                           "src/data/a.cpp: expected at most 450 lines, found 451",
                           "tests/a.cpp: expected at most 600 lines, found 601"));
+}
+
+TEST(StructureChecker, FindsCommentsThatGrewTooWide) {
+  const std::string wide = "  // " + std::string(106, 'x');
+  EXPECT_THAT(violations({{"src/data/a.cpp", "  // " + std::string(105, 'x') + "\n"}}), IsEmpty());
+  EXPECT_THAT(violations({{"src/data/a.cpp", "int x;\n" + wide + "\n"}}),
+              ElementsAre("src/data/a.cpp:2: expected comments of at most 110 characters a line, found 111"));
 }
 
 TEST(StructureChecker, FindsHeadersWithoutGuardOrPreamble) {

@@ -1,4 +1,5 @@
-// A policy that decides three steps at once: two numbers a step, of five bins, all tokens alike for one state.
+// A policy that decides three steps at once: two numbers a step, of five bins, all tokens alike for one
+// state.
 #pragma once
 
 #include <torch/types.h>

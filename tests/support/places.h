@@ -1,5 +1,5 @@
-// Where the tests find what they read. The directories are linked in rather than compiled in, so that a compiler cache
-// serves a clone elsewhere.
+// Where the tests find what they read. The directories are linked in rather than compiled in, so that a
+// compiler cache serves a clone elsewhere.
 #pragma once
 
 #include <string>

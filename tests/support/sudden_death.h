@@ -12,8 +12,8 @@
 
 namespace apo::testing {
 
-/// What happens at point `at`, and from then on, to the process `who`; no other process is touched. A point is
-/// a call of write, rename, unlink, remove, ftruncate or posix_fallocate; a write has a second one in its
+/// What happens at point `at`, and from then on, to the process `who`; no other process is touched. A point
+/// is a call of write, rename, unlink, remove, ftruncate or posix_fallocate; a write has a second one in its
 /// middle.
 struct Fate {
   enum What { nothing, death, full_disk };

@@ -6,13 +6,13 @@
 #include <cmath>
 
 #include "apo/models/safetensors.h"
-#include "apo/training/optimizer.h"
 #include "models/on_both.h"
 #include "support/temp_dir.h"
 #include "training/cached_reference.h"
 #include "training/checkpoint.h"
 #include "training/learner.h"
 #include "training/objectives.h"
+#include "training/optimizer.h"
 #include "training/random_state.h"
 #include "training/records.h"
 #include "training/setup.h"

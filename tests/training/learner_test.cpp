@@ -336,8 +336,8 @@ TEST(Learner, BlamesEachStepAndDimensionOfAChunkByItself) {
   EXPECT_NEAR(outcome.reward[0].item<double>(), 0.5 * ratio[0][2].item<double>(), 1e-6);
 }
 
-// Three steps at once, of which some samples have one or two: micro-batches are the whole batch, and what is not there has no
-// gradient.
+// Three steps at once, of which some samples have one or two: micro-batches are the whole batch, and what is
+// not there has no gradient.
 TEST(Learner, LearnsFromChunksOfUnequalLengths) {
   std::vector<data::Sample> batch;
   for (int i = 0; i < 6; ++i) {
@@ -364,7 +364,8 @@ TEST(Learner, LearnsFromChunksOfUnequalLengths) {
   EXPECT_GT(whole.abs().max().item<double>(), 1e-4);
   EXPECT_EQ(outcome.mask.sum().item<int64_t>(), 2 * 2 * (1 + 2 + 3));
   EXPECT_TRUE(outcome.token_log_probs.masked_select(outcome.mask.logical_not()).eq(0).all().item<bool>());
-  // other numbers in steps that are not there change nothing: the same batch with its chunks' last actions repeated is another
+  // other numbers in steps that are not there change nothing: the same batch with its chunks' last actions
+  // repeated is another
   std::vector<data::Sample> longer = batch;
   for (data::Sample& each : longer)
     while (each.actions.size() < 3) each.actions.push_back(each.actions.back());

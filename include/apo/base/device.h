@@ -18,7 +18,8 @@ struct CudaState {
 };
 
 /// Asks the driver, and where it has a device loads the CUDA half of LibTorch into the process: once, at the
-/// first call. It must be the first that touches CUDA: LibTorch remembers for good that there is none. Never throws.
+/// first call. It must be the first that touches CUDA: LibTorch remembers for good that there is none. Never
+/// throws.
 const CudaState& cuda_state();
 
 /// The device that `run.device` means: auto | cpu | cuda | cuda:N. "auto" is the first CUDA device if there

@@ -8,8 +8,8 @@
 
 namespace apo {
 
-/// How one number for a step comes of those of several ranks. What the objective says is the whole batch's on each
-/// of them; what a rank measures of itself is not.
+/// How one number for a step comes of those of several ranks. What the objective says is the whole batch's on
+/// each of them; what a rank measures of itself is not.
 enum class AcrossRanks {
   same,      ///< equal on all of them
   largest,   ///< of the slowest, or that which has the most

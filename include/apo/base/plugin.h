@@ -19,7 +19,8 @@ namespace apo {
 
 /// Loads the library and lets it register what it has; a second time does nothing. It is never unloaded.
 /// Errors  ConfigError naming the file: not there, not loadable (with the loader's reason), no plug-in of
-///         apo, compiled against another version. RunError with the exception's text where its registration throws.
+///         apo, compiled against another version. RunError with the exception's text where its registration
+///         throws.
 void load_plugin(const std::filesystem::path& file);
 
 }  // namespace apo

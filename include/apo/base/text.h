@@ -21,6 +21,8 @@ std::string join(const Words& words, std::string_view separator = ", ") {
 /// Whether the bytes are UTF-8: whole characters, none longer than it need be, no surrogates, nothing beyond
 /// U+10FFFF.
 bool is_utf8(std::string_view text);
+/// Whether a byte of UTF-8 begins a character: counting these counts characters.
+constexpr bool begins_character(char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }
 /// Where the first byte stands that belongs to no such character; the size of the text if all do.
 size_t utf8_size(std::string_view text);
 /// Bytes of the character that `text` begins with, 0 if it begins with none.

@@ -1,5 +1,5 @@
-// Options of a type that only their owner knows: what one kind of several adds to a section, `environment.NAME`,
-// and the options of all kinds of a section, `policy.NAME`.
+// Options of a type that only their owner knows: what one kind of several adds to a section,
+// `environment.NAME`, and the options of all kinds of a section, `policy.NAME`.
 #pragma once
 
 #include <any>

@@ -35,8 +35,8 @@ ActionChunk whole_chunk_from(const EpisodeRecord& episode, int64_t timestep, int
 /// Whether that chunk of a step that is not undesirable holds one that is.
 bool reaches_undesirable(const EpisodeRecord& episode, std::span<const LabelledStep> steps, int64_t timestep,
                          int64_t horizon);
-/// The same for scoring, whatever the labels are: it stops where the episode ends, where somebody else acts, and
-/// at a step that is marked as not recorded.
+/// The same for scoring, whatever the labels are: it stops where the episode ends, where somebody else acts,
+/// and at a step that is marked as not recorded.
 ActionChunk recorded_chunk_from(const EpisodeRecord& episode, int64_t timestep, int64_t horizon);
 
 /// What the policy wanted from step `timestep` on while a human acted: up to the first step in which nothing

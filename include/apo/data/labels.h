@@ -90,8 +90,8 @@ struct LabelledStep {
   std::vector<float> dimension_credit;  ///< [A] in [0, 1]; empty = all one (no human action known)
   bool filtered = false;                ///< would be imitated, but a filter leaves it out
   bool take_over = false;               ///< the human's first step of an intervention
-  /// the episode's take-over (0, 1, ..) that a step before it leads to, and that a human's step belongs to; -1:
-  /// neither
+  /// the episode's take-over (0, 1, ..) that a step before it leads to, and that a human's step belongs to;
+  /// -1: neither
   int32_t take_over_number = -1;
   bool no_negatives = false;  ///< at a take-over: nothing before it is undesirable, for its recorded reason
   bool window_cut_short = false;  ///< at another take-over: fewer than K policy steps came before it
@@ -105,16 +105,17 @@ struct LabelledStep {
   }
 };
 
-/// The actions that are imitated: with `look_ahead` N above 1, each human's one in which the arm moves (`min_motion`) is
-/// the sum of the N from it on, but for the gripper, up to where the human hands back or gives the gripper
-/// another command. Where a number of the sum is beyond -1 or 1, all become smaller together, to that or to
-/// what the step had itself. So a hand that moves slowly or one axis after another is learned from at full
-/// speed.
+/// The actions that are imitated: with `look_ahead` N above 1, each human's one in which the arm moves
+/// (`min_motion`) is the sum of the N from it on, but for the gripper, up to where the human hands back or
+/// gives the gripper another command. Where a number of the sum is beyond -1 or 1, all become smaller
+/// together, to that or to what the step had itself. So a hand that moves slowly or one axis after another is
+/// learned from at full speed.
 std::vector<Action> imitated_actions(const EpisodeRecord& episode, const LabelRules& rules);
 
 /// Labels one episode, in this order: the K-step rule on the recorded steps, failed episodes, explicit
 /// labels, filters.
-/// Everything about actions is said of the imitated ones. Pure. ConfigError if the rules name a dimension of the gripper that actions have not.
+/// Everything about actions is said of the imitated ones. Pure. ConfigError if the rules name a dimension of
+/// the gripper that actions have not.
 ///
 /// Steps that the file marks as skipped are as if they had not been recorded. A human's step after another's
 /// is a take-over whether the arm moves or not; the last K policy steps before it, but none before the
@@ -125,15 +126,16 @@ std::vector<Action> imitated_actions(const EpisodeRecord& episode, const LabelRu
 /// the filters (Dataset refuses it).
 /// A take-over whose recorded reason is not among `undesirable_reasons` makes no negatives: the K steps
 /// before it are in no pool. Nor are, before any take-over, the policy's steps before the window at which its
-/// recorded reason held already. A take-over without a recorded reason, or with an empty one, makes negatives.
+/// recorded reason held already. A take-over without a recorded reason, or with an empty one, makes
+/// negatives.
 ///
 /// With `window: onset` the K steps above are those since the mistake began: going back from the take-over, a
 /// step belongs to it while its action goes against the human's first `credit_actions` ones (their mean,
-/// without the gripper; a negative scalar product), or is nearer to what the policy wanted there, where that is
-/// recorded. One step in between that does neither ends nothing. Steps at which the take-over's recorded reason
-/// held belong to it, too. One step at least, `max_window` at most. A human who moves less than `min_motion`
-/// gives no direction: then it is the last K steps (`onset_not_found`). A window found so is cut short only if
-/// it is empty.
+/// without the gripper; a negative scalar product), or is nearer to what the policy wanted there, where that
+/// is recorded. One step in between that does neither ends nothing. Steps at which the take-over's recorded
+/// reason held belong to it, too. One step at least, `max_window` at most. A human who moves less than
+/// `min_motion` gives no direction: then it is the last K steps (`onset_not_found`). A window found so is cut
+/// short only if it is empty.
 ///
 /// An explicit label takes its step's place in the count of K, that of being neither as well; an explicitly
 /// desirable human step stays in the intervention pool. `undesirable-tail`: of a failed episode's policy

@@ -12,9 +12,9 @@ namespace apo::data {
 /// RunError if another process is writing the file.
 bool drop_unfinished_episode(const std::filesystem::path& path);
 
-/// Copies the finished episodes of a recording to `to` and, for those that wait beside it, the journal of `to`;
-/// what lay there is replaced. Nobody may write `from` meanwhile. RunError naming both files where that cannot
-/// be done.
+/// Copies the finished episodes of a recording to `to` and, for those that wait beside it, the journal of
+/// `to`; what lay there is replaced. Nobody may write `from` meanwhile. RunError naming both files where that
+/// cannot be done.
 void copy_recording(const std::filesystem::path& from, const std::filesystem::path& to);
 
 /// True for a trajectory file of our own layout that a recording wrote or a conversion made; false for

@@ -55,8 +55,9 @@ using results::CollectionSummary;
 /// "interrupted" and without a success.
 ///
 /// Errors  ConfigError: output exists and may not be touched. RunError: its directory cannot be made; naming
-///         episode and step, an episode that is lost again and again, a policy's or human's action of a wrong size or not finite. Interrupted: SIGINT
-///         or SIGTERM; finished episodes are saved, the running one is discarded.
+///         episode and step, an episode that is lost again and again, a policy's or human's action of a wrong
+///         size or not finite. Interrupted: SIGINT or SIGTERM; finished episodes are saved, the running one
+///         is discarded.
 CollectionSummary collect(environments::Environment& environment, models::Policy& policy,
                           InterventionSource& human, const CollectOptions& options,
                           const std::filesystem::path& output);

@@ -29,8 +29,8 @@ struct EvalOptions {
   int64_t trials = 200;   ///< episodes; more narrow the interval
   int64_t seed = 700000;  ///< trial i is reset with seed + i
   int64_t parallel = 50;  ///< environments in lock-step: one forward pass decides for all of them
-  /// that step and draw the environments, in turns with the policy, whose forward pass has run.threads; 0: all
-  /// cores
+  /// that step and draw the environments, in turns with the policy, whose forward pass has run.threads; 0:
+  /// all cores
   int64_t threads = 0;
   int64_t max_steps = 0;         ///< of a trial; 0: the environment's
   double temperature = 0;        ///< of decoding; 0 is greedy
@@ -87,9 +87,9 @@ RecordedTrial record_trial(models::Policy& policy, environments::Environment& en
 /// and `malformed` where the predicted tokens are no whole code. Predictions are greedy and teacher-forced;
 /// action_l1 is in normalised units. With `decode` also
 ///   decoded_tokens, decoded_action, decoded_malformed
-/// what the policy decides there greedily, as it does when it is deployed: one more forward pass. Token ids are
-/// the vocabulary's. Returns the number of lines.
-/// `output` appears whole or not at all. Errors: DataError as data::Dataset; Interrupted.
+/// what the policy decides there greedily, as it does when it is deployed: one more forward pass. Token ids
+/// are the vocabulary's. Returns the number of lines. `output` appears whole or not at all. Errors: DataError
+/// as data::Dataset; Interrupted.
 int64_t score_dataset(models::Policy& policy, const std::string& path, const data::DataOptions& data,
                       int64_t batch_size, const std::filesystem::path& output, bool decode = false);
 

@@ -3,9 +3,10 @@
 //
 // To plug in your own, derive from InterventionSource and register it under a name:
 //   deploy::register_intervention_source("gamepad", [](const deploy::InterventionOptions&) { return ...; });
-// Collection and refinement then work with `deploy.intervention.type: gamepad`. With options of its own, any struct
-// with a `visit`, which the config and --print-reference then know as `deploy.intervention.gamepad`:
-//   deploy::register_intervention_source<GamepadOptions>("gamepad", [](const GamepadOptions& own) { return ...; });
+// Collection and refinement then work with `deploy.intervention.type: gamepad`. With options of its own, any
+// struct with a `visit`, which the config and --print-reference then know as `deploy.intervention.gamepad`:
+//   deploy::register_intervention_source<GamepadOptions>("gamepad", [](const GamepadOptions& own) { return
+//   ...; });
 #pragma once
 
 #include <cstdint>
@@ -82,8 +83,8 @@ struct InterventionOptions {
   std::string type = "scripted";    ///< a registered source
   config::OptionsOfKinds own = {};  ///< `deploy.intervention.NAME` of those that have options
 
-  /// The options of a source, to read and to change: `options.of<deploy::ScriptedHumanOptions>().calm_steps = 0`.
-  /// Defaults where none are held.
+  /// The options of a source, to read and to change: `options.of<deploy::ScriptedHumanOptions>().calm_steps =
+  /// 0`. Defaults where none are held.
   template <config::Visitable T>
   T& of() {
     return own.of<T>();
@@ -92,14 +93,15 @@ struct InterventionOptions {
   T of() const {
     return own.of<T>();
   }
-  /// Options of sources that are not chosen may stand there, too: who takes over changes from command to command.
+  /// Options of sources that are not chosen may stand there, too: who takes over changes from command to
+  /// command.
   void visit(config::Visitor& v);
 };
 
 using InterventionFactory = std::function<std::unique_ptr<InterventionSource>(const InterventionOptions&)>;
-/// Adds a kind of source; a second one of the same name replaces it. Thread-safe. `own` are the defaults of its
-/// own options (`deploy.intervention.NAME`) and `doc` what they are, for people. ConfigError for a name that is
-/// empty, has a dot in it or is `type`.
+/// Adds a kind of source; a second one of the same name replaces it. Thread-safe. `own` are the defaults of
+/// its own options (`deploy.intervention.NAME`) and `doc` what they are, for people. ConfigError for a name
+/// that is empty, has a dot in it or is `type`.
 void register_intervention_source(const std::string& type, InterventionFactory factory,
                                   config::AnyOptions own = {}, const std::string& doc = "");
 /// A kind with options of its own: `make(own)` makes one.

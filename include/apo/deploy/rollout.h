@@ -41,8 +41,7 @@ struct EpisodeResult {
   int64_t steps = 0;
   std::vector<std::string> take_over_reasons;  ///< one for each take-over
   int64_t hand_backs = 0;
-  int64_t num_clamped_tokens =
-      0;  ///< decoded tokens that were no action tokens, and answers that were no whole code
+  int64_t num_clamped_tokens = 0;  ///< tokens that were no action tokens, answers that were no whole code
   environments::Facts facts;
   bool judged = true;        ///< false: nobody can tell whether it succeeded
   bool interrupted = false;  ///< a signal arrived: the episode is not finished

@@ -48,8 +48,9 @@ class Group {
  public:
   /// Alone.
   Group();
-  /// Waits for the others. With more than one rank the process ignores SIGPIPE from here on, unless it handles
-  /// it itself. ConfigError: two processes have one rank. RunError: the port is taken, or not all came in time.
+  /// Waits for the others. With more than one rank the process ignores SIGPIPE from here on, unless it
+  /// handles it itself. ConfigError: two processes have one rank. RunError: the port is taken, or not all
+  /// came in time.
   Group(const Place& place, const DistributedOptions& options);
   ~Group();
   Group(const Group&) = delete;

@@ -33,7 +33,8 @@ std::optional<PolicyDescription> describe_policy(const PolicyOptions& options);
 config::GripperOptions known_gripper(const PolicyOptions& options, const tokenizers::DatasetStatistics& found,
                                      const std::string& dataset);
 
-/// Puts into a checkpoint's statistics what the options say instead: gripper (known_gripper) and normalisation.
+/// Puts into a checkpoint's statistics what the options say instead: gripper (known_gripper) and
+/// normalisation.
 void override_statistics(const PolicyOptions& options, const std::string& dataset,
                          tokenizers::DatasetStatistics& statistics);
 

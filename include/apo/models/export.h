@@ -30,12 +30,12 @@ struct ExportSummary {
 ///
 /// Every tensor of the base is written under its name, in the base's order; those with an adapter become
 /// W + scale · B A, computed in float32 and rounded once; the others stay bit for bit (unless `dtype` says
-/// otherwise). One tensor is in memory at a time. Every other file of the base directory that is no weight is copied
-/// unchanged (config, preprocessor, tokenizer, code, an OpenVLA-OFT's state projector), with these exceptions: action statistics of the adapter's
-/// directory (`dataset_statistics.json`, or `statistic.json` under that name) replace the base's and join
-/// `norm_stats` of config.json, what the adapter's config.json says of an OpenVLA-OFT joins it, and its
-/// torch_dtype follows `dtype`. The weights' metadata keeps
-/// the adapter's hash (`merged_adapters`), so that it is not applied to them again.
+/// otherwise). One tensor is in memory at a time. Every other file of the base directory that is no weight is
+/// copied unchanged (config, preprocessor, tokenizer, code, an OpenVLA-OFT's state projector), with these
+/// exceptions: action statistics of the adapter's directory (`dataset_statistics.json`, or `statistic.json`
+/// under that name) replace the base's and join `norm_stats` of config.json, what the adapter's config.json
+/// says of an OpenVLA-OFT joins it, and its torch_dtype follows `dtype`. The weights' metadata keeps the
+/// adapter's hash (`merged_adapters`), so that it is not applied to them again.
 ///
 /// checkpoint  a Hugging Face directory, or a training checkpoint or run of ours: its adapter is then merged,
 ///             into the weights beside it or those that its adapter_config.json names

@@ -23,12 +23,13 @@ struct LinearAdapter {
   mutable std::shared_ptr<const AdapterCast> cast = nullptr;  ///< in another type: made where it is needed
 };
 
-/// A frozen weight [out, in] in few bits: decoded next to each product, in forward and backward pass, and never
-/// kept decoded. What `codes` holds says how:
+/// A frozen weight [out, in] in few bits: decoded next to each product, in forward and backward pass, and
+/// never kept decoded. What `codes` holds says how:
 ///   int8           code times the row's scale, the row's largest number being 127
 ///   float8_e4m3fn  the same, the largest number being 448
-///   uint8          NF4 (QLoRA, arXiv 2305.14314, appendix E): two numbers a byte, the first in the high four bits, each
-///                  one of 16 levels times the scale of its 64 neighbours in the row; as bitsandbytes lays it out
+///   uint8          NF4 (QLoRA, arXiv 2305.14314, appendix E): two numbers a byte, the first in the high
+///                  four bits, each one of 16 levels times the scale of its 64 neighbours in the row; as
+///                  bitsandbytes lays it out
 struct QuantizedWeight {
   at::Tensor codes;   ///< [out, in], NF4 [out, in / 2]; undefined: not quantized
   at::Tensor scales;  ///< float32 [out, 1], NF4 [out, in / 64]

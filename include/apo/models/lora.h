@@ -97,7 +97,8 @@ void copy_adapter(AdapterSlots& slots, const std::string& from, const std::strin
 /// that differs from this policy's.
 void load_adapter(Policy& policy, const std::string& name, const std::filesystem::path& directory,
                   double dropout = 0);
-/// Writes slot `name` in PEFT's layout into an existing directory.
+/// Writes slot `name` in PEFT's layout into an existing directory. RunError naming the file that cannot be
+/// written.
 void save_adapter(const AdapterSlots& slots, const std::string& name, const std::filesystem::path& directory,
                   const std::string& base_model);
 

@@ -35,8 +35,7 @@ struct OpenVlaOptions {
   bool activation_checkpointing = false;  ///< recompute activations block by block in the backward pass
   /// H of OpenVLA-OFT, which decides so many steps in one pass; 0: as the checkpoint says, else plain OpenVLA
   int64_t chunk_steps = 0;
-  std::string stop_token =
-      "auto";  ///< OFT: an end token stands behind the action places, auto | true | false
+  std::string stop_token = "auto";   ///< OFT: an end token behind the action places, auto | true | false
   std::string score_among = "auto";  ///< OFT: softmax of scores, auto | actions | vocabulary
   std::string resize = "auto";       ///< OFT: of pictures before any crop, auto | bicubic | lanczos
   void visit(config::Visitor& v);

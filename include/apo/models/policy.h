@@ -63,8 +63,9 @@ using apo::Score;
 struct DecodeOptions {
   double temperature = 0;            ///< 0: greedy; otherwise softmax(logits / temperature) is sampled
   std::vector<uint64_t> seeds = {};  ///< of each row's sampling stream, [B]; not read where greedy
-  /// gets [B] float32 a step: how likely the token was that was decided, at temperature 1 among those that may
-  /// be; NaN behind a row's end. Null: nobody asks. Policies that decode in their own way may leave it empty.
+  /// gets [B] float32 a step: how likely the token was that was decided, at temperature 1 among those that
+  /// may be; NaN behind a row's end. Null: nobody asks. Policies that decode in their own way may leave it
+  /// empty.
   std::vector<at::Tensor>* token_probs = nullptr;
 };
 
@@ -109,8 +110,8 @@ class Policy {
   /// May run the parts of the network that nothing trains (OpenVLA: its vision towers).
   /// DataError naming a missing camera or state and what there is.
   virtual PolicyInput encode(std::span<const Observation> observations) const = 0;
-  /// Teacher-forced logits of the action tokens; differentiable. With `mismatched`, also those of a second
-  /// answer to the same observations: the observation is encoded once for both.
+  /// Teacher-forced logits of the action tokens, [B, T, V] in pieces; differentiable. With `mismatched`, also
+  /// of a second answer to the same observations, encoded once for both. DataError for ids of other shapes.
   virtual Score score(const PolicyInput& input, const ActionTokens& tokens,
                       const ActionTokens* mismatched = nullptr) = 0;
   /// Decodes action tokens, [B, T] int64, without gradient, with a key-value cache. What is drawn for a row
@@ -120,9 +121,8 @@ class Policy {
   virtual NamedTensors named_parameters() const = 0;
   /// A second, independent policy with equal weights (the `copy` reference).
   virtual std::unique_ptr<Policy> clone() const = 0;
-  /// Writes weights, preprocessing and action statistics into an existing directory, so that `load_policy`
-  /// reads them.
-  /// Large policies that train an adapter write the adapter and where its base is.
+  /// Writes weights (of a large policy that trains an adapter: that, and where its base is), preprocessing and
+  /// action statistics into an existing directory, so that `load_policy` reads them.
   virtual void save(const std::filesystem::path& directory) const = 0;
   /// Bytes that autograd will keep for the backward pass of `score` on these, where that can be said without
   /// running it; nothing: it must be measured.
@@ -137,7 +137,7 @@ class Policy {
   ActionTokens tokenize(std::span<const ActionChunk> chunks, const PolicyInput* input = nullptr) const;
   /// Of one action each.
   ActionTokens tokenize(std::span<const Action> actions) const;
-  /// Tokens to normalised actions, [B, T] -> [B, H, A] float32 (what action_l1 compares).
+  /// Tokens to normalised actions, [B, T] -> [B, H, A] float32 on their device (what action_l1 compares).
   at::Tensor detokenize(const at::Tensor& ids) const { return parts_.codec->decode(ids).actions; }
   /// Tokens to actions in environment units; answers to `input`, as above.
   Decision to_actions(const at::Tensor& ids, const PolicyInput* input = nullptr) const;

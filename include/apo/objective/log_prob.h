@@ -22,8 +22,8 @@ struct LabelSmoothing {
 
 /// The log-probability of each recorded token: Σ_v q_v log softmax(logits)_v, with q one-hot unless smoothed.
 ///
-/// Shapes   logits  [B, T, V]  float32, float64 or bfloat16; CPU or CUDA; any strides with contiguous rows are
-///                             free
+/// Shapes   logits  [B, T, V]  float32, float64 or bfloat16; CPU or CUDA; any strides with contiguous
+///                             rows are free
 ///          tokens  [B, T]     int64 vocabulary ids
 ///          mask    [B, T]     bool; undefined: all. Masked positions give 0 and are never read, NaN or not.
 ///          returns [B, T]     nats; float32, or float64 for float64 logits

@@ -137,8 +137,8 @@ struct ObjectiveOutput {
   at::Tensor lambda_desirable;    ///< [] Σ λ over this batch's desirable samples
   at::Tensor lambda_undesirable;  ///< [] Σ λ over this batch's undesirable samples
   at::Tensor sft_loss;  ///< [] this batch's share of the mean cross-entropy; undefined when not computed
-  /// [] this batch's share of the mean KL(reference‖policy) a held token; NaN where none is, undefined without
-  /// a hold
+  /// [] this batch's share of the mean KL(reference‖policy) a held token; NaN where none is, undefined
+  /// without a hold
   at::Tensor reference_kl;
   at::Tensor num_pairs;        ///< [] this batch's pairs; undefined but for dpo and tpo
   at::Tensor preferred_pairs;  ///< [] those of them with R(preferred) > R(rejected)

@@ -7,8 +7,8 @@
 
 namespace apo::pictures {
 
-/// Resizes with Lanczos' kernel of radius 3 and antialias: columns of the picture first, then rows, in float32
-/// without rounding in between; the result rounded half to even and clipped.
+/// Resizes with Lanczos' kernel of radius 3 and antialias: columns of the picture first, then rows, in
+/// float32 without rounding in between; the result rounded half to even and clipped.
 ///
 /// Shapes   image [Y, X, 3] uint8, returns [height, width, 3] uint8; the same tensor if the size is already
 ///          right

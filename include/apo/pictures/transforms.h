@@ -77,10 +77,10 @@ at::Tensor resize_picture(const at::Tensor& image, int64_t size, ResizeStrategy 
 ///
 /// Along each side, of `from` source and `to` target pixels, with all numbers in float32:
 ///   low = (1 − sqrt(area_share)) / 2, high = low + sqrt(area_share)
-///   place_i = low · (from − 1) + i · (high − low) · (from − 1) / (to − 1), or for to = 1 the middle of low and
-///   high
-/// A pixel is the blend of its four neighbours (columns first) of value/255, v; the result is floor(255.5 · v),
-/// at most 255.
+///   place_i = low · (from − 1) + i · (high − low) · (from − 1) / (to − 1), or for to = 1 the middle
+///             of low and high
+/// A pixel is the blend of its four neighbours (columns first) of value/255, v; the result is
+/// floor(255.5 · v), at most 255.
 ///
 /// Shapes   image [Y, X, 3] uint8, returns [height, width, 3] uint8
 /// Errors   DataError as resize; ConfigError for a share outside (0, 1]

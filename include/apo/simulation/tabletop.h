@@ -96,10 +96,10 @@ class Tabletop {
   /// Starts the episode that belongs to `seed`.
   void reset(uint64_t seed);
 
-  /// What the policy is given: an image [image_size, image_size, 3] of each of `cameras`; state "eef_pos" [3] m,
-  /// "eef_height" [1] m, "gripper_opening" [1] m; instruction "pick up the red block", "push the blue block
-  /// into the zone", ...
-  /// RunError or ConfigError if nothing can draw, as renderer_name() of rendering.h.
+  /// What the policy is given: an image [image_size, image_size, 3] of each of `cameras`; state "eef_pos" [3]
+  /// m, "eef_height" [1] m, "gripper_opening" [1] m; instruction "pick up the red block", "push the blue
+  /// block into the zone", ... RunError or ConfigError if nothing can draw, as renderer_name() of
+  /// rendering.h.
   Observation observe() const;
 
   /// The front view for people, antialiased: [size, size, 3] uint8, row 0 at the top. Between 16 and 2048

@@ -18,7 +18,8 @@ class ActionBins {
   /// Shapes  normalized [..., A] float in [-1, 1] (clamped; NaN is a DataError), returns [..., A] int64 in
   ///         [0, num_bins)
   at::Tensor encode(const at::Tensor& normalized) const;
-  /// Shapes  bins [..., A] int64, returns [..., A] float32. DataError if a bin is out of range.
+  /// Shapes  bins [..., A] int64, returns [..., A] float32. DataError if a bin is out of range (looked at on
+  /// the CPU only).
   at::Tensor decode(const at::Tensor& bins) const;
 
  private:

@@ -87,8 +87,8 @@ class BinCodec final : public ActionCodec {
   ActionBins bins_;
 };
 
-/// OpenVLA's: the same of its action vocabulary, and the end token behind them where there is one: T = H A + 1,
-/// else H A. Ids that are no action tokens are clamped and counted.
+/// OpenVLA's: the same of its action vocabulary, and the end token behind them where there is one: T = H A +
+/// 1, else H A. Ids that are no action tokens are clamped and counted.
 class VocabularyBinCodec final : public ActionCodec {
  public:
   VocabularyBinCodec(const VocabularyActionBins& bins, std::optional<int64_t> end_token, int64_t action_size,

@@ -37,7 +37,8 @@ class FastTokenizer {
   ///         size, or a number that is not finite
   static FastTokenizer fit(std::span<const std::vector<double>> chunks, int64_t horizon, int64_t action_size,
                            int64_t vocabulary = 1024, double scale = 10);
-  /// Writes the files that `read` reads, and Python's AutoProcessor beside its code (processing_action_tokenizer.py).
+  /// Writes the files that `read` reads, and Python's AutoProcessor beside its code
+  /// (processing_action_tokenizer.py).
   void write(const std::filesystem::path& directory) const;
 
   const FastConfig& config() const;

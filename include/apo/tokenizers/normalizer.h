@@ -26,7 +26,8 @@ struct NormalizerOptions {
   bool to_float32 = true;       ///< rounds what comes out, as who trains in float32
   bool in_float32 = false;      ///< computes in float32, statistics rounded to it, both ways
   double zero_spread = 0;       ///< what a spread of exactly 0 counts as, both ways
-  /// of numbers that the mask leaves as they are: how far they may lie outside min..max before they are refused
+  /// of numbers that the mask leaves as they are: how far they may lie outside min..max before they are
+  /// refused
   double unmasked_margin = std::numeric_limits<double>::infinity();
   bool constant_to_zero = false;  ///< a dimension with min = max becomes 0 on the way there, masked or not
 };
@@ -37,17 +38,17 @@ struct NormalizerOptions {
 ///   bounds     a' = 2 (a − min) / (max − min + epsilon) − 1
 ///   z_score    a' = (a − mean) / (std + epsilon)
 ///
-/// where the mask is true; other dimensions stay. Where a spread, its epsilon and `zero_spread` are 0, a' = 0,
-/// and the way back gives q01, min or the mean whatever comes: never NaN.
+/// where the mask is true; other dimensions stay. Where a spread, its epsilon and `zero_spread` are 0,
+/// a' = 0, and the way back gives q01, min or the mean whatever comes: never NaN.
 class Normalizer {
  public:
   /// Actions of `size` numbers, as they are but clipped to [-1, 1].
   explicit Normalizer(int64_t size);
   /// DataError unless mean, std, min, max, q01, q99 and mask are of one size.
   Normalizer(VectorStatistics statistics, const NormalizerOptions& options);
-  /// As a checkpoint says (never `automatic`). quantiles, bounds: with `epsilon` on the way there; OpenVLA's is 1e-8,
-  /// which puts a = q99 into the last but one bin. released_apo: in every dimension, 1e-8 whatever `epsilon`
-  /// says, not rounded.
+  /// As a checkpoint says (never `automatic`). quantiles, bounds: with `epsilon` on the way there; OpenVLA's
+  /// is 1e-8, which puts a = q99 into the last but one bin. released_apo: in every dimension, 1e-8 whatever
+  /// `epsilon` says, not rounded.
   Normalizer(VectorStatistics statistics, ActionNormalization as, double epsilon);
 
   int64_t size() const { return statistics_.size(); }  ///< A

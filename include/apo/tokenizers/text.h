@@ -11,9 +11,9 @@
 
 namespace apo::tokenizers {
 
-/// A SentencePiece model (the `tokenizer.model` of Llama-2, PaliGemma, ...), or a `tokenizer.json` that was made
-/// of one (Gemma's, PaliGemma's): pairs of pieces merged by rank, bytes for what is no piece. Copies share the
-/// model; const members may be called from any thread.
+/// A SentencePiece model (the `tokenizer.model` of Llama-2, PaliGemma, ...), or a `tokenizer.json` that was
+/// made of one (Gemma's, PaliGemma's): pairs of pieces merged by rank, bytes for what is no piece. Copies
+/// share the model; const members may be called from any thread.
 class TextTokenizer {
  public:
   /// DataError naming the file: missing, empty, truncated, or not a SentencePiece model; a .json that holds

@@ -29,8 +29,9 @@ struct TrainHooks {
   /// The processes that train this run together, each of which calls `train`: docs/distributed.md. Null: this
   /// one alone.
   distributed::Group* group = nullptr;
-  /// After three steps so many are recorded: run.dir/profile.md says where their time went, run.dir/profile.trace.json
-  /// is what Chrome's about:tracing and Perfetto open. 0: none. Of several ranks the first one records.
+  /// After three steps so many are recorded: run.dir/profile.md says where their time went,
+  /// run.dir/profile.trace.json is what Chrome's about:tracing and Perfetto open. 0: none. Of several ranks
+  /// the first one records.
   int64_t profile_steps = 0;
 };
 
@@ -47,16 +48,17 @@ struct Stopped : RunError {
   using RunError::RunError;
 };
 
-/// Trains. Of several ranks the first one writes, and evaluates. Writes run.dir config.yaml, metrics.jsonl, samples.jsonl, tensorboard/, checkpoints/.
+/// Trains. Of several ranks the first one writes, and evaluates. Writes run.dir config.yaml, metrics.jsonl,
+/// samples.jsonl, tensorboard/, checkpoints/.
 ///
 /// Resuming gives the same numbers as never having stopped: bit-equal on the CPU.
 /// Errors  ConfigError: run directory used and `existing` is refuse; resume with other options (names the
 ///         keys); empty pool. DataError: data or checkpoint. RunError: run directory in use or not writable;
 ///         non-finite loss or gradient (the last good checkpoint is kept, the step and the samples are
-///         named). Stopped: train.guard, after saving; resuming goes on all the same. Interrupted: SIGINT/SIGTERM,
-///         after saving. On several ranks: an error of one ends all of them with its message and exit code;
-///         ConfigError: ranks with other options, or more ranks than samples; DataError: ranks with other data
-///         or weights; RunError: a rank that is gone (Group).
+///         named). Stopped: train.guard, after saving; resuming goes on all the same. Interrupted:
+///         SIGINT/SIGTERM, after saving. On several ranks: an error of one ends all of them with its message
+///         and exit code; ConfigError: ranks with other options, or more ranks than samples; DataError: ranks
+///         with other data or weights; RunError: a rank that is gone (Group).
 TrainResult train(const TrainingOptions& options, ExistingRun existing = ExistingRun::refuse,
                   const TrainHooks& hooks = {});
 

@@ -13,7 +13,8 @@ namespace apo::models {
 /// commas.
 inline constexpr const char* kMergedAdapters = "merged_adapters";
 
-/// Key of an adapter file's metadata: the quantization of the weights that it was trained on, where there was one.
+/// Key of an adapter file's metadata: the quantization of the weights that it was trained on, where there was
+/// one.
 inline constexpr const char* kBaseQuantization = "base_quantization";
 
 /// `metadata` of weights, with one more adapter merged into them.

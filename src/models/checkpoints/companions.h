@@ -13,8 +13,8 @@ bool is_companion(const std::filesystem::path& file);
 bool is_state_projector(const std::filesystem::path& file);
 
 /// Those of a directory, relative to it and sorted; also what lies in its folders `action_tokenizer` and
-/// `assets`, and the statistics of LeRobot's processors (policy_preprocessor_step_..., which are safetensors).
-/// DataError naming one that is larger than 64 MiB there.
+/// `assets`, and the statistics of LeRobot's processors (policy_preprocessor_step_..., which are
+/// safetensors). DataError naming one that is larger than 64 MiB there.
 std::vector<std::filesystem::path> companions_of(const std::filesystem::path& directory);
 
 }  // namespace apo::models

@@ -43,7 +43,8 @@ std::vector<TensorDeclaration> declarations_of(const NamedTensors& tensors) {
   return declarations;
 }
 
-// What stands before the data: the length of the header's JSON, and that, padded so that the data begins aligned.
+// What stands before the data: the length of the header's JSON, and that, padded so that the data begins
+// aligned.
 std::string header_of(const fs::path& path, const std::vector<TensorDeclaration>& tensors,
                       const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();

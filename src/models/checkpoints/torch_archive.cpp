@@ -70,8 +70,8 @@ class ZipRecords {
   std::map<std::string, std::string_view> records_;
 };
 
-// One past the largest place in its storage that a tensor has; 0 for one without numbers. Nothing: it is larger than
-// any storage.
+// One past the largest place in its storage that a tensor has; 0 for one without numbers. Nothing: it is
+// larger than any storage.
 std::optional<int64_t> end_in_storage(const PickledTensor& tensor) {
   int64_t last = tensor.offset, numel = 1;
   bool empty = false;

@@ -79,7 +79,7 @@ T text_field(const JsonFile& config, const char* key, T fallback, const char* ex
       DataError,
       value.is_number() && value.get<double>() > 0 && (!std::is_integral_v<T> || value.is_number_integer()),
       config.path().string(), ": text_config.", key, ": expected ", expected, ", found ",
-      value.dump().substr(0, 80));
+      json_excerpt(value));
   return value.get<T>();
 }
 
@@ -94,7 +94,7 @@ double rope_theta(const JsonFile& config) {
     if (!rope.contains("rope_theta")) continue;
     APO_CHECK(DataError, rope.at("rope_theta").is_number() && rope.at("rope_theta").get<double>() > 0,
               config.path().string(), ": text_config.", key, ".rope_theta: expected a number > 0, found ",
-              rope.at("rope_theta").dump().substr(0, 80));
+              json_excerpt(rope.at("rope_theta")));
     return rope.at("rope_theta").get<double>();
   }
   return text_field<double>(config, "rope_theta", kDefaultRopeTheta, "a number > 0");
@@ -109,7 +109,7 @@ void read_llama(const JsonFile& config, const SafetensorsReader& weights, LlamaS
     APO_CHECK(DataError,
               text.is_null() || !text.contains(key) || text.at(key).is_null() || text.at(key) == only,
               config.path().string(), ": text_config.", key, ": expected ", only.dump(), ", found ",
-              text.at(key).dump().substr(0, 80));
+              json_excerpt(text.at(key)));
   llama.norm_epsilon = text_field<double>(config, "rms_norm_eps", kDefaultNormEpsilon, "a number > 0");
   llama.rope_theta = rope_theta(config);
   llama.heads = text_field<int64_t>(config, "num_attention_heads", kDefaultHeads, "an integer > 0");

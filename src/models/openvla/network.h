@@ -82,15 +82,15 @@ class OpenVlaNetwork final : public SequenceNetwork {
   /// `prompt_mask` [B, L] false at padding, undefined: none.
   std::vector<Logits> score(const at::Tensor& features, const at::Tensor& prompt,
                             const at::Tensor& prompt_mask, std::span<const at::Tensor> answers) const;
-  /// Decodes `steps` tokens among the ids [first, last]; `choose` picks columns of these, and `draft` may guess
-  /// them (Decoding). Returns [B, steps] ids.
+  /// Decodes `steps` tokens among the ids [first, last]; `choose` picks columns of these, and `draft` may
+  /// guess them (Decoding). Returns [B, steps] ids.
   at::Tensor decode(const at::Tensor& features, const at::Tensor& prompt, const at::Tensor& prompt_mask,
                     int64_t steps, std::pair<int64_t, int64_t> ids, const TokenChooser& choose,
                     const at::Tensor& draft = {}) const;
 
   /// OpenVLA-OFT: hidden states [B, places, width] that predict the tokens of all places at once, whatever
-  /// these are. The prefix as in `score`, then a zero vector for each place, then the end token: every row sees
-  /// all others, and each place is read one row before its own (the first at the prompt's last token).
+  /// these are. The prefix as in `score`, then a zero vector for each place, then the end token: every row
+  /// sees all others, and each place is read one row before its own (the first at the prompt's last token).
   /// Source  modeling_prismatic.py of moojink/openvla-oft on its fork of transformers, where Llama has no
   ///         causal mask
   at::Tensor parallel(const at::Tensor& features, const at::Tensor& prompt, const at::Tensor& prompt_mask,

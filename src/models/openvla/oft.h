@@ -20,7 +20,8 @@ class SafetensorsReader;
 /// The member of config.json in which a checkpoint of ours says all of this.
 inline constexpr const char* kOftBlock = "apo";
 
-/// How a chunk of H actions of A numbers is decided in one pass: H A places that see everything, logits at each.
+/// How a chunk of H actions of A numbers is decided in one pass: H A places that see everything, logits at
+/// each.
 struct OftConfig {
   int64_t chunk_steps = 0;    ///< H; 0: this is a plain OpenVLA
   bool stop_token = true;     ///< an end token stands behind the places
@@ -42,8 +43,8 @@ struct OftConfig {
   /// `config`. All but the state's statistics.
   /// Errors  DataError naming the file for parts of an OpenVLA-OFT that have no action probabilities (action
   ///         heads, diffusion, FiLM), more than one state projector, fields that contradict the options, and,
-  ///         with chunk_steps 0, for signs that this is an OpenVLA-OFT; ConfigError naming the key for a state
-  ///         projector without state_keys and the reverse, and options of an OFT for a plain OpenVLA
+  ///         with chunk_steps 0, for signs that this is an OpenVLA-OFT; ConfigError naming the key for a
+  ///         state projector without state_keys and the reverse, and options of an OFT for a plain OpenVLA
   static OftConfig read(const PolicyOptions& options, const JsonFile& config,
                         const SafetensorsReader& weights, const std::filesystem::path& directory,
                         const std::filesystem::path& adapter);

@@ -15,6 +15,7 @@
 #include "apo/pictures/lanczos.h"
 #include "models/adapters/copy.h"
 #include "models/answers.h"
+#include "models/observed.h"
 #include "models/sequence/quantized.h"
 
 namespace apo::models {
@@ -84,14 +85,11 @@ OpenVlaPolicy::OpenVlaPolicy(OpenVlaConfig config, const tokenizers::TextTokeniz
 
 std::vector<std::string> OpenVlaPolicy::cameras_of(const Observation& observation) const {
   const std::vector<std::string>& wanted = is_oft() ? config_.oft.cameras : options_.cameras;
-  const std::string list = join(std::views::keys(observation.images));
-  for (const std::string& camera : wanted)
-    APO_CHECK(DataError, observation.images.contains(camera), "observation: the policy needs the camera \"",
-              camera, "\"; there are: ", list.empty() ? "none" : list);
+  for (const std::string& camera : wanted) picture_of(observation, camera);
   if (!wanted.empty()) return wanted;
   APO_CHECK(DataError, observation.images.size() == 1,
             "observation: ", is_oft() ? "expected" : "OpenVLA sees",
-            " one camera; there are: ", list.empty() ? "none" : list,
+            " one camera; there are: ", names_of(observation.images),
             is_oft() ? "; name those that it sees in policy.cameras" : "; choose one with policy.cameras");
   return {observation.images.begin()->first};
 }
@@ -153,11 +151,7 @@ at::Tensor OpenVlaPolicy::states(std::span<const Observation> observations) cons
   for (const Observation& observation : observations) {
     const size_t before = numbers.size();
     for (const std::string& key : config_.oft.state_keys) {
-      const auto found = observation.state.find(key);
-      const std::string list = join(std::views::keys(observation.state));
-      APO_CHECK(DataError, found != observation.state.end(), "observation: the policy needs the state \"",
-                key, "\"; there are: ", list.empty() ? "none" : list);
-      for (const float number : found->second) {
+      for (const float number : state_of(observation, key)) {
         APO_CHECK(DataError, std::isfinite(number), "observation: state \"", key, "\": found ", number);
         numbers.push_back(number);
       }
@@ -181,11 +175,7 @@ void OpenVlaPolicy::encode_prompts(std::span<const Observation> observations, Po
   if (prompt.mask.defined()) input.prompt_mask = prompt.mask.to(device());
 }
 
-bool OpenVlaPolicy::has_fixed_features() const {
-  for (const auto& [name, linear] : slots_.layers())
-    if (is_picture_part(name) && (!linear->adapters.empty() || linear->weight.requires_grad())) return false;
-  return true;
-}
+bool OpenVlaPolicy::has_fixed_features() const { return models::has_fixed_features(slots_, is_picture_part); }
 
 PolicyInput OpenVlaPolicy::encode(std::span<const Observation> observations) const {
   APO_CHECK(DataError, !observations.empty(), "observations: expected at least one");
@@ -200,21 +190,12 @@ PolicyInput OpenVlaPolicy::encode(std::span<const Observation> observations) con
               " places (pictures, state, prompt and ", places().count, " action tokens); expected at most ",
               config_.oft.max_positions, " (text_config.max_position_embeddings of the checkpoint)");
   }
-  const at::Tensor images = pictures(observations).to(network_->type());
-  if (!has_fixed_features()) {
-    input.images = images;
-    return input;
-  }
-  const at::NoGradGuard no_grad;
-  input.features = network_->picture_features(images);
+  put_pictures(input, pictures(observations).to(network_->type()), has_fixed_features(), *network_);
   return input;
 }
 
 at::Tensor OpenVlaPolicy::features(const PolicyInput& input) const {
-  APO_CHECK(DataError, input.prompt.defined() && (input.features.defined() || input.images.defined()),
-            "policy input: expected a prompt and images or features");
-  const at::Tensor pictures =
-      input.features.defined() ? input.features : network_->picture_features(input.images);
+  const at::Tensor pictures = picture_features(input, *network_);
   if (!state_normalizer_) return pictures;
   APO_CHECK(DataError, input.state.defined(), "policy input: expected a state");
   return at::cat({pictures, network_->state_feature(input.state)}, 1);

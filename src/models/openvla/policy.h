@@ -19,11 +19,12 @@
 namespace apo::models {
 
 /// A Hugging Face checkpoint of the OpenVLA family: frozen weights stay in the mapped files where device and
-/// type allow. An answer is a token for each number of an action and the end token; a prompt ends with the lone space piece
-/// that training put there. Instructions are lower-cased and "_" becomes a space.
+/// type allow. An answer is a token for each number of an action and the end token; a prompt ends with the
+/// lone space piece that training put there. Instructions are lower-cased and "_" becomes a space.
 ///
-/// An OpenVLA-OFT with discrete tokens (policy.openvla.chunk_steps) answers with a token for each number of a chunk of
-/// actions, all in one pass and without an end token that counts; it sees several pictures and a state, and "_" stays.
+/// An OpenVLA-OFT with discrete tokens (policy.openvla.chunk_steps) answers with a token for each number of a
+/// chunk of actions, all in one pass and without an end token that counts; it sees several pictures and a
+/// state, and "_" stays.
 class OpenVlaPolicy final : public Policy {
  public:
   /// `directory` holds the weights, or an adapter whose base_model_name_or_path is a directory that does.

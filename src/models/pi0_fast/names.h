@@ -19,8 +19,8 @@ struct PaliGemmaNames {
   bool tied() const { return embedding.empty() || head.empty(); }
 
   /// Finds them. Prefixes that are known: anything up to "paligemma.", "model.", "vision_tower." with or
-  /// without "vision_model.", "language_model." with or without "model." behind it, and "lm_head." alone or in
-  /// "language_model.". DataError for a file that holds no PaliGemma, one whose names disagree, and a flow
+  /// without "vision_model.", "language_model." with or without "model." behind it, and "lm_head." alone or
+  /// in "language_model.". DataError for a file that holds no PaliGemma, one whose names disagree, and a flow
   /// model (pi0, pi0.5).
   static PaliGemmaNames find(const SafetensorsReader& weights);
 };

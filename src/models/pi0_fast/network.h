@@ -31,8 +31,8 @@ struct Pi0FastShape {
                    .mlp = 16384,
                    .gemma = true};
 
-  /// Of the tensors in a file: a head has as many numbers as the key projection has rows: all of its queries share one key.
-  /// DataError naming a tensor that is missing or does not fit.
+  /// Of the tensors in a file: a head has as many numbers as the key projection has rows: all of its queries
+  /// share one key. DataError naming a tensor that is missing or does not fit.
   static Pi0FastShape read(const SafetensorsReader& weights, const PaliGemmaNames& names);
 };
 

@@ -37,12 +37,12 @@ at::Tensor resize_with_border(const at::Tensor& image, int64_t size) {
 }
 
 at::Tensor resize_with_border_float(const at::Tensor& image, int64_t size) {
-  const at::Tensor numbers = image.permute({2, 0, 1}).to(at::kFloat).div(255).contiguous();
+  const at::Tensor numbers = image.permute({2, 0, 1}).contiguous().to(at::kFloat).div_(255);
   if (image.size(0) == size && image.size(1) == size) return numbers;
   const Extent extent = fitted(image, size);
   const at::Tensor resized = at::upsample_bilinear2d(numbers.unsqueeze(0), {extent.height, extent.width},
                                                      /*align_corners=*/false)[0]
-                                 .clamp(0, 1);
+                                 .clamp_(0, 1);
   at::Tensor all = at::zeros({3, size, size}, at::kFloat);
   all.narrow(1, (size - extent.height) / 2, extent.height)
       .narrow(2, (size - extent.width) / 2, extent.width)

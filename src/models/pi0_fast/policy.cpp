@@ -13,6 +13,7 @@
 #include "apo/models/safetensors.h"
 #include "models/adapters/copy.h"
 #include "models/answers.h"
+#include "models/observed.h"
 #include "models/pi0_fast/choice.h"
 #include "models/pi0_fast/pictures.h"
 #include "models/sequence/quantized.h"
@@ -23,11 +24,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kLargestShard = int64_t{5} << 30;
-
-template <class Map>
-std::string names_of(const Map& map) {
-  return map.empty() ? "none" : join(std::views::keys(map));
-}
 
 bool is_picture_part(const PaliGemmaNames& names, const std::string& layer) {
   return layer.starts_with(names.vision) || layer.starts_with(names.projector);
@@ -112,10 +108,10 @@ at::Tensor Pi0FastPolicy::pictures(std::span<const Observation> observations) co
         images[i] = resize_with_border_float(picture_of(observation, camera), size);
     }
   });
-  const at::Tensor all = at::stack(images).to(device());
-  const at::Tensor scaled =
-      is_openpi() ? all.to(at::kFloat) / at::scalar_tensor(255.0F, all.options().dtype(at::kFloat)) : all;
-  return (scaled * 2 - 1).view({std::ssize(observations), static_cast<int64_t>(count), 3, size, size});
+  // openpi's travel as bytes, and are divided by a tensor: by a number, CUDA would multiply with its inverse
+  const at::Tensor all = at::stack(images).to(device()).to(at::kFloat);
+  if (is_openpi()) all.div_(at::scalar_tensor(255.0F, all.options()));
+  return all.mul_(2).sub_(1).view({std::ssize(observations), static_cast<int64_t>(count), 3, size, size});
 }
 
 // In physical units, all of policy.state_keys behind one another.
@@ -130,10 +126,8 @@ std::vector<double> Pi0FastPolicy::state_of(const Observation& observation) cons
   }
   std::vector<double> state;
   for (const std::string& key : keys) {
-    const auto found = observation.state.find(key);
-    APO_CHECK(DataError, found != observation.state.end(), "observation: the policy needs the state \"", key,
-              "\"; there are: ", names_of(observation.state));
-    state.insert(state.end(), found->second.begin(), found->second.end());
+    const std::vector<float>& numbers = models::state_of(observation, key);
+    state.insert(state.end(), numbers.begin(), numbers.end());
   }
   for (size_t i = 0; i < state.size(); ++i)
     APO_CHECK(DataError, std::isfinite(state[i]), "observation: state ", join(keys), ", number ", i,
@@ -187,30 +181,20 @@ void Pi0FastPolicy::encode_prompts(std::span<const Observation> observations, Po
 }
 
 bool Pi0FastPolicy::has_fixed_features() const {
-  for (const auto& [name, linear] : slots_.layers())
-    if (is_picture_part(config_.names, name) && (!linear->adapters.empty() || linear->weight.requires_grad()))
-      return false;
-  return true;
+  return models::has_fixed_features(
+      slots_, [&](const std::string& layer) { return is_picture_part(config_.names, layer); });
 }
 
 PolicyInput Pi0FastPolicy::encode(std::span<const Observation> observations) const {
   APO_CHECK(DataError, !observations.empty(), "observations: expected at least one");
   PolicyInput input;
   encode_prompts(observations, input);
-  const at::Tensor images = pictures(observations).to(network_->type());
-  if (!has_fixed_features()) {
-    input.images = images;
-    return input;
-  }
-  const at::NoGradGuard no_grad;
-  input.features = network_->picture_features(images);
+  put_pictures(input, pictures(observations).to(network_->type()), has_fixed_features(), *network_);
   return input;
 }
 
 at::Tensor Pi0FastPolicy::features(const PolicyInput& input) const {
-  APO_CHECK(DataError, input.prompt.defined() && (input.features.defined() || input.images.defined()),
-            "policy input: expected a prompt and images or features");
-  return input.features.defined() ? input.features : network_->picture_features(input.images);
+  return picture_features(input, *network_);
 }
 
 AnswerStyle Pi0FastPolicy::style(bool decodes) const {

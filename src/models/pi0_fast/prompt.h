@@ -14,8 +14,8 @@ enum class Pi0FastDialect { openpi, lerobot };
 /// LeRobot's with line feeds as spaces.
 std::string task_text(std::string_view instruction, Pi0FastDialect dialect);
 
-/// The bins of normalised numbers: 256 of width 1/128 from -1 on; below it -1, and the last one from there on.
-/// Source  numpy.digitize(x, linspace(-1, 1, 257)[:-1]) - 1
+/// The bins of normalised numbers: 256 of width 1/128 from -1 on; below it -1, and the last one from there
+/// on. Source  numpy.digitize(x, linspace(-1, 1, 257)[:-1]) - 1
 std::vector<int64_t> state_bins(const std::vector<double>& normalized);
 
 /// "Task: {task}, State: {bins};\n".

@@ -36,8 +36,8 @@ Pi0FastNormalization read_own_normalization(const std::filesystem::path& file, c
                                             tokenizers::Normalization how);
 
 /// LeRobot's policy_preprocessor.json and the safetensors file that its normalizer names: the mode of each
-/// feature (MEAN_STD, QUANTILES, MIN_MAX, QUANTILE10, IDENTITY) as the file says, in float32. DataError naming
-/// file and key, also for a processor that makes actions relative to the state.
+/// feature (MEAN_STD, QUANTILES, MIN_MAX, QUANTILE10, IDENTITY) as the file says, in float32. DataError
+/// naming file and key, also for a processor that makes actions relative to the state.
 Pi0FastNormalization read_lerobot_normalization(const std::filesystem::path& directory);
 
 struct LerobotStatistics {

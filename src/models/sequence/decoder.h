@@ -57,9 +57,10 @@ struct Decoding {
   std::optional<int64_t> stop = {};  ///< a row ends with this token; nothing: after `steps`
   int64_t padding = 0;               ///< what stands behind a row's end
   int64_t position_gap = 0;          ///< positions left out between the prefix and what is decoded
-  /// [B, steps] int64 ids that are likely, without `stop`: the largest logits are decided as without, but all ids of
-  /// a draft are looked at in one pass, and one more is needed only behind the first that was wrong in any row
-  /// (speculative decoding, arXiv 2211.17192, with a draft that costs nothing). Undefined: token by token
+  /// [B, steps] int64 ids that are likely, without `stop`: the largest logits are decided as without, but all
+  /// ids of a draft are looked at in one pass, and one more is needed only behind the first that was wrong in
+  /// any row (speculative decoding, arXiv 2211.17192, with a draft that costs nothing). Undefined: token by
+  /// token
   at::Tensor draft = {};
   TokenChooser choose;
 };

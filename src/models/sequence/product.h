@@ -23,8 +23,7 @@ struct BaseWeight {
   BaseWeight() = default;
   BaseWeight(at::Tensor plain) : plain(std::move(plain)) {}  // NOLINT(google-explicit-constructor)
   at::Tensor plain = {};                                     ///< [out, in]
-  QuantizedWeight quantized =
-      {};  ///< decoded to the input's type in the forward and again in the backward pass
+  QuantizedWeight quantized = {};  ///< decoded to the input's type, anew in the backward pass
   bool is_quantized() const { return quantized.codes.defined(); }
 };
 

@@ -24,7 +24,8 @@ constexpr std::array<std::pair<Quantization, std::string_view>, 3> kNames{
     {{Quantization::float8, "float8"}, {Quantization::int8, "int8"}, {Quantization::nf4, "nf4"}}};
 constexpr double kLargestInt8 = 127, kLargestFloat8 = 448;
 
-// NF4: quantiles of the normal distribution, brought to [-1, 1] with an exact zero (arXiv 2305.14314, appendix E).
+// NF4: quantiles of the normal distribution, brought to [-1, 1] with an exact zero (arXiv 2305.14314,
+// appendix E).
 constexpr std::array<float, 16> kLevels{
     -1.0f,
     -0.6961928009986877f,
@@ -60,8 +61,8 @@ const at::Tensor& levels_on(at::Device device) {
   return found;
 }
 
-// What the numbers of each row of `x` are divided by; NaN where one is, 1 where all are 0, or so small that the
-// quotient would not be a normal number: these become 0.
+// What the numbers of each row of `x` are divided by; NaN where one is, 1 where all are 0, or so small that
+// the quotient would not be a normal number: these become 0.
 at::Tensor scales_of(const at::Tensor& x, double largest) {
   const at::Tensor top = std::get<0>(x.abs().max(-1, /*keepdim=*/true));
   return at::where(top.lt(largest * std::numeric_limits<float>::min()), at::ones_like(top), top / largest);

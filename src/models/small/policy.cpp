@@ -48,7 +48,7 @@ SmallPolicy::SmallPolicy(const SmallShape& shape, Preprocessing preprocessing, V
 PolicyInput SmallPolicy::encode(std::span<const Observation> observations) const {
   APO_CHECK(DataError, !observations.empty(), "observations: expected at least one");
   PolicyInput input;
-  input.images = preprocessing_.images(observations).to(device());
+  input.images = preprocessing_.images(observations, device());
   const at::Tensor state = preprocessing_.state(observations);
   if (state.defined()) input.state = state.to(device());
 

@@ -7,26 +7,14 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/text.h"
-#include "apo/models/policy.h"
 #include "apo/pictures/transforms.h"
 #include "base/json.h"
+#include "models/observed.h"
 
 namespace apo::models {
 namespace {
 
 constexpr double kSmallestDeviation = 1e-6;  // a state that never changes is only centred
-
-template <class Map>
-std::string names_of(const Map& map) {
-  return map.empty() ? "none" : join(std::views::keys(map));
-}
-
-const std::vector<float>& state_of(const Observation& observation, const std::string& key) {
-  const auto found = observation.state.find(key);
-  APO_CHECK(DataError, found != observation.state.end(), "observation: the policy needs the state \"", key,
-            "\"; there are: ", names_of(observation.state));
-  return found->second;
-}
 
 const tokenizers::VectorStatistics& state_statistics(const Preprocessing& preprocessing,
                                                      const std::string& key) {
@@ -49,14 +37,15 @@ void Preprocessing::prepare(Observation& observation) const {
     observation.images[camera] = pictures::resize(picture_of(observation, camera), image_size, image_size);
 }
 
-at::Tensor Preprocessing::images(std::span<const Observation> observations) const {
+at::Tensor Preprocessing::images(std::span<const Observation> observations, at::Device device) const {
   std::vector<at::Tensor> pictures;
   pictures.reserve(observations.size() * cameras.size());
   for (const Observation& observation : observations)
     for (const std::string& camera : cameras)
       pictures.push_back(pictures::resize(picture_of(observation, camera), image_size, image_size));
   const auto batch = static_cast<int64_t>(observations.size()), count = static_cast<int64_t>(cameras.size());
-  const at::Tensor stacked = at::stack(pictures).permute({0, 3, 1, 2});  // channels last in memory
+  // bytes travel, channels last in memory; the device makes numbers of them
+  const at::Tensor stacked = at::stack(pictures).to(device).permute({0, 3, 1, 2});
   return stacked.to(at::kFloat).div_(255).sub_(0.5).view({batch, count, 3, image_size, image_size});
 }
 

@@ -29,8 +29,8 @@ struct Preprocessing {
   /// Resizes the cameras' pictures, still uint8; other cameras are left alone. DataError for a camera that is
   /// missing (naming what there is) or a picture that is not [Y, X, 3] uint8.
   void prepare(Observation& observation) const;
-  /// [B, N, 3, Y, X] float32 in [-0.5, 0.5], on the CPU.
-  at::Tensor images(std::span<const Observation> observations) const;
+  /// [B, N, 3, Y, X] float32 in [-0.5, 0.5].
+  at::Tensor images(std::span<const Observation> observations, at::Device device) const;
   /// [B, D] float32, each number less its mean, over its standard deviation; undefined without state keys.
   /// DataError for a state that is missing, of another length, or not finite.
   at::Tensor state(std::span<const Observation> observations) const;

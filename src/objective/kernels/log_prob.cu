@@ -1,4 +1,5 @@
-// The row kernels on CUDA: one block a row, the arithmetic of row_math.h. A library of its own (cuda_module.h).
+// The row kernels on CUDA: one block a row, the arithmetic of row_math.h. A library of its own
+// (cuda_module.h).
 #include <cuda_runtime.h>
 
 #include "objective/kernels/cuda_module.h"

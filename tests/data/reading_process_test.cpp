@@ -1,6 +1,6 @@
 // The process that reads: what it does not survive is an error here, and nothing of this process is held by
 // it.
-#include "data/guard.h"
+#include "data/reading_process.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-#include "data/guard.h"
+#include "data/reading_process.h"
 
 #include <errno.h>
 #include <fcntl.h>
