@@ -6,8 +6,16 @@
 #include <utility>
 
 #include "apo/base/error.h"
+#include "deploy/take_over.h"
 
 namespace apo::deploy {
+namespace {
+
+std::optional<Action> kept(const RolloutOptions& options, Action wanted) {
+  return options.record_policy_action ? std::optional(std::move(wanted)) : std::nullopt;
+}
+
+}  // namespace
 
 void check_action(const Action& action, int64_t size, const char* who, const std::string& where) {
   APO_CHECK(RunError, std::ssize(action) == size, where, ": expected an action of ", size,
@@ -74,17 +82,10 @@ Step Rollout::act(Observation seen, std::optional<Intervention> intervention) {
   }
   check_action(intervention->action, spec_.action_size, "human", where());
   chunk_.clear();  // decided for where the policy would have come to
-  step.source = ActionSource::intervention;
-  step.action = std::move(intervention->action);
-  if (options_.record_policy_action)
-    step.policy_action = std::move(wanted);
-  else
-    step.decision_offset.reset();
-  if (last_ != ActionSource::intervention) {
-    take_over_reasons_.push_back(intervention->reason);
-    step.take_over =
-        TakeOver{std::move(intervention->reason), std::max<int64_t>(intervention->steps_held, 0)};
-  }
+  const bool acted_before = last_ == ActionSource::intervention;
+  if (!acted_before) take_over_reasons_.push_back(intervention->reason);
+  act_by_human(step, std::move(intervention->action), kept(options_, std::move(wanted)), acted_before,
+               {std::move(intervention->reason), std::max<int64_t>(intervention->steps_held, 0)});
   last_ = ActionSource::intervention;
   steps_alone_ = 0;
   return step;
@@ -138,17 +139,12 @@ void Rollout::taken_over(const environments::Executed& executed, Step& step) {
   Action wanted = std::exchange(step.action, executed.action);
   if (step.source != ActionSource::policy) return;
   chunk_.clear();
-  step.source = ActionSource::intervention;
-  if (options_.record_policy_action)
-    step.policy_action = std::move(wanted);
-  else
-    step.decision_offset.reset();
-  if (before_ == ActionSource::intervention) {
+  const bool acted_before = before_ == ActionSource::intervention;
+  if (acted_before)
     --hand_backs_;  // that `act` saw in it
-  } else {
+  else
     take_over_reasons_.push_back(executed.reason);
-    step.take_over = TakeOver{executed.reason, 0};
-  }
+  act_by_human(step, executed.action, kept(options_, std::move(wanted)), acted_before, {executed.reason, 0});
   last_ = ActionSource::intervention;
   steps_alone_ = 0;
 }

@@ -27,8 +27,8 @@ inline const std::vector<float>& state_of(const Observation& observation, const 
   return found->second;
 }
 
-/// Whether no layer for which `is_picture_part(name)` holds trains or carries an adapter: features of pictures
-/// are then the same for every adapter.
+/// Whether no layer for which `is_picture_part(name)` holds trains or carries an adapter: features of
+/// pictures are then the same for every adapter.
 template <class IsPicturePart>
 bool has_fixed_features(const AdapterSlots& slots, const IsPicturePart& is_picture_part) {
   for (const auto& [name, linear] : slots.layers())

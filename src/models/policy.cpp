@@ -26,8 +26,8 @@ void check_rows(int64_t begin, int64_t end, int64_t size) {
             "], found [", begin, ", ", end, ")");
 }
 
-// Eight bytes at a time: large policies are hashed at memory speed. Recordings and results hold it, so it stays
-// as it is.
+// Eight bytes at a time: large policies are hashed at memory speed. Recordings and results hold it, so it
+// stays as it is.
 uint64_t hash_bytes(uint64_t hash, const void* data, size_t size) {
   const auto* bytes = static_cast<const unsigned char*>(data);
   for (; size >= 8; bytes += 8, size -= 8) {

@@ -9,6 +9,7 @@
 #include "apo/base/error.h"
 #include "apo/base/log.h"
 #include "apo/base/random.h"
+#include "deploy/take_over.h"
 #include "serving/hold.h"
 
 namespace apo::serving {
@@ -173,14 +174,12 @@ StepReply Episodes::decide(Episode& episode, StepRequest& request, Answer& answe
   step.observation = std::move(request.observation);
   if (policy_answered) step.decision_offset = 0;
   if (human) {
-    step.source = ActionSource::intervention;
-    if (policy_answered) step.policy_action = answer.actions.front();
-    if (episode.last_source != ActionSource::intervention && recorded)
-      step.take_over = TakeOver{request.reason};
     const size_t horizon = policy_answered ? answer.actions.size() : 1;
     reply.actions.assign(horizon, idle(*human));
     reply.actions.front() = *human;
-    step.action = std::move(*human);
+    deploy::act_by_human(step, std::move(*human),
+                         policy_answered ? std::optional(answer.actions.front()) : std::nullopt,
+                         episode.last_source == ActionSource::intervention || !recorded, {request.reason});
   } else {
     step.action = answer.actions.front();
     reply.actions = std::move(answer.actions);

@@ -192,7 +192,7 @@ std::string StepProfile::markdown() const {
       table.push_back({concat('`', rows[i].name, '`'), fixed(rows[i].calls, 1),
                        fixed(1e3 * rows[i].seconds, 2), share(rows[i].seconds),
                        rows[i].flop > 0 ? fixed(rows[i].flop * 1e-9, 2) : ""});
-    out += "\n" + results::markdown_table(table);
+    out += concat("\n", results::markdown_table(table));
     if (rows.size() > kMostRows) out += concat("\nand ", rows.size() - kMostRows, " more.\n");
   };
   add("operator, by itself", operators);

@@ -121,8 +121,8 @@ class Policy {
   virtual NamedTensors named_parameters() const = 0;
   /// A second, independent policy with equal weights (the `copy` reference).
   virtual std::unique_ptr<Policy> clone() const = 0;
-  /// Writes weights (of a large policy that trains an adapter: that, and where its base is), preprocessing and
-  /// action statistics into an existing directory, so that `load_policy` reads them.
+  /// Writes weights (of a large policy that trains an adapter: that, and where its base is), preprocessing
+  /// and action statistics into an existing directory, so that `load_policy` reads them.
   virtual void save(const std::filesystem::path& directory) const = 0;
   /// Bytes that autograd will keep for the backward pass of `score` on these, where that can be said without
   /// running it; nothing: it must be measured.
