@@ -124,32 +124,32 @@ BatchStatistics measure(const ScoredBatch& scored) {
   const at::NoGradGuard no_grad;
   const Batch& batch = scored.batch;
   const ObjectiveOptions& options = scored.options;
-  const at::Tensor& kl = scored.scores.kl;
+  const at::Tensor& z0_terms = scored.scores.z0_terms;
   check_action_l1(batch, options);
-  check_read("statistics", kl.defined() || !options.estimates_z0());
+  check_read("statistics", z0_terms.defined() || !options.estimates_z0());
   const at::Tensor desirable = batch.desirable.to(at::kDouble);
   const at::Tensor undesirable = 1 - desirable;
   const at::Tensor zero = at::zeros({}, desirable.options());
-  at::Tensor l1_desirable = zero, l1_undesirable = zero, kl_sum = zero, kl_square_sum = zero, kl_count = zero;
+  at::Tensor l1_desirable = zero, l1_undesirable = zero, z0_sum = zero, z0_square_sum = zero, z0_count = zero;
   if (batch.action_l1.defined()) {
     // a NaN of one group must not reach the other's sum
     const at::Tensor l = batch.action_l1.to(at::kDouble);
     l1_desirable = at::where(batch.desirable, l, zero).sum();
     l1_undesirable = at::where(batch.desirable, zero, l).sum();
   }
-  if (kl.defined()) {
-    const at::Tensor sample_kl = kl.to(at::kDouble).sum(-1);  // [B]
-    kl_sum = sample_kl.sum();
-    kl_square_sum = sample_kl.square().sum();
-    kl_count = at::ones_like(desirable).sum();
+  if (z0_terms.defined()) {
+    const at::Tensor sample_terms = z0_terms.to(at::kDouble).sum(-1);  // [B]
+    z0_sum = sample_terms.sum();
+    z0_square_sum = sample_terms.square().sum();
+    z0_count = at::ones_like(desirable).sum();
   }
   const at::Tensor num_pairs = options.needs_pairs() ? whole_pairs(batch).sum().to(at::kDouble) : zero;
   const at::Tensor sft_tokens =
       (imitation_weight(batch, options, at::kDouble) * batch.mask.sum(-1).to(at::kDouble)).sum();
   const at::Tensor held_tokens = options.hold() > 0 ? held_mask(batch).sum().to(at::kDouble) : zero;
   // in the order of BatchStatistics::Index
-  return {at::stack({desirable.sum(), undesirable.sum(), l1_desirable, l1_undesirable, kl_sum, kl_square_sum,
-                     kl_count, sft_tokens, num_pairs, held_tokens})};
+  return {at::stack({desirable.sum(), undesirable.sum(), l1_desirable, l1_undesirable, z0_sum, z0_square_sum,
+                     z0_count, sft_tokens, num_pairs, held_tokens})};
 }
 
 ObjectiveOutput evaluate(const ScoredBatch& scored, const BatchStatistics& whole_batch) {

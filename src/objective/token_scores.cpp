@@ -100,8 +100,8 @@ void read_policy(const Batch& batch, const ObjectiveOptions& options, const Logi
   if (reading.loss) scores.policy = found.select(0, 0);
   if (hold) scores.reference_kl = found.select(0, 1);
   scores.greedy = greedy.all(batch.tokens);
-  if (exact) scores.kl = kl.all(batch.tokens);
-  if (shifted) scores.kl = next.all(batch.tokens);  // the policy's half
+  if (exact) scores.z0_terms = kl.all(batch.tokens);
+  if (shifted) scores.z0_terms = next.all(batch.tokens);  // the policy's half
 }
 
 }  // namespace
@@ -147,10 +147,10 @@ ScoredBatch score(const Batch& given, const ObjectiveOptions& options, const Sco
   if (z0 && options.needs_mismatched_tokens()) {
     if (options.z0 == Z0Estimator::mismatched) {
       check_same("mismatched_policy_logits", policy.mismatched_logits, batch.tokens);
-      scores.kl = mismatched_log_probs(policy.mismatched_logits, batch, options);
+      scores.z0_terms = mismatched_log_probs(policy.mismatched_logits, batch, options);
     }
-    scores.kl =
-        scores.kl - reference.mismatched.masked_fill(counted_mismatched(batch, options).bitwise_not(), 0);
+    scores.z0_terms = scores.z0_terms -
+                      reference.mismatched.masked_fill(counted_mismatched(batch, options).bitwise_not(), 0);
   }
   return scored;
 }

@@ -157,11 +157,11 @@ TEST(Z0, OneReadingEqualsTwo) {
       const ObjectiveOptions options{.z0 = z0, .compatibility = compatibility, .label_smoothing_bins = 2.0};
       const ScoredBatch both = score(input, options), statistics = score(input, options, {.loss = false}),
                         loss = score(input, options, {.statistics = false});
-      ASSERT_EQ(both.scores.kl.defined(), z0 != Z0Estimator::none);
-      EXPECT_FALSE(loss.scores.kl.defined());
+      ASSERT_EQ(both.scores.z0_terms.defined(), z0 != Z0Estimator::none);
+      EXPECT_FALSE(loss.scores.z0_terms.defined());
       EXPECT_FALSE(statistics.scores.policy.defined());
-      if (both.scores.kl.defined()) {
-        EXPECT_TRUE(at::equal(both.scores.kl, statistics.scores.kl));
+      if (both.scores.z0_terms.defined()) {
+        EXPECT_TRUE(at::equal(both.scores.z0_terms, statistics.scores.z0_terms));
       }
       EXPECT_TRUE(at::equal(both.scores.policy, loss.scores.policy));
       EXPECT_TRUE(at::equal(measure(both).sums, measure(statistics).sums));

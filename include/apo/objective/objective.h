@@ -56,7 +56,7 @@ struct TokenScores {
   at::Tensor reference;  ///< [B, T] the same under the reference; undefined where no reference is needed
   /// [B, T] KL(reference‖policy), differentiable, 0 where not held; undefined without a hold
   at::Tensor reference_kl;
-  at::Tensor kl;  ///< [B, T] the terms that z0 averages, detached; undefined where there is no z0
+  at::Tensor z0_terms;  ///< [B, T] what z0 averages, detached; undefined where there is no z0
   /// [B, T] int64, the most likely token: of the action bins, or (released-code) of all
   at::Tensor greedy;
 };
@@ -98,9 +98,9 @@ struct BatchStatistics {
     num_undesirable,        ///< samples
     action_l1_desirable,    ///< Σ l_i
     action_l1_undesirable,  ///< Σ l_i
-    kl_sum,                 ///< Σ over samples of their z0 terms
-    kl_square_sum,          ///< Σ of their squares
-    kl_count,               ///< samples in them
+    z0_sum,                 ///< Σ over samples of their z0 terms
+    z0_square_sum,          ///< Σ of their squares
+    z0_count,               ///< samples in them
     sft_tokens,             ///< tokens that are imitated (weighted-bc: Σ of their weights)
     num_pairs,              ///< pairs that have both sides
     held_tokens,            ///< tokens that are held to the reference
