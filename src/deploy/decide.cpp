@@ -42,12 +42,12 @@ Decisions decide(models::Policy& policy, std::span<const Observation> seen, std:
                       .num_clamped = decision.num_clamped};
   for (size_t i = 0; i < seen.size(); ++i) {
     ActionChunk& chunk = decision.actions[i];
+    const std::string row = where(i);
     try {
-      APO_CHECK(RunError, !chunk.empty(), where(i),
-                ": expected tokens that code actions from the policy, found ",
+      APO_CHECK(RunError, !chunk.empty(), row, ": expected tokens that code actions from the policy, found ",
                 decision.ids[static_cast<int64_t>(i)]);
       for (Action& action : chunk) {
-        check_action(action, robot.action_size, "policy", where(i));
+        check_action(action, robot.action_size, "policy", row);
         config::recode_gripper(action, grippers, own, robot.gripper);
       }
       if (chunk.size() > most) chunk.resize(most);

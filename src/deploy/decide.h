@@ -32,11 +32,9 @@ struct Decided {
   std::string refused;  ///< no tokens that code actions, or what check_action says of them
 };
 struct Decisions {
-  std::vector<Decided> rows;  ///< of each observation
-  std::vector<double>
-      confidence;  ///< mean probability of each answer's tokens; empty: the policy does not say
-  int64_t num_clamped =
-      0;  ///< decoded tokens that were no action tokens, and answers that were no whole code
+  std::vector<Decided> rows;       ///< of each observation
+  std::vector<double> confidence;  ///< mean probability of each answer's tokens; empty: none is known
+  int64_t num_clamped = 0;         ///< tokens that were no action tokens, answers that were no whole code
 };
 /// Asks `policy` once. `seen` are prepared already; what is drawn at a temperature > 0 depends on each one's
 /// seed alone. `where(i)` begins what is said of a refused row. RunError if answers are missing; ConfigError

@@ -39,8 +39,12 @@ bool has_fixed_features(const AdapterSlots& slots, const IsPicturePart& is_pictu
 /// Puts pictures [B, N, 3, Y, X] into the input: their features, without gradient, where these are fixed.
 template <class Network>
 void put_pictures(PolicyInput& input, const at::Tensor& images, bool fixed, const Network& network) {
+  if (!fixed) {
+    input.images = images;
+    return;
+  }
   const at::NoGradGuard no_grad;
-  (fixed ? input.features : input.images) = fixed ? network.picture_features(images) : images;
+  input.features = network.picture_features(images);
 }
 
 /// [B, P, W], with gradient where they are made here.

@@ -5,8 +5,8 @@
 //   deploy::register_intervention_source("gamepad", [](const deploy::InterventionOptions&) { return ...; });
 // Collection and refinement then work with `deploy.intervention.type: gamepad`. With options of its own, any
 // struct with a `visit`, which the config and --print-reference then know as `deploy.intervention.gamepad`:
-//   deploy::register_intervention_source<GamepadOptions>("gamepad", [](const GamepadOptions& own) { return
-//   ...; });
+//   deploy::register_intervention_source<GamepadOptions>(
+//       "gamepad", [](const GamepadOptions& own) { return ...; });
 #pragma once
 
 #include <cstdint>
