@@ -14,7 +14,6 @@
 #include "apo/data/trajectory.h"
 #include "apo/deploy/collector.h"
 #include "apo/environments/playback.h"
-#include "apo/simulation/tabletop.h"
 #include "base/stopwatch.h"
 #include "deploy/episode.h"
 #include "deploy/existing_recording.h"
@@ -88,7 +87,6 @@ void DemonstrationOptions::visit(config::Visitor& v) {
     config::at_least(0));
   v("noise_dimensions", noise_dimensions, "the first so many action dimensions get noise",
     config::at_least(0));
-  v("habit", habit, "tabletop only: environment.tabletop.habit while demonstrating", config::between(0, 1));
   v("existing", existing, "what to do when the output exists: refuse, append or overwrite");
 }
 
@@ -143,8 +141,7 @@ CollectionSummary collect_demonstrations(environments::Environment& environment,
 CollectionSummary collect_demonstrations(const environments::EnvironmentOptions& environment,
                                          const DemonstrationOptions& options, const fs::path& output) {
   environments::EnvironmentOptions demonstrating = environment;
-  if (options.habit && environment.type == "tabletop")
-    demonstrating.of<simulation::TabletopOptions>().habit = *options.habit;
+  demonstrating.demonstrating = true;
   return collect_demonstrations(*environments::make_environment(demonstrating), options, output);
 }
 

@@ -16,6 +16,12 @@ std::vector<std::string> disruptions(const simulation::TabletopOptions& options)
   return names;
 }
 
+EnvironmentOptions as_it_is_played(EnvironmentOptions options) {
+  auto& own = options.of<simulation::TabletopOptions>();
+  if (options.demonstrating) own.habit = own.demonstration_habit;
+  return options;
+}
+
 class TabletopEnvironment : public Environment {
  public:
   explicit TabletopEnvironment(const EnvironmentOptions& options)
@@ -70,7 +76,7 @@ class TabletopEnvironment : public Environment {
 }  // namespace
 
 std::unique_ptr<Environment> make_tabletop_environment(const EnvironmentOptions& options) {
-  return std::make_unique<TabletopEnvironment>(options);
+  return std::make_unique<TabletopEnvironment>(as_it_is_played(options));
 }
 
 }  // namespace apo::environments

@@ -114,6 +114,20 @@ PolicyInput PolicyInput::slice(int64_t begin, int64_t end) const {
           .room = rows(room, begin, end)};
 }
 
+PolicyInput PolicyInput::select(const std::vector<int64_t>& rows) const {
+  const at::Tensor chosen = at::tensor(rows, at::kLong);
+  const auto of = [&chosen](const at::Tensor& all) {
+    return all.defined() ? all.index_select(0, chosen.to(all.device())) : all;
+  };
+  return {.images = of(images),
+          .prompt = of(prompt),
+          .prompt_mask = of(prompt_mask),
+          .state = of(state),
+          .features = of(features),
+          .origin = of(origin),
+          .room = of(room)};
+}
+
 ActionTokens ActionTokens::slice(int64_t begin, int64_t end) const {
   check_rows(begin, end, ids.defined() ? ids.size(0) : 0);
   return {.ids = rows(ids, begin, end),

@@ -101,7 +101,9 @@ void TabletopOptions::visit(config::Visitor& v) {
     "goes; or both. Each costs its drawing");
   v("image_size", image_size, "pixels of a side of each picture", config::between(16, 1024));
   v("max_steps", max_steps, "control steps (20 a second) after which an episode ends", config::at_least(1));
-  v("habit", habit, "probability that the red block lies on the right; 1 in the demonstrations",
+  v("habit", habit, "probability that the red block lies on the right", config::between(0, 1));
+  v("demonstration_habit", demonstration_habit,
+    "the same while demonstrations are recorded: 1 lets a policy learn the side in place of the color",
     config::between(0, 1));
   v("action_noise", action_noise,
     "standard deviation of the noise on executed x, y, z, in units of action; the recorded action stays "
@@ -124,6 +126,7 @@ void check_options(const TabletopOptions& options) {
   check("image_size", static_cast<double>(options.image_size), 16, 1024);
   check("max_steps", static_cast<double>(options.max_steps), 1, 1e9);
   check("habit", options.habit, 0, 1);
+  check("demonstration_habit", options.demonstration_habit, 0, 1);
   check("action_noise", options.action_noise, 0, 1e3);
 }
 

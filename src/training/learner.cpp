@@ -103,15 +103,20 @@ Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
   whole.share = share_of(whole.pair, std::ssize(samples), group_.rank(), group_.size());
   std::vector<Observation> observations;
   std::vector<ActionChunk> actions;
-  for (int64_t i = whole.share.begin; i < whole.share.end; ++i) {
-    data::Sample& sample = samples[static_cast<size_t>(i)];
-    observations.push_back(std::move(sample.observation));
-    actions.push_back(sample.actions);
+  std::vector<int64_t>
+      seen_by;  // the row of `observations` that a sample acts on: both sides of a dpo pair on one
+  for (auto i = static_cast<size_t>(whole.share.begin); i < static_cast<size_t>(whole.share.end); ++i) {
+    const bool as_the_one_before =
+        !seen_by.empty() && !pairing.slot.empty() && pairing.slot[i] == pairing.slot[i - 1];
+    if (!as_the_one_before) observations.push_back(std::move(samples[i].observation));
+    seen_by.push_back(std::ssize(observations) - 1);
+    actions.push_back(samples[i].actions);
   }
   std::vector<uint8_t> desirable;
   for (const data::Sample& sample : samples) desirable.push_back(sample.desirable);
   if (!actions.empty()) {
     whole.input = policy_.encode(observations);
+    if (observations.size() < actions.size()) whole.input = whole.input.select(seen_by);
     whole.tokens = policy_.tokenize(actions, &whole.input);
   }
   whole.tokens = gather_tokens(group_, whole.tokens, whole.share, std::ssize(samples), policy_);

@@ -519,9 +519,6 @@ TEST(CollectOptions, ReadFromYaml) {
   EXPECT_THAT(message_of<ConfigError>(
                   [] { config::load<CollectOptions>(config::Document::from_text("take_over: 5\n")); }),
               HasSubstr("take_overs"));
-  const auto demonstrations =
-      config::load<DemonstrationOptions>(config::Document::from_text("habit: 0.25\n"));
-  EXPECT_EQ(demonstrations.habit, std::optional<double>(0.25));
 }
 
 }  // namespace

@@ -129,7 +129,7 @@ TEST_F(OnTabletop, DemonstrationsKeepTheHabit) {
   const auto file = data::TrajectoryFile::open(dir / "demos.hdf5");
   std::string attributes;
   for (const auto& [name, value] : file->attributes()) attributes += name + "=" + value + "\n";
-  EXPECT_THAT(attributes, ::testing::HasSubstr("habit: 1"));
+  EXPECT_THAT(attributes, ::testing::HasSubstr(" habit: 1"));
   for (int64_t e = 0; e < 6; ++e) {
     const auto record = file->episode(e);
     EXPECT_EQ(record.actions.front().size(), 7u);

@@ -175,6 +175,38 @@ TEST_F(Ranks, AKilledRankEndsTheJobAndResumingIsEqual) {
   }
 }
 
+TEST_F(Ranks, ASignalToOneOfThemSavesAndEndsAllAndResumingIsEqual) {
+  const std::vector<std::string> longer = {set("train.max_steps=60"), set("train.checkpoint_every=60")};
+  train(1, arguments("whole", longer));
+  for (const size_t told : {0u, 1u}) {
+    SCOPED_TRACE("rank " + std::to_string(told));
+    const std::string run_dir = "told-" + std::to_string(told);
+    Job job(2, arguments(run_dir, longer), dir_.path());
+    while (job.rank(told).running() && slurp(path(run_dir + "/metrics.jsonl")).empty()) ::usleep(5000);
+    job.rank(told).send(SIGTERM);
+    for (const ProgramResult& result : job.wait()) EXPECT_EQ(result.exit_code, 130) << result.err;
+    EXPECT_TRUE(fs::exists(path(run_dir + "/checkpoints/latest/DONE")));
+    EXPECT_LT(lines(path(run_dir + "/metrics.jsonl")).size(), 60u);
+    std::vector<std::string> more = longer;
+    more.push_back("--resume");
+    train(2, arguments(run_dir, more));
+    expect_same_metrics("whole", run_dir);
+  }
+}
+
+TEST_F(Ranks, DropTheSameUnitsAgainAfterResuming) {
+  const std::vector<std::string> dropout = {set("policy.lora={rank: 2, dropout: 0.3}")};
+  train(2, arguments("whole", dropout));
+  train(2, arguments("parts", dropout));
+  fs::remove(path("parts/checkpoints/latest"));
+  for (const char* step : {"step-4", "step-6"}) fs::remove_all(path("parts/checkpoints/") + step);
+  train(2, arguments("parts", {dropout.front(), "--resume"}));
+  expect_same_metrics("whole", "parts");
+  train(2, arguments("without", {set("policy.lora={rank: 2}")}));
+  EXPECT_NE(lines(path("whole/metrics.jsonl")).front()["loss"],
+            lines(path("without/metrics.jsonl")).front()["loss"]);
+}
+
 TEST_F(Ranks, OtherOptionsOfOneAreRefusedByKey) {
   Job job(dir_.path());
   const std::string port = std::to_string(free_port());

@@ -18,7 +18,7 @@ run: {dir: run, seed: 3, device: cpu, threads: 1}
 policy: {cameras: [front], state_keys: [eef_height, gripper_opening], small: {image_size: 32, width: 16, layers: 1, heads: 2, channels: 4}}
 environment: {type: tabletop, tabletop: {image_size: 32}}
 deploy:
-  demonstrations: {episodes: 6, habit: 1.0}
+  demonstrations: {episodes: 6}
   collect: {take_overs: 2, episodes: 8}
   intervention: {scripted: {patience_steps: 12, ignore: [stuck, grasped air, passed by]}}   # a policy of a few updates goes nowhere
 eval: {trials: 4, parallel: 4}

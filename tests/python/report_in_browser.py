@@ -27,7 +27,7 @@ policy: {cameras: [front], state_keys: [eef_height, gripper_opening], small: {im
          channels: 4}}
 environment: {type: tabletop, tabletop: {image_size: 32}}
 deploy:
-  demonstrations: {episodes: 6, habit: 1.0}
+  demonstrations: {episodes: 6}
   collect: {take_overs: 2, episodes: 8, animations: 1}
   intervention: {scripted: {patience_steps: 12, ignore: [stuck, grasped air, passed by]}}
 eval: {trials: 4, parallel: 4, threads: 1}

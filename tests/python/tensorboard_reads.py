@@ -31,7 +31,7 @@ policy: {cameras: [front], state_keys: [eef_height, gripper_opening], small: {im
          channels: 4}}
 environment: {type: tabletop, tabletop: {image_size: 32}}
 deploy:
-  demonstrations: {episodes: 3, habit: 1.0}
+  demonstrations: {episodes: 3}
   collect: {take_overs: 2, episodes: 8}
   intervention: {scripted: {patience_steps: 12, ignore: [stuck, grasped air, passed by]}}
 eval: {trials: 2, parallel: 2, threads: 1}

@@ -34,7 +34,7 @@ run: {seed: 3, device: cpu, threads: 1}
 policy: {cameras: [front], state_keys: [eef_height, gripper_opening], small: {image_size: 32, width: 16, layers: 1, heads: 2,
          channels: 4}}
 environment: {type: tabletop, tabletop: {image_size: 32}}
-deploy: {demonstrations: {episodes: 3, habit: 1.0}}
+deploy: {demonstrations: {episodes: 3}}
 data: {filter: {min_motion: 0}, pools: {desirable: 1, intervention: 0, undesirable: 0}}
 objective: {type: sft}
 train: {batch_size: 8, max_steps: 2, checkpoint_every: 2}

@@ -269,6 +269,29 @@ TEST(Learner, ComparesTheHumansActionWithThePolicys) {
   EXPECT_TRUE(std::isnan(out.sample_loss[0].item<double>()));
 }
 
+TEST(Learner, LooksOnceForBothSidesOfAPair) {
+  // interventions 1, 4 and 7; what the policy wanted there, each beside its own observation
+  std::vector<data::Sample> one_by_one;
+  for (int i = 0; i < 9; ++i) {
+    one_by_one.push_back(sample(i));
+    if (one_by_one.back().policy_actions.empty()) continue;
+    one_by_one.push_back(sample(i));
+    one_by_one.back().actions = one_by_one.back().policy_actions;
+  }
+  Pair alone;
+  const at::Tensor expected = Learner(alone.policy, &alone.reference, {}, 0, false).learn(one_by_one).reward;
+  EXPECT_EQ(alone.policy.num_encoded, 12);
+  for (const int64_t micro_batch : {0, 4}) {
+    Pair pair;
+    std::vector<data::Sample> samples = batch_of(9);
+    const BatchOutcome out =
+        Learner(pair.policy, &pair.reference, {.type = ObjectiveType::dpo}, micro_batch, false)
+            .learn(samples);
+    EXPECT_EQ(pair.policy.num_encoded, 9);
+    EXPECT_TRUE(at::allclose(out.reward, expected, 0, 1e-6)) << out.reward << expected;
+  }
+}
+
 TEST(Learner, ComparesWholeSegments) {
   // one take-over: the policy's steps 2 and 5 led to it, 1 and 4 are the human's; 0 and 3 are demonstrations
   Pair pair;

@@ -54,7 +54,8 @@ class LinearPolicy : public models::Policy {
   // what tests reach into
   inline static double dropout = 0;
   inline static std::function<void(const std::filesystem::path&)> before_save;
-  int64_t num_scored = 0;  // samples that passed through `score` with gradient enabled or not
+  mutable int64_t num_encoded = 0;  // observations
+  int64_t num_scored = 0;           // samples that passed through `score` with gradient enabled or not
 
   explicit LinearPolicy(uint64_t seed)
       : Policy({.codec = std::make_shared<EndCheckingCodec>(),
@@ -84,6 +85,7 @@ class LinearPolicy : public models::Policy {
   }
 
   models::PolicyInput encode(std::span<const Observation> observations) const override {
+    num_encoded += std::ssize(observations);
     models::PolicyInput input;
     std::vector<at::Tensor> rows;
     for (const Observation& o : observations) rows.push_back(at::tensor(o.state.at("pose"), at::kFloat));

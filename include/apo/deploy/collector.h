@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -69,7 +68,6 @@ struct DemonstrationOptions {
   int64_t seed = 0;              ///< attempt i is reset with seed + i
   double action_noise = 0.2;     ///< standard deviation added to what is executed, not to what is recorded
   int64_t noise_dimensions = 3;  ///< the first so many action dimensions get noise
-  std::optional<double> habit = 1.0;  ///< environment.tabletop.habit meanwhile; null: as it is
   ExistingFile existing = ExistingFile::refuse;
   void visit(config::Visitor& v);
 };
@@ -81,7 +79,7 @@ struct DemonstrationOptions {
 CollectionSummary collect_demonstrations(environments::Environment& environment,
                                          const DemonstrationOptions& options,
                                          const std::filesystem::path& output);
-/// The same in an environment made by `environment` and `options.habit`.
+/// The same in an environment made for it (EnvironmentOptions::demonstrating).
 CollectionSummary collect_demonstrations(const environments::EnvironmentOptions& environment,
                                          const DemonstrationOptions& options,
                                          const std::filesystem::path& output);

@@ -121,6 +121,8 @@ struct EnvironmentOptions {
   config::AnyOptions own = {};          ///< `environment.TYPE`; nothing: the defaults of the kind
   DisruptionOptions disruptions = {};   ///< what goes wrong with the world
   config::GripperOptions gripper = {};  ///< in its actions; what is left open is as the environment says
+  /// made to record an expert, who may be shown another world; no key: who records says so
+  bool demonstrating = false;
 
   /// The options of the kind, to read and to change: `options.of<simulation::TabletopOptions>().habit = 1`.
   /// Defaults where none or those of another kind are held.

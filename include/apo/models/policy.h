@@ -41,6 +41,8 @@ struct PolicyInput {
   int64_t size() const;
   /// Rows [begin, end).
   PolicyInput slice(int64_t begin, int64_t end) const;
+  /// Those rows, in that order; some may come more than once.
+  PolicyInput select(const std::vector<int64_t>& rows) const;
 };
 
 /// Actions as tokens.

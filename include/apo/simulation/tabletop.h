@@ -51,9 +51,10 @@ struct TabletopOptions {
   /// pictures that are observed: "front", fixed before the tray; "wrist", which goes where the hand goes and
   /// sees its fingers; or both, in any order
   std::vector<std::string> cameras = {"front"};
-  int64_t image_size = 64;  ///< pixels of a side of each picture
-  int64_t max_steps = 40;   ///< control steps after which an episode is done
-  double habit = 0.5;       ///< probability that the red block lies on the right
+  int64_t image_size = 64;         ///< pixels of a side of each picture
+  int64_t max_steps = 40;          ///< control steps after which an episode is done
+  double habit = 0.5;              ///< probability that the red block lies on the right
+  double demonstration_habit = 1;  ///< the same while demonstrations are recorded
   double action_noise = 0;  ///< standard deviation of what is added to executed x, y, z, in units of action
   void visit(config::Visitor& v);
 };

@@ -11,7 +11,8 @@ bin="$(cd "${1:-$root/build/release/bin}" && pwd)"
 python="${APO_PYTHON:-python3}"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
-config=(--config "$root/configs/tabletop.yaml" --set "run.dir=$work/collect" --set logging.level=warn)
+config=(--config "$root/configs/tabletop.yaml" --set "run.dir=$work/collect" --set logging.level=warn
+  --set "policy.cameras=[front]" --set "environment.tabletop.cameras=[front]")
 "$bin/apo-collect" "${config[@]}" --set deploy.demonstrations.episodes=10 --demonstrations \
   --output "$work/demonstrations.hdf5"
 "$python" pack.py "$work/demonstrations.hdf5" demonstrations.hdf5
