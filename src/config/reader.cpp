@@ -284,7 +284,8 @@ void Reader::no_section(std::string_view name, std::string_view why) {
   const Value& found = key->value;
   const bool nothing = found.kind == Value::Kind::map && found.members.empty();
   if (found.kind != Value::Kind::null && !nothing)
-    wrong(found, dotted(name), concat("no such section where ", why));
+    wrong(found, dotted(name),
+          concat("no such ", found.kind == Value::Kind::map ? "section" : "key", " where ", why));
 }
 
 void Reader::list(std::string_view name, std::string_view, size_t, const std::function<void(size_t)>& resize,

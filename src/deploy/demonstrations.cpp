@@ -87,6 +87,7 @@ void DemonstrationOptions::visit(config::Visitor& v) {
     config::at_least(0));
   v("noise_dimensions", noise_dimensions, "the first so many action dimensions get noise",
     config::at_least(0));
+  v.no_section("habit", "environment.tabletop.demonstration_habit says it");  // it was here once
   v("existing", existing, "what to do when the output exists: refuse, append or overwrite");
 }
 

@@ -82,6 +82,29 @@ intrusive_ptr<c10d::Store> open_store(const Place& place, seconds timeout) {
   return opened.get();
 }
 
+// Tensors that follow each other, of one device and type, flattened, as `type_of` that type, into buckets, of
+// which `exchange` makes others; these are written back.
+template <class TypeOf, class Exchange>
+void in_buckets(const std::vector<at::Tensor>& tensors, const TypeOf& type_of, const Exchange& exchange) {
+  const at::NoGradGuard no_grad;
+  for (size_t begin = 0, end = 0; begin < tensors.size(); begin = end) {
+    const at::Tensor& first = tensors[begin];
+    std::vector<at::Tensor> parts;
+    for (int64_t bytes = 0; end < tensors.size() && (end == begin || bytes < kBucketBytes); ++end) {
+      const at::Tensor& tensor = tensors[end];
+      if (tensor.scalar_type() != first.scalar_type() || tensor.device() != first.device()) break;
+      parts.push_back(tensor.to(type_of(first.scalar_type())).flatten());
+      bytes += static_cast<int64_t>(parts.back().nbytes());
+    }
+    const at::Tensor bucket = exchange(at::cat(parts));
+    int64_t offset = 0;
+    for (size_t i = begin; i < end; ++i) {
+      tensors[i].copy_(bucket.narrow(0, offset, tensors[i].numel()).view(tensors[i].sizes()));
+      offset += tensors[i].numel();
+    }
+  }
+}
+
 }  // namespace
 
 struct Group::Connection {
@@ -188,22 +211,28 @@ void Group::lost(const std::string& what) const {
                         "); with --resume the run goes on from its last checkpoint"));
 }
 
+// What `send` begins, done; or why not.
+template <class Send>
+void Group::wait_for(const Send& send) const {
+  APO_CHECK(RunError, connection_->gloo, "rank ", rank(), " of ", size(),
+            ": has left the others after a failure");
+  std::string what;
+  try {
+    send(*connection_->gloo)->wait();
+    return;
+  } catch (const std::exception& error) {
+    what = reason(error);
+  }
+  lost(what);
+}
+
 void Group::reduce(const at::Tensor& tensor, bool patient) const {
   if (is_alone()) return;
   std::vector<at::Tensor> one = {tensor};
   c10d::AllreduceOptions reduce_options;
   reduce_options.timeout = patient ? std::chrono::duration_cast<milliseconds>(kPatience)
                                    : milliseconds(seconds(options_.timeout_seconds));
-  APO_CHECK(RunError, connection_->gloo, "rank ", rank(), " of ", size(),
-            ": has left the others after a failure");
-  std::string what;
-  try {
-    connection_->gloo->allreduce(one, reduce_options)->wait();
-    return;
-  } catch (const std::exception& error) {
-    what = reason(error);
-  }
-  lost(what);
+  wait_for([&](c10d::ProcessGroupGloo& gloo) { return gloo.allreduce(one, reduce_options); });
 }
 
 void Group::sum(const at::Tensor& tensor) const {
@@ -220,26 +249,29 @@ void Group::sum(const at::Tensor& tensor) const {
 
 void Group::sum(const std::vector<at::Tensor>& tensors) const {
   if (is_alone()) return;
-  const at::NoGradGuard no_grad;
-  for (size_t begin = 0, end = 0; begin < tensors.size(); begin = end) {
-    const at::Tensor& first = tensors[begin];
-    const at::ScalarType type =
-        at::isReducedFloatingType(first.scalar_type()) ? at::kFloat : first.scalar_type();
-    std::vector<at::Tensor> parts;
-    for (int64_t bytes = 0; end < tensors.size() && (end == begin || bytes < kBucketBytes); ++end) {
-      const at::Tensor& tensor = tensors[end];
-      if (tensor.scalar_type() != first.scalar_type() || tensor.device() != first.device()) break;
-      parts.push_back(tensor.to(type).flatten());
-      bytes += static_cast<int64_t>(parts.back().nbytes());
-    }
-    const at::Tensor bucket = at::cat(parts);
-    sum(bucket);
-    int64_t offset = 0;
-    for (size_t i = begin; i < end; ++i) {
-      tensors[i].copy_(bucket.narrow(0, offset, tensors[i].numel()).view(tensors[i].sizes()));
-      offset += tensors[i].numel();
-    }
-  }
+  in_buckets(
+      tensors, [](at::ScalarType own) { return at::isReducedFloatingType(own) ? at::kFloat : own; },
+      [this](const at::Tensor& bucket) {
+        sum(bucket);
+        return bucket;
+      });
+}
+
+void Group::broadcast(const std::vector<at::Tensor>& tensors, int64_t from) const {
+  if (is_alone()) return;
+  APO_ASSERT(0 <= from && from < size());
+  c10d::BroadcastOptions broadcast_options;
+  broadcast_options.rootRank = static_cast<int>(from);
+  broadcast_options.timeout = milliseconds(seconds(options_.timeout_seconds));
+  in_buckets(
+      tensors, [](at::ScalarType own) { return own; },
+      [&](const at::Tensor& bucket) {
+        const at::Tensor here = bucket.to(at::kCPU);
+        std::vector<at::Tensor> bytes = {here.view(at::kByte)};
+        if (here.numel() > 0)
+          wait_for([&](c10d::ProcessGroupGloo& gloo) { return gloo.broadcast(bytes, broadcast_options); });
+        return here;
+      });
 }
 
 at::Tensor Group::gather_rows(const at::Tensor& rows, int64_t begin, int64_t total) const {

@@ -107,14 +107,14 @@ fs::path checkpoint_path(const fs::path& run_directory, int64_t step) {
 }
 
 fs::path save_checkpoint(const fs::path& run_directory, const TrainingState& state,
-                         const TrainingOptions& options, const models::Policy& policy, const Adam& optimizer,
-                         const models::NamedTensors& reference) {
+                         const TrainingOptions& options, const models::Policy& policy,
+                         const models::NamedTensors& optimizer, const models::NamedTensors& reference) {
   const fs::path path = checkpoint_path(run_directory, state.step), directory = path.parent_path();
   make_directory(directory);
   write_directory_atomic(path, [&](const fs::path& staging) {
     fs::create_directories(staging / "policy");
     policy.save(staging / "policy");
-    models::NamedTensors tensors = optimizer.state();
+    models::NamedTensors tensors = optimizer;
     for (auto& [name, tensor] : generator_states(policy.device())) tensors.emplace_back(name, tensor);
     models::write_safetensors(staging / "training_state.safetensors", tensors);
     if (state.reference_stored) models::write_safetensors(staging / "reference.safetensors", reference);

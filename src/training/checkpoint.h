@@ -52,11 +52,12 @@ int64_t size_bytes(const models::NamedTensors& tensors);
 std::filesystem::path checkpoint_path(const std::filesystem::path& run_directory, int64_t step);
 
 /// Writes `run_directory`/checkpoints/step-N and points checkpoints/latest at it. Returns its path.
-/// `reference`: its parameters, written where `state.reference_stored` says so. RunError naming the file
-/// (disk full, no permission); older checkpoints are untouched.
+/// `optimizer`: its state; `reference`: its parameters, written where `state.reference_stored` says so.
+/// RunError naming the file (disk full, no permission); older checkpoints are untouched.
 std::filesystem::path save_checkpoint(const std::filesystem::path& run_directory, const TrainingState& state,
                                       const TrainingOptions& options, const models::Policy& policy,
-                                      const Adam& optimizer, const models::NamedTensors& reference);
+                                      const models::NamedTensors& optimizer,
+                                      const models::NamedTensors& reference);
 
 /// Whole checkpoints, newest first.
 std::vector<std::filesystem::path> whole_checkpoints(const std::filesystem::path& run_directory);

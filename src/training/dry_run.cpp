@@ -222,7 +222,8 @@ void dry_run(const TrainingOptions& options, std::ostream& out) {
   part("weights", memory.weights);
   part("reference", memory.reference);
   part("gradients", memory.gradients);
-  part("optimizer", memory.optimizer);
+  part(options.distributed.shard_optimizer ? "optimizer, which the ranks share" : "optimizer",
+       memory.optimizer);
   part("activations of one micro-batch, and logits", memory.activations);
 
   print_quantization(options, dataset, sampler, *policy, device, out);

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "apo/base/error.h"
+#include "training/ranks.h"
 
 namespace apo::training {
 namespace {
@@ -15,7 +16,7 @@ bool is_half(const at::Tensor& tensor) {
 }
 
 // Parameters of one device and type, for one fused call.
-struct Group {
+struct Together {
   std::vector<at::Tensor> parameters, gradients, exp_avg, exp_avg_sq, updates;
 
   bool takes(const at::Tensor& parameter) const {
@@ -24,7 +25,7 @@ struct Group {
   }
 };
 
-void update_fused(Group& group, const OptimizerOptions& options, double learning_rate) {
+void update_fused(Together& group, const OptimizerOptions& options, double learning_rate) {
   at::_foreach_add_(group.updates, 1);
   const auto call = [&](auto fused) {
     fused(group.parameters, group.gradients, group.exp_avg, group.exp_avg_sq, at::TensorList(), group.updates,
@@ -58,19 +59,42 @@ void update_half(at::Tensor parameter, const at::Tensor& gradient, at::Tensor& e
   parameter.copy_(value);
 }
 
+at::Tensor moment_of(const at::Tensor& parameter, at::Device device) {
+  const at::TensorOptions type = is_half(parameter) ? at::TensorOptions(at::kFloat) : at::TensorOptions();
+  return at::zeros_like(parameter, type.device(device));
+}
+
+// Each goes to the rank that has least so far.
+std::vector<int64_t> owners(const models::NamedTensors& parameters, int64_t ranks) {
+  std::vector<int64_t> owner, weights(static_cast<size_t>(ranks));
+  for (const auto& [name, parameter] : parameters) {
+    const auto least = std::ranges::min_element(weights);
+    *least += parameter.numel();
+    owner.push_back(std::distance(weights.begin(), least));
+  }
+  return owner;
+}
+
 }  // namespace
 
-Adam::Adam(const OptimizerOptions& options, models::NamedTensors parameters)
-    : options_(options), parameters_(std::move(parameters)) {
+Adam::Adam(const OptimizerOptions& options, models::NamedTensors parameters,
+           const distributed::Group* sharded_over)
+    : options_(options),
+      parameters_(std::move(parameters)),
+      group_(sharded_over != nullptr ? *sharded_over : nobody_else()),
+      owner_(owners(parameters_, group_.size())) {
   APO_CHECK(ConfigError, !parameters_.empty(),
             "policy: expected at least one parameter that requires a gradient, found none to train");
-  for (const auto& [name, parameter] : parameters_) {
-    const at::TensorOptions type = is_half(parameter) ? at::TensorOptions(at::kFloat) : at::TensorOptions();
-    exp_avg_.push_back(at::zeros_like(parameter, type));
-    exp_avg_sq_.push_back(at::zeros_like(parameter, type));
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const at::Tensor& parameter = parameters_[i].second;
+    const auto zeros = [&] { return holds(i) ? moment_of(parameter, parameter.device()) : at::Tensor(); };
+    exp_avg_.push_back(zeros());
+    exp_avg_sq_.push_back(zeros());
     updates_.push_back(at::zeros({1}, at::TensorOptions(at::kFloat).device(parameter.device())));
   }
 }
+
+bool Adam::holds(size_t parameter) const { return owner_[parameter] == group_.rank(); }
 
 void Adam::zero_gradients() {
   for (auto& [name, parameter] : parameters_) parameter.mutable_grad().reset();
@@ -106,17 +130,17 @@ void Adam::clip_gradients(double norm, double max_norm) {
 
 void Adam::update(double learning_rate) {
   const at::NoGradGuard no_grad;
-  std::vector<Group> groups;
+  std::vector<Together> groups;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const at::Tensor& parameter = parameters_[i].second;
     const at::Tensor gradient = parameter.grad();
-    if (!gradient.defined()) continue;
+    if (!gradient.defined() || !holds(i)) continue;
     if (is_half(parameter)) {
       update_half(parameter, gradient, exp_avg_[i], exp_avg_sq_[i], updates_[i], options_, learning_rate);
       continue;
     }
     if (groups.empty() || !groups.back().takes(parameter)) groups.emplace_back();
-    Group& group = groups.back();
+    Together& group = groups.back();
     group.parameters.push_back(parameter);
     // the fused kernel walks all of them in memory order
     group.gradients.push_back(
@@ -125,24 +149,55 @@ void Adam::update(double learning_rate) {
     group.exp_avg_sq.push_back(exp_avg_sq_[i]);
     group.updates.push_back(updates_[i]);
   }
-  for (Group& group : groups) update_fused(group, options_, learning_rate);
+  for (Together& group : groups) update_fused(group, options_, learning_rate);
+  send_updated();
+}
+
+void Adam::send_updated() const {
+  if (group_.is_alone()) return;
+  for (int64_t rank = 0; rank < group_.size(); ++rank) {
+    std::vector<at::Tensor> own;
+    for (size_t i = 0; i < parameters_.size(); ++i)
+      if (owner_[i] == rank) own.push_back(parameters_[i].second);
+    group_.broadcast(own, rank);
+  }
+}
+
+models::NamedTensors Adam::held() const {
+  models::NamedTensors held;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const auto& [name, parameter] = parameters_[i];
+    held.emplace_back("parameter." + name, parameter.detach());
+    if (!holds(i)) continue;
+    held.emplace_back("exp_avg." + name, exp_avg_[i]);
+    held.emplace_back("exp_avg_sq." + name, exp_avg_sq_[i]);
+    held.emplace_back("updates." + name, updates_[i]);
+  }
+  return held;
 }
 
 models::NamedTensors Adam::state() const {
+  if (group_.is_alone()) return held();
   models::NamedTensors state;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const auto& [name, parameter] = parameters_[i];
+    const std::vector<at::Tensor> sent =
+        holds(i) ? std::vector{exp_avg_[i], exp_avg_sq_[i], updates_[i]}
+                 : std::vector{moment_of(parameter, at::kCPU), moment_of(parameter, at::kCPU),
+                               at::zeros({1}, at::kFloat)};
+    group_.broadcast(sent, owner_[i]);
+    if (!group_.is_first()) continue;
     state.emplace_back("parameter." + name, parameter.detach());
-    state.emplace_back("exp_avg." + name, exp_avg_[i]);
-    state.emplace_back("exp_avg_sq." + name, exp_avg_sq_[i]);
-    state.emplace_back("updates." + name, updates_[i]);
+    state.emplace_back("exp_avg." + name, sent[0]);
+    state.emplace_back("exp_avg_sq." + name, sent[1]);
+    state.emplace_back("updates." + name, sent[2]);
   }
   return state;
 }
 
 void Adam::restore(const models::SafetensorsReader& file) {
   const at::NoGradGuard no_grad;
-  file.load_into(state(), /*allow_unexpected=*/true);
+  file.load_into(held(), /*allow_unexpected=*/true);
 }
 
 }  // namespace apo::training

@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "apo/distributed/group.h"
 #include "apo/models/policy.h"
 #include "apo/models/safetensors.h"
 #include "apo/training/options.h"
@@ -22,7 +23,11 @@ namespace apo::training {
 class Adam {
  public:
   /// The tensors are shared with the policy. ConfigError if there is nothing to train.
-  Adam(const OptimizerOptions& options, models::NamedTensors parameters);
+  /// `sharded_over`: each rank of it holds the moments of a share of the parameters, as even as whole tensors
+  /// make it, and updates those for all (ZeRO stage 1, arXiv 1910.02054); the same to the bit. Then all ranks
+  /// call `update` and `state` together.
+  Adam(const OptimizerOptions& options, models::NamedTensors parameters,
+       const distributed::Group* sharded_over = nullptr);
 
   void zero_gradients();
   /// √Σ g² over all parameters, before clipping. Waits for the device.
@@ -33,17 +38,23 @@ class Adam {
 
   const models::NamedTensors& parameters() const { return parameters_; }
   /// What a checkpoint keeps: "exp_avg.<name>", "exp_avg_sq.<name>", "updates.<name>" and "parameter.<name>".
+  /// Sharded: whole on the first rank, whose host's memory then holds the others' moments; empty elsewhere.
   models::NamedTensors state() const;
-  /// Copies moments, counts and parameters from a file that holds `state()` among others.
-  /// DataError naming the file and the tensors that are missing or of another shape.
+  /// Copies moments, counts and parameters from a file that holds `state()` among others, of any number of
+  /// ranks. DataError naming the file and the tensors that are missing or of another shape.
   void restore(const models::SafetensorsReader& file);
 
  private:
+  bool holds(size_t parameter) const;
   std::vector<at::Tensor> gradients() const;
+  models::NamedTensors held() const;
+  void send_updated() const;
 
   OptimizerOptions options_;
   models::NamedTensors parameters_;
-  std::vector<at::Tensor> exp_avg_, exp_avg_sq_;  // as parameters_
+  const distributed::Group& group_;               // of one where nothing is sharded
+  std::vector<int64_t> owner_;                    // as parameters_: the rank that updates each
+  std::vector<at::Tensor> exp_avg_, exp_avg_sq_;  // as parameters_; empty where another rank holds them
   std::vector<at::Tensor> updates_;               // [1] float32 each, on the parameter's device
 };
 

@@ -182,7 +182,8 @@ void Run::make_policy() {
             "policy.checkpoint: ", start.policy.checkpoint, ": cannot resume ", options_.run.dir,
             ": the frozen weights beneath its adapter are not those that the run began with");
   state_.frozen_hash = frozen_hash;
-  optimizer_ = std::make_unique<Adam>(options_.optimizer, models::trainable_parameters(*policy_));
+  optimizer_ = std::make_unique<Adam>(options_.optimizer, models::trainable_parameters(*policy_),
+                                      options_.distributed.shard_optimizer ? &group_ : nullptr);
   if (resume_from) restore_training(*resume_from, *optimizer_, device_);
 }
 
@@ -347,11 +348,12 @@ void Run::check_base() const {
 void Run::checkpoint() {
   check_base();
   last_checkpoint_ = checkpoint_path(options_.run.dir, state_.step);
+  const models::NamedTensors optimizer = optimizer_->state();  // of all ranks, where they share it
   if (directory_) {
     output_->note_sizes();
     // the one that an alarm names stays
     last_checkpoint_ = directory_->checkpoint(state_.step, alarm_.empty() ? options_.train.keep : 0, [&] {
-      return save_checkpoint(directory_->path(), state_, options_, *policy_, *optimizer_,
+      return save_checkpoint(directory_->path(), state_, options_, *policy_, optimizer,
                              reference_ ? reference_->parameters() : models::NamedTensors());
     });
     log_debug("saved ", last_checkpoint_.string());

@@ -393,7 +393,7 @@ TEST(Read, ASectionThatBelongsElsewhereIsRefusedUnlessEmpty) {
   };
   EXPECT_EQ(said("other: {beta: 1}"),
             "<text>:1: other: expected no such section where kind is mine, found a section");
-  EXPECT_EQ(said("other: 3"), "<text>:1: other: expected no such section where kind is mine, found '3'");
+  EXPECT_EQ(said("other: 3"), "<text>:1: other: expected no such key where kind is mine, found '3'");
   for (const char* empty : {"", "other:", "other: {}"})
     EXPECT_NO_THROW(load<Elsewhere>(Document::from_text(empty)));
   EXPECT_EQ(print(Elsewhere()), "");

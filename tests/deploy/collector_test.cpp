@@ -519,6 +519,11 @@ TEST(CollectOptions, ReadFromYaml) {
   EXPECT_THAT(message_of<ConfigError>(
                   [] { config::load<CollectOptions>(config::Document::from_text("take_over: 5\n")); }),
               HasSubstr("take_overs"));
+  EXPECT_THAT(
+      message_of<ConfigError>(
+          [] { config::load<DemonstrationOptions>(config::Document::from_text("habit: 1\n")); }),
+      HasSubstr(
+          "habit: expected no such key where environment.tabletop.demonstration_habit says it, found '1'"));
 }
 
 }  // namespace

@@ -35,6 +35,7 @@ TEST(Group, OfOneDoesNothing) {
   at::Tensor tensor = at::arange(4);
   group.sum(tensor);
   group.sum(std::vector<at::Tensor>{tensor});
+  group.broadcast({tensor}, 0);
   EXPECT_TRUE(at::equal(tensor, at::arange(4)));
   EXPECT_TRUE(at::equal(group.gather_rows(tensor, 0, 4), tensor));
   EXPECT_FALSE(group.any(false));
@@ -73,6 +74,28 @@ TEST(Group, SumsGathersAndAgrees) {
     });
     EXPECT_THAT(codes, Each(0)) << size << " ranks";
   }
+}
+
+TEST(Group, BroadcastsBitForBit) {
+  // of several types, one not contiguous, one empty; negative zero and what is no number stay what they are
+  const auto of_rank = [](int64_t rank) {
+    const at::Tensor numbers =
+        at::arange(6, at::kFloat).add(10.0 * static_cast<double>(rank)).view({2, 3}).t();
+    numbers[0][0] = -0.0;
+    numbers[1][0] = NAN;
+    return std::vector<at::Tensor>{numbers, at::full({2}, rank, at::kBFloat16), at::zeros({0}),
+                                   at::full({1}, rank, at::kLong)};
+  };
+  const auto bits = [](const at::Tensor& tensor) { return tensor.contiguous().view(at::kByte); };
+  const std::vector<int> codes = run_ranks(3, [&](Group& group) {
+    for (const int64_t from : {0, 2}) {
+      const std::vector<at::Tensor> sent = of_rank(group.rank()), expected = of_rank(from);
+      group.broadcast(sent, from);
+      for (size_t i = 0; i < sent.size(); ++i) EXPECT_TRUE(at::equal(bits(sent[i]), bits(expected[i]))) << i;
+    }
+    return 0;
+  });
+  EXPECT_THAT(codes, Each(0));
 }
 
 TEST(Group, WaitsForTheFirstBeyondTheTimeOut) {

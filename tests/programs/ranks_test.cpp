@@ -144,6 +144,20 @@ TEST_F(Ranks, GoOnInAnotherNumberAsIfNothingHadHappened) {
   expect_same_metrics("whole", "parts");
 }
 
+TEST_F(Ranks, ThatShareTheOptimizerAreTheSameRun) {
+  const std::string shared = set("distributed.shard_optimizer=true");
+  train(1, arguments("one"));
+  train(2, arguments("two"));
+  train(2, arguments("shared", {shared}));
+  expect_same_metrics("one", "shared");
+  EXPECT_EQ(slurp(path("two/checkpoints/step-6/training_state.safetensors")),
+            slurp(path("shared/checkpoints/step-6/training_state.safetensors")));
+  fs::remove(path("shared/checkpoints/latest"));
+  for (const char* step : {"step-4", "step-6"}) fs::remove_all(path("shared/checkpoints/") + step);
+  train(3, arguments("shared", {shared, "--resume"}));  // others hold what was saved
+  expect_same_metrics("one", "shared");
+}
+
 TEST_F(Ranks, AKilledRankEndsTheJobAndResumingIsEqual) {
   const std::vector<std::string> longer = {set("train.max_steps=40"), set("train.checkpoint_every=5"),
                                            set("distributed.timeout_seconds=20")};

@@ -299,7 +299,7 @@ TEST_F(CheckpointOnDevice, BringsWeightsMomentsAndStreamsBack) {
   state.step = 1;
   state.reference_stored = true;
   const auto checkpoint =
-      save_checkpoint(run.path(), state, {}, *both.device, optimizer, reference.parameters());
+      save_checkpoint(run.path(), state, {}, *both.device, optimizer.state(), reference.parameters());
   const double expected = step(*both.device, reference, optimizer);
 
   // another process

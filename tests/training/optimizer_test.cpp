@@ -11,6 +11,7 @@
 #include "apo/base/files.h"
 #include "apo/training/trainer.h"
 #include "support/places.h"
+#include "support/ranks.h"
 #include "support/temp_dir.h"
 
 namespace apo::training {
@@ -43,6 +44,14 @@ void set_golden_gradients(const models::NamedTensors& parameters, int64_t step) 
     parameter.mutable_grad() = filled(parameter.sizes(), [&](double i) {
       return scale * std::sin(0.1 * static_cast<double>(step) * (i + 1) + static_cast<double>(k));
     });
+  }
+}
+
+// The updates [begin, end) of those gradients.
+void advance(Adam& optimizer, int64_t begin, int64_t end) {
+  for (int64_t step = begin; step < end; ++step) {
+    set_golden_gradients(optimizer.parameters(), step);
+    optimizer.update(1e-2);
   }
 }
 
@@ -175,12 +184,6 @@ TEST(Adam, KeepsTheMomentsOfHalfPrecisionInFloat32) {
 
 TEST(Adam, ContinuesBitEqualFromItsState) {
   const TempDir directory;
-  const auto advance = [](Adam& optimizer, int64_t begin, int64_t end) {
-    for (int64_t step = begin; step < end; ++step) {
-      set_golden_gradients(optimizer.parameters(), step);
-      optimizer.update(1e-2);
-    }
-  };
   Adam whole({}, golden_parameters()), first({}, golden_parameters()), second({}, golden_parameters());
   advance(whole, 0, 6);
   advance(first, 0, 3);
@@ -189,6 +192,45 @@ TEST(Adam, ContinuesBitEqualFromItsState) {
   advance(second, 3, 6);
   for (size_t i = 0; i < whole.state().size(); ++i)
     EXPECT_TRUE(at::equal(whole.state()[i].second, second.state()[i].second)) << whole.state()[i].first;
+}
+
+TEST(Adam, SharedByRanksIsTheSameToTheBit) {
+  const TempDir directory;
+  const auto expect_equal = [](const models::NamedTensors& found, const models::NamedTensors& expected) {
+    ASSERT_EQ(found.size(), expected.size());
+    for (size_t i = 0; i < found.size(); ++i) {
+      EXPECT_EQ(found[i].first, expected[i].first);
+      EXPECT_TRUE(at::equal(found[i].second, expected[i].second)) << found[i].first;
+    }
+  };
+  Adam half_way({}, golden_parameters()), whole({}, golden_parameters());
+  advance(half_way, 0, 3);
+  advance(whole, 0, 6);
+  const auto file = directory / "state.safetensors";
+  for (const int64_t size : {2, 3, 4}) {  // of three parameters: somebody has none
+    const std::vector<int> codes = testing::run_ranks(size, [&](distributed::Group& group) {
+      Adam first({}, golden_parameters(), &group), second({}, golden_parameters(), &group);
+      advance(first, 0, 3);
+      expect_equal(first.parameters(), half_way.parameters());
+      const models::NamedTensors state = first.state();
+      if (group.is_first()) {
+        expect_equal(state, half_way.state());
+        models::write_safetensors(file, state);
+      } else {
+        EXPECT_TRUE(state.empty());
+      }
+      group.barrier();
+      second.restore(models::SafetensorsReader(file));
+      advance(second, 3, 6);
+      expect_equal(second.parameters(), whole.parameters());
+      return 0;
+    });
+    EXPECT_THAT(codes, ::testing::Each(0)) << size << " ranks";
+  }
+  Adam alone({}, golden_parameters());  // goes on from what they left
+  alone.restore(models::SafetensorsReader(file));
+  advance(alone, 3, 6);
+  expect_equal(alone.state(), whole.state());
 }
 
 TEST(Adam, RefusesToTrainNothing) {

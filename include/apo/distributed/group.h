@@ -67,6 +67,8 @@ class Group {
   void sum(const at::Tensor& tensor) const;
   /// Each in place, packed; those in half precision are added in float32.
   void sum(const std::vector<at::Tensor>& tensors) const;
+  /// In place, packed: what rank `from` holds, bit for bit. The others' are of the same types and shapes.
+  void broadcast(const std::vector<at::Tensor>& tensors, int64_t from) const;
   /// The rows of all ranks, [total, ...], of which these are [begin, begin + rows); together the ranks have
   /// each row once. Types as `sum`; on the rows' device.
   at::Tensor gather_rows(const at::Tensor& rows, int64_t begin, int64_t total) const;
@@ -86,6 +88,8 @@ class Group {
  private:
   struct Connection;
   void reduce(const at::Tensor& tensor, bool patient = false) const;
+  template <class Send>
+  void wait_for(const Send& send) const;
   [[noreturn]] void lost(const std::string& what) const;
 
   Place place_;

@@ -11,6 +11,7 @@ namespace apo::distributed {
 
 struct DistributedOptions {
   int64_t timeout_seconds = 600;  ///< how long a rank waits for the others
+  bool shard_optimizer = false;   ///< each rank keeps the optimizer's moments of its share of the weights
   void visit(config::Visitor& v);
 };
 

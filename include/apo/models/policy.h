@@ -1,5 +1,4 @@
-// A vision-language-action policy as the rest of the house sees it: observations in, action tokens scored or
-// decoded.
+// A vision-language-action policy, as others see it: observations in, action tokens scored or decoded.
 //
 // To plug in a policy of your own, derive from Policy and register it (apo/models/registry.h);
 // examples/plugin/glance.cpp is a whole one. Everything else (training, reference, evaluation, collection)
@@ -39,9 +38,8 @@ struct PolicyInput {
   at::Tensor origin = {};
   at::Tensor room = {};  ///< [B] int64 on the CPU: the longest answer that is read; undefined: any
   int64_t size() const;
-  /// Rows [begin, end).
+  /// Rows [begin, end); those of a list, in its order, where some may come more than once.
   PolicyInput slice(int64_t begin, int64_t end) const;
-  /// Those rows, in that order; some may come more than once.
   PolicyInput select(const std::vector<int64_t>& rows) const;
 };
 
