@@ -44,14 +44,44 @@ constexpr File kFiles[] = {
 #include "serving/console/console.js.inc"
     },
     {
+        "course.js",
+        kScript,
+#include "serving/console/course.js.inc"
+    },
+    {
         "drawing.js",
         kScript,
 #include "serving/console/drawing.js.inc"
     },
     {
+        "hands.js",
+        kScript,
+#include "serving/console/hands.js.inc"
+    },
+    {
+        "help.js",
+        kScript,
+#include "serving/console/help.js.inc"
+    },
+    {
+        "instruction.js",
+        kScript,
+#include "serving/console/instruction.js.inc"
+    },
+    {
         "link.js",
         kScript,
 #include "serving/console/link.js.inc"
+    },
+    {
+        "names.js",
+        kScript,
+#include "serving/console/names.js.inc"
+    },
+    {
+        "recordings.js",
+        kScript,
+#include "serving/console/recordings.js.inc"
     },
     {
         "steering.js",

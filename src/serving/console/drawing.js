@@ -6,6 +6,8 @@ const kLabel = {d: 'desirable', i: 'intervention', u: 'undesirable', n: 'neither
 export const source_name = letter => kSource[letter] ?? 'unknown';
 export const label_name = letter => kLabel[letter] ?? 'unlabeled';
 
+export const $ = id => document.getElementById(id);
+
 export function element(name, attributes = {}, ...children) {
   const out = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) out.setAttribute(key, value);
