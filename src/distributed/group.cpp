@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <future>
+#include <span>
 #include <thread>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -82,26 +83,34 @@ intrusive_ptr<c10d::Store> open_store(const Place& place, seconds timeout) {
   return opened.get();
 }
 
-// Tensors that follow each other, of one device and type, flattened, as `type_of` that type, into buckets, of
-// which `exchange` makes others; these are written back.
-template <class TypeOf, class Exchange>
-void in_buckets(const std::vector<at::Tensor>& tensors, const TypeOf& type_of, const Exchange& exchange) {
+using Tensors = std::span<const at::Tensor>;
+
+// Tensors that follow each other, of one device and type, in buckets.
+template <class Use>
+void in_buckets(Tensors tensors, const Use& use) {
   const at::NoGradGuard no_grad;
   for (size_t begin = 0, end = 0; begin < tensors.size(); begin = end) {
     const at::Tensor& first = tensors[begin];
-    std::vector<at::Tensor> parts;
     for (int64_t bytes = 0; end < tensors.size() && (end == begin || bytes < kBucketBytes); ++end) {
       const at::Tensor& tensor = tensors[end];
       if (tensor.scalar_type() != first.scalar_type() || tensor.device() != first.device()) break;
-      parts.push_back(tensor.to(type_of(first.scalar_type())).flatten());
-      bytes += static_cast<int64_t>(parts.back().nbytes());
+      bytes += static_cast<int64_t>(tensor.nbytes());
     }
-    const at::Tensor bucket = exchange(at::cat(parts));
-    int64_t offset = 0;
-    for (size_t i = begin; i < end; ++i) {
-      tensors[i].copy_(bucket.narrow(0, offset, tensors[i].numel()).view(tensors[i].sizes()));
-      offset += tensors[i].numel();
-    }
+    use(tensors.subspan(begin, end - begin));
+  }
+}
+
+at::Tensor packed(Tensors tensors, at::ScalarType type) {
+  std::vector<at::Tensor> parts;
+  for (const at::Tensor& tensor : tensors) parts.push_back(tensor.to(type).flatten());
+  return at::cat(parts);
+}
+
+void unpack(const at::Tensor& bucket, Tensors tensors) {
+  int64_t offset = 0;
+  for (const at::Tensor& tensor : tensors) {
+    tensor.copy_(bucket.narrow(0, offset, tensor.numel()).view(tensor.sizes()));
+    offset += tensor.numel();
   }
 }
 
@@ -249,12 +258,12 @@ void Group::sum(const at::Tensor& tensor) const {
 
 void Group::sum(const std::vector<at::Tensor>& tensors) const {
   if (is_alone()) return;
-  in_buckets(
-      tensors, [](at::ScalarType own) { return at::isReducedFloatingType(own) ? at::kFloat : own; },
-      [this](const at::Tensor& bucket) {
-        sum(bucket);
-        return bucket;
-      });
+  in_buckets(tensors, [this](Tensors some) {
+    const at::ScalarType own = some.front().scalar_type();
+    const at::Tensor bucket = packed(some, at::isReducedFloatingType(own) ? at::kFloat : own);
+    sum(bucket);
+    unpack(bucket, some);
+  });
 }
 
 void Group::broadcast(const std::vector<at::Tensor>& tensors, int64_t from) const {
@@ -263,15 +272,21 @@ void Group::broadcast(const std::vector<at::Tensor>& tensors, int64_t from) cons
   c10d::BroadcastOptions broadcast_options;
   broadcast_options.rootRank = static_cast<int>(from);
   broadcast_options.timeout = milliseconds(seconds(options_.timeout_seconds));
-  in_buckets(
-      tensors, [](at::ScalarType own) { return own; },
-      [&](const at::Tensor& bucket) {
-        const at::Tensor here = bucket.to(at::kCPU);
-        std::vector<at::Tensor> bytes = {here.view(at::kByte)};
-        if (here.numel() > 0)
-          wait_for([&](c10d::ProcessGroupGloo& gloo) { return gloo.broadcast(bytes, broadcast_options); });
-        return here;
-      });
+  in_buckets(tensors, [&](Tensors some) {
+    const at::ScalarType type = some.front().scalar_type();
+    at::Tensor bucket;
+    if (rank() == from) {
+      bucket = packed(some, type).to(at::kCPU);
+    } else {
+      int64_t size = 0;
+      for (const at::Tensor& tensor : some) size += tensor.numel();
+      bucket = at::empty({size}, type);
+    }
+    std::vector<at::Tensor> bytes = {bucket.view(at::kByte)};
+    if (bucket.numel() > 0)
+      wait_for([&](c10d::ProcessGroupGloo& gloo) { return gloo.broadcast(bytes, broadcast_options); });
+    if (rank() != from) unpack(bucket, some);
+  });
 }
 
 at::Tensor Group::gather_rows(const at::Tensor& rows, int64_t begin, int64_t total) const {

@@ -11,6 +11,7 @@
 #include "apo/models/options.h"
 #include "apo/training/run_files.h"
 #include "base/manifest.h"
+#include "config/value.h"
 #include "loop/loop_state.h"
 #include "results/file_names.h"
 #include "training/resume.h"
@@ -52,10 +53,34 @@ bool is_loop_file(const fs::path& dir, const std::string& name, bool is_link) {
   return file == results::kResultsFile || file == "disruptions.md" || file.ends_with(".webp");
 }
 
+// Loops were begun with deploy.demonstrations.habit before it became the tabletop's own option.
+std::string with_the_tabletops_habit(std::string printed) {
+  constexpr std::string_view kKey = "\n    habit: ";
+  const auto line_of_habit = [&](const char* section, const char* part) {
+    size_t at = ("\n" + printed).find(concat("\n", section, ":\n"));
+    for (const std::string_view next : {std::string_view(part), kKey})
+      if (at != std::string::npos) at = printed.find(next, at);
+    return at;
+  };
+  const auto value_at = [&](size_t line) {
+    const size_t begin = line + kKey.size();
+    return printed.substr(begin, printed.find('\n', begin) - begin);
+  };
+  if (!config::is_written(printed, "deploy.demonstrations.habit")) return printed;
+  const size_t demonstrations = line_of_habit("deploy", "\n  demonstrations:\n");
+  if (demonstrations == std::string::npos) return printed;  // a program did not print this
+  std::string habit = value_at(demonstrations);
+  printed.erase(demonstrations, kKey.size() + habit.size());
+  if (!config::is_written(printed, "environment.tabletop.habit")) return printed;
+  const size_t tabletop = line_of_habit("environment", "\n  tabletop:\n");
+  if (habit == "null") habit = value_at(tabletop);  // as it was
+  return printed.insert(tabletop, concat("\n    demonstration_habit: ", habit));
+}
+
 // A stopped loop goes on with the config that it was begun with; of any number of rounds with more of them;
 // faster or slower, and more or less talkative.
 void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
-  const std::string text = models::with_kinds_apart(read_file(config));
+  const std::string text = with_the_tabletops_habit(models::with_kinds_apart(read_file(config)));
   auto before =
       config::load<RefineSetup>(config::Document::from_text(text, {}, config.parent_path(), config.string()));
   training::as_before_the_hold(text, "objective", before.training.objective);

@@ -66,7 +66,8 @@ std::vector<Word> tabletop_words(const LoopSummary& summary) {
       {"off the table", "A block fell off the table."},
       {"target", "The color of the block that the instruction names."},
       {"layout", "Where the blocks lie. habit: red on the right of the picture; swapped: red on the left."}};
-  const std::string habit = config_value(summary.config, "environment.tabletop.demonstration_habit");
+  std::string habit = config_value(summary.config, "environment.tabletop.demonstration_habit");
+  if (habit.empty()) habit = config_value(summary.config, "deploy.demonstrations.habit");  // of older loops
   if (habit == "1")
     words.back().meaning +=
         " All demonstrations have the habit, so that a policy may learn the side, not the color.";

@@ -222,7 +222,7 @@ void dry_run(const TrainingOptions& options, std::ostream& out) {
   part("weights", memory.weights);
   part("reference", memory.reference);
   part("gradients", memory.gradients);
-  part(options.distributed.shard_optimizer ? "optimizer, which the ranks share" : "optimizer",
+  part(options.distributed.shard_optimizer ? "optimizer, of all ranks together" : "optimizer",
        memory.optimizer);
   part("activations of one micro-batch, and logits", memory.activations);
 

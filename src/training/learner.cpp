@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "apo/base/error.h"
 #include "training/pairs.h"
@@ -108,7 +109,8 @@ Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
   for (auto i = static_cast<size_t>(whole.share.begin); i < static_cast<size_t>(whole.share.end); ++i) {
     const bool as_the_one_before =
         !seen_by.empty() && !pairing.slot.empty() && pairing.slot[i] == pairing.slot[i - 1];
-    if (!as_the_one_before) observations.push_back(std::move(samples[i].observation));
+    Observation observation = std::exchange(samples[i].observation, {});
+    if (!as_the_one_before) observations.push_back(std::move(observation));
     seen_by.push_back(std::ssize(observations) - 1);
     actions.push_back(samples[i].actions);
   }

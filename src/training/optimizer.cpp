@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <numeric>
 
 #include "apo/base/error.h"
 #include "training/ranks.h"
@@ -64,13 +66,16 @@ at::Tensor moment_of(const at::Tensor& parameter, at::Device device) {
   return at::zeros_like(parameter, type.device(device));
 }
 
-// Each goes to the rank that has least so far.
+// The largest first, each to the rank that has least so far.
 std::vector<int64_t> owners(const models::NamedTensors& parameters, int64_t ranks) {
-  std::vector<int64_t> owner, weights(static_cast<size_t>(ranks));
-  for (const auto& [name, parameter] : parameters) {
+  std::vector<size_t> order(parameters.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(order, std::greater(), [&](size_t i) { return parameters[i].second.numel(); });
+  std::vector<int64_t> owner(parameters.size()), weights(static_cast<size_t>(ranks));
+  for (const size_t i : order) {
     const auto least = std::ranges::min_element(weights);
-    *least += parameter.numel();
-    owner.push_back(std::distance(weights.begin(), least));
+    *least += parameters[i].second.numel();
+    owner[i] = std::distance(weights.begin(), least);
   }
   return owner;
 }
@@ -95,6 +100,14 @@ Adam::Adam(const OptimizerOptions& options, models::NamedTensors parameters,
 }
 
 bool Adam::holds(size_t parameter) const { return owner_[parameter] == group_.rank(); }
+
+int64_t Adam::moment_bytes() const {
+  int64_t bytes = 0;
+  for (const auto* moments : {&exp_avg_, &exp_avg_sq_})
+    for (const at::Tensor& moment : *moments)
+      if (moment.defined()) bytes += static_cast<int64_t>(moment.nbytes());
+  return bytes;
+}
 
 void Adam::zero_gradients() {
   for (auto& [name, parameter] : parameters_) parameter.mutable_grad().reset();

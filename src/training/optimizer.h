@@ -23,9 +23,9 @@ namespace apo::training {
 class Adam {
  public:
   /// The tensors are shared with the policy. ConfigError if there is nothing to train.
-  /// `sharded_over`: each rank of it holds the moments of a share of the parameters, as even as whole tensors
-  /// make it, and updates those for all (ZeRO stage 1, arXiv 1910.02054); the same to the bit. Then all ranks
-  /// call `update` and `state` together.
+  /// `sharded_over`: each rank of it holds the moments of a share of the parameters (the largest first, each
+  /// to the rank that has least) and updates those for all (ZeRO stage 1, arXiv 1910.02054); the same to the
+  /// bit. Then all ranks call `update` and `state` together.
   Adam(const OptimizerOptions& options, models::NamedTensors parameters,
        const distributed::Group* sharded_over = nullptr);
 
@@ -37,6 +37,8 @@ class Adam {
   void update(double learning_rate);
 
   const models::NamedTensors& parameters() const { return parameters_; }
+  /// Of those that this rank holds.
+  int64_t moment_bytes() const;
   /// What a checkpoint keeps: "exp_avg.<name>", "exp_avg_sq.<name>", "updates.<name>" and "parameter.<name>".
   /// Sharded: whole on the first rank, whose host's memory then holds the others' moments; empty elsewhere.
   models::NamedTensors state() const;

@@ -184,6 +184,7 @@ void Run::make_policy() {
   state_.frozen_hash = frozen_hash;
   optimizer_ = std::make_unique<Adam>(options_.optimizer, models::trainable_parameters(*policy_),
                                       options_.distributed.shard_optimizer ? &group_ : nullptr);
+  log_debug("optimizer: ", optimizer_->moment_bytes(), " bytes of moments on this rank");
   if (resume_from) restore_training(*resume_from, *optimizer_, device_);
 }
 

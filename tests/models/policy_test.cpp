@@ -42,6 +42,29 @@ TEST(Policy, GivesBackChunks) {
   EXPECT_EQ(decision.num_clamped, 0);
 }
 
+TEST(PolicyInput, RowsAreChosenInAnyOrderAndMoreThanOnce) {
+  const at::Tensor row = at::arange(3, at::kFloat).view({3, 1});
+  const PolicyInput input = {.images = row.view({3, 1, 1, 1, 1}),
+                             .prompt = row.to(at::kLong),
+                             .prompt_mask = row.gt(0),
+                             .state = row + 10,
+                             .features = row.view({3, 1, 1}) + 20,
+                             .origin = row.to(at::kDouble) + 30,
+                             .room = row.flatten().to(at::kLong) + 40};
+  const std::vector<int64_t> rows = {2, 0, 0};
+  const PolicyInput chosen = input.select(rows);
+  EXPECT_EQ(chosen.size(), 3);
+  for (const auto part :
+       {&PolicyInput::images, &PolicyInput::prompt, &PolicyInput::prompt_mask, &PolicyInput::state,
+        &PolicyInput::features, &PolicyInput::origin, &PolicyInput::room})
+    for (int64_t i = 0; i < 3; ++i) {
+      const int64_t from = rows[static_cast<size_t>(i)];
+      EXPECT_TRUE(at::equal((chosen.*part).slice(0, i, i + 1), (input.*part).slice(0, from, from + 1)));
+      EXPECT_EQ((chosen.*part).scalar_type(), (input.*part).scalar_type());
+    }
+  EXPECT_FALSE(PolicyInput{.state = row}.select({1}).images.defined());
+}
+
 // Steps that are not there count for nothing: 0.25 is the mean of |1 - 0.5| and 0 over the one step of the
 // second chunk.
 TEST(Policy, DistancesAreOverTheStepsThatThereAre) {

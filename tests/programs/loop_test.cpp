@@ -243,8 +243,30 @@ TEST_F(Loop, MoreRoundsGoOnAsIfMeantFromTheBeginning) {
                                           HasSubstr("only refine.rounds may grow"),
                                           ::testing::Not(HasSubstr("refine.rounds: "))));
 
-  // begun before there was a hold: it had none, and does not get one
+  // begun when the demonstrations' habit stood elsewhere
   std::string old = slurp(path("continued/config.yaml"));
+  const std::string now = old, own = "\n    demonstration_habit: 1";
+  ASSERT_NE(old.find(own), std::string::npos);
+  old.erase(old.find(own), own.size());
+  const size_t demonstrations = old.find("\n    episodes: 6", old.find("\n  demonstrations:"));
+  ASSERT_NE(demonstrations, std::string::npos);
+  old.insert(demonstrations, "\n    habit: 1");
+  spit(path("continued/config.yaml"), old);
+  const auto elsewhere = refine("continued", "2", {"--resume"});
+  EXPECT_EQ(elsewhere.exit_code, 0) << elsewhere.err;
+  for (const auto& [habit, changed] : {std::pair("0.75", "0.75 -> 1"), std::pair("null", "0.5 -> 1")}) {
+    std::string another = old;
+    another.replace(another.find("\n    habit: 1"), std::string("\n    habit: 1").size(),
+                    std::string("\n    habit: ") + habit);
+    spit(path("continued/config.yaml"), another);
+    const auto refused = refine("continued", "2", {"--resume"});
+    EXPECT_EQ(refused.exit_code, 2);
+    EXPECT_THAT(refused.err, HasSubstr(std::string("environment.tabletop.demonstration_habit: ") + changed));
+  }
+  spit(path("continued/config.yaml"), now);
+
+  // begun before there was a hold: it had none, and does not get one
+  old = now;
   for (size_t at = old.find("reference_kl_weight:"); at != std::string::npos;
        at = old.find("reference_kl_weight:"))
     old.erase(old.rfind('\n', at), old.find('\n', at) - old.rfind('\n', at));

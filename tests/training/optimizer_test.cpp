@@ -41,9 +41,11 @@ void set_golden_gradients(const models::NamedTensors& parameters, int64_t step) 
   const double scale = 0.1 + 0.5 * std::abs(std::sin(0.3 * static_cast<double>(step)));
   for (size_t k = 0; k < parameters.size(); ++k) {
     at::Tensor parameter = parameters[k].second;
-    parameter.mutable_grad() = filled(parameter.sizes(), [&](double i) {
+    if (parameters[k].first == "unreached") continue;
+    const at::Tensor gradient = filled(parameter.sizes(), [&](double i) {
       return scale * std::sin(0.1 * static_cast<double>(step) * (i + 1) + static_cast<double>(k));
     });
+    parameter.mutable_grad() = gradient.to(parameter.scalar_type());
   }
 }
 
@@ -203,13 +205,25 @@ TEST(Adam, SharedByRanksIsTheSameToTheBit) {
       EXPECT_TRUE(at::equal(found[i].second, expected[i].second)) << found[i].first;
     }
   };
-  Adam half_way({}, golden_parameters()), whole({}, golden_parameters());
+  // one in half precision and one without a gradient beside the others
+  const auto parameters = [] {
+    models::NamedTensors all = golden_parameters();
+    all.emplace_back("half",
+                     filled({4}, [](double i) { return i - 1.5; }).to(at::kBFloat16).set_requires_grad(true));
+    all.emplace_back("unreached", at::ones({2}).set_requires_grad(true));
+    return all;
+  };
+  Adam half_way({}, parameters()), whole({}, parameters());
   advance(half_way, 0, 3);
   advance(whole, 0, 6);
   const auto file = directory / "state.safetensors";
-  for (const int64_t size : {2, 3, 4}) {  // of three parameters: somebody has none
+  for (const int64_t size : {2, 3, 6}) {  // of five parameters: somebody has none
     const std::vector<int> codes = testing::run_ranks(size, [&](distributed::Group& group) {
-      Adam first({}, golden_parameters(), &group), second({}, golden_parameters(), &group);
+      Adam first({}, parameters(), &group), second({}, parameters(), &group);
+      EXPECT_LT(first.moment_bytes(), whole.moment_bytes());
+      const at::Tensor bytes = at::full({1}, first.moment_bytes(), at::kLong);
+      group.sum(bytes);
+      EXPECT_EQ(bytes.item<int64_t>(), whole.moment_bytes());
       advance(first, 0, 3);
       expect_equal(first.parameters(), half_way.parameters());
       const models::NamedTensors state = first.state();
@@ -227,7 +241,7 @@ TEST(Adam, SharedByRanksIsTheSameToTheBit) {
     });
     EXPECT_THAT(codes, ::testing::Each(0)) << size << " ranks";
   }
-  Adam alone({}, golden_parameters());  // goes on from what they left
+  Adam alone({}, parameters());  // goes on from what they left
   alone.restore(models::SafetensorsReader(file));
   advance(alone, 3, 6);
   expect_equal(alone.state(), whole.state());

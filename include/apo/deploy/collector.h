@@ -79,7 +79,7 @@ struct DemonstrationOptions {
 CollectionSummary collect_demonstrations(environments::Environment& environment,
                                          const DemonstrationOptions& options,
                                          const std::filesystem::path& output);
-/// The same in an environment made for it (EnvironmentOptions::demonstrating).
+/// The same in an environment made for it (EnvironmentOptions::demonstrating), as the other should be, too.
 CollectionSummary collect_demonstrations(const environments::EnvironmentOptions& environment,
                                          const DemonstrationOptions& options,
                                          const std::filesystem::path& output);

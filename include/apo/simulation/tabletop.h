@@ -7,8 +7,8 @@
 //   while (!table.done()) table.step(simulation::scripted_expert(table.state()));
 //   table.outcome();  // "success"
 //
-// In demonstrations the red block may always lie on one side (`habit`): what a policy then learns is the side
-// and not the color, and a person who watches it has something to correct.
+// In demonstrations the red block may always lie on one side (`habit: 1`): what a policy then learns is the
+// side and not the color, and a person who watches it has something to correct.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -54,7 +54,7 @@ struct TabletopOptions {
   int64_t image_size = 64;         ///< pixels of a side of each picture
   int64_t max_steps = 40;          ///< control steps after which an episode is done
   double habit = 0.5;              ///< probability that the red block lies on the right
-  double demonstration_habit = 1;  ///< the same while demonstrations are recorded
+  double demonstration_habit = 1;  ///< in its place where an environment is made to record an expert
   double action_noise = 0;  ///< standard deviation of what is added to executed x, y, z, in units of action
   void visit(config::Visitor& v);
 };
