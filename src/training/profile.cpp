@@ -36,13 +36,10 @@ bool is_attention(std::string_view name) {
 }
 
 bool is_product(std::string_view name) {
-  static constexpr std::array<std::string_view, 7> kNames = {"aten::mm",
-                                                             "aten::addmm",
-                                                             "aten::bmm",
-                                                             "aten::baddbmm",
-                                                             "aten::_int_mm",
-                                                             "aten::conv2d",
-                                                             "aten::convolution_backward"};
+  static constexpr std::array<std::string_view, 9> kNames = {
+      kLinear,         "aten::mm",     "aten::addmm",
+      "aten::addmm_",  "aten::bmm",    "aten::baddbmm",
+      "aten::_int_mm", "aten::conv2d", "aten::convolution_backward"};
   return std::ranges::find(kNames, name) != kNames.end() || is_attention(name);
 }
 
@@ -50,29 +47,6 @@ int64_t product_of(const std::vector<int64_t>& sizes) {
   int64_t product = 1;
   for (const int64_t size : sizes) product *= size;
   return product;
-}
-
-// What the profiler does not count: linear layers of oneDNN, sums in place, the backward pass of a
-// convolution (two of its size, for weights and input), and attention (two products of [.., queries, keys],
-// five going back).
-int64_t flop_of(const profiler::KinetoEvent& event, const std::string& name) {
-  if (!is_product(name)) return 0;
-  const auto shapes = event.shapes();
-  if (name == "aten::convolution_backward" && shapes.size() >= 3 && shapes[2].size() == 4)
-    return 4 * product_of(shapes[0]) * product_of(shapes[2]) / std::max<int64_t>(shapes[2][0], 1);
-  // [..., in] by [out, in]
-  if (name == kLinear && shapes.size() >= 2 && shapes[1].size() == 2)
-    return 2 * product_of(shapes[0]) * shapes[1][0];
-  // [a, b] by [b, c], added to the first
-  if (name == "aten::addmm_" && shapes.size() >= 3 && shapes[2].size() == 2)
-    return 2 * product_of(shapes[1]) * shapes[2][1];
-  if (is_attention(name)) {
-    const bool backward = name.ends_with("_backward");
-    const size_t first = backward ? 1 : 0;
-    if (shapes.size() < first + 2 || shapes[first].size() != 4 || shapes[first + 1].size() != 4) return 0;
-    return (backward ? 10 : 4) * product_of(shapes[first]) * shapes[first + 1][2];
-  }
-  return static_cast<int64_t>(event.flops());
 }
 
 // Each event's time without that of the events within it. Sorted by begin, the enclosing ones first.
@@ -122,6 +96,28 @@ struct Silence : c10::WarningHandler {
 };
 
 }  // namespace
+
+// What the profiler does not count: linear layers of oneDNN, sums in place, the backward pass of a
+// convolution (two of its size, for weights and input), and attention (two products of [.., queries, keys],
+// five going back).
+int64_t flop_of(std::string_view name, const std::vector<std::vector<int64_t>>& shapes, int64_t counted) {
+  if (!is_product(name)) return 0;
+  if (name == "aten::convolution_backward" && shapes.size() >= 3 && shapes[2].size() == 4)
+    return 4 * product_of(shapes[0]) * product_of(shapes[2]) / std::max<int64_t>(shapes[2][0], 1);
+  // [..., in] by [out, in]
+  if (name == kLinear && shapes.size() >= 2 && shapes[1].size() == 2)
+    return 2 * product_of(shapes[0]) * shapes[1][0];
+  // [a, b] by [b, c], added to the first
+  if (name == "aten::addmm_" && shapes.size() >= 3 && shapes[2].size() == 2)
+    return 2 * product_of(shapes[1]) * shapes[2][1];
+  if (is_attention(name)) {
+    const bool backward = name.ends_with("_backward");
+    const size_t first = backward ? 1 : 0;
+    if (shapes.size() < first + 2 || shapes[first].size() != 4 || shapes[first + 1].size() != 4) return 0;
+    return (backward ? 10 : 4) * product_of(shapes[first]) * shapes[first + 1][2];
+  }
+  return counted;
+}
 
 StepProfile step_profile(std::vector<ProfiledEvent> events, int64_t steps) {
   APO_ASSERT(steps > 0);
@@ -252,11 +248,12 @@ std::string StepProfiler::write(const std::filesystem::path& directory) {
     if (event.isAsync() || event.isHiddenEvent()) continue;
     const std::string name = event.name();
     const bool on_device = event.deviceType() != c10::DeviceType::CPU;
-    events.push_back({.name = name,
-                      .begin = static_cast<int64_t>(event.startNs()),
-                      .end = static_cast<int64_t>(event.endNs()),
-                      .flop = on_device ? 0 : flop_of(event, name),
-                      .on_device = on_device});
+    events.push_back(
+        {.name = name,
+         .begin = static_cast<int64_t>(event.startNs()),
+         .end = static_cast<int64_t>(event.endNs()),
+         .flop = on_device ? 0 : flop_of(name, event.shapes().vec(), static_cast<int64_t>(event.flops())),
+         .on_device = on_device});
   }
   StepProfile profile = step_profile(std::move(events), steps_);
   const int64_t size = device_.is_cpu() ? 2048 : 8192;

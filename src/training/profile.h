@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 // What follows, to the end of the block, is a part of a step in the profile; parts do not nest. Costs nothing
@@ -23,6 +24,10 @@ struct ProfiledEvent {
   int64_t flop = 0;            ///< of matrix products and convolutions, as far as known; else 0
   bool on_device = false;      ///< a kernel of an accelerator
 };
+
+/// FLOP of an operator from the shapes of its inputs, or `counted`, what the profiler says itself of those that
+/// it knows; 0 for what is no matrix product, convolution or attention.
+int64_t flop_of(std::string_view name, const std::vector<std::vector<int64_t>>& shapes, int64_t counted);
 
 /// What is shown of recorded steps; times are means of a step.
 struct StepProfile {

@@ -58,6 +58,19 @@ TEST(StepProfile, EventsMayComeInAnyOrder) {
   EXPECT_EQ(step_profile(events, 2).markdown(), step_profile(two_steps(), 2).markdown());
 }
 
+TEST(StepProfile, CountsWhatTheProfilerDoesNot) {
+  EXPECT_EQ(flop_of("aten::mm", {{2, 3}, {3, 4}}, 48), 48);
+  EXPECT_EQ(flop_of("mkldnn::_linear_pointwise", {{2, 3, 4}, {5, 4}}, 0), 240);
+  EXPECT_EQ(flop_of("aten::addmm_", {{2, 4}, {2, 3}, {3, 4}}, 0), 48);
+  // 2 heads of 3 queries and 5 keys, 4 wide: two products, five going back
+  const std::vector<std::vector<int64_t>> attention = {{1, 2, 3, 4}, {1, 2, 5, 4}, {1, 2, 5, 4}};
+  EXPECT_EQ(flop_of("aten::_scaled_dot_product_flash_attention_for_cpu", attention, 0), 480);
+  EXPECT_EQ(flop_of("aten::_scaled_dot_product_flash_attention_for_cpu_backward",
+                    {{1, 2, 3, 4}, {1, 2, 3, 4}, {1, 2, 5, 4}}, 0),
+            1200);
+  EXPECT_EQ(flop_of("aten::mul", {{2, 3}, {2, 3}}, 6), 0);
+}
+
 TEST(StepProfile, KernelsOfADeviceStandApart) {
   std::vector<ProfiledEvent> events = two_steps();
   events.push_back({"gemm", 4 * kMs, 24 * kMs, 0, /*on_device=*/true});
