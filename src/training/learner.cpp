@@ -104,8 +104,8 @@ Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
   whole.share = share_of(whole.pair, std::ssize(samples), group_.rank(), group_.size());
   std::vector<Observation> observations;
   std::vector<ActionChunk> actions;
-  std::vector<int64_t>
-      seen_by;  // the row of `observations` that a sample acts on: both sides of a dpo pair on one
+  // the row of `observations` that each sample acts on: both sides of a dpo pair on one
+  std::vector<int64_t> seen_by;
   for (auto i = static_cast<size_t>(whole.share.begin); i < static_cast<size_t>(whole.share.end); ++i) {
     const bool as_the_one_before =
         !seen_by.empty() && !pairing.slot.empty() && pairing.slot[i] == pairing.slot[i - 1];

@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <numeric>
@@ -64,6 +65,12 @@ void update_half(at::Tensor parameter, const at::Tensor& gradient, at::Tensor& e
 at::Tensor moment_of(const at::Tensor& parameter, at::Device device) {
   const at::TensorOptions type = is_half(parameter) ? at::TensorOptions(at::kFloat) : at::TensorOptions();
   return at::zeros_like(parameter, type.device(device));
+}
+
+// What is kept of one parameter, as a checkpoint names it: exp_avg, exp_avg_sq and updates.
+void append(models::NamedTensors& state, const std::string& name, const std::vector<at::Tensor>& kept) {
+  static constexpr std::array<const char*, 3> kNames = {"exp_avg.", "exp_avg_sq.", "updates."};
+  for (size_t k = 0; k < kNames.size(); ++k) state.emplace_back(kNames[k] + name, kept[k]);
 }
 
 // The largest first, each to the rank that has least so far.
@@ -181,10 +188,7 @@ models::NamedTensors Adam::held() const {
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const auto& [name, parameter] = parameters_[i];
     held.emplace_back("parameter." + name, parameter.detach());
-    if (!holds(i)) continue;
-    held.emplace_back("exp_avg." + name, exp_avg_[i]);
-    held.emplace_back("exp_avg_sq." + name, exp_avg_sq_[i]);
-    held.emplace_back("updates." + name, updates_[i]);
+    if (holds(i)) append(held, name, {exp_avg_[i], exp_avg_sq_[i], updates_[i]});
   }
   return held;
 }
@@ -201,9 +205,7 @@ models::NamedTensors Adam::state() const {
     group_.broadcast(sent, owner_[i]);
     if (!group_.is_first()) continue;
     state.emplace_back("parameter." + name, parameter.detach());
-    state.emplace_back("exp_avg." + name, sent[0]);
-    state.emplace_back("exp_avg_sq." + name, sent[1]);
-    state.emplace_back("updates." + name, sent[2]);
+    append(state, name, sent);
   }
   return state;
 }

@@ -100,7 +100,7 @@ struct Silence : c10::WarningHandler {
 // What the profiler does not count: linear layers of oneDNN, sums in place, the backward pass of a
 // convolution (two of its size, for weights and input), and attention (two products of [.., queries, keys],
 // five going back).
-int64_t flop_of(std::string_view name, const std::vector<std::vector<int64_t>>& shapes, int64_t counted) {
+int64_t flop_of(std::string_view name, at::ArrayRef<std::vector<int64_t>> shapes, int64_t counted) {
   if (!is_product(name)) return 0;
   if (name == "aten::convolution_backward" && shapes.size() >= 3 && shapes[2].size() == 4)
     return 4 * product_of(shapes[0]) * product_of(shapes[2]) / std::max<int64_t>(shapes[2][0], 1);
@@ -252,7 +252,7 @@ std::string StepProfiler::write(const std::filesystem::path& directory) {
         {.name = name,
          .begin = static_cast<int64_t>(event.startNs()),
          .end = static_cast<int64_t>(event.endNs()),
-         .flop = on_device ? 0 : flop_of(name, event.shapes().vec(), static_cast<int64_t>(event.flops())),
+         .flop = on_device ? 0 : flop_of(name, event.shapes(), static_cast<int64_t>(event.flops())),
          .on_device = on_device});
   }
   StepProfile profile = step_profile(std::move(events), steps_);

@@ -27,7 +27,7 @@ struct ProfiledEvent {
 
 /// FLOP of an operator from the shapes of its inputs, or `counted`, what the profiler itself says of those
 /// that it knows; 0 for what is no matrix product, convolution or attention.
-int64_t flop_of(std::string_view name, const std::vector<std::vector<int64_t>>& shapes, int64_t counted);
+int64_t flop_of(std::string_view name, at::ArrayRef<std::vector<int64_t>> shapes, int64_t counted);
 
 /// What is shown of recorded steps; times are means of a step.
 struct StepProfile {
