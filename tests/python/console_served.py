@@ -181,13 +181,15 @@ def collect(programs, chromium, config, base, place):
             person.wait("Number(document.querySelector('[data-testid=confidence]').dataset.value) > 0", "no confidence")
             marks = "[...document.querySelectorAll('[data-testid=success], [data-testid=failure]')].map(mark => mark.ariaDisabled)"
             assert person.say(marks) == ["true", "true"], "a simulation that judges itself takes marks"
+            person.press("KeyP")  # so that the second one waits
+            person.until("console", "mode", "paused")
             person.press("KeyR")
             person.wait("document.querySelector('[data-testid=episode-row]')?.dataset.success === '0'", "no episode was reset")
             person.click("[data-testid=episode-row]")
             person.wait("Number(document.querySelector('[data-testid=replay-camera-front]')?.dataset.frame) >= 1", "nothing is replayed")
             replayed = json.loads(person.data("replay", "sources"))
             person.screenshot("collected-replay")
-            refine(person)  # in the pause before the second one
+            refine(person)
             complaints = person.complaints()
             assert not complaints, complaints
             person.press("KeyP")
