@@ -63,7 +63,7 @@ void run_train(const TrainArguments& arguments) {
   try {
     const auto result = training::train(options, arguments.existing.value(), hooks);
     write_report(options.run.dir);
-    if (arguments.profile > 0) std::cout << read_file(options.run.dir + "/profile.md") << "\n";
+    if (!result.profile.empty()) std::cout << read_file(result.profile) << "\n";
     std::cout << "checkpoint " << result.checkpoint.string() << "\nreport     " << options.run.dir
               << "/report.html\n";
   } catch (const Interrupted&) {

@@ -17,12 +17,9 @@ Logits::Logits(at::Tensor hidden, int64_t vocabulary, Head head, int64_t piece_b
     : piece_bytes_(piece_bytes) {
   APO_ASSERT(hidden.dim() == 3 && vocabulary >= 1);
   const int64_t bytes = hidden.size(0) * hidden.size(1) * vocabulary * static_cast<int64_t>(sizeof(float));
-  if (bytes <= piece_bytes) {
-    whole_ = head(hidden);
-    return;
-  }
+  if (bytes <= piece_bytes) whole_ = head(hidden);
   sizes_ = {hidden.size(0), hidden.size(1), vocabulary};
-  hidden_ = hidden.contiguous(), head_ = std::move(head);
+  hidden_ = whole_.defined() ? hidden.detach() : hidden.contiguous(), head_ = std::move(head);
 }
 
 at::IntArrayRef Logits::sizes() const {
@@ -32,7 +29,17 @@ at::IntArrayRef Logits::sizes() const {
 
 at::Device Logits::device() const { return whole_.defined() ? whole_.device() : hidden_.device(); }
 
-at::Tensor Logits::whole() const { return hidden_.defined() ? head_(hidden_) : whole_; }
+at::Tensor Logits::whole() const { return in_pieces() ? head_(hidden_) : whole_; }
+
+at::Tensor Logits::kept() const { return (hidden_.defined() ? hidden_ : whole_).detach(); }
+
+std::function<Logits(const at::Tensor&)> Logits::of_kept() const {
+  if (!hidden_.defined()) return [](const at::Tensor& rows) { return Logits(rows); };
+  return [head = head_, vocabulary = sizes_[2], piece_bytes = piece_bytes_](const at::Tensor& rows) {
+    const at::NoGradGuard no_grad;
+    return Logits(rows, vocabulary, head, piece_bytes);
+  };
+}
 
 Logits Logits::detach() const {
   Logits same = *this;

@@ -53,6 +53,7 @@ struct Loader::State {
   std::unordered_map<StepIndex, std::shared_ptr<const Observation>, IndexHash> cache;
 
   Observation prepared(const StepIndex& index);
+  Random source_of_change(const StepIndex& index, uint64_t batch_seed, size_t slot) const;
   Batch make(int64_t position);
   void work_loop();
 };
@@ -79,6 +80,16 @@ Observation Loader::State::prepared(const StepIndex& index) {
   return observation;
 }
 
+// With `draws` what decides is the sample itself and which of its draws this slot takes, not the run.
+Random Loader::State::source_of_change(const StepIndex& index, uint64_t batch_seed, size_t slot) const {
+  const auto draws = static_cast<uint64_t>(options.augmentation.draws);
+  if (draws == 0) return Random(batch_seed, "slot", slot);
+  const uint64_t draw = mix_seed(batch_seed, "draw", slot) % draws;
+  const std::string name = concat(dataset.file_path(index.file).filename().string(), ": ",
+                                  dataset.record(index.file, index.episode).name);
+  return Random(mix_seed(draw, name, static_cast<uint64_t>(index.timestep)), "draw of a sample");
+}
+
 Batch Loader::State::make(int64_t position) {
   Batch batch;
   batch.position = position;
@@ -93,7 +104,7 @@ Batch Loader::State::make(int64_t position) {
     Sample& sample = batch.samples[slot];
     sample.observation = prepared(sample.index);
     if (!options.augmentation.enabled) continue;
-    Random random(batch_seed, "slot", slot);
+    Random random = source_of_change(sample.index, batch_seed, slot);
     for (auto& [camera, image] : sample.observation.images)
       image = augment(image, options.augmentation, random);
   }

@@ -8,6 +8,7 @@
 #include "apo/deploy/evaluator.h"
 #include "apo/deploy/outputs.h"
 #include "base/provenance_json.h"
+#include "results/evaluation_json.h"
 #include "results/file_names.h"
 
 namespace apo::deploy {
@@ -23,7 +24,7 @@ void write_results(const EvalResult& result, const environments::EnvironmentOpti
   json object = json::object();
   object["provenance"] = provenance_json<json>();
   object["config"] = {{"environment", config::print(environment)}, {"eval", config::print(options)}};
-  object.update(json::parse(result.json()));
+  object.update(results::to_json(result));
   const auto write = [&](const EvalResult& drawn, const std::string& prefix, json& into) {
     for (const auto& [trial, animation] : drawn.animations) {
       const std::string name = concat(prefix, "trial-", trial, ".webp");

@@ -10,6 +10,7 @@
 #include "apo/models/registry.h"
 #include "apo/training/policy_data.h"
 #include "base/paths.h"
+#include "results/collection_json.h"
 #include "results/file_names.h"
 #include "training/checkpoint.h"
 
@@ -83,7 +84,7 @@ void Stages::demonstrate() {
   state_.run("demonstrations", files_of_recording(output, dir_), [&]() -> json {
     DemonstrationOptions options = setup_.deploy.demonstrations;
     options.existing = deploy::ExistingFile::overwrite;
-    return json::parse(deploy::collect_demonstrations(setup_.environment, options, output).json());
+    return results::to_json<json>(deploy::collect_demonstrations(setup_.environment, options, output));
   });
   data::SourceOptions source;
   source.path = output.string();
@@ -147,9 +148,9 @@ CollectionSummary Stages::deploy(const std::string& stage, const std::string& ch
     const auto human = deploy::make_intervention_source(intervention);
     CollectOptions options = given;
     options.existing = deploy::ExistingFile::overwrite;
-    return json::parse(deploy::collect(*environment, *policy, *human, options, output).json());
+    return results::to_json<json>(deploy::collect(*environment, *policy, *human, options, output));
   });
-  return CollectionSummary::from_json(deployed.dump(), (dir_ / results::kStateFile).string() + ": " + stage);
+  return results::read_collection({&deployed, (dir_ / results::kStateFile).string(), stage});
 }
 
 json Stages::refine(const std::string& stage, training::TrainingOptions options,

@@ -166,6 +166,10 @@ void AugmentationOptions::visit(config::Visitor& v) {
   v("contrast", contrast, "factor drawn from [1 - x, 1 + x]", config::between(0, 1));
   v("saturation", saturation, "factor drawn from [1 - x, 1 + x]", config::between(0, 1));
   v("hue", hue, "turn of the color circle drawn from [-x, x]", config::between(0, 0.5));
+  v("draws", draws,
+    "ways that each sample's pictures are changed in, drawn once for all runs, of which a batch takes any: "
+    "fewer = reference.cache pays sooner; 0 = changed anew in every batch",
+    config::at_least(0));
 }
 
 }  // namespace apo::pictures

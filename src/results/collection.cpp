@@ -43,14 +43,20 @@ std::string list(const std::map<std::string, int64_t>& counts) {
 
 }  // namespace
 
-std::string CollectionSummary::json() const {
-  nlohmann::ordered_json object;
-  for_each_field(*this, [&](const char* name, const auto& value) { object[name] = value; });
-  object[kClampedTokens] = num_clamped_tokens;
-  object[kByEpisode] = take_overs_by_episode;
-  if (interrupted > 0) object[kInterrupted] = interrupted;
-  return object.dump(2) + "\n";
+template <class Json>
+Json to_json(const CollectionSummary& summary) {
+  Json object;
+  for_each_field(summary, [&](const char* name, const auto& value) { object[name] = value; });
+  object[kClampedTokens] = summary.num_clamped_tokens;
+  object[kByEpisode] = summary.take_overs_by_episode;
+  if (summary.interrupted > 0) object[kInterrupted] = summary.interrupted;
+  return object;
 }
+
+template nlohmann::json to_json(const CollectionSummary&);
+template nlohmann::ordered_json to_json(const CollectionSummary&);
+
+std::string CollectionSummary::json() const { return to_json<nlohmann::ordered_json>(*this).dump(2) + "\n"; }
 
 CollectionSummary CollectionSummary::from_json(const std::string& json, const std::string& where) {
   const auto parsed = parse_json(json, where);

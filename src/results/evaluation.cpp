@@ -9,6 +9,7 @@
 
 #include "apo/base/error.h"
 #include "base/json.h"
+#include "results/evaluation_json.h"
 #include "results/json_parts.h"
 #include "results/paired_json.h"
 #include "results/table.h"
@@ -131,9 +132,7 @@ EvalResult summarize_trials(std::vector<Trial> trials) {
   return result;
 }
 
-namespace {
-
-json result_json(const EvalResult& result) {
+json to_json(const EvalResult& result) {
   json object = write(result);
   object[kClampedTokens] = result.num_clamped_tokens;
   for (const DisruptedResult& disrupted : result.disruptions) {
@@ -144,6 +143,8 @@ json result_json(const EvalResult& result) {
   }
   return object;
 }
+
+namespace {
 
 EvalResult read_result(const OrderedJsonField& object) {
   auto result = read<EvalResult>(object);
@@ -176,7 +177,7 @@ TableRows disruption_rows(const EvalResult& result) {
 
 }  // namespace
 
-std::string EvalResult::json() const { return result_json(*this).dump(2) + "\n"; }
+std::string EvalResult::json() const { return to_json(*this).dump(2) + "\n"; }
 
 std::string EvalResult::disruption_markdown() const {
   if (disruptions.empty()) return "";

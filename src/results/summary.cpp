@@ -39,7 +39,7 @@ json evaluation_json(const EvaluationSummary& evaluation) {
 }
 
 json collection_json(const std::optional<CollectionSummary>& collection) {
-  return collection ? json::parse(collection->json()) : json();
+  return collection ? to_json<json>(*collection) : json();
 }
 
 json policy_json(const PolicySummary& policy) {

@@ -2,6 +2,8 @@
 
 #include <torch/types.h>
 
+#include <utility>
+
 #include "apo/base/error.h"
 #include "apo/base/hash.h"
 #include "apo/base/interrupt.h"
@@ -48,6 +50,7 @@ void CachedReference::look_ahead(const RunAhead& run) {
     return;
   }
   PolicyItself start(run.policy);
+  start.set_cache(std::exchange(cache_, nullptr));
   const std::unique_ptr<data::Loader> loader = run.loader();
   std::optional<Progress> progress;
   if (run.group.is_first()) progress.emplace("reference", run.total_steps);
@@ -60,6 +63,7 @@ void CachedReference::look_ahead(const RunAhead& run) {
   }
   if (!progress) return;
   progress->finish();
+  start.tell_found();
   write(file);
   hash = file_hash(file);
 }

@@ -56,6 +56,7 @@ ordered_json to_json(const TrainingState& state, const ScheduleOptions& schedule
           {"reference_stored", state.reference_stored},
           {"metrics", state.metrics},
           {"cached_reference_hash", state.cached_reference_hash},
+          {"reference_id", state.reference_id},
           {"heaviest", to_json(state.heaviest)}};
 }
 
@@ -151,6 +152,7 @@ TrainingState read_state(const fs::path& checkpoint) {
   state.frozen_hash = json["frozen_hash"].get_or<std::string>();
   state.cached_reference_hash = json["cached_reference_hash"].get_or<std::string>();
   state.reference_stored = json["reference_stored"].get<bool>();
+  state.reference_id = json["reference_id"].get_or<std::string>();
   json["metrics"].expect(json["metrics"].present(), "the numbers of the last step");
   for (const auto& [name, metric] : json["metrics"].entries())
     if (metric.raw().is_number()) state.metrics[name] = metric.get<double>();

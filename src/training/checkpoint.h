@@ -41,6 +41,7 @@ struct TrainingState {
                                       ///< checkpoint does not say
   std::string cached_reference_hash;  ///< of cached_reference.safetensors; empty without it
   bool reference_stored = false;
+  std::string reference_id;               ///< of what reference.cache keeps; empty: nothing
   std::map<std::string, double> metrics;  ///< of the last step
   HeaviestSamples heaviest;               ///< absent from older checkpoints: then it begins anew
 };

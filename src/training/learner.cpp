@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "apo/base/error.h"
+#include "apo/base/hash.h"
 #include "training/pairs.h"
 #include "training/profile.h"
 #include "training/random_state.h"
@@ -48,6 +49,17 @@ at::Tensor imitation_weights(const std::vector<data::Sample>& samples) {
   return weights;
 }
 
+std::string hash_of_pictures(const Observation& observation) {
+  ContentHash hash;
+  for (const auto& [camera, picture] : observation.images) {
+    const at::Tensor bytes = picture.contiguous();
+    hash.add_text(camera);
+    for (const int64_t size : bytes.sizes()) hash.add_number(size);
+    hash.add(bytes.const_data_ptr(), bytes.nbytes());
+  }
+  return hash.text();
+}
+
 }  // namespace
 
 // The whole batch; of what is observed, this rank's share.
@@ -59,6 +71,7 @@ struct Learner::Prepared {
   std::vector<int64_t> pair;  // of dpo and tpo
   int64_t num_unpaired = 0;
   int64_t num_clipped_actions = 0, num_cut_answers = 0;
+  std::vector<AnswerKey> keys;  // of this rank's share; empty: nobody wants them
 };
 
 // Some of its samples, and what the reference says of them.
@@ -94,7 +107,7 @@ std::vector<bool> Learner::wanted(const std::vector<data::Sample>& samples) cons
   return wanted;
 }
 
-Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
+Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples, bool with_keys) const {
   APO_PART_OF_STEP("observations and actions");
   Pairing pairing;
   if (options_.needs_pairs()) pairing = make_pairs(samples, options_.type);
@@ -106,12 +119,15 @@ Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
   std::vector<ActionChunk> actions;
   // the row of `observations` that each sample acts on: both sides of a dpo pair on one
   std::vector<int64_t> seen_by;
+  std::vector<std::string> pictures;  // their hashes, for keys
   for (auto i = static_cast<size_t>(whole.share.begin); i < static_cast<size_t>(whole.share.end); ++i) {
     const bool as_the_one_before =
         !seen_by.empty() && !pairing.slot.empty() && pairing.slot[i] == pairing.slot[i - 1];
     Observation observation = std::exchange(samples[i].observation, {});
     if (!as_the_one_before) observations.push_back(std::move(observation));
     seen_by.push_back(std::ssize(observations) - 1);
+    if (with_keys)
+      pictures.push_back(as_the_one_before ? pictures.back() : hash_of_pictures(observations.back()));
     actions.push_back(samples[i].actions);
   }
   std::vector<uint8_t> desirable;
@@ -120,6 +136,7 @@ Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples) const {
     whole.input = policy_.encode(observations);
     if (observations.size() < actions.size()) whole.input = whole.input.select(seen_by);
     whole.tokens = policy_.tokenize(actions, &whole.input);
+    if (with_keys) whole.keys = answer_keys(pictures, whole.input, whole.tokens);
   }
   whole.tokens = gather_tokens(group_, whole.tokens, whole.share, std::ssize(samples), policy_);
   whole.num_clipped_actions = whole.tokens.num_clipped;
@@ -224,6 +241,8 @@ std::vector<Learner::MicroBatch> Learner::split(const Prepared& whole, int64_t p
     if (!whole.pair.empty())
       question.batch.pair = pair_tensor(whole.pair, begin, end).to(question.tokens.ids.device());
     if (options_.needs_mismatched_logits()) question.mismatched = whole.mismatched.slice(begin, end);
+    if (!whole.keys.empty())
+      question.keys = {whole.keys.begin() + (begin - share.begin), whole.keys.begin() + (end - share.begin)};
     batches.push_back({std::move(question), {}});
   }
   return batches;
@@ -232,7 +251,7 @@ std::vector<Learner::MicroBatch> Learner::split(const Prepared& whole, int64_t p
 objective::ReferenceScores Learner::reference_scores(std::vector<data::Sample>& samples,
                                                      ReferenceScorer& reference) const {
   APO_ASSERT(!samples.empty() && options_.needs_reference() && !options_.compares_distributions());
-  const Prepared whole = prepare(samples);  // may add samples
+  const Prepared whole = prepare(samples, reference.wants_keys());  // may add samples
   const at::Tensor none =
       at::zeros({0, whole.tokens.ids.size(1)}, at::TensorOptions(at::kFloat).device(policy_.device()));
   std::vector<at::Tensor> tokens = {none}, mismatched = {none};
@@ -253,7 +272,7 @@ objective::ReferenceScores Learner::reference_scores(std::vector<data::Sample>& 
 BatchOutcome Learner::learn(std::vector<data::Sample>& samples, int64_t position) {
   APO_ASSERT(!samples.empty());
   APO_ASSERT(reference_ != nullptr || !options_.needs_reference());
-  const Prepared whole = prepare(samples);
+  const Prepared whole = prepare(samples, reference_ != nullptr && reference_->wants_keys());
   std::vector<MicroBatch> batches = split(whole, position);
   const auto of_all_ranks = [this](BatchStatistics statistics) {
     if (group_.is_alone()) return statistics;

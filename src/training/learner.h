@@ -61,7 +61,7 @@ class Learner {
  private:
   struct Prepared;
   struct MicroBatch;
-  Prepared prepare(std::vector<data::Sample>& samples) const;
+  Prepared prepare(std::vector<data::Sample>& samples, bool with_keys) const;
   std::vector<MicroBatch> split(const Prepared& whole, int64_t position) const;
   objective::ScoredBatch score_policy(const MicroBatch& batch, objective::Reading reading,
                                       int64_t* num_clamped_tokens = nullptr);

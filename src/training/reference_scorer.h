@@ -12,6 +12,7 @@
 #include "apo/models/reference.h"
 #include "apo/objective/objective.h"
 #include "apo/training/options.h"
+#include "training/reference_cache.h"
 
 namespace apo::training {
 
@@ -27,7 +28,11 @@ struct Question {
   models::ActionTokens mismatched;  ///< the next samples'; undefined where their logits are not read
   objective::Batch batch;
   objective::ObjectiveOptions options;
-  bool bfloat16 = false;  ///< networks run under autocast
+  bool bfloat16 = false;             ///< networks run under autocast
+  std::vector<AnswerKey> keys = {};  ///< [B], for who wants_keys
+
+  /// Some of the rows, in their order, as far as a network is asked of them.
+  Question select(const std::vector<int64_t>& rows) const;
 };
 
 /// What a policy says.
@@ -47,6 +52,9 @@ struct RunAhead {
 
 class ReferenceScorer {
  public:
+  ReferenceScorer() = default;
+  ReferenceScorer(ReferenceScorer&&) = default;
+  ReferenceScorer& operator=(ReferenceScorer&&) = default;
   virtual ~ReferenceScorer() = default;
   /// Without gradient, [B, T] on the policy's device. Dropout, where it is on, draws from the tensor
   /// library's streams as the policy does.
@@ -55,6 +63,21 @@ class ReferenceScorer {
   virtual void look_ahead(const RunAhead&) {}
   /// For checkpoints: resuming must not take a new snapshot.
   virtual models::NamedTensors parameters() const { return {}; }
+  /// Whether questions must have keys: answers are found again by them.
+  bool wants_keys() const { return cache_ != nullptr; }
+  /// Answers are looked up there first, from now on.
+  void set_cache(std::unique_ptr<ReferenceCache> cache) { cache_ = std::move(cache); }
+  /// Logs how many there were.
+  void tell_found() const;
+
+ protected:
+  using InPlace = std::function<void(const std::function<void()>&)>;
+  /// What `ask` says of all rows, as far as it is not kept. `in_place` runs what needs the weights that
+  /// answered.
+  models::Score ask(const Question& question, const std::function<models::Score(const Question&)>& ask,
+                    const InPlace& in_place);
+
+  std::unique_ptr<ReferenceCache> cache_;
 };
 
 /// A second policy (reference.mode auto, adapter, copy).

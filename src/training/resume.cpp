@@ -57,8 +57,8 @@ void check_same_run(const TrainingOptions& before, const TrainingOptions& now) {
   static constexpr std::array<std::string_view, 9> kFree = {
       "run.dir",     "train.keep",  "train.checkpoint_every", "train.eval_every", "train.guard", "logging",
       "distributed", "data.loader", "objective.preset"};
-  static constexpr std::array<std::string_view, 3> kEqualUpToRounding = {"run.device", "run.threads",
-                                                                         "train.micro_batch_size"};
+  static constexpr std::array<std::string_view, 4> kEqualUpToRounding = {
+      "run.device", "run.threads", "train.micro_batch_size", "reference.cache"};
   static constexpr std::array<std::string_view, 2> kDuration = {"train.max_steps", "train.epochs"};
   std::string conflicts;
   for (const std::string& difference : config::differences(before, now)) {

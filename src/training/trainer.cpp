@@ -85,6 +85,7 @@ class Run {
   std::unique_ptr<data::Loader> loader_;
   std::optional<RunOutput> output_;
   std::optional<StepProfiler> profiler_;  // until its steps are recorded
+  fs::path profile_;                      // its table
   std::string alarm_;                     // of a guard that stops
   int64_t total_steps_ = 0;
   fs::path last_checkpoint_;
@@ -366,7 +367,8 @@ TrainResult Run::result() const {
   return {.steps = state_.step,
           .checkpoint = last_checkpoint_,
           .metrics = state_.metrics,
-          .seconds = stopwatch_.seconds()};
+          .seconds = stopwatch_.seconds(),
+          .profile = profile_};
 }
 
 void Run::finish(Progress* progress) {
@@ -389,6 +391,7 @@ TrainResult Run::train() {
     take_step();
     if (profiler_ && profiler_->step_ended()) {
       profiler_->write(options_.run.dir);
+      profile_ = fs::path(options_.run.dir) / StepProfiler::kTable;
       profiler_.reset();
     }
     if (shown)
@@ -415,6 +418,7 @@ TrainResult Run::train() {
   APO_ASSERT(saved == state_.step);
   finish(shown);
   if (output_) output_->tell_tally(options_.train.batch_size * policy_->action_size() * policy_->horizon());
+  if (output_ && reference_) reference_->tell_found();
   if (output_) log_info("trained ", state_.step, " steps; checkpoint ", last_checkpoint_.string());
   return result();
 }

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <limits>
 
 namespace apo {
 
@@ -19,6 +20,8 @@ class Logits {
   using Head = std::function<at::Tensor(const at::Tensor& hidden)>;
   /// Logits of at most so many bytes are made at once, all others in pieces of at most that size.
   static constexpr int64_t kPieceBytes = int64_t{64} << 20;
+  /// For a head that is another one by the time that pieces are read: all are made at once.
+  static constexpr int64_t kAtOnce = std::numeric_limits<int64_t>::max();
 
   Logits() = default;
   /// [B, T, V], there already. (A tensor is given where logits are wanted.)
@@ -28,7 +31,7 @@ class Logits {
 
   bool defined() const { return whole_.defined() || hidden_.defined(); }
   /// True where the logits are made when they are read.
-  bool in_pieces() const { return hidden_.defined(); }
+  bool in_pieces() const { return hidden_.defined() && !whole_.defined(); }
   /// [B, T, V]; empty if undefined.
   at::IntArrayRef sizes() const;
   at::Device device() const;
@@ -37,6 +40,13 @@ class Logits {
   Logits detach() const;
   /// Samples [begin, end).
   Logits slice(int64_t begin, int64_t end) const;
+
+  /// What is worth keeping for later, detached: the hidden states [B, T, C] where a head makes logits of
+  /// them, else the logits [B, T, V].
+  at::Tensor kept() const;
+  /// Makes logits of rows that were kept of these, or of others of the same head, which must be then what it
+  /// was. Without gradient.
+  std::function<Logits(const at::Tensor&)> of_kept() const;
 
   /// Some of the rows, while they are read.
   struct Piece {
@@ -59,7 +69,8 @@ class Logits {
   int64_t rows_in_a_piece() const;
   at::Tensor rows(int64_t begin, int64_t end) const;  // of hidden states, [1, n, C]
 
-  at::Tensor whole_, hidden_;
+  at::Tensor whole_;
+  at::Tensor hidden_;  // detached where `whole_` was made of it
   std::array<int64_t, 3> sizes_{};
   Head head_;
   int64_t piece_bytes_ = kPieceBytes;

@@ -1,8 +1,10 @@
 // The reference policy: the policy as it was when training began, kept as cheaply as possible.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -20,6 +22,7 @@ std::span<const std::pair<ReferenceMode, std::string_view>> enum_names(Reference
 
 struct ReferenceOptions {
   ReferenceMode mode = ReferenceMode::automatic;
+  std::string cache = {};  ///< directory of what it says of samples, from run to run; empty: none
   void visit(config::Visitor& v);
   /// True where there is a second policy, which has whole distributions and drops what the first one drops.
   bool keeps_policy() const { return mode != ReferenceMode::cached; }
@@ -42,6 +45,8 @@ class Reference {
   /// As Policy::score, without gradient, in the mode that the policy is in: dropout that is on in one alone
   /// would be taken for a difference between the two. With the same random streams both drop the same.
   Score score(const PolicyInput& input, const ActionTokens& tokens, const ActionTokens* mismatched = nullptr);
+  /// Runs what needs the snapshot's weights in place: a head that reads hidden states once more.
+  void in_place(const std::function<void()>& work);
   ReferenceMode mode() const { return mode_; }
   /// The snapshot's parameters (adapter slot or full copy), for checkpoints: resuming must not take a new
   /// snapshot.

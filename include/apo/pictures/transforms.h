@@ -28,6 +28,8 @@ struct AugmentationOptions {
   int64_t shift_px = 0;  ///< random shift of up to so many pixels, edges replicated
   double brightness = 0, contrast = 0, saturation = 0;  ///< factor drawn from [1 − x, 1 + x]
   double hue = 0;                                       ///< turn drawn from [−x, x], x in [0, 0.5]
+  /// ways that each sample's pictures are changed in, drawn once for all runs; 0 = anew in every batch
+  int64_t draws = 0;
   void visit(config::Visitor& v);
 };
 

@@ -40,6 +40,7 @@ struct TrainResult {
   std::filesystem::path checkpoint;       ///< the last whole checkpoint, run.dir/checkpoints/step-N
   std::map<std::string, double> metrics;  ///< those of the last step
   double seconds = 0;                     ///< of this process
+  std::filesystem::path profile = {};  ///< the table of TrainHooks::profile_steps; empty: none was asked for
 };
 
 /// train.guard is stop and a sign of forgetting was seen: a checkpoint was saved, and the message names the

@@ -35,6 +35,11 @@ void ReferenceOptions::visit(config::Visitor& v) {
     "weights twice), cached (no second policy: its log-probabilities of every batch are computed before the "
     "first update; not with objective.z0 exact or objective.reference_kl_weight), auto (adapter where the "
     "policy trains one, else copy)");
+  v.path(
+      "cache", cache,
+      "directory in which what the reference says of each sample is kept, with data.augmentation.draws of "
+      "each of its draws, so that it is asked once, by all runs from the same policy; equal up to rounding; "
+      "not with objective.z0 mismatched or policy.lora.dropout; empty = none");
 }
 
 Reference::Reference(Policy& policy, const ReferenceOptions& options)
@@ -65,13 +70,19 @@ Reference::Reference(Reference&& other) noexcept
     : mode_(other.mode_), policy_(std::exchange(other.policy_, nullptr)), copy_(std::move(other.copy_)) {}
 
 Score Reference::score(const PolicyInput& input, const ActionTokens& tokens, const ActionTokens* mismatched) {
+  Score score;
+  in_place([&] {
+    if (copy_) copy_->set_training(policy_->training());
+    score = (copy_ ? *copy_ : *policy_).score(input, tokens, mismatched);
+  });
+  return score;
+}
+
+void Reference::in_place(const std::function<void()>& work) {
   const at::NoGradGuard no_grad;
-  if (mode_ == ReferenceMode::copy) {
-    copy_->set_training(policy_->training());
-    return copy_->score(input, tokens, mismatched);
-  }
+  if (mode_ == ReferenceMode::copy) return work();
   const AdapterScope scope(*policy_->adapter_slots(), kReferenceSlot);
-  return policy_->score(input, tokens, mismatched);
+  work();
 }
 
 NamedTensors Reference::named_parameters() const {

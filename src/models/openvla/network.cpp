@@ -137,8 +137,7 @@ Logits OpenVlaNetwork::logits_of(const at::Tensor& rows, std::pair<int64_t, int6
   const int64_t begin = ids.first, end = ids.second + 1;
   const auto head = [this, begin, end](const at::Tensor& some) { return logits(some, begin, end); };
   // an adapter on the head is another one by the time that pieces are read
-  const int64_t piece_bytes =
-      llama_.head.adapters.empty() ? logits_piece_bytes : std::numeric_limits<int64_t>::max();
+  const int64_t piece_bytes = llama_.head.adapters.empty() ? logits_piece_bytes : Logits::kAtOnce;
   return {rows, end - begin, head, piece_bytes};
 }
 
