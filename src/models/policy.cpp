@@ -12,6 +12,7 @@
 #include "apo/base/error.h"
 #include "apo/base/random.h"
 #include "apo/base/text.h"
+#include "base/upload.h"
 #include "models/observed.h"
 
 namespace apo::models {
@@ -50,13 +51,13 @@ bool in_other_slot(const std::string& name) {
   return false;
 }
 
-// Tensors of one shape to the device in one copy, for which the host waits; undefined ones stay so.
+// Tensors of one shape to the device in one copy; undefined ones stay so.
 void move_together(std::initializer_list<at::Tensor*> tensors, at::Device device) {
   if (device.is_cpu()) return;
   std::vector<at::Tensor> there;
   for (const at::Tensor* tensor : tensors)
     if (tensor->defined()) there.push_back(tensor->to(at::kLong));
-  const at::Tensor moved = at::stack(there).to(device);
+  const at::Tensor moved = upload(at::stack(there), device);
   int64_t i = 0;
   for (at::Tensor* tensor : tensors)
     if (tensor->defined()) *tensor = moved[i++].to(tensor->scalar_type());

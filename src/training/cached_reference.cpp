@@ -9,6 +9,7 @@
 #include "apo/base/interrupt.h"
 #include "apo/base/log.h"
 #include "apo/models/safetensors.h"
+#include "base/upload.h"
 #include "training/checkpoint.h"
 #include "training/learner.h"
 
@@ -30,7 +31,7 @@ objective::ReferenceScores CachedReference::score(const Question& question) {
   const objective::ReferenceScores& batch = batches_[static_cast<size_t>(question.position)];
   const auto asked = [&question](const at::Tensor& rows) {
     if (!rows.defined()) return rows;
-    return rows.slice(0, question.begin, question.end).to(question.tokens.ids.device());
+    return upload(rows.slice(0, question.begin, question.end), question.tokens.ids.device());
   };
   return {asked(batch.tokens), asked(batch.mismatched), {}};
 }

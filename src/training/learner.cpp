@@ -8,6 +8,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/hash.h"
+#include "base/upload.h"
 #include "training/pairs.h"
 #include "training/profile.h"
 #include "training/random_state.h"
@@ -31,7 +32,7 @@ at::Tensor token_credit(const std::vector<data::Sample>& samples, const at::Tens
     std::ranges::copy(sample.dimension_credit, row);
     row += dimension.size(1);
   }
-  return credit.to(dimension.device()).masked_fill(dimension.lt(0), 1);
+  return upload(credit, dimension.device()).masked_fill(dimension.lt(0), 1);
 }
 
 // Sirius-style weights of behaviour cloning: no undesirable step; interventions weigh as much as all others
@@ -147,13 +148,13 @@ Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples, bool with
   in.tokens = whole.tokens.ids;
   in.mask = whole.tokens.mask;
   in.end_token = whole.tokens.end_token;
-  in.desirable = at::tensor(desirable, at::kByte).to(at::kBool).to(device);
+  in.desirable = upload(at::tensor(desirable, at::kByte), device).to(at::kBool);
   if (options_.hold() > 0) {
     // corrections are there to change what the policy does
     std::vector<uint8_t> held;
     for (const data::Sample& sample : samples)
       held.push_back(sample.desirable && sample.source != ActionSource::intervention);
-    in.held = at::tensor(held, at::kByte).to(at::kBool).to(device);
+    in.held = upload(at::tensor(held, at::kByte), device).to(at::kBool);
   }
   if (const auto bins = policy_.codec().bins()) {
     in.first_action_token = bins->first;
@@ -162,7 +163,7 @@ Learner::Prepared Learner::prepare(std::vector<data::Sample>& samples, bool with
   if (options_.credit == objective::Credit::dimension)
     in.dimension_credit = token_credit(samples, whole.tokens.dimension);
   if (options_.type == objective::ObjectiveType::weighted_bc)
-    in.sample_weight = imitation_weights(samples).to(device);
+    in.sample_weight = upload(imitation_weights(samples), device);
   if (options_.needs_mismatched_tokens()) {
     whole.mismatched = {rolled(whole.tokens.ids), rolled(whole.tokens.mask), rolled(whole.tokens.end_token),
                         rolled(whole.tokens.dimension), rolled(whole.tokens.valid)};
@@ -239,7 +240,7 @@ std::vector<Learner::MicroBatch> Learner::split(const Prepared& whole, int64_t p
                          .bfloat16 = bfloat16_};
     // pairs are numbered from 0 in each part
     if (!whole.pair.empty())
-      question.batch.pair = pair_tensor(whole.pair, begin, end).to(question.tokens.ids.device());
+      question.batch.pair = upload(pair_tensor(whole.pair, begin, end), question.tokens.ids.device());
     if (options_.needs_mismatched_logits()) question.mismatched = whole.mismatched.slice(begin, end);
     if (!whole.keys.empty())
       question.keys = {whole.keys.begin() + (begin - share.begin), whole.keys.begin() + (end - share.begin)};

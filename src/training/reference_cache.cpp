@@ -16,6 +16,7 @@
 #include "apo/base/hash.h"
 #include "apo/base/log.h"
 #include "base/open_file.h"
+#include "base/upload.h"
 
 namespace apo::training {
 namespace {
@@ -307,7 +308,7 @@ models::Score ReferenceCache::score(std::span<const AnswerKey> keys, int64_t num
     const at::Tensor& row = rows[static_cast<size_t>(i)];
     all[i].narrow(0, 0, row.size(0)).copy_(row);
   }
-  return {.logits = logits_of_(all.to(device)), .mismatched_logits = {}};
+  return {.logits = logits_of_(upload(all, device)), .mismatched_logits = {}};
 }
 
 }  // namespace apo::training

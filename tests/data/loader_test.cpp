@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <array>
 #include <atomic>
 #include <map>
 #include <set>
@@ -64,6 +65,33 @@ void expect_equal(const std::vector<Batch>& a, const std::vector<Batch>& b) {
       EXPECT_TRUE(at::equal(x.observation.images.at("front"), y.observation.images.at("front")));
     }
   }
+}
+
+// Whatever batch, run and thread it comes in; and no two samples share theirs.
+TEST(Loader, WithDrawsASampleIsChangedInSoManyWays) {
+  TempDir dir;
+  Recorded recorded(dir);
+  recorded.options.augmentation.draws = 3;
+  std::map<std::array<int32_t, 3>, std::set<std::string>> ways;  // by file, episode, timestep
+  const auto look = [&](const std::vector<Batch>& all) {
+    for (const Batch& batch : all)
+      for (const Sample& sample : batch.samples) {
+        const at::Tensor picture = sample.observation.images.at("front").contiguous();
+        const StepIndex& at = sample.index;
+        ways[{at.file, at.episode, at.timestep}].emplace(static_cast<const char*>(picture.const_data_ptr()),
+                                                         picture.nbytes());
+      }
+  };
+  look(batches(recorded.options, 0, false, 0, 40));
+  look(batches(recorded.options, 3, true, 1000, 40));
+  std::set<std::string> all;
+  size_t count = 0;
+  for (const auto& [index, of_sample] : ways) {
+    EXPECT_EQ(of_sample.size(), 3u) << index[2];
+    all.insert(of_sample.begin(), of_sample.end());
+    count += of_sample.size();
+  }
+  EXPECT_EQ(all.size(), count);
 }
 
 TEST(Loader, GivesTheSameForAnyNumberOfWorkers) {

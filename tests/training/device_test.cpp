@@ -181,9 +181,9 @@ TEST_F(LearnerOnDevice, BothPassesDropTheSameUnits) {
   EXPECT_NEAR(undesirable, 0.75, 1e-5);
 }
 
-// Before the backward pass: 6 tensors go to the device (pictures, state, prompt, its mask, tokens, labels),
-// and nothing comes back. After it: one copy of all that the batch came to, and the gradient's norm.
-TEST_F(LearnerOnDevice, AStepMakesTheHostWait9Times) {
+// What goes to the device goes without waiting. What comes back: one copy of all that the batch came to, and the
+// gradient's norm.
+TEST_F(LearnerOnDevice, AStepMakesTheHostWaitTwice) {
   const Both both = small_on_both();
   LiveReference reference(*both.device, {.mode = ReferenceMode::copy});
   Adam optimizer({}, trainable_parameters(*both.device));
@@ -193,9 +193,7 @@ TEST_F(LearnerOnDevice, AStepMakesTheHostWait9Times) {
   learner.learn(samples);
   optimizer.clip_gradients(optimizer.gradient_norm(), 1e-3);
   optimizer.update(1e-3);
-  EXPECT_THAT(use.waits(), ElementsAre(Pair("aten::_local_scalar_dense", 1), Pair("copy to the device", 7),
-                                       Pair("copy to the host", 1)));
-  EXPECT_EQ(use.num_waits(), 9);
+  EXPECT_THAT(use.waits(), ElementsAre(Pair("aten::_local_scalar_dense", 1), Pair("copy to the host", 1)));
 }
 
 // Operators of LibTorch that have no deterministic kernel on CUDA.

@@ -12,8 +12,11 @@
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/interrupt.h"
+#include "models/openvla_fixture.h"
 #include "support/message_of.h"
+#include "training/learner.h"
 #include "training/recorded_runs.h"
+#include "training/reference_scorer.h"
 
 namespace apo::training {
 namespace {
@@ -245,7 +248,71 @@ TEST(ReferenceCache, EqualsTheReferenceItself) {
     }
 }
 
-TEST(ReferenceCache, OtherWeightsAndOtherDrawsAreNotFound) {
+// Its adapter lies on the head, too, which therefore is another one where it is the reference's; two prompts of
+// unequal length; what is kept are hidden states.
+TEST(ReferenceCache, EqualsAnOpenVlasFrozenAdapter) {
+  const TempDir dir;
+  const models::testing::OpenVlaGolden golden("b");
+  const auto samples = [&] {
+    const auto seen = golden.observations();
+    const auto acted = golden.actions();
+    std::vector<data::Sample> all;
+    for (size_t i = 0; i < seen.size(); ++i) {
+      data::Sample& sample = all.emplace_back();
+      sample.observation = seen[i];
+      sample.actions = {acted[i]};
+      sample.desirable = i % 2 == 0;
+      sample.source = i % 2 == 0 ? ActionSource::expert : ActionSource::policy;
+    }
+    return all;
+  };
+  const auto learn = [&](bool kept, int64_t micro_batch) {
+    const auto policy = golden.policy("adapter_old");
+    LiveReference reference(*policy, {.mode = models::ReferenceMode::adapter});
+    if (kept) reference.set_cache(std::make_unique<ReferenceCache>(dir.path(), "one"));
+    for (auto& [name, tensor] : models::trainable_parameters(*policy)) {
+      const at::NoGradGuard no_grad;
+      tensor.add_(at::cos(tensor * 9), 0.05);
+    }
+    auto batch = samples();
+    return Learner(*policy, &reference, {.z0 = Z0Estimator::exact}, micro_batch, false).learn(batch);
+  };
+  const BatchOutcome asked = learn(false, 0);
+  EXPECT_GT(asked.z0, 0.01);
+  for (const int64_t micro_batch : {1, 0, 1}) {  // fills, then finds
+    const BatchOutcome found = learn(true, micro_batch);
+    EXPECT_NEAR(found.loss, asked.loss, 1e-5);
+    EXPECT_NEAR(found.z0, asked.z0, 1e-5 * asked.z0);
+    EXPECT_TRUE(found.reference_log_prob.allclose(asked.reference_log_prob, 1e-5, 1e-5));
+  }
+}
+
+TEST(ReferenceCache, OneOfAFreshAdapterIsForAnySeed) {
+  const RecordedRuns runs;
+  TrainingOptions base = runs.options("base");
+  base.policy.type = "small";
+  base.objective.type = ObjectiveType::sft;
+  base.objective.reference_kl_weight = 0;
+  train(base);
+  TrainingOptions options = with_draws(runs.options("1"));
+  options.policy.checkpoint = base.run.dir;
+  options.policy.lora.rank = 2;
+  options.reference.mode = models::ReferenceMode::adapter;
+  options.reference.cache = (runs / "cache").string();
+  train(options);
+  options.run.dir = (runs / "2").string();
+  options.run.seed = 8;
+  options.policy.lora.rank = 3;
+  train(options);
+  EXPECT_EQ(files_in(runs / "cache"), 1);
+  // an adapter that has learned something is another reference
+  options.run.dir = (runs / "3").string();
+  options.policy.checkpoint = (runs / "2").string();
+  train(options);
+  EXPECT_EQ(files_in(runs / "cache"), 2);
+}
+
+TEST(ReferenceCache, OtherWeightsAreNotFound) {
   const RecordedRuns runs;
   TrainingOptions options = with_draws(runs.options("first"));
   options.reference.cache = (runs / "cache").string();

@@ -13,6 +13,7 @@
 #include "apo/base/text.h"
 #include "apo/models/safetensors.h"
 #include "apo/pictures/lanczos.h"
+#include "base/upload.h"
 #include "models/adapters/copy.h"
 #include "models/answers.h"
 #include "models/observed.h"
@@ -124,12 +125,11 @@ at::Tensor OpenVlaPolicy::pictures(std::span<const Observation> observations) co
     }
   });
   // bytes travel; the device makes numbers of them
-  const at::Tensor all = at::stack(images)
-                             .to(device())
+  const at::Tensor all = upload(at::stack(images), device())
                              .permute({0, 3, 1, 2})
                              .to(at::kFloat, false, false, at::MemoryFormat::Contiguous);
   const auto there = [this](std::vector<double> numbers) {
-    return at::tensor(numbers).to(at::kFloat).to(device());
+    return upload(at::tensor(numbers).to(at::kFloat), device());
   };
   std::vector<double> means, stds;
   for (const PictureNormalization& tower : config_.normalization) {
@@ -161,7 +161,7 @@ at::Tensor OpenVlaPolicy::states(std::span<const Observation> observations) cons
               " numbers, as the state projector takes, found ", numbers.size() - before);
   }
   const at::Tensor all = at::tensor(numbers, at::kDouble).view({std::ssize(observations), size});
-  return state_normalizer_->normalize(all).to(at::kFloat).to(device());
+  return upload(state_normalizer_->normalize(all).to(at::kFloat), device());
 }
 
 // The begin token, padding, the rest of the prompt: all prompts end in the same column.
@@ -171,8 +171,8 @@ void OpenVlaPolicy::encode_prompts(std::span<const Observation> observations, Po
     prompts.push_back(tokenizers::openvla_prompt(tokenizer_, observation.instruction,
                                                  {.lower_case = true, .underscores_to_spaces = !is_oft()}));
   const PaddedIds prompt = pad_behind_first(prompts, tokenizer_.eos());
-  input.prompt = prompt.ids.to(device());
-  if (prompt.mask.defined()) input.prompt_mask = prompt.mask.to(device());
+  input.prompt = upload(prompt.ids, device());
+  if (prompt.mask.defined()) input.prompt_mask = upload(prompt.mask, device());
 }
 
 bool OpenVlaPolicy::has_fixed_features() const { return models::has_fixed_features(slots_, is_picture_part); }

@@ -11,6 +11,7 @@
 #include "apo/base/log.h"
 #include "apo/base/text.h"
 #include "apo/models/safetensors.h"
+#include "base/upload.h"
 #include "models/adapters/copy.h"
 #include "models/answers.h"
 #include "models/observed.h"
@@ -109,7 +110,7 @@ at::Tensor Pi0FastPolicy::pictures(std::span<const Observation> observations) co
     }
   });
   // openpi's travel as bytes, and are divided by a tensor: by a number, CUDA would multiply with its inverse
-  const at::Tensor all = at::stack(images).to(device()).to(at::kFloat);
+  const at::Tensor all = upload(at::stack(images), device()).to(at::kFloat);
   if (is_openpi()) all.div_(at::scalar_tensor(255.0F, all.options()));
   return all.mul_(2).sub_(1).view({std::ssize(observations), static_cast<int64_t>(count), 3, size, size});
 }
@@ -176,8 +177,8 @@ void Pi0FastPolicy::encode_prompts(std::span<const Observation> observations, Po
     input.room.data_ptr<int64_t>()[i] = room;
   }
   const PaddedIds prompt = pad_behind_first(prompts, 0);
-  input.prompt = prompt.ids.to(device());
-  if (prompt.mask.defined()) input.prompt_mask = prompt.mask.to(device());
+  input.prompt = upload(prompt.ids, device());
+  if (prompt.mask.defined()) input.prompt_mask = upload(prompt.mask, device());
 }
 
 bool Pi0FastPolicy::has_fixed_features() const {

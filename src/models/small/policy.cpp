@@ -5,6 +5,7 @@
 #include "apo/base/error.h"
 #include "apo/models/safetensors.h"
 #include "base/json.h"
+#include "base/upload.h"
 #include "models/adapters/copy.h"
 
 namespace apo::models {
@@ -50,7 +51,7 @@ PolicyInput SmallPolicy::encode(std::span<const Observation> observations) const
   PolicyInput input;
   input.images = preprocessing_.images(observations, device());
   const at::Tensor state = preprocessing_.state(observations);
-  if (state.defined()) input.state = state.to(device());
+  if (state.defined()) input.state = upload(state, device());
 
   std::vector<std::vector<int64_t>> prompts;
   for (const Observation& observation : observations) {
@@ -60,8 +61,8 @@ PolicyInput SmallPolicy::encode(std::span<const Observation> observations) const
               network_->shape().prompt_length, " words, found ", prompts.back().size());
   }
   const PaddedIds prompt = pad_right(prompts, Vocabulary::kPadding);
-  input.prompt = prompt.ids.to(device());
-  if (prompt.mask.defined()) input.prompt_mask = prompt.mask.to(device());
+  input.prompt = upload(prompt.ids, device());
+  if (prompt.mask.defined()) input.prompt_mask = upload(prompt.mask, device());
   return input;
 }
 

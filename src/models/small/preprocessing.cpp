@@ -9,6 +9,7 @@
 #include "apo/base/text.h"
 #include "apo/pictures/transforms.h"
 #include "base/json.h"
+#include "base/upload.h"
 #include "models/observed.h"
 
 namespace apo::models {
@@ -45,7 +46,7 @@ at::Tensor Preprocessing::images(std::span<const Observation> observations, at::
       pictures.push_back(pictures::resize(picture_of(observation, camera), image_size, image_size));
   const auto batch = static_cast<int64_t>(observations.size()), count = static_cast<int64_t>(cameras.size());
   // bytes travel, channels last in memory; the device makes numbers of them
-  const at::Tensor stacked = at::stack(pictures).to(device).permute({0, 3, 1, 2});
+  const at::Tensor stacked = upload(at::stack(pictures), device).permute({0, 3, 1, 2});
   return stacked.to(at::kFloat).div_(255).sub_(0.5).view({batch, count, 3, image_size, image_size});
 }
 
