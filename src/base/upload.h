@@ -6,8 +6,8 @@
 
 namespace apo {
 
-/// `tensor`, of the CPU, on `device`. To CUDA it goes through pinned memory, which is given back when the copy
-/// is done: the host goes on at once, and whatever is asked of the result on the same stream comes after it.
+/// `tensor`, of the CPU, on `device`. To CUDA it goes through pinned memory, which is given back when the
+/// copy is done: the host goes on at once, and whatever is asked of the result on the same stream comes after it.
 at::Tensor upload(const at::Tensor& tensor, at::Device device);
 
 }  // namespace apo

@@ -181,8 +181,8 @@ TEST_F(LearnerOnDevice, BothPassesDropTheSameUnits) {
   EXPECT_NEAR(undesirable, 0.75, 1e-5);
 }
 
-// What goes to the device goes without waiting. What comes back: one copy of all that the batch came to, and the
-// gradient's norm.
+// What goes to the device goes without waiting. What comes back: one copy of all that the batch came to, and
+// the gradient's norm.
 TEST_F(LearnerOnDevice, AStepMakesTheHostWaitTwice) {
   const Both both = small_on_both();
   LiveReference reference(*both.device, {.mode = ReferenceMode::copy});

@@ -6,10 +6,13 @@
 #include <torch/types.h>
 
 #include <cmath>
+#include <filesystem>
+#include <memory>
 
 #include "apo/base/error.h"
 #include "support/message_of.h"
 #include "support/ranks.h"
+#include "support/temp_dir.h"
 #include "training/learner.h"
 #include "training/learner_batch.h"
 #include "training/objectives.h"
@@ -34,10 +37,14 @@ std::vector<data::Sample> batch_for(const Learner& learner, int size) {
   return samples;
 }
 
-void expect_one_batch(const Group& group, int size, int64_t micro_batch_size) {
+// `cache`: where the ranks keep what their references say; empty: nowhere.
+void expect_one_batch(const Group& group, int size, int64_t micro_batch_size,
+                      const std::filesystem::path& cache = {}) {
   for (const auto& [name, options] : objectives()) {
+    if (!cache.empty() && options.needs_mismatched_logits()) continue;
     SCOPED_TRACE(concat(name, ", ", size, " samples, rank ", group.rank(), " of ", group.size()));
     Pair whole, part;
+    if (!cache.empty()) part.reference.set_cache(std::make_unique<ReferenceCache>(cache, "one"));
     Learner alone(whole.policy, &whole.reference, options, 0, false);
     Learner learner(part.policy, &part.reference, options, micro_batch_size, false, &group);
     std::vector<data::Sample> first = batch_for(alone, size), second = batch_for(learner, size);
@@ -79,6 +86,16 @@ TEST(Ranks, EqualOneRankWithTheSameBatch) {
     });
     EXPECT_THAT(codes, Each(0)) << ranks << " ranks";
   }
+}
+
+TEST(Ranks, KeepWhatTheirReferencesSaySideBySide) {
+  const apo::testing::TempDir cache;
+  const std::vector<int> codes = run_ranks(2, [&](Group& group) {
+    expect_one_batch(group, 11, 2, cache.path());  // the first objective fills, the others find
+    return 0;
+  });
+  EXPECT_THAT(codes, Each(0));
+  EXPECT_GE(ReferenceCache(cache.path(), "one").size(), 11);  // dpo asks of rejected actions, too
 }
 
 TEST(Ranks, HaveTheSameGradientsToTheBit) {

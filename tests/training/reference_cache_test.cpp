@@ -248,8 +248,8 @@ TEST(ReferenceCache, EqualsTheReferenceItself) {
     }
 }
 
-// Its adapter lies on the head, too, which therefore is another one where it is the reference's; two prompts of
-// unequal length; what is kept are hidden states.
+// Its adapter lies on the head, too, which is another one where it is the reference's; prompts of unequal
+// length; what is kept are hidden states.
 TEST(ReferenceCache, EqualsAnOpenVlasFrozenAdapter) {
   const TempDir dir;
   const models::testing::OpenVlaGolden golden("b");

@@ -19,7 +19,7 @@ struct Batch {
 };
 
 /// Produces batches position, position + 1, ... Threads only change when, never what: augmentation depends on
-/// (seed, position, slot) alone, or with data.augmentation.draws on the sample and which of its draws that is.
+/// (seed, position, slot) alone, or with data.augmentation.draws on the sample and which of its draws it is.
 class Loader {
  public:
   /// `prepare` brings one observation to the policy's input size (models::Policy::prepare); it runs before
