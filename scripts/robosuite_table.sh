@@ -7,8 +7,8 @@
 #   --python PYTHON   that has robosuite (docs/robosuite.md); APO_ROBOSUITE_PYTHON or robosuite/bin/python by default
 #
 # The config is configs/robosuite_comparison.yaml (Lift's; --config FILE for another task). Stopped runs go on where they
-# were. Environment: APO_BUILD, where the programs are; APO_PORT, of the server (8765; a run goes on with the one that it began
-# with); APO_NUM_ENVS, simulators at a time (default: one a core).
+# were. Environment: APO_BUILD, where the programs are; APO_PORT, of the server (8765); APO_NUM_ENVS,
+# simulators at a time (default: one a core).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 task=Lift python=${APO_ROBOSUITE_PYTHON:-robosuite/bin/python} config=configs/robosuite_comparison.yaml arguments=()

@@ -8,6 +8,7 @@
 #include "apo/base/provenance.h"
 #include "apo/base/text.h"
 #include "apo/config/options.h"
+#include "apo/environments/remote.h"
 #include "apo/models/options.h"
 #include "apo/training/run_files.h"
 #include "base/manifest.h"
@@ -78,7 +79,7 @@ std::string with_the_tabletops_habit(std::string printed) {
 }
 
 // A stopped loop goes on with the config that it was begun with; of any number of rounds with more of them;
-// faster or slower, and more or less talkative.
+// faster or slower, more or less talkative, and wherever its server is now.
 void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
   const std::string text = with_the_tabletops_habit(models::with_kinds_apart(read_file(config)));
   auto before =
@@ -95,6 +96,11 @@ void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
   if (setup.refine.rounds > before.refine.rounds) allowed.refine.rounds = setup.refine.rounds;
   allowed.training.run.threads = setup.training.run.threads;
   allowed.eval.threads = setup.eval.threads;
+  if (setup.environment.type == "remote") {  // where its server is now, and how patient one is
+    const auto now = setup.environment.of<environments::RemoteOptions>();
+    auto& then = allowed.environment.of<environments::RemoteOptions>();
+    then.url = now.url, then.token = now.token, then.timeouts = now.timeouts;
+  }
   allowed.training.logging = setup.training.logging;
   allowed.training.train.guard = setup.training.train.guard;
   allowed.refine.base.train.guard = setup.refine.base.train.guard;
@@ -106,8 +112,8 @@ void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
   const std::string differences = join(changed);
   APO_CHECK(ConfigError, differences.empty(), config.string(),
             ": the loop in this directory was begun with another config (", differences,
-            "); only refine.rounds may grow, and threads, logging and train.guard may change: expected the "
-            "same, --overwrite or another run.dir");
+            "); only refine.rounds may grow, and threads, logging, train.guard and a remote environment's url, "
+            "token and timeouts may change: expected the same, --overwrite or another run.dir");
 }
 
 }  // namespace

@@ -138,6 +138,10 @@ def check_walk(directory):
         with open(f"{directory}/loop.yaml", "w") as file:
             file.write(LOOP.replace("URL", url))
         run("apo-refine", "--config", f"{directory}/loop.yaml")
+        run("apo-refine", "--config", f"{directory}/loop.yaml", "--resume",
+            "--set=environment.remote.url=ws://127.0.0.1:1", "--set=environment.remote.timeouts.step_s=9")  # all is done
+        said = run("apo-refine", "--config", f"{directory}/loop.yaml", "--resume", "--set=environment.remote.max_steps=9", code=2)
+        assert "environment.remote.max_steps: " in said, said
         sources = [array for name, array in arrays(f"{directory}/run/round-1/interactions.hdf5").items()
                    if name.endswith("action_source")]
         assert {1, 2} <= set(np.concatenate(sources)), "the policy and the scripted human acted"
