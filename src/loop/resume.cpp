@@ -110,10 +110,11 @@ void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
     return difference.find("objective.preset: ") != std::string::npos;
   });
   const std::string differences = join(changed);
-  APO_CHECK(ConfigError, differences.empty(), config.string(),
-            ": the loop in this directory was begun with another config (", differences,
-            "); only refine.rounds may grow, and threads, logging, train.guard and a remote environment's url, "
-            "token and timeouts may change: expected the same, --overwrite or another run.dir");
+  APO_CHECK(
+      ConfigError, differences.empty(), config.string(),
+      ": the loop in this directory was begun with another config (", differences,
+      "); only refine.rounds may grow, and threads, logging, train.guard and a remote environment's url, "
+      "token and timeouts may change: expected the same, --overwrite or another run.dir");
 }
 
 }  // namespace
