@@ -1,5 +1,4 @@
-// How fast pictures are augmented and resized, on one core, and batches loaded without a model that learns from
-// them.
+// How fast pictures are augmented and resized, on one core, and batches loaded that no model learns from.
 #include <benchmark/benchmark.h>
 #include <torch/types.h>
 
@@ -48,8 +47,8 @@ void resize(benchmark::State& state) {
 }
 BENCHMARK(resize)->Arg(64)->Arg(224);
 
-// Recorded pictures of 256 x 256 as OpenVLA's configs prepare and augment them, in batches of 8, by one worker;
-// read from the file each time, or found in memory.
+// Recorded pictures of 256 x 256 as OpenVLA's configs prepare and augment them, in batches of 8, by one
+// worker; read from the file each time, or found in memory.
 void load(benchmark::State& state) {
   constexpr int64_t kSteps = 64, kBatch = 8;
   const auto file = std::filesystem::temp_directory_path() / "apo_data_benchmark.hdf5";

@@ -138,8 +138,9 @@ def check_walk(directory):
         with open(f"{directory}/loop.yaml", "w") as file:
             file.write(LOOP.replace("URL", url))
         run("apo-refine", "--config", f"{directory}/loop.yaml")
-        run("apo-refine", "--config", f"{directory}/loop.yaml", "--resume",
-            "--set=environment.remote.url=ws://127.0.0.1:1", "--set=environment.remote.timeouts.step_s=9")  # all is done
+        with served(os.path.join(SCRIPTS, "remote_environment.py"), "--num-envs", "2") as another:
+            run("apo-refine", "--config", f"{directory}/loop.yaml", "--resume", "--set=environment.remote.timeouts.step_s=9",
+                f"--set=environment.remote.url={another}")
         said = run("apo-refine", "--config", f"{directory}/loop.yaml", "--resume", "--set=environment.remote.max_steps=9", code=2)
         assert "environment.remote.max_steps: " in said, said
         sources = [array for name, array in arrays(f"{directory}/run/round-1/interactions.hdf5").items()
