@@ -102,6 +102,7 @@ void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
     then.url = now.url, then.token = now.token, then.timeouts = now.timeouts;
   }
   allowed.training.logging = setup.training.logging;
+  allowed.training.reference.cache = setup.training.reference.cache;
   allowed.training.train.guard = setup.training.train.guard;
   allowed.refine.base.train.guard = setup.refine.base.train.guard;
   std::vector<std::string> changed = config::differences(allowed, setup);
@@ -110,11 +111,11 @@ void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
     return difference.find("objective.preset: ") != std::string::npos;
   });
   const std::string differences = join(changed);
-  APO_CHECK(
-      ConfigError, differences.empty(), config.string(),
-      ": the loop in this directory was begun with another config (", differences,
-      "); only refine.rounds may grow, and threads, logging, train.guard and a remote environment's url, "
-      "token and timeouts may change: expected the same, --overwrite or another run.dir");
+  APO_CHECK(ConfigError, differences.empty(), config.string(),
+            ": the loop in this directory was begun with another config (", differences,
+            "); only refine.rounds may grow, and threads, logging, train.guard, reference.cache and a remote "
+            "environment's url, "
+            "token and timeouts may change: expected the same, --overwrite or another run.dir");
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <utility>
 
 #include "apo/base/error.h"
@@ -32,12 +33,18 @@ struct Head {
   std::array<char, 8> magic = kMagic;
   std::array<char, kDigits> key{}, check{};  // check: of key, sizes and rows
   uint32_t type = 0;                         // in kTypes
-  uint32_t rows = 0, columns = 0, unused = 0;
+  uint32_t rows = 0, columns = 0;
+  uint32_t own = 0;  // of all that stands before it
 
-  bool is_sane() const {
+  uint32_t hash() const {
+    ContentHash hash;
+    hash.add(this, offsetof(Head, own));
+    return static_cast<uint32_t>(std::stoul(hash.text().substr(0, 8), nullptr, 16));
+  }
+  bool is_whole() const {
     constexpr uint32_t kMost = 1 << 24;
-    return magic == kMagic && type < kTypes.size() && rows > 0 && rows < kMost && columns > 0 &&
-           columns < kMost;
+    return own == hash() && magic == kMagic && type < kTypes.size() && rows > 0 && rows < kMost &&
+           columns > 0 && columns < kMost;
   }
   int64_t bytes() const {
     return int64_t{rows} * columns * static_cast<int64_t>(c10::elementSize(kTypes.at(type)));
@@ -155,15 +162,20 @@ ReferenceCache::ReferenceCache(const fs::path& directory, const std::string& ref
   std::error_code error;
   fs::create_directories(directory_, error);
   std::vector<fs::path> found;
-  for (fs::directory_iterator entry(directory_, error), end; !error && entry != end; entry.increment(error))
-    if (entry->path().extension() == ".rows") found.push_back(entry->path());
-  APO_CHECK(RunError, !error, "reference.cache: ", directory_.string(), ": ", error.message());
+  if (!error)
+    for (fs::directory_iterator entry(directory_, error), end; !error && entry != end; entry.increment(error))
+      if (entry->path().extension() == ".rows") found.push_back(entry->path());
+  APO_CHECK(RunError, !error, "reference.cache: ", directory_.string(),
+            ": expected a directory that can be made and read: ", error.message());
   std::ranges::sort(found);
   for (const fs::path& path : found) {
     auto part = std::make_unique<Part>(path, O_RDWR);
     if (!part->is_open()) part = std::make_unique<Part>(path, O_RDONLY);
-    APO_CHECK(RunError, part->is_open(), "reference.cache: ", path.string(),
-              ": cannot open: ", strerror(errno));
+    if (!part->is_open()) {
+      log_warn("reference.cache: ", path.string(),
+               ": expected a file that can be read; it is left out: ", strerror(errno));
+      continue;
+    }
     parts_.push_back(std::move(part));
     read_on(parts_.size() - 1);
   }
@@ -177,14 +189,17 @@ void ReferenceCache::read_on(size_t number) {
   constexpr auto kHead = static_cast<int64_t>(sizeof(Head));
   const int64_t size = part.size();
   for (Head head; size - part.end >= kHead && part.read(part.end, &head, kHead);) {
-    part.is_damaged = !head.is_sane();
+    part.is_damaged = !head.is_whole();
     if (part.is_damaged || head.bytes() > size - part.end - kHead) break;
-    places_.try_emplace(std::string(head.key.data(), kDigits), Place{number, part.end});
+    // the later one: it was asked anew where the one before was damaged
+    places_.insert_or_assign(std::string(head.key.data(), kDigits), Place{number, part.end});
     part.end += kHead + head.bytes();
   }
   if (part.is_damaged)
     log_warn("reference.cache: ", part.path().string(), ": byte ", part.end,
-             ": damaged: expected an answer, found something else; from there on it is not read");
+             ": damaged: expected an answer, found something else; from there on it is not read, and the "
+             "file may be "
+             "removed");
 }
 
 // As it was kept; undefined: it was not, or not so.
@@ -194,7 +209,7 @@ at::Tensor ReferenceCache::find(const AnswerKey& key) {
   const Part& part = *parts_[found->second.part];
   const int64_t offset = found->second.offset;
   Head head;
-  if (part.read(offset, &head, sizeof head) && head.is_sane() && head.rows == key.num_tokens &&
+  if (part.read(offset, &head, sizeof head) && head.is_whole() && head.rows == key.num_tokens &&
       (!like_.defined() || (head.columns == like_.size(1) && kTypes[head.type] == like_.scalar_type()))) {
     at::Tensor rows = at::empty({head.rows, head.columns}, kTypes[head.type]);
     if (part.read(offset + static_cast<int64_t>(sizeof head), rows.data_ptr(), head.bytes()) &&
@@ -224,7 +239,9 @@ void ReferenceCache::check(const std::vector<at::Tensor>& rows, const Ask& ask) 
                          tolerance * std::max(1.0, now.to(at::kDouble).abs().max().item<double>());
   if (equal) return;
   log_warn("reference.cache: ", directory_.string(),
-           ": the reference says something else than what is kept of it; nothing is read or written there");
+           ": the reference says something else than what is kept of it; nothing is read or written there, "
+           "and the "
+           "directory may be removed");
   places_.clear();
   writes_ = false;
 }
@@ -258,9 +275,10 @@ void ReferenceCache::keep(const std::string& key, const at::Tensor& rows) {
   Head head;
   head.type = static_cast<uint32_t>(std::ranges::find(kTypes, rows.scalar_type()) - kTypes.begin());
   head.rows = static_cast<uint32_t>(rows.size(0)), head.columns = static_cast<uint32_t>(rows.size(1));
-  APO_ASSERT(head.is_sane() && rows.is_contiguous() && key.size() == kDigits);
+  APO_ASSERT(head.type < kTypes.size() && rows.is_contiguous() && key.size() == kDigits);
   std::ranges::copy(key, head.key.begin());
   head.check = check_of(head, rows.const_data_ptr());
+  head.own = head.hash();
   std::string bytes(reinterpret_cast<const char*>(&head), sizeof head);
   bytes.append(static_cast<const char*>(rows.const_data_ptr()), static_cast<size_t>(head.bytes()));
   try {

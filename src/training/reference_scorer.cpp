@@ -1,7 +1,10 @@
 #include "training/reference_scorer.h"
 
 #include <ATen/autocast_mode.h>
+#include <errno.h>
+#include <string.h>
 #include <torch/types.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <map>
@@ -113,10 +116,23 @@ objective::ReferenceScores PolicyItself::score(const Question& question) {
   return scores;
 }
 
+// Before anything is done that would be lost: whether it could be made.
+static void check_directory(const std::filesystem::path& directory) {
+  std::error_code error;
+  std::filesystem::path there = std::filesystem::absolute(directory, error);
+  while (!std::filesystem::exists(there, error) && there.has_relative_path()) there = there.parent_path();
+  const bool is_directory = std::filesystem::is_directory(there, error);
+  APO_CHECK(ConfigError, is_directory && ::access(there.c_str(), W_OK | X_OK) == 0,
+            "reference.cache: ", directory.string(),
+            ": expected a directory that can be made and written, found ", there.string(), ": ",
+            is_directory ? strerror(errno) : "no directory");
+}
+
 void check_reference(const TrainingOptions& options) {
   const objective::ObjectiveOptions& objective = options.objective;
   if (!objective.needs_reference()) return;
   if (!options.reference.cache.empty()) {
+    check_directory(options.reference.cache);
     APO_CHECK(
         ConfigError, !objective.needs_mismatched_logits(),
         "reference.cache finds recorded answers again, but objective.z0: mismatched asks for others, drawn "
@@ -203,7 +219,10 @@ std::unique_ptr<ReferenceCache> open_cache(const TrainingOptions& options, model
         "is "
         "what it said once");
   const pictures::AugmentationOptions& augmentation = options.data.augmentation;
-  if (augmentation.enabled && augmentation.draws == 0)
+  const bool changes = augmentation.random_resized_crop_scale < 1 || augmentation.shift_px > 0 ||
+                       augmentation.brightness > 0 || augmentation.contrast > 0 ||
+                       augmentation.saturation > 0 || augmentation.hue > 0;
+  if (augmentation.enabled && changes && augmentation.draws == 0)
     log_warn(
         "reference.cache: pictures are changed anew in every batch, so that hardly an answer is found again; "
         "expected data.augmentation.draws above 0, or augmentation.enabled false");

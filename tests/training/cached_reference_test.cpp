@@ -15,6 +15,7 @@ namespace apo::training {
 namespace {
 
 namespace fs = std::filesystem;
+using apo::testing::expect_near_metrics;
 using apo::testing::LinearPolicy;
 using apo::testing::message_of;
 using apo::testing::metrics_of;
@@ -30,18 +31,6 @@ TrainingOptions cached(TrainingOptions options) {
   options.reference.mode = models::ReferenceMode::cached;
   options.objective.reference_kl_weight = 0;
   return options;
-}
-
-void expect_near(const fs::path& one, const fs::path& other) {
-  const auto a = metrics_of(one), b = metrics_of(other);
-  ASSERT_EQ(a.size(), b.size());
-  for (size_t i = 0; i < a.size(); ++i)
-    for (const auto& [key, value] : a[i].items()) {
-      ASSERT_EQ(b[i][key].is_number(), value.is_number()) << key;
-      if (!value.is_number()) continue;
-      EXPECT_NEAR(b[i][key].get<double>(), value.get<double>(), 1e-5 * (1 + std::abs(value.get<double>())))
-          << key << " in step " << i + 1;
-    }
 }
 
 // Augmentation, prefetching threads, micro-batches and pairs: whatever makes a batch what it is. (Dropout
@@ -67,7 +56,7 @@ TEST(CachedReference, EqualsASecondPolicy) {
       train(options);
       options.run.dir = (runs / "cached").string();
       train(cached(options));
-      expect_near(runs / "copy", runs / "cached");
+      expect_near_metrics(runs / "copy", runs / "cached");
       EXPECT_TRUE(fs::exists(runs / "cached" / kFile));
       EXPECT_FALSE(fs::exists(runs / "cached/checkpoints/step-6/reference.safetensors"));
     }

@@ -2,6 +2,7 @@
 // episodes.
 #pragma once
 
+#include <gtest/gtest.h>
 #include <torch/types.h>
 
 #include <cmath>
@@ -107,6 +108,19 @@ inline std::vector<nlohmann::json> metrics_of(const std::filesystem::path& run) 
     for (const char* key : {"samples_per_second", "step_seconds", "data_seconds", "memory_bytes"})
       line.erase(key);
   return lines;
+}
+
+/// Two runs' metrics, as metrics_of, equal to rounding.
+inline void expect_near_metrics(const std::filesystem::path& one, const std::filesystem::path& other) {
+  const auto a = metrics_of(one), b = metrics_of(other);
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i)
+    for (const auto& [key, value] : a[i].items()) {
+      ASSERT_EQ(b[i][key].is_number(), value.is_number()) << key;
+      if (!value.is_number()) continue;
+      EXPECT_NEAR(b[i][key].get<double>(), value.get<double>(), 1e-5 * (1 + std::abs(value.get<double>())))
+          << key << " in step " << i + 1;
+    }
 }
 
 }  // namespace apo::testing

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cmath>
 #include <regex>
 
@@ -22,6 +23,7 @@ namespace apo::training {
 namespace {
 
 namespace fs = std::filesystem;
+using apo::testing::expect_near_metrics;
 using apo::testing::message_of;
 using apo::testing::metrics_of;
 using apo::testing::RecordedRuns;
@@ -147,12 +149,18 @@ TEST(ReferenceCache, IsNotBelievedWhereTheReferenceSaysSomethingElse) {
   }
 }
 
-TEST(ReferenceCache, APipeIsNoPart) {
+TEST(ReferenceCache, APipeAndAFolderAreNoParts) {
   const TempDir dir;
   fs::create_directories(dir / "one");
   ASSERT_EQ(::mkfifo((dir / "one/part-0.rows").c_str(), 0600), 0);
-  EXPECT_THAT(message_of<RunError>([&] { ReferenceCache(dir.path(), "one"); }),
-              HasSubstr("part-0.rows: cannot open"));
+  fs::create_directories(dir / "one/part-1.rows");
+  Asked asked;
+  ::testing::internal::CaptureStderr();
+  ReferenceCache cache(dir.path(), "one");
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              AllOf(HasSubstr("part-0.rows: expected a file"), HasSubstr("part-1.rows: expected a file")));
+  asked.expect(asked.logits(cache, {0}), {0});
+  EXPECT_EQ(ReferenceCache(dir.path(), "one").size(), 1);
 }
 
 TEST(ReferenceCache, ReadsWhatIsWholeOfAFileThatIsNot) {
@@ -172,16 +180,24 @@ TEST(ReferenceCache, ReadsWhatIsWholeOfAFileThatIsNot) {
     write_file_atomic(file, bytes.substr(0, end));
     EXPECT_EQ(ReferenceCache(dir.path(), "one").size(), static_cast<int64_t>(end / record));
   }
-  // damage in the rows is seen when they are read, in what says what they are before
-  for (const size_t at : {size_t{1}, size_t{20}, size_t{50}, size_t{75}, size_t{78}, record - 2}) {
+  // damage in the rows is seen when they are read, in what says what they are before; nothing good is lost
+  for (const size_t at :
+       {size_t{1}, size_t{20}, size_t{50}, size_t{75}, size_t{78}, size_t{79}, size_t{85}, record - 2}) {
     SCOPED_TRACE(at);
     std::string damaged = bytes;
-    damaged[at] = static_cast<char>(damaged[at] ^ 0x41);
+    damaged[at] = static_cast<char>(damaged[at] ^ 0x81);
     write_file_atomic(file, damaged);
+    fs::remove(dir / "one/part-1.rows");
+    {
+      ReferenceCache cache(dir.path(), "one");
+      asked.expect(asked.logits(cache, {0, 1, 3}), {0, 1, 3});
+    }
+    EXPECT_GE(fs::file_size(file), bytes.size());
+    EXPECT_TRUE(std::ranges::equal(read_file(file).substr(0, bytes.size()), damaged));
     asked.answers.clear();
-    ReferenceCache cache(dir.path(), "one");
-    asked.expect(asked.logits(cache, {0, 1, 3}), {0, 1, 3});
-    EXPECT_GE(asked.answers.size(), 1u);
+    ReferenceCache again(dir.path(), "one");  // what was asked anew is found
+    asked.expect(asked.logits(again, {0, 1, 3}), {0, 1, 3});
+    EXPECT_EQ(again.num_found(), 3);
   }
 }
 
@@ -197,24 +213,14 @@ TEST(ReferenceCache, GoesOnWhereNothingCanBeWritten) {
               AllOf(HasSubstr("reference.cache"), HasSubstr("part-0.rows"), HasSubstr("asked again")));
   EXPECT_THAT(asked.answers, ::testing::ElementsAre(0, 1, 0, 2));
   write_file_atomic(dir / "file", "");
-  EXPECT_THAT(message_of<RunError>([&] { ReferenceCache(dir / "file", "one"); }), HasSubstr("file/one"));
+  EXPECT_THAT(message_of<RunError>([&] { ReferenceCache(dir / "file", "one"); }),
+              AllOf(HasSubstr("file/one"), HasSubstr("Not a directory")));
 }
 
 TrainingOptions with_draws(TrainingOptions options) {
   options.data.augmentation = {.enabled = true, .shift_px = 1, .draws = 2};
   options.reference.mode = models::ReferenceMode::copy;
   return options;
-}
-
-void expect_near(const fs::path& one, const fs::path& other) {
-  const auto a = metrics_of(one), b = metrics_of(other);
-  ASSERT_EQ(a.size(), b.size());
-  for (size_t i = 0; i < a.size(); ++i)
-    for (const auto& [key, value] : a[i].items()) {
-      if (!value.is_number()) continue;
-      EXPECT_NEAR(b[i][key].get<double>(), value.get<double>(), 1e-5 * (1 + std::abs(value.get<double>())))
-          << key << " in step " << i + 1;
-    }
 }
 
 // What is read of it: log-probabilities, those of the next sample's tokens, whole distributions, pairs.
@@ -240,7 +246,7 @@ TEST(ReferenceCache, EqualsTheReferenceItself) {
         ::testing::internal::CaptureStderr();
         train(options);
         const std::string log = ::testing::internal::GetCapturedStderr();
-        expect_near(runs / "asked", runs / name);
+        expect_near_metrics(runs / "asked", runs / name);
         std::smatch found;
         ASSERT_TRUE(std::regex_search(log, found, std::regex("found (\\d+) of (\\d+) answers"))) << log;
         EXPECT_EQ(std::string(name) == "finds", found[1] == found[2]) << log;
@@ -360,6 +366,13 @@ TEST(ReferenceCache, SaysWhatItCannotDo) {
               AllOf(HasSubstr("policy.lora.dropout"), HasSubstr("reference.cache"), HasSubstr("found 0.1")));
   EXPECT_FALSE(fs::exists(runs / "run"));
   options.policy.lora = {};
+  for (const char* place : {"demos.hdf5", "demos.hdf5/below"}) {
+    TrainingOptions nowhere = options;
+    nowhere.reference.cache = (runs / place).string();
+    EXPECT_THAT(message_of<ConfigError>([&] { train(nowhere); }),
+                AllOf(HasSubstr(place), HasSubstr("demos.hdf5: no directory")));
+  }
+  EXPECT_FALSE(fs::exists(runs / "run"));
   options.data.augmentation.draws = 0;
   ::testing::internal::CaptureStderr();
   train(options);

@@ -37,9 +37,10 @@ void ReferenceOptions::visit(config::Visitor& v) {
     "policy trains one, else copy)");
   v.path(
       "cache", cache,
-      "directory in which what the reference says of each sample is kept, with data.augmentation.draws of "
-      "each of its draws, so that it is asked once, by all runs from the same policy; equal up to rounding; "
-      "not with objective.z0 mismatched or policy.lora.dropout; empty = none");
+      "directory in which what the reference says of each sample is kept, so that it is asked once, by all "
+      "runs from the same policy (of pictures that are augmented: once for each of data.augmentation.draws); "
+      "it only grows, and may be removed; equal up to rounding; not with objective.z0 mismatched or "
+      "policy.lora.dropout; empty = none");
 }
 
 Reference::Reference(Policy& policy, const ReferenceOptions& options)
