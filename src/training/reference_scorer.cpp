@@ -55,6 +55,18 @@ models::Score score_of(Network& network, const Question& question) {
                        question.mismatched.ids.defined() ? &question.mismatched : nullptr);
 }
 
+// Before anything is done that would be lost: whether it could be made.
+void check_directory(const std::filesystem::path& directory) {
+  std::error_code error;
+  std::filesystem::path there = std::filesystem::absolute(directory, error);
+  while (!std::filesystem::exists(there, error) && there.has_relative_path()) there = there.parent_path();
+  const bool is_directory = std::filesystem::is_directory(there, error);
+  APO_CHECK(ConfigError, is_directory && ::access(there.c_str(), W_OK | X_OK) == 0,
+            "reference.cache: ", directory.string(),
+            ": expected a directory that can be made and written, found ", there.string(), ": ",
+            is_directory ? strerror(errno) : "no directory");
+}
+
 }  // namespace
 
 models::Score answer(models::Policy& policy, const Question& question) { return score_of(policy, question); }
@@ -114,18 +126,6 @@ objective::ReferenceScores PolicyItself::score(const Question& question) {
   objective::ReferenceScores scores = objective::reference_scores(question.batch, question.options, said);
   policy_.set_training(before);
   return scores;
-}
-
-// Before anything is done that would be lost: whether it could be made.
-static void check_directory(const std::filesystem::path& directory) {
-  std::error_code error;
-  std::filesystem::path there = std::filesystem::absolute(directory, error);
-  while (!std::filesystem::exists(there, error) && there.has_relative_path()) there = there.parent_path();
-  const bool is_directory = std::filesystem::is_directory(there, error);
-  APO_CHECK(ConfigError, is_directory && ::access(there.c_str(), W_OK | X_OK) == 0,
-            "reference.cache: ", directory.string(),
-            ": expected a directory that can be made and written, found ", there.string(), ": ",
-            is_directory ? strerror(errno) : "no directory");
 }
 
 void check_reference(const TrainingOptions& options) {
