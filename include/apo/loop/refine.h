@@ -119,10 +119,10 @@ struct RefineResult {
 /// promoted: `policy` stays the base. Besides: comparison.json (every trial and episode), comparison.md
 /// (tables), both rewritten after each method.
 ///
-/// `config_yaml` is the resolved config as text. Resuming with another one is
-/// a ConfigError that names the keys, but for a larger refine.rounds (finished rounds are kept, and the loop
-/// ends as one that had so many rounds from the beginning), threads, logging, train.guard, reference.cache, and of a remote
-/// environment url, token and timeouts.
+/// `config_yaml` is the resolved config as text. Resuming with another one is a ConfigError that names the
+/// keys, but for a larger refine.rounds (finished rounds are kept, and the loop ends as one that had so many
+/// rounds from the beginning), threads, logging, train.guard, reference.cache, and of a remote environment
+/// url, token and timeouts.
 /// ConfigError before anything runs where the sections of any training of the loop contradict each other.
 RefineResult refine(const RefineSetup& setup, training::ExistingRun existing, const std::string& config_yaml);
 
