@@ -67,10 +67,8 @@ at::Tensor at_hand(const at::Tensor& tensor) {
   return tensor.defined() ? tensor.to(at::kCPU).contiguous() : tensor;
 }
 
-void add_row(ContentHash& hash, const at::Tensor& tensor, int64_t row) {
-  hash.add_number(tensor.defined());
-  if (!tensor.defined()) return;
-  const at::Tensor values = tensor.select(0, row).contiguous();
+void add_values(ContentHash& hash, const at::Tensor& tensor) {
+  const at::Tensor values = tensor.contiguous();
   for (const int64_t size : values.sizes()) hash.add_number(size);
   hash.add(values.const_data_ptr(), values.nbytes());
 }
@@ -93,9 +91,10 @@ std::vector<AnswerKey> answer_keys(const std::vector<std::string>& pictures, con
     ContentHash hash;
     hash.add_text(pictures[static_cast<size_t>(row)]);
     hash.add_number(prompt.defined());
-    if (prompt.defined()) add_row(hash, unpadded(prompt, prompt_mask, row).unsqueeze(0), 0);
-    add_row(hash, state, row);
-    add_row(hash, unpadded(ids, mask, row).unsqueeze(0), 0);
+    if (prompt.defined()) add_values(hash, unpadded(prompt, prompt_mask, row));
+    hash.add_number(state.defined());
+    if (state.defined()) add_values(hash, state[row]);
+    add_values(hash, unpadded(ids, mask, row));
     int64_t num_tokens = ids.size(1);
     while (num_tokens > 0 && !mask.index({row, num_tokens - 1}).item<bool>()) --num_tokens;
     keys.push_back({.text = hash.text(), .num_tokens = num_tokens});
@@ -196,10 +195,10 @@ void ReferenceCache::read_on(size_t number) {
     part.end += kHead + head.bytes();
   }
   if (part.is_damaged)
-    log_warn("reference.cache: ", part.path().string(), ": byte ", part.end,
-             ": damaged: expected an answer, found something else; from there on it is not read, and the "
-             "file may be "
-             "removed");
+    log_warn(
+        "reference.cache: ", part.path().string(), ": byte ", part.end,
+        ": damaged: expected an answer, found something else; from there on it is not read, and the file "
+        "may be removed");
 }
 
 // As it was kept; undefined: it was not, or not so.
@@ -240,8 +239,7 @@ void ReferenceCache::check(const std::vector<at::Tensor>& rows, const Ask& ask) 
   if (equal) return;
   log_warn("reference.cache: ", directory_.string(),
            ": the reference says something else than what is kept of it; nothing is read or written there, "
-           "and the "
-           "directory may be removed");
+           "and the directory may be removed");
   places_.clear();
   writes_ = false;
 }
