@@ -385,6 +385,7 @@ def make_items(options, bin_directory, data):
         Item("tabletop", 45, own("tabletop", "cuda", *quick), True, "SFT and APO against the CPU's"),
         Item("parity", 30, own("parity", "cuda"), True, "tiny OpenVLA against transformers' numbers"),
         Item("tests", 40, tests("*OnCuda*", "cuda"), True, "the test binaries' CUDA cases"),
+        Item("collectives", 40, own("collectives", "cuda", *quick), True, "NCCL, with one rank"),
         Item("memcheck", 40, sanitizer("memcheck"), True, "kernels under compute-sanitizer"),
         Item("racecheck", 40, sanitizer("racecheck"), True, "kernels under compute-sanitizer"),
         Item(

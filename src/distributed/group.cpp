@@ -20,6 +20,9 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include "apo/base/error.h"
+#include "distributed/collectives.h"
+#include "distributed/joining.h"
+#include "distributed/reason.h"
 
 namespace apo::distributed {
 namespace {
@@ -29,18 +32,12 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t kBucketBytes = int64_t{32} << 20;
+constexpr int64_t kBucketBytes = int64_t{32} << 20, kDeviceBucketBytes = int64_t{128} << 20;
+constexpr int64_t kQueuedBuckets = 4;  // a device's queue is not endless: who waits for room waits for others
 constexpr auto kFarewell = seconds(10);  // for the others to read why, before the store closes
 constexpr auto kPatience = std::chrono::hours(24 * 365);
 constexpr const char* kFailure = "failure";
 constexpr const char* kEnded = "ended";
-
-// The first line of what LibTorch says, without its stack.
-std::string reason(const std::exception& error) {
-  const auto* c10_error = dynamic_cast<const c10::Error*>(&error);
-  const std::string text = c10_error != nullptr ? c10_error->what_without_backtrace() : error.what();
-  return text.substr(0, text.find('\n'));
-}
 
 bool is_loopback(const std::string& address) {
   return address == "localhost" || address == "::1" || address.starts_with("127.");
@@ -91,7 +88,8 @@ void in_buckets(Tensors tensors, const Use& use) {
   const at::NoGradGuard no_grad;
   for (size_t begin = 0, end = 0; begin < tensors.size(); begin = end) {
     const at::Tensor& first = tensors[begin];
-    for (int64_t bytes = 0; end < tensors.size() && (end == begin || bytes < kBucketBytes); ++end) {
+    const int64_t most = first.is_cpu() ? kBucketBytes : kDeviceBucketBytes;
+    for (int64_t bytes = 0; end < tensors.size() && (end == begin || bytes < most); ++end) {
       const at::Tensor& tensor = tensors[end];
       if (tensor.scalar_type() != first.scalar_type() || tensor.device() != first.device()) break;
       bytes += static_cast<int64_t>(tensor.nbytes());
@@ -107,11 +105,13 @@ at::Tensor packed(Tensors tensors, at::ScalarType type) {
 }
 
 void unpack(const at::Tensor& bucket, Tensors tensors) {
+  std::vector<at::Tensor> parts;
   int64_t offset = 0;
   for (const at::Tensor& tensor : tensors) {
-    tensor.copy_(bucket.narrow(0, offset, tensor.numel()).view(tensor.sizes()));
+    parts.push_back(bucket.narrow(0, offset, tensor.numel()).view(tensor.sizes()));
     offset += tensor.numel();
   }
+  at::_foreach_copy_(std::vector<at::Tensor>(tensors.begin(), tensors.end()), parts);
 }
 
 }  // namespace
@@ -119,7 +119,19 @@ void unpack(const at::Tensor& bucket, Tensors tensors) {
 struct Group::Connection {
   intrusive_ptr<c10d::Store> store;
   intrusive_ptr<c10d::ProcessGroupGloo> gloo;
+  std::unique_ptr<Collectives> on_device;  // null: tensors pass through the host's memory
+  at::Device device = at::kCPU;
   bool failed = false;
+
+  // What the device waits for never comes.
+  void abandon_device() {
+    if (on_device) on_device->abort();
+    on_device.reset();
+  }
+  void leave() {
+    gloo.reset();  // the others notice at once
+    abandon_device();
+  }
 
   // Says that this rank ends; and waits for the others to say so, but not for long.
   void part(int64_t size, bool wait) {
@@ -175,9 +187,13 @@ Group::Group(const Place& place, const DistributedOptions& options) : place_(pla
 
 Group::~Group() {
   if (!connection_ || connection_->failed) return;
+  if (std::uncaught_exceptions() > 0) {
+    connection_->leave();
+    return;
+  }
   try {
     // a connection is closed when no rank reads from it any more
-    if (connection_->gloo && std::uncaught_exceptions() == 0) connection_->part(size(), true);
+    if (connection_->gloo) connection_->part(size(), true);
   } catch (...) {
   }
 }
@@ -191,7 +207,7 @@ void Group::fail(const std::exception& error) noexcept {
     // the first one is the cause of the others
     connection_->store->compareSet(
         kFailure, "", concat(code, " rank ", rank(), ": ", own != nullptr ? own->what() : reason(error)));
-    connection_->gloo.reset();  // the others notice at once, and ask the store why
+    connection_->leave();  // the others ask the store why
     connection_->part(size(), keeps_store(place_));
   } catch (...) {
   }
@@ -199,15 +215,20 @@ void Group::fail(const std::exception& error) noexcept {
 
 void Group::lost(const std::string& what) const {
   const std::string who = concat("rank ", rank(), " of ", size(), ": ");
-  if (what.find("imed out") != std::string::npos)
+  if (what.find("imed out") != std::string::npos) {
+    connection_->abandon_device();
     throw RunError(concat(who, "another rank has not answered within ", options_.timeout_seconds,
                           " s (distributed.timeout_seconds): ", what));
+  }
   connection_->failed = true;  // all see it, and none needs to be told
   std::string failure;
   try {
     // who failed said so before the connection closed
     if (connection_->store->check({kFailure})) failure = connection_->store->get_to_str(kFailure);
-    connection_->gloo.reset();
+  } catch (const std::exception&) {
+  }
+  connection_->leave();
+  try {
     if (!failure.empty()) connection_->part(size(), keeps_store(place_));
   } catch (const std::exception&) {
   }
@@ -244,26 +265,69 @@ void Group::reduce(const at::Tensor& tensor, bool patient) const {
   wait_for([&](c10d::ProcessGroupGloo& gloo) { return gloo.allreduce(one, reduce_options); });
 }
 
+void Group::connect(at::Device device) const {
+  if (is_alone() || options_.backend == "gloo") return;
+  APO_ASSERT(!connection_->on_device);
+  connection_->on_device = join_devices(*this, device, options_);
+  connection_->device = device;
+}
+
+Collectives* Group::on_device(const at::Tensor& tensor) const {
+  if (!connection_->on_device || !connection_->gloo || tensor.device() != connection_->device) return nullptr;
+  return connection_->on_device.get();
+}
+
+// What was queued, done on all ranks. A rank that is gone leaves the others' devices waiting without end, so
+// all ask each other as long as one of them is not done.
+void Group::finish() const {
+  const auto end = Clock::now() + seconds(options_.timeout_seconds);
+  for (bool waiting = true; waiting;) {
+    bool done = false;
+    std::string problem;
+    try {
+      done = connection_->on_device->wait(between_looks(options_));
+    } catch (const std::exception& error) {
+      problem = reason(error);
+    }
+    if (!done && problem.empty() && Clock::now() > end)
+      problem = concat("another rank's device has not answered within ", options_.timeout_seconds,
+                       " s (distributed.timeout_seconds)");
+    const auto [others_wait, failed] = any({!done, !problem.empty()});
+    if (failed) connection_->abandon_device();
+    if (failed && problem.empty()) barrier();  // who knows the reason tells it, and leaves
+    APO_CHECK(RunError, !failed, "rank ", rank(), " of ", size(), ": ", problem);
+    waiting = others_wait;
+  }
+}
+
 void Group::sum(const at::Tensor& tensor) const {
   if (is_alone()) return;
-  const at::NoGradGuard no_grad;
-  if (tensor.device().is_cpu() && tensor.is_contiguous()) {
+  if (tensor.is_cpu() && tensor.is_contiguous() && on_device(tensor) == nullptr)
     reduce(tensor);
-    return;
-  }
-  const at::Tensor here = tensor.to(at::kCPU).contiguous();
-  reduce(here);
-  tensor.copy_(here);
+  else
+    sum(std::vector<at::Tensor>{tensor});
 }
 
 void Group::sum(const std::vector<at::Tensor>& tensors) const {
   if (is_alone()) return;
-  in_buckets(tensors, [this](Tensors some) {
+  int64_t queued = 0;
+  in_buckets(tensors, [&](Tensors some) {
     const at::ScalarType own = some.front().scalar_type();
     const at::Tensor bucket = packed(some, at::isReducedFloatingType(own) ? at::kFloat : own);
-    sum(bucket);
-    unpack(bucket, some);
+    if (bucket.numel() == 0) return;
+    if (Collectives* device = on_device(bucket)) {
+      device->sum(bucket);
+      ++queued;
+    } else {
+      const at::Tensor here = bucket.to(at::kCPU);
+      reduce(here);
+      if (!here.is_same(bucket)) bucket.copy_(here);
+    }
+    unpack(bucket, some);  // behind it
+    if (queued == kQueuedBuckets) finish();
+    queued %= kQueuedBuckets;
   });
+  if (queued > 0) finish();
 }
 
 void Group::broadcast(const std::vector<at::Tensor>& tensors, int64_t from) const {
@@ -273,19 +337,27 @@ void Group::broadcast(const std::vector<at::Tensor>& tensors, int64_t from) cons
   broadcast_options.rootRank = static_cast<int>(from);
   broadcast_options.timeout = milliseconds(seconds(options_.timeout_seconds));
   in_buckets(tensors, [&](Tensors some) {
-    const at::ScalarType type = some.front().scalar_type();
+    const at::Tensor& first = some.front();
+    Collectives* device = on_device(first);
+    const at::TensorOptions options =
+        first.options().device(device != nullptr ? first.device() : at::Device(at::kCPU));
     at::Tensor bucket;
     if (rank() == from) {
-      bucket = packed(some, type).to(at::kCPU);
+      bucket = packed(some, first.scalar_type()).to(options);
     } else {
       int64_t size = 0;
       for (const at::Tensor& tensor : some) size += tensor.numel();
-      bucket = at::empty({size}, type);
+      bucket = at::empty({size}, options);
     }
+    if (bucket.numel() == 0) return;
     std::vector<at::Tensor> bytes = {bucket.view(at::kByte)};
-    if (bucket.numel() > 0)
+    if (device != nullptr) {
+      device->broadcast(bytes[0], from);
+      finish();
+    } else {
       wait_for([&](c10d::ProcessGroupGloo& gloo) { return gloo.broadcast(bytes, broadcast_options); });
-    if (rank() != from) unpack(bucket, some);
+    }
+    if (rank() != from) unpack(bucket.to(first.device()), some);
   });
 }
 
@@ -294,10 +366,10 @@ at::Tensor Group::gather_rows(const at::Tensor& rows, int64_t begin, int64_t tot
   std::vector<int64_t> shape = rows.sizes().vec();
   APO_ASSERT(!shape.empty() && 0 <= begin && begin + shape[0] <= total);
   shape[0] = total;
-  const at::Tensor all = at::zeros(shape, rows.options().device(at::kCPU));
+  const at::Tensor all = at::zeros(shape, rows.options());
   all.narrow(0, begin, rows.size(0)).copy_(rows);
   sum(all);
-  return all.to(rows.device());
+  return all;
 }
 
 std::array<bool, 2> Group::any(std::array<bool, 2> values) const {

@@ -277,7 +277,9 @@ BatchOutcome Learner::learn(std::vector<data::Sample>& samples, int64_t position
   std::vector<MicroBatch> batches = split(whole, position);
   const auto of_all_ranks = [this](BatchStatistics statistics) {
     if (group_.is_alone()) return statistics;
-    if (!statistics.sums.defined()) statistics.sums = at::zeros({BatchStatistics::kSize}, at::kDouble);
+    if (!statistics.sums.defined())  // of a rank without a share
+      statistics.sums =
+          at::zeros({BatchStatistics::kSize}, at::TensorOptions(at::kDouble).device(policy_.device()));
     group_.sum(statistics.sums);
     return statistics;
   };

@@ -199,7 +199,7 @@ models::NamedTensors Adam::state() const {
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const auto& [name, parameter] = parameters_[i];
     const std::vector<at::Tensor> sent =
-        holds(i) ? std::vector{exp_avg_[i], exp_avg_sq_[i], updates_[i]}
+        holds(i) ? std::vector{exp_avg_[i].cpu(), exp_avg_sq_[i].cpu(), updates_[i].cpu()}
                  : std::vector{moment_of(parameter, at::kCPU), moment_of(parameter, at::kCPU),
                                at::zeros({1}, at::kFloat)};
     group_.broadcast(sent, owner_[i]);

@@ -99,6 +99,7 @@ Run::Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks&
       device_(device_of(options.run.device, group_)),
       library_(options.run) {
   check_same_options(group_, options);
+  group_.connect(device_);
   if (group_.is_first()) {
     directory_.emplace(options.run.dir, existing);
     resume_from_ = directory_->resume_from();

@@ -101,6 +101,7 @@ double matmul_peak(at::Device device, int64_t size);
 Json profile(at::Device device, const std::function<void()>& body);
 
 void check_kernels(const Options& options, at::Device device, Item& item);
+void check_collectives(const Options& options, at::Device device, Item& item);
 void check_tabletop(const Options& options, at::Device device, Item& item);
 void check_parity(const Options& options, at::Device device, Item& item);
 void check_openvla(const Options& options, at::Device device, Item& item);

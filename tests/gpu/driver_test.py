@@ -87,7 +87,7 @@ class WithoutAGpu(Case):
         results = results_in(self.directory)
         self.assertTrue(results["finished"])
         items = by_name(results)
-        self.assertGreaterEqual(len(items), 17)
+        self.assertGreaterEqual(len(items), 18)
         for name, item in items.items():
             self.assertEqual(set(item), {"item", "device", "verdict", "numbers", "message", "seconds"}, name)
             with self.subTest(name):

@@ -39,6 +39,7 @@ using Check = void (*)(const gpu::Options&, at::Device, gpu::Item&);
 const std::map<std::string, std::pair<Check, const char*>> kChecks = {
     {"device", {check_device, "what the library sees of the device"}},
     {"kernels", {gpu::check_kernels, "row kernels against the plain composition"}},
+    {"collectives", {gpu::check_collectives, "sums over ranks by NCCL"}},
     {"tabletop", {gpu::check_tabletop, "SFT and APO of the built-in policy on recorded episodes"}},
     {"parity", {gpu::check_parity, "a tiny OpenVLA against transformers' numbers"}},
     {"openvla",

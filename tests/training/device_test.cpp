@@ -7,6 +7,8 @@
 
 #include "apo/models/safetensors.h"
 #include "models/on_both.h"
+#include "support/ranks.h"
+#include "support/shared_nccl.h"
 #include "support/temp_dir.h"
 #include "training/cached_reference.h"
 #include "training/checkpoint.h"
@@ -39,6 +41,7 @@ using ::testing::Pair;
 class LearnerOnDevice : public apo::testing::OnSimulatedDevice {};
 class AdamOnDevice : public apo::testing::OnSimulatedDevice {};
 class CheckpointOnDevice : public apo::testing::OnSimulatedDevice {};
+class RanksOnDevice : public apo::testing::OnSimulatedDevice {};
 class RecordsOnDevice : public apo::testing::OnSimulatedDevice {};
 
 // Every third sample undesirable, every third a correction with what the policy wanted.
@@ -72,20 +75,21 @@ void move(models::Policy& policy) {
 }
 
 BatchOutcome learn(models::Policy& policy, const ObjectiveOptions& options, ReferenceMode mode,
-                   int64_t micro_batch_size) {
+                   int64_t micro_batch_size, int num_samples = 7, const distributed::Group* group = nullptr) {
   std::unique_ptr<ReferenceScorer> reference;
   if (mode != ReferenceMode::cached) {
     reference = std::make_unique<LiveReference>(policy, models::ReferenceOptions{.mode = mode});
   } else if (options.needs_reference()) {
-    std::vector<data::Sample> samples = batch_of(7);
+    std::vector<data::Sample> samples = batch_of(num_samples);
     PolicyItself start(policy);
     auto cached = std::make_unique<CachedReference>();
     cached->add(Learner(policy, nullptr, options, micro_batch_size, false).reference_scores(samples, start));
     reference = std::move(cached);
   }
   move(policy);
-  std::vector<data::Sample> samples = batch_of(7);
-  return Learner(policy, reference.get(), options, micro_batch_size, false).learn(samples, /*position=*/0);
+  std::vector<data::Sample> samples = batch_of(num_samples);
+  return Learner(policy, reference.get(), options, micro_batch_size, false, group)
+      .learn(samples, /*position=*/0);
 }
 
 void expect_same(const BatchOutcome& device, const BatchOutcome& host) {
@@ -231,6 +235,38 @@ TEST_F(LearnerOnDevice, NoStepNeedsAnOperatorThatIsNotDeterministicOnCuda) {
                               "cumsum",
                               "cumprod"})
       EXPECT_EQ(name.find(other), std::string::npos) << name;
+}
+
+// As on a machine with several GPUs; of the pairs of three samples not every rank has one.
+TEST_F(RanksOnDevice, LearnTheSameAndKeepTheSameMoments) {
+  const apo::testing::SharedNccl nccl;
+  const std::vector<int> codes = apo::testing::run_ranks(3, [](distributed::Group& group) {
+    apo::testing::use_shared_nccl(simulated_device().type());
+    group.connect(simulated_device());
+    for (const auto& [name, options] : objectives())
+      for (const int num_samples : {7, 3}) {
+        SCOPED_TRACE(concat(name, ", ", num_samples, " samples, rank ", group.rank()));
+        const Both both = small_on_both();
+        const BatchOutcome host = learn(*both.host, options, ReferenceMode::copy, 2, num_samples);
+        expect_same(learn(*both.device, options, ReferenceMode::copy, 2, num_samples, &group), host);
+        expect_same_gradients(both);
+        if (name != "paper") continue;
+        Adam alone({}, trainable_parameters(*both.host)),
+            shared({}, trainable_parameters(*both.device), &group);
+        alone.update(1e-3);
+        shared.update(1e-3);
+        const models::NamedTensors expected = alone.state(), found = shared.state();
+        EXPECT_EQ(found.size(), group.is_first() ? expected.size() : 0);
+        for (size_t i = 0; i < found.size(); ++i)
+          EXPECT_LE(apo::testing::distance(found[i].second.detach().cpu().to(at::kDouble),
+                                           expected[i].second.detach().to(at::kDouble)),
+                    2e-3)
+              << found[i].first;
+      }
+    return 0;
+  });
+  EXPECT_THAT(codes, ::testing::Each(0));
+  EXPECT_GT(nccl.said(2).calls, 4) << "more than were tried as they joined";
 }
 
 TEST_F(AdamOnDevice, StepsAreTheSame) {

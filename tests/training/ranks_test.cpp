@@ -12,6 +12,7 @@
 #include "apo/base/error.h"
 #include "support/message_of.h"
 #include "support/ranks.h"
+#include "support/shared_nccl.h"
 #include "support/temp_dir.h"
 #include "training/learner.h"
 #include "training/learner_batch.h"
@@ -86,6 +87,19 @@ TEST(Ranks, EqualOneRankWithTheSameBatch) {
     });
     EXPECT_THAT(codes, Each(0)) << ranks << " ranks";
   }
+}
+
+// The way that gradients on GPUs take.
+TEST(Ranks, EqualOneRankOverNccl) {
+  const apo::testing::SharedNccl nccl;
+  const std::vector<int> codes = run_ranks(2, [](Group& group) {
+    apo::testing::use_shared_nccl();
+    group.connect(at::kCPU);
+    expect_one_batch(group, 11, 2);
+    return 0;
+  });
+  EXPECT_THAT(codes, Each(0));
+  EXPECT_GT(nccl.said(1).calls, 0);
 }
 
 TEST(Ranks, KeepWhatTheirReferencesSaySideBySide) {

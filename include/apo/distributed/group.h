@@ -16,6 +16,8 @@
 
 namespace apo::distributed {
 
+class Collectives;
+
 /// Which process this is among those that a launcher started, and where they meet.
 struct Place {
   int64_t rank = 0, size = 1;
@@ -41,7 +43,8 @@ Place place_of_process();
 
 /// All ranks call the same members in the same order. With one rank nothing is sent and nothing changes.
 ///
-/// Sums are equal bit for bit on all ranks. Tensors of other devices pass through the host's memory.
+/// Sums are equal bit for bit on all ranks. Tensors pass through the host's memory (Gloo), but for those on the
+/// devices that were connected. Those of one call are on the same kind of device on all ranks.
 /// Errors  RunError where another rank is gone or has not answered within distributed.timeout_seconds; where
 ///         it said why it failed (`fail`), an Error with its message and its exit code.
 class Group {
@@ -55,6 +58,11 @@ class Group {
   ~Group();
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
+
+  /// All ranks have the same options. From here on tensors on `device`, this rank's, are summed there: by NCCL if all ranks have a CUDA device and
+  /// NCCL, and options.backend is not gloo. Once, before the first such tensor. Where NCCL does not work on all
+  /// of them, a warning of the first says why. RunError with options.backend nccl.
+  void connect(at::Device device) const;
 
   int64_t rank() const { return place_.rank; }
   int64_t size() const { return place_.size; }
@@ -88,6 +96,8 @@ class Group {
  private:
   struct Connection;
   void reduce(const at::Tensor& tensor, bool patient = false) const;
+  Collectives* on_device(const at::Tensor& tensor) const;
+  void finish() const;
   template <class Send>
   void wait_for(const Send& send) const;
   [[noreturn]] void lost(const std::string& what) const;
