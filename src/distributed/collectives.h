@@ -26,8 +26,8 @@ class Collectives {
   virtual void abort() noexcept = 0;
 };
 
-/// Of the kind of device: `load` finds what it takes, `name` makes what the ranks have to agree on, on the first
-/// of them; `join` waits for all ranks. They throw RunError.
+/// Of the kind of device: `load` finds what it takes, `name` makes what the ranks have to agree on, on the
+/// first of them; `join` waits for all ranks. They throw RunError.
 struct CollectivesKind {
   std::function<void()> load;
   std::function<std::string()> name;

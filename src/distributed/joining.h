@@ -12,8 +12,9 @@
 
 namespace apo::distributed {
 
-/// All ranks call it. Null where they keep to the host's memory: on CPUs; and, with a warning of the first rank,
-/// where some have no device, or it cannot be joined. RunError with backend nccl, and where a rank is gone.
+/// All ranks call it. Null where they keep to the host's memory: on CPUs; and, with a warning of the first
+/// rank, where some have no device, or it cannot be joined. RunError with backend nccl, and where a rank is
+/// gone.
 std::unique_ptr<Collectives> join_devices(const Group& group, at::Device device,
                                           const DistributedOptions& options);
 

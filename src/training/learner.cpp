@@ -8,6 +8,7 @@
 
 #include "apo/base/error.h"
 #include "apo/base/hash.h"
+#include "base/tensor_hash.h"
 #include "base/upload.h"
 #include "training/pairs.h"
 #include "training/profile.h"
@@ -53,10 +54,8 @@ at::Tensor imitation_weights(const std::vector<data::Sample>& samples) {
 std::string hash_of_pictures(const Observation& observation) {
   ContentHash hash;
   for (const auto& [camera, picture] : observation.images) {
-    const at::Tensor bytes = picture.contiguous();
     hash.add_text(camera);
-    for (const int64_t size : bytes.sizes()) hash.add_number(size);
-    hash.add(bytes.const_data_ptr(), bytes.nbytes());
+    add_tensor(hash, picture);
   }
   return hash.text();
 }

@@ -17,6 +17,7 @@
 #include "apo/base/hash.h"
 #include "apo/base/log.h"
 #include "base/open_file.h"
+#include "base/tensor_hash.h"
 #include "base/upload.h"
 
 namespace apo::training {
@@ -67,12 +68,6 @@ at::Tensor at_hand(const at::Tensor& tensor) {
   return tensor.defined() ? tensor.to(at::kCPU).contiguous() : tensor;
 }
 
-void add_values(ContentHash& hash, const at::Tensor& tensor) {
-  const at::Tensor values = tensor.contiguous();
-  for (const int64_t size : values.sizes()) hash.add_number(size);
-  hash.add(values.const_data_ptr(), values.nbytes());
-}
-
 // Those of a row's ids that are no padding, wherever that is.
 at::Tensor unpadded(const at::Tensor& ids, const at::Tensor& mask, int64_t row) {
   const at::Tensor all = ids.select(0, row);
@@ -91,10 +86,10 @@ std::vector<AnswerKey> answer_keys(const std::vector<std::string>& pictures, con
     ContentHash hash;
     hash.add_text(pictures[static_cast<size_t>(row)]);
     hash.add_number(prompt.defined());
-    if (prompt.defined()) add_values(hash, unpadded(prompt, prompt_mask, row));
+    if (prompt.defined()) add_tensor(hash, unpadded(prompt, prompt_mask, row));
     hash.add_number(state.defined());
-    if (state.defined()) add_values(hash, state[row]);
-    add_values(hash, unpadded(ids, mask, row));
+    if (state.defined()) add_tensor(hash, state[row]);
+    add_tensor(hash, unpadded(ids, mask, row));
     int64_t num_tokens = ids.size(1);
     while (num_tokens > 0 && !mask.index({row, num_tokens - 1}).item<bool>()) --num_tokens;
     keys.push_back({.text = hash.text(), .num_tokens = num_tokens});

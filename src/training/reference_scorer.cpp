@@ -15,6 +15,7 @@
 #include "apo/base/log.h"
 #include "apo/config/options.h"
 #include "apo/models/registry.h"
+#include "base/tensor_hash.h"
 #include "training/cached_reference.h"
 #include "training/checkpoint.h"
 
@@ -191,9 +192,8 @@ std::string identity_of(const TrainingOptions& options, models::Policy& policy) 
   });
   for (const auto& [name, tensor] : trained) {
     if (!adapts && name.find(".lora_") != std::string::npos) continue;
-    const at::Tensor values = tensor.detach().to(at::kCPU).contiguous();
     hash.add_text(name);
-    hash.add(values.const_data_ptr(), values.nbytes());
+    add_tensor(hash, tensor);
   }
   models::PolicyOptions kind = options.policy;
   add_texts(hash, std::exchange(kind.checkpoint, ""));

@@ -153,8 +153,8 @@ class ThroughTheHost final : public distributed::Collectives {
   std::unique_ptr<Collectives> inner_;
 };
 
-/// Tensors of a device of that type that is connected are summed by SharedNccl from here on, as those of a GPU
-/// are by NCCL.
+/// Tensors of a device of that type that is connected are summed by SharedNccl from here on, as those of a
+/// GPU are by NCCL.
 inline void use_shared_nccl(at::DeviceType type = at::kCPU) {
   distributed::CollectivesKind kind = distributed::nccl_collectives(SharedNccl::functions);
   if (type != at::kCPU)

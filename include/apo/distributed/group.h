@@ -43,8 +43,8 @@ Place place_of_process();
 
 /// All ranks call the same members in the same order. With one rank nothing is sent and nothing changes.
 ///
-/// Sums are equal bit for bit on all ranks. Tensors pass through the host's memory (Gloo), but for those on the
-/// devices that were connected. Those of one call are on the same kind of device on all ranks.
+/// Sums are equal bit for bit on all ranks. Tensors pass through the host's memory (Gloo), but for those on
+/// devices that were connected; those of one call are on the same kind of device on all ranks.
 /// Errors  RunError where another rank is gone or has not answered within distributed.timeout_seconds; where
 ///         it said why it failed (`fail`), an Error with its message and its exit code.
 class Group {
@@ -59,9 +59,9 @@ class Group {
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
 
-  /// All ranks have the same options. From here on tensors on `device`, this rank's, are summed there: by NCCL if all ranks have a CUDA device and
-  /// NCCL, and options.backend is not gloo. Once, before the first such tensor. Where NCCL does not work on all
-  /// of them, a warning of the first says why. RunError with options.backend nccl.
+  /// From here on tensors on `device`, this rank's, are summed there: by NCCL if all ranks have a CUDA device
+  /// and NCCL, and options.backend, which is the same on all, is not gloo. Once, before the first such tensor.
+  /// Where NCCL does not work on all of them, a warning of the first says why. RunError with backend nccl.
   void connect(at::Device device) const;
 
   int64_t rank() const { return place_.rank; }

@@ -16,6 +16,7 @@
 #include "apo/models/registry.h"
 #include "apo/models/safetensors.h"
 #include "base/json.h"
+#include "base/tensor_hash.h"
 #include "models/checkpoints/checkpoint_files.h"
 #include "models/checkpoints/missing_path.h"
 
@@ -261,11 +262,7 @@ std::string adapter_hash(const PeftAdapter& adapter) {
   for (const auto& [layer, part] : adapter.layers) {
     hash.add_text(layer);
     hash.add(&part.scale, sizeof(part.scale));
-    for (const at::Tensor& tensor : {part.a, part.b}) {
-      const at::Tensor value = tensor.to(at::kCPU, at::kFloat).contiguous();
-      for (const int64_t size : value.sizes()) hash.add_number(size);
-      hash.add(value.const_data_ptr(), value.nbytes());
-    }
+    for (const at::Tensor& tensor : {part.a, part.b}) add_tensor(hash, tensor.to(at::kFloat));
   }
   return hash.text();
 }
