@@ -41,7 +41,8 @@ using ::testing::Pair;
 class LearnerOnDevice : public apo::testing::OnSimulatedDevice {};
 class AdamOnDevice : public apo::testing::OnSimulatedDevice {};
 class CheckpointOnDevice : public apo::testing::OnSimulatedDevice {};
-class RanksOnDevice : public apo::testing::OnSimulatedDevice {};
+// Named so that it runs first: processes fork before autograd has threads for the device.
+class RanksOnDeviceDeathTest : public apo::testing::OnSimulatedDevice {};
 class RecordsOnDevice : public apo::testing::OnSimulatedDevice {};
 
 // Every third sample undesirable, every third a correction with what the policy wanted.
@@ -238,7 +239,7 @@ TEST_F(LearnerOnDevice, NoStepNeedsAnOperatorThatIsNotDeterministicOnCuda) {
 }
 
 // As on a machine with several GPUs; of the pairs of three samples not every rank has one.
-TEST_F(RanksOnDevice, LearnTheSameAndKeepTheSameMoments) {
+TEST_F(RanksOnDeviceDeathTest, LearnTheSameAndKeepTheSameMoments) {
   const apo::testing::SharedNccl nccl;
   const std::vector<int> codes = apo::testing::run_ranks(3, [](distributed::Group& group) {
     apo::testing::use_shared_nccl(simulated_device().type());

@@ -59,8 +59,8 @@ class Group {
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
 
-  /// From here on tensors on `device`, this rank's, are summed there: by NCCL if all ranks have a CUDA device
-  /// and NCCL, and options.backend, which is the same on all, is not gloo. Once, before the first such tensor.
+  /// From here on tensors on `device`, this rank's, are summed there: by NCCL if all ranks have a CUDA
+  /// device and NCCL, and options.backend, which is the same on all, is not gloo. Once, before the first such tensor.
   /// Where NCCL does not work on all of them, a warning of the first says why; RunError with backend nccl.
   void connect(at::Device device) const;
 
