@@ -60,8 +60,9 @@ class Group {
   Group& operator=(const Group&) = delete;
 
   /// From here on tensors on `device`, this rank's, are summed there: by NCCL if all ranks have a CUDA
-  /// device and NCCL, and options.backend, which is the same on all, is not gloo. Once, before the first such tensor.
-  /// Where NCCL does not work on all of them, a warning of the first says why; RunError with backend nccl.
+  /// device and NCCL, and options.backend, which is the same on all, is not gloo. Once, before the first
+  /// such tensor. Where NCCL does not work on all of them, a warning of the first says why; RunError with
+  /// backend nccl.
   void connect(at::Device device) const;
 
   int64_t rank() const { return place_.rank; }
