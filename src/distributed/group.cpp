@@ -317,17 +317,15 @@ void Group::sum(const std::vector<at::Tensor>& tensors) const {
     if (bucket.numel() == 0) return;
     if (Collectives* device = on_device(bucket)) {
       device->sum(bucket);
-      ++queued;
+      if (++queued % kQueuedBuckets == 0) finish();
     } else {
       const at::Tensor here = bucket.to(at::kCPU);
       reduce(here);
       if (!here.is_same(bucket)) bucket.copy_(here);
     }
     unpack(bucket, some);  // behind it
-    if (queued == kQueuedBuckets) finish();
-    queued %= kQueuedBuckets;
   });
-  if (queued > 0) finish();
+  if (queued % kQueuedBuckets != 0) finish();
 }
 
 void Group::broadcast(const std::vector<at::Tensor>& tensors, int64_t from) const {

@@ -19,7 +19,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kSuccess = 0, kInProgress = 7, kSum = 0, kUint8 = 1;
+constexpr int kSuccess = 0, kInProgress = 7, kSum = 0;
+constexpr int kUint8 = 1, kInt64 = 4, kFloat32 = 7, kFloat64 = 8;
 constexpr auto kSpin = std::chrono::milliseconds(2), kNap = std::chrono::milliseconds(1);
 constexpr auto kSettle = std::chrono::minutes(1);
 
@@ -28,15 +29,24 @@ int type_of(const at::Tensor& tensor) {
     case at::kByte:
       return kUint8;
     case at::kLong:
-      return 4;
+      return kInt64;
     case at::kFloat:
-      return 7;
+      return kFloat32;
     case at::kDouble:
-      return 8;
+      return kFloat64;
     default:
       APO_ASSERT(false);
   }
   return -1;
+}
+
+// Throws unless the call worked, or still does.
+void check(const NcclFunctions& functions, int result, void* comm) {
+  if (result == kSuccess || result == kInProgress) return;
+  std::string why = functions.get_error_string(result);
+  if (const char* detail = functions.get_last_error(comm); detail != nullptr && *detail != '\0')
+    why += concat(" (", std::string_view(detail).substr(0, std::string_view(detail).find('\n')), ")");
+  throw RunError("NCCL: " + why);
 }
 
 class Nccl final : public Collectives {
@@ -86,13 +96,7 @@ class Nccl final : public Collectives {
   }
 
  private:
-  void check(int result) const {
-    if (result == kSuccess || result == kInProgress) return;
-    std::string why = functions_.get_error_string(result);
-    if (const char* detail = functions_.get_last_error(comm_); detail != nullptr && *detail != '\0')
-      why += concat(" (", std::string_view(detail).substr(0, std::string_view(detail).find('\n')), ")");
-    throw RunError("NCCL: " + why);
-  }
+  void check(int result) const { distributed::check(functions_, result, comm_); }
 
   // With NCCL_COMM_BLOCKING=0 a call returns before it has queued anything.
   void settle(int result) const {
@@ -109,17 +113,15 @@ class Nccl final : public Collectives {
   void queue(const at::Tensor& tensor, const Call& call) {
     APO_ASSERT(comm_ != nullptr && tensor.device() == device_ && tensor.is_contiguous());
     const c10::DeviceGuard guard(device_);
-    void* stream = nullptr;
-    if (device_.is_cuda()) {
-      const c10::impl::VirtualGuardImpl cuda(at::kCUDA);
-      const c10::Stream current = cuda.getStream(device_);
-      stream = cuda.getStreamNativeHandle(current);
-      settle(call(tensor.mutable_data_ptr(), stream));
-      queued_.emplace(at::kCUDA);
-      queued_->record(current);
+    if (!device_.is_cuda()) {
+      settle(call(tensor.mutable_data_ptr(), nullptr));
       return;
     }
-    settle(call(tensor.mutable_data_ptr(), stream));
+    const c10::impl::VirtualGuardImpl cuda(at::kCUDA);
+    const c10::Stream stream = cuda.getStream(device_);
+    settle(call(tensor.mutable_data_ptr(), cuda.getStreamNativeHandle(stream)));
+    queued_.emplace(at::kCUDA);
+    queued_->record(stream);
   }
 
   bool is_done() const {
@@ -166,8 +168,7 @@ CollectivesKind nccl_collectives(const std::function<const NcclFunctions&()>& fu
           .name =
               [functions] {
                 NcclId id = {};
-                const int result = functions().get_unique_id(&id);
-                APO_CHECK(RunError, result == kSuccess, "NCCL: ", functions().get_error_string(result));
+                check(functions(), functions().get_unique_id(&id), /*comm=*/nullptr);
                 return std::string(id.bytes, sizeof id.bytes);
               },
           .join = [functions](const std::string& name, int64_t rank, int64_t size,

@@ -6,10 +6,10 @@
 #include <torch/types.h>
 
 #include <chrono>
-#include <cmath>
 #include <thread>
 
 #include "apo/base/error.h"
+#include "distributed/sums.h"
 #include "support/message_of.h"
 #include "support/ranks.h"
 
@@ -47,24 +47,8 @@ TEST(Group, OfOneDoesNothing) {
 TEST(Group, SumsGathersAndAgrees) {
   for (const int64_t size : {2, 3, 4}) {
     const std::vector<int> codes = run_ranks(size, [size](Group& group) {
-      const int64_t rank = group.rank(), all = size * (size + 1) / 2;  // Σ (rank + 1)
-      at::Tensor columns = at::full({2, 3}, rank + 1, at::kDouble).t();
-      group.sum(columns);  // not contiguous
-      EXPECT_TRUE(at::equal(columns, at::full({3, 2}, all, at::kDouble)));
-      const std::vector<at::Tensor> mixed = {at::full({3}, rank + 1.0f),
-                                             at::full({2, 2}, rank + 1, at::kDouble),
-                                             at::full({5}, rank + 1, at::kBFloat16), at::full({1}, 2.0f)};
-      group.sum(mixed);
-      EXPECT_TRUE(mixed[0].eq(all).all().item<bool>() && mixed[1].eq(all).all().item<bool>());
-      EXPECT_TRUE(mixed[2].eq(all).all().item<bool>());
-      EXPECT_EQ(mixed[3].item<float>(), 2.0f * static_cast<float>(size));
-      // shares of different sizes, the last one empty, with what is no number
-      const int64_t total = size - 1;
-      const at::Tensor row = rank < total ? at::full({1, 2}, rank == 0 ? NAN : rank, at::kDouble)
-                                          : at::zeros({0, 2}, at::kDouble);
-      const at::Tensor rows = group.gather_rows(row, rank, total);
-      EXPECT_TRUE(std::isnan(rows[0][1].item<double>()));
-      for (int64_t r = 1; r < total; ++r) EXPECT_EQ(rows[r][0].item<double>(), r);
+      const int64_t rank = group.rank();
+      testing::expect_sums_and_rows(group);
       EXPECT_TRUE(group.any(rank == size - 1));
       EXPECT_FALSE(group.any(false));
       const auto texts = group.gather(std::string(static_cast<size_t>(rank), 'x'));
@@ -77,25 +61,12 @@ TEST(Group, SumsGathersAndAgrees) {
 }
 
 TEST(Group, BroadcastsBitForBit) {
-  // of several types, one not contiguous, one empty; negative zero and what is no number stay what they are
-  const auto of_rank = [](int64_t rank) {
-    const at::Tensor numbers =
-        at::arange(6, at::kFloat).add(10.0 * static_cast<double>(rank)).view({2, 3}).t();
-    numbers[0][0] = -0.0;
-    numbers[1][0] = NAN;
-    return std::vector<at::Tensor>{numbers, at::full({2}, rank, at::kBFloat16), at::zeros({0}),
-                                   at::full({1}, rank, at::kLong)};
-  };
-  const auto bits = [](const at::Tensor& tensor) { return tensor.contiguous().view(at::kByte); };
-  const std::vector<int> codes = run_ranks(3, [&](Group& group) {
-    for (const int64_t from : {0, 2}) {
-      const std::vector<at::Tensor> sent = of_rank(group.rank()), expected = of_rank(from);
-      group.broadcast(sent, from);
-      for (size_t i = 0; i < sent.size(); ++i) EXPECT_TRUE(at::equal(bits(sent[i]), bits(expected[i]))) << i;
-    }
-    return 0;
-  });
-  EXPECT_THAT(codes, Each(0));
+  EXPECT_THAT(run_ranks(3,
+                        [](Group& group) {
+                          testing::expect_broadcasts_bit_for_bit(group);
+                          return 0;
+                        }),
+              Each(0));
 }
 
 TEST(Group, WaitsForTheFirstBeyondTheTimeOut) {

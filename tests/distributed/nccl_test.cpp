@@ -6,11 +6,9 @@
 #include <torch/types.h>
 
 #include <chrono>
-#include <cmath>
-#include <limits>
 
 #include "apo/base/error.h"
-#include "apo/base/log.h"
+#include "distributed/sums.h"
 #include "support/message_of.h"
 #include "support/ranks.h"
 #include "support/shared_nccl.h"
@@ -42,40 +40,14 @@ std::vector<int> run_nccl_ranks(int64_t size, const std::function<int(Group&)>& 
 TEST(Nccl, SumsGathersAndBroadcasts) {
   for (const int64_t size : {2, 3, 4}) {
     const SharedNccl nccl;
-    const std::vector<int> codes = run_nccl_ranks(size, [size](Group& group) {
-      const int64_t rank = group.rank(), all = size * (size + 1) / 2;  // Σ (rank + 1)
-      at::Tensor columns = at::full({2, 3}, rank + 1, at::kDouble).t();
-      group.sum(columns);  // not contiguous
-      EXPECT_TRUE(at::equal(columns, at::full({3, 2}, all, at::kDouble)));
-      const std::vector<at::Tensor> mixed = {at::full({3}, rank + 1.0f),
-                                             at::full({2, 2}, rank + 1, at::kDouble),
-                                             at::full({5}, rank + 1, at::kBFloat16),
-                                             at::full({1}, rank + 1, at::kLong),
-                                             at::full({3}, rank + 1, at::kByte),
-                                             at::zeros({0})};
-      group.sum(mixed);
-      for (size_t i = 0; i < mixed.size(); ++i) EXPECT_TRUE(mixed[i].eq(all).all().item<bool>()) << i;
-      const int64_t total = size - 1;  // the last rank has no row
-      const at::Tensor row = rank < total ? at::full({1, 2}, rank == 0 ? NAN : rank, at::kDouble)
-                                          : at::zeros({0, 2}, at::kDouble);
-      const at::Tensor rows = group.gather_rows(row, rank, total);
-      EXPECT_TRUE(std::isnan(rows[0][1].item<double>()));
-      for (int64_t r = 1; r < total; ++r) EXPECT_EQ(rows[r][0].item<double>(), r);
-      for (const int64_t from : {int64_t{0}, size - 1}) {
-        const std::vector<at::Tensor> sent = {at::full({2, 2}, -0.0 * static_cast<double>(rank + 1)),
-                                              at::full({3}, rank, at::kBFloat16), at::zeros({0})};
-        sent[0][1][1] = rank == from ? NAN : 1.0;
-        group.broadcast(sent, from);
-        EXPECT_TRUE(std::isnan(sent[0][1][1].item<double>()) && std::signbit(sent[0][0][0].item<float>()));
-        EXPECT_TRUE(sent[1].eq(from).all().item<bool>());
-      }
-      group.barrier();
+    const std::vector<int> codes = run_nccl_ranks(size, [](Group& group) {
+      testing::expect_sums_and_rows(group);
+      testing::expect_broadcasts_bit_for_bit(group);
       return 0;
     });
     EXPECT_THAT(codes, Each(0)) << size << " ranks";
-    // that it was not Gloo: 4 trials, 1 + 5 types, the rows, and 2 x 2 types broadcast
-    for (int rank = 0; rank < size; ++rank) {
-      EXPECT_EQ(nccl.said(rank).calls, 4 + 1 + 5 + 1 + 2 * 2);
+    for (int rank = 0; rank < size; ++rank) {  // that it was not Gloo; 4 trials as they joined
+      EXPECT_EQ(nccl.said(rank).calls, 4 + testing::kCallsOfSumsAndRows + testing::kCallsOfBroadcasts);
       EXPECT_EQ(nccl.said(rank).destroyed, 1);
       EXPECT_EQ(nccl.said(rank).aborted, 0);
     }
@@ -200,18 +172,18 @@ TEST(Nccl, AFailureOnOneRankIsEverybodysWithItsReason) {
 TEST(Nccl, ASilentDeviceEndsInTime) {
   const SharedNccl nccl;
   const auto body = [](Group& group) {
-    std::string message;
     if (group.is_first()) {
-      message = message_of<RunError>([&] { group.sum(at::ones({3})); });
-      EXPECT_THAT(message, HasSubstr("5 s (distributed.timeout_seconds)"));
+      EXPECT_THAT(message_of<RunError>([&] { group.sum(at::ones({3})); }),
+                  HasSubstr("5 s (distributed.timeout_seconds)"));
       group.fail(RunError("over"));
-    } else {  // queues nothing, and answers all the same
-      message = message_of<RunError>([&] {
-        while (true) group.barrier();
-      });
-      EXPECT_THAT(message, HasSubstr("ended because of rank 0: over"));
+      return 4;
     }
-    return ::testing::Test::HasFailure() ? 1 : 4;
+    // queues nothing, and answers all the same
+    EXPECT_THAT(message_of<RunError>([&] {
+                  while (true) group.barrier();
+                }),
+                HasSubstr("ended because of rank 0: over"));
+    return 4;
   };
   EXPECT_THAT(run_nccl_ranks(2, body, {.timeout_seconds = 5}), ElementsAre(4, 4));
   EXPECT_EQ(nccl.said(0).aborted, 1);

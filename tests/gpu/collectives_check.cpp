@@ -3,11 +3,11 @@
 #include <c10/core/DeviceGuard.h>
 #include <torch/types.h>
 
-#include "apo/base/device.h"
 #include "apo/base/error.h"
 #include "apo/distributed/group.h"
 #include "distributed/collectives.h"
 #include "gpu/check.h"
+#include "training/ranks.h"
 
 namespace apo::gpu {
 namespace {
@@ -36,12 +36,11 @@ void check_alone(at::Device device, int64_t count, Item& item) {
 }  // namespace
 
 void check_collectives(const Options& options, at::Device device, Item& item) {
-  const int64_t count = options.small || device.is_cpu() ? kFew : kAdapter;
   const Group group(distributed::place_of_process(), {.timeout_seconds = 60, .backend = "nccl"});
-  const int64_t devices = at::detail::getCUDAHooks().getNumGPUs();
-  if (device.is_cuda() && devices > 1) device = select_device(concat("cuda:", group.local_rank()));
+  device = training::device_of(options.device, group);
   item.expect(device.is_cuda(), concat("expected a CUDA device, found ", device.str()));
   item.put("ranks", group.size());
+  const int64_t count = options.small || device.is_cpu() ? kFew : kAdapter;
   if (group.is_alone()) {
     check_alone(device, count, item);
     return;
