@@ -34,6 +34,7 @@ METERS = 0.05  # of a translation of 1: what OSC_POSE moves its goal by
 RADIANS = 0.5  # of a rotation of 1
 OPEN, CLOSE = -1.0, 1.0
 STALLED_M, STALLED_STEPS = 0.004, 12  # the hand and what it holds moved less, in so many steps
+ASTRAY_M = 0.08  # farther from a thing that is not held than the hand has been
 DISRUPTIONS = ("object_moved", "lighting", "background", "distractors", "camera_moved")
 DISTRACTORS = 4
 HAND_STEPS = 10  # half a second after the last input the person still acts
@@ -68,7 +69,8 @@ def grasp(world, thing, above=0.09, yaw=0.0):
 
 
 def carry(world, thing, goal, clearance, release, near=0.012):
-    """The held thing up to `clearance` above the goal, over it, down, and let go at `release` above it."""
+    """The held thing up to `clearance` above the goal, over it, down, and let go at `release` above it, or a little
+    higher where the hand comes no lower."""
     hand = world.hand()
     to_goal = goal - thing
     away = np.linalg.norm(to_goal[:2])
@@ -76,7 +78,8 @@ def carry(world, thing, goal, clearance, release, near=0.012):
         if thing[2] < goal[2] + clearance - 0.02 and away > 0.03:
             return toward(world, hand + [0, 0, goal[2] + clearance - thing[2]], CLOSE)
         return toward(world, hand + [to_goal[0], to_goal[1], goal[2] + clearance - thing[2]], CLOSE)
-    if thing[2] > goal[2] + release:
+    at_rest = world.hand_speed() < 0.005
+    if thing[2] > goal[2] + release + (0.02 if at_rest else 0):
         return toward(world, hand + [to_goal[0], to_goal[1], goal[2] + release - 0.004 - thing[2]], CLOSE, 0.0, 0.6)
     return toward(world, hand, OPEN)
 
@@ -165,6 +168,10 @@ class World:
     def hand(self):
         return np.array(self.env.sim.data.site_xpos[self.env.robots[0].eef_site_id["right"]])
 
+    def hand_speed(self):
+        """m/s"""
+        return np.linalg.norm(self.env.sim.data.get_site_xvelp(self.env.sim.model.site_id2name(self.env.robots[0].eef_site_id["right"])))
+
     def hand_yaw(self):
         """Of the axis along which the hand does not close, rad."""
         turned = self.env.sim.data.site_xmat[self.env.robots[0].eef_site_id["right"]].reshape(3, 3)
@@ -207,7 +214,7 @@ class Judge:
         self.begin()
 
     def begin(self):
-        self.path, self.held, self.nearest, self.closed = [], False, np.inf, 0
+        self.path, self.held, self.touched, self.nearest, self.closed = [], False, False, np.inf, 0
 
     def look(self, world, action):
         """One word or two, and for how many steps it has held already; None while all is well."""
@@ -222,6 +229,7 @@ class Judge:
         closing = action is not None and action[6] > 0
         self.closed = self.closed + 1 if closing and not holds else 0
         dropped, self.held = self.held and not holds and closing, holds
+        self.touched |= holds  # what was carried may lie where it belongs
         self.nearest = min(self.nearest, away)
         if dropped:
             return "dropped", 0
@@ -229,6 +237,8 @@ class Judge:
             return "grasped air", self.closed - 1
         if not holds and self.nearest < 0.06 and away > self.nearest + 0.06 and closing:
             return "passed by", 0
+        if not holds and not self.touched and away > self.nearest + ASTRAY_M:
+            return "off course", 0
         if len(self.path) > STALLED_STEPS:
             before, now = self.path[-1 - STALLED_STEPS], self.path[-1]
             if np.abs(now - before).max() < STALLED_M:
@@ -601,13 +611,23 @@ class Blind(RobosuiteEnvironment):
         return np.zeros((height, width, 3), np.uint8)
 
 
-def try_expert(environment, trials):
-    """Plays the expert on the seeds from 0 on; says how often it succeeds."""
+def led_astray(environment, reply, seed, steps):
+    """What comes of moving the hand sideways at full speed, in a direction that the seed draws, before anybody corrects."""
+    angle = np.random.default_rng([6, seed]).uniform(0, 2 * np.pi)
+    action = np.zeros(7, np.float32)
+    action[[0, 1, 6]] = np.cos(angle), np.sin(angle), OPEN
+    for _ in range(steps):
+        reply = environment.step(action)
+    return reply
+
+
+def try_expert(environment, trials, astray):
+    """Plays the expert on the seeds from 0 on, after `astray` steps of somebody else; says how often it succeeds."""
     if not environment.expert():
         raise SystemExit(f"--env {environment.name} has no expert (there are those of {', '.join(EXPERTS)})")
     successes, steps = 0, []
     for seed in range(trials):
-        reply, taken = environment.reset(seed, {}), 0
+        reply, taken = led_astray(environment, environment.reset(seed, {}), seed, astray), 0
         while not reply["terminated"] and taken < environment.max_steps:
             reply = environment.step(np.clip(reply["expert_action"], -1, 1))
             taken += 1
@@ -642,6 +662,8 @@ def main():
                         help="a person at this machine takes over with it; one environment, at the robot's pace")
     parser.add_argument("--expert-trials", type=int, default=0, metavar="N",
                         help="serve nothing: play the expert on seeds 0 to N - 1 and say how often it succeeds")
+    parser.add_argument("--astray", type=int, default=0, metavar="STEPS",
+                        help="with --expert-trials: move the hand sideways for so many steps first (default %(default)s)")
     add_arguments(parser)
     given = parser.parse_args()
     if not 16 <= given.image_size <= 480:
@@ -652,8 +674,10 @@ def main():
     if given.device and given.num_envs != 1:
         parser.error(f"--device {given.device}: expected --num-envs 1, found {given.num_envs}")
     about = (given.env, given.image_size, given.max_steps, tuple(given.imports), given.device)
+    if given.astray < 0 or (given.astray and not given.expert_trials):
+        parser.error(f"--astray: expected a number of steps, and --expert-trials, found {given.astray}")
     if given.expert_trials > 0:
-        return try_expert(Blind(*about[:4]), given.expert_trials)
+        return try_expert(Blind(*about[:4]), given.expert_trials, given.astray)
     make = functools.partial(RobosuiteEnvironment, *about)
     return serve(make, given.host, given.port, given.token, given.num_envs, "robosuite_bridge.py")
 

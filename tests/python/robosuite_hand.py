@@ -1,4 +1,5 @@
-"""A person at a device takes over from whoever drives the robosuite bridge; seeds give equal episodes in any order.
+"""A person at a device takes over from whoever drives the robosuite bridge; seeds give equal episodes in any order;
+the scripted expert goes on from where a hand was led astray.
 
     robosuite_hand.py DIRECTORY_OF_SCRIPTS
 
@@ -123,7 +124,28 @@ def check_seeds():
     assert same(spoiled, play(5, disrupted)) and same(other, play(6, {}))
 
 
+def check_astray():
+    """A hand that leaves the can behind is noticed, and the expert goes on from there; his own is never off course."""
+    env = bridge.Blind("PickPlaceCan", 16, 0, ())
+
+    def concerns_of(seed, astray, slowest):
+        reply, seen = env.reset(seed, {}), []
+        for step in range(slowest):
+            action = np.array([0, 1, 0, 0, 0, 0, -1], np.float32) if step < astray else reply["expert_action"]
+            reply = env.step(np.clip(action, -1, 1))
+            seen.append(reply["concern"])
+            if reply["terminated"]:
+                break
+        assert reply["success"], (seed, astray, slowest)
+        return seen
+
+    for seed in range(3):
+        assert "off course" not in concerns_of(seed, 0, 180), seed
+        assert "off course" in concerns_of(seed, 30, 220)[:31], seed
+
+
 bridge.choose_renderer()
+check_astray()
 check_hand()
 check_refusals()
 check_seeds()
