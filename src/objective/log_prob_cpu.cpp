@@ -1,17 +1,10 @@
 // The row kernels on the CPU: rows in parallel on torch's own threads, each row with the widest vector
 // instructions that the machine has.
-#include <ATen/TensorIterator.h>
-#include <torch/types.h>
-
 #include <algorithm>
 #include <limits>
 
-#include "apo/base/error.h"
+#include "base/cpu_rows.h"
 #include "objective/kernels/launch.h"
-
-// Written in place of vector intrinsics: loops over a fixed number of lanes without branches, which the
-// compiler vectorises for each of the three targets below.
-#define APO_INLINE [[gnu::always_inline]] inline
 
 namespace apo::objective {
 namespace {
@@ -163,70 +156,45 @@ APO_INLINE void kl_gradient_of_rows(const KlGradientJob& job, int64_t begin, int
   }
 }
 
-#define APO_FOR_ELEMENT(element, function, ...) \
-  switch (element) {                            \
-    case Element::float32:                      \
-      return function<float>(__VA_ARGS__);      \
-    case Element::float64:                      \
-      return function<double>(__VA_ARGS__);     \
-    case Element::bfloat16:                     \
-      return function<Bfloat16>(__VA_ARGS__);   \
+// Of the type that the job's logits have.
+#define APO_FOR_ELEMENT(element, function)        \
+  switch (element) {                              \
+    case Element::float32:                        \
+      return function<float>(job, begin, end);    \
+    case Element::float64:                        \
+      return function<double>(job, begin, end);   \
+    case Element::bfloat16:                       \
+      return function<Bfloat16>(job, begin, end); \
   }
 
-// One set of entry points an instruction set; everything above is inlined into them.
-#define APO_ROW_KERNELS(NAME, TARGET)                                                      \
-  struct NAME {                                                                            \
-    TARGET static void run(const ScoreJob& job, int64_t begin, int64_t end){               \
-        APO_FOR_ELEMENT(job.logits.element, scores_of_rows, job, begin, end)} TARGET       \
-        static void run(const GradientJob& job, int64_t begin, int64_t end){               \
-            APO_FOR_ELEMENT(job.logits.element, gradient_of_rows, job, begin, end)} TARGET \
-        static void run(const KlJob& job, int64_t begin, int64_t end){                     \
-            APO_FOR_ELEMENT(job.policy.element, kl_of_rows, job, begin, end)} TARGET       \
-        static void run(const KlGradientJob& job, int64_t begin, int64_t end) {            \
-      APO_FOR_ELEMENT(job.policy.element, kl_gradient_of_rows, job, begin, end)            \
-    }                                                                                      \
-  };
-APO_ROW_KERNELS(Baseline, )
-#if defined(__x86_64__) && defined(__GNUC__)
-APO_ROW_KERNELS(Avx2, __attribute__((target("avx2,fma"))))
-APO_ROW_KERNELS(Avx512,
-                __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512"))))
-#endif
+APO_INLINE void scores(const ScoreJob& job, int64_t begin,
+                       int64_t end){APO_FOR_ELEMENT(job.logits.element, scores_of_rows)} APO_INLINE
+    void score_gradient(const GradientJob& job, int64_t begin,
+                        int64_t end){APO_FOR_ELEMENT(job.logits.element, gradient_of_rows)} APO_INLINE
+    void kl(const KlJob& job, int64_t begin,
+            int64_t end){APO_FOR_ELEMENT(job.policy.element, kl_of_rows)} APO_INLINE
+    void kl_gradient(const KlGradientJob& job, int64_t begin,
+                     int64_t end){APO_FOR_ELEMENT(job.policy.element, kl_gradient_of_rows)}
 
-template <class Job>
-void run_rows(const Job& job, int64_t begin, int64_t end) {
-#if defined(__x86_64__) && defined(__GNUC__)
-  static const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  static const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (avx512) return Avx512::run(job, begin, end);
-  if (avx2) return Avx2::run(job, begin, end);
-#endif
-  Baseline::run(job, begin, end);
-}
-
-// Shares the rows out among torch's threads. `at::parallel_for` in a header runs on one thread unless this
-// file is compiled with OpenMP; a TensorIterator over the row numbers reaches the threads inside the library.
-template <class Job>
-void for_all_rows(const Job& job, int64_t count, int64_t width) {
-  if (count == 0) return;
-  constexpr int64_t kElementsWorthAThread = 32768;
-  at::Tensor begin = at::arange(count, at::kLong);
-  at::TensorIterator rows =
-      at::TensorIteratorConfig().add_output(begin).check_all_same_dtype(false).resize_outputs(false).build();
-  rows.for_each(
-      [&job](char** data, const int64_t*, int64_t inner, int64_t outer) {
-        const int64_t first = *reinterpret_cast<const int64_t*>(data[0]);
-        run_rows(job, first, first + inner * outer);
-      },
-      std::max<int64_t>(1, kElementsWorthAThread / std::max<int64_t>(1, width)));
-}
+APO_FOR_EVERY_TARGET(run_scores, ScoreJob, scores)
+    APO_FOR_EVERY_TARGET(run_score_gradient, GradientJob, score_gradient)
+        APO_FOR_EVERY_TARGET(run_kl, KlJob, kl)
+            APO_FOR_EVERY_TARGET(run_kl_gradient, KlGradientJob, kl_gradient)
 
 }  // namespace
 
-void cpu_scores(const ScoreJob& job) { for_all_rows(job, job.logits.count, job.logits.width); }
-void cpu_score_gradient(const GradientJob& job) { for_all_rows(job, job.logits.count, job.logits.width); }
-void cpu_kl(const KlJob& job) { for_all_rows(job, job.policy.count, job.policy.width); }
-void cpu_kl_gradient(const KlGradientJob& job) { for_all_rows(job, job.policy.count, job.policy.width); }
+void cpu_scores(const ScoreJob& job) {
+  for_all_rows(job.logits.count, job.logits.width, [&](int64_t a, int64_t b) { run_scores(job, a, b); });
+}
+void cpu_score_gradient(const GradientJob& job) {
+  for_all_rows(job.logits.count, job.logits.width,
+               [&](int64_t a, int64_t b) { run_score_gradient(job, a, b); });
+}
+void cpu_kl(const KlJob& job) {
+  for_all_rows(job.policy.count, job.policy.width, [&](int64_t a, int64_t b) { run_kl(job, a, b); });
+}
+void cpu_kl_gradient(const KlGradientJob& job) {
+  for_all_rows(job.policy.count, job.policy.width, [&](int64_t a, int64_t b) { run_kl_gradient(job, a, b); });
+}
 
 }  // namespace apo::objective

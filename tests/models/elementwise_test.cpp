@@ -72,6 +72,60 @@ TEST(Elementwise, NothingOverflowsFarFromZero) {
   EXPECT_TRUE(std::isnan(gated(std::nanf(""), 1)));
 }
 
+// The loops of the CPU against the composition in float64; sizes that do not fill a vector, and heads that lie apart.
+TEST(Elementwise, LoopsOfTheCpuEqualTheComposition) {
+  const auto expect_near = [](const at::Tensor& loop, const at::Tensor& expected) {
+    EXPECT_EQ(loop.scalar_type(), at::kFloat);
+    EXPECT_EQ(loop.sizes(), expected.sizes());
+    EXPECT_TRUE(at::allclose(loop.to(at::kDouble), expected, 3e-6, 3e-6));
+  };
+  for (const int64_t size : {2, 6, 64, 130})
+    for (const int64_t length : {1, 37}) {
+      const at::Tensor heads = random({2, length, 3, 2 * size}).narrow(-1, 0, size).transpose(1, 2);
+      const auto [cos, sin] = angles(length, size);
+      const at::Tensor several_cos = at::cat({cos, -cos}), several_sin = at::cat({sin, sin * 0.5});
+      const auto f = [](const at::Tensor& x) { return x.to(at::kFloat); };
+      for (const double direction : {1.0, -1.0}) {
+        expect_near(rotate(f(heads), f(cos), f(sin), direction), rotate(heads, cos, sin, direction));
+        expect_near(rotate(f(heads), f(several_cos), f(several_sin), direction),
+                    rotate(heads, several_cos, several_sin, direction));
+      }
+    }
+  for (const int64_t count : {1, 30, 5000}) {
+    const at::Tensor gate = 4 * random({3, count}), up = random({3, count}), gradient = random({3, count});
+    const auto f = [](const at::Tensor& x) { return x.to(at::kFloat); };
+    expect_near(gated_unit(f(gate), f(up)), gated_unit(gate, up));
+    const auto [of_gate, of_up] = gated_unit_gradients(f(gradient), f(gate), f(up));
+    const auto [expected_gate, expected_up] = gated_unit_gradients(gradient, gate, up);
+    expect_near(of_gate, expected_gate);
+    expect_near(of_up, expected_up);
+  }
+  const at::Tensor far = at::tensor({-200.0f, 200.0f, -1e30f}), three = at::full({3}, 3.0f);
+  EXPECT_TRUE(gated_unit(far, three).equal(at::tensor({0.0f, 600.0f, 0.0f})));
+  EXPECT_TRUE(std::isnan(gated_unit(at::full({1}, std::nanf("")), at::ones(1)).item<float>()));
+}
+
+TEST(Elementwise, TheNormAndItsGradientAreAutograds) {
+  for (const int64_t width : {1, 5, 64, 100})
+    for (const double offset : {0.0, 1.0}) {
+      const at::Tensor x = random({2, 3, width}).set_requires_grad(true), weight = random({width}),
+                       gradient = random({2, 3, width});
+      const at::Tensor expected = x * at::rsqrt(x.square().mean(-1, true) + 1e-2) * (weight + offset);
+      expected.backward(gradient);
+      const at::Tensor single = x.detach().to(at::kFloat), weights = weight.to(at::kFloat);
+      ASSERT_TRUE(has_rms_norm(single, weights));
+      const auto [out, scale] = rms_norm(single, weights, offset, 1e-2);
+      EXPECT_TRUE(at::allclose(out.to(at::kDouble), expected, 1e-5, 1e-6));
+      const at::Tensor back = rms_norm_gradient(gradient.to(at::kFloat), single, weights, scale, offset);
+      EXPECT_TRUE(at::allclose(back.to(at::kDouble), x.grad(), 1e-4, 1e-5)) << width;
+    }
+  const at::Tensor x = at::ones({2, 4}), weight = at::ones({4});
+  EXPECT_FALSE(has_rms_norm(x.to(at::kBFloat16), weight.to(at::kBFloat16)));
+  EXPECT_FALSE(has_rms_norm(x.to(at::kDouble), weight.to(at::kDouble)));
+  EXPECT_FALSE(has_rms_norm(at::ones({2, 8}).slice(1, 0, 8, 2), weight));
+  EXPECT_FALSE(has_rms_norm(x, at::ones({2})));
+}
+
 // Sizes that do not fill a block, heads that lie apart, and shapes that no kernel takes.
 TEST(Elementwise, OnCudaEqualThoseOnTheCpu) {
   if (cuda_state().devices == 0) GTEST_SKIP() << "no CUDA device: " << cuda_state().problem;

@@ -73,6 +73,28 @@ struct Rotated : torch::autograd::Function<Rotated> {
   }
 };
 
+// Keeps its input and a number a row for the backward pass.
+struct RmsNormed : torch::autograd::Function<RmsNormed> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
+                            const at::Tensor& weight, double offset, double epsilon) {
+    const auto [out, scale] = rms_norm(x, weight, offset, epsilon);
+    context->save_for_backward({x, weight, scale});
+    context->saved_data["offset"] = offset;
+    return out;
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& gradient) {
+    const auto saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1], &scale = saved[2];
+    at::Tensor of_x, of_weight;
+    if (context->needs_input_grad(0))
+      of_x = rms_norm_gradient(gradient[0], x, weight, scale, context->saved_data["offset"].toDouble());
+    if (context->needs_input_grad(1))
+      of_weight = (gradient[0] * x * scale.unsqueeze(-1)).sum_to_size(weight.sizes());
+    return {of_x, of_weight, at::Tensor(), at::Tensor()};
+  }
+};
+
 at::Tensor repeat_heads(const at::Tensor& x, int64_t times) {
   return times == 1 ? x : x.repeat_interleave(times, 1);
 }
@@ -85,6 +107,12 @@ RmsNorm::RmsNorm(int64_t width, double epsilon, const at::TensorOptions& options
 at::Tensor RmsNorm::operator()(const at::Tensor& x) const {
   if (!gemma && x.is_cuda() && x.scalar_type() == weight.scalar_type())
     return std::get<0>(at::_fused_rms_norm(x, weight.sizes(), weight, epsilon));
+  if (has_rms_norm(x, weight)) {
+    const double offset = gemma ? 1 : 0;
+    return at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad())
+               ? RmsNormed::apply(x, weight, offset, epsilon)
+               : rms_norm(x, weight, offset, epsilon).first;
+  }
   const at::Tensor wide = x.to(at::kFloat);
   const at::Tensor scale = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + epsilon);
   if (gemma) return (wide * scale * (weight.to(at::kFloat) + 1)).to(x.scalar_type());

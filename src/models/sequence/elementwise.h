@@ -1,5 +1,6 @@
 // Element-by-element steps of a Llama: one kernel each on CUDA, where the library of kernels is there and
-// takes the tensors' type, and a few operations elsewhere. Nothing is recorded for a backward pass.
+// takes the tensors' type, one pass over float32 numbers on the CPU, and a few operations elsewhere. Nothing is
+// recorded for a backward pass.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -21,6 +22,15 @@ at::Tensor gated_unit(const at::Tensor& gate, const at::Tensor& up);
 /// Its gradients by gate and up.
 std::pair<at::Tensor, at::Tensor> gated_unit_gradients(const at::Tensor& gradient, const at::Tensor& gate,
                                                        const at::Tensor& up);
+
+/// Whether the two below take them: contiguous float32 on the CPU, [..., width] and [width].
+bool has_rms_norm(const at::Tensor& x, const at::Tensor& weight);
+/// x / rms(x) (offset + weight), and 1 / rms(x) [...], which the gradient wants.
+std::pair<at::Tensor, at::Tensor> rms_norm(const at::Tensor& x, const at::Tensor& weight, double offset,
+                                           double epsilon);
+/// Its gradient by x.
+at::Tensor rms_norm_gradient(const at::Tensor& gradient, const at::Tensor& x, const at::Tensor& weight,
+                             const at::Tensor& scale, double offset);
 
 /// The NF4 codes of a QuantizedWeight decoded: [out, in] in `type`. Undefined where no kernel takes them.
 at::Tensor unpacked(const at::Tensor& codes, const at::Tensor& scales, std::span<const float, 16> levels,

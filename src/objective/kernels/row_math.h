@@ -4,46 +4,12 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 
 #include "base/kernel_numbers.h"
 
 #define APO_ROW_MATH APO_KERNEL_MATH
 
 namespace apo::objective {
-
-/// e^x without branches, so that compilers turn loops over it into vector instructions.
-///
-/// e^x = 2^n · e^f with n = round(x / ln 2), |f| <= ln 2 / 2, and a polynomial of degree 6 for e^f.
-/// Numeric  at most 2 units in the last place for x in [-87.33, 88.37]; 0 below (no subnormal results), +inf
-///          above (no softmax gets there); exact at 0; NaN stays NaN. Float64 takes the library's exp.
-APO_ROW_MATH float exp_fast(float x) {
-  constexpr float kLog2E = 1.44269504088896341f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
-  constexpr float kRound =
-      12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer and leaves it in the low bits
-  constexpr float kSmallest = -87.336544f, kLargest = 88.376f;  // n in [-126, 127]
-  const float inside = x < kSmallest ? kSmallest : (x > kLargest ? kLargest : x);
-  const float shifted = inside * kLog2E + kRound;
-  const float n = shifted - kRound;
-  const float f = (inside - n * kLn2High) - n * kLn2Low;
-  float p = 1.9875691500e-4f;
-  p = p * f + 1.3981999507e-3f;
-  p = p * f + 8.3334519073e-3f;
-  p = p * f + 4.1665795894e-2f;
-  p = p * f + 1.6666665459e-1f;
-  p = p * f + 5.0000001201e-1f;
-  p = p * (f * f) + f + 1.0f;
-  // 2^n from its exponent bits
-  uint32_t bits;
-  memcpy(&bits, &shifted, sizeof(bits));
-  bits = (bits + 127u) << 23;
-  float power;
-  memcpy(&power, &bits, sizeof(power));
-  const float result = p * power;
-  const float not_tiny = x < kSmallest ? 0.0f : result;
-  return x > kLargest ? INFINITY : not_tiny;
-}
-APO_ROW_MATH double exp_fast(double x) { return exp(x); }
 
 /// Σ exp(x_v) of the elements seen so far, as sum · exp(max), so that nothing overflows.
 template <class A>

@@ -35,6 +35,18 @@ struct GatedJob {
   void *gate_gradient = nullptr, *up_gradient = nullptr;
 };
 
+/// x / rms(x) times offset + weight, rows of `width` numbers; with a gradient that of x instead. Float32 on the
+/// CPU alone: on CUDA LibTorch has a kernel of its own.
+struct RmsNormJob {
+  int64_t count = 0, width = 0;
+  float epsilon = 0, offset = 0;
+  const float *x = nullptr, *weight = nullptr;
+  float* scale = nullptr;  ///< [count], 1 / rms: written on the way there, read on the way back
+  float* out = nullptr;
+  const float* gradient = nullptr;
+  float* x_gradient = nullptr;
+};
+
 /// Four-bit codes, the first of a byte in its high bits, each one of `levels` times the scale of its block.
 struct UnpackJob {
   KernelNumber type = KernelNumber::float32;
@@ -60,6 +72,13 @@ struct CudaElementwise {
   const char* (*unpack)(const UnpackJob&, void* stream);
 };
 inline constexpr const char* kCudaElementwiseSymbol = "apo_cuda_elementwise";
+
+/// The same on the CPU, float32 only, and the norm.
+void cpu_rotate(const RotationJob& job);
+void cpu_gated(const GatedJob& job);
+void cpu_gated_gradient(const GatedJob& job);
+void cpu_rms_norm(const RmsNormJob& job);
+void cpu_rms_norm_gradient(const RmsNormJob& job);
 
 /// One element of each, as host and device compute it.
 struct Turned {
