@@ -18,16 +18,18 @@ APO_INLINE void rotate(const RotationJob& job, int64_t begin, int64_t end) {
   const int64_t half = job.size / 2;
   for (int64_t r = begin; r < end; ++r) {
     const int64_t b = r / (job.length * job.count), t = r / job.count % job.length, h = r % job.count;
-    const float* x = static_cast<const float*>(job.heads) + b * job.batch_stride + t * job.length_stride +
-                     h * job.count_stride;
+    const float* first = static_cast<const float*>(job.heads) + b * job.batch_stride + t * job.length_stride +
+                         h * job.count_stride;
     const int64_t angle = b * job.angle_batch_stride + t * job.angle_length_stride;
-    const float *cos = static_cast<const float*>(job.cos) + angle,
+    const float *second = first + half, *cos = static_cast<const float*>(job.cos) + angle,
                 *sin = static_cast<const float*>(job.sin) + angle;
-    float* out = static_cast<float*>(job.out) + r * job.size;
+    float* __restrict out_first = static_cast<float*>(job.out) + r * job.size;
+    float* __restrict out_second = out_first + half;
+    const float direction = job.direction;
     for (int64_t i = 0; i < half; ++i) {
-      const Turned pair = turned(x[i], x[half + i], cos[i], job.direction * sin[i]);
-      out[i] = pair.first;
-      out[half + i] = pair.second;
+      const Turned pair = turned(first[i], second[i], cos[i], direction * sin[i]);
+      out_first[i] = pair.first;
+      out_second[i] = pair.second;
     }
   }
 }
