@@ -124,7 +124,8 @@ void PolicyComparison::about_dimension(const std::string& who, const Group& grou
   if (theirs < kSmallestSpread) {
     if (ours > kOfTheLargest * largest_spread(statistics_))
       tell(found, Severity::warning, "dimension ", j, ": never changed in what the checkpoint learned from (",
-           statistics_.q01[j], "), and spreads over ", ours, " in the ", who, " steps");
+           statistics_.q01[j], "), and spreads over ", ours, " in the ", who, " steps",
+           statistics_.mask[j] ? ", which the policy cannot learn: its actions keep that number" : "");
     return;
   }
   const Clipping& clipping = group.clipping[j];

@@ -5,6 +5,12 @@
 
 #include <cstdint>
 
+// Of everything that is compiled behind this header: with floating-point traps, which nobody here wants, the clamps
+// of exp_fast become jumps where vectors have no masks (AVX2), and the loop no vectors at all.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("no-trapping-math")
+#endif
+
 // What the loops below are made of is inlined into each of the targets. Written in place of vector intrinsics:
 // loops over a fixed number of lanes without branches, which the compiler vectorises for each of them.
 #define APO_INLINE [[gnu::always_inline]] inline

@@ -12,11 +12,13 @@ namespace {
 using tokenizers::kSmallestSpread;
 using tokenizers::VectorStatistics;
 
-// `columns` [D][N]; a dimension that does not vary is masked and named.
+// `columns` [D][N]. An action that never changes counts as normalised, as OpenVLA has it: it comes back as its
+// number whatever the policy says, where a token that nearly means it would move a robot a little in each step. One
+// that hardly ever does, and a state, pass as they are.
 VectorStatistics describe(std::vector<std::vector<double>>& columns, const std::vector<int64_t>& grippers,
-                          const std::string& what) {
+                          const std::string& what, bool of_actions) {
   VectorStatistics s;
-  std::string constant;
+  std::string constant, rare;
   for (size_t j = 0; j < columns.size(); ++j) {
     std::vector<double>& x = columns[j];
     double sum = 0, squares = 0;
@@ -33,11 +35,16 @@ VectorStatistics describe(std::vector<std::vector<double>>& columns, const std::
     const bool gripper =
         std::find(grippers.begin(), grippers.end(), static_cast<int64_t>(j)) != grippers.end();
     const bool varies = s.q99[j] - s.q01[j] >= kSmallestSpread;
-    s.mask.push_back(!gripper && varies);
-    if (!gripper && !varies) append_item(constant, ", ", j);
+    const bool pinned = of_actions && !gripper && x.back() - x.front() < kSmallestSpread;
+    if (pinned) s.min[j] = s.max[j] = s.q01[j] = s.q99[j] = x.front();
+    s.mask.push_back(!gripper && (varies || pinned));
+    if (!gripper && !varies) append_item(pinned ? constant : rare, ", ", j);
   }
   if (!constant.empty())
-    log_info(what, ": dimensions ", constant, " never change; they pass as they are, not normalized");
+    log_info(what, ": dimensions ", constant,
+             " never change; every action of the policy has their number there");
+  if (!rare.empty())
+    log_info(what, ": dimensions ", rare, " hardly ever change; they pass as they are, not normalized");
   return s;
 }
 
@@ -76,9 +83,9 @@ tokenizers::DatasetStatistics compute_statistics(const Dataset& dataset,
   statistics.num_transitions = static_cast<int64_t>(steps.size());
   statistics.gripper = dataset.gripper();
   const std::vector<int64_t> grippers = gripper_dimensions(statistics.gripper, dataset.action_size());
-  statistics.action = describe(actions, grippers, "action statistics");
+  statistics.action = describe(actions, grippers, "action statistics", true);
   for (auto& [name, columns] : states)
-    statistics.state[name] = describe(columns, {}, "statistics of state " + name);
+    statistics.state[name] = describe(columns, {}, "statistics of state " + name, false);
   return statistics;
 }
 

@@ -34,11 +34,6 @@ NormalizerOptions options_of(ActionNormalization as, double epsilon) {
           .epsilon = epsilon};
 }
 
-// Of an action of which every recorded step had the same number.
-bool never_changes(const VectorStatistics& s, size_t j, const NormalizerOptions& options) {
-  return options.how != Normalization::none && !options.all_dimensions && !s.mask[j] && s.min[j] == s.max[j];
-}
-
 // What becomes -1 and what becomes 1.
 std::pair<const std::vector<double>&, const std::vector<double>&> ends(const VectorStatistics& s,
                                                                        Normalization how) {
@@ -115,9 +110,7 @@ at::Tensor Normalizer::normalize(const at::Tensor& actions, int64_t* num_clipped
             "{open: .., closed: ..}` of the data source and policy.gripper");
       if (options_.constant_to_zero && s.min[j] == s.max[j]) *x = 0;
       if (options_.clip) {
-        const bool says_all = never_changes(s, j, options_) ? std::abs(*x - s.min[j]) <= kRounding
-                                                            : std::abs(*x) <= 1 + kRounding;
-        if (num_clipped != nullptr && !says_all) ++*num_clipped;
+        if (num_clipped != nullptr && std::abs(*x) > 1 + kRounding) ++*num_clipped;
         *x = std::clamp(*x, -1.0, 1.0);
       }
       if (options_.to_float32) *x = static_cast<double>(static_cast<float>(*x));
@@ -136,9 +129,7 @@ at::Tensor Normalizer::unnormalize(const at::Tensor& normalized) const {
   for (int64_t row = 0; row < given.numel(); row += size()) {
     for (size_t j = 0; j < s.mask.size(); ++j, ++x, ++out) {
       double value = *x;
-      if (never_changes(s, j, options_))
-        value = s.min[j];
-      else if (s.mask[j] && options_.how != Normalization::none)
+      if (s.mask[j] && options_.how != Normalization::none)
         value = options_.in_float32 ? Dimension<float>(s, j, options_, options_.inverse_epsilon).back(value)
                                     : Dimension<double>(s, j, options_, options_.inverse_epsilon).back(value);
       *out = static_cast<float>(value);

@@ -44,7 +44,7 @@ VectorStatistics vector_from_json(const JsonField& json) {
   for (size_t j = 0; j < size; ++j) {
     APO_CHECK(DataError, !s.mask[j] || s.q99[j] >= s.q01[j], json.place(), ": dimension ", j,
               ": expected q99 not below q01, found q01 ", s.q01[j], " and q99 ", s.q99[j]);
-    if (s.mask[j] && s.q99[j] == s.q01[j])
+    if (s.mask[j] && s.q99[j] == s.q01[j] && s.min[j] != s.max[j])
       log_warn(json.place(), ": dimension ", j, ": q01 = q99 = ", s.q01[j],
                ": every action becomes this number there");
   }
@@ -103,9 +103,8 @@ std::string to_text(const DatasetStatistics& statistics) {
       out << "  " << std::left << std::setw(22) << j << std::right;
       for (const auto* column : {&s.mean, &s.std, &s.min, &s.q01, &s.q99, &s.max})
         out << std::setw(11) << (*column)[j];
-      out << (s.mask[j]                               ? "  yes\n"
-              : s.q99[j] - s.q01[j] < kSmallestSpread ? "  no (never changes)\n"
-                                                      : "  no\n");
+      out << (s.mask[j] ? "  yes" : "  no")
+          << (s.q99[j] - s.q01[j] < kSmallestSpread ? " (never changes)\n" : "\n");
     }
   };
   table("action", statistics.action);

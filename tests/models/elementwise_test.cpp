@@ -1,13 +1,17 @@
 #include "models/sequence/elementwise.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
 #include <cmath>
 
 #include "apo/base/device.h"
+#include "apo/base/error.h"
+#include "models/openvla/llama.h"
 #include "models/sequence/kernels/elementwise.h"
 #include "models/sequence/quantized.h"
+#include "support/message_of.h"
 
 namespace apo::models {
 namespace {
@@ -102,6 +106,9 @@ TEST(Elementwise, LoopsOfTheCpuEqualTheComposition) {
   }
   const at::Tensor far = at::tensor({-200.0f, 200.0f, -1e30f}), three = at::full({3}, 3.0f);
   EXPECT_TRUE(gated_unit(far, three).equal(at::tensor({0.0f, 600.0f, 0.0f})));
+  const auto [of_gate, of_up] = gated_unit_gradients(at::ones({3}), far, three);
+  EXPECT_TRUE(of_gate.equal(at::tensor({0.0f, 3.0f, 0.0f})));
+  EXPECT_TRUE(of_up.equal(at::tensor({0.0f, 200.0f, 0.0f})));
   EXPECT_TRUE(std::isnan(gated_unit(at::full({1}, std::nanf("")), at::ones(1)).item<float>()));
 }
 
@@ -124,6 +131,45 @@ TEST(Elementwise, TheNormAndItsGradientAreAutograds) {
   EXPECT_FALSE(has_rms_norm(x.to(at::kDouble), weight.to(at::kDouble)));
   EXPECT_FALSE(has_rms_norm(at::ones({2, 8}).slice(1, 0, 8, 2), weight));
   EXPECT_FALSE(has_rms_norm(x, at::ones({2})));
+}
+
+// What trains through it: x, the weight, both; a gradient that comes transposed.
+TEST(Elementwise, TheNormOfAModelHasAutogradsGradients) {
+  for (const bool gemma : {false, true})
+    for (const int trains : {1, 2, 3}) {
+      RmsNorm norm(48, 1e-2, at::TensorOptions(at::kFloat), gemma);
+      const at::Tensor weight = random({48}), x = random({3, 5, 48}),
+                       gradient = random({5, 3, 48}).transpose(0, 1);
+      norm.weight = weight.to(at::kFloat).set_requires_grad((trains & 2) != 0);
+      const at::Tensor input = x.to(at::kFloat).set_requires_grad((trains & 1) != 0);
+      const at::Tensor out = norm(input);
+      out.backward(gradient.to(at::kFloat));
+      const at::Tensor w = weight.clone().set_requires_grad(true), y = x.clone().set_requires_grad(true);
+      const at::Tensor expected = y * at::rsqrt(y.square().mean(-1, true) + 1e-2) * (gemma ? w + 1 : w);
+      expected.backward(gradient);
+      const auto near = [](const at::Tensor& single, const at::Tensor& exact) {
+        return at::allclose(single.to(at::kDouble), exact, 1e-4, 1e-5);
+      };
+      EXPECT_TRUE(near(out, expected));
+      EXPECT_EQ(input.grad().defined(), (trains & 1) != 0);
+      EXPECT_EQ(norm.weight.grad().defined(), (trains & 2) != 0);
+      if (input.grad().defined()) {
+        EXPECT_TRUE(near(input.grad(), y.grad()));
+      }
+      if (norm.weight.grad().defined()) {
+        EXPECT_TRUE(near(norm.weight.grad(), w.grad()));
+      }
+    }
+}
+
+TEST(Elementwise, ASecondDerivativeOfTheNormIsRefused) {
+  RmsNorm norm(8, 1e-2, at::TensorOptions(at::kFloat));
+  norm.weight = at::ones(8);
+  const at::Tensor x = at::randn({2, 8}).set_requires_grad(true);
+  EXPECT_THAT(apo::testing::message_of<RunError>([&] {
+                norm(x).backward(at::ones({2, 8}), /*retain_graph=*/true, /*create_graph=*/true);
+              }),
+              ::testing::HasSubstr("no second derivative"));
 }
 
 // Sizes that do not fill a block, heads that lie apart, and shapes that no kernel takes.

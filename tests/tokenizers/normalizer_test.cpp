@@ -72,26 +72,6 @@ TEST(Normalizer, WhatNeverChangesMayBecomeZero) {
   EXPECT_NEAR(invert(normalizer, {0, 0, 1})[1], 4, 1e-6);
 }
 
-// 256 bins have no exact zero: 0.004 of a rotation in each step would tilt a hand visibly, and a
-// parked joint at 1.57 would be sent to 1.
-TEST(Normalizer, WhatNeverChangedIsDecodedToTheSameNumberWhateverThePolicySays) {
-  VectorStatistics s = example();
-  for (const double constant : {0.0, 1.57, -40.0}) {
-    s.mask[1] = false;
-    s.min[1] = s.max[1] = s.q01[1] = s.q99[1] = constant;
-    const auto given = static_cast<float>(constant);
-    EXPECT_EQ(back(s, {0.5f, 1.0f / 255, -1}), (std::vector<float>{0.5f, given, -1}));
-    EXPECT_EQ(invert(Normalizer(s, ActionNormalization::bounds, 0), {1, -1, 1})[1], given);
-    int64_t clipped = 0;
-    there(s, {0, given, -1}, &clipped);
-    EXPECT_EQ(clipped, 0) << constant;  // it is said exactly, whatever token stands for it
-    there(s, {0, given + 0.25f, -1}, &clipped);
-    EXPECT_EQ(clipped, 1) << constant;  // which a person did and the policy cannot
-  }
-  // as the authors' program, which has no such rule
-  EXPECT_EQ(invert(Normalizer(s, ActionNormalization::released_apo, 0), {0, 0.25f, 0})[1], 0.25f);
-}
-
 TEST(Normalizer, AGripperFarOutsideItsRangeIsRefused) {
   const Normalizer strict(example(), {.unmasked_margin = 1e-3});
   EXPECT_EQ(apply(strict, {0, 5, 1.0005f})[2], 1);

@@ -38,8 +38,7 @@ struct NormalizerOptions {
 ///   bounds     a' = 2 (a − min) / (max − min + epsilon) − 1
 ///   z_score    a' = (a − mean) / (std + epsilon)
 ///
-/// where the mask is true; other dimensions stay, but one whose min is its max comes back as that number
-/// whatever is given (not with `all_dimensions`). Where a spread, its epsilon and `zero_spread` are 0,
+/// where the mask is true; other dimensions stay. Where a spread, its epsilon and `zero_spread` are 0,
 /// a' = 0, and the way back gives q01, min or the mean whatever comes: never NaN.
 class Normalizer {
  public:
@@ -57,8 +56,7 @@ class Normalizer {
   const NormalizerOptions& options() const { return options_; }
 
   /// Shapes  actions [.., A] float64 on the CPU, returns the same. Adds to `num_clipped`, if given, how many
-  ///         numbers will not come back: clipped by more than 1e-6, or of a dimension that never changes and
-  ///         not its number.
+  ///         numbers were clipped by more than 1e-6.
   /// Errors  DataError for another size, and naming the dimension for a number beyond `unmasked_margin`
   at::Tensor normalize(const at::Tensor& actions, int64_t* num_clipped = nullptr) const;
   /// Shapes  normalized [.., A] of any floating-point type and device, returns [.., A] float32 on the CPU

@@ -25,7 +25,7 @@ std::span<const std::pair<ActionNormalization, std::string_view>> enum_names(Act
 /// Per-dimension statistics of a vector quantity, [D] each, physical units.
 struct VectorStatistics {
   std::vector<double> mean, std, min, max, q01, q99;
-  /// false: this dimension is not normalised (gripper; a dimension that never changes)
+  /// false: this dimension is not normalised (a gripper; of states one that never changes)
   std::vector<bool> mask;
   int64_t size() const { return static_cast<int64_t>(mean.size()); }
 };

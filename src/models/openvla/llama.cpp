@@ -38,6 +38,11 @@ at::Tensor split_heads(const at::Tensor& x, int64_t heads) {
   return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
 }
 
+void refuse_second_derivative() {
+  APO_CHECK(RunError, !at::GradMode::is_enabled(),
+            "policy: its layers have no second derivative; call backward without create_graph");
+}
+
 // Keeps only its two inputs for the backward pass.
 struct GatedUnit : torch::autograd::Function<GatedUnit> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& gate,
@@ -47,6 +52,7 @@ struct GatedUnit : torch::autograd::Function<GatedUnit> {
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradient) {
+    refuse_second_derivative();
     const auto saved = context->get_saved_variables();
     const auto [of_gate, of_up] = gated_unit_gradients(gradient[0], saved[0], saved[1]);
     return {of_gate, of_up};
@@ -68,6 +74,7 @@ struct Rotated : torch::autograd::Function<Rotated> {
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradient) {
+    refuse_second_derivative();
     const auto saved = context->get_saved_variables();
     return {rotate(gradient[0], saved[0], saved[1], -1), at::Tensor(), at::Tensor()};
   }
@@ -84,6 +91,7 @@ struct RmsNormed : torch::autograd::Function<RmsNormed> {
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradient) {
+    refuse_second_derivative();
     const auto saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], &weight = saved[1], &scale = saved[2];
     at::Tensor of_x, of_weight;
