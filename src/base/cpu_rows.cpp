@@ -18,8 +18,8 @@ Vectors widest_vectors() {
   return Vectors::baseline;
 }
 
-// `at::parallel_for` in a header runs on one thread unless its file is compiled with OpenMP; a TensorIterator over
-// the row numbers reaches the threads inside the library.
+// `at::parallel_for` in a header runs on one thread unless its file is compiled with OpenMP; a
+// TensorIterator over the row numbers reaches the threads inside the library.
 void for_all_rows(int64_t count, int64_t width, c10::function_ref<void(int64_t begin, int64_t end)> range) {
   if (count == 0) return;
   constexpr int64_t kElementsWorthAThread = 32768;

@@ -12,9 +12,9 @@ namespace {
 using tokenizers::kSmallestSpread;
 using tokenizers::VectorStatistics;
 
-// `columns` [D][N]. An action that never changes counts as normalised, as OpenVLA has it: it comes back as its
-// number whatever the policy says, where a token that nearly means it would move a robot a little in each step. One
-// that hardly ever does, and a state, pass as they are.
+// `columns` [D][N]. An action that never changes counts as normalised, as OpenVLA has it: it comes back as
+// its number whatever the policy says, where a token that nearly means it would move a robot a little in
+// each step. One that hardly ever does, and a state, pass as they are.
 VectorStatistics describe(std::vector<std::vector<double>>& columns, const std::vector<int64_t>& grippers,
                           const std::string& what, bool of_actions) {
   VectorStatistics s;

@@ -56,8 +56,8 @@ TEST(Statistics, OfRecordedSteps) {
               HasSubstr("expected at least one kept step"));
 }
 
-// 256 bins have no exact zero: 0.004 of a turn in each step would tilt a hand, and a parked joint at 1.57 would be
-// sent to 1. A dimension that moves now and then, and a gripper, are left as they are.
+// 256 bins have no exact zero: 0.004 of a turn in each step would tilt a hand, and a parked joint at 1.57
+// would be sent to 1. A dimension that moves now and then, and a gripper, are left as they are.
 TEST(Statistics, WhatNeverChangesComesBackAsItsNumberWhateverIsDecided) {
   TempDir dir;
   TrajectoryWriter writer(dir / "a.hdf5", test_info());
@@ -70,6 +70,7 @@ TEST(Statistics, WhatNeverChangesComesBackAsItsNumberWhateverIsDecided) {
   writer.end_episode(true, "");
   DataOptions options;
   options.expert.push_back({.path = (dir / "a.hdf5").string()});
+  options.filter.min_motion = 0;
   const Dataset dataset(options);
   const DatasetStatistics s = compute_statistics(dataset, dataset.kept_steps(true));
   EXPECT_EQ(s.action.mask, (std::vector<bool>{true, true, false, false}));

@@ -76,7 +76,8 @@ TEST(Elementwise, NothingOverflowsFarFromZero) {
   EXPECT_TRUE(std::isnan(gated(std::nanf(""), 1)));
 }
 
-// The loops of the CPU against the composition in float64; sizes that do not fill a vector, and heads that lie apart.
+// The loops of the CPU against the composition in float64; sizes that do not fill a vector, and heads that
+// lie apart.
 TEST(Elementwise, LoopsOfTheCpuEqualTheComposition) {
   const auto expect_near = [](const at::Tensor& loop, const at::Tensor& expected) {
     EXPECT_EQ(loop.scalar_type(), at::kFloat);

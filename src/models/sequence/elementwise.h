@@ -1,6 +1,6 @@
 // Element-by-element steps of a Llama: one kernel each on CUDA, where the library of kernels is there and
-// takes the tensors' type, one pass over float32 numbers on the CPU, and a few operations elsewhere. Nothing is
-// recorded for a backward pass.
+// takes the tensors' type, one pass over float32 numbers on the CPU, and a few operations elsewhere.
+// Nothing is recorded for a backward pass.
 #pragma once
 
 #include <ATen/core/Tensor.h>

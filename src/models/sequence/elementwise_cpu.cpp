@@ -1,5 +1,5 @@
-// The element-by-element steps on the CPU: each reads its numbers once, where a composition of operations carries
-// them through memory several times.
+// The element-by-element steps on the CPU: each reads its numbers once, where a composition of operations
+// carries them through memory several times.
 #include <algorithm>
 #include <cmath>
 

@@ -45,8 +45,8 @@ at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const std::opt
 
 at::Tensor as_rows(const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); }
 
-// x y in `type`, which may be wider than theirs. On a CPU oneDNN has the faster of A's gradient, and by far the
-// slower of B's, which has few columns.
+// x y in `type`, which may be wider than theirs. On a CPU oneDNN has the faster of A's gradient, and by far
+// the slower of B's, which has few columns.
 at::Tensor product_as(at::ScalarType type, const at::Tensor& x, const at::Tensor& y) {
   if (x.is_cpu() && x.scalar_type() == type && x.size(0) < y.size(1)) return product(x, y.t(), std::nullopt);
   if (type == at::kFloat && x.scalar_type() != type && x.is_cuda()) return at::mm(x, y, type);

@@ -35,8 +35,8 @@ struct GatedJob {
   void *gate_gradient = nullptr, *up_gradient = nullptr;
 };
 
-/// x / rms(x) times offset + weight, rows of `width` numbers; with a gradient that of x instead. Float32 on the
-/// CPU alone: on CUDA LibTorch has a kernel of its own.
+/// x / rms(x) times offset + weight, rows of `width` numbers; with a gradient that of x instead. Float32 on
+/// the CPU alone: on CUDA LibTorch has a kernel of its own.
 struct RmsNormJob {
   int64_t count = 0, width = 0;
   float epsilon = 0, offset = 0;
