@@ -167,6 +167,8 @@ class Filters : public Check {
   std::map<int64_t, Source> sources_;
 };
 
+constexpr int64_t kSomeCorrected = 10;  // with fewer, chance may have it
+
 class Labels : public Check {
  public:
   explicit Labels(bool with_config)
@@ -198,6 +200,10 @@ class Labels : public Check {
     const bool by_policy =
         std::count(e.record.sources.begin(), e.record.sources.end(), ActionSource::policy) > 0;
     source.open_ended += by_policy && !e.record.success;
+    const bool by_human =
+        std::count(e.record.sources.begin(), e.record.sources.end(), ActionSource::intervention) > 0;
+    source.corrected += by_human && e.record.success.has_value();
+    source.in_vain += by_human && e.record.success.has_value() && !*e.record.success;
   }
   void finish() override {
     for (const auto& [number, keys] : keys_)
@@ -225,7 +231,7 @@ class Labels : public Check {
     std::string name;
     bool is_expert = false;
     int64_t episodes = 0, steps = 0, skipped = 0, policy = 0, human = 0, expert = 0, labelled = 0,
-            open_ended = 0, failed = 0;
+            open_ended = 0, failed = 0, corrected = 0, in_vain = 0;
   };
   void about_interactions(const Source& s) {
     if (s.policy == 0 && s.human == 0 && s.expert > 0)
@@ -234,6 +240,10 @@ class Labels : public Check {
            "so, or nothing does) and counts as a demonstration: in a config it belongs under data.expert");
     else if (s.policy > 0 && s.human == 0)
       find(Severity::warning, s.name, ": no human correction, so nothing is undesirable by the K-step rule");
+    if (s.corrected >= kSomeCorrected && 2 * s.in_vain > s.corrected)
+      find(Severity::warning, s.name, ": ", share(s.in_vain, s.corrected, "corrected episodes"),
+           " failed all the same, and what the human did in vain is imitated "
+           "(deploy.collect.drop_failed records none of it)");
     if (s.open_ended > 0)
       find(Severity::warning, s.name, ": ", share(s.open_ended, s.episodes, "episodes"),
            " do not say whether they succeeded: the policy's steps after the last take-over count as "

@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <array>
 #include <vector>
 
@@ -71,6 +72,20 @@ void count_episode(const EpisodeResult& episode, bool recorded, const std::map<s
   ++(episode.success ? (corrected ? summary.corrected : summary.alone) : summary.lost);
   ++summary.outcomes[episode.outcome];
   if (recorded) count_recorded(steps, summary);
+}
+
+// Corrections are imitated whether they helped or not: a human who mostly fails teaches to fail.
+void warn_of_vain_corrections(const CollectionSummary& summary) {
+  constexpr int64_t kSome = 10;  // with fewer, chance may have it
+  const int64_t all =
+      std::count_if(summary.take_overs_by_episode.begin(), summary.take_overs_by_episode.end(),
+                    [](const auto& reasons) { return !reasons.empty(); });
+  const int64_t in_vain = all - summary.corrected;
+  if (all >= kSome && 2 * in_vain > all)
+    log_warn(
+        "collect: ", in_vain, " of ", all,
+        " corrected episodes failed all the same, and what the human did in vain is imitated: does he take "
+        "over too late? (deploy.collect.drop_failed records none of it)");
 }
 
 bool finished(const CollectionSummary& summary, const CollectOptions& options) {
@@ -219,6 +234,7 @@ CollectionSummary collect(environments::Environment& environment, models::Policy
     else
       log_info("collect: ", episode.outcome, "; ", so_far, " so far");
   }
+  warn_of_vain_corrections(summary);
   return summary;
 }
 

@@ -71,6 +71,7 @@ TEST(Statistics, WhatNeverChangesComesBackAsItsNumberWhateverIsDecided) {
   DataOptions options;
   options.expert.push_back({.path = (dir / "a.hdf5").string()});
   options.filter.min_motion = 0;
+  options.filter.max_abs_action = 2;
   const Dataset dataset(options);
   const DatasetStatistics s = compute_statistics(dataset, dataset.kept_steps(true));
   EXPECT_EQ(s.action.mask, (std::vector<bool>{true, true, false, false}));
