@@ -201,7 +201,7 @@ TEST(Validate, Labels) {
   EXPECT_THAT(found(of({.episodes = {"pppppp"}}), "labels"), HasSubstr("no human correction"));
   const std::vector<std::string> ten(10, "pphhhh"), nine(9, "pphhhh");
   EXPECT_THAT(found(of({.episodes = ten, .success = false}), "labels"),
-              HasSubstr("warning: a.hdf5: 10 of 10 corrected episodes (100.0 %) failed all the same"));
+              HasSubstr("10 of 10 corrected episodes (100.0 %) failed all the same"));
   EXPECT_THAT(found(of({.episodes = ten, .success = true}), "labels"), Not(HasSubstr("all the same")));
   EXPECT_THAT(found(of({.episodes = nine, .success = false}), "labels"), Not(HasSubstr("all the same")));
   EXPECT_THAT(found(of({.success = std::nullopt}), "labels"),
