@@ -99,11 +99,15 @@ class Spread : public Numbers {
       if (q99 - q01 < kSmallestSpread) {
         ++constant;
         const bool nearly = statistics.max(j) > statistics.min(j);
+        const bool pinned =
+            statistics.max(j) - statistics.min(j) < kSmallestSpread && !grippers_.is_gripper(j, n);
         const bool elsewhere = !nearly && all.max(j) > all.min(j);
         find(Severity::warning, grippers_.dimension(j, n), ": q01 = q99 = ", q01,
              nearly ? " (nearly always the same" : " (always the same",
              elsewhere ? " in the expert sources" : "",
-             "): it is left unnormalised, and the policy learns nothing there", like_no_gripper(all, j));
+             pinned ? "): every action of a policy that learns from this has that number there"
+                    : "): it is left unnormalised, and the policy learns nothing there",
+             like_no_gripper(all, j));
       } else if (!grippers_.is_gripper(j, n) && (all.max(j) > q99 + kFarOutside * (q99 - q01) ||
                                                  all.min(j) < q01 - kFarOutside * (q99 - q01))) {
         find(Severity::warning, grippers_.dimension(j, n), ": q01..q99 is [", q01, ", ", q99,

@@ -35,10 +35,12 @@ VectorStatistics describe(std::vector<std::vector<double>>& columns, const std::
     const bool gripper =
         std::find(grippers.begin(), grippers.end(), static_cast<int64_t>(j)) != grippers.end();
     const bool varies = s.q99[j] - s.q01[j] >= kSmallestSpread;
-    const bool pinned = of_actions && !gripper && x.back() - x.front() < kSmallestSpread;
+    // a gripper may close in corrections, if tokens can say where it stands
+    const bool constant_gripper = gripper && std::abs(x.front()) <= 1;
+    const bool pinned = of_actions && !constant_gripper && x.back() - x.front() < kSmallestSpread;
     if (pinned) s.min[j] = s.max[j] = s.q01[j] = s.q99[j] = x.front();
-    s.mask.push_back(!gripper && (varies || pinned));
-    if (!gripper && !varies) append_item(pinned ? constant : rare, ", ", j);
+    s.mask.push_back(pinned || (!gripper && varies));
+    if (pinned || (!gripper && !varies)) append_item(pinned ? constant : rare, ", ", j);
   }
   if (!constant.empty())
     log_info(what, ": dimensions ", constant,

@@ -75,18 +75,21 @@ void count_episode(const EpisodeResult& episode, bool recorded, const std::map<s
 }
 
 // Corrections are imitated whether they helped or not: a human who mostly fails teaches to fail.
-void warn_of_vain_corrections(const CollectionSummary& summary) {
-  constexpr int64_t kSome = 10;  // with fewer, chance may have it
-  const int64_t all =
-      std::count_if(summary.take_overs_by_episode.begin(), summary.take_overs_by_episode.end(),
-                    [](const auto& reasons) { return !reasons.empty(); });
-  const int64_t in_vain = all - summary.corrected;
-  if (all >= kSome && 2 * in_vain > all)
-    log_warn(
-        "collect: ", in_vain, " of ", all,
-        " corrected episodes failed all the same, and what the human did in vain is imitated: does he take "
-        "over too late? (deploy.collect.drop_failed records none of it)");
-}
+struct VainCorrections {
+  int64_t corrected = 0, in_vain = 0;  // episodes that were judged and recorded
+  void count(const EpisodeResult& episode, bool recorded) {
+    if (!recorded || !episode.judged || episode.take_over_reasons.empty()) return;
+    ++corrected;
+    in_vain += static_cast<int64_t>(!episode.success);
+  }
+  void warn() const {
+    constexpr int64_t kSome = 10;  // with fewer, chance may have it
+    if (corrected >= kSome && 2 * in_vain > corrected)
+      log_warn("collect: ", in_vain, " of ", corrected,
+               " corrected episodes failed all the same, and what the human did in vain is imitated: does he "
+               "take over too late? (deploy.collect.drop_failed records none of it)");
+  }
+};
 
 bool finished(const CollectionSummary& summary, const CollectOptions& options) {
   return summary.episodes >= options.episodes ||
@@ -167,6 +170,7 @@ CollectionSummary collect(environments::Environment& environment, models::Policy
     progress.emplace("collect", options.take_overs > 0 ? options.take_overs : options.episodes);
   const bool repeatable = environment.spec().repeatable && human.repeatable();
   int64_t losses = 0;  // of the running episode
+  VainCorrections vain;
   while (!finished(summary, options)) {
     const int64_t index = summary.episodes;
     std::map<std::string, int64_t> steps;
@@ -223,6 +227,7 @@ CollectionSummary collect(environments::Environment& environment, models::Policy
     if (episode.interrupted) stop_for_interrupt(summary, output, begun);
     human.ended(episode, record ? name : "");
     count_episode(episode, record, steps, summary);
+    vain.count(episode, record);
     pictures.end(index, !episode.take_over_reasons.empty());
     summary.seconds = seconds_before + stopwatch.seconds();
     write_file_atomic(summary_path(output), summary.json());
@@ -234,7 +239,7 @@ CollectionSummary collect(environments::Environment& environment, models::Policy
     else
       log_info("collect: ", episode.outcome, "; ", so_far, " so far");
   }
-  warn_of_vain_corrections(summary);
+  vain.warn();
   return summary;
 }
 

@@ -98,6 +98,9 @@ at::Tensor Normalizer::normalize(const at::Tensor& actions, int64_t* num_clipped
   double* x = result.data_ptr<double>();
   for (int64_t row = 0; row < result.numel(); row += size()) {
     for (size_t j = 0; j < s.mask.size(); ++j, ++x) {
+      const double given = *x;
+      const bool pinned = options_.how != Normalization::none && !options_.all_dimensions && s.mask[j] &&
+                          s.min[j] == s.max[j];
       if (options_.how != Normalization::none && (s.mask[j] || options_.all_dimensions)) {
         *x = options_.in_float32 ? Dimension<float>(s, j, options_, options_.epsilon).there(*x)
                                  : Dimension<double>(s, j, options_, options_.epsilon).there(*x);
@@ -110,7 +113,8 @@ at::Tensor Normalizer::normalize(const at::Tensor& actions, int64_t* num_clipped
             "{open: .., closed: ..}` of the data source and policy.gripper");
       if (options_.constant_to_zero && s.min[j] == s.max[j]) *x = 0;
       if (options_.clip) {
-        if (num_clipped != nullptr && std::abs(*x) > 1 + kRounding) ++*num_clipped;
+        const bool lost = pinned ? std::abs(given - s.min[j]) > kRounding : std::abs(*x) > 1 + kRounding;
+        if (num_clipped != nullptr && lost) ++*num_clipped;
         *x = std::clamp(*x, -1.0, 1.0);
       }
       if (options_.to_float32) *x = static_cast<double>(static_cast<float>(*x));

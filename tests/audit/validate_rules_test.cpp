@@ -274,8 +274,8 @@ INSTANTIATE_TEST_SUITE_P(
     Statistics, ValidateRule,
     ::testing::Values(
         Rule{"ExpertsConstant", expert_and(changed(kExpert, scaled(3, 0)), kInteraction), "spread",
-             "warning: dimension 3: q01 = q99 = 0 (always the same in the expert sources): it is left "
-             "unnormalised"},
+             "warning: dimension 3: q01 = q99 = 0 (always the same in the expert sources): every "
+             "action of a policy that learns from this has that number there"},
         Rule{"UnitsOfConstantExperts", expert_and(changed(kExpert, scaled(3, 0)), kInteraction), "units",
              "warning: dimension 3: spreads over 0 in ", "b.hdf5: other units?"},
         Rule{"InteractionsConstant", expert_and(kExpert, changed(kInteraction, scaled(3, 0))), "spread", ""},

@@ -86,6 +86,9 @@ TEST(Statistics, WhatNeverChangesComesBackAsItsNumberWhateverIsDecided) {
   EXPECT_EQ(clipped, 0);
   EXPECT_EQ(there[0].item<double>(), 0);
   EXPECT_EQ(there[1].item<double>(), 0);
+  // what a person did and the policy cannot
+  normalizer.normalize(at::tensor({0.25, 1.57, 0.0, 1.0}, at::kDouble), &clipped);
+  EXPECT_EQ(clipped, 1);
 }
 
 // Where the gripper is said to be elsewhere, its dimension is the one that stays as it is.

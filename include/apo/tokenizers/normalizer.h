@@ -56,7 +56,7 @@ class Normalizer {
   const NormalizerOptions& options() const { return options_; }
 
   /// Shapes  actions [.., A] float64 on the CPU, returns the same. Adds to `num_clipped`, if given, how many
-  ///         numbers were clipped by more than 1e-6.
+  ///         numbers were clipped by more than 1e-6, or moved where the mask is true and min = max.
   /// Errors  DataError for another size, and naming the dimension for a number beyond `unmasked_margin`
   at::Tensor normalize(const at::Tensor& actions, int64_t* num_clipped = nullptr) const;
   /// Shapes  normalized [.., A] of any floating-point type and device, returns [.., A] float32 on the CPU

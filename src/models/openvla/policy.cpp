@@ -58,7 +58,12 @@ PolicyParts parts_of(const OpenVlaConfig& config, const tokenizers::TextTokenize
       .vocabulary_size = config.shape.llama.vocabulary,
       .gripper = config.gripper,
       .device = device};
-  return config.oft.is_oft() ? oft_parts(config, std::move(parts)) : parts;
+  if (config.oft.is_oft()) return oft_parts(config, std::move(parts));
+  if (config.action_normalization == tokenizers::ActionNormalization::released_apo) return parts;
+  tokenizers::NormalizerOptions how = parts.normalizer.options();
+  how.constant_to_zero = true;  // as OpenVLA's own data pipeline, before it cuts to [-1, 1]
+  parts.normalizer = tokenizers::Normalizer(config.action, how);
+  return parts;
 }
 
 bool is_picture_part(const std::string& layer) {

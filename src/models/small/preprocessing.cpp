@@ -2,11 +2,13 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "apo/base/error.h"
 #include "apo/base/files.h"
 #include "apo/base/text.h"
+#include "apo/config/gripper.h"
 #include "apo/pictures/transforms.h"
 #include "base/json.h"
 #include "base/upload.h"
@@ -96,6 +98,13 @@ Preprocessing Preprocessing::load(const std::filesystem::path& directory, const 
   const auto path = directory / "dataset_statistics.json";
   preprocessing.statistics = tokenizers::statistics_from_json(read_file(path), unnorm_key, path.string());
   preprocessing.dataset = unnorm_key.empty() ? JsonFile(path).root().entries().at(0).first : unnorm_key;
+  // older statistics left what never changes as it is, which sent a robot a token next to its number
+  tokenizers::VectorStatistics& action = preprocessing.statistics.action;
+  const auto grippers = config::gripper_dimensions(preprocessing.statistics.gripper, action.size(), "policy");
+  for (size_t j = 0; j < action.mask.size(); ++j)
+    if (action.min[j] == action.max[j] &&
+        std::find(grippers.begin(), grippers.end(), static_cast<int64_t>(j)) == grippers.end())
+      action.mask[j] = true;
   for (const std::string& key : preprocessing.state_keys)
     APO_CHECK(DataError, preprocessing.statistics.state.contains(key), path.string(),
               ": no statistics of the state \"", key,
