@@ -26,6 +26,7 @@ using testing::FunctionPolicy;
 using ::testing::HasSubstr;
 using testing::hesitant;
 using testing::message_of;
+using ::testing::Not;
 using testing::Walk;
 using testing::walk_options;
 
@@ -191,6 +192,30 @@ TEST(Collect, AHumanGetsMoreTime) {
   EXPECT_EQ(summary.outcomes, (std::map<std::string, int64_t>{{"timeout", 1}}));
   EXPECT_EQ(summary.lost, 1);
   EXPECT_EQ(summary.steps.at("intervention"), 13);
+}
+
+// A human whose time is up before he arrives is imitated all the same, which somebody should know.
+TEST(Collect, CorrectionsInVainAreWarnedOf) {
+  const apo::testing::TempDir dir;
+  struct Slow : Walk {
+    std::optional<Action> expert() override { return Action{0.25f, 0}; }
+  } slow;
+  FunctionPolicy policy(hesitant);
+  int64_t number = 0;
+  const auto said = [&](CollectOptions options) {
+    options.take_overs = 0;
+    ::testing::internal::CaptureStderr();
+    collect(slow, policy, *make_scripted_human(kQuickHuman), options,
+            dir / (std::to_string(number++) + ".hdf5"));
+    return ::testing::internal::GetCapturedStderr();
+  };
+  // odd seeds need him for 22 steps, and some even ones: 12 of the first 20, fewer than 10 of the first 12
+  EXPECT_THAT(said({.episodes = 20, .max_steps_with_human = 15}),
+              HasSubstr("12 of 12 corrected episodes failed all the same"));
+  EXPECT_THAT(said({.episodes = 20, .max_steps_with_human = 30}), Not(HasSubstr("all the same")));
+  EXPECT_THAT(said({.episodes = 12, .max_steps_with_human = 15}), Not(HasSubstr("all the same")));
+  EXPECT_THAT(said({.episodes = 20, .max_steps_with_human = 15, .drop_failed = true}),
+              Not(HasSubstr("all the same")));
 }
 
 TEST(Collect, FailuresAreKeptWithTheirOutcomeOrDropped) {
