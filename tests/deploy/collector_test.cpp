@@ -175,12 +175,15 @@ TEST(Collect, EpisodesDependOnTheSeedAlone) {
   EXPECT_NE(a->episode(0).actions, b->episode(0).actions);
 }
 
+// The human strides 0.25 and needs 20 steps from -1 to 4.
+struct SlowHumansWalk : Walk {
+  std::optional<Action> expert() override { return Action{0.25f, 0}; }
+};
+
 TEST(Collect, AHumanGetsMoreTime) {
   const apo::testing::TempDir dir;
-  // The human strides 0.25 and needs 20 steps from -1 to 4; the policy alone would have 12.
-  struct Slow : Walk {
-    std::optional<Action> expert() override { return Action{0.25f, 0}; }
-  } slow;
+  // the policy alone would have 12 steps
+  SlowHumansWalk slow;
   FunctionPolicy policy(hesitant);
   const auto human = make_scripted_human(kQuickHuman);
   CollectionSummary summary =
@@ -197,9 +200,7 @@ TEST(Collect, AHumanGetsMoreTime) {
 // A human whose time is up before he arrives is imitated all the same, which somebody should know.
 TEST(Collect, CorrectionsInVainAreWarnedOf) {
   const apo::testing::TempDir dir;
-  struct Slow : Walk {
-    std::optional<Action> expert() override { return Action{0.25f, 0}; }
-  } slow;
+  SlowHumansWalk slow;
   FunctionPolicy policy(hesitant);
   int64_t number = 0;
   const auto said = [&](CollectOptions options) {
@@ -209,7 +210,7 @@ TEST(Collect, CorrectionsInVainAreWarnedOf) {
             dir / (std::to_string(number++) + ".hdf5"));
     return ::testing::internal::GetCapturedStderr();
   };
-  // odd seeds need him for 22 steps, and some even ones: 12 of the first 20, fewer than 10 of the first 12
+  // odd seeds need him, and some even ones: 12 of the first 20, fewer than 10 of the first 12
   EXPECT_THAT(said({.episodes = 20, .max_steps_with_human = 15}),
               HasSubstr("12 of 12 corrected episodes failed all the same"));
   EXPECT_THAT(said({.episodes = 20, .max_steps_with_human = 30}), Not(HasSubstr("all the same")));

@@ -43,7 +43,6 @@ PolicyParts oft_parts(const OpenVlaConfig& config, PolicyParts parts) {
   if (config.action_normalization == tokenizers::ActionNormalization::released_apo) return parts;
   tokenizers::NormalizerOptions how = parts.normalizer.options();
   how.inverse_epsilon = kNormalizationEpsilon;
-  how.constant_to_zero = true;
   how.unmasked_margin = kUnmaskedMargin;
   parts.normalizer = tokenizers::Normalizer(config.action, how);
   return parts;
@@ -58,12 +57,12 @@ PolicyParts parts_of(const OpenVlaConfig& config, const tokenizers::TextTokenize
       .vocabulary_size = config.shape.llama.vocabulary,
       .gripper = config.gripper,
       .device = device};
-  if (config.oft.is_oft()) return oft_parts(config, std::move(parts));
-  if (config.action_normalization == tokenizers::ActionNormalization::released_apo) return parts;
-  tokenizers::NormalizerOptions how = parts.normalizer.options();
-  how.constant_to_zero = true;  // as OpenVLA's own data pipeline, before it cuts to [-1, 1]
-  parts.normalizer = tokenizers::Normalizer(config.action, how);
-  return parts;
+  if (config.action_normalization != tokenizers::ActionNormalization::released_apo) {
+    tokenizers::NormalizerOptions how = parts.normalizer.options();
+    how.constant_to_zero = true;  // as OpenVLA's own data pipeline, before it cuts to [-1, 1]
+    parts.normalizer = tokenizers::Normalizer(config.action, how);
+  }
+  return config.oft.is_oft() ? oft_parts(config, std::move(parts)) : parts;
 }
 
 bool is_picture_part(const std::string& layer) {

@@ -49,7 +49,7 @@ APO_INLINE void gated_rows(const GatedJob& job, int64_t begin, int64_t end) {
   auto* __restrict out = static_cast<float*>(job.out);
   for_numbers(
       begin * kGatedRow, std::min(job.count, end * kGatedRow), [=](int64_t i) __attribute__((always_inline)) {
-        out[i] = gate[i] * fast_sigmoid(gate[i]) * up[i];
+        out[i] = gated(gate[i], up[i], fast_sigmoid(gate[i]));
       });
 }
 
@@ -60,9 +60,9 @@ APO_INLINE void gated_gradient_rows(const GatedJob& job, int64_t begin, int64_t 
   auto* __restrict of_up = static_cast<float*>(job.up_gradient);
   for_numbers(
       begin * kGatedRow, std::min(job.count, end * kGatedRow), [=](int64_t i) __attribute__((always_inline)) {
-        const float s = fast_sigmoid(gate[i]);
-        of_gate[i] = gradient[i] * up[i] * s * (1.0f + gate[i] * (1.0f - s));
-        of_up[i] = gradient[i] * gate[i] * s;
+        const GatedGradient both = gated_gradient(gradient[i], gate[i], up[i], fast_sigmoid(gate[i]));
+        of_gate[i] = both.gate;
+        of_up[i] = both.up;
       });
 }
 

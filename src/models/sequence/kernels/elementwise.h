@@ -80,7 +80,8 @@ void cpu_gated_gradient(const GatedJob& job);
 void cpu_rms_norm(const RmsNormJob& job);
 void cpu_rms_norm_gradient(const RmsNormJob& job);
 
-/// One element of each, as the device computes it; the CPU's loops have an e^x of their own.
+/// One element of each, as host and device compute it; of the gated ones `s` is the gate's sigmoid, for which
+/// the CPU's loops have an e^x of their own.
 struct Turned {
   float first, second;
 };
@@ -88,13 +89,16 @@ APO_KERNEL_MATH Turned turned(float first, float second, float cos, float sin) {
   return {first * cos - second * sin, second * cos + first * sin};
 }
 APO_KERNEL_MATH float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
-APO_KERNEL_MATH float gated(float gate, float up) { return gate * sigmoid(gate) * up; }
+APO_KERNEL_MATH float gated(float gate, float up, float s) { return gate * s * up; }
+APO_KERNEL_MATH float gated(float gate, float up) { return gated(gate, up, sigmoid(gate)); }
 struct GatedGradient {
   float gate, up;
 };
-APO_KERNEL_MATH GatedGradient gated_gradient(float gradient, float gate, float up) {
-  const float s = sigmoid(gate);
+APO_KERNEL_MATH GatedGradient gated_gradient(float gradient, float gate, float up, float s) {
   return {gradient * up * s * (1.0f + gate * (1.0f - s)), gradient * gate * s};
+}
+APO_KERNEL_MATH GatedGradient gated_gradient(float gradient, float gate, float up) {
+  return gated_gradient(gradient, gate, up, sigmoid(gate));
 }
 
 }  // namespace apo::models
