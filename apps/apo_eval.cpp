@@ -76,9 +76,11 @@ void run_eval(EvalArguments arguments) {
       scores || !arguments.sheet.empty() || !arguments.output.empty() || !config->training.run.dir.empty(),
       "--output DIR, or run.dir in the config, is required: where results.json is written");
   // what cannot be written is told before the work begins
-  if (!arguments.sheet.empty())
+  if (!arguments.sheet.empty()) {
+    APO_CHECK(ConfigError, std::filesystem::path(arguments.sheet).extension() == ".webp",
+              "--sheet: ", arguments.sheet, ": expected a name that ends in .webp");
     check_output("--sheet", arguments.sheet, webp_picture());
-  else if (scores)
+  } else if (scores)
     check_output("--output", arguments.output, json_lines("the scores of an earlier run", "log_prob"));
   else if (!config->training.policy.checkpoint.empty())
     deploy::check_results_directory(directory);

@@ -217,6 +217,18 @@ int run_app(CLI::App& app, int argc, char** argv, const std::function<void()>& b
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {
     return app.exit(success);
+  } catch (const CLI::RequiredError& error) {
+    const std::vector<CLI::App*> commands = app.get_subcommands([](CLI::App*) { return true; });
+    if (commands.empty() || !app.get_subcommands().empty())
+      return fail(app, ExitCode::usage,
+                  concat(error.what(), " (", app.get_name(), " --help lists the options)"));
+    std::vector<std::string> names;
+    for (const CLI::App* command : commands) names.push_back(command->get_name());
+    const std::string found = argc > 1 ? argv[1] : "none";
+    const auto near = config::nearest(found, names);
+    return fail(app, ExitCode::usage,
+                concat("expected a command (", join(names), "), found ", found,
+                       near ? concat("; did you mean ", *near, "?") : ""));
   } catch (const CLI::ParseError& error) {
     return fail(app, ExitCode::usage,
                 concat(error.what(), " (", app.get_name(), " --help lists the options)"));

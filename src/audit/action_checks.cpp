@@ -102,7 +102,9 @@ class Spread : public Numbers {
         const bool pinned =
             statistics.max(j) - statistics.min(j) < kSmallestSpread && !grippers_.is_gripper(j, n);
         const bool elsewhere = !nearly && all.max(j) > all.min(j);
-        find(Severity::warning, grippers_.dimension(j, n), ": q01 = q99 = ", q01,
+        // the number is learned and given back as it is; whoever moves there is another matter
+        const Severity severity = pinned && !nearly && !elsewhere ? Severity::note : Severity::warning;
+        find(severity, grippers_.dimension(j, n), ": q01 = q99 = ", q01,
              nearly ? " (nearly always the same" : " (always the same",
              elsewhere ? " in the expert sources" : "",
              pinned ? "): every action of a policy that learns from this has that number there"

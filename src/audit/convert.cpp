@@ -141,7 +141,7 @@ void Converter::expect_like_the_first(const ScannedEpisode& e, const Episode& ep
 }
 
 void Converter::add(const ScannedEpisode& e) {
-  expect_no_nan(e);
+  expect_finite(e);
   const Extras extras = extras_->read(e.record);
   for (const std::string& name : extras.of_another_shape)
     leave_out(concat("data/demo_*/", name, " of another shape"));

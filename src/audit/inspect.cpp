@@ -81,7 +81,7 @@ void SourceTally::add(const ScannedEpisode& e) {
 
 void SourceTally::add_steps(const ScannedEpisode& e) {
   const EpisodeRecord& record = e.record;
-  expect_no_nan(e);
+  expect_finite(e);
   for (size_t t = 0; t < e.steps.size(); ++t) {
     ++by_label[static_cast<size_t>(e.steps[t].label)];
     ++by_source[record.recorded[t] ? std::string(to_string(record.sources[t])) : "marked skipped"];

@@ -28,13 +28,13 @@ bool attempt(const ScanVisitor& visitor, const std::function<void()>& act) {
 
 }  // namespace
 
-void expect_no_nan(const ScannedEpisode& episode) {
+void expect_finite(const ScannedEpisode& episode) {
   const EpisodeRecord& record = episode.record;
   for (size_t t = 0; t < episode.steps.size(); ++t)
     for (const float a : record.actions[t])
-      APO_CHECK(DataError, !std::isnan(a) || episode.steps[t].label == StepLabel::skipped,
+      APO_CHECK(DataError, std::isfinite(a) || episode.steps[t].label == StepLabel::skipped,
                 episode.in.file.path().string(), ": action of ", record.name, " timestep ", t,
-                ": expected numbers, found NaN");
+                ": expected finite numbers, found ", std::isnan(a) ? "NaN" : "infinity");
 }
 
 void scan_source(const SourceOptions& source, int64_t source_number, bool is_expert,

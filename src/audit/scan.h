@@ -26,7 +26,7 @@ struct ScannedEpisode {
 };
 
 /// DataError naming file, episode and timestep if an action that is not skipped holds NaN.
-void expect_no_nan(const ScannedEpisode& episode);
+void expect_finite(const ScannedEpisode& episode);
 
 struct ScanVisitor {
   std::function<void(const ScannedFile&)> file;  // before its episodes

@@ -135,6 +135,8 @@ Validation validate(const DataOptions& given, bool pools_needed, const PolicyInp
     readable.findings.push_back(
         {Severity::error,
          concat("and ", unreadable - static_cast<int64_t>(kMostErrors), " more that cannot be read")});
+  if (result.num_episodes == 0 && unreadable == 0)
+    readable.findings.push_back({Severity::error, "no episode was found: there is nothing to learn from"});
   result.checks.push_back(std::move(readable));
   if (!inputs.unreadable.empty())
     result.checks.push_back(

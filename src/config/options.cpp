@@ -102,11 +102,11 @@ void overlay(Value& below, Value above) {
   }
 }
 
-std::string joined_lines(const std::vector<std::string>& lines) {
-  constexpr size_t kMostLines = 20;
+std::string joined(const std::vector<std::string>& lines) {
+  constexpr size_t kMostNamed = 20;
   std::string out;
-  for (size_t i = 0; i < std::min(lines.size(), kMostLines); ++i) out += (i == 0 ? "" : "\n") + lines[i];
-  if (lines.size() > kMostLines) out += concat("\n... and ", lines.size() - kMostLines, " more");
+  for (size_t i = 0; i < std::min(lines.size(), kMostNamed); ++i) append_item(out, "; ", lines[i]);
+  if (lines.size() > kMostNamed) out += concat("; and ", lines.size() - kMostNamed, " more");
   return out;
 }
 
@@ -206,7 +206,7 @@ void Document::read(const VisitFunction& visit) const {
     problems = reader.problems();
     problems.emplace_back(error.what());
   }
-  if (!problems.empty()) throw ConfigError(joined_lines(problems));
+  if (!problems.empty()) throw ConfigError(joined(problems));
 }
 
 }  // namespace apo::config

@@ -58,12 +58,12 @@ struct OpenFile {
   std::vector<LabelledEpisode> episodes;
 };
 
-void expect_no_nan(const LabelledEpisode& episode, const fs::path& path) {
+void expect_finite(const LabelledEpisode& episode, const fs::path& path) {
   for (size_t i = 0; i < episode.steps.size(); ++i) {
     if (episode.steps[i].label == StepLabel::skipped) continue;
     for (const float a : episode.record.actions[i])
-      APO_CHECK(DataError, !std::isnan(a), path.string(), ": action of ", episode.record.name, " timestep ",
-                i, ": expected numbers, found NaN");
+      APO_CHECK(DataError, std::isfinite(a), path.string(), ": action of ", episode.record.name, " timestep ",
+                i, ": expected finite numbers, found ", std::isnan(a) ? "NaN" : "infinity");
   }
 }
 
@@ -97,7 +97,7 @@ void Dataset::State::add_episode(OpenFile& file, LabelledEpisode episode, LabelC
   APO_CHECK(DataError, size == action_size, file.file->path().string(), ": actions of ", episode.record.name,
             ": expected ", action_size, " numbers as in ",
             files.empty() ? "its first episode" : files[0].file->path().string(), ", found ", size);
-  expect_no_nan(episode, file.file->path());
+  expect_finite(episode, file.file->path());
   count_labels(episode.steps, counts);
   StepIndex index{static_cast<int32_t>(files.size()), static_cast<int32_t>(file.episodes.size()), 0};
   FilterTally& filter = filters.back();

@@ -60,6 +60,14 @@ Decisions decide(models::Policy& policy, std::span<const Observation> seen, std:
   return decisions;
 }
 
+void prepare(const models::Policy& policy, const Rollout& rollout, Observation& seen) {
+  try {
+    policy.prepare(seen);
+  } catch (const DataError& error) {
+    throw DataError(concat("environment ", rollout.spec().name, ": ", rollout.where(), ": ", error.what()));
+  }
+}
+
 int64_t decide(models::Policy& policy, std::span<const Observation> seen, std::span<Rollout* const> rollouts,
                double temperature, std::vector<double>* confidence) {
   std::vector<uint64_t> seeds;

@@ -43,6 +43,10 @@ Decisions decide(models::Policy& policy, std::span<const Observation> seen, std:
                  const Robot& robot, const std::function<std::string(size_t)>& where, double temperature,
                  bool confidence);
 
+/// What the environment shows, as the policy reads it. DataError, naming environment and step, where it is
+/// not what the policy needs.
+void prepare(const models::Policy& policy, const Rollout& rollout, Observation& seen);
+
 /// The same for the episodes of equal environments, each of which is told its actions. `confidence`, if any,
 /// gets that of each answer. Returns `num_clamped`. RunError if a row is refused.
 int64_t decide(models::Policy& policy, std::span<const Observation> seen, std::span<Rollout* const> rollouts,

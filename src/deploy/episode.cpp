@@ -40,7 +40,7 @@ EpisodeResult play_episode(environments::Environment& environment, Rollout& roll
     Observation seen = environment.observe();
     if (playing.needs_decision()) {
       Observation prepared = seen;
-      policy.prepare(prepared);
+      prepare(policy, playing, prepared);
       Rollout* const one = &playing;
       std::vector<double> sure;
       const bool asked = human != nullptr && human->wants_confidence();

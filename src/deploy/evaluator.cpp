@@ -104,7 +104,7 @@ class LockStep {
       end(slot, environment);
     } else if (slot.rollout->needs_decision()) {
       slot.observation = environment.observe();
-      policy_.prepare(slot.observation);
+      prepare(policy_, *slot.rollout, slot.observation);
     }
   }
 

@@ -12,6 +12,7 @@
 #include "apo/base/log.h"
 #include "apo/base/output.h"
 #include "apo/data/chunks.h"
+#include "apo/data/trajectory.h"
 #include "apo/deploy/evaluator.h"
 #include "apo/objective/log_prob.h"
 #include "apo/objective/objective.h"
@@ -58,7 +59,6 @@ ScoredBatch score_batch(models::Policy& policy, const std::vector<data::Sample>&
   std::vector<ActionChunk> actions;
   for (const data::Sample& sample : samples) {
     observations.push_back(sample.observation);
-    policy.prepare(observations.back());
     actions.push_back(sample.actions);
   }
   const models::PolicyInput input = policy.encode(observations);
@@ -149,6 +149,7 @@ int64_t score_dataset(models::Policy& policy, const std::string& path, const dat
   data::Dataset dataset(options);
   dataset.set_horizon(policy.horizon(),
                       policy.codec().codes_whole_chunks() ? data::ChunkRule::whole : data::ChunkRule::cut);
+  APO_CHECK(DataError, dataset.num_episodes() > 0, path, ": expected at least one episode, found none");
   APO_CHECK(DataError, dataset.action_size() == policy.action_size(), path, ": expected actions of ",
             policy.action_size(), " numbers as the policy has, found ", dataset.action_size());
   policy.set_training(false);
@@ -163,9 +164,15 @@ int64_t score_dataset(models::Policy& policy, const std::string& path, const dat
     for (int64_t i = begin; i < end; ++i) {
       const data::StepIndex& step = steps[static_cast<size_t>(i)];
       samples.push_back(dataset.sample(step));
+      const data::EpisodeRecord& record = dataset.record(step.file, step.episode);
+      try {
+        policy.prepare(samples.back().observation);
+      } catch (const DataError& error) {
+        throw DataError(concat(dataset.file_path(step.file).string(), ": ", record.name, " timestep ",
+                               step.timestep, ": ", error.what(), data::unused_observations(record)));
+      }
       if (!policy.codec().codes_whole_chunks())
-        samples.back().actions = data::recorded_chunk_from(dataset.record(step.file, step.episode),
-                                                           step.timestep, policy.horizon());
+        samples.back().actions = data::recorded_chunk_from(record, step.timestep, policy.horizon());
     }
     const ScoredBatch batch = score_batch(policy, samples, decode);
     if (batch.malformed.defined()) malformed += batch.malformed.sum().item<int64_t>();

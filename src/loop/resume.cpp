@@ -110,8 +110,11 @@ void check_resumed_config(const fs::path& config, const RefineSetup& setup) {
   std::erase_if(changed, [](const std::string& difference) {
     return difference.find("objective.preset: ") != std::string::npos;
   });
-  const std::string differences = join(changed);
-  APO_CHECK(ConfigError, differences.empty(), config.string(),
+  constexpr size_t kMostNamed = 8;
+  const size_t more = changed.size() > kMostNamed ? changed.size() - kMostNamed : 0;
+  changed.resize(changed.size() - more);
+  const std::string differences = join(changed) + (more > 0 ? concat(", and ", more, " more") : "");
+  APO_CHECK(ConfigError, changed.empty(), config.string(),
             ": the loop in this directory was begun with another config (", differences,
             "); only refine.rounds may grow, and threads, logging, train.guard, reference.cache and a remote "
             "environment's url, "

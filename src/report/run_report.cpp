@@ -141,6 +141,8 @@ void write_run_report(const fs::path& run_dir) {
   page.tiles = run_tiles(metrics, config);
 
   const std::optional<results::RunLabels> labels = results::read_labels(run_dir);
+  if (!labels)
+    page.notes.push_back("labels.json is missing: which recorded steps it learned from is not known.");
   page.story = run_story(metrics, config, labels);
   page.body =
       section("Learning", grid(learning_charts(metrics)),

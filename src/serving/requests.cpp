@@ -195,7 +195,9 @@ void RequestReader::take_pictures(std::vector<Found>& pictures, Observation& obs
   const auto main_camera = [&]() -> Found* {
     for (const std::string_view key : kMainCameras)
       if (Found* found = with_key(pictures, key)) return found;
-    return pictures.size() == 1 ? &pictures.front() : nullptr;
+    // whatever it is called, but no wrist's, and not one camera's picture for another
+    const bool is_the_only_one = pictures.size() == 1 && needs_.cameras.size() <= 1;
+    return is_the_only_one && !has_wrist(pictures.front().key) ? &pictures.front() : nullptr;
   };
   const auto wrist = [&](size_t n) -> Found* {
     for (Found& found : pictures)

@@ -54,7 +54,8 @@ class RequestReader {
   /// A picture or state is that of the policy which serve.keys names. Those that it does not name are found
   /// by their names: NAME, NAME_image, observation/NAME, observation/NAME_image, observation/images/NAME,
   /// observation.images.NAME, images/NAME (states: NAME, observation/NAME, observation.state.NAME). The only
-  /// picture is the only camera, the only state the only state; where one camera is needed that is no
+  /// picture is the only camera (unless its key says that it is a wrist's, and the camera's name does not),
+  /// the only state the only state; where one camera is needed that is no
   /// wrist's, it is image, full_image, observation/image or observation/exterior_image_1_left; the n-th
   /// camera with "wrist" in its name is the n-th picture with "wrist" in its key.
   ///

@@ -13,7 +13,9 @@
 #include "apo/base/finishing.h"
 #include "apo/base/interrupt.h"
 #include "apo/base/log.h"
+#include "apo/base/text.h"
 #include "apo/base/version.h"
+#include "apo/config/options.h"
 #include "apo/data/trajectory.h"
 #include "serving/batcher.h"
 #include "serving/console_pages.h"
@@ -34,6 +36,17 @@ std::string metadata_of(const models::Policy& policy, int64_t steps, const Serve
                                     {"action_horizon", steps},
                                     {"cameras", std::move(cameras)},
                                     {"states", std::move(states)}});
+}
+
+// A name that the policy does not have is never looked for. Of a policy that knows no names, any may be one.
+void warn_of_unknown(const char* key, const std::vector<KeyOptions>& entries,
+                     const std::vector<std::string>& known) {
+  for (const KeyOptions& entry : entries) {
+    if (known.empty() || std::ranges::find(known, entry.name) != known.end()) continue;
+    const auto near = config::nearest(entry.name, known);
+    log_warn(key, ": ", entry.name, ": nothing that the policy needs is called so",
+             near ? concat(" (did you mean ", *near, "?)") : "", "; it needs: ", join(known));
+  }
 }
 
 }  // namespace
@@ -72,6 +85,8 @@ struct Server::State {
                " steps: who plays them all cannot be corrected within them, and only the first is "
                "recorded; serve.horizon=1 answers one at a time");
     if (about.warm_up) warm_up_or_say(policy, *about.warm_up);
+    warn_of_unknown("serve.keys.cameras", options.keys.cameras, about.cameras);
+    warn_of_unknown("serve.keys.states", options.keys.states, about.states);
     if (options.keys.rotate != 0)
       log_info("pictures of clients are turned by ", options.keys.rotate, " degrees (serve.keys.rotate)");
     if (options.console.enabled) open_console(policy, grippers, about);

@@ -17,6 +17,7 @@
 #include "training/checkpoint.h"
 #include "training/guard.h"
 #include "training/learner.h"
+#include "training/run_directory.h"
 #include "training/setup.h"
 
 namespace apo::training {
@@ -190,6 +191,7 @@ void print_quantization(const TrainingOptions& options, const data::Dataset& dat
 
 void dry_run(const TrainingOptions& options, std::ostream& out) {
   check(options);
+  if (!options.run.dir.empty()) check_run_directory(options.run.dir);
   const at::Device device = select_device(options.run.device);
   const LibrarySettings library(options.run);
   const auto opened = open_data(options);

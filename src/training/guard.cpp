@@ -150,7 +150,7 @@ std::string watch(std::optional<Guard>& guard, const Metrics& metrics, const Tra
     const std::string text = concat("step ", step, ": ", sign, ". ",
                                     checkpoint_before(options, step - static_cast<int64_t>(Guard::kWindow)));
     if (options.train.guard == "stop")
-      append_item(alarm, "\n", text);
+      append_item(alarm, "; ", text);
     else
       log_warn(text);
   }
@@ -170,6 +170,10 @@ std::string balance_text(const objective::ObjectiveOptions& options, const std::
 }
 
 void warn_of_balance(const objective::ObjectiveOptions& options, const std::array<int64_t, 3>& counts) {
+  if (options.preset == objective::Preset::paper && options.anchor() + options.hold() > 0)
+    log_warn("objective.preset: paper is the loss without an anchor, but the config also says sft_weight ",
+             options.anchor(), " and reference_kl_weight ", options.hold(),
+             ", which hold; --set 'objective={type: apo, preset: paper}' leaves them out");
   const double balance = objective::expected_balance(options, counts[0] + counts[1], counts[2]);
   if (!(balance > kLargestBalance) || options.anchor() > 0 || options.hold() > 0) return;
   log_warn("objective: ", balance_text(options, counts),

@@ -12,7 +12,8 @@ models::DataFacts data_facts(const data::Dataset& dataset) {
   std::vector<data::StepIndex> steps = dataset.kept_steps(/*expert_only=*/true);
   if (steps.empty()) steps = dataset.kept_steps();
   APO_CHECK(DataError, !steps.empty(),
-            "a fresh policy needs recorded steps for its statistics; the data has none");
+            "data: a fresh policy needs recorded steps for its statistics; expected some in data.expert or "
+            "data.interactions, found none");
   const Observation first = dataset.observation(steps.front());
   models::DataFacts facts;
   for (const auto& [camera, image] : first.images) facts.cameras.push_back(camera);

@@ -116,9 +116,9 @@ void check_same_options(const Group& group, const TrainingOptions& options) {
   std::string conflicts;
   for (const std::string& difference : config::differences(of_first, options))
     if (std::ranges::none_of(kFree, [&](std::string_view key) { return difference.starts_with(key); }))
-      conflicts += "\n  " + difference;
+      append_item(conflicts, ", ", difference);
   APO_CHECK(ConfigError, conflicts.empty(), "expected the options of rank 0 on all ranks; rank ",
-            group.rank(), " has others:", conflicts);
+            group.rank(), " has others: ", conflicts);
 }
 
 void check_same_data(const Group& group, const std::string& what, const std::string& value) {

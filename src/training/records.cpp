@@ -139,14 +139,14 @@ std::string samples_not_finite(const data::Dataset& dataset, const std::vector<d
   std::string named, all;
   int64_t num_named = 0;
   for (size_t i = 0; i < samples.size(); ++i) {
-    const std::string line = "\n  " + where(dataset, samples[i].index);
-    if (static_cast<int64_t>(i) < kMostNamed) all += line;
+    const std::string one = where(dataset, samples[i].index);
+    if (static_cast<int64_t>(i) < kMostNamed) append_item(all, "; ", one);
     if (!std::isfinite(own[static_cast<int64_t>(i)].item<double>()) && num_named++ < kMostNamed)
-      named += line;
+      append_item(named, "; ", one);
   }
   const int64_t count = num_named > 0 ? num_named : std::ssize(samples);
   return concat(num_named > 0 ? "Samples with such numbers" : "Samples of the batch", " (", count,
-                "):", num_named > 0 ? named : all, count > kMostNamed ? "\n  ..." : "");
+                "): ", num_named > 0 ? named : all, count > kMostNamed ? "; ..." : "");
 }
 
 std::string metrics_line(const Metrics& metrics) {

@@ -72,11 +72,11 @@ void check_same_run(const TrainingOptions& before, const TrainingOptions& now) {
       log_warn("resume with another ", difference, ": equal up to rounding only");
       continue;
     }
-    conflicts += "\n  " + difference;
+    append_item(conflicts, ", ", difference);
   }
   APO_CHECK(ConfigError, conflicts.empty(), now.run.dir,
-            ": cannot resume with other options than the run began with:", conflicts,
-            "\nUse the old values, or another run.dir, or --overwrite to begin anew.");
+            ": cannot resume with other options than the run began with: ", conflicts,
+            "; use the old values, or another run.dir, or --overwrite to begin anew");
 }
 
 }  // namespace apo::training

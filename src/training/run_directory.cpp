@@ -57,12 +57,16 @@ bool is_run_file(const fs::path& run_dir, const std::string& name, bool is_link)
   return second.ends_with(kPartial) || lies_there(run_dir / first / second / results::kStateFile);
 }
 
-RunDirectory::RunDirectory(const fs::path& path, ExistingRun existing) : path_(path), existing_(existing) {
+void check_run_directory(const fs::path& path) {
   APO_CHECK(ConfigError, !path.empty(),
             "run.dir: expected a directory to write into, found none; set run.dir=DIR");
   std::error_code ignored;
   APO_CHECK(ConfigError, !fs::exists(path, ignored) || fs::is_directory(path, ignored),
             "run.dir: ", path.string(), ": expected a directory, found a file");
+}
+
+RunDirectory::RunDirectory(const fs::path& path, ExistingRun existing) : path_(path), existing_(existing) {
+  check_run_directory(path);
   lock_ = std::make_unique<DirectoryLock>(path);  // first: a run that goes on is told as such
   manifest_.emplace(path, concat("run.dir: ", path.string()));
   if (existing == ExistingRun::resume) resume_from_ = newest_checkpoint(path);

@@ -16,6 +16,9 @@
 
 namespace apo::training {
 
+/// ConfigError unless `path` is a directory, or may become one. Nothing is written.
+void check_run_directory(const std::filesystem::path& path);
+
 class RunDirectory {
  public:
   /// Takes the directory. ConfigError if it is used and `existing` is refuse; if it holds checkpoints none of

@@ -101,12 +101,13 @@ std::unique_ptr<data::Dataset> open_data(const TrainingOptions& options, const s
   std::string wrong;
   for (const audit::Finding& finding : audit::compare_with_policy(*dataset, inputs)) {
     if (finding.severity == audit::Severity::error && data.checks == data::DataChecks::error)
-      wrong += concat("\n  ", finding.message);
+      append_item(wrong, "; ", finding.message);
     else if (finding.severity != audit::Severity::note)
       log_warn("the recordings and ", policy.checkpoint, ": ", finding.message);
   }
-  APO_CHECK(DataError, wrong.empty(), "the recordings do not suit the policy ", policy.checkpoint, ":", wrong,
-            "\n`apo-data validate` with this config tells more; data.checks=warn trains on them as they are");
+  APO_CHECK(DataError, wrong.empty(), "the recordings do not suit the policy ", policy.checkpoint, ": ",
+            wrong,
+            "; `apo-data validate` with this config tells more; data.checks=warn trains on them as they are");
   return dataset;
 }
 

@@ -55,6 +55,7 @@ class Run {
   void check_ranks() const;
   std::unique_ptr<data::Loader> make_loader(int64_t first_position) const;
   void report_start() const;
+  void check_profile() const;
   void begin_profile();
   void take_step();
   void check_finite(double loss, double gradient_norm, const std::vector<data::Sample>& samples,
@@ -130,6 +131,8 @@ Run::Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks&
       std::make_unique<Learner>(*policy_, reference_.get(), options.objective, options.train.micro_batch_size,
                                 options.run.precision == "bfloat16", &group_);
   check_ranks();
+  check_profile();
+  if (hooks.try_evaluation && group_.is_first() && state_.step < total_steps_) hooks.try_evaluation(*policy_);
   if (directory_)
     output_.emplace(options, hooks.config_yaml, *directory_, *dataset_, *sampler_, *policy_, state_,
                     total_steps_);
@@ -243,16 +246,19 @@ void Run::check_finite(double loss, double gradient_norm, const std::vector<data
                         shown(loss), " and gradient norm ", shown(gradient_norm), "; nothing was updated. ",
                         last_checkpoint_.empty() ? std::string("There is no checkpoint yet.")
                                                  : "The last good checkpoint is " + last_checkpoint_.string(),
-                        "\n", samples_not_finite(*dataset_, samples, outcome)));
+                        ". ", samples_not_finite(*dataset_, samples, outcome)));
+}
+
+void Run::check_profile() const {
+  const int64_t left = total_steps_ - state_.step,
+                most = std::max<int64_t>(left - StepProfiler::kNotRecorded, 0);
+  APO_CHECK(ConfigError, hooks_.profile_steps <= most || hooks_.profile_steps <= 0,
+            "--profile: expected at most ", most, " of the ", left, " steps that are left (the first ",
+            StepProfiler::kNotRecorded, " are not recorded), found ", hooks_.profile_steps);
 }
 
 void Run::begin_profile() {
   if (hooks_.profile_steps <= 0 || !group_.is_first()) return;
-  const int64_t left = total_steps_ - state_.step,
-                most = std::max<int64_t>(left - StepProfiler::kNotRecorded, 0);
-  APO_CHECK(ConfigError, hooks_.profile_steps <= most, "--profile: expected at most ", most, " of the ", left,
-            " steps that are left (the first ", StepProfiler::kNotRecorded, " are not recorded), found ",
-            hooks_.profile_steps);
   const at::ScalarType own = policy_->named_parameters().front().second.scalar_type();
   const bool bfloat16 = options_.run.precision == "bfloat16";
   profiler_.emplace(hooks_.profile_steps, device_,
@@ -407,7 +413,7 @@ TrainResult Run::train() {
     if (alarm) {
       finish(shown);
       throw Stopped(concat(alarm_.empty() ? "rank 0 saw a sign of forgetting" : alarm_,
-                           "\ntrain.guard: stop: saved ", last_checkpoint_.string(),
+                           "; train.guard: stop: saved ", last_checkpoint_.string(),
                            "; --resume goes on from there"));
     }
     if (stop && state_.step < total_steps_) {

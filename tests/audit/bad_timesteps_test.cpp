@@ -227,7 +227,7 @@ TEST(BadTimesteps, NumbersThatAreNone) {
     replace(step, "action", action, {7});
     return options_for_paths({(dir / "a.hdf5").string()}, TrajectoryFormat::automatic, "do it");
   };
-  const auto wrong = HasSubstr("a.hdf5: action of data timestep 2: expected numbers, found NaN");
+  const auto wrong = HasSubstr("a.hdf5: action of data timestep 2: expected finite numbers, found NaN");
   EXPECT_THAT(data_error([&] { inspect_json(spoiled(2)); }), wrong);
   EXPECT_THAT(data_error([&] { convert(spoiled(2), TrajectoryFormat::apo, dir / "out.hdf5"); }), wrong);
   EXPECT_THAT(data_error([&] { const Dataset dataset(spoiled(2)); }), wrong);

@@ -282,7 +282,7 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{"UnitsOfConstantInteractions", expert_and(kExpert, changed(kInteraction, scaled(3, 0))), "units",
              ""},
         Rule{"BothConstant", expert_and(changed(kExpert, scaled(3, 0)), changed(kInteraction, scaled(3, 0))),
-             "spread", "warning: dimension 3: q01 = q99 = 0 (always the same): "},
+             "spread", "note: dimension 3: q01 = q99 = 0 (always the same): "},
         Rule{"ExpertsWithoutAKeptStep", expert_and(changed(kExpert, all_scaled(40)), kInteraction), "spread",
              ""},
         Rule{"ExpertsHaveSmallActions", expert_and(changed(kExpert, scaled(1, 0.04f)), kInteraction),

@@ -99,7 +99,7 @@ TEST(Validate, Spread) {
                                         s.action[6] = 1;
                                       }}),
                               "spread");
-  EXPECT_THAT(constant, AllOf(HasSubstr("warning: dimension 3: q01 = q99 = 0.25 (always the same)"),
+  EXPECT_THAT(constant, AllOf(HasSubstr("note: dimension 3: q01 = q99 = 0.25 (always the same)"),
                               HasSubstr("warning: dimension 6 (gripper): q01 = q99 = 1")));
   EXPECT_THAT(found(of({.change = [](int64_t, Step& s) { s.action.assign(7, 0.5f); }}), "spread"),
               HasSubstr("error: no dimension varies"));

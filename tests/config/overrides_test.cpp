@@ -58,7 +58,7 @@ TEST(Overrides, ErrorsNameTheOverrideInsteadOfALine) {
   EXPECT_EQ(error_of("", {"seed=5", "seed.x=1"}),
             "--set seed.x=1: seed is not a section but '5' (--set seed=5)");
   EXPECT_EQ(error_of("seed: x", {"objective.beta=0"}),
-            "x.yaml:1: seed: expected an integer >= 0, found 'x'\n"
+            "x.yaml:1: seed: expected an integer >= 0, found 'x'; "
             "--set objective.beta=0: objective.beta: expected a number > 0, found '0'");
 }
 

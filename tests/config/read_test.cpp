@@ -183,13 +183,13 @@ TEST(Read, UnknownKeysSuggestTheNearest) {
 
 TEST(Read, AllProblemsComeInOneMessage) {
   EXPECT_EQ(error_of("sede: 1\nobjective:\n  beta: -1\n  bta: 2\ncamera: [a]\n"),
-            "x.yaml:3: objective.beta: expected a number > 0, found '-1'\n"
-            "x.yaml:4: unknown key 'objective.bta' (did you mean 'objective.beta'?)\n"
-            "x.yaml:1: unknown key 'sede' (did you mean 'seed'?)\n"
+            "x.yaml:3: objective.beta: expected a number > 0, found '-1'; "
+            "x.yaml:4: unknown key 'objective.bta' (did you mean 'objective.beta'?); "
+            "x.yaml:1: unknown key 'sede' (did you mean 'seed'?); "
             "x.yaml:5: unknown key 'camera' (did you mean 'cameras'?)");
   std::string many;
   for (int i = 0; i < 30; ++i) many += concat("unknown_", i, ": 1\n");
-  EXPECT_THAT(error_of(many), HasSubstr("\n... and 10 more"));
+  EXPECT_THAT(error_of(many), HasSubstr("; and 10 more"));
 }
 
 TEST(Read, DuplicateKeysAreErrors) {
@@ -354,7 +354,7 @@ TEST(Read, AStructsOwnCheckJoinsTheOtherProblems) {
     FAIL();
   } catch (const ConfigError& error) {
     EXPECT_STREQ(error.what(),
-                 "x.yaml:1: seed: expected an integer, found 'x'\nseed and steps contradict each other");
+                 "x.yaml:1: seed: expected an integer, found 'x'; seed and steps contradict each other");
   }
 }
 

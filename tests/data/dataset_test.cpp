@@ -145,9 +145,13 @@ TEST(Dataset, RefusesNanThatTheFiltersKeep) {
   options.expert.push_back({.path = (dir / "nan.hdf5").string()});
   write({0.1f, 0.2f, 1, 0.1f, std::nanf(""), 1});
   EXPECT_THAT(data_error([&] { Dataset{options}; }),
-              HasSubstr("nan.hdf5: action of demo_0 timestep 1: expected numbers, found NaN"));
+              HasSubstr("nan.hdf5: action of demo_0 timestep 1: expected finite numbers, found NaN"));
   write({0.1f, 0.2f, 1, 7.0f, std::nanf(""), INFINITY});  // out of range: skipped and counted
   EXPECT_EQ(Dataset(options).counts().at("expert/skipped: action out of range"), 1);
+  options.filter.max_abs_action = INFINITY;  // nothing is out of range
+  write({0.1f, 0.2f, 1, 7.0f, INFINITY, 1});
+  EXPECT_THAT(data_error([&] { Dataset{options}; }),
+              HasSubstr("nan.hdf5: action of demo_0 timestep 1: expected finite numbers, found infinity"));
 }
 
 TEST(Dataset, RefusesFilesThatDisagree) {

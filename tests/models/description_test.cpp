@@ -90,6 +90,59 @@ TEST(DescribePolicy, OfASmallOne) {
   EXPECT_EQ(make_policy(options, nullptr, 0, at::kCPU)->gripper(), preprocessing.statistics.gripper);
 }
 
+TEST(DescribePolicy, StatisticsOfAFileTakeThePlaceOfASmallOnes) {
+  TempDir dir;
+  const Vocabulary vocabulary = Vocabulary::from_texts({"lift the red cube now"});
+  const Preprocessing preprocessing = testing::small_preprocessing();
+  SmallPolicy(testing::small_shape(), preprocessing, vocabulary, 3, at::kCPU).save(dir.path());
+  tokenizers::DatasetStatistics others = preprocessing.statistics;
+  others.action.q01[0] = -5, others.action.q99[0] = 5;
+  others.state.erase("height");
+  others.state.at("hand").mean = {7, 8};
+  const std::string file = dir / "others.json";
+  write_file_atomic(file, tokenizers::to_json(others, "another"));
+
+  PolicyOptions options;
+  options.statistics = file;
+  const auto check = [&](const Policy& policy, const PolicyDescription& of_a_saved_one) {
+    const std::vector<Action> edge = {{5, 0.1f, 1}};
+    EXPECT_EQ(policy.tokenize(edge).num_clipped, 0);
+    EXPECT_EQ(of_a_saved_one.statistics.action.q99[0], 5);
+    EXPECT_EQ(of_a_saved_one.statistics.state.at("hand").mean, (std::vector<double>{7, 8}));
+    EXPECT_EQ(of_a_saved_one.statistics.state.at("height").mean, std::vector<double>{0.1});
+  };
+  PolicyOptions loaded = options;
+  loaded.checkpoint = dir.path().string();
+  check(*make_policy(loaded, nullptr, 0, at::kCPU), describe_policy(loaded).value());
+
+  const DataFacts facts{.statistics = preprocessing.statistics,
+                        .cameras = {"front", "wrist"},
+                        .state_keys = {"hand", "height"},
+                        .instructions = {"lift"},
+                        .unused = ""};
+  PolicyOptions fresh = options;
+  fresh.state_keys = {"hand", "height"};
+  const auto made = make_policy(fresh, &facts, 1, at::kCPU);
+  std::filesystem::create_directory(dir / "made");
+  made->save(dir / "made");
+  PolicyOptions saved;
+  saved.checkpoint = dir / "made";
+  check(*made, describe_policy(saved).value());
+
+  loaded.statistics = dir / "none.json";
+  EXPECT_THAT(message_of<DataError>([&] { make_policy(loaded, nullptr, 0, at::kCPU); }),
+              HasSubstr("none.json"));
+  others = preprocessing.statistics;
+  for (auto* numbers : {&others.action.mean, &others.action.std, &others.action.min, &others.action.max,
+                        &others.action.q01, &others.action.q99})
+    numbers->pop_back();
+  others.action.mask.pop_back();
+  write_file_atomic(file, tokenizers::to_json(others, "another"));
+  for (const PolicyOptions& shorter : {fresh, options})
+    EXPECT_THAT(message_of<DataError>([&] { make_policy(shorter, &facts, 0, at::kCPU); }),
+                HasSubstr("others.json: action: expected 3 numbers, found 2"));
+}
+
 // 2 (1 - -1) / (2 + 1e-8) - 1 is 1 in float32, the last of 256 bins, and a touch less in float64, the last
 // but one.
 TEST(ActionNormalization, AsTheReleasedProgramsIsAnotherBinForTheUpperEnd) {

@@ -292,12 +292,12 @@ TEST_F(Faults, ANumberThatIsNoneIsNamed) {
     return run("apo-train", arguments);
   };
   expect_error(train("action"), 3,
-               HasSubstr("action.hdf5: action of demo_1 timestep 4: expected numbers, found NaN"));
+               HasSubstr("action.hdf5: action of demo_1 timestep 4: expected finite numbers, found NaN"));
   expect_error(train("state"), 3,
                AllOf(HasSubstr("state.hdf5: demo_1: does not suit the policy"), HasSubstr("obs/eef_height: "),
                      HasSubstr("row 3: expected finite numbers, found nan")));
   expect_error(run_program("apo-data", {"convert", path("action.hdf5"), "--output", path("out.hdf5")}), 3,
-               HasSubstr("action.hdf5: action of demo_1 timestep 4: expected numbers, found NaN"));
+               HasSubstr("action.hdf5: action of demo_1 timestep 4: expected finite numbers, found NaN"));
   EXPECT_FALSE(fs::exists(path("out.hdf5")));
   const auto validated = run_program("apo-data", {"validate", path("action.hdf5")});
   EXPECT_EQ(validated.exit_code, 3);

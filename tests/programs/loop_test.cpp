@@ -242,6 +242,14 @@ TEST_F(Loop, MoreRoundsGoOnAsIfMeantFromTheBeginning) {
   EXPECT_THAT(other.err, ::testing::AllOf(HasSubstr("objective.beta: 0.1 -> 0.3"),
                                           HasSubstr("only refine.rounds may grow"),
                                           ::testing::Not(HasSubstr("refine.rounds: "))));
+  std::vector<std::string> ten = {"--resume"};
+  for (const char* key : {"beta", "kl_max", "sft_weight", "label_smoothing_bins"})
+    for (const char* section : {"objective.", "refine.base.objective."})
+      ten.push_back(set(std::string(section) + key + "=2"));
+  for (const char* key : {"eval.trials=3", "eval.seed=3"}) ten.push_back(set(key));
+  const auto many = refine("continued", "2", ten);
+  EXPECT_EQ(many.exit_code, 2);
+  EXPECT_THAT(many.err, ::testing::ContainsRegex("[a-z_.]+: [0-9.]+ -> [0-9.]+, and [0-9]+ more\\); only"));
 
   // begun when the demonstrations' habit stood elsewhere
   std::string old = slurp(path("continued/config.yaml"));

@@ -550,7 +550,7 @@ def pauses_and_hands_back(page, server):
 
 def marks_episodes(page, server):
     assert page.say("document.querySelectorAll('[data-testid=episode-row]').length") == 0
-    take_over(page, server)
+    hearing = take_over(page, server)
     page.press(KEYS["success"])
     page.until("console", "episodeState", "finished")
     assert (
@@ -567,7 +567,7 @@ def marks_episodes(page, server):
     page.browser.call("Input.insertText", text="put the cube <b>down</b>")
     page.press("Enter")
     page.wait("document.querySelector('[data-testid=instruction]').dataset.value === 'put the cube <b>down</b>'")
-    assert server.instruction == "put the cube <b>down</b>"
+    hearing.wait(lambda: server.instruction == "put the cube <b>down</b>", "no instruction")  # shown before it is sent
     server.asked = True
     page.until("console", "episode", "demo_1")
     page.until("console", "episodeState", "running")

@@ -55,6 +55,21 @@ def collect(url, output, *more):
     run("apo-collect", "--config", config, "--demonstrations", "--output", output, *more)
 
 
+def check_printed_server(directory):
+    """The server that docs/remote.md prints, with a robot that stands still."""
+    with open(os.path.join(SCRIPTS, "..", "docs", "remote.md")) as file:
+        printed = file.read().split("```python\n")[1].split("```")[0]
+    assert "    serve(Arm)" in printed
+    robot = "import numpy\nmove = lambda action: None\nopening = lambda: [0.5]\n"
+    robot += "picture = lambda: numpy.arange(224 * 224 * 3, dtype=numpy.uint32).astype(numpy.uint8).reshape(224, 224, 3)\n"
+    script = f"{directory}/arm.py"
+    with open(script, "w") as file:
+        file.write(f"import sys\nsys.path.insert(0, {SCRIPTS!r})\n{robot}{printed.replace('serve(Arm)', 'serve(Arm, port=0)')}")
+    with served(script) as url:
+        said = run("apo-data", "check-remote", url, "--steps", "3")
+        assert "played       2 seeds twice" in said, said
+
+
 def arrays(path):
     """All arrays of a recording by their names."""
     found = {}
@@ -226,6 +241,7 @@ with tempfile.TemporaryDirectory() as place:
             sys.exit(77)
         check_lift(place)
     else:
+        check_printed_server(place)
         check_walk(place)
         check_kills(place, int(os.environ.get("APO_KILLS", "2")))
 print("all is well")

@@ -85,6 +85,28 @@ TEST(Act, WhatFailsInsideIsErrorWithStatus200AsThePeersHaveIt) {
   EXPECT_EQ(act(world, both).body(), "\"error\"");
 }
 
+TEST(Act, OneCamerasPictureIsNotTakenForAnothers) {
+  const auto with_picture = [](const char* key) {
+    wire::Map request = act_map(51, 0.25f);
+    request[0].key = key;
+    return wire::to_json(request);
+  };
+  const World one;
+  EXPECT_EQ(error_of(act(one, with_picture("overhead"))), "");
+  EXPECT_THAT(error_of(act(one, with_picture("observation/wrist_image"))),
+              HasSubstr("request: camera front: expected a picture under front, "));
+
+  ServedPolicy needs = echo_needs();
+  needs.cameras = {"front", "wrist"};
+  const World two(free_port(), 1, needs);
+  for (const char* key : {"observation/wrist_image", "wrist", "overhead"})
+    EXPECT_THAT(error_of(act(two, with_picture(key))),
+                HasSubstr("request: camera front: expected a picture under front, "))
+        << key;
+  EXPECT_THAT(error_of(act(two, with_picture("front"))),
+              HasSubstr("request: camera wrist: expected a picture under wrist, "));
+}
+
 TEST(Act, StatisticsOfAnotherRobotAreNotServed) {
   ServedPolicy needs = echo_needs();
   needs.unnorm_key = "bridge_orig";

@@ -60,7 +60,7 @@ TEST_F(BeforeTheFirstStep, AGripperOfAnotherRangeIsRefused) {
   set(1, 0, 1, 0.5, 0.5);
   EXPECT_THAT(complaint(),
               AllOf(HasSubstr("the recordings do not suit the policy " + checkpoint() +
-                              ":\n  dimension 1 (gripper): the "
+                              ": dimension 1 (gripper): the "
                               "expert steps command -1..1, the checkpoint 0..1"),
                     HasSubstr("data.checks=warn trains on them as they are"), Not(HasSubstr("dimension 0"))));
   EXPECT_TRUE(open_data(options_, checkpoint()));  // a run that began so goes on

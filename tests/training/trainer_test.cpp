@@ -286,7 +286,7 @@ TEST(Train, StopsBeforeANonFiniteUpdateAndNamesTheSample) {
   options.data.expert.push_back({.path = (runs / "broken.hdf5").string()});
   const std::string message = message_of<RunError>([&] { train(options); });
   EXPECT_THAT(message, HasSubstr("expected a finite loss and gradient, found loss nan"));
-  EXPECT_THAT(message, HasSubstr("(1):\n  " + (runs / "broken.hdf5").string() + " demo_0 timestep 0"));
+  EXPECT_THAT(message, HasSubstr("(1): " + (runs / "broken.hdf5").string() + " demo_0 timestep 0"));
   EXPECT_THAT(message, Not(HasSubstr("demos.hdf5")));
   // nothing of the failed step was written; the message names it and the checkpoint before it
   const auto done = metrics_of(runs / "run").size();

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "apo/base/error.h"
+#include "apo/base/files.h"
 #include "apo/base/hash.h"
 #include "apo/base/log.h"
 #include "apo/base/text.h"
@@ -267,13 +268,23 @@ std::string adapter_hash(const PeftAdapter& adapter) {
   return hash.text();
 }
 
+// Whether both hold the same weights, bit for bit; large ones are not read for it.
+static bool are_copies(const fs::path& a, const fs::path& b) {
+  constexpr uintmax_t kLargest = uintmax_t{1} << 28;
+  const fs::path of_a = a / "model.safetensors", of_b = b / "model.safetensors";
+  std::error_code error;
+  const uintmax_t size = fs::file_size(of_a, error);
+  return !error && size == fs::file_size(of_b, error) && !error && size <= kLargest &&
+         read_file(of_a) == read_file(of_b);
+}
+
 void warn_if_other_base(const fs::path& adapter_directory, const fs::path& base) {
   const JsonFile config(adapter_directory / "adapter_config.json");
   const auto base_model = config["base_model_name_or_path"].get_or<std::string>();
   if (base_model.empty()) return;
   const fs::path named = adapter_directory / base_model;
   std::error_code ignored;
-  if (!fs::exists(named, ignored) || fs::equivalent(named, base, ignored)) return;
+  if (!fs::exists(named, ignored) || fs::equivalent(named, base, ignored) || are_copies(named, base)) return;
   log_warn(adapter_directory.string(), ": this adapter was trained on ", named.lexically_normal().string(),
            ", not on ", base.string());
 }

@@ -57,6 +57,11 @@ void check_these_files(const fs::path& checkpoint, std::string_view below) {
 }
 
 // The step-N beside this one that are committed, newest first.
+fs::path without_link(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_symlink(path, ignored) ? path.parent_path() / fs::read_symlink(path, ignored) : path;
+}
+
 std::vector<fs::path> neighbors(const fs::path& checkpoint) {
   std::vector<std::pair<int64_t, fs::path>> found;
   std::error_code error;
@@ -127,7 +132,8 @@ void check_files(const fs::path& checkpoint, std::string_view below) {
         continue;
       }
       throw DataError(concat(error.what(), "; the checkpoint beside it is whole: ", other.string(),
-                             " (remove ", checkpoint.string(), ", and --resume goes on from there)"));
+                             " (remove ", without_link(checkpoint).string(),
+                             ", and --resume goes on from there)"));
     }
     throw;
   }

@@ -4,6 +4,8 @@
 #include <algorithm>
 
 #include "apo/base/error.h"
+#include "apo/base/files.h"
+#include "apo/base/log.h"
 #include "apo/base/text.h"
 #include "apo/config/options.h"
 #include "apo/models/description.h"
@@ -36,10 +38,39 @@ void check_shape(const SmallOptions& options) {
             "), found ", options.width);
 }
 
+// Those of policy.statistics in place of what there is: actions, and the states that it has.
+void take_statistics(const PolicyOptions& options, tokenizers::DatasetStatistics& statistics) {
+  if (options.statistics.empty()) return;
+  const tokenizers::DatasetStatistics given =
+      tokenizers::statistics_from_json(read_file(options.statistics), options.unnorm_key, options.statistics);
+  const auto take = [&](const std::string& what, tokenizers::VectorStatistics& into,
+                        const tokenizers::VectorStatistics& from) {
+    APO_CHECK(DataError, from.size() == into.size(), "policy.statistics: ", options.statistics, ": ", what,
+              ": expected ", into.size(), " numbers, found ", from.size());
+    into = from;
+  };
+  take("action", statistics.action, given.action);
+  for (auto& [key, own] : statistics.state)
+    if (const auto found = given.state.find(key); found != given.state.end())
+      take("state " + key, own, found->second);
+  statistics.normalization = given.normalization;
+  statistics.gripper = config::or_else(given.gripper, statistics.gripper);
+}
+
 // What `save` wrote beside the weights, with what the options say instead.
 Preprocessing load_preprocessing(const PolicyOptions& options, const std::filesystem::path& directory) {
-  Preprocessing preprocessing = Preprocessing::load(directory, options.unnorm_key);
+  Preprocessing preprocessing =
+      Preprocessing::load(directory, options.statistics.empty() ? options.unnorm_key : "");
+  take_statistics(options, preprocessing.statistics);
   override_statistics(options, preprocessing.dataset, preprocessing.statistics);
+  const auto tell = [&](const char* key, const auto& wanted, const auto& stored) {
+    if (!wanted.empty() && wanted != stored)
+      log_warn(key, ": the config says ", join(wanted),
+               "; the checkpoint's own hold: ", stored.empty() ? "none" : join(stored), " (",
+               directory.string(), ")");
+  };
+  tell("policy.cameras", options.cameras, preprocessing.cameras);
+  tell("policy.state_keys", options.state_keys, preprocessing.state_keys);
   return preprocessing;
 }
 
@@ -82,6 +113,7 @@ std::unique_ptr<SmallPolicy> SmallPolicy::create(const PolicyOptions& options, c
   check_names("policy.cameras", preprocessing.cameras, data.cameras, data.unused);
   check_names("policy.state_keys", preprocessing.state_keys, data.state_keys, data.unused);
   preprocessing.statistics = data.statistics;
+  take_statistics(options, preprocessing.statistics);
   if (options.action_normalization != tokenizers::ActionNormalization::automatic)
     preprocessing.statistics.normalization = options.action_normalization;
 
