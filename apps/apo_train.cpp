@@ -30,18 +30,15 @@ training::TrainHooks hooks_of(const RunConfig& config) {
       return std::map<std::string, double>{{"success_rate", result.success.rate},
                                            {"unaided_rate", result.unaided.rate}};
     };
-    // one short trial: a camera or a server that is not there is told now, not after the first steps
-    hooks.try_evaluation = [&config](models::Policy& policy) {
-      deploy::EvalOptions once = config.eval;
-      once.trials = 1;
-      once.parallel = 1;
-      once.disruptions.clear();
+    // a camera or a server that is not there is told now, not after the first steps
+    hooks.try_evaluation = [&config](const models::Policy& policy) {
       try {
-        deploy::evaluate(policy, config.environment, once);
+        deploy::check_evaluation(policy, config.environment, config.eval);
       } catch (const DataError& error) {
         throw ConfigError(concat("train.eval_every: ", error.what()));
+      } catch (const RunError& error) {
+        throw RunError(concat("train.eval_every: ", error.what()));
       }
-      policy.set_training(true);
     };
   }
   return hooks;

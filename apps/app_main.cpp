@@ -224,7 +224,7 @@ int run_app(CLI::App& app, int argc, char** argv, const std::function<void()>& b
                   concat(error.what(), " (", app.get_name(), " --help lists the options)"));
     std::vector<std::string> names;
     for (const CLI::App* command : commands) names.push_back(command->get_name());
-    const std::string found = argc > 1 ? argv[1] : "none";
+    const std::string found = argc > 1 && argv[1][0] != '-' ? argv[1] : "none";
     const auto near = config::nearest(found, names);
     return fail(app, ExitCode::usage,
                 concat("expected a command (", join(names), "), found ", found,

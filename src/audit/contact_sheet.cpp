@@ -178,9 +178,9 @@ at::Tensor contact_sheet(const DataOptions& options, const ContactSheetOptions& 
                          if (blocks.size() < kMostEpisodes) blocks.push_back(block_of(e, sheet));
                        }
                      }});
-  APO_CHECK(DataError, num_names > 0, "expected an episode to show, found none");
-  APO_CHECK(DataError, !blocks.empty(), "no episode '", sheet.episode,
-            "' (valid: ", names.empty() ? "none" : names, num_names > 8 ? ", ..." : "", ")");
+  APO_CHECK(DataError, num_names > 0, "data: expected an episode to show, found none in the files");
+  APO_CHECK(DataError, !blocks.empty(), "no episode '", sheet.episode, "' (valid: ", names,
+            num_names > 8 ? ", ..." : "", ")");
   int64_t cell = 0, height = kMargin + kLegendHeight + kMargin;
   for (const Block& block : blocks) {
     for (const Frame& frame : block.frames) cell = std::max(cell, frame.image.size(1) + 2 * kBorder);

@@ -25,7 +25,7 @@ struct ScannedEpisode {
   std::vector<LabelledStep> steps;
 };
 
-/// DataError naming file, episode and timestep if an action that is not skipped holds NaN.
+/// DataError naming file, episode and timestep if an action that is not skipped holds NaN or infinity.
 void expect_finite(const ScannedEpisode& episode);
 
 struct ScanVisitor {

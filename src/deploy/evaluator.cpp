@@ -254,6 +254,18 @@ EvalResult evaluate(models::Policy& policy, const environments::EnvironmentOptio
   return result;
 }
 
+void check_evaluation(const models::Policy& policy, const environments::EnvironmentOptions& environment,
+                      const EvalOptions& options) {
+  const auto seed = static_cast<uint64_t>(options.seed);
+  const auto made = environments::make_environment(environment);
+  made->reset(seed);
+  RolloutOptions named;
+  named.where = concat("seed ", seed);
+  const Rollout rollout(made->spec(), seed, named);
+  Observation seen = made->observe();
+  prepare(policy, rollout, seen);
+}
+
 RecordedTrial record_trial(models::Policy& policy, environments::Environment& environment, uint64_t seed,
                            int64_t size, InterventionSource* human) {
   RecordedTrial recorded;

@@ -39,7 +39,8 @@ void make_directory_of(const fs::path& output) {
 void check_results_directory(const fs::path& directory) {
   std::error_code ignored;
   APO_CHECK(ConfigError, !fs::exists(directory, ignored) || fs::is_directory(directory, ignored),
-            "--output: ", directory.string(), ": expected a directory, found a file");
+            directory.string(),
+            ": expected a directory for results.json (--output, or below run.dir), found a file");
   make_directory(directory);
   const fs::path table = directory / "disruptions.md";
   bool has_table = false;

@@ -234,7 +234,8 @@ void RequestReader::take_pictures(std::vector<Found>& pictures, Observation& obs
       Found* found = main_camera();
       APO_CHECK(DataError, found != nullptr, "request: expected a picture under ",
                 join(std::vector<std::string>(kMainCameras.begin(), kMainCameras.end())),
-                ", or one in all, found the pictures ", keys_of(pictures));
+                ", or one in all that is no wrist's (or a key in serve.keys.cameras), found the pictures ",
+                keys_of(pictures));
       take(*found, recorded_name(found->key, true));
     }
   }

@@ -60,7 +60,9 @@ void TrainOptions::visit(config::Visitor& v) {
   v("grad_clip", grad_clip, "largest gradient norm over all trained weights; 0: no clipping", at_least(0));
   v("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: only at the end", at_least(0));
   v("keep", keep, "newest checkpoints kept; 0: all", at_least(0));
-  v("eval_every", eval_every, "steps between evaluations in the environment (and one at the end); 0: none",
+  v("eval_every", eval_every,
+    "steps between evaluations in the environment (and one at the end); before the first step it is reset "
+    "and looked at; 0: none",
     at_least(0));
   v.choice("guard", guard, kGuards,
            "when a run that learns preferences shows signs of forgetting what the policy could do (desirable "

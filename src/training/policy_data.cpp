@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include "apo/base/error.h"
+#include "apo/base/files.h"
 #include "apo/data/statistics.h"
 #include "apo/models/description.h"
 
@@ -31,7 +32,14 @@ audit::PolicyInputs policy_inputs(const models::PolicyOptions& options) {
   inputs.gripper = options.gripper;
   inputs.of_checkpoint = !options.checkpoint.empty();
   const std::optional<models::PolicyDescription> description = models::describe_policy(options);
-  if (!description) return inputs;
+  if (!description) {
+    if (options.statistics.empty()) return inputs;
+    const tokenizers::DatasetStatistics given = tokenizers::statistics_from_json(
+        read_file(options.statistics), options.unnorm_key, options.statistics);
+    inputs.action = given.action;
+    inputs.gripper = config::or_else(options.gripper, given.gripper);
+    return inputs;
+  }
   inputs.of_checkpoint = description->cameras.empty();
   if (!description->cameras.empty()) {
     inputs.cameras = description->cameras;

@@ -215,6 +215,7 @@ TrainingOptions relocated(TrainingOptions before, const TrainingOptions& now) {
   };
   relocate(before.policy.checkpoint, now.policy.checkpoint);
   relocate(before.policy.adapter, now.policy.adapter);
+  relocate(before.policy.statistics, now.policy.statistics);
   relocate(before.reference.cache, now.reference.cache);
   const auto relocate_all = [&](std::vector<data::SourceOptions>& sources,
                                 const std::vector<data::SourceOptions>& here) {

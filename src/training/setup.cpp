@@ -91,6 +91,7 @@ std::unique_ptr<data::Dataset> open_data(const TrainingOptions& options, const s
   if (!resumed.empty()) {
     policy.checkpoint = resumed;
     policy.adapter.clear();
+    policy.statistics.clear();
   }
   const audit::PolicyInputs inputs = policy_inputs(policy);
   data::DataOptions data = options.data;
@@ -98,15 +99,15 @@ std::unique_ptr<data::Dataset> open_data(const TrainingOptions& options, const s
   data.policy_cameras = inputs.cameras;
   auto dataset = std::make_unique<data::Dataset>(data);
   if (!resumed.empty()) return dataset;
+  const std::string& what = policy.checkpoint.empty() ? policy.statistics : policy.checkpoint;
   std::string wrong;
   for (const audit::Finding& finding : audit::compare_with_policy(*dataset, inputs)) {
     if (finding.severity == audit::Severity::error && data.checks == data::DataChecks::error)
       append_item(wrong, "; ", finding.message);
     else if (finding.severity != audit::Severity::note)
-      log_warn("the recordings and ", policy.checkpoint, ": ", finding.message);
+      log_warn("the recordings and ", what, ": ", finding.message);
   }
-  APO_CHECK(DataError, wrong.empty(), "the recordings do not suit the policy ", policy.checkpoint, ": ",
-            wrong,
+  APO_CHECK(DataError, wrong.empty(), "the recordings do not suit the policy ", what, ": ", wrong,
             "; `apo-data validate` with this config tells more; data.checks=warn trains on them as they are");
   return dataset;
 }

@@ -132,7 +132,10 @@ Run::Run(const TrainingOptions& options, ExistingRun existing, const TrainHooks&
                                 options.run.precision == "bfloat16", &group_);
   check_ranks();
   check_profile();
-  if (hooks.try_evaluation && group_.is_first() && state_.step < total_steps_) hooks.try_evaluation(*policy_);
+  if (hooks.try_evaluation && group_.is_first() && state_.step < total_steps_) {
+    const GeneratorScope same_stream(device_);
+    hooks.try_evaluation(*policy_);
+  }
   if (directory_)
     output_.emplace(options, hooks.config_yaml, *directory_, *dataset_, *sampler_, *policy_, state_,
                     total_steps_);
@@ -174,6 +177,7 @@ void Run::make_policy() {
     // the checkpoint has everything
     start.policy.checkpoint = (*resume_from / "policy").string();
     start.policy.adapter.clear();
+    start.policy.statistics.clear();
   } else {
     find_policy_again();
     start.policy.checkpoint = state_.policy_checkpoint;
@@ -244,7 +248,7 @@ void Run::check_finite(double loss, double gradient_norm, const std::vector<data
   if (std::isfinite(loss) && std::isfinite(gradient_norm)) return;
   throw RunError(concat("step ", state_.step + 1, ": expected a finite loss and gradient, found loss ",
                         shown(loss), " and gradient norm ", shown(gradient_norm), "; nothing was updated. ",
-                        last_checkpoint_.empty() ? std::string("There is no checkpoint yet.")
+                        last_checkpoint_.empty() ? std::string("There is no checkpoint yet")
                                                  : "The last good checkpoint is " + last_checkpoint_.string(),
                         ". ", samples_not_finite(*dataset_, samples, outcome)));
 }

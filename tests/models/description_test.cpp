@@ -98,16 +98,19 @@ TEST(DescribePolicy, StatisticsOfAFileTakeThePlaceOfASmallOnes) {
   tokenizers::DatasetStatistics others = preprocessing.statistics;
   others.action.q01[0] = -5, others.action.q99[0] = 5;
   others.state.erase("height");
+  others.gripper = {.dimension = {}, .open = -1.0, .closed = 1.0};
   others.state.at("hand").mean = {7, 8};
   const std::string file = dir / "others.json";
   write_file_atomic(file, tokenizers::to_json(others, "another"));
 
   PolicyOptions options;
   options.statistics = file;
+  options.gripper = {.dimension = {}, .open = 1.0, .closed = -1.0};  // wins over the file's
   const auto check = [&](const Policy& policy, const PolicyDescription& of_a_saved_one) {
     const std::vector<Action> edge = {{5, 0.1f, 1}};
     EXPECT_EQ(policy.tokenize(edge).num_clipped, 0);
     EXPECT_EQ(of_a_saved_one.statistics.action.q99[0], 5);
+    EXPECT_EQ(of_a_saved_one.statistics.gripper.open, 1.0);
     EXPECT_EQ(of_a_saved_one.statistics.state.at("hand").mean, (std::vector<double>{7, 8}));
     EXPECT_EQ(of_a_saved_one.statistics.state.at("height").mean, std::vector<double>{0.1});
   };
@@ -138,7 +141,8 @@ TEST(DescribePolicy, StatisticsOfAFileTakeThePlaceOfASmallOnes) {
     numbers->pop_back();
   others.action.mask.pop_back();
   write_file_atomic(file, tokenizers::to_json(others, "another"));
-  for (const PolicyOptions& shorter : {fresh, options})
+  loaded.statistics = file;
+  for (const PolicyOptions& shorter : {fresh, loaded})
     EXPECT_THAT(message_of<DataError>([&] { make_policy(shorter, &facts, 0, at::kCPU); }),
                 HasSubstr("others.json: action: expected 3 numbers, found 2"));
 }

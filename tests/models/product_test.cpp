@@ -11,11 +11,12 @@
 namespace apo::models {
 namespace {
 
-// A large weight goes to oneDNN, a small one beside an adapter to the BLAS library.
+// A large weight goes to oneDNN, a small one beside an adapter to the BLAS library; the adapter's own
+// products go to oneDNN where there are many rows.
 struct Shape {
-  int64_t in, out;
+  int64_t in, out, columns = 2;  // and 3 rows in each
 };
-constexpr Shape kLarge{520, 300}, kSmall{6, 5};
+constexpr Shape kLarge{520, 300}, kSmall{6, 5}, kManyRows{520, 300, 3000};
 
 struct Layer {
   at::Tensor input, weight, bias, a, b;
@@ -25,7 +26,7 @@ struct Layer {
     const auto random = [&](at::IntArrayRef sizes) {
       return at::randn(sizes, generator, at::TensorOptions(at::kDouble)).to(type);
     };
-    input = random({2, 3, shape.in}).set_requires_grad(true);
+    input = random({shape.columns, 3, shape.in}).set_requires_grad(true);
     weight = random({shape.out, shape.in}).set_requires_grad(train_weight);
     bias = random({shape.out}).set_requires_grad(train_weight);
     a = random({4, shape.in}).set_requires_grad(true);
@@ -58,8 +59,9 @@ struct Case {
 };
 
 void PrintTo(const Case& c, std::ostream* out) {
-  *out << (c.shape.in == kLarge.in ? "large" : "small") << (c.with_bias ? "_bias" : "")
-       << (c.with_adapter ? "_adapter" : "") << (c.train_weight ? "_trained" : "");
+  *out << (c.shape.in == kLarge.in ? "large" : "small") << (c.shape.columns > 2 ? "_many_rows" : "")
+       << (c.with_bias ? "_bias" : "") << (c.with_adapter ? "_adapter" : "")
+       << (c.train_weight ? "_trained" : "");
 }
 
 class AdaptedProduct : public ::testing::TestWithParam<Case> {};
@@ -73,7 +75,7 @@ TEST_P(AdaptedProduct, EqualsThePlainCompositionAndItsGradients) {
   EXPECT_LT(relative(found, expected), 1e-6);
   // a gradient that is no contiguous tensor, as attention hands it back
   const at::Tensor direction =
-      at::linspace(-1, 2, expected.numel()).view({expected.size(-1), 3, 2}).transpose(0, 2);
+      at::linspace(-1, 2, expected.numel()).view({expected.size(-1), 3, c.shape.columns}).transpose(0, 2);
   expected.backward(direction);
   found.backward(direction);
   for (size_t i = 0; i < one.all().size(); ++i) {
@@ -89,7 +91,9 @@ INSTANTIATE_TEST_SUITE_P(All, AdaptedProduct,
                          ::testing::Values(Case{kLarge, true, true, false}, Case{kLarge, false, true, false},
                                            Case{kLarge, true, false, false}, Case{kLarge, false, false, true},
                                            Case{kLarge, true, true, true}, Case{kSmall, true, true, false},
-                                           Case{kSmall, false, true, true}));
+                                           Case{kSmall, false, true, true},
+                                           Case{kManyRows, true, true, false},
+                                           Case{kManyRows, false, true, true}));
 
 // The same numbers whatever is recorded: else a frozen reference would differ from its policy before the
 // first update.

@@ -72,6 +72,46 @@ TEST(Reference, AConfigByNameWritesBelowTheWorkingDirectory) {
 
 TEST_F(Errors, UnknownOptionIsUsage) { expect_error(run("apo-train", {"--resum"}), 2, HasSubstr("--resum")); }
 
+TEST_F(Errors, AnUnknownCommandIsSuggested) {
+  expect_error(
+      run_program("apo-data", {"valdate", "demos.hdf5"}), 2,
+      AllOf(HasSubstr("expected a command (inspect, "), HasSubstr("found valdate; did you mean validate?")));
+  expect_error(run_program("apo-data", {}), 2, HasSubstr("found none"));
+}
+
+TEST_F(Errors, SeveralMistakesStandOnOneLine) {
+  const auto result = run("apo-train", {set("train.batch_sice=1"), set("run.sede=2")});
+  expect_error(result, 2,
+               AllOf(HasSubstr("'run.seed'?); --set train.batch_sice=1: "), Not(HasSubstr("\\n"))));
+  EXPECT_EQ(result.err.find('\n') + 1, result.err.size());
+}
+
+// Told before the first step: what train.eval_every would come upon.
+TEST_F(Errors, AnEnvironmentWithoutThePolicysCameraIsToldBeforeTheFirstStep) {
+  record_demonstrations();
+  auto arguments = sft("base");
+  for (const char* more : {"train.eval_every=2", "environment.tabletop.cameras=[wrist]"})
+    arguments.push_back(set(more));
+  expect_error(run("apo-train", arguments), 2,
+               AllOf(HasSubstr("train.eval_every: environment "),
+                     HasSubstr("needs the camera \"front\"; there are: wrist")));
+  EXPECT_FALSE(std::filesystem::exists(path("base/config.yaml")));
+}
+
+TEST_F(Errors, ADamagedCheckpointNamesTheDirectoryToRemove) {
+  train_base();
+  const auto latest = std::filesystem::read_symlink(path("base/checkpoints/latest")).string();
+  ASSERT_EQ(latest, "step-6");
+  std::string weights = slurp(path("base/checkpoints/step-6/policy/model.safetensors"));
+  weights.back() ^= 1;
+  spit(path("base/checkpoints/step-6/policy/model.safetensors"), weights);
+  expect_error(
+      run("apo-eval", {set("policy.checkpoint=" + path("base"))}), 3,
+      HasSubstr("(remove " + path("base/checkpoints/step-6") + ", and --resume goes on from there)"));
+  std::filesystem::remove_all(path("base/checkpoints/step-6"));
+  EXPECT_EQ(run("apo-train", sft("base", {"--resume"})).exit_code, 0);
+}
+
 TEST_F(Errors, MissingConfigFileIsNamed) {
   expect_error(run_program("apo-train", {"--config", path("no.yaml")}), 2, HasSubstr("no.yaml"));
   expect_error(run_program("apo-train", {}), 2, HasSubstr("--config"));

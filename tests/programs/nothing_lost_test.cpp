@@ -151,8 +151,8 @@ TEST_F(NothingLost, WhatCannotBeWrittenIsToldBeforeTheWork) {
   train_base();
   spit(path("file"), "in the way");
   const std::string endless = set("eval.trials=1000000");
-  expect_error(run("apo-eval", {policy(), endless, "--output", path("file")}), 4,
-               HasSubstr("Not a directory"));
+  expect_error(run("apo-eval", {policy(), endless, "--output", path("file")}), 2,
+               HasSubstr("file: expected a directory for results.json"));
   expect_error(run("apo-eval", {policy(), endless, "--output", "/proc/evaluation"}), 4,
                HasSubstr("/proc/evaluation"));
   expect_error(run("apo-collect", {"--demonstrations", set("deploy.demonstrations.episodes=1000000"),

@@ -238,7 +238,9 @@ TEST(RunReport, SaysThatThereAreNoStepsYet) {
 
 TEST(RunReport, DoesWithoutAConfig) {
   TempDir dir;
-  EXPECT_TRUE(says(page_of(dir, full_line(1), nullptr), "config.yaml is missing"));
+  const std::string page = page_of(dir, full_line(1), nullptr);
+  EXPECT_TRUE(says(page, "config.yaml is missing"));
+  EXPECT_TRUE(says(page, "labels.json is missing"));
 }
 
 TEST(RunReport, SaysTheSameTwice) {

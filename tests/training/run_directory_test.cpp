@@ -150,6 +150,29 @@ TEST(RunDirectory, AnOldCheckpointGoesButForWhatOthersPutThere) {
   EXPECT_TRUE(fs::exists(runs / "run/checkpoints/step-6/DONE"));
 }
 
+// A look at the environment before the first step changes nothing of the run, and stops it before it writes.
+TEST(RunDirectory, WhatCannotBeEvaluatedIsToldBeforeTheRunWrites) {
+  const RecordedRuns runs;
+  TrainHooks hooks;
+  hooks.try_evaluation = [](const models::Policy&) { throw ConfigError("no such camera"); };
+  EXPECT_EQ(message_of<ConfigError>([&] { train(runs.options("run"), ExistingRun::refuse, hooks); }),
+            "no such camera");
+  EXPECT_FALSE(fs::exists(runs / "run/config.yaml"));
+  hooks.profile_steps = 1000;
+  hooks.try_evaluation = nullptr;
+  EXPECT_THAT(message_of<ConfigError>([&] { train(runs.options("run"), ExistingRun::refuse, hooks); }),
+              HasSubstr("--profile: expected at most "));
+  EXPECT_FALSE(fs::exists(runs / "run/config.yaml"));
+
+  hooks.profile_steps = 0;
+  int tries = 0;
+  hooks.try_evaluation = [&](const models::Policy&) { tries += at::rand({3}).size(0) == 3; };
+  train(runs.options("run"), ExistingRun::refuse, hooks);
+  train(runs.options("plain"));
+  EXPECT_EQ(tries, 1);
+  EXPECT_EQ(metrics_of(runs / "run"), metrics_of(runs / "plain"));
+}
+
 TEST(RunDirectory, LinksAreNotFollowed) {
   const RecordedRuns runs;
   put(runs / "key", "my private key");

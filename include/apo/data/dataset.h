@@ -115,8 +115,8 @@ enum class Pool { desirable, intervention, undesirable };
 class Dataset {
  public:
   /// Opens and labels every source, grippers recoded (recode_gripper). DataError as TrajectoryFile::open;
-  /// also for a source that matches no file, for files that disagree about the action's size, and for NaN in
-  /// an action that the filters keep.
+  /// also for a source that matches no file, for files that disagree about the action's size, and for NaN or
+  /// infinity in an action that the filters keep.
   explicit Dataset(const DataOptions& options);
 
   const std::vector<StepIndex>& pool(Pool pool) const;

@@ -56,6 +56,12 @@ using results::Trial;
 EvalResult evaluate(models::Policy& policy, const environments::EnvironmentOptions& environment,
                     const EvalOptions& options);
 
+/// Whether the environment shows what the policy needs: one is made, reset with the first seed and looked at;
+/// no step is made.
+/// Errors  ConfigError: unknown environment. DataError: a missing camera or state. RunError: no answer.
+void check_evaluation(const models::Policy& policy, const environments::EnvironmentOptions& environment,
+                      const EvalOptions& options);
+
 /// Writes directory/results.json (the result, both options as YAML), directory/trial-N.webp, and with
 /// disruptions directory/disruptions.md and directory/DISRUPTION-trial-N.webp.
 /// RunError naming the path if the directory cannot be made or written.

@@ -24,8 +24,9 @@ struct TrainHooks {
   /// Called every `train.eval_every` steps and at the end with the policy in evaluation mode; what it returns
   /// is written to metrics.jsonl as "eval/<name>".
   std::function<std::map<std::string, double>(models::Policy&, int64_t step)> evaluate;
-  /// Called before the first step and before anything is written, to say whether `evaluate` can work at all.
-  std::function<void(models::Policy&)> try_evaluation;
+  /// Called before the first step and before the run's files are written, to say whether `evaluate` can work
+  /// at all: throws what the run is to end with.
+  std::function<void(const models::Policy&)> try_evaluation;
   /// The whole resolved config as YAML (config.yaml of the run); empty: the training sections alone.
   std::string config_yaml;
   /// The processes that train this run together, each of which calls `train`: docs/distributed.md. Null: this

@@ -274,8 +274,12 @@ static bool are_copies(const fs::path& a, const fs::path& b) {
   const fs::path of_a = a / "model.safetensors", of_b = b / "model.safetensors";
   std::error_code error;
   const uintmax_t size = fs::file_size(of_a, error);
-  return !error && size == fs::file_size(of_b, error) && !error && size <= kLargest &&
-         read_file(of_a) == read_file(of_b);
+  if (error || size > kLargest || size != fs::file_size(of_b, error) || error) return false;
+  try {
+    return read_file(of_a) == read_file(of_b);
+  } catch (const Error&) {
+    return false;
+  }
 }
 
 void warn_if_other_base(const fs::path& adapter_directory, const fs::path& base) {

@@ -56,12 +56,13 @@ void check_these_files(const fs::path& checkpoint, std::string_view below) {
     if (name.starts_with(below)) check_file(checkpoint / name, expected);
 }
 
-// The step-N beside this one that are committed, newest first.
+// What checkpoints/latest stands for.
 fs::path without_link(const fs::path& path) {
   std::error_code ignored;
   return fs::is_symlink(path, ignored) ? path.parent_path() / fs::read_symlink(path, ignored) : path;
 }
 
+// The step-N beside this one that are committed, newest first.
 std::vector<fs::path> neighbors(const fs::path& checkpoint) {
   std::vector<std::pair<int64_t, fs::path>> found;
   std::error_code error;

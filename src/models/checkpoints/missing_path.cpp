@@ -9,9 +9,9 @@ void refuse_missing(const std::filesystem::path& path, const std::string& where)
   if (std::filesystem::exists(path, ignored)) return;
   std::string advice;
   const std::filesystem::path owner = path.parent_path();
-  // OWNER/NAME stands in a directory that is there; of a run that is yet to come more is missing
+  // of a run that is yet to come more than OWNER/NAME is missing
   const bool is_near = owner.parent_path().empty() || std::filesystem::exists(owner.parent_path(), ignored);
-  if (is_near && !owner.filename().empty() && !path.filename().empty() &&
+  if (is_near && owner.filename() != "runs" && !owner.filename().empty() && !path.filename().empty() &&
       !std::filesystem::exists(owner, ignored)) {
     const std::string name = (owner.filename() / path.filename()).string();
     advice = concat("; if ", name, " is a name on the Hugging Face hub, download it (`hf download ", name,

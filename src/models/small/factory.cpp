@@ -39,8 +39,9 @@ void check_shape(const SmallOptions& options) {
 }
 
 // Those of policy.statistics in place of what there is: actions, and the states that it has.
-void take_statistics(const PolicyOptions& options, tokenizers::DatasetStatistics& statistics) {
+void take_statistics(const PolicyOptions& options, Preprocessing& preprocessing) {
   if (options.statistics.empty()) return;
+  tokenizers::DatasetStatistics& statistics = preprocessing.statistics;
   const tokenizers::DatasetStatistics given =
       tokenizers::statistics_from_json(read_file(options.statistics), options.unnorm_key, options.statistics);
   const auto take = [&](const std::string& what, tokenizers::VectorStatistics& into,
@@ -54,6 +55,9 @@ void take_statistics(const PolicyOptions& options, tokenizers::DatasetStatistics
     if (const auto found = given.state.find(key); found != given.state.end())
       take("state " + key, own, found->second);
   statistics.normalization = given.normalization;
+  preprocessing.dataset = !options.unnorm_key.empty()
+                              ? options.unnorm_key
+                              : JsonFile(options.statistics).root().entries().at(0).first;
   statistics.gripper = config::or_else(given.gripper, statistics.gripper);
 }
 
@@ -61,16 +65,8 @@ void take_statistics(const PolicyOptions& options, tokenizers::DatasetStatistics
 Preprocessing load_preprocessing(const PolicyOptions& options, const std::filesystem::path& directory) {
   Preprocessing preprocessing =
       Preprocessing::load(directory, options.statistics.empty() ? options.unnorm_key : "");
-  take_statistics(options, preprocessing.statistics);
+  take_statistics(options, preprocessing);
   override_statistics(options, preprocessing.dataset, preprocessing.statistics);
-  const auto tell = [&](const char* key, const auto& wanted, const auto& stored) {
-    if (!wanted.empty() && wanted != stored)
-      log_warn(key, ": the config says ", join(wanted),
-               "; the checkpoint's own hold: ", stored.empty() ? "none" : join(stored), " (",
-               directory.string(), ")");
-  };
-  tell("policy.cameras", options.cameras, preprocessing.cameras);
-  tell("policy.state_keys", options.state_keys, preprocessing.state_keys);
   return preprocessing;
 }
 
@@ -113,7 +109,9 @@ std::unique_ptr<SmallPolicy> SmallPolicy::create(const PolicyOptions& options, c
   check_names("policy.cameras", preprocessing.cameras, data.cameras, data.unused);
   check_names("policy.state_keys", preprocessing.state_keys, data.state_keys, data.unused);
   preprocessing.statistics = data.statistics;
-  take_statistics(options, preprocessing.statistics);
+  take_statistics(options, preprocessing);
+  if (!options.statistics.empty())  // the recordings are recoded to what the config says
+    preprocessing.statistics.gripper = config::or_else(options.gripper, preprocessing.statistics.gripper);
   if (options.action_normalization != tokenizers::ActionNormalization::automatic)
     preprocessing.statistics.normalization = options.action_normalization;
 
@@ -157,6 +155,14 @@ std::unique_ptr<SmallPolicy> SmallPolicy::load(const PolicyOptions& options,
   shape.horizon = horizon_of(options, json["horizon"]);
 
   Preprocessing preprocessing = load_preprocessing(options, directory);
+  const auto tell = [&](const char* key, const auto& wanted, const auto& stored) {
+    if (!wanted.empty() && wanted != stored)
+      log_warn(key, ": the config says ", join(wanted),
+               "; the checkpoint's own hold: ", stored.empty() ? "none" : join(stored), " (",
+               directory.string(), ")");
+  };
+  tell("policy.cameras", options.cameras, preprocessing.cameras);
+  tell("policy.state_keys", options.state_keys, preprocessing.state_keys);
   const auto agree = [&](const char* what, int64_t in_config, int64_t in_preprocessing) {
     APO_CHECK(DataError, in_config == in_preprocessing, directory.string(), ": ", what, ": config.json says ",
               in_config, ", the preprocessing beside it ", in_preprocessing);
