@@ -192,6 +192,30 @@ void add_examples(CLI::App& app, const Examples& examples) {
   app.footer(concat(text, "\n", kExitCodes));
 }
 
+namespace {
+
+std::vector<std::string> commands_of(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(command->get_name());
+  return names;
+}
+
+bool lacks_command(const CLI::App& app, const CLI::ParseError& error) {
+  return dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && !commands_of(app).empty() &&
+         app.get_subcommands().empty();
+}
+
+std::string expected_command(const CLI::App& app, int argc, char** argv) {
+  const std::vector<std::string> names = commands_of(app);
+  const std::string found = argc > 1 && argv[1][0] != '-' ? argv[1] : "none";
+  const auto near = config::nearest(found, names);
+  return concat("expected a command (", join(names), "), found ", found,
+                near ? concat("; did you mean ", *near, "?") : "");
+}
+
+}  // namespace
+
 int run_app(CLI::App& app, int argc, char** argv, const std::function<void()>& body) {
   if (version() != APO_VERSION)  // two installations, and LD_LIBRARY_PATH prefers the other's library
     return fail(app, ExitCode::run,
@@ -217,19 +241,8 @@ int run_app(CLI::App& app, int argc, char** argv, const std::function<void()>& b
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {
     return app.exit(success);
-  } catch (const CLI::RequiredError& error) {
-    const std::vector<CLI::App*> commands = app.get_subcommands([](CLI::App*) { return true; });
-    if (commands.empty() || !app.get_subcommands().empty())
-      return fail(app, ExitCode::usage,
-                  concat(error.what(), " (", app.get_name(), " --help lists the options)"));
-    std::vector<std::string> names;
-    for (const CLI::App* command : commands) names.push_back(command->get_name());
-    const std::string found = argc > 1 && argv[1][0] != '-' ? argv[1] : "none";
-    const auto near = config::nearest(found, names);
-    return fail(app, ExitCode::usage,
-                concat("expected a command (", join(names), "), found ", found,
-                       near ? concat("; did you mean ", *near, "?") : ""));
   } catch (const CLI::ParseError& error) {
+    if (lacks_command(app, error)) return fail(app, ExitCode::usage, expected_command(app, argc, argv));
     return fail(app, ExitCode::usage,
                 concat(error.what(), " (", app.get_name(), " --help lists the options)"));
   }

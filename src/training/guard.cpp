@@ -175,8 +175,7 @@ void warn_of_balance(const objective::ObjectiveOptions& options, const std::arra
     log_warn("objective.preset: paper is the loss without an anchor, but the config also says sft_weight ",
              options.anchor(), " and reference_kl_weight ", options.hold(),
              ", which hold; an objective of its own, --set 'objective={type: ..., preset: paper}', has "
-             "neither, nor "
-             "the config's other keys of it");
+             "neither, nor the config's other keys of it");
   const double balance = objective::expected_balance(options, counts[0] + counts[1], counts[2]);
   if (!(balance > kLargestBalance) || options.anchor() > 0 || options.hold() > 0) return;
   log_warn("objective: ", balance_text(options, counts),

@@ -256,9 +256,9 @@ void Run::check_finite(double loss, double gradient_norm, const std::vector<data
 void Run::check_profile() const {
   const int64_t left = total_steps_ - state_.step,
                 most = std::max<int64_t>(left - StepProfiler::kNotRecorded, 0);
-  APO_CHECK(ConfigError, hooks_.profile_steps <= most || hooks_.profile_steps <= 0,
-            "--profile: expected at most ", most, " of the ", left, " steps that are left (the first ",
-            StepProfiler::kNotRecorded, " are not recorded), found ", hooks_.profile_steps);
+  APO_CHECK(ConfigError, hooks_.profile_steps <= most, "--profile: expected at most ", most, " of the ", left,
+            " steps that are left (the first ", StepProfiler::kNotRecorded, " are not recorded), found ",
+            hooks_.profile_steps);
 }
 
 void Run::begin_profile() {

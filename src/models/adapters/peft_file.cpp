@@ -268,8 +268,10 @@ std::string adapter_hash(const PeftAdapter& adapter) {
   return hash.text();
 }
 
+namespace {
+
 // Whether both hold the same weights, bit for bit; large ones are not read for it.
-static bool are_copies(const fs::path& a, const fs::path& b) {
+bool are_copies(const fs::path& a, const fs::path& b) {
   constexpr uintmax_t kLargest = uintmax_t{1} << 28;
   const fs::path of_a = a / "model.safetensors", of_b = b / "model.safetensors";
   std::error_code error;
@@ -281,6 +283,8 @@ static bool are_copies(const fs::path& a, const fs::path& b) {
     return false;
   }
 }
+
+}  // namespace
 
 void warn_if_other_base(const fs::path& adapter_directory, const fs::path& base) {
   const JsonFile config(adapter_directory / "adapter_config.json");
