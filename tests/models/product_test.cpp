@@ -11,8 +11,8 @@
 namespace apo::models {
 namespace {
 
-// A large weight goes to oneDNN, a small one beside an adapter to the BLAS library; the adapter's own
-// products go to oneDNN where there are many rows.
+// A large weight goes to oneDNN, a small one beside an adapter to the BLAS library; where there are many rows,
+// the adapter's own products go to oneDNN, and what it adds is added to the weight.
 struct Shape {
   int64_t in, out, columns = 2;  // and 3 rows in each
 };
@@ -98,11 +98,25 @@ INSTANTIATE_TEST_SUITE_P(All, AdaptedProduct,
 // The same numbers whatever is recorded: else a frozen reference would differ from its policy before the
 // first update.
 TEST(AdaptedProductLaws, WhatRequiresAGradientDoesNotChangeTheNumbers) {
-  const Layer trained(kLarge, at::kFloat, true);
-  const at::Tensor recorded = fused(trained, true, true);
-  const at::NoGradGuard no_grad;
-  EXPECT_TRUE(fused(trained, true, true).equal(recorded));
-  EXPECT_TRUE(fused(Layer(kLarge, at::kFloat, false), true, true).equal(recorded));
+  for (const Shape shape : {kLarge, kManyRows}) {
+    const Layer trained(shape, at::kFloat, true);
+    const at::Tensor recorded = fused(trained, true, true);
+    const at::NoGradGuard no_grad;
+    EXPECT_TRUE(fused(trained, true, true).equal(recorded));
+    EXPECT_TRUE(fused(Layer(shape, at::kFloat, false), true, true).equal(recorded));
+  }
+}
+
+// A fresh adapter and its frozen snapshot, which is not multiplied at all.
+TEST(AdaptedProductLaws, AZeroThatStaysIsNotMultiplied) {
+  for (const Shape shape : {kSmall, kLarge, kManyRows}) {
+    Layer layer(shape, at::kFloat, false);
+    layer.b = at::zeros_like(layer.b);
+    const at::Tensor trained = fused(layer, true, true);
+    const LowRank kept{at::full_like(layer.a, NAN), layer.b, 0.75, {}, {}, true};
+    ASSERT_TRUE(can_fuse(layer.input, layer.weight, layer.bias, kept));
+    EXPECT_TRUE(adapted_product(layer.input, layer.weight, layer.bias, kept).equal(trained));
+  }
 }
 
 TEST(AdaptedProductLaws, AgreesWithDifferencesInFloat64) {

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <torch/types.h>
 
+#include <cmath>
+
 #include "apo/models/linear.h"
 #include "models/small_world.h"
 
@@ -57,6 +59,26 @@ TEST(Reference, AdapterAndCopyGiveTheNumbersOfTheStart) {
     EXPECT_GT(testing::distance(policy->score(scored.input, scored.tokens, nullptr).logits.whole(),
                                 start.logits.whole()),
               1e-3);
+  }
+}
+
+TEST(Reference, OfAFreshAdapterIsTheBaseAlone) {
+  const auto policy = adapted_policy();
+  {
+    const at::NoGradGuard no_grad;
+    for (auto& [name, tensor] : policy->named_parameters())
+      if (name.find(".lora_B.") != std::string::npos) tensor.zero_();
+  }
+  const Scored scored(*policy);
+  const Score start = policy->score(scored.input, scored.tokens, &scored.other);
+  Reference reference(*policy, {ReferenceMode::adapter});
+  for (auto& [name, tensor] : reference.named_parameters())
+    if (name.find(".lora_A.") != std::string::npos) tensor.fill_(NAN);  // it is not looked at
+  for (int step = 0; step < 2; ++step) {
+    const Score score = reference.score(scored.input, scored.tokens, &scored.other);
+    EXPECT_TRUE(score.logits.whole().equal(start.logits.whole())) << step;
+    EXPECT_TRUE(score.mismatched_logits.whole().equal(start.mismatched_logits.whole())) << step;
+    testing::descend(*policy, scored.input, scored.tokens, 0.1);
   }
 }
 

@@ -20,6 +20,7 @@ struct LinearAdapter {
   at::Tensor a;                                               ///< [rank, in]
   at::Tensor b;                                               ///< [out, rank]
   double scale = 1;                                           ///< alpha / rank, or alpha / sqrt(rank)
+  bool stays_zero = false;                                    ///< B is zero and nothing trains it
   mutable std::shared_ptr<const AdapterCast> cast = nullptr;  ///< in another type: made where it is needed
 };
 

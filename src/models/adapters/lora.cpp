@@ -161,7 +161,8 @@ void copy_adapter(AdapterSlots& slots, const std::string& from, const std::strin
     linear->adapters.push_back({.slot = to,
                                 .a = source->a.detach().clone(),
                                 .b = source->b.detach().clone(),
-                                .scale = source->scale});
+                                .scale = source->scale,
+                                .stays_zero = source->b.count_nonzero().item<int64_t>() == 0});
   }
   const LoraOptions options = slots.options(from);
   slots.add(to, options);
@@ -177,8 +178,11 @@ void copy_slots(const AdapterSlots& source, AdapterSlots& target) {
       const auto copy = [](const at::Tensor& tensor) {
         return tensor.detach().clone().set_requires_grad(tensor.requires_grad());
       };
-      target.layers()[i].second->adapters.push_back(
-          {.slot = slot, .a = copy(adapter->a), .b = copy(adapter->b), .scale = adapter->scale});
+      target.layers()[i].second->adapters.push_back({.slot = slot,
+                                                     .a = copy(adapter->a),
+                                                     .b = copy(adapter->b),
+                                                     .scale = adapter->scale,
+                                                     .stays_zero = adapter->stays_zero});
     }
   }
   target.activate(source.active());

@@ -52,9 +52,9 @@ at::Tensor Linear::rows(const at::Tensor& given, int64_t begin, int64_t end) con
 
   LowRank update;
   if (adapter != nullptr && dropout == 0) {
-    update = {adapter->a, part(adapter->b), adapter->scale, {}, {}};
+    update = {adapter->a, part(adapter->b), adapter->scale, {}, {}, adapter->stays_zero};
     const at::ScalarType type = is_quantized() ? input.scalar_type() : base.plain.scalar_type();
-    if (adapter->a.scalar_type() == at::kFloat && at::isReducedFloatingType(type) &&
+    if (!update.stays_zero && adapter->a.scalar_type() == at::kFloat && at::isReducedFloatingType(type) &&
         type == input.scalar_type()) {
       const AdapterCast& cast = cast_adapter(*this, *adapter, input.scalar_type());
       update.scaled_a = cast.a;
@@ -65,7 +65,7 @@ at::Tensor Linear::rows(const at::Tensor& given, int64_t begin, int64_t end) con
   if (is_quantized() && !fused) update = {};
   const at::Tensor output = fused || is_quantized() ? adapted_product(input, base, shift, update)
                                                     : at::linear(input, base.plain, shift);
-  if (adapter == nullptr || (fused && update.a.defined())) return output;
+  if (adapter == nullptr || update.stays_zero || (fused && update.a.defined())) return output;
 
   at::Tensor x = input.to(adapter->a.scalar_type());
   if (dropout > 0) x = at::dropout(x, dropout, /*train=*/true);

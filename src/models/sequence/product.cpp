@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <string_view>
 
 #include "apo/base/error.h"
@@ -45,6 +46,12 @@ at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const std::opt
 
 at::Tensor as_rows(const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); }
 
+// Whether W + scale · B A costs less than what B adds to each row, in the forward and in the backward pass.
+bool should_merge(const at::Tensor& x, const at::Tensor& weight) {
+  return x.is_cpu() && x.scalar_type() == at::kFloat && weight.numel() >= kLargeWeight &&
+         x.numel() / x.size(-1) > std::max(weight.size(0), weight.size(1));
+}
+
 // x y in `type`, which may be wider than theirs. On a CPU the factor with few rows or columns goes first: as
 // the second one it takes up to three times as long.
 at::Tensor product_as(at::ScalarType type, const at::Tensor& x, const at::Tensor& y) {
@@ -64,14 +71,14 @@ struct AdaptedProduct : torch::autograd::Function<AdaptedProduct> {
                             const Optional& codes, const Optional& scales, const Optional& bias,
                             const Optional& a, const Optional& b, const Optional& scaled_a,
                             const Optional& scaled_b, double scale) {
-    at::Tensor output =
-                   product(input, weight ? *weight : decoded({*codes, *scales}, input.scalar_type()), bias),
-               reduced;
     const Optional &left = scaled_b ? scaled_b : b, &right = scaled_a ? scaled_a : a;
-    if (a) {
-      reduced = product(as_rows(input), *right, std::nullopt);
+    const bool merged = a && weight && !scaled_a && should_merge(input, *weight);
+    at::Tensor base = weight ? *weight : decoded({*codes, *scales}, input.scalar_type()), reduced;
+    if (merged) base = at::addmm(base, *left, *right, 1, scale);
+    at::Tensor output = product(input, base, bias);
+    if (a && (!merged || context != nullptr)) reduced = product(as_rows(input), *right, std::nullopt);
+    if (a && !merged)
       output.view({-1, output.size(-1)}).addmm_(reduced, left->t(), 1, scaled_a ? 1 / scale : scale);
-    }
     if (context != nullptr) {
       const bool input_is_read = a || (weight && weight->requires_grad());
       const auto kept = [](const Optional& tensor) { return tensor.value_or(at::Tensor()); };
@@ -80,6 +87,7 @@ struct AdaptedProduct : torch::autograd::Function<AdaptedProduct> {
       context->saved_data["bias"] = bias.has_value();
       context->saved_data["scale"] = scale;
       context->saved_data["scaled"] = scaled_a.has_value();
+      context->saved_data["merged"] = merged;
       context->saved_data["type"] = static_cast<int64_t>(a ? a->scalar_type() : input.scalar_type());
     }
     return output;
@@ -109,9 +117,11 @@ struct AdaptedProduct : torch::autograd::Function<AdaptedProduct> {
       }
     }
     if (context->needs_input_grad(0)) {
-      const at::Tensor plain = is_quantized ? decoded({saved[5], saved[6]}, gradient.scalar_type()) : weight;
-      result[0] = product(gradient, plain.t(), std::nullopt);
-      if (a.defined())
+      const bool merged = context->saved_data["merged"].toBool();
+      at::Tensor base = is_quantized ? decoded({saved[5], saved[6]}, gradient.scalar_type()) : weight;
+      if (merged) base = at::addmm(base, b, a, 1, scale);
+      result[0] = product(gradient, base.t(), std::nullopt);
+      if (a.defined() && !merged)
         result[0].view({-1, result[0].size(-1)}).addmm_(of_reduced, a, 1, is_scaled ? 1 / scale : 1);
     }
     if (!is_quantized && context->needs_input_grad(1)) result[1] = at::mm(rows.t(), as_rows(input));
@@ -134,7 +144,7 @@ bool can_fuse(const at::Tensor& input, const BaseWeight& weight, const std::opti
   };
   const bool is_scaled = update.scaled_a.defined();
   return (!is_plain || fits(weight.plain)) && (!bias || fits(*bias)) &&
-         (!update.a.defined() ||
+         (!update.a.defined() || update.stays_zero ||
           (fits(is_scaled ? update.scaled_a : update.a) && fits(is_scaled ? update.scaled_b : update.b)));
 }
 
@@ -143,9 +153,10 @@ at::Tensor adapted_product(const at::Tensor& input, const BaseWeight& weight,
   APO_ASSERT(can_fuse(input, weight, bias, update));
   const auto optional = [](const at::Tensor& x) { return x.defined() ? std::optional(x) : std::nullopt; };
   const std::optional<at::Tensor> plain = optional(weight.plain), codes = optional(weight.quantized.codes),
-                                  scales = optional(weight.quantized.scales), a = optional(update.a),
-                                  b = optional(update.b), scaled_a = optional(update.scaled_a),
-                                  scaled_b = optional(update.scaled_b);
+                                  scales = optional(weight.quantized.scales);
+  const LowRank added = update.stays_zero ? LowRank{} : update;
+  const std::optional<at::Tensor> a = optional(added.a), b = optional(added.b),
+                                  scaled_a = optional(added.scaled_a), scaled_b = optional(added.scaled_b);
   const bool recorded =
       at::GradMode::is_enabled() && (input.requires_grad() || requires_gradient(plain) ||
                                      requires_gradient(bias) || requires_gradient(a) || requires_gradient(b));

@@ -16,6 +16,7 @@ struct LowRank {
   at::Tensor b;  ///< [out, rank]
   double scale = 1;
   at::Tensor scaled_a, scaled_b;  ///< scale · A and scale · B in the input's type, where A and B have another
+  bool stays_zero = false;        ///< B is zero and nothing trains it: the product is the base's alone
 };
 
 /// The base's part of a product: one of the two is defined.
@@ -39,7 +40,8 @@ bool can_fuse(const at::Tensor& input, const BaseWeight& weight, const std::opti
 ///
 /// Shapes   input [..., in], weight [out, in], bias [out]; returns [..., out]
 /// Numeric  equal to the plain composition up to rounding; large float32 products on a CPU are oneDNN's
-///          rather than the BLAS library's, which uses its cores better at the shapes of a transformer
+///          rather than the BLAS library's, which uses its cores better at the shapes of a transformer, and of
+///          more rows than a large weight has rows and columns they are those of W + scale · B A
 /// Gradient of all of them
 at::Tensor adapted_product(const at::Tensor& input, const BaseWeight& weight,
                            const std::optional<at::Tensor>& bias, const LowRank& update);
