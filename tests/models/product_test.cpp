@@ -11,8 +11,8 @@
 namespace apo::models {
 namespace {
 
-// A large weight goes to oneDNN, a small one beside an adapter to the BLAS library; where there are many rows,
-// the adapter's own products go to oneDNN, and what it adds is added to the weight.
+// A large weight goes to oneDNN, a small one beside an adapter to the BLAS library; where there are many
+// rows, the adapter's own products go to oneDNN, and what it adds is added to the weight.
 struct Shape {
   int64_t in, out, columns = 2;  // and 3 rows in each
 };
