@@ -153,11 +153,20 @@ void check_sections(const RefineSetup& setup) {
   }
 }
 
+// What a later round sets where each method has its own would change nothing.
+void check_later_of_methods(const LaterOptions& later, size_t i) {
+  for (size_t j = 0; j < later.set.size(); ++j)
+    for (const std::string_view own : {"objective", "data.pools"})
+      APO_CHECK(ConfigError, !later.set[j].starts_with(own), "refine.later[", i, "].set[", j,
+                "]: each method of refine.comparison.methods has its own ", own, "; found ", later.set[j]);
+}
+
 // Everything that can be known to be wrong before hours have passed.
 void check_setup(const RefineSetup& setup) {
   check_sections(setup_of_round(setup, 1));
   for (size_t i = 0; i < setup.refine.later.size(); ++i) {
     try {
+      if (!setup.refine.comparison.methods.empty()) check_later_of_methods(setup.refine.later[i], i);
       check_sections(setup_of_round(setup, setup.refine.later[i].from_round));
     } catch (const ConfigError& error) {
       const std::string what = error.what(), where = concat("refine.later[", i, "]");

@@ -126,6 +126,14 @@ TEST_F(Comparing, WrongMethodsAreRefusedBeforeAnythingRuns) {
                                         set("refine.comparison.methods=[{name: a}, {name: a}]")});
   EXPECT_EQ(twice.exit_code, 2);
   EXPECT_THAT(twice.err, HasSubstr("refine.comparison.methods[1].name"));
+  for (const char* setting : {"objective.beta=0.2", "data.pools={desirable: 1}"}) {
+    const auto own = run("apo-refine", {set("run.dir=" + path("loop")),
+                                        set(std::string("refine.later=[{set: [\"") + setting + "\"]}]"),
+                                        set("refine.comparison.methods=[{name: a}]")});
+    EXPECT_EQ(own.exit_code, 2);
+    EXPECT_THAT(own.err, AllOf(HasSubstr("refine.later[0].set[0]: each method of refine.comparison.methods"),
+                               HasSubstr(setting)));
+  }
 
   const auto refused = [&](const std::string& method, std::vector<std::string> more = {}) {
     more.insert(more.end(),
