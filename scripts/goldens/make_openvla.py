@@ -94,11 +94,6 @@ MERGED = ["language_model.model.layers.1.self_attn.q_proj.weight", "vision_backb
           "language_model.lm_head.weight"]
 
 
-def old_targets(model):
-    """What peft 0.11 makes of all-linear: bare module names, the head among them."""
-    return sorted({name.split(".")[-1] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)})
-
-
 def write_adapter(variant, name, config, seed):
     model = openvla.load(GOLDENS / variant / "checkpoint").model
     policy = peft.get_peft_model(model, config)
@@ -126,7 +121,7 @@ def checkpoints():
 
 def old_adapters():
     for variant in SHAPES:
-        targets = old_targets(openvla.load(GOLDENS / variant / "checkpoint").model)
+        targets = openvla.released_targets(openvla.load(GOLDENS / variant / "checkpoint").model)
         write_adapter(variant, "adapter_old", peft.LoraConfig(
             r=RANK[variant], lora_alpha=ALPHA, lora_dropout=0.0, target_modules=targets, init_lora_weights="gaussian"), 32)
 

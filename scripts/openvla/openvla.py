@@ -200,6 +200,12 @@ class Tokenizer:
         return self.centres[bins]
 
 
+def released_targets(model):
+    """What peft 0.11.1, which the released program asks for, makes of "all-linear": the last names of all linear layers,
+    the head's among them, and with them whatever else is called so (the patch embeddings)."""
+    return sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)})
+
+
 def prompt(task, lower=False):
     """The prompt without its trailing space. Released training turns _ into a space; OpenVLA's inference lower-cases."""
     task = task.replace("_", " ")

@@ -2,7 +2,11 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "apo/base/device.h"
 #include "apo/base/error.h"
@@ -153,12 +157,34 @@ void check_sections(const RefineSetup& setup) {
   }
 }
 
-// What a later round sets where each method has its own would change nothing.
-void check_later_of_methods(const LaterOptions& later, size_t i) {
+// Whether "key=value" sets `key`, something in it or all around it.
+bool sets(std::string_view text, std::string_view key) {
+  const std::string_view found = text.substr(0, text.find('='));
+  const auto within = [](std::string_view part, std::string_view whole) {
+    return part == whole || (part.starts_with(whole) && part[whole.size()] == '.');
+  };
+  return within(found, key) || within(key, found);
+}
+
+// What a later round sets and a comparison has of its own would change nothing.
+void check_later_of_methods(const RefineSetup& setup, size_t i) {
+  const std::vector<MethodOptions>& methods = setup.refine.comparison.methods;
+  const auto any = [&](auto has) { return std::ranges::any_of(methods, has); };
+  std::vector<std::pair<std::string_view, std::string_view>> own{
+      {"objective", "each method of refine.comparison.methods has its own"},
+      {"data.pools", "each method of refine.comparison.methods has its own"},
+      {"deploy.collect.episodes", "later deployments of a comparison are refine.comparison.episodes long"},
+      {"deploy.collect.take_overs",
+       "later deployments of a comparison end with refine.comparison.take_overs"}};
+  if (any([](const MethodOptions& method) { return method.learning_rate.has_value(); }))
+    own.emplace_back("optimizer.learning_rate", "a method of refine.comparison.methods has its own");
+  if (any([](const MethodOptions& method) { return method.batch_size.has_value(); }))
+    own.emplace_back("train.batch_size", "a method of refine.comparison.methods has its own");
+  const LaterOptions& later = setup.refine.later[i];
   for (size_t j = 0; j < later.set.size(); ++j)
-    for (const std::string_view own : {"objective", "data.pools"})
-      APO_CHECK(ConfigError, !later.set[j].starts_with(own), "refine.later[", i, "].set[", j,
-                "]: each method of refine.comparison.methods has its own ", own, "; found ", later.set[j]);
+    for (const auto& [key, why] : own)
+      APO_CHECK(ConfigError, !sets(later.set[j], key), "refine.later[", i, "].set[", j, "]: ", why,
+                "; found ", later.set[j]);
 }
 
 // Everything that can be known to be wrong before hours have passed.
@@ -166,12 +192,12 @@ void check_setup(const RefineSetup& setup) {
   check_sections(setup_of_round(setup, 1));
   for (size_t i = 0; i < setup.refine.later.size(); ++i) {
     try {
-      if (!setup.refine.comparison.methods.empty()) check_later_of_methods(setup.refine.later[i], i);
       check_sections(setup_of_round(setup, setup.refine.later[i].from_round));
     } catch (const ConfigError& error) {
       const std::string what = error.what(), where = concat("refine.later[", i, "]");
       throw ConfigError(what.starts_with(where) ? what : concat(where, ": ", what));
     }
+    if (!setup.refine.comparison.methods.empty()) check_later_of_methods(setup, i);
   }
 }
 

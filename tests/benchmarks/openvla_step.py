@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """One APO training step of an OpenVLA as the released code does it, in PyTorch, to compare with openvla_benchmark (train_step).
 
-    python scripts/openvla/make_checkpoint.py --size mid --adapter runs/openvla_mid_adapter runs/openvla_mid
-    OMP_NUM_THREADS=2 python tests/benchmarks/openvla_step.py runs/openvla_mid --adapter runs/openvla_mid_adapter
+    python scripts/openvla/make_checkpoint.py --size mid runs/openvla_mid
+    OMP_NUM_THREADS=2 python tests/benchmarks/openvla_step.py runs/openvla_mid
 
 The step: the policy is a base with a LoRA adapter on all linear layers (peft; the head and the patch embeddings, too, as
 the released program's peft 0.11.1 reads "all-linear"), the reference a second full copy of both;
@@ -37,17 +37,12 @@ def peak_megabytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def released_targets(model):
-    """What peft 0.11.1 makes of "all-linear": the last names of all linear layers, with whatever else is called so."""
-    return sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)})
-
-
 def adapted(checkpoint, adapter, rank, trainable):
     model = openvla.load(checkpoint).model
     if adapter:
         policy = peft.PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
     else:
-        policy = peft.get_peft_model(model, peft.LoraConfig(r=rank, lora_alpha=16, target_modules=released_targets(model),
+        policy = peft.get_peft_model(model, peft.LoraConfig(r=rank, lora_alpha=16, target_modules=openvla.released_targets(model),
                                                             init_lora_weights="gaussian"))
         make_checkpoint.random_adapter(policy, torch.Generator().manual_seed(0))
     return policy.train() if trainable else policy.requires_grad_(False)

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <ostream>
+#include <utility>
 #include <vector>
 
 namespace apo::models {
@@ -116,6 +117,23 @@ TEST(AdaptedProductLaws, AZeroThatStaysIsNotMultiplied) {
     const LowRank kept{at::full_like(layer.a, NAN), layer.b, 0.75, {}, {}, true};
     ASSERT_TRUE(can_fuse(layer.input, layer.weight, layer.bias, kept));
     EXPECT_TRUE(adapted_product(layer.input, layer.weight, layer.bias, kept).equal(trained));
+    // beside a half-precision base it needs no scaled numbers
+    const Layer half(shape, at::kBFloat16, false);
+    ASSERT_TRUE(can_fuse(half.input, half.weight, half.bias, kept));
+    EXPECT_TRUE(adapted_product(half.input, half.weight, half.bias, kept)
+                    .equal(at::linear(half.input, half.weight, half.bias)));
+  }
+}
+
+// Beside ones, 1e-9 is lost to rounding; beside a sum of zero, it is not.
+TEST(AdaptedProductLaws, WhatAnAdapterAddsIsAddedToTheWeightWhereRowsAreMany) {
+  for (const auto& [shape, added_to_weight] : {std::pair{kLarge, false}, std::pair{kManyRows, true}}) {
+    const at::Tensor weight = at::ones({shape.out, shape.in}), a = at::zeros({1, shape.in});
+    a[0][0] = 1;
+    const at::Tensor x = at::ones({3 * shape.columns, shape.in});
+    x.slice(1, 1, shape.in, 2).fill_(-1);
+    const at::Tensor y = adapted_product(x, weight, std::nullopt, {a, at::full({shape.out, 1}, 1e-9), 1});
+    EXPECT_EQ(y.eq(0).all().item<bool>(), added_to_weight);
   }
 }
 
@@ -141,7 +159,7 @@ TEST(AdaptedProductLaws, AgreesWithDifferencesInFloat64) {
 
 // bfloat16 keeps 8 bits: each of the few roundings on the way moves a number by at most 1/256 of itself.
 TEST(AdaptedProductLaws, AFloat32AdapterOfAHalfPrecisionLayerComesScaledInItsType) {
-  for (const Shape shape : {kLarge, kSmall}) {
+  for (const Shape shape : {kLarge, kSmall, kManyRows}) {
     for (const double scale : {0.5, 0.75}) {  // exact in bfloat16, and rounded
       Layer half(shape, at::kBFloat16, false), exact(shape, at::kBFloat16, false);
       half.a = Layer(shape, at::kFloat, false).a, half.b = Layer(shape, at::kFloat, false).b;

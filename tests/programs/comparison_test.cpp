@@ -126,14 +126,20 @@ TEST_F(Comparing, WrongMethodsAreRefusedBeforeAnythingRuns) {
                                         set("refine.comparison.methods=[{name: a}, {name: a}]")});
   EXPECT_EQ(twice.exit_code, 2);
   EXPECT_THAT(twice.err, HasSubstr("refine.comparison.methods[1].name"));
-  for (const char* setting : {"objective.beta=0.2", "data.pools={desirable: 1}"}) {
-    const auto own = run("apo-refine", {set("run.dir=" + path("loop")),
-                                        set(std::string("refine.later=[{set: [\"") + setting + "\"]}]"),
-                                        set("refine.comparison.methods=[{name: a}]")});
-    EXPECT_EQ(own.exit_code, 2);
-    EXPECT_THAT(own.err, AllOf(HasSubstr("refine.later[0].set[0]: each method of refine.comparison.methods"),
-                               HasSubstr(setting)));
-  }
+  const auto later = [&](const std::string& settings) {
+    const auto done =
+        run("apo-refine", {set("run.dir=" + path("loop")), set("refine.later=[{set: [" + settings + "]}]"),
+                           set("refine.comparison.methods=[{name: a}, {name: b, learning_rate: 1.0e-3}]")});
+    EXPECT_EQ(done.exit_code, 2) << done.err;
+    return done.err;
+  };
+  EXPECT_THAT(later("'objective.beta=0.2'"), HasSubstr("refine.later[0].set[0]: each method of"));
+  EXPECT_THAT(later("'data.pools={desirable: 1}'"), HasSubstr("refine.later[0].set[0]: each method of"));
+  EXPECT_THAT(later("'deploy.collect={episodes: 9}'"), HasSubstr("refine.comparison.episodes"));
+  EXPECT_THAT(later("'optimizer.learning_rate=0.1'"), HasSubstr("refine.later[0].set[0]: a method of"));
+  EXPECT_THAT(
+      later("'train.batch_size=9', 'deploy.collect.take_overs=9'"),
+      HasSubstr("refine.later[0].set[1]: later deployments"));  // no method has a batch size of its own
 
   const auto refused = [&](const std::string& method, std::vector<std::string> more = {}) {
     more.insert(more.end(),

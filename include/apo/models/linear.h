@@ -20,8 +20,12 @@ struct LinearAdapter {
   at::Tensor a;                                               ///< [rank, in]
   at::Tensor b;                                               ///< [out, rank]
   double scale = 1;                                           ///< alpha / rank, or alpha / sqrt(rank)
-  bool stays_zero = false;                                    ///< B is zero and nothing trains it
   mutable std::shared_ptr<const AdapterCast> cast = nullptr;  ///< in another type: made where it is needed
+  bool was_zero = false;                                      ///< B, when `note_zeros` looked,
+  int64_t version_looked_at = -1;                             ///< at this version of it
+
+  /// Nothing trains B, and it is still the zero that `note_zeros` saw: products leave it out.
+  bool stays_zero() const;
 };
 
 /// A frozen weight [out, in] in few bits: decoded next to each product, in forward and backward pass, and

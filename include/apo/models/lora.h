@@ -88,6 +88,9 @@ class AdapterScope {
 void add_adapter(AdapterSlots& slots, const std::string& name, const LoraOptions& options, uint64_t seed);
 /// A copy of slot `from` in the new slot `to`, frozen.
 void copy_adapter(AdapterSlots& slots, const std::string& from, const std::string& to);
+/// Looks which B of a slot are zero, where they have changed since it was called last: a frozen one is left
+/// out of all products from then on, as long as it does not change.
+void note_zeros(const AdapterSlots& slots, const std::string& name);
 
 /// Reads a PEFT adapter directory (adapter_config.json, adapter_model.safetensors) into the new slot `name`;
 /// which layers carry an adapter is read off the tensors' names. Its tensors are float32 and require a

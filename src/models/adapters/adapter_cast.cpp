@@ -21,7 +21,7 @@ void cast_slot(const AdapterSlots& slots, const std::string& slot, at::ScalarTyp
   std::vector<at::Scalar> scales;
   for (const auto& [name, linear] : slots.layers()) {
     const LinearAdapter* adapter = linear->find(slot);
-    if (adapter == nullptr || is_current(*adapter, type)) continue;
+    if (adapter == nullptr || adapter->stays_zero() || is_current(*adapter, type)) continue;
     adapter->cast = std::make_shared<AdapterCast>(AdapterCast{.a = at::empty_like(adapter->a, type),
                                                               .b = at::empty_like(adapter->b, type),
                                                               .of_a = adapter->a,

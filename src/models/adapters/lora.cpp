@@ -161,11 +161,19 @@ void copy_adapter(AdapterSlots& slots, const std::string& from, const std::strin
     linear->adapters.push_back({.slot = to,
                                 .a = source->a.detach().clone(),
                                 .b = source->b.detach().clone(),
-                                .scale = source->scale,
-                                .stays_zero = source->b.count_nonzero().item<int64_t>() == 0});
+                                .scale = source->scale});
   }
   const LoraOptions options = slots.options(from);
   slots.add(to, options);
+}
+
+void note_zeros(const AdapterSlots& slots, const std::string& name) {
+  for (const auto& [layer, linear] : slots.layers()) {
+    LinearAdapter* adapter = linear->find(name);
+    if (adapter == nullptr || adapter->version_looked_at == adapter->b._version()) continue;
+    adapter->version_looked_at = adapter->b._version();
+    adapter->was_zero = adapter->b.count_nonzero().item<int64_t>() == 0;
+  }
 }
 
 void copy_slots(const AdapterSlots& source, AdapterSlots& target) {
@@ -178,11 +186,8 @@ void copy_slots(const AdapterSlots& source, AdapterSlots& target) {
       const auto copy = [](const at::Tensor& tensor) {
         return tensor.detach().clone().set_requires_grad(tensor.requires_grad());
       };
-      target.layers()[i].second->adapters.push_back({.slot = slot,
-                                                     .a = copy(adapter->a),
-                                                     .b = copy(adapter->b),
-                                                     .scale = adapter->scale,
-                                                     .stays_zero = adapter->stays_zero});
+      target.layers()[i].second->adapters.push_back(
+          {.slot = slot, .a = copy(adapter->a), .b = copy(adapter->b), .scale = adapter->scale});
     }
   }
   target.activate(source.active());

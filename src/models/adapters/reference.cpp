@@ -81,6 +81,9 @@ Score Reference::score(const PolicyInput& input, const ActionTokens& tokens, con
 
 void Reference::in_place(const std::function<void()>& work) {
   const at::NoGradGuard no_grad;
+  // that of a policy whose adapter was fresh is its base alone
+  if (AdapterSlots* slots = (copy_ ? *copy_ : *policy_).adapter_slots(); slots != nullptr)
+    note_zeros(*slots, copy_ ? slots->active() : kReferenceSlot);
   if (mode_ == ReferenceMode::copy) return work();
   const AdapterScope scope(*policy_->adapter_slots(), kReferenceSlot);
   work();

@@ -14,6 +14,10 @@ Linear::Linear(int64_t in_features, int64_t out_features, bool with_bias, const 
   if (with_bias) bias = at::empty({out_features}, options);
 }
 
+bool LinearAdapter::stays_zero() const {
+  return was_zero && !b.requires_grad() && version_looked_at == b._version();
+}
+
 LinearAdapter* Linear::find(const std::string& slot) {
   for (LinearAdapter& adapter : adapters)
     if (adapter.slot == slot) return &adapter;
@@ -52,7 +56,7 @@ at::Tensor Linear::rows(const at::Tensor& given, int64_t begin, int64_t end) con
 
   LowRank update;
   if (adapter != nullptr && dropout == 0) {
-    update = {adapter->a, part(adapter->b), adapter->scale, {}, {}, adapter->stays_zero};
+    update = {adapter->a, part(adapter->b), adapter->scale, {}, {}, adapter->stays_zero()};
     const at::ScalarType type = is_quantized() ? input.scalar_type() : base.plain.scalar_type();
     if (!update.stays_zero && adapter->a.scalar_type() == at::kFloat && at::isReducedFloatingType(type) &&
         type == input.scalar_type()) {
@@ -62,10 +66,11 @@ at::Tensor Linear::rows(const at::Tensor& given, int64_t begin, int64_t end) con
     }
   }
   const bool fused = can_fuse(input, base, shift, update);
+  const bool is_zero = update.stays_zero;
   if (is_quantized() && !fused) update = {};
   const at::Tensor output = fused || is_quantized() ? adapted_product(input, base, shift, update)
                                                     : at::linear(input, base.plain, shift);
-  if (adapter == nullptr || update.stays_zero || (fused && update.a.defined())) return output;
+  if (adapter == nullptr || is_zero || (fused && update.a.defined())) return output;
 
   at::Tensor x = input.to(adapter->a.scalar_type());
   if (dropout > 0) x = at::dropout(x, dropout, /*train=*/true);

@@ -46,7 +46,9 @@ at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const std::opt
 
 at::Tensor as_rows(const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); }
 
-// Whether W + scale · B A costs less than what B adds to each row, in the forward and in the backward pass.
+// Whether W + scale · B A costs less than what B adds to each row, in the forward pass, where A x is read by
+// the gradient of B all the same, and in the backward pass. Without a gradient fewer rows would do, but the
+// numbers must not depend on it.
 bool should_merge(const at::Tensor& x, const at::Tensor& weight) {
   return x.is_cpu() && x.scalar_type() == at::kFloat && weight.numel() >= kLargeWeight &&
          x.numel() / x.size(-1) > std::max(weight.size(0), weight.size(1));
@@ -76,7 +78,8 @@ struct AdaptedProduct : torch::autograd::Function<AdaptedProduct> {
     at::Tensor base = weight ? *weight : decoded({*codes, *scales}, input.scalar_type()), reduced;
     if (merged) base = at::addmm(base, *left, *right, 1, scale);
     at::Tensor output = product(input, base, bias);
-    if (a && (!merged || context != nullptr)) reduced = product(as_rows(input), *right, std::nullopt);
+    if (a && (!merged || (context != nullptr && b->requires_grad())))
+      reduced = product(as_rows(input), *right, std::nullopt);
     if (a && !merged)
       output.view({-1, output.size(-1)}).addmm_(reduced, left->t(), 1, scaled_a ? 1 / scale : scale);
     if (context != nullptr) {
@@ -137,6 +140,7 @@ bool requires_gradient(const std::optional<at::Tensor>& tensor) { return tensor 
 bool can_fuse(const at::Tensor& input, const BaseWeight& weight, const std::optional<at::Tensor>& bias,
               const LowRank& update) {
   const bool is_plain = !weight.is_quantized();
+  // an adapter that stays zero counts: a fresh policy and its snapshot go the same way
   if (is_plain && !update.a.defined() && weight.plain.numel() < kLargeWeight) return false;
   if (is_plain && at::autocast::is_autocast_enabled(input.device().type())) return false;
   const auto fits = [&](const at::Tensor& tensor) {

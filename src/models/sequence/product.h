@@ -41,7 +41,8 @@ bool can_fuse(const at::Tensor& input, const BaseWeight& weight, const std::opti
 /// Shapes   input [..., in], weight [out, in], bias [out]; returns [..., out]
 /// Numeric  equal to the plain composition up to rounding; large float32 products on a CPU are oneDNN's
 ///          rather than the BLAS library's, which uses its cores better at the shapes of a transformer; of
-///          more rows than a large weight has rows and columns, they are those of W + scale · B A
+///          more rows than a large weight has rows and columns, unless it is quantized, they are those of
+///          W + scale · B A
 /// Gradient of all of them
 at::Tensor adapted_product(const at::Tensor& input, const BaseWeight& weight,
                            const std::optional<at::Tensor>& bias, const LowRank& update);
