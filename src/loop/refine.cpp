@@ -18,6 +18,7 @@
 #include "loop/loop_state.h"
 #include "loop/promotion.h"
 #include "loop/resume.h"
+#include "loop/rounds.h"
 #include "loop/stages.h"
 #include "results/file_names.h"
 
@@ -160,10 +161,7 @@ void check_sections(const RefineSetup& setup) {
 // Whether "key=value" sets `key`, something in it or all around it.
 bool sets(std::string_view text, std::string_view key) {
   const std::string_view found = text.substr(0, text.find('='));
-  const auto within = [](std::string_view part, std::string_view whole) {
-    return part == whole || (part.starts_with(whole) && part[whole.size()] == '.');
-  };
-  return within(found, key) || within(key, found);
+  return is_within(found, key) || is_within(key, found);
 }
 
 // What a later round sets and a comparison has of its own would change nothing.

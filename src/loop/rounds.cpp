@@ -1,4 +1,6 @@
 // What a round's options are: those of the config, and what refine.later says from some round on.
+#include "loop/rounds.h"
+
 #include <algorithm>
 #include <array>
 #include <string_view>
@@ -9,6 +11,11 @@
 #include "apo/loop/refine.h"
 
 namespace apo::loop {
+
+bool is_within(std::string_view key, std::string_view section) {
+  return key == section || (key.starts_with(section) && key[section.size()] == '.');
+}
+
 namespace {
 
 constexpr std::array<std::string_view, 8> kSections = {
@@ -16,9 +23,7 @@ constexpr std::array<std::string_view, 8> kSections = {
     "objective",           "optimizer",      "schedule",    "train"};
 
 bool may_change(std::string_view key) {
-  return std::ranges::any_of(kSections, [key](std::string_view section) {
-    return key == section || (key.starts_with(section) && key[section.size()] == '.');
-  });
+  return std::ranges::any_of(kSections, [key](std::string_view section) { return is_within(key, section); });
 }
 
 void check_key(const std::string& where, const std::string& text) {
